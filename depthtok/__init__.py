@@ -1,0 +1,1 @@
+"""The ground floor: what the data are and how they lie on disk."""

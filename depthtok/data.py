@@ -1,0 +1,275 @@
+"""The types that flow between the stages. Pixels, units and kinds are said here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image
+
+from depthtok.errors import ConfigError, DepthKindError
+
+T = TypeVar("T", covariant=True)
+
+QUANTILES = (0.0, 0.005, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.995, 1.0)
+"""The quantiles kept of every depth clip (over its valid pixels)."""
+
+
+class Orientation(StrEnum):
+    """How a published image relates to what the camera saw, upright and unmirrored."""
+
+    IDENTITY = "identity"
+    ROTATE180 = "rotate180"
+    MIRROR = "mirror"  # left and right swapped: LIBERO's RLDS files, said to be "rotated by 180"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera of a data set, as published.
+
+    `intrinsics` (3x3, row-major, px) belong to the upright true view, not to the published image.
+    """
+
+    name: str
+    height: int  # px
+    width: int  # px
+    orientation: Orientation = Orientation.UNKNOWN
+    intrinsics: tuple[float, ...] | None = None
+    has_depth: bool = False
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """What was done to a published image, the same for RGB, depth and codes.
+
+    In this order: true-view correction (only for geometry), crop, resize. `crop` is (top, left,
+    height, width) in pixels of the published image; `size` is (height, width) in pixels. Resizing
+    squashes: height and width are scaled each on its own.
+    """
+
+    size: tuple[int, int] | None = None
+    crop: tuple[int, int, int, int] | None = None
+    true_view: Orientation | None = None  # undo this orientation; None keeps the published one
+
+    def to_json(self) -> dict:
+        """A plain dictionary, the same for equal transforms."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: dict) -> ImageTransform:
+        """The inverse of `to_json`."""
+        size, crop, view = (data.get(name) for name in ("size", "crop", "true_view"))
+        return cls(
+            size=tuple(size) if size else None,
+            crop=tuple(crop) if crop else None,
+            true_view=Orientation(view) if view else None,
+        )
+
+    def rgb(self, frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T h w 3"]:
+        """Frames after the transform, resized with Lanczos (antialiased)."""
+        frames = self._cut(frames)
+        if self.size is None or frames.shape[1:3] == self.size:
+            return frames
+        return np.stack([_resize(frame, self.size, Image.Resampling.LANCZOS) for frame in frames])
+
+    def depth(
+        self, values: Float32[np.ndarray, "T H W"], kind: DepthKind
+    ) -> Float32[np.ndarray, "T h w"]:
+        """Depth after the transform: metres by nearest pixel (no points between two surfaces, and
+        invalid zeros do not spread), disparity bilinear with antialiasing."""
+        values = self._cut(values)
+        if self.size is None or values.shape[1:3] == self.size:
+            return values
+        rule = Image.Resampling.NEAREST if kind is DepthKind.METRES else Image.Resampling.BILINEAR
+        return np.stack([_resize(frame, self.size, rule) for frame in values])
+
+    def _cut(self, frames: np.ndarray) -> np.ndarray:
+        if self.true_view is Orientation.UNKNOWN:
+            raise ConfigError(
+                "the camera's orientation is unknown, so there is no true view",
+                remedy="state `orientation` of the camera in the data set's schema",
+            )
+        if self.true_view is Orientation.ROTATE180:
+            frames = frames[:, ::-1, ::-1]
+        if self.true_view is Orientation.MIRROR:
+            frames = frames[:, :, ::-1]
+        if self.crop is not None:
+            top, left, height, width = self.crop
+            frames = frames[:, top : top + height, left : left + width]
+        return frames
+
+
+def _resize(image: np.ndarray, size: tuple[int, int], rule: Image.Resampling) -> np.ndarray:
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((size[1], size[0]), rule))
+
+
+@dataclass(frozen=True)
+class EpisodeKey:
+    """Where an episode comes from. Stable: it never depends on the order of reading."""
+
+    dataset: str
+    version: str
+    split: str
+    shard: int
+    shards: int
+    index: int  # within the shard
+
+    def __str__(self) -> str:
+        return (
+            f"{self.dataset}/{self.version}/{self.split}"
+            f"/{self.shard:05d}-of-{self.shards:05d}/{self.index:05d}"
+        )
+
+
+class FrameClip(Protocol):
+    """The frames of one camera in one episode, read when they are asked for."""
+
+    key: EpisodeKey
+    camera: Camera
+    fps: float | None  # Hz
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W 3"]:
+        """Frames `start` to `stop` (exclusive). Raises `CorruptRecord` for bytes that changed."""
+        ...
+
+    def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
+        """The depth in metres that the data set carries; invalid pixels are 0.
+
+        Raises `SourceError` where the data set has none for this camera.
+        """
+        ...
+
+
+class Episode(Protocol):
+    """One demonstration."""
+
+    key: EpisodeKey
+    cameras: dict[str, Camera]
+    action: Float32[np.ndarray, "T A"]
+    proprio: Float32[np.ndarray, "T P"]
+    fps: float | None  # Hz
+
+    def __len__(self) -> int: ...
+
+    def instruction(self, step: int = 0) -> str: ...
+
+    def frames(self, camera: str) -> FrameClip: ...
+
+
+class DepthKind(StrEnum):
+    """What a depth value means."""
+
+    DISPARITY = "disparity"  # larger is nearer; known up to scale and shift
+    METRES = "metres"  # larger is farther; distance along the optical axis
+
+
+@dataclass(frozen=True)
+class DepthClip:
+    """The depth of one camera in one episode (or a run of its frames), never normalised.
+
+    Where `valid` is False the value is 0 and means nothing.
+    """
+
+    values: Float32[np.ndarray, "T H W"]
+    valid: Bool[np.ndarray, "T H W"]
+    kind: DepthKind
+    quantiles: tuple[float, ...] = ()  # of the whole clip, at QUANTILES; empty where not known
+
+    @classmethod
+    def of(cls, values: np.ndarray, kind: DepthKind, valid: np.ndarray | None = None) -> DepthClip:
+        """A clip from plain values: not finite is invalid, and so are metres that are not > 0."""
+        values = np.asarray(values, np.float32)
+        good = np.isfinite(values)
+        if kind is DepthKind.METRES:
+            good &= values > 0
+        if valid is not None:
+            good &= valid
+        return cls(np.where(good, values, np.float32(0)), good, kind)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def require(self, kind: DepthKind) -> DepthClip:
+        """This clip, if it is of the kind asked for. Raises `DepthKindError` otherwise."""
+        if self.kind is not kind:
+            raise DepthKindError(
+                f"{kind} was asked for, but this depth is {self.kind}",
+                remedy="call to_disparity() for metres; disparity has no unit to go back to",
+            )
+        return self
+
+    def to_disparity(self) -> DepthClip:
+        """1/z of metres (1/m); disparity as it is. Invalid pixels stay invalid.
+
+        The quantiles turn over: the nearest point has the largest disparity.
+        """
+        if self.kind is DepthKind.DISPARITY:
+            return self
+        values = np.zeros_like(self.values)
+        np.divide(np.float32(1), self.values, out=values, where=self.valid)
+        turned = tuple(1 / q if q > 0 else 0.0 for q in reversed(self.quantiles))
+        return replace(self, values=values, kind=DepthKind.DISPARITY, quantiles=turned)
+
+
+@dataclass(frozen=True)
+class CodeGrid:
+    """The codes of one clip, bound to the codebook and the picture that they were made for.
+
+    `range` is the clip's disparity interval that the codebook's normalisation mapped to [0, 1].
+    """
+
+    codes: UInt8[np.ndarray, "T h w"]
+    codebook: str  # fingerprint
+    range: tuple[float, float]
+    transform: ImageTransform
+
+
+@dataclass(frozen=True)
+class EstimatorSpec:
+    """What an estimator gives, and what it was made of. Hashed into the stores that it fills."""
+
+    name: str
+    kind: DepthKind
+    weights: str  # content hash of the weights; "" for an estimator that has none
+    precision: str = "float32"
+    input_size: int | None = None  # px, shorter side of what the network sees
+    licence: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class DepthBlock:
+    """A run of consecutive frames of clip number `clip`, or the reason why that clip failed.
+
+    Blocks come clip by clip in order, frames in order; a failure is the last block of its clip.
+    """
+
+    clip: int
+    depth: DepthClip | None = None
+    error: str = ""
+
+
+class DepthEstimator(Protocol):
+    """RGB (or a data set's own depth) to depth at the frames' own resolution."""
+
+    spec: EstimatorSpec
+
+    def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
+        """Depth of many clips, streamed. May work on several clips at a time inside."""
+        ...
+
+
+class Source(Protocol[T]):
+    """Items by shard, in a fixed order. Every store is one."""
+
+    def shards(self) -> list[str]: ...
+
+    def items(self, shard: str) -> Iterator[tuple[EpisodeKey, T]]: ...

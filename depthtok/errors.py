@@ -1,0 +1,101 @@
+"""Errors that a user can mend: what is wrong, and what to do about it.
+
+    DepthtokError
+    ├── ConfigError          a setting, flag or TOML key
+    ├── SchemaError          a data set's schema does not fit its features
+    ├── SourceError          data that come in
+    │   └── CorruptRecord    bytes that are not what was written; names file and record
+    ├── StoreError           stores that we write
+    │   ├── StaleStore       made with other settings, or from other data
+    │   ├── CorruptPart      digest or shape differs from the manifest
+    │   ├── MissingParts     not complete yet
+    │   └── OutputError      disk full, read-only, wrong place
+    ├── DepthKindError       disparity where metres were meant, or the reverse
+    ├── MissingPackage       an extra that is not installed
+    ├── WeightsError         checkpoint absent, or of another shape
+    └── GateError            a codebook that is too bad to train on
+
+The command line prints `problem` and `remedy` and exits with code 2. Anything else is a bug and
+keeps its traceback.
+"""
+
+
+class DepthtokError(Exception):
+    """A problem in the user's hands, with its remedy: both are sentences for people."""
+
+    def __init__(self, problem: str, *, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __reduce__(self):  # keeps `remedy` when an error travels between processes
+        return (_rebuild, (type(self), self.problem, self.remedy))
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.remedy}" if self.remedy else self.problem
+
+
+def _rebuild(kind: type[DepthtokError], problem: str, remedy: str) -> DepthtokError:
+    return kind(problem, remedy=remedy)
+
+
+class ConfigError(DepthtokError):
+    """A setting that makes no sense, or that is not known."""
+
+
+class SchemaError(DepthtokError):
+    """A data-set schema that does not fit the features of the data set."""
+
+
+class SourceError(DepthtokError):
+    """Input data that are missing, or not of the kind that was asked for."""
+
+
+class CorruptRecord(SourceError):
+    """Input bytes that are not what was written. The problem names file and record."""
+
+
+class StoreError(DepthtokError):
+    """A store that cannot be used as it is."""
+
+
+class StaleStore(StoreError):
+    """A store made with other settings, or from other data, than the run at hand."""
+
+
+class CorruptPart(StoreError):
+    """A part whose bytes differ from its manifest."""
+
+
+class MissingParts(StoreError):
+    """A store that lacks parts its source has."""
+
+
+class OutputError(StoreError):
+    """The output cannot be written: disk full, read-only, or not an empty place or a store."""
+
+
+class DepthKindError(DepthtokError):
+    """Disparity met metres."""
+
+
+class MissingPackage(DepthtokError):
+    """A package of an extra is not installed."""
+
+
+class WeightsError(DepthtokError):
+    """A checkpoint is absent, or does not fit the network."""
+
+
+class GateError(DepthtokError):
+    """A codebook below the limits of the quality gate."""
+
+
+def did_you_mean(word: str, choices: "list[str] | tuple[str, ...]") -> str:
+    """`Did you mean 'x'?`, or the list of choices where nothing is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, choices, n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known: {', '.join(sorted(choices))}." if choices else "There is none to choose from."

@@ -1,0 +1,1 @@
+"""One TOML file per data set: cameras, state, action, instruction, rate."""
