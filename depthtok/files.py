@@ -43,11 +43,6 @@ def canonical_json(data: object) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def digest(data: object) -> str:
-    """SHA-256 of the canonical JSON of `data`, in hex."""
-    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:

@@ -16,12 +16,12 @@ from functools import cached_property
 from pathlib import Path
 
 from depthtok.arrays import ArraySpec, group_json
+from depthtok.config import digest
 from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
 from depthtok.files import (
     REPAIR,
     DigestMemory,
     commit_directory,
-    digest,
     output_errors,
     remove_directory,
     sweep_all,
