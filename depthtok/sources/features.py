@@ -68,7 +68,7 @@ def read_features(path: Path) -> dict[str, Feature]:
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise SourceError(
             f"{path} is not a features.json of tensorflow-datasets ({error!r})",
-            remedy="fetch the file again; those of tensorflow-datasets before 4.5 must be rewritten",
+            remedy="fetch it again; files from before tensorflow-datasets 4.5 must be rewritten",
         ) from error
     if not any(feature.per_step for feature in features.values()):
         raise SourceError(
