@@ -104,7 +104,7 @@ def _to_matrix(q: Quaternions) -> Rows:
     return np.stack(entries, axis=1)
 
 
-def wrap(angle: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def wrap(angle: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """Angles in radians, brought into (-pi, pi] by whole turns."""
     return np.pi - np.mod(np.pi - angle, 2 * np.pi)
 

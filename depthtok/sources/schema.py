@@ -75,7 +75,7 @@ class Schema:
     """One data set's meaning. The fields below the line document it, and do not change results."""
 
     fps: float  # Hz
-    instruction: tuple[str, ...]  # the first that is not empty counts
+    instruction: tuple[str, ...]  # paths; the first text that is not empty counts; () for none
     cameras: tuple[CameraSchema, ...]
     action_columns: tuple[Columns, ...]
     proprio_columns: tuple[Columns, ...]
@@ -285,7 +285,6 @@ def _consistent(schema: Schema, where: str) -> None:
     for values, what in [
         (schema.cameras, "[[camera]]"),
         (schema.action_columns, "[[action]]"),
-        (schema.instruction, "instruction"),
     ]:
         if not values:
             raise SchemaError(f"{where}: there is no {what}", remedy="state at least one")
@@ -294,5 +293,5 @@ def _consistent(schema: Schema, where: str) -> None:
     if (schema.gripper == "none") == bool(schema.gripper_dims):
         raise SchemaError(
             f"{where}: gripper = {schema.gripper!r}, with gripper columns {schema.gripper_dims}",
-            remedy='name the gripper\'s column "gripper" in dims; gripper = "none" is for no gripper',
+            remedy='call its columns "gripper" in dims; gripper = "none" is for no gripper',
         )
