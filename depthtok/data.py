@@ -30,16 +30,12 @@ class Orientation(StrEnum):
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera of a data set, as published.
-
-    `intrinsics` (3x3, row-major, px) belong to the upright true view, not to the published image.
-    """
+    """One camera of a data set, as published. Height and width are None where frames differ."""
 
     name: str
-    height: int  # px
-    width: int  # px
+    height: int | None  # px
+    width: int | None  # px
     orientation: Orientation = Orientation.UNKNOWN
-    intrinsics: tuple[float, ...] | None = None
     has_depth: bool = False
 
 

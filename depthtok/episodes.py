@@ -39,17 +39,16 @@ from depthtok.store import Store
 PACKED = "images.bin"
 INSTRUCTIONS = "instructions.json"
 STATISTICS = "statistics.json"
-UNITS_M = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001}
 
 
 @dataclass(frozen=True)
 class View:
-    """One picture stream of a camera: its `kind` (rgb, depth, segmentation), bytes and unit."""
+    """One picture stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
 
     camera: str
     kind: str
     format: PixelFormat
-    unit: str = ""  # of depth: a key of UNITS_M
+    scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
 
     def to_json(self) -> dict:
         """A plain dictionary."""
@@ -195,9 +194,8 @@ class EpisodeStore(Store):
             try:
                 self._handles[path] = os.open(path, os.O_RDONLY)
             except OSError as error:
-                raise SourceError(
-                    f"cannot open {path}: {error.strerror}",
-                    remedy="say where the data set is now with --source-root DIR",
+                raise CorruptRecord(
+                    f"cannot open {path}: {error.strerror}", remedy="restore the file"
                 ) from error
             if len(self._handles) > OPEN_FILES:
                 os.close(self._handles.popitem(last=False)[1])
@@ -209,6 +207,15 @@ class EpisodeStore(Store):
 
     def __setstate__(self, state: dict) -> None:
         self.__init__(state["path"], source_root=state["source_root"])
+
+    def require_source(self) -> None:
+        """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
+        files = {self._image_file(part) for part in self.parts()}
+        if files and not any(path.is_file() for path in files):
+            raise SourceError(
+                f"the images that {self.path} indexes are not in {self.source_root}",
+                remedy="say where the data set lies now with --source-root DIR",
+            )
 
     def compute_statistics(self) -> Statistics:
         """Statistics over all parts that are there."""
@@ -314,9 +321,13 @@ class StoredFrames:
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
         store = self.episode.store
-        unit = store.views[store.view_index(self.camera.name, "depth")].unit
-        raw = self._decode("depth", start, stop)[..., 0]
-        metres = raw.astype(np.float64) * UNITS_M[unit]
+        scale = store.views[store.view_index(self.camera.name, "depth")].scale_m
+        if scale is None:
+            raise SourceError(
+                f"the unit of the depth of camera {self.camera.name!r} is not known",
+                remedy="copy the data set's schema, state `depth_unit`, and convert with --schema",
+            )
+        metres = self._decode("depth", start, stop)[..., 0].astype(np.float64) * scale
         return np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)
 
     def segmentation(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W"]:

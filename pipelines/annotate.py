@@ -14,7 +14,7 @@ from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
 from depthtok.data import DepthBlock, EstimatorSpec, ImageTransform
 from depthtok.depth import ClipQuantiles, DepthEncoding
-from depthtok.episodes import UNITS_M, EpisodeStore, StoredEpisode
+from depthtok.episodes import EpisodeStore, StoredEpisode, View
 from depthtok.errors import ConfigError
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
@@ -61,9 +61,9 @@ class AnnotateStage:
         if self.config.size:
             return (self.config.size, self.config.size)
         sizes = {(c.height, c.width) for c in map(self.episodes.camera, self.cameras)}
-        if len(sizes) > 1:
+        if len(sizes) > 1 or None in next(iter(sizes)):
             raise ConfigError(
-                f"the cameras have different sizes: {sorted(sizes)}",
+                "the frames of the cameras have different sizes",
                 remedy="give one --size for all, or annotate each --camera into its own --out",
             )
         return sizes.pop()
@@ -73,8 +73,7 @@ class AnnotateStage:
         if self.config.estimator != "dataset":
             return DepthEncoding.FLOAT16
         views = [self.episodes.views[self.episodes.view_index(c, "depth")] for c in self.cameras]
-        # Whole numbers of a unit that is a whole number of millimetres are whole millimetres.
-        whole = all(np.dtype(v.format.dtype).kind in "iu" and v.unit in UNITS_M for v in views)
+        whole = all(_in_millimetres(view) for view in views)
         return DepthEncoding.UINT16_MM if whole else DepthEncoding.FLOAT32
 
     @cached_property
@@ -99,6 +98,7 @@ class AnnotateStage:
 
     def work(self) -> list[WorkPart]:
         self.episodes.require_complete(partial=self.partial)
+        self.episodes.require_source()
         return [work for part in self.episodes.parts() for work in self._pieces(part)]
 
     def _pieces(self, part: Part) -> Iterator[WorkPart]:
@@ -128,6 +128,13 @@ class AnnotateStage:
 
     def finish(self) -> None:
         """Nothing is left to do once all parts are there."""
+
+
+def _in_millimetres(view: View) -> bool:
+    """Whether every stored value is a whole number of millimetres."""
+    scale_mm = (view.scale_m or 0) * 1000
+    whole = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
+    return whole and np.dtype(view.format.dtype).kind in "iu"
 
 
 def inherit(part: Part, writer: PartWriter, *, first_piece: bool = True) -> None:

@@ -84,6 +84,7 @@ class Outcome:
     left: int = 0  # parts of the store that this run was not asked to make
     episodes: int = 0  # in the parts asked for
     steps: int = 0
+    bytes: int = 0  # on disk, of the parts asked for
     frames_made: int = 0  # images of all cameras
     seconds: float = 0.0
     busy: float = 0.0  # worker-seconds spent in parts
@@ -219,6 +220,7 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         part = found.part(str(work.name))
         outcome.episodes += len(part.frames)
         outcome.steps += int(part.frames.sum())
+        outcome.bytes += sum(size for size, _ in part.manifest["files"].values())
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
         outcome.inherited += len(part.failures) - len(own)

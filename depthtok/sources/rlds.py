@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.features import Feature, read_features, read_json
-from depthtok.sources.tfrecord import FETCH_AGAIN, read_record, read_records
+from depthtok.sources.tfrecord import FETCH_AGAIN, OnBad, read_record, read_records
 
 FEATURES, INFO = "features.json", "dataset_info.json"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -83,17 +83,18 @@ class RldsDirectory:
         features = read_features(root / FEATURES)
         return cls(root, name, version, str(info.get("description", "")), features, splits)
 
-    def records(self, shard: Shard) -> Iterator[RawEpisode]:
+    def records(self, shard: Shard, on_bad: OnBad | None = None) -> Iterator[RawEpisode]:
         """The episodes of a shard in order, one in memory at a time, checksums verified.
 
         Raises `CorruptRecord` at the first bad record, after the good ones before it, and at the
-        end if the shard holds fewer or more episodes than stated.
+        end if the shard holds fewer or more episodes than stated. With `on_bad`, a bad payload in a
+        sound frame is told to it, by index, and the episodes after it are read.
         """
         count = 0
-        for record in read_records(shard.path):
-            if count == shard.episodes:
+        for record in read_records(shard.path, on_bad):
+            count = record.index + 1
+            if count > shard.episodes:
                 raise _miscounted(shard, f"there is one more at byte {record.offset}")
-            count += 1
             yield RawEpisode(shard.path, record.index, record.offset, record.data, self.features)
             del record
         if count < shard.episodes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +55,30 @@ def frame(data: bytes) -> bytes:
     return b"".join((header, data, FOOTER.pack(masked_crc32c(data))))
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """All records in order. Raises `CorruptRecord` at the first bad one, after the good ones."""
+class CorruptPayload(CorruptRecord):
+    """A payload that changed inside a sound frame: the records after it can still be read."""
+
+
+OnBad = Callable[[int, CorruptPayload], None]
+
+
+def read_records(path: Path, on_bad: OnBad | None = None) -> Iterator[Record]:
+    """All records in order. Raises `CorruptRecord` at the first bad one, after the good ones.
+
+    With `on_bad` a record whose payload alone is bad is told to it, by index, and left out.
+    """
     with _opened(path) as (file, size):
         index = offset = 0
         while offset < size:
-            record = _record_at(file, size, path, index, offset)
+            try:
+                record = _record_at(file, size, path, index, offset)
+            except CorruptPayload as error:
+                if on_bad is None:
+                    raise
+                on_bad(index, error)
+                (length,) = struct.unpack("<Q", os.pread(file, 8, offset))
+                index, offset = index + 1, offset + OVERHEAD + length
+                continue
             index, offset = index + 1, record.end
             yield record
             del record  # or it would stay in memory while the next one is read
@@ -118,5 +136,8 @@ def _record_at(file: int, size: int, path: Path, index: int, offset: int) -> Rec
     if len(data) != length or len(footer) != FOOTER.size:
         corrupt("the file ended while it was read")
     if masked_crc32c(data) != FOOTER.unpack(footer)[0]:
-        corrupt("the checksum of its data is wrong")
+        raise CorruptPayload(
+            f"{path}: record {index} at byte {offset}: the checksum of its data is wrong",
+            remedy=FETCH_AGAIN,
+        )
     return Record(index, offset, data)

@@ -1,0 +1,27 @@
+"""The command line. Exit codes: 0 done, 1 done but some items failed, 2 refused with a remedy."""
+
+from __future__ import annotations
+
+import sys
+
+from depthtok.commands import stages
+from depthtok.errors import DepthtokError
+from depthtok.options import new_app
+
+app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
+stages.register(app)
+
+
+def main() -> None:
+    """Runs a command. What the user can mend is said in two lines; a bug keeps its traceback."""
+    try:
+        app()
+    except DepthtokError as error:
+        print(f"error: {error.problem}", file=sys.stderr)
+        if error.remedy:
+            print(f"  fix: {error.remedy}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
