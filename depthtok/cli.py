@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from depthtok.commands import stages
+from depthtok.commands import look, stages
 from depthtok.errors import DepthtokError
 from depthtok.options import new_app
 
 app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
 stages.register(app)
+look.register(app)
 
 
 def main() -> None:

@@ -54,7 +54,8 @@ class ImageTransform:
 
     def to_json(self) -> dict:
         """A plain dictionary, the same for equal transforms."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        plain = {name: value for name, value in asdict(self).items() if value is not None}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
     @classmethod
     def from_json(cls, data: dict) -> ImageTransform:
