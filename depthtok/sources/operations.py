@@ -188,13 +188,3 @@ OPERATIONS = MappingProxyType(
     }
 )
 """Every operation by name."""
-
-
-def markdown() -> str:
-    """The list as a table, for docs/schemas.md."""
-    rows = ["| operation | what it does | columns |", "|---|---|---|"]
-    for operation in OPERATIONS.values():
-        usage = " ".join([operation.name, *operation.arguments])
-        columns = f"{operation.takes} to {operation.gives}" if operation.takes else "any"
-        rows.append(f"| `{usage}` | {operation.doc} | {columns} |")
-    return "\n".join(rows) + "\n"
