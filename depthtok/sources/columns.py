@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -15,6 +15,7 @@ from depthtok.sources.operations import Call
 from depthtok.sources.table import Table
 
 
+@runtime_checkable
 class Feature(Protocol):
     """What schemas need to know of a feature."""
 
@@ -28,6 +29,7 @@ class Feature(Protocol):
     def per_step(self) -> bool: ...
 
 
+@runtime_checkable
 class RawEpisode(Protocol):
     """What schemas need of an episode as it was read."""
 
