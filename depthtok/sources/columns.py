@@ -50,6 +50,22 @@ def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
     return features[key]
 
 
+def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int:
+    """How many numbers this feature has a step. Raises `SchemaError` if it is not of that kind."""
+    found = feature(features, key, where)
+    if found.kind not in ("tensor", "scalar") or found.dtype in ("str", "object"):
+        raise SchemaError(
+            f"{where}: {key!r} holds {found.kind} of {found.dtype}, not numbers",
+            remedy="name a tensor or a scalar",
+        )
+    if not found.per_step or None in found.shape:
+        raise SchemaError(
+            f"{where}: {key!r} has no fixed number of values a step (shape {found.shape})",
+            remedy="name a feature under steps/ of known shape",
+        )
+    return int(np.prod(found.shape))
+
+
 @dataclass(frozen=True)
 class Columns:
     """Some columns of an action or a state: `take` of feature `path`, through `calls`.
@@ -92,18 +108,8 @@ class Columns:
         if self.path is None:
             return
         where = f"{where} from {self.path!r}"
-        found = feature(features, self.path, where)
-        if found.kind not in ("tensor", "scalar") or found.dtype in ("str", "object"):
-            raise SchemaError(
-                f"{where}: holds {found.kind} of {found.dtype}, not numbers",
-                remedy="name a tensor or a scalar",
-            )
-        if not found.per_step or None in found.shape:
-            raise SchemaError(
-                f"{where}: has no fixed number of values a step (shape {found.shape})",
-                remedy="name a feature under steps/ of known shape",
-            )
-        width = len(self._indices(int(np.prod(found.shape)), where))
+        stored = numbers_a_step(features, self.path, where)
+        width = len(self._indices(stored, where))
         for call in self.calls:
             width = call.width(width, where)
         if width != len(self.dims):

@@ -126,6 +126,10 @@ def test_keep(small):
     schema = small("[[proprio]]", '[keep]\ndrop_first_if_zero = "steps/action"\n[[proprio]]')
     assert schema.keep(Raw(3, steps__action=[[0, 0], [1, 0], [0, 0]])) == slice(1, 3)
     assert schema.keep(Raw(3, steps__action=[[0, 1], [1, 0], [0, 0]])) == slice(0, 3)
+    with pytest.raises(SchemaError, match="keep: 'steps/text' holds text"):
+        small("[[proprio]]", '[keep]\ndrop_first_if_zero = "steps/text"\n[[proprio]]').check(
+            SMALL_FEATURES
+        )
     counts = small("[[proprio]]", "[keep]\ndrop_first = 2\ndrop_last = 2\n[[proprio]]")
     assert counts.keep(Raw(5)) == slice(2, 3)
     assert counts.keep(Raw(3)) == slice(2, 2)
