@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -15,6 +15,7 @@ from depthtok.sources.operations import Call
 from depthtok.sources.table import Table
 
 
+@runtime_checkable
 class Feature(Protocol):
     """What schemas need to know of a feature."""
 
@@ -28,6 +29,7 @@ class Feature(Protocol):
     def per_step(self) -> bool: ...
 
 
+@runtime_checkable
 class RawEpisode(Protocol):
     """What schemas need of an episode as it was read."""
 
@@ -46,6 +48,22 @@ def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
             remedy=did_you_mean(key, list(features)),
         )
     return features[key]
+
+
+def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int:
+    """How many numbers this feature has a step. Raises `SchemaError` if it is not of that kind."""
+    found = feature(features, key, where)
+    if found.kind not in ("tensor", "scalar") or found.dtype in ("str", "object"):
+        raise SchemaError(
+            f"{where}: {key!r} holds {found.kind} of {found.dtype}, not numbers",
+            remedy="name a tensor or a scalar",
+        )
+    if not found.per_step or None in found.shape:
+        raise SchemaError(
+            f"{where}: {key!r} has no fixed number of values a step (shape {found.shape})",
+            remedy="name a feature under steps/ of known shape",
+        )
+    return int(np.prod(found.shape))
 
 
 @dataclass(frozen=True)
@@ -90,18 +108,8 @@ class Columns:
         if self.path is None:
             return
         where = f"{where} from {self.path!r}"
-        found = feature(features, self.path, where)
-        if found.kind not in ("tensor", "scalar") or found.dtype in ("str", "object"):
-            raise SchemaError(
-                f"{where}: holds {found.kind} of {found.dtype}, not numbers",
-                remedy="name a tensor or a scalar",
-            )
-        if not found.per_step or None in found.shape:
-            raise SchemaError(
-                f"{where}: has no fixed number of values a step (shape {found.shape})",
-                remedy="name a feature under steps/ of known shape",
-            )
-        width = len(self._indices(int(np.prod(found.shape)), where))
+        stored = numbers_a_step(features, self.path, where)
+        width = len(self._indices(stored, where))
         for call in self.calls:
             width = call.width(width, where)
         if width != len(self.dims):

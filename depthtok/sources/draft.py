@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from difflib import SequenceMatcher
 
 import numpy as np
 
@@ -76,13 +75,10 @@ def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
     """One table a camera; each depth map goes to the camera of its size with the nearest name."""
     depths = [path for path, found in steps.items() if "depth" in path and _is_map(found)]
     pairs = sorted(
-        (
-            (_likeness(camera, depth), camera, depth)
-            for camera in paths
-            for depth in depths
-            if steps[camera].shape[:2] == steps[depth].shape[:2]
-        ),
-        reverse=True,
+        (_unlikeness(camera, depth), camera, depth)
+        for camera in paths
+        for depth in depths
+        if steps[camera].shape[:2] == steps[depth].shape[:2]
     )
     depth_of: dict[str, str] = {}
     for _, camera, depth in pairs:
@@ -164,9 +160,10 @@ def _is_vector(found: Feature) -> bool:
     return numeric and len(found.shape) <= 1 and None not in found.shape
 
 
-def _likeness(camera: str, depth: str) -> float:
-    words = [re.sub("depth|image|rgb", "", path.rsplit("/", 1)[-1]) for path in (camera, depth)]
-    return SequenceMatcher(None, *(word.strip("_") for word in words)).ratio()
+def _unlikeness(camera: str, depth: str) -> int:
+    """How many words of the last parts of two paths are not in both."""
+    words = [set(re.split(r"[_\W]", path.rsplit("/", 1)[-1])) for path in (camera, depth)]
+    return len((words[0] ^ words[1]) - {"depth", "image", "rgb", "with", ""})
 
 
 def _names(paths: list[str]) -> dict[str, str]:

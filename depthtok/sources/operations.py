@@ -18,6 +18,7 @@ from depthtok.errors import SchemaError, did_you_mean
 from depthtok.sources import rotations
 
 Rows = Float[np.ndarray, "T n"]
+Result = Float[np.ndarray, "T m"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Operation:
 
     name: str
     doc: str
-    function: Callable[..., Rows]
+    function: Callable[..., Result]
     arguments: tuple[str, ...] = ()
     takes: int | None = None  # columns; None: any number
     gives: int | None = None  # columns; None: as many as it takes
@@ -65,7 +66,7 @@ class Call:
     def __str__(self) -> str:
         return " ".join([self.name, *(repr(number) for number in self.numbers)])
 
-    def __call__(self, values: Rows) -> Rows:
+    def __call__(self, values: Rows) -> Result:
         return self.operation.function(values, *self.numbers)
 
     def width(self, width: int, where: str) -> int:
@@ -111,7 +112,7 @@ def _delta(values: Rows) -> Rows:
     return np.diff(values, axis=0, append=values[-1:])
 
 
-def _pose(rows: Rows, order: str) -> Rows:
+def _pose(rows: Float[np.ndarray, "T 16"], order: str) -> Float[np.ndarray, "T 6"]:
     pose = rows.reshape(-1, 4, 4)
     if order == "columns":
         pose = pose.transpose(0, 2, 1)
@@ -188,13 +189,3 @@ OPERATIONS = MappingProxyType(
     }
 )
 """Every operation by name."""
-
-
-def markdown() -> str:
-    """The list as a table, for docs/schemas.md."""
-    rows = ["| operation | what it does | columns |", "|---|---|---|"]
-    for operation in OPERATIONS.values():
-        usage = " ".join([operation.name, *operation.arguments])
-        columns = f"{operation.takes} to {operation.gives}" if operation.takes else "any"
-        rows.append(f"| `{usage}` | {operation.doc} | {columns} |")
-    return "\n".join(rows) + "\n"

@@ -25,7 +25,7 @@ SINGULAR = 1e-7
 """Below this length, half-angle sums at pitch +-90 degrees carry only rounding noise."""
 
 
-def convert(values: Rows, source: str, target: str) -> Rows:
+def convert(values: Float[np.ndarray, "T n"], source: str, target: str) -> Float[np.ndarray, "T m"]:
     """Rows of form `source` as rows of form `target`, in float64."""
     return _TO[target](_FROM[source](np.asarray(values, np.float64)))
 

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.sources.cameras import CameraSchema
-from depthtok.sources.columns import Columns, Feature, RawEpisode, feature
+from depthtok.sources.columns import Columns, Feature, RawEpisode, feature, numbers_a_step
 from depthtok.sources.table import Table
 
 STATUSES = ("verified", "catalogue", "unseen")
@@ -180,7 +180,7 @@ class Schema:
                     remedy="name a text feature",
                 )
         for path in self.keep_rule.drop_first_if_zero:
-            feature(features, path, f"{where}, keep")
+            numbers_a_step(features, path, f"{where}, keep")
         for columns in self.action_columns:
             columns.check(features, f"{where}, action")
         for columns in self.proprio_columns:
