@@ -1,11 +1,11 @@
-"""The types that flow between the stages. Pixels, units and kinds are said here and nowhere else."""
+"""The types that flow between the stages. Pixels, units and kinds are said here, and only here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -124,6 +124,7 @@ class EpisodeKey:
         )
 
 
+@runtime_checkable
 class FrameClip(Protocol):
     """The frames of one camera in one episode, read when they are asked for."""
 
@@ -145,6 +146,7 @@ class FrameClip(Protocol):
         ...
 
 
+@runtime_checkable
 class Episode(Protocol):
     """One demonstration."""
 
@@ -254,6 +256,7 @@ class DepthBlock:
     error: str = ""
 
 
+@runtime_checkable
 class DepthEstimator(Protocol):
     """RGB (or a data set's own depth) to depth at the frames' own resolution."""
 
@@ -264,6 +267,7 @@ class DepthEstimator(Protocol):
         ...
 
 
+@runtime_checkable
 class Source(Protocol[T]):
     """Items by shard, in a fixed order. Every store is one."""
 
