@@ -204,7 +204,10 @@ class RawEpisode:
             if out.shape[1:] != value.shape:
                 raise SourceError(f"{self.where}: {feature.path} changes its shape at step {step}")
             out[step] = value
-        return np.empty((0, *(size or 0 for size in feature.shape))) if out is None else out
+        if out is not None:
+            return out
+        dtype = "float32" if feature.dtype == "bfloat16" else feature.dtype
+        return np.empty((0, *(size or 0 for size in feature.shape)), dtype)
 
     def _items(self, feature: Feature) -> tuple[list[bytes], list[tuple[int | None, ...]]]:
         """The byte strings of a feature and the shape of each.

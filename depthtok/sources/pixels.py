@@ -133,7 +133,10 @@ def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
             if picture.size != (width, height):
                 raise CorruptRecord("a PNG with two headers")
             if bits < 16 and picture.mode != _PNG_MODES[shape[2]]:
-                picture = picture.convert(_PNG_MODES[shape[2]])
+                opaque = "transparency" not in picture.info
+                picture = (picture if opaque else picture.convert("RGBA")).convert(
+                    _PNG_MODES[shape[2]]
+                )
             pixels = np.array(picture, dtype)
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise CorruptRecord(f"a PNG that does not decode: {error}") from error
