@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from depthtok.commands import look, stages
+from depthtok.commands import look, stages, train
 from depthtok.errors import DepthtokError
 from depthtok.options import new_app
+from depthtok.signals import Stopped
 
 app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
 stages.register(app)
+train.register(app)
 look.register(app)
 
 
@@ -22,6 +24,9 @@ def main() -> None:
         if error.remedy:
             print(f"  fix: {error.remedy}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(128 + stop.signum)
 
 
 if __name__ == "__main__":

@@ -163,6 +163,13 @@ class StoredDepth:
     def __len__(self) -> int:
         return self.frames
 
+    @property
+    def disparity_quantiles(self) -> tuple[float, ...]:
+        """`quantiles` of the clip's disparity, whatever the store's kind."""
+        empty = np.empty((0, *self.store.size), np.float32)
+        clip = DepthClip(empty, empty.astype(bool), self.store.kind, self.quantiles)
+        return clip.to_disparity().quantiles
+
     def read(self, start: int = 0, stop: int | None = None) -> DepthClip:
         """Frames `start` to `stop`, with the quantiles of the whole clip."""
         stop = self.frames if stop is None else stop

@@ -226,12 +226,17 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
     else:
         before, now = {**found.what, **found.about}, {**wanted.what, **wanted.about}
         keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        pairs = (f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in keys)
+        pairs = (f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now" for k in keys)
         difference = "; ".join(pairs) or "another version of the stage made it"
     raise StaleStore(
         f"{path} was made differently: {difference}",
         remedy="choose another --out, give the same settings, or delete that directory first",
     )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def write_part(

@@ -19,6 +19,7 @@ from depthtok.errors import ConfigError
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.config import AnnotateConfig
+from pipelines.device import one_thread
 from pipelines.estimators import find
 from pipelines.stage import Advance, Worker, WorkPart
 
@@ -113,6 +114,7 @@ class AnnotateStage:
         return depth.array_specs(self.cameras, self.size, self.encoding)
 
     def build(self, device: str) -> Worker:
+        one_thread()
         estimator = find(self.config.estimator).build(self.device)
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:

@@ -8,7 +8,6 @@ time, and nothing of `options` reaches the bytes.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Protocol
 from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import RunOptions
-from depthtok.errors import CorruptRecord, DepthKindError, DepthtokError
+from depthtok.errors import DepthKindError, DepthtokError, SourceError
 from depthtok.files import sweep
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
 from depthtok.progress import Bar, progress
@@ -95,29 +94,6 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         return 1 if self.failures or self.given_up else 0
-
-
-class Stopped(BaseException):
-    """SIGTERM or SIGINT: leave at once; what is committed stays."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Turns SIGTERM and SIGINT into `Stopped`, so that temporary files are cleared on the way out."""
-
-    def stop(signum: int, frame: object) -> None:
-        raise Stopped(signum)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run(stage: Stage, options: RunOptions) -> Outcome:
@@ -228,7 +204,7 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
 
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError)
 """Errors that say nothing about one episode, unless they are of BAD_EPISODE."""
-BAD_EPISODE = (CorruptRecord, DepthKindError)
+BAD_EPISODE = (SourceError, DepthKindError)
 
 
 @contextmanager

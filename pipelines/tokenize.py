@@ -19,6 +19,7 @@ from depthtok.parts import PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.annotate import inherit
 from pipelines.config import TokenizeConfig
+from pipelines.device import one_thread
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
 VERSION = 1
@@ -90,6 +91,7 @@ class TokenizeStage:
     def build(self, device: str) -> Worker:
         from vqvae.codec import Codec
 
+        one_thread()
         codec = Codec.load(self.codebook.path, self.device)
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
@@ -108,11 +110,11 @@ class TokenizeStage:
     def _encode(
         self, codec, clip: StoredDepth, writer: PartWriter, advance: Advance
     ) -> tuple[float, float]:
-        span = self.codebook.normalisation.range_of(clip)
+        span = self.codebook.normalisation.range_of(clip.disparity_quantiles)
         previous = None
         for start in range(0, len(clip), BLOCK):
             block = clip.read(start, min(start + BLOCK, len(clip)))
-            found = codec.encode(block, span, sticky=self.config.sticky, previous=previous)
+            found = codec.encode(block.to_disparity(), span, sticky=self.config.sticky, previous=previous)
             previous = found[-1]
             writer.append(codes.array_name(clip.camera), found)
             advance(len(found))

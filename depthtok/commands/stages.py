@@ -9,8 +9,9 @@ import typer
 
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.log import result, say
+from depthtok.log import result, say, warn
 from depthtok.options import command
+from depthtok.signals import stoppable
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
 if TYPE_CHECKING:
@@ -89,8 +90,11 @@ def tokenize(
     from pipelines.tokenize import TokenizeStage
 
     store, book = DepthStore(depth), Codebook.load(codebook)
+    verdict = gate(book)
+    if verdict["failures"]:
+        warn(f"{codebook} is below the quality gate: {'; '.join(verdict['failures'])}")
     stage = TokenizeStage(
-        store, book, out, settings, choose(options.device), partial=options.partial
+        store, book, out, settings, choose(options.device), verdict, partial=options.partial
     )
     episodes = store.spec.place["episodes"]
     carry_out(
@@ -98,6 +102,13 @@ def tokenize(
         f"depthtok train-vla --episodes {episodes} --codes {out} --preset tiny "
         f"--out {out.parent / 'policy'}",
     )  # fmt: skip
+
+
+def gate(book) -> dict:
+    """What the quality gate says of a codebook; it goes with the codes."""
+    from vqvae.gate import judge
+
+    return {"failures": judge(book.quality), "demo": book.demo}
 
 
 def open_episodes(source: Path, converted: Path, options: RunOptions):
@@ -127,7 +138,8 @@ def carry_out(stage: Stage, options: RunOptions, then: str) -> None:
         if options.json:
             result(planned)
         return
-    outcome = run(stage, options)
+    with stoppable():
+        outcome = run(stage, options)
     show(outcome, options, then)
     if options.json:
         result(outcome)
