@@ -11,11 +11,13 @@
 
 Every field of the two classes is a flag (`batch_size` is `--batch-size`; a bool is `--x/--no-x`),
 `--preset NAME` stands between the defaults and the flags, and the function gets two instances.
+A command that heeds only some of the fields says so, and offers no flag that it would ignore:
+`options: Annotated[RunOptions, Only("device", "json")]`.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -26,6 +28,21 @@ from depthtok.config import describe, resolve
 from depthtok.errors import ConfigError, did_you_mean
 
 Presets = Callable[[str], Mapping[str, Any]]
+
+
+class Only:
+    """Names the fields of a settings class that a command heeds."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A parameter of a command that is a dataclass, and its fields that may be set."""
+
+    cls: type
+    heeded: tuple[str, ...]
 
 
 def new_app(help: str) -> typer.Typer:
@@ -54,20 +71,20 @@ def command(
 
     def register(function: Callable) -> Callable:
         hints = get_type_hints(function, include_extras=True)
-        classes = {key: kind for key, kind in hints.items() if is_dataclass(kind)}
-        owners = _owners(classes)
+        settings = {key: found for key, hint in hints.items() if (found := _settings(hint))}
+        owners = _owners(settings)
 
         def run(**given: Any) -> Any:
             chosen = given.pop("preset", None) if presets else None
             preset = presets(chosen) if presets and chosen else {}
             _check_keys(preset, owners, chosen)
-            for key, cls in classes.items():
-                flags = {field: _given(given.pop(field)) for field in _flags(cls)}
+            for key, each in settings.items():
+                flags = {field: _given(given.pop(field)) for field in _flags(each)}
                 mine = {field: value for field, value in preset.items() if owners[field] == key}
-                given[key] = resolve(cls, mine, flags)
+                given[key] = resolve(each.cls, mine, flags)
             return function(**given)
 
-        parameters = _parameters(function, hints, classes)
+        parameters = _parameters(function, hints, settings)
         if presets:
             parameters.append(_preset_parameter(default_preset))
         run.__doc__ = inspect.getdoc(function)
@@ -79,13 +96,23 @@ def command(
     return register
 
 
-def _owners(classes: Mapping[str, type]) -> dict[str, str]:
+def _settings(hint: Any) -> Settings | None:
+    cls, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if not is_dataclass(cls):
+        return None
+    known = [field.name for field in fields(cls)]
+    heeded = next((note.names for note in notes if isinstance(note, Only)), known)
+    assert set(heeded) <= set(known), f"{cls.__name__} has other fields than {heeded}"
+    return Settings(cls, tuple(heeded))
+
+
+def _owners(settings: Mapping[str, Settings]) -> dict[str, str]:
     """The parameter that each field belongs to: a name is one flag, so it belongs to one class."""
     owners: dict[str, str] = {}
-    for key, cls in classes.items():
-        for field in fields(cls):
-            assert field.name not in owners, f"two classes have a field {field.name!r}"
-            owners[field.name] = key
+    for key, each in settings.items():
+        for name in each.heeded:
+            assert name not in owners, f"two classes have a field {name!r}"
+            owners[name] = key
     return owners
 
 
@@ -101,25 +128,25 @@ def _given(value: Any) -> Any:
 
 
 def _parameters(
-    function: Callable, hints: Mapping[str, Any], classes: Mapping[str, type]
+    function: Callable, hints: Mapping[str, Any], settings: Mapping[str, Settings]
 ) -> list[inspect.Parameter]:
     parameters = []
     for key, parameter in inspect.signature(function).parameters.items():
-        if key in classes:
-            parameters += _flags(classes[key]).values()
+        if key in settings:
+            parameters += _flags(settings[key]).values()
         else:
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.append(parameter.replace(kind=kind, annotation=hints[key]))
     return parameters
 
 
-def _flags(cls: type) -> dict[str, inspect.Parameter]:
+def _flags(settings: Settings) -> dict[str, inspect.Parameter]:
     """One keyword parameter for each field that fits into a flag; tables stay in TOML."""
-    hints = get_type_hints(cls, include_extras=True)
+    hints = get_type_hints(settings.cls, include_extras=True)
     return {
         field.name: _flag(field, hints[field.name])
-        for field in fields(cls)
-        if describe(_bare(hints[field.name])) != "a table"
+        for field in fields(settings.cls)
+        if field.name in settings.heeded and describe(_bare(hints[field.name])) != "a table"
     }
 
 

@@ -4,13 +4,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import Protocol, runtime_checkable
 
 from depthtok.format import human_duration, human_number
 
 Extra = float | int | str
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """What is asked of stderr, or of what stands in for it."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool: ...
+
+
+@runtime_checkable
 class Bar(Protocol):
     """Progress of one job."""
 
@@ -28,7 +40,7 @@ def progress(
     done: int = 0,
     interval: float = 30.0,
     clock: Callable[[], float] = time.monotonic,
-    stream: TextIO | None = None,
+    stream: Stream | None = None,
 ) -> Iterator[Bar]:
     """Show the progress of a `with` block on stderr (or `stream`). Blocks may be nested.
 
@@ -60,7 +72,7 @@ class Lines:
         done: int,
         interval: float,
         clock: Callable[[], float],
-        stream: TextIO,
+        stream: Stream,
     ) -> None:
         self.total, self.unit, self.label = total, unit, label
         self.done = self.before = done
@@ -108,7 +120,7 @@ class Lines:
 
 
 @contextmanager
-def _terminal(total: int | None, unit: str, label: str, done: int, stream: TextIO) -> Iterator[Bar]:
+def _terminal(total: int | None, unit: str, label: str, done: int, stream: Stream) -> Iterator[Bar]:
     from tqdm import tqdm
 
     class Terminal(tqdm):

@@ -22,7 +22,8 @@ COLOURS = ("#3b82f6", "#e8710a", "#12a37a", "#d6409f", "#8b5cf6", "#b58900", "#6
 DASHES = ("solid", "dashed", "dotted")  # the same words in matplotlib and in CSS
 MOST_POINTS = 1200  # of a drawn line; more cannot be seen
 
-Line = tuple[Sequence[float], Sequence[float]]
+Numbers = Sequence[float | None] | Shaped[np.ndarray, " n"]
+Line = tuple[Numbers, Numbers]  # x and y, of one length
 
 
 def colour(number: int) -> str:
@@ -63,8 +64,8 @@ def draw_curves(
 
 def draw_histogram(
     title: str,
-    edges: Float[np.ndarray, " n+1"],
     counts: Shaped[np.ndarray, " n"],
+    edges: Float[np.ndarray, " n+1"],
     x_label: str,
     wide: bool,
 ) -> Markup:

@@ -174,7 +174,7 @@ def _derived(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
         return {"drawing": draw_curves(title, lines, *labels, section["log"], wide)}
     if kind == "histogram":
         edges, counts = np.asarray(section["edges"]), np.asarray(section["counts"])
-        return {"drawing": draw_histogram(title, edges, counts, section["x_label"], wide)}
+        return {"drawing": draw_histogram(title, counts, edges, section["x_label"], wide)}
     if kind == "table":
         width, rows = len(section["columns"]), section["rows"]
         return {"numeric": [all(_is_number(row[i]) for row in rows) for i in range(width)]}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
-from depthtok.options import command, new_app
+from depthtok.options import Only, command, new_app
 
 
 class Rule(StrEnum):
@@ -125,6 +125,30 @@ def test_one_name_is_one_flag():
 
     with pytest.raises(AssertionError, match="workers"):
         command(new_app("x"))(both)
+
+
+def test_a_command_offers_no_flag_that_it_would_ignore():
+    app, calls = new_app("test"), []
+
+    @command(app, presets=lambda name: {"workers": 2})
+    def show(options: Annotated[RunOptions, Only("device", "json")]) -> None:
+        calls.append(options)
+
+    @app.command()
+    def other() -> None: ...
+
+    run = CliRunner().invoke
+    assert run(app, ["show", "--device", "cpu"]).exit_code == 0
+    assert calls == [RunOptions(device="cpu")]
+    assert run(app, ["show", "--workers", "2"]).exit_code == 2
+    assert isinstance(run(app, ["show", "--preset", "x"]).exception, ConfigError)
+    with pytest.raises(AssertionError, match="devise"):
+        _register_misspelt(app)
+
+
+def _register_misspelt(app: typer.Typer) -> None:
+    @command(app)
+    def show(options: Annotated[RunOptions, Only("devise")]) -> None: ...
 
 
 def test_nothing_heavy_is_imported():
