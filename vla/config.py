@@ -168,7 +168,6 @@ class DataConfig:
     cameras: tuple[str, ...] = ()  # names, in the model's order; those with codes first
     action_norm: str = "bounds"  # bounds: min..max to -1..1 | q99: 1 %..99 % quantiles
     proprio_norm: str = "bounds"
-    gripper: tuple[int, ...] = (-1,)  # action dimensions left as they are
     photometric: float = 0.0  # strength of brightness, contrast, saturation jitter
     crop: float = 1.0  # smallest random-resized-crop area; below 1 no stored codes may be used
     tokenizer: str = "bytes"  # or a path to a tokenizer.json

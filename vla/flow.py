@@ -22,7 +22,7 @@ BETA_SHAPE = 1.5
 LATEST = 0.999  # t of the Beta sampling stays below it
 
 
-def sample_times(config: FlowConfig, batch: int, generator: torch.Generator) -> Float[Tensor, "B"]:
+def sample_times(config: FlowConfig, batch: int, generator: torch.Generator) -> Float[Tensor, " B"]:
     """Training times in [0, 1]: uniform, or 0.999 (1 - z) with z ~ Beta(1.5, 1): more early times.
 
     The Beta distribution's second shape is 1, so its inverse is a power.
@@ -37,7 +37,7 @@ def interpolate(
     config: FlowConfig,
     data_BCA: Float[Tensor, "B C A"],
     noise_BCA: Float[Tensor, "B C A"],
-    time_B: Float[Tensor, "B"],
+    time_B: Float[Tensor, " B"],
 ) -> tuple[Float[Tensor, "B C A"], Float[Tensor, "B C A"]]:
     """The point at `time` on the way from noise to data, and the velocity there."""
     shrink = 1 - config.sigma_min
@@ -70,7 +70,7 @@ def integrate(
 
 
 def embed_time(
-    time_B: Float[Tensor, "B"], width: int, longest_period: float
+    time_B: Float[Tensor, " B"], width: int, longest_period: float
 ) -> Float[Tensor, "B W"]:
     """Sines and cosines of time; periods grow geometrically from 2 pi to 2 pi * longest_period."""
     half = width // 2

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from depthtok.errors import ConfigError
-from vla.gemma import Expert, KeyValues, spread, joined
+from vla.gemma import Expert, KeyValues, joined, spread
 from vla.masks import Layout, SeesTable, visible
 
 

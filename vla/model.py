@@ -124,7 +124,7 @@ class QDepthVLA(nn.Module):
         self,
         batch: Batch,
         noise_BCA: Float[Tensor, "B C A"],
-        time_B: Float[Tensor, "B"],
+        time_B: Float[Tensor, " B"],
     ) -> Losses:
         """Both losses of a batch, for given noise and times."""
         vision_BTV = self.see(batch)
