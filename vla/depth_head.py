@@ -96,12 +96,13 @@ class DepthHead(nn.Module):
             return x_BMPF.float()
         if self.config.head == "linear":
             return self.classify(x_BMPF).float()
+        with torch.autocast(x_BMPF.device.type, enabled=False):  # bf16 logits are too coarse
+            return self._logits(x_BMPF.to(self.codebook_KD))
+
+    def _logits(self, x_BMPD: Float[Tensor, "B M P D"]) -> Float[Tensor, "B M P K"]:
         c_KD = self.codebook_KD
-        x_BMPD = (
-            F.rms_norm(x_BMPF.float(), x_BMPF.shape[-1:], eps=1e-6) * c_KD.square().mean().sqrt()
-        )
-        logits = 2 * x_BMPD @ c_KD.T - c_KD.square().sum(dim=1)
-        return (logits * self.log_scale.exp()).float()
+        x_BMPD = F.rms_norm(x_BMPD, x_BMPD.shape[-1:], eps=1e-6) * c_KD.square().mean().sqrt()
+        return (2 * x_BMPD @ c_KD.T - c_KD.square().sum(dim=1)) * self.log_scale.exp()
 
 
 def depth_loss(
