@@ -23,7 +23,7 @@ from vqvae.config import NetworkConfig, QuantizerConfig
 from vqvae.model import Tokeniser
 from vqvae.quantizer import distances, exact_float32
 
-GROUP = 8  # frames; the fastest on a CPU core, whose cache holds their activations
+GROUP = 8  # frames; about the fastest on a CPU core, whose cache holds their activations
 GROUP_CUDA = 64
 
 
@@ -91,13 +91,13 @@ class Codec:
             )
         codes = np.empty((len(images), *self.codebook.grid), np.uint8)
         for start in range(0, len(images), self.group):
-            latents = self.latents(images[start : start + self.group])
-            stop = start + len(latents)
+            stop = min(start + self.group, len(images))
+            latents = self._latents(images[start:stop])
             if sticky > 0:
-                codes[start:stop] = self._sticky(latents, sticky, previous)
+                codes[start:stop] = self._sticky(latents, sticky, previous)[: stop - start]
                 previous = codes[stop - 1]
             else:
-                codes[start:stop] = self._search(latents)
+                codes[start:stop] = self._search(latents)[: stop - start]
         return codes
 
     @torch.inference_mode()
@@ -128,7 +128,7 @@ class Codec:
         made = np.empty_like(images)
         for start in range(0, len(images), self.group):
             part = images[start : start + self.group]
-            latents = self.model.quantizer.unquantised(self.latents(part))
+            latents = self.model.quantizer.unquantised(self._latents(part))
             made[start : start + self.group] = self._run_decoder(latents)[: len(part)]
         return made
 
@@ -145,13 +145,13 @@ class Codec:
         return fill_invalid(images, clip.valid)
 
     @torch.inference_mode()
-    def latents(self, images: Float32[np.ndarray, "T H W"]) -> Tensor:
-        """Latents [T h w D] of at most `group` frames."""
+    def _latents(self, images: Float32[np.ndarray, "T H W"]) -> Tensor:
+        """Latents [group h w D]; those behind the last image belong to padding."""
         padded = np.zeros((self.group, *images.shape[1:]), np.float32)
         padded[: len(images)] = images
         batch = torch.from_numpy(padded)[:, None].to(self.device)
         with exact_float32(self.device):
-            return self.model.encoder(batch)[: len(images)]
+            return self.model.encoder(batch)
 
     def _run_decoder(self, vectors: Tensor) -> np.ndarray:
         with exact_float32(self.device):
