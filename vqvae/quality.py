@@ -143,10 +143,11 @@ class Judge:
             "frames": self.frames,
             "disparity": {**self.l1.report(), **self.edges.report()},
             "unquantised": self.bypassed.report(),
-            "codes": self.use.report(),
-            "flips": self.flips.report(),
-            "histogram": self.use.counts.tolist(),
         }
+        if self.use.frames:
+            found["codes"] = self.use.report()
+            found["flips"] = self.flips.report()
+            found["histogram"] = self.use.counts.tolist()
         if self.depth.pixels:
             found["metres"] = {**self.depth.report(), **self.depth_edges.report()}
             found["regions"] = {
@@ -167,8 +168,8 @@ def assess(
     """The quality report over `clips`, streamed. Plain values, ready for JSON.
 
     Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
-    quantiser bypassed), `codes`, `flips`, `histogram`. Where depth is in metres also `metres`, and
-    `regions` by mask. `failed` lists clips that have no codes. Raises `SourceError` where no clip
+    quantiser bypassed). Of a codebook with codes: `codes`, `flips`, `histogram`. Where depth is in
+    metres: `metres`, and `regions` by mask. `failed` lists clips that have no codes. Raises `SourceError` where no clip
     can be judged, or metres and disparity are mixed.
     """
     judge: Judge | None = None

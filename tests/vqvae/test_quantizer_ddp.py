@@ -14,9 +14,7 @@ from vqvae.quantizer import build
 
 def _rank(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     draw = torch.Generator().manual_seed(rank)  # each rank has data of its own
     quantizer = build(QuantizerConfig(codes=32, decay=0.8), 16, seed=0)
     quantizer.initialise(torch.randn(200, 16, generator=draw), seed=0)
