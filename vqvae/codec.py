@@ -7,6 +7,7 @@ shapes however many frames a call brings.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,26 +74,16 @@ class Codec:
         but a frame's codes then depend on the frames before it. Raises `DepthKindError` for metres,
         `SourceError` for another size than the codebook's or a frame without valid pixels.
         """
-        images = self.prepare(clip, bounds)
-        return self.encode_prepared(images, sticky=sticky, previous=previous)
-
-    def encode_prepared(
-        self,
-        images: Float32[np.ndarray, "T H W"],
-        *,
-        sticky: float = 0.0,
-        previous: UInt8[np.ndarray, "h w"] | None = None,
-    ) -> UInt8[np.ndarray, "T h w"]:
-        """`encode` of what `prepare` gave."""
         if not self.has_codes:
             raise ConfigError(
                 "this codebook has no codes to give: its quantiser was never initialised",
                 remedy="train it for longer than its warm-up, with a quantiser other than none",
             )
-        codes = np.empty((len(images), *self.codebook.grid), np.uint8)
-        for start in range(0, len(images), self.group):
-            stop = min(start + self.group, len(images))
-            latents = self._latents(images[start:stop])
+        codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
+        for start in range(0, len(clip), self.group):  # a group's images stay in the cache
+            stop = min(start + self.group, len(clip))
+            part = replace(clip, values=clip.values[start:stop], valid=clip.valid[start:stop])
+            latents = self._latents(self.prepare(part, bounds))
             if sticky > 0:
                 codes[start:stop] = self._sticky(latents, sticky, previous)[: stop - start]
                 previous = codes[stop - 1]
@@ -147,9 +138,10 @@ class Codec:
     @torch.inference_mode()
     def _latents(self, images: Float32[np.ndarray, "T H W"]) -> Tensor:
         """Latents [group h w D]; those behind the last image belong to padding."""
-        padded = np.zeros((self.group, *images.shape[1:]), np.float32)
-        padded[: len(images)] = images
-        batch = torch.from_numpy(padded)[:, None].to(self.device)
+        if len(images) < self.group:
+            missing = np.zeros((self.group - len(images), *images.shape[1:]), np.float32)
+            images = np.concatenate([images, missing])
+        batch = torch.from_numpy(images)[:, None].to(self.device)
         with exact_float32(self.device):
             return self.model.encoder(batch)
 

@@ -79,7 +79,7 @@ def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block
         bypassed = codec.bypass(images)
         codes, made = None, bypassed
         if codec.has_codes:
-            codes = codec.encode_prepared(images, sticky=sticky, previous=previous)
+            codes = codec.encode(disparity, bounds, sticky=sticky, previous=previous)
             made = codec.decode(codes)
             previous = codes[-2] if len(codes) > 1 else None
         metres = None
@@ -169,8 +169,8 @@ def assess(
 
     Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
     quantiser bypassed). Of a codebook with codes: `codes`, `flips`, `histogram`. Where depth is in
-    metres: `metres`, and `regions` by mask. `failed` lists clips that have no codes. Raises `SourceError` where no clip
-    can be judged, or metres and disparity are mixed.
+    metres: `metres`, and `regions` by mask. `failed` lists clips that have no codes. Raises
+    `SourceError` where no clip can be judged, `DepthKindError` where metres meet disparity.
     """
     judge: Judge | None = None
     failed, episodes = [], set()
