@@ -86,7 +86,9 @@ class Normalisation:
     ) -> Float32[np.ndarray, "T H W"]:
         """Normalised disparity, clipped to `LOW`..`HIGH`. Pixels outside `valid` mean nothing."""
         lo, scale = self._affine(disparity, bounds, valid)
-        return np.clip((disparity - lo) * (np.float32(1) / scale), LOW, HIGH, dtype=np.float32)
+        out = np.subtract(disparity, lo, dtype=np.float32)
+        out *= np.float32(1) / scale
+        return np.clip(out, LOW, HIGH, out=out)
 
     def undo(
         self,

@@ -79,7 +79,7 @@ def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block
         bypassed = codec.bypass(images)
         codes, made = None, bypassed
         if codec.has_codes:
-            codes = codec.encode_prepared(images, sticky=sticky, previous=previous)
+            codes = codec.encode(disparity, bounds, sticky=sticky, previous=previous)
             made = codec.decode(codes)
             previous = codes[-2] if len(codes) > 1 else None
         metres = None
@@ -143,10 +143,11 @@ class Judge:
             "frames": self.frames,
             "disparity": {**self.l1.report(), **self.edges.report()},
             "unquantised": self.bypassed.report(),
-            "codes": self.use.report(),
-            "flips": self.flips.report(),
-            "histogram": self.use.counts.tolist(),
         }
+        if self.use.frames:
+            found["codes"] = self.use.report()
+            found["flips"] = self.flips.report()
+            found["histogram"] = self.use.counts.tolist()
         if self.depth.pixels:
             found["metres"] = {**self.depth.report(), **self.depth_edges.report()}
             found["regions"] = {
@@ -167,9 +168,9 @@ def assess(
     """The quality report over `clips`, streamed. Plain values, ready for JSON.
 
     Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
-    quantiser bypassed), `codes`, `flips`, `histogram`. Where depth is in metres also `metres`, and
-    `regions` by mask. `failed` lists clips that have no codes. Raises `SourceError` where no clip
-    can be judged, or metres and disparity are mixed.
+    quantiser bypassed). Of a codebook with codes: `codes`, `flips`, `histogram`. Where depth is in
+    metres: `metres`, and `regions` by mask. `failed` lists clips that have no codes. Raises
+    `SourceError` where no clip can be judged, `DepthKindError` where metres meet disparity.
     """
     judge: Judge | None = None
     failed, episodes = [], set()
