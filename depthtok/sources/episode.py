@@ -111,6 +111,14 @@ class RawEpisode:
         self._check_count(feature, len(texts))
         return texts if feature.per_step else texts[0]
 
+    def items(self, path: str) -> list[bytes]:
+        """The bytes of every step of an image or of a tensor that is stored as bytes: what
+        `PixelFormat.decode` takes. One entry for a feature of the episode."""
+        feature = self._feature(path)
+        items = self._column(path).items()
+        self._check_count(feature, len(items))
+        return items
+
     def spans(self, path: str) -> Spans:
         """Where every step of a feature lies: encoded images, zlib and raw tensors, and the
         stretches of float and integer lists. A feature of the episode has one span."""
@@ -185,7 +193,7 @@ class RawEpisode:
 
     def _blobs(self, feature: Feature) -> np.ndarray:
         """A tensor of bytes or an image: one byte string a step."""
-        items, shapes = self._items(feature)
+        items, shapes = self._shaped_items(feature)
         self._check_count(feature, len(items))
         out: np.ndarray | None = None
         for step, (item, shape) in enumerate(zip(items, shapes, strict=True)):
@@ -209,7 +217,7 @@ class RawEpisode:
         dtype = "float32" if feature.dtype == "bfloat16" else feature.dtype
         return np.empty((0, *(size or 0 for size in feature.shape)), dtype)
 
-    def _items(self, feature: Feature) -> tuple[list[bytes], list[tuple[int | None, ...]]]:
+    def _shaped_items(self, feature: Feature) -> tuple[list[bytes], list[tuple[int | None, ...]]]:
         """The byte strings of a feature and the shape of each.
 
         Where several dimensions are unknown, the record has them beside the value.
