@@ -72,7 +72,8 @@ class RawEpisode:
         column = self._columns.get(feature.path)
         if column is None or not feature.per_step or feature.kind == "other":
             return None
-        if column.kind == BYTES and (feature.shape == () or feature.encoding not in ("", "none")):
+        one_each = feature.kind == "image" or feature.encoding in ("bytes", "zlib")
+        if column.kind == BYTES and (one_each or feature.shape == ()):
             return len(column.spans())
         if column.kind == BYTES or not feature.size:
             return None
@@ -240,6 +241,11 @@ class RawEpisode:
 
     def _column(self, path: str) -> Column:
         column = self._columns.get(path)
+        if column is None and any(key.startswith(f"{path}/") for key in self._columns):
+            raise SourceError(
+                f"{self.where}: {path} may change its shape from step to step",
+                remedy="read it with values(), which needs the steps of an episode to agree",
+            )
         if column is None:
             raise CorruptRecord(
                 f"{self.where}: {path} is declared in features.json but not in the record",

@@ -96,9 +96,11 @@ def test_wrong_directories(copy, tmp_path):
     shutil.copytree(copy, tmp_path / "second/1.0.0")
     (tmp_path / "empty").mkdir()
     for path, problem in [
-        (tmp_path / "absent", "does not exist"),
-        (copy / INFO, "is a file"),
+        (tmp_path / "absent", "No such file"),
+        (copy / INFO, "Not a directory"),
         (tmp_path / "empty", "holds no RLDS data set"),
+        (tmp_path / ("x" * 300), "too long"),
+        (tmp_path / "a\0b", "null"),
         (tmp_path, "holds 2 data sets"),
     ]:
         with pytest.raises(SourceError, match=problem) as caught:
