@@ -13,7 +13,7 @@ from jaxtyping import UInt32, UInt64
 from depthtok.errors import CorruptRecord, SourceError, did_you_mean
 from depthtok.sources.example import BYTES, FLOATS, Column, parse_example, varint_boundaries
 from depthtok.sources.features import Feature, Features
-from depthtok.sources.pixels import decode_image, decode_tensor
+from depthtok.sources.pixels import decode_image, decode_tensor, filled
 from depthtok.sources.tfrecord import HEADER
 
 _RAGGED = ("/ragged_flat_values", "/ragged_row_lengths_0")
@@ -181,16 +181,10 @@ class RawEpisode:
             values = column.ints(feature.dtype)
         if feature.per_step:
             shape = (len(self), *shape)
-        return self._shaped(feature, values, shape)
-
-    def _shaped(self, feature: Feature, values: np.ndarray, shape: tuple) -> np.ndarray:
-        known = int(np.prod([size for size in shape if size is not None], dtype=np.int64))
-        unknown = shape.count(None)
-        if unknown == 1 and known == 0:
-            return values.reshape([0 if size is None else size for size in shape])
-        if unknown > 1 or (len(values) % known if unknown else len(values) != known):
-            raise self._corrupt(feature, f"{len(values)} values do not fill shape {shape}")
-        return values.reshape([-1 if size is None else size for size in shape])
+        try:
+            return filled(values, shape)
+        except CorruptRecord as error:
+            raise self._corrupt(feature, error.problem) from error
 
     def _blobs(self, feature: Feature) -> np.ndarray:
         """A tensor of bytes or an image: one byte string a step."""
@@ -226,8 +220,10 @@ class RawEpisode:
         path = feature.path
         if feature.kind != "image" and feature.shape.count(None) > 1:
             items = self._column(f"{path}/value").items()
-            sizes = self._column(f"{path}/shape").ints().reshape(len(items), -1)
-            return items, [tuple(row) for row in sizes.tolist()]
+            sizes, rank = self._column(f"{path}/shape").ints().tolist(), len(feature.shape)
+            if len(sizes) != len(items) * rank:
+                raise self._corrupt(feature, f"{len(sizes)} sizes for {len(items)} values")
+            return items, [tuple(sizes[i : i + rank]) for i in range(0, len(sizes), rank)]
         items = self._column(path).items()
         return items, [feature.shape] * len(items)
 

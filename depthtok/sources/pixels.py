@@ -9,6 +9,7 @@ reserved, so that neither a PNG nor a zlib bomb goes off.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -153,21 +154,25 @@ def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
 def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.ndarray:
     """A "raw" (little-endian), "zlib" or "varint" tensor. One dimension of `shape` may be None."""
     item = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-    known = int(np.prod([size for size in shape if size is not None], dtype=np.int64))
     if encoding == "varint":
-        values = decode_varints(data, dtype=dtype)
-    else:
-        if encoding == "zlib":
-            data = _inflate(data, known * item if None not in shape else _LARGEST_TENSOR)
-        if len(data) % item:
-            raise CorruptRecord(f"{len(data)} bytes are not a whole number of {dtype}")
-        values = from_raw(data, dtype)
-    unknown = shape.count(None)
-    if unknown > 1 or (unknown and (known == 0 or len(values) % known)):
+        return filled(decode_varints(data, dtype=dtype), shape)
+    if encoding == "zlib":
+        declared = _LARGEST_TENSOR if None in shape else max(0, math.prod(shape)) * item
+        data = _inflate(data, min(declared, _LARGEST_TENSOR))
+    if len(data) % item:
+        raise CorruptRecord(f"{len(data)} bytes are not a whole number of {dtype}")
+    return filled(from_raw(data, dtype), shape)
+
+
+def filled(values: np.ndarray, shape: Shape) -> np.ndarray:
+    """Flat values in `shape`, of which one dimension may be None. Raises `CorruptRecord`."""
+    sizes = [size for size in shape if size is not None]
+    known, unknown = math.prod(sizes), len(shape) - len(sizes)
+    rest = len(values) % known if unknown and known else len(values) - known
+    if rest or unknown > 1 or any(size < 0 for size in sizes):
         raise CorruptRecord(f"{len(values)} values do not fill shape {shape}")
-    if not unknown and len(values) != known:
-        raise CorruptRecord(f"{len(values)} values where shape {shape} needs {known}")
-    return values.reshape([-1 if size is None else size for size in shape])
+    missing = len(values) // known if known else 0
+    return values.reshape([missing if size is None else size for size in shape])
 
 
 def from_raw(data: bytes, dtype: str) -> np.ndarray:

@@ -88,6 +88,7 @@ def test_every_kind_of_leaf(tmp_path):
         {"featuresDict": {"features": {"steps": 4}}},
         {"featuresDict": {"features": {"steps": {"sequence": {}}}}},
         _dict(steps=_sequence(_dict(a=_tensor("float32", "x")))),
+        _dict(steps=_sequence(_dict(a=_tensor("float32", 1 << 20, 1 << 20, 1 << 40)))),
         _dict(steps=_sequence(_dict(a={"tensor": {}}))),
         {"type": "tensorflow_datasets.core.features.features_dict.FeaturesDict", "content": {}},
     ],
