@@ -1,4 +1,4 @@
-"""From the bytes of one frame to pixels, equal bit by bit to what tensorflow-datasets gives.
+"""The bytes of one frame to pixels, equal bit by bit to what tensorflow-datasets gives; and back.
 
 JPEG needs the fast DCT for that: it is TensorFlow's default, and its rounding differs from the
 accurate one by up to nine levels. A float32 Image is stored as an RGBA PNG whose four channels are
@@ -24,6 +24,8 @@ from depthtok.sources.features import Feature
 
 ENCODINGS = ("jpeg", "png", "raw", "varint", "zlib")
 Shape = tuple[int | None, ...]
+
+JPEG_QUALITY = 95  # that of tensorflow-datasets
 
 _LARGEST_IMAGE = 1 << 26  # pixels, where the shape leaves height or width open
 _LARGEST_TENSOR = 1 << 28  # bytes after decompression, where the shape leaves a dimension open
@@ -149,6 +151,27 @@ def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
         raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px where {shape} is declared")
     if size[0] * size[1] > _LARGEST_IMAGE:
         raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, more than {_LARGEST_IMAGE} pixels")
+
+
+def encode_image(image: np.ndarray, feature: Feature) -> bytes:
+    """[H, W, C] as JPEG (uint8 grey or RGB), or PNG: uint8 of one to four channels, uint16 of one,
+    float32 of one as the RGBA image of its bytes."""
+    channels = image.shape[2]
+    if feature.encoding == "jpeg" and feature.dtype == "uint8" and channels in (1, 3):
+        space, sampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
+        return simplejpeg.encode_jpeg(image, JPEG_QUALITY, space, sampling)
+    if feature.encoding == "png" and feature.dtype == "float32" and channels == 1:
+        image, channels = image.view(np.uint8), 4
+    kinds = {"uint8": (1, 2, 3, 4), "uint16": (1,)}
+    if feature.encoding != "png" or channels not in kinds.get(image.dtype.name, ()):
+        raise SourceError(
+            f"{feature.path}: {feature.dtype} images of {channels} channels have no "
+            f"{feature.encoding!r} form",
+            remedy="use jpeg for RGB, png for depth in uint16 or float32",
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(image if channels > 1 else image[..., 0]).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.ndarray:

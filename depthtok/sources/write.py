@@ -7,7 +7,6 @@ there and writes the two JSON files, without which nobody takes the directory fo
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -19,16 +18,13 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
-from PIL import Image
 
 from depthtok.errors import OutputError, SourceError
 from depthtok.sources.example import encode_example
 from depthtok.sources.features import Feature, Features, to_json
+from depthtok.sources.pixels import encode_image
 from depthtok.sources.rlds import FEATURES, INFO, TEMPLATE, Shard, shard_numbers
 from depthtok.sources.tfrecord import OVERHEAD, frame, read_records
-
-JPEG_QUALITY = 95
 
 EpisodeValues = Mapping[str, object]  # by path: [T, *shape] or T values; one value where not a step
 
@@ -116,14 +112,15 @@ class RldsWriter:
         encoded = (frame(encode_episode(episode, self.features)) for episode in episodes)
         with _output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("wb")
+            file = path.open("wb", buffering=0)  # so that closing cannot fail on a full disk
         with file:
             for record in encoded:  # an OSError of the episodes' own is not ours
                 with _output_errors(path):
-                    file.write(record)
+                    left = memoryview(record)
+                    while left:
+                        left = left[file.write(left) :]
                 count += 1
             with _output_errors(path):
-                file.flush()
                 os.fsync(file.fileno())
         return count
 
@@ -235,24 +232,3 @@ def _array(values: object, shape: tuple[int | None, ...], feature: Feature) -> n
     ):
         raise SourceError(f"{feature.path}: shape {given.shape} where {shape} is declared")
     return array.reshape(given.shape)
-
-
-def encode_image(image: np.ndarray, feature: Feature) -> bytes:
-    """[H, W, C] as JPEG (uint8 grey or RGB), or PNG: uint8 of one to four channels, uint16 of one,
-    float32 of one as the RGBA image of its bytes."""
-    channels = image.shape[2]
-    if feature.encoding == "jpeg" and feature.dtype == "uint8" and channels in (1, 3):
-        space, sampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
-        return simplejpeg.encode_jpeg(image, JPEG_QUALITY, space, sampling)
-    if feature.encoding == "png" and feature.dtype == "float32" and channels == 1:
-        image, channels = image.view(np.uint8), 4
-    kinds = {"uint8": (1, 2, 3, 4), "uint16": (1,)}
-    if feature.encoding != "png" or channels not in kinds.get(image.dtype.name, ()):
-        raise SourceError(
-            f"{feature.path}: {feature.dtype} images of {channels} channels have no "
-            f"{feature.encoding!r} form",
-            remedy="use jpeg for RGB, png for depth in uint16 or float32",
-        )
-    buffer = io.BytesIO()
-    Image.fromarray(image if channels > 1 else image[..., 0]).save(buffer, "png")
-    return buffer.getvalue()

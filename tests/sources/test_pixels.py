@@ -16,8 +16,7 @@ from PIL import Image
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.example import encode_varints
 from depthtok.sources.features import Feature
-from depthtok.sources.pixels import PixelFormat, from_raw
-from depthtok.sources.write import encode_image
+from depthtok.sources.pixels import PixelFormat, encode_image, from_raw
 
 rng = np.random.default_rng(0)
 RGB = rng.integers(0, 256, (16, 24, 3), np.uint8)

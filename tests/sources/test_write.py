@@ -1,6 +1,8 @@
 """The writer: what is written is read, whole or not at all."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,6 +174,16 @@ def test_a_place_that_cannot_be_written(tmp_path):
         with pytest.raises(OutputError) as caught:
             attempt()
         assert caught.value.remedy
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
+def test_a_full_disk(writer):
+    writer.path.mkdir(parents=True)
+    partial = f"toy-train.tfrecord-00000-of-00001.{os.getpid()}.partial"
+    (writer.path / partial).symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="No space left"):
+        writer.write_shard("train", 0, 1, EPISODES)
+    assert list(writer.path.iterdir()) == []
 
 
 def test_two_numbers_of_shards_are_not_mixed(writer):
