@@ -1,11 +1,11 @@
-"""The types that flow between the stages. Pixels, units and kinds are said here and nowhere else."""
+"""The types that flow between the stages. Pixels, units and kinds are said here, and only here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -30,16 +30,12 @@ class Orientation(StrEnum):
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera of a data set, as published.
-
-    `intrinsics` (3x3, row-major, px) belong to the upright true view, not to the published image.
-    """
+    """One camera of a data set, as published. Height and width are None where frames differ."""
 
     name: str
-    height: int  # px
-    width: int  # px
+    height: int | None  # px
+    width: int | None  # px
     orientation: Orientation = Orientation.UNKNOWN
-    intrinsics: tuple[float, ...] | None = None
     has_depth: bool = False
 
 
@@ -58,7 +54,8 @@ class ImageTransform:
 
     def to_json(self) -> dict:
         """A plain dictionary, the same for equal transforms."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        plain = {name: value for name, value in asdict(self).items() if value is not None}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
     @classmethod
     def from_json(cls, data: dict) -> ImageTransform:
@@ -127,6 +124,7 @@ class EpisodeKey:
         )
 
 
+@runtime_checkable
 class FrameClip(Protocol):
     """The frames of one camera in one episode, read when they are asked for."""
 
@@ -148,6 +146,7 @@ class FrameClip(Protocol):
         ...
 
 
+@runtime_checkable
 class Episode(Protocol):
     """One demonstration."""
 
@@ -257,6 +256,7 @@ class DepthBlock:
     error: str = ""
 
 
+@runtime_checkable
 class DepthEstimator(Protocol):
     """RGB (or a data set's own depth) to depth at the frames' own resolution."""
 
@@ -267,6 +267,7 @@ class DepthEstimator(Protocol):
         ...
 
 
+@runtime_checkable
 class Source(Protocol[T]):
     """Items by shard, in a fixed order. Every store is one."""
 

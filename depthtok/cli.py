@@ -1,0 +1,36 @@
+"""The command line. Exit codes: 0 done, 1 done but some items failed, 2 refused with a remedy."""
+
+from __future__ import annotations
+
+import sys
+
+from depthtok.commands import look, policy, show, stages, train, whole
+from depthtok.errors import DepthtokError
+from depthtok.options import new_app
+from depthtok.signals import Stopped
+
+app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
+stages.register(app)
+train.register(app)
+policy.register(app)
+whole.register(app)
+look.register(app)
+show.register(app)
+
+
+def main() -> None:
+    """Runs a command. What the user can mend is said in two lines; a bug keeps its traceback."""
+    try:
+        app()
+    except DepthtokError as error:
+        print(f"error: {error.problem}", file=sys.stderr)
+        if error.remedy:
+            print(f"  fix: {error.remedy}", file=sys.stderr)
+        sys.exit(2)
+    except Stopped as stop:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(128 + stop.signum)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""A codebook directory, read and written without torch.
+
+    codebook.safetensors   all weights and flags of the tokeniser, and `vectors` float32 [K, D]
+    codebook.json          architecture, normalisation, training, quality; digests of both files
+
+Two hashes. The *fingerprint* names what a code means: weights, architecture and normalisation. It
+stays when a codebook is judged anew. The *digest* covers all of codebook.json, quality included, so
+that nothing changes unnoticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from depthtok.errors import CorruptPart, DepthtokError, OutputError, WeightsError
+from depthtok.normalisation import Normalisation
+
+FORMAT = 1
+WEIGHTS, META = "codebook.safetensors", "codebook.json"
+_IDENTITY = ("format", "weights_sha256", "network", "quantizer", "normalisation")
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """An opened codebook directory."""
+
+    path: Path
+    vectors: Float32[np.ndarray, "K D"]
+    meta: dict
+
+    @classmethod
+    def load(cls, path: str | Path) -> Codebook:
+        """Open and check a codebook directory.
+
+        Raises `WeightsError` where it is none, `CorruptPart` where its bytes are not those written.
+        """
+        path = Path(path)
+        meta = _read_meta(path)
+        if _sha256(path / WEIGHTS) != meta["weights_sha256"]:
+            raise CorruptPart(
+                f"{path / WEIGHTS} is not the file that {META} describes",
+                remedy="copy the codebook again; its codes would mean something else",
+            )
+        try:
+            with safe_open(path / WEIGHTS, framework="numpy") as file:
+                vectors = file.get_tensor("vectors")
+        except SafetensorError as error:
+            raise WeightsError(
+                f"{path / WEIGHTS} holds no code vectors: {error}", remedy="train the codebook anew"
+            ) from error
+        expected = (meta["codes"], meta["network"]["dim"])
+        if vectors.dtype != np.float32 or vectors.shape != expected:
+            raise WeightsError(
+                f"{path / WEIGHTS}: vectors are {vectors.dtype} {vectors.shape}, not float32 "
+                f"{expected}",
+                remedy="train the codebook anew",
+            )
+        vectors.flags.writeable = False
+        return cls(path, vectors, meta)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names what a code means: weights, architecture, normalisation."""
+        return fingerprint(self.meta)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the code grid, cells."""
+        return (self.meta["network"]["grid"],) * 2
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the depth images, px."""
+        return (self.meta["network"]["size"],) * 2
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How disparity becomes the encoder's input."""
+        return Normalisation.from_json(self.meta["normalisation"])
+
+    @property
+    def quality(self) -> dict:
+        """The quality report of the last judgement; empty before the first."""
+        return self.meta["quality"]
+
+    @property
+    def demo(self) -> bool:
+        """Whether this codebook is there to show the pipeline, not to train policies on."""
+        return self.meta["demo"]
+
+
+def fingerprint(meta: Mapping) -> str:
+    """The fingerprint of a codebook's description."""
+    return _digest({name: meta[name] for name in _IDENTITY})
+
+
+def write(path: str | Path, weights: Mapping[str, np.ndarray], meta: Mapping) -> Path:
+    """Write a codebook directory; a codebook that was there is replaced.
+
+    `meta` holds network, quantizer, normalisation, codes, quality, demo and whatever else is worth
+    keeping. The description goes last, so that an interrupted write is seen as one.
+    """
+    path = Path(path)
+    data = save({name: np.ascontiguousarray(value) for name, value in weights.items()})
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        replace_file(path / WEIGHTS, data)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error}", remedy="choose another --out") from error
+    return write_meta(
+        path, {**meta, "format": FORMAT, "weights_sha256": hashlib.sha256(data).hexdigest()}
+    )
+
+
+def write_meta(path: str | Path, meta: Mapping) -> Path:
+    """Write the description alone, digest included: a new quality report for the same weights."""
+    meta = {name: value for name, value in meta.items() if name != "digest"}
+    meta["fingerprint"] = fingerprint(meta)
+    meta["digest"] = _digest(meta)
+    text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    replace_file(Path(path) / META, text.encode())
+    return Path(path)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one step: readers see the old bytes or the new."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read_meta(path: Path) -> dict:
+    file = path / META
+    if not file.is_file() or not (path / WEIGHTS).is_file():
+        raise WeightsError(
+            f"{path} is not a codebook: it lacks {META} or {WEIGHTS}",
+            remedy="make one with `depthtok train-vqvae DEPTH --out CODEBOOK`",
+        )
+    try:
+        meta = json.loads(file.read_bytes())
+        digest = meta.pop("digest")
+        good = digest == _digest(meta) and meta["fingerprint"] == fingerprint(meta)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _changed(file) from error
+    if not good:
+        raise _changed(file)
+    if meta["format"] != FORMAT:
+        raise WeightsError(
+            f"{file} has format {meta['format']}, this version reads {FORMAT}",
+            remedy="use the depthtok version it was written with, or train the codebook anew",
+        )
+    return meta
+
+
+def _changed(file: Path) -> DepthtokError:
+    return CorruptPart(
+        f"{file} was changed after it was written",
+        remedy="copy the codebook again; edit nothing in it by hand",
+    )
+
+
+def _digest(value: object) -> str:
+    plain = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

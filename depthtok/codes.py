@@ -1,0 +1,110 @@
+"""CodeStore: a grid of codes for every frame, bound to the codebook that made it.
+
+Tables of a part: for every camera C `codes/<C>` uint8[N, h, w], and once `range` float32[E,
+cameras, 2], the disparity interval that each clip's normalisation mapped to [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.arrays import ArraySpec
+from depthtok.data import CodeGrid, EpisodeKey, ImageTransform
+from depthtok.errors import ConfigError, SourceError, StaleStore, did_you_mean
+from depthtok.files import slug
+from depthtok.parts import Part
+from depthtok.store import Store
+
+MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
+
+
+def array_name(camera: str) -> str:
+    """The table of a camera's codes in a part."""
+    return f"codes/{slug(camera)}"
+
+
+def array_specs(cameras: Sequence[str], grid: tuple[int, int]) -> dict[str, ArraySpec]:
+    """The tables of a part."""
+    codes = {array_name(name): ArraySpec("uint8", grid) for name in cameras}
+    return {**codes, "range": ArraySpec("float32", (len(cameras), 2), per_episode=True)}
+
+
+class CodeStore(Store):
+    """Codes by episode key and camera."""
+
+    TYPE = "codes"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.codebook: str = self.about["codebook"]
+        self.cameras: tuple[str, ...] = tuple(self.about["cameras"])
+        self.grid: tuple[int, int] = tuple(self.about["grid"])
+        self.transform = ImageTransform.from_json(self.about["transform"])
+        self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def __getstate__(self) -> dict:  # maps stay with their process
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["path"])
+
+    def require_codebook(self, fingerprint: str) -> None:
+        """Raises `StaleStore` unless the codes are of this codebook."""
+        if self.codebook != fingerprint:
+            raise StaleStore(
+                f"the codes in {self.path} are of codebook {self.codebook[:12]}, not of "
+                f"{fingerprint[:12]}",
+                remedy="give the codebook that made them, or tokenize again into another --out",
+            )
+
+    @cached_property
+    def _episodes(self) -> dict[tuple[str, int, int], dict[int, tuple[str, int]]]:
+        """(split, shard, shards) -> index in shard -> (part, row of the part)."""
+        found: dict[tuple[str, int, int], dict[int, tuple[str, int]]] = {}
+        for part in self.parts():
+            shard = part.shard
+            rows = found.setdefault((shard.split, shard.shard, shard.shards), {})
+            rows.update({i: (part.name, row) for row, i in enumerate(part.indices.tolist())})
+        return found
+
+    def find(self, key: EpisodeKey) -> tuple[Part, int] | None:
+        """The part and row of an episode; None where it has no codes."""
+        place = self._episodes.get((key.split, key.shard, key.shards), {}).get(key.index)
+        return None if place is None else (self.part(place[0]), place[1])
+
+    def __contains__(self, key: EpisodeKey) -> bool:
+        return self.find(key) is not None
+
+    def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid:
+        """The codes of one clip, memory-mapped. Raises `SourceError` where there are none."""
+        if camera not in self.cameras:
+            raise ConfigError(
+                f"{self.path} has no codes of camera {camera!r}",
+                remedy=did_you_mean(camera, list(self.cameras)),
+            )
+        place = self.find(key)
+        if place is None:
+            raise SourceError(
+                f"{self.path} has no codes of episode {key}",
+                remedy="`depthtok inspect` lists what failed; `tokenize --retry-failed` tries again",
+            )
+        part, row = place
+        start, frames = int(part.starts[row]), int(part.frames[row])
+        low, high = self.table(part, "range")[row, self.cameras.index(camera)].tolist()
+        codes = self.table(part, array_name(camera))[start : start + frames]
+        return CodeGrid(codes, self.codebook, (low, high), self.transform)
+
+    def table(self, part: Part, name: str) -> np.ndarray:
+        """A table of a part; the most recent ones stay mapped."""
+        key = (part.name, name)
+        if key not in self._tables:
+            self._tables[key] = part.map(name)
+            if len(self._tables) > MAPPED_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(key)
+        return self._tables[key]

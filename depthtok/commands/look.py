@@ -1,0 +1,94 @@
+"""inspect, verify, doctor: looking at what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthtok.log import result, say
+from depthtok.options import command
+
+Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    for function in (inspect, verify, doctor):
+        command(app)(function)
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="an RLDS data set, store, codebook or training run")],
+    json: Json = False,
+) -> None:
+    """Say what a directory holds; for an unknown RLDS data set, draft its schema.
+
+    Example: depthtok inspect my_dataset/1.0.0
+    """
+    from depthtok.inspect import inspect as look
+
+    summary = look(path)
+    if json:
+        result(summary.__dict__)
+    else:
+        say(*summary.lines())
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="a store, a codebook or an RLDS data set")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="drop bad parts, so that the next run remakes them")
+    ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="also read every image that an EpisodeStore indexes")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Re-hash a store and count it against its source; name whatever is bad.
+
+    Exit code 1 if something is. `--repair` must not be used while a job writes to the store.
+
+    Example: depthtok verify runs/codes --repair
+    """
+    from depthtok import codebook
+    from depthtok.store import ROOT, read_spec
+    from depthtok.verify import repair as drop
+    from depthtok.verify import verify_rlds, verify_store
+
+    dropped: list[str] = []
+    if (path / ROOT).is_file():
+        findings = list(verify_store(path, images=images))
+        again = f"`depthtok {read_spec(path).stage}` makes them again"
+        if repair:
+            dropped = drop(path, findings)
+    elif (path / codebook.META).is_file():
+        codebook.Codebook.load(path)
+        findings = []
+    else:
+        findings = list(verify_rlds(path))
+    lines = [finding.problem for finding in findings] or [f"{path} is sound"]
+    if dropped:
+        lines.append(f"dropped {len(dropped)} parts; {again}")
+    elif any(finding.part for finding in findings):
+        lines.append("next: run it again with --repair")
+    say(*lines, json=json)
+    if json:
+        result({"findings": [finding.__dict__ for finding in findings], "dropped": dropped})
+    if findings and not repair:
+        raise typer.Exit(1)
+
+
+def doctor(json: Json = False) -> None:
+    """Say what is installed, what is missing, and how to get it."""
+    from depthtok.doctor import examine, render, verdict
+
+    rows = examine()
+    good, words = verdict(rows)
+    if json:
+        result({"good": good, "rows": [row.__dict__ for row in rows]})
+    else:
+        say(render(rows), words)
+    if not good:
+        raise typer.Exit(1)

@@ -1,0 +1,171 @@
+"""convert, annotate, tokenize: the stages from an RLDS directory to codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from depthtok.config import RunOptions
+from depthtok.format import human_bytes, human_count, human_duration
+from depthtok.log import result, say, warn
+from depthtok.options import command
+from depthtok.signals import stoppable
+from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
+
+if TYPE_CHECKING:
+    from pipelines.stage import Outcome, Stage
+
+Out = Annotated[Path, typer.Option("--out", help="directory of the store to make, or to go on with")]
+SHOWN_FAILURES = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    for function in (convert, annotate, tokenize):
+        command(app)(function)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="the data set's directory")],
+    out: Out,
+    settings: ConvertConfig,
+    options: RunOptions,
+) -> None:
+    """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
+
+    Reads every record once. Images stay where they are; actions, states, instructions and the place
+    of every image go into the store.
+
+    Example: depthtok convert libero_spatial_no_noops/1.0.0 --out runs/episodes
+    """
+    from depthtok.sources.rlds import RldsDirectory
+    from pipelines.convert import ConvertStage
+
+    rlds = RldsDirectory.open(options.source_root or source)
+    stage = ConvertStage(rlds, out, settings)
+    carry_out(stage, options, f"depthtok annotate {out} --out {out.parent / 'depth'}")
+
+
+def annotate(
+    source: Annotated[
+        Path, typer.Argument(metavar="EPISODES|RLDS_DIR", help="an EpisodeStore, or an RLDS data set")
+    ],
+    out: Out,
+    settings: AnnotateConfig,
+    options: RunOptions,
+) -> None:
+    """Estimate depth for every frame: EpisodeStore -> DepthStore.
+
+    An RLDS directory is first converted, into OUT.episodes. `--estimator dataset` takes the true
+    depth that a data set carries.
+
+    Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
+    """
+    from pipelines.annotate import AnnotateStage
+    from pipelines.device import choose
+
+    episodes = open_episodes(source, out.with_name(f"{out.name}.episodes"), options)
+    device = choose(options.device)
+    stage = AnnotateStage(episodes, out, settings, device, partial=options.partial)
+    book = out.parent / "codebook"
+    carry_out(stage, options, f"depthtok train-vqvae {out} --out {book}")
+
+
+def tokenize(
+    depth: Annotated[Path, typer.Argument(metavar="DEPTH", help="a DepthStore")],
+    codebook: Annotated[Path, typer.Option("--codebook", help="a codebook's directory")],
+    out: Out,
+    settings: TokenizeConfig,
+    options: RunOptions,
+) -> None:
+    """Turn depth into grids of codes: DepthStore + codebook -> CodeStore.
+
+    Example: depthtok tokenize runs/depth --codebook runs/codebook --out runs/codes
+    """
+    from depthtok.codebook import Codebook
+    from depthtok.depth import DepthStore
+    from pipelines.device import choose
+    from pipelines.tokenize import TokenizeStage
+
+    store, book = DepthStore(depth), Codebook.load(codebook)
+    verdict = gate(book)
+    if verdict["failures"]:
+        warn(f"{codebook} is below the quality gate: {'; '.join(verdict['failures'])}")
+    stage = TokenizeStage(
+        store, book, out, settings, choose(options.device), verdict, partial=options.partial
+    )
+    episodes = store.spec.place["episodes"]
+    carry_out(
+        stage, options,
+        f"depthtok train-vla --episodes {episodes} --codes {out} --preset tiny "
+        f"--out {out.parent / 'policy'}",
+    )  # fmt: skip
+
+
+def gate(book) -> dict:
+    """What the quality gate says of a codebook; it goes with the codes."""
+    from vqvae.gate import judge
+
+    return {"failures": judge(book.quality), "demo": book.demo}
+
+
+def open_episodes(source: Path, converted: Path, options: RunOptions):
+    """The EpisodeStore at `source`, or the one that an RLDS directory there is converted to."""
+    from depthtok.episodes import EpisodeStore
+    from depthtok.sources.rlds import RldsDirectory
+    from depthtok.store import ROOT
+    from pipelines.convert import ConvertStage
+    from pipelines.stage import run
+
+    if (source / ROOT).is_file():
+        return EpisodeStore(source, source_root=options.source_root)
+    stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
+    show(run(stage, RunOptions(workers=options.workers, json=options.json)), options, "")
+    return EpisodeStore(converted)
+
+
+def carry_out(stage: Stage, options: RunOptions, then: str) -> None:
+    """Plans or runs a stage, says what came out, and exits with its code."""
+    from pipelines.stage import run
+
+    if options.plan:
+        from pipelines.plan import plan
+
+        planned = plan(stage, options)
+        say(*planned.lines(), json=options.json)
+        if options.json:
+            result(planned)
+        return
+    with stoppable():
+        outcome = run(stage, options)
+    show(outcome, options, then)
+    if options.json:
+        result(outcome)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+def show(outcome: Outcome, options: RunOptions, then: str) -> None:
+    """What a run did, where it lies, and what to type next."""
+    lines = [
+        f"{outcome.out}: {human_count(outcome.episodes)} episodes, "
+        f"{human_count(outcome.steps)} steps, {human_bytes(outcome.bytes)}; "
+        f"{outcome.made} parts made, {outcome.kept} kept, in {human_duration(outcome.seconds)}"
+    ]
+    if outcome.left:
+        lines.append(f"{outcome.left} parts are not made yet (--limit, --shard)")
+    if outcome.inherited:
+        lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+    for failure in outcome.failures[:SHOWN_FAILURES]:
+        lines.append(f"failed: {failure.key}: {failure.reason}")
+    if len(outcome.failures) > SHOWN_FAILURES:
+        more = len(outcome.failures) - SHOWN_FAILURES
+        lines.append(f"failed: {more} more; `depthtok inspect {outcome.out}` lists them")
+    lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
+    if outcome.failures or outcome.given_up:
+        lines.append("run the same command with --retry-failed to try those again")
+    if then:
+        lines.append(f"next: {then}")
+    say(*lines, json=options.json)

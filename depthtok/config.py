@@ -1,0 +1,237 @@
+"""Settings: plain frozen dataclasses that are at once TOML keys, flags and Python arguments.
+
+A field is written `name: Annotated[int, "help text"] = default`. Each stage has two such classes:
+*what* is made (fingerprinted) and, shared by all, *how* it is made: `RunOptions`, which never
+changes a byte of the result. `depthtok/options.py` turns the classes into command-line flags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from depthtok.errors import ConfigError, did_you_mean
+
+C = TypeVar("C")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a stage runs. Never part of a fingerprint: no field changes the bytes that are made."""
+
+    workers: Annotated[int, "worker processes; 0 works in this process, without Ray"] = 0
+    ray_address: Annotated[str | None, "join this Ray cluster instead of starting one"] = None
+    gpus_per_worker: Annotated[float | None, "GPUs for each worker; a fraction shares one"] = None
+    cpus_per_worker: Annotated[float, "CPU cores for each worker"] = 1.0
+    shard: Annotated[str | None, "do job i of n independent ones: 1/4, 2/4, 3/4, 4/4"] = None
+    source_root: Annotated[Path | None, "where the source data set lies now, if it moved"] = None
+    device: Annotated[str, "auto, cpu, cuda, cuda:N or mps"] = "auto"
+    limit: Annotated[int | None, "at most this many episodes"] = None
+    plan: Annotated[bool, "say what would be done, how long and how large, and stop"] = False
+    resume: Annotated[bool, "keep the parts that are already there"] = True
+    retry_failed: Annotated[bool, "remake the parts that hold failed episodes"] = False
+    partial: Annotated[bool, "use a source that is not complete: the parts that are there"] = False
+    json: Annotated[bool, "machine-readable result on stdout, words on stderr"] = False
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 0, "workers", self.workers, "give 0 or more")
+        require(
+            self.ray_address is None or self.workers > 0,
+            "ray_address",
+            self.ray_address,
+            "give `workers` 1 or more with it: 0 workers means in this process, without Ray",
+        )
+        gpus = self.gpus_per_worker
+        require(gpus is None or gpus >= 0, "gpus_per_worker", gpus, "give 0 or more")
+        require(self.cpus_per_worker > 0, "cpus_per_worker", self.cpus_per_worker, "give above 0")
+        require(self.limit is None or self.limit > 0, "limit", self.limit, "give 1 or more")
+        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device)
+        require(known, "device", self.device, "give auto, cpu, cuda, cuda:N or mps")
+        if self.shard is not None:
+            numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
+            good = numbers and 1 <= int(numbers[1]) <= int(numbers[2])
+            require(good, "shard", self.shard, "give i/n with i from 1 to n, such as 1/4")
+
+    def mine(self, items: Sequence[T]) -> list[T]:
+        """Those of the ordered `items` that this job does: all, or every n-th with `shard` i/n."""
+        if self.shard is None:
+            return list(items)
+        job, jobs = (int(number) for number in self.shard.split("/"))
+        return list(items[job - 1 :: jobs])
+
+
+def require(good: object, field: str, value: object, remedy: str) -> None:
+    """Raise `ConfigError` naming field and value unless `good`: for `__post_init__`."""
+    if not good:
+        raise ConfigError(f"`{field}` cannot be {value!r}", remedy=remedy)
+
+
+def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str) -> C:
+    """An instance from TOML or JSON values; `where` names their place in errors.
+
+    Raises `ConfigError` for an unknown key, a value of another type, or one the class rejects.
+    """
+    values = checked(cls, mapping, where)
+    try:
+        return _build(cls, values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.problem}", remedy=error.remedy) from None
+
+
+def resolve(cls: type[C], preset: Mapping[str, Any], flags: Mapping[str, Any]) -> C:
+    """Defaults < preset < flags. A flag that is None was not given."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return _build(cls, checked(cls, preset, "preset") | checked(cls, given, "command line"))
+
+
+def checked(cls: type, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The arguments for `cls` that `mapping` holds, converted to the types of its fields."""
+    types = field_types(cls)
+    for key in mapping:
+        if key not in types:
+            raise ConfigError(
+                f"{where}: there is no setting {key!r}", remedy=did_you_mean(str(key), [*types])
+            )
+    return {key: _convert(value, types[key], f"{where}: `{key}`") for key, value in mapping.items()}
+
+
+def field_types(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields by name, without their help texts."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _build(cls: type[C], values: Mapping[str, Any]) -> C:
+    for field in fields(cls):
+        if field.name not in values and field.default is field.default_factory is MISSING:
+            raise ConfigError(f"`{field.name}` is not given", remedy="it has no default: state it")
+    return cls(**values)
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    """`value` as `kind`, where the meaning is the same; `ConfigError` otherwise."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, UnionType):
+        return _convert_union(value, inner, where)
+    if origin in (tuple, list) and isinstance(value, list | tuple):
+        return _convert_items(value, origin, inner, where)
+    if origin is Literal and value in inner:
+        return value
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): _convert(v, inner[1], f"{where}.{key}") for key, v in value.items()}
+    if isinstance(kind, type):
+        if is_dataclass(kind) and isinstance(value, Mapping):
+            return from_mapping(kind, value, where)
+        if issubclass(kind, Enum) and not isinstance(value, kind):
+            return _convert_choice(value, kind, where)
+        if kind is Path and isinstance(value, str) and value:
+            return Path(value)
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            if math.isfinite(value):
+                return float(value)
+        elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+            return value
+    raise ConfigError(f"{where} cannot be {value!r}", remedy=f"give {describe(kind)}")
+
+
+def _convert_union(value: Any, kinds: tuple, where: str) -> Any:
+    if value is None and NoneType in kinds:
+        return None
+    real = [kind for kind in kinds if kind is not NoneType]
+    for kind in real[:-1]:
+        try:
+            return _convert(value, kind, where)
+        except ConfigError:
+            continue
+    return _convert(value, real[-1], where)
+
+
+def _convert_items(value: Sequence, origin: type, inner: tuple, where: str) -> Any:
+    if origin is tuple and inner[-1] is not Ellipsis:
+        if len(value) != len(inner):
+            raise ConfigError(f"{where} has {len(value)} entries", remedy=f"give {len(inner)}")
+        return tuple(_convert(v, k, where) for v, k in zip(value, inner, strict=True))
+    return origin(_convert(v, inner[0], where) for v in value)
+
+
+def _convert_choice(value: Any, kind: type[Enum], where: str) -> Enum:
+    choices = [str(member.value) for member in kind]
+    if value not in choices:
+        remedy = did_you_mean(str(value), choices)
+        raise ConfigError(f"{where} cannot be {value!r}", remedy=remedy)
+    return next(member for member in kind if str(member.value) == value)
+
+
+def describe(kind: Any) -> str:
+    """A type in words: `a whole number`, `a list of text`."""
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    origin, inner = get_origin(kind), [k for k in get_args(kind) if k is not Ellipsis]
+    if origin in (Union, UnionType):
+        return " or ".join(describe(k) for k in inner if k is not NoneType)
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in inner)
+    if origin in (tuple, list):
+        return f"a list of {describe(inner[0])}"
+    if origin is dict or is_dataclass(kind):
+        return "a table"
+    return words.get(kind, "a path" if kind is Path else str(kind))
+
+
+def to_json(value: Any) -> Any:
+    """Settings as plain JSON values, the same for equal settings (1 and 1.0 of a float field)."""
+    if is_dataclass(value) and not isinstance(value, type):
+        types, name = field_types(type(value)), type(value).__name__
+        values = {key: getattr(value, key) for key in types}
+        return {k: to_json(_convert(v, types[k], f"{name}: `{k}`")) for k, v in values.items()}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (64 hex digits) of the canonical JSON of settings or of plain values."""
+    try:
+        text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise ConfigError(f"no fingerprint: {error}", remedy="give finite numbers") from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dictionary. Raises `ConfigError` naming file and line."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", remedy="give a TOML file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", remedy="give a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}", remedy="mend the TOML at that line") from None
+
+
+def load_preset(folder: Path, name: str) -> dict[str, Any]:
+    """The preset `name` of a package's folder of TOML files, or any file `name` ending in .toml."""
+    if name.endswith(".toml"):
+        return load_toml(Path(name))
+    known = sorted(path.stem for path in folder.glob("*.toml"))
+    if name not in known:
+        raise ConfigError(f"there is no preset {name!r}", remedy=did_you_mean(name, known))
+    return load_toml(folder / f"{name}.toml")

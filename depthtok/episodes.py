@@ -1,0 +1,350 @@
+"""EpisodeStore: actions, proprioception, instructions, and where every image lies.
+
+Images are not copied: a 16-byte entry a frame says where its bytes begin in the source shard, how
+many they are, and their CRC32C. Tables of a part:
+
+    action       float32[N, A]      proprio  float32[N, P]
+    instruction  uint32[N]          into `instructions.json` of the part
+    images       uint32[N, V, 4]    offset (low, high), length, CRC32C of view V
+    intrinsics   float32[E, C, 9]   of every camera, by episode; NaN where not known
+
+A view is the RGB, depth or segmentation of one camera.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+from jaxtyping import Float32, Integer, UInt8
+
+from depthtok import statistics
+from depthtok.arrays import ArraySpec
+from depthtok.data import Camera, EpisodeKey, Orientation
+from depthtok.config import digest
+from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
+from depthtok.files import write_atomic
+from depthtok.parts import Part
+from depthtok.sources.pixels import PixelFormat
+from depthtok.statistics import Statistics
+from depthtok.store import Store
+
+PACKED = "images.bin"
+INSTRUCTIONS = "instructions.json"
+STATISTICS = "statistics.json"
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
+
+    camera: str
+    kind: str
+    format: PixelFormat
+    scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
+
+    def to_json(self) -> dict:
+        """A plain dictionary."""
+        return {**asdict(self), "format": self.format.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> View:
+        """The inverse of `to_json`."""
+        return cls(**{**data, "format": PixelFormat.from_json(data["format"])})
+
+
+def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
+    """The tables of a part."""
+    return {
+        "intrinsics": ArraySpec("float32", (cameras, 9), per_episode=True),
+        "action": ArraySpec("float32", (action,)),
+        "proprio": ArraySpec("float32", (proprio,)),
+        "instruction": ArraySpec("uint32"),
+        "images": ArraySpec("uint32", (views, 4)),
+    }
+
+
+class EpisodeStore(Store):
+    """Episodes by number, in the order of their keys; random access to every frame."""
+
+    TYPE = "episodes"
+
+    def __init__(self, path: Path, *, source_root: Path | None = None) -> None:
+        super().__init__(path)
+        self.source_root = Path(source_root or self.spec.place["source_root"])
+        self.views = [View.from_json(view) for view in self.about["views"]]
+        self.fps: float | None = self.about["fps"]
+        self.action_dim: int = self.about["action_dim"]
+        self.proprio_dim: int = self.about["proprio_dim"]
+        self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
+        self._instructions: dict[str, list[str]] = {}
+        self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+        self._handles: OrderedDict[Path, int] = OrderedDict()
+
+    @cached_property
+    def cameras(self) -> dict[str, Camera]:
+        """The cameras that have RGB, by name."""
+        by_name = {}
+        for camera in self.about["cameras"]:
+            fields = {**camera, "orientation": Orientation(camera["orientation"])}
+            by_name[camera["name"]] = Camera(**fields)
+        return by_name
+
+    def camera(self, name: str) -> Camera:
+        """The camera `name`. Raises `ConfigError` with the names there are."""
+        if name not in self.cameras:
+            raise ConfigError(
+                f"{self.path} has no camera {name!r}",
+                remedy=did_you_mean(name, list(self.cameras)),
+            )
+        return self.cameras[name]
+
+    @cached_property
+    def lengths(self) -> Integer[np.ndarray, " E"]:
+        """Steps of every episode."""
+        columns = [part.frames for part in self.parts()]
+        return np.concatenate(columns) if columns else np.empty(0, np.int64)
+
+    @cached_property
+    def ends(self) -> Integer[np.ndarray, " E"]:
+        """Steps of all episodes up to and with each one."""
+        return np.cumsum(self.lengths)
+
+    @cached_property
+    def _part_ends(self) -> Integer[np.ndarray, " P"]:
+        return np.cumsum([len(part.frames) for part in self.parts()])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all episodes."""
+        return int(self.ends[-1]) if len(self) else 0
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """Episode number and step within it of the store's step number `step`."""
+        episode = int(np.searchsorted(self.ends, step, side="right"))
+        return episode, step - int(self.ends[episode] - self.lengths[episode])
+
+    def episode(self, number: int) -> StoredEpisode:
+        """The episode `number`, read lazily."""
+        place = int(np.searchsorted(self._part_ends, number, side="right"))
+        part = self.part(self.part_names[place])
+        row = number - (int(self._part_ends[place]) - len(part.frames))
+        return StoredEpisode(self, part, row)
+
+    def __iter__(self) -> Iterator[StoredEpisode]:
+        return (self.episode(number) for number in range(len(self)))
+
+    def view_index(self, camera: str, kind: str) -> int:
+        """The place of a view in the `images` table. Raises `SourceError` where there is none."""
+        for index, view in enumerate(self.views):
+            if (view.camera, view.kind) == (camera, kind):
+                return index
+        self.camera(camera)
+        have = sorted({view.camera for view in self.views if view.kind == kind})
+        raise SourceError(
+            f"{self.path} has no {kind} for camera {camera!r}",
+            remedy=f"cameras with {kind}: {', '.join(have)}" if have else f"it has no {kind} at all",
+        )
+
+    def table(self, part: Part, name: str) -> np.ndarray:
+        """A table of a part; the most recent ones stay mapped."""
+        key = (part.name, name)
+        if key not in self._tables:
+            self._tables[key] = part.map(name)
+            if len(self._tables) > MAPPED_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(key)
+        return self._tables[key]
+
+    def instructions(self, part: Part) -> list[str]:
+        """The distinct instructions of a part."""
+        if part.name not in self._instructions:
+            part.require(INSTRUCTIONS)
+            self._instructions[part.name] = json.loads((part.path / INSTRUCTIONS).read_text())
+        return self._instructions[part.name]
+
+    def image_bytes(self, part: Part, row: int, view: int) -> bytes:
+        """The encoded bytes of one frame of one view, CRC32C checked."""
+        low, high, length, crc = self.table(part, "images")[row, view].tolist()
+        path = self._image_file(part)
+        data = os.pread(self._handle(path), length, low | high << 32)
+        if google_crc32c.value(data) != crc:
+            raise CorruptRecord(
+                f"{path}: the {length} bytes at {low | high << 32} changed since they were indexed",
+                remedy="restore the file, or run `depthtok convert` into a new store",
+            )
+        return data
+
+    def _image_file(self, part: Part) -> Path:
+        source = part.meta["source"]
+        return part.path / PACKED if source is None else self.source_root / source
+
+    def _handle(self, path: Path) -> int:
+        if path not in self._handles:
+            try:
+                self._handles[path] = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise CorruptRecord(
+                    f"cannot open {path}: {error.strerror}", remedy="restore the file"
+                ) from error
+            if len(self._handles) > OPEN_FILES:
+                os.close(self._handles.popitem(last=False)[1])
+        self._handles.move_to_end(path)
+        return self._handles[path]
+
+    def __getstate__(self) -> dict:  # open files and maps stay with their process
+        return {"path": self.path, "source_root": self.source_root}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["path"], source_root=state["source_root"])
+
+    def require_source(self) -> None:
+        """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
+        files = {self._image_file(part) for part in self.parts()}
+        if files and not any(path.is_file() for path in files):
+            raise SourceError(
+                f"the images that {self.path} indexes are not in {self.source_root}",
+                remedy="say where the data set lies now with --source-root DIR",
+            )
+
+    def compute_statistics(self) -> Statistics:
+        """Statistics over all parts that are there."""
+        columns = (
+            statistics.of_columns(lambda name=name: (part.map(name) for part in self.parts()))
+            for name in ("action", "proprio")
+        )
+        return Statistics(*columns, episodes=len(self), steps=self.steps)
+
+    def statistics(self) -> Statistics:
+        """Statistics of actions and proprioception: the stored ones if they are of these parts."""
+        stored = self.path / STATISTICS
+        if stored.is_file():
+            content = json.loads(stored.read_text())
+            if content["parts"] == self._parts_digest():
+                return Statistics.from_json(content["statistics"])
+        return self.compute_statistics()
+
+    def store_statistics(self) -> Statistics:
+        """Computes the statistics of a complete store and keeps them beside its parts."""
+        found = self.compute_statistics()
+        content = {"parts": self._parts_digest(), "statistics": found.to_json()}
+        write_atomic(self.path / STATISTICS, json.dumps(content, indent=2) + "\n")
+        return found
+
+    def _parts_digest(self) -> str:
+        return digest([part.digest for part in self.parts()])
+
+
+MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
+OPEN_FILES = 128
+
+
+@dataclass(frozen=True)
+class StoredEpisode:
+    """An `Episode` of an EpisodeStore."""
+
+    store: EpisodeStore
+    part: Part
+    row: int  # in the part
+
+    @property
+    def key(self) -> EpisodeKey:
+        return self.part.shard.episode(int(self.part.indices[self.row]))
+
+    @property
+    def cameras(self) -> dict[str, Camera]:
+        return self.store.cameras
+
+    @property
+    def fps(self) -> float | None:
+        return self.store.fps
+
+    def intrinsics(self, camera: str) -> Float32[np.ndarray, "3 3"] | None:
+        """Of the upright true view, in pixels; None where the source does not say."""
+        place = list(self.cameras).index(camera)
+        matrix = self.store.table(self.part, "intrinsics")[self.row, place].reshape(3, 3)
+        return None if np.isnan(matrix).any() else matrix
+
+    @property
+    def start(self) -> int:
+        return int(self.part.starts[self.row])
+
+    def __len__(self) -> int:
+        return int(self.part.frames[self.row])
+
+    @property
+    def action(self) -> Float32[np.ndarray, "T A"]:
+        return self.store.table(self.part, "action")[self.start : self.start + len(self)]
+
+    @property
+    def proprio(self) -> Float32[np.ndarray, "T P"]:
+        return self.store.table(self.part, "proprio")[self.start : self.start + len(self)]
+
+    def instruction(self, step: int = 0) -> str:
+        number = int(self.store.table(self.part, "instruction")[self.start + step])
+        return self.store.instructions(self.part)[number]
+
+    def frames(self, camera: str) -> StoredFrames:
+        return StoredFrames(self, self.store.camera(camera))
+
+
+@dataclass(frozen=True)
+class StoredFrames:
+    """A `FrameClip` of an EpisodeStore."""
+
+    episode: StoredEpisode
+    camera: Camera
+
+    @property
+    def key(self) -> EpisodeKey:
+        return self.episode.key
+
+    @property
+    def fps(self) -> float | None:
+        return self.episode.fps
+
+    def __len__(self) -> int:
+        return len(self.episode)
+
+    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W 3"]:
+        return self._decode("rgb", start, stop)
+
+    def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
+        store = self.episode.store
+        scale = store.views[store.view_index(self.camera.name, "depth")].scale_m
+        if scale is None:
+            raise SourceError(
+                f"the unit of the depth of camera {self.camera.name!r} is not known",
+                remedy="copy the data set's schema, state `depth_unit`, and convert with --schema",
+            )
+        metres = self._decode("depth", start, stop)[..., 0].astype(np.float64) * scale
+        return np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)
+
+    def segmentation(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W"]:
+        """The class of every pixel as the data set numbers them."""
+        return self._decode("segmentation", start, stop)[..., 0]
+
+    def _decode(self, kind: str, start: int, stop: int) -> np.ndarray:
+        episode, store = self.episode, self.episode.store
+        view = store.view_index(self.camera.name, kind)
+        frames = []
+        for step in range(start, stop):
+            data = store.image_bytes(episode.part, episode.start + step, view)
+            try:
+                frames.append(store.views[view].format.decode(data))
+            except SourceError as error:
+                raise CorruptRecord(
+                    f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",
+                    remedy=error.remedy,
+                ) from error
+        return np.stack(frames)

@@ -1,0 +1,225 @@
+"""How bytes reach the disk: whole or not at all.
+
+Everything that must survive a kill is written to a temporary sibling, flushed to the disk, and
+renamed. Only POSIX file systems are supported; what object storage would take is in
+`docs/formats.md`, and this file is where it would go.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from depthtok.errors import CorruptPart, OutputError
+
+TEMPORARY = ".tmp-"
+_SAFE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,60}")
+
+
+def slug(name: str) -> str:
+    """`name` as a file name: itself where that is safe, else what is readable of it and a hash.
+
+    Different names give different slugs, on file systems that fold case or Unicode forms too.
+    """
+    if _SAFE.fullmatch(name) and ".." not in name and not re.search(r"-[0-9a-f]{12}$", name):
+        return name
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    readable = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-")[:40] or "name"
+    return f"{readable}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def canonical_json(data: object) -> str:
+    """One text for equal data: sorted keys, no spaces, no NaN."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turns what a file system says while `path` is written into an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"cannot write {path}: {error.strerror or error}"
+        remedies = {
+            errno.ENOSPC: "free some space (`depthtok doctor` shows it) and run the command again: "
+            "finished parts are kept",
+            errno.EDQUOT: "your quota is used up; free some space and run the command again",
+            errno.EROFS: "the file system is read-only; choose another --out",
+            errno.EACCES: "you may not write there; choose another --out or change its permissions",
+            errno.EPERM: "you may not write there; choose another --out or change its permissions",
+            errno.ENOTDIR: "a part of that path is a file; choose another --out",
+            errno.EEXIST: "a file is in the way; choose another --out",
+        }
+        if error.errno not in remedies:
+            raise
+        raise OutputError(problem, remedy=remedies[error.errno]) from error
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replaces the file `path` by `data`, whole or not at all."""
+    data = data.encode() if isinstance(data, str) else data
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / _temporary_name(path.name)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(path.parent)
+
+
+@contextmanager
+def commit_directory(final: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A fresh directory to fill, which becomes `final` when the block ends without an error.
+
+    Of two that race for one `final`, the first wins and the other's copy is dropped. With `replace`
+    what is there already gives way.
+    """
+    with output_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.parent / _temporary_name(final.name)
+        temporary.mkdir()
+        try:
+            yield temporary
+            sync_tree(temporary)
+            if replace and final.exists():
+                _remove(final)
+            try:
+                temporary.rename(final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            sync_directory(final.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Removes a directory so that nobody sees half of it."""
+    away = path.parent / _temporary_name(path.name)
+    path.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def remove_directory(path: Path) -> None:
+    """Removes a committed directory; readers see all of it or nothing."""
+    with output_errors(path):
+        _remove(path)
+
+
+def sweep(directory: Path) -> int:
+    """Removes temporary files and directories whose writer is dead; returns how many.
+
+    Only a writer of this host can be known to be dead; others' leftovers stay until
+    `depthtok verify --repair`, run when no job is running, takes them away.
+    """
+    return sum(_discard(path) for path in _temporaries(directory) if _is_dead(path.name))
+
+
+def sweep_all(directory: Path) -> int:
+    """Removes every temporary file and directory; only when no job writes there."""
+    return sum(_discard(path) for path in _temporaries(directory))
+
+
+def _temporaries(directory: Path) -> list[Path]:
+    return sorted(directory.glob(f"{TEMPORARY}*")) if directory.is_dir() else []
+
+
+def _discard(path: Path) -> int:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return 1
+
+
+def _temporary_name(name: str) -> str:
+    host = slug(socket.gethostname())
+    unique = next(tempfile._get_candidate_names())
+    return f"{TEMPORARY}{name[:100]}~{host}~{os.getpid()}~{unique}"
+
+
+def _is_dead(name: str) -> bool:
+    try:
+        _, host, process, _ = name.rsplit("~", 3)
+    except ValueError:
+        return False
+    if host != slug(socket.gethostname()) or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory last over a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(path: Path) -> None:
+    """Makes a directory and all below it last over a power cut."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            handle = os.open(Path(folder) / name, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_directory(Path(folder))
+
+
+class DigestMemory:
+    """Remembers which files were found to have which digest, by inode, size and time of change."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int, int, int], str] = {}
+
+    def require(self, path: Path, sha256: str, size: int) -> None:
+        """Raises `CorruptPart` unless the file has these bytes; reads it at most once."""
+        try:
+            status = path.stat()
+        except FileNotFoundError as error:
+            raise CorruptPart(f"{path} is missing", remedy=REPAIR) from error
+        if status.st_size != size:
+            raise CorruptPart(
+                f"{path} has {status.st_size} bytes, its manifest says {size}", remedy=REPAIR
+            )
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if identity not in self._known:
+            self._known[identity] = file_sha256(path)
+        if self._known[identity] != sha256:
+            raise CorruptPart(f"{path} has other bytes than its manifest says", remedy=REPAIR)
+
+
+REPAIR = (
+    "`depthtok verify STORE --repair` drops the bad parts; the command that made the store then "
+    "makes just those again"
+)

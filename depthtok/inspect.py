@@ -1,0 +1,176 @@
+"""What is this directory? A summary of any RLDS data set, store, codebook or training run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from depthtok import codebook
+from depthtok.codes import CodeStore
+from depthtok.depth import DepthStore
+from depthtok.episodes import EpisodeStore
+from depthtok.errors import SchemaError, SourceError
+from depthtok.format import human_bytes
+from depthtok.sources.draft import describe, draft
+from depthtok.sources.rlds import INFO, RldsDirectory
+from depthtok.sources.schema import Schema
+from depthtok.store import ROOT, Store
+from depthtok.verify import open_store
+
+RUN = "config.json"
+
+
+@dataclass
+class Summary:
+    """What is said of a directory: facts in order, tables, and free text for the end."""
+
+    title: str
+    facts: dict[str, object] = field(default_factory=dict)
+    tables: dict[str, tuple[tuple[str, ...], list[tuple]]] = field(default_factory=dict)
+    text: str = ""
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        width = max((len(name) for name in self.facts), default=0)
+        lines = [self.title, *(f"  {name:<{width}}  {value}" for name, value in self.facts.items())]
+        for title, (columns, rows) in self.tables.items():
+            lines += ["", title, *_aligned([columns, *rows])]
+        return [*lines, "", self.text] if self.text else lines
+
+
+def _aligned(rows: list[tuple]) -> list[str]:
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return [
+        "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in texts
+    ]
+
+
+def inspect(path: Path) -> Summary:
+    """A summary of what lies at `path`. Raises `SourceError` where it is nothing we know."""
+    if (path / ROOT).is_file():
+        return _store(open_store(path))
+    if (path / codebook.META).is_file():
+        return _codebook(path)
+    if (path / RUN).is_file() and (path / "checkpoints").is_dir():
+        return _run(path)
+    if not path.is_dir() or not any(path.glob(f"{depth}{INFO}") for depth in ("", "*/", "*/*/")):
+        raise SourceError(
+            f"{path} is no RLDS data set, store, codebook or training run",
+            remedy="name a directory with dataset_info.json, or one that depthtok wrote",
+        )
+    return _rlds(RldsDirectory.open(path))
+
+
+def _rlds(rlds: RldsDirectory) -> Summary:
+    summary = Summary(f"RLDS data set {rlds.name} {rlds.version} in {rlds.path}")
+    for split in rlds.splits.values():
+        summary.facts[f"split {split.name}"] = (
+            f"{split.episodes:,} episodes in {len(split.shards):,} shards, "
+            f"{human_bytes(split.num_bytes)}"
+        )
+    columns = ("feature", "kind", "dtype", "shape", "per")
+    summary.tables["Features"] = (columns, describe(rlds.features))
+    schema = Schema.find(rlds.name)
+    if schema is None:
+        summary.facts["schema"] = "none is shipped for this name; a draft is below"
+        summary.text = _draft(rlds)
+        return summary
+    try:
+        fitted = schema.fitted(rlds.features, rlds.name)
+        summary.facts["schema"] = f"{schema.name} ({schema.status}), fits"
+        summary.facts["cameras"] = ", ".join(
+            camera.name + (" (with depth)" if camera.depth_key else "") for camera in fitted.cameras
+        )
+        summary.facts["rate"] = f"{fitted.fps:g} Hz"
+        summary.facts["action"] = ", ".join(fitted.action_dims)
+        summary.facts["proprio"] = ", ".join(fitted.proprio_dims)
+    except SchemaError as error:
+        summary.facts["schema"] = f"{schema.name} does not fit: {error.problem}"
+        summary.text = _draft(rlds)
+    return summary
+
+
+def _draft(rlds: RldsDirectory) -> str:
+    try:
+        text = draft(rlds.features, rlds.name)
+    except SchemaError as error:
+        return str(error)
+    return f"# Save as a .toml file, check it, and convert with --schema FILE\n{text}"
+
+
+def _store(store: Store) -> Summary:
+    missing, failures = store.missing(), store.failures()
+    parts = list(store.parts())
+    summary = Summary(f"Store of {store.spec.type} in {store.path}")
+    summary.facts.update({
+        "made by": f"depthtok {store.spec.stage}",
+        "data set": store.about["dataset"],
+        "fingerprint": store.fingerprint[:16],
+        "parts": f"{len(parts)}" + (f", {len(missing)} missing" if missing else ", complete"),
+        "episodes": f"{sum(len(part.frames) for part in parts):,}",
+        "steps": f"{sum(int(part.frames.sum()) for part in parts):,}",
+        "size": human_bytes(store.files_bytes()),
+        "failed": len(failures),
+    })  # fmt: skip
+    summary.facts.update(_typed(store))
+    if failures:
+        rows = [(str(f.key), f.stage, f.reason) for f in failures[:50]]
+        summary.tables["Failed episodes"] = (("episode", "stage", "reason"), rows)
+    return summary
+
+
+def _typed(store: Store) -> dict[str, object]:
+    """The facts that only one type of store has."""
+    if isinstance(store, EpisodeStore):
+        return {
+            "cameras": ", ".join(
+                f"{c.name} {c.height}x{c.width}" + (" with depth" if c.has_depth else "")
+                for c in store.cameras.values()
+            ),
+            "action": f"{store.action_dim}: {', '.join(store.about['action_names'])}",
+            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names'])}",
+            "rate": f"{store.fps:g} Hz" if store.fps else "not known",
+            "images in": store.source_root,
+        }
+    if isinstance(store, DepthStore):
+        return {
+            "kind": store.kind.value,
+            "estimator": store.spec.what["estimator"]["name"],
+            "cameras": ", ".join(store.cameras),
+            "pixels": f"{store.size[0]}x{store.size[1]}, stored as {store.encoding.value} "
+            f"(error: {store.encoding.error})",
+        }
+    assert isinstance(store, CodeStore)
+    return {
+        "codebook": store.codebook[:16],
+        "grid": f"{store.grid[0]}x{store.grid[1]} of {store.about['codes']} codes",
+        "cameras": ", ".join(store.cameras),
+    }
+
+
+def _codebook(path: Path) -> Summary:
+    book = codebook.Codebook.load(path)
+    facts = {
+        "codes": f"{book.vectors.shape[0]} of {book.vectors.shape[1]} dimensions",
+        "grid": f"{book.grid[0]}x{book.grid[1]} for {book.size[0]}x{book.size[1]} px",
+        "fingerprint": book.fingerprint[:16],
+        "demo": "yes: it shows the pipeline, do not train policies on it" if book.demo else "no",
+    }
+    summary = Summary(f"Codebook in {path}", facts)
+    rows = [(name, value) for name, value in book.quality.items() if isinstance(value, int | float)]
+    if rows:
+        summary.tables["Quality on held-out episodes"] = (("measure", "value"), rows)
+    return summary
+
+
+def _run(path: Path) -> Summary:
+    config = json.loads((path / RUN).read_text())
+    metrics = (path / "metrics.jsonl").read_text().splitlines()
+    summary = Summary(f"Training run in {path}")
+    summary.facts["checkpoints"] = ", ".join(p.name for p in sorted((path / "checkpoints").iterdir()))
+    summary.facts["last"] = metrics[-1] if metrics else "nothing was logged"
+    summary.text = json.dumps(config, indent=2)
+    return summary

@@ -1,0 +1,25 @@
+"""What a command says at its end. Words and machine-readable results never share a stream."""
+
+import json
+import sys
+from typing import Any
+
+from depthtok.config import to_json
+
+
+def say(*lines: str, json: bool = False) -> None:
+    """Print lines for people: what was made, where, what to type next.
+
+    On stdout, or on stderr with `json`, because then stdout belongs to the result alone.
+    """
+    print(*lines, sep="\n", file=sys.stderr if json else sys.stdout, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print one line on stderr that people should not miss."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def result(value: Any) -> None:
+    """Print a result (plain values, or settings) as JSON on stdout, keys in the order given."""
+    print(json.dumps(to_json(value), indent=2, ensure_ascii=False), flush=True)

@@ -1,0 +1,145 @@
+"""How disparity becomes the tokeniser's input, about [0, 1], and back. Part of every codebook.
+
+Depth in metres enters as 1/z (`DepthClip.to_disparity`). Four rules:
+
+- `clip_quantile` (default): the clip's 0.5 % and 99.5 % quantiles become 0 and 1. One range a clip
+  and camera, so that what does not move keeps its code.
+- `per_frame`: each frame's own smallest and largest value become 0 and 1. Makes about a tenth of
+  the untouched cells change their code from frame to frame; kept for comparison.
+- `dataset`: one range for all, measured on the training data.
+- `metric`: one range in 1/m, given; needs depth in metres.
+
+Values outside the range keep their place up to half a range beyond it, and are clipped there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from depthtok.data import QUANTILES
+from depthtok.errors import ConfigError, SourceError, did_you_mean
+
+NORMALISATIONS = ("clip_quantile", "per_frame", "dataset", "metric")
+LOW, HIGH = -0.5, 1.5
+"""Where normalised disparity is clipped."""
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """A rule and its constants. `lo` and `hi` belong to the rules with a fixed range."""
+
+    name: str = "clip_quantile"
+    low_quantile: float = 0.005
+    high_quantile: float = 0.995
+    lo: float | None = None
+    hi: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in NORMALISATIONS:
+            raise ConfigError(
+                f"no normalisation {self.name!r}", remedy=did_you_mean(self.name, NORMALISATIONS)
+            )
+        for quantile in (self.low_quantile, self.high_quantile):
+            if quantile not in QUANTILES:
+                raise ConfigError(
+                    f"quantile {quantile} is not kept of a clip",
+                    remedy=f"choose among {', '.join(map(str, QUANTILES))}",
+                )
+        if self.fixed and (self.lo is None or self.hi is None):
+            raise ConfigError(
+                f"normalisation {self.name!r} needs its range", remedy="give both lo and hi"
+            )
+
+    @property
+    def fixed(self) -> bool:
+        """Whether one range serves every clip."""
+        return self.name in ("dataset", "metric")
+
+    def range_of(self, quantiles: Sequence[float]) -> Range:
+        """The disparity interval of a clip, from its disparity quantiles at `data.QUANTILES`.
+
+        Raises `SourceError` where there is no interval: no valid pixel, a constant clip, NaN.
+        """
+        if self.fixed:
+            return _checked(self.lo, self.hi)
+        if len(quantiles) != len(QUANTILES):
+            raise SourceError(
+                f"a clip with {len(quantiles)} quantiles, {len(QUANTILES)} expected",
+                remedy="the clip has no valid depth, or its quantiles were not computed",
+            )
+        if self.name == "per_frame":
+            return _checked(quantiles[0], quantiles[-1])
+        low, high = (QUANTILES.index(q) for q in (self.low_quantile, self.high_quantile))
+        return _checked(quantiles[low], quantiles[high])
+
+    def apply(
+        self,
+        disparity: Float32[np.ndarray, "T H W"],
+        bounds: Range,
+        valid: Bool[np.ndarray, "T H W"] | None = None,
+    ) -> Float32[np.ndarray, "T H W"]:
+        """Normalised disparity, clipped to `LOW`..`HIGH`. Pixels outside `valid` mean nothing."""
+        lo, scale = self._affine(disparity, bounds, valid)
+        out = np.subtract(disparity, lo, dtype=np.float32)
+        out *= np.float32(1) / scale
+        return np.clip(out, LOW, HIGH, out=out)
+
+    def undo(
+        self,
+        normalised: Float32[np.ndarray, "T H W"],
+        bounds: Range,
+        like: Float32[np.ndarray, "T H W"] | None = None,
+        valid: Bool[np.ndarray, "T H W"] | None = None,
+    ) -> Float32[np.ndarray, "T H W"]:
+        """Disparity again. The rule `per_frame` needs `like`, the disparity that was normalised,
+        since its ranges are kept nowhere: raises `ConfigError` without."""
+        if self.name == "per_frame" and like is None:
+            raise ConfigError(
+                "the normalisation per_frame cannot be undone: its ranges are not kept",
+                remedy="use a codebook with clip_quantile where disparity must come back",
+            )
+        lo, scale = self._affine(normalised if like is None else like, bounds, valid)
+        return (normalised * scale + lo).astype(np.float32)
+
+    def _affine(self, disparity, bounds: Range, valid) -> tuple[np.ndarray, np.ndarray]:
+        """Offset and scale, float32, that broadcast over frames."""
+        if self.name != "per_frame":
+            lo, hi = _checked(*bounds)
+            return np.float32(lo), np.float32(hi - lo)
+        valid = np.ones(disparity.shape, bool) if valid is None else valid
+        lo = disparity.min(axis=(1, 2), keepdims=True, where=valid, initial=np.inf)
+        hi = disparity.max(axis=(1, 2), keepdims=True, where=valid, initial=-np.inf)
+        for low, high in zip(lo.flat, hi.flat, strict=True):
+            _checked(low, high)
+        return lo, hi - lo
+
+    def to_json(self) -> dict:
+        """Name and constants."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: dict) -> Normalisation:
+        """The inverse of `to_json`."""
+        return cls(**data)
+
+
+def _checked(lo: float, hi: float) -> Range:
+    """The range, if it is one. Raises `SourceError` for NaN, infinity, and no extent."""
+    lo, hi = float(lo), float(hi)
+    if not (math.isfinite(lo) and math.isfinite(hi)):
+        raise SourceError(
+            f"the depth range {lo:g} to {hi:g} is not finite",
+            remedy="the clip has no valid pixel, or its depth holds NaN or infinity",
+        )
+    if hi - lo <= 1e-6 * max(abs(lo), abs(hi)):
+        raise SourceError(
+            f"the depth is constant ({lo:g} to {hi:g}), so it has no range to normalise",
+            remedy="leave this clip out; a camera that sees nothing has no codes",
+        )
+    return lo, hi

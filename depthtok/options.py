@@ -1,0 +1,209 @@
+"""Dataclasses of settings as command-line flags: one typer command from one plain function.
+
+    app = new_app("Turns data sets into depth tokens.")
+
+    @command(app, presets=partial(load_preset, PRESETS))
+    def tokenize(
+        depth: Annotated[Path, typer.Argument(help="a DepthStore")],
+        settings: TokenizeConfig,
+        options: RunOptions,
+    ) -> None: ...
+
+Every field of the two classes is a flag (`batch_size` is `--batch-size`; a bool is `--x/--no-x`),
+`--preset NAME` stands between the defaults and the flags, and the function gets two instances.
+A command that heeds only some of the fields says so, and offers no flag that it would ignore:
+`options: Annotated[RunOptions, Only("device", "json")]`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from depthtok.config import describe, resolve
+from depthtok.errors import ConfigError, did_you_mean
+
+Presets = Callable[[str], Mapping[str, Any]]
+
+
+class Only:
+    """Names the fields of a settings class that a command heeds."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A parameter of a command that is a dataclass, and its fields that may be set."""
+
+    cls: type
+    heeded: tuple[str, ...]
+
+
+def new_app(help: str) -> typer.Typer:
+    """A typer application that starts fast and leaves tracebacks and brackets alone."""
+    return typer.Typer(
+        help=help,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        no_args_is_help=True,
+    )
+
+
+def command(
+    app: typer.Typer,
+    name: str | None = None,
+    *,
+    presets: Presets | None = None,
+    default_preset: str | None = None,
+) -> Callable[[Callable], Callable]:
+    """Register a function as a command; its dataclass parameters become flags.
+
+    `presets` turns the value of `--preset` into one flat table that may set any of the fields.
+    Returns the function itself, which stays an ordinary Python function.
+    """
+
+    def register(function: Callable) -> Callable:
+        hints = get_type_hints(function, include_extras=True)
+        settings = {key: found for key, hint in hints.items() if (found := _settings(hint))}
+        owners = _owners(settings)
+
+        def run(**given: Any) -> Any:
+            chosen = given.pop("preset", None) if presets else None
+            preset = presets(chosen) if presets and chosen else {}
+            _check_keys(preset, owners, chosen)
+            for key, each in settings.items():
+                flags = {field: _given(given.pop(field)) for field in _flags(each)}
+                mine = {field: value for field, value in preset.items() if owners[field] == key}
+                given[key] = resolve(each.cls, mine, flags)
+            return function(**given)
+
+        parameters = _parameters(function, hints, settings)
+        if presets:
+            parameters.append(_preset_parameter(default_preset))
+        run.__doc__ = inspect.getdoc(function)
+        run.__signature__ = inspect.Signature(parameters)
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        app.command(name or function.__name__.replace("_", "-"))(run)
+        return function
+
+    return register
+
+
+def _settings(hint: Any) -> Settings | None:
+    cls, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if not is_dataclass(cls):
+        return None
+    known = [field.name for field in fields(cls)]
+    heeded = next((note.names for note in notes if isinstance(note, Only)), known)
+    assert set(heeded) <= set(known), f"{cls.__name__} has other fields than {heeded}"
+    return Settings(cls, tuple(heeded))
+
+
+def _owners(settings: Mapping[str, Settings]) -> dict[str, str]:
+    """The parameter that each field belongs to: a name is one flag, so it belongs to one class."""
+    owners: dict[str, str] = {}
+    for key, each in settings.items():
+        for name in each.heeded:
+            assert name not in owners, f"two classes have a field {name!r}"
+            owners[name] = key
+    return owners
+
+
+def _check_keys(preset: Mapping[str, Any], owners: Mapping[str, str], name: str | None) -> None:
+    for key in preset:
+        if key not in owners:
+            problem = f"preset {name}: there is no setting {key!r}"
+            raise ConfigError(problem, remedy=did_you_mean(key, [*owners]))
+
+
+def _given(value: Any) -> Any:
+    return None if value in ([], ()) else value  # a repeatable flag that was not given
+
+
+def _parameters(
+    function: Callable, hints: Mapping[str, Any], settings: Mapping[str, Settings]
+) -> list[inspect.Parameter]:
+    parameters = []
+    for key, parameter in inspect.signature(function).parameters.items():
+        if key in settings:
+            parameters += _flags(settings[key]).values()
+        else:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(parameter.replace(kind=kind, annotation=hints[key]))
+    return parameters
+
+
+def _flags(settings: Settings) -> dict[str, inspect.Parameter]:
+    """One keyword parameter for each field that fits into a flag; tables stay in TOML."""
+    hints = get_type_hints(settings.cls, include_extras=True)
+    return {
+        field.name: _flag(field, hints[field.name])
+        for field in fields(settings.cls)
+        if field.name in settings.heeded and describe(_bare(hints[field.name])) != "a table"
+    }
+
+
+def _flag(field: Field, hint: Any) -> inspect.Parameter:
+    help = get_args(hint)[1] if get_origin(hint) is Annotated else ""
+    default = _default_text(field)
+    flag = field.name.replace("_", "-")
+    kind = _flag_type(_bare(hint))
+    spelling = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
+    option = typer.Option(spelling, help=f"{help}{default}", show_default=False)
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )
+
+
+def _bare(hint: Any) -> Any:
+    """The type of a field without help text and without `| None`."""
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(kind) in (Union, UnionType):
+        kinds = [each for each in get_args(kind) if each is not NoneType]
+        return kinds[0] if len(kinds) == 1 else str
+    return kind
+
+
+def _flag_type(kind: Any) -> Any:
+    """What typer is to parse: `tuple[X, ...]` is a repeatable flag; literals are checked later."""
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return str
+    if get_origin(kind) is tuple and inner[-1] is Ellipsis:
+        return list[inner[0]]
+    return kind
+
+
+def _default_text(field: Field) -> str:
+    value = field.default
+    if field.default_factory is not MISSING:
+        value = field.default_factory()
+    if value is MISSING:
+        return " [required]"
+    if value is True:
+        return " [default: on]"
+    if value is None or value is False or value in ("", (), []):
+        return ""
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, list | tuple):
+        value = " ".join(str(each) for each in value)
+    return f" [default: {value}]"
+
+
+def _preset_parameter(default: str | None) -> inspect.Parameter:
+    option = typer.Option("--preset", help="named settings, or a TOML file; flags override them")
+    return inspect.Parameter(
+        "preset",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[str | None, option],
+    )

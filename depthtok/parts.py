@@ -1,0 +1,268 @@
+"""A part: the episodes of one source shard (or a piece of one), whole on disk or not there.
+
+    PART/zarr.json           a Zarr group
+    PART/<array>/...         its arrays
+    PART/manifest.json       what belongs to the part, with digests; itself digested
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.arrays import ArraySpec, ArrayWriter, group_json, map_table, read_rows
+from depthtok.data import EpisodeKey
+from depthtok.errors import CorruptPart
+from depthtok.files import REPAIR, DigestMemory, canonical_json, file_sha256, slug
+
+MANIFEST = "manifest.json"
+_TAIL = ',"sha256":"%s"}\n'
+_NAME = re.compile(r"(?P<shard>.+-\d{5,}-of-\d{5,})\.(?P<piece>\d{3,})-of-(?P<pieces>\d{3,})")
+
+
+@dataclass(frozen=True)
+class PartName:
+    """`train-00002-of-00010.000-of-003`: completeness can be read off the names of the parts."""
+
+    shard: str
+    piece: int = 0
+    pieces: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.shard}.{self.piece:03d}-of-{self.pieces:03d}"
+
+    @classmethod
+    def parse(cls, text: str) -> PartName | None:
+        """The name, or None where `text` is not a part's name."""
+        match = _NAME.fullmatch(text)
+        return match and cls(match["shard"], int(match["piece"]), int(match["pieces"]))
+
+
+def shard_name(split: str, shard: int, shards: int) -> str:
+    """The first half of a part's name."""
+    return f"{slug(split)}-{shard:05d}-of-{shards:05d}"
+
+
+@dataclass(frozen=True)
+class ShardKey:
+    """What all episodes of a part share in their keys."""
+
+    dataset: str
+    version: str
+    split: str
+    shard: int
+    shards: int
+
+    def episode(self, index: int) -> EpisodeKey:
+        """The key of the shard's episode number `index`."""
+        return EpisodeKey(**asdict(self), index=index)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An episode that a stage could not process, and why."""
+
+    key: EpisodeKey
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PartEpisode:
+    """Episode number `row` of a part: its rows in the arrays by frame start at `start`."""
+
+    key: EpisodeKey
+    row: int
+    start: int
+    frames: int
+
+
+def pack_manifest(content: Mapping[str, object]) -> bytes:
+    """Manifest bytes: canonical JSON that ends with the digest of everything before."""
+    body = canonical_json(content)
+    return (body[:-1] + _TAIL % hashlib.sha256(body.encode()).hexdigest()).encode()
+
+
+def unpack_manifest(data: bytes, path: Path) -> tuple[dict, str]:
+    """The manifest's content and digest. Raises `CorruptPart` for any change of its bytes."""
+    tail = len(_TAIL % ("0" * 64))
+    body = data[:-tail] + b"}"
+    found = hashlib.sha256(body).hexdigest()
+    if data[-tail:] != (_TAIL % found).encode():
+        raise CorruptPart(f"{path} is damaged", remedy=REPAIR)
+    return json.loads(body), found
+
+
+class Part:
+    """A committed part, read-only. Its manifest is checked when it is opened."""
+
+    def __init__(self, path: Path, digests: DigestMemory) -> None:
+        self.path = path
+        try:
+            data = (path / MANIFEST).read_bytes()
+        except FileNotFoundError as error:
+            raise CorruptPart(f"{path} has no {MANIFEST}", remedy=REPAIR) from error
+        self.manifest, self.digest = unpack_manifest(data, path / MANIFEST)
+        if self.manifest["part"] != path.name:
+            raise CorruptPart(f"{path} holds part {self.manifest['part']}", remedy=REPAIR)
+        self._digests = digests
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def upstream(self) -> str:
+        """Digest of the source's part that this one was made from; "" where there is none."""
+        return self.manifest["upstream"]
+
+    @property
+    def meta(self) -> dict:
+        """What the stage noted about the whole part."""
+        return self.manifest["meta"]
+
+    @cached_property
+    def shard(self) -> ShardKey:
+        return ShardKey(**self.manifest["shard"])
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """Frames of each episode, int64[E]."""
+        return np.asarray(self.manifest["episodes"]["frames"], np.int64)
+
+    @cached_property
+    def indices(self) -> np.ndarray:
+        """Index in the source shard of each episode, int64[E]."""
+        return np.asarray(self.manifest["episodes"]["index"], np.int64)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """First row of each episode, int64[E]."""
+        return np.cumsum(self.frames) - self.frames
+
+    @property
+    def episodes(self) -> list[PartEpisode]:
+        columns = (self.indices.tolist(), self.starts.tolist(), self.frames.tolist())
+        return [
+            PartEpisode(self.shard.episode(index), row, start, frames)
+            for row, (index, start, frames) in enumerate(zip(*columns, strict=True))
+        ]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Episodes left out, by this stage or one before."""
+        return [
+            Failure(self.shard.episode(entry["index"]), entry["stage"], entry["reason"])
+            for entry in self.manifest["failed"]
+        ]
+
+    def require(self, prefix: str) -> None:
+        """Digests all files whose path starts with `prefix`, once. Raises `CorruptPart`."""
+        for name, (size, sha256) in self.manifest["files"].items():
+            if name.startswith(prefix):
+                self._digests.require(self.path / name, sha256, size)
+
+    def map(self, array: str) -> np.ndarray:
+        """A table, as a read-only memory map over bytes that were digested once."""
+        self.require(f"{array}/")
+        return map_table(self.path, array)
+
+    def read(self, array: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows of a stream. Presence and size of its files are checked here, bytes by CRC32C."""
+        for name, (size, sha256) in self.manifest["files"].items():
+            if name == f"{array}/zarr.json":
+                self._digests.require(self.path / name, sha256, size)
+            elif name.startswith(f"{array}/"):
+                self._require_size(name, size)
+        return read_rows(self.path, array, start, stop)
+
+    def _require_size(self, name: str, size: int) -> None:
+        path = self.path / name
+        found = path.stat().st_size if path.is_file() else -1
+        if found != size:
+            state = "is missing" if found < 0 else f"has {found} bytes instead of {size}"
+            raise CorruptPart(f"{path} {state}", remedy=REPAIR)
+
+    def verify(self) -> list[str]:
+        """Every file that is damaged, missing, or should not be there; [] for a sound part."""
+        bad = []
+        for name, (size, sha256) in self.manifest["files"].items():
+            path = self.path / name
+            if not path.is_file():
+                bad.append(f"{path} is missing")
+            elif path.stat().st_size != size or file_sha256(path) != sha256:
+                bad.append(f"{path} has other bytes than its manifest says")
+        known = {*self.manifest["files"], MANIFEST}
+        found = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
+        bad += [f"{self.path / name} does not belong there" for name in found if name not in known]
+        return sorted(bad)
+
+
+class PartWriter:
+    """Fills one part. Episodes are begun, given rows, and ended; a failed one leaves no row."""
+
+    def __init__(
+        self, directory: Path, name: PartName, shard: ShardKey, stage: str,
+        arrays: Mapping[str, ArraySpec],
+    ) -> None:  # fmt: skip
+        self.directory, self.name, self.shard, self.stage = directory, name, shard, stage
+        self.meta: dict[str, object] = {}
+        writers = {key: ArrayWriter(directory, key, spec) for key, spec in arrays.items()}
+        self._by_frame = {k: w for k, w in writers.items() if not arrays[k].per_episode}
+        self._by_episode = {k: w for k, w in writers.items() if arrays[k].per_episode}
+        self._episodes: dict[str, list[int]] = {"index": [], "frames": []}
+        self._failed: list[dict] = []
+        self._rows = 0
+
+    def append(self, array: str, values: np.ndarray) -> None:
+        """Adds rows to the episode at hand."""
+        self._by_frame[array].append(values)
+
+    def end(self, index: int, frames: int, **rows: np.ndarray) -> None:
+        """Closes the episode `index` of the shard: every array by frame has got `frames` rows for
+        it; `rows` are its rows of the arrays by episode."""
+        for name, array in self._by_frame.items():
+            assert array.rows == self._rows + frames, f"{name} has {array.rows - self._rows} rows"
+        for name, array in self._by_episode.items():
+            array.append(rows[name][None])
+        self._rows += frames
+        self._episodes["index"].append(index)
+        self._episodes["frames"].append(frames)
+
+    def fail(self, index: int, reason: str, stage: str | None = None) -> None:
+        """Records that episode `index` could not be processed, and takes its rows back."""
+        for array in self._by_frame.values():
+            array.truncate(self._rows)
+        self._failed.append({"index": index, "stage": stage or self.stage, "reason": reason})
+
+    def close(self, fingerprint: str, upstream: str) -> None:
+        """Writes what is left and the manifest."""
+        for array in (*self._by_frame.values(), *self._by_episode.values()):
+            array.close()
+        (self.directory / "zarr.json").write_text(group_json({}))
+        files = sorted(path for path in self.directory.rglob("*") if path.is_file())
+        content = {
+            "format": 1,
+            "part": str(self.name),
+            "fingerprint": fingerprint,
+            "upstream": upstream,
+            "shard": asdict(self.shard),
+            "meta": self.meta,
+            "episodes": self._episodes,
+            "failed": sorted(self._failed, key=lambda entry: entry["index"]),
+            "files": {
+                path.relative_to(self.directory).as_posix(): [
+                    path.stat().st_size,
+                    file_sha256(path),
+                ]
+                for path in files
+            },
+        }
+        (self.directory / MANIFEST).write_bytes(pack_manifest(content))

@@ -1,0 +1,147 @@
+"""How far a job is: a tqdm bar on a terminal, a plain line now and then anywhere else."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from depthtok.format import human_duration, human_number
+
+Extra = float | int | str
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What is asked of stderr, or of what stands in for it."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool: ...
+
+
+@runtime_checkable
+class Bar(Protocol):
+    """Progress of one job."""
+
+    def advance(self, n: int = 1, **extra: Extra) -> None:
+        """`n` more are done; `extra` (loss, share of time busy, ...) is shown beside them."""
+        ...
+
+
+@contextmanager
+def progress(
+    total: int | None,
+    unit: str = "items",
+    label: str = "",
+    *,
+    done: int = 0,
+    interval: float = 30.0,
+    clock: Callable[[], float] = time.monotonic,
+    stream: Stream | None = None,
+) -> Iterator[Bar]:
+    """Show the progress of a `with` block on stderr (or `stream`). Blocks may be nested.
+
+    `total` is None where it is not known; `done` were there before the start, so they count for
+    the share but not for the rate. `interval` (s) spaces the plain lines.
+    """
+    stream = stream or sys.stderr
+    if stream.isatty():
+        with _terminal(total, unit, label, done, stream) as bar:
+            yield bar
+        return
+    lines = Lines(total, unit, label, done, interval, clock, stream)
+    try:
+        yield lines
+    except BaseException:
+        lines.finish("stopped")
+        raise
+    lines.finish("done")
+
+
+class Lines:
+    """Progress as plain lines: at most one every `interval` seconds, and one at the end."""
+
+    def __init__(
+        self,
+        total: int | None,
+        unit: str,
+        label: str,
+        done: int,
+        interval: float,
+        clock: Callable[[], float],
+        stream: Stream,
+    ) -> None:
+        self.total, self.unit, self.label = total, unit, label
+        self.done = self.before = done
+        self.interval, self.clock, self.stream = interval, clock, stream
+        self.start = self.last = clock()
+        self.extra: dict[str, Extra] = {}
+
+    def advance(self, n: int = 1, **extra: Extra) -> None:
+        self.done += n
+        self.extra |= extra
+        now = self.clock()
+        if now - self.last >= self.interval:
+            self.last = now
+            self._print([*self._facts(now), *self._left(now)])
+
+    def finish(self, how: str) -> None:
+        """The last line."""
+        now = self.clock()
+        self._print([*self._facts(now), f"{how} after {human_duration(now - self.start)}"])
+
+    def _facts(self, now: float) -> list[str]:
+        count = f"{self.done:,}"
+        if self.total:
+            count += f"/{self.total:,}"
+        count += f" {self.unit}"
+        if self.total:
+            count += f" ({100 * self.done // self.total}%)"
+        rate = self._rate(now)
+        shown = [f"{human_number(rate)} {self.unit}/s"] if rate else []
+        return [count, *shown, *_shown(self.extra)]
+
+    def _left(self, now: float) -> list[str]:
+        rate = self._rate(now)
+        if not rate or not self.total or self.done >= self.total:
+            return []
+        return [f"{human_duration((self.total - self.done) / rate)} left"]
+
+    def _rate(self, now: float) -> float | None:
+        elapsed = now - self.start
+        return (self.done - self.before) / elapsed if elapsed > 0 else None
+
+    def _print(self, words: list[str]) -> None:
+        head = f"{self.label}: " if self.label else ""
+        print(head + ", ".join(words), file=self.stream, flush=True)
+
+
+@contextmanager
+def _terminal(total: int | None, unit: str, label: str, done: int, stream: Stream) -> Iterator[Bar]:
+    from tqdm import tqdm
+
+    class Terminal(tqdm):
+        monitor_interval = 0  # no watching thread: it would not survive a fork
+
+        def advance(self, n: int = 1, **extra: Extra) -> None:
+            if extra:
+                self.set_postfix_str(", ".join(_shown(extra)), refresh=False)
+            self.update(n)
+
+    with Terminal(
+        total=total,
+        initial=done,
+        desc=label or None,
+        unit=f" {unit}",
+        file=stream,
+        dynamic_ncols=True,
+        smoothing=0.1,
+    ) as bar:
+        yield bar
+
+
+def _shown(extra: dict[str, Extra]) -> list[str]:
+    return [f"{name}={human_number(value)}" for name, value in extra.items()]

@@ -1,0 +1,128 @@
+"""Curves and histograms as inline SVG that follows the page's light or dark colours.
+
+Matplotlib draws on a `Figure` of its own (no pyplot, no backend is chosen), the same bytes for the
+same numbers. Marker colours in its output are then replaced by CSS, so one drawing suits both.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from markupsafe import Markup, escape
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, LINE = "#010203", "#040506"  # replaced by the page's own colours
+COLOURS = ("#3b82f6", "#e8710a", "#12a37a", "#d6409f", "#8b5cf6", "#b58900", "#64748b", "#dc2626")
+DASHES = ("solid", "dashed", "dotted")  # the same words in matplotlib and in CSS
+MOST_POINTS = 1200  # of a drawn line; more cannot be seen
+
+Numbers = Sequence[float | None] | Shaped[np.ndarray, " n"]
+Line = tuple[Numbers, Numbers]  # x and y, of one length
+
+
+def colour(number: int) -> str:
+    """The colour of series `number`, readable on white and on black."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def dash(number: int) -> str:
+    """The dash pattern of series `number`: another for each round of colours."""
+    return DASHES[number // len(COLOURS) % len(DASHES)]
+
+
+def draw_curves(
+    title: str, series: Mapping[str, Line], x_label: str, y_label: str, log: bool, wide: bool
+) -> Markup:
+    """Lines over a common axis. Values that are not finite leave gaps, and so do those
+    not above 0 on a `log` axis."""
+
+    def paint(axes: Axes) -> None:
+        for number, (x, y) in enumerate(series.values()):
+            x, y = thinned(np.asarray(x, float), np.asarray(y, float))
+            if log:
+                y = np.where(y > 0, y, np.nan)
+            axes.plot(
+                x,
+                y,
+                color=colour(number),
+                linestyle=dash(number),
+                marker="o" if len(x) <= 12 else "",
+                lw=1.8 if len(x) <= 300 else 1.0,
+                ms=4,
+            )
+        if log and any(np.any(line.get_ydata() > 0) for line in axes.lines):
+            axes.set_yscale("log")
+
+    return _drawing(title, paint, x_label, y_label, wide)
+
+
+def draw_histogram(
+    title: str,
+    counts: Shaped[np.ndarray, " n"],
+    edges: Float[np.ndarray, " n+1"],
+    x_label: str,
+    wide: bool,
+) -> Markup:
+    """Counts between edges."""
+
+    def paint(axes: Axes) -> None:
+        axes.stairs(counts, edges, fill=True, color=colour(0), alpha=0.85)
+        axes.set_ylim(bottom=0)
+
+    return _drawing(title, paint, x_label, "count", wide)
+
+
+def thinned(
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """At most `MOST_POINTS` points that keep every spike: the extremes of each run of points."""
+    if len(y) <= MOST_POINTS:
+        return x, y
+    runs = np.array_split(np.arange(len(y)), MOST_POINTS // 2)
+    low, high = np.nan_to_num(y, nan=np.inf), np.nan_to_num(y, nan=-np.inf)
+    picks = ((np.argmin, low), (np.argmax, high))
+    keep = {int(run[pick(values[run])]) for run in runs for pick, values in picks}
+    chosen = sorted(keep)
+    return x[chosen], y[chosen]
+
+
+def _drawing(
+    title: str, paint: Callable[[Axes], None], x_label: str, y_label: str, wide: bool
+) -> Markup:
+    # The salt makes ids stable, and different between the drawings of one page.
+    settings = {"svg.hashsalt": f"{title}/{x_label}/{y_label}", "svg.fonttype": "none"}
+    with rc_context(settings):
+        figure = Figure(figsize=(10, 3.2) if wide else (5.2, 3.1), layout="constrained")
+        axes = figure.add_subplot()
+        _style(axes)
+        paint(axes)
+        axes.set_xlabel(x_label, color=INK, parse_math=False)
+        axes.set_ylabel(y_label, color=INK, parse_math=False)
+        text = io.StringIO()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    return _inline(text.getvalue(), title)
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(LINE)
+    axes.tick_params(which="both", color=LINE, labelcolor=INK, labelsize=9)
+    axes.grid(color=LINE, lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def _inline(svg: str, title: str) -> Markup:
+    body = svg[svg.index("<svg") :]
+    body = body[body.index(">") + 1 :].replace(INK, "currentColor").replace(LINE, "var(--line)")
+    body = re.sub(r'<g id="\w+">', "<g>", body)  # nothing refers to them, and pages have many
+    box = svg[svg.index('viewBox="') :].split('"')[1]
+    head = f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}"'
+    space = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return Markup(f"{head} {space}>{body.strip()}")

@@ -1,0 +1,225 @@
+"""One report: sections added one by one, then written as a self-contained page and as JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from jaxtyping import UInt8
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from depthtok.errors import OutputError
+from depthtok.format import human_number
+from depthtok.report.plots import Line, colour, dash, draw_curves, draw_histogram
+
+HALF = {"facts", "curves", "histogram"}  # two of them stand side by side
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and its caption, which is also what a screen reader says."""
+
+    pixels: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]
+    caption: str
+
+    def data_uri(self) -> str:
+        """The pixels as a PNG inside a URI."""
+        png = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(self.pixels)).save(png, "png")
+        return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+
+
+class Report:
+    """A page that explains a result. Each method adds a section and returns the report.
+
+    Nothing but the arguments reaches the files: equal reports are equal bytes.
+    """
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self.title, self.subtitle = title, subtitle
+        self._numbers: dict[str, Any] = {}
+        self._sections: list[dict[str, Any]] = []
+
+    def numbers(self, figures: Mapping[str, Any]) -> Report:
+        """The figures that matter most, on top of the page and of the JSON.
+
+        Lists and tables in them go to the JSON alone.
+        """
+        self._numbers |= plain(figures)
+        return self
+
+    def text(self, *paragraphs: str, title: str = "") -> Report:
+        """Paragraphs of plain text."""
+        return self._add("text", title, paragraphs=list(paragraphs))
+
+    def facts(self, title: str, facts: Mapping[str, Any]) -> Report:
+        """Names and values."""
+        return self._add("facts", title, facts=plain(facts))
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Report:
+        """Rows of text and numbers; None is an empty cell."""
+        cells = plain(list(rows))
+        assert all(len(row) == len(columns) for row in cells), f"{title}: a row of another length"
+        return self._add("table", title, columns=list(columns), rows=cells)
+
+    def curves(
+        self,
+        title: str,
+        series: Mapping[str, Line],
+        x_label: str,
+        y_label: str,
+        log: bool = False,
+    ) -> Report:
+        """Lines by name, each (x, y); `log` is for the y axis."""
+        lines = {name: {"x": plain(x), "y": plain(y)} for name, (x, y) in series.items()}
+        return self._add("curves", title, x_label=x_label, y_label=y_label, log=log, series=lines)
+
+    def histogram(
+        self,
+        title: str,
+        values: Any,
+        bins: int | Sequence[float] = 40,
+        x_label: str = "",
+    ) -> Report:
+        """How `values` are spread; those that are not finite are counted apart."""
+        values = np.asarray(values, float).ravel()
+        finite = values[np.isfinite(values)]
+        counts, edges = np.histogram(finite, bins)
+        left_out = len(values) - len(finite)
+        spread = {"edges": plain(edges), "counts": plain(counts), "not_finite": left_out}
+        return self._add("histogram", title, x_label=x_label, **spread)
+
+    def pictures(self, title: str, pictures: Iterable[Picture], columns: int = 4) -> Report:
+        """A grid of images, `columns` wide where the window has room."""
+        return self._add("pictures", title, pictures=list(pictures), columns=columns)
+
+    def write(self, directory: Path, name: str = "report") -> Path:
+        """Write `name`.html and `name`.json, each whole or not at all; returns the page's path."""
+        directory = Path(directory)
+        page = directory / f"{name}.html"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            _replace(directory / f"{name}.json", json.dumps(self.to_json(), indent=1) + "\n")
+            _replace(page, self.html(f"{name}.json"))
+        except OSError as error:
+            problem = f"the report cannot be written to {directory}: {error.strerror}"
+            raise OutputError(problem, remedy="give a place with room that you own") from error
+        return page
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything on the page but pixels, as plain values; not finite numbers are None."""
+        sections = [
+            {k: [p.caption for p in v] if k == "pictures" else v for k, v in section.items()}
+            for section in self._sections
+        ]
+        return {
+            "title": self.title,
+            "subtitle": self.subtitle,
+            "numbers": self._numbers,
+            "sections": sections,
+        }
+
+    def html(self, data: str) -> str:
+        """The page; `data` is the name of the JSON file beside it."""
+        environment = Environment(
+            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        environment.filters["number"] = _shown
+        template = files("depthtok.report").joinpath("template.html").read_text(encoding="utf-8")
+        tiles = {k: v for k, v in self._numbers.items() if not isinstance(v, list | dict)}
+        return environment.from_string(template).render(
+            title=self.title,
+            subtitle=self.subtitle,
+            tiles=tiles,
+            sections=self._drawn(),
+            data=data,
+            colour=colour,
+            dash=dash,
+        )
+
+    def _add(self, kind: str, title: str, **content: Any) -> Report:
+        self._sections.append({"kind": kind, "title": title, **content})
+        return self
+
+    def _drawn(self) -> list[dict[str, Any]]:
+        """The sections with their drawings, and with the last of an odd run of halves made wide."""
+        halves = [section["kind"] in HALF for section in self._sections]
+        wide, run = [], 0
+        for half, following in zip(halves, [*halves[1:], False], strict=False):
+            run = run + 1 if half else 0
+            wide.append(not half or (run % 2 == 1 and not following))
+        return [
+            section | {"wide": each} | _derived(section, each)
+            for section, each in zip(self._sections, wide, strict=True)
+        ]
+
+
+def _derived(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
+    """What the template shows of a section beyond its own content."""
+    kind, title = section["kind"], section["title"]
+    if kind == "curves":
+        lines = {name: (_floats(s["x"]), _floats(s["y"])) for name, s in section["series"].items()}
+        labels = section["x_label"], section["y_label"]
+        return {"drawing": draw_curves(title, lines, *labels, section["log"], wide)}
+    if kind == "histogram":
+        edges, counts = np.asarray(section["edges"]), np.asarray(section["counts"])
+        return {"drawing": draw_histogram(title, counts, edges, section["x_label"], wide)}
+    if kind == "table":
+        width, rows = len(section["columns"]), section["rows"]
+        return {"numeric": [all(_is_number(row[i]) for row in rows) for i in range(width)]}
+    return {}
+
+
+def _is_number(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool))
+
+
+def plain(value: Any) -> Any:
+    """Any result as JSON values: arrays as lists, paths and enums as text, nan and inf as None."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _floats(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"  # noqa: RUF001
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_shown(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    return human_number(value)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

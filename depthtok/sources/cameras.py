@@ -1,0 +1,136 @@
+"""One camera of a schema: which features hold its images, depth, segmentation and intrinsics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from depthtok.data import Orientation
+from depthtok.errors import SchemaError
+from depthtok.sources.columns import Feature, feature
+from depthtok.sources.table import Table
+
+DEPTH_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "m/1024": 1 / 1024, "unknown": None}
+"""Metres a unit of stored depth. `unknown` keeps the key on record, but its values are refused."""
+
+_OPTIONAL_KEYS = ("depth_key", "segmentation_key", "intrinsics_key")
+
+
+@dataclass(frozen=True)
+class CameraSchema:
+    """One camera. Keys are feature paths; None where there is nothing.
+
+    With `optional` a data set may lack the camera, with `depth_optional` its depth,
+    segmentation and intrinsics.
+    """
+
+    name: str
+    key: str
+    orientation: Orientation = Orientation.UNKNOWN
+    depth_key: str | None = None
+    depth_unit: str | None = None
+    segmentation_key: str | None = None
+    intrinsics_key: str | None = None
+    optional: bool = False
+    depth_optional: bool = False
+
+    @classmethod
+    def parse(cls, table: Table) -> CameraSchema:
+        """Reads one `[[camera]]` table."""
+        orientations = tuple(str(orientation) for orientation in Orientation)
+        camera = cls(
+            name=table.take("name", str),
+            key=table.take("key", str),
+            orientation=Orientation(table.choice("orientation", orientations)),
+            depth_key=table.take("depth_key", str, None),
+            depth_unit=table.choice("depth_unit", tuple(DEPTH_UNITS), None),
+            segmentation_key=table.take("segmentation_key", str, None),
+            intrinsics_key=table.take("intrinsics_key", str, None),
+            optional=table.take("optional", bool, False),
+            depth_optional=table.take("depth_optional", bool, False),
+        )
+        table.finish()
+        if (camera.depth_key is None) != (camera.depth_unit is None):
+            raise SchemaError(
+                f"{table.where}: depth_key and depth_unit come together",
+                remedy=f"state both; units are {', '.join(DEPTH_UNITS)}",
+            )
+        return camera
+
+    def to_json(self) -> dict:
+        """The table that `parse` reads."""
+        fields = {
+            "name": self.name,
+            "key": self.key,
+            "orientation": str(self.orientation),
+            "depth_key": self.depth_key,
+            "depth_unit": self.depth_unit,
+            "segmentation_key": self.segmentation_key,
+            "intrinsics_key": self.intrinsics_key,
+            "optional": self.optional,
+            "depth_optional": self.depth_optional,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @property
+    def metres_per_unit(self) -> float:
+        """Factor from stored depth to metres. Raises `SchemaError` where it is not known."""
+        scale = DEPTH_UNITS.get(self.depth_unit or "unknown")
+        if scale is None:
+            raise SchemaError(
+                f"camera {self.name!r}: the unit of {self.depth_key or 'its depth'} is not known",
+                remedy="copy the schema, state `depth_unit`, and pass the file's path",
+            )
+        return scale
+
+    def fitted(self, features: Mapping[str, Feature], where: str) -> CameraSchema | None:
+        """This camera, checked, without optional keys that are not there; None if it is absent."""
+        where = f"{where}, camera {self.name!r}"
+        if self.optional and self.key not in features:
+            return None
+        image = feature(features, self.key, where)
+        if image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] not in (3, None):
+            raise SchemaError(
+                f"{where}: {self.key!r} is {image.kind} {image.dtype} {image.shape}, not an image",
+                remedy="name a uint8 feature of shape H, W, 3",
+            )
+        camera = self._without_absent(features)
+        for key, integer in ((camera.depth_key, False), (camera.segmentation_key, True)):
+            if key is not None:
+                _check_map(feature(features, key, where), key, image, integer, where)
+        if camera.intrinsics_key is not None:
+            matrix = feature(features, camera.intrinsics_key, where)
+            if matrix.kind != "tensor" or matrix.shape not in ((9,), (3, 3)):
+                raise SchemaError(
+                    f"{where}: {camera.intrinsics_key!r} has shape {matrix.shape}",
+                    remedy="intrinsics are nine numbers",
+                )
+        return camera
+
+    def _without_absent(self, features: Mapping[str, Feature]) -> CameraSchema:
+        if not self.depth_optional:
+            return self
+        absent = {name: None for name in _OPTIONAL_KEYS if getattr(self, name) not in features}
+        if "depth_key" in absent:
+            absent["depth_unit"] = None
+        return replace(self, **absent)
+
+
+def _check_map(found: Feature, key: str, image: Feature, integer: bool, where: str) -> None:
+    """One number a pixel, of the image's size."""
+    kinds = "ui" if integer else "uif"
+    flat = found.shape[:2] if found.shape[2:] == (1,) else found.shape
+    numeric = found.kind in ("image", "tensor") and np.dtype(found.dtype).kind in kinds
+    if not numeric or len(flat) != 2:
+        raise SchemaError(
+            f"{where}: {key!r} is {found.kind} {found.dtype} {found.shape}",
+            remedy="one number a pixel: shape H, W or H, W, 1",
+        )
+    sizes = zip(flat, image.shape[:2], strict=True)
+    if any(None not in pair and pair[0] != pair[1] for pair in sizes):
+        raise SchemaError(
+            f"{where}: {key!r} is {flat} px, the image {image.shape[:2]}",
+            remedy="depth and segmentation must have the image's size",
+        )

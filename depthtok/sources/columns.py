@@ -1,0 +1,177 @@
+"""Where the columns of an action or a state come from: a feature, the columns taken, operations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
+from depthtok.sources.operations import Call
+from depthtok.sources.table import Table
+
+
+@runtime_checkable
+class Feature(Protocol):
+    """What schemas need to know of a feature."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int | None, ...]: ...
+    @property
+    def per_step(self) -> bool: ...
+
+
+@runtime_checkable
+class RawEpisode(Protocol):
+    """What schemas need of an episode as it was read."""
+
+    index: int
+
+    def __len__(self) -> int: ...
+    def values(self, path: str) -> np.ndarray: ...
+    def text(self, path: str) -> list[str] | str: ...
+
+
+def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
+    """The feature of this path. Raises `SchemaError` naming `where` if there is none."""
+    if key not in features:
+        raise SchemaError(
+            f"{where}: the data set has no feature {key!r}",
+            remedy=did_you_mean(key, list(features)),
+        )
+    return features[key]
+
+
+def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int:
+    """How many numbers this feature has a step. Raises `SchemaError` if it is not of that kind."""
+    found = feature(features, key, where)
+    if found.kind not in ("tensor", "scalar") or found.dtype in ("str", "object"):
+        raise SchemaError(
+            f"{where}: {key!r} holds {found.kind} of {found.dtype}, not numbers",
+            remedy="name a tensor or a scalar",
+        )
+    if not found.per_step or None in found.shape:
+        raise SchemaError(
+            f"{where}: {key!r} has no fixed number of values a step (shape {found.shape})",
+            remedy="name a feature under steps/ of known shape",
+        )
+    return int(np.prod(found.shape))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Some columns of an action or a state: `take` of feature `path`, through `calls`.
+
+    Without a path they are constant: `fill`. `dims` names them.
+    """
+
+    dims: tuple[str, ...]
+    path: str | None = None
+    take: str = ":"
+    calls: tuple[Call, ...] = ()
+    fill: float = 0.0
+
+    @classmethod
+    def parse(cls, table: Table) -> Columns:
+        """Reads one `[[action]]` or `[[proprio]]` table."""
+        dims = table.texts("dims")
+        if not dims:
+            raise SchemaError(f"{table.where}: dims is empty", remedy="name each column")
+        if "fill" in table.data:
+            columns = cls(dims, fill=table.take("fill", float))
+            table.finish()
+            return columns
+        path, take = table.take("from", str), table.take("take", str, ":")
+        calls = tuple(Call.parse(text, table.where) for text in table.texts("ops", []))
+        table.asked.append("fill")
+        table.finish()
+        _ranges(take, table.where)
+        return cls(dims, path, take, calls)
+
+    def to_json(self) -> dict:
+        """The table that `parse` reads."""
+        if self.path is None:
+            return {"dims": list(self.dims), "fill": self.fill}
+        ops = [str(call) for call in self.calls]
+        return {"dims": list(self.dims), "from": self.path, "take": self.take, "ops": ops}
+
+    def check(self, features: Mapping[str, Feature], where: str) -> None:
+        """Raises `SchemaError` unless the feature is there, numeric, a step's, and wide enough."""
+        if self.path is None:
+            return
+        where = f"{where} from {self.path!r}"
+        stored = numbers_a_step(features, self.path, where)
+        width = len(self._indices(stored, where))
+        for call in self.calls:
+            width = call.width(width, where)
+        if width != len(self.dims):
+            raise SchemaError(
+                f"{where}: gives {width} columns, but dims names {len(self.dims)}",
+                remedy="change `take` or `dims`",
+            )
+
+    def read(self, raw: RawEpisode) -> Float32[np.ndarray, "T n"]:
+        """The columns of all the steps. Raises `CorruptRecord` for a number that is not finite."""
+        steps = len(raw)
+        if self.path is None or steps == 0:
+            return np.full((steps, len(self.dims)), self.fill, np.float32)
+        stored = np.asarray(raw.values(self.path), np.float64).reshape(steps, -1)
+        values = stored[:, self._indices(stored.shape[1], self.path)]
+        self._finite(values, raw, "the data hold")
+        for call in self.calls:
+            values = call(values)
+        with np.errstate(over="ignore"):  # beyond float32: infinite, and found below
+            values = np.asarray(values, np.float32)
+        self._finite(values, raw, "the operations give")
+        return values
+
+    def _finite(self, values: Float[np.ndarray, "T n"], raw: RawEpisode, what: str) -> None:
+        bad = ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            raise CorruptRecord(
+                f"episode {raw.index}, {self.path}, step {int(bad.argmax())}: "
+                f"{what} a number that is not finite",
+                remedy="the episode is left out; ask the data set's authors, or mend the file",
+            )
+
+    def _indices(self, width: int, where: str) -> list[int]:
+        indices: list[int] = []
+        for start, stop in _ranges(self.take, where):
+            first = 0 if start is None else start + width * (start < 0)
+            last = width if stop is None else stop + width * (stop < 0)
+            if start is not None and start == stop:  # a single column
+                last = first + 1
+            if not 0 <= first < last <= width:
+                raise SchemaError(
+                    f"{where}: take = {self.take!r} does not fit {width} columns",
+                    remedy=f"columns are 0 to {width - 1}; a range excludes its end",
+                )
+            indices += range(first, last)
+        return indices
+
+
+def _ranges(take: str, where: str) -> list[tuple[int | None, int | None]]:
+    """`"0:3, 6"` as [(0, 3), (6, 6)]: a single column starts and stops at itself."""
+    ranges = []
+    for piece in take.split(","):
+        found = re.fullmatch(r"(-?\d+)?(:)?(-?\d+)?", piece.strip())
+        if found is None or not piece.strip() or (not found[2] and found[3] is not None):
+            raise SchemaError(
+                f"{where}: take = {take!r} is not understood",
+                remedy='write columns as "0:6", "6", "-1" or "0:3, 7:10"',
+            )
+        start, stop = (None if text is None else int(text) for text in (found[1], found[3]))
+        if found[2] and start is not None and start == stop:
+            raise SchemaError(
+                f"{where}: take = {take!r} takes no column", remedy="a range excludes its end"
+            )
+        ranges.append((start, stop if found[2] else start))
+    return ranges

@@ -1,0 +1,251 @@
+"""One episode as it lies in a shard: nothing is decoded until it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+from jaxtyping import UInt32, UInt64
+
+from depthtok.errors import CorruptRecord, SourceError, did_you_mean
+from depthtok.sources.example import BYTES, FLOATS, Column, parse_example, varint_boundaries
+from depthtok.sources.features import Feature, Features
+from depthtok.sources.pixels import decode_image, decode_tensor
+from depthtok.sources.tfrecord import HEADER
+
+_RAGGED = ("/ragged_flat_values", "/ragged_row_lengths_0")
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where every step of a feature lies in the shard file, and the checksum of those bytes.
+
+    One read of `length` bytes at `offset` gives what `PixelFormat.decode` takes.
+    """
+
+    offset: UInt64[np.ndarray, " T"]
+    length: UInt32[np.ndarray, " T"]
+    crc32c: UInt32[np.ndarray, " T"]
+
+
+@dataclass(frozen=True)
+class RawEpisode:
+    """Record `index` of a shard, whose frame begins at byte `offset`. `len` is its steps.
+
+    Values are as the data set has them; names are paths of features. All methods raise
+    `SourceError` for a feature that is not there, or that is of another kind than asked for, and
+    `CorruptRecord` for bytes that do not fit the feature.
+    """
+
+    shard: Path
+    index: int
+    offset: int
+    data: bytes = field(repr=False)
+    features: Features = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """File, record and byte, for messages."""
+        return f"{self.shard}: record {self.index} at byte {self.offset}"
+
+    @cached_property
+    def _columns(self) -> dict[str, Column]:
+        return parse_example(self.data, self.where)
+
+    @cached_property
+    def _steps(self) -> int:
+        likely = sorted(self.features, key=lambda path: path != "steps/is_first")
+        for path in likely:
+            count = self._entries(self.features[path])
+            if count is not None:
+                return count
+        raise CorruptRecord(f"{self.where}: no feature tells the number of steps")
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def _entries(self, feature: Feature) -> int | None:
+        """Steps that a feature counts, or None where it does not tell."""
+        column = self._columns.get(feature.path)
+        if column is None or not feature.per_step or feature.kind == "other":
+            return None
+        if column.kind == BYTES and (feature.shape == () or feature.encoding not in ("", "none")):
+            return len(column.spans())
+        if column.kind == BYTES or not feature.size:
+            return None
+        count = len(column.floats() if column.kind == FLOATS else column.ints())
+        if count % feature.size:
+            raise self._corrupt(feature, f"{count} values are not whole steps of {feature.shape}")
+        return count // feature.size
+
+    def values(self, path: str) -> np.ndarray:
+        """[T, *shape] of a feature of the steps, [*shape] of another, in its dtype.
+
+        bfloat16 becomes float32. Images are decoded. A dimension that is not known is found from
+        the data, and must be the same at every step.
+        """
+        feature = self._feature(path)
+        if feature.kind in ("text", "other"):
+            raise SourceError(
+                f"{path} has no numeric values (it is {feature.encoding or feature.kind})",
+                remedy="use text() for text" if feature.kind == "text" else "leave it out",
+            )
+        if feature.encoding == "none":
+            return self._listed(feature)
+        return self._blobs(feature)
+
+    def text(self, path: str) -> list[str] | str:
+        """T strings of a feature of the steps, one string of another. Bytes that are not UTF-8
+        become U+FFFD."""
+        feature = self._feature(path)
+        if feature.kind != "text" or feature.shape:
+            raise SourceError(
+                f"{path} is not one text a step or episode ({feature.kind}, shape {feature.shape})",
+                remedy="use values() for numbers",
+            )
+        column = self._column(path)
+        texts = [item.decode("utf-8", "replace") for item in column.items()]
+        self._check_count(feature, len(texts))
+        return texts if feature.per_step else texts[0]
+
+    def spans(self, path: str) -> Spans:
+        """Where every step of a feature lies: encoded images, zlib and raw tensors, and the
+        stretches of float and integer lists. A feature of the episode has one span."""
+        feature = self._feature(path)
+        column = self._column(path)
+        if column.kind == BYTES:
+            ranges = np.array(column.spans(), np.uint64).reshape(-1, 2)
+            starts, stops = ranges[:, 0], ranges[:, 1]
+        else:
+            starts, stops = self._list_ranges(feature, column)
+        self._check_count(feature, len(starts))
+        view = np.frombuffer(self.data, np.uint8)
+        checks = [
+            google_crc32c.value(view[start:stop])
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        ]
+        base = np.uint64(self.offset + HEADER.size)
+        return Spans(starts + base, (stops - starts).astype(np.uint32), np.array(checks, np.uint32))
+
+    def _list_ranges(self, feature: Feature, column: Column) -> tuple[np.ndarray, np.ndarray]:
+        """Starts and stops of the steps of a packed list, in the record."""
+        size = feature.size
+        runs = column.packed(column.kind) if column.kind else []
+        if size is None or size == 0 or len(runs) > 1:
+            raise SourceError(
+                f"{self.where}: the steps of {feature.path} do not lie in one piece each",
+                remedy="read it with values()",
+            )
+        start, stop = runs[0] if runs else (0, 0)
+        if column.kind == FLOATS:
+            count, rest = divmod((stop - start) // 4, size)
+            ends = np.uint64(start) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(4 * size)
+        else:
+            ends, count = varint_boundaries(self.data, start, stop, size)
+            rest = count % size
+        if rest:
+            raise self._corrupt(feature, f"its list does not hold whole steps of {feature.shape}")
+        return np.concatenate((np.array([start], np.uint64), ends[:-1]))[: len(ends)], ends
+
+    def _listed(self, feature: Feature) -> np.ndarray:
+        """A tensor that is a float or integer list."""
+        shape = feature.shape
+        flat, rows = (feature.path + suffix for suffix in _RAGGED)
+        ragged = flat in self._columns
+        column = self._column(flat if ragged else feature.path)
+        if ragged:  # a sequence inside the steps
+            lengths = np.unique(self._column(rows).ints())
+            if len(lengths) > 1:
+                raise SourceError(
+                    f"{self.where}: {feature.path} has from {lengths[0]} to {lengths[-1]} entries "
+                    "a step: there is no array of it",
+                    remedy="leave it out",
+                )
+            shape = (*lengths.tolist(), *shape[1:]) if len(lengths) else shape
+        if "float" in feature.dtype:
+            wanted = "float32" if feature.dtype == "bfloat16" else feature.dtype
+            values = column.floats().astype(wanted, copy=False)
+        else:
+            values = column.ints(feature.dtype)
+        if feature.per_step:
+            shape = (len(self), *shape)
+        return self._shaped(feature, values, shape)
+
+    def _shaped(self, feature: Feature, values: np.ndarray, shape: tuple) -> np.ndarray:
+        known = int(np.prod([size for size in shape if size is not None], dtype=np.int64))
+        unknown = shape.count(None)
+        if unknown == 1 and known == 0:
+            return values.reshape([0 if size is None else size for size in shape])
+        if unknown > 1 or (len(values) % known if unknown else len(values) != known):
+            raise self._corrupt(feature, f"{len(values)} values do not fill shape {shape}")
+        return values.reshape([-1 if size is None else size for size in shape])
+
+    def _blobs(self, feature: Feature) -> np.ndarray:
+        """A tensor of bytes or an image: one byte string a step."""
+        items, shapes = self._items(feature)
+        self._check_count(feature, len(items))
+        out: np.ndarray | None = None
+        for step, (item, shape) in enumerate(zip(items, shapes, strict=True)):
+            try:
+                if feature.kind == "image":
+                    value = decode_image(item, feature.dtype, shape)
+                else:
+                    encoding = "zlib" if feature.encoding == "zlib" else "raw"
+                    value = decode_tensor(item, encoding, feature.dtype, shape)
+            except CorruptRecord as error:
+                raise self._corrupt(feature, f"step {step}: {error.problem}") from error
+            if not feature.per_step:
+                return value
+            if out is None:
+                out = np.empty((len(items), *value.shape), value.dtype)
+            if out.shape[1:] != value.shape:
+                raise SourceError(f"{self.where}: {feature.path} changes its shape at step {step}")
+            out[step] = value
+        if out is not None:
+            return out
+        dtype = "float32" if feature.dtype == "bfloat16" else feature.dtype
+        return np.empty((0, *(size or 0 for size in feature.shape)), dtype)
+
+    def _items(self, feature: Feature) -> tuple[list[bytes], list[tuple[int | None, ...]]]:
+        """The byte strings of a feature and the shape of each.
+
+        Where several dimensions are unknown, the record has them beside the value.
+        """
+        path = feature.path
+        if feature.kind != "image" and feature.shape.count(None) > 1:
+            items = self._column(f"{path}/value").items()
+            sizes = self._column(f"{path}/shape").ints().reshape(len(items), -1)
+            return items, [tuple(row) for row in sizes.tolist()]
+        items = self._column(path).items()
+        return items, [feature.shape] * len(items)
+
+    def _feature(self, path: str) -> Feature:
+        if path not in self.features:
+            raise SourceError(
+                f"the data set has no feature {path!r}",
+                remedy=did_you_mean(path, list(self.features)),
+            )
+        return self.features[path]
+
+    def _column(self, path: str) -> Column:
+        column = self._columns.get(path)
+        if column is None:
+            raise CorruptRecord(
+                f"{self.where}: {path} is declared in features.json but not in the record",
+                remedy="features.json belongs to other data, or the data set was cut down",
+            )
+        return column
+
+    def _check_count(self, feature: Feature, count: int) -> None:
+        wanted = len(self) if feature.per_step else 1
+        if count != wanted:
+            raise self._corrupt(feature, f"{count} entries where {wanted} should be")
+
+    def _corrupt(self, feature: Feature, reason: str) -> CorruptRecord:
+        return CorruptRecord(
+            f"{self.where}: {feature.path}: {reason}",
+            remedy="features.json does not fit the data, or their writer is at fault",
+        )

@@ -1,0 +1,214 @@
+"""features.json: what a data set's episodes hold, read as data, and written.
+
+tensorflow-datasets describes features as a tree of messages, each with a `pythonClassName` and one
+content: `featuresDict`, `sequence`, `tensor`, `image`, `text`, ... Here the tree becomes a flat
+table by path. No class is looked up: a feature of an unknown class is kept as kind "other".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.errors import SourceError
+from depthtok.sources.tfrecord import LFS_POINTER
+
+STEPS = "steps/"
+_DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+_DATASET = "tensorflow_datasets.core.features.dataset_feature.Dataset"
+_CLASSES = {
+    "image": "tensorflow_datasets.core.features.image_feature.Image",
+    "tensor": "tensorflow_datasets.core.features.tensor_feature.Tensor",
+    "scalar": "tensorflow_datasets.core.features.scalar.Scalar",
+    "text": "tensorflow_datasets.core.features.text_feature.Text",
+}
+_STRINGS = ("string", "object", "str")
+_NUMBERS = frozenset(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)) | {
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    "bfloat16",
+}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One leaf of the tree. `shape` is that of one step where `per_step`, else of one episode."""
+
+    path: str  # "steps/observation/image", "episode_metadata/file_path"
+    kind: str  # "image" | "tensor" | "scalar" | "text" | "class_label" | "other"
+    dtype: str  # numpy name: "uint8", "float32", "bool", ... ("bfloat16" too); "str" for text
+    shape: tuple[int | None, ...] = ()
+    encoding: str = ""  # image: "jpeg" | "png" | ""; tensor: "none" | "bytes" | "zlib"
+    per_step: bool = True
+    description: str = ""
+
+    @property
+    def size(self) -> int | None:
+        """Values of one step (or episode); None where a dimension is unknown."""
+        return None if None in self.shape else int(np.prod(self.shape, dtype=np.int64))
+
+
+Features = Mapping[str, Feature]  # by path
+
+
+def read_features(path: Path) -> dict[str, Feature]:
+    """The features of a features.json, by path and in its order.
+
+    Raises `SourceError` where the file is no such thing, or describes no steps.
+    """
+    tree = read_json(path)
+    try:
+        features = {feature.path: feature for feature in _leaves(tree, "")}
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{path} is not a features.json of tensorflow-datasets ({error!r})",
+            remedy="fetch it again; files from before tensorflow-datasets 4.5 must be rewritten",
+        ) from error
+    if not any(feature.per_step for feature in features.values()):
+        raise SourceError(
+            f"{path} describes no `steps`: this is not an RLDS data set of episodes",
+            remedy=f"give one in RLDS form; this one holds {', '.join(features) or 'nothing'}",
+        )
+    return features
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file; `SourceError` with the reason where there is none."""
+    try:
+        text = path.read_bytes()
+        if text.startswith(LFS_POINTER):
+            raise SourceError(
+                f"{path} is a Git LFS pointer, not the file itself",
+                remedy="run `git lfs pull` in the data set's repository",
+            )
+        value = json.loads(text)
+    except OSError as error:
+        raise SourceError(
+            f"{path} cannot be read ({error.strerror})",
+            remedy="an RLDS directory holds dataset_info.json, features.json and the shards",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{path} is not valid JSON ({error})", remedy="fetch the file again"
+        ) from error
+    if not isinstance(value, dict):
+        raise SourceError(f"{path} does not hold a JSON object", remedy="fetch the file again")
+    return value
+
+
+def _leaves(node: dict, path: str) -> Iterator[Feature]:
+    """The leaves under a node, paths joined with slashes."""
+    if "featuresDict" in node:
+        for name, child in node["featuresDict"].get("features", {}).items():
+            yield from _leaves(child, f"{path}/{name}" if path else name)
+    elif "sequence" in node and path == STEPS.rstrip("/"):
+        yield from _leaves(node["sequence"]["feature"], path)
+    elif "sequence" in node:
+        length = int(node["sequence"].get("length", -1))
+        for leaf in _leaves(node["sequence"]["feature"], path):
+            yield _in_sequence(leaf, None if length < 0 else length)
+    elif "pythonClassName" not in node:
+        raise ValueError(f"{path or 'the root'} has no pythonClassName")
+    else:
+        yield _leaf(node, path)
+
+
+def _leaf(node: dict, path: str) -> Feature:
+    about = {
+        "path": path,
+        "per_step": path.startswith(STEPS),
+        "description": str(node.get("description", "")),
+    }
+    last = str(node["pythonClassName"]).rsplit(".", 1)[-1]
+    if "image" in node and last in ("Image", "LabeledImage"):
+        image = node["image"]
+        dtype = str(image.get("dtype") or "uint8")
+        shape = _shape(image) or (None, None, 3)
+        return Feature(
+            kind="image",
+            dtype=dtype,
+            shape=shape,
+            encoding=image.get("encodingFormat", ""),
+            **about,
+        )
+    if "text" in node:
+        return Feature(kind="text", dtype="str", **about)
+    if "classLabel" in node:
+        return Feature(kind="class_label", dtype="int64", encoding="none", **about)
+    if "tensor" in node and last in ("Tensor", "Scalar"):
+        tensor = node["tensor"]
+        dtype = str(tensor["dtype"])
+        encoding = str(tensor.get("encoding") or "none").lower()
+        if dtype in _STRINGS:
+            return Feature(kind="text", dtype="str", shape=_shape(tensor), **about)
+        if dtype in _NUMBERS and encoding in ("none", "bytes", "zlib"):
+            kind = "scalar" if last == "Scalar" else "tensor"
+            return Feature(kind=kind, dtype=dtype, shape=_shape(tensor), encoding=encoding, **about)
+    return Feature(kind="other", dtype="", encoding=last, **about)
+
+
+def _in_sequence(leaf: Feature, length: int | None) -> Feature:
+    """A leaf inside a sequence that is not the steps: one more dimension in front."""
+    if leaf.kind == "text" or leaf.encoding == "none":
+        return replace(leaf, shape=(length, *leaf.shape))
+    return replace(leaf, kind="other", encoding=f"Sequence of {leaf.kind} ({leaf.encoding})")
+
+
+def _shape(content: dict) -> tuple[int | None, ...]:
+    sizes = [int(size) for size in content.get("shape", {}).get("dimensions", [])]
+    return tuple(None if size < 0 else size for size in sizes)
+
+
+def to_json(features: Features) -> dict:
+    """The tree of features.json, as tensorflow-datasets reads it.
+
+    Raises `SourceError` for a kind that has no place in it.
+    """
+    steps = {name.removeprefix(STEPS): f for name, f in features.items() if f.per_step}
+    rest = {name: f for name, f in features.items() if not f.per_step}
+    root = _dict_node(rest)
+    sequence = {"feature": _dict_node(steps), "length": "-1"}
+    root["featuresDict"]["features"]["steps"] = {
+        "pythonClassName": _DATASET,
+        "sequence": sequence,
+    }
+    return root
+
+
+def _dict_node(features: Features) -> dict:
+    """A FeaturesDict node of the features by their paths below it."""
+    children: dict[str, dict] = {}
+    groups: dict[str, dict[str, Feature]] = {}
+    for path, feature in features.items():
+        head, _, tail = path.partition("/")
+        if tail:
+            groups.setdefault(head, {})[tail] = feature
+        else:
+            children[head] = _leaf_node(feature)
+    children |= {head: _dict_node(group) for head, group in groups.items()}
+    return {"pythonClassName": _DICT, "featuresDict": {"features": children}}
+
+
+def _leaf_node(feature: Feature) -> dict:
+    if feature.kind not in _CLASSES:
+        raise SourceError(
+            f"{feature.path}: features of kind {feature.kind!r} cannot be written",
+            remedy=f"use one of {', '.join(_CLASSES)}",
+        )
+    sizes = ["-1" if size is None else str(size) for size in feature.shape]
+    shape = {"dimensions": sizes} if sizes else {}
+    node: dict = {"pythonClassName": _CLASSES[feature.kind]}
+    if feature.description:
+        node["description"] = feature.description
+    if feature.kind == "text":
+        return node | {"text": {}}
+    content = {"shape": shape, "dtype": feature.dtype}
+    if feature.kind == "image":
+        return node | {"image": content | {"encodingFormat": feature.encoding}}
+    return node | {"tensor": content | {"encoding": feature.encoding or "none"}}

@@ -1,0 +1,191 @@
+"""The named operations of the schemas: small functions over all the steps of one episode.
+
+An operation is written as text, its name and then its numbers: `"invert"`, `"clip 0 1"`. It takes
+float64[T, n] and gives float64[T, m]. `OPERATIONS` is the whole list; docs/schemas.md shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Float
+
+from depthtok.errors import SchemaError, did_you_mean
+from depthtok.sources import rotations
+
+Rows = Float[np.ndarray, "T n"]
+Result = Float[np.ndarray, "T m"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One entry of the list: what it does, the numbers it takes, the widths it maps."""
+
+    name: str
+    doc: str
+    function: Callable[..., Result]
+    arguments: tuple[str, ...] = ()
+    takes: int | None = None  # columns; None: any number
+    gives: int | None = None  # columns; None: as many as it takes
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation, by name, with its numbers. Travels between processes."""
+
+    name: str
+    numbers: tuple[float, ...] = ()
+
+    @property
+    def operation(self) -> Operation:
+        return OPERATIONS[self.name]
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> Call:
+        """Reads `"clip 0 1"`. Raises `SchemaError` naming `where` for what is not understood."""
+        name, *words = text.split() or [""]
+        if name not in OPERATIONS:
+            raise SchemaError(
+                f"{where}: there is no operation {name!r}",
+                remedy=did_you_mean(name, list(OPERATIONS)),
+            )
+        try:
+            numbers = tuple(float(word) for word in words)
+        except ValueError:
+            numbers = (math.nan,)
+        arguments = OPERATIONS[name].arguments
+        if len(numbers) != len(arguments) or not all(map(math.isfinite, numbers)):
+            usage = " ".join([name, *arguments])
+            raise SchemaError(f"{where}: {text!r} is not {usage!r}", remedy="give these numbers")
+        return cls(name, numbers)
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *(repr(number) for number in self.numbers)])
+
+    def __call__(self, values: Rows) -> Result:
+        return self.operation.function(values, *self.numbers)
+
+    def width(self, width: int, where: str) -> int:
+        """Columns that come out of `width` columns. Raises `SchemaError` where they do not fit."""
+        takes, gives = self.operation.takes, self.operation.gives
+        if takes is not None and width != takes:
+            raise SchemaError(
+                f"{where}: {self.name!r} takes {takes} columns, and gets {width}",
+                remedy="change `take`, or the operation",
+            )
+        return width if gives is None else gives
+
+
+def _binarize_gripper(values: Rows) -> Rows:
+    """Values in between belong to the motion that they are part of, so they take the state that is
+    reached next. A motion cut off by the end of the episode has no such state: it is rounded."""
+    decided = np.where(values > 0.95, 1.0, np.where(values < 0.05, 0.0, np.nan))
+    decided[-1:] = np.where(np.isnan(decided[-1:]), values[-1:] >= 0.5, decided[-1:])
+    return _hold(decided[::-1])[::-1]
+
+
+def _absolute_gripper(values: Rows) -> Rows:
+    """A relative command tells the state from then on. Before the first one the gripper must have
+    been in the other state, since closing a closed gripper makes no sense; without any command it
+    is open."""
+    state = np.where(values > 0.1, 0.0, np.where(values < -0.1, 1.0, np.nan))
+    known = ~np.isnan(state)
+    first = np.take_along_axis(state, known.argmax(axis=0)[None], axis=0)
+    start = np.where(known.any(axis=0), 1 - first, 1.0)
+    state[:1] = np.where(known[:1], state[:1], start)
+    return _hold(state)
+
+
+def _hold(values: Rows) -> Rows:
+    """Every NaN replaced by the last number above it in its column."""
+    rows = np.arange(len(values))[:, None]
+    last = np.maximum.accumulate(np.where(np.isnan(values), 0, rows), axis=0)
+    return np.take_along_axis(values, last, axis=0)
+
+
+def _delta(values: Rows) -> Rows:
+    """The last step has no next one: its row is 0 (drop it with `keep`)."""
+    return np.diff(values, axis=0, append=values[-1:])
+
+
+def _pose(rows: Float[np.ndarray, "T 16"], order: str) -> Float[np.ndarray, "T 6"]:
+    pose = rows.reshape(-1, 4, 4)
+    if order == "columns":
+        pose = pose.transpose(0, 2, 1)
+    rotation = pose[:, :3, :3].reshape(-1, 9)
+    return np.hstack([pose[:, :3, 3], rotations.convert(rotation, "matrix", "euler")])
+
+
+def _simple() -> list[Operation]:
+    low_high = ("low", "high")
+    return [
+        Operation("scale", "times a factor", lambda v, by: v * by, ("by",)),
+        Operation("offset", "plus a number", lambda v, by: v + by, ("by",)),
+        Operation("clip", "limited to [low, high]", np.clip, low_high),
+        Operation(
+            "unit_interval",
+            "low becomes 0, high becomes 1, the rest in proportion (not limited)",
+            lambda v, low, high: (v - low) / (high - low),
+            low_high,
+        ),
+        Operation("invert", "1 - x: open and closed change places", lambda v: 1 - v),
+        Operation(
+            "threshold",
+            "1 above the limit, else 0",
+            lambda v, limit: np.float64(v > limit),
+            ("limit",),
+        ),
+        Operation(
+            "binarize_gripper",
+            "0 below 0.05, 1 above 0.95; what lies between takes the state that is reached next",
+            _binarize_gripper,
+        ),
+        Operation(
+            "absolute_gripper",
+            "from relative commands (+1 closes, -1 opens, 0 leaves) to the state: 1 open, 0 closed",
+            _absolute_gripper,
+        ),
+        Operation("delta", "next step minus this step; 0 at the last step", _delta),
+        Operation("wrap_angle", "radians brought into (-pi, pi]", rotations.wrap),
+        Operation("reverse", "columns in reverse order (yaw, pitch, roll)", lambda v: v[:, ::-1]),
+        Operation(
+            "pose_rows_to_xyz_euler",
+            "4 x 4 pose, stored row by row, to x, y, z, roll, pitch, yaw",
+            lambda v: _pose(v, "rows"),
+            takes=16,
+            gives=6,
+        ),
+        Operation(
+            "pose_columns_to_xyz_euler",
+            "4 x 4 pose, stored column by column, to x, y, z, roll, pitch, yaw",
+            lambda v: _pose(v, "columns"),
+            takes=16,
+            gives=6,
+        ),
+    ]
+
+
+def _rotation(source: str, target: str) -> Operation:
+    return Operation(
+        f"{source}_to_{target}",
+        f"rotation: {source} to {target}",
+        lambda values: rotations.convert(values, source, target),
+        takes=rotations.width(source),
+        gives=rotations.width(target),
+    )
+
+
+OPERATIONS = MappingProxyType(
+    {
+        operation.name: operation
+        for operation in [
+            *_simple(),
+            *(_rotation(a, b) for a in rotations.FORMS for b in rotations.FORMS if a != b),
+        ]
+    }
+)
+"""Every operation by name."""

@@ -1,0 +1,191 @@
+"""From the bytes of one frame to pixels, equal bit by bit to what tensorflow-datasets gives.
+
+JPEG needs the fast DCT for that: it is TensorFlow's default, and its rounding differs from the
+accurate one by up to nine levels. A float32 Image is stored as an RGBA PNG whose four channels are
+the bytes of the float. Every failure is a `CorruptRecord`; sizes are checked before memory is
+reserved, so that neither a PNG nor a zlib bomb goes off.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from depthtok.errors import CorruptRecord, SourceError
+from depthtok.sources.example import decode_varints
+from depthtok.sources.features import Feature
+
+ENCODINGS = ("jpeg", "png", "raw", "varint", "zlib")
+Shape = tuple[int | None, ...]
+
+_LARGEST_IMAGE = 1 << 26  # pixels, where the shape leaves height or width open
+_LARGEST_TENSOR = 1 << 28  # bytes after decompression, where the shape leaves a dimension open
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_JPEG_SPACES = {1: "GRAY", 3: "RGB"}
+_PNG_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is RGB
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How the bytes of one frame decode. Goes into stores as JSON.
+
+    `shape` is (H, W, C); H or W may be None where frames differ in size. "jpeg" and "png" also
+    decode each other, as tensorflow-datasets goes by the bytes and not by the declaration.
+    """
+
+    encoding: str  # one of ENCODINGS
+    dtype: str
+    shape: Shape
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ENCODINGS or len(self.shape) != 3:
+            raise SourceError(f"no pixel format has encoding {self.encoding!r}, shape {self.shape}")
+
+    @classmethod
+    def of(cls, feature: Feature) -> PixelFormat:
+        """The format of an image feature, or of a tensor [H, W] or [H, W, C].
+
+        A float list holds float32 whatever the feature's dtype; no value is lost by that. Raises
+        `SourceError` for features that are no pictures.
+        """
+        shape = feature.shape if len(feature.shape) == 3 else (*feature.shape, 1)
+        if feature.kind not in ("image", "tensor") or len(shape) != 3:
+            raise SourceError(
+                f"{feature.path} ({feature.kind}, shape {feature.shape}) is not a picture",
+                remedy="name a feature that is an Image, or a Tensor of shape [H, W] or [H, W, C]",
+            )
+        if feature.kind == "image":
+            return cls(feature.encoding or "png", feature.dtype, shape)
+        if feature.encoding != "none":
+            return cls("zlib" if feature.encoding == "zlib" else "raw", feature.dtype, shape)
+        if "float" in feature.dtype:
+            return cls("raw", "float32", shape)
+        return cls("varint", feature.dtype, shape)
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """[H, W, C] in `dtype` (bfloat16 as float32). Raises `CorruptRecord`."""
+        if self.encoding in ("jpeg", "png"):
+            return decode_image(data, self.dtype, self.shape)
+        return decode_tensor(data, self.encoding, self.dtype, self.shape)
+
+    def to_json(self) -> dict:
+        """A plain dictionary, the same for equal formats."""
+        return {"encoding": self.encoding, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @classmethod
+    def from_json(cls, data: dict) -> PixelFormat:
+        """The inverse of `to_json`. Raises `SourceError`."""
+        try:
+            return cls(str(data["encoding"]), str(data["dtype"]), tuple(data["shape"]))
+        except (KeyError, TypeError) as error:
+            raise SourceError(f"not a pixel format: {data!r}") from error
+
+
+def decode_image(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
+    """An encoded image as [H, W, C]; JPEG or PNG is told by its first bytes."""
+    if data.startswith(_JPEG_MAGIC) and dtype == "uint8":
+        return _decode_jpeg(data, shape)
+    if not data.startswith(_PNG_MAGIC):
+        raise CorruptRecord(f"{len(data)} bytes that are not an image of {dtype}")
+    if dtype == "float32" and shape[2] == 1:
+        return _decode_png(data, "uint8", (*shape[:2], 4)).view("<f4")
+    if dtype not in ("uint8", "uint16"):
+        raise SourceError(f"no image has dtype {dtype} and {shape[2]} channels")
+    return _decode_png(data, dtype, shape)
+
+
+def _decode_jpeg(data: bytes, shape: Shape) -> np.ndarray:
+    if shape[2] not in _JPEG_SPACES:
+        raise CorruptRecord(f"a JPEG where {shape[2]} channels are declared")
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size((height, width), shape, "a JPEG")
+        return simplejpeg.decode_jpeg(data, _JPEG_SPACES[shape[2]], fastdct=True)
+    except ValueError as error:
+        raise CorruptRecord(f"a JPEG that does not decode: {error}") from error
+
+
+def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
+    """uint8 with one to four channels, or uint16 with one.
+
+    Colours are never mixed: RGB does not become grey. Grey becomes RGB, alpha is dropped or added
+    as opaque, as TensorFlow does.
+    """
+    try:
+        width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    except struct.error as error:
+        raise CorruptRecord(f"a PNG cut after {len(data)} bytes") from error
+    _check_size((height, width), shape, "a PNG")
+    if (bits == 16) != (dtype == "uint16") or (bits == 16 and (colour, shape[2]) != (0, 1)):
+        raise CorruptRecord(f"a PNG of {bits} bits, colour type {colour}, where {dtype} {shape} is")
+    if _PNG_CHANNELS.get(colour, 0) > 2 >= shape[2]:
+        raise CorruptRecord(f"a colour PNG where {shape[2]} channels are declared")
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if picture.size != (width, height):
+                raise CorruptRecord("a PNG with two headers")
+            if bits < 16 and picture.mode != _PNG_MODES[shape[2]]:
+                opaque = "transparency" not in picture.info
+                picture = (picture if opaque else picture.convert("RGBA")).convert(
+                    _PNG_MODES[shape[2]]
+                )
+            pixels = np.array(picture, dtype)
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
+        raise CorruptRecord(f"a PNG that does not decode: {error}") from error
+    return pixels.reshape(height, width, shape[2])
+
+
+def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
+    if any(want not in (None, have) for have, want in zip(size, shape, strict=False)):
+        raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px where {shape} is declared")
+    if size[0] * size[1] > _LARGEST_IMAGE:
+        raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, more than {_LARGEST_IMAGE} pixels")
+
+
+def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.ndarray:
+    """A "raw" (little-endian), "zlib" or "varint" tensor. One dimension of `shape` may be None."""
+    item = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+    known = int(np.prod([size for size in shape if size is not None], dtype=np.int64))
+    if encoding == "varint":
+        values = decode_varints(data, dtype=dtype)
+    else:
+        if encoding == "zlib":
+            data = _inflate(data, known * item if None not in shape else _LARGEST_TENSOR)
+        if len(data) % item:
+            raise CorruptRecord(f"{len(data)} bytes are not a whole number of {dtype}")
+        values = from_raw(data, dtype)
+    unknown = shape.count(None)
+    if unknown > 1 or (unknown and (known == 0 or len(values) % known)):
+        raise CorruptRecord(f"{len(values)} values do not fill shape {shape}")
+    if not unknown and len(values) != known:
+        raise CorruptRecord(f"{len(values)} values where shape {shape} needs {known}")
+    return values.reshape([-1 if size is None else size for size in shape])
+
+
+def from_raw(data: bytes, dtype: str) -> np.ndarray:
+    """Little-endian bytes as numbers; bool is "not zero", bfloat16 becomes float32 exactly."""
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    if dtype == "bool":
+        return np.frombuffer(data, np.uint8) != 0
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    """zlib, to at most `limit` bytes."""
+    stream = zlib.decompressobj()
+    try:
+        plain = stream.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise CorruptRecord(f"zlib data that do not decompress: {error}") from error
+    if len(plain) > limit or not stream.eof:
+        raise CorruptRecord(f"zlib data that hold more than {limit} bytes, or are cut")
+    return plain

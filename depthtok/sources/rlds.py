@@ -1,0 +1,196 @@
+"""RLDS directories, as tensorflow-datasets writes them, read without TensorFlow.
+
+`<name>/<version>/` holds features.json, dataset_info.json and the shards. One record of a shard is
+one episode. The two JSON files are data: what they name is only ever looked for inside the
+directory. Every count that they give is checked against the shards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from depthtok.errors import CorruptRecord, SourceError
+from depthtok.sources.episode import RawEpisode
+from depthtok.sources.features import Feature, read_features, read_json
+from depthtok.sources.tfrecord import FETCH_AGAIN, OnBad, read_record, read_records
+
+FEATURES, INFO = "features.json", "dataset_info.json"
+TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a split. `episodes` is how many it should hold."""
+
+    path: Path
+    index: int
+    of: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The shards of one split, in order; `num_bytes` is their payload as the data set states it."""
+
+    name: str
+    shards: tuple[Shard, ...]
+    num_bytes: int
+
+    @cached_property
+    def episodes(self) -> int:
+        """Episodes of all shards."""
+        return sum(shard.episodes for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class RldsDirectory:
+    """A data set on disk. `name` and `version` are those that it gives itself."""
+
+    path: Path
+    name: str
+    version: str
+    description: str
+    features: dict[str, Feature]
+    splits: dict[str, Split]
+
+    @classmethod
+    def open(cls, path: Path | str) -> RldsDirectory:
+        """The data set in a version directory, or in a directory with exactly one inside.
+
+        Reads the two JSON files and no shard. Raises `SourceError`.
+        """
+        root = _version_directory(Path(path))
+        info = read_json(root / INFO)
+        name, version = (_name(info.get(key), key, root) for key in ("name", "version"))
+        _require_tfrecord(info.get("fileFormat") or "tfrecord", root)
+        try:
+            splits = {split["name"]: _split(split, name, root) for split in info["splits"]}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SourceError(
+                f"{root / INFO} is not a description by tensorflow-datasets ({error!r})",
+                remedy="fetch the file again",
+            ) from error
+        splits = {split.name: split for split in splits.values() if split.shards}
+        if not any(split.episodes for split in splits.values()):
+            raise SourceError(
+                f"{root / INFO} lists no episodes: the data set is empty, or was not finished",
+                remedy="build the data set to its end; shardLengths of its splits must be there",
+            )
+        features = read_features(root / FEATURES)
+        return cls(root, name, version, str(info.get("description", "")), features, splits)
+
+    def records(self, shard: Shard, on_bad: OnBad | None = None) -> Iterator[RawEpisode]:
+        """The episodes of a shard in order, one in memory at a time, checksums verified.
+
+        Raises `CorruptRecord` at the first bad record, after the good ones before it, and at the
+        end if the shard holds fewer or more episodes than stated. With `on_bad`, a bad payload in a
+        sound frame is told to it, by index, and the episodes after it are read.
+        """
+        count = 0
+        for record in read_records(shard.path, on_bad):
+            count = record.index + 1
+            if count > shard.episodes:
+                raise _miscounted(shard, f"there is one more at byte {record.offset}")
+            yield RawEpisode(shard.path, record.index, record.offset, record.data, self.features)
+            del record
+        if count < shard.episodes:
+            raise _miscounted(shard, f"record {count} at byte {_size(shard.path)} is not there")
+
+    def record(self, shard: Shard, offset: int, index: int) -> RawEpisode:
+        """The episode whose record begins at byte `offset`, number `index` of its shard."""
+        record = read_record(shard.path, offset, index)
+        return RawEpisode(shard.path, index, offset, record.data, self.features)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _miscounted(shard: Shard, reason: str) -> CorruptRecord:
+    return CorruptRecord(
+        f"{shard.path}: {INFO} states {shard.episodes} records, but {reason}", remedy=FETCH_AGAIN
+    )
+
+
+def _version_directory(path: Path) -> Path:
+    """The directory with the two JSON files: `path`, or the only one up to three levels below."""
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise SourceError(
+            f"{path} {what}; an RLDS data set is a local directory",
+            remedy="give the directory with features.json, such as <name>/<version>",
+        )
+    if (path / INFO).exists() or (path / FEATURES).exists():
+        return path
+    found = sorted(
+        {file.parent for depth in ("*", "*/*", "*/*/*") for file in path.glob(f"{depth}/{INFO}")}
+    )
+    if not found:
+        raise SourceError(
+            f"{path} holds no RLDS data set: there is no {INFO} in it or below it",
+            remedy=f"give the directory with {INFO} and {FEATURES}, such as <name>/<version>",
+        )
+    if len(found) > 1:
+        names = ", ".join(str(directory.relative_to(path)) for directory in found[:8])
+        raise SourceError(f"{path} holds {len(found)} data sets", remedy=f"choose one of: {names}")
+    return found[0]
+
+
+def _name(value: object, key: str, root: Path) -> str:
+    """A name that could be one component of a path."""
+    if not isinstance(value, str) or value in ("", ".", "..") or re.search(r"[/\\\x00]", value):
+        raise SourceError(
+            f"{root / INFO}: {key} {value!r} is not a name", remedy="fetch the file again"
+        )
+    return value
+
+
+def _require_tfrecord(file_format: object, root: Path) -> None:
+    if file_format != "tfrecord":
+        raise SourceError(
+            f"{root} is stored as {file_format!r}; only 'tfrecord' can be read",
+            remedy="convert it: `tfds.data_sources` or `convert_format` of tensorflow-datasets",
+        )
+
+
+def _split(split: dict, dataset: str, root: Path) -> Split:
+    name = _name(split["name"], "the name of a split", root)
+    lengths = [int(length) for length in split.get("shardLengths", [])]
+    if any(length < 0 for length in lengths):
+        raise ValueError(f"negative shardLengths of split {name}")
+    template = split.get("filepathTemplate") or TEMPLATE
+    shards = tuple(
+        Shard(_shard_path(root, template, dataset, name, index, len(lengths)), index, of, length)
+        for of in [len(lengths)]
+        for index, length in enumerate(lengths)
+    )
+    return Split(name, shards, int(split.get("numBytes", 0)))
+
+
+def _shard_path(root: Path, template: str, dataset: str, split: str, index: int, of: int) -> Path:
+    """The file of a shard. A template that leads out of the directory is refused.
+
+    Symbolic links are followed: downloads often are links into a cache.
+    """
+    digits = max(5, len(str(of)))
+    number, total = f"{index:0{digits}d}", f"{of:0{digits}d}"
+    values = {
+        "DATASET": dataset,
+        "SPLIT": split,
+        "FILEFORMAT": "tfrecord",
+        "SHARD_INDEX": number,
+        "NUM_SHARDS": total,
+        "SHARD_X_OF_Y": f"{number}-of-{total}",
+    }
+    name = re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts or re.search(r"[{}\\\x00]", name):
+        raise SourceError(
+            f"{root / INFO}: filepathTemplate {template!r} does not name a file of the data set",
+            remedy=f"placeholders are {', '.join(values)}; files lie inside the directory",
+        )
+    return root / relative

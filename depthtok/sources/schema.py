@@ -1,0 +1,297 @@
+"""What the features of a data set mean: cameras, depth, instruction, action, state.
+
+A schema is a TOML file (docs/schemas.md says how to write one), checked against the data set's
+features before any data are read. It replaces the per-data-set Python functions of the field.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
+from depthtok.sources.cameras import CameraSchema
+from depthtok.sources.columns import Columns, Feature, RawEpisode, feature, numbers_a_step
+from depthtok.sources.table import Table
+
+STATUSES = ("verified", "catalogue", "unseen")
+"""verified: data of this very layout were read here. catalogue: written from published features.
+unseen: written from the configuration tables of other projects only."""
+
+GRIPPERS = ("open1_closed0", "open-1_closed1", "open1_closed-1", "unknown", "none")
+"""What the gripper columns of the action mean, after the operations. The aim is `open1_closed0`;
+LIBERO keeps its `open-1_closed1`, which its simulator takes."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which steps of an episode are used.
+
+    The first step goes if all of `drop_first_if_zero` (paths) are zero there. `drop_first` and
+    `drop_last` count steps that always go.
+    """
+
+    drop_first: int = 0
+    drop_last: int = 0
+    drop_first_if_zero: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, table: Table) -> Keep:
+        keep = cls(
+            table.take("drop_first", int, 0),
+            table.take("drop_last", int, 0),
+            table.texts("drop_first_if_zero", []),
+        )
+        table.finish()
+        if keep.drop_first < 0 or keep.drop_last < 0:
+            raise SchemaError(f"{table.where}: a negative count", remedy="count from 0 up")
+        return keep
+
+    def to_json(self) -> dict:
+        return {
+            "drop_first": self.drop_first,
+            "drop_last": self.drop_last,
+            "drop_first_if_zero": list(self.drop_first_if_zero),
+        }
+
+    def steps(self, raw: RawEpisode) -> slice:
+        """The steps kept; an empty slice where none is left."""
+        start = self.drop_first
+        if self.drop_first_if_zero and start == 0 and len(raw) > 0:
+            zero = [not np.any(raw.values(path)[0]) for path in self.drop_first_if_zero]
+            start = int(all(zero))
+        return slice(start, max(start, len(raw) - self.drop_last))
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One data set's meaning. The fields below the line document it, and do not change results."""
+
+    fps: float  # Hz
+    instruction: tuple[str, ...]  # paths; the first text that is not empty counts; () for none
+    cameras: tuple[CameraSchema, ...]
+    action_columns: tuple[Columns, ...]
+    proprio_columns: tuple[Columns, ...]
+    gripper: str = "none"
+    keep_rule: Keep = Keep()
+    # --
+    name: str = field(default="", compare=False)
+    datasets: tuple[str, ...] = field(default=(), compare=False)
+    status: str = field(default="unseen", compare=False)
+    source: str = field(default="", compare=False)
+    licence: str = field(default="", compare=False)
+    notes: str = field(default="", compare=False)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of the schemas that come with the package, sorted."""
+        return sorted(name for name, _ in _shipped())
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Schema:
+        """A shipped schema by name or by a data set it fits, or any TOML file by its path.
+
+        Raises `SchemaError` for an unknown name, and for a file that is not a schema.
+        """
+        if str(name_or_path).endswith(".toml"):
+            path = Path(name_or_path)
+            if not path.is_file():
+                raise SchemaError(f"there is no file {path}", remedy="check the path")
+            return _parse_file(path.read_text("utf-8"), path.stem, str(path))
+        shipped = dict(_shipped())
+        if name_or_path in shipped:
+            return _parse_file(shipped[name_or_path], str(name_or_path), f"{name_or_path}.toml")
+        found = cls.find(str(name_or_path))
+        if found is None:
+            raise SchemaError(
+                f"there is no schema {str(name_or_path)!r}",
+                remedy=did_you_mean(str(name_or_path), list(shipped))
+                + " A schema of your own is given by its path, ending in .toml.",
+            )
+        return found
+
+    @classmethod
+    def find(cls, dataset_name: str) -> Schema | None:
+        """The shipped schema that fits a data set of this name, or None."""
+        for name, text in _shipped():
+            if dataset_name in text:  # spares the parsing of all the others
+                schema = _parse_file(text, name, f"{name}.toml")
+                if dataset_name in schema.datasets:
+                    return schema
+        return None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Schema:
+        """The inverse of `to_json`."""
+        return _parse(Table(data, "schema"))
+
+    def to_json(self) -> dict[str, Any]:
+        """All that changes results and nothing else, the same for equal schemas."""
+        return {
+            "fps": self.fps,
+            "instruction": list(self.instruction),
+            "gripper": self.gripper,
+            "keep": self.keep_rule.to_json(),
+            "camera": [camera.to_json() for camera in self.cameras],
+            "action": [columns.to_json() for columns in self.action_columns],
+            "proprio": [columns.to_json() for columns in self.proprio_columns],
+        }
+
+    @property
+    def action_dims(self) -> tuple[str, ...]:
+        """Names of the action's columns."""
+        return tuple(dim for columns in self.action_columns for dim in columns.dims)
+
+    @property
+    def proprio_dims(self) -> tuple[str, ...]:
+        """Names of the state's columns."""
+        return tuple(dim for columns in self.proprio_columns for dim in columns.dims)
+
+    @property
+    def gripper_dims(self) -> tuple[int, ...]:
+        """The action's gripper columns, which are left out of normalisation."""
+        return tuple(i for i, dim in enumerate(self.action_dims) if dim.startswith("gripper"))
+
+    def check(self, features: Mapping[str, Feature], dataset: str = "") -> None:
+        """Raises `SchemaError` naming schema, data set and key for whatever does not fit."""
+        self.fitted(features, dataset)
+
+    def fitted(self, features: Mapping[str, Feature], dataset: str = "") -> Schema:
+        """This schema, checked, without the optional cameras and keys that the data set lacks."""
+        where = f"schema {self.name!r}" + (f", data set {dataset!r}" if dataset else "")
+        cameras = [camera.fitted(features, where) for camera in self.cameras]
+        present = tuple(camera for camera in cameras if camera is not None)
+        if not present:
+            raise SchemaError(
+                f"{where}: none of its cameras is there", remedy="name one that is, [[camera]] key"
+            )
+        for path in self.instruction:
+            found = feature(features, path, f"{where}, instruction")
+            if found.kind != "text" and found.dtype not in ("str", "object"):
+                raise SchemaError(
+                    f"{where}: instruction {path!r} is {found.kind} of {found.dtype}, not text",
+                    remedy="name a text feature",
+                )
+        for path in self.keep_rule.drop_first_if_zero:
+            numbers_a_step(features, path, f"{where}, keep")
+        for columns in self.action_columns:
+            columns.check(features, f"{where}, action")
+        for columns in self.proprio_columns:
+            columns.check(features, f"{where}, proprio")
+        return replace(self, cameras=present)
+
+    def action(self, raw: RawEpisode) -> Float32[np.ndarray, "T A"]:
+        """The actions of all the steps (`keep` is applied by the caller)."""
+        return _read(self.action_columns, raw)
+
+    def proprio(self, raw: RawEpisode) -> Float32[np.ndarray, "T P"]:
+        """The robot's state at all the steps."""
+        return _read(self.proprio_columns, raw)
+
+    def keep(self, raw: RawEpisode) -> slice:
+        """The steps that are used."""
+        return self.keep_rule.steps(raw)
+
+    def instruction_of(self, raw: RawEpisode) -> list[str]:
+        """One text an episode, or one a step; of alternatives the first that is not empty."""
+        texts = [raw.text(path) for path in self.instruction]
+        if all(isinstance(text, str) for text in texts):
+            return [next((text for text in texts if text.strip()), "")]
+        rows = [[text] * len(raw) if isinstance(text, str) else text for text in texts]
+        return [
+            next((text for text in step if text.strip()), "") for step in zip(*rows, strict=True)
+        ]
+
+    def intrinsics(self, raw: RawEpisode, camera: str) -> tuple[float, ...] | None:
+        """Nine numbers, row by row, px, of the upright true view; None where the schema names none.
+
+        Raises `CorruptRecord` for a camera whose intrinsics change during the episode.
+        """
+        key = next(c.intrinsics_key for c in self.cameras if c.name == camera)
+        if key is None:
+            return None
+        rows = np.asarray(raw.values(key), np.float64).reshape(-1, 9)
+        if not np.isfinite(rows).all() or np.ptp(rows, axis=0).any():
+            raise CorruptRecord(
+                f"episode {raw.index}, {key}: intrinsics are not finite, or change on the way",
+                remedy="leave `intrinsics_key` out of the schema",
+            )
+        return tuple(float(number) for number in rows[0])
+
+
+def _read(groups: tuple[Columns, ...], raw: RawEpisode) -> Float32[np.ndarray, "T n"]:
+    if not groups:
+        return np.zeros((len(raw), 0), np.float32)
+    return np.concatenate([columns.read(raw) for columns in groups], axis=1)
+
+
+def _shipped() -> list[tuple[str, str]]:
+    """Name and text of every schema in the package, sorted by name."""
+    files = sorted(resources.files("depthtok.schemas").iterdir(), key=lambda file: file.name)
+    return [
+        (file.name.removesuffix(".toml"), file.read_text("utf-8"))
+        for file in files
+        if file.name.endswith(".toml")
+    ]
+
+
+def _parse_file(text: str, name: str, where: str) -> Schema:
+    try:
+        table = Table(tomllib.loads(text), where)
+    except tomllib.TOMLDecodeError as error:
+        raise SchemaError(f"{where} is not TOML: {error}", remedy="mend that line") from error
+    documentation = {
+        "name": name,
+        "datasets": table.texts("datasets"),
+        "status": table.choice("status", STATUSES),
+        **{key: table.take(key, str, "") for key in ("source", "licence", "notes")},
+    }
+    return replace(_parse(table), **documentation)
+
+
+def _parse(table: Table) -> Schema:
+    schema = Schema(
+        fps=table.take("fps", float),
+        instruction=table.texts("instruction"),
+        cameras=tuple(CameraSchema.parse(row) for row in table.tables("camera")),
+        action_columns=tuple(Columns.parse(row) for row in table.tables("action")),
+        proprio_columns=tuple(Columns.parse(row) for row in table.tables("proprio")),
+        gripper=table.choice("gripper", GRIPPERS),
+        keep_rule=Keep.parse(Table(table.take("keep", dict, {}), f"{table.where} [keep]")),
+    )
+    table.finish()
+    _consistent(schema, table.where)
+    return schema
+
+
+def _consistent(schema: Schema, where: str) -> None:
+    """What no single field can tell."""
+    names = [camera.name for camera in schema.cameras]
+    for values, what in [
+        (names, "camera"),
+        (schema.action_dims, "action"),
+        (schema.proprio_dims, "proprio"),
+    ]:
+        double = sorted({value for value in values if values.count(value) > 1})
+        if double:
+            raise SchemaError(f"{where}: {what} {double[0]!r} is there twice", remedy="rename one")
+    for values, what in [
+        (schema.cameras, "[[camera]]"),
+        (schema.action_columns, "[[action]]"),
+    ]:
+        if not values:
+            raise SchemaError(f"{where}: there is no {what}", remedy="state at least one")
+    if not 0 < schema.fps < float("inf"):
+        raise SchemaError(f"{where}: fps = {schema.fps}", remedy="state frames a second")
+    if (schema.gripper == "none") == bool(schema.gripper_dims):
+        raise SchemaError(
+            f"{where}: gripper = {schema.gripper!r}, with gripper columns {schema.gripper_dims}",
+            remedy='call its columns "gripper" in dims; gripper = "none" is for no gripper',
+        )

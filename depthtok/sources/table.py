@@ -1,0 +1,83 @@
+"""A TOML table read strictly: every field typed, every unknown field an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from depthtok.errors import SchemaError, did_you_mean
+
+_REQUIRED = object()
+
+
+@dataclass
+class Table:
+    """One table, its fields taken one by one. `where` names file and table in errors."""
+
+    data: dict[str, Any]
+    where: str
+    asked: list[str] = field(default_factory=list)
+
+    def take(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+        """The field's value, of exactly this type (an int also serves where a float is asked)."""
+        self.asked.append(name)
+        if name not in self.data:
+            if default is _REQUIRED:
+                raise SchemaError(
+                    f"{self.where}: {name!r} is missing", remedy=f"add `{name} = ...`"
+                )
+            return default
+        value = self.data[name]
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise SchemaError(
+                f"{self.where}: {name} = {value!r} is not {_NAMES[kind]}",
+                remedy=f"write it as {_NAMES[kind]}",
+            )
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...], default: Any = _REQUIRED) -> Any:
+        """A text out of a fixed list, or the default."""
+        value = self.take(name, str, default)
+        if name in self.data and value not in choices:
+            raise SchemaError(
+                f"{self.where}: {name} = {value!r}", remedy=did_you_mean(value, list(choices))
+            )
+        return value
+
+    def texts(self, name: str, default: Any = _REQUIRED) -> tuple[str, ...]:
+        """A list of texts; a single text is a list of one."""
+        if isinstance(self.data.get(name), str):
+            return (self.take(name, str),)
+        values = self.take(name, list, default)
+        if not all(isinstance(value, str) for value in values):
+            raise SchemaError(
+                f"{self.where}: {name} = {values!r}", remedy="write texts, in quotation marks"
+            )
+        return tuple(values)
+
+    def tables(self, name: str) -> list[Table]:
+        """The tables of `[[name]]`, which may be none."""
+        rows = self.take(name, list, [])
+        if not all(isinstance(row, dict) for row in rows):
+            raise SchemaError(f"{self.where}: {name!r} holds no tables", remedy=f"use [[{name}]]")
+        return [Table(row, f"{self.where} [[{name}]] {i}") for i, row in enumerate(rows, 1)]
+
+    def finish(self) -> None:
+        """Raises `SchemaError` for a field that nobody asked for."""
+        for name in self.data:
+            if name not in self.asked:
+                raise SchemaError(
+                    f"{self.where}: unknown field {name!r}", remedy=did_you_mean(name, self.asked)
+                )
+
+
+_NAMES = {
+    str: "a text",
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}

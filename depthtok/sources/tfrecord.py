@@ -1,0 +1,143 @@
+"""TFRecord framing: length, checksum of the length, payload, checksum of the payload.
+
+Both checksums are verified for every record, and a length is checked against the size of the file
+before a byte is reserved for it. One record is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import google_crc32c
+
+from depthtok.errors import CorruptRecord
+
+HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of these eight bytes
+FOOTER = struct.Struct("<I")  # masked CRC32C of the payload
+OVERHEAD = HEADER.size + FOOTER.size
+LFS_POINTER = b"version https://git-lfs"
+FETCH_AGAIN = "fetch this file again: its bytes are not those that were published"
+
+_LARGEST = (1 << 31) - 1  # a protocol buffer message cannot be larger
+_MASK = 0xA282EAD8
+
+
+@dataclass(frozen=True)
+class Record:
+    """One payload, and where its frame begins in the file."""
+
+    index: int
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """Offset of the next record."""
+        return self.offset + OVERHEAD + len(self.data)
+
+
+def masked_crc32c(data: bytes) -> int:
+    """CRC32C, rotated and offset as TFRecord files have it."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF
+
+
+def frame(data: bytes) -> bytes:
+    """The payload as it lies in a file."""
+    length = struct.pack("<Q", len(data))
+    header = length + FOOTER.pack(masked_crc32c(length))
+    return b"".join((header, data, FOOTER.pack(masked_crc32c(data))))
+
+
+class CorruptPayload(CorruptRecord):
+    """A payload that changed inside a sound frame: the records after it can still be read."""
+
+
+OnBad = Callable[[int, CorruptPayload], None]
+
+
+def read_records(path: Path, on_bad: OnBad | None = None) -> Iterator[Record]:
+    """All records in order. Raises `CorruptRecord` at the first bad one, after the good ones.
+
+    With `on_bad` a record whose payload alone is bad is told to it, by index, and left out.
+    """
+    with _opened(path) as (file, size):
+        index = offset = 0
+        while offset < size:
+            try:
+                record = _record_at(file, size, path, index, offset)
+            except CorruptPayload as error:
+                if on_bad is None:
+                    raise
+                on_bad(index, error)
+                (length,) = struct.unpack("<Q", os.pread(file, 8, offset))
+                index, offset = index + 1, offset + OVERHEAD + length
+                continue
+            index, offset = index + 1, record.end
+            yield record
+            del record  # or it would stay in memory while the next one is read
+
+
+def read_record(path: Path, offset: int, index: int) -> Record:
+    """The record that begins at byte `offset`; `index` is its number, for messages."""
+    with _opened(path) as (file, size):
+        return _record_at(file, size, path, index, offset)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, int]]:
+    """File descriptor and size; every failure of the file system is a `CorruptRecord`."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise CorruptRecord(
+            f"{path}: the shard cannot be opened ({error.strerror})",
+            remedy="fetch the missing file, or check its permissions",
+        ) from error
+    try:
+        yield file, os.fstat(file).st_size
+    except OSError as error:
+        raise CorruptRecord(f"{path}: reading failed ({error})", remedy=FETCH_AGAIN) from error
+    finally:
+        os.close(file)
+
+
+def _record_at(file: int, size: int, path: Path, index: int, offset: int) -> Record:
+    def corrupt(reason: str) -> NoReturn:
+        raise CorruptRecord(
+            f"{path}: record {index} at byte {offset}: {reason}", remedy=FETCH_AGAIN
+        )
+
+    if not 0 <= offset <= size:
+        corrupt(f"the file has only {size} bytes")
+    header = os.pread(file, HEADER.size, offset)
+    if offset == 0 and os.pread(file, len(LFS_POINTER), 0) == LFS_POINTER:
+        raise CorruptRecord(
+            f"{path}: record 0 at byte 0: this is a Git LFS pointer, not the data",
+            remedy="run `git lfs pull` in the data set's repository",
+        )
+    if len(header) < HEADER.size:
+        corrupt(f"the file ends inside a header ({len(header)} of {HEADER.size} bytes)")
+    length, length_crc = HEADER.unpack(header)
+    if masked_crc32c(header[:8]) != length_crc:
+        corrupt("the checksum of its length is wrong")
+    if length > size - offset - OVERHEAD:
+        corrupt(f"the file ends inside it (it needs {length} bytes)")
+    if length > _LARGEST:
+        corrupt(f"{length} bytes are more than a record can have")
+    data = os.pread(file, length, offset + HEADER.size)
+    footer = os.pread(file, FOOTER.size, offset + HEADER.size + length)
+    if len(data) != length or len(footer) != FOOTER.size:
+        corrupt("the file ended while it was read")
+    if masked_crc32c(data) != FOOTER.unpack(footer)[0]:
+        raise CorruptPayload(
+            f"{path}: record {index} at byte {offset}: the checksum of its data is wrong",
+            remedy=FETCH_AGAIN,
+        )
+    return Record(index, offset, data)

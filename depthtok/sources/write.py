@@ -1,0 +1,235 @@
+"""RLDS directories written without TensorFlow; tensorflow-datasets opens them.
+
+Shards are written to a temporary name and renamed when they are whole, so that a directory never
+holds part of one. Several processes may write shards of the same split; `finish` counts what is
+there and writes the two JSON files, without which nobody takes the directory for a data set.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from depthtok.errors import OutputError, SourceError
+from depthtok.sources.example import encode_example
+from depthtok.sources.features import Feature, Features, to_json
+from depthtok.sources.rlds import FEATURES, INFO, TEMPLATE, Shard
+from depthtok.sources.tfrecord import OVERHEAD, frame, read_records
+
+JPEG_QUALITY = 95
+
+EpisodeValues = Mapping[str, object]  # by path: [T, *shape] or T values; one value where not a step
+
+
+@dataclass(frozen=True)
+class RldsWriter:
+    """Writes one data set to `path`, the version directory.
+
+    An episode is a mapping from every feature's path to its values: arrays, or T strings; images
+    may also be bytes that are encoded already. Raises `SourceError` for values that do not fit
+    their feature, `OutputError` where the directory cannot be written.
+    """
+
+    path: Path
+    name: str
+    version: str
+    features: Features
+    description: str = ""
+
+    def write_shard(
+        self, split: str, index: int, of: int, episodes: Iterable[EpisodeValues]
+    ) -> Shard:
+        """Shard `index` of `of`, whole or not at all. An existing one is replaced."""
+        shard = self._shard_path(split, index, of)
+        with _replacing(shard) as partial:
+            count = self._fill(partial, episodes)
+        return Shard(shard, index, of, count)
+
+    def write(
+        self, split: str, episodes: Iterable[EpisodeValues], episodes_per_shard: int
+    ) -> list[Shard]:
+        """A stream of episodes as shards of `episodes_per_shard`, the last one of the rest.
+
+        The number of shards is part of their names, so none has its name before the last is
+        written.
+        """
+        stream, partials, counts = iter(episodes), [], []
+        try:
+            for first in stream:
+                partials.append(self._shard_path(split, len(partials), 0, suffix=".partial"))
+                shard = chain([first], islice(stream, episodes_per_shard - 1))
+                counts.append(self._fill(partials[-1], shard))
+        except BaseException:
+            for partial in partials:
+                partial.unlink(missing_ok=True)
+            raise
+        shards = []
+        for index, (partial, count) in enumerate(zip(partials, counts, strict=True)):
+            path = self._shard_path(split, index, len(partials))
+            partial.replace(path)
+            shards.append(Shard(path, index, len(partials), count))
+        return shards
+
+    def finish(self) -> Path:
+        """Write features.json and dataset_info.json for the shards that are there.
+
+        Raises `OutputError` where a split lacks a shard.
+        """
+        splits = [self._split(name, paths) for name, paths in sorted(self._present().items())]
+        info = {
+            "name": self.name,
+            "version": self.version,
+            "description": self.description,
+            "fileFormat": "tfrecord",
+            "moduleName": "depthtok",
+            "splits": splits,
+        }
+        for file, content in ((FEATURES, to_json(self.features)), (INFO, info)):
+            with _replacing(self.path / file) as partial:
+                partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return self.path
+
+    def _shard_path(self, split: str, index: int, of: int, suffix: str = "") -> Path:
+        numbers = f"{index:05d}-of-{of:05d}"
+        return self.path / f"{self.name}-{split}.tfrecord-{numbers}{suffix}"
+
+    def _fill(self, path: Path, episodes: Iterable[EpisodeValues]) -> int:
+        count = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                for count, episode in enumerate(episodes, start=1):  # noqa: B007
+                    file.write(frame(encode_episode(episode, self.features)))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written ({error.strerror})",
+                remedy="free space, or choose another directory",
+            ) from error
+        return count
+
+    def _present(self) -> dict[str, list[Path]]:
+        """The shards in the directory, by split, in order."""
+        found: dict[str, list[Path]] = {}
+        name = re.compile(re.escape(self.name) + r"-(.+)\.tfrecord-\d{5,}-of-\d{5,}")
+        for path in sorted(self.path.glob("*.tfrecord-*")):
+            if match := name.fullmatch(path.name):
+                found.setdefault(match[1], []).append(path)
+        return found
+
+    def _split(self, split: str, paths: list[Path]) -> dict:
+        of = int(paths[0].name.rsplit("-", 1)[1])
+        missing = {self._shard_path(split, index, of) for index in range(of)} ^ set(paths)
+        if missing:
+            names = ", ".join(sorted(path.name for path in missing)[:4])
+            raise OutputError(
+                f"split {split} in {self.path} is not whole, or two are mixed: {names}",
+                remedy="write the missing shards, or remove the ones of another run",
+            )
+        lengths = [sum(1 for _ in read_records(path)) for path in paths]
+        num_bytes = sum(path.stat().st_size for path in paths) - OVERHEAD * sum(lengths)
+        return {
+            "name": split,
+            "shardLengths": [str(length) for length in lengths],
+            "numBytes": str(num_bytes),
+            "filepathTemplate": TEMPLATE,
+        }
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name that becomes `path` if the block ends well, and goes away if not."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
+    """One episode as a serialized tf.train.Example. Raises `SourceError` where it does not fit."""
+    if unknown := sorted(set(episode) ^ set(features)):
+        raise SourceError(
+            f"the episode's values and the features differ in {', '.join(unknown)}",
+            remedy="give exactly one entry for every feature",
+        )
+    columns = {path: _column(episode[path], features[path]) for path in features}
+    steps = {
+        path: len(episode[path])  # type: ignore[arg-type]
+        for path, feature in features.items()
+        if feature.per_step
+    }
+    if len(set(steps.values())) > 1:
+        raise SourceError(f"the features have different numbers of steps: {steps}")
+    return encode_example(columns)
+
+
+def _column(values: object, feature: Feature) -> np.ndarray | list[bytes]:
+    """The list of an example that holds these values."""
+    entries = values if feature.per_step else [values]
+    if feature.kind == "text":
+        return [text.encode() if isinstance(text, str) else text for text in entries]
+    if feature.kind == "image":
+        return [
+            image
+            if isinstance(image, bytes)
+            else encode_image(_array(image, feature.shape, feature), feature)
+            for image in entries
+        ]
+    if feature.encoding in ("bytes", "zlib"):
+        raw = [_array(entry, feature.shape, feature).tobytes() for entry in entries]
+        return [zlib.compress(data) for data in raw] if feature.encoding == "zlib" else raw
+    array = _array(entries, (len(entries), *feature.shape), feature)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _array(values: object, shape: tuple[int | None, ...], feature: Feature) -> np.ndarray:
+    """Values in the feature's dtype, little-endian. Integers must be those that were given."""
+    try:
+        given = np.asarray(values)
+        with np.errstate(invalid="ignore"):
+            array = np.ascontiguousarray(given, np.dtype(feature.dtype).newbyteorder("<"))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SourceError(f"{feature.path}: no array of {feature.dtype} ({error})") from error
+    if array.dtype.kind != "f" and not np.array_equal(array, given):
+        raise SourceError(f"{feature.path}: {given.dtype} values do not fit {feature.dtype}")
+    if len(given.shape) != len(shape) or any(
+        want not in (None, have) for have, want in zip(given.shape, shape, strict=True)
+    ):
+        raise SourceError(f"{feature.path}: shape {given.shape} where {shape} is declared")
+    return array.reshape(given.shape)
+
+
+def encode_image(image: np.ndarray, feature: Feature) -> bytes:
+    """[H, W, C] as JPEG (uint8 grey or RGB), or PNG: uint8 of one to four channels, uint16 of one,
+    float32 of one as the RGBA image of its bytes."""
+    channels = image.shape[2]
+    if feature.encoding == "jpeg" and feature.dtype == "uint8" and channels in (1, 3):
+        space, sampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
+        return simplejpeg.encode_jpeg(image, JPEG_QUALITY, space, sampling)
+    if feature.encoding == "png" and feature.dtype == "float32" and channels == 1:
+        image, channels = image.view(np.uint8), 4
+    kinds = {"uint8": (1, 2, 3, 4), "uint16": (1,)}
+    if feature.encoding != "png" or channels not in kinds.get(image.dtype.name, ()):
+        raise SourceError(
+            f"{feature.path}: {feature.dtype} images of {channels} channels have no "
+            f"{feature.encoding!r} form",
+            remedy="use jpeg for RGB, png for depth in uint16 or float32",
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(image if channels > 1 else image[..., 0]).save(buffer, "png")
+    return buffer.getvalue()

@@ -1,0 +1,137 @@
+"""Statistics of actions and proprioception, for normalisation.
+
+Mean and standard deviation come from one streaming pass, quantiles are exact order statistics found
+by counting 16 bits at a time: memory does not grow with the data, and the result does not depend on
+how the data are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+Blocks = Callable[[], Iterable[Float32[np.ndarray, "n D"]]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Statistics of D columns; each field but `count` has D numbers, in the columns' own units."""
+
+    count: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+    q01: tuple[float, ...]
+    q99: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of a data set, or of a mixture of data sets."""
+
+    action: Columns
+    proprio: Columns
+    episodes: int
+    steps: int
+
+    def to_json(self) -> dict:
+        """A plain dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict) -> Statistics:
+        """The inverse of `to_json`."""
+        action, proprio = (
+            Columns(**{k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()})
+            for name in ("action", "proprio")
+        )
+        return cls(action, proprio, data["episodes"], data["steps"])
+
+
+def of_columns(blocks: Blocks) -> Columns:
+    """Statistics over the rows of all blocks; `blocks` is called twice and must repeat itself."""
+    count, mean, squares, low, high, coarse = 0, 0.0, 0.0, np.inf, -np.inf, None
+    for block in blocks():
+        if not len(block):
+            continue
+        rows = block.astype(np.float64)
+        # Chan's merge of two sets: exact sums of squares without cancellation.
+        gap, total = rows.mean(0) - mean, count + len(rows)
+        squares = squares + ((rows - rows.mean(0)) ** 2).sum(0) + gap**2 * count * len(rows) / total
+        mean, count = mean + gap * len(rows) / total, total
+        low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+        counts = _count(_sortable(block) >> 16)
+        coarse = counts if coarse is None else coarse + counts
+    if count == 0:
+        return Columns(0, (), (), (), (), (), ())
+    q01, q99 = _quantiles(blocks, coarse, count, (0.01, 0.99))
+    as_floats = (tuple(map(float, x)) for x in (mean, np.sqrt(squares / count), low, high, q01, q99))
+    return Columns(count, *as_floats)
+
+
+def _quantiles(
+    blocks: Blocks, coarse: Int64[np.ndarray, "D 65536"], count: int, wanted: Sequence[float]
+) -> list[Float64[np.ndarray, " D"]]:
+    """Quantiles as numpy's default ("linear"): between the two nearest order statistics."""
+    places = [q * (count - 1) for q in wanted]
+    ranks = sorted({int(r) for place in places for r in (np.floor(place), np.ceil(place))})
+    below = np.cumsum(coarse, axis=1)
+    high = {r: (below <= r).sum(1) for r in ranks}  # the upper 16 bits of the rank's value
+    fine = {r: 0 for r in ranks}
+    for block in blocks():
+        keys = _sortable(block)
+        for r in ranks:
+            inside = (keys >> 16) == high[r].astype(np.uint32)
+            fine[r] = fine[r] + _count(keys & 0xFFFF, inside)
+    values = {}
+    for r in ranks:
+        before = below[np.arange(len(below)), high[r]] - coarse[np.arange(len(below)), high[r]]
+        low = (np.cumsum(fine[r], axis=1) <= (r - before)[:, None]).sum(1)
+        values[r] = _unsortable((high[r] << 16 | low).astype(np.uint32)).astype(np.float64)
+    return [
+        values[int(np.floor(p))] * (1 - p % 1) + values[int(np.ceil(p))] * (p % 1) for p in places
+    ]
+
+
+def _sortable(values: Float32[np.ndarray, "n D"]) -> np.ndarray:
+    """Floats as unsigned integers of the same order."""
+    bits = (np.ascontiguousarray(values, np.float32) + np.float32(0)).view(np.uint32)
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+
+
+def _unsortable(keys: np.ndarray) -> np.ndarray:
+    return np.where(keys >> 31, keys & np.uint32(0x7FFFFFFF), ~keys).astype(np.uint32).view("f4")
+
+
+def _count(keys: np.ndarray, inside: np.ndarray | None = None) -> Int64[np.ndarray, "D 65536"]:
+    columns = (keys[:, d] if inside is None else keys[inside[:, d], d] for d in range(keys.shape[1]))
+    return np.stack([np.bincount(column, minlength=1 << 16) for column in columns])
+
+
+def mixture(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
+    """Statistics of data sets drawn with the given weights.
+
+    Mean and variance are those of the mixture; bounds are the widest. Quantiles of a mixture do not
+    follow from its parts' quantiles: the widest are taken, so that no part is clipped more than it
+    would be alone.
+    """
+    total = sum(weight for _, weight in parts)
+    shares = [weight / total for _, weight in parts]
+
+    def merge(name: str) -> Columns:
+        columns = [getattr(statistics, name) for statistics, _ in parts]
+        of = {field: np.array([getattr(c, field) for c in columns]) for field in asdict(columns[0])}
+        mean = np.average(of["mean"], axis=0, weights=shares)
+        square = np.average(of["std"] ** 2 + of["mean"] ** 2, axis=0, weights=shares)
+        low, q01 = of["min"].min(0), of["q01"].min(0)
+        high, q99 = of["max"].max(0), of["q99"].max(0)
+        std = np.sqrt(np.maximum(square - mean**2, 0))
+        fields = (tuple(map(float, x)) for x in (mean, std, low, high, q01, q99))
+        return Columns(int(of["count"].sum()), *fields)
+
+    episodes, steps = (sum(getattr(s, n) for s, _ in parts) for n in ("episodes", "steps"))
+    return Statistics(merge("action"), merge("proprio"), episodes, steps)

@@ -1,0 +1,261 @@
+"""Stores: directories of parts, where presence is completion.
+
+    STORE/zarr.json          a Zarr group; its attribute `depthtok` says what the store is
+    STORE/parts/zarr.json    a Zarr group
+    STORE/parts/<part>/      see `parts.py`
+
+Any number of processes may fill one store: each writes parts of its own and renames them into place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from depthtok.arrays import ArraySpec, group_json
+from depthtok.config import digest
+from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
+from depthtok.files import (
+    REPAIR,
+    DigestMemory,
+    commit_directory,
+    output_errors,
+    remove_directory,
+    sweep_all,
+    write_atomic,
+)
+from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
+
+ROOT = "zarr.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """What a store is. All of it but `place` is hashed into its fingerprint.
+
+    `what` holds the settings that change its bytes, `about` what follows from them and readers
+    need, `upstream` the fingerprint of what it is made from. `place` says where its source lies.
+    """
+
+    type: str
+    stage: str
+    stage_version: int
+    what: Mapping[str, object]
+    about: Mapping[str, object]
+    upstream: str
+    shards: Mapping[str, int]  # how many source shards each split has
+    place: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(
+            [FORMAT, self.type, self.stage, self.stage_version, self.what, self.about,
+             self.upstream, self.shards]
+        )  # fmt: skip
+
+    def attributes(self) -> dict:
+        """What the root group says about the store."""
+        content = {
+            "format": FORMAT,
+            "type": self.type,
+            "stage": self.stage,
+            "stage_version": self.stage_version,
+            "what": dict(self.what),
+            "about": dict(self.about),
+            "upstream": self.upstream,
+            "shards": dict(self.shards),
+            "place": dict(self.place),
+            "fingerprint": self.fingerprint,
+        }
+        return {"depthtok": {**content, "sha256": digest(content)}}
+
+
+class Store:
+    """A store, opened for reading. Subclasses say their `TYPE` and give typed access."""
+
+    TYPE = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.spec = read_spec(self.path)
+        if self.TYPE and self.spec.type != self.TYPE:
+            raise StoreError(
+                f"{path} is a store of {self.spec.type}, not of {self.TYPE}",
+                remedy=f"`depthtok inspect {path}` shows what it holds",
+            )
+        self._digests = DigestMemory()
+        self._parts: dict[str, Part] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        return self.spec.fingerprint
+
+    @property
+    def about(self) -> Mapping[str, object]:
+        return self.spec.about
+
+    @cached_property
+    def part_names(self) -> list[str]:
+        """The parts that are there, sorted."""
+        return present_parts(self.path)
+
+    def part(self, name: str) -> Part:
+        """One part; its manifest is checked, its arrays when they are first touched."""
+        if name not in self._parts:
+            part = Part(self.path / "parts" / name, self._digests)
+            if part.manifest["fingerprint"] != self.fingerprint:
+                raise CorruptPart(f"{part.path} is of another store", remedy=REPAIR)
+            self._parts[name] = part
+        return self._parts[name]
+
+    def parts(self) -> Iterable[Part]:
+        """All parts, in order."""
+        return (self.part(name) for name in self.part_names)
+
+    def missing(self) -> list[str]:
+        """Source shards, or pieces of them, that have no part; [] for a complete store."""
+        return missing_parts(self.spec.shards, self.part_names)
+
+    def failures(self) -> list[Failure]:
+        """Episodes that were left out, with stage and reason."""
+        return [failure for part in self.parts() for failure in part.failures]
+
+    def require_complete(self, *, partial: bool = False) -> None:
+        """Raises `MissingParts` where parts are missing, unless `partial` accepts that."""
+        missing = self.missing()
+        if missing and not partial:
+            raise MissingParts(
+                f"{self.path} lacks {len(missing)} of its parts (first: {missing[0]})",
+                remedy=f"finish it (run `depthtok {self.spec.stage}` again), or use what is there "
+                "with --partial",
+            )
+
+    def files_bytes(self) -> int:
+        """Bytes of all parts, as their manifests say."""
+        return sum(size for part in self.parts() for size, _ in part.manifest["files"].values())
+
+
+def missing_parts(shards: Mapping[str, int], names: Iterable[str]) -> list[str]:
+    """What is not there of the expected shards and their pieces."""
+    found: dict[str, set[int]] = {}
+    pieces: dict[str, int] = {}
+    for name in map(PartName.parse, names):
+        found.setdefault(name.shard, set()).add(name.piece)
+        pieces[name.shard] = name.pieces
+    expected = (shard_name(split, k, n) for split, n in sorted(shards.items()) for k in range(n))
+    return [
+        str(PartName(shard, piece, pieces[shard])) if shard in pieces else shard
+        for shard in expected
+        for piece in range(pieces.get(shard, 1))
+        if piece not in found.get(shard, ())
+    ]
+
+
+def present_parts(path: Path) -> list[str]:
+    """The names of the parts in a store's directory, sorted."""
+    folder = path / "parts"
+    names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
+    return sorted(name for name in names if PartName.parse(name))
+
+
+def read_spec(path: Path) -> StoreSpec:
+    """What the store at `path` is. Raises `StoreError` where it is none, or is damaged."""
+    root = path / ROOT
+    if not root.is_file():
+        state = "does not exist" if not path.exists() else "is not a depthtok store"
+        raise StoreError(
+            f"{path} {state}", remedy="name the directory that a depthtok command wrote with --out"
+        )
+    try:
+        content = dict(json.loads(root.read_text())["attributes"]["depthtok"])
+        claimed = content.pop("sha256")
+        fingerprint, version = content.pop("fingerprint"), content.pop("format")
+        spec = StoreSpec(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptPart(f"{root} is damaged or not depthtok's", remedy=_ROOT_REMEDY) from error
+    if version != FORMAT:
+        raise StoreError(
+            f"{path} has format {version}, this depthtok reads {FORMAT}",
+            remedy="use the version of depthtok that wrote it, or make it again",
+        )
+    attributes = spec.attributes()
+    expected = attributes["depthtok"]
+    if (claimed, fingerprint) != (expected["sha256"], expected["fingerprint"]) or (
+        root.read_text() != group_json(attributes)
+    ):
+        raise CorruptPart(f"{root} is damaged", remedy=_ROOT_REMEDY)
+    return spec
+
+
+_ROOT_REMEDY = (
+    "delete that one file and run the command that made the store again, with the same settings: "
+    "its parts are kept"
+)
+
+
+def create(path: Path, spec: StoreSpec) -> None:
+    """Makes the store's directory, or checks that the one there was made with the same settings."""
+    path = Path(path)
+    with output_errors(path):
+        if path.is_dir() and any(path.iterdir()) and not (path / ROOT).exists():
+            if not present_parts(path) and not (path / "parts").is_dir():
+                raise OutputError(
+                    f"{path} is not empty and not a depthtok store", remedy="choose another --out"
+                )
+        path.mkdir(parents=True, exist_ok=True)
+    if (path / ROOT).exists():
+        require_same(path, read_spec(path), spec)
+        if read_spec(path).place == spec.place:
+            return
+    write_atomic(path / "parts" / ROOT, group_json({}))
+    write_atomic(path / ROOT, group_json(spec.attributes()))
+
+
+def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
+    """Raises `StaleStore`, saying what differs, unless both describe the same store."""
+    if found.fingerprint == wanted.fingerprint:
+        return
+    if (found.type, found.stage) != (wanted.type, wanted.stage):
+        difference = f"it holds {found.type} made by `depthtok {found.stage}`"
+    elif found.upstream != wanted.upstream:
+        difference = "it was made from other data, or from data converted with other settings"
+    else:
+        before, now = {**found.what, **found.about}, {**wanted.what, **wanted.about}
+        keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+        pairs = (f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now" for k in keys)
+        difference = "; ".join(pairs) or "another version of the stage made it"
+    raise StaleStore(
+        f"{path} was made differently: {difference}",
+        remedy="choose another --out, give the same settings, or delete that directory first",
+    )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def write_part(
+    path: Path, spec: StoreSpec, name: PartName, shard: ShardKey, arrays: Mapping[str, ArraySpec],
+    fill: Callable[[PartWriter], None], *, upstream: str, replace: bool = False,
+) -> None:  # fmt: skip
+    """Makes one part: `fill` is given the writer; the part appears when it returns."""
+    final = Path(path) / "parts" / str(name)
+    with commit_directory(final, replace=replace) as directory:
+        writer = PartWriter(directory, name, shard, spec.stage, arrays)
+        fill(writer)
+        writer.close(spec.fingerprint, upstream)
+
+
+def drop_part(path: Path, name: str) -> None:
+    """Removes a part; the next run makes it again."""
+    remove_directory(Path(path) / "parts" / name)
+
+
+def drop_temporaries(path: Path) -> int:
+    """Removes what interrupted writers left behind; only when no job writes there."""
+    return sweep_all(Path(path) / "parts") + sweep_all(Path(path))

@@ -1,0 +1,178 @@
+"""Is a store, codebook or RLDS directory what it was when it was written? Everything is re-hashed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from depthtok.codes import CodeStore
+from depthtok.depth import DepthStore
+from depthtok.episodes import STATISTICS, EpisodeStore
+from depthtok.errors import CorruptRecord, DepthtokError, SourceError
+from depthtok.files import TEMPORARY
+from depthtok.parts import Part, PartName
+from depthtok.sources.rlds import RldsDirectory
+from depthtok.store import ROOT, Store, drop_part, drop_temporaries, present_parts, read_spec
+
+TYPES = {"episodes": EpisodeStore, "depth": DepthStore, "codes": CodeStore}
+UPSTREAM = {"depth": "episodes", "codes": "depth"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be. `part` is the bad part, where one is to blame."""
+
+    problem: str
+    part: str = ""
+
+
+def open_store(path: Path) -> Store:
+    """The store at `path`, as its own type."""
+    return TYPES[read_spec(path).type](path)
+
+
+def verify_store(path: Path, *, images: bool = False) -> Iterator[Finding]:
+    """Findings of a store: damaged, missing and foreign files, and counts that differ from upstream.
+
+    With `images`, every image that an EpisodeStore indexes is read and its CRC32C checked.
+    """
+    store = open_store(path)
+    for name in store.part_names:
+        yield from _verify_part(store, name)
+    yield from (Finding(f"{path} lacks part {name}") for name in store.missing())
+    yield from _foreign(path)
+    yield from _against_upstream(store)
+    if isinstance(store, EpisodeStore):
+        yield from _statistics(store)
+        if images:
+            yield from _images(store)
+
+
+def _verify_part(store: Store, name: str) -> Iterator[Finding]:
+    try:
+        yield from (Finding(problem, name) for problem in store.part(name).verify())
+    except DepthtokError as error:
+        yield Finding(error.problem, name)
+
+
+def _foreign(path: Path) -> Iterator[Finding]:
+    """What lies in a store and is not of it."""
+    known = {*present_parts(path), ROOT}
+    for entry in sorted((path / "parts").iterdir()):
+        if entry.name not in known:
+            left = entry.name.startswith(TEMPORARY)
+            state = "is what an interrupted run left" if left else "does not belong there"
+            yield Finding(f"{entry} {state}")
+
+
+def _sound(store: Store) -> Iterator[Part]:
+    """The parts whose manifests can be read."""
+    for name in store.part_names:
+        try:
+            yield store.part(name)
+        except DepthtokError:
+            continue
+
+
+def _against_upstream(store: Store) -> Iterator[Finding]:
+    """Every episode of the source must be there, or be recorded as failed."""
+    if isinstance(store, EpisodeStore):
+        yield from _against_rlds(store)
+        return
+    key = UPSTREAM[store.spec.type]
+    place = Path(store.spec.place[key])
+    if not place.is_dir():
+        yield Finding(f"{place}, which {store.path} was made from, is not there to compare with")
+        return
+    try:
+        source = open_store(place)
+    except DepthtokError as error:
+        yield Finding(f"upstream: {error.problem}")
+        return
+    if source.fingerprint != store.spec.upstream:
+        yield Finding(f"{place} is not the store that {store.path} was made from any more")
+        return
+    yield from _against_parts(store, list(_sound(source)))
+
+
+def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
+    exact = {part.name: part for part in sources}
+    by_shard = {PartName.parse(part.name).shard: part for part in sources}
+    found: dict[str, set[int]] = {}
+    for part in _sound(store):
+        source = exact.get(part.name) or by_shard.get(PartName.parse(part.name).shard)
+        if source is None:
+            yield Finding(f"{part.path}: its source has no such part", part.name)
+            continue
+        if part.upstream != source.digest:
+            yield Finding(f"{part.path} was made from an earlier version of its source", part.name)
+        frames = dict(zip(source.indices.tolist(), source.frames.tolist(), strict=True))
+        failed = {failure.key.index for failure in part.failures}
+        found.setdefault(source.name, set()).update(part.indices.tolist(), failed)
+        for index, count in zip(part.indices.tolist(), part.frames.tolist(), strict=True):
+            if frames.get(index) != count:
+                yield Finding(f"{part.path}: episode {index} has {count} frames, its source "
+                              f"{frames.get(index, 'none')}", part.name)  # fmt: skip
+    missing = {PartName.parse(name).shard for name in store.missing()}
+    for source in sources:
+        lost = set(source.indices.tolist()) - found.get(source.name, set())
+        if lost and PartName.parse(source.name).shard not in missing:
+            yield Finding(f"{store.path}: episodes {sorted(lost)} of {source.name} are nowhere")
+
+
+def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
+    try:
+        rlds = RldsDirectory.open(store.source_root)
+    except SourceError as error:
+        yield Finding(f"the data set is not there to compare with: {error.problem}")
+        return
+    for part in _sound(store):
+        shard = rlds.splits[part.shard.split].shards[part.shard.shard]
+        counted = len(part.frames) + len({failure.key.index for failure in part.failures})
+        if counted < shard.episodes:
+            yield Finding(
+                f"{part.path} accounts for {counted} of {shard.episodes} episodes", part.name
+            )
+
+
+def _statistics(store: EpisodeStore) -> Iterator[Finding]:
+    if (store.path / STATISTICS).is_file():
+        try:
+            if store.statistics() != store.compute_statistics():
+                yield Finding(f"{store.path / STATISTICS} differs from the data; delete it")
+        except (ValueError, KeyError, TypeError, DepthtokError) as error:
+            yield Finding(f"{store.path / STATISTICS} cannot be read ({error}); delete it")
+
+
+def _images(store: EpisodeStore) -> Iterator[Finding]:
+    for part in _sound(store):
+        for row in range(int(part.frames.sum())):
+            for view in range(len(store.views)):
+                try:
+                    store.image_bytes(part, row, view)
+                except CorruptRecord as error:
+                    yield Finding(error.problem)
+
+
+def verify_rlds(path: Path) -> Iterator[Finding]:
+    """Reads every record of every shard of an RLDS directory; checks both CRCs and the counts."""
+    rlds = RldsDirectory.open(path)
+    for split in rlds.splits.values():
+        for shard in split.shards:
+            bad: list[CorruptRecord] = []
+            try:
+                for _ in rlds.records(shard, lambda index, error, bad=bad: bad.append(error)):
+                    pass
+            except CorruptRecord as error:
+                bad.append(error)
+            yield from (Finding(error.problem) for error in bad)
+
+
+def repair(path: Path, findings: list[Finding]) -> list[str]:
+    """Drops bad parts and leftovers, so that the next run makes just those again."""
+    bad = sorted({finding.part for finding in findings if finding.part})
+    for name in bad:
+        drop_part(path, name)
+    drop_temporaries(path)
+    return bad

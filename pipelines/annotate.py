@@ -1,0 +1,203 @@
+"""annotate: EpisodeStore -> DepthStore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from depthtok import depth
+from depthtok.arrays import ArraySpec
+from depthtok.config import to_json
+from depthtok.data import DepthBlock, EstimatorSpec, ImageTransform
+from depthtok.depth import ClipQuantiles, DepthEncoding
+from depthtok.episodes import EpisodeStore, StoredEpisode, View
+from depthtok.errors import ConfigError
+from depthtok.parts import Part, PartName, PartWriter
+from depthtok.store import StoreSpec
+from pipelines.config import AnnotateConfig
+from pipelines.device import one_thread
+from pipelines.estimators import find
+from pipelines.stage import Advance, Worker, WorkPart
+
+VERSION = 1
+PART_FRAMES = 2048  # steps: what a kill can cost, against the number of files
+
+
+@dataclass(frozen=True)
+class AnnotateStage:
+    """Depth for the chosen cameras of every episode."""
+
+    episodes: EpisodeStore
+    out: Path
+    config: AnnotateConfig
+    device: str
+    partial: bool = False
+    unit: str = "frames"
+
+    @cached_property
+    def cameras(self) -> tuple[str, ...]:
+        store, names = self.episodes, self.config.camera
+        if names:
+            return tuple(store.camera(name).name for name in names)
+        if self.config.estimator != "dataset":
+            return tuple(store.cameras)
+        found = tuple(name for name, camera in store.cameras.items() if camera.has_depth)
+        if not found:
+            raise ConfigError(
+                f"{store.path} carries no depth of its own",
+                remedy="choose an estimator that needs RGB only: --estimator vits",
+            )
+        return found
+
+    @cached_property
+    def estimator(self) -> EstimatorSpec:
+        return find(self.config.estimator).spec(self.device)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        if self.config.size:
+            return (self.config.size, self.config.size)
+        sizes = {(c.height, c.width) for c in map(self.episodes.camera, self.cameras)}
+        if len(sizes) > 1 or None in next(iter(sizes)):
+            raise ConfigError(
+                "the frames of the cameras have different sizes",
+                remedy="give one --size for all, or annotate each --camera into its own --out",
+            )
+        return sizes.pop()
+
+    @cached_property
+    def encoding(self) -> DepthEncoding:
+        if self.config.estimator != "dataset":
+            return DepthEncoding.FLOAT16
+        views = [self.episodes.views[self.episodes.view_index(c, "depth")] for c in self.cameras]
+        whole = all(_in_millimetres(view) for view in views)
+        return DepthEncoding.UINT16_MM if whole else DepthEncoding.FLOAT32
+
+    @cached_property
+    def spec(self) -> StoreSpec:
+        transform = ImageTransform(size=self.size)
+        return StoreSpec(
+            type="depth", stage="annotate", stage_version=VERSION,
+            what={**to_json(self.config), "estimator": to_json(self.estimator)},
+            about={
+                "kind": self.estimator.kind.value,
+                "encoding": self.encoding.value,
+                "error": self.encoding.error,
+                "cameras": list(self.cameras),
+                "size": list(self.size),
+                "transform": transform.to_json(),
+                "dataset": self.episodes.about["dataset"],
+                "fps": self.episodes.fps,
+            },
+            upstream=self.episodes.fingerprint, shards=self.episodes.spec.shards,
+            place={"episodes": str(self.episodes.path.resolve())},
+        )  # fmt: skip
+
+    def work(self) -> list[WorkPart]:
+        self.episodes.require_complete(partial=self.partial)
+        self.episodes.require_source()
+        return [work for part in self.episodes.parts() for work in self._pieces(part)]
+
+    def _pieces(self, part: Part) -> Iterator[WorkPart]:
+        cuts = cut(part.frames.tolist(), PART_FRAMES)
+        shard = PartName.parse(part.name).shard
+        for piece, (start, stop) in enumerate(cuts):
+            frames = int(part.frames[start:stop].sum()) * len(self.cameras)
+            yield WorkPart(PartName(shard, piece, len(cuts)), part.shard, stop - start, frames,
+                           part.digest, part.name, (start, stop))  # fmt: skip
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        return depth.array_specs(self.cameras, self.size, self.encoding)
+
+    def build(self, device: str) -> Worker:
+        one_thread()
+        estimator = find(self.config.estimator).build(self.device)
+
+        def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
+            part = self.episodes.part(work.source)
+            inherit(part, writer, first_piece=work.name.piece == 0)
+            rows = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
+            clips = [episode.frames(camera) for episode in rows for camera in self.cameras]
+            sink = _Sink(self, rows, writer, advance)
+            for block in estimator.estimate(clips):
+                sink.take(block)
+
+        return fill
+
+    def finish(self) -> None:
+        """Nothing is left to do once all parts are there."""
+
+
+def _in_millimetres(view: View) -> bool:
+    """Whether every stored value is a whole number of millimetres."""
+    scale_mm = (view.scale_m or 0) * 1000
+    whole = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
+    return whole and np.dtype(view.format.dtype).kind in "iu"
+
+
+def inherit(part: Part, writer: PartWriter, *, first_piece: bool = True) -> None:
+    """Carries over what an earlier stage left out: counted once, by the first piece."""
+    for failure in part.failures if first_piece else ():
+        writer.fail(failure.key.index, failure.reason, failure.stage)
+
+
+def cut(frames: list[int], limit: int) -> list[tuple[int, int]]:
+    """Runs of whole episodes of at most `limit` frames (or one episode): (start, stop) pairs."""
+    cuts, start, total = [], 0, 0
+    for row, count in enumerate(frames):
+        if total and total + count > limit:
+            cuts.append((start, row))
+            start, total = row, 0
+        total += count
+    return [*cuts, (start, len(frames))]
+
+
+class _Sink:
+    """Takes an estimator's blocks, clip after clip, and writes episodes."""
+
+    def __init__(
+        self, stage: AnnotateStage, episodes: list[StoredEpisode], writer: PartWriter,
+        advance: Advance,
+    ) -> None:  # fmt: skip
+        self.stage, self.episodes, self.writer, self.advance = stage, episodes, writer, advance
+        self.transform = ImageTransform(size=stage.size)
+        self.failed: int | None = None  # the episode (row) that is being skipped
+        self.got = 0  # frames of the clip at hand
+        self.counts = ClipQuantiles(stage.encoding)
+        self.quantiles: list[np.ndarray] = []
+
+    def take(self, block: DepthBlock) -> None:
+        """Writes a block, or notes why its episode failed."""
+        row, place = divmod(block.clip, len(self.stage.cameras))
+        if row == self.failed:
+            return
+        episode = self.episodes[row]
+        if block.error:
+            self.failed = row
+            self.writer.fail(episode.key.index, f"{self.stage.cameras[place]}: {block.error}")
+            self.advance(len(episode) * (len(self.stage.cameras) - place) - self.got)
+            self.got, self.quantiles = 0, []
+            self.counts = ClipQuantiles(self.stage.encoding)
+            return
+        clip = block.depth
+        values = self.transform.depth(clip.values, clip.kind)
+        valid = self.transform.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
+        stored = depth.pack(type(clip).of(values, clip.kind, valid), self.stage.encoding)
+        self.writer.append(depth.array_name(self.stage.cameras[place]), stored)
+        self.counts.add(stored)
+        self.got += len(stored)
+        self.advance(len(stored))
+        if self.got == len(episode):
+            self._end_clip(episode)
+
+    def _end_clip(self, episode: StoredEpisode) -> None:
+        self.quantiles.append(self.counts.values())
+        self.got, self.counts = 0, ClipQuantiles(self.stage.encoding)
+        if len(self.quantiles) == len(self.stage.cameras):
+            table = np.stack(self.quantiles)
+            self.writer.end(episode.key.index, len(episode), quantiles=table)
+            self.quantiles = []

@@ -1,0 +1,42 @@
+"""What the stages make. Every field is hashed into the store that it shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from depthtok.config import require
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """How an RLDS directory becomes an EpisodeStore."""
+
+    split: Annotated[tuple[str, ...], "splits to read; all where none is named"] = ()
+    schema: Annotated[str | None, "a shipped schema's name, or your own TOML file"] = None
+    copy_images: Annotated[bool, "pack the image bytes into the store (slow or remote disks)"] = False
+
+
+@dataclass(frozen=True)
+class AnnotateConfig:
+    """Which depth a DepthStore holds."""
+
+    estimator: Annotated[str, "who says the depth; `depthtok doctor` lists them"] = "vits"
+    camera: Annotated[tuple[str, ...], "cameras to annotate; all where none is named"] = ()
+    size: Annotated[int, "side of the stored depth in pixels; 0 keeps the frames' own size"] = 256
+
+    def __post_init__(self) -> None:
+        require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
+
+
+@dataclass(frozen=True)
+class TokenizeConfig:
+    """How codes are chosen."""
+
+    camera: Annotated[tuple[str, ...], "cameras to tokenize; all of the depth store's by default"] = ()
+    sticky: Annotated[
+        float, "keep a cell's last code while its distance is within 1 + this of the best; 0 is off"
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.sticky >= 0, "sticky", self.sticky, "give 0 (off) or more, such as 0.3")

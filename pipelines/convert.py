@@ -1,0 +1,242 @@
+"""convert: RLDS directory -> EpisodeStore. Every record is read once; no image is decoded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.arrays import ArraySpec
+from depthtok.config import to_json
+from depthtok.data import Camera
+from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
+from depthtok.errors import ConfigError, CorruptRecord, SchemaError, did_you_mean
+from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
+from depthtok.sources.cameras import DEPTH_UNITS
+from depthtok.sources.episode import RawEpisode
+from depthtok.sources.pixels import PixelFormat
+from depthtok.sources.rlds import RldsDirectory, Shard, Split
+from depthtok.sources.schema import Schema
+from depthtok.store import StoreSpec
+from pipelines.config import ConvertConfig
+from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ConvertStage:
+    """One part for every shard of the chosen splits."""
+
+    rlds: RldsDirectory
+    out: Path
+    config: ConvertConfig
+    unit: str = "episodes"
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema asked for, or the shipped one of this data set, checked against it."""
+        name = self.config.schema
+        found = Schema.load(name) if name else Schema.find(self.rlds.name)
+        if found is None:
+            raise SchemaError(
+                f"no shipped schema fits the data set {self.rlds.name!r}",
+                remedy=f"`depthtok inspect {self.rlds.path}` prints a draft: save it as a .toml "
+                "file, check it, and give it with --schema FILE",
+            )
+        return found.fitted(self.rlds.features, self.rlds.name)
+
+    @cached_property
+    def splits(self) -> list[Split]:
+        for name in self.config.split:
+            if name not in self.rlds.splits:
+                raise ConfigError(
+                    f"{self.rlds.path} has no split {name!r}",
+                    remedy=did_you_mean(name, list(self.rlds.splits)),
+                )
+        names = self.config.split or sorted(self.rlds.splits)
+        return [self.rlds.splits[name] for name in names]
+
+    @cached_property
+    def views(self) -> list[View]:
+        found = []
+        for camera in self.schema.cameras:
+            keys = {"rgb": camera.key, "depth": camera.depth_key}
+            keys["segmentation"] = camera.segmentation_key
+            for kind, key in keys.items():
+                if key is not None:
+                    scale = DEPTH_UNITS[camera.depth_unit] if kind == "depth" else None
+                    format = PixelFormat.of(self.rlds.features[key])
+                    found.append(View(camera.name, kind, format, scale))
+        return found
+
+    @cached_property
+    def view_paths(self) -> list[str]:
+        """The feature of every view."""
+        cameras = {camera.name: camera for camera in self.schema.cameras}
+        names = {"rgb": "key", "depth": "depth_key", "segmentation": "segmentation_key"}
+        return [getattr(cameras[view.camera], names[view.kind]) for view in self.views]
+
+    @cached_property
+    def spec(self) -> StoreSpec:
+        schema, rlds = self.schema, self.rlds
+        return StoreSpec(
+            type="episodes", stage="convert", stage_version=VERSION,
+            what={
+                "schema": schema.to_json(),
+                "copy_images": self.config.copy_images,
+                "split": list(self.config.split),
+            },
+            about={
+                "dataset": rlds.name,
+                "version": rlds.version,
+                "fps": schema.fps,
+                "cameras": [asdict(camera) for camera in self._cameras()],
+                "views": [view.to_json() for view in self.views],
+                "action_dim": len(schema.action_dims),
+                "proprio_dim": len(schema.proprio_dims),
+                "action_names": list(schema.action_dims),
+                "proprio_names": list(schema.proprio_dims),
+                "gripper": list(schema.gripper_dims),
+                "gripper_convention": schema.gripper,
+            },
+            upstream=_fingerprint(rlds, self.splits),
+            shards={split.name: len(split.shards) for split in self.splits},
+            place={"source_root": str(rlds.path.resolve())},
+        )  # fmt: skip
+
+    def _cameras(self) -> Iterator[Camera]:
+        for camera in self.schema.cameras:
+            height, width, _ = self.rlds.features[camera.key].shape
+            yield Camera(
+                camera.name, height, width, camera.orientation, camera.depth_key is not None
+            )
+
+    def work(self) -> list[WorkPart]:
+        rlds = self.rlds
+        return [
+            WorkPart(
+                PartName(shard_name(split.name, shard.index, shard.of)),
+                ShardKey(rlds.name, rlds.version, split.name, shard.index, shard.of),
+                shard.episodes, 0, source=split.name, rows=(shard.index, shard.index + 1),
+            )
+            for split in self.splits
+            for shard in split.shards
+        ]  # fmt: skip
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        schema = self.schema
+        sizes = map(len, (schema.action_dims, schema.proprio_dims, self.views, schema.cameras))
+        return array_specs(*sizes)
+
+    def build(self, device: str) -> Worker:
+        def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
+            shard = self.rlds.splits[work.source].shards[work.rows[0]]
+            _Shard(self, shard, writer, advance).read()
+
+        return fill
+
+    def finish(self) -> None:
+        """Statistics, once all episodes are there."""
+        EpisodeStore(self.out).store_statistics()
+
+
+def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
+    """Of what the data set says about itself: names, counts, features. Bytes have CRCs of their own."""
+    counts = {s.name: [[shard.episodes for shard in s.shards], s.num_bytes] for s in splits}
+    features = {path: to_json(feature) for path, feature in sorted(rlds.features.items())}
+    return StoreSpec("rlds", "", 1, features, counts, "", {rlds.name: 1}).fingerprint
+
+
+class _Shard:
+    """Indexes one shard."""
+
+    def __init__(
+        self, stage: ConvertStage, shard: Shard, writer: PartWriter, advance: Advance
+    ) -> None:
+        self.stage, self.shard, self.writer, self.advance = stage, shard, writer, advance
+        self.instructions: dict[str, int] = {}
+        self.packed = None
+        self.done: set[int] = set()
+
+    def read(self) -> None:
+        """Fills the part. Of a damaged shard all good episodes are kept."""
+        copy = self.stage.config.copy_images
+        source = self.shard.path.relative_to(self.stage.rlds.path).as_posix()
+        self.writer.meta["source"] = None if copy else source
+        try:
+            if copy:
+                self.packed = (self.writer.directory / PACKED).open("wb")
+            self._read_records()
+        finally:
+            if self.packed:
+                self.packed.close()
+        names = list(self.instructions)
+        (self.writer.directory / INSTRUCTIONS).write_text(json.dumps(names, ensure_ascii=False))
+
+    def _read_records(self) -> None:
+        try:
+            for raw in self.stage.rlds.records(self.shard, self._bad):
+                with recording_failures(self.writer, raw.index):
+                    self._episode(raw)
+                self._count(raw.index)
+        except CorruptRecord as error:  # nothing after this place can be read
+            stated = range(self.shard.episodes)
+            lost = [index for index in stated if index not in self.done]
+            for index in lost or [self.shard.episodes]:  # all read: it is one too many
+                self._bad(index, error)
+
+    def _bad(self, index: int, error: CorruptRecord) -> None:
+        self.writer.fail(index, error.problem)
+        self._count(index)
+
+    def _count(self, index: int) -> None:
+        self.done.add(index)
+        self.advance(1)
+
+    def _episode(self, raw: RawEpisode) -> None:
+        schema, writer = self.stage.schema, self.writer
+        keep = schema.keep(raw)
+        steps = len(range(*keep.indices(len(raw))))
+        if steps == 0:
+            raise CorruptRecord("the episode has no steps (none is left by the schema's `keep`)")
+        texts = schema.instruction_of(raw) or [""]
+        texts = texts * len(raw) if len(texts) == 1 else texts
+        numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
+        writer.append("action", schema.action(raw)[keep])
+        writer.append("proprio", schema.proprio(raw)[keep])
+        writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
+        intrinsics = self._intrinsics(raw)
+        spans = [self._spans(raw, path, keep) for path in self.stage.view_paths]
+        writer.append("images", np.stack(spans, axis=1))
+        writer.end(raw.index, steps, intrinsics=intrinsics)
+
+    def _spans(self, raw: RawEpisode, path: str, keep: slice) -> np.ndarray:
+        """uint32[T, 4]: where every frame of a view lies."""
+        spans = raw.spans(path)
+        offset, length, crc = spans.offset[keep], spans.length[keep], spans.crc32c[keep]
+        if self.packed:
+            offset = self._pack(raw, offset, length)
+        low, high = (offset & 0xFFFFFFFF).astype(np.uint32), (offset >> 32).astype(np.uint32)
+        return np.stack([low, high, length, crc], axis=1)
+
+    def _pack(self, raw: RawEpisode, offset: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """Copies frames to the part's own file; returns where they lie there."""
+        start = self.packed.tell()
+        handle = os.open(self.shard.path, os.O_RDONLY)
+        try:
+            for place, size in zip(offset.tolist(), length.tolist(), strict=True):
+                self.packed.write(os.pread(handle, size, place))
+        finally:
+            os.close(handle)
+        ends = np.cumsum(length.astype(np.uint64))
+        return start + ends - length
+
+    def _intrinsics(self, raw: RawEpisode) -> np.ndarray:
+        found = (self.stage.schema.intrinsics(raw, c.name) for c in self.stage.schema.cameras)
+        return np.array([row or [np.nan] * 9 for row in found], np.float32)

@@ -1,0 +1,151 @@
+"""Stages on Ray: one actor a worker, each makes whole parts. The only file that imports Ray.
+
+Frames never cross Ray's object store: an actor reads its own shards and writes its own parts. The
+files are the checkpoint, so a worker may die at any time; its part goes to another one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from depthtok.config import RunOptions
+from depthtok.errors import ConfigError, DepthtokError
+from depthtok.progress import Bar
+from pipelines.stage import ATTEMPTS, Outcome, Stage, WorkPart, make_part, note_made
+
+POLL_SECONDS = 1.0
+
+
+class _Worker:
+    """Lives in an actor: the model is loaded once, then parts come one by one."""
+
+    def __init__(self, stage: Stage, device: str) -> None:
+        self._stage = stage
+        self._made = 0
+        self._worker = stage.build(device)
+
+    def make(self, work: WorkPart) -> float:
+        """Makes one part; returns the seconds it took."""
+        started = time.monotonic()
+        make_part(self._stage, self._worker, work, self._advance)
+        return time.monotonic() - started
+
+    def advanced(self) -> int:
+        """Frames or episodes done since the actor started; answered while `make` runs."""
+        return self._made
+
+    def _advance(self, count: int) -> None:
+        self._made += count
+
+
+def run_on_ray(
+    stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, outcome: Outcome
+) -> None:
+    """Makes parts on `options.workers` actors, of a local Ray or of the cluster that is named.
+
+    A part over which a worker dies is tried `ATTEMPTS` times and then given up: noted, not fatal.
+    Raises the `DepthtokError` that a worker raised.
+    """
+    import ray
+
+    workers = min(options.workers, len(todo))
+    _connect(ray, workers, options)
+    try:
+        _Pool(ray, stage, options, bar, outcome, deque(todo)).run(workers)
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray, workers: int, options: RunOptions) -> None:
+    address = options.ray_address or os.environ.get("RAY_ADDRESS")
+    local = {} if address else {
+        "num_cpus": max(os.cpu_count() or 1, round(workers * options.cpus_per_worker)),
+        "include_dashboard": False,
+    }  # fmt: skip
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+    except ConnectionError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address}: {error}",
+            remedy="start one with `ray start --head`, or leave --ray-address out",
+        ) from error
+
+
+@dataclass
+class _Pool:
+    """The queue of parts and the actors that work on it."""
+
+    ray: object
+    stage: Stage
+    options: RunOptions
+    bar: Bar
+    outcome: Outcome
+    queue: deque[WorkPart]
+    running: dict[object, tuple[object, WorkPart]] = field(default_factory=dict)
+    deaths: Counter = field(default_factory=Counter)
+    seen: dict[object, int] = field(default_factory=dict)  # actor -> progress already shown
+
+    def run(self, workers: int) -> None:
+        for _ in range(workers):
+            self._start()
+        while self.running:
+            ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
+            for done in ready:
+                self._take(done)
+            self._show()
+
+    def _start(self) -> None:
+        """Starts an actor on the next part."""
+        options, gpus = self.options, self.options.gpus_per_worker
+        if gpus is None:
+            gpus = 1 if self.ray.cluster_resources().get("GPU") and options.device != "cpu" else 0
+        actor = self.ray.remote(_Worker).options(
+            num_cpus=options.cpus_per_worker, num_gpus=gpus,
+            max_concurrency=2,  # so that `advanced` is answered while `make` runs
+        ).remote(self.stage, options.device)  # fmt: skip
+        self.seen[actor] = 0
+        self._give(actor)
+
+    def _give(self, actor: object) -> None:
+        if self.queue:
+            work = self.queue.popleft()
+            self.running[actor.make.remote(work)] = (actor, work)
+
+    def _take(self, done: object) -> None:
+        actor, work = self.running.pop(done)
+        try:
+            note_made(self.outcome, work, self.ray.get(done))
+        except self.ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, DepthtokError) else error from None
+        except self.ray.exceptions.RayActorError as error:
+            self._bury(actor, work, str(error).strip().splitlines()[0])
+            return
+        self._show_one(actor)
+        self._give(actor)
+
+    def _bury(self, actor: object, work: WorkPart, reason: str) -> None:
+        """An actor died: its part goes back to the queue, unless it has killed too many."""
+        self.seen.pop(actor, None)
+        self.deaths[work.name] += 1
+        if self.deaths[work.name] >= ATTEMPTS:
+            self.outcome.given_up[str(work.name)] = f"{ATTEMPTS} workers died over it: {reason}"
+        else:
+            self.queue.append(work)
+        if self.queue:
+            self._start()
+
+    def _show(self) -> None:
+        for actor, _ in list(self.running.values()):
+            self._show_one(actor)
+
+    def _show_one(self, actor: object) -> None:
+        try:
+            made = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
+        except (self.ray.exceptions.GetTimeoutError, self.ray.exceptions.RayActorError):
+            return  # still loading its model, or dead: `run` will see
+        self.bar.advance(made - self.seen[actor])
+        self.seen[actor] = made

@@ -1,0 +1,223 @@
+"""A stage turns the parts of a source into the parts of a store. Where it runs is not its business.
+
+    run(stage, options)     makes the parts that are not there yet: here, or on Ray workers
+
+What is made depends on the stage alone: parts are cut by the source, a worker sees one part at a
+time, and nothing of `options` reaches the bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from depthtok import store
+from depthtok.arrays import ArraySpec
+from depthtok.config import RunOptions
+from depthtok.errors import DepthKindError, DepthtokError, SourceError
+from depthtok.files import sweep
+from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
+from depthtok.progress import Bar, progress
+from depthtok.store import Store, StoreSpec
+
+ATTEMPTS = 3  # workers that may die over one part before it is given up
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class WorkPart:
+    """A part to be made: its name, the keys of its episodes, and what it is made from.
+
+    `frames` counts the images of all cameras; `rows` are the source part's episodes `start` to `stop` that belong to it; `upstream` is the
+    digest of that part, so that a part made from an earlier version of it can be told.
+    """
+
+    name: PartName
+    shard: ShardKey
+    episodes: int
+    frames: int
+    upstream: str = ""
+    source: str = ""
+    rows: tuple[int, int] = (0, 0)
+
+
+Worker = Callable[[WorkPart, PartWriter, Advance], None]
+
+
+class Stage(Protocol):
+    """What `run` needs to know of a stage. Picklable: it travels to the workers."""
+
+    out: Path
+    spec: StoreSpec
+    unit: str  # what the progress bar counts: "frames" or "episodes"
+
+    def work(self) -> list[WorkPart]:
+        """All parts of a complete store (or of a source that is used in part), in order."""
+        ...
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        """The arrays of a part."""
+        ...
+
+    def build(self, device: str) -> Worker:
+        """Loads what a worker needs, once; the worker then fills parts."""
+        ...
+
+    def finish(self) -> None:
+        """Called when the store is complete."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What a run did, and the state it leaves the store in."""
+
+    out: Path
+    made: int = 0  # parts
+    kept: int = 0
+    remade: int = 0  # among `made`: parts that had been there, made from other input or with failures
+    left: int = 0  # parts of the store that this run was not asked to make
+    episodes: int = 0  # in the parts asked for
+    steps: int = 0
+    bytes: int = 0  # on disk, of the parts asked for
+    frames_made: int = 0  # images of all cameras
+    seconds: float = 0.0
+    busy: float = 0.0  # worker-seconds spent in parts
+    failures: list[Failure] = field(default_factory=list)  # of this stage
+    inherited: int = 0  # episodes that an earlier stage left out
+    given_up: dict[str, str] = field(default_factory=dict)  # part -> why
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failures or self.given_up else 0
+
+
+def run(stage: Stage, options: RunOptions) -> Outcome:
+    """Makes the parts of `stage` that are not there, and returns the state of the store.
+
+    Raises `DepthtokError` for what no episode is to blame for: settings, a full disk, a source that
+    is not there.
+    """
+    started = time.monotonic()
+    work = stage.work()
+    store.create(stage.out, stage.spec)
+    sweep(stage.out / "parts")
+    wanted = options.mine(first_episodes(work, options.limit))
+    todo, remade = pending(stage, wanted, options)
+    outcome = Outcome(stage.out, kept=len(wanted) - len(todo), remade=remade)
+    outcome.left = len(work) - len(wanted)
+    count = {"frames": sum(p.frames for p in todo), "episodes": sum(p.episodes for p in todo)}
+    with progress(total=count[stage.unit], unit=stage.unit, label=stage.spec.stage) as bar:
+        if options.workers and todo:
+            from pipelines.ray_pool import run_on_ray
+
+            run_on_ray(stage, todo, options, bar, outcome)
+        else:
+            run_here(stage, todo, options, bar, outcome)
+    _look(stage, wanted, outcome)
+    outcome.seconds = time.monotonic() - started
+    if not outcome.given_up and not Store(stage.out).missing():
+        stage.finish()
+    return outcome
+
+
+def first_episodes(work: list[WorkPart], limit: int | None) -> list[WorkPart]:
+    """The parts that hold the first `limit` episodes. Parts are whole: there may be a few more."""
+    if limit is None:
+        return work
+    chosen, episodes = [], 0
+    for part in work:
+        if episodes >= limit:
+            break
+        chosen.append(part)
+        episodes += part.episodes
+    return chosen
+
+
+def pending(
+    stage: Stage, wanted: list[WorkPart], options: RunOptions
+) -> tuple[list[WorkPart], int]:
+    """The parts still to be made, and how many of them replace a part that is there."""
+    found = Store(stage.out)
+    present = set(found.part_names)
+    todo, remade = [], 0
+    for work in wanted:
+        there = str(work.name) in present
+        if there and options.resume and not _outdated(found.part(str(work.name)), work, options):
+            continue
+        todo.append(work)
+        remade += there
+    return todo, remade
+
+
+def _outdated(part: Part, work: WorkPart, options: RunOptions) -> bool:
+    return part.upstream != work.upstream or (options.retry_failed and bool(part.failures))
+
+
+def run_here(
+    stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, outcome: Outcome
+) -> None:
+    """Makes parts in this process, one after the other."""
+    if not todo:
+        return
+    worker = stage.build(options.device)
+    for work in todo:
+        started = time.monotonic()
+        make_part(stage, worker, work, bar.advance)
+        note_made(outcome, work, time.monotonic() - started)
+
+
+def make_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance) -> None:
+    """Makes one part. It appears whole, or not at all."""
+    store.write_part(
+        stage.out, stage.spec, work.name, work.shard, stage.arrays(),
+        lambda writer: worker(work, writer, advance), upstream=work.upstream,
+    )  # fmt: skip
+
+
+def note_made(outcome: Outcome, work: WorkPart, seconds: float) -> None:
+    """Counts a part that was made."""
+    outcome.made += 1
+    outcome.frames_made += work.frames
+    outcome.busy += seconds
+
+
+def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
+    """Reads the state of the parts asked for."""
+    found = Store(stage.out)
+    present = set(found.part_names)
+    for work in wanted:
+        if str(work.name) not in present:
+            continue
+        part = found.part(str(work.name))
+        outcome.episodes += len(part.frames)
+        outcome.steps += int(part.frames.sum())
+        outcome.bytes += sum(size for size, _ in part.manifest["files"].values())
+        own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
+        outcome.failures += own
+        outcome.inherited += len(part.failures) - len(own)
+
+
+NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError)
+"""Errors that say nothing about one episode, unless they are of BAD_EPISODE."""
+BAD_EPISODE = (SourceError, DepthKindError)
+
+
+@contextmanager
+def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
+    """Records what goes wrong with episode `index` in its part, and lets the part go on.
+
+    A full disk, a wrong setting or a lack of memory is no fault of the episode, and is raised.
+    """
+    try:
+        yield
+    except BAD_EPISODE as error:
+        writer.fail(index, error.problem)
+    except NOT_THE_EPISODE:
+        raise
+    except Exception as error:
+        writer.fail(index, f"{type(error).__name__}: {error}")

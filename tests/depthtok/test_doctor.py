@@ -1,0 +1,144 @@
+"""The doctor: its verdict, its remedies, and that it is quick and harmless."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from depthtok import doctor
+from depthtok.config import to_json
+from depthtok.doctor import Row, State, devices, examine, packages, render, satisfies, verdict
+
+NOTHING = {"devices": [], "bf16": False, "mps": False, "built_for": None}
+
+
+def test_requirements_become_rows_core_first_and_by_extra(monkeypatch):
+    versions = {"depthtok": "0.1.0", "numpy": "2.3.1", "zarr": "2.18", "tensorflow": "2.20.0"}
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: _look_up(versions, name))
+    rows = packages(
+        [
+            "numpy<3,>=2",
+            "zarr<4,>=3.1",
+            "torch>=2.6",
+            "tensorflow-cpu>=2.18; extra == 'tf'",
+            'h5py; extra == "sim"',
+        ]
+    )
+    found = {row.name: row for row in rows}
+    assert found["numpy"].state is State.OK
+    assert found["numpy"].remedy == ""
+    assert found["zarr"].state is State.MISSING
+    assert "2.18, needs <4,>=3.1" in found["zarr"].detail
+    assert found["torch"].remedy == "pip install 'torch>=2.6'"
+    assert found["tensorflow-cpu"].state is State.OK  # tensorflow is the same package
+    assert found["h5py"].state is State.OPTIONAL
+    assert found["h5py"].group == "Packages of [sim]"
+    assert found["h5py"].remedy == "pip install 'depthtok[sim]'"
+
+
+def _look_up(versions: dict[str, str], name: str) -> str:
+    if name not in versions:
+        raise doctor.metadata.PackageNotFoundError(name)
+    return versions[name]
+
+
+def test_running_from_source_is_said():
+    (row,) = packages(None)
+    assert row.state is State.OPTIONAL
+    assert "pip install" in row.remedy
+
+
+@pytest.mark.parametrize(
+    ("version", "limits", "good"),
+    [
+        ("2.13.0+cpu", ">=2.6", True),
+        ("2.5.9", ">=2.6", False),
+        ("3.0.0", ">=2,<3", False),
+        ("2.9", ">=2,<3", True),
+        ("3.3.7", ">=3.3.2,<3.4", True),
+        ("1.4.0", "==1.4.0", True),
+        ("1.4", "==1.4.0", True),
+        ("0.1", "", True),
+    ],
+)
+def test_versions_are_compared_by_number(version, limits, good):
+    assert satisfies(version, limits) is good
+
+
+def test_devices():
+    (row,) = devices(NOTHING)
+    assert row.state is State.OPTIONAL
+    assert "CPU only" in row.detail
+    two = NOTHING | {"devices": [["H200", 141 * 2**30]] * 2, "bf16": True}
+    assert [row.name for row in devices(two)] == ["cuda:0", "cuda:1", "bfloat16"]
+    assert devices(two)[0].detail == "H200, 141 GiB"
+    assert all(row.state is State.OK for row in devices(two))
+    assert devices("ImportError: libcudart")[0].state is State.MISSING
+    assert devices(NOTHING | {"mps": True})[0].name == "mps"
+
+
+def test_weights_in_the_cache_are_found_and_cut_downloads_are_not(tmp_path):
+    assert all(row.state is State.OPTIONAL for row in doctor.weights(tmp_path))
+    small = tmp_path / "models--depth-anything--Video-Depth-Anything-Small"
+    (small / "blobs").mkdir(parents=True)
+    (small / "blobs" / "1234.incomplete").write_bytes(b"x")
+    assert doctor.weights(tmp_path)[0].state is State.OPTIONAL
+    (small / "snapshots" / "abc").mkdir(parents=True)
+    (small / "snapshots" / "abc" / "video_depth_anything_vits.pth").write_bytes(b"x")
+    vida, paligemma = doctor.weights(tmp_path)
+    assert (vida.state, vida.detail) == (State.OK, "Video-Depth-Anything-Small")
+    assert "licence" in paligemma.remedy
+
+
+def test_the_cache_is_where_the_hub_library_looks():
+    assert doctor._hub_cache({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}) == Path("/a")
+    assert doctor._hub_cache({"HF_HOME": "/b"}) == Path("/b/hub")
+    assert doctor._hub_cache({"XDG_CACHE_HOME": "/c"}) == Path("/c/huggingface/hub")
+
+
+def test_the_verdict_and_the_table():
+    rows = [
+        Row("A", "numpy", State.OK, "2.0"),
+        Row("A", "torch", State.MISSING, "not installed", "pip install torch"),
+        Row("B", "EGL", State.OPTIONAL, "not found", "apt-get install x"),
+    ]
+    assert verdict(rows) == (False, "Not ready: torch missing.")
+    assert verdict([rows[0], rows[2]]) == (True, "Ready. 1 optional thing is not here.")
+    assert render(rows) == (
+        "A\n"
+        "  ok        numpy  2.0\n"
+        "  missing   torch  not installed\n"
+        "                   -> pip install torch\n"
+        "\n"
+        "B\n"
+        "  optional  EGL    not found\n"
+        "                   -> apt-get install x\n"
+        "\n"
+        "Not ready: torch missing."
+    )
+
+
+def test_this_machine_is_examined_without_heavy_imports(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "_probe", lambda: NOTHING)
+    rows = examine({}, tmp_path)
+    assert {"python", "cpu", "memory", "disk", "ray", "renderer"} <= {row.name for row in rows}
+    assert json.loads(json.dumps(to_json(rows)))[0]["state"] == "ok"
+    assert render(rows)
+    code = (
+        "import sys, depthtok.doctor as d\n"
+        "d._probe = lambda: 'not asked'\n"
+        "d.examine()\n"
+        "print(sorted({'numpy', 'torch', 'ray', 'zarr'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_torch_that_cannot_start_is_a_row_not_a_crash(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda name: "2.6")
+    monkeypatch.setattr(doctor, "PROBE", "raise ImportError('libcudart.so.12')")
+    assert doctor._probe() == "ImportError: libcudart.so.12"
+    monkeypatch.setattr(doctor, "PROBE", "import os; os.kill(os.getpid(), 9)")
+    assert doctor._probe() == "exit code -9"

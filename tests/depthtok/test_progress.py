@@ -1,0 +1,119 @@
+"""Progress lines, the terminal bar, numbers for people, and who owns which stream."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from depthtok import log
+from depthtok.format import human_bytes, human_count, human_duration, human_number
+from depthtok.progress import progress
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_every_interval_and_one_at_the_end():
+    clock, out = Clock(), io.StringIO()
+    with progress(1000, "frames", "label", clock=clock, stream=out) as bar:
+        for _ in range(10):
+            clock.now += 10
+            bar.advance(50, loss=0.123456, busy="93%")
+    assert out.getvalue().splitlines() == [
+        "label: 150/1,000 frames (15%), 5 frames/s, loss=0.1235, busy=93%, 2 min 50 s left",
+        "label: 300/1,000 frames (30%), 5 frames/s, loss=0.1235, busy=93%, 2 min 20 s left",
+        "label: 450/1,000 frames (45%), 5 frames/s, loss=0.1235, busy=93%, 1 min 50 s left",
+        "label: 500/1,000 frames (50%), 5 frames/s, loss=0.1235, busy=93%, done after 1 min 40 s",
+    ]
+
+
+def test_work_done_before_counts_for_the_share_but_not_for_the_rate():
+    clock, out = Clock(), io.StringIO()
+    with progress(100, done=80, clock=clock, stream=out, interval=1) as bar:
+        clock.now += 10
+        bar.advance(10)
+    assert out.getvalue().splitlines()[0] == "90/100 items (90%), 1 items/s, 10 s left"
+
+
+@pytest.mark.parametrize("total", [None, 0, 3])
+def test_no_time_left_is_claimed_where_none_is_known(total):
+    clock, out = Clock(), io.StringIO()
+    with progress(total, clock=clock, stream=out, interval=0) as bar:
+        bar.advance(0)
+        bar.advance(5)
+        clock.now += 1
+        bar.advance(0)
+    assert "nan" not in out.getvalue().lower()
+    assert "inf" not in out.getvalue().lower()
+    assert "left" not in out.getvalue()
+
+
+def test_an_error_ends_the_block_with_a_line_and_passes_on():
+    out = io.StringIO()
+    with pytest.raises(KeyError), progress(9, label="x", clock=Clock(), stream=out):
+        raise KeyError
+    assert out.getvalue() == "x: 0/9 items (0%), stopped after 0.0 s\n"
+
+
+def test_bars_on_a_terminal_may_be_nested():
+    out = Terminal()
+    with progress(2, "parts", "outer", stream=out) as outer:
+        for _ in range(2):
+            with progress(3, "frames", "inner", stream=out) as inner:
+                for _ in range(3):
+                    inner.advance(1, loss=1.5)
+            outer.advance()
+    assert "loss=1.5" in out.getvalue()
+    assert "outer: 100%" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (human_bytes(0), "0 B"),
+        (human_bytes(999), "999 B"),
+        (human_bytes(1500), "1.5 KB"),
+        (human_bytes(999_999), "1.0 MB"),
+        (human_bytes(94e9), "94 GB"),
+        (human_bytes(2e18), "2000 PB"),
+        (human_count(999), "999"),
+        (human_count(1234), "1.2k"),
+        (human_count(250_000), "250k"),
+        (human_count(-3_100_000), "-3.1M"),
+        (human_count(float("nan")), "unknown"),
+        (human_duration(0.42), "0.4 s"),
+        (human_duration(9.97), "10 s"),
+        (human_duration(59.6), "1 min 00 s"),
+        (human_duration(185), "3 min 05 s"),
+        (human_duration(7620), "2 h 07 min"),
+        (human_duration(5 * 86400 + 3 * 3600), "5 d 3 h"),
+        (human_duration(float("inf")), "unknown"),
+        (human_number(1234567), "1,234,567"),
+        (human_number(0.000123456), "0.0001235"),
+        (human_number("93%"), "93%"),
+        (human_number(True), "True"),
+    ],
+)
+def test_numbers_for_people(call, text):
+    assert call == text
+
+
+def test_words_leave_stdout_to_the_result(capsys):
+    log.say("made 3 parts", "next: depthtok inspect x", json=True)
+    log.result({"out": Path("a/b"), "parts": 3})
+    log.warn("slow disk")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"out": "a/b", "parts": 3}
+    assert err == "made 3 parts\nnext: depthtok inspect x\nwarning: slow disk\n"
+    log.say("hello")
+    assert capsys.readouterr().out == "hello\n"

@@ -1,0 +1,228 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from depthtok.data import Orientation
+from depthtok.errors import CorruptRecord, SchemaError
+from depthtok.sources.schema import Schema
+
+
+@dataclass(frozen=True)
+class Feature:
+    kind: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    per_step: bool = True
+
+
+class Raw:
+    """An episode made of a dictionary."""
+
+    index = 7
+
+    def __init__(self, steps: int, **data):
+        self.steps = steps
+        self.data = {path.replace("__", "/"): value for path, value in data.items()}
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def values(self, path: str) -> np.ndarray:
+        return np.asarray(self.data[path])
+
+    def text(self, path: str) -> list[str] | str:
+        return self.data[path]
+
+
+SMALL = """
+datasets = ["small"]
+status = "verified"
+fps = 5
+instruction = "steps/text"
+gripper = "open1_closed0"
+[[camera]]
+name = "front"
+key = "steps/image"
+orientation = "identity"
+depth_key = "steps/depth"
+depth_unit = "mm"
+[[action]]
+from = "steps/action"
+take = "0:2"
+dims = ["x", "y"]
+[[action]]
+fill = 0
+dims = ["z"]
+[[action]]
+from = "steps/action"
+take = "-1"
+ops = ["clip 0 1", "invert"]
+dims = ["gripper"]
+[[proprio]]
+from = "steps/state"
+dims = ["x", "y"]
+"""
+SMALL_FEATURES = {
+    "steps/image": Feature("image", "uint8", (8, 8, 3)),
+    "steps/depth": Feature("tensor", "uint16", (8, 8)),
+    "steps/text": Feature("text", "str", ()),
+    "steps/action": Feature("tensor", "float32", (3,)),
+    "steps/state": Feature("tensor", "float64", (2,)),
+}
+
+
+@pytest.fixture
+def small(tmp_path):
+    def make(old: str = "", new: str = "") -> Schema:
+        assert old in SMALL
+        path = tmp_path / "small.toml"
+        path.write_text(SMALL.replace(old, new) if old else SMALL, "utf-8")
+        return Schema.load(path)
+
+    return make
+
+
+def test_json_holds_what_changes_results_and_nothing_else(small):
+    schema = small()
+    assert Schema.from_json(schema.to_json()) == schema
+    assert (
+        small('status = "verified"', 'status = "unseen"\nnotes = "n"').to_json() == schema.to_json()
+    )
+    assert small('take = "0:2"', 'take = "1:3"').to_json() != schema.to_json()
+    assert small("fps = 5", "fps = 6") != schema
+
+
+def test_action_and_state(small):
+    raw = Raw(2, steps__action=[[1, 2, -1], [3, 4, 1]], steps__state=[[5, 6], [7, 8]])
+    action = small().action(raw)
+    assert action.dtype == np.float32
+    assert action.tolist() == [[1, 2, 0, 1], [3, 4, 0, 0]]
+    assert small().proprio(raw).tolist() == [[5, 6], [7, 8]]
+    assert small().action(Raw(0)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("take", "columns"), [("6", [6]), ("-1", [7]), ("-2:", [6, 7]), ("0:2, 5", [0, 1, 5])]
+)
+def test_take(small, take, columns):
+    dims = [f"d{i}" for i in range(len(columns))]
+    text = f'from = "steps/state"\ntake = "{take}"\ndims = {dims}'
+    schema = small('from = "steps/state"\ndims = ["x", "y"]', text)
+    schema.check(SMALL_FEATURES | {"steps/state": Feature("tensor", "float32", (2, 4))})
+    assert schema.proprio(Raw(1, steps__state=[[range(4), range(4, 8)]])).tolist() == [columns]
+
+
+@pytest.mark.parametrize(
+    ("bad", "place"), [(np.nan, "step 1: the data hold"), (1e300, "step 1: the operations give")]
+)
+def test_numbers_that_are_not_finite_are_named(small, bad, place):
+    raw = Raw(2, steps__action=np.array([[1, 2, 0], [3, bad, 1]]))
+    with pytest.raises(CorruptRecord, match=f"episode 7, steps/action, {place}"):
+        small().action(raw)
+
+
+def test_keep(small):
+    schema = small("[[proprio]]", '[keep]\ndrop_first_if_zero = "steps/action"\n[[proprio]]')
+    assert schema.keep(Raw(3, steps__action=[[0, 0], [1, 0], [0, 0]])) == slice(1, 3)
+    assert schema.keep(Raw(3, steps__action=[[0, 1], [1, 0], [0, 0]])) == slice(0, 3)
+    with pytest.raises(SchemaError, match="keep: 'steps/text' holds text"):
+        small("[[proprio]]", '[keep]\ndrop_first_if_zero = "steps/text"\n[[proprio]]').check(
+            SMALL_FEATURES
+        )
+    counts = small("[[proprio]]", "[keep]\ndrop_first = 2\ndrop_last = 2\n[[proprio]]")
+    assert counts.keep(Raw(5)) == slice(2, 3)
+    assert counts.keep(Raw(3)) == slice(2, 2)
+
+
+def test_instructions(small):
+    assert small().instruction_of(Raw(2, steps__text=["a", "b"])) == ["a", "b"]
+    assert small().instruction_of(Raw(2, steps__text="a")) == ["a"]
+    three = small('instruction = "steps/text"', 'instruction = ["a", "b", "c"]')
+    assert three.instruction_of(Raw(3, a=["", "p", " "], b=["q", "r", ""], c="s")) == [
+        "q",
+        "p",
+        "s",
+    ]
+    assert three.instruction_of(Raw(3, a="", b="", c="")) == [""]
+    assert small('instruction = "steps/text"', "instruction = []").instruction_of(Raw(2)) == [""]
+
+
+def test_intrinsics():
+    schema = Schema.load("libero_sim_depth")
+    key = "episode_metadata__camera_intrinsics"
+    assert schema.intrinsics(Raw(2, **{key: np.arange(9)}), "image") == tuple(range(9))
+    assert Schema.load("libero").intrinsics(Raw(2), "image") is None
+    moving = Raw(2, **{key: np.arange(18).reshape(2, 3, 3)})
+    with pytest.raises(CorruptRecord, match="change on the way"):
+        schema.intrinsics(moving, "image")
+
+
+def test_optional_parts_are_left_out(small):
+    features = {key: found for key, found in SMALL_FEATURES.items() if key != "steps/depth"}
+    with pytest.raises(SchemaError, match="steps/depth"):
+        small().check(features)
+    fitted = small('depth_unit = "mm"', 'depth_unit = "mm"\ndepth_optional = true').fitted(features)
+    assert (fitted.cameras[0].depth_key, fitted.cameras[0].depth_unit) == (None, None)
+
+
+def test_depth_units(small):
+    assert small().cameras[0].metres_per_unit == 0.001
+    assert Schema.load("maniskill_dataset_converted_externally_to_rlds").cameras[
+        0
+    ].metres_per_unit == pytest.approx(1 / 1024)
+    assert small().cameras[0].orientation is Orientation.IDENTITY
+    with pytest.raises(SchemaError, match="unit of steps/observation/depth_static is not known"):
+        _ = Schema.load("taco_play").cameras[0].metres_per_unit
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"steps/image": None, "steps/imagee": Feature("image", "uint8", (8, 8, 3))}, "imagee'"),
+        ({"steps/image": Feature("image", "uint8", (8, 8, 1))}, "not an image"),
+        ({"steps/depth": Feature("tensor", "uint16", (4, 4, 1))}, "the image's size"),
+        ({"steps/depth": Feature("text", "str", ())}, "one number a pixel"),
+        ({"steps/text": Feature("tensor", "float32", (3,))}, "not text"),
+        ({"steps/action": Feature("tensor", "float32", (1,))}, "does not fit 1 columns"),
+        ({"steps/action": Feature("image", "uint8", (8, 8, 3))}, "not numbers"),
+        ({"steps/action": Feature("tensor", "float32", (3,), False)}, "fixed number of values"),
+        ({"steps/state": Feature("tensor", "float32", (3,))}, "gives 3 columns, but dims names 2"),
+        ({"steps/state": None}, "proprio from 'steps/state'"),
+    ],
+)
+def test_features_that_do_not_fit(small, change, says):
+    features = {k: f for k, f in (SMALL_FEATURES | change).items() if f is not None}
+    with pytest.raises(SchemaError, match=says) as error:
+        small().check(features, "my_data")
+    assert "schema 'small', data set 'my_data'" in error.value.problem
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("fps = 5", "fsp = 5", "'fps' is missing"),
+        ("fps = 5", "fps = 5\nlicense = ''", "Did you mean 'licence'"),
+        ("fps = 5", "fps = 0", "frames a second"),
+        ("fps = 5", "fps = '5'", "not a number"),
+        ('status = "verified"', 'status = "verifed"', "Did you mean 'verified'"),
+        ('"identity"', '"rotated180"', "Did you mean 'rotate180'"),
+        ('"open1_closed0"', '"none"', "gripper = 'none'"),
+        ('depth_unit = "mm"', "", "come together"),
+        ('depth_unit = "mm"', 'depth_unti = "mm"', "Did you mean 'depth_unit'"),
+        ('dims = ["z"]', 'dims = ["x"]', "action 'x' is there twice"),
+        ('dims = ["z"]', "dims = []", "dims is empty"),
+        ('dims = ["z"]', "dims = [1]", "write texts"),
+        ('take = "0:2"', 'take = "0-2"', "is not understood"),
+        ('take = "0:2"', 'take = "2:2"', "takes no column"),
+        ("fill = 0", 'fill = 0\nfrom = "steps/action"', "unknown field 'from'"),
+        ("[[camera]]", "[camera]", "not a list"),
+        ('"invert"]', '"inverted"]', "Did you mean 'invert'"),
+        ("[[proprio]]", "[keep]\ndrop_last = -1\n[[proprio]]", "negative count"),
+        ("fps = 5", "fps = ", "is not TOML"),
+    ],
+)
+def test_files_that_are_not_schemas(small, old, new, says):
+    with pytest.raises(SchemaError, match=r"(?s)small\.toml.*" + says.replace("(", r"\(")):
+        small(old, new)

@@ -1,0 +1,119 @@
+"""The schemas that ship, and drafts, against the features of published data sets."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from depthtok.errors import SchemaError
+from depthtok.sources.document import updated
+from depthtok.sources.draft import describe, draft
+from depthtok.sources.schema import Schema
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Feature:
+    kind: str
+    dtype: str
+    shape: tuple[int | None, ...] = ()
+    per_step: bool = True
+
+
+def tables() -> dict[str, dict[str, Feature]]:
+    found: dict[str, dict[str, Feature]] = {}
+    for line in (ROOT / "tests/data/features.txt").read_text("utf-8").splitlines():
+        if line.startswith("["):
+            features = found[line.strip("[]")] = {}
+        elif not line.startswith("#"):
+            path, kind, dtype, *shape = line.split()
+            sizes = tuple(int(size) for size in shape[0].split(",")) if shape else ()
+            features[path] = Feature(kind, dtype, sizes, path.startswith("steps/"))
+    return found
+
+
+FEATURES = tables()
+
+
+@pytest.mark.parametrize("dataset", FEATURES)
+def test_shipped_schemas_fit_the_published_features(dataset):
+    schema = Schema.find(dataset)
+    schema.check(FEATURES[dataset], dataset)
+    assert all(
+        camera.key in FEATURES[dataset] for camera in schema.fitted(FEATURES[dataset]).cameras
+    )
+
+
+@pytest.mark.parametrize("name", Schema.names())
+def test_shipped_schemas_are_whole(name):
+    schema = Schema.load(name)
+    assert schema.name == name
+    assert schema.source
+    assert len(schema.action_dims) == 7
+    assert [schema.action_dims[i] for i in schema.gripper_dims] == ["gripper"]
+    assert any(set(schema.datasets) & {dataset} for dataset in FEATURES)
+    assert pickle.loads(pickle.dumps(schema)) == schema
+
+
+def test_no_data_set_has_two_schemas():
+    datasets = [dataset for name in Schema.names() for dataset in Schema.load(name).datasets]
+    assert len(datasets) == len(set(datasets))
+
+
+def test_find_and_load_by_alias():
+    assert Schema.find("libero_10_no_noops").name == "libero"
+    assert Schema.load("bridge_orig").name == "bridge_dataset"
+    assert Schema.find("no_such_set") is None
+    with pytest.raises(SchemaError, match="Did you mean 'taco_play'"):
+        Schema.load("taco_plai")
+    with pytest.raises(SchemaError, match="there is no file"):
+        Schema.load("nowhere/my.toml")
+
+
+@pytest.mark.parametrize("dataset", FEATURES)
+def test_a_draft_loads_and_fits(dataset, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(draft(FEATURES[dataset], "mine"), "utf-8")
+    schema = Schema.load(path)
+    schema.check(FEATURES[dataset])
+    shipped = Schema.find(dataset).fitted(FEATURES[dataset])
+    assert schema.datasets == ("mine",)
+    assert {camera.key for camera in schema.cameras} == {camera.key for camera in shipped.cameras}
+    if dataset != "oxe_depth_encodings":  # which has seven depth maps for two images
+        assert {c.key: c.depth_key for c in schema.cameras} == {
+            c.key: c.depth_key for c in shipped.cameras
+        }
+
+
+def test_a_draft_needs_images_and_actions():
+    with pytest.raises(SchemaError, match="no camera image"):
+        draft({"steps/action": Feature("tensor", "float32", (7,))}, "mine")
+    with pytest.raises(SchemaError, match="no action"):
+        draft({"steps/image": Feature("image", "uint8", (8, 8, 3))}, "mine")
+
+
+def test_describe():
+    image = Feature("image", "uint8", (8, 8, 3))
+    rows = describe({"steps/image": image, "name": Feature("text", "str", (), False)})
+    assert rows[0] == ("name", "text", "str", "", "episode")
+    assert ("steps/image", "image", "uint8", "8 x 8 x 3", "step") in rows
+
+
+def test_the_page_is_up_to_date():
+    page = (ROOT / "docs/schemas.md").read_text("utf-8")
+    assert page == updated(page), "run python -m depthtok.sources.document docs/schemas.md"
+
+
+def test_the_example_on_the_page_loads(tmp_path):
+    page = (ROOT / "docs/schemas.md").read_text("utf-8")
+    path = tmp_path / "my_set.toml"
+    path.write_text(page.split("```toml\n")[1].split("```")[0], "utf-8")
+    assert Schema.load(path).action_dims[-1] == "gripper"
+
+
+def test_a_camera_that_a_release_lacks_is_left_out():
+    bridge = {k: f for k, f in FEATURES["bridge_dataset"].items() if not k.endswith("image_2")}
+    names = [camera.name for camera in Schema.load("bridge_dataset").fitted(bridge).cameras]
+    assert names == ["image_0", "image_1", "image_3"]

@@ -1,0 +1,58 @@
+"""The state of a training in one safetensors file, replaced in one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as to_bytes
+
+from depthtok.codebook import replace_file
+from depthtok.errors import StaleStore
+
+if TYPE_CHECKING:
+    from vqvae.train import Trainer
+
+FILE = "checkpoint.safetensors"
+
+
+def save(work: Path, trainer: Trainer, identity: str) -> None:
+    """Write weights, optimiser and step. Only rank 0 writes: all ranks hold the same."""
+    if trainer.rank != 0:
+        return
+    tensors = {f"model.{k}": v.contiguous() for k, v in trainer.model.state_dict().items()}
+    for index, state in trainer.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+    note = {"identity": identity, "step": str(trainer.step)}
+    replace_file(work / FILE, to_bytes(tensors, metadata=note))
+
+
+def load(work: Path, trainer: Trainer, identity: str) -> bool:
+    """Put `trainer` where the checkpoint is, if there is one.
+
+    Raises `StaleStore` for the checkpoint of a training with other settings or data.
+    """
+    file = work / FILE
+    if not file.is_file():
+        return False
+    with safe_open(file, framework="pt") as opened:
+        note = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if note["identity"] != identity:
+        raise StaleStore(
+            f"{file} belongs to a training with other settings, data or ranks",
+            remedy="use --no-resume to start anew, or another --out",
+        )
+    model = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
+    trainer.model.load_state_dict(model, strict=True)
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, field = name.split(".")
+            states.setdefault(int(index), {})[field] = value
+    whole = trainer.optimiser.state_dict()
+    trainer.optimiser.load_state_dict({**whole, "state": states})
+    trainer.step = int(note["step"])
+    return True

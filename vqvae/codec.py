@@ -1,0 +1,200 @@
+"""A codebook at work: disparity to codes, and codes to disparity.
+
+Codes depend on nothing but the frame, its clip's range and the codebook. Frames go through the
+encoder in groups of one fixed size, the last one padded, so that the same kernels run on the same
+shapes however many frames a call brings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from safetensors.torch import load_file
+from torch import Tensor
+
+from depthtok.codebook import WEIGHTS, Codebook
+from depthtok.data import DepthClip, DepthKind
+from depthtok.errors import ConfigError, SourceError, WeightsError
+from depthtok.normalisation import Range
+from vqvae.config import NetworkConfig, QuantizerConfig
+from vqvae.model import Tokeniser
+from vqvae.quantizer import distances, exact_float32
+
+GROUP = 8  # frames; about the fastest on a CPU core, whose cache holds their activations
+GROUP_CUDA = 64
+
+
+class Codec:
+    """The networks of a codebook directory, for inference."""
+
+    def __init__(self, codebook: Codebook, model: Tokeniser, device: str | torch.device) -> None:
+        self.codebook = codebook
+        self.device = torch.device(device)
+        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        self.model.requires_grad_(False)
+        self.group = GROUP_CUDA if self.device.type == "cuda" else GROUP
+        self.has_codes = bool(model.quantizer.initialised)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Codec:
+        """Open a codebook directory. Raises `WeightsError`, `CorruptPart` as `Codebook.load` does,
+        and `WeightsError` where weights and architecture do not fit."""
+        codebook = Codebook.load(path)
+        network = NetworkConfig(**codebook.meta["network"])
+        settings = dict(codebook.meta["quantizer"])
+        settings["levels"] = tuple(settings["levels"])
+        model = Tokeniser(network, QuantizerConfig(**settings), seed=0)
+        state = load_file(Path(path) / WEIGHTS)
+        state.pop("vectors")
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"the weights in {path} do not fit their own description: {error}",
+                remedy="train the codebook anew",
+            ) from error
+        return cls(codebook, model, device)
+
+    def encode(
+        self,
+        clip: DepthClip,
+        bounds: Range,
+        *,
+        sticky: float = 0.0,
+        previous: UInt8[np.ndarray, "h w"] | None = None,
+    ) -> UInt8[np.ndarray, "T h w"]:
+        """The codes of a run of frames whose clip has the disparity range `bounds`.
+
+        `sticky` > 0 keeps a cell's code of the frame before (of `previous` for the first) while
+        its distance is at most (1 + sticky) times the smallest: calmer codes under noisy depth,
+        but a frame's codes then depend on the frames before it. Raises `DepthKindError` for metres,
+        `SourceError` for another size than the codebook's or a frame without valid pixels.
+        """
+        if not self.has_codes:
+            raise ConfigError(
+                "this codebook has no codes to give: its quantiser was never initialised",
+                remedy="train it for longer than its warm-up, with a quantiser other than none",
+            )
+        codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
+        for start in range(0, len(clip), self.group):  # a group's images stay in the cache
+            stop = min(start + self.group, len(clip))
+            part = replace(clip, values=clip.values[start:stop], valid=clip.valid[start:stop])
+            latents = self._latents(self.prepare(part, bounds))
+            if sticky > 0:
+                codes[start:stop] = self._sticky(latents, sticky, previous)[: stop - start]
+                previous = codes[stop - 1]
+            else:
+                codes[start:stop] = self._search(latents)[: stop - start]
+        return codes
+
+    @torch.inference_mode()
+    def decode(self, codes: UInt8[np.ndarray, "T h w"]) -> Float32[np.ndarray, "T H W"]:
+        """Normalised disparity of any grid of codes, a cell of pixels each."""
+        book = self.model.quantizer.vectors()
+        if codes.size and int(codes.max()) >= len(book):
+            raise SourceError(
+                f"code {int(codes.max())} in a codebook of {len(book)}",
+                remedy="decode with the codebook that made the codes",
+            )
+        cell = self.codebook.size[0] // self.codebook.grid[0]
+        made = np.empty((len(codes), codes.shape[1] * cell, codes.shape[2] * cell), np.float32)
+        for start in range(0, len(codes), self.group):
+            group = torch.from_numpy(codes[start : start + self.group].astype(np.int64))
+            made[start : start + self.group] = self._run_decoder(book[group.to(self.device)])
+        return made
+
+    def decode_disparity(
+        self, codes: UInt8[np.ndarray, "T h w"], bounds: Range
+    ) -> Float32[np.ndarray, "T H W"]:
+        """Disparity in the unit of the clip that had `bounds`."""
+        return self.codebook.normalisation.undo(self.decode(codes), bounds)
+
+    @torch.inference_mode()
+    def bypass(self, images: Float32[np.ndarray, "T H W"]) -> Float32[np.ndarray, "T H W"]:
+        """Encoder and decoder without the quantiser between them: what the codes cost."""
+        made = np.empty_like(images)
+        for start in range(0, len(images), self.group):
+            part = images[start : start + self.group]
+            latents = self.model.quantizer.unquantised(self._latents(part))
+            made[start : start + self.group] = self._run_decoder(latents)[: len(part)]
+        return made
+
+    def prepare(self, clip: DepthClip, bounds: Range) -> Float32[np.ndarray, "T H W"]:
+        """What the encoder sees: normalised disparity, invalid pixels filled."""
+        clip = clip.require(DepthKind.DISPARITY)
+        if clip.values.shape[1:] != self.codebook.size:
+            raise SourceError(
+                f"frames of {clip.values.shape[1:]} px, the codebook takes {self.codebook.size}",
+                remedy="annotate at the codebook's size (--size), or train one for this size",
+            )
+        values = np.asarray(clip.values, np.float32)
+        images = self.codebook.normalisation.apply(values, bounds, clip.valid)
+        return fill_invalid(images, clip.valid)
+
+    @torch.inference_mode()
+    def _latents(self, images: Float32[np.ndarray, "T H W"]) -> Tensor:
+        """Latents [group h w D]; those behind the last image belong to padding."""
+        if len(images) < self.group:
+            missing = np.zeros((self.group - len(images), *images.shape[1:]), np.float32)
+            images = np.concatenate([images, missing])
+        batch = torch.from_numpy(images)[:, None].to(self.device)
+        with exact_float32(self.device):
+            return self.model.encoder(batch)
+
+    def _run_decoder(self, vectors: Tensor) -> np.ndarray:
+        with exact_float32(self.device):
+            return self.model.decoder(vectors)[:, 0].cpu().numpy()
+
+    @torch.inference_mode()
+    def _search(self, latents: Tensor) -> np.ndarray:
+        return self.model.quantizer.codes(latents).to(torch.uint8).cpu().numpy()
+
+    @torch.inference_mode()
+    def _sticky(self, latents: Tensor, sticky: float, previous: np.ndarray | None) -> np.ndarray:
+        places = self.model.quantizer.searched(latents).flatten(1, 2)
+        table = distances(places.flatten(0, 1), self.model.quantizer.targets())
+        table = table.unflatten(0, places.shape[:2]) + places.square().sum(-1, keepdim=True)
+        table = table.cpu().numpy()
+        codes = table.argmin(-1)
+        before = None if previous is None else previous.reshape(-1).astype(np.int64)
+        for frame, chosen in zip(table, codes, strict=True):
+            if before is not None:
+                cells = np.arange(len(chosen))
+                keep = frame[cells, before] <= (1 + sticky) * frame[cells, chosen]
+                chosen[keep] = before[keep]
+            before = chosen
+        return codes.astype(np.uint8).reshape(latents.shape[:3])
+
+
+def fill_invalid(
+    images: Float32[np.ndarray, "T H W"], valid: Bool[np.ndarray, "T H W"]
+) -> Float32[np.ndarray, "T H W"]:
+    """Images with each invalid pixel replaced by the nearest valid one to its left, else to its
+    right, else by the nearest row above that has any, else below.
+
+    Local on purpose: a hole that opens changes the codes around it alone. Raises `SourceError` for
+    a frame without any valid pixel.
+    """
+    if valid.all():
+        return images
+    rows = valid.any(axis=2)
+    if not rows.any(axis=1).all():
+        frame = int(np.flatnonzero(~rows.any(axis=1))[0])
+        raise SourceError(
+            f"frame {frame} of the clip has no valid depth pixel",
+            remedy="leave this frame's episode out, or annotate it with an estimator",
+        )
+    columns = _nearest_marked(valid)
+    filled = np.take_along_axis(images, columns, axis=2)
+    return np.take_along_axis(filled, _nearest_marked(rows)[:, :, None], axis=1)
+
+
+def _nearest_marked(marked: np.ndarray) -> np.ndarray:
+    """Along the last axis: the index of the last marked place up to here, else of the first."""
+    index = np.where(marked, np.arange(marked.shape[-1]), -1)
+    index = np.maximum.accumulate(index, axis=-1)
+    return np.where(index < 0, marked.argmax(axis=-1)[..., None], index)

@@ -1,0 +1,206 @@
+"""The tokeniser's settings: what is trained (`TokeniserConfig`) and how (`TrainOptions`)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+from depthtok.errors import ConfigError, did_you_mean
+
+QUANTIZERS = ("ema", "gradient", "simvq", "fsq", "none")
+
+
+def _check(good: bool, problem: str, remedy: str) -> None:
+    if not good:
+        raise ConfigError(problem, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The encoder and the decoder: norm-free convolutions from `size` to `grid` and back."""
+
+    size: Annotated[int, "height and width of the depth image, px"] = 256
+    grid: Annotated[int, "height and width of the code grid, cells"] = 16
+    dim: Annotated[int, "channels of a latent and of a code vector"] = 64
+    width: Annotated[int, "channels at the grid's resolution"] = 64
+    stem: Annotated[int, "stride of the first convolution, and of the last pixel shuffle"] = 4
+    encoder_blocks: Annotated[int, "residual blocks of the encoder, at the grid"] = 1
+    decoder_width: Annotated[int, "channels of the decoder at the grid"] = 128
+    decoder_blocks: Annotated[int, "residual blocks of the decoder, at the grid"] = 2
+    latent_norm: Annotated[bool, "LayerNorm without affine over each cell's latent"] = True
+
+    def __post_init__(self) -> None:
+        factor = self.size // max(self.grid, 1)
+        _check(
+            self.grid > 0 and factor * self.grid == self.size and factor & (factor - 1) == 0,
+            f"size {self.size} over grid {self.grid} is not a power of two",
+            "pick size 128, 256 or 512 and grid 8, 16 or 32",
+        )
+        _check(
+            1 < self.stem <= factor and self.stem & (self.stem - 1) == 0,
+            f"stem {self.stem} does not fit a reduction by {factor}",
+            f"pick a power of two from 2 to {factor}",
+        )
+        for name in ("dim", "width", "decoder_width"):
+            _check(getattr(self, name) > 0, f"{name} must be positive", "see the presets")
+
+    @property
+    def cell(self) -> int:
+        """The side of a cell, px."""
+        return self.size // self.grid
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """How latents become one of `codes` vectors, and how these vectors are learned."""
+
+    kind: Annotated[str, "ema, gradient (the paper's), simvq, fsq, or none (continuous)"] = "ema"
+    codes: Annotated[int, "vectors in the codebook; at most 256, so that a code is one byte"] = 256
+    beta: Annotated[float, "weight of the commitment loss"] = 0.25
+    decay: Annotated[float, "ema: what is kept of the running sums in each step"] = 0.99
+    warmup: Annotated[int, "steps without quantising, before k-means places the vectors"] = 80
+    kmeans: Annotated[int, "k-means iterations; 0 starts from random vectors"] = 10
+    reseed: Annotated[float, "ema: re-seed codes used less than this share of the mean; 0: off"] = (
+        0.1
+    )
+    estimator: Annotated[str, "gradient through the quantiser: straight or rotation"] = "straight"
+    cosine: Annotated[bool, "compare directions only"] = False
+    levels: Annotated[tuple[int, ...], "fsq: levels of each dimension"] = (8, 6, 5)
+
+    def __post_init__(self) -> None:
+        if self.kind not in QUANTIZERS:
+            raise ConfigError(
+                f"no quantizer {self.kind!r}", remedy=did_you_mean(self.kind, QUANTIZERS)
+            )
+        _check(1 < self.codes <= 256, f"codes {self.codes} is not in 2..256", "a code is one byte")
+        _check(
+            self.estimator in ("straight", "rotation"),
+            f"no estimator {self.estimator!r}",
+            "pick straight or rotation",
+        )
+        _check(0 < self.decay < 1, f"decay {self.decay} is not in (0, 1)", "0.99 is the default")
+        _check(self.warmup >= 0, f"warmup {self.warmup} is negative", "0 switches it off")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Data, loss and optimiser. A step sees `batch` crops, on all ranks together."""
+
+    steps: Annotated[int, "optimiser steps"] = 1600
+    batch: Annotated[int, "crops in a step, summed over ranks"] = 24
+    crop: Annotated[int, "side of a training crop, px (a multiple of the cell)"] = 128
+    lr: Annotated[float, "highest learning rate"] = 1e-3
+    lr_warmup: Annotated[int, "steps of linear warm-up of the learning rate"] = 30
+    weight_decay: Annotated[float, "AdamW's weight decay"] = 1e-4
+    gradient_weight: Annotated[float, "weight of the loss on neighbour differences"] = 1.0
+    flip: Annotated[bool, "mirror half of the crops left to right"] = True
+    range_jitter: Annotated[float, "largest random change of a crop's range, as a share"] = 0.0
+    held_out: Annotated[float, "share of the episodes that judge and never train"] = 0.1
+    frames: Annotated[int, "most frames used for training, spread over clips; 0: all"] = 50_000
+    seed: Annotated[int, "of weights, split, crops and re-seeding"] = 0
+
+    def __post_init__(self) -> None:
+        _check(self.steps > 0, f"steps {self.steps} must be positive", "400 is a short training")
+        _check(self.batch > 0, f"batch {self.batch} must be positive", "24 is the default")
+        _check(
+            0 <= self.held_out < 1,
+            f"held_out {self.held_out} is not a share in [0, 1)",
+            "0.1 judges on a tenth of the episodes",
+        )
+        _check(
+            0 <= self.range_jitter < 1, f"range_jitter {self.range_jitter}", "pick one in [0, 1)"
+        )
+
+
+@dataclass(frozen=True)
+class TokeniserConfig:
+    """Everything that decides what a training makes."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    normalisation: Annotated[str, "clip_quantile, per_frame, dataset or metric"] = "clip_quantile"
+    metric_range: Annotated[tuple[float, float], "metric: disparity that becomes 0 and 1, 1/m"] = (
+        0.25,
+        5.0,
+    )
+
+    def __post_init__(self) -> None:
+        cell, crop = self.network.cell, self.training.crop
+        _check(
+            0 < crop <= self.network.size and crop % cell == 0,
+            f"crop {crop} does not fit size {self.network.size} and cell {cell}",
+            f"pick a multiple of {cell} up to {self.network.size}",
+        )
+
+    def to_json(self) -> dict:
+        """Plain values, the inverse of `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict) -> TokeniserConfig:
+        """A config from nested tables. Raises `ConfigError` for a name that is not a setting."""
+        tables = {
+            "network": NetworkConfig,
+            "quantizer": QuantizerConfig,
+            "training": TrainingConfig,
+        }
+        known = [item.name for item in fields(cls)]
+        _refuse([name for name in data if name not in known], known)
+        rest = {name: _plain(value) for name, value in data.items() if name not in tables}
+        made = {name: _table(kind, data.get(name, {})) for name, kind in tables.items()}
+        return cls(**made, **rest)
+
+    @classmethod
+    def preset(cls, name: str) -> TokeniserConfig:
+        """A preset by name, or a TOML file by path."""
+        if name.endswith(".toml"):
+            path = Path(name)
+            if not path.is_file():
+                raise ConfigError(f"no file {name}", remedy="give a preset's name or a TOML file")
+            return cls.from_json(tomllib.loads(path.read_text()))
+        if name not in presets():
+            raise ConfigError(f"no preset {name!r}", remedy=did_you_mean(name, presets()))
+        text = (files("vqvae") / "presets" / f"{name}.toml").read_text()
+        return cls.from_json(tomllib.loads(text))
+
+    def with_training(self, **changes) -> TokeniserConfig:
+        """The same with some training settings changed."""
+        return replace(self, training=replace(self.training, **changes))
+
+
+def presets() -> list[str]:
+    """The names of the presets that ship."""
+    folder = files("vqvae") / "presets"
+    return sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def _table(kind: type, data: dict):
+    known = [item.name for item in fields(kind)]
+    _refuse([name for name in data if name not in known], known)
+    return kind(**{name: _plain(value) for name, value in data.items()})
+
+
+def _plain(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _refuse(unknown: list[str], known: list[str]) -> None:
+    if unknown:
+        raise ConfigError(
+            f"no setting {unknown[0]!r}", remedy=did_you_mean(unknown[0], list(known))
+        )
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a training runs. Nothing here changes its result on the same kind of device."""
+
+    device: Annotated[str, "cpu or cuda"] = "cpu"
+    work: Annotated[str, "folder of the frame cache and the checkpoint; default: beside OUT"] = ""
+    checkpoint_every: Annotated[int, "steps between checkpoints"] = 200
+    resume: Annotated[bool, "go on from a checkpoint that fits"] = True
+    keep_work: Annotated[bool, "keep cache and checkpoint when the codebook is written"] = False

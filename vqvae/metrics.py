@@ -1,0 +1,193 @@
+"""How good a reconstruction is: errors, edges, codes used, flips. Sums that frames are added to.
+
+All figures are over pixels or cells of the whole data set, not means of frame means.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt8
+
+EDGE_RATIO = 1.10
+"""Metres: an edge is where one of two neighbours is this many times farther than the other."""
+EDGE_STEP = 0.05
+"""Normalised disparity: an edge is where two neighbours differ by more."""
+STATIC_M = 0.002
+"""Metres: a cell is static between two frames if no pixel of it changes by as much."""
+STATIC_STEP = 0.02
+"""The same for normalised disparity."""
+
+Frames = Float32[np.ndarray, "T H W"]
+Mask = Bool[np.ndarray, "T H W"]
+
+
+@dataclass
+class DepthErrors:
+    """Errors of depth in metres."""
+
+    pixels: int = 0
+    relative: float = 0.0
+    squared: float = 0.0
+    within_25: int = 0
+    within_05: int = 0
+
+    def add(self, made: Frames, true: Frames, mask: Mask) -> None:
+        """Add the pixels of `mask`; both depths are positive there."""
+        made, true = made[mask].astype(np.float64), true[mask].astype(np.float64)
+        ratio = np.maximum(made / true, true / made)
+        self.pixels += len(true)
+        self.relative += float((np.abs(made - true) / true).sum())
+        self.squared += float(np.square(made - true).sum())
+        self.within_25 += int((ratio < 1.25).sum())
+        self.within_05 += int((ratio < 1.05).sum())
+
+    def report(self) -> dict[str, float]:
+        """AbsRel, RMSE (m), and the shares of pixels within a factor of 1.25 and 1.05."""
+        number = max(self.pixels, 1)
+        return {
+            "abs_rel": self.relative / number,
+            "rmse_m": math.sqrt(self.squared / number),
+            "delta_1_25": self.within_25 / number,
+            "delta_1_05": self.within_05 / number,
+            "pixels": self.pixels,
+        }
+
+
+@dataclass
+class MeanError:
+    """Mean absolute error of normalised disparity."""
+
+    pixels: int = 0
+    total: float = 0.0
+
+    def add(self, made: Frames, true: Frames, mask: Mask) -> None:
+        self.pixels += int(mask.sum())
+        self.total += float(np.abs(made - true, dtype=np.float64)[mask].sum())
+
+    def report(self) -> dict[str, float]:
+        return {"l1": self.total / max(self.pixels, 1), "pixels": self.pixels}
+
+
+@dataclass
+class EdgeScore:
+    """Precision and recall of edge pixels, with a tolerance of one pixel in every direction."""
+
+    made: int = 0
+    made_right: int = 0
+    true: int = 0
+    true_found: int = 0
+
+    def add(self, made: Mask, true: Mask, mask: Mask | None = None) -> None:
+        """Add edge pixels, those inside `mask` if one is given."""
+        near_true, near_made = _spread(true), _spread(made)
+        if mask is not None:
+            made, true = made & mask, true & mask
+        self.made += int(made.sum())
+        self.made_right += int((made & near_true).sum())
+        self.true += int(true.sum())
+        self.true_found += int((true & near_made).sum())
+
+    def report(self) -> dict[str, float]:
+        """F1, precision, recall; 0 where there is no edge to find."""
+        precision = self.made_right / max(self.made, 1)
+        recall = self.true_found / max(self.true, 1)
+        both = precision + recall
+        return {
+            "edge_f1": 2 * precision * recall / both if both else 0.0,
+            "edge_precision": precision,
+            "edge_recall": recall,
+        }
+
+
+def edges_metres(depth: Frames, valid: Mask) -> Mask:
+    """Pixels whose right or lower neighbour is nearer or farther by more than `EDGE_RATIO`."""
+    log = np.log(np.where(valid, depth, np.float32(1)))
+    return _edges(log, valid, math.log(EDGE_RATIO))
+
+
+def edges_disparity(normalised: Frames, valid: Mask) -> Mask:
+    """Pixels whose right or lower neighbour differs by more than `EDGE_STEP`."""
+    return _edges(normalised, valid, EDGE_STEP)
+
+
+def _edges(values: np.ndarray, valid: Mask, step: float) -> Mask:
+    found = np.zeros(values.shape, bool)
+    found[:, :-1] |= (np.abs(np.diff(values, axis=1)) > step) & valid[:, :-1] & valid[:, 1:]
+    found[:, :, :-1] |= (np.abs(np.diff(values, axis=2)) > step) & valid[..., :-1] & valid[..., 1:]
+    return found
+
+
+def _spread(mask: Mask) -> Mask:
+    """Each marked pixel and its eight neighbours."""
+    wide = mask.copy()
+    wide[:, 1:] |= mask[:, :-1]
+    wide[:, :-1] |= mask[:, 1:]
+    out = wide.copy()
+    out[:, :, 1:] |= wide[:, :, :-1]
+    out[:, :, :-1] |= wide[:, :, 1:]
+    return out
+
+
+@dataclass
+class CodeUse:
+    """How often each code occurs."""
+
+    counts: Int64[np.ndarray, " K"]
+    frames: int = 0
+    distinct: int = 0  # different codes in a frame, summed over frames
+
+    @classmethod
+    def of(cls, codes: int) -> CodeUse:
+        return cls(np.zeros(codes, np.int64))
+
+    def add(self, codes: UInt8[np.ndarray, "T h w"]) -> None:
+        for frame in codes:
+            here = np.bincount(frame.ravel(), minlength=len(self.counts))
+            self.counts += here
+            self.distinct += int((here > 0).sum())
+        self.frames += len(codes)
+
+    def report(self) -> dict:
+        """Codes used, of how many; perplexity (2 to the entropy in bits); distinct in a frame."""
+        share = self.counts[self.counts > 0] / max(self.counts.sum(), 1)
+        return {
+            "used": len(share),
+            "of": len(self.counts),
+            "perplexity": float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0,
+            "distinct_per_frame": self.distinct / max(self.frames, 1),
+        }
+
+
+@dataclass
+class Flips:
+    """How often a cell changes its code from one frame to the next although its depth did not.
+
+    `static`: no pixel of the cell changed by the threshold. `far`: neither did the cells two rings
+    around it, so what moved is out of sight of the code.
+    """
+
+    threshold: float
+    cells: dict[str, int] = field(default_factory=lambda: {"static": 0, "far": 0})
+    flips: dict[str, int] = field(default_factory=lambda: {"static": 0, "far": 0})
+
+    def add(self, values: Frames, valid: Mask, codes: UInt8[np.ndarray, "T h w"]) -> None:
+        """Add consecutive frames. A pixel that becomes valid or invalid counts as a change."""
+        change = np.abs(np.diff(values, axis=0))
+        change[valid[1:] != valid[:-1]] = np.inf
+        change[~valid[1:] & ~valid[:-1]] = 0
+        height, width = codes.shape[1:]
+        cell = (values.shape[1] // height, values.shape[2] // width)
+        blocks = change.reshape(len(change), height, cell[0], width, cell[1])
+        moved = blocks.max(axis=(2, 4)) >= self.threshold
+        flipped = codes[1:] != codes[:-1]
+        for name, still in (("static", ~moved), ("far", ~_spread(_spread(moved)))):
+            self.cells[name] += int(still.sum())
+            self.flips[name] += int((flipped & still).sum())
+
+    def report(self) -> dict[str, float]:
+        """Shares of flipped cells, and of how many."""
+        shares = {name: self.flips[name] / max(self.cells[name], 1) for name in self.cells}
+        return {**shares, "static_cells": self.cells["static"], "far_cells": self.cells["far"]}

@@ -1,0 +1,201 @@
+"""The quality report: what a codebook loses, measured on clips it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from depthtok.data import DepthClip, DepthKind
+from depthtok.errors import SourceError
+from vqvae import metrics
+from vqvae.codec import Codec
+from vqvae.frames import BLOCK, DepthSequence, disparity_quantiles
+
+Masks = Callable[[DepthSequence, int, int], dict[str, Bool[np.ndarray, "T H W"]]]
+"""Regions by name (arm, gripper, objects) of frames start..stop of a clip; empty where unknown."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One frame, true and reconstructed, in normalised disparity."""
+
+    clip: str
+    frame: int
+    true: Float32[np.ndarray, "H W"]
+    made: Float32[np.ndarray, "H W"]
+    valid: Bool[np.ndarray, "H W"]
+    codes: UInt8[np.ndarray, "h w"] | None
+    l1: float
+
+
+@dataclass
+class Examples:
+    """Pictures for a report: one frame a clip, and the frames with the largest errors."""
+
+    number: int = 8
+    spread: list[Example] = field(default_factory=list)
+    worst: list[Example] = field(default_factory=list)
+
+    def take(self, clip: str, block: _Block) -> None:
+        """Keep what is worth keeping of a block's new frames."""
+        for index in range(len(block.images))[block.new]:
+            valid, true, made = block.depth.valid[index], block.images[index], block.made[index]
+            l1 = float(np.abs(made - true)[valid].mean())
+            codes = None if block.codes is None else block.codes[index]
+            frame = block.start + index - block.new.start
+            one = Example(clip, frame, true, made, valid, codes, l1)
+            if frame == 0 and len(self.spread) < self.number:
+                self.spread.append(one)
+            if len(self.worst) < self.number or l1 > self.worst[-1].l1:
+                self.worst = sorted([*self.worst, one], key=lambda e: -e.l1)[: self.number]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Consecutive frames of a clip in every form that a metric wants."""
+
+    start: int  # the first new frame, in the clip
+    new: slice  # the frames that the block before did not hold: all but the first, or all
+    depth: DepthClip  # as stored
+    images: Float32[np.ndarray, "T H W"]  # normalised disparity
+    made: Float32[np.ndarray, "T H W"]  # reconstructed
+    bypassed: Float32[np.ndarray, "T H W"]  # reconstructed without quantising
+    metres: Float32[np.ndarray, "T H W"] | None  # reconstructed, where the depth is in metres
+    codes: UInt8[np.ndarray, "T h w"] | None  # None for a continuous codebook
+
+
+def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block]:
+    """A clip in blocks; each starts with the last frame of the one before, for the flips."""
+    bounds = codec.codebook.normalisation.range_of(disparity_quantiles(clip))
+    previous = None
+    for start in range(0, clip.frames, BLOCK):
+        begin = max(start - 1, 0)
+        depth = clip.read(begin, min(start + BLOCK, clip.frames))
+        disparity = depth.to_disparity()
+        images = codec.prepare(disparity, bounds)
+        bypassed = codec.bypass(images)
+        codes, made = None, bypassed
+        if codec.has_codes:
+            codes = codec.encode(disparity, bounds, sticky=sticky, previous=previous)
+            made = codec.decode(codes)
+            previous = codes[-2] if len(codes) > 1 else None
+        metres = None
+        if depth.kind is DepthKind.METRES:
+            metres = _to_metres(codec, made, bounds, disparity)
+        new = slice(start - begin, None)
+        yield _Block(start, new, depth, images, made, bypassed, metres, codes)
+
+
+def _to_metres(codec: Codec, made: np.ndarray, bounds, disparity: DepthClip) -> np.ndarray:
+    """Reconstructed depth, m. Disparity is taken to be half the far end of the range at least."""
+    rule = codec.codebook.normalisation
+    back = rule.undo(made, bounds, like=disparity.values, valid=disparity.valid)
+    return np.float32(1) / np.maximum(back, np.float32(bounds[0] / 2))
+
+
+class Judge:
+    """Sums over blocks of one kind of depth."""
+
+    def __init__(self, kind: DepthKind, codes: int) -> None:
+        self.kind = kind
+        metric = kind is DepthKind.METRES
+        self.frames = 0
+        self.l1 = metrics.MeanError()
+        self.bypassed = metrics.MeanError()
+        self.edges = metrics.EdgeScore()
+        self.depth = metrics.DepthErrors()
+        self.depth_edges = metrics.EdgeScore()
+        self.regions: dict[str, tuple] = {}
+        self.use = metrics.CodeUse.of(codes)
+        self.flips = metrics.Flips(metrics.STATIC_M if metric else metrics.STATIC_STEP)
+
+    def add(self, block: _Block, masks: dict[str, np.ndarray]) -> None:
+        new, valid = block.new, block.depth.valid[block.new]
+        made, true = block.made[new], block.images[new]
+        self.frames += len(true)
+        self.l1.add(made, true, valid)
+        self.bypassed.add(block.bypassed[new], true, valid)
+        self.edges.add(metrics.edges_disparity(made, valid), metrics.edges_disparity(true, valid))
+        if block.codes is not None:
+            self.use.add(block.codes[new])
+            moving = block.depth.values if self.kind is DepthKind.METRES else block.images
+            self.flips.add(moving, block.depth.valid, block.codes)
+        if block.metres is not None:
+            self._add_metres(block.metres[new], block.depth.values[new], valid, masks)
+
+    def _add_metres(self, made, true, valid, masks) -> None:
+        self.depth.add(made, true, valid)
+        pair = metrics.edges_metres(made, valid), metrics.edges_metres(true, valid)
+        self.depth_edges.add(*pair)
+        for name, mask in masks.items():
+            if name not in self.regions:
+                self.regions[name] = (metrics.DepthErrors(), metrics.EdgeScore())
+            errors, edges = self.regions[name]
+            errors.add(made, true, valid & mask)
+            edges.add(*pair, mask)
+
+    def report(self) -> dict:
+        found = {
+            "kind": str(self.kind),
+            "frames": self.frames,
+            "disparity": {**self.l1.report(), **self.edges.report()},
+            "unquantised": self.bypassed.report(),
+        }
+        if self.use.frames:
+            found["codes"] = self.use.report()
+            found["flips"] = self.flips.report()
+            found["histogram"] = self.use.counts.tolist()
+        if self.depth.pixels:
+            found["metres"] = {**self.depth.report(), **self.depth_edges.report()}
+            found["regions"] = {
+                name: {**errors.report(), **edges.report()}
+                for name, (errors, edges) in sorted(self.regions.items())
+            }
+        return found
+
+
+def assess(
+    codec: Codec,
+    clips: Sequence[DepthSequence],
+    *,
+    masks: Masks | None = None,
+    sticky: float = 0.0,
+    examples: Examples | None = None,
+) -> dict:
+    """The quality report over `clips`, streamed. Plain values, ready for JSON.
+
+    Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
+    quantiser bypassed). Of a codebook with codes: `codes`, `flips`, `histogram`. Where depth is in
+    metres: `metres`, and `regions` by mask. `failed` lists clips that have no codes. Raises
+    `SourceError` where no clip can be judged, `DepthKindError` where metres meet disparity.
+    """
+    judge: Judge | None = None
+    failed, episodes = [], set()
+    for clip in clips:
+        try:
+            for block in _blocks(codec, clip, sticky):
+                judge = judge or Judge(block.depth.kind, len(codec.codebook.vectors))
+                block.depth.require(judge.kind)
+                stop = block.start + len(block.images[block.new])
+                judge.add(block, masks(clip, block.start, stop) if masks else {})
+                if examples is not None:
+                    examples.take(f"{clip.key} {clip.camera}", block)
+        except SourceError as error:
+            failed.append([str(clip.key), clip.camera, error.problem])
+            continue
+        episodes.add(str(clip.key))
+    if judge is None:
+        raise SourceError("no clip could be judged", remedy="see `depthtok inspect` of the store")
+    return {**judge.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
+
+
+def code_pictures(codec: Codec) -> Float32[np.ndarray, "K c c"]:
+    """What each code looks like, normalised disparity: the middle cell of a 5x5 patch of it."""
+    number = len(codec.codebook.vectors)
+    codes = np.arange(number, dtype=np.uint8)[:, None, None]
+    patches = codec.decode(np.broadcast_to(codes, (number, 5, 5)))
+    cell = patches.shape[1] // 5
+    return patches[:, 2 * cell : 3 * cell, 2 * cell : 3 * cell]

@@ -1,0 +1,177 @@
+"""Training a codebook: cached crops in, a codebook directory out.
+
+Every random draw comes from the seed and the step, none from a running generator, so that a resumed
+training takes the steps that the first would have taken. Under torch.distributed each rank trains
+on its share of the batch; gradients and code statistics are those of all ranks.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.nn.utils import clip_grad_norm_
+
+from depthtok.errors import SourceError
+from vqvae import checkpoint, export
+from vqvae.config import TokeniserConfig, TrainOptions
+from vqvae.frames import ClipSource, FrameCache, fit_normalisation, split
+from vqvae.losses import reconstruction
+from vqvae.model import Pass, Tokeniser
+from vqvae.quality import Masks
+
+KMEANS_BATCHES = 16  # their latents place the first codes
+_STREAM_TRAIN, _STREAM_KMEANS = 0, 1
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+class Trainer:
+    """Model and optimiser at some step, over a cache of frames."""
+
+    def __init__(self, config: TokeniserConfig, cache: FrameCache, device: str) -> None:
+        self.config, self.cache = config, cache
+        self.device = torch.device(device)
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        training = config.training
+        model = Tokeniser(config.network, config.quantizer, training.seed)
+        self.model = model.to(self.device).train()
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, training.lr, betas=(0.9, 0.99), weight_decay=training.weight_decay
+        )
+        self.step = 0
+
+    def advance(self) -> dict[str, float]:
+        """One step. Returns loss, l1 (both of this rank), codes and perplexity in the batch."""
+        training, quantizer = self.config.training, self.model.quantizer
+        if self.step == self.config.quantizer.warmup and not quantizer.initialised:
+            quantizer.initialise(self._sample_latents(), training.seed)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        images, valid = self._crops(_STREAM_TRAIN, self.step)
+        done = self._forward(images)
+        loss, l1 = reconstruction(done.made, images, valid, training.gradient_weight)
+        loss = loss + done.loss
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._average_gradients()
+        clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        if done.codes is not None:
+            quantizer.update(done.latents.detach(), done.codes)
+        self.step += 1
+        return {"loss": loss.item(), "l1": l1.item(), **_use(done)}
+
+    def _crops(self, stream: int, number: int) -> tuple[Tensor, Tensor]:
+        cell = self.config.network.cell
+        draw = (stream, number)
+        batch = self.cache.batch(self.config.training, cell, draw, self.rank, self.world)
+        return tuple(torch.from_numpy(x).to(self.device) for x in (batch.images, batch.valid))
+
+    def _forward(self, images: Tensor) -> Pass:
+        """On CUDA the convolutions run in bfloat16; the quantiser never does."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            return self.model(images)
+
+    @torch.no_grad()
+    def _sample_latents(self) -> Tensor:
+        parts = [
+            self.model.encoder(self._crops(_STREAM_KMEANS, i)[0]).flatten(0, -2)
+            for i in range(KMEANS_BATCHES)
+        ]
+        return torch.cat(parts)
+
+    def _average_gradients(self) -> None:
+        """The mean over ranks: one small message, equal bits on all ranks."""
+        if self.world == 1:
+            return
+        flat = torch.cat([p.grad.flatten() for p in self.parameters if p.grad is not None])
+        dist.all_reduce(flat)
+        dist.broadcast(flat, src=0)
+        flat /= self.world
+        for p in self.parameters:
+            if p.grad is not None:
+                p.grad.copy_(flat[: p.numel()].view_as(p))
+                flat = flat[p.numel() :]
+
+
+def learning_rate(config: TokeniserConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to zero."""
+    training = config.training
+    ramp = min(1.0, (step + 1) / max(training.lr_warmup, 1))
+    return training.lr * ramp * 0.5 * (1 + math.cos(math.pi * step / training.steps))
+
+
+def _use(done: Pass) -> dict[str, float]:
+    if done.codes is None:
+        return {"codes": 0.0, "perplexity": 0.0}
+    share = torch.bincount(done.codes.flatten()).double()
+    share = share[share > 0] / share.sum()
+    return {
+        "codes": float(len(share)),
+        "perplexity": float((-(share * share.log()).sum()).exp()),
+    }
+
+
+def train(
+    config: TokeniserConfig,
+    sources: Sequence[ClipSource],
+    out: str | Path,
+    options: TrainOptions,
+    *,
+    on_step: Report | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    masks: Masks | None = None,
+    demo: bool = False,
+) -> Path | None:
+    """Train, judge on the held-out episodes, and write the codebook directory `out`.
+
+    Returns None when `should_stop` ended it early: the checkpoint is written, and the same call
+    goes on from there. Raises `ConfigError`, `SourceError` for data that do not fit, `StaleStore`
+    for a checkpoint of another training.
+    """
+    out = Path(out)
+    training = config.training
+    work = Path(options.work) if options.work else out.with_name(out.name + ".training")
+    learn, judge = split(sources, training.held_out, training.seed)
+    if not any(source.clips for source in learn):
+        raise SourceError("there are no clips to train on", remedy="give at least one depth store")
+    rule = fit_normalisation(config.normalisation, config.metric_range, learn)
+    cache = _shared_cache(work, learn, config, rule)
+    trainer = Trainer(config, cache, options.device)
+    identity = export.identity(config, cache)
+    if options.resume:
+        checkpoint.load(work, trainer, identity)
+    while trainer.step < training.steps:
+        figures = trainer.advance()
+        if on_step:
+            on_step(trainer.step, figures)
+        stop = should_stop()
+        if stop or trainer.step % options.checkpoint_every == 0 or trainer.step == training.steps:
+            checkpoint.save(work, trainer, identity)
+        if stop and trainer.step < training.steps:
+            return None
+    if trainer.rank == 0:
+        export.finish(out, trainer, rule, learn, judge, masks=masks, demo=demo)
+        if not options.keep_work:
+            shutil.rmtree(work)
+    if dist.is_initialized():
+        dist.barrier()
+    return out
+
+
+def _shared_cache(work: Path, learn, config: TokeniserConfig, rule) -> FrameCache:
+    """The cache, built by rank 0 alone."""
+    build = (work, learn, rule, config.network.size, config.training.frames)
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    cache = FrameCache.build(*build) if first else None
+    if dist.is_initialized():
+        dist.barrier()
+    return cache or FrameCache.build(*build)
