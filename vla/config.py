@@ -139,7 +139,6 @@ class ModelConfig:
     action_dim: int = 7
     proprio_dim: int = 8  # 0: no proprio token
     chunk: int = 4  # actions predicted at once
-    soft_cap: float = 0.0  # tanh cap on attention logits (some checkpoints need 50); 0: none
 
     def __post_init__(self) -> None:
         _one_of("mask", self.mask, ("qdepth", "prefix", "causal"))

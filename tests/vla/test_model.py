@@ -147,3 +147,25 @@ def test_no_proprio_and_no_expert(micro):
     losses = model(example(config), *draws(config))
     assert losses.depth.item() == 0
     assert not hasattr(model, "depth")
+
+
+@pytest.mark.parametrize("over", [{}, {"model__action_sees_depth": False}])
+def test_the_whole_model_equals_its_reference(micro, codebook, over):
+    """Losses and every gradient, in float64."""
+    config = micro(**over).model
+    batch, (noise, time) = example(config), draws(config)
+    batch = replace(
+        batch, proprio_BP=batch.proprio_BP.double(), actions_BCA=batch.actions_BCA.double()
+    )
+    made = []
+    for way in ("forward", "reference"):
+        model = build(config, 0, torch.from_numpy(codebook.vectors)).double()
+        losses = getattr(model, way)(batch, noise.double(), time)
+        (losses.flow + losses.depth).backward()
+        made.append((losses.flow, losses.depth, dict(model.named_parameters())))
+    (flow, depth, a), (other_flow, other_depth, b) = made
+    assert abs(flow - other_flow) < 1e-6
+    assert abs(depth - other_depth) < 1e-6
+    for name, weight in a.items():
+        if weight.grad is not None:
+            assert torch.allclose(weight.grad, b[name].grad, rtol=1e-5, atol=1e-7), name
