@@ -8,13 +8,15 @@ section 3.2). Everything happens at the frames' own resolution.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from pipelines.vida.plan import KEYFRAMES, OVERLAP, SECOND_KEY, TAIL, Window
 
 
-def fit(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"]) -> Float[Tensor, "2"]:
+def fit(
+    prediction: Float[Tensor, "n H W"], target: Float[Tensor, "n H W"]
+) -> Float64[Tensor, " 2"]:
     """Scale and shift of the prediction that come nearest the target in least squares, float64.
 
     A constant prediction says nothing of the scale and is left as it is: (1, 0).

@@ -32,8 +32,8 @@ class Pyramid(NamedTuple):
     level4: Float[Tensor, "N c4 h4 w4"]  # h/2 x w/2, rounded up
 
     def rows(self, index: Tensor) -> Pyramid:
-        """Some of the frames, copied."""
-        return Pyramid(*(level.index_select(0, index) for level in self))
+        """Some of the frames, copied; memory stays channels-last, as the encoder gives it."""
+        return Pyramid(*(level[index] for level in self))
 
     @classmethod
     def join(cls, parts: list[Pyramid]) -> Pyramid:
@@ -81,10 +81,10 @@ class Head(nn.Module):
         h2 x w2 is the size of level 2.
         """
         batch, scratch = len(level3), self.scratch
-        level3 = scratch.layer3_rn(self.motion_modules[0](level3).flatten(0, 1))
-        level4 = scratch.layer4_rn(self.motion_modules[1](level4).flatten(0, 1))
+        level3 = scratch.layer3_rn(images(self.motion_modules[0](level3)))
+        level4 = scratch.layer4_rn(images(self.motion_modules[1](level4)))
         path4 = scratch.refinenet4(level4, level3.shape[-2:])
-        path4 = self.motion_modules[2](path4.unflatten(0, (batch, -1))).flatten(0, 1)
+        path4 = images(self.motion_modules[2](path4.unflatten(0, (batch, -1))))
         path4 = path4 + scratch.refinenet3.resConfUnit1(level3)
         height, width = level3.shape[-2:]
         path3 = scratch.refinenet3(path4, (2 * height, 2 * width))
@@ -98,6 +98,7 @@ class Head(nn.Module):
     ) -> Float[Tensor, "N H W"]:
         """Depth at the size of the network's input, not negative, float32."""
         scratch = self.scratch
+        path3 = path3.contiguous(memory_format=torch.channels_last)
         path2 = scratch.refinenet2(path3 + level2, level1.shape[-2:])
         rows, columns = level1.shape[-2:]
         path1 = scratch.refinenet1(path2 + level1, (2 * rows, 2 * columns))
@@ -162,6 +163,11 @@ class DepthOutput(nn.Sequential):
         hidden = functional.relu(self[0](x_NFHW))
         with torch.autocast(hidden.device.type, enabled=False):
             return functional.relu(self[2](hidden.float()))
+
+
+def images(x_BTChw: Float[Tensor, "B T C h w"]) -> Float[Tensor, "N C h w"]:
+    """Windows as a batch of images, channels last in memory: convolutions are faster on that."""
+    return x_BTChw.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def resize(x_NCHW: Float[Tensor, "N C H W"], size: tuple[int, int]) -> Float[Tensor, "N C h w"]:

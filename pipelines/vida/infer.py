@@ -80,9 +80,7 @@ def _launched(
 
 
 @torch.inference_mode()
-def _finish(
-    job: Job, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: DepthKind
-) -> Result:
+def _finish(job: Job, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: DepthKind) -> Result:
     """Frame size, fit and blend; the copy to the host is started, not waited for."""
     at_frame_size = resize(depth[:, None], job.frames.shape[1:3])[:, 0]
     fetch = _to_host(stitcher.add(job.window, at_frame_size))

@@ -64,19 +64,17 @@ def resize_matrix(
     return torch.from_numpy(matrix.astype(np.float32)).to(device)
 
 
-def _cubic(x: Float64[np.ndarray, "n"]) -> list[Float64[np.ndarray, "n"]]:
+def _cubic(x: Float64[np.ndarray, " n"]) -> list[Float64[np.ndarray, " n"]]:
     """Weights of the four pixels around a point `x` past the second one."""
 
-    def near(t: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    def near(t: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         return ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1
 
     first = ((CUBIC * (x + 1) - 5 * CUBIC) * (x + 1) + 8 * CUBIC) * (x + 1) - 4 * CUBIC
     return [first, near(x), near(1 - x), 1 - first - near(x) - near(1 - x)]
 
 
-def preprocess(
-    frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]
-) -> Float[Tensor, "N 3 h w"]:
+def preprocess(frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]) -> Float[Tensor, "N 3 h w"]:
     """Resized and normalised frames, on the device where they are."""
     pixels = frames.permute(0, 3, 1, 2).float() / 255
     source = tuple(pixels.shape[-2:])
@@ -84,7 +82,5 @@ def preprocess(
         rows = resize_matrix(source[0], size[0], frames.device)
         columns = resize_matrix(source[1], size[1], frames.device)
         pixels = rows @ (pixels @ columns.T)
-    mean, std = (
-        torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (MEAN, STD)
-    )
+    mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (MEAN, STD))
     return (pixels - mean) / std

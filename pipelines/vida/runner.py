@@ -54,7 +54,7 @@ class Groups:
     def of(cls, device: torch.device, size: tuple[int, int]) -> Groups:
         """What suits a device and an input size."""
         if device.type == "cpu":
-            return cls(encode=8, mix=1, decode=4, pooled=False)
+            return cls(encode=8, mix=1, decode=2, pooled=False)
         smaller = max(1, FULL_GRID * PATCH * PATCH // (size[0] * size[1]))
         return cls(encode=16 * smaller, mix=smaller, decode=16 * smaller, pooled=True)
 
@@ -158,9 +158,7 @@ class Runner:
         self._carried_rows = {key: row for row, key in enumerate(carried)}
         return depth
 
-    def _pool(
-        self, jobs: list[Job], groups: Groups
-    ) -> tuple[Pyramid, dict[tuple[int, int], int]]:
+    def _pool(self, jobs: list[Job], groups: Groups) -> tuple[Pyramid, dict[tuple[int, int], int]]:
         """Every distinct frame of the batch once, and in which row each lies."""
         keys = [(job.clip, frame) for job in jobs for frame in range(*job.window.fresh)]
         parts = []

@@ -55,7 +55,7 @@ class TemporalTransformer(nn.Module):
             x_PTC = block(x_PTC, slots)
         x_PTC = self.proj_out(x_PTC)
         mixed = rearrange(x_PTC, "(b h w) t c -> b t c h w", b=batch, h=height)
-        return mixed + (x_BTChw if slots is None else x_BTChw[:, slots])
+        return (x_BTChw if slots is None else x_BTChw[:, slots]) + mixed
 
 
 class TemporalBlock(nn.Module):
