@@ -36,7 +36,9 @@ def train_vla(
     codebook: Annotated[
         Path | None, typer.Option("--codebook", help="the codes' codebook, if it has moved")
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="named settings, or a TOML file")] = "tiny",
+    preset: Annotated[
+        str, typer.Option("--preset", help="named settings, or a TOML file")
+    ] = "tiny",
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="one setting, such as train.lr=1e-4"),

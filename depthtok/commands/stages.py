@@ -17,7 +17,9 @@ from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 if TYPE_CHECKING:
     from pipelines.stage import Outcome, Stage
 
-Out = Annotated[Path, typer.Option("--out", help="directory of the store to make, or to go on with")]
+Out = Annotated[
+    Path, typer.Option("--out", help="directory of the store to make, or to go on with")
+]
 SHOWN_FAILURES = 5
 
 
@@ -50,7 +52,8 @@ def convert(
 
 def annotate(
     source: Annotated[
-        Path, typer.Argument(metavar="EPISODES|RLDS_DIR", help="an EpisodeStore, or an RLDS data set")
+        Path,
+        typer.Argument(metavar="EPISODES|RLDS_DIR", help="an EpisodeStore, or an RLDS data set"),
     ],
     out: Out,
     settings: AnnotateConfig,

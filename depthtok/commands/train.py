@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 def train_vqvae(
     depth: Annotated[list[Path], typer.Argument(metavar="DEPTH...", help="DepthStores")],
     out: Annotated[Path, typer.Option("--out", help="directory of the codebook to make")],
-    preset: Annotated[str, typer.Option("--preset", help="named settings, or a TOML file")] = "default",
+    preset: Annotated[
+        str, typer.Option("--preset", help="named settings, or a TOML file")
+    ] = "default",
     weight: Annotated[
         list[float] | None, typer.Option("--weight", help="how often a store is drawn; one each")
     ] = None,

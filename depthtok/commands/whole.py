@@ -126,16 +126,25 @@ def _stages(plan: Plan):
     for name, source in plan.data.items():
         episodes, depth = plan.place(name, "episodes"), plan.place(name, "depth")
         if "convert" in wanted:
-            yield f"convert {name}", _stage(
-                stages.convert, ConvertConfig, tables, "convert", source=source, out=episodes
+            yield (
+                f"convert {name}",
+                _stage(
+                    stages.convert, ConvertConfig, tables, "convert", source=source, out=episodes
+                ),
             )
         if "annotate" in wanted:
-            yield f"annotate {name}", _stage(
-                stages.annotate, AnnotateConfig, tables, "annotate", source=episodes, out=depth
+            yield (
+                f"annotate {name}",
+                _stage(
+                    stages.annotate, AnnotateConfig, tables, "annotate", source=episodes, out=depth
+                ),
             )
     if "train-vqvae" in wanted and not (plan.out / "codebook" / "codebook.json").exists():
-        yield "train-vqvae", _training(
-            train.train_vqvae, tables, "train-vqvae", depth=depths, out=plan.out / "codebook"
+        yield (
+            "train-vqvae",
+            _training(
+                train.train_vqvae, tables, "train-vqvae", depth=depths, out=plan.out / "codebook"
+            ),
         )
     for name in plan.data if "tokenize" in wanted else ():
         yield f"tokenize {name}", _stage(
