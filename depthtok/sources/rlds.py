@@ -114,16 +114,15 @@ def _miscounted(shard: Shard, reason: str) -> CorruptRecord:
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
     try:
-        inside = {entry.name for entry in path.iterdir()}
-        below = [file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)]
+        if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
+            return path
+        below = {file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)}
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise SourceError(
             f"{path} is not a directory that can be read ({error})",
             remedy="give the local directory with features.json, such as <name>/<version>",
         ) from error
-    if inside & {INFO, FEATURES}:
-        return path
-    found = sorted(set(below))
+    found = sorted(below)
     if not found:
         raise SourceError(
             f"{path} holds no RLDS data set: there is no {INFO} in it or below it",
