@@ -147,7 +147,7 @@ def _require_tfrecord(file_format: object, root: Path) -> None:
     if file_format != "tfrecord":
         raise SourceError(
             f"{root} is stored as {file_format!r}; only 'tfrecord' can be read",
-            remedy="convert it: `tfds.data_sources` or `convert_format` of tensorflow-datasets",
+            remedy="convert it with `tfds convert_format --out_file_format=tfrecord`",
         )
 
 
@@ -157,9 +157,9 @@ def _split(split: dict, dataset: str, root: Path) -> Split:
     if any(length < 0 for length in lengths):
         raise ValueError(f"negative shardLengths of split {name}")
     template = split.get("filepathTemplate") or TEMPLATE
+    of = len(lengths)
     shards = tuple(
-        Shard(_shard_path(root, template, dataset, name, index, len(lengths)), index, of, length)
-        for of in [len(lengths)]
+        Shard(_shard_path(root, template, dataset, name, index, of), index, of, length)
         for index, length in enumerate(lengths)
     )
     return Split(name, shards, int(split.get("numBytes", 0)))
