@@ -121,16 +121,15 @@ def _miscounted(shard: Shard, reason: str) -> CorruptRecord:
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
     try:
-        inside = {entry.name for entry in path.iterdir()}
-        below = [file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)]
+        if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
+            return path
+        below = {file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)}
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise SourceError(
             f"{path} is not a directory that can be read ({error})",
             remedy="give the local directory with features.json, such as <name>/<version>",
         ) from error
-    if inside & {INFO, FEATURES}:
-        return path
-    found = sorted(set(below))
+    found = sorted(below)
     if not found:
         raise SourceError(
             f"{path} holds no RLDS data set: there is no {INFO} in it or below it",
@@ -155,7 +154,7 @@ def _require_tfrecord(file_format: object, root: Path) -> None:
     if file_format != "tfrecord":
         raise SourceError(
             f"{root} is stored as {file_format!r}; only 'tfrecord' can be read",
-            remedy="convert it: `tfds.data_sources` or `convert_format` of tensorflow-datasets",
+            remedy="convert it with `tfds convert_format --out_file_format=tfrecord`",
         )
 
 
@@ -165,9 +164,9 @@ def _split(split: dict, dataset: str, root: Path) -> Split:
     if any(length < 0 for length in lengths):
         raise ValueError(f"negative shardLengths of split {name}")
     template = split.get("filepathTemplate") or TEMPLATE
+    of = len(lengths)
     shards = tuple(
-        Shard(_shard_path(root, template, dataset, name, index, len(lengths)), index, of, length)
-        for of in [len(lengths)]
+        Shard(_shard_path(root, template, dataset, name, index, of), index, of, length)
         for index, length in enumerate(lengths)
     )
     return Split(name, shards, int(split.get("numBytes", 0)))
