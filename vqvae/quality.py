@@ -182,8 +182,9 @@ def assess(
 
     Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
     quantiser bypassed). Of a codebook with codes: `codes`, `histogram`, and `flips` over the clips
-    whose camera stands still. Where depth is in metres: `metres`, and `regions` by mask. `failed` lists clips that have no codes. Raises
-    `SourceError` where no clip can be judged, `DepthKindError` where metres meet disparity.
+    whose camera stands still. Where depth is in metres: `metres`, and `regions` by mask. `failed`
+    lists clips that have no codes. Raises `SourceError` where no clip can be judged,
+    `DepthKindError` where metres meet disparity.
     """
     judge: Judge | None = None
     failed, episodes = [], set()
