@@ -25,7 +25,7 @@ from depthtok.data import DepthClip, DepthKind
 from depthtok.normalisation import Normalisation
 from vqvae import export
 from vqvae.codec import Codec
-from vqvae.config import TokeniserConfig
+from vqvae.config import NetworkConfig, TokeniserConfig
 from vqvae.model import Tokeniser
 
 BOUNDS = (0.3, 2.0)
@@ -42,8 +42,8 @@ def frames(number: int) -> np.ndarray:
 
 
 def untrained(folder: Path, images: np.ndarray) -> Path:
-    """The default networks with k-means codes: speed does not depend on training."""
-    config = TokeniserConfig()
+    """The small encoder (width 64) with k-means codes: speed does not depend on training."""
+    config = TokeniserConfig(NetworkConfig(width=64))
     model = Tokeniser(config.network, config.quantizer, seed=0)
     with torch.no_grad():
         batch = torch.from_numpy(Normalisation().apply(images[:16], BOUNDS))[:, None]

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt16
@@ -29,6 +29,7 @@ _INVALID = np.uint16(1 << 15)
 _STEPS = (1 << 15) - 1
 
 
+@runtime_checkable
 class DepthSequence(Protocol):
     """The depth of one camera in one episode, read when asked for. A store's clips are such."""
 

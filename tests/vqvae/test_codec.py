@@ -67,7 +67,7 @@ def test_whole_millimetres_give_the_codes_of_floats(codec):
 def test_layout_of_the_array_does_not_matter(codec):
     disparity = array_clip(scene(1)).depth.to_disparity()
     turned = replace(disparity, values=np.asfortranarray(disparity.values))
-    assert np.array_equal(codec.encode(disparity, (0.3, 2)), codec.encode(turned, (0.3, 2)))
+    assert np.array_equal(codec.encode(disparity, (0.3, 2.0)), codec.encode(turned, (0.3, 2.0)))
 
 
 def test_what_must_not_become_codes(codec):

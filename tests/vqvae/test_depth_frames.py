@@ -117,7 +117,7 @@ def test_another_size_is_refused(tmp_path):
 
 
 def test_normalisations_take_their_constants_from_training_clips(source):
-    rule = fit_normalisation("dataset", (0, 1), [source])
+    rule = fit_normalisation("dataset", (0.0, 1.0), [source])
     ranges = [
         Normalisation().range_of(
             DepthClip(c.depth.values[:0], c.depth.valid[:0], c.depth.kind, c.quantiles)
