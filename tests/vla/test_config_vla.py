@@ -5,7 +5,7 @@ import json
 import pytest
 
 from depthtok.errors import ConfigError
-from vla.config import Config, load, presets
+from vla.config import Config, ablations, load, presets
 
 
 @pytest.mark.parametrize("name", presets())
@@ -13,6 +13,25 @@ def test_presets_load_and_come_back(name):
     config = load(name)
     assert config.name == name
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("change", ablations())
+def test_ablations_change_any_preset(change):
+    for base in ("tiny", "qdepth"):
+        config = load(f"{base}+{change}")
+        assert config.name == f"{base}+{change}"
+        assert config.model != load(base).model or config.train != load(base).train
+
+
+def test_ablations_add_up():
+    config = load("tiny+causal+no-depth-loss", {"train.steps": 3})
+    assert (config.model.mask, config.model.depth.target, config.train.steps) == (
+        "causal",
+        "none",
+        3,
+    )
+    with pytest.raises(ConfigError, match="Did you mean 'causal'"):
+        load("tiny+casual")
 
 
 def test_the_paper_in_numbers():
@@ -41,7 +60,7 @@ def test_overrides_and_files(tmp_path):
         ({"model.action.heads": 2}, "action has"),
         ({"model.depth.grid": 9}, "9x9 code grid"),
         ({"model.depth.cameras": 2}, "depth.cameras = 2"),
-        ({"train.batch": "many"}, "no int"),
+        ({"train.batch": "many"}, "batch"),
         ({"train.freeze": ["head"]}, "train.freeze"),
         ({"data.crop": 0.0}, "data.crop"),
         ({"data.cameras": ["a", "b"]}, "names 2"),
@@ -56,5 +75,9 @@ def test_nonsense_is_refused(over, message):
 def test_unknown_presets_and_files(tmp_path):
     with pytest.raises(ConfigError, match="Did you mean 'qdepth'"):
         load("qdeth")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("x = ")
+    with pytest.raises(ConfigError, match=r"broken\.toml"):
+        load(broken)
     with pytest.raises(ConfigError, match="no settings"):
         load(tmp_path / "none.toml")
