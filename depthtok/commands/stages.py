@@ -10,7 +10,7 @@ import typer
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.log import result, say, warn
-from depthtok.options import command
+from depthtok.options import Only, command
 from depthtok.signals import stoppable
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
@@ -21,6 +21,12 @@ Out = Annotated[
     Path, typer.Option("--out", help="directory of the store to make, or to go on with")
 ]
 SHOWN_FAILURES = 5
+SHARED = (
+    "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume",
+    "retry_failed", "json",
+)  # fmt: skip
+ON_CPU = Annotated[RunOptions, Only(*SHARED)]
+ON_DEVICE = Annotated[RunOptions, Only(*SHARED, "partial", "device", "gpus_per_worker")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +39,7 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="the data set's directory")],
     out: Out,
     settings: ConvertConfig,
-    options: RunOptions,
+    options: ON_CPU,
 ) -> None:
     """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
 
@@ -45,7 +51,7 @@ def convert(
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.convert import ConvertStage
 
-    rlds = RldsDirectory.open(options.source_root or source)
+    rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
     carry_out(stage, options, f"depthtok annotate {out} --out {out.parent / 'depth'}")
 
@@ -81,7 +87,7 @@ def tokenize(
     codebook: Annotated[Path, typer.Option("--codebook", help="a codebook's directory")],
     out: Out,
     settings: TokenizeConfig,
-    options: RunOptions,
+    options: ON_DEVICE,
 ) -> None:
     """Turn depth into grids of codes: DepthStore + codebook -> CodeStore.
 
