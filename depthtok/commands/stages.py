@@ -9,7 +9,7 @@ import typer
 
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.log import result, say, warn
+from depthtok.log import result, say, suggest, warn
 from depthtok.options import Only, command
 from depthtok.signals import stoppable
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
@@ -175,6 +175,6 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures or outcome.given_up:
         lines.append("run the same command with --retry-failed to try those again")
-    if then:
-        lines.append(f"next: {then}")
     say(*lines, json=options.json)
+    if then:
+        suggest(then, json=options.json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.errors import ConfigError
-from depthtok.log import result, say, warn
+from depthtok.log import result, say, suggest, warn
 from depthtok.options import command
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def train_vqvae(
     if made is None:
         raise Stopped(15)
     book = Codebook.load(out)
-    say(*describe(book, depth[0]), json=json)
+    say(*describe(book), json=json)
+    codes = out.parent / "codes"
+    suggest(f"depthtok tokenize {depth[0]} --codebook {out} --out {codes}", json=json)
     if json:
         result({"codebook": str(out), "fingerprint": book.fingerprint, "quality": book.quality})
 
@@ -109,8 +111,8 @@ def depth_sources(
     return sources
 
 
-def describe(book, depth: Path) -> list[str]:
-    """What a codebook is worth, and what to do with it."""
+def describe(book) -> list[str]:
+    """What a codebook is worth."""
     from vqvae.gate import judge
 
     quality = book.quality
@@ -122,5 +124,4 @@ def describe(book, depth: Path) -> list[str]:
     ]
     if failures:
         lines.append("below the quality gate: " + "; ".join(failures))
-    next_to = book.path.parent / "codes"
-    return [*lines, f"next: depthtok tokenize {depth} --codebook {book.path} --out {next_to}"]
+    return lines
