@@ -117,10 +117,13 @@ def describe(book) -> list[str]:
 
     quality = book.quality
     failures = judge(quality)
+    use = "no codes (continuous latents)"
+    if "codes" in quality:
+        codes = quality["codes"]
+        use = f"{codes['used']} of {codes['of']} codes used, perplexity {codes['perplexity']:.0f}"
     lines = [
-        f"{book.path}: {quality['codes']['used']} of {len(book.vectors)} codes used, perplexity "
-        f"{quality['codes']['perplexity']:.0f}, L1 {quality['disparity']['l1']:.4f} of the range, "
-        f"on {quality['episodes']} {'held-out ' if quality['held_out'] else ''}episodes"
+        f"{book.path}: {use}, L1 {quality['disparity']['l1']:.4f} of the range, on "
+        f"{quality['episodes']} {'held-out ' if quality['held_out'] else ''}episodes"
     ]
     if failures:
         lines.append("below the quality gate: " + "; ".join(failures))
