@@ -153,7 +153,7 @@ class ConvertStage:
 
 
 def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
-    """Of what the data set says about itself: names, counts, features. Bytes have CRCs of their own."""
+    """Of what the data set says about itself: names, counts, features. Bytes have their CRCs."""
     counts = {s.name: [[shard.episodes for shard in s.shards], s.num_bytes] for s in splits}
     features = {path: to_json(feature) for path, feature in sorted(rlds.features.items())}
     return StoreSpec("rlds", "", 1, features, counts, "", {rlds.name: 1}).fingerprint
