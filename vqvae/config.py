@@ -63,7 +63,9 @@ class QuantizerConfig:
     codes: Annotated[int, "vectors in the codebook; at most 256, so that a code is one byte"] = 256
     beta: Annotated[float, "weight of the commitment loss"] = 0.25
     decay: Annotated[float, "ema: what is kept of the running sums in each step"] = 0.99
-    warmup: Annotated[int, "steps without quantising, before k-means places the vectors"] = 80
+    warmup: Annotated[
+        int, "steps without quantising, before k-means places the vectors; 5 % of all if more"
+    ] = 80
     kmeans: Annotated[int, "k-means iterations; 0 starts from random vectors"] = 10
     reseed: Annotated[float, "ema: re-seed codes used less than this share of the mean; 0: off"] = (
         0.1
@@ -137,6 +139,17 @@ class TokeniserConfig:
             f"crop {crop} does not fit size {self.network.size} and cell {cell}",
             f"pick a multiple of {cell} up to {self.network.size}",
         )
+        _check(
+            self.training.steps > self.warmup,
+            f"{self.training.steps} steps end before the warm-up of {self.warmup}",
+            "train for longer, or lower quantizer.warmup",
+        )
+
+    @property
+    def warmup(self) -> int:
+        """Steps without quantising; 0 where the warm-up is off."""
+        share = self.training.steps // 20
+        return max(self.quantizer.warmup, share) if self.quantizer.warmup else 0
 
     def to_json(self) -> dict:
         """Plain values, the inverse of `from_json`."""
