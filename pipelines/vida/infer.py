@@ -48,14 +48,16 @@ def _batches(items: Iterable[Job | Failure], runner: Runner) -> Iterator[list[Jo
     """Consecutive windows of one input size, as many as the runner takes."""
     batch: list[Job] = []
     for item in items:
-        fits = isinstance(item, Job) and (not batch or item.size == batch[0].size)
-        if batch and (not fits or len(batch) >= runner.batch_size(batch[0].size)):
+        if batch and (isinstance(item, Failure) or item.size != batch[0].size):
             yield batch
             batch = []
-        if isinstance(item, Job):
-            batch.append(item)
-        else:
+        if isinstance(item, Failure):
             yield item
+            continue
+        batch.append(item)
+        if len(batch) >= runner.batch_size(item.size):
+            yield batch
+            batch = []
     if batch:
         yield batch
 

@@ -95,6 +95,13 @@ def test_each_frame_is_read_and_encoded_once():
     assert sum(encoded) == 50
 
 
+def tensor_bytes():
+    """Memory of all tensors that are alive in this process."""
+    gc.collect()
+    tensors = (item for item in gc.get_objects() if type(item) is torch.Tensor)
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+
 def test_blocks_stream_and_caches_do_not_grow():
     """What is held between windows is the same after 3 windows and after 15."""
     clip = MemoryClip(recipe.clip(8, 14, 14, seed=1)[np.arange(350) % 8])
@@ -104,9 +111,7 @@ def test_blocks_stream_and_caches_do_not_grow():
         frames += len(block.depth)
         assert clip.reads[-1][1] <= frames + 22  # nothing is read before its turn
         if number in (3, 14):
-            gc.collect()
-            tensors = [item for item in gc.get_objects() if type(item) is torch.Tensor]
-            held.append(sum(tensor.untyped_storage().nbytes() for tensor in tensors))
+            held.append(tensor_bytes())
     assert frames == 350
     assert held[0] == held[1]
     assert len(runner._carried.level1) == 0  # nothing is carried past the end
@@ -184,7 +189,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(caplog):
     assert "out of memory" in caplog.text
     for number, depth in enumerate(expected):
         parts = [block.depth.values for block in blocks if block.clip == number]
-        np.testing.assert_allclose(np.concatenate(parts), depth, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(np.concatenate(parts), depth, rtol=0, atol=1e-4)
 
 
 def test_half_precision_is_refused_on_a_cpu():

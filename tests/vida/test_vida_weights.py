@@ -59,7 +59,7 @@ class Payload:
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path, capsys):
-    (tmp_path / "a.pth").write_bytes(pickle.dumps({"x": Payload()}))
+    (tmp_path / "a.pth").write_bytes(pickle.dumps({"x": Payload()}, protocol=2))
     with pytest.raises(WeightsError, match="cannot be read"):
         load_network(CONFIGS["tiny"], tmp_path / "a.pth")
     assert capsys.readouterr().out == ""
