@@ -58,7 +58,7 @@ class DepthHead(nn.Module):
         )
         self.register_buffer("codebook_KD", torch.zeros(config.codes, config.code_dim))
         learnt = config.temperature == 0 and config.head == "distance"
-        self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=learnt)
+        self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=learnt)
 
     @torch.no_grad()
     def set_codebook(self, vectors_KD: Float[Tensor, "K D"]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from vla.config import TrainConfig
 from vla.model import QDepthVLA
+from vla.parallel import sharded_like
 
 PRETRAINED = ("vision", "projector", "embed", "vlm")  # parts that come from PaliGemma
 
@@ -100,6 +101,10 @@ class MovingAverage:
     def __init__(self, weights: dict[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
         self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """The average of a checkpoint."""
+        self.weights = {n: sharded_like(now, saved[n]) for n, now in self.weights.items()}
 
     @torch.no_grad()
     def update(self, weights: Iterable[nn.Parameter]) -> None:
