@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from vla import lora
 from vla.config import TrainConfig
 from vla.model import QDepthVLA
 from vla.parallel import sharded_like
@@ -21,6 +22,8 @@ def freeze(model: QDepthVLA, config: TrainConfig) -> None:
     Later experts see the last layer's keys and values, but never its queries or output. Queries
     and keys are one matrix here, so the queries' rows of it just get no gradient.
     """
+    if config.lora_rank:
+        lora.freeze(model)
     for part in config.freeze:
         getattr(model, part).requires_grad_(False)
     last = model.vlm.layers[-1]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from depthtok.errors import StaleStore
-from vla import checkpoint, flow, optim
+from vla import checkpoint, flow, lora, optim
 from vla.batch import Batch
 from vla.checkpoint import State
 from vla.config import Config, RunOptions
@@ -112,6 +112,8 @@ class Trainer:
         config = self.config.train
         if weights:
             self.model.load_state_dict(weights, strict=False)
+        if config.lora_rank:
+            lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:] if self.options.resume else []
         if newest:
             checkpoint.load_weights(
