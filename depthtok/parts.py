@@ -1,8 +1,8 @@
 """A part: the episodes of one source shard (or a piece of one), whole on disk or not there.
 
-    PART/zarr.json           a Zarr group
-    PART/<array>/...         its arrays
-    PART/manifest.json       what belongs to the part, with digests; itself digested
+PART/zarr.json           a Zarr group
+PART/<array>/...         its arrays
+PART/manifest.json       what belongs to the part, with digests; itself digested
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ShardKey:
 
     def episode(self, index: int) -> EpisodeKey:
         """The key of the shard's episode number `index`."""
-        return EpisodeKey(**asdict(self), index=index)
+        return EpisodeKey(self.dataset, self.version, self.split, self.shard, self.shards, index)
 
 
 @dataclass(frozen=True)
