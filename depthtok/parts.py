@@ -1,8 +1,8 @@
 """A part: the episodes of one source shard (or a piece of one), whole on disk or not there.
 
-PART/zarr.json           a Zarr group
-PART/<array>/...         its arrays
-PART/manifest.json       what belongs to the part, with digests; itself digested
+    PART/zarr.json           a Zarr group
+    PART/<array>/...         its arrays
+    PART/manifest.json       what belongs to the part, with digests; itself digested
 """
 
 from __future__ import annotations
