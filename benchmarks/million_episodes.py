@@ -136,11 +136,12 @@ def measure(path: Path) -> dict[str, float]:
     from pipelines.config import AnnotateConfig
 
     found = {"imported_mb": peak_mb()}
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     store = EpisodeStore(path)
     store.require_complete()
     found |= {"episodes": len(store), "steps": store.steps, "parts": len(store.part_names)}
-    found |= {"open_s": time.perf_counter() - started, "opened_mb": peak_mb()}
+    found |= {"open_s": time.perf_counter() - started, "open_cpu_s": time.process_time() - busy}
+    found["opened_mb"] = peak_mb()
     started = time.perf_counter()
     work = AnnotateStage(store, path.with_name("depth"), AnnotateConfig(), "cpu").work()
     found |= {"plan_s": time.perf_counter() - started, "planned_parts": len(work)}
