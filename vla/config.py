@@ -1,19 +1,20 @@
 """The settings of a QDepth-VLA, its data and its training. Standard library only.
 
 A configuration is frozen and comes from a preset (TOML in `vla/presets/`), a TOML file, or a saved
-`config.json`; dotted overrides (`"train.lr": 1e-4`) go on top. Numbers that the paper gives carry
+`config.json`; ablations (`tiny+causal`: TOML in `vla/presets/ablations/`) and dotted overrides
+(`"train.lr": 1e-4`) go on top. Numbers that the paper gives carry
 its section in the presets; numbers that it leaves open are fields here.
 """
 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
+from depthtok.config import from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 
 PRESETS = Path(__file__).parent / "presets"
@@ -139,7 +140,6 @@ class ModelConfig:
     action_dim: int = 7
     proprio_dim: int = 8  # 0: no proprio token
     chunk: int = 4  # actions predicted at once
-    soft_cap: float = 0.0  # tanh cap on attention logits (some checkpoints need 50); 0: none
 
     def __post_init__(self) -> None:
         _one_of("mask", self.mask, ("qdepth", "prefix", "causal"))
@@ -234,7 +234,7 @@ class Config:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:
         """The inverse of `to_json`; unknown names raise `ConfigError`."""
-        return _build(cls, data, "")
+        return from_mapping(cls, data, "settings")
 
     def updated(self, overrides: Mapping[str, Any]) -> Config:
         """With dotted names set: `config.updated({"train.lr": 1e-4})`."""
@@ -269,22 +269,35 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
+def ablations() -> list[str]:
+    """Names of the ablations that ship; each changes any preset: `tiny+causal`."""
+    return sorted(path.stem for path in (PRESETS / "ablations").glob("*.toml"))
+
+
 def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """A preset by name, a TOML file, or a saved `config.json`, with dotted overrides on top."""
-    return Config.from_json(_merge(_read(name_or_path), _nested(overrides or {})))
+    """A preset or a file (TOML, or a saved `config.json`), ablations after `+`, and dotted
+    overrides on top."""
+    base, *changes = str(name_or_path).split("+")
+    data = _read(base)
+    for change in changes:
+        _one_of("ablation", change, tuple(ablations()))
+        data = _merge(data, load_toml(PRESETS / "ablations" / f"{change}.toml"))
+    if changes:
+        data["name"] = str(name_or_path)
+    return Config.from_json(_merge(data, _nested(overrides or {})))
 
 
-def _read(name_or_path: str | Path) -> dict:
+def _read(name_or_path: str) -> dict:
     """The raw settings; `base` names the preset that a TOML file refines."""
     path = Path(name_or_path)
     if not path.suffix:
-        _one_of("preset", str(name_or_path), tuple(presets()))
+        _one_of("preset", name_or_path, tuple(presets()))
         path = PRESETS / f"{name_or_path}.toml"
     if not path.is_file():
         raise ConfigError(f"no settings at {path}", remedy=f"presets: {', '.join(presets())}")
     if path.suffix == ".json":
         return json.loads(path.read_text())
-    data = {"name": path.stem} | tomllib.loads(path.read_text())
+    data = {"name": path.stem} | load_toml(path)
     base = data.pop("base", None)
     return _merge(_read(base), data) if base else data
 
@@ -306,34 +319,3 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
         both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = _merge(merged[name], value) if both else value
     return merged
-
-
-def _build(kind: type, data: Mapping[str, Any], where: str) -> Any:
-    """A (nested) dataclass from plain data; lists become tuples, integers floats where due."""
-    hints = get_type_hints(kind)
-    default = kind()
-    for name in data:
-        _require(
-            name in hints,
-            f"no setting {where + name!r}",
-            did_you_mean(name, tuple(field.name for field in fields(kind))),
-        )
-    values = {}
-    for name, value in data.items():
-        if is_dataclass(hints[name]):
-            values[name] = _build(hints[name], value, f"{where}{name}.")
-        else:
-            values[name] = _fitted(value, getattr(default, name), where + name)
-    return replace(default, **values)
-
-
-def _fitted(value: Any, default: Any, name: str) -> Any:
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(value)
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    _require(
-        type(value) is type(default),
-        f"{name} = {value!r} is no {type(default).__name__}",
-    )
-    return value

@@ -95,8 +95,10 @@ def joint(
     *,
     bias: Float[Tensor, "Z Z"] | None = None,
     soft_cap: float = 0.0,
+    wanted: Sequence[str] | None = None,
 ) -> dict[str, Float[Tensor, "B T W"]]:
-    """Every expert's output through one attention over all tokens; any table, any bias."""
+    """The outputs of the experts `wanted` (None: all) through one attention over all tokens; any
+    table, any bias."""
     layout = streams[0].layout
     for stream in streams[1:]:
         layout = layout + stream.layout
@@ -109,8 +111,12 @@ def joint(
         q_BNZH = torch.cat([q for q, _ in made], dim=2)
         attended = eager_attention(q_BNZH, joined([own for _, own in made]), mask, bias, soft_cap)
         parts = attended.split([len(stream.layout) for stream in streams], dim=2)
-        pairs = zip(xs.items(), parts, strict=True)
-        xs = {name: layers[name].finish(x, part) for (name, x), part in pairs}
+        last = index == len(experts[streams[0].expert].layers) - 1
+        xs = {
+            name: layers[name].finish(x, part)
+            for (name, x), part in zip(xs.items(), parts, strict=True)
+            if not (last and wanted is not None and name not in wanted)
+        }
     return {name: experts[name].norm(x) for name, x in xs.items()}
 
 

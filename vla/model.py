@@ -12,7 +12,7 @@ proprio is 1 and actions count on from 2, so that no length before them matters.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -129,23 +129,54 @@ class QDepthVLA(nn.Module):
         """Both losses of a batch, for given noise and times."""
         vision_BTV = self.see(batch)
         _, context = mixture.run(self.vlm, self.prefix(batch, vision_BTV), self.table, None, True)
-        predicted, depth = None, vision_BTV.new_zeros(())
+        depth_BTW = None
         if self._runs_depth(training=True):
             below = context.detach() if self.config.depth.detach_prefix else context
-            x_BTW, own = mixture.run(self.depth, self.depth_stream(vision_BTV), self.table, below)
+            depth_BTW, own = mixture.run(
+                self.depth, self.depth_stream(vision_BTV), self.table, below
+            )
             context = context + own
-            if self.config.depth.supervised:
-                predicted = self.depth_head(x_BTW)
-                depth = depth_loss(
-                    self.config.depth,
-                    predicted,
-                    batch.depth_BMK,
-                    batch.depth_valid_BM,
-                    self.depth_head.codebook_KD,
-                )
         point, target = flow.interpolate(self.config.flow, batch.actions_BCA, noise_BCA, time_B)
         velocity = self.velocity(context, point, time_B, batch.proprio_BP)
-        return Losses(flow.loss(velocity, target, batch.action_valid_BC), depth, predicted)
+        return self._losses(batch, velocity, target, depth_BTW)
+
+    def reference(
+        self,
+        batch: Batch,
+        noise_BCA: Float[Tensor, "B C A"],
+        time_B: Float[Tensor, " B"],
+        table: SeesTable | None = None,
+        **attention: Any,
+    ) -> Losses:
+        """The same as `forward`, slower, through one joint attention: any table, and what
+        `mixture.joint` takes (biases, a soft cap)."""
+        vision_BTV = self.see(batch)
+        point, target = flow.interpolate(self.config.flow, batch.actions_BCA, noise_BCA, time_B)
+        streams = [self.prefix(batch, vision_BTV)]
+        if self._runs_depth(training=True):
+            streams.append(self.depth_stream(vision_BTV))
+        streams.append(self.action_stream(point, time_B, batch.proprio_BP))
+        outputs = mixture.joint(
+            self.experts(), streams, table or self.table, wanted=("depth", "action"), **attention
+        )
+        velocity = self.door.action_out(outputs["action"][:, -point.shape[1] :])
+        return self._losses(batch, velocity, target, outputs.get("depth"))
+
+    def _losses(
+        self, batch: Batch, velocity: Tensor, target: Tensor, depth_BTW: Tensor | None
+    ) -> Losses:
+        action = flow.loss(velocity, target, batch.action_valid_BC)
+        if depth_BTW is None or not self.config.depth.supervised:
+            return Losses(action, action.new_zeros(()), None)
+        predicted = self.depth_head(depth_BTW)
+        depth = depth_loss(
+            self.config.depth,
+            predicted,
+            batch.depth_BMK,
+            batch.depth_valid_BM,
+            self.depth_head.codebook_KD,
+        )
+        return Losses(action, depth, predicted)
 
     def _runs_depth(self, training: bool) -> bool:
         """Whether the depth expert has to run: for its loss, or because actions see it."""

@@ -62,9 +62,10 @@ def test_first_cross_entropy_is_near_ln_k(micro, codebook):
     assert losses.depth.item() == pytest.approx(math.log(16), rel=0.1)
 
 
-def test_dropped_depth_expert_equals_a_model_without(micro, codebook):
+@pytest.mark.parametrize("mask", ["qdepth", "prefix", "causal"])
+def test_dropped_depth_expert_equals_a_model_without(micro, codebook, mask):
     """With action_sees_depth = false, acting is bit-equal to a model that never had the expert."""
-    config = micro(model__action_sees_depth=False).model
+    config = micro(model__action_sees_depth=False, model__mask=mask).model
     model = build(config, 0, torch.from_numpy(codebook.vectors))
     bare = QDepthVLA(replace(config, depth=replace(config.depth, expert=False)))
     kept = {k: v for k, v in model.state_dict().items() if k in bare.state_dict()}
@@ -147,3 +148,25 @@ def test_no_proprio_and_no_expert(micro):
     losses = model(example(config), *draws(config))
     assert losses.depth.item() == 0
     assert not hasattr(model, "depth")
+
+
+@pytest.mark.parametrize("over", [{}, {"model__action_sees_depth": False}])
+def test_the_whole_model_equals_its_reference(micro, codebook, over):
+    """Losses and every gradient, in float64."""
+    config = micro(**over).model
+    batch, (noise, time) = example(config), draws(config)
+    batch = replace(
+        batch, proprio_BP=batch.proprio_BP.double(), actions_BCA=batch.actions_BCA.double()
+    )
+    made = []
+    for way in ("forward", "reference"):
+        model = build(config, 0, torch.from_numpy(codebook.vectors)).double()
+        losses = getattr(model, way)(batch, noise.double(), time)
+        (losses.flow + losses.depth).backward()
+        made.append((losses.flow, losses.depth, dict(model.named_parameters())))
+    (flow, depth, a), (other_flow, other_depth, b) = made
+    assert abs(flow - other_flow) < 1e-6
+    assert abs(depth - other_depth) < 1e-6
+    for name, weight in a.items():
+        if weight.grad is not None:
+            assert torch.allclose(weight.grad, b[name].grad, rtol=1e-5, atol=1e-7), name
