@@ -69,7 +69,7 @@ class ShardKey:
 
     def episode(self, index: int) -> EpisodeKey:
         """The key of the shard's episode number `index`."""
-        return EpisodeKey(**asdict(self), index=index)
+        return EpisodeKey(self.dataset, self.version, self.split, self.shard, self.shards, index)
 
 
 @dataclass(frozen=True)

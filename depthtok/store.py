@@ -53,7 +53,7 @@ class StoreSpec:
     shards: Mapping[str, int]  # how many source shards each split has
     place: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         return digest(
             [FORMAT, self.type, self.stage, self.stage_version, self.what, self.about,
