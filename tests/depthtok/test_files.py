@@ -33,7 +33,7 @@ def check_slugs(names: list[str]) -> None:
     assert len({folded(s) for s in slugs.values()}) == len(slugs)
     for found in slugs.values():
         assert found.isascii() and len(found) <= 61
-        assert not set(found) & set("/\\.:*?\"<>|\0 ~") and found == found.lower()
+        assert not set(found) & set('/\\.:*?"<>|\0 ~') and found == found.lower()
         assert found not in ("", "con", "nul", "aux", "prn", "com1")
 
 
