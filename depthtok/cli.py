@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from depthtok.commands import look, stages, train
+from depthtok.commands import look, policy, show, stages, train, whole
 from depthtok.errors import DepthtokError
 from depthtok.options import new_app
 from depthtok.signals import Stopped
@@ -12,7 +12,10 @@ from depthtok.signals import Stopped
 app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
 stages.register(app)
 train.register(app)
+policy.register(app)
+whole.register(app)
 look.register(app)
+show.register(app)
 
 
 def main() -> None:

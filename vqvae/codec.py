@@ -7,6 +7,7 @@ shapes however many frames a call brings.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ from depthtok.errors import ConfigError, SourceError, WeightsError
 from depthtok.normalisation import Range
 from vqvae.config import NetworkConfig, QuantizerConfig
 from vqvae.model import Tokeniser
-from vqvae.quantizer import distances, exact_float32
+from vqvae.search import distances, exact_float32
 
-GROUP = 8  # frames; the fastest on a CPU core, whose cache holds their activations
+GROUP = 8  # frames; about the fastest on a CPU core, whose cache holds their activations
 GROUP_CUDA = 64
 
 
@@ -73,31 +74,21 @@ class Codec:
         but a frame's codes then depend on the frames before it. Raises `DepthKindError` for metres,
         `SourceError` for another size than the codebook's or a frame without valid pixels.
         """
-        images = self.prepare(clip, bounds)
-        return self.encode_prepared(images, sticky=sticky, previous=previous)
-
-    def encode_prepared(
-        self,
-        images: Float32[np.ndarray, "T H W"],
-        *,
-        sticky: float = 0.0,
-        previous: UInt8[np.ndarray, "h w"] | None = None,
-    ) -> UInt8[np.ndarray, "T h w"]:
-        """`encode` of what `prepare` gave."""
         if not self.has_codes:
             raise ConfigError(
                 "this codebook has no codes to give: its quantiser was never initialised",
                 remedy="train it for longer than its warm-up, with a quantiser other than none",
             )
-        codes = np.empty((len(images), *self.codebook.grid), np.uint8)
-        for start in range(0, len(images), self.group):
-            latents = self.latents(images[start : start + self.group])
-            stop = start + len(latents)
+        codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
+        for start in range(0, len(clip), self.group):  # a group's images stay in the cache
+            stop = min(start + self.group, len(clip))
+            part = replace(clip, values=clip.values[start:stop], valid=clip.valid[start:stop])
+            latents = self._latents(self.prepare(part, bounds))
             if sticky > 0:
-                codes[start:stop] = self._sticky(latents, sticky, previous)
+                codes[start:stop] = self._sticky(latents, sticky, previous)[: stop - start]
                 previous = codes[stop - 1]
             else:
-                codes[start:stop] = self._search(latents)
+                codes[start:stop] = self._search(latents)[: stop - start]
         return codes
 
     @torch.inference_mode()
@@ -128,7 +119,7 @@ class Codec:
         made = np.empty_like(images)
         for start in range(0, len(images), self.group):
             part = images[start : start + self.group]
-            latents = self.model.quantizer.unquantised(self.latents(part))
+            latents = self.model.quantizer.unquantised(self._latents(part))
             made[start : start + self.group] = self._run_decoder(latents)[: len(part)]
         return made
 
@@ -145,13 +136,14 @@ class Codec:
         return fill_invalid(images, clip.valid)
 
     @torch.inference_mode()
-    def latents(self, images: Float32[np.ndarray, "T H W"]) -> Tensor:
-        """Latents [T h w D] of at most `group` frames."""
-        padded = np.zeros((self.group, *images.shape[1:]), np.float32)
-        padded[: len(images)] = images
-        batch = torch.from_numpy(padded)[:, None].to(self.device)
+    def _latents(self, images: Float32[np.ndarray, "T H W"]) -> Tensor:
+        """Latents [group h w D]; those behind the last image belong to padding."""
+        if len(images) < self.group:
+            missing = np.zeros((self.group - len(images), *images.shape[1:]), np.float32)
+            images = np.concatenate([images, missing])
+        batch = torch.from_numpy(images)[:, None].to(self.device)
         with exact_float32(self.device):
-            return self.model.encoder(batch)[: len(images)]
+            return self.model.encoder(batch)
 
     def _run_decoder(self, vectors: Tensor) -> np.ndarray:
         with exact_float32(self.device):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt16
@@ -29,6 +29,7 @@ _INVALID = np.uint16(1 << 15)
 _STEPS = (1 << 15) - 1
 
 
+@runtime_checkable
 class DepthSequence(Protocol):
     """The depth of one camera in one episode, read when asked for. A store's clips are such."""
 
@@ -173,14 +174,17 @@ class FrameCache:
             for source in sources:
                 written = 0
                 for clip in source.clips:
-                    frames, problem = _normalised(clip, normalisation, size, share)
-                    if problem:
-                        skipped.append([_episode(source, clip), clip.camera, problem])
-                        continue
-                    for block in frames:
-                        out.write(block.tobytes())
-                        written += len(block)
-                listed.append({"name": source.name, "weight": source.weight, "frames": written})
+                    begin = out.tell()
+                    try:
+                        for block in _normalised(clip, normalisation, size, share):
+                            out.write(block.tobytes())
+                    except SourceError as error:
+                        out.seek(begin)
+                        out.truncate()
+                        skipped.append([_episode(source, clip), clip.camera, error.problem])
+                    written += out.tell() - begin
+                frames = written // (size * size * 2)
+                listed.append({"name": source.name, "weight": source.weight, "frames": frames})
         frames = sum(item["frames"] for item in listed)
         if not frames:
             raise SourceError(
@@ -237,26 +241,22 @@ def unpack(packed: UInt16[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
     return (packed & (_INVALID - 1)).astype(np.float32) * np.float32((HIGH - LOW) / _STEPS) + LOW
 
 
-def _normalised(clip: DepthSequence, normalisation: Normalisation, size: int, share: float):
-    """The packed frames of a clip in blocks, or the reason why there are none."""
-    try:
-        bounds = normalisation.range_of(disparity_quantiles(clip))
-        wanted = np.unique(
-            np.linspace(0, clip.frames - 1, max(1, round(share * clip.frames))).astype(int)
-        )
-        blocks = []
-        for start in range(0, clip.frames, BLOCK):
-            stop = min(start + BLOCK, clip.frames)
-            picked = wanted[(wanted >= start) & (wanted < stop)] - start
-            if len(picked):
-                depth = clip.read(start, stop).to_disparity()
-                _check_size(depth, size)
-                values, valid = depth.values[picked], depth.valid[picked]
-                filled = fill_invalid(normalisation.apply(values, bounds, valid), valid)
-                blocks.append(pack(filled, valid))
-    except SourceError as error:
-        return [], error.problem
-    return blocks, ""
+def _normalised(
+    clip: DepthSequence, normalisation: Normalisation, size: int, share: float
+) -> Iterator[UInt16[np.ndarray, "n H W"]]:
+    """A clip's packed frames in blocks; of `share` < 1 as many, evenly spread."""
+    bounds = normalisation.range_of(disparity_quantiles(clip))
+    places = np.linspace(0, clip.frames - 1, max(1, round(share * clip.frames)))
+    wanted = np.unique(places.astype(int))
+    for start in range(0, clip.frames, BLOCK):
+        stop = min(start + BLOCK, clip.frames)
+        picked = wanted[(wanted >= start) & (wanted < stop)] - start
+        if len(picked):
+            depth = clip.read(start, stop).to_disparity()
+            _check_size(depth, size)
+            values, valid = depth.values[picked], depth.valid[picked]
+            images = normalisation.apply(values, bounds, valid)
+            yield pack(fill_invalid(images, valid), valid)
 
 
 def _check_size(depth: DepthClip, size: int) -> None:

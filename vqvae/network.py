@@ -16,16 +16,14 @@ from torch.nn import functional
 
 from vqvae.config import NetworkConfig
 
-_FINEST = 32  # channels at full stem resolution are not cut below this
-
 
 class ResBlock(nn.Module):
-    """x + conv(relu(conv(relu(x)))), 3x3."""
+    """x + conv(relu(conv(relu(x))))."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.second = nn.Conv2d(width, width, kernel, padding=kernel // 2)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         inner = self.first(functional.relu(x_BCHW))
@@ -33,7 +31,11 @@ class ResBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Normalised disparity to one latent a cell: a strided stem, stride-2 stages, res-blocks."""
+    """Normalised disparity to one latent a cell: a strided stem, stride-2 stages, res-blocks.
+
+    The blocks work on each cell alone (1x1), so that a latent sees its own cell and somewhat less
+    than a cell around it: what moves farther away cannot change its code.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -41,11 +43,11 @@ class Encoder(nn.Module):
         stem = config.stem
         layers: list[nn.Module] = [
             nn.Conv2d(1, widths[0], 2 * stem, stride=stem, padding=stem // 2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         ]
         for near, far in pairwise(widths):
-            layers += [nn.Conv2d(near, far, 4, stride=2, padding=1), nn.ReLU()]
-        layers += [ResBlock(config.width) for _ in range(config.encoder_blocks)]
+            layers += [nn.Conv2d(near, far, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
+        layers += [ResBlock(config.width, kernel=1) for _ in range(config.encoder_blocks)]
         layers += [nn.Conv2d(widths[-1], config.dim, 1)]
         self.layers = nn.Sequential(*layers)
         self.latent_norm = config.latent_norm
@@ -63,10 +65,10 @@ class Decoder(nn.Module):
         super().__init__()
         widths = _widths(config, config.decoder_width)[::-1]
         layers: list[nn.Module] = [nn.Conv2d(config.dim, widths[0], 3, padding=1)]
-        layers += [ResBlock(widths[0]) for _ in range(config.decoder_blocks)]
-        layers += [nn.ReLU()]
+        layers += [ResBlock(widths[0], kernel=3) for _ in range(config.decoder_blocks)]
+        layers += [nn.ReLU(inplace=True)]
         for far, near in pairwise(widths):
-            layers += [nn.ConvTranspose2d(far, near, 4, stride=2, padding=1), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(far, near, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
         layers += [nn.Conv2d(widths[-1], config.stem**2, 3, padding=1)]
         layers += [nn.PixelShuffle(config.stem)]
         self.layers = nn.Sequential(*layers)
@@ -78,7 +80,7 @@ class Decoder(nn.Module):
 def _widths(config: NetworkConfig, coarsest: int) -> list[int]:
     """Channels from the stem's resolution to the grid's: halved towards the finer ones."""
     stages = int(math.log2(config.cell // config.stem))
-    return [max(min(_FINEST, coarsest), coarsest >> (stages - i)) for i in range(stages + 1)]
+    return [max(coarsest >> (stages - i), 1) for i in range(stages + 1)]
 
 
 def build(config: NetworkConfig, seed: int) -> tuple[Encoder, Decoder]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn.utils import clip_grad_norm_
 
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from vqvae import checkpoint, export
 from vqvae.config import TokeniserConfig, TrainOptions
 from vqvae.frames import ClipSource, FrameCache, fit_normalisation, split
@@ -40,6 +40,11 @@ class Trainer:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         training = config.training
+        if training.batch % self.world:
+            raise ConfigError(
+                f"a batch of {training.batch} crops does not divide among {self.world} ranks",
+                remedy="set training.batch to a multiple of the ranks",
+            )
         model = Tokeniser(config.network, config.quantizer, training.seed)
         self.model = model.to(self.device).train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -51,7 +56,7 @@ class Trainer:
     def advance(self) -> dict[str, float]:
         """One step. Returns loss, l1 (both of this rank), codes and perplexity in the batch."""
         training, quantizer = self.config.training, self.model.quantizer
-        if self.step == self.config.quantizer.warmup and not quantizer.initialised:
+        if self.step == self.config.warmup and not quantizer.initialised:
             quantizer.initialise(self._sample_latents(), training.seed)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.step)

@@ -1,0 +1,38 @@
+# `make demo` and `make test` set up all they need, in .venv, from a fresh clone with Python 3.11+.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format clean
+
+demo: .venv/core
+	$(BIN)/depthtok demo
+
+test: .venv/dev
+	$(BIN)/python -m pytest --ignore tests/tensorflow
+	$(BIN)/python -m pytest tests/tensorflow
+
+check: .venv/dev
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(MAKE) test
+
+format: .venv/dev
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+clean:
+	rm -rf .venv demo build dist *.egg-info
+
+CODE := depthtok pipelines vqvae vla tests benchmarks
+
+.venv/core: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  (echo "depthtok needs Python 3.11 or newer: make PYTHON=python3.11 ..." && exit 1)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,dev]'
+	touch $@

@@ -1,0 +1,117 @@
+"""Frames to codes on one CPU thread: our codec against loops over `vector-quantize-pytorch`.
+
+    python benchmarks/encode_codes.py [--codebook DIR] [--frames 64] [--rounds 5]
+
+All take disparity frames in memory, with the same weights; normalise, encode, search; and must give
+the same codes. The library is used as its README shows: the encoder's output goes through the
+`VectorQuantize` module in eval mode, one frame at a time, or eight. Rounds are interleaved, so that
+other load on the machine meets all alike; ratios are of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from vector_quantize_pytorch import VectorQuantize
+
+from depthtok import codebook
+from depthtok.data import DepthClip, DepthKind
+from depthtok.normalisation import Normalisation
+from vqvae import export
+from vqvae.codec import Codec
+from vqvae.config import NetworkConfig, TokeniserConfig
+from vqvae.model import Tokeniser
+
+BOUNDS = (0.3, 2.0)
+
+
+def frames(number: int) -> np.ndarray:
+    """Disparity of a tilted floor and a box that moves, float32 [T 256 256], 1/m."""
+    rows, columns = np.mgrid[0:256, 0:256] / 256
+    clip = np.repeat((0.4 + 0.9 * rows + 0.2 * columns)[None], number, axis=0)
+    for t in range(number):
+        clip[t, 60:140, 3 * t % 180 : 3 * t % 180 + 60] = 1.8
+    clip += np.random.default_rng(0).normal(0, 0.01, clip.shape)
+    return clip.astype(np.float32)
+
+
+def untrained(folder: Path, images: np.ndarray) -> Path:
+    """The small encoder (width 64) with k-means codes: speed does not depend on training."""
+    config = TokeniserConfig(NetworkConfig(width=64))
+    model = Tokeniser(config.network, config.quantizer, seed=0)
+    with torch.no_grad():
+        batch = torch.from_numpy(Normalisation().apply(images[:16], BOUNDS))[:, None]
+        model.quantizer.initialise(model.encoder(batch).flatten(0, -2), seed=0)
+    meta = export.description(config, Normalisation(), demo=True)
+    return codebook.write(folder, export.weights_of(model), {**meta, "codes": 256})
+
+
+class LibraryLoop:
+    """The same encoder, then the library's quantiser."""
+
+    def __init__(self, folder: Path, batch: int) -> None:
+        codec = Codec.load(folder)
+        self.encoder = codec.model.encoder.to(memory_format=torch.contiguous_format)
+        self.rule = codec.codebook.normalisation
+        vectors = torch.from_numpy(codec.codebook.vectors.copy())
+        self.quantizer = VectorQuantize(dim=vectors.shape[1], codebook_size=len(vectors)).eval()
+        self.quantizer._codebook.embed.data.copy_(vectors[None])
+        self.batch = batch
+
+    @torch.no_grad()
+    def __call__(self, clip: DepthClip) -> np.ndarray:
+        codes = []
+        for start in range(0, len(clip), self.batch):
+            images = self.rule.apply(clip.values[start : start + self.batch], BOUNDS)
+            latents = self.encoder(torch.from_numpy(images)[:, None])
+            _, index, _ = self.quantizer(latents.flatten(1, 2))
+            codes.append(index.numpy().astype(np.uint8).reshape(latents.shape[:3]))
+        return np.concatenate(codes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--codebook", type=Path, help="default: untrained networks")
+    parser.add_argument("--frames", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    clip = DepthClip.of(frames(options.frames), DepthKind.DISPARITY)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.codebook or untrained(Path(temporary) / "cb", clip.values)
+        codec = Codec.load(folder)
+        single, eight = LibraryLoop(folder, 1), LibraryLoop(folder, 8)
+        runs = {
+            "ours": lambda: codec.encode(clip, BOUNDS),
+            "library, batch 1": lambda: single(clip),
+            "library, batch 8": lambda: eight(clip),
+        }
+        compare(runs, options.frames, options.rounds)
+
+
+def compare(runs: dict, number: int, rounds: int) -> None:
+    codes = {name: run() for name, run in runs.items()}  # also warms up
+    times = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            times[name].append(time.process_time() - start)
+    ours = statistics.median(times["ours"])
+    for name, found in times.items():
+        middle = statistics.median(found)
+        changed = int((codes[name] != codes["ours"]).sum())
+        print(
+            f"{name:18} {number / middle:7.0f} frames/s (CPU time)   ours is {middle / ours:4.2f}x"
+            f"   codes that differ: {changed} of {codes['ours'].size}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""report: pictures and curves of a store, a codebook or a training run, as one HTML page."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from depthtok.errors import SourceError
+from depthtok.log import say
+from depthtok.options import command
+
+if TYPE_CHECKING:
+    from depthtok.report.report import Report
+
+Out = Annotated[
+    Path | None, typer.Option("--out", help="directory of the page; by default in PATH")
+]
+PICTURED = 4  # episodes
+CURVES = {
+    "Losses": ("loss", "flow", "depth"),
+    "Held-out action error": ("val_action_mse", "val_action_mse_shuffled"),
+    "Held-out depth": ("val_depth",),
+    "Depth codes predicted right": ("depth_top1", "val_depth_top1"),
+    "Samples a second": ("samples_per_s",),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    command(app)(report)
+
+
+def report(
+    path: Annotated[Path, typer.Argument(help="a store, a codebook or a training run")],
+    out: Out = None,
+) -> None:
+    """Picture a store, a codebook or a training run: report.html and report.json.
+
+    Example: depthtok report runs/depth
+    """
+    page = make_report(path).write(out or path)
+    say(f"{page}: open it in a browser; the same numbers are in {page.with_suffix('.json')}")
+
+
+def make_report(path: Path) -> Report:
+    """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
+    from depthtok import codebook
+    from depthtok.store import ROOT
+    from depthtok.verify import open_store
+
+    if (path / ROOT).is_file():
+        return store_report(open_store(path))
+    if (path / codebook.META).is_file():
+        return codebook_report(path)
+    if (path / "metrics.jsonl").is_file():
+        return run_report(path)
+    raise SourceError(
+        f"{path} is no store, codebook or training run", remedy="name one that depthtok wrote"
+    )
+
+
+def store_report(store) -> Report:
+    """Facts of a store, and frames of some of its episodes."""
+    from depthtok.inspect import inspect
+    from depthtok.report.report import Report
+
+    summary = inspect(store.path)
+    page = Report(summary.title, str(store.path)).facts("What it is", summary.facts)
+    for title, (columns, rows) in summary.tables.items():
+        page.table(title, columns, rows)
+    draw = {"episodes": _frames, "depth": _depths, "codes": _codes}[store.spec.type]
+    return page.pictures("Some frames", draw(store), columns=4)
+
+
+def _steps(length: int) -> list[int]:
+    """The first, a middle and the last frame."""
+    return sorted({0, length // 2, length - 1})
+
+
+def _frames(store):
+    from depthtok.report.report import Picture
+
+    for number in range(min(PICTURED, len(store))):
+        episode = store.episode(number)
+        for camera in store.cameras:
+            for step in _steps(len(episode)):
+                frame = episode.frames(camera).read(step, step + 1)[0]
+                yield Picture(frame, f"{episode.instruction(step)}: {camera}, step {step}")
+
+
+def _depths(store):
+    from depthtok.report.colour import colourise
+    from depthtok.report.report import Picture
+
+    for part in list(store.parts())[:1]:
+        for clip in list(store.clips_of(part, store.cameras))[: PICTURED * len(store.cameras)]:
+            low, high = clip.quantiles[1], clip.quantiles[-2]
+            for step in _steps(len(clip)):
+                depth = clip.read(step, step + 1)
+                pixels = colourise(depth.values, store.kind, low, high, depth.valid)[0]
+                yield Picture(pixels, f"{clip.key}: {clip.camera}, step {step}, "
+                                      f"{low:.3g} to {high:.3g} {store.kind}")  # fmt: skip
+
+
+def _codes(store):
+    from depthtok.report.colour import code_picture
+    from depthtok.report.report import Picture
+
+    for part in list(store.parts())[:1]:
+        for episode in part.episodes[:PICTURED]:
+            for camera in store.cameras:
+                grids = store.grid_of(episode.key, camera).codes
+                for step in _steps(len(grids)):
+                    yield Picture(
+                        code_picture(grids[step]), f"{episode.key}: {camera}, step {step}"
+                    )
+
+
+def run_report(path: Path) -> Report:
+    """Curves of a training run."""
+    from depthtok.report.report import Report
+
+    lines = [jsonlib.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    page = Report("Training of a QDepth-VLA", str(path))
+    if lines:
+        page.numbers({name: value for name, value in lines[-1].items() if name != "lr"})
+    for title, names in CURVES.items():
+        series = {}
+        for name in names:
+            points = [(line["step"], line[name]) for line in lines if name in line]
+            if points:
+                x, y = zip(*points, strict=True)
+                series[name] = (x, y)
+        if series:
+            page.curves(title, series, "step", "")
+    config = jsonlib.loads((path / "config.json").read_text())
+    return page.facts("Settings", _flat(config))
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
+    found = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def codebook_report(path: Path) -> Report:
+    """What a codebook keeps and loses, and what each of its codes looks like."""
+    import numpy as np
+
+    from depthtok.codebook import Codebook
+    from depthtok.report.report import Picture, Report
+    from vqvae.codec import Codec
+    from vqvae.gate import judge
+    from vqvae.quality import code_pictures
+
+    book = Codebook.load(path)
+    quality = dict(book.quality)
+    failures = judge(quality)
+    page = Report("A codebook for depth", str(path))
+    page.numbers({
+        "codes used": quality["codes"]["used"], "perplexity": quality["codes"]["perplexity"],
+        "L1 (share of the range)": quality["disparity"]["l1"],
+        "quality gate": "passed" if not failures else "; ".join(failures),
+    })  # fmt: skip
+    for name in ("disparity", "metres", "codes", "flips", "unquantised"):
+        if name in quality:
+            page.facts(f"Quality: {name}", quality[name])
+    counts = np.asarray(quality["histogram"])
+    page.curves(
+        "Use of the codes", {"frames' cells": (np.arange(len(counts)), np.sort(counts)[::-1])},
+        "code, by rank", "times used", log=True,
+    )  # fmt: skip
+    tiles = np.clip(code_pictures(Codec.load(path)), 0, 1)
+    order = np.argsort(-counts, kind="stable")
+    sheet = _sheet(np.repeat(np.repeat(tiles[order], 2, axis=1), 2, axis=2))
+    page.pictures("Every code, the most used first", [Picture(sheet, "near is bright")], columns=1)
+    return page.facts("Made with", _flat({k: book.meta[k] for k in ("network", "quantizer")}))
+
+
+def _sheet(tiles, columns: int = 16):
+    """Grey tiles [K, c, c] in rows, uint8."""
+    import numpy as np
+
+    count, side, _ = tiles.shape
+    rows = -(-count // columns)
+    padded = np.zeros((rows * columns, side + 2, side + 2), np.float32)
+    padded[:count, 1:-1, 1:-1] = tiles
+    grid = padded.reshape(rows, columns, side + 2, side + 2).swapaxes(1, 2)
+    return np.rint(255 * grid.reshape(rows * (side + 2), columns * (side + 2))).astype(np.uint8)
+
+
+def demo_report(out: Path, sample: Path) -> Path:
+    """One page for the demo: RGB, depth, codes and decoded depth side by side, then the curves."""
+    from depthtok.codebook import Codebook
+    from depthtok.codes import CodeStore
+    from depthtok.depth import DepthStore
+    from depthtok.episodes import EpisodeStore
+    from depthtok.report.report import Report
+    from vqvae.codec import Codec
+
+    episodes, depth = EpisodeStore(sample / "episodes"), DepthStore(sample / "depth")
+    codes = CodeStore(sample / "codes")
+    book = Codebook.load(codes.spec.place["codebook"])
+    codec = Codec.load(book.path)
+    page = Report("depthtok: what the demo made", "From robot episodes to depth codes to a policy")
+    page.numbers({
+        "episodes": len(episodes), "steps": episodes.steps,
+        "bytes of codes a frame": codes.grid[0] * codes.grid[1],
+        "bytes of depth a frame": depth.files_bytes() / (episodes.steps * len(depth.cameras)),
+    })  # fmt: skip
+    page.text(
+        "Each row is one frame: the camera's image, its depth (near is warm), the 16x16 grid of "
+        "codes that the depth became (a colour a code), and the depth that the codes decode to.",
+        title="From image to codes",
+    )
+    page.pictures("Frames", list(_rows(episodes, depth, codes, codec)), columns=4)
+    trained = run_report(out / "policy")
+    book_page = codebook_report(out / "codebook")
+    book_page.write(out / "codebook")
+    trained.write(out / "policy")
+    page.text(
+        f"The codebook trained here: {out / 'codebook' / 'report.html'}",
+        f"The policy's training: {out / 'policy' / 'report.html'}",
+        title="More pages",
+    )
+    return page.write(out)
+
+
+def _rows(episodes, depth, codes, codec):
+    """RGB, depth, codes and decoded depth of some frames."""
+    from depthtok.report.colour import code_picture, colourise
+    from depthtok.report.report import Picture
+
+    for clip in list(depth.clips())[: 2 * len(depth.cameras)]:
+        if clip.key not in codes:
+            continue
+        episode = next(e for e in episodes if e.key == clip.key)
+        step = len(clip) // 2
+        grid = codes.grid_of(clip.key, clip.camera)
+        found = clip.read(step, step + 1).to_disparity()
+        made = codec.decode_disparity(grid.codes[step : step + 1], grid.range)
+        low, high = grid.range
+        yield Picture(episode.frames(clip.camera).read(step, step + 1)[0],
+                      f"{clip.camera}: {episode.instruction(step)}")  # fmt: skip
+        yield Picture(colourise(found.values, found.kind, low, high, found.valid)[0], "depth")
+        yield Picture(code_picture(grid.codes[step], cell=16), "codes")
+        yield Picture(colourise(made, found.kind, low, high)[0], "decoded from the codes")

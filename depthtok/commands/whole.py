@@ -1,0 +1,185 @@
+"""run and demo: the whole path from RLDS to a policy, resumable as a whole."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from depthtok.commands import policy, stages, train
+from depthtok.config import RunOptions, field_types, from_mapping, load_toml
+from depthtok.errors import ConfigError, did_you_mean
+from depthtok.log import say, unsuggesting
+from depthtok.options import command
+from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
+
+TABLES = ("convert", "annotate", "train-vqvae", "tokenize", "train-vla", "how")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    for function in (run, demo):
+        command(app)(function)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run: where it goes, its data sets by name, and the settings of every stage."""
+
+    out: Path
+    data: Mapping[str, Path]
+    tables: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], where: str) -> Plan:
+        """From TOML values. Raises `ConfigError` for keys that are not known."""
+        known = ["out", "data", *TABLES]
+        for key in content:
+            if key not in known:
+                raise ConfigError(f"{where}: there is no {key!r}", remedy=did_you_mean(key, known))
+        for key in ("out", "data"):
+            if not content.get(key):
+                raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
+        data = {name: Path(path) for name, path in content["data"].items()}
+        return cls(Path(content["out"]), data, {name: content.get(name, {}) for name in TABLES})
+
+    def place(self, name: str, what: str) -> Path:
+        """Where a data set's store lies."""
+        return self.out / name / what
+
+
+_EXAMPLE = 'write out = "runs/first" and, below [data], libero = "path/to/the/rlds/directory"'
+
+
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="the whole run, described")],
+) -> None:
+    """Run all stages that a TOML file describes, in order; again, to go on where it was.
+
+    A table for each command holds its flags ([annotate] estimator = "vits"), [how] the flags that
+    all stages share (workers = 8), and [data] names the RLDS directories. Stages without a table
+    run with their defaults; `skip = true` leaves one out.
+
+    Example: depthtok run docs/example.toml
+    """
+    carry_out(Plan.read(load_toml(config), str(config)))
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="where everything goes")] = Path("demo"),
+) -> None:
+    """Show all of it in a few minutes, offline: from RLDS to a tiny policy, with a report.
+
+    Uses a small simulated data set with true depth that comes with the package.
+    """
+    from depthtok.commands.show import demo_report
+
+    package = files("depthtok")
+    content = load_toml(Path(str(package / "sample" / "demo.toml")))
+    content["out"] = str(out)
+    content["data"] = {"sample": str(package / "sample" / "libero_sample")}
+    content["tokenize"] = {**content["tokenize"], "codebook": str(files("vqvae") / "demo")}
+    plan = Plan.read(content, "the demo's settings")
+    carry_out(plan)
+    page = demo_report(plan.out, plan.place("sample", ""))
+    say("", "What was made:", *_summary(plan), f"look:  open {page} in a browser")
+
+
+def _summary(plan: Plan) -> list[str]:
+    told = {
+        "sample/episodes": "actions, states, instructions, and where each image lies",
+        "sample/depth": "depth in metres for every frame of both cameras",
+        "codebook": "256 depth codes, trained for a minute (the codes below use the shipped one)",
+        "sample/codes": "a 16x16 grid of codes for every frame",
+        "policy": "a tiny QDepth-VLA, its log and checkpoints",
+    }
+    width = max(map(len, told))
+    return [f"  {plan.out / name!s:<{width + len(str(plan.out)) + 1}}  {words}"
+            for name, words in told.items()]  # fmt: skip
+
+
+def carry_out(plan: Plan) -> None:
+    """The stages in order. A stage with failed episodes lets the next ones go on."""
+    todo = list(_stages(plan))
+    failed = False
+    for number, (title, do) in enumerate(todo, 1):
+        say("", f"[{number}/{len(todo)}] {title}")
+        try:
+            with unsuggesting():
+                do()
+        except typer.Exit as stop:
+            failed |= bool(stop.exit_code)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _stages(plan: Plan):
+    """Title and call of every stage that is not skipped."""
+    tables = {name: dict(table) for name, table in plan.tables.items()}
+    wanted = {name for name in TABLES if not tables[name].pop("skip", False)}
+    book = Path(tables["tokenize"].pop("codebook", plan.out / "codebook"))
+    depths = [plan.place(name, "depth") for name in plan.data]
+    for name, source in plan.data.items():
+        episodes, depth = plan.place(name, "episodes"), plan.place(name, "depth")
+        if "convert" in wanted:
+            yield (
+                f"convert {name}",
+                _stage(
+                    stages.convert, ConvertConfig, tables, "convert", source=source, out=episodes
+                ),
+            )
+        if "annotate" in wanted:
+            yield (
+                f"annotate {name}",
+                _stage(
+                    stages.annotate, AnnotateConfig, tables, "annotate", source=episodes, out=depth
+                ),
+            )
+    if "train-vqvae" in wanted and not (plan.out / "codebook" / "codebook.json").exists():
+        yield (
+            "train-vqvae",
+            _training(
+                train.train_vqvae, tables, "train-vqvae", depth=depths, out=plan.out / "codebook"
+            ),
+        )
+    for name in plan.data if "tokenize" in wanted else ():
+        yield f"tokenize {name}", _stage(
+            stages.tokenize, TokenizeConfig, tables, "tokenize",
+            depth=plan.place(name, "depth"), codebook=book, out=plan.place(name, "codes"),
+        )  # fmt: skip
+    if "train-vla" in wanted:
+        yield "train-vla", _training(
+            policy.train_vla, tables, "train-vla", out=plan.out / "policy",
+            episodes=[plan.place(name, "episodes") for name in plan.data],
+            codes=[plan.place(name, "codes") for name in plan.data],
+        )  # fmt: skip
+
+
+def _stage(
+    function: Callable, settings: type, tables: Mapping, name: str, **paths: Any
+) -> Callable[[], None]:
+    """A stage's command with its table of settings and the shared options."""
+    table = dict(tables[name])
+    how = {key: table.pop(key) for key in [*table] if key in field_types(RunOptions)}
+    config = from_mapping(settings, table, f"[{name}]")
+    options = from_mapping(RunOptions, {**tables["how"], **how}, "[how]")
+    return lambda: function(**paths, settings=config, options=options)
+
+
+def _training(function: Callable, tables: Mapping, name: str, **paths: Any) -> Callable[[], None]:
+    """A training's command with its table as arguments."""
+    known = inspect.signature(function).parameters
+    table = {key.replace("-", "_"): value for key, value in tables[name].items()}
+    for key in table:
+        if key not in known:
+            raise ConfigError(
+                f"[{name}]: there is no setting {key!r}", remedy=did_you_mean(key, list(known))
+            )
+    if "device" in tables["how"]:
+        table.setdefault("device", tables["how"]["device"])
+    return lambda: function(**{**paths, **table})

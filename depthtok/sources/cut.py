@@ -1,0 +1,100 @@
+"""Cuts a small RLDS data set out of a larger one: some episodes, their first steps, smaller JPEGs.
+
+    python -m depthtok.sources.cut RLDS_DIR --out DIR --name NAME --episodes 0,3 --steps 70
+
+How the sample that ships with depthtok was made is told in its own README.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from depthtok.sources.episode import RawEpisode
+from depthtok.sources.features import Feature
+from depthtok.sources.rlds import RldsDirectory
+from depthtok.sources.write import RldsWriter
+
+
+def cut(raw: RawEpisode, steps: int, quality: int | None) -> dict[str, object]:
+    """The first `steps` steps of an episode, ready to be written.
+
+    Images keep their bytes, or, with `quality`, JPEGs are encoded anew from the accurate decoding.
+    The last step kept is marked as the episode's last.
+    """
+    kept = min(steps, len(raw))
+    values = {path: _values(raw, feature, kept, quality) for path, feature in raw.features.items()}
+    if "steps/is_last" in values:
+        values["steps/is_last"] = np.arange(kept) == kept - 1
+    return values
+
+
+def _values(raw: RawEpisode, feature: Feature, kept: int, quality: int | None) -> object:
+    if feature.kind == "text":
+        text = raw.text(feature.path)
+        return text[:kept] if feature.per_step else text
+    if feature.kind == "image" and feature.per_step:
+        return [_image(data, feature, quality) for data in _encoded(raw, feature, kept)]
+    values = raw.values(feature.path)
+    return values[:kept] if feature.per_step else values
+
+
+def _encoded(raw: RawEpisode, feature: Feature, kept: int) -> Iterator[bytes]:
+    spans = raw.spans(feature.path)
+    with raw.shard.open("rb") as shard:
+        for offset, length in islice(zip(spans.offset, spans.length, strict=True), kept):
+            shard.seek(int(offset))
+            yield shard.read(int(length))
+
+
+def _image(data: bytes, feature: Feature, quality: int | None) -> bytes:
+    if quality is None or feature.encoding != "jpeg":
+        return data
+    pixels = simplejpeg.decode_jpeg(data)
+    return simplejpeg.encode_jpeg(pixels, quality=quality, colorsubsampling="420")
+
+
+def chosen(rlds: RldsDirectory, split: str, numbers: Iterable[int]) -> Iterator[RawEpisode]:
+    """Episodes of a split by their number, counted over its shards."""
+    wanted, number = set(numbers), 0
+    for shard in rlds.splits[split].shards:
+        for raw in rlds.records(shard):
+            if number in wanted:
+                yield raw
+            number += 1
+
+
+def main() -> None:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(description="cut a small RLDS data set out of a larger one")
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--version", default="1.0.0")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--episodes", required=True, help="numbers, such as 0,3,4")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--quality", type=int, help="encode JPEGs anew; by default bytes are kept")
+    parser.add_argument("--per-shard", type=int, default=2)
+    args = parser.parse_args()
+    rlds = RldsDirectory.open(args.source)
+    numbers = [int(number) for number in args.episodes.split(",")]
+    writer = RldsWriter(
+        args.out,
+        args.name,
+        args.version,
+        rlds.features,
+        f"A cut of {rlds.name}: {rlds.description}",
+    )
+    episodes = (cut(raw, args.steps, args.quality) for raw in chosen(rlds, args.split, numbers))
+    writer.write(args.split, episodes, args.per_shard)
+    writer.finish()
+
+
+if __name__ == "__main__":
+    main()

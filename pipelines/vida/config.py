@@ -1,0 +1,92 @@
+"""The sizes of Video-Depth-Anything, and how it is run. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from depthtok.errors import ConfigError, did_you_mean
+
+PATCH = 14  # px, side of an encoder patch
+WINDOW = 32  # frames that the temporal attention sees at once
+
+
+@dataclass(frozen=True)
+class ViDAConfig:
+    """One network: a DINOv2 encoder, a DPT head, four temporal modules.
+
+    `taps` are the encoder blocks (from 0) whose output feeds the head; `channels` the widths of
+    the four pyramid levels, fine to coarse; `features` the width where they are fused.
+    """
+
+    name: str
+    dim: int
+    depth: int
+    heads: int
+    taps: tuple[int, int, int, int]
+    features: int
+    channels: tuple[int, int, int, int]
+    table: int = 37  # patches, side of the learned position table
+    input_size: int = 518  # px, the shorter side of what the network sees
+    metric: bool = False  # metres (larger is farther) instead of disparity (larger is nearer)
+
+
+_RELATIVE = {
+    config.name: config
+    for config in (
+        ViDAConfig("vits", 384, 12, 6, (2, 5, 8, 11), 64, (48, 96, 192, 384)),
+        ViDAConfig("vitb", 768, 12, 12, (2, 5, 8, 11), 128, (96, 192, 384, 768)),
+        ViDAConfig("vitl", 1024, 24, 16, (4, 11, 17, 23), 256, (256, 512, 1024, 1024)),
+        ViDAConfig("tiny", 128, 6, 4, (1, 2, 4, 5), 32, (16, 32, 64, 64), 10, 140),
+    )
+}
+CONFIGS: dict[str, ViDAConfig] = _RELATIVE | {
+    f"metric-{name}": replace(config, name=f"metric-{name}", metric=True)
+    for name, config in _RELATIVE.items()
+}
+"""Every network by name: vits, vitb, vitl, tiny, and metric-vits, ..."""
+
+
+def config_named(name: str) -> ViDAConfig:
+    """The network of that name. Raises `ConfigError` for an unknown one."""
+    if name not in CONFIGS:
+        raise ConfigError(
+            f"there is no Video-Depth-Anything network {name!r}",
+            remedy=did_you_mean(name, list(CONFIGS)),
+        )
+    return CONFIGS[name]
+
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How the network is run. Only `precision` and `input_size` change what comes out.
+
+    `memory_gb` bounds what a batch of windows takes on the device; `readers` is the number of
+    threads that decode ahead (0: none, frames are read when they are needed).
+    """
+
+    input_size: int = 518  # px
+    precision: str = "float32"
+    memory_gb: float = 8.0
+    windows: int | None = None  # windows in a batch; None: as many as `memory_gb` holds
+    readers: int = 0
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"precision {self.precision!r} is not known",
+                remedy=did_you_mean(self.precision, list(PRECISIONS)),
+            )
+        if self.input_size < PATCH:
+            raise ConfigError(
+                f"input_size {self.input_size} px is smaller than one patch of {PATCH} px",
+                remedy="use 518 px for the official weights, 140 px for the tiny network",
+            )
+        if self.windows is not None and self.windows < 1:
+            raise ConfigError(
+                f"windows={self.windows}: a batch needs at least one",
+                remedy="leave it out to fill `memory_gb`",
+            )

@@ -1,0 +1,123 @@
+"""In-memory stand-ins for the stores, with a scene that can be learnt."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
+
+INSTRUCTIONS = ("put the red cup on the plate", "open the drawer")
+
+
+@dataclass(frozen=True)
+class Frames:
+    images: np.ndarray
+
+    def read(self, start, stop):
+        return self.images[start:stop]
+
+
+@dataclass(frozen=True)
+class FakeEpisode:
+    key: EpisodeKey
+    action: np.ndarray
+    proprio: np.ndarray
+    images: dict
+    text: str
+
+    def __len__(self):
+        return len(self.action)
+
+    def instruction(self, step=0):
+        return self.text
+
+    def frames(self, camera):
+        return Frames(self.images[camera])
+
+
+@dataclass(frozen=True)
+class Columns:
+    min: tuple
+    max: tuple
+    q01: tuple
+    q99: tuple
+
+
+@dataclass(frozen=True)
+class Statistics:
+    action: Columns
+    proprio: Columns
+
+
+def columns(values):
+    low, high = np.quantile(values, (0.01, 0.99), axis=0)
+    return Columns(values.min(0), values.max(0), low, high)
+
+
+class FakeEpisodes:
+    """`count` episodes of `steps` steps (the last one shorter), seen by `cameras`."""
+
+    gripper = (-1,)
+    action_dim, proprio_dim = 7, 8
+
+    def __init__(self, count=3, steps=8, cameras=("main", "wrist"), size=32, name="toy", seed=0):
+        rng = np.random.default_rng(seed)
+        self.name, self.fingerprint = name, f"episodes-{name}-{count}-{steps}"
+        self.cameras = {camera: Camera(camera, size, size) for camera in cameras}
+        self.lengths = np.full(count, steps)
+        self.lengths[-1] = max(steps - 3, 1)
+        self._made = [self._episode(rng, n, int(t), size) for n, t in enumerate(self.lengths)]
+
+    def _episode(self, rng, number, steps, size):
+        images = {c: rng.integers(0, 256, (steps, size, size, 3), np.uint8) for c in self.cameras}
+        action = rng.normal(size=(steps, 7)).astype("f4") * 3 + 1
+        action[:, -1] = np.sign(action[:, -1])
+        proprio = rng.normal(size=(steps, 8)).astype("f4")
+        key = EpisodeKey(self.name, "1.0.0", "train", 0, 1, number)
+        return FakeEpisode(key, action, proprio, images, INSTRUCTIONS[number % 2])
+
+    def episode(self, number):
+        return self._made[number]
+
+    def statistics(self):
+        parts = [np.concatenate([getattr(e, n) for e in self._made]) for n in ("action", "proprio")]
+        return Statistics(*map(columns, parts))
+
+
+class FakeCodes:
+    """Random codes of all cameras, except for the episodes in `failed`."""
+
+    def __init__(self, episodes, grid=16, codes=256, failed=(), transform=None, seed=0):
+        rng = np.random.default_rng(seed)
+        self.fingerprint, self.codebook = "codes", FakeCodebook.fingerprint
+        self.grid, self.cameras = (grid, grid), tuple(episodes.cameras)
+        self.transform = transform or ImageTransform(size=(256, 256))
+        self._codes = {
+            episode.key: {
+                c: rng.integers(0, codes, (len(episode), grid, grid), np.uint8)
+                for c in self.cameras
+            }
+            for n, episode in enumerate(episodes._made)
+            if n not in failed
+        }
+
+    def missing(self):
+        return []
+
+    def __contains__(self, key):
+        return key in self._codes
+
+    def grid_of(self, key, camera):
+        return CodeGrid(self._codes[key][camera], self.codebook, (0.0, 1.0), self.transform)
+
+
+class FakeCodebook:
+    fingerprint = "c0debook"
+
+    def __init__(self, codes=256, dim=160, seed=0):
+        self.codes, self.dim, self.seed = codes, dim, seed
+
+    @cached_property
+    def vectors(self):
+        return np.random.default_rng(self.seed).normal(size=(self.codes, self.dim)).astype("f4")

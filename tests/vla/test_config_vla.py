@@ -1,0 +1,83 @@
+"""Presets, overrides, and settings that make no sense."""
+
+import json
+
+import pytest
+
+from depthtok.errors import ConfigError
+from vla.config import Config, ablations, load, presets
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_load_and_come_back(name):
+    config = load(name)
+    assert config.name == name
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("change", ablations())
+def test_ablations_change_any_preset(change):
+    for base in ("tiny", "qdepth"):
+        config = load(f"{base}+{change}")
+        assert config.name == f"{base}+{change}"
+        assert config.model != load(base).model or config.train != load(base).train
+
+
+def test_ablations_add_up():
+    config = load("tiny+causal+no-depth-loss", {"train.steps": 3})
+    assert (config.model.mask, config.model.depth.target, config.train.steps) == (
+        "causal",
+        "none",
+        3,
+    )
+    with pytest.raises(ConfigError, match="Did you mean 'causal'"):
+        load("tiny+casual")
+
+
+def test_the_paper_in_numbers():
+    config = load("qdepth")
+    model, depth = config.model, config.model.depth_expert
+    assert (depth.layers, depth.heads, depth.width, depth.mlp) == (18, 8, 1024, 4096)
+    assert (model.depth.codes, model.depth.code_dim, model.depth.grid) == (256, 160, 16)
+    assert (config.train.depth_weight, config.train.depth_decay) == (0.01, 0.9999)
+    assert (config.train.batch, config.train.lr) == (1024, 5e-5)
+
+
+def test_overrides_and_files(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "tiny"\n[train]\nlr = 2\n[model.depth]\nfuture = 3\n')
+    config = load(path, {"train.batch": 4})
+    assert (config.train.lr, config.train.batch, config.model.depth.future) == (2.0, 4, 3)
+    assert config.model.vision == load("tiny").model.vision
+    assert config.updated({"train.batch": 5}).train.batch == 5
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"train.learning_rate": 1.0}, "learning_rate"),
+        ({"model.mask": "qdept"}, "qdept"),
+        ({"model.action.heads": 2}, "action has"),
+        ({"model.depth.grid": 9}, "9x9 code grid"),
+        ({"model.depth.cameras": 2}, "depth.cameras = 2"),
+        ({"train.batch": "many"}, "batch"),
+        ({"train.freeze": ["head"]}, "train.freeze"),
+        ({"data.crop": 0.0}, "data.crop"),
+        ({"data.cameras": ["a", "b"]}, "names 2"),
+        ({"model.vision.patch": 9}, "no multiple"),
+    ],
+)
+def test_nonsense_is_refused(over, message):
+    with pytest.raises(ConfigError, match=message):
+        load("tiny", over)
+
+
+def test_unknown_presets_and_files(tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean 'qdepth'"):
+        load("qdeth")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("x = ")
+    with pytest.raises(ConfigError, match=r"broken\.toml"):
+        load(broken)
+    with pytest.raises(ConfigError, match="no settings"):
+        load(tmp_path / "none.toml")

@@ -1,0 +1,146 @@
+"""Samples: chunks, codes, normalisation, and joins that are refused."""
+
+import fakes
+import numpy as np
+import pytest
+
+from depthtok.data import EpisodeKey, ImageTransform
+from depthtok.errors import ConfigError, MissingParts, StaleStore
+from vla.data import Dataset, Stream, held_out, member
+from vla.tokenizer import ByteTokenizer
+
+
+def sample(data, number, epoch=0, seed=0):
+    row = {name: np.full(shape, 77, dtype) for name, (shape, dtype) in data.fields().items()}
+    data.fill(row, number, epoch, seed)
+    return row
+
+
+def test_a_sample(micro, toy):
+    episodes = fakes.FakeEpisodes()
+    data = toy(micro(), episodes)
+    assert len(data) == 8 + 8 + 5
+    row, episode = sample(data, 10), episodes.episode(1)
+    norms = data.norms()["toy"]
+    assert data.place(10) == (0, 1, 2)
+    assert (row["images_BIHW3"][1] == episode.images["wrist"][2]).all()
+    assert np.allclose(norms.action.undo(row["actions_BCA"]), episode.action[2:6], atol=1e-5)
+    assert np.allclose(norms.proprio.undo(row["proprio_BP"]), episode.proprio[2], atol=1e-5)
+    assert np.abs(row["actions_BCA"]).max() <= 1
+    assert (row["actions_BCA"][:, -1] == episode.action[2:6, -1]).all()  # the gripper
+    grid = data.members[0].codes.grid_of(episode.key, "main").codes[2]
+    assert (row["depth_BMK"] == grid.reshape(1, -1)).all()
+    assert row["action_valid_BC"].all()
+    assert row["depth_valid_BM"].all()
+    text = bytes(t - 4 for t in row["text_BL"][row["text_valid_BL"]][1:])
+    assert text == b"open the drawer\n"
+
+
+def test_chunks_stop_at_the_episode_end(micro, toy):
+    episodes = fakes.FakeEpisodes()
+    data = toy(micro(), episodes)
+    row = sample(data, 7)
+    assert row["action_valid_BC"].tolist() == [True, False, False, False]
+    restored = data.norms()["toy"].action.undo(row["actions_BCA"])
+    assert np.allclose(restored, episodes.episode(0).action[[7, 7, 7, 7]], atol=1e-5)
+
+
+def test_future_codes(micro, toy):
+    data = toy(micro(model__depth__future=3))
+    episode = data.members[0].episodes.episode(0)
+    codes = data.members[0].codes.grid_of(episode.key, "main").codes
+    assert (sample(data, 1)["depth_BMK"][0] == codes[4].reshape(-1)).all()
+    assert sample(data, 4)["depth_valid_BM"].all()
+    assert not sample(data, 5)["depth_valid_BM"].any()
+
+
+def test_augmentation_follows_seed_epoch_and_number(micro, toy):
+    data = toy(micro(data__photometric=0.4))
+    a, b = sample(data, 3), sample(data, 3)
+    assert (a["images_BIHW3"] == b["images_BIHW3"]).all()
+    for other in (sample(data, 3, epoch=1), sample(data, 3, seed=1)):
+        assert (a["images_BIHW3"] != other["images_BIHW3"]).any()
+        assert (a["depth_BMK"] == other["depth_BMK"]).all()
+
+
+def test_mixtures_draw_by_weight(micro):
+    config = micro(model__depth__expert=False)
+    parts = [
+        member(name, fakes.FakeEpisodes(2, 8, name=name), None, config, weight=weight)
+        for name, weight in (("a", 2.0), ("b", 0.5))
+    ]
+    data = Dataset(parts, config, ByteTokenizer())
+    assert data.sizes == [13, 13]
+    assert len(data) == 26 + 6
+    seen = [[data.place(n, epoch) for n in range(len(data))] for epoch in range(13)]
+    of_b = [place for epoch in seen for place in epoch if place[0] == 1]
+    assert sum(place[0] == 0 for place in seen[0]) == 26
+    assert len(set(seen[0])) == 13 + 6
+    assert len(set(of_b)) == 13  # what one epoch leaves out, another has
+    assert set(data.norms()) == {"a", "b"}
+
+
+def join(config, codes, episodes=None, codebook="c0debook", **options):
+    episodes = episodes or fakes.FakeEpisodes()
+    return member("toy", episodes, codes, config, codebook=codebook, **options)
+
+
+def test_failed_episodes_are_left_out_and_counted(micro):
+    episodes = fakes.FakeEpisodes()
+    joined = join(micro(), fakes.FakeCodes(episodes, grid=4, failed=(1,)), episodes)
+    assert joined.episodes_used.tolist() == [0, 2]
+    assert joined.left_out == 1
+
+
+def test_codes_that_do_not_belong_are_refused(micro):
+    episodes, config = fakes.FakeEpisodes(), micro()
+    good = fakes.FakeCodes(episodes, grid=4)
+    with pytest.raises(StaleStore, match="codebook"):
+        join(config, good, codebook="another")
+    with pytest.raises(StaleStore, match="16x16"):
+        join(config, fakes.FakeCodes(episodes, grid=16))
+    cropped = fakes.FakeCodes(episodes, grid=4, transform=ImageTransform(crop=(0, 0, 8, 8)))
+    with pytest.raises(StaleStore, match="changed picture"):
+        join(config, cropped)
+    with pytest.raises(ConfigError, match="no codes"):
+        join(config, None)
+    good.missing = lambda: ["train-00001-of-00002"]
+    with pytest.raises(MissingParts, match="lack 1 parts"):
+        join(config, good)
+    assert join(config, good, partial=True).left_out == 0
+
+
+def test_crops_and_stored_codes_exclude_each_other(micro):
+    episodes = fakes.FakeEpisodes()
+    with pytest.raises(ConfigError, match=r"data\.crop"):
+        join(micro(data__crop=0.8), fakes.FakeCodes(episodes, grid=4))
+
+
+def test_data_that_do_not_fit_the_model_are_refused(micro):
+    config = micro(model__depth__expert=False)
+    with pytest.raises(ConfigError, match="action_dim 7, the model 6"):
+        join(config.updated({"model.action_dim": 6}), None)
+    with pytest.raises(ConfigError, match="no camera 'wrist'"):
+        join(config, None, fakes.FakeEpisodes(cameras=("main", "other")))
+    with pytest.raises(ConfigError, match="no episode"):
+        join(config, None, only=[])
+
+
+def test_the_stream_is_an_exact_shuffle_every_epoch():
+    stream = Stream(101, seed=4)
+    drawn = list(stream.draw(0, 303))
+    for epoch in range(3):
+        part = drawn[101 * epoch : 101 * (epoch + 1)]
+        assert [e for e, _ in part] == [epoch] * 101
+        assert sorted(n for _, n in part) == list(range(101))
+    assert drawn[:101] != [(0, n) for _, n in drawn[101:202]]
+    assert list(stream.draw(57, 220)) == drawn[57:220]
+
+
+def test_held_out_episodes_follow_their_keys():
+    keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(100)]
+    kept, out = held_out(keys, 0.1)
+    assert sorted(kept + out) == list(range(400))
+    assert 20 <= len(out) <= 60
+    _, fewer = held_out(keys[:200], 0.1)
+    assert fewer == [n for n in out if n < 200]

@@ -1,0 +1,131 @@
+"""The depth head: equation 3 as one product, its start, and that it can learn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from depthtok.errors import WeightsError
+from vla.config import DepthConfig
+from vla.depth_head import DepthHead, depth_loss
+
+B, M, GRID, WIDTH = 4, 2, 4, 24
+
+
+def head(codebook, **settings):
+    torch.manual_seed(0)
+    codes, dim = codebook.shape
+    config = DepthConfig(codes=codes, code_dim=dim, grid=GRID, cameras=M, **settings)
+    made = DepthHead(config, WIDTH, image_grid=GRID)
+    made.set_codebook(codebook)
+    return made
+
+
+def codebooks():
+    generator = torch.Generator().manual_seed(3)
+    plain = torch.randn(256, 160, generator=generator)
+    line = torch.linspace(-3, 3, 256)[:, None] * torch.randn(1, 160, generator=generator)
+    return {
+        "unit": plain,
+        "tiny": plain * 1e-3,
+        "huge": plain * 50,
+        "off-centre": plain * 0.3 + 4,
+        "a line": line + 0.05 * plain,
+        "few dimensions": torch.randn(256, 4, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("name", list(codebooks()))
+def test_first_cross_entropy_is_near_ln_k(name):
+    """Whatever the codebook's scale and shape."""
+    made = head(codebooks()[name])
+    x = torch.randn(B, M * GRID**2, WIDTH)
+    target = torch.randint(0, 256, (B, M, GRID**2))
+    loss = depth_loss(
+        made.config, made(x), target, torch.ones(B, M, dtype=torch.bool), made.codebook_KD
+    )
+    assert loss.item() == pytest.approx(math.log(256), rel=0.1)
+
+
+def test_equals_equation_3():
+    """-|x - c|^2 * s up to what is the same for all codes."""
+    made = head(codebooks()["off-centre"], temperature=7.0)
+    x = torch.randn(B, M * GRID**2, WIDTH)
+    logits = made(x)
+    vectors = made.vectors(x)
+    normed = F.rms_norm(vectors, (160,), eps=1e-6) * made.codebook_KD.square().mean().sqrt()
+    distances = -torch.cdist(normed.flatten(0, 2), made.codebook_KD).square() / 7.0
+    expected = distances.log_softmax(dim=-1)
+    assert torch.allclose(logits.flatten(0, 2).log_softmax(-1), expected, atol=2e-3)
+
+
+def test_only_the_learnable_scale_lets_a_perfect_prediction_win():
+    """x = its code: about 3 nats at the starting scale, none at a larger one."""
+    made = head(codebooks()["unit"])
+    x = made.codebook_KD[None, None]
+    target = torch.arange(256)
+    costs = []
+    for factor in (1, 10):
+        scale = made.log_scale.exp() * factor
+        logits = (2 * x @ made.codebook_KD.T - made.codebook_KD.square().sum(1)) * scale
+        costs.append(F.cross_entropy(logits[0, 0], target).item())
+    assert costs[0] > 2
+    assert costs[1] < 0.01
+    assert made.log_scale.requires_grad
+    assert not head(codebooks()["unit"], temperature=5.0).log_scale.requires_grad
+
+
+def test_cells_keep_their_place():
+    """Token (y, x) of camera m decides the codes at its place, and at doubled grids around it."""
+    for zoom in (1, 2):
+        config = DepthConfig(codes=16, code_dim=6, grid=GRID * zoom, cameras=M)
+        torch.manual_seed(0)
+        made = DepthHead(config, WIDTH, image_grid=GRID)
+        made.set_codebook(torch.randn(16, 6))
+        x = torch.randn(1, M, GRID, GRID, WIDTH)
+        changed = x.clone()
+        changed[0, 1, 2, 3] += 1
+        a, b = (made.vectors(v.reshape(1, -1, WIDTH)) for v in (x, changed))
+        moved = (a != b).any(dim=-1).reshape(M, GRID * zoom, GRID * zoom)
+        assert not moved[0].any()
+        rows, columns = np.nonzero(moved[1].numpy())
+        assert rows.min() >= 2 * zoom - 1
+        assert rows.max() <= 3 * zoom
+        assert columns.min() >= 3 * zoom - 1
+
+
+def test_frames_without_codes_do_not_count():
+    made = head(codebooks()["unit"])
+    logits = torch.randn(2, M, GRID**2, 256)
+    target = torch.randint(0, 256, (2, M, GRID**2))
+    valid = torch.tensor([[True, False], [False, False]])
+    only = F.cross_entropy(logits[0, 0], target[0, 0])
+    found = depth_loss(made.config, logits, target, valid, made.codebook_KD)
+    assert found.item() == pytest.approx(only.item())
+    assert depth_loss(made.config, logits, target, valid & False, made.codebook_KD).item() == 0
+
+
+def test_latents_target_the_codes_own_vectors():
+    config = DepthConfig(target="latents", codes=16, code_dim=6, grid=GRID, cameras=M)
+    codebook = torch.randn(16, 6)
+    target = torch.randint(0, 16, (B, M, GRID**2))
+    valid = torch.ones(B, M, dtype=torch.bool)
+    assert depth_loss(config, codebook[target], target, valid, codebook).item() == 0
+    assert depth_loss(
+        config, codebook[target] + 2, target, valid, codebook
+    ).item() == pytest.approx(4)
+
+
+def test_another_codebook_shape_is_refused():
+    made = head(codebooks()["unit"])
+    with pytest.raises(WeightsError, match=r"\(128, 160\)"):
+        made.set_codebook(torch.randn(128, 160))
+
+
+def test_bf16_logits_are_computed_in_float32():
+    made = head(codebooks()["unit"])
+    x = torch.randn(B, M * GRID**2, WIDTH)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert made(x).dtype == torch.float32

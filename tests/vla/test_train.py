@@ -1,0 +1,135 @@
+"""The loop: exact resume, stop, overfit, and what it refuses."""
+
+import json
+from dataclasses import replace
+
+import fakes
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from depthtok.errors import StaleStore
+from vla import checkpoint
+from vla.config import RunOptions
+from vla.train import train
+
+QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
+
+
+def lines(run):
+    """The log, without what the clock says."""
+    clock = ("samples_per_s", "data_wait")
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in clock} for line in read]
+
+
+def same_tensors(a, b):
+    a, b = load_file(a), load_file(b)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_resume_is_exact(micro, toy, codebook, tmp_path):
+    config = micro(train__ema=0.9, data__photometric=0.2)
+    data = toy(config)
+    straight = train(config, data, tmp_path / "a", QUIET, codebook=codebook)
+    assert straight.finished
+
+    seen = []
+    stopped = train(
+        config,
+        data,
+        tmp_path / "b",
+        QUIET,
+        codebook=codebook,
+        on_step=seen.append,
+        should_stop=lambda: len(seen) == 3,
+    )
+    assert (stopped.step, stopped.finished) == (3, False)
+    threads = replace(QUIET, workers=2)
+    resumed = train(config, data, tmp_path / "b", threads, codebook=codebook)
+    assert resumed.step == 8
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+    for name in ("model", "optimizer", "average"):
+        last = f"checkpoints/step-000008/{name}.safetensors"
+        assert same_tensors(tmp_path / "a" / last, tmp_path / "b" / last)
+
+
+def test_a_crash_after_a_checkpoint_repeats_its_lines_once(micro, toy, codebook, tmp_path):
+    config = micro()
+    data = toy(config)
+
+    def crash(line):
+        if line["step"] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, data, tmp_path, QUIET, codebook=codebook, on_step=crash)
+    train(config, data, tmp_path, QUIET, codebook=codebook)
+    assert [line["step"] for line in lines(tmp_path)] == list(range(1, 9))
+
+
+def test_finished_runs_stay_as_they_are(micro, toy, codebook, tmp_path):
+    config = micro(train__steps=2)
+    train(config, toy(config), tmp_path, QUIET, codebook=codebook)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    assert train(config, toy(config), tmp_path, QUIET, codebook=codebook).step == 2
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_other_settings_or_data_are_refused(micro, toy, codebook, tmp_path):
+    config = micro(train__steps=1)
+    train(config, toy(config), tmp_path, QUIET, codebook=codebook)
+    other = micro(train__steps=1, train__lr=0.1)
+    with pytest.raises(StaleStore, match="other settings"):
+        train(other, toy(other), tmp_path, QUIET, codebook=codebook)
+    with pytest.raises(StaleStore, match="other data"):
+        train(config, toy(config, only=[0]), tmp_path, QUIET, codebook=codebook)
+
+
+def test_micro_batches_change_nothing_but_rounding(micro, toy, codebook, tmp_path):
+    config = micro(train__steps=3)
+    for name, size in (("whole", 0), ("parts", 3)):
+        options = replace(QUIET, micro_batch=size)
+        train(config, toy(config), tmp_path / name, options, codebook=codebook)
+    for a, b in zip(lines(tmp_path / "whole"), lines(tmp_path / "parts"), strict=True):
+        assert a == pytest.approx(b, rel=1e-3)
+
+
+def test_keep_last_checkpoints(micro, toy, codebook, tmp_path):
+    config = micro(train__steps=5)
+    options = replace(QUIET, checkpoint_every=1, keep_last=2)
+    train(config, toy(config), tmp_path, options, codebook=codebook)
+    kept = [path.name for path in checkpoint.steps(tmp_path)]
+    assert kept == ["step-000004", "step-000005"]
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_overfits_both_losses(micro, toy, codebook, tmp_path):
+    config = micro(
+        train__steps=400, train__batch=16, train__schedule="constant", train__lr=4e-3,
+        train__scale_lr=3e-2,
+    )  # fmt: skip
+    data = toy(config, fakes.FakeEpisodes(count=1, steps=19))
+    assert len(data) == 16
+    seen = [{"flow": 9.0, "depth": 9.0}]
+
+    def learnt():
+        return seen[-1]["depth"] < 0.1 and seen[-1]["flow"] < 0.25 * seen[1]["flow"]
+
+    options = RunOptions(workers=0, log_every=10)
+    train(
+        config, data, tmp_path, options, codebook=codebook, on_step=seen.append, should_stop=learnt
+    )
+    assert learnt(), seen[-1]
+    assert seen[-1]["depth_top1"] > 0.98
+
+
+def test_validation_is_logged(micro, toy, codebook, tmp_path):
+    config = micro(train__steps=2)
+    options = replace(QUIET, validate_every=2, validate_batches=2)
+    data = toy(config)
+    result = train(config, data, tmp_path, options, codebook=codebook, validation=data)
+    assert {"val_action_mse", "val_action_within_0.05", "val_depth", "val_depth_top1"} <= set(
+        result.last
+    )
+    assert "val_depth" not in lines(tmp_path)[0]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import SIZE, array_clip, scene, scenes
+
+from depthtok.data import DepthClip, DepthKind
+from depthtok.errors import ConfigError, DepthKindError, SourceError
+from depthtok.normalisation import Normalisation
+from vqvae.config import TrainingConfig
+from vqvae.frames import ClipSource, FrameCache, fit_normalisation, pack, split, unpack
+
+TRAINING = TrainingConfig(batch=12, crop=32)
+
+
+def build(folder, sources, limit=0, rule=Normalisation()):  # noqa: B008
+    return FrameCache.build(folder, sources, rule, SIZE, limit)
+
+
+def keys(sources):
+    return [{str(clip.key) for clip in source.clips} for source in sources]
+
+
+def test_split_is_by_episode_and_does_not_depend_on_order(source):
+    both = [*source.clips, *(replace(clip, camera="wrist") for clip in source.clips)]
+    learn, judge = split([replace(source, clips=both)], 0.3, seed=0)
+    assert not keys(learn)[0] & keys(judge)[0]
+    assert len(judge[0].clips) % 2 == 0
+    again, _ = split([replace(source, clips=both[::-1])], 0.3, seed=0)
+    assert keys(learn) == keys(again)
+
+
+def test_more_episodes_move_none_to_the_other_side():
+    few, many = (ClipSource("s", "f", scenes(n, frames=1)) for n in (20, 30))
+    assert keys(split([few], 0.3, 0)[1])[0] <= keys(split([many], 0.3, 0)[1])[0]
+
+
+def test_each_side_gets_an_episode(source):
+    for share in (0.001, 0.999):
+        learn, judge = split([source], share, seed=0)
+        assert learn[0].clips
+        assert judge[0].clips
+    assert not split([source], 0.0, seed=0)[1]
+    with pytest.raises(ConfigError, match="one episode"):
+        split([replace(source, clips=source.clips[:1])], 0.1, seed=0)
+
+
+def test_packing_keeps_normalised_disparity_and_the_mask():
+    images = np.linspace(-0.5, 1.5, 4096, dtype=np.float32).reshape(1, 64, 64)
+    valid = np.random.default_rng(0).random(images.shape) < 0.9
+    packed = pack(images, valid)
+    assert packed.dtype == np.uint16
+    assert np.abs(unpack(packed) - images).max() < 4e-5
+    assert np.array_equal(packed < 1 << 15, valid)
+
+
+def test_the_cache_is_built_once_and_again_for_other_data(tmp_path, source):
+    cache = build(tmp_path, [source])
+    assert cache.frames.shape == (72, SIZE, SIZE)
+    stamp = (tmp_path / "frames.u16").stat().st_mtime_ns
+    build(tmp_path, [source])
+    assert (tmp_path / "frames.u16").stat().st_mtime_ns == stamp
+    assert len(build(tmp_path, [replace(source, clips=source.clips[:2])])) == 24
+
+
+def test_a_limit_spreads_over_all_clips(tmp_path, source):
+    cache = build(tmp_path, [source], limit=18)
+    assert len(cache) == 18
+
+
+def test_a_batch_depends_on_the_seed_and_the_draw_alone(tmp_path, source):
+    cache = build(tmp_path, [source])
+    first, second = (cache.batch(TRAINING, 8, (0, 5)) for _ in range(2))
+    assert np.array_equal(first.images, second.images)
+    assert first.images.shape == (12, 1, 32, 32)
+    assert not np.array_equal(first.images, cache.batch(TRAINING, 8, (0, 6)).images)
+
+
+def test_ranks_share_one_batch(tmp_path, source):
+    cache = build(tmp_path, [source])
+    whole = cache.batch(TRAINING, 8, (0, 1))
+    parts = [cache.batch(TRAINING, 8, (0, 1), rank, 2) for rank in range(2)]
+    mixed = np.stack([part.images for part in parts], axis=1).reshape(whole.images.shape)
+    assert np.array_equal(mixed, whole.images)
+
+
+def test_weights_decide_how_often_a_source_is_drawn(tmp_path):
+    near, far = (np.full((4, SIZE, SIZE), z, np.float32) for z in (1.0, 2.0))
+    near[:, :8], far[:, 8:] = 3.0, 3.0  # crops tell them apart by their mean
+    sources = [
+        ClipSource("near", "n", [array_clip(near)], weight=3.0),
+        ClipSource("far", "f", [array_clip(far)], weight=0.0),
+    ]
+    cache = build(tmp_path, sources)
+    images = cache.batch(replace(TRAINING, crop=SIZE, batch=50), 8, (0, 0)).images
+    assert (images.mean((1, 2, 3)) > 0.5).all()
+
+
+def test_broken_clips_are_left_out_and_listed(tmp_path, source):
+    constant = array_clip(np.ones((3, SIZE, SIZE), np.float32), "constant")
+    empty = array_clip(np.full((3, SIZE, SIZE), np.nan, np.float32), "empty")
+    cache = build(tmp_path, [replace(source, clips=[*source.clips, constant, empty])])
+    assert len(cache) == 72
+    assert [item[0] for item in cache.index["skipped"]] == [
+        "synthetic|constant",
+        "synthetic|empty",
+    ]
+    with pytest.raises(SourceError, match="no clip can be trained on"):
+        build(tmp_path, [replace(source, clips=[constant, empty])])
+
+
+def test_another_size_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="takes 64x64"):
+        build(tmp_path, [ClipSource("s", "f", [array_clip(scene(0, 2, 32))])])
+
+
+def test_normalisations_take_their_constants_from_training_clips(source):
+    rule = fit_normalisation("dataset", (0.0, 1.0), [source])
+    ranges = [
+        Normalisation().range_of(
+            DepthClip(c.depth.values[:0], c.depth.valid[:0], c.depth.kind, c.quantiles)
+            .to_disparity()
+            .quantiles
+        )
+        for c in source.clips
+    ]
+    assert rule.lo == min(r[0] for r in ranges)
+    assert rule.hi == max(r[1] for r in ranges)
+    assert fit_normalisation("metric", (0.2, 4.0), [source]).range_of(()) == (0.2, 4.0)
+    relative = array_clip(scene(0), kind=DepthKind.DISPARITY)
+    with pytest.raises(DepthKindError):
+        fit_normalisation("metric", (0.2, 4.0), [replace(source, clips=[relative])])

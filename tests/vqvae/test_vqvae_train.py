@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import scenes, tiny
+
+from depthtok.codebook import Codebook
+from depthtok.errors import StaleStore
+from vqvae.codec import Codec
+from vqvae.config import TrainOptions
+from vqvae.frames import ClipSource
+from vqvae.train import learning_rate, train
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(config, source, out, *, options=None, stop_at=None):
+    figures = {}
+    train(
+        config,
+        [source],
+        out,
+        options or TrainOptions(),
+        on_step=lambda step, found: figures.update({step: found}),
+        should_stop=lambda: stop_at in figures,
+    )
+    return figures
+
+
+def test_a_training_makes_a_codebook_with_its_quality(tmp_path, source):
+    out = tmp_path / "cb"
+    figures = run(tiny(6), source, out)
+    assert sorted(figures) == [1, 2, 3, 4, 5, 6]
+    book = Codebook.load(out)
+    assert book.vectors.shape == (32, 16)
+    assert book.grid == (8, 8)
+    assert book.quality["held_out"] is True
+    assert book.quality["metres"]["abs_rel"] > 0
+    assert book.meta["data"]["held_out"]
+    assert not (tmp_path / "cb.training").exists()
+    Codec.load(out)
+
+
+def test_the_same_seed_makes_the_same_codebook(tmp_path, source):
+    prints = []
+    for name in "ab":
+        run(tiny(5), source, tmp_path / name)
+        prints.append(Codebook.load(tmp_path / name).fingerprint)
+    run(tiny(5).with_training(seed=1), source, tmp_path / "c")
+    assert prints[0] == prints[1] != Codebook.load(tmp_path / "c").fingerprint
+
+
+@pytest.mark.parametrize("stop_at", [1, 4])
+def test_a_stopped_training_resumes_exactly(tmp_path, source, stop_at):
+    """Stopped in the warm-up (1), and after the codes were placed (4)."""
+    whole = run(tiny(8), source, tmp_path / "whole")
+    first = run(tiny(8), source, tmp_path / "cb", stop_at=stop_at)
+    assert not (tmp_path / "cb").exists()
+    rest = run(tiny(8), source, tmp_path / "cb")
+    assert {**first, **rest} == whole
+    assert min(rest) == stop_at + 1
+    assert (
+        Codebook.load(tmp_path / "cb").fingerprint == Codebook.load(tmp_path / "whole").fingerprint
+    )
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, source):
+    run(tiny(8), source, tmp_path / "cb", stop_at=3)
+    with pytest.raises(StaleStore, match="other settings"):
+        run(tiny(9), source, tmp_path / "cb")
+    run(tiny(9), source, tmp_path / "cb", options=TrainOptions(resume=False))
+
+
+@pytest.mark.parametrize("kind", ["gradient", "simvq", "fsq", "none"])
+def test_every_quantiser_trains(tmp_path, source, kind):
+    config = tiny(6, kind=kind, levels=(4, 4, 2))
+    run(config, source, tmp_path / "cb")
+    quality = Codebook.load(tmp_path / "cb").quality
+    assert ("codes" in quality) is (kind != "none")
+
+
+@pytest.mark.parametrize("rule", ["per_frame", "dataset", "metric"])
+def test_every_normalisation_trains(tmp_path, source, rule):
+    run(replace(tiny(4), normalisation=rule), source, tmp_path / "cb")
+    book = Codebook.load(tmp_path / "cb")
+    assert book.normalisation.name == rule
+    assert book.quality["metres"]["abs_rel"] > 0
+
+
+def test_the_learning_rate_rises_and_falls():
+    config = tiny(100)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] < rates[1]
+    assert max(rates) <= config.training.lr
+    assert rates[-1] < 0.01 * config.training.lr
+
+
+def test_plain_ema_collapses_and_the_default_does_not(tmp_path):
+    """The negative control: random vectors, no warm-up, no k-means, no re-seeding. The codes that
+    start far from the latents are never chosen, so nothing ever moves them."""
+    source = ClipSource("synthetic", "f0", scenes(12))
+    used = {}
+    for name, plain in (("plain", True), ("default", False)):
+        config = tiny(80, codes=64, warmup=0, kmeans=0, reseed=0.0) if plain else tiny(80, codes=64)
+        config = replace(config, network=replace(config.network, latent_norm=not plain))
+        run(config, source, tmp_path / name)
+        used[name] = Codebook.load(tmp_path / name).quality["codes"]["used"]
+    assert used["plain"] <= 3
+    assert used["default"] >= 20

@@ -1,0 +1,183 @@
+"""Checkpoints: directories that appear whole, without pickle, and are enough to act or go on.
+
+RUN/config.json                  every setting
+RUN/metrics.jsonl                one line a log point
+RUN/checkpoints/step-000200/
+    model.safetensors            weights; the codebook among them
+    average.safetensors          their moving average, where one is kept
+    optimizer.safetensors        AdamW's two moments
+    config.json                  every setting
+    state.json                   step, data sets, normalisation, codebook fingerprint
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from depthtok.errors import OutputError, WeightsError
+from vla.config import Config
+from vla.normalise import Norms
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint says beside its tensors."""
+
+    step: int  # updates done
+    norms: Mapping[str, Norms]  # by data set
+    codebook: str = ""  # fingerprint
+    data: Any = None  # what was trained on: names, fingerprints, sizes
+    notes: Mapping[str, Any] | None = None  # of the caller: forced gates, versions
+
+    def to_json(self) -> dict:
+        norms = {name: norm.to_json() for name, norm in self.norms.items()}
+        return {**vars(self), "norms": norms}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> State:
+        norms = {name: Norms.from_json(norm) for name, norm in data["norms"].items()}
+        return cls(**{**data, "norms": norms})
+
+
+def save(
+    run: Path,
+    config: Config,
+    state: State,
+    model: Mapping[str, Tensor],
+    optimizer: Mapping[str, Tensor],
+    average: Mapping[str, Tensor] | None,
+    keep_last: int,
+) -> Path:
+    """Writes a checkpoint aside and renames it into place; then drops all but the newest."""
+    final = run / "checkpoints" / f"step-{state.step:06d}"
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _save_tensors(partial / "model.safetensors", model)
+        _save_tensors(partial / "optimizer.safetensors", optimizer)
+        if average is not None:
+            _save_tensors(partial / "average.safetensors", average)
+        (partial / "config.json").write_text(json.dumps(config.to_json(), indent=1))
+        (partial / "state.json").write_text(json.dumps(state.to_json(), indent=1))
+        _sync(partial)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OutputError(
+            f"cannot write {final}: {error}", remedy="free some space, or choose another --out"
+        ) from error
+    for old in steps(run)[:-keep_last]:
+        shutil.rmtree(old)
+    return final
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _sync(folder: Path) -> None:
+    """To the disk, before the name says that it is whole."""
+    for path in [*folder.iterdir(), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+
+
+def steps(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted((run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
+
+
+def find(path: str | Path) -> Path:
+    """The checkpoint at `path`, or the newest one of the run there. Raises `WeightsError`."""
+    path = Path(path)
+    if (path / "state.json").is_file():
+        return path
+    found = steps(path)
+    if not found:
+        raise WeightsError(
+            f"{path} holds no checkpoint", remedy="name a run made by `depthtok train-vla`"
+        )
+    return found[-1]
+
+
+def read_config(checkpoint: Path) -> Config:
+    return Config.from_json(_json(checkpoint / "config.json"))
+
+
+def read_state(checkpoint: Path) -> State:
+    return State.from_json(_json(checkpoint / "state.json"))
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", remedy=_DAMAGED) from error
+
+
+_DAMAGED = "the checkpoint is damaged: use an older one of the run"
+
+
+def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of `model`, `optimizer` or `average`."""
+    path = checkpoint / f"{name}.safetensors"
+    try:
+        return load_file(path, device=device)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", remedy=_DAMAGED) from error
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Fills a model, which may be on the meta device; every name and shape must fit."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        names = sorted(set(expected.items()) ^ set(found.items()))
+        raise WeightsError(
+            f"{what} does not fit the model: {names[0][0]} and {len(names) - 1} more differ",
+            remedy="use the configuration that it was made with",
+        )
+    model.load_state_dict(tensors, assign=next(model.parameters()).is_meta)
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """AdamW's moments by parameter name."""
+    return {
+        f"{moment}/{name}": optimizer.state[weight][moment]
+        for name, weight in weights.items()
+        for moment in MOMENTS
+        if weight in optimizer.state
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    weights: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    step: int,
+) -> None:
+    """The inverse of `optimizer_tensors`, after `step` updates."""
+    for name, weight in weights.items():
+        with suppress(KeyError):  # a parameter that never had a gradient has no moments
+            moments = {moment: tensors[f"{moment}/{name}"].to(weight.device) for moment in MOMENTS}
+            count = torch.tensor(float(step), device=weight.device)
+            optimizer.state[weight] = {"step": count, **moments}

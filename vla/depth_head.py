@@ -1,0 +1,127 @@
+"""From the depth expert's tokens to the codebook (paper eq. 3 and 4).
+
+A shallow CNN turns tokens on the image grid into one vector a code; logits are
+-|x - c_k|^2 * s against the frozen codebook. |x|^2 is the same for every code and drops out of the
+softmax, so this is one product: s * (2 x.c - |c|^2).
+
+The scale s decides everything and the paper does not state it. x is normed to the codebook's root
+mean square, and s starts so small that the first cross-entropy is near ln K. With a *fixed* scale
+of that size even a perfect x could not fall below several nats: s is learnt, unless
+`depth.temperature` fixes it.
+"""
+
+# B batch, M cameras with codes, T tokens of a camera, W expert width, D code width, K codes
+# P code positions of a camera (row by row), V vision width
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from depthtok.errors import WeightsError
+from vla.config import DepthConfig
+
+START_SPREAD = 0.3  # standard deviation of the first logits: CE(0) = ln K + 0.3^2 / 2
+
+
+class DepthInput(nn.Module):
+    """SigLIP's patch embeddings, before the language model, into the depth expert: a light MLP."""
+
+    def __init__(self, vision_width: int, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(vision_width, width)
+        self.down = nn.Linear(width, width)
+
+    def forward(self, x_BTV: Float[Tensor, "B T V"]) -> Float[Tensor, "B T W"]:
+        return self.down(F.gelu(self.up(x_BTV), approximate="tanh"))
+
+
+class DepthHead(nn.Module):
+    """Tokens to predictions. Holds the frozen codebook, so a checkpoint is complete by itself."""
+
+    codebook_KD: Tensor
+
+    def __init__(self, config: DepthConfig, width: int, image_grid: int) -> None:
+        super().__init__()
+        self.config = config
+        self.image_grid, self.zoom = image_grid, config.grid // image_grid
+        features = 1 if config.target == "pixels" else config.code_dim
+        self.spread = nn.Conv2d(width, config.code_dim * self.zoom**2, 1)
+        self.smooth = nn.Conv2d(config.code_dim, features, 3, padding=1)
+        self.classify = (
+            nn.Linear(config.code_dim, config.codes) if config.head == "linear" else nn.Identity()
+        )
+        self.register_buffer("codebook_KD", torch.zeros(config.codes, config.code_dim))
+        learnt = config.temperature == 0 and config.head == "distance"
+        self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=learnt)
+
+    @torch.no_grad()
+    def set_codebook(self, vectors_KD: Float[Tensor, "K D"]) -> None:
+        """Takes over a codebook and starts the scale from its spread."""
+        if vectors_KD.shape != self.codebook_KD.shape:
+            raise WeightsError(
+                f"the codebook has {tuple(vectors_KD.shape)} codes x width, the model expects"
+                f" {tuple(self.codebook_KD.shape)}",
+                remedy="set depth.codes and depth.code_dim to the codebook's",
+            )
+        self.codebook_KD.copy_(vectors_KD)
+        self.log_scale.copy_(self._start())
+
+    def _start(self) -> Tensor:
+        """log s such that logits of a random x spread by `START_SPREAD`."""
+        if self.config.temperature:
+            return torch.tensor(-math.log(self.config.temperature))
+        c_KD = self.codebook_KD.double()
+        of_products = 4 * c_KD.square().mean() * c_KD.var(dim=0, unbiased=False).sum()
+        of_norms = c_KD.square().sum(dim=1).var(unbiased=False)
+        return (START_SPREAD / (of_products + of_norms).sqrt().clamp(min=1e-12)).log()
+
+    def vectors(self, x_BNW: Float[Tensor, "B N W"]) -> Float[Tensor, "B M P F"]:
+        """One vector a code position; F is the code width, or 1 for pixels."""
+        grid = self.image_grid
+        x = rearrange(x_BNW, "B (M y x) W -> (B M) W y x", y=grid, x=grid)
+        x = rearrange(self.spread(x), "b (p q D) y x -> b D (y p) (x q)", p=self.zoom, q=self.zoom)
+        x = self.smooth(F.gelu(x, approximate="tanh"))
+        return rearrange(x, "(B M) F y x -> B M (y x) F", B=len(x_BNW))
+
+    def forward(self, x_BNW: Float[Tensor, "B N W"]) -> Float[Tensor, "B M P K"]:
+        """Logits (target `codes`), latents (`latents`: K is D) or disparity (`pixels`: K is 1)."""
+        x_BMPF = self.vectors(x_BNW)
+        if self.config.target != "codes":
+            return x_BMPF.float()
+        if self.config.head == "linear":
+            return self.classify(x_BMPF).float()
+        with torch.autocast(x_BMPF.device.type, enabled=False):  # bf16 logits are too coarse
+            return self._logits(x_BMPF.to(self.codebook_KD))
+
+    def _logits(self, x_BMPD: Float[Tensor, "B M P D"]) -> Float[Tensor, "B M P K"]:
+        c_KD = self.codebook_KD
+        x_BMPD = F.rms_norm(x_BMPD, x_BMPD.shape[-1:], eps=1e-6) * c_KD.square().mean().sqrt()
+        return (2 * x_BMPD @ c_KD.T - c_KD.square().sum(dim=1)) * self.log_scale.exp()
+
+
+def depth_loss(
+    config: DepthConfig,
+    predicted: Float[Tensor, "B M P K"],
+    target: Int[Tensor, "B M P"] | Float[Tensor, "B M P"],
+    valid_BM: Bool[Tensor, "B M"],
+    codebook_KD: Float[Tensor, "K D"],
+) -> Float[Tensor, ""]:
+    """Mean over the code positions of frames that have a target: cross-entropy (paper eq. 4) of
+    codes, squared error of latents or of normalised disparity in [0, 1]."""
+    if config.target == "codes":
+        error_BMP = F.cross_entropy(
+            predicted.flatten(0, 2), target.long().flatten(), reduction="none"
+        )
+        error_BMP = error_BMP.view(target.shape)
+    elif config.target == "latents":
+        error_BMP = (predicted - codebook_KD[target.long()]).square().mean(dim=-1)
+    else:
+        error_BMP = (predicted[..., 0] - target).square()
+    error_BM = error_BMP.mean(dim=-1)
+    return (error_BM * valid_BM).sum() / valid_BM.sum().clamp(min=1)

@@ -1,0 +1,172 @@
+"""A Gemma decoder stack that also attends to keys and values computed before it.
+
+Conventions where people slip: the norm multiplies by (1 + weight); RoPE turns the two halves of a
+head; queries are scaled by head_dim ** -0.5; one key head serves all query heads.
+"""
+
+# B batch, T query tokens, S key tokens (those computed before, then the stack's own), W model width
+# N query heads, G key heads, H head width, F MLP width
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vla.config import ExpertConfig
+
+NORM_EPS = 1e-6
+
+
+class KeyValues(NamedTuple):
+    """What one layer offers to attend to; keys are already turned by RoPE."""
+
+    k_BGSH: Float[Tensor, "B G S H"]
+    v_BGSH: Float[Tensor, "B G S H"]
+
+    def detach(self) -> KeyValues:
+        return KeyValues(self.k_BGSH.detach(), self.v_BGSH.detach())
+
+
+def joined(parts: Sequence[KeyValues]) -> KeyValues:
+    """Keys and values one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    return KeyValues(
+        torch.cat([part.k_BGSH for part in parts], dim=2),
+        torch.cat([part.v_BGSH for part in parts], dim=2),
+    )
+
+
+class GemmaNorm(nn.Module):
+    """RMS norm times (1 + weight), in float32 or finer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Float[Tensor, "... W"]) -> Float[Tensor, "... W"]:
+        fine = torch.promote_types(x.dtype, torch.float32)
+        gain = 1 + self.weight.to(fine)
+        return F.rms_norm(x.to(fine), gain.shape, gain, NORM_EPS).to(x.dtype)
+
+
+class Rope(NamedTuple):
+    """Cosine and sine of every position's angles."""
+
+    cos_B1TH: Float[Tensor, "B 1 T H"]
+    sin_B1TH: Float[Tensor, "B 1 T H"]
+
+    @classmethod
+    def at(cls, positions_BT: Int[Tensor, "B T"], head_dim: int, theta: float) -> Rope:
+        steps = torch.arange(0, head_dim, 2, device=positions_BT.device).float() / head_dim
+        angles = positions_BT[:, None, :, None].float() * theta**-steps
+        angles = torch.cat([angles, angles], dim=-1)
+        return cls(angles.cos(), angles.sin())
+
+    def turn(self, x_BNTH: Float[Tensor, "B N T H"]) -> Float[Tensor, "B N T H"]:
+        first, second = x_BNTH.chunk(2, dim=-1)
+        swapped = torch.cat([-second, first], dim=-1)
+        return x_BNTH * self.cos_B1TH.to(x_BNTH) + swapped * self.sin_B1TH.to(x_BNTH)
+
+
+class GemmaLayer(nn.Module):
+    """One layer, in two halves, so that several experts can share one attention in between."""
+
+    def __init__(self, config: ExpertConfig) -> None:
+        super().__init__()
+        self.heads, self.groups, self.head_dim = config.heads, config.kv_heads, config.head_dim
+        width, inner = config.width, config.heads * config.head_dim
+        self.attention_norm = GemmaNorm(width)
+        self.qkv = nn.Linear(width, inner + 2 * self.groups * self.head_dim, bias=False)
+        self.out = nn.Linear(inner, width, bias=False)
+        self.mlp_norm = GemmaNorm(width)
+        self.gate_up = nn.Linear(width, 2 * config.mlp, bias=False)
+        self.down = nn.Linear(config.mlp, width, bias=False)
+
+    def project(self, x_BTW: Tensor, rope: Rope) -> tuple[Tensor, KeyValues]:
+        """Queries [B N T H] and this layer's own keys and values."""
+        heads = rearrange(
+            self.qkv(self.attention_norm(x_BTW)), "B T (n H) -> B n T H", H=self.head_dim
+        )
+        q_BNTH, k_BGTH, v_BGTH = heads.split([self.heads, self.groups, self.groups], dim=1)
+        return rope.turn(q_BNTH), KeyValues(rope.turn(k_BGTH), v_BGTH)
+
+    def finish(self, x_BTW: Tensor, attended_BNTH: Tensor) -> Float[Tensor, "B T W"]:
+        """The rest of the layer, after attention."""
+        x_BTW = x_BTW + self.out(rearrange(attended_BNTH, "B N T H -> B T (N H)"))
+        gate_BTF, up_BTF = self.gate_up(self.mlp_norm(x_BTW)).chunk(2, dim=-1)
+        return x_BTW + self.down(F.gelu(gate_BTF, approximate="tanh") * up_BTF)
+
+    def forward(
+        self,
+        x_BTW: Float[Tensor, "B T W"],
+        rope: Rope,
+        mask: Bool[Tensor, "b 1 T S"] | None,
+        past: KeyValues | None,
+        only_keys: bool = False,
+    ) -> tuple[Float[Tensor, "B T W"] | None, KeyValues]:
+        """The layer's output (None with `only_keys`) and its own keys and values."""
+        q_BNTH, own = self.project(x_BTW, rope)
+        if only_keys:
+            return None, own
+        seen = joined([past, own]) if past is not None else own
+        attended = F.scaled_dot_product_attention(
+            q_BNTH, spread(seen.k_BGSH, self.heads), spread(seen.v_BGSH, self.heads), mask
+        )
+        return self.finish(x_BTW, attended), own
+
+
+def spread(x_BGSH: Tensor, heads: int) -> Tensor:
+    """Key heads repeated for the query heads that they serve; no copy where there is one."""
+    groups = x_BGSH.shape[1]
+    if groups == 1:
+        return x_BGSH.expand(-1, heads, -1, -1)
+    return x_BGSH.repeat_interleave(heads // groups, dim=1)
+
+
+class Expert(nn.Module):
+    """A stack of layers with its final norm."""
+
+    def __init__(self, config: ExpertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(GemmaLayer(config) for _ in range(config.layers))
+        self.norm = GemmaNorm(config.width)
+        self.recompute = False  # activation checkpointing
+
+    def rope(self, positions_BT: Int[Tensor, "B T"]) -> Rope:
+        return Rope.at(positions_BT, self.config.head_dim, self.config.rope_theta)
+
+    def forward(
+        self,
+        x_BTW: Float[Tensor, "B T W"],
+        positions_BT: Int[Tensor, "B T"],
+        mask: Bool[Tensor, "b 1 T S"] | None,
+        past: Sequence[KeyValues] | None = None,
+        only_keys: bool = False,
+    ) -> tuple[Float[Tensor, "B T W"] | None, list[KeyValues]]:
+        """The normed output and every layer's own keys and values.
+
+        With `only_keys` the last layer stops at its keys and values, and the output is None: all
+        that later experts need of this one.
+        """
+        rope = self.rope(positions_BT)
+        own: list[KeyValues] = []
+        for index, layer in enumerate(self.layers):
+            before = past[index] if past is not None else None
+            stop = only_keys and index == len(self.layers) - 1
+            if self.recompute and torch.is_grad_enabled():
+                x_BTW, made = checkpoint(
+                    layer, x_BTW, rope, mask, before, stop, use_reentrant=False
+                )
+            else:
+                x_BTW, made = layer(x_BTW, rope, mask, before, stop)
+            own.append(made)
+        return (None if only_keys else self.norm(x_BTW)), own

@@ -1,0 +1,115 @@
+"""Batches, filled ahead of time by threads into buffers that are used again and again.
+
+Decoding and resizing run outside Python's lock, so threads scale. Any rank, at any position, with
+any number of threads sees the same samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from vla.batch import Batch
+from vla.data import Dataset, Stream
+
+
+class Buffer:
+    """The memory of one batch, and the tensors that look into it."""
+
+    def __init__(self, dataset: Dataset, size: int, pinned: bool) -> None:
+        tensors = {
+            name: torch.empty((size, *shape), dtype=_torch_dtype(dtype), pin_memory=pinned)
+            for name, (shape, dtype) in dataset.fields().items()
+        }
+        self.arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        self.batch = Batch(**tensors)
+        self.copied: torch.cuda.Event | None = None
+
+    def fill(self, dataset: Dataset, places: list[tuple[int, int]], first: int, seed: int) -> None:
+        """Samples (epoch, number) into the rows from `first` on."""
+        for row, (epoch, number) in enumerate(places, first):
+            dataset.fill({k: v[row] for k, v in self.arrays.items()}, number, epoch, seed)
+
+
+def _torch_dtype(dtype: type) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
+class Loader:
+    """Endless batches of one rank: rows `rank * share` on of every global batch of `batch`.
+
+    `start` is the first global step. A batch is good until the next one is asked for. Use as a
+    context manager, so that the threads end.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch: int,
+        *,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 2,
+        prefetch: int = 2,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        assert batch % ranks == 0, f"a batch of {batch} over {ranks} ranks"
+        self.dataset, self.seed, self.step = dataset, seed, start
+        self.batch, self.share, self.rank = batch, batch // ranks, rank
+        self.device = torch.device(device)
+        self._stream = Stream(len(dataset), seed)
+        self._workers = max(workers, 1)
+        self._pool = ThreadPoolExecutor(workers, "vla-loader") if workers else None
+        count = prefetch + 1 if workers else 1
+        pinned = self.device.type == "cuda"
+        self._free = deque(Buffer(dataset, self.share, pinned) for _ in range(count))
+        self._ahead: deque[tuple[Buffer, list[Future]]] = deque()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            while self._free:
+                self._begin(self._free.popleft())
+            buffer, futures = self._ahead.popleft()
+            for future in futures:
+                future.result()
+            yield self._moved(buffer)
+            self._free.append(buffer)
+
+    def _begin(self, buffer: Buffer) -> None:
+        """Starts to fill a buffer with the next global step's share."""
+        if buffer.copied is not None:
+            buffer.copied.synchronize()
+        first = self.step * self.batch + self.rank * self.share
+        places = list(self._stream.draw(first, first + self.share))
+        self.step += 1
+        if self._pool is None:
+            buffer.fill(self.dataset, places, 0, self.seed)
+            self._ahead.append((buffer, []))
+            return
+        size = -(-self.share // self._workers)
+        futures = [
+            self._pool.submit(buffer.fill, self.dataset, places[i : i + size], i, self.seed)
+            for i in range(0, self.share, size)
+        ]
+        self._ahead.append((buffer, futures))
+
+    def _moved(self, buffer: Buffer) -> Batch:
+        if self.device.type != "cuda":
+            return buffer.batch.to(self.device)
+        batch = buffer.batch.to(self.device)
+        buffer.copied = torch.cuda.Event()
+        buffer.copied.record()
+        return batch

@@ -1,0 +1,86 @@
+"""Actions and proprioception to -1..1 and back, by stored statistics of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from depthtok.errors import ConfigError
+
+
+class Columns(Protocol):
+    """Per column, in its own unit; as `depthtok.statistics` gives them."""
+
+    min: Sequence[float]
+    max: Sequence[float]
+    q01: Sequence[float]
+    q99: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Column d maps low[d]..high[d] to -1..1, clipped; columns in `keep` stay as they are.
+
+    A column without extent becomes 0, and comes back as `low`.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    keep: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, columns: Columns, mode: str, keep: Sequence[int] = ()) -> Scale:
+        """`bounds`: smallest and largest value; `q99`: the 1 % and 99 % quantiles."""
+        low, high = {"bounds": ("min", "max"), "q99": ("q01", "q99")}[mode]
+        width = len(columns.min)
+        if any(not -width <= index < width for index in keep):
+            raise ConfigError(f"gripper columns {tuple(keep)} of an action of {width} numbers")
+        return cls(
+            tuple(map(float, getattr(columns, low))),
+            tuple(map(float, getattr(columns, high))),
+            tuple(sorted(index % width for index in keep)),
+        )
+
+    def apply(self, values: Float[np.ndarray, "... D"]) -> Float32[np.ndarray, "... D"]:
+        """Normalised values."""
+        low, width = self._span()
+        scaled = np.where(width > 0, (values - low) / np.where(width > 0, width, 1) * 2 - 1, 0)
+        return self._with_kept(np.clip(scaled, -1, 1), values)
+
+    def undo(self, values: Float[np.ndarray, "... D"]) -> Float32[np.ndarray, "... D"]:
+        """Values in the data set's own units."""
+        low, width = self._span()
+        return self._with_kept((values + 1) / 2 * width + low, values)
+
+    def _span(self) -> tuple[np.ndarray, np.ndarray]:
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        return low, np.where(high > low, high - low, 0)
+
+    def _with_kept(self, scaled: np.ndarray, values: np.ndarray) -> np.ndarray:
+        keep = list(self.keep)
+        scaled[..., keep] = values[..., keep]
+        return scaled.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Norms:
+    """How one data set's numbers are normalised. Travels with every checkpoint."""
+
+    action: Scale
+    proprio: Scale
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Norms:
+        return cls(
+            *(
+                Scale(**{name: tuple(values) for name, values in data[part].items()})
+                for part in ("action", "proprio")
+            )
+        )

@@ -1,0 +1,106 @@
+"""What is learnt how fast: frozen parts, learning rates, schedules, the moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from vla.config import TrainConfig
+from vla.model import QDepthVLA
+
+PRETRAINED = ("vision", "projector", "embed", "vlm")  # parts that come from PaliGemma
+
+
+def freeze(model: QDepthVLA, config: TrainConfig) -> None:
+    """Sets what needs no gradient: the chosen parts, and Gemma's end, which nothing reads.
+
+    Later experts see the last layer's keys and values, but never its queries or output. Queries
+    and keys are one matrix here, so the queries' rows of it just get no gradient.
+    """
+    for part in config.freeze:
+        getattr(model, part).requires_grad_(False)
+    last = model.vlm.layers[-1]
+    for module in (last.out, last.mlp_norm, last.gate_up, last.down, model.vlm.norm):
+        module.requires_grad_(False)
+    if model.config.depth.expert and not model.config.depth.supervised:
+        model.depth_head.requires_grad_(False)
+        model.depth.norm.requires_grad_(False)
+        end = model.depth.layers[-1]
+        for module in (end.out, end.mlp_norm, end.gate_up, end.down):
+            module.requires_grad_(False)
+        if not model.config.action_sees_depth:
+            model.depth.requires_grad_(False)
+            model.depth_in.requires_grad_(False)
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that train, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+
+
+def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW in groups by learning rate; norms, biases and single numbers do not decay."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, weight in trained(model).items():
+        key = _rate(name, config), config.weight_decay if weight.ndim > 1 else 0.0
+        groups.setdefault(key, []).append(weight)
+    return torch.optim.AdamW(
+        [
+            {"params": weights, "lr": rate, "peak": rate, "weight_decay": decay}
+            for (rate, decay), weights in groups.items()
+        ],
+        betas=config.betas,
+        fused=True,
+    )
+
+
+def _rate(name: str, config: TrainConfig) -> float:
+    if name.endswith("log_scale"):
+        return config.scale_lr
+    if config.vlm_lr and name.split(".")[0] in PRETRAINED:
+        return config.vlm_lr
+    return config.lr
+
+
+def lr_factor(config: TrainConfig, step: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then cosine or constant."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    along = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.lr_end + (1 - config.lr_end) * _half_cosine(along)
+
+
+def depth_weight(config: TrainConfig, step: int) -> float:
+    """lambda_t, the weight of the depth loss: lambda_0 gamma^t in the paper."""
+    if config.depth_schedule == "constant":
+        return config.depth_weight
+    if config.depth_schedule == "cosine":
+        return config.depth_weight * _half_cosine(step / config.steps)
+    return config.depth_weight * config.depth_decay**step
+
+
+def _half_cosine(along: float) -> float:
+    """1 at 0, 0 from 1 on."""
+    return (1 + math.cos(math.pi * min(along, 1.0))) / 2
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+class MovingAverage:
+    """An exponential moving average of the trained weights, in float32."""
+
+    def __init__(self, weights: dict[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    @torch.no_grad()
+    def update(self, weights: Iterable[nn.Parameter]) -> None:
+        torch._foreach_lerp_(list(self.weights.values()), list(weights), 1 - self.decay)

@@ -1,0 +1,166 @@
+"""A trained model that acts: pictures, proprioception and an instruction in, actions out.
+
+    policy = Policy.load("runs/bridge")
+    actions = policy.act({"images": {"main": frame}, "proprio": state, "instruction": "open it"})
+
+Actions come in the data set's own units. Pictures and instruction are read once an observation; the
+Euler steps reuse their keys and values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from depthtok.data import ImageTransform
+from depthtok.errors import ConfigError, WeightsError, did_you_mean
+from vla import checkpoint, tokenizer
+from vla.batch import Observation
+from vla.config import Config
+from vla.model import QDepthVLA
+from vla.normalise import Norms
+
+
+class Policy:
+    """Acts by `model`, with the normalisation `norms`. One instance serves one robot at a time."""
+
+    def __init__(
+        self,
+        model: QDepthVLA,
+        config: Config,
+        norms: Norms,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.model, self.config, self.norms = model.to(device).eval(), config, norms
+        self.device = torch.device(device)
+        self._tokenizer = tokenizer.load(config.data.tokenizer)
+        size = config.model.vision.image_size
+        self._door = ImageTransform(size=(size, size))
+        self.reset(seed)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        dataset: str | None = None,
+        device: torch.device | str = "cpu",
+        averaged: bool = True,
+        seed: int = 0,
+    ) -> Policy:
+        """The policy of a run (its newest checkpoint) or of one checkpoint.
+
+        `dataset` names whose units to act in, where several were trained on; `averaged` takes the
+        moving average of the weights where the checkpoint has one. Raises `WeightsError` for what
+        is no whole checkpoint, `ConfigError` for an unknown data set.
+        """
+        place = checkpoint.find(path)
+        config, state = checkpoint.read_config(place), checkpoint.read_state(place)
+        tensors = checkpoint.read_tensors(place, "model", str(device))
+        if averaged and (place / "average.safetensors").is_file():
+            tensors |= checkpoint.read_tensors(place, "average", str(device))
+        with torch.device("meta"):
+            model = QDepthVLA(config.model)
+        checkpoint.load_weights(model, tensors, str(place))
+        norms = _choose(state.norms, dataset, place)
+        return cls(model, config, norms, device=device, seed=seed)
+
+    def reset(self, seed: int = 0) -> None:
+        """Begins the noise anew: the same observations then give the same actions."""
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
+        """A chunk of actions for one observation: `images` (uint8 [H W 3] by camera name),
+        `proprio` (float [P], absent where the model takes none), `instruction`.
+
+        Raises `ConfigError` that names a missing or misshapen field.
+        """
+        seen = self.observe([observation])
+        model = self.config.model
+        noise = torch.randn(1, model.chunk, model.action_dim, generator=self._generator)
+        with torch.inference_mode():
+            actions = self.model.sample(seen, noise.to(self.device))
+        return self.norms.action.undo(actions[0].float().cpu().numpy())
+
+    def observe(self, observations: list[Mapping[str, Any]]) -> Observation:
+        """Observations as the model sees them, on its device."""
+        model, cameras = self.config.model, self.config.data.cameras
+        images = [
+            [self._door.rgb(_image(o, camera)[None])[0] for camera in cameras] for o in observations
+        ]
+        texts = [tokenizer.prompt(self._tokenizer, _text(o), model.max_text) for o in observations]
+        proprio = [
+            self.norms.proprio.apply(_proprio(o, model.proprio_dim)) if model.proprio_dim else []
+            for o in observations
+        ]
+        seen = Observation(
+            torch.from_numpy(np.array(images)),
+            torch.from_numpy(np.array([tokens for tokens, _ in texts])),
+            torch.from_numpy(np.array([valid for _, valid in texts])),
+            torch.from_numpy(np.array(proprio, np.float32)),
+        )
+        return seen.to(self.device)
+
+
+def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Norms:
+    if not norms:
+        raise WeightsError(
+            f"{place} has no normalisation statistics",
+            remedy="actions would come in no unit: use a checkpoint made by `depthtok train-vla`",
+        )
+    if dataset is None and len(norms) == 1:
+        return next(iter(norms.values()))
+    if dataset not in norms:
+        raise ConfigError(
+            f"{place} was trained on {', '.join(norms)}, not on {dataset!r}",
+            remedy="name the data set in whose units to act; "
+            + did_you_mean(dataset or "", list(norms)),
+        )
+    return norms[dataset]
+
+
+def _field(observation: Mapping[str, Any], name: str) -> Any:
+    if name not in observation:
+        raise ConfigError(
+            f"the observation has no {name!r}", remedy=f"it has {', '.join(observation)}"
+        )
+    return observation[name]
+
+
+def _image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H W 3"]:
+    images = _field(observation, "images")
+    if camera not in images:
+        raise ConfigError(
+            f"images has no camera {camera!r}", remedy=did_you_mean(camera, list(images))
+        )
+    image = np.asarray(images[camera])
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ConfigError(
+            f"images[{camera!r}] is {image.dtype} {image.shape}",
+            remedy="give uint8 [height, width, 3], as published in the data set",
+        )
+    return image
+
+
+def _text(observation: Mapping[str, Any]) -> str:
+    text = _field(observation, "instruction")
+    if not isinstance(text, str):
+        raise ConfigError(f"instruction is {type(text).__name__}", remedy="give text")
+    return text
+
+
+def _proprio(observation: Mapping[str, Any], width: int) -> np.ndarray:
+    values = np.asarray(_field(observation, "proprio"), np.float32)
+    if values.shape != (width,) or not np.isfinite(values).all():
+        raise ConfigError(
+            f"proprio has shape {values.shape}, or holds no finite numbers",
+            remedy=f"give {width} numbers, ordered as in the data set",
+        )
+    return values

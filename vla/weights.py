@@ -1,0 +1,152 @@
+"""PaliGemma's weights as this model's, from a folder of safetensors files.
+
+Three layouts of names are about, and all are read: the Hub's first files
+(`language_model.model.layers...`, `vision_tower.vision_model...`), those that newer transformers
+write (`vision_tower.encoder...`), and those in its memory (`model.language_model.layers...`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from depthtok.errors import WeightsError
+from vla.config import ModelConfig
+from vla.model import QDepthVLA
+
+PARTS = ("vision", "projector", "embed", "vlm")
+
+ENDS = {
+    "vision.patches": ["vision_tower.embeddings.patch_embedding"],
+    "vision.norm": ["vision_tower.post_layernorm"],
+    "projector": ["multi_modal_projector.linear"],
+    "embed": ["language_model.embed_tokens"],
+    "vlm.norm": ["language_model.norm"],
+}
+VISION_LAYER = {
+    "attention_norm": ["layer_norm1"],
+    "qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    "out": ["self_attn.out_proj"],
+    "mlp_norm": ["layer_norm2"],
+    "up": ["mlp.fc1"],
+    "down": ["mlp.fc2"],
+}
+GEMMA_LAYER = {
+    "attention_norm": ["input_layernorm"],
+    "qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    "out": ["self_attn.o_proj"],
+    "mlp_norm": ["post_attention_layernorm"],
+    "gate_up": ["mlp.gate_proj", "mlp.up_proj"],
+    "down": ["mlp.down_proj"],
+}
+LAYERS = {
+    "vision": ("vision_tower.encoder.layers", VISION_LAYER),
+    "vlm": ("language_model.layers", GEMMA_LAYER),
+}
+
+
+def canonical(name: str) -> str:
+    """One name for a tensor in all three layouts."""
+    name = re.sub(r"^model\.", "", name)
+    name = re.sub(r"^language_model\.model\.", "language_model.", name)
+    return re.sub(r"^vision_tower\.vision_model\.", "vision_tower.", name)
+
+
+def sources(own: str) -> list[str]:
+    """The PaliGemma tensors that make up one of ours, stacked row-wise. Canonical names."""
+    if own == "vision.positions":
+        return ["vision_tower.embeddings.position_embedding.weight"]
+    module, kind = own.rsplit(".", 1)
+    if module in ENDS:
+        return [f"{source}.{kind}" for source in ENDS[module]]
+    part, _, index, inner = module.split(".", 3)
+    prefix, table = LAYERS[part]
+    return [f"{prefix}.{index}.{source}.{kind}" for source in table[inner]]
+
+
+def from_paligemma(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Our SigLIP, projector, embedding and Gemma out of PaliGemma's tensors, in any layout.
+
+    Raises `WeightsError` for a tensor that is missing or of another shape.
+    """
+    found = {canonical(name): tensor for name, tensor in tensors.items()}
+    with torch.device("meta"):
+        expected = QDepthVLA(config).state_dict()
+    made = {}
+    for own, like in expected.items():
+        if own.split(".")[0] not in PARTS:
+            continue
+        missing = [name for name in sources(own) if name not in found]
+        if missing:
+            raise WeightsError(
+                f"no tensor {missing[0]} among {len(found)}",
+                remedy="name a folder with PaliGemma's safetensors files",
+            )
+        parts = [found[name].float() for name in sources(own)]
+        tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if own == "vision.patches.weight":
+            tensor = tensor.flatten(1)
+        if tensor.shape != like.shape:
+            raise WeightsError(
+                f"{sources(own)[0]} makes {own} {tuple(tensor.shape)}, not {tuple(like.shape)}",
+                remedy="use PaliGemma-3B-pt-224, or set the model's sizes to the checkpoint's",
+            )
+        made[own] = tensor
+    return made
+
+
+def load_paligemma(folder: str | Path, config: ModelConfig) -> dict[str, Tensor]:
+    """`from_paligemma` of a folder: one file, or several named by an index."""
+    return from_paligemma(dict(_read(Path(folder))), config)
+
+
+def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        names = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not names:
+        raise WeightsError(
+            f"{folder} holds no safetensors file",
+            remedy="download google/paligemma-3b-pt-224 (it asks you to accept its licence) and"
+            " name its folder",
+        )
+    for name in names:
+        try:
+            with safe_open(folder / name, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118 (a file is no mapping)
+                    yield key, file.get_tensor(key)
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(
+                f"{folder / name} cannot be read: {error}", remedy="download it again"
+            ) from error
+
+
+def to_paligemma(model: QDepthVLA) -> dict[str, Tensor]:
+    """The inverse: PaliGemma's tensors by the Hub's first names, which every reader knows."""
+    config, made = model.config, {}
+    for own, tensor in model.state_dict().items():
+        if own.split(".")[0] not in PARTS:
+            continue
+        names = sources(own)
+        if own == "vision.patches.weight":
+            patch = config.vision.patch
+            tensor = tensor.unflatten(1, (3, patch, patch))
+        rows = [len(tensor) // len(names)] * len(names)
+        if own.startswith("vlm.") and ".qkv." in own:
+            head = config.vlm.head_dim
+            rows = [config.vlm.heads * head, *[config.vlm.kv_heads * head] * 2]
+        made |= dict(zip(map(_hub_name, names), tensor.split(rows), strict=True))
+    return {name: tensor.contiguous() for name, tensor in made.items()}
+
+
+def _hub_name(name: str) -> str:
+    name = re.sub(r"^language_model\.", "language_model.model.", name)
+    return re.sub(r"^vision_tower\.", "vision_tower.vision_model.", name)
