@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import zarr
 
+from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
+from depthtok.data import EpisodeKey
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError
 from depthtok.sources.rlds import RldsDirectory
@@ -188,16 +190,13 @@ def test_what_is_refused(tmp_path):
 EVIL = ["../../x", "/abs", "a\\..\\b", "x" * 300, "nul\0byte", "zarr.json", "café", "cafe\u0301"]
 
 
-def test_cameras_with_evil_names_stay_inside(tmp_path, book):
-    from depthtok.codes import CodeStore
-    from depthtok.data import EpisodeKey
-
+def test_cameras_with_evil_names_stay_inside(tmp_path, over):
     rlds = make_rlds(tmp_path / "rlds", episodes=2, shards=1, split="Tr\u00e4in ")
     cameras = [CAMERA % (json.dumps(name), *("", "wrist_")[n % 2 : n % 2 + 1] * 2)
                for n, name in enumerate(EVIL)]  # fmt: skip
     (tmp_path / "evil.toml").write_text(SCHEMA + "".join(cameras), encoding="utf-8")
     before = set(tmp_path.parent.rglob("*"))
-    path = type_of_three(rlds, book, tmp_path / "in" / "stores")
+    path = over(rlds, tmp_path / "in" / "stores")
     run(path.stage("convert", schema=str(tmp_path / "evil.toml")), RunOptions())
     for name in ("annotate", "tokenize"):
         assert path.run(name).exit_code == 0
@@ -209,12 +208,6 @@ def test_cameras_with_evil_names_stay_inside(tmp_path, book):
     assert [codes.grid_of(key, name).codes.shape for name in EVIL] == [(5, 4, 4)] * len(EVIL)
     for name in ("convert", "annotate", "tokenize"):
         assert list(verify_store(path.root / name)) == []
-
-
-def type_of_three(rlds, book, root):
-    from conftest import Path3
-
-    return Path3(rlds, book, root)
 
 
 CAMERA = """
