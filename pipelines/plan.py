@@ -79,7 +79,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
     """The plan of a stage; measures a few items where something is left to do."""
     work = stage.work()
     wanted = options.mine(first_episodes(work, options.limit))
-    todo = pending(stage, wanted, options)[0] if (stage.out / ROOT).is_file() else wanted
+    todo = pending(stage, wanted, options) if (stage.out / ROOT).is_file() else wanted
     units = sum(part.frames if stage.unit == "frames" else part.episodes for part in todo)
     probe = _PROBES[type(stage)](stage, todo[0]) if todo else Probe(1, 0.0, 0.0)
     return Plan(

@@ -75,12 +75,17 @@ def test_every_stage_left_its_result(made):
     assert "val_action_mse" in json.loads(lines[-1])
 
 
+def written(path: Path) -> dict[Path, int]:
+    """When each file was written."""
+    return {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
+
+
 def test_a_second_run_makes_nothing_again(made):
     out, config = made
-    stamps = {path: path.stat().st_mtime_ns for path in (out / "sample").rglob("*")}
+    stamps = written(out / "sample")
     words = call("run", config)
     assert words.count("0 parts made, 2 kept") == 3
-    assert {path: path.stat().st_mtime_ns for path in (out / "sample").rglob("*")} == stamps
+    assert written(out / "sample") == stamps
 
 
 @pytest.mark.parametrize("what", ["sample/episodes", "sample/depth", "sample/codes", "codebook"])
