@@ -110,7 +110,7 @@ def _scene(
     """Depth in millimetres, and where the box is: it slides before a slanted wall."""
     rows, columns = np.mgrid[:size, :size]
     wall = 1500 + 40 * rows + rng.integers(0, 4, (size, size))
-    top, left, side = (int(n) for n in rng.integers(0, size // 2, 2).tolist() + [size // 3])
+    top, left, side = (int(n) for n in [*rng.integers(0, size // 2, 2).tolist(), size // 3])
     shifts = left + np.arange(steps)[:, None, None] % (size - side)
     box = (rows >= top) & (rows < top + side) & (columns >= shifts) & (columns < shifts + side)
     depth = np.where(box, 600 + rng.integers(0, 300), wall)

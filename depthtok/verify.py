@@ -157,6 +157,8 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
 
 
 def _statistics(store: EpisodeStore) -> Iterator[Finding]:
+    if len(list(_sound(store))) < len(store.part_names):
+        return  # of parts that are damaged, and named already
     try:
         stored = store.stored_statistics()
     except DepthtokError as error:

@@ -61,7 +61,8 @@ def test_bad_episodes_fail_alone_and_are_counted_downstream(tmp_path, over):
     path = over(make_rlds(tmp_path / "rlds", edit=spoiled))
     converted, annotated, tokenized = path.run_all()
     assert converted.exit_code == 0
-    assert [f.key.index for f in annotated.failures] == [1] and annotated.exit_code == 1
+    assert [f.key.index for f in annotated.failures] == [1]
+    assert annotated.exit_code == 1
     assert "wrist_image" in annotated.failures[0].reason
     assert "step 3" in annotated.failures[0].reason
     assert (annotated.episodes, annotated.inherited) == (5, 0)
@@ -104,7 +105,8 @@ def test_parts_of_a_shard_that_is_cut_elsewhere_now_give_way(tmp_path, over, mon
     for name in ("annotate", "tokenize"):
         store = DepthStore(path.root / "annotate")
         assert [part.rsplit("-", 1)[1] for part in store.part_names] == ["004"] * 4
-        assert store.missing() == [] and list(verify_store(path.root / name)) == []
+        assert store.missing() == []
+        assert list(verify_store(path.root / name)) == []
 
 
 def test_cuts_hold_whole_episodes():

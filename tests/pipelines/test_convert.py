@@ -29,7 +29,8 @@ def test_a_store_holds_what_the_data_set_holds(tmp_path):
     assert convert(rlds, tmp_path / "store").exit_code == 0
     store, source = EpisodeStore(tmp_path / "store"), RldsDirectory.open(rlds)
     raws = [raw for shard in source.splits["train"].shards for raw in source.records(shard)]
-    assert store.lengths.tolist() == LENGTHS and len(store) == len(raws) == 5
+    assert store.lengths.tolist() == LENGTHS
+    assert len(store) == len(raws) == 5
     for episode, raw in zip(store, raws, strict=True):
         np.testing.assert_array_equal(episode.action, raw.values("steps/action"))
         np.testing.assert_array_equal(episode.proprio, raw.values("steps/observation/state"))
@@ -70,7 +71,7 @@ def test_packed_images_equal_indexed_ones(tmp_path):
     shutil.rmtree(rlds)
     packed.require_source()
     assert packed.episode(5).frames("image").read(0, 5).shape == (5, 32, 32, 3)
-    assert list(verify_store(tmp_path / "packed", images=True))[0].problem.startswith(
+    assert next(iter(verify_store(tmp_path / "packed", images=True))).problem.startswith(
         "the data set"
     )
 
@@ -108,10 +109,12 @@ def test_a_damaged_shard_costs_its_own_episodes(tmp_path, damage, failed, reason
     good = shard.read_bytes()
     damage(shard)
     outcome = convert(rlds, tmp_path / "store")
-    assert outcome.exit_code == 1 and len(outcome.failures) == failed
+    assert outcome.exit_code == 1
+    assert len(outcome.failures) == failed
     assert outcome.episodes == 6 - failed
     for failure in outcome.failures:
-        assert reason in failure.reason and shard.name in failure.reason
+        assert reason in failure.reason
+        assert shard.name in failure.reason
         assert (failure.stage, failure.key.shard) == ("convert", 1)
     shard.write_bytes(good)
     stage = ConvertStage(RldsDirectory.open(rlds), tmp_path / "store", ConvertConfig())
@@ -134,7 +137,8 @@ def test_episodes_without_steps_or_with_wild_numbers_fail_alone(tmp_path):
     reasons = [failure.reason for failure in outcome.failures]
     assert "no steps" in reasons[0]
     assert all("not finite" in reason for reason in reasons[1:])
-    assert len(reasons) == 3 and outcome.exit_code == 1
+    assert len(reasons) == 3
+    assert outcome.exit_code == 1
     assert EpisodeStore(tmp_path / "store").lengths.tolist() == [4, 4, 1]
     json.dumps(EpisodeStore(tmp_path / "store").statistics().to_json(), allow_nan=False)
 
@@ -143,7 +147,7 @@ def test_an_image_that_changed_is_never_shown(tmp_path):
     rlds = make_rlds(tmp_path / "rlds", shards=1)
     convert(rlds, tmp_path / "store")
     store, shard = EpisodeStore(tmp_path / "store"), next(rlds.glob("*.tfrecord*"))
-    low, high, length, _ = store.table(store.part(store.part_names[0]), "images")[0, 0].tolist()
+    low, _high, length, _ = store.table(store.part(store.part_names[0]), "images")[0, 0].tolist()
     data = bytearray(shard.read_bytes())
     data[low + length // 2] ^= 8
     shard.write_bytes(data)

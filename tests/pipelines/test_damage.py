@@ -152,7 +152,8 @@ def test_counts_against_the_source(whole, tmp_path, over):
     write_part(store.path, stage.spec, work.name, work.shard, stage.arrays(), fill,
                upstream=work.upstream, replace=True)  # fmt: skip
     found = [finding.problem for finding in verify_store(store.path)]
-    assert len(found) == 1 and "are nowhere" in found[0]
+    assert len(found) == 1
+    assert "are nowhere" in found[0]
 
 
 def test_a_data_set_that_is_another_now(whole, tmp_path):
@@ -165,7 +166,8 @@ def test_a_data_set_that_is_another_now(whole, tmp_path):
     shutil.rmtree(rlds)
     make_rlds(tmp_path / "rlds", shards=1)
     found = [finding.problem for finding in verify_store(tmp_path / "out")]
-    assert len(found) == 1 and "is not the data set" in found[0]
+    assert len(found) == 1
+    assert "is not the data set" in found[0]
 
 
 def test_depth_read_in_pieces_is_guarded(whole, tmp_path):

@@ -13,7 +13,7 @@ from depthtok.config import RunOptions
 from depthtok.testing import interrupt, temporaries, tree_digest
 from pipelines.stage import run
 
-PRELOAD = ["zarr", "pipelines.convert", "pipelines.annotate", "pipelines.tokenize", "vqvae.codec"]
+PRELOAD = ["zarr", "depthtok.cli", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]
 STAGES = ["convert", "annotate", "tokenize"]
 
 

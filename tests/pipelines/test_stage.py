@@ -1,32 +1,14 @@
 """What `run` makes, keeps, remakes, and refuses."""
 
-import errno
-import os
-import resource
-import shutil
-import signal
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
 from depthtok.errors import (
-    ConfigError,
-    CorruptPart,
-    DepthtokError,
     MissingParts,
-    OutputError,
-    SourceError,
-    StaleStore,
 )
-from depthtok.store import Store, drop_part
-from depthtok.testing import make_rlds, temporaries, tree_digest
-from pipelines import annotate
+from depthtok.store import Store
+from depthtok.testing import tree_digest
 from pipelines.stage import run
 
 STAGES = ["convert", "annotate", "tokenize"]
