@@ -28,8 +28,8 @@ from jaxtyping import Float32, Integer, UInt8
 
 from depthtok import statistics
 from depthtok.arrays import ArraySpec
-from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.config import digest
+from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
 from depthtok.files import write_atomic
 from depthtok.parts import Part, pack_manifest, unpack_manifest

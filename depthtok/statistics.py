@@ -98,7 +98,7 @@ def _quantiles(
     ranks = sorted({int(r) for place in places for r in (np.floor(place), np.ceil(place))})
     below = np.cumsum(coarse, axis=1)
     high = {r: (below <= r).sum(1) for r in ranks}  # the upper 16 bits of the rank's value
-    fine = {r: 0 for r in ranks}
+    fine = dict.fromkeys(ranks, 0)
     for block in _recut(blocks()):
         keys = _sortable(block)
         for r in ranks:

@@ -26,6 +26,7 @@ from depthtok.files import (
     make_directory,
     output_errors,
     remove,
+    sweep,
     sweep_all,
     write_atomic,
     write_new,
@@ -265,6 +266,11 @@ def write_part(
 def drop_part(path: Path, name: str) -> None:
     """Removes a part; the next run makes it again."""
     remove(Path(path) / "parts" / name)
+
+
+def drop_dead(path: Path) -> int:
+    """Removes what writers of this host that are dead left behind."""
+    return sweep(Path(path) / "parts") + sweep(Path(path))
 
 
 def drop_temporaries(path: Path) -> int:

@@ -1,14 +1,19 @@
 """For tests, ours and yours: a small RLDS data set, digests of directories, and faults.
 
-make_rlds(path)                      an RLDS directory that the schema `libero_depth` reads
-tree_digest(store)                   two stores are the same bytes if these are equal
-for damage in damages(store): ...    every way to spoil a file that a disk or a person has
+make_rlds(path)                          an RLDS directory that the schema `libero_depth` reads
+tree_digest(store)                       two stores are the same bytes if these are equal
+damages(store, seed=0, count=9)          ways to spoil a file that a disk or a person has
+interrupt(work, args, signum=9, ...)     work in a process of its own that a signal stops
 """
 
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +22,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from depthtok.files import TEMPORARY, file_sha256
+from depthtok.signals import Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
 
@@ -104,7 +110,7 @@ def _scene(
     """Depth in millimetres, and where the box is: it slides before a slanted wall."""
     rows, columns = np.mgrid[:size, :size]
     wall = 1500 + 40 * rows + rng.integers(0, 4, (size, size))
-    top, left, side = (int(n) for n in rng.integers(0, size // 2, 2).tolist() + [size // 3])
+    top, left, side = (int(n) for n in [*rng.integers(0, size // 2, 2).tolist(), size // 3])
     shifts = left + np.arange(steps)[:, None, None] % (size - side)
     box = (rows >= top) & (rows < top + side) & (columns >= shifts) & (columns < shifts + side)
     depth = np.where(box, 600 + rng.integers(0, 300), wall)
@@ -151,6 +157,52 @@ class Damage:
         if self.kind == "flip":
             data[at] ^= 1 << hashlib.sha256(self.file.encode()).digest()[0] % 8
         path.write_bytes({"cut": data[:at], "grow": data + b"\0"}.get(self.kind, data))
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """How a process that was sent a signal ended. Done in time, it has exit code 0."""
+
+    exit_code: int  # of a process that dies of a signal: -number
+    seconds: float  # from the signal to the end
+
+
+def interrupt(
+    work: Callable, args: tuple, *, signum: int | None, delay: float, preload: Sequence[str] = ()
+) -> Interrupted:
+    """Runs `work(*args)` in a fresh process, and sends it `signum` `delay` seconds after its start.
+
+    The process is forked from one that has imported `preload` and nothing else has touched, so
+    that a round takes no longer than its work. A process that stops for a signal (`stoppable`)
+    ends as the command line does, with 128 + number.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    ready, told = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(told, work, args))
+    process.start()
+    told.close()
+    ready.recv()
+    process.join(delay)
+    sent = time.monotonic()
+    if signum is not None and process.is_alive():
+        os.kill(process.pid, signum)
+    process.join()
+    seconds, code = time.monotonic() - sent, process.exitcode
+    process.close()
+    ready.close()
+    return Interrupted(code, seconds)
+
+
+def _work(told, work: Callable, args: tuple) -> None:
+    with Path(os.devnull).open("w") as quiet:
+        sys.stderr = quiet
+        try:
+            with stoppable():
+                told.send("ready")
+                work(*args)
+        except Stopped as stop:
+            sys.exit(128 + stop.signum)
 
 
 def damages(root: Path, *, seed: int, count: int) -> list[Damage]:

@@ -128,10 +128,11 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
             if frames.get(index) != count:
                 yield Finding(f"{part.path}: episode {index} has {count} frames, its source "
                               f"{frames.get(index, 'none')}", part.name)  # fmt: skip
-    missing = {PartName.parse(name).shard for name in store.missing()}
+    missing = store.missing()  # shards, or pieces of them
     for source in sources:
         lost = set(source.indices.tolist()) - found.get(source.name, set())
-        if lost and PartName.parse(source.name).shard not in missing:
+        shard = PartName.parse(source.name).shard
+        if lost and not any(name == shard or name.startswith(f"{shard}.") for name in missing):
             yield Finding(f"{store.path}: episodes {sorted(lost)} of {source.name} are nowhere")
 
 
@@ -156,6 +157,8 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
 
 
 def _statistics(store: EpisodeStore) -> Iterator[Finding]:
+    if len(list(_sound(store))) < len(store.part_names):
+        return  # of parts that are damaged, and named already
     try:
         stored = store.stored_statistics()
     except DepthtokError as error:

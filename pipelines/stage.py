@@ -19,7 +19,6 @@ from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import RunOptions
 from depthtok.errors import DepthKindError, DepthtokError, SourceError
-from depthtok.files import sweep
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
 from depthtok.progress import Bar, progress
 from depthtok.store import Store, StoreSpec
@@ -109,7 +108,7 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     started = time.monotonic()
     work = stage.work()
     store.create(stage.out, stage.spec)
-    sweep(stage.out / "parts")
+    store.drop_dead(stage.out)
     drop_other_cuts(stage.out, work)
     wanted = options.mine(first_episodes(work, options.limit))
     todo = pending(stage, wanted, options)
@@ -121,7 +120,7 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
             from pipelines.ray_pool import run_on_ray
 
             run_on_ray(stage, todo, options, bar, outcome)
-            sweep(stage.out / "parts")  # what workers that died left behind
+            store.drop_dead(stage.out)  # what workers that died left behind
         else:
             run_here(stage, todo, options, bar, outcome)
     _look(stage, wanted, outcome)

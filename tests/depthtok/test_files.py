@@ -32,8 +32,10 @@ def check_slugs(names: list[str]) -> None:
     slugs = {name: slug(name) for name in names}
     assert len({folded(s) for s in slugs.values()}) == len(slugs)
     for found in slugs.values():
-        assert found.isascii() and len(found) <= 61
-        assert not set(found) & set("/\\.:*?\"<>|\0 ~") and found == found.lower()
+        assert found.isascii()
+        assert len(found) <= 61
+        assert not set(found) & set('/\\.:*?"<>|\0 ~')
+        assert found == found.lower()
         assert found not in ("", "con", "nul", "aux", "prn", "com1")
 
 

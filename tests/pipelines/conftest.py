@@ -90,4 +90,4 @@ def whole(rlds, book, tmp_path_factory) -> Path3:
 @pytest.fixture
 def over(book, tmp_path):
     """A function from an RLDS directory to its `Path3` in a fresh directory."""
-    return lambda rlds: Path3(rlds, book, tmp_path / "stores")
+    return lambda rlds, root=tmp_path / "stores": Path3(rlds, book, root)
