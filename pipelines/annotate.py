@@ -99,7 +99,11 @@ class AnnotateStage:
         transform = ImageTransform(size=self.size)
         return StoreSpec(
             type="depth", stage="annotate", stage_version=VERSION,
-            what={**to_json(self.config), "estimator": to_json(self.estimator)},
+            what={
+                **to_json(self.config),
+                "estimator": to_json(self.estimator),
+                "part_frames": PART_FRAMES,
+            },
             about={
                 "kind": self.estimator.kind.value,
                 "encoding": self.encoding.value,
