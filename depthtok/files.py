@@ -2,7 +2,7 @@
 
 Everything that must survive a kill is written to a temporary sibling, flushed to the disk, and
 renamed. Only POSIX file systems are supported; what object storage would take is in
-`docs/formats.md`, and this file is where it would go.
+`docs/scaling.md`, and this file is where it would go.
 """
 
 from __future__ import annotations

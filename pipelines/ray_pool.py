@@ -82,7 +82,8 @@ def _connect(ray, workers: int, options: RunOptions) -> None:
     except ConnectionError as error:
         raise ConfigError(
             f"no Ray cluster answers at {address}: {error}",
-            remedy="start one with `ray start --head`, or leave --ray-address out",
+            remedy="start one with `ray start --head`, or leave --ray-address out; where it wants "
+            "a token, set RAY_AUTH_MODE=token and have the cluster's token in ~/.ray/auth_token",
         ) from error
 
 

@@ -13,8 +13,6 @@ RUN/checkpoints/step-000200/
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,9 +24,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from depthtok.errors import OutputError, WeightsError
+from depthtok.errors import WeightsError
+from depthtok.files import commit_directory, remove_directory
 from vla.config import Config
 from vla.normalise import Norms
+from vla.parallel import sharded_like
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -57,46 +57,25 @@ def save(
     run: Path,
     config: Config,
     state: State,
-    model: Mapping[str, Tensor],
-    optimizer: Mapping[str, Tensor],
-    average: Mapping[str, Tensor] | None,
+    tensors: Mapping[str, Mapping[str, Tensor]],
     keep_last: int,
 ) -> Path:
-    """Writes a checkpoint aside and renames it into place; then drops all but the newest."""
+    """Writes a checkpoint, which appears whole; then drops all but the newest.
+
+    `tensors` are those of `model`, `optimizer` and, where one is kept, `average`, by name.
+    """
     final = run / "checkpoints" / f"step-{state.step:06d}"
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _save_tensors(partial / "model.safetensors", model)
-        _save_tensors(partial / "optimizer.safetensors", optimizer)
-        if average is not None:
-            _save_tensors(partial / "average.safetensors", average)
-        (partial / "config.json").write_text(json.dumps(config.to_json(), indent=1))
-        (partial / "state.json").write_text(json.dumps(state.to_json(), indent=1))
-        _sync(partial)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise OutputError(
-            f"cannot write {final}: {error}", remedy="free some space, or choose another --out"
-        ) from error
+    with commit_directory(final, replace=True) as folder:
+        for kind, named in tensors.items():
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in named.items()},
+                folder / f"{kind}.safetensors",
+            )
+        (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
+        (folder / "state.json").write_text(json.dumps(state.to_json(), indent=1))
     for old in steps(run)[:-keep_last]:
-        shutil.rmtree(old)
+        remove_directory(old)
     return final
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-
-
-def _sync(folder: Path) -> None:
-    """To the disk, before the name says that it is whole."""
-    for path in [*folder.iterdir(), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
 
 
 def steps(run: Path) -> list[Path]:
@@ -178,6 +157,8 @@ def restore_optimizer(
     """The inverse of `optimizer_tensors`, after `step` updates."""
     for name, weight in weights.items():
         with suppress(KeyError):  # a parameter that never had a gradient has no moments
-            moments = {moment: tensors[f"{moment}/{name}"].to(weight.device) for moment in MOMENTS}
+            moments = {
+                moment: sharded_like(weight, tensors[f"{moment}/{name}"]) for moment in MOMENTS
+            }
             count = torch.tensor(float(step), device=weight.device)
             optimizer.state[weight] = {"step": count, **moments}

@@ -4,10 +4,12 @@ A shallow CNN turns tokens on the image grid into one vector a code; logits are
 -|x - c_k|^2 * s against the frozen codebook. |x|^2 is the same for every code and drops out of the
 softmax, so this is one product: s * (2 x.c - |c|^2).
 
-The scale s decides everything and the paper does not state it. x is normed to the codebook's root
-mean square, and s starts so small that the first cross-entropy is near ln K. With a *fixed* scale
-of that size even a perfect x could not fall below several nats: s is learnt, unless
-`depth.temperature` fixes it.
+The scale s decides everything and the paper does not state it. Here it starts so small that the
+first cross-entropy is near ln K. With a *fixed* scale of that size even a perfect x could not fall
+below several nats: s is learnt, unless `depth.temperature` fixes it.
+
+Distances do not change when x and all codes move together, so both are taken about the codebook's
+mean, and x is brought to its spread: softly, so that x may still come near codes of any length.
 """
 
 # B batch, M cameras with codes, T tokens of a camera, W expert width, D code width, K codes
@@ -27,6 +29,7 @@ from depthtok.errors import WeightsError
 from vla.config import DepthConfig
 
 START_SPREAD = 0.3  # standard deviation of the first logits: CE(0) = ln K + 0.3^2 / 2
+REACH = 2.0  # |x| stays below this many times the codes' root mean square
 
 
 class DepthInput(nn.Module):
@@ -58,7 +61,7 @@ class DepthHead(nn.Module):
         )
         self.register_buffer("codebook_KD", torch.zeros(config.codes, config.code_dim))
         learnt = config.temperature == 0 and config.head == "distance"
-        self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=learnt)
+        self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=learnt)
 
     @torch.no_grad()
     def set_codebook(self, vectors_KD: Float[Tensor, "K D"]) -> None:
@@ -76,7 +79,7 @@ class DepthHead(nn.Module):
         """log s such that logits of a random x spread by `START_SPREAD`."""
         if self.config.temperature:
             return torch.tensor(-math.log(self.config.temperature))
-        c_KD = self.codebook_KD.double()
+        c_KD = self.centred().double()
         of_products = 4 * c_KD.square().mean() * c_KD.var(dim=0, unbiased=False).sum()
         of_norms = c_KD.square().sum(dim=1).var(unbiased=False)
         return (START_SPREAD / (of_products + of_norms).sqrt().clamp(min=1e-12)).log()
@@ -99,10 +102,20 @@ class DepthHead(nn.Module):
         with torch.autocast(x_BMPF.device.type, enabled=False):  # bf16 logits are too coarse
             return self._logits(x_BMPF.to(self.codebook_KD))
 
+    def centred(self) -> Float[Tensor, "K D"]:
+        """The codes about their mean."""
+        return self.codebook_KD - self.codebook_KD.mean(dim=0)
+
     def _logits(self, x_BMPD: Float[Tensor, "B M P D"]) -> Float[Tensor, "B M P K"]:
-        c_KD = self.codebook_KD
-        x_BMPD = F.rms_norm(x_BMPD, x_BMPD.shape[-1:], eps=1e-6) * c_KD.square().mean().sqrt()
+        c_KD = self.centred()
+        x_BMPD = matched(x_BMPD, c_KD.square().mean().sqrt())
         return (2 * x_BMPD @ c_KD.T - c_KD.square().sum(dim=1)) * self.log_scale.exp()
+
+
+def matched(x: Float[Tensor, "... D"], rms: Tensor) -> Float[Tensor, "... D"]:
+    """x of unit mean square comes to `rms`, larger ones up to REACH times that, smaller ones stay
+    small."""
+    return REACH * rms * x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + REACH**2 - 1)
 
 
 def depth_loss(

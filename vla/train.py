@@ -8,7 +8,6 @@ run goes on from a checkpoint exactly as it would have gone. The caller handles 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +18,16 @@ import torch
 from torch import Tensor
 
 from depthtok.errors import StaleStore
-from vla import checkpoint, flow, optim
+from vla import checkpoint, flow, lora, optim
 from vla.batch import Batch
 from vla.checkpoint import State
 from vla.config import Config, RunOptions
 from vla.data import Dataset
 from vla.loader import Loader
 from vla.model import build
+from vla.parallel import Ranks, compile_layers, spread, sync_gradients, whole
+from vla.runlog import Line, Log, Meter
 from vla.validate import top1, validate
-
-Line = dict[str, float]  # one line of metrics.jsonl
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ def train(
         config.train.batch,
         seed=config.train.seed,
         start=run.step,
+        rank=run.ranks.rank,
+        ranks=run.ranks.count,
         workers=options.workers,
         prefetch=options.prefetch,
         device=device,
@@ -99,7 +100,10 @@ class Trainer:
             [[m.name, m.episodes.fingerprint, m.weight, size] for m, size in dataset.sources()],
             dict(notes or {}),
         )
-        self.step, self.log = 0, Log(out_dir / "metrics.jsonl")
+        self.ranks = Ranks.here()
+        self.rows = self.ranks.rows(config.train.batch)
+        self.step = 0
+        self.log = Log(out_dir / "metrics.jsonl", silent=self.ranks.rank > 0)
 
     # Beginning
 
@@ -108,6 +112,8 @@ class Trainer:
         config = self.config.train
         if weights:
             self.model.load_state_dict(weights, strict=False)
+        if config.lora_rank:
+            lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:] if self.options.resume else []
         if newest:
             checkpoint.load_weights(
@@ -118,13 +124,18 @@ class Trainer:
             if hasattr(part, "recompute"):
                 part.recompute = self.options.recompute
         optim.freeze(self.model, config)
+        if self.options.compile:
+            compile_layers(self.model)
+        self.called = spread(self.model, self.ranks, self.options.sharding)
         self.trained = optim.trained(self.model)
         self.optimizer = optim.optimizer(self.model, config)
         self.average = optim.MovingAverage(self.trained, config.ema) if config.ema else None
         if newest:
             self._resume(newest[0])
+        self.ranks.wait()
         self.log.begin(self.step)
-        (self.out_dir / "config.json").write_text(json.dumps(self.config.to_json(), indent=1))
+        if self.ranks.rank == 0:
+            (self.out_dir / "config.json").write_text(json.dumps(self.config.to_json(), indent=1))
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.read_state(path)
@@ -141,8 +152,7 @@ class Trainer:
         tensors = checkpoint.read_tensors(path, "optimizer")
         checkpoint.restore_optimizer(self.optimizer, self.trained, tensors, state.step)
         if self.average:
-            saved = checkpoint.read_tensors(path, "average", str(self.device))
-            self.average.weights = {name: saved[name] for name in self.average.weights}
+            self.average.restore(checkpoint.read_tensors(path, "average"))
         self.step = state.step
 
     # Going
@@ -151,13 +161,13 @@ class Trainer:
         """Updates until the last step or a stop; log lines, validations and checkpoints between."""
         options, total, line, saved = self.options, self.config.train.steps, {}, self.step
         meter = Meter(self.config.train.batch)
-        while self.step < total and not should_stop():
-            with meter.waiting():
+        while self.step < total and not self.ranks.any(should_stop(), self.device):
+            with meter:
                 batch = next(batches)
             meter.add(self.update(batch))
             self.step += 1
             if self.step % options.log_every == 0 or self.step == total:
-                line = {"step": self.step, **meter.read(), **self._rates()}
+                line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
                 if validation and options.validate_every and self._due(options.validate_every):
                     line |= self._validate(validation)
                     meter.restart()
@@ -182,60 +192,73 @@ class Trainer:
         return rates
 
     def _validate(self, dataset: Dataset) -> Line:
-        batch = self.options.micro_batch or self.config.train.batch
-        found = validate(self.model, dataset, batch, self.options.validate_batches, self.device)
+        share = self.options.micro_batch or self.rows.stop - self.rows.start
+        found = validate(
+            self.model, dataset, share, self.options.validate_batches, self.device, self.ranks
+        )
         return {f"val_{name}": value for name, value in found.items()}
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One optimiser step over the batch, in micro-batches; the losses before it."""
-        config = self.config.train
-        noise, times = draws(self.config, self.step, self.device)
+        """One optimiser step over this rank's rows, in micro-batches. Gives this rank's part of
+        the losses before it."""
+        config, rows = self.config.train, len(batch)
+        noise, times = (x[self.rows] for x in draws(self.config, self.step, self.device))
+        counts = self.ranks.total(
+            torch.stack([batch.action_valid_BC.sum(), batch.depth_valid_BM.sum()])
+        ).clamp(min=1)
         optim.set_lr(self.optimizer, optim.lr_factor(config, self.step))
         self.optimizer.zero_grad(set_to_none=True)
-        size = self.options.micro_batch or len(batch)
+        size = self.options.micro_batch or rows
         sums: dict[str, Tensor] = {}
-        for start in range(0, len(batch), size):
-            rows = slice(start, start + size)
+        for start in range(0, rows, size):
+            sync_gradients(self.called, start + size >= rows)
             part = batch.rows(start, start + size)
-            for name, value in self._backward(part, batch, noise[rows], times[rows]).items():
+            given = noise[start : start + size], times[start : start + size]
+            for name, value in self._backward(part, *given, *counts).items():
                 sums[name] = sums.get(name, 0) + value
         limit = config.clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), limit)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.trained.values(), limit))
         self.optimizer.step()
         if self.average:
             self.average.update(self.trained.values())
-        return {**sums, "grad_norm": norm}
+        return {**sums, "grad_norm": norm / self.ranks.count}
 
-    def _backward(self, part: Batch, whole: Batch, noise: Tensor, times: Tensor) -> dict:
-        """Adds one micro-batch's gradient, weighted so that the sum is the whole batch's mean."""
+    def _backward(
+        self, part: Batch, noise: Tensor, times: Tensor, actions: Tensor, frames: Tensor
+    ) -> dict[str, Tensor]:
+        """Adds one micro-batch's gradient. Losses are weighted by what the global batch holds of
+        valid `actions` and `frames`, so that all parts of all ranks sum to its mean."""
         config = self.config.train
         with torch.autocast(self.device.type, torch.bfloat16, config.precision == "bf16"):
-            losses = self.model(part, noise, times)
-        flow_share = part.action_valid_BC.sum() / whole.action_valid_BC.sum()
-        sums = {"flow": losses.flow * flow_share}
+            losses = self.called(part, noise, times)
+        sums = {"flow": losses.flow * part.action_valid_BC.sum() / actions}
         loss = sums["flow"]
         if self.config.model.depth.supervised:
-            depth_share = part.depth_valid_BM.sum() / whole.depth_valid_BM.sum().clamp(min=1)
-            sums["depth"] = losses.depth * depth_share
+            share = part.depth_valid_BM.sum() / frames
+            sums["depth"] = losses.depth * share
             loss = loss + optim.depth_weight(config, self.step) * sums["depth"]
             if self.config.model.depth.target == "codes":
-                sums["depth_top1"] = top1(losses.depth_predicted, part) * depth_share
-        loss.backward()
+                sums["depth_top1"] = top1(losses.depth_predicted, part) * share
+        (loss * self.ranks.count).backward()  # ranks' gradients are averaged
         return {"loss": loss.detach(), **{name: value.detach() for name, value in sums.items()}}
 
     # Saving
 
-    def save(self) -> Path:
-        """A checkpoint of this step."""
-        return checkpoint.save(
-            self.out_dir,
-            self.config,
-            State(**{**vars(self.identity), "step": self.step}),
-            self.model.state_dict(),
-            checkpoint.optimizer_tensors(self.optimizer, self.trained),
-            self.average.weights if self.average else None,
-            self.options.keep_last,
-        )
+    def save(self) -> None:
+        """A checkpoint of this step. Every rank takes part, the first one writes."""
+        moments = checkpoint.optimizer_tensors(self.optimizer, self.trained)
+        tensors = {"model": self.model.state_dict(), "optimizer": moments}
+        if self.average:
+            tensors["average"] = self.average.weights
+        tensors = {
+            kind: {name: whole(tensor) for name, tensor in named.items()}
+            for kind, named in tensors.items()
+        }
+        if self.ranks.rank == 0:
+            state = State(**{**vars(self.identity), "step": self.step})
+            keep = self.options.keep_last
+            checkpoint.save(self.out_dir, self.config, state, tensors, keep)
+        self.ranks.wait()
 
 
 def draws(config: Config, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -246,55 +269,3 @@ def draws(config: Config, step: int, device: torch.device) -> tuple[Tensor, Tens
     noise = torch.randn(batch, model.chunk, model.action_dim, generator=generator)
     times = flow.sample_times(model.flow, batch, generator)
     return noise.to(device), times.to(device)
-
-
-class Meter:
-    """Sums of what updates report, and the time that they took, since the last reading."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-        self.restart()
-
-    def restart(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.updates, self.waited_s, self.begun_s = 0, 0.0, time.perf_counter()
-
-    def waiting(self) -> Meter:
-        return self
-
-    def __enter__(self) -> None:
-        self._asked_s = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.waited_s += time.perf_counter() - self._asked_s
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value
-        self.updates += 1
-
-    def read(self) -> Line:
-        """Means, samples a second, and the share of time spent waiting for data; then restarts."""
-        means = {name: (value / self.updates).item() for name, value in self.sums.items()}
-        passed_s = time.perf_counter() - self.begun_s
-        speed = self.updates * self.batch / passed_s
-        line = {**means, "samples_per_s": speed, "data_wait": self.waited_s / passed_s}
-        self.restart()
-        return line
-
-
-class Log:
-    """metrics.jsonl. A resumed run drops the lines that it will write again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def begin(self, step: int) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text().splitlines() if self.path.is_file() and step else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(line + "\n" for line in kept))
-
-    def write(self, line: Line) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")

@@ -11,6 +11,7 @@ from vla.batch import Batch
 from vla.data import Dataset
 from vla.loader import Loader
 from vla.model import QDepthVLA
+from vla.parallel import Ranks
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of normalised actions
 SEED = 20_240
@@ -18,9 +19,15 @@ SEED = 20_240
 
 @torch.no_grad()
 def validate(
-    model: QDepthVLA, dataset: Dataset, batch: int, batches: int, device: torch.device | str
+    model: QDepthVLA,
+    dataset: Dataset,
+    share: int,
+    batches: int,
+    device: torch.device | str,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
 ) -> dict[str, float]:
-    """Means over `batches` fixed batches, with fixed noise: the same samples whenever called.
+    """Means over `batches` fixed batches of `share` samples a rank, with fixed noise: the same
+    samples whenever called.
 
     `action_mse` and `action_within_*` compare sampled actions with the true ones, normalised;
     `action_mse_shuffled` does so under another sample's instruction: a model that reads its
@@ -29,15 +36,18 @@ def validate(
     model.eval()
     sums: dict[str, Tensor] = {}
     count = 0
-    with Loader(dataset, min(batch, len(dataset)), seed=SEED, workers=0, device=device) as loader:
+    batch = share * ranks.count
+    with Loader(
+        dataset, batch, seed=SEED, rank=ranks.rank, ranks=ranks.count, workers=0, device=device
+    ) as loader:
         for part, _ in zip(loader, range(batches), strict=False):
             generator = torch.Generator().manual_seed(SEED + count)
-            noise = torch.randn(part.actions_BCA.shape, generator=generator).to(device)
-            for name, value in _scores(model, part, noise).items():
+            noise = torch.randn(batch, *part.actions_BCA.shape[1:], generator=generator)
+            for name, value in _scores(model, part, noise[ranks.rows(batch)].to(device)).items():
                 sums[name] = sums.get(name, 0) + value
             count += 1
     model.train()
-    return {name: (value / count).item() for name, value in sums.items()}
+    return {n: (ranks.total(v) / count / ranks.count).item() for n, v in sums.items()}
 
 
 def _scores(model: QDepthVLA, batch: Batch, noise: Tensor) -> dict[str, Tensor]:

@@ -101,7 +101,6 @@ class TrainingConfig:
     weight_decay: Annotated[float, "AdamW's weight decay"] = 1e-4
     gradient_weight: Annotated[float, "weight of the loss on neighbour differences"] = 1.0
     flip: Annotated[bool, "mirror half of the crops left to right"] = True
-    range_jitter: Annotated[float, "largest random change of a crop's range, as a share"] = 0.0
     held_out: Annotated[float, "share of the episodes that judge and never train"] = 0.1
     frames: Annotated[int, "most frames used for training, spread over clips; 0: all"] = 50_000
     seed: Annotated[int, "of weights, split, crops and re-seeding"] = 0
@@ -113,9 +112,6 @@ class TrainingConfig:
             0 <= self.held_out < 1,
             f"held_out {self.held_out} is not a share in [0, 1)",
             "0.1 judges on a tenth of the episodes",
-        )
-        _check(
-            0 <= self.range_jitter < 1, f"range_jitter {self.range_jitter}", "pick one in [0, 1)"
         )
 
 

@@ -1,4 +1,4 @@
-"""In-memory stand-ins for the stores, with a scene that can be learnt."""
+"""In-memory stand-ins for the stores, and a model of a few thousand weights for them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,6 +6,9 @@ from functools import cached_property
 import numpy as np
 
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
+from vla.config import load
+from vla.data import Dataset, member
+from vla.tokenizer import ByteTokenizer
 
 INSTRUCTIONS = ("put the red cup on the plate", "open the drawer")
 
@@ -121,3 +124,39 @@ class FakeCodebook:
     @cached_property
     def vectors(self):
         return np.random.default_rng(self.seed).normal(size=(self.codes, self.dim)).astype("f4")
+
+
+MICRO = {
+    "model.cameras": 2,
+    "model.max_text": 40,
+    "model.chunk": 4,
+    "model.vision.image_size": 32,
+    "model.vision.patch": 8,
+    "model.vision.width": 32,
+    "model.vision.layers": 1,
+    "model.vision.mlp": 64,
+    **{f"model.{e}.width": 32 for e in ("vlm", "action", "depth_expert")},
+    **{f"model.{e}.mlp": 64 for e in ("vlm", "action", "depth_expert")},
+    **{f"model.{e}.layers": 2 for e in ("vlm", "action", "depth_expert")},
+    **{f"model.{e}.heads": 2 for e in ("vlm", "action", "depth_expert")},
+    "model.depth.codes": 16,
+    "model.depth.code_dim": 12,
+    "model.depth.grid": 4,
+    "data.cameras": ("main", "wrist"),
+    "train.batch": 4,
+    "train.steps": 8,
+    "train.warmup": 2,
+}
+
+
+def micro(**over):
+    """The micro configuration; `model__mask="causal"` overrides `model.mask`."""
+    return load("tiny", MICRO | {name.replace("__", "."): value for name, value in over.items()})
+
+
+def toy(config, episodes=None, **options):
+    """A data set for a micro configuration."""
+    episodes = episodes or FakeEpisodes()
+    codes = FakeCodes(episodes, grid=config.model.depth.grid, codes=16)
+    joined = member(episodes.name, episodes, codes, config, codebook=codes.codebook, **options)
+    return Dataset([joined], config, ByteTokenizer())

@@ -98,6 +98,11 @@ def test_weights_decide_how_often_a_source_is_drawn(tmp_path):
     assert (images.mean((1, 2, 3)) > 0.5).all()
 
 
+def test_a_negative_weight_is_refused(source):
+    with pytest.raises(ConfigError, match="weight"):
+        replace(source, weight=-1.0)
+
+
 def test_broken_clips_are_left_out_and_listed(tmp_path, source):
     constant = array_clip(np.ones((3, SIZE, SIZE), np.float32), "constant")
     empty = array_clip(np.full((3, SIZE, SIZE), np.nan, np.float32), "empty")
