@@ -4,7 +4,7 @@
     STORE/parts/zarr.json    a Zarr group
     STORE/parts/<part>/      see `parts.py`
 
-Any number of processes may fill one store: each writes parts of its own and renames them into place.
+Any number of processes may fill one store: each writes parts of its own, renamed into place.
 """
 
 from __future__ import annotations
