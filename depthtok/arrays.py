@@ -136,7 +136,7 @@ def _create(directory: Path, name: str, spec: ArraySpec, rows: int):
 
 
 def read_rows(directory: Path, name: str, start: int, stop: int | None) -> np.ndarray:
-    """Rows of an array, decoded, CRC32C checked. The caller has checked that the files are there."""
+    """Rows of an array, decoded, CRC32C checked. The caller has checked the files."""
     import zarr
 
     try:

@@ -4,7 +4,7 @@
     STORE/parts/zarr.json    a Zarr group
     STORE/parts/<part>/      see `parts.py`
 
-Any number of processes may fill one store: each writes parts of its own and renames them into place.
+Any number of processes may fill one store: each writes parts of its own, renamed into place.
 """
 
 from __future__ import annotations
@@ -236,14 +236,22 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
     elif found.upstream != wanted.upstream:
         difference = "it was made from other data, or from data converted with other settings"
     else:
-        before, now = {**found.what, **found.about}, {**wanted.what, **wanted.about}
-        keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        pairs = (f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now" for k in keys)
-        difference = "; ".join(pairs) or "another version of the stage made it"
+        difference = (
+            _difference(found.what, wanted.what)
+            or _difference(found.about, wanted.about)
+            or "another version of the stage made it"
+        )
     raise StaleStore(
         f"{path} was made differently: {difference}",
         remedy="choose another --out, give the same settings, or delete that directory first",
     )
+
+
+def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """`name: 1 there, 2 now; ...` of the settings that differ."""
+    keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    pairs = (f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now" for k in keys)
+    return "; ".join(pairs)
 
 
 def _short(value: object) -> str:

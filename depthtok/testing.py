@@ -118,7 +118,7 @@ def _scene(
 
 
 def tree_digest(path: Path) -> dict[str, str]:
-    """SHA-256 of every file under `path`, by relative path; what runs leave behind does not count."""
+    """SHA-256 of every file under `path`, by relative path; leftovers of runs do not count."""
     files = (file.relative_to(path) for file in sorted(Path(path).rglob("*")) if file.is_file())
     return {
         file.as_posix(): file_sha256(path / file)

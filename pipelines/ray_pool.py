@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, DepthtokError
 from depthtok.progress import Bar
-from depthtok.signals import kept_handlers
+from depthtok.signals import kept_handlers, uninterrupted
 from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
 
 POLL_SECONDS = 1.0
@@ -57,11 +57,17 @@ def run_on_ray(
     import ray
 
     workers = min(options.workers, len(todo))
-    _connect(ray, workers, options)
+    joined = ray.is_initialized()  # a Ray that the caller started stays
+    if not joined:
+        _connect(ray, workers, options)
+    pool = _Pool(ray, stage, options, bar, outcome, deque(todo))
     try:
-        _Pool(ray, stage, options, bar, outcome, deque(todo)).run(workers)
+        with kept_handlers():
+            pool.run(workers)
     finally:
-        ray.shutdown()
+        pool.stop()
+        if not joined:
+            ray.shutdown()
 
 
 def _connect(ray, workers: int, options: RunOptions) -> None:
@@ -99,10 +105,17 @@ class _Pool:
         for _ in range(workers):
             self._start()
         while self.running:
-            ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
+            with uninterrupted():  # an exception raised inside Ray's own code would be another one
+                ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
             for done in ready:
-                self._take(done)
+                with uninterrupted():
+                    self._take(done)
             self._show()
+
+    def stop(self) -> None:
+        """Ends all workers at once; the part that one was making is not there."""
+        for actor in self.seen:
+            self.ray.kill(actor)
 
     def _start(self) -> None:
         """Starts an actor on the next part."""
@@ -147,7 +160,8 @@ class _Pool:
 
     def _show(self) -> None:
         for actor, _ in list(self.running.values()):
-            self._show_one(actor)
+            with uninterrupted():
+                self._show_one(actor)
 
     def _show_one(self, actor: object) -> None:
         try:

@@ -119,8 +119,10 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
         if options.workers and todo:
             from pipelines.ray_pool import run_on_ray
 
-            run_on_ray(stage, todo, options, bar, outcome)
-            store.drop_dead(stage.out)  # what workers that died left behind
+            try:
+                run_on_ray(stage, todo, options, bar, outcome)
+            finally:
+                store.drop_dead(stage.out)  # what workers that died left behind
         else:
             run_here(stage, todo, options, bar, outcome)
     _look(stage, wanted, outcome)

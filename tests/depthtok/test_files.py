@@ -16,10 +16,10 @@ from depthtok.files import DigestMemory, commit_directory, output_errors, slug, 
 from depthtok.signals import Stopped, stoppable
 
 EVIL = [
-    "", ".", "..", "../x", "a/../../x", "/abs", "abs", "a\\..\\b", "x" * 300, "nul\0byte", "zarr.json",
-    "manifest.json", "c", "con", "NUL", "aux.txt", "com1", "a.", "a ", " a", "Image", "image", "IMAGE",
-    "caf\u00e9", "cafe\u0301", "\u212b", "\u00c5", "A\u030a", "ß", "ss", "SS", "\ud800", "-", "~", ".tmp-x",
-    "~root", "$HOME", "a:b", "a*b", "image-0123456789abcdef", "\U0001f916", "ﬁ", "fi", "K", "\u212a",
+    "", ".", "..", "../x", "a/../../x", "/abs", "abs", "a\\..\\b", "x" * 300, "nul\0byte", "zarr.json",  # noqa: E501
+    "manifest.json", "c", "con", "NUL", "aux.txt", "com1", "a.", "a ", " a", "Image", "image", "IMAGE",  # noqa: E501
+    "caf\u00e9", "cafe\u0301", "\u212b", "\u00c5", "A\u030a", "ß", "ss", "SS", "\ud800", "-", "~", ".tmp-x",  # noqa: E501
+    "~root", "$HOME", "a:b", "a*b", "image-0123456789abcdef", "\U0001f916", "ﬁ", "fi", "K", "\u212a",  # noqa: E501
 ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_write_atomic_leaves_the_old_or_the_new(tmp_path, monkeypatch):
         files.write_atomic(path, "two")
     assert "free some space" in caught.value.remedy
     assert path.read_text() == "one"
-    assert os.listdir(path.parent) == ["file"]
+    assert os.listdir(path.parent) == ["file"]  # noqa: PTH208
 
 
 def raising(number):
@@ -99,7 +99,7 @@ def test_write_new_is_made_once(tmp_path):
     assert files.write_new(tmp_path / "a", "one")
     assert not files.write_new(tmp_path / "a", "two")
     assert (tmp_path / "a").read_text() == "one"
-    assert os.listdir(tmp_path) == ["a"]
+    assert os.listdir(tmp_path) == ["a"]  # noqa: PTH208
 
 
 def test_write_new_without_hard_links(tmp_path, monkeypatch):
@@ -107,25 +107,25 @@ def test_write_new_without_hard_links(tmp_path, monkeypatch):
     assert files.write_new(tmp_path / "a", "one")
     assert not files.write_new(tmp_path / "a", "two")
     assert (tmp_path / "a").read_text() == "one"
-    assert os.listdir(tmp_path) == ["a"]
+    assert os.listdir(tmp_path) == ["a"]  # noqa: PTH208
 
 
 def test_commit_shows_all_or_nothing(tmp_path):
     with commit_directory(tmp_path / "made") as folder:
         (folder / "a").write_text("1")
         assert not (tmp_path / "made").exists()
-    with pytest.raises(ZeroDivisionError), commit_directory(tmp_path / "failed") as folder:
+    with pytest.raises(ZeroDivisionError), commit_directory(tmp_path / "failed") as folder:  # noqa: PT012
         (folder / "a").write_text("1")
         raise ZeroDivisionError
-    assert os.listdir(tmp_path) == ["made"]
+    assert os.listdir(tmp_path) == ["made"]  # noqa: PTH208
 
 
 def test_of_two_commits_the_first_stays_unless_replaced(tmp_path):
     for text, replace in (("1", False), ("2", False), ("3", True)):
         with commit_directory(tmp_path / "made", replace=replace) as folder:
             (folder / text).write_text(text)
-        assert os.listdir(tmp_path / "made") == ["3" if replace else "1"]
-    assert os.listdir(tmp_path) == ["made"]
+        assert os.listdir(tmp_path / "made") == ["3" if replace else "1"]  # noqa: PTH208
+    assert os.listdir(tmp_path) == ["made"]  # noqa: PTH208
 
 
 def test_replace_of_what_is_not_there(tmp_path):
@@ -135,10 +135,10 @@ def test_replace_of_what_is_not_there(tmp_path):
 
 
 def test_a_signal_waits_for_the_commit(tmp_path):
-    with pytest.raises(Stopped), stoppable(), commit_directory(tmp_path / "made") as folder:
+    with pytest.raises(Stopped), stoppable(), commit_directory(tmp_path / "made") as folder:  # noqa: PT012
         (folder / "a").write_text("1")
         signal.raise_signal(signal.SIGTERM)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
 def test_an_outputs_parents_are_made_and_files_are_in_the_way(tmp_path):
@@ -172,9 +172,9 @@ def test_sweep_takes_leftovers_of_dead_writers_of_this_host_only(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("")
     assert sweep(tmp_path) == 2
-    assert set(os.listdir(tmp_path)) == {name for name, swept in names.items() if not swept}
+    assert set(os.listdir(tmp_path)) == {name for name, swept in names.items() if not swept}  # noqa: PTH208
     assert sweep_all(tmp_path) == 4
-    assert os.listdir(tmp_path) == ["part"]
+    assert os.listdir(tmp_path) == ["part"]  # noqa: PTH208
 
 
 def test_temporary_names_differ_and_are_short():
@@ -188,7 +188,7 @@ def test_remove_is_silent_about_what_is_gone(tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("folder", "file", "file"):
         files.remove(tmp_path / name)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
 def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):

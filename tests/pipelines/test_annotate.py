@@ -151,8 +151,9 @@ def test_a_data_set_without_depth_says_so(tmp_path, over):
 class Faulty:
     """An estimator whose clips fail in all the ways there are, by clip number."""
 
-    def __init__(self, device):
-        self.spec = spec(device)
+    spec = EstimatorSpec("faulty", DepthKind.DISPARITY, weights="none")
+    device = "any"
+    degraded = False
 
     def estimate(self, clips):
         for number, clip in enumerate(clips):
@@ -177,12 +178,20 @@ def values(clip, start, stop):
     return DepthClip.of(clip.read(start, stop)[..., 0] / 8, DepthKind.DISPARITY)
 
 
-def spec(device):
-    return EstimatorSpec("faulty", DepthKind.DISPARITY, weights="none")
+def entry_of(estimator):
+    return EstimatorEntry(
+        name="faulty",
+        kind=DepthKind.DISPARITY,
+        licence="",
+        notice="",
+        input_size=0,
+        precisions=("float32",),
+        build=lambda weights, run, device: estimator(),
+    )
 
 
 def test_an_estimator_that_fails_costs_the_episode(tmp_path, over, monkeypatch):
-    entry = EstimatorEntry(DepthKind.DISPARITY, "", "for this test", spec, Faulty)
+    entry = entry_of(Faulty)
     monkeypatch.setitem(ESTIMATORS, "faulty", entry)
     path = over(make_rlds(tmp_path / "rlds", shards=1))
     path.run("convert")
@@ -204,7 +213,7 @@ def test_an_estimator_that_stops_early_is_our_mistake(tmp_path, over, monkeypatc
         def estimate(self, clips):
             yield from list(super().estimate(list(clips)[:2]))
 
-    entry = EstimatorEntry(DepthKind.DISPARITY, "", "for this test", spec, Lazy)
+    entry = entry_of(Lazy)
     monkeypatch.setitem(ESTIMATORS, "faulty", entry)
     path = over(make_rlds(tmp_path / "rlds", shards=1))
     path.run("convert")

@@ -55,7 +55,7 @@ def survives(stage, whole, damage) -> None:
     try:
         seen = contents(stage.out)
     except DepthtokError as error:
-        assert error.remedy
+        assert error.remedy  # noqa: PT017
     else:
         assert seen == contents(whole), f"{damage} was read as data"
     try:

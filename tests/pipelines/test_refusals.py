@@ -19,7 +19,7 @@ PRELOAD = ["zarr", "depthtok.cli", "pipelines.convert", "pipelines.annotate", "v
 
 
 def main(arguments: list[str], limit: int, log: str) -> None:
-    """The command line in a process whose files may have `limit` bytes; what it says goes to `log`."""
+    """The command line in a process whose files may have `limit` bytes; its words go to `log`."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     sys.argv = ["depthtok", *arguments]
     with Path(log).open("w") as file:

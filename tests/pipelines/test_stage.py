@@ -1,6 +1,5 @@
 """What `run` makes, keeps, remakes, and refuses."""
 
-
 import pytest
 
 from depthtok.config import RunOptions
