@@ -1,3 +1,4 @@
+import json
 import pickle
 import sys
 
@@ -15,6 +16,7 @@ from pipelines.vida.estimator import ESTIMATORS, build_estimator, estimator_name
 from pipelines.vida.finetune import fresh_network
 from pipelines.vida.weights import (
     PUBLISHED,
+    SHIPPED,
     find_weights,
     licence_notice,
     load_network,
@@ -150,3 +152,12 @@ def test_one_other_bit_is_another_hash(tiny):
         tiny.pretrained.cls_token.view(-1)[0] += 1e-7
     assert weights_hash(tiny) != before
     assert weights_hash(tiny_network()) != before
+
+
+def test_the_shipped_demo_model_is_the_one_on_its_card():
+    card = json.loads((SHIPPED / "tiny.json").read_text())
+    assert card["demo_model"]
+    estimator = build_estimator("tiny")
+    assert estimator.spec.weights == card["weights_sha256"]
+    (block,) = estimator.estimate([MemoryClip(recipe.clip(2, 64, 64, seed=1))])
+    assert block.depth.values.std() > 0.01
