@@ -18,7 +18,7 @@ QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
 
 def lines(run):
     """The log, without what the clock says."""
-    clock = ("samples_per_s", "data_wait")
+    clock = ("samples_per_s", "data_wait", "tflops")
     read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in clock} for line in read]
 
@@ -133,3 +133,12 @@ def test_validation_is_logged(micro, toy, codebook, tmp_path):
         result.last
     )
     assert "val_depth" not in lines(tmp_path)[0]
+
+
+def test_gradient_norms_of_both_losses(micro, toy, codebook, tmp_path):
+    config = micro(train__steps=2)
+    options = replace(QUIET, grad_norms_every=2)
+    line = train(config, toy(config), tmp_path, options, codebook=codebook).last
+    assert line["grad_flow"] > 0
+    assert line["grad_ratio"] == pytest.approx(line["grad_depth"] / line["grad_flow"])
+    assert "grad_flow" not in lines(tmp_path)[0]
