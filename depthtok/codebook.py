@@ -112,7 +112,7 @@ def write(path: str | Path, weights: Mapping[str, np.ndarray], meta: Mapping) ->
     keeping. The description goes last, so that an interrupted write is seen as one.
     """
     path = Path(path)
-    data = save({name: np.ascontiguousarray(value) for name, value in weights.items()})
+    data = save({name: np.asarray(value, order="C") for name, value in weights.items()})
     try:
         path.mkdir(parents=True, exist_ok=True)
         replace_file(path / WEIGHTS, data)

@@ -63,19 +63,21 @@ class CodeStore(Store):
             )
 
     @cached_property
-    def _episodes(self) -> dict[tuple[str, int, int], dict[int, tuple[str, int]]]:
-        """(split, shard, shards) -> index in shard -> (part, row of the part)."""
-        found: dict[tuple[str, int, int], dict[int, tuple[str, int]]] = {}
+    def _shards(self) -> dict[tuple[str, int, int], list[Part]]:
+        """The parts of every source shard, by (split, shard, shards)."""
+        found: dict[tuple[str, int, int], list[Part]] = {}
         for part in self.parts():
             shard = part.shard
-            rows = found.setdefault((shard.split, shard.shard, shard.shards), {})
-            rows.update({i: (part.name, row) for row, i in enumerate(part.indices.tolist())})
+            found.setdefault((shard.split, shard.shard, shard.shards), []).append(part)
         return found
 
     def find(self, key: EpisodeKey) -> tuple[Part, int] | None:
         """The part and row of an episode; None where it has no codes."""
-        place = self._episodes.get((key.split, key.shard, key.shards), {}).get(key.index)
-        return None if place is None else (self.part(place[0]), place[1])
+        for part in self._shards.get((key.split, key.shard, key.shards), ()):
+            row = int(np.searchsorted(part.indices, key.index))  # parts keep the shard's order
+            if row < len(part.indices) and part.indices[row] == key.index:
+                return part, row
+        return None
 
     def __contains__(self, key: EpisodeKey) -> bool:
         return self.find(key) is not None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -27,11 +28,11 @@ from jaxtyping import Float32, Integer, UInt8
 
 from depthtok import statistics
 from depthtok.arrays import ArraySpec
-from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.config import digest
+from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
 from depthtok.files import write_atomic
-from depthtok.parts import Part
+from depthtok.parts import Part, pack_manifest, unpack_manifest
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
 from depthtok.store import Store
@@ -86,7 +87,7 @@ class EpisodeStore(Store):
         self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
         self._instructions: dict[str, list[str]] = {}
         self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
-        self._handles: OrderedDict[Path, int] = OrderedDict()
+        self._handles: OrderedDict[Path, _OpenFile] = OrderedDict()
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:
@@ -153,7 +154,9 @@ class EpisodeStore(Store):
         have = sorted({view.camera for view in self.views if view.kind == kind})
         raise SourceError(
             f"{self.path} has no {kind} for camera {camera!r}",
-            remedy=f"cameras with {kind}: {', '.join(have)}" if have else f"it has no {kind} at all",
+            remedy=f"cameras with {kind}: {', '.join(have)}"
+            if have
+            else f"it has no {kind} at all",
         )
 
     def table(self, part: Part, name: str) -> np.ndarray:
@@ -192,15 +195,15 @@ class EpisodeStore(Store):
     def _handle(self, path: Path) -> int:
         if path not in self._handles:
             try:
-                self._handles[path] = os.open(path, os.O_RDONLY)
+                self._handles[path] = _OpenFile(path)
             except OSError as error:
                 raise CorruptRecord(
                     f"cannot open {path}: {error.strerror}", remedy="restore the file"
                 ) from error
             if len(self._handles) > OPEN_FILES:
-                os.close(self._handles.popitem(last=False)[1])
+                self._handles.popitem(last=False)
         self._handles.move_to_end(path)
-        return self._handles[path]
+        return self._handles[path].number
 
     def __getstate__(self) -> dict:  # open files and maps stay with their process
         return {"path": self.path, "source_root": self.source_root}
@@ -227,22 +230,37 @@ class EpisodeStore(Store):
 
     def statistics(self) -> Statistics:
         """Statistics of actions and proprioception: the stored ones if they are of these parts."""
-        stored = self.path / STATISTICS
-        if stored.is_file():
-            content = json.loads(stored.read_text())
-            if content["parts"] == self._parts_digest():
-                return Statistics.from_json(content["statistics"])
-        return self.compute_statistics()
+        return self.stored_statistics() or self.compute_statistics()
 
-    def store_statistics(self) -> Statistics:
-        """Computes the statistics of a complete store and keeps them beside its parts."""
-        found = self.compute_statistics()
-        content = {"parts": self._parts_digest(), "statistics": found.to_json()}
-        write_atomic(self.path / STATISTICS, json.dumps(content, indent=2) + "\n")
-        return found
+    def stored_statistics(self) -> Statistics | None:
+        """The statistics beside the parts; None where there are none, or they are of other parts.
+
+        Raises `CorruptPart` where they are damaged.
+        """
+        stored = self.path / STATISTICS
+        if not stored.is_file():
+            return None
+        content, _ = unpack_manifest(stored.read_bytes(), stored)
+        same = content["parts"] == self._parts_digest()
+        return Statistics.from_json(content["statistics"]) if same else None
+
+    def store_statistics(self) -> None:
+        """Keeps the statistics of a complete store beside its parts."""
+        if self.stored_statistics() is None:
+            found = self.compute_statistics()
+            content = {"parts": self._parts_digest(), "statistics": found.to_json()}
+            write_atomic(self.path / STATISTICS, pack_manifest(content))
 
     def _parts_digest(self) -> str:
         return digest([part.digest for part in self.parts()])
+
+
+class _OpenFile:
+    """A file that stays open, for reading, as long as somebody holds this."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
 
 
 MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
@@ -347,4 +365,9 @@ class StoredFrames:
                     f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",
                     remedy=error.remedy,
                 ) from error
+        sizes = {frame.shape for frame in frames}
+        if len(sizes) > 1:
+            raise CorruptRecord(
+                f"{episode.key}: the {kind} frames of {self.camera.name} have different sizes"
+            )
         return np.stack(frames)

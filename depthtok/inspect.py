@@ -170,7 +170,9 @@ def _run(path: Path) -> Summary:
     config = json.loads((path / RUN).read_text())
     metrics = (path / "metrics.jsonl").read_text().splitlines()
     summary = Summary(f"Training run in {path}")
-    summary.facts["checkpoints"] = ", ".join(p.name for p in sorted((path / "checkpoints").iterdir()))
+    summary.facts["checkpoints"] = ", ".join(
+        p.name for p in sorted((path / "checkpoints").iterdir())
+    )
     summary.facts["last"] = metrics[-1] if metrics else "nothing was logged"
     summary.text = json.dumps(config, indent=2)
     return summary

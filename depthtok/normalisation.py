@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import SupportsFloat
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -107,8 +108,10 @@ class Normalisation:
         lo, scale = self._affine(normalised if like is None else like, bounds, valid)
         return (normalised * scale + lo).astype(np.float32)
 
-    def _affine(self, disparity, bounds: Range, valid) -> tuple[np.ndarray, np.ndarray]:
-        """Offset and scale, float32, that broadcast over frames."""
+    def _affine(
+        self, disparity: np.ndarray, bounds: Range, valid: np.ndarray | None
+    ) -> tuple[Float32[np.ndarray, "*f"] | np.float32, Float32[np.ndarray, "*f"] | np.float32]:
+        """Offset and scale that broadcast over frames."""
         if self.name != "per_frame":
             lo, hi = _checked(*bounds)
             return np.float32(lo), np.float32(hi - lo)
@@ -129,7 +132,7 @@ class Normalisation:
         return cls(**data)
 
 
-def _checked(lo: float, hi: float) -> Range:
+def _checked(lo: SupportsFloat, hi: SupportsFloat) -> Range:
     """The range, if it is one. Raises `SourceError` for NaN, infinity, and no extent."""
     lo, hi = float(lo), float(hi)
     if not (math.isfinite(lo) and math.isfinite(hi)):

@@ -20,12 +20,16 @@ from depthtok.config import digest
 from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
 from depthtok.files import (
     REPAIR,
+    TEMPORARY,
     DigestMemory,
     commit_directory,
+    make_directory,
     output_errors,
-    remove_directory,
+    remove,
+    sweep,
     sweep_all,
     write_atomic,
+    write_new,
 )
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
 
@@ -50,7 +54,7 @@ class StoreSpec:
     shards: Mapping[str, int]  # how many source shards each split has
     place: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         return digest(
             [FORMAT, self.type, self.stage, self.stage_version, self.what, self.about,
@@ -171,7 +175,8 @@ def read_spec(path: Path) -> StoreSpec:
             f"{path} {state}", remedy="name the directory that a depthtok command wrote with --out"
         )
     try:
-        content = dict(json.loads(root.read_text())["attributes"]["depthtok"])
+        text = root.read_text()
+        content = dict(json.loads(text)["attributes"]["depthtok"])
         claimed = content.pop("sha256")
         fingerprint, version = content.pop("fingerprint"), content.pop("format")
         spec = StoreSpec(**content)
@@ -185,7 +190,7 @@ def read_spec(path: Path) -> StoreSpec:
     attributes = spec.attributes()
     expected = attributes["depthtok"]
     if (claimed, fingerprint) != (expected["sha256"], expected["fingerprint"]) or (
-        root.read_text() != group_json(attributes)
+        text != group_json(attributes)
     ):
         raise CorruptPart(f"{root} is damaged", remedy=_ROOT_REMEDY)
     return spec
@@ -199,20 +204,27 @@ _ROOT_REMEDY = (
 
 def create(path: Path, spec: StoreSpec) -> None:
     """Makes the store's directory, or checks that the one there was made with the same settings."""
-    path = Path(path)
+    path, text = Path(path), group_json(spec.attributes())
     with output_errors(path):
-        if path.is_dir() and any(path.iterdir()) and not (path / ROOT).exists():
-            if not present_parts(path) and not (path / "parts").is_dir():
-                raise OutputError(
-                    f"{path} is not empty and not a depthtok store", remedy="choose another --out"
-                )
-        path.mkdir(parents=True, exist_ok=True)
-    if (path / ROOT).exists():
-        require_same(path, read_spec(path), spec)
-        if read_spec(path).place == spec.place:
-            return
-    write_atomic(path / "parts" / ROOT, group_json({}))
-    write_atomic(path / ROOT, group_json(spec.attributes()))
+        names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+        if any(not name.startswith(TEMPORARY) for name in names) and not names & {ROOT, "parts"}:
+            raise OutputError(
+                f"{path} is not empty and not a depthtok store", remedy="choose another --out"
+            )
+        make_directory(path / "parts")
+    if not write_new(path / ROOT, text):
+        found = read_spec(path)
+        require_same(path, found, spec)
+        if found.place != spec.place:
+            write_atomic(path / ROOT, text)
+    if not parts_root_is_sound(path):
+        write_atomic(path / "parts" / ROOT, group_json({}))
+
+
+def parts_root_is_sound(path: Path) -> bool:
+    """Whether the Zarr group of the parts is as `create` writes it."""
+    root = path / "parts" / ROOT
+    return root.is_file() and root.read_bytes() == group_json({}).encode()
 
 
 def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
@@ -253,7 +265,12 @@ def write_part(
 
 def drop_part(path: Path, name: str) -> None:
     """Removes a part; the next run makes it again."""
-    remove_directory(Path(path) / "parts" / name)
+    remove(Path(path) / "parts" / name)
+
+
+def drop_dead(path: Path) -> int:
+    """Removes what writers of this host that are dead left behind."""
+    return sweep(Path(path) / "parts") + sweep(Path(path))
 
 
 def drop_temporaries(path: Path) -> int:

@@ -14,7 +14,9 @@ class ConvertConfig:
 
     split: Annotated[tuple[str, ...], "splits to read; all where none is named"] = ()
     schema: Annotated[str | None, "a shipped schema's name, or your own TOML file"] = None
-    copy_images: Annotated[bool, "pack the image bytes into the store (slow or remote disks)"] = False
+    copy_images: Annotated[bool, "pack the image bytes into the store (slow or remote disks)"] = (
+        False
+    )
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class AnnotateConfig:
 class TokenizeConfig:
     """How codes are chosen."""
 
-    camera: Annotated[tuple[str, ...], "cameras to tokenize; all of the depth store's by default"] = ()
+    camera: Annotated[
+        tuple[str, ...], "cameras to tokenize; all of the depth store's by default"
+    ] = ()
     sticky: Annotated[
         float, "keep a cell's last code while its distance is within 1 + this of the best; 0 is off"
     ] = 0.0

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, DepthtokError
 from depthtok.progress import Bar
-from pipelines.stage import ATTEMPTS, Outcome, Stage, WorkPart, make_part, note_made
+from depthtok.signals import kept_handlers
+from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
 
 POLL_SECONDS = 1.0
 
@@ -23,12 +24,16 @@ class _Worker:
     """Lives in an actor: the model is loaded once, then parts come one by one."""
 
     def __init__(self, stage: Stage, device: str) -> None:
-        self._stage = stage
+        self._stage, self._device = stage, device
         self._made = 0
-        self._worker = stage.build(device)
+        self._worker: Worker | None = None
 
     def make(self, work: WorkPart) -> float:
-        """Makes one part; returns the seconds it took."""
+        """Makes one part; returns the seconds it took.
+
+        The model is loaded here and not in `__init__`: an error in there would look like a death.
+        """
+        self._worker = self._worker or self._stage.build(self._device)
         started = time.monotonic()
         make_part(self._stage, self._worker, work, self._advance)
         return time.monotonic() - started
@@ -66,11 +71,13 @@ def _connect(ray, workers: int, options: RunOptions) -> None:
         "include_dashboard": False,
     }  # fmt: skip
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+        with kept_handlers():  # Ray puts its own in their place
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except ConnectionError as error:
         raise ConfigError(
             f"no Ray cluster answers at {address}: {error}",
-            remedy="start one with `ray start --head`, or leave --ray-address out",
+            remedy="start one with `ray start --head`, or leave --ray-address out; where it wants "
+            "a token, set RAY_AUTH_MODE=token and have the cluster's token in ~/.ray/auth_token",
         ) from error
 
 

@@ -25,10 +25,12 @@ class NetworkConfig:
     size: Annotated[int, "height and width of the depth image, px"] = 256
     grid: Annotated[int, "height and width of the code grid, cells"] = 16
     dim: Annotated[int, "channels of a latent and of a code vector"] = 64
-    width: Annotated[int, "channels at the grid's resolution"] = 64
+    width: Annotated[int, "the encoder's channels at the grid; halved at each finer stage"] = 128
     stem: Annotated[int, "stride of the first convolution, and of the last pixel shuffle"] = 4
-    encoder_blocks: Annotated[int, "residual blocks of the encoder, at the grid"] = 1
-    decoder_width: Annotated[int, "channels of the decoder at the grid"] = 128
+    encoder_blocks: Annotated[int, "residual blocks of the encoder, each cell alone"] = 2
+    decoder_width: Annotated[
+        int, "the decoder's channels at the grid; halved at each finer stage"
+    ] = 128
     decoder_blocks: Annotated[int, "residual blocks of the decoder, at the grid"] = 2
     latent_norm: Annotated[bool, "LayerNorm without affine over each cell's latent"] = True
 
@@ -61,7 +63,9 @@ class QuantizerConfig:
     codes: Annotated[int, "vectors in the codebook; at most 256, so that a code is one byte"] = 256
     beta: Annotated[float, "weight of the commitment loss"] = 0.25
     decay: Annotated[float, "ema: what is kept of the running sums in each step"] = 0.99
-    warmup: Annotated[int, "steps without quantising, before k-means places the vectors"] = 80
+    warmup: Annotated[
+        int, "steps without quantising, before k-means places the vectors; 5 % of all if more"
+    ] = 80
     kmeans: Annotated[int, "k-means iterations; 0 starts from random vectors"] = 10
     reseed: Annotated[float, "ema: re-seed codes used less than this share of the mean; 0: off"] = (
         0.1
@@ -92,12 +96,11 @@ class TrainingConfig:
     steps: Annotated[int, "optimiser steps"] = 1600
     batch: Annotated[int, "crops in a step, summed over ranks"] = 24
     crop: Annotated[int, "side of a training crop, px (a multiple of the cell)"] = 128
-    lr: Annotated[float, "highest learning rate"] = 1e-3
+    lr: Annotated[float, "highest learning rate"] = 2e-3
     lr_warmup: Annotated[int, "steps of linear warm-up of the learning rate"] = 30
     weight_decay: Annotated[float, "AdamW's weight decay"] = 1e-4
     gradient_weight: Annotated[float, "weight of the loss on neighbour differences"] = 1.0
     flip: Annotated[bool, "mirror half of the crops left to right"] = True
-    range_jitter: Annotated[float, "largest random change of a crop's range, as a share"] = 0.0
     held_out: Annotated[float, "share of the episodes that judge and never train"] = 0.1
     frames: Annotated[int, "most frames used for training, spread over clips; 0: all"] = 50_000
     seed: Annotated[int, "of weights, split, crops and re-seeding"] = 0
@@ -109,9 +112,6 @@ class TrainingConfig:
             0 <= self.held_out < 1,
             f"held_out {self.held_out} is not a share in [0, 1)",
             "0.1 judges on a tenth of the episodes",
-        )
-        _check(
-            0 <= self.range_jitter < 1, f"range_jitter {self.range_jitter}", "pick one in [0, 1)"
         )
 
 
@@ -135,6 +135,17 @@ class TokeniserConfig:
             f"crop {crop} does not fit size {self.network.size} and cell {cell}",
             f"pick a multiple of {cell} up to {self.network.size}",
         )
+        _check(
+            self.training.steps > self.warmup,
+            f"{self.training.steps} steps end before the warm-up of {self.warmup}",
+            "train for longer, or lower quantizer.warmup",
+        )
+
+    @property
+    def warmup(self) -> int:
+        """Steps without quantising; 0 where the warm-up is off."""
+        share = self.training.steps // 20
+        return max(self.quantizer.warmup, share) if self.quantizer.warmup else 0
 
     def to_json(self) -> dict:
         """Plain values, the inverse of `from_json`."""

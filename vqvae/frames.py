@@ -12,14 +12,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt16
 
 from depthtok.codebook import replace_file
 from depthtok.data import DepthClip, DepthKind
-from depthtok.errors import ConfigError, SourceError
+from depthtok.errors import ConfigError, OutputError, SourceError
 from depthtok.normalisation import HIGH, LOW, Normalisation
 from vqvae.codec import fill_invalid
 from vqvae.config import TrainingConfig
@@ -29,6 +29,7 @@ _INVALID = np.uint16(1 << 15)
 _STEPS = (1 << 15) - 1
 
 
+@runtime_checkable
 class DepthSequence(Protocol):
     """The depth of one camera in one episode, read when asked for. A store's clips are such."""
 
@@ -48,6 +49,13 @@ class ClipSource:
     fingerprint: str
     clips: Sequence[DepthSequence]
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ConfigError(
+                f"the weight {self.weight} of {self.name} is not a positive number",
+                remedy="2 draws a frame of this data set twice as often as one of weight 1",
+            )
 
 
 @dataclass(frozen=True)
@@ -168,22 +176,14 @@ class FrameCache:
         file.unlink(missing_ok=True)
         total = sum(clip.frames for source in sources for clip in source.clips)
         share = min(1.0, limit / total) if limit and total else 1.0
-        listed, skipped = [], []
-        with (folder / "frames.u16").open("wb") as out:
-            for source in sources:
-                written = 0
-                for clip in source.clips:
-                    begin = out.tell()
-                    try:
-                        for block in _normalised(clip, normalisation, size, share):
-                            out.write(block.tobytes())
-                    except SourceError as error:
-                        out.seek(begin)
-                        out.truncate()
-                        skipped.append([_episode(source, clip), clip.camera, error.problem])
-                    written += out.tell() - begin
-                frames = written // (size * size * 2)
-                listed.append({"name": source.name, "weight": source.weight, "frames": frames})
+        try:
+            with (folder / "frames.u16").open("wb") as out:
+                listed, skipped = _write(out, sources, normalisation, size, share)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the frame cache in {folder}: {error}",
+                remedy="free some space, lower training.frames, or set another --work",
+            ) from error
         frames = sum(item["frames"] for item in listed)
         if not frames:
             raise SourceError(
@@ -211,7 +211,6 @@ class FrameCache:
         places = (self.frames.shape[1] - crop) // cell + 1
         corners = rng.integers(places, size=(number, 2)) * cell
         mirrored = rng.random(number) < 0.5
-        scale, shift = rng.uniform(-config.range_jitter, config.range_jitter, (2, number))
         images = np.empty((len(range(rank, number, world)), 1, crop, crop), np.float32)
         valid = np.empty(images.shape, bool)
         for row, i in enumerate(range(rank, number, world)):
@@ -219,10 +218,7 @@ class FrameCache:
             packed = self.frames[frames[i], top : top + crop, left : left + crop]
             if config.flip and mirrored[i]:
                 packed = packed[:, ::-1]
-            image = unpack(packed)
-            images[row, 0] = (image - 0.5) * np.float32(1 + scale[i]) + np.float32(
-                0.5 + shift[i] / 2
-            )
+            images[row, 0] = unpack(packed)
             valid[row, 0] = packed < _INVALID
         return Batch(images, valid)
 
@@ -238,6 +234,31 @@ def pack(
 def unpack(packed: UInt16[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
     """Normalised disparity again."""
     return (packed & (_INVALID - 1)).astype(np.float32) * np.float32((HIGH - LOW) / _STEPS) + LOW
+
+
+def _write(
+    out: BinaryIO,
+    sources: Sequence[ClipSource],
+    normalisation: Normalisation,
+    size: int,
+    share: float,
+) -> tuple[list[dict], list[list[str]]]:
+    """Write all frames; returns frames by source, and the clips left out with their reasons."""
+    listed, skipped = [], []
+    for source in sources:
+        first = out.tell()
+        for clip in source.clips:
+            begin = out.tell()
+            try:
+                for block in _normalised(clip, normalisation, size, share):
+                    out.write(block.tobytes())
+            except SourceError as error:
+                out.seek(begin)
+                out.truncate()
+                skipped.append([_episode(source, clip), clip.camera, error.problem])
+        frames = (out.tell() - first) // (size * size * 2)
+        listed.append({"name": source.name, "weight": source.weight, "frames": frames})
+    return listed, skipped
 
 
 def _normalised(

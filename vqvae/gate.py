@@ -8,12 +8,12 @@ from importlib.resources import files
 from depthtok.data import DepthKind
 
 
-def default_limits() -> dict[str, dict[str, float]]:
+def default_limits() -> dict[str, dict[str, int | float]]:
     """The limits that ship (vqvae/limits.toml), by kind of depth."""
     return tomllib.loads((files("vqvae") / "limits.toml").read_text())
 
 
-def judge(quality: dict, limits: dict[str, dict[str, float]] | None = None) -> list[str]:
+def judge(quality: dict, limits: dict[str, dict[str, int | float]] | None = None) -> list[str]:
     """What falls short, a sentence each; empty for a codebook that passes.
 
     `limits` are tables by kind of depth; a key is a dotted path into the quality report with

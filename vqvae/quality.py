@@ -89,6 +89,16 @@ def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block
         yield _Block(start, new, depth, images, made, bypassed, metres, codes)
 
 
+def _stands_still(clip: DepthSequence) -> bool:
+    """Whether half of the picture looks the same in the clip's first and last frame: a camera on
+    the wrist has no static regions, though it may hover."""
+    first, last = (clip.read(t, t + 1).to_disparity() for t in (0, clip.frames - 1))
+    valid = first.valid & last.valid
+    change = np.abs(last.values - first.values)[valid]
+    low, *_, high = disparity_quantiles(clip)
+    return bool(len(change)) and float(np.median(change)) < metrics.STATIC_STEP * (high - low)
+
+
 def _to_metres(codec: Codec, made: np.ndarray, bounds, disparity: DepthClip) -> np.ndarray:
     """Reconstructed depth, m. Disparity is taken to be half the far end of the range at least."""
     rule = codec.codebook.normalisation
@@ -112,7 +122,8 @@ class Judge:
         self.use = metrics.CodeUse.of(codes)
         self.flips = metrics.Flips(metrics.STATIC_M if metric else metrics.STATIC_STEP)
 
-    def add(self, block: _Block, masks: dict[str, np.ndarray]) -> None:
+    def add(self, block: _Block, masks: dict[str, np.ndarray], *, still: bool) -> None:
+        """Add a block, with the masks of its new frames; `still`: its camera does not move."""
         new, valid = block.new, block.depth.valid[block.new]
         made, true = block.made[new], block.images[new]
         self.frames += len(true)
@@ -121,8 +132,9 @@ class Judge:
         self.edges.add(metrics.edges_disparity(made, valid), metrics.edges_disparity(true, valid))
         if block.codes is not None:
             self.use.add(block.codes[new])
-            moving = block.depth.values if self.kind is DepthKind.METRES else block.images
-            self.flips.add(moving, block.depth.valid, block.codes)
+            if still:
+                values = block.depth.values if self.kind is DepthKind.METRES else block.images
+                self.flips.add(values, block.depth.valid, block.codes)
         if block.metres is not None:
             self._add_metres(block.metres[new], block.depth.values[new], valid, masks)
 
@@ -146,7 +158,8 @@ class Judge:
         }
         if self.use.frames:
             found["codes"] = self.use.report()
-            found["flips"] = self.flips.report()
+            if self.flips.cells["static"]:
+                found["flips"] = self.flips.report()
             found["histogram"] = self.use.counts.tolist()
         if self.depth.pixels:
             found["metres"] = {**self.depth.report(), **self.depth_edges.report()}
@@ -168,19 +181,22 @@ def assess(
     """The quality report over `clips`, streamed. Plain values, ready for JSON.
 
     Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
-    quantiser bypassed). Of a codebook with codes: `codes`, `flips`, `histogram`. Where depth is in
-    metres: `metres`, and `regions` by mask. `failed` lists clips that have no codes. Raises
-    `SourceError` where no clip can be judged, `DepthKindError` where metres meet disparity.
+    quantiser bypassed). Of a codebook with codes: `codes`, `histogram`, and `flips` over the clips
+    whose camera stands still. Where depth is in metres: `metres`, and `regions` by mask. `failed`
+    lists clips that have no codes. Raises `SourceError` where no clip can be judged,
+    `DepthKindError` where metres meet disparity.
     """
     judge: Judge | None = None
     failed, episodes = [], set()
     for clip in clips:
         try:
+            still = _stands_still(clip)
             for block in _blocks(codec, clip, sticky):
                 judge = judge or Judge(block.depth.kind, len(codec.codebook.vectors))
                 block.depth.require(judge.kind)
                 stop = block.start + len(block.images[block.new])
-                judge.add(block, masks(clip, block.start, stop) if masks else {})
+                regions = masks(clip, block.start, stop) if masks else {}
+                judge.add(block, regions, still=still)
                 if examples is not None:
                     examples.take(f"{clip.key} {clip.camera}", block)
         except SourceError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from depthtok.commands.train import Device, Json, Resume
 from depthtok.errors import ConfigError, GateError
-from depthtok.log import result, say, warn
+from depthtok.log import result, say, suggest, warn
 from depthtok.options import command
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def train_vla(
     codebook: Annotated[
         Path | None, typer.Option("--codebook", help="the codes' codebook, if it has moved")
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="named settings, or a TOML file")] = "tiny",
+    preset: Annotated[
+        str, typer.Option("--preset", help="named settings, or a TOML file")
+    ] = "tiny",
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="one setting, such as train.lr=1e-4"),
@@ -78,7 +81,7 @@ def train_vla(
     """
     from depthtok.codes import CodeStore
     from depthtok.episodes import EpisodeStore
-    from pipelines.device import choose, one_thread
+    from pipelines.device import choose
     from vla import config as settings
     from vla.train import train
 
@@ -96,14 +99,13 @@ def train_vla(
     notes = pass_gate(book, force=force) if config.model.depth.supervised else {}
     learn, judge = datasets(config, stores, code_stores, book, weight, held_out, partial=partial)
     where = choose(device)
-    if where == "cpu":
-        one_thread()
     options = settings.RunOptions(
         workers=workers, resume=resume, checkpoint_every=checkpoint_every,
         validate_every=validate_every if judge else 0,
     )  # fmt: skip
     done = _watched(train, config, learn, out, options, book, where, judge, notes)
     say(*_closing(done), json=json)
+    suggest(f"depthtok report {out}", json=json)
     if json:
         result({"run": str(out), "step": done.step, "last": done.last})
 
@@ -242,10 +244,15 @@ def datasets(
 
 
 def _closing(done) -> list[str]:
-    shown = {k: v for k, v in done.last.items() if k in SHOWN or k.startswith("val_")}
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-    return [
-        f"{done.run}: {done.step} steps; {figures}",
-        f"look: {done.run / 'metrics.jsonl'}; checkpoints in {done.run / 'checkpoints'}",
-        f"next: depthtok report {done.run}",
-    ]
+    last = done.last or loads((done.run / "metrics.jsonl").read_text().splitlines()[-1])
+    lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
+    if "depth" in last:
+        lines[0] += f", depth loss {last['depth']:.3f}"
+    if "depth_top1" in last:
+        lines[0] += f", {100 * last['depth_top1']:.1f} % of the codes right"
+    if "val_action_mse" in last:
+        lines.append(
+            f"on held-out episodes: action error (MSE, normalised) {last['val_action_mse']:.3f}"
+            + (f", depth loss {last['val_depth']:.3f}" if "val_depth" in last else "")
+        )
+    return [*lines, f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}"]

@@ -15,7 +15,9 @@ from depthtok.options import command
 if TYPE_CHECKING:
     from depthtok.report.report import Report
 
-Out = Annotated[Path | None, typer.Option("--out", help="directory of the page; by default in PATH")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="directory of the page; by default in PATH")
+]
 PICTURED = 4  # episodes
 CURVES = {
     "Losses": ("loss", "flow", "depth"),
@@ -112,7 +114,9 @@ def _codes(store):
             for camera in store.cameras:
                 grids = store.grid_of(episode.key, camera).codes
                 for step in _steps(len(grids)):
-                    yield Picture(code_picture(grids[step]), f"{episode.key}: {camera}, step {step}")
+                    yield Picture(
+                        code_picture(grids[step]), f"{episode.key}: {camera}, step {step}"
+                    )
 
 
 def run_report(path: Path) -> Report:

@@ -9,16 +9,24 @@ import typer
 
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.log import result, say, warn
-from depthtok.options import command
+from depthtok.log import result, say, suggest, warn
+from depthtok.options import Only, command
 from depthtok.signals import stoppable
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
 if TYPE_CHECKING:
     from pipelines.stage import Outcome, Stage
 
-Out = Annotated[Path, typer.Option("--out", help="directory of the store to make, or to go on with")]
+Out = Annotated[
+    Path, typer.Option("--out", help="directory of the store to make, or to go on with")
+]
 SHOWN_FAILURES = 5
+SHARED = (
+    "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume",
+    "retry_failed", "json",
+)  # fmt: skip
+ON_CPU = Annotated[RunOptions, Only(*SHARED)]
+ON_DEVICE = Annotated[RunOptions, Only(*SHARED, "partial", "device", "gpus_per_worker")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +39,7 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="the data set's directory")],
     out: Out,
     settings: ConvertConfig,
-    options: RunOptions,
+    options: ON_CPU,
 ) -> None:
     """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
 
@@ -43,14 +51,15 @@ def convert(
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.convert import ConvertStage
 
-    rlds = RldsDirectory.open(options.source_root or source)
+    rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
     carry_out(stage, options, f"depthtok annotate {out} --out {out.parent / 'depth'}")
 
 
 def annotate(
     source: Annotated[
-        Path, typer.Argument(metavar="EPISODES|RLDS_DIR", help="an EpisodeStore, or an RLDS data set")
+        Path,
+        typer.Argument(metavar="EPISODES|RLDS_DIR", help="an EpisodeStore, or an RLDS data set"),
     ],
     out: Out,
     settings: AnnotateConfig,
@@ -78,7 +87,7 @@ def tokenize(
     codebook: Annotated[Path, typer.Option("--codebook", help="a codebook's directory")],
     out: Out,
     settings: TokenizeConfig,
-    options: RunOptions,
+    options: ON_DEVICE,
 ) -> None:
     """Turn depth into grids of codes: DepthStore + codebook -> CodeStore.
 
@@ -166,6 +175,6 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures or outcome.given_up:
         lines.append("run the same command with --retry-failed to try those again")
-    if then:
-        lines.append(f"next: {then}")
     say(*lines, json=options.json)
+    if then:
+        suggest(then, json=options.json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.errors import ConfigError
-from depthtok.log import result, say, warn
+from depthtok.log import result, say, suggest, warn
 from depthtok.options import command
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 def train_vqvae(
     depth: Annotated[list[Path], typer.Argument(metavar="DEPTH...", help="DepthStores")],
     out: Annotated[Path, typer.Option("--out", help="directory of the codebook to make")],
-    preset: Annotated[str, typer.Option("--preset", help="named settings, or a TOML file")] = "default",
+    preset: Annotated[
+        str, typer.Option("--preset", help="named settings, or a TOML file")
+    ] = "default",
     weight: Annotated[
         list[float] | None, typer.Option("--weight", help="how often a store is drawn; one each")
     ] = None,
@@ -78,7 +80,9 @@ def train_vqvae(
     if made is None:
         raise Stopped(15)
     book = Codebook.load(out)
-    say(*describe(book, depth[0]), json=json)
+    say(*describe(book), json=json)
+    codes = out.parent / "codes"
+    suggest(f"depthtok tokenize {depth[0]} --codebook {out} --out {codes}", json=json)
     if json:
         result({"codebook": str(out), "fingerprint": book.fingerprint, "quality": book.quality})
 
@@ -107,18 +111,20 @@ def depth_sources(
     return sources
 
 
-def describe(book, depth: Path) -> list[str]:
-    """What a codebook is worth, and what to do with it."""
+def describe(book) -> list[str]:
+    """What a codebook is worth."""
     from vqvae.gate import judge
 
     quality = book.quality
     failures = judge(quality)
+    use = "no codes (continuous latents)"
+    if "codes" in quality:
+        codes = quality["codes"]
+        use = f"{codes['used']} of {codes['of']} codes used, perplexity {codes['perplexity']:.0f}"
     lines = [
-        f"{book.path}: {quality['codes']['used']} of {len(book.vectors)} codes used, perplexity "
-        f"{quality['codes']['perplexity']:.0f}, L1 {quality['disparity']['l1']:.4f} of the range, "
-        f"on {quality['episodes']} {'held-out ' if quality['held_out'] else ''}episodes"
+        f"{book.path}: {use}, L1 {quality['disparity']['l1']:.4f} of the range, on "
+        f"{quality['episodes']} {'held-out ' if quality['held_out'] else ''}episodes"
     ]
     if failures:
         lines.append("below the quality gate: " + "; ".join(failures))
-    next_to = book.path.parent / "codes"
-    return [*lines, f"next: depthtok tokenize {depth} --codebook {book.path} --out {next_to}"]
+    return lines

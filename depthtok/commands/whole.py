@@ -14,7 +14,7 @@ import typer
 from depthtok.commands import policy, stages, train
 from depthtok.config import RunOptions, field_types, from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
-from depthtok.log import say
+from depthtok.log import say, unsuggesting
 from depthtok.options import command
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
@@ -110,7 +110,8 @@ def carry_out(plan: Plan) -> None:
     for number, (title, do) in enumerate(todo, 1):
         say("", f"[{number}/{len(todo)}] {title}")
         try:
-            do()
+            with unsuggesting():
+                do()
         except typer.Exit as stop:
             failed |= bool(stop.exit_code)
     if failed:
@@ -126,16 +127,25 @@ def _stages(plan: Plan):
     for name, source in plan.data.items():
         episodes, depth = plan.place(name, "episodes"), plan.place(name, "depth")
         if "convert" in wanted:
-            yield f"convert {name}", _stage(
-                stages.convert, ConvertConfig, tables, "convert", source=source, out=episodes
+            yield (
+                f"convert {name}",
+                _stage(
+                    stages.convert, ConvertConfig, tables, "convert", source=source, out=episodes
+                ),
             )
         if "annotate" in wanted:
-            yield f"annotate {name}", _stage(
-                stages.annotate, AnnotateConfig, tables, "annotate", source=episodes, out=depth
+            yield (
+                f"annotate {name}",
+                _stage(
+                    stages.annotate, AnnotateConfig, tables, "annotate", source=episodes, out=depth
+                ),
             )
     if "train-vqvae" in wanted and not (plan.out / "codebook" / "codebook.json").exists():
-        yield "train-vqvae", _training(
-            train.train_vqvae, tables, "train-vqvae", depth=depths, out=plan.out / "codebook"
+        yield (
+            "train-vqvae",
+            _training(
+                train.train_vqvae, tables, "train-vqvae", depth=depths, out=plan.out / "codebook"
+            ),
         )
     for name in plan.data if "tokenize" in wanted else ():
         yield f"tokenize {name}", _stage(

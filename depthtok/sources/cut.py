@@ -85,7 +85,11 @@ def main() -> None:
     rlds = RldsDirectory.open(args.source)
     numbers = [int(number) for number in args.episodes.split(",")]
     writer = RldsWriter(
-        args.out, args.name, args.version, rlds.features, f"A cut of {rlds.name}: {rlds.description}"
+        args.out,
+        args.name,
+        args.version,
+        rlds.features,
+        f"A cut of {rlds.name}: {rlds.description}",
     )
     episodes = (cut(raw, args.steps, args.quality) for raw in chosen(rlds, args.split, numbers))
     writer.write(args.split, episodes, args.per_shard)

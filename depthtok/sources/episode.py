@@ -13,7 +13,7 @@ from jaxtyping import UInt32, UInt64
 from depthtok.errors import CorruptRecord, SourceError, did_you_mean
 from depthtok.sources.example import BYTES, FLOATS, Column, parse_example, varint_boundaries
 from depthtok.sources.features import Feature, Features
-from depthtok.sources.pixels import decode_image, decode_tensor
+from depthtok.sources.pixels import decode_image, decode_tensor, filled
 from depthtok.sources.tfrecord import HEADER
 
 _RAGGED = ("/ragged_flat_values", "/ragged_row_lengths_0")
@@ -72,7 +72,8 @@ class RawEpisode:
         column = self._columns.get(feature.path)
         if column is None or not feature.per_step or feature.kind == "other":
             return None
-        if column.kind == BYTES and (feature.shape == () or feature.encoding not in ("", "none")):
+        one_each = feature.kind == "image" or feature.encoding in ("bytes", "zlib")
+        if column.kind == BYTES and (one_each or feature.shape == ()):
             return len(column.spans())
         if column.kind == BYTES or not feature.size:
             return None
@@ -110,6 +111,14 @@ class RawEpisode:
         texts = [item.decode("utf-8", "replace") for item in column.items()]
         self._check_count(feature, len(texts))
         return texts if feature.per_step else texts[0]
+
+    def items(self, path: str) -> list[bytes]:
+        """The bytes of every step of an image or of a tensor that is stored as bytes: what
+        `PixelFormat.decode` takes. One entry for a feature of the episode."""
+        feature = self._feature(path)
+        items = self._column(path).items()
+        self._check_count(feature, len(items))
+        return items
 
     def spans(self, path: str) -> Spans:
         """Where every step of a feature lies: encoded images, zlib and raw tensors, and the
@@ -172,20 +181,14 @@ class RawEpisode:
             values = column.ints(feature.dtype)
         if feature.per_step:
             shape = (len(self), *shape)
-        return self._shaped(feature, values, shape)
-
-    def _shaped(self, feature: Feature, values: np.ndarray, shape: tuple) -> np.ndarray:
-        known = int(np.prod([size for size in shape if size is not None], dtype=np.int64))
-        unknown = shape.count(None)
-        if unknown == 1 and known == 0:
-            return values.reshape([0 if size is None else size for size in shape])
-        if unknown > 1 or (len(values) % known if unknown else len(values) != known):
-            raise self._corrupt(feature, f"{len(values)} values do not fill shape {shape}")
-        return values.reshape([-1 if size is None else size for size in shape])
+        try:
+            return filled(values, shape)
+        except CorruptRecord as error:
+            raise self._corrupt(feature, error.problem) from error
 
     def _blobs(self, feature: Feature) -> np.ndarray:
         """A tensor of bytes or an image: one byte string a step."""
-        items, shapes = self._items(feature)
+        items, shapes = self._shaped_items(feature)
         self._check_count(feature, len(items))
         out: np.ndarray | None = None
         for step, (item, shape) in enumerate(zip(items, shapes, strict=True)):
@@ -209,7 +212,7 @@ class RawEpisode:
         dtype = "float32" if feature.dtype == "bfloat16" else feature.dtype
         return np.empty((0, *(size or 0 for size in feature.shape)), dtype)
 
-    def _items(self, feature: Feature) -> tuple[list[bytes], list[tuple[int | None, ...]]]:
+    def _shaped_items(self, feature: Feature) -> tuple[list[bytes], list[tuple[int | None, ...]]]:
         """The byte strings of a feature and the shape of each.
 
         Where several dimensions are unknown, the record has them beside the value.
@@ -217,8 +220,10 @@ class RawEpisode:
         path = feature.path
         if feature.kind != "image" and feature.shape.count(None) > 1:
             items = self._column(f"{path}/value").items()
-            sizes = self._column(f"{path}/shape").ints().reshape(len(items), -1)
-            return items, [tuple(row) for row in sizes.tolist()]
+            sizes, rank = self._column(f"{path}/shape").ints().tolist(), len(feature.shape)
+            if len(sizes) != len(items) * rank:
+                raise self._corrupt(feature, f"{len(sizes)} sizes for {len(items)} values")
+            return items, [tuple(sizes[i : i + rank]) for i in range(0, len(sizes), rank)]
         items = self._column(path).items()
         return items, [feature.shape] * len(items)
 
@@ -232,6 +237,11 @@ class RawEpisode:
 
     def _column(self, path: str) -> Column:
         column = self._columns.get(path)
+        if column is None and any(key.startswith(f"{path}/") for key in self._columns):
+            raise SourceError(
+                f"{self.where}: {path} may change its shape from step to step",
+                remedy="read it with values(), which needs the steps of an episode to agree",
+            )
         if column is None:
             raise CorruptRecord(
                 f"{self.where}: {path} is declared in features.json but not in the record",

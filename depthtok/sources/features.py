@@ -8,11 +8,10 @@ table by path. No class is looked up: a feature of an unknown class is kept as k
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from depthtok.errors import SourceError
 from depthtok.sources.tfrecord import LFS_POINTER
@@ -26,6 +25,7 @@ _CLASSES = {
     "scalar": "tensorflow_datasets.core.features.scalar.Scalar",
     "text": "tensorflow_datasets.core.features.text_feature.Text",
 }
+_LARGEST_STEP = 1 << 31  # values; the record of a whole episode cannot be larger
 _STRINGS = ("string", "object", "str")
 _NUMBERS = frozenset(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)) | {
     "bool",
@@ -51,7 +51,7 @@ class Feature:
     @property
     def size(self) -> int | None:
         """Values of one step (or episode); None where a dimension is unknown."""
-        return None if None in self.shape else int(np.prod(self.shape, dtype=np.int64))
+        return None if None in self.shape else math.prod(self.shape)
 
 
 Features = Mapping[str, Feature]  # by path
@@ -162,6 +162,8 @@ def _in_sequence(leaf: Feature, length: int | None) -> Feature:
 
 def _shape(content: dict) -> tuple[int | None, ...]:
     sizes = [int(size) for size in content.get("shape", {}).get("dimensions", [])]
+    if math.prod(size for size in sizes if size > 0) > _LARGEST_STEP:
+        raise ValueError(f"shape {sizes} has more than {_LARGEST_STEP} values")
     return tuple(None if size < 0 else size for size in sizes)
 
 

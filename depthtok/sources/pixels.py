@@ -1,4 +1,4 @@
-"""From the bytes of one frame to pixels, equal bit by bit to what tensorflow-datasets gives.
+"""The bytes of one frame to pixels, equal bit by bit to what tensorflow-datasets gives; and back.
 
 JPEG needs the fast DCT for that: it is TensorFlow's default, and its rounding differs from the
 accurate one by up to nine levels. A float32 Image is stored as an RGBA PNG whose four channels are
@@ -9,6 +9,7 @@ reserved, so that neither a PNG nor a zlib bomb goes off.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from depthtok.sources.features import Feature
 
 ENCODINGS = ("jpeg", "png", "raw", "varint", "zlib")
 Shape = tuple[int | None, ...]
+
+JPEG_QUALITY = 95  # that of tensorflow-datasets
 
 _LARGEST_IMAGE = 1 << 26  # pixels, where the shape leaves height or width open
 _LARGEST_TENSOR = 1 << 28  # bytes after decompression, where the shape leaves a dimension open
@@ -150,24 +153,49 @@ def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
         raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, more than {_LARGEST_IMAGE} pixels")
 
 
+def encode_image(image: np.ndarray, feature: Feature) -> bytes:
+    """[H, W, C] as JPEG (uint8 grey or RGB), or PNG: uint8 of one to four channels, uint16 of one,
+    float32 of one as the RGBA image of its bytes."""
+    channels = image.shape[2]
+    if feature.encoding == "jpeg" and feature.dtype == "uint8" and channels in (1, 3):
+        space, sampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
+        return simplejpeg.encode_jpeg(image, JPEG_QUALITY, space, sampling)
+    if feature.encoding == "png" and feature.dtype == "float32" and channels == 1:
+        image, channels = image.view(np.uint8), 4
+    kinds = {"uint8": (1, 2, 3, 4), "uint16": (1,)}
+    if feature.encoding != "png" or channels not in kinds.get(image.dtype.name, ()):
+        raise SourceError(
+            f"{feature.path}: {feature.dtype} images of {channels} channels have no "
+            f"{feature.encoding!r} form",
+            remedy="use jpeg for RGB, png for depth in uint16 or float32",
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(image if channels > 1 else image[..., 0]).save(buffer, "png")
+    return buffer.getvalue()
+
+
 def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.ndarray:
     """A "raw" (little-endian), "zlib" or "varint" tensor. One dimension of `shape` may be None."""
     item = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-    known = int(np.prod([size for size in shape if size is not None], dtype=np.int64))
     if encoding == "varint":
-        values = decode_varints(data, dtype=dtype)
-    else:
-        if encoding == "zlib":
-            data = _inflate(data, known * item if None not in shape else _LARGEST_TENSOR)
-        if len(data) % item:
-            raise CorruptRecord(f"{len(data)} bytes are not a whole number of {dtype}")
-        values = from_raw(data, dtype)
-    unknown = shape.count(None)
-    if unknown > 1 or (unknown and (known == 0 or len(values) % known)):
+        return filled(decode_varints(data, dtype=dtype), shape)
+    if encoding == "zlib":
+        declared = _LARGEST_TENSOR if None in shape else max(0, math.prod(shape)) * item
+        data = _inflate(data, min(declared, _LARGEST_TENSOR))
+    if len(data) % item:
+        raise CorruptRecord(f"{len(data)} bytes are not a whole number of {dtype}")
+    return filled(from_raw(data, dtype), shape)
+
+
+def filled(values: np.ndarray, shape: Shape) -> np.ndarray:
+    """Flat values in `shape`, of which one dimension may be None. Raises `CorruptRecord`."""
+    sizes = [size for size in shape if size is not None]
+    known, unknown = math.prod(sizes), len(shape) - len(sizes)
+    rest = len(values) % known if unknown and known else len(values) - known
+    if rest or unknown > 1 or any(size < 0 for size in sizes):
         raise CorruptRecord(f"{len(values)} values do not fill shape {shape}")
-    if not unknown and len(values) != known:
-        raise CorruptRecord(f"{len(values)} values where shape {shape} needs {known}")
-    return values.reshape([-1 if size is None else size for size in shape])
+    missing = len(values) // known if known else 0
+    return values.reshape([missing if size is None else size for size in shape])
 
 
 def from_raw(data: bytes, dtype: str) -> np.ndarray:

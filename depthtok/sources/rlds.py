@@ -90,24 +90,26 @@ class RldsDirectory:
         end if the shard holds fewer or more episodes than stated. With `on_bad`, a bad payload in a
         sound frame is told to it, by index, and the episodes after it are read.
         """
-        count = 0
-        for record in read_records(shard.path, on_bad):
-            count = record.index + 1
+        count = end = 0
+
+        def counted(index: int, error: CorruptRecord) -> None:
+            nonlocal count
+            count = index + 1
+            on_bad(index, error)
+
+        for record in read_records(shard.path, on_bad and counted):
+            count, end = record.index + 1, record.end
             if count > shard.episodes:
                 raise _miscounted(shard, f"there is one more at byte {record.offset}")
             yield RawEpisode(shard.path, record.index, record.offset, record.data, self.features)
             del record
         if count < shard.episodes:
-            raise _miscounted(shard, f"record {count} at byte {_size(shard.path)} is not there")
+            raise _miscounted(shard, f"record {count} at byte {end} is not there")
 
     def record(self, shard: Shard, offset: int, index: int) -> RawEpisode:
         """The episode whose record begins at byte `offset`, number `index` of its shard."""
         record = read_record(shard.path, offset, index)
         return RawEpisode(shard.path, index, offset, record.data, self.features)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _miscounted(shard: Shard, reason: str) -> CorruptRecord:
@@ -118,17 +120,16 @@ def _miscounted(shard: Shard, reason: str) -> CorruptRecord:
 
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
-    if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
+    try:
+        if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
+            return path
+        below = {file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)}
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise SourceError(
-            f"{path} {what}; an RLDS data set is a local directory",
-            remedy="give the directory with features.json, such as <name>/<version>",
-        )
-    if (path / INFO).exists() or (path / FEATURES).exists():
-        return path
-    found = sorted(
-        {file.parent for depth in ("*", "*/*", "*/*/*") for file in path.glob(f"{depth}/{INFO}")}
-    )
+            f"{path} is not a directory that can be read ({error})",
+            remedy="give the local directory with features.json, such as <name>/<version>",
+        ) from error
+    found = sorted(below)
     if not found:
         raise SourceError(
             f"{path} holds no RLDS data set: there is no {INFO} in it or below it",
@@ -153,7 +154,7 @@ def _require_tfrecord(file_format: object, root: Path) -> None:
     if file_format != "tfrecord":
         raise SourceError(
             f"{root} is stored as {file_format!r}; only 'tfrecord' can be read",
-            remedy="convert it: `tfds.data_sources` or `convert_format` of tensorflow-datasets",
+            remedy="convert it with `tfds convert_format --out_file_format=tfrecord`",
         )
 
 
@@ -163,12 +164,18 @@ def _split(split: dict, dataset: str, root: Path) -> Split:
     if any(length < 0 for length in lengths):
         raise ValueError(f"negative shardLengths of split {name}")
     template = split.get("filepathTemplate") or TEMPLATE
+    of = len(lengths)
     shards = tuple(
-        Shard(_shard_path(root, template, dataset, name, index, len(lengths)), index, of, length)
-        for of in [len(lengths)]
+        Shard(_shard_path(root, template, dataset, name, index, of), index, of, length)
         for index, length in enumerate(lengths)
     )
     return Split(name, shards, int(split.get("numBytes", 0)))
+
+
+def shard_numbers(index: int, of: int) -> tuple[str, str]:
+    """Both numbers as they stand in file names: five digits, or as many as the second needs."""
+    digits = max(5, len(str(of)))
+    return f"{index:0{digits}d}", f"{of:0{digits}d}"
 
 
 def _shard_path(root: Path, template: str, dataset: str, split: str, index: int, of: int) -> Path:
@@ -176,8 +183,7 @@ def _shard_path(root: Path, template: str, dataset: str, split: str, index: int,
 
     Symbolic links are followed: downloads often are links into a cache.
     """
-    digits = max(5, len(str(of)))
-    number, total = f"{index:0{digits}d}", f"{of:0{digits}d}"
+    number, total = shard_numbers(index, of)
     values = {
         "DATASET": dataset,
         "SPLIT": split,

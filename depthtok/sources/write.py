@@ -7,28 +7,24 @@ there and writes the two JSON files, without which nobody takes the directory fo
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
-from PIL import Image
 
 from depthtok.errors import OutputError, SourceError
 from depthtok.sources.example import encode_example
 from depthtok.sources.features import Feature, Features, to_json
-from depthtok.sources.rlds import FEATURES, INFO, TEMPLATE, Shard
+from depthtok.sources.pixels import encode_image
+from depthtok.sources.rlds import FEATURES, INFO, TEMPLATE, Shard, shard_numbers
 from depthtok.sources.tfrecord import OVERHEAD, frame, read_records
-
-JPEG_QUALITY = 95
 
 EpisodeValues = Mapping[str, object]  # by path: [T, *shape] or T values; one value where not a step
 
@@ -66,19 +62,21 @@ class RldsWriter:
         written.
         """
         stream, partials, counts = iter(episodes), [], []
+        suffix = f".{os.getpid()}.partial"
         try:
             for first in stream:
-                partials.append(self._shard_path(split, len(partials), 0, suffix=".partial"))
+                partials.append(self._shard_path(split, len(partials), 0, suffix=suffix))
                 shard = chain([first], islice(stream, episodes_per_shard - 1))
                 counts.append(self._fill(partials[-1], shard))
         except BaseException:
             for partial in partials:
-                partial.unlink(missing_ok=True)
+                _discard(partial)
             raise
         shards = []
         for index, (partial, count) in enumerate(zip(partials, counts, strict=True)):
             path = self._shard_path(split, index, len(partials))
-            partial.replace(path)
+            with _output_errors(path):
+                partial.replace(path)
             shards.append(Shard(path, index, len(partials), count))
         return shards
 
@@ -88,6 +86,10 @@ class RldsWriter:
         Raises `OutputError` where a split lacks a shard.
         """
         splits = [self._split(name, paths) for name, paths in sorted(self._present().items())]
+        if not splits:
+            raise OutputError(
+                f"{self.path} holds no shard of {self.name!r}", remedy="write episodes first"
+            )
         info = {
             "name": self.name,
             "version": self.version,
@@ -97,28 +99,29 @@ class RldsWriter:
             "splits": splits,
         }
         for file, content in ((FEATURES, to_json(self.features)), (INFO, info)):
-            with _replacing(self.path / file) as partial:
+            with _replacing(self.path / file) as partial, _output_errors(partial):
                 partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return self.path
 
     def _shard_path(self, split: str, index: int, of: int, suffix: str = "") -> Path:
-        numbers = f"{index:05d}-of-{of:05d}"
+        numbers = "-of-".join(shard_numbers(index, of))
         return self.path / f"{self.name}-{split}.tfrecord-{numbers}{suffix}"
 
     def _fill(self, path: Path, episodes: Iterable[EpisodeValues]) -> int:
         count = 0
-        try:
+        encoded = (frame(encode_episode(episode, self.features)) for episode in episodes)
+        with _output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                for count, episode in enumerate(episodes, start=1):  # noqa: B007
-                    file.write(frame(encode_episode(episode, self.features)))
-                file.flush()
+            file = path.open("wb", buffering=0)  # so that closing cannot fail on a full disk
+        with file:
+            for record in encoded:  # an OSError of the episodes' own is not ours
+                with _output_errors(path):
+                    left = memoryview(record)
+                    while left:
+                        left = left[file.write(left) :]
+                count += 1
+            with _output_errors(path):
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be written ({error.strerror})",
-                remedy="free space, or choose another directory",
-            ) from error
         return count
 
     def _present(self) -> dict[str, list[Path]]:
@@ -155,9 +158,26 @@ def _replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        partial.replace(path)
+        with _output_errors(path):
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        _discard(partial)
+
+
+def _discard(partial: Path) -> None:
+    with suppress(OSError):  # the error that brought us here says more
+        partial.unlink()
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror})",
+            remedy="free space, or choose another directory",
+        ) from error
 
 
 def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
@@ -212,24 +232,3 @@ def _array(values: object, shape: tuple[int | None, ...], feature: Feature) -> n
     ):
         raise SourceError(f"{feature.path}: shape {given.shape} where {shape} is declared")
     return array.reshape(given.shape)
-
-
-def encode_image(image: np.ndarray, feature: Feature) -> bytes:
-    """[H, W, C] as JPEG (uint8 grey or RGB), or PNG: uint8 of one to four channels, uint16 of one,
-    float32 of one as the RGBA image of its bytes."""
-    channels = image.shape[2]
-    if feature.encoding == "jpeg" and feature.dtype == "uint8" and channels in (1, 3):
-        space, sampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
-        return simplejpeg.encode_jpeg(image, JPEG_QUALITY, space, sampling)
-    if feature.encoding == "png" and feature.dtype == "float32" and channels == 1:
-        image, channels = image.view(np.uint8), 4
-    kinds = {"uint8": (1, 2, 3, 4), "uint16": (1,)}
-    if feature.encoding != "png" or channels not in kinds.get(image.dtype.name, ()):
-        raise SourceError(
-            f"{feature.path}: {feature.dtype} images of {channels} channels have no "
-            f"{feature.encoding!r} form",
-            remedy="use jpeg for RGB, png for depth in uint16 or float32",
-        )
-    buffer = io.BytesIO()
-    Image.fromarray(image if channels > 1 else image[..., 0]).save(buffer, "png")
-    return buffer.getvalue()

@@ -27,7 +27,7 @@ def test_the_clip_rule_maps_its_quantiles_to_zero_and_one():
 
 
 def test_apply_is_float32_and_clipped():
-    out = Normalisation().apply(np.array([[[-100.0, 100.0]]], np.float32), (1, 2))
+    out = Normalisation().apply(np.array([[[-100.0, 100.0]]], np.float32), (1.0, 2.0))
     assert out.dtype == np.float32
     assert out.ravel().tolist() == [LOW, HIGH]
 

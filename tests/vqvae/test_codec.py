@@ -67,7 +67,7 @@ def test_whole_millimetres_give_the_codes_of_floats(codec):
 def test_layout_of_the_array_does_not_matter(codec):
     disparity = array_clip(scene(1)).depth.to_disparity()
     turned = replace(disparity, values=np.asfortranarray(disparity.values))
-    assert np.array_equal(codec.encode(disparity, (0.3, 2)), codec.encode(turned, (0.3, 2)))
+    assert np.array_equal(codec.encode(disparity, (0.3, 2.0)), codec.encode(turned, (0.3, 2.0)))
 
 
 def test_what_must_not_become_codes(codec):
@@ -139,6 +139,22 @@ def test_a_continuous_codebook_loads_and_has_no_codes(tmp_path):
     codec = Codec.load(untrained(tmp_path / "cb", kind="none"))
     with pytest.raises(ConfigError, match="no codes"):
         codec.encode(array_clip(scene(0)).depth.to_disparity(), (0.3, 2.0))
+
+
+def test_a_compact_copy_is_half_as_large_and_a_codebook_of_its_own(tmp_path, codec):
+    path = export.compact(codec.codebook.path, tmp_path / "small")
+    small = Codec.load(path)
+    sizes = [
+        (book.path / codebook.WEIGHTS).stat().st_size for book in (small.codebook, codec.codebook)
+    ]
+    assert sizes[0] < 0.65 * sizes[1]
+    assert small.codebook.fingerprint != codec.codebook.fingerprint
+    vectors = small.model.quantizer.vectors()
+    assert vectors.dtype == torch.float32
+    assert np.array_equal(small.codebook.vectors, vectors.numpy())
+    clip = array_clip(scene(0)).depth.to_disparity()
+    same = small.encode(clip, (0.3, 2.0)) == codec.encode(clip, (0.3, 2.0))
+    assert same.mean() > 0.95
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):

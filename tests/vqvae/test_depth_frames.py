@@ -98,6 +98,11 @@ def test_weights_decide_how_often_a_source_is_drawn(tmp_path):
     assert (images.mean((1, 2, 3)) > 0.5).all()
 
 
+def test_a_negative_weight_is_refused(source):
+    with pytest.raises(ConfigError, match="weight"):
+        replace(source, weight=-1.0)
+
+
 def test_broken_clips_are_left_out_and_listed(tmp_path, source):
     constant = array_clip(np.ones((3, SIZE, SIZE), np.float32), "constant")
     empty = array_clip(np.full((3, SIZE, SIZE), np.nan, np.float32), "empty")
@@ -117,7 +122,7 @@ def test_another_size_is_refused(tmp_path):
 
 
 def test_normalisations_take_their_constants_from_training_clips(source):
-    rule = fit_normalisation("dataset", (0, 1), [source])
+    rule = fit_normalisation("dataset", (0.0, 1.0), [source])
     ranges = [
         Normalisation().range_of(
             DepthClip(c.depth.values[:0], c.depth.valid[:0], c.depth.kind, c.quantiles)

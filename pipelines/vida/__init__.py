@@ -1,0 +1,1 @@
+"""Video-Depth-Anything: network, clip algorithm, weights, fine-tuning."""

@@ -1,0 +1,120 @@
+"""Clips in, depth out: the clip algorithm of Video-Depth-Anything as a stream.
+
+Windows are taken clip by clip, in order, and grouped into batches that may span clips. What is held
+at any time is a batch or two, the ten frames that a window hands on, and a few depth maps: the
+length of a clip does not enter.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from depthtok.data import DepthBlock, DepthClip, DepthKind, FrameClip
+from pipelines.vida.align import Stitcher
+from pipelines.vida.head import resize
+from pipelines.vida.reading import Failure, read_jobs
+from pipelines.vida.runner import Job, Runner
+
+Result = Callable[[], DepthBlock]  # waits for the device
+
+
+def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
+    """Depth of all clips at their own resolution, block by block, clip by clip in order.
+
+    A clip that cannot be read, or whose depth is not finite, ends with a block that says so.
+    """
+    kind = DepthKind.METRES if runner.network.config.metric else DepthKind.DISPARITY
+    align = kind is DepthKind.DISPARITY
+    items = read_jobs(clips, align=align, input_size=runner.input_size, readers=runner.readers)
+    batches = _launched(_batches(items, runner), runner, kind)
+    failed = -1
+    # On a GPU the next batch is under way before the results of the last are waited for.
+    for results in _delayed(batches, 0 if runner.device.type == "cpu" else 1):
+        for result in results:
+            block = result()
+            if block.clip != failed:
+                yield block
+            if block.error:
+                failed = block.clip
+
+
+def _batches(items: Iterable[Job | Failure], runner: Runner) -> Iterator[list[Job] | Failure]:
+    """Consecutive windows of one input size, as many as the runner takes."""
+    batch: list[Job] = []
+    for item in items:
+        if batch and (isinstance(item, Failure) or item.size != batch[0].size):
+            yield batch
+            batch = []
+        if isinstance(item, Failure):
+            yield item
+            continue
+        batch.append(item)
+        if len(batch) >= runner.batch_size(item.size):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _launched(
+    batches: Iterable[list[Job] | Failure], runner: Runner, kind: DepthKind
+) -> Iterator[list[Result]]:
+    stitcher = Stitcher(align=kind is DepthKind.DISPARITY)
+    for batch in batches:
+        if isinstance(batch, Failure):
+            block = DepthBlock(batch.clip, error=batch.reason)
+            yield [lambda block=block: block]
+            continue
+        results = []
+        for job, depth in zip(batch, runner.depth(batch), strict=True):
+            if job.window.index == 0:
+                stitcher = Stitcher(align=kind is DepthKind.DISPARITY)
+            results.append(_finish(job, depth, stitcher, kind))
+        yield results
+
+
+@torch.inference_mode()
+def _finish(job: Job, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: DepthKind) -> Result:
+    """Frame size, fit and blend; the copy to the host is started, not waited for."""
+    at_frame_size = resize(depth[:, None], job.frames.shape[1:3])[:, 0]
+    fetch = _to_host(stitcher.add(job.window, at_frame_size))
+
+    def result() -> DepthBlock:
+        values = fetch()
+        if not np.isfinite(values).all():
+            first = job.window.final[0]
+            reason = f"the network gave depth that is not finite, in frames from {first} on"
+            return DepthBlock(job.clip, error=reason)
+        return DepthBlock(job.clip, depth=DepthClip.of(values, kind))
+
+    return result
+
+
+def _to_host(values: Float[Tensor, "n H W"]) -> Callable[[], np.ndarray]:
+    if values.device.type != "cuda":
+        return values.cpu().numpy
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def fetch() -> np.ndarray:
+        copied.synchronize()
+        return host.numpy()
+
+    return fetch
+
+
+def _delayed(batches: Iterable[list[Result]], by: int) -> Iterator[list[Result]]:
+    waiting: deque[list[Result]] = deque()
+    for batch in batches:
+        waiting.append(batch)
+        if len(waiting) > by:
+            yield waiting.popleft()
+    yield from waiting

@@ -1,0 +1,114 @@
+"""Clips to jobs: the frames of every window, read ahead by threads if asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from depthtok.data import FrameClip
+from depthtok.errors import DepthtokError, SourceError
+from pipelines.vida.plan import Window, plan
+from pipelines.vida.preprocess import network_size
+from pipelines.vida.runner import Job
+
+AHEAD = 8  # windows for each reading thread
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that cannot go on, and why."""
+
+    clip: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A window to be read; no window for a clip without frames."""
+
+    clip: int
+    source: FrameClip
+    window: Window | None
+
+
+def read_jobs(
+    clips: Iterable[FrameClip], *, align: bool, input_size: int, readers: int
+) -> Iterator[Job | Failure]:
+    """The windows of all clips in order, with their frames. A failure is the last of its clip.
+
+    With `readers` > 0, that many threads call the clips' `read`.
+    """
+    failed, shape = -1, (0, 0, 0)
+    for task, frames in _read_ahead(_tasks(clips, align), readers):
+        if task.clip == failed:
+            continue
+        try:
+            if isinstance(frames, DepthtokError):
+                raise frames
+            first = task.window.index == 0
+            shape = frames.shape[1:] if first else shape
+            if not len(frames):  # a last window may bring no new frame
+                frames = frames.reshape(0, *shape)
+            job = _job(task, frames, shape, input_size)
+        except DepthtokError as error:
+            failed = task.clip
+            yield Failure(task.clip, error.problem)
+        else:
+            yield job
+
+
+def _tasks(clips: Iterable[FrameClip], align: bool) -> Iterator[Task]:
+    for number, clip in enumerate(clips):
+        if len(clip) == 0:
+            yield Task(number, clip, None)
+        else:
+            yield from (Task(number, clip, window) for window in plan(len(clip), align=align))
+
+
+def _read_ahead(
+    tasks: Iterator[Task], readers: int
+) -> Iterator[tuple[Task, np.ndarray | DepthtokError]]:
+    if readers == 0:
+        yield from ((task, _read(task)) for task in tasks)
+        return
+    pool = ThreadPoolExecutor(readers)
+    waiting = deque()
+    try:
+        for task in tasks:
+            waiting.append((task, pool.submit(_read, task)))
+            if len(waiting) > AHEAD * readers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(task: Task) -> np.ndarray | DepthtokError:
+    if task.window is None:
+        return SourceError("the clip has no frames")
+    start, stop = task.window.fresh
+    try:
+        return task.source.read(start, stop) if stop > start else np.empty((0,), np.uint8)
+    except DepthtokError as error:
+        return error
+
+
+def _job(
+    task: Task, frames: UInt8[np.ndarray, "n H W 3"], shape: tuple[int, ...], input_size: int
+) -> Job:
+    start, stop = task.window.fresh
+    if frames.dtype != np.uint8 or frames.shape != (stop - start, *shape) or shape[2:] != (3,):
+        raise SourceError(
+            f"frames {start} to {stop} are {frames.dtype} {list(frames.shape)}; "
+            f"expected uint8 [{stop - start}, height, width, 3], one size in a clip"
+        )
+    size = network_size(shape[0], shape[1], input_size)
+    return Job(task.clip, task.window, torch.from_numpy(np.ascontiguousarray(frames)), size)

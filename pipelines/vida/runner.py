@@ -1,0 +1,218 @@
+"""Batches of windows through the network, each distinct frame encoded once.
+
+The network runs on groups: so many frames through the encoder, windows through the mixing part,
+depth maps through the decoding part. What a picture comes to must not depend on its company, so
+
+- on the CPU, where larger batches gain nothing, groups are cut within one window;
+- elsewhere groups are cut across all windows of a batch, their size follows from the picture's
+  size alone, and the last one is padded: every item meets the same kernels in any batch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from pipelines.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
+from pipelines.vida.head import Pyramid
+from pipelines.vida.network import VideoDepth
+from pipelines.vida.plan import Window
+from pipelines.vida.preprocess import preprocess
+
+log = logging.getLogger(__name__)
+
+FULL_GRID = 37 * 37  # patches at 518 px
+MOST_WINDOWS = 16
+
+
+@dataclass(frozen=True)
+class Job:
+    """One window of one clip, with the frames that no earlier window has brought."""
+
+    clip: int
+    window: Window
+    frames: UInt8[Tensor, "n H W 3"]
+    size: tuple[int, int]  # of the network's input, px
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How much goes through each part of the network at once."""
+
+    encode: int  # frames
+    mix: int  # windows
+    decode: int  # depth maps
+    pooled: bool  # cut across windows and padded, rather than within a window
+
+    @classmethod
+    def of(cls, device: torch.device, size: tuple[int, int]) -> Groups:
+        """What suits a device and an input size."""
+        if device.type == "cpu":
+            return cls(encode=8, mix=1, decode=2, pooled=False)
+        smaller = max(1, FULL_GRID * PATCH * PATCH // (size[0] * size[1]))
+        return cls(encode=16 * smaller, mix=smaller, decode=16 * smaller, pooled=True)
+
+    def halved(self, times: int) -> Groups:
+        """Smaller groups, for a device without the memory."""
+        sizes = (max(1, size >> times) for size in (self.encode, self.mix, self.decode))
+        return Groups(*sizes, pooled=self.pooled)
+
+    def indices(self, count: int, size: int, device: torch.device) -> list[Tensor]:
+        """0 ... count - 1 cut into groups; the last repeats its last index if groups are pooled."""
+        stops = range(size, count + size, size)
+        if not self.pooled:
+            stops = [min(stop, count) for stop in stops]
+        starts = range(0, count, size)
+        return [
+            torch.arange(start, stop, device=device).clamp_max(count - 1)
+            for start, stop in zip(starts, stops, strict=True)
+        ]
+
+
+class Runner:
+    """A network on a device, and what the windows of one clip hand on to each other.
+
+    Jobs must come clip by clip, windows in order. `windows` is the size of batch to hand in; it and
+    `halvings` change when the device runs out of memory.
+    """
+
+    def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
+        run = run.resolved(network.config, device.type)
+        self.network = network.to(device).eval()
+        self.device = device
+        self.input_size, self.readers = run.input_size, run.readers
+        self.precision = run.precision
+        self.dtype = getattr(torch, run.precision)
+        self.windows = run.windows
+        self.memory = run.memory_gb * 2**30
+        self.halvings = 0
+        parts = (network.encode, network.head.mix, network.head.decode)
+        self._encode, self._mix, self._decode = map(compiled, parts) if run.compile else parts
+        self._carried: Pyramid | None = None
+        self._carried_rows: dict[tuple[int, int], int] = {}
+
+    def batch_size(self, size: tuple[int, int]) -> int:
+        """How many windows of this input size to hand in at once."""
+        if self.windows is None:
+            self.windows = 1
+            if self.device.type != "cpu":
+                needed = window_bytes(self.network.config, size, self.dtype.itemsize)
+                self.windows = max(1, min(MOST_WINDOWS, int(self.memory / needed)))
+        return self.windows
+
+    def depth(self, jobs: list[Job]) -> list[Float[Tensor, "n h w"]]:
+        """Depth of every job's needed slots at the size of the network's input, float32."""
+        smaller = Groups.of(self.device, jobs[0].size).halved(self.halvings)
+        try:
+            return self._attempt(jobs, smaller)
+        except torch.OutOfMemoryError:
+            if len(jobs) == 1 and max(smaller.encode, smaller.mix, smaller.decode) == 1:
+                raise
+        return self._with_less(jobs)
+
+    def _with_less(self, jobs: list[Job]) -> list[Float[Tensor, "n h w"]]:
+        """After running out of memory: half the batch, then half the groups."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(jobs) > 1:
+            half = len(jobs) // 2
+            self.windows = half
+            log.warning("out of memory: continuing with batches of %d windows", half)
+            return self.depth(jobs[:half]) + self.depth(jobs[half:])
+        self.halvings += 1
+        log.warning("out of memory: continuing with smaller groups; low bits may differ")
+        return self.depth(jobs)
+
+    @torch.inference_mode()
+    def _attempt(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
+        batches = [jobs] if groups.pooled else [[job] for job in jobs]
+        exact = torch.backends.cudnn.flags(  # no TF32, and the same kernels every time
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
+        half = self.dtype is not torch.float32
+        with exact, torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
+            return [depth for batch in batches for depth in self._run(batch, groups)]
+
+    def _run(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
+        pool, row_of = self._pool(jobs, groups)
+        rows_BT = torch.tensor(
+            [[row_of[job.clip, frame] for frame in job.window.frames] for job in jobs],
+            device=self.device,
+        )
+        slots = None if groups.pooled else list(jobs[0].window.needed)
+        mixed = [
+            self._mix(pool.level3[rows_BT[index]], pool.level4[rows_BT[index]], slots)
+            for index in groups.indices(len(jobs), groups.mix, self.device)
+        ]
+        depth = self._decode_needed(jobs, groups, pool, rows_BT, torch.cat(mixed))
+        last = jobs[-1]
+        carried = [(last.clip, frame) for frame in last.window.carried]
+        kept = torch.tensor([row_of[key] for key in carried], device=self.device, dtype=torch.long)
+        self._carried = pool.rows(kept)
+        self._carried_rows = {key: row for row, key in enumerate(carried)}
+        return depth
+
+    def _pool(self, jobs: list[Job], groups: Groups) -> tuple[Pyramid, dict[tuple[int, int], int]]:
+        """Every distinct frame of the batch once, and in which row each lies."""
+        keys = [(job.clip, frame) for job in jobs for frame in range(*job.window.fresh)]
+        parts = []
+        if keys:
+            frames = torch.cat([job.frames for job in jobs])
+            if self.device.type == "cuda":
+                frames = frames.pin_memory().to(self.device, non_blocking=True)
+            for index in groups.indices(len(frames), groups.encode, self.device):
+                parts.append(self._encode(preprocess(frames[index], jobs[0].size)))
+        row_of = {key: row for row, key in enumerate(keys)}
+        offset = sum(len(part.level1) for part in parts)  # past the padding
+        if self._carried_rows:
+            row_of |= {key: offset + row for key, row in self._carried_rows.items()}
+            parts.append(self._carried)
+        return Pyramid.join(parts), row_of
+
+    def _decode_needed(
+        self, jobs: list[Job], groups: Groups, pool: Pyramid, rows_BT: Tensor, mixed: Tensor
+    ) -> list[Float[Tensor, "n h w"]]:
+        """Depth of the needed slots. `mixed` holds all slots, or those alone for a single job."""
+        needed = [(b, slot) for b, job in enumerate(jobs) for slot in job.window.needed]
+        window, slot = torch.tensor(needed, device=self.device).T
+        rows = rows_BT[window, slot]
+        place = slot if groups.pooled else torch.arange(len(slot), device=self.device)
+        parts = []
+        for index in groups.indices(len(needed), groups.decode, self.device):
+            path3 = mixed[window[index], place[index]]
+            row = rows[index]
+            parts.append(self._decode(path3, pool.level1[row], pool.level2[row]))
+        depth = torch.cat(parts)[: len(needed)]
+        return list(depth.split([len(job.window.needed) for job in jobs]))
+
+
+def window_bytes(config: ViDAConfig, size: tuple[int, int], itemsize: int) -> int:
+    """Roughly what one window of a batch takes: its frames' pyramids, twice for what is computed
+    from them."""
+    patches = size[0] * size[1] // PATCH**2
+    channels = 20 * config.features + config.channels[2] + config.channels[3] // 4
+    return 2 * WINDOW * patches * channels * itemsize
+
+
+def compiled(part: Callable) -> Callable:
+    """`part` through torch.compile, or as it is where that does not work on this machine."""
+    state = {"call": torch.compile(part)}
+
+    def call(*inputs: object) -> object:
+        try:
+            return state["call"](*inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if state["call"] is part:
+                raise
+            log.warning("torch.compile failed, going on without it: %s", str(error).split("\n")[0])
+            state["call"] = part
+            return part(*inputs)
+
+    return call

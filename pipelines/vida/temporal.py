@@ -1,0 +1,142 @@
+"""The temporal modules (arXiv 2501.12375, section 3.1): every pixel attends over the frames.
+
+Letters: B windows, T frames of a window (at most 32), C channels, P sequences (one a pixel).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipelines.vida.config import WINDOW
+
+HEADS = 8
+GROUPS = 32  # of the group norm
+
+
+class TemporalModule(nn.Module):
+    """Features of a window, mixed over time and added to themselves."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.temporal_transformer = TemporalTransformer(channels)
+
+    def forward(
+        self, x_BTChw: Float[Tensor, "B T C h w"], slots: list[int] | None = None
+    ) -> Float[Tensor, "B t C h w"]:
+        """All frames are attended to; only `slots` of them are returned (all by default)."""
+        return self.temporal_transformer(x_BTChw, slots)
+
+
+class TemporalTransformer(nn.Module):
+    """Norm, projection in, one block, projection out, residual."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels)])
+        self.proj_out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.proj_out.weight)  # a fresh module changes nothing
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(
+        self, x_BTChw: Float[Tensor, "B T C h w"], slots: list[int] | None
+    ) -> Float[Tensor, "B t C h w"]:
+        batch, _, _, height, _ = x_BTChw.shape
+        x_PTC = rearrange(self.norm(x_BTChw.flatten(0, 1)), "(b t) c h w -> (b h w) t c", b=batch)
+        x_PTC = self.proj_in(x_PTC)
+        for block in self.transformer_blocks:
+            x_PTC = block(x_PTC, slots)
+        x_PTC = self.proj_out(x_PTC)
+        mixed = rearrange(x_PTC, "(b h w) t c -> b t c h w", b=batch, h=height)
+        return (x_BTChw if slots is None else x_BTChw[:, slots]) + mixed
+
+
+class TemporalBlock(nn.Module):
+    """Two attention layers and a gated feed-forward layer, each with a norm and a residual."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention_blocks = nn.ModuleList(TemporalAttention(channels) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
+        self.ff = FeedForward(channels)
+        self.ff_norm = nn.LayerNorm(channels)
+
+    def forward(
+        self, x_PTC: Float[Tensor, "P T C"], slots: list[int] | None
+    ) -> Float[Tensor, "P t C"]:
+        first, second = self.attention_blocks
+        x_PTC = x_PTC + first(self.norms[0](x_PTC), None)
+        kept = x_PTC if slots is None else x_PTC[:, slots]
+        x_PTC = kept + second(self.norms[1](x_PTC), slots)
+        return x_PTC + self.ff(self.ff_norm(x_PTC))
+
+
+class TemporalAttention(nn.Module):
+    """Attention over time; the position code is added to queries, keys and values alike."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pos_encoder = PositionCode(channels)
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+
+    def forward(
+        self, x_PTC: Float[Tensor, "P T C"], slots: list[int] | None
+    ) -> Float[Tensor, "P t C"]:
+        x_PTC = self.pos_encoder(x_PTC)
+        asking = x_PTC if slots is None else x_PTC[:, slots]
+        projected = (self.to_q(asking), self.to_k(x_PTC), self.to_v(x_PTC))
+        q, k, v = (rearrange(x, "p t (a c) -> p a t c", a=HEADS) for x in projected)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        return self.to_out[0](rearrange(mixed, "p a t c -> p t (a c)"))
+
+
+class PositionCode(nn.Module):
+    """The sinusoid of "Attention is all you need", added by slot; part of the checkpoint."""
+
+    pe: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        rate = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
+        angle = torch.arange(WINDOW)[:, None] * rate
+        code = torch.stack((angle.sin(), angle.cos()), dim=-1).reshape(1, WINDOW, channels)
+        self.register_buffer("pe", code)
+
+    def forward(self, x_PTC: Float[Tensor, "P T C"]) -> Float[Tensor, "P T C"]:
+        return x_PTC + self.pe[:, : x_PTC.shape[1]]
+
+
+class FeedForward(nn.Module):
+    """GEGLU (arXiv 2002.05202), four times as wide inside."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList(
+            [GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
+        )
+
+    def forward(self, x_PTC: Float[Tensor, "P T C"]) -> Float[Tensor, "P T C"]:
+        gated, _, out = self.net
+        return out(gated(x_PTC))
+
+
+class GatedLinear(nn.Module):
+    """One half of a projection, times the GELU of the other."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(inside, 2 * outside)
+
+    def forward(self, x_PTC: Float[Tensor, "P T C"]) -> Float[Tensor, "P T c"]:
+        value, gate = self.proj(x_PTC).chunk(2, dim=-1)
+        return value * functional.gelu(gate)

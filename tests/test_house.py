@@ -1,0 +1,112 @@
+"""The rules of the house: who may import whom, and what help may load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "depthtok": {"depthtok"},
+    "pipelines": {"pipelines", "depthtok", "vqvae"},
+    "vqvae": {"vqvae", "depthtok"},
+    "vla": {"vla", "depthtok"},
+}
+ROOF = ("depthtok/cli.py", "depthtok/commands/")
+ONE_PLACE = {
+    "zarr": "depthtok/arrays.py",
+    "numcodecs": "depthtok/arrays.py",
+    "ray": "pipelines/ray_pool.py",
+    "typer": ("depthtok/options.py", *ROOF),
+    "tensorflow": (),
+    "tensorflow_datasets": (),
+    "mujoco": "depthtok/sim/",
+    "robosuite": "depthtok/sim/",
+    "libero": "depthtok/sim/",
+    "transformers": (),
+}
+WITHOUT_TORCH = ("depthtok/",)
+HEAVY = ("numpy", "torch", "ray", "zarr", "PIL", "matplotlib", "jinja2", "safetensors")
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for package in MAY_IMPORT
+    for path in (ROOT / package).rglob("*.py")
+)
+
+
+def imports(path: str) -> set[str]:
+    """Full names of what a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def in_roof(path: str) -> bool:
+    return path.startswith(ROOF)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_imports_go_downwards(path):
+    package = path.split("/")[0]
+    ours = {name.split(".")[0] for name in imports(path)} & set(MAY_IMPORT)
+    if not in_roof(path):
+        assert ours <= MAY_IMPORT[package]
+        roof = [n for n in imports(path) if n.startswith(("depthtok.cli", "depthtok.commands"))]
+        assert not roof, "nobody imports the roof"
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_heavy_packages_have_one_place(path):
+    for name in {name.split(".")[0] for name in imports(path)}:
+        if name in ONE_PLACE:
+            assert path.startswith(ONE_PLACE[name] or ("never",)), f"{path} imports {name}"
+
+
+def test_the_ground_floor_needs_no_torch():
+    for path in FILES:
+        if path.startswith(WITHOUT_TORCH) and not in_roof(path):
+            assert "torch" not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_package_files_hold_a_docstring_only():
+    for path in FILES:
+        if path.endswith("__init__.py"):
+            body = ast.parse((ROOT / path).read_text()).body
+            assert len(body) == 1, path
+            assert isinstance(body[0], ast.Expr), path
+
+
+def test_all_packages_are_listed():
+    import tomllib
+
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {Path(path).parent.as_posix().replace("/", ".") for path in FILES}
+    assert found == set(listed)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["annotate", "--help"], ["train-vla", "--help"]])
+def test_help_is_instant(arguments):
+    """CPU time under 0.3 s, and none of the heavy packages loaded."""
+    program = (
+        "import sys, time\n"
+        "from depthtok.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        f"print('LOADED', [m for m in {HEAVY!r} if m in sys.modules])\n"
+        "print('CPU', time.process_time())\n"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(3)
+    ]
+    assert all("LOADED []" in text for text in told)
+    assert min(float(text.rsplit("CPU", 1)[1]) for text in told) < 0.3
