@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from depthtok.errors import WeightsError
-from depthtok.files import commit_directory, remove_directory
+from depthtok.files import commit_directory, remove
 from vla.config import Config
 from vla.normalise import Norms
 from vla.parallel import sharded_like
@@ -74,7 +74,7 @@ def save(
         (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
         (folder / "state.json").write_text(json.dumps(state.to_json(), indent=1))
     for old in steps(run)[:-keep_last]:
-        remove_directory(old)
+        remove(old)
     return final
 
 
