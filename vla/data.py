@@ -6,6 +6,7 @@ after epoch; a position in it is all that a resumed run needs. `vla/loader.py` f
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,6 +20,7 @@ from depthtok.shuffle import Permutation
 from vla.augment import photometric
 from vla.config import Config
 from vla.normalise import Norms, Scale
+from vla.pixels import PixelGrids
 from vla.tokenizer import Tokenizer, prompt
 
 
@@ -128,6 +130,11 @@ def _check_codes(
             f"{name} has no codes, and the model's depth expert is trained on them",
             remedy="give --codes, or set model.depth.target = 'none'",
         )
+    if (depth.target == "pixels") != isinstance(codes, PixelGrids):
+        raise ConfigError(
+            f"{name} gives {type(codes).__name__} for the depth target {depth.target!r}",
+            remedy="pixels come from a DepthStore, all other targets from a CodeStore",
+        )
     if config.data.crop < 1:
         raise ConfigError(
             "data.crop changes where pixels lie, but stored codes describe the whole picture",
@@ -213,7 +220,7 @@ class Dataset:
             "proprio_BP": ((model.proprio_dim,), np.float32),
             "actions_BCA": ((model.chunk, model.action_dim), np.float32),
             "action_valid_BC": ((model.chunk,), np.bool_),
-            "depth_BMK": (codes, np.uint8),
+            "depth_BMK": (codes, np.float32 if depth.target == "pixels" else np.uint8),
             "depth_valid_BM": (codes[:1], np.bool_),
         }
 
@@ -282,8 +289,6 @@ class Stream:
 
 def held_out(keys: Sequence[EpisodeKey], share: float) -> tuple[list[int], list[int]]:
     """Episode numbers to train on and to hold out: by a hash of the key, whatever else is there."""
-    import zlib
-
     out = [n for n, key in enumerate(keys) if zlib.crc32(str(key).encode()) % 10_000 < share * 1e4]
     kept = set(out)
     return [n for n in range(len(keys)) if n not in kept], out
