@@ -19,6 +19,7 @@ from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
 from depthtok.shuffle import Permutation
 from vla.augment import photometric
 from vla.config import Config
+from vla.frames import FrameCache
 from vla.normalise import Norms, Scale
 from vla.pixels import PixelGrids
 from vla.tokenizer import Tokenizer, prompt
@@ -59,7 +60,8 @@ class Codes(Protocol):
 class Member:
     """One data set of a mixture. `episodes_used` are the numbers of the episodes to draw from.
 
-    `weight` is how often each step is drawn in an epoch: 2 twice, 0.5 every other time.
+    `frames` spares decoding. `weight` is how often each step is drawn in an epoch: 2 twice, 0.5
+    every other time.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Member:
     episodes_used: Int64[np.ndarray, " E"]
     left_out: int = 0  # episodes without codes
     weight: float = 1.0
+    frames: FrameCache | None = None
 
 
 def member(
@@ -241,7 +244,10 @@ class Dataset:
         episode = member.episodes.episode(index)
         rng = np.random.default_rng((seed, epoch, number))
         for place, camera in enumerate(self.config.data.cameras):
-            image = self._door.rgb(episode.frames(camera).read(step, step + 1))[0]
+            if member.frames is not None:
+                image = member.frames.frame(index, step, place)
+            else:
+                image = self._door.rgb(episode.frames(camera).read(step, step + 1))[0]
             strength = self.config.data.photometric
             row["images_BIHW3"][place] = photometric(image, strength, rng) if strength else image
         text = prompt(self.tokenizer, episode.instruction(step), len(row["text_BL"]))
