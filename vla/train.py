@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthtok.errors import StaleStore
+from depthtok.errors import ConfigError, StaleStore
 from vla import checkpoint, flow, lora, optim
 from vla.batch import Batch
 from vla.checkpoint import State
@@ -92,6 +92,12 @@ class Trainer:
         notes: Mapping[str, Any] | None,
     ) -> None:
         self.config, self.options, self.device, self.out_dir = config, options, device, out_dir
+        depth = config.model.depth
+        if codebook is None and depth.supervised and depth.target != "pixels":
+            raise ConfigError(
+                "the depth expert is trained on codes, and no codebook is given",
+                remedy="give the codes' codebook, or set model.depth.target = 'none'",
+            )
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)
         self.identity = State(
@@ -114,7 +120,7 @@ class Trainer:
         """Fresh, pretrained, or resumed weights; optimiser and average to match."""
         config = self.config.train
         if weights:
-            self.model.load_state_dict(weights, strict=False)
+            checkpoint.start_from(self.model, weights)
         if config.lora_rank:
             lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:] if self.options.resume else []
