@@ -93,7 +93,7 @@ class CodeStore(Store):
         if place is None:
             raise SourceError(
                 f"{self.path} has no codes of episode {key}",
-                remedy="`depthtok inspect` lists what failed; `tokenize --retry-failed` tries again",
+                remedy="`depthtok inspect` lists what failed; `tokenize --retry-failed` tries anew",
             )
         part, row = place
         start, frames = int(part.starts[row]), int(part.frames[row])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -117,33 +118,32 @@ class Part:
         except OSError as error:
             problem = f"{path / MANIFEST} cannot be read ({error.strerror})"
             raise CorruptPart(problem, remedy=REPAIR) from error
-        self.manifest, self.digest = unpack_manifest(data, path / MANIFEST)
-        if self.manifest["part"] != path.name:
-            raise CorruptPart(f"{path} holds part {self.manifest['part']}", remedy=REPAIR)
+        manifest, self.digest = unpack_manifest(data, path / MANIFEST)
+        if manifest["part"] != path.name:
+            raise CorruptPart(f"{path} holds part {manifest['part']}", remedy=REPAIR)
+        self.fingerprint: str = sys.intern(manifest["fingerprint"])  # the same in every part
+        self.upstream: str = manifest["upstream"]
+        """Digest of the source's part that this one was made from; "" where there is none."""
+        self.meta: dict = manifest["meta"]
+        """What the stage noted about the whole part."""
+        self.frames = np.asarray(manifest["episodes"]["frames"], np.int64)
+        """Frames of each episode, int64[E]."""
+        self._data = data
         self._digests = digests
+
+    @property
+    def manifest(self) -> dict:
+        """The manifest, parsed anew each time: in memory it takes several times its bytes, and
+        stores have tens of thousands."""
+        return json.loads(self._data)
 
     @property
     def name(self) -> str:
         return self.path.name
 
-    @property
-    def upstream(self) -> str:
-        """Digest of the source's part that this one was made from; "" where there is none."""
-        return self.manifest["upstream"]
-
-    @property
-    def meta(self) -> dict:
-        """What the stage noted about the whole part."""
-        return self.manifest["meta"]
-
     @cached_property
     def shard(self) -> ShardKey:
         return ShardKey(**self.manifest["shard"])
-
-    @cached_property
-    def frames(self) -> np.ndarray:
-        """Frames of each episode, int64[E]."""
-        return np.asarray(self.manifest["episodes"]["frames"], np.int64)
 
     @cached_property
     def indices(self) -> np.ndarray:

@@ -111,7 +111,7 @@ class Store:
         """One part; its manifest is checked, its arrays when they are first touched."""
         if name not in self._parts:
             part = Part(self.path / "parts" / name, self._digests)
-            if part.manifest["fingerprint"] != self.fingerprint:
+            if part.fingerprint != self.fingerprint:
                 raise CorruptPart(f"{part.path} is of another store", remedy=REPAIR)
             self._parts[name] = part
         return self._parts[name]

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from depthtok import depth
 from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
-from depthtok.data import DepthBlock, DepthClip, EstimatorSpec, ImageTransform
+from depthtok.data import DepthBlock, DepthClip, DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.depth import ClipQuantiles, DepthEncoding
 from depthtok.episodes import EpisodeStore, StoredEpisode, View
 from depthtok.errors import ConfigError, SourceError
@@ -22,6 +23,7 @@ from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
 from pipelines.estimators import find
 from pipelines.stage import Advance, Worker, WorkPart
+from pipelines.vida.config import RunConfig
 
 VERSION = 1
 PART_FRAMES = 2048  # steps: what a kill can cost, against the number of files
@@ -29,13 +31,17 @@ PART_FRAMES = 2048  # steps: what a kill can cost, against the number of files
 
 @dataclass(frozen=True)
 class AnnotateStage:
-    """Depth for the chosen cameras of every episode."""
+    """Depth for the chosen cameras of every episode.
+
+    `weights` is the file of the estimator's weights; None looks where they usually are.
+    """
 
     episodes: EpisodeStore
     out: Path
     config: AnnotateConfig
     device: str
     partial: bool = False
+    weights: Path | None = None
     unit: str = "frames"
 
     @cached_property
@@ -55,7 +61,18 @@ class AnnotateStage:
 
     @cached_property
     def estimator(self) -> EstimatorSpec:
-        return find(self.config.estimator).spec(self.device)
+        """What the depth is made with. Found once, by the driver; workers are told."""
+        return self.load_estimator().spec
+
+    def load_estimator(self) -> DepthEstimator:
+        """The estimator, ready to use."""
+        config = self.config
+        run = RunConfig(
+            input_size=config.input_size or None,
+            precision=None if config.precision == "auto" else config.precision,
+        )
+        device = torch.device(self.device)
+        return find(config.estimator).build(self.weights, run, device)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -82,7 +99,11 @@ class AnnotateStage:
         transform = ImageTransform(size=self.size)
         return StoreSpec(
             type="depth", stage="annotate", stage_version=VERSION,
-            what={**to_json(self.config), "estimator": to_json(self.estimator)},
+            what={
+                **to_json(self.config),
+                "estimator": to_json(self.estimator),
+                "part_frames": PART_FRAMES,
+            },
             about={
                 "kind": self.estimator.kind.value,
                 "encoding": self.encoding.value,
@@ -115,7 +136,7 @@ class AnnotateStage:
 
     def build(self, device: str) -> Worker:
         one_thread()
-        estimator = find(self.config.estimator).build(self.device)
+        estimator = self.load_estimator()
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             part = self.episodes.part(work.source)
@@ -126,6 +147,9 @@ class AnnotateStage:
             for block in estimator.estimate(clips):
                 sink.take(block)
             sink.close()
+            writer.meta["device"] = estimator.device
+            if estimator.degraded:
+                writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 
         return fill
 

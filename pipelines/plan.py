@@ -26,7 +26,6 @@ from depthtok.store import ROOT
 from pipelines.annotate import AnnotateStage
 from pipelines.convert import ConvertStage
 from pipelines.device import one_thread
-from pipelines.estimators import find
 from pipelines.stage import Stage, WorkPart, first_episodes, pending
 from pipelines.tokenize import TokenizeStage
 
@@ -150,7 +149,7 @@ def _annotate(stage: AnnotateStage, work: WorkPart) -> Probe:
     part = stage.episodes.part(work.source)
     episode = StoredEpisode(stage.episodes, part, work.rows[0])
     clip = _Head(episode.frames(stage.cameras[0]), FRAMES)
-    estimator = find(stage.config.estimator).build(stage.device)
+    estimator = stage.load_estimator()
     list(estimator.estimate([_Head(clip, 1)]))  # loads and compiles what is needed
     started = time.monotonic()
     found = [block.depth for block in estimator.estimate([clip]) if block.depth is not None]

@@ -64,6 +64,9 @@ def annotate(
     out: Out,
     settings: AnnotateConfig,
     options: RunOptions,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="the estimator's weights: .pth or .safetensors")
+    ] = None,
 ) -> None:
     """Estimate depth for every frame: EpisodeStore -> DepthStore.
 
@@ -74,10 +77,14 @@ def annotate(
     """
     from pipelines.annotate import AnnotateStage
     from pipelines.device import choose
+    from pipelines.estimators import find
 
     episodes = open_episodes(source, out.with_name(f"{out.name}.episodes"), options)
-    device = choose(options.device)
-    stage = AnnotateStage(episodes, out, settings, device, partial=options.partial)
+    if notice := find(settings.estimator).notice:
+        warn(notice)
+    stage = AnnotateStage(
+        episodes, out, settings, choose(options.device), partial=options.partial, weights=weights
+    )
     book = out.parent / "codebook"
     carry_out(stage, options, f"depthtok train-vqvae {out} --out {book}")
 
