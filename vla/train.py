@@ -114,8 +114,6 @@ class Trainer:
         self.step = 0
         self.log = Log(out_dir / "metrics.jsonl", silent=self.ranks.rank > 0)
 
-    # Beginning
-
     def prepare(self, weights: Mapping[str, Tensor] | None) -> None:
         """Fresh, pretrained, or resumed weights; optimiser and average to match."""
         config = self.config.train

@@ -171,8 +171,8 @@ def test_pretrained_weights(micro, toy, codebook, tmp_path):
     after = checkpoint.read_tensors(checkpoint.find(tmp_path / "b"), "model")
     assert torch.equal(after["action.norm.weight"], weights["action.norm.weight"])
     assert torch.equal(after[checkpoint.CODEBOOK], torch.from_numpy(other.vectors))
+    foreign = {"head.x": torch.zeros(1)}
     with pytest.raises(WeightsError, match="no such tensor"):
-        foreign = {"head.x": torch.zeros(1)}
         train(config, toy(config), tmp_path / "c", QUIET, codebook=codebook, weights=foreign)
 
 
