@@ -30,6 +30,7 @@ from vla.config import Config
 from vla.normalise import Norms
 from vla.parallel import sharded_like
 
+CODEBOOK = "depth_head.codebook_KD"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -134,6 +135,21 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
             remedy="use the configuration that it was made with",
         )
     model.load_state_dict(tensors, assign=next(model.parameters()).is_meta)
+
+
+def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Begins from pretrained weights: all of a model, or some parts. The model's own codebook
+    stays, and what the tensors do not name stays fresh. Raises `WeightsError` for what it lacks."""
+    own = model.state_dict()
+    given = {name: tensor for name, tensor in tensors.items() if name != CODEBOOK}
+    for name, tensor in given.items():
+        if name not in own or own[name].shape != tensor.shape:
+            has = tuple(own[name].shape) if name in own else "no such tensor"
+            raise WeightsError(
+                f"the weights hold {name} {tuple(tensor.shape)}, the model {has}",
+                remedy="use weights of this architecture, or the configuration they were made with",
+            )
+    model.load_state_dict(given, strict=False)
 
 
 def optimizer_tensors(

@@ -253,7 +253,7 @@ class RunOptions:
     keep_last: int = 3  # checkpoints
     validate_every: int = 0  # steps; 0: never
     validate_batches: int = 8
-    grad_norms_every: int = 0  # steps between both losses' gradient norms; 0: never
+    grad_norms_every: int = 0  # steps between both losses' gradient norms (not fsdp); 0: never
     resume: bool = True
     compile: bool = False  # torch.compile, layer by layer
     recompute: bool = False  # activation checkpointing, layer by layer
@@ -262,6 +262,11 @@ class RunOptions:
     def __post_init__(self) -> None:
         _one_of("sharding", self.sharding, ("ddp", "fsdp"))
         _require(self.keep_last >= 1, "keep_last must be 1 or more")
+        _require(
+            not (self.grad_norms_every and self.sharding == "fsdp"),
+            "grad_norms_every needs whole gradients, which fsdp has nowhere",
+            "set grad_norms_every = 0, or sharding = 'ddp'",
+        )
 
 
 def presets() -> list[str]:

@@ -6,6 +6,7 @@ after epoch; a position in it is all that a resumed run needs. `vla/loader.py` f
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,7 +19,9 @@ from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
 from depthtok.shuffle import Permutation
 from vla.augment import photometric
 from vla.config import Config
+from vla.frames import FrameCache
 from vla.normalise import Norms, Scale
+from vla.pixels import PixelGrids
 from vla.tokenizer import Tokenizer, prompt
 
 
@@ -57,7 +60,8 @@ class Codes(Protocol):
 class Member:
     """One data set of a mixture. `episodes_used` are the numbers of the episodes to draw from.
 
-    `weight` is how often each step is drawn in an epoch: 2 twice, 0.5 every other time.
+    `frames` spares decoding. `weight` is how often each step is drawn in an epoch: 2 twice, 0.5
+    every other time.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Member:
     episodes_used: Int64[np.ndarray, " E"]
     left_out: int = 0  # episodes without codes
     weight: float = 1.0
+    frames: FrameCache | None = None
 
 
 def member(
@@ -127,6 +132,11 @@ def _check_codes(
         raise ConfigError(
             f"{name} has no codes, and the model's depth expert is trained on them",
             remedy="give --codes, or set model.depth.target = 'none'",
+        )
+    if (depth.target == "pixels") != isinstance(codes, PixelGrids):
+        raise ConfigError(
+            f"{name} gives {type(codes).__name__} for the depth target {depth.target!r}",
+            remedy="pixels come from a DepthStore, all other targets from a CodeStore",
         )
     if config.data.crop < 1:
         raise ConfigError(
@@ -213,7 +223,7 @@ class Dataset:
             "proprio_BP": ((model.proprio_dim,), np.float32),
             "actions_BCA": ((model.chunk, model.action_dim), np.float32),
             "action_valid_BC": ((model.chunk,), np.bool_),
-            "depth_BMK": (codes, np.uint8),
+            "depth_BMK": (codes, np.float32 if depth.target == "pixels" else np.uint8),
             "depth_valid_BM": (codes[:1], np.bool_),
         }
 
@@ -234,7 +244,10 @@ class Dataset:
         episode = member.episodes.episode(index)
         rng = np.random.default_rng((seed, epoch, number))
         for place, camera in enumerate(self.config.data.cameras):
-            image = self._door.rgb(episode.frames(camera).read(step, step + 1))[0]
+            if member.frames is not None:
+                image = member.frames.frame(index, step, place)
+            else:
+                image = self._door.rgb(episode.frames(camera).read(step, step + 1))[0]
             strength = self.config.data.photometric
             row["images_BIHW3"][place] = photometric(image, strength, rng) if strength else image
         text = prompt(self.tokenizer, episode.instruction(step), len(row["text_BL"]))
@@ -282,8 +295,6 @@ class Stream:
 
 def held_out(keys: Sequence[EpisodeKey], share: float) -> tuple[list[int], list[int]]:
     """Episode numbers to train on and to hold out: by a hash of the key, whatever else is there."""
-    import zlib
-
     out = [n for n, key in enumerate(keys) if zlib.crc32(str(key).encode()) % 10_000 < share * 1e4]
     kept = set(out)
     return [n for n in range(len(keys)) if n not in kept], out

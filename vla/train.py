@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthtok.errors import StaleStore
+from depthtok.errors import ConfigError, StaleStore
 from vla import checkpoint, flow, lora, optim
 from vla.batch import Batch
 from vla.checkpoint import State
 from vla.config import Config, RunOptions
 from vla.data import Dataset
+from vla.flops import forward_flops
 from vla.loader import Loader
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, sync_gradients, whole
@@ -91,6 +92,12 @@ class Trainer:
         notes: Mapping[str, Any] | None,
     ) -> None:
         self.config, self.options, self.device, self.out_dir = config, options, device, out_dir
+        depth = config.model.depth
+        if codebook is None and depth.supervised and depth.target != "pixels":
+            raise ConfigError(
+                "the depth expert is trained on codes, and no codebook is given",
+                remedy="give the codes' codebook, or set model.depth.target = 'none'",
+            )
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)
         self.identity = State(
@@ -100,18 +107,18 @@ class Trainer:
             [[m.name, m.episodes.fingerprint, m.weight, size] for m, size in dataset.sources()],
             dict(notes or {}),
         )
+        self.bf16 = config.train.precision == "bf16"
         self.ranks = Ranks.here()
         self.rows = self.ranks.rows(config.train.batch)
+        self.flops = 3 * forward_flops(config.model)["total"]  # of a sample: forward, backward
         self.step = 0
         self.log = Log(out_dir / "metrics.jsonl", silent=self.ranks.rank > 0)
-
-    # Beginning
 
     def prepare(self, weights: Mapping[str, Tensor] | None) -> None:
         """Fresh, pretrained, or resumed weights; optimiser and average to match."""
         config = self.config.train
         if weights:
-            self.model.load_state_dict(weights, strict=False)
+            checkpoint.start_from(self.model, weights)
         if config.lora_rank:
             lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:] if self.options.resume else []
@@ -168,6 +175,10 @@ class Trainer:
             self.step += 1
             if self.step % options.log_every == 0 or self.step == total:
                 line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
+                line["tflops"] = line["samples_per_s"] * self.flops / 1e12
+                if options.grad_norms_every and self._due(options.grad_norms_every):
+                    line |= self.gradient_norms(batch)
+                    meter.restart()
                 if validation and options.validate_every and self._due(options.validate_every):
                     line |= self._validate(validation)
                     meter.restart()
@@ -229,7 +240,7 @@ class Trainer:
         """Adds one micro-batch's gradient. Losses are weighted by what the global batch holds of
         valid `actions` and `frames`, so that all parts of all ranks sum to its mean."""
         config = self.config.train
-        with torch.autocast(self.device.type, torch.bfloat16, config.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, self.bf16):
             losses = self.called(part, noise, times)
         sums = {"flow": losses.flow * part.action_valid_BC.sum() / actions}
         loss = sums["flow"]
@@ -241,6 +252,23 @@ class Trainer:
                 sums["depth_top1"] = top1(losses.depth_predicted, part) * share
         (loss * self.ranks.count).backward()  # ranks' gradients are averaged
         return {"loss": loss.detach(), **{name: value.detach() for name, value in sums.items()}}
+
+    def gradient_norms(self, batch: Batch) -> Line:
+        """How strongly each loss pulls on SigLIP, on this rank's first micro-batch: the norms of
+        its gradients, the depth loss with its weight, and their ratio."""
+        weights = [w for name, w in self.trained.items() if name.startswith("vision.")]
+        if not weights or not self.config.model.depth.supervised:
+            return {}
+        size = self.options.micro_batch or len(batch)
+        noise, times = (x[self.rows][:size] for x in draws(self.config, self.step, self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, self.bf16):
+            losses = self.model(batch.rows(0, size), noise, times)
+        weight = optim.depth_weight(self.config.train, self.step)
+        norms = []
+        for loss in (losses.flow, weight * losses.depth):
+            grads = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+            norms.append(torch.nn.utils.get_total_norm([g for g in grads if g is not None]).item())
+        return {"grad_flow": norms[0], "grad_depth": norms[1], "grad_ratio": norms[1] / norms[0]}
 
     # Saving
 
