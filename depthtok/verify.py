@@ -1,4 +1,4 @@
-"""Is a store, codebook or RLDS directory what it was when it was written? Everything is re-hashed."""
+"""Is a store, codebook or RLDS directory what it was when it was written? All is re-hashed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def open_store(path: Path) -> Store:
 
 
 def verify_store(path: Path, *, images: bool = False) -> Iterator[Finding]:
-    """Findings of a store: damaged, missing and foreign files, and counts that differ from upstream.
+    """Findings of a store: damaged, missing and foreign files, counts that differ from upstream.
 
     With `images`, every image that an EpisodeStore indexes is read and its CRC32C checked.
     """

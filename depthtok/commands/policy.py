@@ -63,6 +63,9 @@ def train_vla(
         int, typer.Option("--checkpoint-every", help="updates between checkpoints")
     ] = 1000,
     workers: Annotated[int, typer.Option("--workers", help="threads that load samples")] = 2,
+    threads: Annotated[
+        int, typer.Option("--threads", help="CPU threads of the model; 0 is torch's own choice")
+    ] = 0,
     source_root: Annotated[
         Path | None, typer.Option("--source-root", help="where the images lie now, if they moved")
     ] = None,
@@ -79,6 +82,8 @@ def train_vla(
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
+    import torch
+
     from depthtok.codes import CodeStore
     from depthtok.episodes import EpisodeStore
     from pipelines.device import choose
@@ -99,6 +104,8 @@ def train_vla(
     notes = pass_gate(book, force=force) if config.model.depth.supervised else {}
     learn, judge = datasets(config, stores, code_stores, book, weight, held_out, partial=partial)
     where = choose(device)
+    if threads:
+        torch.set_num_threads(threads)
     options = settings.RunOptions(
         workers=workers, resume=resume, checkpoint_every=checkpoint_every,
         validate_every=validate_every if judge else 0,
