@@ -192,8 +192,14 @@ def sweep_all(directory: Path) -> int:
     return sum(_discard(path) for path in _temporaries(directory))
 
 
-def _temporaries(directory: Path) -> list[Path]:
-    return sorted(directory.glob(f"{TEMPORARY}*")) if directory.is_dir() else []
+def has_temporary(final: Path) -> bool:
+    """Whether `final` is being written, or what an interrupted writer left of it is there."""
+    return bool(_temporaries(final.parent, f"{final.name[:100]}~"))
+
+
+def _temporaries(directory: Path, begin: str = "") -> list[Path]:
+    found = directory.iterdir() if directory.is_dir() else ()
+    return sorted(path for path in found if path.name.startswith(TEMPORARY + begin))
 
 
 def _discard(path: Path) -> int:

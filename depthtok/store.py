@@ -23,6 +23,7 @@ from depthtok.files import (
     TEMPORARY,
     DigestMemory,
     commit_directory,
+    has_temporary,
     make_directory,
     output_errors,
     remove,
@@ -279,6 +280,11 @@ def drop_part(path: Path, name: str) -> None:
 def drop_dead(path: Path) -> int:
     """Removes what writers of this host that are dead left behind."""
     return sweep(Path(path) / "parts") + sweep(Path(path))
+
+
+def being_written(path: Path, names: Iterable[str]) -> bool:
+    """Whether somebody writes one of these parts, or has left it unfinished."""
+    return any(has_temporary(Path(path) / "parts" / name) for name in names)
 
 
 def drop_temporaries(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.errors import OutputError, WeightsError
+from depthtok.errors import ConfigError, OutputError, WeightsError
 from depthtok.signals import Stopped, kept_handlers, stoppable
 from depthtok.testing import temporaries, tree_digest
+from pipelines.ray_pool import require_answer
 from pipelines.stage import run
 
 pytestmark = [
@@ -106,7 +108,8 @@ def test_a_part_that_kills_its_workers_is_given_up(whole, tmp_path):
     stage = whole.stage("convert", tmp_path / "out")
     poison = str(stage.work()[1].name)
     outcome = run(Noted(stage, tmp_path / "notes", poison=poison), RunOptions(workers=2))
-    assert outcome.exit_code == 1 and list(outcome.given_up) == [poison]  # noqa: PT018
+    assert outcome.exit_code == 1
+    assert list(outcome.given_up) == [poison]
     assert outcome.made == 2
     assert run(stage, RunOptions()).made == 1
     assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "convert")
@@ -120,24 +123,41 @@ def test_what_no_part_is_to_blame_for_is_raised(whole, tmp_path, broken, error):
     assert caught.value.remedy
 
 
-def test_a_signal_stops_driver_and_workers(whole, tmp_path):
-    stage = Noted(whole.stage("convert", tmp_path / "out"), tmp_path / "notes", wait=30.0)
+@pytest.mark.parametrize("wait", [0.5, 30.0])  # a part that ends soon, and one that does not
+def test_a_signal_stops_driver_and_workers(whole, tmp_path, wait):
+    stage = Noted(whole.stage("convert", tmp_path / "out"), tmp_path / "notes", wait=wait)
+    sent = []
 
     def stop():
         while not list(stage.notes.glob("*")):
             time.sleep(0.05)
-        time.sleep(1.0)
+        time.sleep(0.2)
+        sent.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=stop)
     thread.start()
-    started = time.monotonic()
     with pytest.raises(Stopped) as caught, stoppable():
         run(stage, RunOptions(workers=2))
     thread.join()
     assert caught.value.signum == signal.SIGTERM
-    assert time.monotonic() - started < 40
-    time.sleep(1.0)  # the workers are told to die; the next run sweeps what they left
+    assert time.monotonic() - sent[0] < 15
+    assert temporaries(tmp_path / "out") == []
     assert run(whole.stage("convert", tmp_path / "out"), RunOptions()).exit_code == 0
     assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "convert")
-    assert temporaries(tmp_path / "out") == []
+
+
+def test_an_address_that_nobody_answers_at_is_refused_soon():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+            with pytest.raises(ConfigError, match="no Ray cluster answers") as caught:
+                require_answer(address)
+            assert "ray start" in caught.value.remedy
+        for address in ("nowhere", "host:port", ":6379", "ray://"):
+            with pytest.raises(ConfigError, match="is no address"):
+                require_answer(address)
+        taken.listen()
+        require_answer(f"127.0.0.1:{port}")
+        require_answer("auto")
