@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,7 +187,8 @@ def interrupt(
     process.join(delay)
     sent = time.monotonic()
     if signum is not None and process.is_alive():
-        os.kill(process.pid, signum)
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(process.pid, signum)
     process.join()
     seconds, code = time.monotonic() - sent, process.exitcode
     process.close()
