@@ -76,7 +76,7 @@ def survive(
         with worker_deaths(rng, ends) if options.workers else nothing():
             ended = interrupt(run, (stage, options), signum=signum, delay=delay, preload=PRELOAD)
         code = ended.exit_code
-        assert code in (0, -signal.SIGKILL, 128 + signum), f"ended with {code}"
+        assert code in (0, -signal.SIGKILL, 128 + signum), f"ended with {code}: {ended.traceback}"
         if code > 0:
             slowest = max(slowest, ended.seconds)
             assert temporaries(stage.out) == [], "a stopped run left something behind"

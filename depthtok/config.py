@@ -206,10 +206,15 @@ def to_json(value: Any) -> Any:
     return value
 
 
+def canonical_json(data: Any) -> str:
+    """One text for equal plain values: sorted keys, no spaces. Raises `ValueError` for NaN."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def digest(value: Any) -> str:
     """SHA-256 (64 hex digits) of the canonical JSON of settings or of plain values."""
     try:
-        text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = canonical_json(to_json(value))
     except ValueError as error:
         raise ConfigError(f"no fingerprint: {error}", remedy="give finite numbers") from None
     return hashlib.sha256(text.encode()).hexdigest()

@@ -14,15 +14,11 @@ A view is the RGB, depth or segmentation of one camera.
 from __future__ import annotations
 
 import json
-import os
-import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
@@ -32,6 +28,7 @@ from depthtok.config import digest
 from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
 from depthtok.files import write_atomic
+from depthtok.images import ImageFiles
 from depthtok.parts import Part, pack_manifest, unpack_manifest
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
@@ -86,8 +83,7 @@ class EpisodeStore(Store):
         self.proprio_dim: int = self.about["proprio_dim"]
         self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
         self._instructions: dict[str, list[str]] = {}
-        self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
-        self._handles: OrderedDict[Path, _OpenFile] = OrderedDict()
+        self._images = ImageFiles()
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:
@@ -159,16 +155,6 @@ class EpisodeStore(Store):
             else f"it has no {kind} at all",
         )
 
-    def table(self, part: Part, name: str) -> np.ndarray:
-        """A table of a part; the most recent ones stay mapped."""
-        key = (part.name, name)
-        if key not in self._tables:
-            self._tables[key] = part.map(name)
-            if len(self._tables) > MAPPED_TABLES:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(key)
-        return self._tables[key]
-
     def instructions(self, part: Part) -> list[str]:
         """The distinct instructions of a part."""
         if part.name not in self._instructions:
@@ -179,37 +165,14 @@ class EpisodeStore(Store):
     def image_bytes(self, part: Part, row: int, view: int) -> bytes:
         """The encoded bytes of one frame of one view, CRC32C checked."""
         low, high, length, crc = self.table(part, "images")[row, view].tolist()
-        path = self._image_file(part)
-        data = os.pread(self._handle(path), length, low | high << 32)
-        if google_crc32c.value(data) != crc:
-            raise CorruptRecord(
-                f"{path}: the {length} bytes at {low | high << 32} changed since they were indexed",
-                remedy="restore the file, or run `depthtok convert` into a new store",
-            )
-        return data
+        return self._images.read(self._image_file(part), low | high << 32, length, crc)
 
     def _image_file(self, part: Part) -> Path:
         source = part.meta["source"]
         return part.path / PACKED if source is None else self.source_root / source
 
-    def _handle(self, path: Path) -> int:
-        if path not in self._handles:
-            try:
-                self._handles[path] = _OpenFile(path)
-            except OSError as error:
-                raise CorruptRecord(
-                    f"cannot open {path}: {error.strerror}", remedy="restore the file"
-                ) from error
-            if len(self._handles) > OPEN_FILES:
-                self._handles.popitem(last=False)
-        self._handles.move_to_end(path)
-        return self._handles[path].number
-
-    def __getstate__(self) -> dict:  # open files and maps stay with their process
+    def __getstate__(self) -> dict:
         return {"path": self.path, "source_root": self.source_root}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(state["path"], source_root=state["source_root"])
 
     def require_source(self) -> None:
         """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
@@ -253,18 +216,6 @@ class EpisodeStore(Store):
 
     def _parts_digest(self) -> str:
         return digest([part.digest for part in self.parts()])
-
-
-class _OpenFile:
-    """A file that stays open, for reading, as long as somebody holds this."""
-
-    def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self.number)
-
-
-MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
-OPEN_FILES = 128
 
 
 @dataclass(frozen=True)

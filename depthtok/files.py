@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -40,11 +39,6 @@ def slug(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     readable = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-")[:40] or "name"
     return f"{readable}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
-
-
-def canonical_json(data: object) -> str:
-    """One text for equal data: sorted keys, no spaces, no NaN."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def file_sha256(path: Path) -> str:
@@ -78,6 +72,25 @@ def output_errors(path: Path) -> Iterator[None]:
         raise OutputError(problem, remedy=remedies[error.errno]) from error
 
 
+@contextmanager
+def commit_file(final: Path) -> Iterator[Path]:
+    """A path to write a file at, which becomes `final` when the block ends without an error.
+
+    For files that something else writes, or that are long; `write_atomic` is for data at hand.
+    """
+    with output_errors(final):
+        make_directory(final.parent)
+        temporary = temporary_sibling(final)
+        try:
+            yield temporary
+            with uninterrupted():
+                _sync_file(temporary)
+                temporary.replace(final)
+                sync_directory(final.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replaces the file `path` by `data`, whole or not at all."""
     with _written(path, data) as temporary:
@@ -108,7 +121,7 @@ def _written(path: Path, data: bytes | str) -> Iterator[Path]:
     """`data` in a temporary sibling of `path`, on the disk; it goes away when the block ends."""
     with output_errors(path), uninterrupted():
         make_directory(path.parent)
-        temporary = path.parent / _temporary_name(path.name)
+        temporary = temporary_sibling(path)
         try:
             with temporary.open("wb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
@@ -129,7 +142,7 @@ def commit_directory(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     with output_errors(final):
         make_directory(final.parent)
-        temporary = final.parent / _temporary_name(final.name)
+        temporary = temporary_sibling(final)
         try:
             temporary.mkdir()
             yield temporary
@@ -155,7 +168,7 @@ def _rename(temporary: Path, final: Path) -> None:
 
 def _remove(path: Path) -> None:
     """Removes a file or directory, if it is there, so that nobody sees half of it."""
-    away = path.parent / _temporary_name(path.name)
+    away = temporary_sibling(path)
     try:
         path.rename(away)
     except FileNotFoundError:
@@ -210,10 +223,11 @@ def _discard(path: Path) -> int:
     return 1
 
 
-def _temporary_name(name: str) -> str:
-    process = os.getpid()
-    unique = secrets.token_hex(4)
-    return f"{TEMPORARY}{name[:100]}~{_host()}~{process}~{_start_time(process)}~{unique}"
+def temporary_sibling(path: Path) -> Path:
+    """A new name beside `path` that tells who writes there, so that `sweep` knows the dead."""
+    process, unique = os.getpid(), secrets.token_hex(4)
+    writer = f"{_host()}~{process}~{_start_time(process)}~{unique}"
+    return path.parent / f"{TEMPORARY}{path.name[:100]}~{writer}"
 
 
 def _is_dead(name: str) -> bool:
@@ -249,8 +263,7 @@ def _start_time(process: int) -> str:
     return status.rpartition(")")[2].split()[19]
 
 
-def sync_directory(path: Path) -> None:
-    """Makes the names in a directory last over a power cut."""
+def _sync_file(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -258,15 +271,16 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory last over a power cut."""
+    _sync_file(path)
+
+
 def sync_tree(path: Path) -> None:
     """Makes a directory and all below it last over a power cut."""
     for folder, _, names in os.walk(path):
         for name in names:
-            handle = os.open(Path(folder) / name, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            _sync_file(Path(folder) / name)
         sync_directory(Path(folder))
 
 

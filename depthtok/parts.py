@@ -26,9 +26,10 @@ from depthtok.arrays import (
     read_rows,
     stream_files,
 )
+from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.errors import CorruptPart
-from depthtok.files import REPAIR, DigestMemory, canonical_json, file_sha256, slug
+from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
 
 MANIFEST = "manifest.json"
 _TAIL = ',"sha256":"%s"}\n'

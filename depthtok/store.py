@@ -10,10 +10,13 @@ Any number of processes may fill one store: each writes parts of its own, rename
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from depthtok.arrays import ArraySpec, group_json
 from depthtok.config import digest
@@ -36,6 +39,7 @@ from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_
 
 ROOT = "zarr.json"
 FORMAT = 1
+MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,13 @@ class Store:
             )
         self._digests = DigestMemory()
         self._parts: dict[str, Part] = {}
+        self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def __getstate__(self) -> dict:  # maps and open files stay with their process
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
 
     @property
     def fingerprint(self) -> str:
@@ -120,6 +131,16 @@ class Store:
     def parts(self) -> Iterable[Part]:
         """All parts, in order."""
         return (self.part(name) for name in self.part_names)
+
+    def table(self, part: Part, name: str) -> np.ndarray:
+        """A table of a part; the most recent ones stay mapped."""
+        key = (part.name, name)
+        if key not in self._tables:
+            self._tables[key] = part.map(name)
+            if len(self._tables) > MAPPED_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(key)
+        return self._tables[key]
 
     def missing(self) -> list[str]:
         """Source shards, or pieces of them, that have no part; [] for a complete store."""

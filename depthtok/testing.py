@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -166,6 +167,7 @@ class Interrupted:
 
     exit_code: int  # of a process that dies of a signal: -number
     seconds: float  # from the signal to the end
+    traceback: str  # of what it raised, except `Stopped`
 
 
 def interrupt(
@@ -192,8 +194,12 @@ def interrupt(
     process.join()
     seconds, code = time.monotonic() - sent, process.exitcode
     process.close()
-    ready.close()
-    return Interrupted(code, seconds)
+    with ready:
+        try:
+            said = ready.recv()
+        except EOFError:  # it said nothing more
+            said = ""
+    return Interrupted(code, seconds, said)
 
 
 def _work(told, work: Callable, args: tuple) -> None:
@@ -205,6 +211,9 @@ def _work(told, work: Callable, args: tuple) -> None:
                 work(*args)
         except Stopped as stop:
             sys.exit(128 + stop.signum)
+        except Exception:
+            told.send(traceback.format_exc())
+            sys.exit(1)
 
 
 def damages(root: Path, *, seed: int, count: int) -> list[Damage]:

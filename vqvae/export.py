@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +14,7 @@ from torch import distributed as dist
 
 from depthtok import codebook
 from depthtok.codebook import Codebook
+from depthtok.config import digest
 from depthtok.normalisation import Normalisation
 from vqvae.codec import Codec
 from vqvae.config import TokeniserConfig
@@ -27,8 +26,7 @@ from vqvae.quality import Masks, assess
 def identity(config: TokeniserConfig, cache: FrameCache) -> str:
     """What a checkpoint must have in common with the training that goes on from it."""
     ranks = dist.get_world_size() if dist.is_initialized() else 1
-    told = json.dumps([config.to_json(), cache.index["key"], ranks], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    return digest([config.to_json(), cache.index["key"], ranks])
 
 
 def finish(

@@ -17,9 +17,10 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, UInt16
 
-from depthtok.codebook import replace_file
+from depthtok.config import digest
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import ConfigError, OutputError, SourceError
+from depthtok.files import write_atomic
 from depthtok.normalisation import HIGH, LOW, Normalisation
 from vqvae.codec import fill_invalid
 from vqvae.config import TrainingConfig
@@ -110,8 +111,8 @@ def _episode(source: ClipSource, clip: DepthSequence) -> str:
 
 
 def _place(name: str, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed}|{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    drawn = hashlib.sha256(f"{seed}|{name}".encode()).digest()
+    return int.from_bytes(drawn[:8], "big") / 2**64
 
 
 def disparity_quantiles(clip: DepthSequence) -> tuple[float, ...]:
@@ -191,7 +192,7 @@ class FrameCache:
                 remedy="check the depth stores with `depthtok inspect`",
             )
         index = {"key": key, "shape": [frames, size, size], "sources": listed, "skipped": skipped}
-        replace_file(file, json.dumps(index).encode())
+        write_atomic(file, json.dumps(index))
         return cls(folder, index)
 
     def batch(
@@ -294,5 +295,4 @@ def _cache_key(
         [s.name, s.fingerprint, s.weight, [[str(c.key), c.camera, c.frames] for c in s.clips]]
         for s in sources
     ]
-    told = json.dumps([listed, normalisation.to_json(), size, limit])
-    return hashlib.sha256(told.encode()).hexdigest()
+    return digest([listed, normalisation.to_json(), size, limit])

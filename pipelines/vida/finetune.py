@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from depthtok.data import FrameClip
 from depthtok.errors import ConfigError, SourceError, StaleStore
+from depthtok.files import commit_file
 from pipelines.vida.config import WINDOW, ViDAConfig
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.vida.network import VideoDepth
@@ -194,9 +195,8 @@ def _save(
         "config": asdict(config),
         "name": network.config.name,
     }
-    partial = checkpoint.with_name(f".{checkpoint.name}.partial")
-    torch.save(state, partial)
-    partial.replace(checkpoint)
+    with commit_file(checkpoint) as partial:
+        torch.save(state, partial)
 
 
 def _resume(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from depthtok.errors import MissingPackage, WeightsError
+from depthtok.files import commit_file
 from pipelines.vida.config import ViDAConfig
 from pipelines.vida.network import VideoDepth
 
@@ -127,7 +128,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise WeightsError(
             f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}",
             remedy="check that the download is complete; a .pth file may hold tensors only",
@@ -171,9 +172,8 @@ def _check(state: dict, expected: dict, path: Path, name: str) -> None:
 def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
     """Weights as `.safetensors`, whole or not at all."""
     state = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(state, partial, metadata={"network": network.config.name})
-    partial.replace(path)
+    with commit_file(path) as partial:
+        save_file(state, partial, metadata={"network": network.config.name})
 
 
 def weights_hash(network: VideoDepth) -> str:

@@ -21,7 +21,8 @@ def test_invalid_pixels_stay_invalid(encoding):
     clip = DepthClip.of(values, METRES)
     found = unpack(pack(clip, encoding), encoding, METRES)
     assert found.valid.tolist() == [[[False, False, False, False, True, True]]]
-    assert (found.values[~found.valid] == 0).all() and np.isfinite(found.values).all()  # noqa: PT018
+    assert (found.values[~found.valid] == 0).all()
+    assert np.isfinite(found.values).all()
 
 
 def test_half_precision_keeps_its_promise():

@@ -5,22 +5,31 @@ import socket
 import subprocess
 import sys
 import unicodedata
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthtok import files
+from depthtok.config import canonical_json
 from depthtok.errors import CorruptPart, OutputError
 from depthtok.files import DigestMemory, commit_directory, output_errors, slug, sweep, sweep_all
 from depthtok.signals import Stopped, stoppable
 
 EVIL = [
-    "", ".", "..", "../x", "a/../../x", "/abs", "abs", "a\\..\\b", "x" * 300, "nul\0byte", "zarr.json",  # noqa: E501
-    "manifest.json", "c", "con", "NUL", "aux.txt", "com1", "a.", "a ", " a", "Image", "image", "IMAGE",  # noqa: E501
-    "caf\u00e9", "cafe\u0301", "\u212b", "\u00c5", "A\u030a", "ß", "ss", "SS", "\ud800", "-", "~", ".tmp-x",  # noqa: E501
-    "~root", "$HOME", "a:b", "a*b", "image-0123456789abcdef", "\U0001f916", "ﬁ", "fi", "K", "\u212a",  # noqa: E501
-]  # fmt: skip
+    *("", ".", "..", "../x", "a/../../x", "/abs", "abs", "a\\..\\b", "x" * 300, "nul\0byte"),
+    *("zarr.json", "manifest.json", "c", "con", "NUL", "aux.txt", "com1", "a.", "a ", " a"),
+    *("Image", "image", "IMAGE", "K", "\u212a", "\u212b", "\u00c5", "A\u030a"),
+    *("caf\u00e9", "cafe\u0301", "ß", "ss", "SS", "ﬁ", "fi", "\ud800", "\U0001f916"),
+    *("-", "~", ".tmp-x", "~root", "$HOME", "a:b", "a*b", "image-0123456789abcdef"),
+]
+
+
+def names(directory) -> list[str]:
+    """What lies in a directory."""
+    return sorted(path.name for path in directory.iterdir())
 
 
 def folded(name: str) -> str:
@@ -70,7 +79,7 @@ def test_write_atomic_leaves_the_old_or_the_new(tmp_path, monkeypatch):
         files.write_atomic(path, "two")
     assert "free some space" in caught.value.remedy
     assert path.read_text() == "one"
-    assert os.listdir(path.parent) == ["file"]  # noqa: PTH208
+    assert names(path.parent) == ["file"]
 
 
 def raising(number):
@@ -99,7 +108,7 @@ def test_write_new_is_made_once(tmp_path):
     assert files.write_new(tmp_path / "a", "one")
     assert not files.write_new(tmp_path / "a", "two")
     assert (tmp_path / "a").read_text() == "one"
-    assert os.listdir(tmp_path) == ["a"]  # noqa: PTH208
+    assert names(tmp_path) == ["a"]
 
 
 def test_write_new_without_hard_links(tmp_path, monkeypatch):
@@ -107,25 +116,45 @@ def test_write_new_without_hard_links(tmp_path, monkeypatch):
     assert files.write_new(tmp_path / "a", "one")
     assert not files.write_new(tmp_path / "a", "two")
     assert (tmp_path / "a").read_text() == "one"
-    assert os.listdir(tmp_path) == ["a"]  # noqa: PTH208
+    assert names(tmp_path) == ["a"]
 
 
 def test_commit_shows_all_or_nothing(tmp_path):
     with commit_directory(tmp_path / "made") as folder:
         (folder / "a").write_text("1")
         assert not (tmp_path / "made").exists()
-    with pytest.raises(ZeroDivisionError), commit_directory(tmp_path / "failed") as folder:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError):
+        fill_and(tmp_path / "failed", lambda: 1 / 0)
+    assert names(tmp_path) == ["made"]
+
+
+def fill_and(final, do):
+    """Commits a directory, with something in between."""
+    with commit_directory(final) as folder:
         (folder / "a").write_text("1")
-        raise ZeroDivisionError
-    assert os.listdir(tmp_path) == ["made"]  # noqa: PTH208
+        do()
+
+
+def test_a_committed_file_is_whole_or_not_there(tmp_path):
+    for name, do in (("made", int), ("failed", lambda: 1 / 0)):
+        with suppress(ZeroDivisionError), files.commit_file(tmp_path / "new" / name) as path:
+            path.write_text("1")
+            do()
+    assert names(tmp_path / "new") == ["made"]
+    assert not files.has_temporary(tmp_path / "new" / "made")
+    with files.commit_file(tmp_path / "new" / "made") as path:
+        path.write_text("2")
+        assert files.has_temporary(tmp_path / "new" / "made")
+        assert (tmp_path / "new" / "made").read_text() == "1"
+    assert (tmp_path / "new" / "made").read_text() == "2"
 
 
 def test_of_two_commits_the_first_stays_unless_replaced(tmp_path):
     for text, replace in (("1", False), ("2", False), ("3", True)):
         with commit_directory(tmp_path / "made", replace=replace) as folder:
             (folder / text).write_text(text)
-        assert os.listdir(tmp_path / "made") == ["3" if replace else "1"]  # noqa: PTH208
-    assert os.listdir(tmp_path) == ["made"]  # noqa: PTH208
+        assert names(tmp_path / "made") == ["3" if replace else "1"]
+    assert names(tmp_path) == ["made"]
 
 
 def test_replace_of_what_is_not_there(tmp_path):
@@ -135,10 +164,9 @@ def test_replace_of_what_is_not_there(tmp_path):
 
 
 def test_a_signal_waits_for_the_commit(tmp_path):
-    with pytest.raises(Stopped), stoppable(), commit_directory(tmp_path / "made") as folder:  # noqa: PT012
-        (folder / "a").write_text("1")
-        signal.raise_signal(signal.SIGTERM)
-    assert os.listdir(tmp_path) == []  # noqa: PTH208
+    with pytest.raises(Stopped), stoppable():
+        fill_and(tmp_path / "made", lambda: signal.raise_signal(signal.SIGTERM))
+    assert names(tmp_path) == []
 
 
 def test_an_outputs_parents_are_made_and_files_are_in_the_way(tmp_path):
@@ -156,10 +184,10 @@ def dead_process() -> int:
 
 
 def test_sweep_takes_leftovers_of_dead_writers_of_this_host_only(tmp_path):
-    mine = files._temporary_name("part")
+    mine = files.temporary_sibling(tmp_path / "part").name
     host, own = mine.rsplit("~", 4)[1:3]
     dead = dead_process()
-    names = {
+    left = {
         mine: False,
         f".tmp-part~{host}~{dead}~123~ab": True,
         f".tmp-part~{host}~{own}~1~ab": True,  # the number went to another process: us
@@ -168,19 +196,19 @@ def test_sweep_takes_leftovers_of_dead_writers_of_this_host_only(tmp_path):
         ".tmp-unknown": False,
         "part": False,
     }
-    for name in names:
+    for name in left:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("")
     assert sweep(tmp_path) == 2
-    assert set(os.listdir(tmp_path)) == {name for name, swept in names.items() if not swept}  # noqa: PTH208
+    assert set(names(tmp_path)) == {name for name, swept in left.items() if not swept}
     assert sweep_all(tmp_path) == 4
-    assert os.listdir(tmp_path) == ["part"]  # noqa: PTH208
+    assert names(tmp_path) == ["part"]
 
 
 def test_temporary_names_differ_and_are_short():
-    names = {files._temporary_name("x" * 300) for _ in range(100)}
-    assert len(names) == 100
-    assert max(map(len, names)) < 255
+    paths = {files.temporary_sibling(Path("x" * 300)) for _ in range(100)}
+    assert len(paths) == 100
+    assert max(len(path.name) for path in paths) < 255
 
 
 def test_remove_is_silent_about_what_is_gone(tmp_path):
@@ -188,7 +216,7 @@ def test_remove_is_silent_about_what_is_gone(tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("folder", "file", "file"):
         files.remove(tmp_path / name)
-    assert os.listdir(tmp_path) == []  # noqa: PTH208
+    assert names(tmp_path) == []
 
 
 def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
@@ -211,6 +239,6 @@ def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
 
 
 def test_canonical_json_refuses_what_has_no_one_text():
-    assert files.canonical_json({"b": 1, "a": [1.5, None]}) == '{"a":[1.5,null],"b":1}'
+    assert canonical_json({"b": 1, "a": [1.5, None]}) == '{"a":[1.5,null],"b":1}'
     with pytest.raises(ValueError, match="JSON"):
-        files.canonical_json(float("nan"))
+        canonical_json(float("nan"))

@@ -26,11 +26,15 @@ def test_a_request_lets_the_step_end_and_a_second_one_does_not():
 
 def test_a_signal_waits_for_an_uninterrupted_block():
     steps = []
-    with pytest.raises(Stopped), stoppable():  # noqa: PT012
+
+    def work():
         with uninterrupted():
             signal.raise_signal(signal.SIGTERM)
             steps.append("after")
         steps.append("never")
+
+    with pytest.raises(Stopped), stoppable():
+        work()
     assert steps == ["after"]
 
 

@@ -87,7 +87,7 @@ def test_another_codebook_or_size_is_refused(whole, tmp_path, over):
 
 def test_other_settings_are_refused_by_name(whole, tmp_path):
     run(whole.stage("tokenize", tmp_path / "out"), RunOptions())
-    with pytest.raises(StaleStore, match="sticky: 0.0 there, 0.3 now"):  # noqa: RUF043
+    with pytest.raises(StaleStore, match=r"sticky: 0\.0 there, 0\.3 now"):
         run(whole.stage("tokenize", tmp_path / "out", sticky=0.3), RunOptions())
     with pytest.raises(StaleStore, match="it holds codes made by"):
         run(whole.stage("annotate", tmp_path / "out"), RunOptions())
