@@ -188,9 +188,16 @@ def present_parts(path: Path) -> list[str]:
     return sorted(name for name in names if PartName.parse(name))
 
 
+def is_store(path: Path) -> bool:
+    """Whether `path` is a store, or the parts of one that has lost its root."""
+    return (path / ROOT).is_file() or (path / "parts").is_dir()
+
+
 def read_spec(path: Path) -> StoreSpec:
     """What the store at `path` is. Raises `StoreError` where it is none, or is damaged."""
     root = path / ROOT
+    if is_store(path) and not root.is_file():
+        raise CorruptPart(f"{root} is missing", remedy=_ROOT_REMEDY)
     if not root.is_file():
         state = "does not exist" if not path.exists() else "is not a depthtok store"
         raise StoreError(
@@ -219,8 +226,8 @@ def read_spec(path: Path) -> StoreSpec:
 
 
 _ROOT_REMEDY = (
-    "delete that one file and run the command that made the store again, with the same settings: "
-    "its parts are kept"
+    "delete that one file if it is there, and run the command that made the store again, with the "
+    "same settings: its parts are kept"
 )
 
 

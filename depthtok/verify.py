@@ -29,11 +29,19 @@ UPSTREAM = {"depth": "episodes", "codes": "depth"}
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be: of a part, or of a file beside the parts."""
+    """Something that is not as it should be: of a part, of a file beside the parts, or neither.
+
+    Parts and files are what `repair` drops; the next run makes again what belongs there.
+    """
 
     problem: str
     part: str = ""
-    file: str = ""  # relative to the store; the next run makes it again
+    file: str = ""  # or directory, relative to the store
+
+    @property
+    def can_be_dropped(self) -> bool:
+        """Whether `repair` mends it."""
+        return bool(self.part or self.file)
 
 
 def open_store(path: Path) -> Store:
@@ -73,9 +81,11 @@ def _foreign(path: Path) -> Iterator[Finding]:
         yield Finding(f"{path / name} is missing or damaged", file=name)
     for entry in sorted((path / "parts").iterdir()) if (path / "parts").is_dir() else ():
         if entry.name not in known:
-            left = entry.name.startswith(TEMPORARY)
-            state = "is what an interrupted run left" if left else "does not belong there"
-            yield Finding(f"{entry} {state}")
+            if entry.name.startswith(TEMPORARY):
+                left = f"parts/{entry.name}"
+                yield Finding(f"{entry} is what an interrupted run left", file=left)
+            else:
+                yield Finding(f"{entry} does not belong there")
 
 
 def _sound(store: Store) -> Iterator[Part]:
@@ -200,11 +210,15 @@ def verify_rlds(path: Path) -> Iterator[Finding]:
 
 
 def repair(path: Path, findings: list[Finding]) -> list[str]:
-    """Drops bad parts and leftovers, so that the next run makes just those again."""
-    bad = sorted({finding.part for finding in findings if finding.part})
-    for name in bad:
+    """Drops bad parts and files, and leftovers, so that the next run makes just those again.
+
+    Returns the names of what was dropped.
+    """
+    parts = sorted({finding.part for finding in findings if finding.part})
+    files = sorted({finding.file for finding in findings if finding.file})
+    for name in parts:
         drop_part(path, name)
-    for file in {finding.file for finding in findings if finding.file}:
+    for file in files:
         remove(path / file)
     drop_temporaries(path)
-    return bad
+    return parts + files

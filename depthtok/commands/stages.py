@@ -131,11 +131,11 @@ def open_episodes(source: Path, converted: Path, options: RunOptions):
     """The EpisodeStore at `source`, or the one that an RLDS directory there is converted to."""
     from depthtok.episodes import EpisodeStore
     from depthtok.sources.rlds import RldsDirectory
-    from depthtok.store import ROOT
+    from depthtok.store import is_store
     from pipelines.convert import ConvertStage
     from pipelines.stage import run
 
-    if (source / ROOT).is_file():
+    if is_store(source):
         return EpisodeStore(source, source_root=options.source_root)
     stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
     show(run(stage, RunOptions(workers=options.workers, json=options.json)), options, "")

@@ -126,6 +126,28 @@ def test_failures_are_told_and_the_exit_code_is_one(tmp_path):
     assert "--retry-failed" in said
 
 
+def test_a_store_without_its_root_is_known_and_made_whole(whole, tmp_path):
+    arguments = ["convert", whole.rlds, "--out", tmp_path / "out"]
+    command(tmp_path, *arguments)
+    (tmp_path / "out" / "zarr.json").unlink()
+    for name in ("verify", "inspect"):
+        code, said = command(tmp_path, name, tmp_path / "out")
+        assert code == 2
+        assert "zarr.json is missing" in said
+        assert "its parts are kept" in said
+    assert command(tmp_path, *arguments)[0] == 0
+    (tmp_path / "out" / "statistics.json").write_text("{}")
+    (tmp_path / "out" / "parts" / ".tmp-left").mkdir()
+    code, said = command(tmp_path, "verify", tmp_path / "out")
+    assert code == 1
+    assert "next: run it again with --repair" in said
+    code, said = command(tmp_path, "verify", tmp_path / "out", "--repair")
+    assert code == 0
+    assert "dropped: parts/.tmp-left, statistics.json" in said
+    assert command(tmp_path, *arguments)[0] == 0
+    assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "convert")
+
+
 def test_verify_and_repair_from_the_command_line(whole, tmp_path):
     arguments = ["convert", whole.rlds, "--out", tmp_path / "out"]
     assert command(tmp_path, *arguments)[0] == 0
