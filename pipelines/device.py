@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def choose(name: str) -> str:
-    """`auto` becomes cuda where there is a GPU, else cpu. Raises `ConfigError` for one not there."""
+    """`auto` is cuda where there is a GPU, else cpu. Raises `ConfigError` for one not there."""
     import torch
 
     from depthtok.errors import ConfigError
