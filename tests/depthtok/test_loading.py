@@ -9,7 +9,9 @@ ROOT = Path(depthtok.__file__).parents[1]
 FORBIDDEN = [
     r"allow_pickle\s*=\s*True",
     r"\byaml\b.*\bload\b",
-    r"^\s*(import|from)\s+(pickle|cPickle|dill|joblib|shelve|marshal|yaml)\b",
+    r"^\s*(import|from)\s+(cPickle|dill|joblib|shelve|marshal|yaml)\b",
+    r"\bpickle\.(load|loads|Unpickler)\b",
+    r"from pickle import",
     r"weights_only\s*=\s*False",
     r"torch\.load\((?![^)]*weights_only=True)",
     r"\b(eval|exec)\((?!\))",
