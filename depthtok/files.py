@@ -186,7 +186,12 @@ def remove(path: Path) -> None:
 def make_directory(path: Path) -> None:
     """Makes a directory and its parents, so that they last over a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # in /proc, or below a folder that was deleted
+        raise OutputError(
+            f"cannot make the directory {path}", remedy="choose another --out"
+        ) from error
     for folder in missing:
         sync_directory(folder.parent)
 

@@ -89,10 +89,13 @@ def run_on_ray(
                 ray.shutdown()
 
 
+def address_of(options: RunOptions) -> str | None:
+    """Of the cluster to join; None for a Ray of one's own."""
+    return options.ray_address or os.environ.get("RAY_ADDRESS")
+
+
 def _connect(ray, workers: int, options: RunOptions) -> None:
-    address = options.ray_address or os.environ.get("RAY_ADDRESS")
-    if address:
-        require_answer(address)
+    address = address_of(options)
     local = {} if address else {
         "num_cpus": max(os.cpu_count() or 1, round(workers * options.cpus_per_worker)),
         "include_dashboard": False,
@@ -104,13 +107,13 @@ def _connect(ray, workers: int, options: RunOptions) -> None:
         raise _no_cluster(address, error) from error
 
 
-def require_answer(address: str) -> None:
+def require_answer(address: str | None) -> None:
     """Raises `ConfigError` unless somebody accepts connections at `host:port` or `ray://host:port`.
 
-    Names that Ray looks up itself (`auto`, `local`) pass: it finds out by itself whether they lead
-    anywhere.
+    No address, and names that Ray looks up itself (`auto`, `local`) pass: it finds out at once
+    whether they lead anywhere.
     """
-    if address in ("auto", "local"):
+    if address in (None, "auto", "local"):
         return
     try:
         place = urlsplit(address if "://" in address else f"//{address}")

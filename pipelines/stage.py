@@ -106,6 +106,10 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     is not there.
     """
     started = time.monotonic()
+    if options.workers:
+        from pipelines import ray_pool
+
+        ray_pool.require_answer(ray_pool.address_of(options))
     work = stage.work()
     store.create(stage.out, stage.spec)
     store.drop_dead(stage.out)

@@ -168,10 +168,11 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     lines = [
         f"{outcome.out}: {human_count(outcome.episodes)} episodes, "
         f"{human_count(outcome.steps)} steps, {human_bytes(outcome.bytes)}; "
-        f"{outcome.made} parts made, {outcome.kept} kept, in {human_duration(outcome.seconds)}"
+        f"{outcome.made} {'part' if outcome.made == 1 else 'parts'} made, {outcome.kept} kept, "
+        f"in {human_duration(outcome.seconds)}"
     ]
     if outcome.left:
-        lines.append(f"{outcome.left} parts are not made yet (--limit, --shard)")
+        lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
     if outcome.inherited:
         lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
     for failure in outcome.failures[:SHOWN_FAILURES]:
@@ -183,5 +184,5 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     if outcome.failures or outcome.given_up:
         lines.append("run the same command with --retry-failed to try those again")
     say(*lines, json=options.json)
-    if then:
+    if then and not outcome.left:
         suggest(then, json=options.json)
