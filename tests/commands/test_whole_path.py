@@ -1,6 +1,7 @@
 """The whole path from the command line, on the sample that ships: RLDS in, trained policy out."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,17 @@ def test_all_that_was_made_can_be_looked_at(made, what, tmp_path):
     assert "<html" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert json.loads((tmp_path / "report.json").read_text())
+
+
+def test_the_python_of_the_readme_runs(made, tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "runs").symlink_to(made[0] / "sample")
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all("(64, 16, 16) (64, 7) (8, 256, 256, 3)" in line for line in lines)
 
 
 def test_a_plan_writes_nothing_and_adds_up(made, tmp_path):

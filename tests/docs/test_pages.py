@@ -1,0 +1,47 @@
+"""What README and docs name is there: files, commands, flags."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from depthtok.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("benchmarks/*.md")])
+COMMANDS = typer.main.get_command(app).commands
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    links = [link for link in links if not link.startswith(("http:", "https:"))]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every depthtok command in the page's blocks of shell."""
+    blocks = re.findall(r"```(?:bash|sh|console)?\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    lines = [line.removeprefix("$ ").strip() for line in lines]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("depthtok ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_and_flags_exist(page):
+    for words in commands(page):
+        assert words[1] in COMMANDS, words
+        flags = {flag for each in COMMANDS[words[1]].params for flag in each.opts}
+        flags |= {flag for each in COMMANDS[words[1]].params for flag in each.secondary_opts}
+        given = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert given <= flags | {"--help"}, words
+
+
+def test_the_pages_have_commands():
+    assert len(commands(ROOT / "README.md")) > 8
