@@ -172,12 +172,11 @@ def audit_depth(
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """
-    from pipelines.pairs import paired
-
     from depthtok.commands.audit_page import make_page
     from depthtok.depth import DepthStore
     from depthtok.progress import progress
     from pipelines.audit import audit, plain, summarise
+    from pipelines.pairs import paired
 
     stores = DepthStore(estimated), DepthStore(truth)
     pairs = list(paired(*stores, camera, source_root))
