@@ -12,7 +12,7 @@ from depthtok.log import result, say, suggest, warn
 from depthtok.options import command
 
 if TYPE_CHECKING:
-    from vqvae.frames import ClipSource
+    from vqvae.clips import ClipSource
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")]
@@ -92,7 +92,7 @@ def depth_sources(
 ) -> list[ClipSource]:
     """The clips of DepthStores. Raises `MissingParts` unless `partial`."""
     from depthtok.depth import DepthStore
-    from vqvae.frames import ClipSource
+    from vqvae.clips import ClipSource
 
     weights = weights or [1.0] * len(paths)
     if len(weights) != len(paths):
