@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from depthtok.commands import look, policy, show, stages, train, whole
+from depthtok.commands import codes, look, policy, show, stages, train, whole
 from depthtok.errors import DepthtokError
 from depthtok.options import new_app
 from depthtok.signals import Stopped
@@ -12,6 +12,7 @@ from depthtok.signals import Stopped
 app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
 stages.register(app)
 train.register(app)
+codes.register(app)
 policy.register(app)
 whole.register(app)
 look.register(app)

@@ -49,10 +49,12 @@ class StoredClips(Sequence[StoredDepth]):
     """All clips of a DepthStore for some cameras, episode by episode, its cameras in order. A clip
     takes memory only while it is used."""
 
-    def __init__(self, store: DepthStore, cameras: Sequence[str]) -> None:
+    def __init__(
+        self, store: DepthStore, cameras: Sequence[str], parts: Sequence[str] | None = None
+    ) -> None:
         self.store, self.cameras = store, tuple(cameras)
         self._places = [store.require_camera(name) for name in self.cameras]
-        self._parts = [store.part(name) for name in store.part_names]
+        self._parts = [store.part(name) for name in (store.part_names if parts is None else parts)]
         counts = [len(part.frames) * len(self.cameras) for part in self._parts]
         self._ends = np.cumsum(counts, dtype=np.int64)
         self._open: tuple[int, np.ndarray] | None = None  # part, its quantiles

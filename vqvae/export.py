@@ -89,6 +89,16 @@ def add_twin(path: Path, twin: Path) -> None:
     rejudge(path, {**quality, "continuous": kept})
 
 
+def add_sticky(path: Path, sources: Sequence[ClipSource], sticky: float, device: str) -> None:
+    """Note in a codebook's quality what sticky codes make of the same held-out clips."""
+    book = Codebook.load(path)
+    held = set(book.meta["data"]["held_out"])
+    clips = (c for s in sources for c in s.clips if not held or f"{s.name}|{c.key}" in held)
+    found = assess(Codec.load(path, device), clips, sticky=sticky)
+    kept = {name: found[name] for name in ("disparity", "metres", "flips") if name in found}
+    rejudge(path, {**book.quality, "with_sticky": {"sticky": sticky, **kept}})
+
+
 def rejudge(path: Path, quality: dict) -> None:
     """Put a quality report into a codebook directory; its fingerprint stays."""
     codebook.write_meta(path, {**Codebook.load(path).meta, "quality": quality})

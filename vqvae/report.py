@@ -78,8 +78,8 @@ def _headline(quality: Mapping) -> dict[str, object]:
 
 def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
     yield (
-        f"Judged on {judged}: {quality['frames']:,} frames of {quality['episodes']} episodes, depth "
-        f"in {'metres' if quality['kind'] == 'metres' else 'disparity without a unit'}. "
+        f"Judged on {judged}: {quality['frames']:,} frames of {quality['episodes']} episodes, "
+        f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
         "Every figure is over all pixels or cells, not a mean of means."
     )
     if book.demo:
@@ -148,7 +148,8 @@ def _pictures(page: Report, examples: Examples | None) -> None:
     note = f"Near is warm. Errors: red is {ERROR_SHOWN:.0%} of the clip's range and above."
     for title, chosen in (("Frames", examples.spread), ("The worst frames", examples.worst)):
         page.text(note, title=title)
-        page.pictures("", [picture for one in chosen for picture in _row(one)], columns=4)
+        rows = [list(_row(one)) for one in chosen]
+        page.pictures("", [picture for row in rows for picture in row], columns=len(rows[0]))
 
 
 def _row(one: Example) -> Iterator[Picture]:
