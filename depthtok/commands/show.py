@@ -152,48 +152,10 @@ def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
 
 def codebook_report(path: Path) -> Report:
     """What a codebook keeps and loses, and what each of its codes looks like."""
-    import numpy as np
-
-    from depthtok.codebook import Codebook
-    from depthtok.report.report import Picture, Report
     from vqvae.codec import Codec
-    from vqvae.gate import judge
-    from vqvae.quality import code_pictures
+    from vqvae.report import of_codebook
 
-    book = Codebook.load(path)
-    quality = dict(book.quality)
-    failures = judge(quality)
-    page = Report("A codebook for depth", str(path))
-    page.numbers({
-        "codes used": quality["codes"]["used"], "perplexity": quality["codes"]["perplexity"],
-        "L1 (share of the range)": quality["disparity"]["l1"],
-        "quality gate": "passed" if not failures else "; ".join(failures),
-    })  # fmt: skip
-    for name in ("disparity", "metres", "codes", "flips", "unquantised"):
-        if name in quality:
-            page.facts(f"Quality: {name}", quality[name])
-    counts = np.asarray(quality["histogram"])
-    page.curves(
-        "Use of the codes", {"frames' cells": (np.arange(len(counts)), np.sort(counts)[::-1])},
-        "code, by rank", "times used", log=True,
-    )  # fmt: skip
-    tiles = np.clip(code_pictures(Codec.load(path)), 0, 1)
-    order = np.argsort(-counts, kind="stable")
-    sheet = _sheet(np.repeat(np.repeat(tiles[order], 2, axis=1), 2, axis=2))
-    page.pictures("Every code, the most used first", [Picture(sheet, "near is bright")], columns=1)
-    return page.facts("Made with", _flat({k: book.meta[k] for k in ("network", "quantizer")}))
-
-
-def _sheet(tiles, columns: int = 16):
-    """Grey tiles [K, c, c] in rows, uint8."""
-    import numpy as np
-
-    count, side, _ = tiles.shape
-    rows = -(-count // columns)
-    padded = np.zeros((rows * columns, side + 2, side + 2), np.float32)
-    padded[:count, 1:-1, 1:-1] = tiles
-    grid = padded.reshape(rows, columns, side + 2, side + 2).swapaxes(1, 2)
-    return np.rint(255 * grid.reshape(rows * (side + 2), columns * (side + 2))).astype(np.uint8)
+    return of_codebook(Codec.load(path))
 
 
 def demo_report(out: Path, sample: Path) -> Path:
