@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from depthtok.commands import look, policy, show, stages, train, whole
+from depthtok.commands import look, mask, policy, serve, show, stages, train, whole
 from depthtok.errors import DepthtokError
 from depthtok.options import new_app
 from depthtok.signals import Stopped
@@ -13,6 +13,8 @@ app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trai
 stages.register(app)
 train.register(app)
 policy.register(app)
+mask.register(app)
+serve.register(app)
 whole.register(app)
 look.register(app)
 show.register(app)

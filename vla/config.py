@@ -253,8 +253,11 @@ class RunOptions:
     compile: bool = False  # torch.compile, layer by layer
     recompute: bool = False  # activation checkpointing, layer by layer
     sharding: str = "ddp"  # how several ranks share the model: ddp | fsdp
+    trackers: tuple[str, ...] = ()  # logs beside metrics.jsonl: tensorboard, wandb
 
     def __post_init__(self) -> None:
+        for name in self.trackers:
+            one_of("log", name, ("tensorboard", "wandb"))
         one_of("sharding", self.sharding, ("ddp", "fsdp"))
         _require(self.keep_last >= 1, "keep_last must be 1 or more")
         _require(

@@ -90,6 +90,7 @@ def member(
     weight: float = 1.0,
     only: Sequence[int] | None = None,
     partial: bool = False,
+    frames: FrameCache | None = None,
 ) -> Member:
     """Joins episodes with their codes and checks that they belong together.
 
@@ -112,7 +113,8 @@ def member(
         Scale.of(stats.action, config.data.action_norm, episodes.gripper),
         Scale.of(stats.proprio, config.data.proprio_norm),
     )
-    return Member(name, episodes, codes, norms, used, len(numbers) - len(used), weight)
+    left_out = len(numbers) - len(used)
+    return Member(name, episodes, codes, norms, used, left_out, weight, frames)
 
 
 def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
