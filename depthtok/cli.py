@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from depthtok.commands import codes, depth, look, policy, show, stages, train, whole
+from depthtok.commands import codes, depth, look, mask, policy, serve, show, stages, train, whole
 from depthtok.errors import DepthtokError
 from depthtok.options import new_app
 from depthtok.signals import Stopped
@@ -15,6 +15,8 @@ train.register(app)
 depth.register(app)
 codes.register(app)
 policy.register(app)
+mask.register(app)
+serve.register(app)
 whole.register(app)
 look.register(app)
 show.register(app)

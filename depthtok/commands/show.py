@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,13 +18,6 @@ Out = Annotated[
     Path | None, typer.Option("--out", help="directory of the page; by default in PATH")
 ]
 PICTURED = 4  # episodes
-CURVES = {
-    "Losses": ("loss", "flow", "depth"),
-    "Held-out action error": ("val_action_mse", "val_action_mse_shuffled"),
-    "Held-out depth": ("val_depth",),
-    "Depth codes predicted right": ("depth_top1", "val_depth_top1"),
-    "Samples a second": ("samples_per_s",),
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -56,6 +48,8 @@ def make_report(path: Path) -> Report:
     if (path / codebook.META).is_file():
         return codebook_report(path)
     if (path / "metrics.jsonl").is_file():
+        from vla.report import run_report
+
         return run_report(path)
     raise SourceError(
         f"{path} is no store, codebook or training run", remedy="name one that depthtok wrote"
@@ -119,27 +113,6 @@ def _codes(store):
                     )
 
 
-def run_report(path: Path) -> Report:
-    """Curves of a training run."""
-    from depthtok.report.report import Report
-
-    lines = [jsonlib.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    page = Report("Training of a QDepth-VLA", str(path))
-    if lines:
-        page.numbers({name: value for name, value in lines[-1].items() if name != "lr"})
-    for title, names in CURVES.items():
-        series = {}
-        for name in names:
-            points = [(line["step"], line[name]) for line in lines if name in line]
-            if points:
-                x, y = zip(*points, strict=True)
-                series[name] = (x, y)
-        if series:
-            page.curves(title, series, "step", "")
-    config = jsonlib.loads((path / "config.json").read_text())
-    return page.facts("Settings", _flat(config))
-
-
 def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
     found = {}
     for name, value in tree.items():
@@ -165,6 +138,7 @@ def demo_report(out: Path, sample: Path) -> Path:
     from depthtok.depth import DepthStore
     from depthtok.episodes import EpisodeStore
     from depthtok.report.report import Report
+    from vla.report import run_report
     from vqvae.codec import Codec
 
     episodes, depth = EpisodeStore(sample / "episodes"), DepthStore(sample / "depth")
