@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
 from depthtok.errors import ConfigError
-from depthtok.sim.setup import prepare, versions
+from depthtok.sim.setup import control_env, versions
 from depthtok.sim.simulator import CLASSES, Lens, Task, View
 from depthtok.sim.suites import SETTLE_STEPS, definition, init_states
 
@@ -33,13 +33,10 @@ class LiberoSimulator:
     idle = IDLE
 
     def __init__(self, task: Task, size: int = 256) -> None:
-        prepare()
-        from libero.libero.envs.env_wrapper import ControlEnv
-
         self.task, self.size = task, size
         self.cameras = tuple(CAMERAS)
         self.versions = versions()
-        self.env = ControlEnv(
+        self.env = control_env()(
             bddl_file_name=str(definition(task)), use_camera_obs=False,
             has_offscreen_renderer=True, control_freq=int(FPS), horizon=NEVER, ignore_done=True,
             hard_reset=False,

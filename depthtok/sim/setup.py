@@ -6,6 +6,7 @@ import ctypes.util
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from importlib import metadata
 
@@ -40,6 +41,15 @@ def prepare() -> None:
     name = os.environ.setdefault("MUJOCO_GL", _renderer())
     os.environ.setdefault("PYOPENGL_PLATFORM", name)
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+
+
+def control_env() -> type:
+    """LIBERO's environment class. The packages warn of themselves when they are first imported."""
+    prepare()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from libero.libero.envs.env_wrapper import ControlEnv
+    return ControlEnv
 
 
 def _renderer() -> str:
