@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +80,7 @@ def replay(simulator: LiberoSimulator, demo: Demo) -> Motion:
     """
     simulator.reset(0)
     if demo.scene:
-        _place_fixtures(simulator, demo.scene)
+        simulator.place_fixtures(demo.scene)
     simulator.place(demo.state)
     for _ in range(SETTLE_STEPS):
         simulator.step(simulator.idle)
@@ -97,28 +96,6 @@ def without_idle(actions: Float32[np.ndarray, "T 7"]) -> Iterator[Float32[np.nda
         if not still or (before is not None and action[6] != before[6]):
             before = action
             yield action
-
-
-def _place_fixtures(simulator: LiberoSimulator, scene: str) -> None:
-    """Puts the fixtures where the scene's XML has them."""
-    try:
-        bodies = {body.get("name"): body for body in ElementTree.fromstring(scene).iter("body")}
-    except ElementTree.ParseError as error:
-        raise SourceError(
-            f"the demonstration's scene is no XML ({error})", remedy="fetch the file again"
-        ) from error
-    model, env = simulator.env.sim.model, simulator.env
-    for fixture in env.fixtures_dict.values():
-        body = bodies.get(fixture.root_body)
-        if body is None:
-            continue
-        number = model.body_name2id(fixture.root_body)
-        model.body_pos[number] = _numbers(body.get("pos", "0 0 0"))
-        model.body_quat[number] = _numbers(body.get("quat", "1 0 0 0"))
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(word) for word in text.split()]
 
 
 def _opened(path: Path):

@@ -9,12 +9,13 @@ and segmentation here are in that form; `lens` is for the true view, as everywhe
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.sim.setup import control_env, versions
 from depthtok.sim.simulator import CLASSES, Lens, Task, View
 from depthtok.sim.suites import SETTLE_STEPS, definition, init_states
@@ -42,8 +43,7 @@ class LiberoSimulator:
             hard_reset=False,
         ).env  # fmt: skip
         self.env._observables.clear()  # 25 times a step it would compute what nobody asks for
-        model = self.env.sim.model
-        self._fixtures = model.body_pos.copy(), model.body_quat.copy()
+        self._scene = ElementTree.tostring(self.env.model.root, encoding="unicode")
         self._classes = self._classify()
         self._official: Float64[np.ndarray, "n S"] | None = None
 
@@ -54,10 +54,12 @@ class LiberoSimulator:
         stand (cabinet, stove) is drawn from `seed` all the same, because those states leave it out.
         The sampler draws from numpy's global generator, which is put back afterwards.
         """
-        model, before = self.env.sim.model, np.random.get_state()  # noqa: NPY002
-        model.body_pos[:], model.body_quat[:] = self._fixtures  # the last episode's are still there
+        before = np.random.get_state()  # noqa: NPY002
+        # What a reset leaves as the last episode had it: where the fixtures stand (what is drawn
+        # onto them is drawn about their places in the scene's XML), and the gripper's command.
+        self.place_fixtures(self._scene)
         gripper = self.env.robots[0].gripper
-        gripper.current_action = np.zeros(gripper.dof)  # and where its command had ramped to
+        gripper.current_action = np.zeros(gripper.dof)
         try:
             self.env.seed(seed)
             self._draw()
@@ -187,6 +189,21 @@ class LiberoSimulator:
         self.env.sim.set_state_from_flattened(np.asarray(state, np.float64))
         self.env.sim.forward()
 
+    def place_fixtures(self, scene: str) -> None:
+        """Puts the fixtures where a scene's XML has them. Raises `SourceError` for what is none."""
+        try:
+            bodies = {body.get("name"): body for body in ElementTree.fromstring(scene).iter("body")}
+        except ElementTree.ParseError as error:
+            raise SourceError(
+                f"{self.task}: the scene is no XML ({error})", remedy="fetch the file again"
+            ) from error
+        model = self.env.sim.model
+        for fixture in self.env.fixtures_dict.values():
+            body, number = bodies.get(fixture.root_body), model.body_name2id(fixture.root_body)
+            if body is not None:
+                model.body_pos[number] = _numbers(body.get("pos", "0 0 0"))
+                model.body_quat[number] = _numbers(body.get("quat", "1 0 0 0"))
+
     def place(self, state: Float64[np.ndarray, " S"]) -> None:
         """Begins an episode at a state, right after a reset."""
         expected = 1 + self.env.sim.model.nq + self.env.sim.model.nv
@@ -201,3 +218,7 @@ class LiberoSimulator:
 
     def close(self) -> None:
         self.env.close()
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(word) for word in text.split()]

@@ -104,3 +104,19 @@ def test_an_initial_state_that_is_not_there(simulator):
 def test_a_state_of_another_scene(simulator):
     with pytest.raises(ConfigError, match="3 numbers"):
         simulator.place(np.zeros(3))
+
+
+def test_what_is_drawn_into_a_drawer_lies_in_it(simulator):
+    """Objects on fixtures are drawn about the fixture's place in the scene's XML, so that place has
+    to be restored before each draw; the second reset would put the bowl into the air."""
+    from depthtok.sim.libero import LiberoSimulator
+    from depthtok.sim.suites import task
+
+    drawer = LiberoSimulator(task("libero_spatial", 4), 16)
+    try:
+        for seed in (1, 2):
+            drawer.reset(seed)
+            body = drawer.env.obj_body_id["akita_black_bowl_1"]
+            assert drawer.env.sim.data.body_xpos[body][2] == pytest.approx(1.0626, abs=0.002)
+    finally:
+        drawer.close()
