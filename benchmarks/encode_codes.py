@@ -22,6 +22,7 @@ import torch
 from vector_quantize_pytorch import VectorQuantize
 
 from depthtok.data import QUANTILES, DepthClip, DepthKind
+from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import (
     NetworkConfig,
@@ -30,7 +31,6 @@ from vqvae.config import (
     TrainingConfig,
     TrainOptions,
 )
-from vqvae.frames import ClipSource
 from vqvae.train import train
 
 BOUNDS = (0.3, 2.0)
@@ -59,7 +59,7 @@ class Synthetic:
         return len(self.depth)
 
     @property
-    def quantiles(self) -> tuple[float, ...]:
+    def disparity_quantiles(self) -> tuple[float, ...]:
         return tuple(float(q) for q in np.quantile(self.depth.values, QUANTILES))
 
     def read(self, start: int, stop: int) -> DepthClip:

@@ -1,23 +1,48 @@
 """The depth estimators by name, and the one that reads what a data set carries.
 
-A new estimator is a class with `spec` and `estimate` (see `depthtok.data.DepthEstimator`) and an
-entry in `ESTIMATORS`; no stage changes.
+A new estimator (of another family, too) is a `depthtok.data.DepthEstimator` and an entry in
+`ESTIMATORS`; no stage changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from depthtok.data import DepthBlock, DepthClip, DepthKind, EstimatorSpec, FrameClip
+from depthtok.data import (
+    DepthBlock,
+    DepthClip,
+    DepthEstimator,
+    DepthKind,
+    EstimatorSpec,
+    FrameClip,
+)
 from depthtok.errors import ConfigError, CorruptRecord, did_you_mean
-from pipelines.vida.config import RunConfig
-from pipelines.vida.estimator import ESTIMATORS as VIDA
-from pipelines.vida.estimator import EstimatorEntry
+from pipelines.vida.config import CONFIGS, PRECISIONS, RunConfig, ViDAConfig
+from pipelines.vida.estimator import kind_of, licence_of, load_estimator
+from pipelines.vida.weights import licence_notice
 
 BLOCK = 32  # frames that the data set's own depth is read in
+
+
+@dataclass(frozen=True)
+class EstimatorEntry:
+    """An estimator before its weights are loaded.
+
+    `build(weights, run, device)` loads it; without a path it looks where its weights usually are.
+    """
+
+    name: str
+    kind: DepthKind
+    licence: str  # of the weights
+    notice: str  # to be shown once before use; "" for permissive licences
+    input_size: int  # px, by default; 0 where there is no network
+    precisions: tuple[str, ...]
+    build: Callable[[Path | None, RunConfig, torch.device], DepthEstimator]
 
 
 class DatasetDepth:
@@ -45,6 +70,18 @@ def _dataset(weights: Path | None, run: RunConfig, device: torch.device) -> Data
     return DatasetDepth()
 
 
+def _vida(config: ViDAConfig) -> EstimatorEntry:
+    return EstimatorEntry(
+        name=config.name,
+        kind=kind_of(config),
+        licence=licence_of(config.name),
+        notice=licence_notice(config.name),
+        input_size=config.input_size,
+        precisions=PRECISIONS,
+        build=partial(load_estimator, config),
+    )
+
+
 ESTIMATORS: dict[str, EstimatorEntry] = {
     "dataset": EstimatorEntry(
         name="dataset",
@@ -55,7 +92,7 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
         precisions=("float32",),
         build=_dataset,
     ),
-    **VIDA,
+    **{name: _vida(config) for name, config in CONFIGS.items()},
 }
 
 

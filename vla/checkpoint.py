@@ -2,6 +2,7 @@
 
 RUN/config.json                  every setting
 RUN/metrics.jsonl                one line a log point
+RUN/best/                        as a checkpoint, without the optimiser: the lowest action error
 RUN/checkpoints/step-000200/
     model.safetensors            weights; the codebook among them
     average.safetensors          their moving average, where one is kept
@@ -30,6 +31,7 @@ from vla.config import Config
 from vla.normalise import Norms
 from vla.parallel import sharded_like
 
+BEST = "best"
 CODEBOOK = "depth_head.codebook_KD"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -54,18 +56,18 @@ class State:
         return cls(**{**data, "norms": norms})
 
 
-def save(
-    run: Path,
-    config: Config,
-    state: State,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    keep_last: int,
-) -> Path:
-    """Writes a checkpoint, which appears whole; then drops all but the newest.
+def place(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def write(
+    final: Path, config: Config, state: State, tensors: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Writes a checkpoint, which appears whole in the place of what was there.
 
     `tensors` are those of `model`, `optimizer` and, where one is kept, `average`, by name.
     """
-    final = run / "checkpoints" / f"step-{state.step:06d}"
     with commit_directory(final, replace=True) as folder:
         for kind, named in tensors.items():
             save_file(
@@ -74,9 +76,18 @@ def save(
             )
         (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
         (folder / "state.json").write_text(json.dumps(state.to_json(), indent=1))
+
+
+def prune(run: Path, keep_last: int) -> None:
+    """Drops all but the newest checkpoints."""
     for old in steps(run)[:-keep_last]:
         remove(old)
-    return final
+
+
+def newest_step(run: Path) -> int:
+    """The step that a run would go on from; 0 where there is nothing to go on from."""
+    found = steps(run)
+    return int(found[-1].name[5:]) if found else 0
 
 
 def steps(run: Path) -> list[Path]:

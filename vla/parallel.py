@@ -6,8 +6,11 @@ number of ranks. `ddp` keeps the whole model on each, `fsdp` shards weights and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -19,6 +22,28 @@ from torch.nn.parallel import DistributedDataParallel
 from depthtok.errors import ConfigError
 from vla.gemma import GemmaLayer
 from vla.siglip import SiglipLayer
+
+PATIENCE = timedelta(hours=2)  # that ranks wait for each other: one may fill a frame cache first
+
+
+@contextmanager
+def launched(device: str) -> Iterator[tuple[Ranks, str]]:
+    """This process among those that torchrun started, and its own device; alone without torchrun.
+
+    torchrun says in the environment which of how many a process is.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield Ranks(), device
+        return
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Ranks.here(), device
+    finally:
+        dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -58,6 +83,15 @@ class Ranks:
         if self.count == 1:
             return flag
         return bool(self.total(torch.tensor(float(flag), device=device)) > 0)
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """The first rank alone does the block; the others follow once it is through."""
+        if self.rank > 0:
+            self.wait()
+        yield
+        if self.rank == 0:
+            self.wait()
 
     def wait(self) -> None:
         """Until all ranks are here."""

@@ -6,9 +6,9 @@ over the cells of the code grid, so that only the target differs from the codes'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -37,6 +37,8 @@ class Depth(Protocol):
     transform: ImageTransform
 
     def missing(self) -> list[str]: ...
+
+    def parts(self) -> Iterable[Any]: ...
 
     def clips(self) -> Iterator[Clip]: ...
 
@@ -90,8 +92,9 @@ class PixelGrids:
         """Parts that the store lacks."""
         return self._store.missing()
 
-    def __contains__(self, key: EpisodeKey) -> bool:
-        return (key, self.cameras[0]) in self._clips
+    def parts(self) -> Iterable[Any]:
+        """The store's parts, which say what it holds."""
+        return self._store.parts()
 
     def grid_of(self, key: EpisodeKey, camera: str) -> PixelClip:
         """The targets of one clip, computed when they are asked for."""

@@ -11,17 +11,18 @@ queries, heads and layers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vla import mixture
 from vla.batch import Observation
-from vla.config import Config, ModelConfig
+from vla.config import Config, ExpertConfig, ModelConfig, VisionConfig
 from vla.gemma import joined
-from vla.masks import BLOCKS, SeesTable, visible
+from vla.masks import BLOCKS, Layout, SeesTable, visible
 from vla.mixture import Stream
 from vla.model import QDepthVLA, build
 
@@ -35,6 +36,8 @@ class Proof:
     table: SeesTable
     gradient: Table
     attention: Table
+    visible: Bool[np.ndarray, "Z Z"]  # token by token
+    blocks: Mapping[str, int]  # tokens of each, in order
 
     def violations(self) -> list[str]:
         """Pairs that the table separates and a gradient joins, or the reverse."""
@@ -52,7 +55,24 @@ def prove(config: Config, seed: int = 0) -> Proof:
     model = build(config.model, seed).double()
     torch.manual_seed(seed)
     streams = _streams(model, _observation(config.model))
-    return Proof(model.table, _gradients(model, streams), _attention(model, streams))
+    gradient, attention = _gradients(model, streams), _attention(model, streams)
+    layout = _layout(streams)
+    mask = visible(model.table, layout, layout, streams[0].x_BTW.device)
+    shown = np.ones((len(layout), len(layout)), bool) if mask is None else mask[0, 0].numpy()
+    return Proof(model.table, gradient, attention, shown, dict(layout.blocks))
+
+
+def shrunk(model: ModelConfig) -> ModelConfig:
+    """The same mask and kinds of tokens on a model of a few thousand weights: what may see what
+    does not hang on widths, and a full model in float64 would fill 28 GB."""
+    vision = VisionConfig(image_size=16, patch=4, width=16, layers=1, heads=1, mlp=16)
+    small = {"width": 16, "mlp": 16, "layers": 3, "heads": 2, "kv_heads": 1, "head_dim": 8}
+    expert = ExpertConfig(**small)
+    depth = replace(model.depth, grid=4, codes=8, code_dim=4)
+    return replace(
+        model, vision=vision, vlm=expert, action=expert, depth_expert=expert, depth=depth,
+        vocabulary=16, max_text=min(model.max_text, 8),
+    )  # fmt: skip
 
 
 def _observation(model: ModelConfig) -> Observation:
@@ -79,6 +99,13 @@ def _streams(model: QDepthVLA, seen: Observation) -> list[Stream]:
     ]
 
 
+def _layout(streams: list[Stream]) -> Layout:
+    layout = streams[0].layout
+    for stream in streams[1:]:
+        layout = layout + stream.layout
+    return layout
+
+
 def _gradients(model: QDepthVLA, streams: list[Stream]) -> Table:
     outputs = mixture.sequential(model.experts(), streams, model.table)
     inputs = [stream.x_BTW for stream in streams]
@@ -100,9 +127,7 @@ def _gradients(model: QDepthVLA, streams: list[Stream]) -> Table:
 @torch.no_grad()
 def _attention(model: QDepthVLA, streams: list[Stream]) -> Table:
     """The joint pass once more, keeping the weights."""
-    experts, layout = model.experts(), streams[0].layout
-    for stream in streams[1:]:
-        layout = layout + stream.layout
+    experts, layout = model.experts(), _layout(streams)
     mask = visible(model.table, layout, layout, streams[0].x_BTW.device)
     ropes = [experts[s.expert].rope(s.positions_BT) for s in streams]
     xs, total = [s.x_BTW for s in streams], 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from depthtok.files import write_atomic
 from vla.parallel import Ranks
 
 Line = dict[str, float]  # one line of metrics.jsonl
@@ -60,14 +61,14 @@ class Log:
     def __init__(self, path: Path, *, silent: bool = False) -> None:
         self.path, self.silent = path, silent
 
-    def begin(self, step: int) -> None:
-        """Before the step after `step`."""
-        if self.silent:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def begin(self, step: int) -> list[Line]:
+        """Before the step after `step`; gives the lines up to there."""
         lines = self.path.read_text().splitlines() if self.path.is_file() and step else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        kept = [line for line in map(json.loads, lines) if line["step"] <= step]
+        if not self.silent:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        return kept
 
     def write(self, line: Line) -> None:
         if not self.silent:

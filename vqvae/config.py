@@ -102,6 +102,7 @@ class TrainingConfig:
     gradient_weight: Annotated[float, "weight of the loss on neighbour differences"] = 1.0
     flip: Annotated[bool, "mirror half of the crops left to right"] = True
     held_out: Annotated[float, "share of the episodes that judge and never train"] = 0.1
+    judged: Annotated[int, "most held-out clips that judge, spread over them; 0: all"] = 500
     frames: Annotated[int, "most frames used for training, spread over clips; 0: all"] = 50_000
     seed: Annotated[int, "of weights, split, crops and re-seeding"] = 0
 
@@ -143,9 +144,10 @@ class TokeniserConfig:
 
     @property
     def warmup(self) -> int:
-        """Steps without quantising; 0 where the warm-up is off."""
-        share = self.training.steps // 20
-        return max(self.quantizer.warmup, share) if self.quantizer.warmup else 0
+        """Steps without quantising; 0 where the warm-up is off, or nothing is ever quantised."""
+        if self.quantizer.kind == "none" or not self.quantizer.warmup:
+            return 0
+        return max(self.quantizer.warmup, self.training.steps // 20)
 
     def to_json(self) -> dict:
         """Plain values, the inverse of `from_json`."""
@@ -177,6 +179,10 @@ class TokeniserConfig:
             raise ConfigError(f"no preset {name!r}", remedy=did_you_mean(name, presets()))
         text = (files("vqvae") / "presets" / f"{name}.toml").read_text()
         return cls.from_json(tomllib.loads(text))
+
+    def continuous(self) -> TokeniserConfig:
+        """The same without a quantiser: the bound for the others."""
+        return replace(self, quantizer=replace(self.quantizer, kind="none"))
 
     def with_training(self, **changes) -> TokeniserConfig:
         """The same with some training settings changed."""

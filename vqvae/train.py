@@ -7,6 +7,7 @@ on its share of the batch; gradients and code statistics are those of all ranks.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,8 +20,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from depthtok.errors import ConfigError, SourceError
 from vqvae import checkpoint, export
+from vqvae.clips import ClipSource
 from vqvae.config import TokeniserConfig, TrainOptions
-from vqvae.frames import ClipSource, FrameCache, fit_normalisation, split
+from vqvae.frames import FrameCache, cache_key, fit_normalisation, split
 from vqvae.losses import reconstruction
 from vqvae.model import Pass, Tokeniser
 from vqvae.quality import Masks
@@ -133,35 +135,54 @@ def train(
     *,
     on_step: Report | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    judge: Sequence[ClipSource] | None = None,
     masks: Masks | None = None,
     demo: bool = False,
 ) -> Path | None:
     """Train, judge on the held-out episodes, and write the codebook directory `out`.
 
+    With `judge` these clips judge and all of `sources` train; else the episodes are split.
     Returns None when `should_stop` ended it early: the checkpoint is written, and the same call
     goes on from there. Raises `ConfigError`, `SourceError` for data that do not fit, `StaleStore`
     for a checkpoint of another training.
     """
     out, training = Path(out), config.training
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
-    learn, judge = split(sources, training.held_out, training.seed)
-    if not any(source.clips for source in learn):
+    learn = sources
+    if judge is None:
+        learn, judge = split(sources, training.held_out, training.seed)
+    if not any(len(source.clips) for source in learn):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
     rule = fit_normalisation(config.normalisation, config.metric_range, learn)
-    cache = _shared_cache(work, learn, config, rule)
-    trainer = Trainer(config, cache, options.device)
-    identity = export.identity(config, cache)
+    key = cache_key(learn, rule, config.network.size, training.frames)
+    identity = export.identity(config, key)
+    if options.resume and export.is_finished(out, identity):
+        return out
+    trainer = Trainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
         checkpoint.load(work, trainer, identity)
     if not _run(trainer, work, identity, options, on_step, should_stop):
         return None
+    _require_equal_ranks(trainer)
     if trainer.rank == 0:
-        export.finish(out, trainer, rule, learn, judge, masks=masks, demo=demo)
+        export.finish(out, trainer, rule, learn, judge, identity, masks=masks, demo=demo)
         if not options.keep_work:
             shutil.rmtree(work)
     if dist.is_initialized():
         dist.barrier()
     return out
+
+
+def _require_equal_ranks(trainer: Trainer) -> None:
+    """All ranks hold the same bits; rank 0 writes them. An assertion, not a tolerance."""
+    if not dist.is_initialized():
+        return
+    digest = hashlib.sha256()
+    for value in export.weights_of(trainer.model).values():
+        digest.update(value.tobytes())
+    found = [""] * trainer.world
+    dist.all_gather_object(found, digest.hexdigest())
+    assert len(set(found)) == 1, f"the ranks drifted apart: {found}"
 
 
 def _run(

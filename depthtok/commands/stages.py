@@ -95,6 +95,9 @@ def tokenize(
     out: Out,
     settings: TokenizeConfig,
     options: ON_DEVICE,
+    verify_sample: Annotated[
+        int, typer.Option("--verify-sample", help="then encode so many clips anew, and compare")
+    ] = 0,
 ) -> None:
     """Turn depth into grids of codes: DepthStore + codebook -> CodeStore.
 
@@ -118,6 +121,12 @@ def tokenize(
         f"depthtok train-vla --episodes {episodes} --codes {out} --preset tiny "
         f"--out {out.parent / 'policy'}",
     )  # fmt: skip
+    if verify_sample and not options.plan:
+        from depthtok.codes import CodeStore
+        from pipelines.verify_codes import verify_sample as verify
+
+        checked = verify(CodeStore(out), store, book, choose(options.device), verify_sample)
+        say(f"{checked} clips encoded anew: every code is the same", json=options.json)
 
 
 def gate(book) -> dict:

@@ -1,20 +1,15 @@
-"""Estimators by name: what each gives and what it may be used for, and how to make it.
-
-A stage needs `ESTIMATORS[name]` and `DepthEstimator` alone; a model of another family joins by an
-entry of its own.
-"""
+"""Video-Depth-Anything as a `DepthEstimator`: a network, how it is run, and what it says of
+itself. `pipelines/estimators.py` lists it by name, beside others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 
-from depthtok.data import DepthBlock, DepthEstimator, DepthKind, EstimatorSpec, FrameClip
-from depthtok.errors import ConfigError, did_you_mean
-from pipelines.vida.config import CONFIGS, PRECISIONS, RunConfig, ViDAConfig
+from depthtok.data import DepthBlock, DepthKind, EstimatorSpec, FrameClip
+from pipelines.vida.config import RunConfig, ViDAConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.runner import Runner
@@ -22,7 +17,6 @@ from pipelines.vida.weights import (
     DEMO,
     PUBLISHED,
     find_weights,
-    licence_notice,
     load_network,
     weights_hash,
 )
@@ -52,63 +46,24 @@ class ViDAEstimator:
         return self._runner.halvings > 0
 
 
-@dataclass(frozen=True)
-class EstimatorEntry:
-    """An estimator before its weights are loaded.
+def load_estimator(
+    config: ViDAConfig, weights: Path | None, run: RunConfig, device: torch.device
+) -> ViDAEstimator:
+    """The network with its weights, ready to use. Without a path it looks where they usually are.
 
-    `build(weights, run, device)` loads it; without a path it looks where its weights usually are.
+    Raises `ConfigError` or `WeightsError`.
     """
-
-    name: str
-    kind: DepthKind
-    licence: str  # of the weights
-    notice: str  # to be shown once before use; "" for permissive licences
-    input_size: int  # px, by default
-    precisions: tuple[str, ...]
-    build: Callable[[Path | None, RunConfig, torch.device], DepthEstimator]
+    return ViDAEstimator(load_network(config, find_weights(config.name, weights)), run, device)
 
 
-def _entry(config: ViDAConfig) -> EstimatorEntry:
-    def build(weights: Path | None, run: RunConfig, device: torch.device) -> ViDAEstimator:
-        network = load_network(config, find_weights(config.name, weights))
-        return ViDAEstimator(network, run, device)
-
-    return EstimatorEntry(
-        name=config.name,
-        kind=DepthKind.METRES if config.metric else DepthKind.DISPARITY,
-        licence=_licence(config.name),
-        notice=licence_notice(config.name),
-        input_size=config.input_size,
-        precisions=PRECISIONS,
-        build=build,
-    )
+def kind_of(config: ViDAConfig) -> DepthKind:
+    """What a network's depth means."""
+    return DepthKind.METRES if config.metric else DepthKind.DISPARITY
 
 
-def _licence(name: str) -> str:
+def licence_of(name: str) -> str:
+    """The licence of a network's weights."""
     return PUBLISHED[name].licence if name in PUBLISHED else DEMO
-
-
-ESTIMATORS: dict[str, EstimatorEntry] = {name: _entry(config) for name, config in CONFIGS.items()}
-
-
-def estimator_named(name: str) -> EstimatorEntry:
-    """The entry of that name. Raises `ConfigError` for an unknown one."""
-    if name not in ESTIMATORS:
-        raise ConfigError(
-            f"there is no estimator {name!r}", remedy=did_you_mean(name, list(ESTIMATORS))
-        )
-    return ESTIMATORS[name]
-
-
-def build_estimator(
-    name: str,
-    *,
-    weights: Path | None = None,
-    run: RunConfig | None = None,
-    device: str | torch.device = "cpu",
-) -> DepthEstimator:
-    """An estimator, ready to use. Raises `ConfigError` or `WeightsError`."""
-    return estimator_named(name).build(weights, run or RunConfig(), torch.device(device))
 
 
 def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> EstimatorSpec:
@@ -117,11 +72,11 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
     run = run.resolved(config, device.type)
     return EstimatorSpec(
         name=config.name,
-        kind=DepthKind.METRES if config.metric else DepthKind.DISPARITY,
+        kind=kind_of(config),
         weights=weights_hash(network),
         precision=run.precision,
         input_size=run.input_size,
-        licence=_licence(config.name),
+        licence=licence_of(config.name),
         settings=(("algorithm", ALGORITHM), ("device", device.type)),
     )
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -29,17 +30,17 @@ from pipelines.vida.preprocess import network_size, preprocess
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """What is learned, and how. `frames` is the length of a training window."""
+    """What is learned, and how."""
 
-    steps: int = 1000
-    batch: int = 2  # windows
-    frames: int = 8
-    input_size: int = 140  # px
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    temporal_weight: float = 1.0
-    seed: int = 0
-    save_every: int = 200  # steps
+    steps: Annotated[int, "training steps"] = 1000
+    batch: Annotated[int, "windows in a step"] = 2
+    frames: Annotated[int, "frames of a training window, 2 to 32"] = 8
+    input_size: Annotated[int, "shorter side of what the network sees, px"] = 140
+    learning_rate: Annotated[float, "at its highest"] = 1e-4
+    weight_decay: Annotated[float, "of AdamW"] = 0.01
+    temporal_weight: Annotated[float, "of the temporal-gradient loss"] = 1.0
+    seed: Annotated[int, "of everything random"] = 0
+    save_every: Annotated[int, "steps between checkpoints"] = 200
 
     def __post_init__(self) -> None:
         if not 2 <= self.frames <= WINDOW:
@@ -69,9 +70,14 @@ def finetune(
     *,
     checkpoint: Path,
     device: torch.device,
+    data: str = "",
     on_step: Callable[[StepReport], None] = lambda report: None,
-) -> VideoDepth:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> VideoDepth | None:
     """Train `network` in place; go on from `checkpoint` if it is there.
+
+    `data` is a digest of what is learned from, kept with the checkpoint. None is returned when
+    `should_stop` asked to leave: the checkpoint then holds all steps so far.
 
     Raises `StaleStore` if the checkpoint was made with other settings, and `SourceError` for clips
     without true depth.
@@ -82,15 +88,19 @@ def finetune(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    done = _resume(network, optimizer, config, checkpoint)
+    identity = {**asdict(config), "network": network.config.name, "data": data}
+    done = _resume(network, optimizer, identity, checkpoint)
     for step in range(done, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * schedule(step, config.steps)
         frames, depth = training_batch(clips, config, step)
         report = _train_step(network, optimizer, frames.to(device), depth.to(device), config, step)
         on_step(report)
-        if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            _save(network, optimizer, config, checkpoint, step + 1)
+        stopping = should_stop()
+        if stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            _save(network, optimizer, identity, checkpoint, step + 1)
+        if stopping and step + 1 < config.steps:
+            return None
     return network.eval()
 
 
@@ -183,7 +193,7 @@ def _window(
 def _save(
     network: VideoDepth,
     optimizer: torch.optim.Optimizer,
-    config: FinetuneConfig,
+    identity: dict[str, object],
     checkpoint: Path,
     done: int,
 ) -> None:
@@ -192,8 +202,7 @@ def _save(
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "done": done,
-        "config": asdict(config),
-        "name": network.config.name,
+        "identity": identity,
     }
     with commit_file(checkpoint) as partial:
         torch.save(state, partial)
@@ -202,20 +211,19 @@ def _save(
 def _resume(
     network: VideoDepth,
     optimizer: torch.optim.Optimizer,
-    config: FinetuneConfig,
+    identity: dict[str, object],
     checkpoint: Path,
 ) -> int:
     if not checkpoint.is_file():
         return 0
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    ours = {**asdict(config), "name": network.config.name}
-    theirs = {**state["config"], "name": state["name"]}
-    changed = [key for key in ours if key != "save_every" and ours[key] != theirs.get(key)]
+    theirs = state["identity"]
+    changed = [k for k in identity if k != "save_every" and identity[k] != theirs.get(k)]
     if changed:
         raise StaleStore(
             f"{checkpoint} was made with other settings: "
-            + ", ".join(f"{key} {theirs.get(key)}, now {ours[key]}" for key in changed),
-            remedy="go on with the same settings, or give another place for the checkpoint",
+            + ", ".join(f"{key} {theirs.get(key)}, now {identity[key]}" for key in changed),
+            remedy="go on with the same settings, choose another --out, or give --no-resume",
         )
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from vida_made import MemoryClip, tiny_network
 
 from depthtok.data import DepthKind
-from depthtok.errors import ConfigError, MissingPackage, WeightsError
+from depthtok.errors import MissingPackage, WeightsError
 from pipelines.vida import weights as module
 from pipelines.vida.config import CONFIGS, RunConfig
-from pipelines.vida.estimator import ESTIMATORS, build_estimator, estimator_named
+from pipelines.vida.estimator import load_estimator
 from pipelines.vida.finetune import fresh_network
 from pipelines.vida.weights import (
     PUBLISHED,
@@ -23,6 +23,8 @@ from pipelines.vida.weights import (
     save_network,
     weights_hash,
 )
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -125,20 +127,10 @@ def test_non_commercial_weights_carry_a_notice():
     assert licence_notice("vits") == licence_notice("tiny") == ""
 
 
-def test_every_estimator_says_what_it_is():
-    for name, entry in ESTIMATORS.items():
-        assert (entry.kind is DepthKind.METRES) == name.startswith("metric-")
-        assert entry.licence
-        assert entry.input_size % 14 == 0
-    with pytest.raises(ConfigError, match="vitz"):
-        estimator_named("vitz")
-
-
 def test_an_estimator_gives_depth_and_its_spec(tmp_path, tiny):
     save_network(tiny, tmp_path / "a.safetensors")
-    estimator = build_estimator(
-        "tiny", weights=tmp_path / "a.safetensors", run=RunConfig(input_size=42)
-    )
+    run = RunConfig(input_size=42)
+    estimator = load_estimator(CONFIGS["tiny"], tmp_path / "a.safetensors", run, CPU)
     assert estimator.spec.weights == weights_hash(tiny)
     assert estimator.spec.kind is DepthKind.DISPARITY
     assert (estimator.spec.precision, estimator.spec.input_size) == ("float32", 42)
@@ -157,7 +149,7 @@ def test_one_other_bit_is_another_hash(tiny):
 def test_the_shipped_demo_model_is_the_one_on_its_card():
     card = json.loads((SHIPPED / "tiny.json").read_text())
     assert card["demo_model"]
-    estimator = build_estimator("tiny")
+    estimator = load_estimator(CONFIGS["tiny"], None, RunConfig(), CPU)
     assert estimator.spec.weights == card["weights_sha256"]
     (block,) = estimator.estimate([MemoryClip(recipe.clip(2, 64, 64, seed=1))])
     assert block.depth.values.std() > 0.01

@@ -6,8 +6,10 @@ from functools import cached_property
 import numpy as np
 
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
-from vla.config import load
-from vla.data import Dataset, member
+from depthtok.parts import ShardKey
+from vla.data import Dataset
+from vla.member import member
+from vla.named import load
 from vla.tokenizer import ByteTokenizer
 
 INSTRUCTIONS = ("put the red cup on the plate", "open the drawer")
@@ -58,6 +60,21 @@ def columns(values):
     return Columns(values.min(0), values.max(0), low, high)
 
 
+@dataclass(frozen=True)
+class FakePart:
+    shard: ShardKey
+    indices: np.ndarray
+
+
+def parts(keys):
+    """The parts of the stores that hold episodes of these keys: one a shard."""
+    shards = {}
+    for key in keys:
+        shard = ShardKey(key.dataset, key.version, key.split, key.shard, key.shards)
+        shards.setdefault(shard, []).append(key.index)
+    return [FakePart(shard, np.array(indices)) for shard, indices in shards.items()]
+
+
 class FakeEpisodes:
     """`count` episodes of `steps` steps (the last one shorter), seen by `cameras`."""
 
@@ -82,6 +99,9 @@ class FakeEpisodes:
 
     def episode(self, number):
         return self._made[number]
+
+    def parts(self):
+        return parts(episode.key for episode in self._made)
 
     def statistics(self):
         parts = [np.concatenate([getattr(e, n) for e in self._made]) for n in ("action", "proprio")]
@@ -108,8 +128,8 @@ class FakeCodes:
     def missing(self):
         return []
 
-    def __contains__(self, key):
-        return key in self._codes
+    def parts(self):
+        return parts(self._codes)
 
     def grid_of(self, key, camera):
         return CodeGrid(self._codes[key][camera], self.codebook, (0.0, 1.0), self.transform)

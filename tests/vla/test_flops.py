@@ -2,8 +2,8 @@
 
 import pytest
 
-from vla.config import load
 from vla.flops import forward_flops
+from vla.named import load
 
 
 def test_the_paper_model():

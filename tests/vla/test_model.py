@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vla.batch import Batch, Observation
-from vla.config import load
 from vla.model import QDepthVLA, build
+from vla.named import load
 
 
 def observation(model, batch=3):

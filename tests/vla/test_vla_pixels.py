@@ -10,7 +10,8 @@ from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
 from depthtok.errors import ConfigError
 from depthtok.normalisation import Normalisation
 from vla.config import RunOptions
-from vla.data import Dataset, member
+from vla.data import Dataset
+from vla.member import member
 from vla.pixels import PixelGrids, cell_means
 from vla.tokenizer import ByteTokenizer
 from vla.train import train
@@ -42,6 +43,9 @@ class FakeDepth:
 
     def missing(self):
         return []
+
+    def parts(self):
+        return fakes.parts(clip.key for clip in self._clips)
 
     def clips(self):
         return iter(self._clips)

@@ -11,8 +11,9 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from depthtok.normalisation import Normalisation
+from vqvae.clips import ClipSource
 from vqvae.config import QuantizerConfig
-from vqvae.frames import ClipSource, FrameCache
+from vqvae.frames import FrameCache
 from vqvae.quantizer import build
 from vqvae.train import Trainer
 

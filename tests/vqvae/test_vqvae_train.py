@@ -8,9 +8,9 @@ from conftest import scenes, tiny
 
 from depthtok.codebook import Codebook
 from depthtok.errors import StaleStore
+from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
-from vqvae.frames import ClipSource
 from vqvae.train import learning_rate, train
 
 

@@ -1,0 +1,196 @@
+"""collect, eval, compare: demonstrations from a simulator, and policies judged in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from depthtok.config import RunOptions
+from depthtok.format import human_count, human_duration
+from depthtok.log import result, say, warn
+from depthtok.options import Only, command
+from depthtok.progress import progress
+from depthtok.signals import stoppable
+from pipelines.sim_config import CollectConfig, EvalConfig, numbers
+
+if TYPE_CHECKING:
+    from depthtok.commands.play import PolicySource
+    from depthtok.sim.evaluation import Arena, Evaluation, Job
+    from pipelines.collect import CollectStage
+    from pipelines.stage import Outcome
+
+How = Annotated[
+    RunOptions,
+    Only("workers", "ray_address", "cpus_per_worker", "shard", "limit", "resume", "retry_failed",
+         "json"),
+]  # fmt: skip
+HowEval = Annotated[RunOptions, Only("workers", "device", "shard", "limit", "resume", "json")]
+SHOWN_FAILURES = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    command(app)(collect)
+    command(app, name="eval")(evaluate)
+    command(app)(compare)
+
+
+def collect(
+    out: Annotated[Path, typer.Option("--out", help="directory of the RLDS data set to make")],
+    settings: CollectConfig,
+    options: How,
+) -> None:
+    """Record demonstrations with true depth in LIBERO: -> RLDS data set.
+
+    A scripted expert solves pick-and-place tasks from placements drawn by seed, or official
+    demonstrations are replayed (--demos). Needs the extra `sim`.
+
+    Example: depthtok collect --suite libero_object --tasks 0,1 --episodes 10 --out runs/demos
+    """
+    from pipelines.collect import CollectStage
+    from pipelines.stage import run
+
+    stage = CollectStage(out, settings)
+    with stoppable():
+        outcome = run(stage, options)
+    say(*_collected(stage, outcome), json=options.json)
+    if options.json:
+        result(outcome)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+def _collected(stage: CollectStage, outcome: Outcome) -> list[str]:
+    lines = [
+        f"{stage.place}: {human_count(outcome.episodes)} successful episodes, "
+        f"{human_count(outcome.steps)} steps; {outcome.made} made, {outcome.kept} kept, in "
+        f"{human_duration(outcome.seconds)}"
+    ]
+    lines += [f"failed: {each.key}: {each.reason}" for each in outcome.failures[:SHOWN_FAILURES]]
+    if outcome.failures:
+        lines.append(f"{len(outcome.failures)} failed episodes are in {stage.place / 'failed'}")
+    lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
+    if outcome.left or outcome.given_up:
+        lines.append(f"{outcome.left} episodes are not done yet: the same command goes on")
+    else:
+        lines.append(f"next: depthtok convert {stage.place} --out {stage.place}.episodes")
+    return lines
+
+
+def evaluate(
+    policy: Annotated[
+        str, typer.Argument(metavar="RUN|ws://HOST:PORT", help="a training run, or a policy server")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="directory of the evaluation to make")],
+    settings: EvalConfig,
+    options: HowEval,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="in whose units to act, if trained on several")
+    ] = None,
+    codebook: Annotated[
+        Path | None,
+        typer.Option("--codebook", help="also compare its depth codes with the true depth's"),
+    ] = None,
+) -> None:
+    """Measure a policy in LIBERO, closed loop: success rates with intervals, films, a report.
+
+    The field's protocol: official initial states, settling steps, step limits. Every finished trial
+    is kept. Needs the extra `sim`.
+
+    Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
+    """
+    from depthtok.commands.play import PolicySource
+    from depthtok.sim import verdict
+    from depthtok.sim.workers import run
+    from pipelines.device import choose
+
+    source = PolicySource(policy, dataset, choose(options.device), codebook)
+    evaluation, jobs = _evaluation(out, settings, source)
+    evaluation.begin()
+    if not options.resume:
+        evaluation.forget()
+    jobs = options.mine(jobs)[: options.limit]
+    todo = [job for job in jobs if not evaluation.is_done(job)]
+    arena = ArenaBuilder(evaluation, source, settings)
+    with stoppable(), progress(len(jobs), "trials", "eval", done=len(jobs) - len(todo)) as bar:
+        won = 0
+        for done, outcome in enumerate(run(arena, todo, options.workers), 1):
+            won += outcome.success
+            bar.advance(1, success=won / done)
+    found = verdict.results(evaluation)
+    page = verdict.page(evaluation).write(out)
+    say(f"{out}: {found['suite']}: {verdict.share(found)}", f"look: {page}", json=options.json)
+    if not found["complete"]:
+        warn("not all trials are done (--limit, --shard): the same command goes on")
+    if options.json:
+        result(found)
+
+
+def _evaluation(
+    out: Path, settings: EvalConfig, source: PolicySource
+) -> tuple[Evaluation, list[Job]]:
+    """The directory's description, and all the trials that belong to it."""
+    from depthtok.sim import suites
+    from depthtok.sim.evaluation import Evaluation, Job, trial_seed
+    from depthtok.sim.rollout import Trial
+    from depthtok.sim.setup import prepare, versions
+
+    prepare()
+    wanted = numbers(settings.tasks, "tasks") or range(len(suites.tasks(settings.suite)))
+    tasks = [suites.task(settings.suite, number) for number in wanted]
+    trials = min(settings.trials, suites.TRIALS)
+    limit = settings.max_steps or suites.MAX_STEPS[settings.suite]
+    card = {
+        **source.card(), "suite": settings.suite, "trials": trials, "seed": settings.seed,
+        "replan_steps": settings.replan_steps, "max_steps": limit, "size": settings.size,
+        "settle_steps": suites.SETTLE_STEPS, "orientation": "raw[::-1, ::-1]",
+        "tasks": {str(task.number): task.instruction for task in tasks}, "versions": versions(),
+    }  # fmt: skip
+    jobs = [
+        Job(task, Trial(k, trial_seed(settings.seed, task, k), limit, settings.replan_steps))
+        for task in tasks
+        for k in range(trials)
+    ]
+    return Evaluation(out, card), jobs
+
+
+@dataclass(frozen=True)
+class ArenaBuilder:
+    """Makes what a worker process needs: the policy, and simulators when they are wanted."""
+
+    evaluation: Evaluation
+    source: PolicySource
+    settings: EvalConfig
+
+    def __call__(self) -> Arena:
+        from functools import partial
+
+        from depthtok.commands.play import judge
+        from depthtok.sim.evaluation import Arena
+        from depthtok.sim.libero import LiberoSimulator
+        from pipelines.device import one_thread
+
+        one_thread()
+        build = partial(LiberoSimulator, size=self.settings.size)
+        return Arena(self.evaluation, self.source.open(), build, self.settings.videos, judge)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="an evaluation (of `depthtok eval`)")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="another one, of the same trials")],
+    json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
+) -> None:
+    """Put two evaluations side by side, trial by trial, with a paired test.
+
+    Example: depthtok compare runs/eval-with-depth runs/eval-without
+    """
+    from depthtok.sim.evaluation import Evaluation
+    from depthtok.sim.verdict import compared, comparison_lines
+
+    found = compared(Evaluation.open(a), Evaluation.open(b))
+    say(*comparison_lines(found), json=json)
+    if json:
+        result(found)

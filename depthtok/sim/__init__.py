@@ -1,0 +1,1 @@
+"""Robots in simulation: one small protocol, and LIBERO behind it. The only folder with MuJoCo."""

@@ -1,0 +1,118 @@
+"""LIBERO's official demonstrations (HDF5): read, cleaned of idle steps, and done again.
+
+A file `TASK_demo.hdf5` holds groups `data/demo_<n>` with `states` (T, D), `actions` (T, 7) and, as
+an attribute, the scene's XML, which alone knows where the fixtures stood. Replaying them gives what
+the files have not: depth, segmentation, and images of any size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from depthtok.errors import SourceError
+from depthtok.sim.libero import LiberoSimulator
+from depthtok.sim.motion import Motion, perform
+from depthtok.sim.simulator import Task
+from depthtok.sim.suites import SETTLE_STEPS, task_named
+
+IDLE_BELOW = 1e-4  # norm of the first six numbers of an idle action
+SUFFIX = "_demo.hdf5"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One recorded demonstration."""
+
+    state: Float64[np.ndarray, " S"]  # the first one
+    actions: Float32[np.ndarray, "T 7"]
+    scene: str  # MJCF; "" where the file has none
+
+
+def task_of(path: Path) -> Task:
+    """The task that a file is about, by its name. Raises `SourceError`, `ConfigError`."""
+    if not path.name.endswith(SUFFIX):
+        raise SourceError(
+            f"{path} is not called TASK{SUFFIX}",
+            remedy="keep the official names: they say the task",
+        )
+    return task_named(path.name.removesuffix(SUFFIX))
+
+
+def count(path: Path) -> int:
+    """How many demonstrations a file holds. Raises `SourceError`."""
+    with _opened(path) as file:
+        return len(_names(file))
+
+
+def fingerprint(path: Path) -> str:
+    """Of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: Path, number: int) -> Demo:
+    """Demonstration `number`, in the order of their own numbers. Raises `SourceError`."""
+    with _opened(path) as file:
+        group = file["data"][_names(file)[number]]
+        try:
+            states, actions = group["states"][:1], group["actions"][:]
+        except KeyError as error:
+            raise SourceError(
+                f"{path}: {group.name} lacks states or actions", remedy="fetch the file again"
+            ) from error
+        scene = group.attrs.get("model_file", "")
+    scene = scene.decode() if isinstance(scene, bytes) else str(scene)
+    return Demo(states[0].astype(np.float64), actions.astype(np.float32), scene)
+
+
+def replay(simulator: LiberoSimulator, demo: Demo) -> Motion:
+    """Does a demonstration again: first state, settling steps, actions without the idle ones.
+
+    As in making the `no_noops` data sets, all actions are done, and what counts is whether the task
+    is done after the last one. The fixtures are put where they stood.
+    """
+    simulator.reset(0)
+    if demo.scene:
+        simulator.place_fixtures(demo.scene)
+    simulator.place(demo.state)
+    for _ in range(SETTLE_STEPS):
+        simulator.step(simulator.idle)
+    kept = list(without_idle(demo.actions))
+    return perform(simulator, kept, limit=len(kept), to_the_end=True)
+
+
+def without_idle(actions: Float32[np.ndarray, "T 7"]) -> Iterator[Float32[np.ndarray, " 7"]]:
+    """Actions that move the hand, or the fingers as against the action kept before."""
+    before = None
+    for action in actions:
+        still = np.linalg.norm(action[:6]) < IDLE_BELOW
+        if not still or (before is not None and action[6] != before[6]):
+            before = action
+            yield action
+
+
+def _opened(path: Path):
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise SourceError(f"{path} is no HDF5 file ({error})", remedy="fetch it again") from error
+
+
+def _names(file) -> list[str]:
+    """The demonstrations' groups, by number."""
+    found = [name for name in file.get("data", ()) if re.fullmatch(r"demo_\d+", name)]
+    if not found:
+        raise SourceError(
+            f"{file.filename} holds no group data/demo_0",
+            remedy="give a file of LIBERO's demonstrations",
+        )
+    return sorted(found, key=lambda name: int(name.removeprefix("demo_")))

@@ -1,0 +1,64 @@
+"""How much a count of successes says: intervals, and a test for paired trials."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Z = 1.959963984540054  # 95 % of a normal distribution
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a success rate (Wilson 1927): sound for few trials, and at 0 and 1."""
+    if not trials:
+        return 0.0, 1.0
+    rate, z2 = successes / trials, Z * Z
+    centre = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
+    spread = math.sqrt(rate * (1 - rate) / trials + z2 / (4 * trials**2))
+    half = Z * spread / (1 + z2 / trials)
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == trials else centre + half
+    return low, high
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two policies on the same trials: how often only one of them succeeded, and what follows."""
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+
+    @property
+    def trials(self) -> int:
+        return self.both + self.only_a + self.only_b + self.neither
+
+    @property
+    def difference(self) -> float:
+        """Success rate of B less that of A."""
+        return (self.only_b - self.only_a) / self.trials if self.trials else 0.0
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the difference (Agresti and Min 2005: Wald after half a trial is
+        added to each of the four counts)."""
+        n, a, b = self.trials + 2, self.only_a + 0.5, self.only_b + 0.5
+        centre = (b - a) / n
+        half = Z * math.sqrt(a + b - (b - a) ** 2 / n) / n
+        return max(-1.0, centre - half), min(1.0, centre + half)
+
+    def p_value(self) -> float:
+        """Two-sided exact test of McNemar: the chance of a split at least as uneven as this, were
+        both policies equally good."""
+        n, few = self.only_a + self.only_b, min(self.only_a, self.only_b)
+        tail = sum(math.comb(n, k) for k in range(few + 1)) / 2**n
+        return min(1.0, 2 * tail)
+
+
+def paired(a: dict[str, bool], b: dict[str, bool]) -> Paired:
+    """Counts over the trials that both did."""
+    common = [(a[name], b[name]) for name in a if name in b]
+    return Paired(*(common.count(case) for case in CASES))
+
+
+CASES = ((True, True), (True, False), (False, True), (False, False))

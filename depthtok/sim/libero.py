@@ -1,0 +1,224 @@
+"""LIBERO as a `Simulator`: one task, its scene, both cameras, its own success check.
+
+    simulator = LiberoSimulator(task("libero_object", 0), size=256)
+
+MuJoCo's frames come bottom row first. What the field publishes is `raw[::-1, ::-1]`, said to be
+"rotated by 180 degrees": against what the camera sees it is mirrored left to right. Images, depth
+and segmentation here are in that form; `lens` is for the true view, as everywhere in the toolkit.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32, UInt8
+
+from depthtok.errors import ConfigError, SourceError
+from depthtok.sim.setup import control_env, versions
+from depthtok.sim.simulator import CLASSES, Lens, Task, View
+from depthtok.sim.suites import SETTLE_STEPS, definition, init_states
+
+CAMERAS = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}  # ours -> MuJoCo's
+IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)  # stands still, gripper open
+FPS = 20.0
+ROBOT, GRIPPER, OBJECT, FIXTURE = (CLASSES.index(name) for name in CLASSES[1:])
+NEVER = 10**9  # steps after which robosuite would end an episode; time limits are not its business
+
+
+class LiberoSimulator:
+    """One task of LIBERO. Frames are `size` px squares. Raises `MissingPackage`."""
+
+    fps = FPS
+    idle = IDLE
+
+    def __init__(self, task: Task, size: int = 256) -> None:
+        self.task, self.size = task, size
+        self.cameras = tuple(CAMERAS)
+        self.versions = versions()
+        self.env = control_env()(
+            bddl_file_name=str(definition(task)), use_camera_obs=False,
+            has_offscreen_renderer=True, control_freq=int(FPS), horizon=NEVER, ignore_done=True,
+            hard_reset=False,
+        ).env  # fmt: skip
+        self.env._observables.clear()  # 25 times a step it would compute what nobody asks for
+        self._scene = ElementTree.tostring(self.env.model.root, encoding="unicode")
+        self._classes = self._classify()
+        self._official: Float64[np.ndarray, "n S"] | None = None
+
+    def reset(self, seed: int, init_state: int | None = None) -> None:
+        """Draws placements by the benchmark's sampler from `seed`, then settles.
+
+        With `init_state` the objects stand as in that official initial state; where the fixtures
+        stand (cabinet, stove) is drawn from `seed` all the same, because those states leave it out.
+        The sampler draws from numpy's global generator, which is put back afterwards.
+        """
+        before = np.random.get_state()  # noqa: NPY002
+        # What a reset leaves as the last episode had it: where the fixtures stand (what is drawn
+        # onto them is drawn about their places in the scene's XML), and the gripper's command.
+        self.place_fixtures(self._scene)
+        gripper = self.env.robots[0].gripper
+        gripper.current_action = np.zeros(gripper.dof)
+        try:
+            self.env.seed(seed)
+            self._draw()
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+        if init_state is not None:
+            self.place(self._init_state(init_state))
+        for _ in range(SETTLE_STEPS):
+            self.step(self.idle)
+
+    def _draw(self) -> None:
+        from robosuite.utils.errors import RandomizationError
+
+        for _ in range(100):
+            try:
+                self.env.reset()
+                return
+            except RandomizationError:  # no room was found for an object; draw again
+                continue
+        raise ConfigError(f"{self.task}: no placement was found", remedy="give another seed")
+
+    def _init_state(self, number: int) -> Float64[np.ndarray, " S"]:
+        if self._official is None:
+            self._official = init_states(self.task)
+        if not 0 <= number < len(self._official):
+            raise ConfigError(
+                f"{self.task} has no initial state {number}",
+                remedy=f"give 0 to {len(self._official) - 1}",
+            )
+        return self._official[number]
+
+    def step(self, action: Float32[np.ndarray, " 7"]) -> bool:
+        """One control step of 50 ms."""
+        _, _, done, _ = self.env.step(np.asarray(action, np.float64))
+        return bool(done)
+
+    def success(self) -> bool:
+        return bool(self.env._check_success())
+
+    def proprio(self) -> Float32[np.ndarray, " 8"]:
+        """Position of the end effector (m), its orientation as axis-angle (rad), both fingers (m).
+
+        The angle is in [0, 2 pi], as LIBERO's data sets have it: not the shortest one.
+        """
+        robot, data = self.env.robots[0], self.env.sim.data
+        position = data.site_xpos[robot.eef_site_id]
+        w, *axis = data.get_body_xquat(robot.robot_model.eef_name)
+        sine = np.sqrt(max(1 - min(w * w, 1.0), 0))
+        angle = 2 * np.arccos(np.clip(w, -1, 1))
+        rotation = np.asarray(axis) * (angle / sine if sine > 1e-9 else 0.0)
+        fingers = data.qpos[robot._ref_gripper_joint_pos_indexes]
+        return np.concatenate([position, rotation, fingers]).astype(np.float32)
+
+    def joints(self) -> Float32[np.ndarray, " 7"]:
+        robot = self.env.robots[0]
+        return self.env.sim.data.qpos[robot._ref_joint_pos_indexes].astype(np.float32)
+
+    def render(self, camera: str, *, segmentation: bool = False) -> View:
+        raw, buffer = self._pixels(camera)
+        view = raw[::-1, ::-1], self._metres(buffer)[::-1, ::-1]
+        if not segmentation:
+            return View(*map(np.ascontiguousarray, view))
+        ids, _ = self._pixels(camera, segmentation=True)
+        return View(*map(np.ascontiguousarray, (*view, self._classed(ids)[::-1, ::-1])))
+
+    def _pixels(self, camera: str, *, segmentation: bool = False) -> tuple[Any, Any]:
+        """Bottom row first: RGB (or type and number of what is seen), and the depth buffer."""
+        context = self.env.sim._render_context_offscreen
+        number = self.env.sim.model.camera_name2id(CAMERAS[camera])
+        context.gl_ctx.make_current()
+        context.render(self.size, self.size, number, segmentation)
+        return context.read_pixels(self.size, self.size, depth=True, segmentation=segmentation)
+
+    def _metres(self, buffer: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
+        """The depth buffer, 1/z scaled to [0, 1], as distance along the optical axis."""
+        near, far = self.clip_planes
+        return (near / (1 - buffer.astype(np.float64) * (1 - near / far))).astype(np.float32)
+
+    @property
+    def clip_planes(self) -> tuple[float, float]:
+        """The nearest and the farthest depth that is drawn (m)."""
+        model = self.env.sim.model
+        return (
+            float(model.vis.map.znear * model.stat.extent),
+            float(model.vis.map.zfar * model.stat.extent),
+        )
+
+    def _classed(self, ids: Int32[np.ndarray, "H W 2"]) -> UInt8[np.ndarray, "H W"]:
+        import mujoco
+
+        geoms = np.where(ids[..., 0] == mujoco.mjtObj.mjOBJ_GEOM, ids[..., 1], -1)
+        return self._classes[geoms]  # -1 is the last entry: nothing
+
+    def _classify(self) -> UInt8[np.ndarray, " n"]:
+        """The class of every geom, and at the end that of none."""
+        model, env = self.env.sim.model, self.env
+        roots = {env.obj_body_id[name]: OBJECT for name in env.objects_dict}
+        roots |= {env.obj_body_id[name]: FIXTURE for name in env.fixtures_dict}
+        bodies = np.zeros(model.nbody, np.uint8)
+        for body in range(1, model.nbody):  # parents come before their children
+            name = model.body_id2name(body) or ""
+            own = roots.get(body, 0)
+            own = own or (ROBOT if name.startswith(("robot0", "mount0")) else 0)
+            own = GRIPPER if name.startswith("gripper0") else own
+            bodies[body] = own or bodies[model.body_parentid[body]]
+        return np.append(bodies[model.geom_bodyid], np.uint8(0))
+
+    def lens(self, camera: str) -> Lens:
+        model, data = self.env.sim.model, self.env.sim.data
+        number = model.camera_name2id(CAMERAS[camera])
+        focal = self.size / 2 / np.tan(np.radians(model.cam_fovy[number]) / 2)
+        intrinsics = np.array(
+            [[focal, 0, self.size / 2], [0, focal, self.size / 2], [0, 0, 1]], np.float64
+        )
+        pose = np.eye(4)
+        pose[:3, :3] = data.cam_xmat[number].reshape(3, 3) * [1, -1, -1]  # OpenGL to OpenCV axes
+        pose[:3, 3] = data.cam_xpos[number]
+        return Lens(intrinsics, pose)
+
+    def save(self) -> Float64[np.ndarray, " S"]:
+        """Time, positions and velocities: LIBERO's own form of a state."""
+        return self.env.sim.get_state().flatten()
+
+    def restore(self, state: Float64[np.ndarray, " S"]) -> None:
+        """To be looked at. The controller's goals and the solver's warm start are not in a state,
+        so acting on from here is not exactly what happened before."""
+        self.env.sim.set_state_from_flattened(np.asarray(state, np.float64))
+        self.env.sim.forward()
+
+    def place_fixtures(self, scene: str) -> None:
+        """Puts the fixtures where a scene's XML has them. Raises `SourceError` for what is none."""
+        try:
+            bodies = {body.get("name"): body for body in ElementTree.fromstring(scene).iter("body")}
+        except ElementTree.ParseError as error:
+            raise SourceError(
+                f"{self.task}: the scene is no XML ({error})", remedy="fetch the file again"
+            ) from error
+        model = self.env.sim.model
+        for fixture in self.env.fixtures_dict.values():
+            body, number = bodies.get(fixture.root_body), model.body_name2id(fixture.root_body)
+            if body is not None:
+                model.body_pos[number] = _numbers(body.get("pos", "0 0 0"))
+                model.body_quat[number] = _numbers(body.get("quat", "1 0 0 0"))
+
+    def place(self, state: Float64[np.ndarray, " S"]) -> None:
+        """Begins an episode at a state, right after a reset."""
+        expected = 1 + self.env.sim.model.nq + self.env.sim.model.nv
+        if len(state) != expected:
+            raise ConfigError(
+                f"{self.task}: a state of {len(state)} numbers where the scene has {expected}",
+                remedy="the state is of another task, or of another version of LIBERO",
+            )
+        self.restore(state)
+        self.env._check_success()
+        self.env._post_process()
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(word) for word in text.split()]

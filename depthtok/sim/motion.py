@@ -1,0 +1,71 @@
+"""What happened in an episode, first without pictures: physics is cheap, rendering is not.
+
+motion, style, tried = demonstrate(simulator, seed=3, noise=0.1, variety=1.0)
+values = film(simulator, motion)         # RGB, depth, ..., once it is known to be worth it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from depthtok.sim.expert import GRASPS, Action, Expert, Style
+from depthtok.sim.libero import LiberoSimulator
+from depthtok.sim.scene import Scene
+
+
+@dataclass(frozen=True)
+class Motion:
+    """States, each right before the action of the same number. `success` is after the last one."""
+
+    states: Float64[np.ndarray, "T S"]
+    actions: Float32[np.ndarray, "T 7"]
+    success: bool
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+
+def perform(
+    simulator: LiberoSimulator, actions: Iterable[Action], *, limit: int, to_the_end: bool = False
+) -> Motion:
+    """Does actions until the task is done (or, `to_the_end`, all of them), at most `limit`."""
+    states, done_actions, done = [], [], False
+    for action in actions:
+        states.append(simulator.save())
+        done_actions.append(np.asarray(action, np.float32))
+        done = simulator.step(action)
+        if len(states) >= limit or (done and not to_the_end):
+            break
+    width = len(simulator.idle)
+    return Motion(np.array(states), np.array(done_actions).reshape(-1, width), done)
+
+
+def demonstrate(
+    simulator: LiberoSimulator,
+    *,
+    seed: int,
+    noise: float,
+    variety: float,
+    init_state: int | None = None,
+    grasps: int = GRASPS,
+) -> tuple[Motion, Style, int]:
+    """The expert's first success from one start, its style, and how many grasps it tried.
+
+    Where none succeeds it is the first attempt, and the simulator is left as that one was.
+    """
+    style = Style.draw(seed, noise, variety)
+    scene = Scene(simulator)
+    scene.goals()  # refuses tasks that the expert cannot do
+    first = None
+    for rank in range(grasps):
+        simulator.reset(seed, init_state)
+        expert = Expert(scene, style, rank)
+        motion = perform(simulator, expert.actions(), limit=simulator.task.max_steps)
+        if motion.success:
+            return motion, style, rank + 1
+        first = first or motion
+    return first, style, grasps

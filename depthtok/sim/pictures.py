@@ -1,0 +1,68 @@
+"""Rollouts as small moving pictures: what the camera saw beside the true depth, and its codes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from depthtok.data import DepthKind
+from depthtok.files import write_atomic
+from depthtok.report.colour import colourise
+from depthtok.sim.rollout import Rollout
+
+SIDE = 160  # px of one panel
+MILLISECONDS = 250  # a frame: five control steps at 20 Hz
+QUALITY = 60  # of WebP
+RANGE = (1, 99)  # percentiles of the depth that the colours span
+
+
+@dataclass(frozen=True)
+class Film:
+    """A moving picture in a report: stands where a `Picture` does."""
+
+    data: bytes  # WebP
+    pixels: UInt8[np.ndarray, "H W 3"]  # of one frame, for its size
+    caption: str
+
+    @classmethod
+    def read(cls, path: Path, caption: str) -> Film:
+        """A film from a file."""
+        data = path.read_bytes()
+        return cls(data, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), caption)
+
+    def data_uri(self) -> str:
+        return "data:image/webp;base64," + base64.b64encode(self.data).decode()
+
+
+def save_film(path: Path, rollout: Rollout) -> None:
+    """Writes a rollout as an animated WebP, whole or not at all."""
+    frames = [Image.fromarray(np.ascontiguousarray(frame)) for frame in panels(rollout)]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "webp", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0,
+        quality=QUALITY,
+    )  # fmt: skip
+    write_atomic(path, buffer.getvalue())
+
+
+def panels(rollout: Rollout) -> UInt8[np.ndarray, "T H W 3"]:
+    """Colour beside true depth (near is warm, one scale for the whole trial), and, where they are
+    known, what the policy's depth codes say beside the codes of the true depth."""
+    depth = np.stack(rollout.depth_m)
+    low, high = np.percentile(depth, RANGE)
+    colours = colourise(depth, DepthKind.METRES, float(low), float(high))
+    rows = [rollout.frames[: len(colours)], colours, *rollout.panels]
+    return np.stack(
+        [np.concatenate([_fit(p) for p in step], 1) for step in zip(*rows, strict=True)]
+    )
+
+
+def _fit(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))

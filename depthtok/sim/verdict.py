@@ -1,0 +1,115 @@
+"""What an evaluation says, and how two compare: the numbers, and the pages that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from depthtok.errors import ConfigError
+from depthtok.report.report import Report
+from depthtok.sim.evaluation import Evaluation, Outcome, by_task, summary
+from depthtok.sim.intervals import Paired, paired
+from depthtok.sim.pictures import Film
+
+SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")
+"""What two evaluations must share for their trials to be the same."""
+
+
+def results(evaluation: Evaluation) -> dict[str, Any]:
+    """Success rates with intervals, of the suite and of every task."""
+    tasks = evaluation.card["tasks"]
+    rows = {number: summary(each) for number, each in by_task(evaluation.outcomes).items()}
+    return {
+        "suite": evaluation.card["suite"],
+        "complete": len(evaluation.outcomes) == len(tasks) * evaluation.card["trials"],
+        **summary(evaluation.outcomes),
+        "tasks": [{"task": n, "name": tasks[str(n)], **row} for n, row in rows.items()],
+    }
+
+
+def page(evaluation: Evaluation) -> Report:
+    """One evaluation: rates, what it was made with, and some of its trials."""
+    found, card = results(evaluation), evaluation.card
+    extra = sorted({*found["tasks"][0]} - KNOWN) if found["tasks"] else []
+    report = Report(f"{found['suite']}: {share(found)}", subtitle=str(card["policy"]))
+    report.numbers({k: v for k, v in found.items() if k != "tasks"})
+    if not found["complete"]:
+        report.text("Not all trials are done: run the same command again.", title="Not complete")
+    report.table(
+        "Success by task, with 95 % Wilson intervals",
+        ["task", "instruction", "successes", "trials", "rate", "from", "to", "steps", *extra],
+        [
+            [row["task"], row["name"], row["successes"], row["trials"], row["rate"], row["low"],
+             row["high"], row["steps"], *(row.get(name) for name in extra)]
+            for row in found["tasks"]
+        ],
+    )  # fmt: skip
+    shown = ("policy", "step", "weights", "codebook", "seed", "replan_steps", "max_steps", "size")
+    facts = {name: card[name] for name in shown if name in card}
+    report.facts("To do it again", {**facts, **card["versions"]})
+    films = [Film.read(path, path.stem) for path in evaluation.videos()]
+    if films:
+        told = "Camera, true depth"
+        told += ", codes of the true depth, codes the policy predicts" if extra else ""
+        report.pictures(f"Trials: {told}; a frame for every plan", films, columns=2)
+    return report
+
+
+KNOWN = {"task", "name", "trials", "successes", "rate", "low", "high", "steps"}
+
+
+def share(found: Mapping[str, Any]) -> str:
+    """`31 of 50 (62 %, 95 % interval 48 to 74 %)`."""
+    rate = 100 * (found["rate"] or 0)
+    low, high = 100 * found["low"], 100 * found["high"]
+    return (
+        f"{found['successes']} of {found['trials']} ({rate:.0f} %, "
+        f"95 % interval {low:.0f} to {high:.0f} %)"
+    )
+
+
+def compared(a: Evaluation, b: Evaluation) -> dict[str, Any]:
+    """Two evaluations trial by trial, over those that both did. Raises `ConfigError` where they
+    are not the same trials."""
+    for name in SAME:
+        if a.card.get(name) != b.card.get(name):
+            raise ConfigError(
+                f"{name} differs: {a.card.get(name)} in {a.path}, {b.card.get(name)} in {b.path}",
+                remedy="evaluate both with the same settings and versions",
+            )
+    pairs = paired(_won(a.outcomes), _won(b.outcomes))
+    if not pairs.trials:
+        raise ConfigError(f"{a.path} and {b.path} have no trial in common", remedy="run more")
+    by_a, by_b = by_task(a.outcomes), by_task(b.outcomes)
+    tasks = {
+        task: _counts(paired(_won(by_a[task]), _won(by_b[task]))) for task in by_a if task in by_b
+    }
+    return {"a": str(a.path), "b": str(b.path), **_counts(pairs), "tasks": tasks}
+
+
+def _won(outcomes: Sequence[Outcome]) -> dict[str, bool]:
+    return {each.name: each.success for each in outcomes}
+
+
+def _counts(pairs: Paired) -> dict[str, Any]:
+    low, high = pairs.interval()
+    return {
+        "trials": pairs.trials, "successes_a": pairs.both + pairs.only_a,
+        "successes_b": pairs.both + pairs.only_b, "only_a": pairs.only_a, "only_b": pairs.only_b,
+        "difference": pairs.difference, "low": low, "high": high, "p_value": pairs.p_value(),
+    }  # fmt: skip
+
+
+def comparison_lines(found: Mapping[str, Any]) -> list[str]:
+    """A comparison in words."""
+    n = found["trials"]
+    certain = found["p_value"] < 0.05
+    return [
+        f"A {found['a']}: {found['successes_a']} of {n}",
+        f"B {found['b']}: {found['successes_b']} of {n}",
+        f"B less A: {100 * found['difference']:+.0f} points (95 % interval "
+        f"{100 * found['low']:+.0f} to {100 * found['high']:+.0f}); only A succeeded in "
+        f"{found['only_a']}, only B in {found['only_b']}",
+        f"exact McNemar test: p = {found['p_value']:.3g}; "
+        + ("they differ" if certain else "no difference is shown by these trials"),
+    ]

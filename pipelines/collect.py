@@ -1,0 +1,232 @@
+"""collect: a simulator -> an RLDS data set with true depth.
+
+    OUT/features.json, dataset_info.json, NAME-train.tfrecord-*   the data set, of the successes
+    OUT/failed/                                                   the same, of the failures
+    OUT/recording/                                                a store with one part an episode
+
+An episode is committed when its part is there, so a run goes on where it was, on any number of
+workers. The data set is put together from the parts, in their order, when the last one is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.arrays import ArraySpec
+from depthtok.errors import SourceError
+from depthtok.parts import Part, PartName, PartWriter, ShardKey, shard_name
+from depthtok.sim import demos, suites
+from depthtok.sim.libero import LiberoSimulator
+from depthtok.sim.motion import Motion, demonstrate
+from depthtok.sim.recording import Origin, features, film
+from depthtok.sim.setup import versions
+from depthtok.sim.simulator import Task
+from depthtok.sources.episode import RawEpisode
+from depthtok.sources.rlds import INFO
+from depthtok.sources.tfrecord import frame, read_records
+from depthtok.sources.write import EpisodeValues, RldsWriter, encode_episode
+from depthtok.store import Store, StoreSpec
+from pipelines.sim_config import LARGEST_SEED, CollectConfig, numbers
+from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+
+VERSION = 1
+DATA_VERSION = "1.0.0"
+RECORDING, FAILED = "recording", "failed"  # directories
+GOOD, BAD = "episode.tfrecord", "failed.tfrecord"  # in a part: one of the two
+SPLIT = "train"
+
+
+@dataclass(frozen=True)
+class CollectStage:
+    """One part for every episode."""
+
+    place: Path  # the data set's directory
+    config: CollectConfig
+    unit: str = "episodes"
+
+    @property
+    def out(self) -> Path:
+        return self.place / RECORDING
+
+    @cached_property
+    def tasks(self) -> dict[int, Task]:
+        """The tasks by number, as they are asked for, or as the files of demonstrations say."""
+        if self.config.demos:
+            return dict(enumerate(map(demos.task_of, self.config.demos)))
+        wanted = numbers(self.config.tasks, "tasks") or range(len(suites.tasks(self.config.suite)))
+        return {number: suites.task(self.config.suite, number) for number in wanted}
+
+    @cached_property
+    def counts(self) -> dict[int, int]:
+        """How many episodes there are of each task."""
+        if self.config.demos:
+            return {number: demos.count(path) for number, path in enumerate(self.config.demos)}
+        return dict.fromkeys(self.tasks, self.config.episodes)
+
+    @cached_property
+    def spec(self) -> StoreSpec:
+        config = self.config
+        what = {"name": config.name, "size": config.size}
+        if config.demos:
+            what["demos"] = [demos.fingerprint(path) for path in config.demos]
+        else:
+            names = ("suite", "seed", "noise", "variety", "official_init_states")
+            what |= {name: getattr(config, name) for name in names}
+        return StoreSpec(
+            type="recording", stage="collect", stage_version=VERSION, what=what,
+            about={"versions": versions()}, upstream="",
+            shards={_split(number): count for number, count in self.counts.items()},
+        )  # fmt: skip
+
+    def work(self) -> list[WorkPart]:
+        return [
+            WorkPart(
+                PartName(shard_name(_split(number), episode, count)),
+                ShardKey(self.config.name, DATA_VERSION, _split(number), episode, count),
+                episodes=1, frames=0, source=str(number), rows=(episode, episode + 1),
+            )
+            for number, count in self.counts.items()
+            for episode in range(count)
+        ]  # fmt: skip
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        return {}
+
+    def build(self, device: str) -> Worker:
+        return _Recorder(self)
+
+    def finish(self) -> None:
+        """Puts the data set together. Raises `SourceError` where no episode succeeded."""
+        failures = sum(1 for _ in self._parts(BAD))
+        total = sum(self.counts.values())
+        if failures:
+            self._write(self.place / FAILED, BAD, f"{failures} failed episodes of {total}. ")
+        if failures == len(Store(self.out).part_names):
+            raise SourceError(
+                f"none of {total} episodes succeeded; what was done is in {self.place / FAILED}",
+                remedy="choose other tasks, or less --noise and --variety",
+            )
+        self._write(self.place, GOOD, f"{total - failures} of {total} episodes: the successful. ")
+
+    def _write(self, place: Path, record: str, counted: str) -> None:
+        """Replaces the data set at `place`, which is none while that goes on."""
+        (place / INFO).unlink(missing_ok=True)
+        for shard in place.glob(f"{self.config.name}-{SPLIT}.tfrecord-*"):
+            shard.unlink()
+        writer = RldsWriter(
+            place, self.config.name, DATA_VERSION, features(self.config.size),
+            counted + self._description(),
+        )  # fmt: skip
+        episodes = (_values(part.path / record, writer) for part in self._parts(record))
+        writer.write(SPLIT, episodes, self.config.episodes_per_shard)
+        writer.finish()
+
+    def _parts(self, record: str) -> Iterator[Part]:
+        for part in Store(self.out).parts():
+            if record in part.manifest["files"]:
+                part.require(record)
+                yield part
+
+    def _description(self) -> str:
+        config = self.config
+        how = (
+            "Official human demonstrations of LIBERO, replayed without idle actions."
+            if config.demos
+            else f"A scripted expert in {config.suite} (not human demonstrations), seed "
+            f"{config.seed}, noise up to {config.noise}, variety {config.variety}, starting from "
+            + ("official initial states." if config.official_init_states else "drawn placements.")
+        )
+        used = ", ".join(f"{name} {version}" for name, version in versions().items())
+        return f"{how} Rendered with true depth by {used}. {LICENCE}"
+
+
+LICENCE = (
+    "LIBERO code: MIT; its data set: CC BY 4.0; its 3-D objects come from several sources whose "
+    "own terms apply to pictures of them."
+)
+
+
+def _split(number: int) -> str:
+    return f"task-{number:02d}"
+
+
+def _values(path: Path, writer: RldsWriter) -> EpisodeValues:
+    """A recorded episode, images as they are encoded."""
+    (record,) = read_records(path)
+    raw = RawEpisode(path, 0, 0, record.data, writer.features)
+
+    def value(name: str, kind: str):
+        read = {"image": raw.items, "text": raw.text}.get(kind, raw.values)
+        return read(name)
+
+    return {name: value(name, feature.kind) for name, feature in writer.features.items()}
+
+
+class _Recorder:
+    """A worker: keeps one simulator, of the task at hand."""
+
+    def __init__(self, stage: CollectStage) -> None:
+        self._stage = stage
+        self._simulator: LiberoSimulator | None = None
+
+    def __call__(self, work: WorkPart, writer: PartWriter, advance: Advance) -> None:
+        number, episode = int(work.source), work.rows[0]
+        with recording_failures(writer, 0):
+            simulator = self._of(number)
+            if self._stage.config.demos:
+                self._replay(simulator, number, episode, writer)
+            else:
+                self._demonstrate(simulator, number, episode, writer)
+        advance(1)
+
+    def _of(self, number: int) -> LiberoSimulator:
+        task = self._stage.tasks[number]
+        if self._simulator is None or self._simulator.task != task:
+            if self._simulator is not None:
+                self._simulator.close()
+                self._simulator = None
+            self._simulator = LiberoSimulator(task, self._stage.config.size)
+        return self._simulator
+
+    def _demonstrate(self, simulator: LiberoSimulator, number: int, episode: int, writer) -> None:
+        config = self._stage.config
+        seed = episode_seed(config.seed, simulator.task, episode)
+        init = episode % simulator.task.init_states if config.official_init_states else None
+        motion, style, tried = demonstrate(
+            simulator, seed=seed, noise=config.noise, variety=config.variety, init_state=init
+        )
+        writer.meta |= {"seed": seed, "init_state": init, "grasps_tried": tried}
+        writer.meta |= {"style": style.to_json()}
+        start = "sampled" if init is None else f"init{init}"
+        origin = Origin(f"{start}_seed{seed}", seed, init, style.noise)
+        self._commit(simulator, motion, writer, origin)
+
+    def _replay(self, simulator: LiberoSimulator, number: int, episode: int, writer) -> None:
+        path = self._stage.config.demos[number]
+        motion = demos.replay(simulator, demos.read(path, episode))
+        writer.meta |= {"demo": episode, "file": path.name}
+        self._commit(simulator, motion, writer, Origin(f"{path.stem}_{episode}"))
+
+    def _commit(
+        self, simulator: LiberoSimulator, motion: Motion, writer: PartWriter, origin: Origin
+    ) -> None:
+        if not len(motion):
+            raise SourceError("no action was done")
+        values = film(simulator, motion, origin)
+        record = frame(encode_episode(values, features(simulator.size)))
+        (writer.directory / (GOOD if motion.success else BAD)).write_bytes(record)
+        if motion.success:
+            writer.end(0, len(motion))
+        else:
+            writer.fail(0, f"not solved in {len(motion)} steps")
+
+
+def episode_seed(seed: int, task: Task, episode: int) -> int:
+    """A seed of its own for every episode: of another suite, task or run too."""
+    words = [seed, *task.suite.encode(), task.number, episode]
+    return int(np.random.default_rng(words).integers(LARGEST_SEED))

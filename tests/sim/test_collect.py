@@ -1,0 +1,201 @@
+"""Collecting: one real episode as RLDS, and everything around it with a recorder that is quick."""
+
+import json
+
+import numpy as np
+import pytest
+
+from depthtok.config import RunOptions
+from depthtok.errors import ConfigError, SourceError, StaleStore
+from depthtok.sim.motion import Motion
+from depthtok.sim.simulator import CLASSES
+from depthtok.sources.rlds import RldsDirectory
+from depthtok.sources.schema import Schema
+from pipelines.sim_config import CollectConfig, EvalConfig, numbers
+
+HERE = RunOptions(workers=0)
+
+
+@pytest.fixture(scope="module")
+def demos(simulator, tmp_path_factory):
+    """One episode of the scripted expert, recorded and rendered; and its motion."""
+    from pipelines import collect, stage
+
+    place = tmp_path_factory.mktemp("demos")
+    config = CollectConfig(tasks="0", episodes=1, size=32, seed=1)
+    outcome = stage.run(collect.CollectStage(place, config), HERE)
+    assert (outcome.made, outcome.exit_code) == (1, 0)
+    return place
+
+
+def episode(place):
+    data = RldsDirectory.open(place)
+    (shard,) = data.splits["train"].shards
+    return data, next(data.records(shard))
+
+
+def test_the_data_set_has_the_schema_of_libero_with_depth(demos):
+    data, raw = episode(demos)
+    schema = Schema.find(data.name).fitted(data.features, data.name)
+    assert [camera.name for camera in schema.cameras] == ["image", "wrist_image"]
+    assert schema.action(raw).shape == (len(raw), 7)
+    assert schema.proprio(raw).shape == (len(raw), 8)
+    assert set(schema.instruction_of(raw)) == {
+        "pick up the alphabet soup and place it in the basket"
+    }
+    assert raw.values("episode_metadata/init_state_index") == -1
+    assert "drawn placements" in data.description
+
+
+def test_a_success_ends_with_its_reward(demos):
+    _, raw = episode(demos)
+    reward = raw.values("steps/reward")
+    assert reward[-1] == 1
+    assert reward.sum() == 1
+    assert raw.values("episode_metadata/success")
+    assert raw.values("steps/is_last").tolist() == [False] * (len(raw) - 1) + [True]
+    assert np.abs(raw.values("steps/action")).max() <= 1
+
+
+def test_depth_is_metres_and_classes_are_there(demos):
+    _, raw = episode(demos)
+    depth = raw.values("steps/observation/depth") / 1000
+    wrist = raw.values("steps/observation/wrist_depth") / 1000
+    assert 0.4 < depth.min() < depth.max() < 4
+    assert 0.02 < wrist.min() < 0.1
+    assert set(np.unique(raw.values("steps/observation/segmentation"))) <= set(range(len(CLASSES)))
+    assert raw.values("steps/observation/image").std() > 20
+
+
+def test_a_demonstration_in_the_official_form_is_replayed(demos, simulator, tmp_path):
+    """A file as the benchmark's authors publish them, made of the recorded episode."""
+    h5py = pytest.importorskip("h5py")
+    from depthtok.sim import demos as official
+    from depthtok.sim.motion import perform
+
+    simulator.reset(0, 5)
+    _, raw = episode(demos)
+    simulator.reset(int(raw.values("episode_metadata/env_seed")))
+    actions = raw.values("steps/action")
+    motion = perform(simulator, actions, limit=len(actions))
+    assert motion.success  # the recorded actions alone bring it about
+    idle = np.insert(motion.actions, [4, 9], np.append(np.zeros(6), -1), axis=0)
+    path = tmp_path / f"{simulator.task.name}_demo.hdf5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("data/demo_0")
+        group["states"], group["actions"] = motion.states, idle
+        group.attrs["model_file"] = simulator.env.sim.model.get_xml()
+    assert official.task_of(path) == simulator.task
+    assert official.count(path) == 1
+    again = official.replay(simulator, official.read(path, 0))
+    assert again.success
+    assert np.array_equal(again.actions, motion.actions)
+
+
+class Quick:
+    """Stands for the simulator in a recorder."""
+
+    def __init__(self, task, size):
+        self.task, self.size = task, size
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def quick(monkeypatch, simulator):
+    """Recording without physics or rendering; every third episode of a task fails."""
+    from depthtok.sim import recording
+    from depthtok.sim.expert import Style
+    from pipelines import collect
+
+    calls = []
+
+    def demonstrate(simulator, *, seed, noise, variety, init_state):
+        calls.append((simulator.task.number, seed, init_state))
+        nth = sum(task == simulator.task.number for task, *_ in calls)
+        motion = Motion(np.zeros((3, 5)), np.zeros((3, 7), np.float32), nth % 3 != 0)
+        return motion, Style.draw(seed, noise, variety), 1
+
+    def film(simulator, motion, origin):
+        values = {}
+        for path, feature in recording.features(simulator.size).items():
+            steps = (len(motion),) if feature.per_step else ()
+            text = [origin.label] * len(motion) if feature.per_step else origin.label
+            values[path] = text if feature.kind == "text" else np.zeros(
+                (*steps, *feature.shape), feature.dtype
+            )  # fmt: skip
+        return values
+
+    monkeypatch.setattr(collect, "LiberoSimulator", Quick)
+    monkeypatch.setattr(collect, "demonstrate", demonstrate)
+    monkeypatch.setattr(collect, "film", film)
+    return calls
+
+
+def run(place, options=HERE, **settings):
+    from pipelines import collect, stage
+
+    config = CollectConfig(**{"tasks": "0-1", "episodes": 3, "size": 16, **settings})
+    return stage.run(collect.CollectStage(place, config), options)
+
+
+def test_failures_are_kept_apart_and_nothing_is_done_twice(quick, tmp_path):
+    first = run(tmp_path, RunOptions(limit=2))
+    assert (first.made, first.left) == (2, 4)
+    assert not (tmp_path / "dataset_info.json").exists()
+    outcome = run(tmp_path, episodes_per_shard=3)
+    assert (outcome.made, outcome.kept, outcome.exit_code) == (4, 2, 1)
+    assert len(quick) == 6
+    data = RldsDirectory.open(tmp_path)
+    assert [shard.episodes for shard in data.splits["train"].shards] == [3, 1]
+    assert data.description.startswith("4 of 6 episodes")
+    assert RldsDirectory.open(tmp_path / "failed").splits["train"].episodes == 2
+    assert {each.reason for each in outcome.failures} == {"not solved in 3 steps"}
+    assert len({seed for _, seed, _ in quick}) == 6
+
+
+def test_the_same_episodes_give_the_same_bytes(quick, tmp_path):
+    for name in "ab":
+        run(tmp_path / name, episodes=2)
+        quick.clear()
+    for path in (tmp_path / "a").glob("*.*"):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_official_initial_states_are_asked_for_and_recorded(quick, tmp_path):
+    run(tmp_path / "a", episodes=2, official_init_states=True)
+    assert [init for *_, init in quick] == [0, 1, 0, 1]
+    spec = json.loads((tmp_path / "a/recording/zarr.json").read_text())["attributes"]["depthtok"]
+    assert spec["what"]["official_init_states"] is True
+    assert "official initial states" in RldsDirectory.open(tmp_path / "a").description
+    with pytest.raises(StaleStore, match="official_init_states"):
+        run(tmp_path / "a", episodes=2)
+
+
+def test_nothing_succeeded(quick, tmp_path, monkeypatch):
+    quick.extend([(0, 0, None)] * 2)  # the next one is a third
+    with pytest.raises(SourceError, match="none of 1"):
+        run(tmp_path, tasks="0", episodes=1)
+
+
+def test_tasks_that_are_not_there(simulator, tmp_path):
+    with pytest.raises(ConfigError, match="no task 12"):
+        run(tmp_path, tasks="12")
+    with pytest.raises(ConfigError, match="libero_objekt"):
+        run(tmp_path, suite="libero_objekt")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("", []), ("3", [3]), ("0,3-5", [0, 3, 4, 5]), ("5,5,1", [1, 5])]
+)
+def test_numbers(text, found):
+    assert numbers(text, "tasks") == found
+
+
+@pytest.mark.parametrize("text", ["x", "1-", "5-3", "-1"])
+def test_numbers_that_are_none(text):
+    with pytest.raises(ConfigError, match="tasks"):
+        CollectConfig(tasks=text)
+    with pytest.raises(ConfigError, match="tasks"):
+        EvalConfig(tasks=text)

@@ -1,0 +1,40 @@
+"""The filter of idle actions, and what is said of files that are no demonstrations."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthtok.errors import SourceError
+from depthtok.sim import demos
+
+MOVE, STILL = [0.1, 0, 0, 0, 0, 0], [0.0] * 6
+
+
+def actions(*rows):
+    return np.array([[*move, gripper] for move, gripper in rows], np.float32)
+
+
+def test_idle_actions_go():
+    given = actions(
+        (STILL, -1), (MOVE, -1), (STILL, -1), (STILL, 1), (STILL, 1), (STILL, -1), (MOVE, -1)
+    )
+    kept = np.array(list(demos.without_idle(given)))
+    assert np.array_equal(kept, given[[1, 3, 5, 6]])
+
+
+def test_a_first_action_that_stands_still_goes():
+    assert not list(demos.without_idle(actions((STILL, 1))))
+
+
+def test_names_say_the_task():
+    with pytest.raises(SourceError, match="is not called"):
+        demos.task_of(Path("robot.hdf5"))
+
+
+def test_what_is_no_hdf5(tmp_path):
+    pytest.importorskip("h5py", reason="needs the extra `sim`")
+    path = tmp_path / "x_demo.hdf5"
+    path.write_bytes(b"no")
+    with pytest.raises(SourceError, match="no HDF5"):
+        demos.count(path)

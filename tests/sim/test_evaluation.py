@@ -1,0 +1,110 @@
+"""Evaluations on disk: resumed per trial, refused where they are another one, and compared."""
+
+import json
+from functools import partial
+
+import pytest
+from fake_world import TASK, FakeWorld, Walker
+
+from depthtok.errors import ConfigError, DepthtokError, SourceError, StaleStore
+from depthtok.sim import verdict, workers
+from depthtok.sim.evaluation import Arena, Evaluation, Job, trial_seed
+from depthtok.sim.rollout import Trial
+
+CARD = {
+    "policy": "walker", "suite": "libero_fake", "seed": 7, "trials": 4, "max_steps": 9,
+    "replan_steps": 3, "size": 8, "versions": {"fake": "1"}, "tasks": {"2": "go right"},
+}  # fmt: skip
+JOBS = [Job(TASK, Trial(k, trial_seed(7, TASK, k), 9, 3)) for k in range(4)]
+
+
+def arena(evaluation, pace=0.12, videos=1):
+    return Arena(evaluation, Walker(pace), FakeWorld, videos)
+
+
+def evaluated(path, pace=0.12, jobs=JOBS, processes=0):
+    evaluation = Evaluation(path, CARD)
+    evaluation.begin()
+    todo = [job for job in jobs if not evaluation.is_done(job)]
+    return list(workers.run(partial(arena, evaluation, pace), todo, processes))
+
+
+def test_trials_are_files_and_films(tmp_path):
+    done = evaluated(tmp_path)
+    assert [each.success for each in done] == [True, False, False, False]  # 9 x 0.12 = 1.08
+    names = sorted(path.name for path in (tmp_path / "trials").iterdir())
+    assert names == [f"task-02-trial-00{k}.json" for k in range(4)]
+    films = [path.name for path in Evaluation.open(tmp_path).videos()]
+    assert films == ["task-02-trial-000-success.webp", "task-02-trial-001-failure.webp"]
+
+
+def test_finished_trials_are_not_done_again(tmp_path):
+    assert len(evaluated(tmp_path, jobs=JOBS[:2])) == 2
+    before = (tmp_path / "trials/task-02-trial-001.json").read_bytes()
+    assert [each.trial for each in evaluated(tmp_path)] == [2, 3]
+    assert (tmp_path / "trials/task-02-trial-001.json").read_bytes() == before
+    assert evaluated(tmp_path) == []
+
+
+def test_processes_do_the_same_as_this_one(tmp_path):
+    evaluated(tmp_path / "here")
+    evaluated(tmp_path / "there", processes=2)
+    first, second = ([dict(vars(each), seconds=0) for each in Evaluation.open(path).outcomes]
+                     for path in (tmp_path / "here", tmp_path / "there"))  # fmt: skip
+    assert first == second
+
+
+def test_another_evaluation_is_refused(tmp_path):
+    evaluated(tmp_path)
+    with pytest.raises(StaleStore, match="replan_steps, seed differ"):
+        Evaluation(tmp_path, {**CARD, "seed": 8, "replan_steps": 1}).begin()
+    with pytest.raises(SourceError, match="not an evaluation"):
+        Evaluation.open(tmp_path / "nowhere")
+
+
+def dies():
+    raise SystemExit(3)
+
+
+class Refuser:
+    def do(self, job):
+        raise ConfigError("no such action", remedy="mend it")
+
+
+def test_a_worker_that_dies_is_said():
+    with pytest.raises(DepthtokError, match=r"exit code 3.*memory"):
+        list(workers.run(dies, [1], 1))
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_what_the_user_can_mend_comes_through(processes):
+    with pytest.raises(ConfigError, match="no such action"):
+        list(workers.run(Refuser, [1, 2], processes))
+
+
+def test_the_report(tmp_path):
+    evaluated(tmp_path)
+    page = verdict.page(Evaluation.open(tmp_path)).write(tmp_path)
+    assert "1 of 4 (25 %, 95 % interval 5 to 70 %)" in page.read_text()
+    assert page.read_text().count("data:image/webp") == 2
+    numbers = json.loads((tmp_path / "report.json").read_text())["numbers"]
+    assert (numbers["successes"], numbers["trials"], numbers["complete"]) == (1, 4, True)
+
+
+def test_comparing_trial_by_trial(tmp_path):
+    evaluated(tmp_path / "a", 0.12)
+    evaluated(tmp_path / "b", 0.14, JOBS[:3])
+    a, b = (Evaluation.open(tmp_path / name) for name in "ab")
+    found = verdict.compared(a, b)
+    assert (found["trials"], found["successes_a"], found["successes_b"]) == (3, 1, 3)
+    assert (found["only_a"], found["only_b"]) == (0, 2)
+    assert found["p_value"] == 0.5
+    assert "no difference is shown" in verdict.comparison_lines(found)[-1]
+
+
+def test_other_trials_cannot_be_compared(tmp_path):
+    evaluated(tmp_path / "a")
+    other = Evaluation(tmp_path / "b", {**CARD, "seed": 8})
+    other.begin()
+    with pytest.raises(ConfigError, match="seed differs: 7"):
+        verdict.compared(Evaluation.open(tmp_path / "a"), other)

@@ -1,0 +1,53 @@
+"""The protocol of a trial, on a simulator that needs nothing installed."""
+
+import numpy as np
+import pytest
+from fake_world import FakeWorld, Walker
+
+from depthtok.errors import ConfigError
+from depthtok.sim.rollout import Trial, play
+
+
+def test_a_success_stops_at_once():
+    world, walker = FakeWorld(), Walker(0.3)
+    rollout = play(world, walker, Trial(0, seed=5, max_steps=9, replan_steps=2))
+    assert rollout.success
+    assert (rollout.steps, rollout.plans) == (4, 2)
+    assert (world.resets, walker.seeds) == ([(5, 0)], [5])
+    assert len(rollout.frames) == len(rollout.depth_m) + 1 == 3
+
+
+def test_time_runs_out():
+    rollout = play(FakeWorld(), Walker(0.01), Trial(3, 0, max_steps=7, replan_steps=3))
+    assert not rollout.success
+    assert (rollout.steps, rollout.plans) == (7, 3)
+
+
+def test_what_the_policy_sees():
+    walker = Walker(1.0)
+    play(FakeWorld(), walker, Trial(0, 0, 9, 1))
+    (seen,) = walker.seen
+    assert set(seen["images"]) == {"image", "wrist_image"}
+    assert seen["images"]["image"].dtype == np.uint8
+    assert seen["proprio"].tolist() == [0.0]
+    assert seen["instruction"] == "go right"
+
+
+def test_actions_are_limited_to_what_the_robot_takes():
+    rollout = play(FakeWorld(), Walker(50.0), Trial(5, 0, 9, 1))
+    assert rollout.steps == 2  # from -0.5 to 1 in steps of at most 1
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.zeros((3, 7)), r"shape \(3, 7\)"),
+        (np.zeros((0, 2)), "shape"),
+        (np.full((1, 2), np.nan), "finite"),
+    ],
+)
+def test_actions_that_are_none(actions, message):
+    walker = Walker()
+    walker.act = lambda observation: actions
+    with pytest.raises(ConfigError, match=message):
+        play(FakeWorld(), walker, Trial(0, 0, 9, 1))
