@@ -12,6 +12,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -24,7 +25,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from depthtok.files import TEMPORARY, file_sha256
-from depthtok.signals import Stopped, stoppable
+from depthtok.signals import NUMBERS, Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
 
@@ -203,6 +204,8 @@ def interrupt(
 
 
 def _work(told, work: Callable, args: tuple) -> None:
+    for number in NUMBERS:  # a signal that comes when the work is done is nobody's
+        signal.signal(number, signal.SIG_IGN)
     with Path(os.devnull).open("w") as quiet:
         sys.stderr = quiet
         try:
