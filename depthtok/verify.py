@@ -93,7 +93,8 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
         yield from _against_rlds(store)
         return
     key = UPSTREAM[store.spec.type]
-    place = Path(store.spec.place[key])
+    known = store.spec.place
+    place = Path(known.get(key) or known["episodes"])  # fused codes: depth was never kept
     if not place.is_dir():
         yield Finding(f"{place}, which {store.path} was made from, is not there to compare with")
         return
