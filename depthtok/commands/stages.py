@@ -60,7 +60,10 @@ def convert(
 def annotate(
     source: Annotated[
         Path,
-        typer.Argument(metavar="EPISODES|RLDS_DIR", help="an EpisodeStore, or an RLDS data set"),
+        typer.Argument(
+            metavar="EPISODES|RLDS_DIR|VIDEOS",
+            help="an EpisodeStore, an RLDS data set, or a folder of videos or images",
+        ),
     ],
     out: Out,
     settings: AnnotateConfig,
@@ -77,9 +80,10 @@ def annotate(
 ) -> None:
     """Estimate depth for every frame: EpisodeStore -> DepthStore.
 
-    An RLDS directory is first converted, into OUT.episodes. `--estimator dataset` takes the true
-    depth that a data set carries. With `--then-tokenize` each worker turns its depth into codes and
-    drops it: the codes are those that `tokenize` would give.
+    An RLDS directory, or a folder of videos or of folders of images, is first converted, into
+    OUT.episodes. `--estimator dataset` takes the true depth that a data set carries. With
+    `--then-tokenize` each worker turns its depth into codes and drops it: the codes are those that
+    `tokenize` would give.
 
     Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
     """
@@ -148,16 +152,21 @@ def judged(path: Path) -> tuple[Codebook, dict]:
 
 
 def open_episodes(source: Path, converted: Path, options: RunOptions):
-    """The EpisodeStore at `source`, or the one that an RLDS directory there is converted to."""
+    """The EpisodeStore at `source`, or the one that an RLDS directory, or a folder of videos or
+    images, is converted to."""
     from depthtok.episodes import EpisodeStore
     from depthtok.sources.rlds import RldsDirectory
     from depthtok.store import ROOT
     from pipelines.convert import ConvertStage
     from pipelines.stage import run
+    from pipelines.videos import VideoStage
 
     if (source / ROOT).is_file():
         return EpisodeStore(source, source_root=options.source_root)
-    stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
+    if (source / "features.json").is_file() or not source.exists():
+        stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
+    else:
+        stage = VideoStage(source, converted)
     show(run(stage, RunOptions(workers=options.workers, json=options.json)), options, "")
     return EpisodeStore(converted)
 
