@@ -90,7 +90,7 @@ class FusedStage:
             part = depth.part(str(work.name))
             writer.meta.update(part.meta)
             tokenize.encode_part(
-                codec, self.config, depth, part, self.cameras, writer, lambda count: None
+                codec, self.config, depth, part, self.cameras, writer, lambda *_, **__: None
             )
             remove(spill)
 
