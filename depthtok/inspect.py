@@ -13,7 +13,7 @@ from depthtok.episodes import EpisodeStore
 from depthtok.errors import SchemaError, SourceError
 from depthtok.format import human_bytes
 from depthtok.sources.draft import describe, draft
-from depthtok.sources.rlds import INFO, RldsDirectory
+from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.schema import Schema
 from depthtok.store import Store, is_store
 from depthtok.verify import open_store
@@ -56,7 +56,7 @@ def inspect(path: Path) -> Summary:
         return _codebook(path)
     if (path / RUN).is_file() and (path / "checkpoints").is_dir():
         return _run(path)
-    if not path.is_dir() or not any(path.glob(f"{depth}{INFO}") for depth in ("", "*/", "*/*/")):
+    if not is_rlds(path):
         raise SourceError(
             f"{path} is no RLDS data set, store, codebook or training run",
             remedy="name a directory with dataset_info.json, or one that depthtok wrote",

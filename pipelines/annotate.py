@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,7 +144,7 @@ class AnnotateStage:
             inherit(part, writer, first_piece=work.name.piece == 0)
             rows = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
             clips = [episode.frames(camera) for episode in rows for camera in self.cameras]
-            sink = _Sink(self, rows, writer, advance)
+            sink = _Sink(self, rows, writer, _Meter(estimator, advance))
             for block in estimator.estimate(clips):
                 sink.take(block)
             sink.close()
@@ -181,12 +182,31 @@ def cut(frames: list[int], limit: int) -> list[tuple[int, int]]:
     return [*cuts, (start, len(frames))]
 
 
+class _Meter:
+    """Passes on how many frames are done, with the share of the time in which the estimator was
+    neither waiting for frames nor for the store to take what it gave."""
+
+    def __init__(self, estimator: DepthEstimator, advance: Advance) -> None:
+        self._estimator, self._advance = estimator, advance
+        self._started, self._before, self._storing = time.monotonic(), self._waited(), 0.0
+
+    def __call__(self, frames: int, storing: float = 0.0) -> None:
+        """`frames` more are done; `storing` seconds went into writing them."""
+        self._storing += storing
+        passed = time.monotonic() - self._started
+        idle = self._waited() - self._before + self._storing
+        self._advance(frames, busy=f"{100 * max(0.0, 1 - idle / max(passed, 1e-9)):.0f}%")
+
+    def _waited(self) -> float:
+        return getattr(self._estimator, "waited", 0.0)  # not every estimator can tell
+
+
 class _Sink:
     """Takes an estimator's blocks, clip after clip, and writes episodes."""
 
     def __init__(
         self, stage: AnnotateStage, episodes: list[StoredEpisode], writer: PartWriter,
-        advance: Advance,
+        advance: _Meter,
     ) -> None:  # fmt: skip
         self.stage, self.episodes, self.writer, self.advance = stage, episodes, writer, advance
         self.transform = ImageTransform(size=stage.size)
@@ -198,6 +218,7 @@ class _Sink:
 
     def take(self, block: DepthBlock) -> None:
         """Writes a block, or notes why its episode failed."""
+        started = time.monotonic()
         row, place = divmod(block.clip, len(self.stage.cameras))
         if row == self.failed:
             return
@@ -214,7 +235,7 @@ class _Sink:
         self.writer.append(depth.array_name(camera), stored)
         self.counts.add(stored)
         self.got += len(stored)
-        self.advance(len(stored))
+        self.advance(len(stored), time.monotonic() - started)
         if self.got == len(self.episodes[row]):
             self._end_clip()
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from depthtok.config import require
+from pipelines.vida.config import CONFIGS
+
+ESTIMATORS = ("dataset", *CONFIGS)
+"""Every estimator by name: the data set's own depth, and Video-Depth-Anything by size."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class ConvertConfig:
 class AnnotateConfig:
     """Which depth a DepthStore holds."""
 
-    estimator: Annotated[str, "who says the depth; `depthtok doctor` lists them"] = "vits"
+    estimator: Annotated[str, f"who says the depth: {', '.join(ESTIMATORS)}"] = "vits"
     camera: Annotated[tuple[str, ...], "cameras to annotate; all where none is named"] = ()
     size: Annotated[int, "side of the stored depth in pixels; 0 keeps the frames' own size"] = 256
     input_size: Annotated[

@@ -26,6 +26,7 @@ from depthtok.store import ROOT
 from pipelines.annotate import AnnotateStage
 from pipelines.convert import ConvertStage
 from pipelines.device import one_thread
+from pipelines.fused import FusedStage
 from pipelines.stage import Stage, WorkPart, first_episodes, pending
 from pipelines.tokenize import TokenizeStage
 
@@ -187,8 +188,16 @@ def _tokenize(stage: TokenizeStage, work: WorkPart) -> Probe:
     return Probe(frames, time.monotonic() - started, frames * int(np.prod(stage.codebook.grid)))
 
 
+def _fused(stage: FusedStage, work: WorkPart) -> Probe:
+    """Estimates as `annotate` does; encoding takes little beside it, and codes are not compressed.
+    Depth is spilled too, but only that of the parts at work."""
+    probe = _annotate(stage.annotate, work)
+    return Probe(probe.units, probe.seconds, probe.units * int(np.prod(stage.codebook.grid)))
+
+
 _PROBES: dict[type, Callable[..., Probe]] = {
     ConvertStage: _convert,
     AnnotateStage: _annotate,
     TokenizeStage: _tokenize,
+    FusedStage: _fused,
 }

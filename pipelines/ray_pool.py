@@ -36,6 +36,7 @@ class _Worker:
         self._stage, self._device = stage, device
         self._made = 0
         self._stopped = False
+        self._extra: dict[str, float | int | str] = {}
         self._worker: Worker | None = None
 
     def make(self, work: WorkPart) -> float:
@@ -53,12 +54,14 @@ class _Worker:
         """Has `make` end as soon as it has done a few more frames."""
         self._stopped = True
 
-    def advanced(self) -> int:
-        """Frames or episodes done since the actor started; answered while `make` runs."""
-        return self._made
+    def advanced(self) -> tuple[int, dict[str, float | int | str]]:
+        """Frames or episodes done since the actor started, and what else to show of it; answered
+        while `make` runs."""
+        return self._made, self._extra
 
-    def _advance(self, count: int) -> None:
+    def _advance(self, count: int, **extra: float | int | str) -> None:
         self._made += count
+        self._extra = extra
         if self._stopped:
             raise Stopped(signal.SIGTERM)
 
@@ -232,8 +235,8 @@ class _Pool:
 
     def _show_one(self, actor: object) -> None:
         try:
-            made = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
+            made, extra = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
         except (self.ray.exceptions.GetTimeoutError, self.ray.exceptions.RayActorError):
             return  # still loading its model, or dead: `run` will see
-        self.bar.advance(made - self.seen[actor])
+        self.bar.advance(made - self.seen[actor], **extra)
         self.seen[actor] = made

@@ -24,7 +24,7 @@ from depthtok.progress import Bar, progress
 from depthtok.store import Store, StoreSpec
 
 ATTEMPTS = 3  # workers that may die over one part before it is given up
-Advance = Callable[[int], None]
+Advance = Callable[..., None]  # how many more are done, and what else to show
 
 
 @dataclass(frozen=True)

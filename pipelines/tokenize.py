@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +16,15 @@ from depthtok.codebook import Codebook
 from depthtok.config import to_json
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import StoreError
-from depthtok.parts import PartName, PartWriter
+from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.annotate import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+
+if TYPE_CHECKING:  # torch is not needed to say what would be made
+    from vqvae.codec import Codec
 
 VERSION = 1
 BLOCK = 64  # frames decoded at a time
@@ -46,32 +50,16 @@ class TokenizeStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
-        book = self.codebook
-        if self.depth.size != book.size:
-            raise StoreError(
-                f"the depth in {self.depth.path} is {self.depth.size} px, the codebook is for "
-                f"{book.size} px",
-                remedy=f"annotate with --size {book.size[0]}, or train a codebook on this depth",
-            )
+        depth = self.depth.spec
         return StoreSpec(
             type="codes", stage="tokenize", stage_version=VERSION,
             what={**to_json(self.config), "device": self.device.split(":")[0]},
-            about={
-                "codebook": book.fingerprint,
-                "codes": len(book.vectors),
-                "grid": list(book.grid),
-                "cameras": list(self.cameras),
-                "transform": self.depth.transform.to_json(),
-                "depth_kind": self.depth.kind.value,
-                "dataset": self.depth.about["dataset"],
-                "fps": self.depth.about["fps"],
-                "gate": dict(self.quality),
-            },
-            upstream=self.depth.fingerprint, shards=self.depth.spec.shards,
+            about=about(depth, self.codebook, self.cameras, self.quality),
+            upstream=depth.fingerprint, shards=depth.shards,
             place={
-                **self.depth.spec.place,
+                **depth.place,
                 "depth": str(self.depth.path.resolve()),
-                "codebook": str(book.path.resolve()),
+                "codebook": str(self.codebook.path.resolve()),
             },
         )  # fmt: skip
 
@@ -96,31 +84,64 @@ class TokenizeStage:
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             part = self.depth.part(work.source)
-            inherit(part, writer)
-            clips = list(self.depth.clips_of(part, self.cameras))
-            for first in range(0, len(clips), len(self.cameras)):
-                views = clips[first : first + len(self.cameras)]
-                index = views[0].key.index
-                with recording_failures(writer, index):
-                    ranges = [self._encode(codec, clip, writer, advance) for clip in views]
-                    writer.end(index, len(views[0]), range=np.asarray(ranges, np.float32))
+            encode_part(codec, self.config, self.depth, part, self.cameras, writer, advance)
 
         return fill
 
-    def _encode(
-        self, codec, clip: StoredDepth, writer: PartWriter, advance: Advance
-    ) -> tuple[float, float]:
-        span = self.codebook.normalisation.range_of(clip.disparity_quantiles)
-        previous = None
-        for start in range(0, len(clip), BLOCK):
-            block = clip.read(start, min(start + BLOCK, len(clip)))
-            found = codec.encode(
-                block.to_disparity(), span, sticky=self.config.sticky, previous=previous
-            )
-            previous = found[-1]
-            writer.append(codes.array_name(clip.camera), found)
-            advance(len(found))
-        return span
-
     def finish(self) -> None:
         """Nothing is left to do once all parts are there."""
+
+
+def about(
+    depth: StoreSpec,
+    book: Codebook,
+    cameras: Sequence[str],
+    quality: Mapping[str, object],
+) -> dict[str, object]:
+    """What readers of codes need to know. Raises `StoreError` for depth of another size than the
+    codebook's."""
+    if tuple(depth.about["size"]) != book.size:
+        raise StoreError(
+            f"the depth is {tuple(depth.about['size'])} px, the codebook is for {book.size} px",
+            remedy=f"annotate with --size {book.size[0]}, or train a codebook on this depth",
+        )
+    return {
+        "codebook": book.fingerprint,
+        "codes": len(book.vectors),
+        "grid": list(book.grid),
+        "cameras": list(cameras),
+        "transform": depth.about["transform"],
+        "depth_kind": depth.about["kind"],
+        "dataset": depth.about["dataset"],
+        "fps": depth.about["fps"],
+        "gate": dict(quality),
+    }
+
+
+def encode_part(
+    codec: Codec, config: TokenizeConfig, depth: DepthStore, part: Part, cameras: Sequence[str],
+    writer: PartWriter, advance: Advance,
+) -> None:  # fmt: skip
+    """Codes of every clip in a part of a DepthStore."""
+    inherit(part, writer)
+    clips = list(depth.clips_of(part, cameras))
+    for first in range(0, len(clips), len(cameras)):
+        views = clips[first : first + len(cameras)]
+        index = views[0].key.index
+        with recording_failures(writer, index):
+            ranges = [_encode(codec, config, clip, writer, advance) for clip in views]
+            writer.end(index, len(views[0]), range=np.asarray(ranges, np.float32))
+
+
+def _encode(
+    codec: Codec, config: TokenizeConfig, clip: StoredDepth, writer: PartWriter, advance: Advance
+) -> tuple[float, float]:
+    span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
+    previous = None
+    for start in range(0, len(clip), BLOCK):
+        block = clip.read(start, min(start + BLOCK, len(clip)))
+        found = codec.encode(block.to_disparity(), span, sticky=config.sticky, previous=previous)
+        previous = found[-1]
+        writer.append(codes.array_name(clip.camera), found)
+        advance(len(found))
+    return span

@@ -88,8 +88,11 @@ def finetune_vida(
     from pipelines.vida.config import config_named
     from pipelines.vida.course import Course
     from pipelines.vida.finetune import FinetuneConfig
+    from pipelines.vida.weights import licence_notice
 
     network = config_named(estimator)
+    if notice := licence_notice(estimator):
+        warn(notice)
     changes = {
         "steps": steps, "batch": batch, "frames": frames, "seed": seed,
         "input_size": input_size or network.input_size, "learning_rate": learning_rate,

@@ -15,6 +15,7 @@ from depthtok.signals import stoppable
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
 if TYPE_CHECKING:
+    from depthtok.codebook import Codebook
     from pipelines.stage import Outcome, Stage
 
 Out = Annotated[
@@ -59,7 +60,10 @@ def convert(
 def annotate(
     source: Annotated[
         Path,
-        typer.Argument(metavar="EPISODES|RLDS_DIR", help="an EpisodeStore, or an RLDS data set"),
+        typer.Argument(
+            metavar="EPISODES|RLDS_DIR|VIDEOS",
+            help="an EpisodeStore, an RLDS data set, or a folder of videos or images",
+        ),
     ],
     out: Out,
     settings: AnnotateConfig,
@@ -67,11 +71,19 @@ def annotate(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="the estimator's weights: .pth or .safetensors")
     ] = None,
+    then_tokenize: Annotated[
+        Path | None,
+        typer.Option(
+            "--then-tokenize", metavar="CODEBOOK", help="keep codes only: OUT holds codes"
+        ),
+    ] = None,
 ) -> None:
     """Estimate depth for every frame: EpisodeStore -> DepthStore.
 
-    An RLDS directory is first converted, into OUT.episodes. `--estimator dataset` takes the true
-    depth that a data set carries.
+    An RLDS directory, or a folder of videos or of folders of images, is first converted, into
+    OUT.episodes. `--estimator dataset` takes the true depth that a data set carries. With
+    `--then-tokenize` each worker turns its depth into codes and drops it: the codes are those that
+    `tokenize` would give.
 
     Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
     """
@@ -85,8 +97,15 @@ def annotate(
     stage = AnnotateStage(
         episodes, out, settings, choose(options.device), partial=options.partial, weights=weights
     )
-    book = out.parent / "codebook"
-    carry_out(stage, options, f"depthtok train-vqvae {out} --out {book}")
+    if then_tokenize is None:
+        book = out.parent / "codebook"
+        carry_out(stage, options, f"depthtok train-vqvae {out} --out {book}")
+        return
+    from pipelines.fused import FusedStage
+
+    book, verdict = judged(then_tokenize)
+    fused = FusedStage(stage, book, out, TokenizeConfig(), verdict)
+    carry_out(fused, options, train_next(episodes.path, out))
 
 
 def tokenize(
@@ -103,24 +122,16 @@ def tokenize(
 
     Example: depthtok tokenize runs/depth --codebook runs/codebook --out runs/codes
     """
-    from depthtok.codebook import Codebook
     from depthtok.depth import DepthStore
     from pipelines.device import choose
     from pipelines.tokenize import TokenizeStage
 
-    store, book = DepthStore(depth), Codebook.load(codebook)
-    verdict = gate(book)
-    if verdict["failures"]:
-        warn(f"{codebook} is below the quality gate: {'; '.join(verdict['failures'])}")
+    store = DepthStore(depth)
+    book, verdict = judged(codebook)
     stage = TokenizeStage(
         store, book, out, settings, choose(options.device), verdict, partial=options.partial
     )
-    episodes = store.spec.place["episodes"]
-    carry_out(
-        stage, options,
-        f"depthtok train-vla --episodes {episodes} --codes {out} --preset tiny "
-        f"--out {out.parent / 'policy'}",
-    )  # fmt: skip
+    carry_out(stage, options, train_next(store.spec.place["episodes"], out))
     if verify_sample and not options.plan:
         from depthtok.codes import CodeStore
         from pipelines.verify_codes import verify_sample as verify
@@ -129,24 +140,42 @@ def tokenize(
         say(f"{checked} clips encoded anew: every code is the same", json=options.json)
 
 
-def gate(book) -> dict:
-    """What the quality gate says of a codebook; it goes with the codes."""
+def train_next(episodes: str | Path, codes: Path) -> str:
+    """The command that trains on codes."""
+    return (
+        f"depthtok train-vla --episodes {episodes} --codes {codes} --preset tiny "
+        f"--out {codes.parent / 'policy'}"
+    )
+
+
+def judged(path: Path) -> tuple[Codebook, dict]:
+    """A codebook, and what the quality gate says of it; that goes with the codes."""
+    from depthtok.codebook import Codebook
     from vqvae.gate import judge
 
-    return {"failures": judge(book.quality), "demo": book.demo}
+    book = Codebook.load(path)
+    verdict = {"failures": judge(book.quality), "demo": book.demo}
+    if verdict["failures"]:
+        warn(f"{path} is below the quality gate: {'; '.join(verdict['failures'])}")
+    return book, verdict
 
 
 def open_episodes(source: Path, converted: Path, options: RunOptions):
-    """The EpisodeStore at `source`, or the one that an RLDS directory there is converted to."""
+    """The EpisodeStore at `source`, or the one that an RLDS directory, or a folder of videos or
+    images, is converted to."""
     from depthtok.episodes import EpisodeStore
-    from depthtok.sources.rlds import RldsDirectory
+    from depthtok.sources.rlds import RldsDirectory, is_rlds
     from depthtok.store import is_store
     from pipelines.convert import ConvertStage
     from pipelines.stage import run
+    from pipelines.videos import VideoStage
 
     if is_store(source):
         return EpisodeStore(source, source_root=options.source_root)
-    stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
+    if is_rlds(source) or not source.is_dir():
+        stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
+    else:
+        stage = VideoStage(source, converted)
     show(run(stage, RunOptions(workers=options.workers, json=options.json)), options, "")
     return EpisodeStore(converted)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from depthtok.commands import policy, stages, train
+from depthtok.commands import depth, policy, stages, train
 from depthtok.config import RunOptions, field_types, from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import say, unsuggesting
@@ -86,14 +86,32 @@ def demo(
     content["tokenize"] = {**content["tokenize"], "codebook": str(files("vqvae") / "demo")}
     plan = Plan.read(content, "the demo's settings")
     carry_out(plan)
+    estimate(plan)
     page = demo_report(plan.out, plan.place("sample", ""))
     say("", "What was made:", *_summary(plan), f"look:  open {page} in a browser")
+
+
+def estimate(plan: Plan) -> None:
+    """The demo's extra step: depth as the shipped demo network sees it, held against the truth."""
+    say("", "[extra] estimate depth from RGB alone, and hold it against the true depth")
+    place = plan.place("sample", "")
+    options = RunOptions(device=plan.tables["how"].get("device", "auto"))
+    with unsuggesting():
+        stages.annotate(
+            source=place / "episodes", out=place / "estimated-depth",
+            settings=AnnotateConfig(estimator="tiny"), options=options,
+        )  # fmt: skip
+        depth.audit_depth(
+            estimated=place / "estimated-depth", truth=place / "depth", out=place / "audit"
+        )
 
 
 def _summary(plan: Plan) -> list[str]:
     told = {
         "sample/episodes": "actions, states, instructions, and where each image lies",
         "sample/depth": "depth in metres for every frame of both cameras",
+        "sample/estimated-depth": "depth from RGB, by a tiny demo network (for real data: vits)",
+        "sample/audit": "how far that is from the true depth: open report.html in there",
         "codebook": "256 depth codes, trained for a minute (the codes below use the shipped one)",
         "sample/codes": "a 16x16 grid of codes for every frame",
         "policy": "a tiny QDepth-VLA, its log and checkpoints",
@@ -125,7 +143,7 @@ def _stages(plan: Plan):
     book = Path(tables["tokenize"].pop("codebook", plan.out / "codebook"))
     depths = [plan.place(name, "depth") for name in plan.data]
     for name, source in plan.data.items():
-        episodes, depth = plan.place(name, "episodes"), plan.place(name, "depth")
+        episodes, true = plan.place(name, "episodes"), plan.place(name, "depth")
         if "convert" in wanted:
             yield (
                 f"convert {name}",
@@ -137,7 +155,7 @@ def _stages(plan: Plan):
             yield (
                 f"annotate {name}",
                 _stage(
-                    stages.annotate, AnnotateConfig, tables, "annotate", source=episodes, out=depth
+                    stages.annotate, AnnotateConfig, tables, "annotate", source=episodes, out=true
                 ),
             )
     if "train-vqvae" in wanted and not (plan.out / "codebook" / "codebook.json").exists():

@@ -118,6 +118,14 @@ def _miscounted(shard: Shard, reason: str) -> CorruptRecord:
     )
 
 
+def is_rlds(path: Path) -> bool:
+    """Whether a data set lies in this directory, or up to three levels below."""
+    names = {FEATURES, INFO}
+    return path.is_dir() and any(
+        file.name in names for depth in range(4) for file in path.glob("*/" * depth + "*.json")
+    )
+
+
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
     try:

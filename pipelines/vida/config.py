@@ -56,6 +56,7 @@ def config_named(name: str) -> ViDAConfig:
     return CONFIGS[name]
 
 
+READERS = 4  # threads that decode for one GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
@@ -65,14 +66,15 @@ class RunConfig:
 
     Left out, `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` bounds what a batch of windows takes on a GPU; `readers` is the
-    number of threads that decode ahead (0: frames are read when they are needed).
+    number of threads that decode ahead, so that a GPU does not wait (0: frames are read when they
+    are needed; that is so on a CPU, which has nothing to do meanwhile).
     """
 
     input_size: int | None = None  # px
     precision: str | None = None
     memory_gb: float = 8.0
     windows: int | None = None  # in a batch; None: as many as `memory_gb` holds, one on a CPU
-    readers: int = 0
+    readers: int | None = None
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -100,4 +102,6 @@ class RunConfig:
                 f"{precision} is for GPUs: on a CPU it is slower, and not the reference's result",
                 remedy="use precision float32 with device cpu",
             )
-        return replace(self, precision=precision, input_size=self.input_size or config.input_size)
+        readers = self.readers if self.readers is not None else (0 if device == "cpu" else READERS)
+        size = self.input_size or config.input_size
+        return replace(self, precision=precision, input_size=size, readers=readers)

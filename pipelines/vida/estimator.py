@@ -41,6 +41,11 @@ class ViDAEstimator:
         return estimate(self._runner, clips)
 
     @property
+    def waited(self) -> float:
+        """Seconds for which there were no frames to work on."""
+        return self._runner.waited
+
+    @property
     def degraded(self) -> bool:
         """Whether the device ran so short of memory that low bits of the result may differ."""
         return self._runner.halvings > 0

@@ -31,7 +31,13 @@ def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]
     """
     kind = DepthKind.METRES if runner.network.config.metric else DepthKind.DISPARITY
     align = kind is DepthKind.DISPARITY
-    items = read_jobs(clips, align=align, input_size=runner.input_size, readers=runner.readers)
+    items = read_jobs(
+        clips,
+        align=align,
+        input_size=runner.input_size,
+        readers=runner.readers,
+        waited=runner.note_wait,
+    )
     batches = _launched(_batches(items, runner), runner, kind)
     failed = -1
     # On a GPU the next batch is under way before the results of the last are waited for.

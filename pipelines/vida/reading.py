@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from pipelines.vida.plan import Window, plan
 from pipelines.vida.preprocess import network_size
 from pipelines.vida.runner import Job
 
+T = TypeVar("T")
 AHEAD = 8  # windows for each reading thread
 
 
@@ -37,14 +40,20 @@ class Task:
 
 
 def read_jobs(
-    clips: Iterable[FrameClip], *, align: bool, input_size: int, readers: int
+    clips: Iterable[FrameClip],
+    *,
+    align: bool,
+    input_size: int,
+    readers: int,
+    waited: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Job | Failure]:
     """The windows of all clips in order, with their frames. A failure is the last of its clip.
 
-    With `readers` > 0, that many threads call the clips' `read`.
+    With `readers` > 0, that many threads call the clips' `read`. `waited` is told the seconds for
+    which nothing could be handed out.
     """
     failed, shape = -1, (0, 0, 0)
-    for task, frames in _read_ahead(_tasks(clips, align), readers):
+    for task, frames in _timed(_read_ahead(_tasks(clips, align), readers), waited):
         if task.clip == failed:
             continue
         try:
@@ -60,6 +69,18 @@ def read_jobs(
             yield Failure(task.clip, error.problem)
         else:
             yield job
+
+
+def _timed(items: Iterator[T], waited: Callable[[float], None]) -> Iterator[T]:
+    """The items; `waited` is told how long each took to come."""
+    while True:
+        started = time.monotonic()
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        waited(time.monotonic() - started)
+        yield item
 
 
 def _tasks(clips: Iterable[FrameClip], align: bool) -> Iterator[Task]:

@@ -78,7 +78,8 @@ class Runner:
     """A network on a device, and what the windows of one clip hand on to each other.
 
     Jobs must come clip by clip, windows in order. `windows` is the size of batch to hand in; it and
-    `halvings` change when the device runs out of memory.
+    `halvings` change when the device runs out of memory. `waited` counts the seconds for which
+    there were no frames to work on.
     """
 
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
@@ -91,10 +92,15 @@ class Runner:
         self.windows = run.windows
         self.memory = run.memory_gb * 2**30
         self.halvings = 0
+        self.waited = 0.0
         parts = (network.encode, network.head.mix, network.head.decode)
         self._encode, self._mix, self._decode = map(compiled, parts) if run.compile else parts
         self._carried: Pyramid | None = None
         self._carried_rows: dict[tuple[int, int], int] = {}
+
+    def note_wait(self, seconds: float) -> None:
+        """Counts time without frames."""
+        self.waited += seconds
 
     def batch_size(self, size: tuple[int, int]) -> int:
         """How many windows of this input size to hand in at once."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import zarr
 
-from depthtok import depth
+from depthtok import depth, store
 from depthtok.config import RunOptions
 from depthtok.data import DepthBlock, DepthClip, DepthKind, EstimatorSpec
 from depthtok.depth import DepthStore
@@ -14,7 +14,7 @@ from depthtok.verify import verify_store
 from pipelines import annotate
 from pipelines.annotate import cut
 from pipelines.estimators import ESTIMATORS, EstimatorEntry
-from pipelines.stage import run
+from pipelines.stage import make_part, run
 
 GARBAGE = b"\x89PNG\r\n\x1a\nthis is no picture"
 
@@ -220,3 +220,13 @@ def test_an_estimator_that_stops_early_is_our_mistake(tmp_path, over, monkeypatc
     with pytest.raises(AssertionError, match="stopped in episode 1"):
         run(path.stage("annotate", estimator="faulty"), RunOptions())
     assert DepthStore(path.root / "annotate").part_names == []
+
+
+def test_the_progress_line_says_how_busy_the_estimator_is(whole, tmp_path):
+    told = []
+    stage = whole.stage("annotate", estimator="tiny", input_size=28, out=tmp_path / "depth")
+    worker = stage.build("cpu")
+    store.create(stage.out, stage.spec)
+    make_part(stage, worker, stage.work()[0], lambda count, **extra: told.append((count, extra)))
+    assert sum(count for count, _ in told) == 20
+    assert all(0 <= int(extra["busy"].rstrip("%")) <= 100 for _, extra in told)

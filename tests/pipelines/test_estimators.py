@@ -2,6 +2,7 @@ import pytest
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError
+from pipelines import config
 from pipelines.estimators import ESTIMATORS, find
 
 
@@ -12,6 +13,10 @@ def test_every_estimator_says_what_it_is():
         assert entry.licence
         assert entry.input_size % 14 == 0
         assert bool(entry.notice) == ("NC" in entry.licence)
+
+
+def test_help_names_them_all():
+    assert tuple(ESTIMATORS) == config.ESTIMATORS
 
 
 def test_an_unknown_name_says_which_are_known():

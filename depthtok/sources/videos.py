@@ -1,0 +1,130 @@
+"""A plain folder of videos or images as episodes: what is there, and the bytes of its frames.
+
+Every folder that holds images itself is an episode, one file a frame, in natural order (2 before
+10); every video file is an episode. Images are taken as they are; the frames of a video are
+decoded and kept as JPEG. Videos need PyAV (the extra `video`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from depthtok.errors import CorruptRecord, MissingPackage, SourceError
+from depthtok.sources.pixels import JPEG_QUALITY
+
+IMAGES = (".jpg", ".jpeg", ".png")
+VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+
+
+@dataclass(frozen=True)
+class Film:
+    """One episode: a video file, or a folder of images."""
+
+    name: str  # path relative to the folder that was given
+    path: Path
+    images: tuple[Path, ...] = ()  # in order; () for a video
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(path.stat().st_size for path in self.images or (self.path,))
+
+    def frames(self) -> Iterator[bytes]:
+        """Every frame, encoded. Raises `CorruptRecord` for a video that does not decode."""
+        if self.images:
+            return (path.read_bytes() for path in self.images)
+        return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in decoded(self.path))
+
+    def look(self) -> tuple[tuple[int, int] | None, float | None]:
+        """Height and width in px, and Hz; None for what cannot be read, or is not known."""
+        try:
+            if self.images:
+                with Image.open(self.images[0]) as picture:
+                    return (picture.height, picture.width), None
+            with _opened(self.path) as video:
+                stream = video.streams.video[0]
+                rate = stream.average_rate
+                return (stream.height, stream.width), float(rate) if rate else None
+        except (OSError, IndexError, CorruptRecord):
+            return None, None
+
+
+def films(folder: Path) -> list[Film]:
+    """The episodes below a folder, sorted by name. Raises `SourceError` where there are none.
+
+    Hidden files and folders are left out. A single video file stands for itself.
+    """
+    if folder.is_file():
+        found = [Film(folder.name, folder)] if folder.suffix.lower() in VIDEOS else []
+    else:
+        found = [film for place in _folders(folder) for film in _films_in(place, folder)]
+    if not found:
+        raise SourceError(
+            f"{folder} holds neither images ({', '.join(IMAGES)}) nor videos ({', '.join(VIDEOS)})",
+            remedy="give an EpisodeStore, an RLDS directory, or a folder of videos or of folders "
+            "of images",
+        )
+    return sorted(found, key=lambda film: _natural(film.name))
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    yield folder
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith("."):
+            yield from _folders(path)
+
+
+def _films_in(place: Path, root: Path) -> Iterator[Film]:
+    files = [path for path in place.iterdir() if path.is_file() and path.name[0] != "."]
+    images = [path for path in files if path.suffix.lower() in IMAGES]
+    name = place.relative_to(root).as_posix() if place != root else root.name
+    if images:
+        yield Film(name, place, tuple(sorted(images, key=lambda path: _natural(path.name))))
+    for path in files:
+        if path.suffix.lower() in VIDEOS:
+            yield Film(path.relative_to(root).as_posix(), path)
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Sorts numbers in names by their value."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts] + [(1, name)]
+
+
+def decoded(path: Path) -> Iterator[np.ndarray]:
+    """The frames of a video, uint8 [H, W, 3]. Raises `CorruptRecord`, `MissingPackage`."""
+    av = _av()
+    with _opened(path) as video:
+        if not video.streams.video:
+            raise CorruptRecord(f"{path} has no pictures", remedy="leave it out")
+        try:
+            for frame in video.decode(video=0):
+                yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+        except av.FFmpegError as error:
+            raise CorruptRecord(f"{path} does not decode: {error}", remedy="replace it") from error
+
+
+def _opened(path: Path):
+    av = _av()
+    try:
+        return av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise CorruptRecord(f"{path} is no video: {error}", remedy="replace it") from error
+
+
+def _av():
+    try:
+        import av
+    except ImportError:
+        raise MissingPackage(
+            "videos are read with PyAV, which is not installed",
+            remedy="pip install 'depthtok[video]', or give folders of images",
+        ) from None
+    return av

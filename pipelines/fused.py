@@ -1,0 +1,100 @@
+"""annotate --then-tokenize: EpisodeStore -> CodeStore, in one worker, without keeping depth.
+
+A clip's codes need the clip's range, which is known when all of it is estimated. So each part's
+depth is spilled: written as the one part of a DepthStore inside the part that is being made, read
+back by the very code of `tokenize`, and deleted. The codes are those of the two stages one after
+the other, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from depthtok import codes, store
+from depthtok.arrays import ArraySpec
+from depthtok.codebook import Codebook
+from depthtok.config import to_json
+from depthtok.depth import DepthStore
+from depthtok.errors import ConfigError, did_you_mean
+from depthtok.files import remove
+from depthtok.parts import PartWriter
+from depthtok.store import StoreSpec
+from pipelines import tokenize
+from pipelines.annotate import AnnotateStage
+from pipelines.config import TokenizeConfig
+from pipelines.stage import Advance, Worker, WorkPart
+
+SPILL = "spilled-depth"  # in a part's directory, and gone before the part is there
+
+
+@dataclass(frozen=True)
+class FusedStage:
+    """Codes straight from episodes. `annotate.out` is not written."""
+
+    annotate: AnnotateStage
+    codebook: Codebook
+    out: Path
+    config: TokenizeConfig
+    quality: Mapping[str, object]  # what the gate said of the codebook
+    unit: str = "frames"
+
+    @property
+    def device(self) -> str:
+        return self.annotate.device
+
+    @cached_property
+    def cameras(self) -> tuple[str, ...]:
+        known = self.annotate.cameras
+        for name in self.config.camera:
+            if name not in known:
+                raise ConfigError(
+                    f"camera {name!r} is not annotated", remedy=did_you_mean(name, known)
+                )
+        return self.config.camera or known
+
+    @cached_property
+    def spec(self) -> StoreSpec:
+        depth = self.annotate.spec
+        return StoreSpec(
+            type="codes", stage="annotate", stage_version=tokenize.VERSION,
+            what={**to_json(self.config), "device": self.device.split(":")[0],
+                  "depth": depth.fingerprint, "depth_what": depth.what},
+            about=tokenize.about(depth, self.codebook, self.cameras, self.quality),
+            upstream=depth.upstream, shards=depth.shards,
+            place={**depth.place, "codebook": str(self.codebook.path.resolve())},
+        )  # fmt: skip
+
+    def work(self) -> list[WorkPart]:
+        return self.annotate.work()
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        return codes.array_specs(self.cameras, self.codebook.grid)
+
+    def build(self, device: str) -> Worker:
+        from vqvae.codec import Codec
+
+        estimate = self.annotate.build(device)
+        codec = Codec.load(self.codebook.path, self.device)
+
+        def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
+            spill = writer.directory / SPILL
+            store.create(spill, self.annotate.spec)
+            store.write_part(
+                spill, self.annotate.spec, work.name, work.shard, self.annotate.arrays(),
+                lambda depth: estimate(work, depth, advance), upstream=work.upstream,
+            )  # fmt: skip
+            depth = DepthStore(spill)
+            part = depth.part(str(work.name))
+            writer.meta.update(part.meta)
+            tokenize.encode_part(
+                codec, self.config, depth, part, self.cameras, writer, lambda *_, **__: None
+            )
+            remove(spill)
+
+        return fill
+
+    def finish(self) -> None:
+        """Nothing is left to do once all parts are there."""

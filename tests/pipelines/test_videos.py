@@ -1,0 +1,115 @@
+"""annotate on plain folders: images as they are, videos through PyAV."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from depthtok.cli import app
+from depthtok.config import RunOptions
+from depthtok.depth import DepthStore
+from depthtok.episodes import EpisodeStore
+from depthtok.errors import MissingPackage, SourceError, StaleStore
+from depthtok.sources.videos import films
+from depthtok.verify import verify_store
+from pipelines.stage import run
+from pipelines.videos import VideoStage
+
+
+def picture(number, height=20, width=24, channels=3):
+    ramp = np.mgrid[:height, :width].sum(0)[..., None] * [3, 2, 4, 1][:channels]
+    return (ramp + 7 * number).astype(np.uint8)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two good episodes, one of RGBA, one that is broken, one whose frames differ in size."""
+    root = tmp_path / "Films of mine"
+    for number in range(12):
+        save(root / "a" / f"frame{number}.png", picture(number))
+    save(root / "deep" / "b" / "0.jpg", picture(0))
+    save(root / "c rgba" / "0.png", picture(0, channels=4))
+    save(root / "d broken" / "0.png", picture(0))
+    (root / "d broken" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    save(root / "e sizes" / "0.png", picture(0))
+    save(root / "e sizes" / "1.png", picture(0, height=21))
+    (root / ".hidden").mkdir()
+    (root / "notes.txt").write_text("no picture")
+    return root
+
+
+def test_folders_of_images_are_episodes_in_natural_order(folder):
+    found = films(folder)
+    assert [film.name for film in found] == ["a", "c rgba", "d broken", "deep/b", "e sizes"]
+    assert [path.stem for path in found[0].images] == [f"frame{number}" for number in range(12)]
+
+
+def test_frames_come_back_as_they_were(folder, tmp_path):
+    assert run(VideoStage(folder, tmp_path / "ep"), RunOptions()).exit_code == 0
+    store = EpisodeStore(tmp_path / "ep")
+    assert list(verify_store(tmp_path / "ep")) == []
+    episode = store.episode(0)
+    assert episode.instruction() == "a"
+    assert (episode.action.shape, episode.proprio.shape) == ((12, 0), (12, 0))
+    for number in range(12):
+        frame = episode.frames("image").read(number, number + 1)[0]
+        np.testing.assert_array_equal(frame, picture(number))
+    assert store.episode(1).frames("image").read(0, 1).shape == (1, 20, 24, 3)  # alpha is dropped
+
+
+def test_annotate_takes_a_folder_and_records_what_is_broken(folder, tmp_path):
+    arguments = ["annotate", folder, "--out", tmp_path / "depth", "--estimator", "tiny",
+                 "--input-size", "28", "--size", "16"]  # fmt: skip
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 1, result.output
+    store = DepthStore(tmp_path / "depth")
+    assert [len(clip) for clip in store.clips()] == [12, 1, 1]
+    reasons = [failure.reason for failure in store.failures()]
+    assert len(reasons) == 2
+    assert "PNG" in reasons[0]
+    assert "different sizes" in reasons[1] or "expected uint8" in reasons[1]
+    assert all(np.isfinite(clip.read().values).all() for clip in store.clips())
+    save(folder / "a" / "frame99.png", picture(3))
+    with pytest.raises(StaleStore):
+        CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def test_videos_are_decoded(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "films" / "one.mp4"
+    path.parent.mkdir()
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(5):
+            frame = av.VideoFrame.from_ndarray(picture(number, 48, 64), format="rgb24")
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode())
+    (path.parent / "two.mp4").write_bytes(b"no video")
+    outcome = run(VideoStage(path.parent, tmp_path / "ep"), RunOptions())
+    assert [failure.key.shard for failure in outcome.failures] == [1]
+    assert "is no video" in outcome.failures[0].reason
+    store = EpisodeStore(tmp_path / "ep")
+    frames = store.episode(0).frames("image").read(0, 5)
+    assert frames.shape == (5, 48, 64, 3)
+    assert np.abs(frames[2].astype(float) - picture(2, 48, 64)).mean() < 12
+    run(VideoStage(path, tmp_path / "alone"), RunOptions())
+    assert EpisodeStore(tmp_path / "alone").fps == 10
+
+
+def test_what_is_missing_is_said(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="neither images"):
+        films(tmp_path / "empty")
+    (tmp_path / "one.mp4").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingPackage) as caught:
+        run(VideoStage(tmp_path, tmp_path / "ep"), RunOptions())
+    assert "depthtok[video]" in caught.value.remedy
