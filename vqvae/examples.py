@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from einops import rearrange
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from depthtok.files import write_atomic
 from depthtok.normalisation import HIGH, LOW
@@ -32,11 +33,14 @@ class Example:
 
 @dataclass
 class Examples:
-    """The middle frame of the first clips, and of the clips with the largest errors the worst."""
+    """The middle frame of the first clips, of the clips with the largest errors the worst, and the
+    mean of all cells that got a code, for each code (NaN for a code that did not occur)."""
 
     number: int = 8
     spread: list[Example] = field(default_factory=list)
     worst: list[Example] = field(default_factory=list)
+    cells: Float32[np.ndarray, "K c c"] | None = None
+    uses: Int64[np.ndarray, " K"] | None = None
 
     def take(self, frames: int, batch: Iterator[Example]) -> None:
         """Keep what is worth keeping of a clip's frames; the clip has `frames` of them."""
@@ -45,6 +49,26 @@ class Examples:
                 self.spread.append(one)
             if len(self.worst) < self.number or one.l1 > self.worst[-1].l1:
                 self._rank(one)
+
+    def look(
+        self, images: Float32[np.ndarray, "T H W"], codes: UInt8[np.ndarray, "T h w"], number: int
+    ) -> None:
+        """Add frames to the mean cells of `number` codes."""
+        cell = images.shape[1] // codes.shape[1]
+        cells = rearrange(images, "t (h a) (w b) -> (t h w) a b", a=cell, b=cell)
+        order = np.argsort(codes, axis=None, kind="stable")
+        present, starts, counts = np.unique(
+            codes.ravel()[order], return_index=True, return_counts=True
+        )
+        if self.cells is None or self.uses is None:
+            self.cells = np.full((number, cell, cell), np.nan, np.float32)
+            self.uses = np.zeros(number, np.int64)
+        before = self.uses[present]
+        self.uses[present] += counts
+        kept = np.where(before[:, None, None] > 0, self.cells[present], 0)
+        kept *= (before / self.uses[present])[:, None, None]
+        fresh = np.add.reduceat(cells[order], starts, axis=0, dtype=np.float64)
+        self.cells[present] = kept + fresh / self.uses[present][:, None, None]
 
     def _rank(self, one: Example) -> None:
         """One frame a clip: its neighbours look the same."""
@@ -65,8 +89,9 @@ class Examples:
             "made": np.array([pack(np.clip(e.made, LOW, HIGH), e.valid) for e in both]),
             "spread": np.array(len(self.spread)),
         }
-        if all(e.codes is not None for e in both):
+        if self.cells is not None:
             arrays["codes"] = np.array([e.codes for e in both])
+            arrays["cells"] = self.cells
         out = io.BytesIO()
         np.savez_compressed(out, **arrays)
         write_atomic(directory / FILE, out.getvalue())
@@ -86,4 +111,5 @@ class Examples:
                 )
             ]  # fmt: skip
             cut = int(found["spread"])
-        return cls(max(cut, len(both) - cut), both[:cut], both[cut:])
+            cells = found.get("cells")
+        return cls(max(cut, len(both) - cut), both[:cut], both[cut:], cells)

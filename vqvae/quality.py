@@ -191,6 +191,9 @@ def assess(
                 judge.add(block, regions, still=still)
                 if examples is not None:
                     examples.take(clip.frames, block.examples(f"{clip.key} {clip.camera}"))
+                    if block.codes is not None:
+                        number = len(codec.codebook.vectors)
+                        examples.look(block.images[block.new], block.codes[block.new], number)
         except SourceError as error:
             failed.append([str(clip.key), clip.camera, error.problem])
             continue

@@ -44,11 +44,11 @@ def build(
     page.table("Rate and distortion", *_rates(book, quality))
     if "codes" in quality:
         page.facts("Use of the codes", quality["codes"])
-        page.facts("Codes that change though the depth does not", quality.get("flips", {}))
+        page.facts("Codes that change though the depth does not", _flips(quality))
         _use(page, np.asarray(quality["histogram"]))
     _pictures(page, examples)
     if codec.has_codes:
-        _codes(page, codec, np.asarray(quality.get("histogram", np.zeros(len(book.vectors)))))
+        _codes(page, codec, np.asarray(quality["histogram"]), examples)
     if quality["failed"]:
         page.table("Clips that were left out", ("episode", "camera", "why"), quality["failed"])
     made = {key: book.meta[key] for key in ("network", "quantizer", "normalisation", "training")}
@@ -104,7 +104,17 @@ def _error_rows(quality: Mapping) -> list[tuple]:
     rows.append(("codes bypassed", *_errors({"disparity": quality["unquantised"]})))
     if twin := quality.get("continuous"):
         rows.append(("trained without codes", *_errors(twin)))
+    if calm := quality.get("with_sticky"):
+        rows.append((f"sticky {calm['sticky']}", *_errors(calm)))
     return rows
+
+
+def _flips(quality: Mapping) -> dict[str, object]:
+    found = dict(quality.get("flips", {"static": "no camera stood still"}))
+    if calm := quality.get("with_sticky"):
+        found |= {f"{name}, sticky {calm['sticky']}": calm["flips"][name]
+                  for name in ("static", "far") if "flips" in calm}  # fmt: skip
+    return found
 
 
 def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]]:
@@ -164,14 +174,19 @@ def _row(one: Example) -> Iterator[Picture]:
         yield Picture(code_picture(one.codes, cell), f"{len(np.unique(one.codes))} different codes")
 
 
-def _codes(page: Report, codec: Codec, counts: np.ndarray) -> None:
+def _codes(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
+    """One picture a code: the mean of the cells that got it, else what it decodes to."""
     order = np.argsort(-counts, kind="stable")
-    tiles = np.clip(code_pictures(codec)[order], 0, 1)
-    tiles = np.repeat(np.repeat(tiles, 2, axis=1), 2, axis=2)
-    unused = int((counts == 0).sum())
-    note = f"; the last {unused} did not occur" if unused else ""
-    caption = f"What each code decodes to among its like, near is bright{note}"
-    page.pictures("Every code, the most used first", [Picture(sheet(tiles), caption)], columns=1)
+    tiles = code_pictures(codec)
+    caption = "What each code decodes to among its like; near is bright"
+    if examples is not None and examples.cells is not None:
+        seen = ~np.isnan(examples.cells).any(axis=(1, 2))
+        tiles[seen] = examples.cells[seen]
+        caption = "The mean of the cells that got each code; near is bright"
+    if unused := int((counts == 0).sum()):
+        caption += f"; the last {unused} did not occur"
+    large = np.repeat(np.repeat(np.clip(tiles[order], 0, 1), 2, axis=1), 2, axis=2)
+    page.pictures("Every code, the most used first", [Picture(sheet(large), caption)], columns=1)
 
 
 def sheet(tiles: Float32[np.ndarray, "K c c"], columns: int = 16) -> UInt8[np.ndarray, "H W"]:

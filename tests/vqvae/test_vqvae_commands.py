@@ -1,0 +1,209 @@
+"""train-vqvae, eval-vqvae, tokenize and decode from the command line, on a small data set."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from depthtok.cli import app
+from depthtok.codebook import Codebook
+from depthtok.codes import CodeStore
+from depthtok.data import DepthKind
+from depthtok.depth import DepthStore
+from depthtok.errors import ConfigError, CorruptPart, StaleStore, StoreError
+from depthtok.signals import Stopped
+from depthtok.testing import make_rlds
+from vqvae import regions
+from vqvae.codec import Codec
+from vqvae.train import Trainer
+
+SIZE = 64
+PRESET = f"""
+[network]
+size = {SIZE}
+grid = 8
+dim = 16
+width = 16
+decoder_width = 16
+encoder_blocks = 0
+decoder_blocks = 1
+[quantizer]
+codes = 32
+warmup = 2
+[training]
+steps = 8
+batch = 8
+crop = 32
+lr_warmup = 2
+held_out = 0.3
+"""
+
+
+def call(*arguments: object) -> str:
+    """The output of a command that must succeed; what it raises is raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> Path:
+    """Stores `episodes` and `depth`, a codebook `cb`, and its codes `codes`; only to be read."""
+    root = tmp_path_factory.mktemp("commands")
+    (root / "preset.toml").write_text(PRESET)
+    rlds = make_rlds(root / "set" / "1.0.0", size=SIZE)
+    call("convert", rlds, "--out", root / "episodes")
+    call("annotate", root / "episodes", "--out", root / "depth", "--estimator", "dataset",
+         "--size", SIZE)  # fmt: skip
+    call(*learn(root, "cb"))
+    call("tokenize", root / "depth", "--codebook", root / "cb", "--out", root / "codes")
+    return root
+
+
+def learn(root: Path, out: str | Path, *more: object) -> list[object]:
+    preset = root / "preset.toml"
+    return ["train-vqvae", root / "depth", "--out", root / out, "--preset", preset, *more]
+
+
+def test_a_training_leaves_its_report(here):
+    assert "data:image/png" in (here / "cb" / "report.html").read_text()
+    assert json.loads((here / "cb" / "report.json").read_text())["title"] == "A codebook for depth"
+    stamp = (here / "cb" / "codebook.safetensors").stat().st_mtime_ns
+    assert "codes used" in call(*learn(here, "cb"))  # it is there: nothing is trained again
+    assert (here / "cb" / "codebook.safetensors").stat().st_mtime_ns == stamp
+    (here / "cb" / "report.html").unlink()
+    call("report", here / "cb")
+    assert (here / "cb" / "report.html").is_file()
+
+
+def test_flags_reach_the_settings(here, tmp_path):
+    out = tmp_path / "cb"
+    call(*learn(here, out, "--quantizer", "fsq", "--normalisation", "per_frame", "--steps", 5))
+    book = Codebook.load(out)
+    assert book.meta["quantizer"]["kind"] == "fsq"
+    assert book.normalisation.name == "per_frame"
+    assert book.meta["training"]["steps"] == 5
+
+
+def test_a_training_that_ends_in_its_warm_up_is_refused(here, tmp_path):
+    with pytest.raises(ConfigError, match="end before the warm-up"):
+        call(*learn(here, tmp_path / "cb", "--steps", 2))
+    assert not (tmp_path / "cb").exists()
+
+
+def test_held_out_tasks_judge_and_the_twin_is_recorded(here, tmp_path, monkeypatch):
+    dataset = next(DepthStore(here / "depth").clips()).key.dataset
+    monkeypatch.setitem(regions.CLASSES, dataset, {1: "objects"})
+    out = tmp_path / "cb"
+    call(*learn(here, out, "--held-out-task", "Box 1", "--twin", "--sticky", "0.5"))
+    quality = Codebook.load(out).quality
+    assert quality["episodes"] == 2
+    assert quality["regions"]["objects"]["metres"]["pixels"] > 0
+    assert quality["continuous"]["metres"]["abs_rel"] > 0
+    assert quality["with_sticky"]["sticky"] == 0.5
+    assert "codes" not in Codebook.load(tmp_path / "cb.continuous").quality
+    with pytest.raises(ConfigError, match="names no episode"):
+        call(*learn(here, tmp_path / "none", "--held-out-task", "fold the towel"))
+
+
+def test_a_signal_stops_a_training_and_the_same_command_goes_on(here, tmp_path, monkeypatch):
+    advance = Trainer.advance
+
+    def once(self):
+        if self.step == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return advance(self)
+
+    monkeypatch.setattr(Trainer, "advance", once)
+    with pytest.raises(Stopped):
+        call(*learn(here, tmp_path / "cb"))
+    assert not (tmp_path / "cb").exists()
+    with pytest.raises(StaleStore, match="other settings"):
+        call(*learn(here, tmp_path / "cb", "--seed", 1))
+    steps = []
+    monkeypatch.setattr(Trainer, "advance", lambda self: steps.append(self.step) or advance(self))
+    call(*learn(here, tmp_path / "cb"))
+    assert steps == [5, 6, 7]
+    assert Codebook.load(tmp_path / "cb").fingerprint == Codebook.load(here / "cb").fingerprint
+
+
+def test_two_ranks_train_one_codebook(here, tmp_path):
+    """Through torchrun; that all ranks hold the same bits is asserted by the training itself."""
+    out = tmp_path / "cb"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               "-m", "depthtok.cli", *map(str, learn(here, out, "--device", "cpu"))]  # fmt: skip
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("codes used") == 1  # one rank speaks
+    assert Codebook.load(out).quality["codes"]["used"] > 1
+
+
+def test_a_codebook_is_judged_on_other_data(here, tmp_path):
+    told = json.loads(
+        call(
+            "eval-vqvae",
+            here / "cb",
+            here / "depth",
+            "--out",
+            tmp_path,
+            "--task",
+            "box 0",
+            "--json",
+        )
+    )
+    quality = json.loads((tmp_path / "quality.json").read_text())
+    assert told["quality"] == quality
+    assert quality["episodes"] == 2
+    assert "its own held-out episodes" in (tmp_path / "report.html").read_text()
+    one = ["eval-vqvae", here / "cb", here / "depth", "--out", tmp_path / "one", "--clips", 1]
+    call(*one, "--camera", "image")
+    assert json.loads((tmp_path / "one" / "quality.json").read_text())["episodes"] == 1
+
+
+def test_codes_become_depth_again(here, tmp_path):
+    call("decode", here / "codes", "--out", tmp_path / "decoded")
+    made, codes = DepthStore(tmp_path / "decoded"), CodeStore(here / "codes")
+    assert (made.kind, made.size) == (DepthKind.DISPARITY, (SIZE, SIZE))
+    assert made.transform == codes.transform
+    codec = Codec.load(here / "cb")
+    for clip in made.clips():
+        grid = codes.grid_of(clip.key, clip.camera)
+        expected = np.maximum(codec.decode_disparity(grid.codes, grid.range), 0)
+        np.testing.assert_allclose(clip.read().values, expected, rtol=2**-10, atol=1e-6)
+        assert clip.quantiles[-1] == pytest.approx(clip.read().values.max())
+    stamp = [part.digest for part in made.parts()]
+    assert "0 parts made" in call("decode", here / "codes", "--out", tmp_path / "decoded")
+    assert [part.digest for part in DepthStore(tmp_path / "decoded").parts()] == stamp
+
+
+def test_codes_are_decoded_by_their_own_codebook_alone(here, tmp_path):
+    call(*learn(here, tmp_path / "other", "--seed", 3))
+    with pytest.raises(StaleStore, match="are of codebook"):
+        call("decode", here / "codes", "--out", tmp_path / "d", "--codebook", tmp_path / "other")
+    with pytest.raises(StoreError, match="no longer"):
+        call("decode", here / "codes", "--out", tmp_path / "d", "--codebook", tmp_path / "gone")
+    call(*learn(here, tmp_path / "frame", "--normalisation", "per_frame", "--steps", 4))
+    call("tokenize", here / "depth", "--codebook", tmp_path / "frame", "--out", tmp_path / "codes")
+    with pytest.raises(ConfigError, match="per_frame"):
+        call("decode", tmp_path / "codes", "--out", tmp_path / "d")
+
+
+def test_a_sample_is_encoded_anew(here, tmp_path, monkeypatch):
+    again = ["tokenize", here / "depth", "--codebook", here / "cb", "--out", here / "codes"]
+    assert "5 clips encoded anew" in call(*again, "--verify-sample", 5)
+    encode = Codec.encode
+    monkeypatch.setattr(Codec, "encode", lambda *a, **k: encode(*a, **k) ^ 1)
+    with pytest.raises(CorruptPart, match="differ from those"):
+        call(*again, "--verify-sample", 1)

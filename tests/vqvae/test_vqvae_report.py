@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import scenes, tiny
+
+from vqvae import export
+from vqvae.clips import ClipSource
+from vqvae.codec import Codec
+from vqvae.config import TrainOptions
+from vqvae.examples import Examples
+from vqvae.quality import assess
+from vqvae.report import build, of_codebook, sheet
+from vqvae.train import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A codebook and its continuous twin."""
+    out = tmp_path_factory.mktemp("report")
+    source = ClipSource("s", "f", scenes(6))
+    for name, config in (("cb", tiny(6)), ("twin", tiny(6).continuous())):
+        train(config, [source], out / name, TrainOptions())
+    export.add_twin(out / "cb", out / "twin")
+    export.add_sticky(out / "cb", [source], 0.5, "cpu")
+    return out / "cb", out / "twin"
+
+
+def sections(page) -> dict:
+    return {section["title"]: section for section in page.to_json()["sections"] if section["title"]}
+
+
+def test_the_page_of_a_codebook_needs_its_directory_alone(trained, tmp_path):
+    page = of_codebook(Codec.load(trained[0]))
+    found = sections(page)
+    assert {"Frames", "The worst frames", "Every code, the most used first"} <= set(found)
+    rows = {row[0] for row in found["Reconstruction errors"]["rows"]}
+    assert rows == {"everywhere", "codes bypassed", "trained without codes", "sticky 0.5"}
+    bits = [row[1] for row in found["Rate and distortion"]["rows"]]
+    assert bits[0] == 64 * 8
+    assert bits[0] >= bits[1]
+    assert bits[2] == bits[3] == 64 * 16 * 32
+    html = page.write(tmp_path).read_text()
+    assert html.count("data:image/png") > 8
+    json.loads((tmp_path / "report.json").read_text())
+
+
+def test_a_continuous_codebook_has_a_page_without_codes(trained):
+    found = sections(of_codebook(Codec.load(trained[1])))
+    assert "Every code, the most used first" not in found
+    assert "Frames" in found
+
+
+def test_without_kept_frames_the_page_says_how_to_get_them(trained):
+    codec = Codec.load(trained[0])
+    found = sections(build(codec, codec.codebook.quality, None, judged="nothing"))
+    assert "eval-vqvae" in found["Frames"]["paragraphs"][0]
+
+
+def test_examples_survive_their_file(trained, tmp_path):
+    kept = Examples(number=2)
+    assess(Codec.load(trained[0]), scenes(3), examples=kept)
+    kept.save(tmp_path)
+    back = Examples.load(tmp_path)
+    assert [(e.clip, e.frame, e.l1) for e in back.worst] == [
+        (e.clip, e.frame, e.l1) for e in kept.worst
+    ]
+    for one, two in zip(kept.spread, back.spread, strict=True):
+        np.testing.assert_allclose(one.true, two.true, atol=4e-5)
+        np.testing.assert_array_equal(one.codes, two.codes)
+    np.testing.assert_array_equal(kept.cells, back.cells)
+    assert Examples.load(tmp_path / "none") is None
+
+
+def test_the_mean_cell_of_a_code_is_that_of_all_frames(monkeypatch, trained):
+    codec, clips = Codec.load(trained[0]), scenes(2, frames=20)
+    whole, parts = Examples(), Examples()
+    assess(codec, clips, examples=whole)
+    monkeypatch.setattr("vqvae.quality.BLOCK", 7)
+    found = assess(codec, clips, examples=parts)
+    np.testing.assert_array_equal(whole.uses, found["histogram"])
+    np.testing.assert_array_equal(whole.uses, parts.uses)
+    np.testing.assert_allclose(whole.cells, parts.cells, rtol=1e-5, atol=1e-6)
+
+
+def test_the_worst_frames_are_of_different_clips(trained):
+    kept = Examples(number=3)
+    assess(Codec.load(trained[0]), scenes(4), examples=kept)
+    assert len({e.clip for e in kept.worst}) == 3
+
+
+def test_a_sheet_holds_every_tile():
+    tiles = np.ones((5, 4, 4), np.float32)
+    assert sheet(tiles, columns=2).shape == (18, 12)
+    assert (sheet(tiles, columns=2) == 255).sum() == 5 * 16
