@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from depthtok.commands import look, mask, policy, serve, show, stages, train, whole
+from depthtok.commands import (
+    ablate,
+    judge,
+    look,
+    mask,
+    policy,
+    serve,
+    show,
+    stages,
+    train,
+    whole,
+)
 from depthtok.errors import DepthtokError
 from depthtok.options import new_app
 from depthtok.signals import Stopped
@@ -14,6 +25,8 @@ stages.register(app)
 train.register(app)
 policy.register(app)
 mask.register(app)
+judge.register(app)
+ablate.register(app)
 serve.register(app)
 whole.register(app)
 look.register(app)
