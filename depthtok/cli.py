@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 
 from depthtok.commands import (
+    ablate,
     codes,
     depth,
+    judge,
     look,
     mask,
     policy,
@@ -22,7 +24,10 @@ from depthtok.options import new_app
 from depthtok.signals import Stopped
 
 app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
-for topic in (stages, train, policy, whole, look, show, depth, codes, mask, sim, serve):
+TOPICS = (
+    stages, train, policy, whole, look, show, depth, codes, mask, judge, ablate, sim, serve,
+)  # fmt: skip
+for topic in TOPICS:
     topic.register(app)
 
 

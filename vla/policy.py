@@ -63,15 +63,7 @@ class Policy:
         """
         place = checkpoint.find(path)
         config, state = checkpoint.read_config(place), checkpoint.read_state(place)
-        tensors = checkpoint.read_tensors(place, "model", str(device))
-        if averaged and (place / "average.safetensors").is_file():
-            tensors |= checkpoint.read_tensors(place, "average", str(device))
-        with torch.device("meta"):
-            model = QDepthVLA(config.model)
-            if config.train.lora_rank:
-                lora.add(model, config.train.lora_rank, config.train.lora_alpha, 0)
-        checkpoint.load_weights(model, tensors, str(place))
-        lora.merge(model)
+        model = load_model(place, device, averaged=averaged)
         norms = _choose(state.norms, dataset, place)
         return cls(model, config, norms, device=device, seed=seed)
 
@@ -110,6 +102,23 @@ class Policy:
             torch.from_numpy(np.array(proprio, np.float32)),
         )
         return seen.to(self.device)
+
+
+def load_model(
+    place: Path, device: torch.device | str = "cpu", *, averaged: bool = True
+) -> QDepthVLA:
+    """The model of a checkpoint, ready to act; adapters are merged."""
+    config = checkpoint.read_config(place)
+    tensors = checkpoint.read_tensors(place, "model", str(device))
+    if averaged and (place / "average.safetensors").is_file():
+        tensors |= checkpoint.read_tensors(place, "average", str(device))
+    with torch.device("meta"):
+        model = QDepthVLA(config.model)
+        if config.train.lora_rank:
+            lora.add(model, config.train.lora_rank, config.train.lora_alpha, 0)
+    checkpoint.load_weights(model, tensors, str(place))
+    lora.merge(model)
+    return model.eval()
 
 
 def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Norms:

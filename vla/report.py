@@ -14,7 +14,8 @@ from PIL import Image
 from depthtok.data import DepthKind
 from depthtok.report.colour import colourise
 from depthtok.report.report import Picture, Report
-from vla.depth_view import DepthView
+from vla.depth_view import SHOWN, DepthView
+from vla.judge import DepthScore
 from vla.masks import BLOCKS
 from vla.proof import Proof
 
@@ -60,6 +61,14 @@ def run_report(run: str | Path) -> Report:
     return page.facts("Settings", _flat(json.loads((run / "config.json").read_text())))
 
 
+def depth_report(title: str, score: DepthScore) -> Report:
+    """A depth expert's figures on a data set, and what it predicts there."""
+    page = Report("Predicted depth", title).numbers(score.figures)
+    if score.view is not None:
+        page.pictures("Frames", list(_views(score.view)), columns=3)
+    return page
+
+
 def _last(lines: list[dict[str, float]]) -> dict[str, float]:
     """The newest value of everything."""
     return {name: value for line in lines for name, value in line.items()}
@@ -73,7 +82,7 @@ def _line(lines: list[dict[str, float]], name: str) -> tuple[list[float], list[f
 def _views(view: DepthView) -> Iterator[Picture]:
     side = view.image.shape[1]
     error = view.errors()
-    for row, image in enumerate(view.image):
+    for row, image in enumerate(view.image[:SHOWN]):
         yield Picture(image, f"frame {row + 1}")
         for name, values in (("true", view.truth[row]), ("predicted", view.predicted[row])):
             pixels = colourise(values, DepthKind.DISPARITY, 0.0, 1.0)

@@ -1,0 +1,122 @@
+"""ablate: named variants over seeds, trained or resumed, and one table."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from depthtok.commands import policy
+from depthtok.commands.train import Json
+from depthtok.config import load_toml
+from depthtok.errors import ConfigError, did_you_mean
+from depthtok.log import result, say, unsuggesting
+from depthtok.options import command
+
+_EXAMPLE = """write, for example
+  out = "runs/ablation"
+  seeds = [0, 1, 2]
+  variants = ["tiny", "tiny+causal", "tiny+no-depth-loss"]
+  [train-vla]
+  episodes = ["runs/episodes"]
+  codes = ["runs/codes"]
+  steps = 500"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    command(app)(ablate)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared: variants by name, each a preset (with ablations) and settings."""
+
+    out: Path
+    seeds: tuple[int, ...]
+    variants: Mapping[str, tuple[str, tuple[str, ...]]]
+    flags: Mapping[str, Any]  # of train-vla, for all
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], where: str) -> Study:
+        """From TOML values. Raises `ConfigError` for what is unknown or missing."""
+        known = ["out", "seeds", "variants", "train-vla"]
+        for key in content:
+            if key not in known:
+                raise ConfigError(f"{where}: there is no {key!r}", remedy=did_you_mean(key, known))
+        for key in ("out", "variants", "train-vla"):
+            if not content.get(key):
+                raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
+        flags = {key.replace("-", "_"): value for key, value in content["train-vla"].items()}
+        allowed = set(inspect.signature(policy.train_vla).parameters)
+        allowed -= {"out", "seed", "preset", "json", "resume"}
+        for key in flags:
+            if key not in allowed:
+                raise ConfigError(
+                    f"{where}: [train-vla] has no {key!r}", remedy=did_you_mean(key, list(allowed))
+                )
+        seeds = tuple(content.get("seeds", (0, 1, 2)))
+        return cls(Path(content["out"]), seeds, dict(_variants(content["variants"])), flags)
+
+    def runs(self) -> Iterator[tuple[str, int, Path]]:
+        """Variant, seed and place of every training."""
+        for seed in self.seeds:
+            for name in self.variants:
+                yield name, seed, self.out / name / f"seed-{seed}"
+
+
+def _variants(given: Any) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+    """A list of presets, or a table: name = preset, or name = {preset = ..., "train.lr" = ...}."""
+    if isinstance(given, list):
+        given = {name: name for name in given}
+    for name, value in given.items():
+        table = {"preset": value} if isinstance(value, str) else dict(value)
+        preset = table.pop("preset", "tiny")
+        yield name, (preset, tuple(f"{key}={_toml(each)}" for key, each in table.items()))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def ablate(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="the study, described")],
+    json: Json = False,
+) -> None:
+    """Train named variants over several seeds, and tabulate them; again, to go on where it was.
+
+    Variants are presets, with ablations after a plus, or tables of settings; the first one is what
+    the others are compared with, seed by seed.
+
+    Example: depthtok ablate docs/ablation.toml
+    """
+    from vla.ablation import tabulate
+
+    study = Study.read(load_toml(config), str(config))
+    todo = list(study.runs())
+    for number, (name, seed, place) in enumerate(todo, 1):
+        say("", f"[{number}/{len(todo)}] {name}, seed {seed}", json=json)
+        preset, settings = study.variants[name]
+        flags = dict(study.flags)
+        flags["setting"] = [*flags.get("setting", ()), *settings]
+        if "frame_cache" in flags:
+            flags["frame_cache"] = Path(flags["frame_cache"])
+        for key in ("episodes", "codes", "depth"):
+            flags[key] = [Path(path) for path in flags.get(key, ())]
+        told = redirect_stdout(sys.stderr) if json else nullcontext()
+        with unsuggesting(), told:
+            policy.train_vla(**flags, preset=preset, seed=seed, out=place)
+    table = tabulate({name: [study.out / name / f"seed-{seed}" for seed in study.seeds]
+                      for name in study.variants})  # fmt: skip
+    page = table.report(str(config)).write(study.out, "ablation")
+    say("", *table.words(), f"{page}: open it in a browser", json=json)
+    if json:
+        result(table.to_json())

@@ -1,0 +1,91 @@
+"""eval-depth: a trained depth expert on another data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthtok.commands.train import Device, Json
+from depthtok.errors import StaleStore
+from depthtok.log import result, say
+from depthtok.options import command
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    command(app)(eval_depth)
+
+
+def eval_depth(
+    run: Annotated[Path, typer.Argument(help="a training run, or one of its checkpoints")],
+    episodes: Annotated[Path, typer.Option("--episodes", help="an EpisodeStore")],
+    codes: Annotated[Path, typer.Option("--codes", help="its CodeStore, of the run's codebook")],
+    codebook: Annotated[
+        Path | None, typer.Option("--codebook", help="the codes' codebook, if it has moved")
+    ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option("--camera", help="what the run's cameras are called here, in their order"),
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", help="frames to score")] = 512,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="directory of a page with pictures to write")
+    ] = None,
+    source_root: Annotated[
+        Path | None, typer.Option("--source-root", help="where the images lie now, if they moved")
+    ] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Score a policy's depth expert on another data set, beside an answer that ignores the picture.
+
+    Example: depthtok eval-depth runs/policy --episodes runs/other/episodes --codes runs/other/codes
+    """
+    from depthtok.commands import samples as stores
+    from pipelines.device import choose
+    from vla import checkpoint, data, tokenizer
+    from vla.judge import judge_depth
+    from vla.member import member
+    from vla.policy import load_model
+    from vla.report import depth_report
+
+    where, place = choose(device), checkpoint.find(run)
+    state, config = checkpoint.read_state(place), checkpoint.read_config(place)
+    given = stores.Given.open(config, [episodes], [codes], [], codebook, source_root)
+    if given.book.fingerprint != state.codebook:
+        raise StaleStore(
+            f"{codes} is of codebook {given.book.fingerprint[:12]}, {run} was trained on "
+            f"{state.codebook[:12]}",
+            remedy="tokenize the depth with the run's codebook",
+        )
+    config = stores.fit(config, given, camera)
+    store = given.episodes[0]
+    joined = member(
+        store.about["dataset"], store, given.targets[0], config, codebook=given.book.fingerprint
+    )
+    dataset = data.Dataset([joined], config, tokenizer.load(config.data.tokenizer))
+    model = load_model(place, where)
+    score = judge_depth(model, dataset, samples, stores.decoder(given.book, where), where)
+    say(*words(run, store.about["dataset"], score.figures), json=json)
+    if out is not None:
+        page = depth_report(f"{run} on {codes}", score).write(out, "eval-depth")
+        say(f"page: {page}", json=json)
+    if json:
+        result(score.figures)
+
+
+def words(run: Path, dataset: str, figures: dict[str, float]) -> list[str]:
+    """The score as text."""
+    rows = (
+        ("loss", "depth", "constant_depth"),
+        ("codes right", "top1", "constant_top1"),
+        ("decoded depth off by (share of the range)", "error", "constant_error"),
+    )
+    lines = [f"{run} on {figures['frames']} frames of {dataset}:"]
+    lines += [
+        f"  {title:<44}{figures[own]:>8.3f}   without looking: {figures[other]:.3f}"
+        for title, own, other in rows
+    ]
+    return [*lines, "(without looking: each position's own statistics of these very frames)"]

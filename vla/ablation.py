@@ -1,0 +1,132 @@
+"""Variants over seeds in one table: means with 95 % intervals, and differences seed by seed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from depthtok.report.report import Report
+
+FIGURES = {  # of the last line that has them; what they are
+    "val_action_mse": "action error",
+    "val_action_within_0.1": "actions within 0.1",
+    "val_action_mse_shuffled": "action error, other instruction",
+    "val_depth": "depth loss",
+    "val_depth_top1": "codes right",
+    "val_depth_error": "decoded depth error",
+    "samples_per_s": "samples/s",
+}
+# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond them within 4 % of the last.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179,
+           2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064,
+           2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and half its 95 % interval; `half` is NaN for a single run."""
+
+    mean: float
+    half: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Estimate:
+        """By Student's t, as for normal values of unknown spread."""
+        count = len(values)
+        if count < 2:
+            return cls(fmean(values), math.nan, count)
+        t = STUDENT[min(count - 1, len(STUDENT)) - 1]
+        return cls(fmean(values), t * stdev(values) / math.sqrt(count), count)
+
+    def __str__(self) -> str:
+        if math.isnan(self.half):
+            return f"{self.mean:.4g}"
+        return f"{self.mean:.4g} ± {self.half:.2g}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures by variant and seed; the first variant is what the others are compared with."""
+
+    values: Mapping[str, Sequence[Mapping[str, float]]]
+
+    def figures(self) -> list[str]:
+        """The figures that any run has."""
+        seen = {name for runs in self.values.values() for run in runs for name in run}
+        return [name for name in FIGURES if name in seen]
+
+    def estimate(self, variant: str, figure: str) -> Estimate | None:
+        """Over the seeds; None where the variant has no such figure."""
+        found = [run[figure] for run in self.values[variant] if figure in run]
+        return Estimate.of(found) if found else None
+
+    def difference(self, variant: str, figure: str) -> Estimate | None:
+        """From the first variant, seed by seed: both saw the same samples, noise and times."""
+        base = next(iter(self.values.values()))
+        pairs = zip(self.values[variant], base, strict=True)
+        found = [a[figure] - b[figure] for a, b in pairs if figure in a and figure in b]
+        return Estimate.of(found) if found else None
+
+    def rows(self) -> Iterator[list[str | None]]:
+        """Text cells: a variant a row, a figure a column."""
+        for variant in self.values:
+            cells = [self.estimate(variant, figure) for figure in self.figures()]
+            yield [variant, *(None if cell is None else str(cell) for cell in cells)]
+
+    def words(self) -> list[str]:
+        """The table as text."""
+        lines = [["", *(FIGURES[name] for name in self.figures())]]
+        lines += [[cell or "-" for cell in row] for row in self.rows()]
+        widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]))]
+        return ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in lines]
+
+    def report(self, title: str) -> Report:
+        """The table, the differences, and every run."""
+        names, base = self.figures(), next(iter(self.values))
+        counts = sorted({len(runs) for runs in self.values.values()})
+        page = Report("An ablation", title)
+        page.numbers({"variants": len(self.values), "seeds": counts[-1]})
+        page.text(
+            "Means over the seeds on held-out episodes, ± half a 95 % interval (Student's t). "
+            "Few seeds and short trainings say little: look at the intervals."
+        )
+        columns = ["variant", *(FIGURES[name] for name in names)]
+        page.table("Held-out figures at the last judgement", columns, self.rows())
+        differences = []
+        for variant in list(self.values)[1:]:
+            cells = [self.difference(variant, name) for name in names]
+            differences.append([variant, *(None if c is None else str(c) for c in cells)])
+        if differences:
+            page.table(f"Differences from {base}, seed by seed", columns, differences)
+        return page
+
+    def to_json(self) -> dict:
+        """Every run's figures, the means, and the differences."""
+        summary = {}
+        for variant, runs in self.values.items():
+            summary[variant] = {"runs": [dict(run) for run in runs]}
+            for name in self.figures():
+                for kind, found in (
+                    ("mean", self.estimate(variant, name)),
+                    ("difference", self.difference(variant, name)),
+                ):
+                    if found is not None:
+                        half = None if math.isnan(found.half) else found.half
+                        summary[variant].setdefault(name, {})[kind] = [found.mean, half]
+        return summary
+
+
+def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
+    """The table of trained runs, by variant, seeds in the same order."""
+    return Table({name: [_figures(run) for run in places] for name, places in runs.items()})
+
+
+def _figures(run: Path) -> dict[str, float]:
+    """The newest value of every figure in a run's log."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {name: line[name] for line in lines for name in FIGURES if name in line}
