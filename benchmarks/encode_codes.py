@@ -14,19 +14,24 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from vector_quantize_pytorch import VectorQuantize
 
-from depthtok import codebook
-from depthtok.data import DepthClip, DepthKind
-from depthtok.normalisation import Normalisation
-from vqvae import export
+from depthtok.data import QUANTILES, DepthClip, DepthKind
+from vqvae.clips import ClipSource
 from vqvae.codec import Codec
-from vqvae.config import NetworkConfig, TokeniserConfig
-from vqvae.model import Tokeniser
+from vqvae.config import (
+    NetworkConfig,
+    QuantizerConfig,
+    TokeniserConfig,
+    TrainingConfig,
+    TrainOptions,
+)
+from vqvae.train import train
 
 BOUNDS = (0.3, 2.0)
 
@@ -41,15 +46,35 @@ def frames(number: int) -> np.ndarray:
     return clip.astype(np.float32)
 
 
-def untrained(folder: Path, images: np.ndarray) -> Path:
-    """The small encoder (width 64) with k-means codes: speed does not depend on training."""
-    config = TokeniserConfig(NetworkConfig(width=64))
-    model = Tokeniser(config.network, config.quantizer, seed=0)
-    with torch.no_grad():
-        batch = torch.from_numpy(Normalisation().apply(images[:16], BOUNDS))[:, None]
-        model.quantizer.initialise(model.encoder(batch).flatten(0, -2), seed=0)
-    meta = export.description(config, Normalisation(), demo=True)
-    return codebook.write(folder, export.weights_of(model), {**meta, "codes": 256})
+@dataclass(frozen=True)
+class Synthetic:
+    """`frames` as a training clip."""
+
+    depth: DepthClip
+    key: str = "synthetic"
+    camera: str = "front"
+
+    @property
+    def frames(self) -> int:
+        return len(self.depth)
+
+    @property
+    def disparity_quantiles(self) -> tuple[float, ...]:
+        return tuple(float(q) for q in np.quantile(self.depth.values, QUANTILES))
+
+    def read(self, start: int, stop: int) -> DepthClip:
+        return DepthClip.of(self.depth.values[start:stop], self.depth.kind)
+
+
+def small(folder: Path, clip: DepthClip) -> Path:
+    """A codebook with the encoder of width 64, trained for some seconds: an untrained encoder's
+    latents lie so close together that rounding decides their codes."""
+    config = TokeniserConfig(
+        NetworkConfig(width=64),
+        QuantizerConfig(warmup=40),
+        TrainingConfig(steps=60, batch=12, held_out=0),
+    )
+    return train(config, [ClipSource("synthetic", "", [Synthetic(clip)])], folder, TrainOptions())
 
 
 class LibraryLoop:
@@ -77,14 +102,14 @@ class LibraryLoop:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codebook", type=Path, help="default: untrained networks")
+    parser.add_argument("--codebook", type=Path, help="default: width 64, trained briefly")
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     clip = DepthClip.of(frames(options.frames), DepthKind.DISPARITY)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.codebook or untrained(Path(temporary) / "cb", clip.values)
+        folder = options.codebook or small(Path(temporary) / "cb", clip)
         codec = Codec.load(folder)
         single, eight = LibraryLoop(folder, 1), LibraryLoop(folder, 8)
         runs = {

@@ -154,7 +154,7 @@ def measure(name: str, count: int, size: int, rounds: int) -> dict:
         started = time.process_time()
         expected = plain_clip(plain, frames, size)
         middle = time.process_time()
-        blocks = list(estimate(runner, [Clip(frames)], input_size=size))
+        blocks = list(estimate(runner, [Clip(frames)]))
         seconds["plain"].append(middle - started)
         seconds["depthtok"].append(time.process_time() - middle)
     depth = np.concatenate([block.depth.values for block in blocks])

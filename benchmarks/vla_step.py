@@ -16,8 +16,9 @@ import time
 import torch
 
 from vla.batch import Batch
-from vla.config import Config, load
+from vla.config import Config
 from vla.model import build
+from vla.named import load
 
 SIZES = {
     "model.vision.image_size": 128,

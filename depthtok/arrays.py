@@ -9,7 +9,8 @@ also one of zeros, so that a missing file can never read as data.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from depthtok.errors import CorruptPart
 from depthtok.files import REPAIR
+from depthtok.signals import uninterrupted
 
 STREAM_CHUNK = 8  # rows decoded together: a short run of frames
 STREAM_SHARD = 256  # rows in one file: 32 MiB of 256x256 16-bit depth before compression
@@ -49,7 +51,10 @@ class ArrayWriter:
         self._directory, self._name, self._spec = directory, name, spec
         self._pending: list[np.ndarray] = []
         self._flushed = 0
-        self._array = _create(directory, name, spec, 0) if spec.stream else None
+        self._array = None
+        if spec.stream:
+            with uninterrupted():
+                self._array = _create(directory, name, spec, 0)
 
     def append(self, values: np.ndarray) -> None:
         """Adds rows of exactly the array's dtype and row shape."""
@@ -63,10 +68,13 @@ class ArrayWriter:
 
     def truncate(self, rows: int) -> None:
         """Takes back all rows from `rows` on."""
+        if rows == self.rows:
+            return
         if rows < self._flushed:
             start = rows // STREAM_SHARD * STREAM_SHARD
-            head = self._array[start:rows]
-            self._array.resize((start, *self._spec.row))
+            with uninterrupted():
+                head = self._array[start:rows]
+                self._array.resize((start, *self._spec.row))
             self._flushed, self._pending = start, [head]
         else:
             kept = self._gather()[: rows - self._flushed]
@@ -79,9 +87,10 @@ class ArrayWriter:
             if self.rows > self._flushed:
                 self._flush(self.rows - self._flushed)
             return
-        array = _create(self._directory, self._name, self._spec, self.rows)
-        if self.rows:
-            array[:] = self._gather()
+        with uninterrupted():  # zarr writes in a thread of its own, which would go on alone
+            array = _create(self._directory, self._name, self._spec, self.rows)
+            if self.rows:
+                array[:] = self._gather()
 
     def _gather(self) -> np.ndarray:
         if not self._pending:
@@ -90,8 +99,9 @@ class ArrayWriter:
 
     def _flush(self, rows: int) -> None:
         pending = self._gather()
-        self._array.resize((self._flushed + rows, *self._spec.row))
-        self._array[self._flushed : self._flushed + rows] = pending[:rows]
+        with uninterrupted():
+            self._array.resize((self._flushed + rows, *self._spec.row))
+            self._array[self._flushed : self._flushed + rows] = pending[:rows]
         self._flushed += rows
         self._pending = [pending[rows:]]
 
@@ -101,7 +111,9 @@ def _create(directory: Path, name: str, spec: ArraySpec, rows: int):
     from numcodecs import blosc
     from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-    blosc.use_threads = False  # blocks in order of completion would change the bytes from run to run
+    blosc.use_threads = (
+        False  # blocks in order of completion would change the bytes from run to run
+    )
     layout = {"chunks": (max(rows, 1), *spec.row), "compressors": [Crc32cCodec()]}
     if spec.stream:
         packed = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
@@ -124,7 +136,7 @@ def _create(directory: Path, name: str, spec: ArraySpec, rows: int):
 
 
 def read_rows(directory: Path, name: str, start: int, stop: int | None) -> np.ndarray:
-    """Rows of an array, decoded, CRC32C checked. The caller has checked that the files are there."""
+    """Rows of an array, decoded, CRC32C checked. The caller has checked the files."""
     import zarr
 
     try:
@@ -137,13 +149,21 @@ def map_table(directory: Path, name: str) -> np.ndarray:
     """A table as a read-only memory map, without zarr. The caller has checked its digest."""
     described = json.loads((directory / name / "zarr.json").read_text())
     shape, dtype = tuple(described["shape"]), described["data_type"]
-    if shape[0] == 0:
+    if 0 in shape:
         return np.empty(shape, dtype)
     chunk = directory / name / "c" / "/".join("0" * len(shape))
     mapped = np.memmap(chunk, dtype=np.dtype(dtype).newbyteorder("<"), mode="r", shape=shape)
     return mapped.view(np.ndarray)  # plain arrays index faster than memmap objects
 
 
-def table_file(name: str, dimensions: int) -> str:
-    """The one chunk file of a table, relative to its part."""
-    return f"{name}/c/" + "/".join("0" * dimensions)
+def stream_files(name: str, start: int, stop: int | None) -> Callable[[str], bool]:
+    """Tells which files of a part hold rows `start` to `stop` of a stream, or describe it."""
+    first = start // STREAM_SHARD
+    last = math.inf if stop is None else (stop - 1) // STREAM_SHARD
+
+    def holds(file: str) -> bool:
+        if not file.startswith(f"{name}/c/"):
+            return file == f"{name}/zarr.json"
+        return first <= int(file.removeprefix(f"{name}/c/").partition("/")[0]) <= last
+
+    return holds

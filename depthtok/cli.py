@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import sys
 
-from depthtok.commands import look, policy, show, stages, train, whole
+from depthtok.commands import (
+    codes,
+    depth,
+    look,
+    mask,
+    policy,
+    serve,
+    show,
+    sim,
+    stages,
+    train,
+    whole,
+)
 from depthtok.errors import DepthtokError
 from depthtok.options import new_app
 from depthtok.signals import Stopped
 
 app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
-stages.register(app)
-train.register(app)
-policy.register(app)
-whole.register(app)
-look.register(app)
-show.register(app)
+for topic in (stages, train, policy, whole, look, show, depth, codes, mask, sim, serve):
+    topic.register(app)
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,9 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from depthtok.errors import CorruptPart, DepthtokError, OutputError, WeightsError
+from depthtok.config import digest
+from depthtok.errors import CorruptPart, DepthtokError, WeightsError
+from depthtok.files import file_sha256, write_atomic
 from depthtok.normalisation import Normalisation
 
 FORMAT = 1
@@ -47,7 +48,7 @@ class Codebook:
         """
         path = Path(path)
         meta = _read_meta(path)
-        if _sha256(path / WEIGHTS) != meta["weights_sha256"]:
+        if file_sha256(path / WEIGHTS) != meta["weights_sha256"]:
             raise CorruptPart(
                 f"{path / WEIGHTS} is not the file that {META} describes",
                 remedy="copy the codebook again; its codes would mean something else",
@@ -102,7 +103,7 @@ class Codebook:
 
 def fingerprint(meta: Mapping) -> str:
     """The fingerprint of a codebook's description."""
-    return _digest({name: meta[name] for name in _IDENTITY})
+    return digest({name: meta[name] for name in _IDENTITY})
 
 
 def write(path: str | Path, weights: Mapping[str, np.ndarray], meta: Mapping) -> Path:
@@ -112,12 +113,8 @@ def write(path: str | Path, weights: Mapping[str, np.ndarray], meta: Mapping) ->
     keeping. The description goes last, so that an interrupted write is seen as one.
     """
     path = Path(path)
-    data = save({name: np.ascontiguousarray(value) for name, value in weights.items()})
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        replace_file(path / WEIGHTS, data)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error}", remedy="choose another --out") from error
+    data = save({name: np.asarray(value, order="C") for name, value in weights.items()})
+    write_atomic(path / WEIGHTS, data)
     return write_meta(
         path, {**meta, "format": FORMAT, "weights_sha256": hashlib.sha256(data).hexdigest()}
     )
@@ -127,20 +124,10 @@ def write_meta(path: str | Path, meta: Mapping) -> Path:
     """Write the description alone, digest included: a new quality report for the same weights."""
     meta = {name: value for name, value in meta.items() if name != "digest"}
     meta["fingerprint"] = fingerprint(meta)
-    meta["digest"] = _digest(meta)
+    meta["digest"] = digest(meta)
     text = json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    replace_file(Path(path) / META, text.encode())
+    write_atomic(Path(path) / META, text)
     return Path(path)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step: readers see the old bytes or the new."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read_meta(path: Path) -> dict:
@@ -152,8 +139,8 @@ def _read_meta(path: Path) -> dict:
         )
     try:
         meta = json.loads(file.read_bytes())
-        digest = meta.pop("digest")
-        good = digest == _digest(meta) and meta["fingerprint"] == fingerprint(meta)
+        claimed = meta.pop("digest")
+        good = claimed == digest(meta) and meta["fingerprint"] == fingerprint(meta)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _changed(file) from error
     if not good:
@@ -171,13 +158,3 @@ def _changed(file: Path) -> DepthtokError:
         f"{file} was changed after it was written",
         remedy="copy the codebook again; edit nothing in it by hand",
     )
-
-
-def _digest(value: object) -> str:
-    plain = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(plain.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ cameras, 2], the disparity interval that each clip's normalisation mapped to [0,
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,6 @@ from depthtok.errors import ConfigError, SourceError, StaleStore, did_you_mean
 from depthtok.files import slug
 from depthtok.parts import Part
 from depthtok.store import Store
-
-MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
 
 
 def array_name(camera: str) -> str:
@@ -45,13 +42,6 @@ class CodeStore(Store):
         self.cameras: tuple[str, ...] = tuple(self.about["cameras"])
         self.grid: tuple[int, int] = tuple(self.about["grid"])
         self.transform = ImageTransform.from_json(self.about["transform"])
-        self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
-
-    def __getstate__(self) -> dict:  # maps stay with their process
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(state["path"])
 
     def require_codebook(self, fingerprint: str) -> None:
         """Raises `StaleStore` unless the codes are of this codebook."""
@@ -63,19 +53,21 @@ class CodeStore(Store):
             )
 
     @cached_property
-    def _episodes(self) -> dict[tuple[str, int, int], dict[int, tuple[str, int]]]:
-        """(split, shard, shards) -> index in shard -> (part, row of the part)."""
-        found: dict[tuple[str, int, int], dict[int, tuple[str, int]]] = {}
+    def _shards(self) -> dict[tuple[str, int, int], list[Part]]:
+        """The parts of every source shard, by (split, shard, shards)."""
+        found: dict[tuple[str, int, int], list[Part]] = {}
         for part in self.parts():
             shard = part.shard
-            rows = found.setdefault((shard.split, shard.shard, shard.shards), {})
-            rows.update({i: (part.name, row) for row, i in enumerate(part.indices.tolist())})
+            found.setdefault((shard.split, shard.shard, shard.shards), []).append(part)
         return found
 
     def find(self, key: EpisodeKey) -> tuple[Part, int] | None:
         """The part and row of an episode; None where it has no codes."""
-        place = self._episodes.get((key.split, key.shard, key.shards), {}).get(key.index)
-        return None if place is None else (self.part(place[0]), place[1])
+        for part in self._shards.get((key.split, key.shard, key.shards), ()):
+            row = int(np.searchsorted(part.indices, key.index))  # parts keep the shard's order
+            if row < len(part.indices) and part.indices[row] == key.index:
+                return part, row
+        return None
 
     def __contains__(self, key: EpisodeKey) -> bool:
         return self.find(key) is not None
@@ -91,20 +83,10 @@ class CodeStore(Store):
         if place is None:
             raise SourceError(
                 f"{self.path} has no codes of episode {key}",
-                remedy="`depthtok inspect` lists what failed; `tokenize --retry-failed` tries again",
+                remedy="`depthtok inspect` lists what failed; `tokenize --retry-failed` tries anew",
             )
         part, row = place
         start, frames = int(part.starts[row]), int(part.frames[row])
         low, high = self.table(part, "range")[row, self.cameras.index(camera)].tolist()
         codes = self.table(part, array_name(camera))[start : start + frames]
         return CodeGrid(codes, self.codebook, (low, high), self.transform)
-
-    def table(self, part: Part, name: str) -> np.ndarray:
-        """A table of a part; the most recent ones stay mapped."""
-        key = (part.name, name)
-        if key not in self._tables:
-            self._tables[key] = part.map(name)
-            if len(self._tables) > MAPPED_TABLES:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(key)
-        return self._tables[key]

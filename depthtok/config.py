@@ -36,7 +36,7 @@ class RunOptions:
     shard: Annotated[str | None, "do job i of n independent ones: 1/4, 2/4, 3/4, 4/4"] = None
     source_root: Annotated[Path | None, "where the source data set lies now, if it moved"] = None
     device: Annotated[str, "auto, cpu, cuda, cuda:N or mps"] = "auto"
-    limit: Annotated[int | None, "at most this many episodes"] = None
+    limit: Annotated[int | None, "stop after the parts that hold this many episodes"] = None
     plan: Annotated[bool, "say what would be done, how long and how large, and stop"] = False
     resume: Annotated[bool, "keep the parts that are already there"] = True
     retry_failed: Annotated[bool, "remake the parts that hold failed episodes"] = False
@@ -206,10 +206,15 @@ def to_json(value: Any) -> Any:
     return value
 
 
+def canonical_json(data: Any) -> str:
+    """One text for equal plain values: sorted keys, no spaces. Raises `ValueError` for NaN."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def digest(value: Any) -> str:
     """SHA-256 (64 hex digits) of the canonical JSON of settings or of plain values."""
     try:
-        text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = canonical_json(to_json(value))
     except ValueError as error:
         raise ConfigError(f"no fingerprint: {error}", remedy="give finite numbers") from None
     return hashlib.sha256(text.encode()).hexdigest()

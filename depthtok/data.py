@@ -261,6 +261,8 @@ class DepthEstimator(Protocol):
     """RGB (or a data set's own depth) to depth at the frames' own resolution."""
 
     spec: EstimatorSpec
+    device: str  # in words, for the record
+    degraded: bool  # whether a lack of memory changed how it works, and so perhaps low bits
 
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         """Depth of many clips, streamed. May work on several clips at a time inside."""

@@ -52,7 +52,7 @@ class DepthEncoding(StrEnum):
 
 def pack(clip: DepthClip, encoding: DepthEncoding) -> np.ndarray:
     """Depth as stored. Raises `SourceError` for values that the encoding cannot hold."""
-    top = {DepthEncoding.UINT16_MM: 65.535, DepthEncoding.FLOAT16: 65504.0}.get(encoding, np.inf)
+    top = {DepthEncoding.UINT16_MM: 65.5354, DepthEncoding.FLOAT16: 65504.0}.get(encoding, np.inf)
     low, high = (float(f(clip.values)) if clip.values.size else 0.0 for f in (np.min, np.max))
     if not (low >= 0 and high <= top):
         raise SourceError(

@@ -14,24 +14,22 @@ A view is the RGB, depth or segmentation of one camera.
 from __future__ import annotations
 
 import json
-import os
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
 from depthtok import statistics
 from depthtok.arrays import ArraySpec
-from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.config import digest
+from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
 from depthtok.files import write_atomic
-from depthtok.parts import Part
+from depthtok.images import ImageFiles
+from depthtok.parts import Part, pack_manifest, unpack_manifest
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
 from depthtok.store import Store
@@ -85,8 +83,7 @@ class EpisodeStore(Store):
         self.proprio_dim: int = self.about["proprio_dim"]
         self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
         self._instructions: dict[str, list[str]] = {}
-        self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
-        self._handles: OrderedDict[Path, int] = OrderedDict()
+        self._images = ImageFiles()
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:
@@ -153,18 +150,10 @@ class EpisodeStore(Store):
         have = sorted({view.camera for view in self.views if view.kind == kind})
         raise SourceError(
             f"{self.path} has no {kind} for camera {camera!r}",
-            remedy=f"cameras with {kind}: {', '.join(have)}" if have else f"it has no {kind} at all",
+            remedy=f"cameras with {kind}: {', '.join(have)}"
+            if have
+            else f"it has no {kind} at all",
         )
-
-    def table(self, part: Part, name: str) -> np.ndarray:
-        """A table of a part; the most recent ones stay mapped."""
-        key = (part.name, name)
-        if key not in self._tables:
-            self._tables[key] = part.map(name)
-            if len(self._tables) > MAPPED_TABLES:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(key)
-        return self._tables[key]
 
     def instructions(self, part: Part) -> list[str]:
         """The distinct instructions of a part."""
@@ -176,37 +165,14 @@ class EpisodeStore(Store):
     def image_bytes(self, part: Part, row: int, view: int) -> bytes:
         """The encoded bytes of one frame of one view, CRC32C checked."""
         low, high, length, crc = self.table(part, "images")[row, view].tolist()
-        path = self._image_file(part)
-        data = os.pread(self._handle(path), length, low | high << 32)
-        if google_crc32c.value(data) != crc:
-            raise CorruptRecord(
-                f"{path}: the {length} bytes at {low | high << 32} changed since they were indexed",
-                remedy="restore the file, or run `depthtok convert` into a new store",
-            )
-        return data
+        return self._images.read(self._image_file(part), low | high << 32, length, crc)
 
     def _image_file(self, part: Part) -> Path:
         source = part.meta["source"]
         return part.path / PACKED if source is None else self.source_root / source
 
-    def _handle(self, path: Path) -> int:
-        if path not in self._handles:
-            try:
-                self._handles[path] = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise CorruptRecord(
-                    f"cannot open {path}: {error.strerror}", remedy="restore the file"
-                ) from error
-            if len(self._handles) > OPEN_FILES:
-                os.close(self._handles.popitem(last=False)[1])
-        self._handles.move_to_end(path)
-        return self._handles[path]
-
-    def __getstate__(self) -> dict:  # open files and maps stay with their process
+    def __getstate__(self) -> dict:
         return {"path": self.path, "source_root": self.source_root}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(state["path"], source_root=state["source_root"])
 
     def require_source(self) -> None:
         """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
@@ -227,26 +193,29 @@ class EpisodeStore(Store):
 
     def statistics(self) -> Statistics:
         """Statistics of actions and proprioception: the stored ones if they are of these parts."""
-        stored = self.path / STATISTICS
-        if stored.is_file():
-            content = json.loads(stored.read_text())
-            if content["parts"] == self._parts_digest():
-                return Statistics.from_json(content["statistics"])
-        return self.compute_statistics()
+        return self.stored_statistics() or self.compute_statistics()
 
-    def store_statistics(self) -> Statistics:
-        """Computes the statistics of a complete store and keeps them beside its parts."""
-        found = self.compute_statistics()
-        content = {"parts": self._parts_digest(), "statistics": found.to_json()}
-        write_atomic(self.path / STATISTICS, json.dumps(content, indent=2) + "\n")
-        return found
+    def stored_statistics(self) -> Statistics | None:
+        """The statistics beside the parts; None where there are none, or they are of other parts.
+
+        Raises `CorruptPart` where they are damaged.
+        """
+        stored = self.path / STATISTICS
+        if not stored.is_file():
+            return None
+        content, _ = unpack_manifest(stored.read_bytes(), stored)
+        same = content["parts"] == self._parts_digest()
+        return Statistics.from_json(content["statistics"]) if same else None
+
+    def store_statistics(self) -> None:
+        """Keeps the statistics of a complete store beside its parts."""
+        if self.stored_statistics() is None:
+            found = self.compute_statistics()
+            content = {"parts": self._parts_digest(), "statistics": found.to_json()}
+            write_atomic(self.path / STATISTICS, pack_manifest(content))
 
     def _parts_digest(self) -> str:
         return digest([part.digest for part in self.parts()])
-
-
-MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
-OPEN_FILES = 128
 
 
 @dataclass(frozen=True)
@@ -347,4 +316,9 @@ class StoredFrames:
                     f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",
                     remedy=error.remedy,
                 ) from error
+        sizes = {frame.shape for frame in frames}
+        if len(sizes) > 1:
+            raise CorruptRecord(
+                f"{episode.key}: the {kind} frames of {self.camera.name} have different sizes"
+            )
         return np.stack(frames)

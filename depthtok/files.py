@@ -2,45 +2,43 @@
 
 Everything that must survive a kill is written to a temporary sibling, flushed to the disk, and
 renamed. Only POSIX file systems are supported; what object storage would take is in
-`docs/formats.md`, and this file is where it would go.
+`docs/scaling.md`, and this file is where it would go.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
+import secrets
 import shutil
 import socket
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from depthtok.errors import CorruptPart, OutputError
+from depthtok.signals import uninterrupted
 
 TEMPORARY = ".tmp-"
-_SAFE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,60}")
+_SAFE = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
+_HASHED = re.compile(r".*-[0-9a-f]{16}")
+_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")  # no file can have these names on Windows
 
 
 def slug(name: str) -> str:
     """`name` as a file name: itself where that is safe, else what is readable of it and a hash.
 
-    Different names give different slugs, on file systems that fold case or Unicode forms too.
+    Different names give different slugs, on file systems that fold case or Unicode forms too. A
+    slug holds no dot, so it is never a file of ours such as `zarr.json`.
     """
-    if _SAFE.fullmatch(name) and ".." not in name and not re.search(r"-[0-9a-f]{12}$", name):
+    if _SAFE.fullmatch(name) and not _HASHED.fullmatch(name) and not _DEVICE.fullmatch(name):
         return name
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     readable = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-")[:40] or "name"
-    return f"{readable}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
-
-
-def canonical_json(data: object) -> str:
-    """One text for equal data: sorted keys, no spaces, no NaN."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"{readable}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def file_sha256(path: Path) -> str:
@@ -60,6 +58,9 @@ def output_errors(path: Path) -> Iterator[None]:
             errno.ENOSPC: "free some space (`depthtok doctor` shows it) and run the command again: "
             "finished parts are kept",
             errno.EDQUOT: "your quota is used up; free some space and run the command again",
+            errno.EFBIG: "the file is larger than the file system or `ulimit -f` allows; choose "
+            "another --out or raise the limit, and run the command again: finished parts are kept",
+            errno.ENAMETOOLONG: "that path is too long; choose a shorter --out",
             errno.EROFS: "the file system is read-only; choose another --out",
             errno.EACCES: "you may not write there; choose another --out or change its permissions",
             errno.EPERM: "you may not write there; choose another --out or change its permissions",
@@ -71,18 +72,62 @@ def output_errors(path: Path) -> Iterator[None]:
         raise OutputError(problem, remedy=remedies[error.errno]) from error
 
 
+@contextmanager
+def commit_file(final: Path) -> Iterator[Path]:
+    """A path to write a file at, which becomes `final` when the block ends without an error.
+
+    For files that something else writes, or that are long; `write_atomic` is for data at hand.
+    """
+    with output_errors(final):
+        make_directory(final.parent)
+        temporary = temporary_sibling(final)
+        try:
+            yield temporary
+            with uninterrupted():
+                _sync_file(temporary)
+                temporary.replace(final)
+                sync_directory(final.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replaces the file `path` by `data`, whole or not at all."""
-    data = data.encode() if isinstance(data, str) else data
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / _temporary_name(path.name)
+    with _written(path, data) as temporary:
+        temporary.replace(path)
+
+
+def write_new(path: Path, data: bytes | str) -> bool:
+    """Makes the file `path` of `data`, unless there is one; returns whether it did.
+
+    Of several processes that race, exactly one makes it.
+    """
+    with _written(path, data) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            if path.exists():  # without hard links only the last of those that race is kept
+                return False
+            temporary.replace(path)
+    return True
+
+
+@contextmanager
+def _written(path: Path, data: bytes | str) -> Iterator[Path]:
+    """`data` in a temporary sibling of `path`, on the disk; it goes away when the block ends."""
+    with output_errors(path), uninterrupted():
+        make_directory(path.parent)
+        temporary = temporary_sibling(path)
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            yield temporary
         finally:
             temporary.unlink(missing_ok=True)
         sync_directory(path.parent)
@@ -96,35 +141,54 @@ def commit_directory(final: Path, *, replace: bool = False) -> Iterator[Path]:
     what is there already gives way.
     """
     with output_errors(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.parent / _temporary_name(final.name)
-        temporary.mkdir()
+        make_directory(final.parent)
+        temporary = temporary_sibling(final)
         try:
+            temporary.mkdir()
             yield temporary
             sync_tree(temporary)
-            if replace and final.exists():
-                _remove(final)
-            try:
-                temporary.rename(final)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-            sync_directory(final.parent)
+            with uninterrupted():
+                if replace:
+                    _remove(final)
+                _rename(temporary, final)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with uninterrupted():
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename(temporary: Path, final: Path) -> None:
+    """Puts a directory in its place, unless one is there already."""
+    try:
+        temporary.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    sync_directory(final.parent)
 
 
 def _remove(path: Path) -> None:
-    """Removes a directory so that nobody sees half of it."""
-    away = path.parent / _temporary_name(path.name)
-    path.rename(away)
-    shutil.rmtree(away, ignore_errors=True)
+    """Removes a file or directory, if it is there, so that nobody sees half of it."""
+    away = temporary_sibling(path)
+    try:
+        path.rename(away)
+    except FileNotFoundError:
+        return
+    _discard(away)
 
 
-def remove_directory(path: Path) -> None:
-    """Removes a committed directory; readers see all of it or nothing."""
-    with output_errors(path):
+def remove(path: Path) -> None:
+    """Removes a file or committed directory, if it is there; readers see all of it or nothing."""
+    with output_errors(path), uninterrupted():
         _remove(path)
+        sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory and its parents, so that they last over a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_directory(folder.parent)
 
 
 def sweep(directory: Path) -> int:
@@ -141,42 +205,65 @@ def sweep_all(directory: Path) -> int:
     return sum(_discard(path) for path in _temporaries(directory))
 
 
-def _temporaries(directory: Path) -> list[Path]:
-    return sorted(directory.glob(f"{TEMPORARY}*")) if directory.is_dir() else []
+def has_temporary(final: Path) -> bool:
+    """Whether `final` is being written, or what an interrupted writer left of it is there."""
+    return bool(_temporaries(final.parent, f"{final.name[:100]}~"))
+
+
+def _temporaries(directory: Path, begin: str = "") -> list[Path]:
+    found = directory.iterdir() if directory.is_dir() else ()
+    return sorted(path for path in found if path.name.startswith(TEMPORARY + begin))
 
 
 def _discard(path: Path) -> int:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
     return 1
 
 
-def _temporary_name(name: str) -> str:
-    host = slug(socket.gethostname())
-    unique = next(tempfile._get_candidate_names())
-    return f"{TEMPORARY}{name[:100]}~{host}~{os.getpid()}~{unique}"
+def temporary_sibling(path: Path) -> Path:
+    """A new name beside `path` that tells who writes there, so that `sweep` knows the dead."""
+    process, unique = os.getpid(), secrets.token_hex(4)
+    writer = f"{_host()}~{process}~{_start_time(process)}~{unique}"
+    return path.parent / f"{TEMPORARY}{path.name[:100]}~{writer}"
 
 
 def _is_dead(name: str) -> bool:
-    try:
-        _, host, process, _ = name.rsplit("~", 3)
-    except ValueError:
+    """Whether the writer that the name tells of ran here and is gone."""
+    fields = name.rsplit("~", 4)
+    if len(fields) != 5 or fields[1] != _host() or not fields[2].isdigit():
         return False
-    if host != slug(socket.gethostname()) or not process.isdigit():
-        return False
+    process = int(fields[2])
     try:
-        os.kill(int(process), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
-    return False
+        pass  # it lives, and is another user's
+    return fields[3] != _start_time(process)  # its number went to another process
 
 
-def sync_directory(path: Path) -> None:
-    """Makes the names in a directory last over a power cut."""
+def _host() -> str:
+    """This host; on Linux with its space of process numbers: containers can share a host's name."""
+    try:
+        space = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        space = 0
+    return f"{slug(socket.gethostname())}.{space}"
+
+
+def _start_time(process: int) -> str:
+    """When a process began, in the kernel's ticks; "0" where that is not told."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return "0"
+    return status.rpartition(")")[2].split()[19]
+
+
+def _sync_file(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -184,15 +271,16 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory last over a power cut."""
+    _sync_file(path)
+
+
 def sync_tree(path: Path) -> None:
     """Makes a directory and all below it last over a power cut."""
     for folder, _, names in os.walk(path):
         for name in names:
-            handle = os.open(Path(folder) / name, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            _sync_file(Path(folder) / name)
         sync_directory(Path(folder))
 
 

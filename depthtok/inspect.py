@@ -15,7 +15,7 @@ from depthtok.format import human_bytes
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import INFO, RldsDirectory
 from depthtok.sources.schema import Schema
-from depthtok.store import ROOT, Store
+from depthtok.store import Store, is_store
 from depthtok.verify import open_store
 
 RUN = "config.json"
@@ -50,7 +50,7 @@ def _aligned(rows: list[tuple]) -> list[str]:
 
 def inspect(path: Path) -> Summary:
     """A summary of what lies at `path`. Raises `SourceError` where it is nothing we know."""
-    if (path / ROOT).is_file():
+    if is_store(path):
         return _store(open_store(path))
     if (path / codebook.META).is_file():
         return _codebook(path)

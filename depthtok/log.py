@@ -2,6 +2,9 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from depthtok.config import to_json
@@ -13,6 +16,25 @@ def say(*lines: str, json: bool = False) -> None:
     On stdout, or on stderr with `json`, because then stdout belongs to the result alone.
     """
     print(*lines, sep="\n", file=sys.stderr if json else sys.stdout, flush=True)
+
+
+_suggesting: ContextVar[bool] = ContextVar("suggesting", default=True)
+
+
+def suggest(text: str, json: bool = False) -> None:
+    """Print what to type next, unless a larger command has planned that already."""
+    if _suggesting.get():
+        say(f"next: {text}", json=json)
+
+
+@contextmanager
+def unsuggesting() -> Iterator[None]:
+    """The commands in this block are steps of a larger one: it says itself what comes next."""
+    token = _suggesting.set(False)
+    try:
+        yield
+    finally:
+        _suggesting.reset(token)
 
 
 def warn(text: str) -> None:

@@ -1,8 +1,8 @@
 """A part: the episodes of one source shard (or a piece of one), whole on disk or not there.
 
-    PART/zarr.json           a Zarr group
-    PART/<array>/...         its arrays
-    PART/manifest.json       what belongs to the part, with digests; itself digested
+PART/zarr.json           a Zarr group
+PART/<array>/...         its arrays
+PART/manifest.json       what belongs to the part, with digests; itself digested
 """
 
 from __future__ import annotations
@@ -10,17 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from depthtok.arrays import ArraySpec, ArrayWriter, group_json, map_table, read_rows
+from depthtok.arrays import (
+    ArraySpec,
+    ArrayWriter,
+    group_json,
+    map_table,
+    read_rows,
+    stream_files,
+)
+from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.errors import CorruptPart
-from depthtok.files import REPAIR, DigestMemory, canonical_json, file_sha256, slug
+from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
 
 MANIFEST = "manifest.json"
 _TAIL = ',"sha256":"%s"}\n'
@@ -62,7 +71,7 @@ class ShardKey:
 
     def episode(self, index: int) -> EpisodeKey:
         """The key of the shard's episode number `index`."""
-        return EpisodeKey(**asdict(self), index=index)
+        return EpisodeKey(self.dataset, self.version, self.split, self.shard, self.shards, index)
 
 
 @dataclass(frozen=True)
@@ -107,35 +116,35 @@ class Part:
         self.path = path
         try:
             data = (path / MANIFEST).read_bytes()
-        except FileNotFoundError as error:
-            raise CorruptPart(f"{path} has no {MANIFEST}", remedy=REPAIR) from error
-        self.manifest, self.digest = unpack_manifest(data, path / MANIFEST)
-        if self.manifest["part"] != path.name:
-            raise CorruptPart(f"{path} holds part {self.manifest['part']}", remedy=REPAIR)
+        except OSError as error:
+            problem = f"{path / MANIFEST} cannot be read ({error.strerror})"
+            raise CorruptPart(problem, remedy=REPAIR) from error
+        manifest, self.digest = unpack_manifest(data, path / MANIFEST)
+        if manifest["part"] != path.name:
+            raise CorruptPart(f"{path} holds part {manifest['part']}", remedy=REPAIR)
+        self.fingerprint: str = sys.intern(manifest["fingerprint"])  # the same in every part
+        self.upstream: str = manifest["upstream"]
+        """Digest of the source's part that this one was made from; "" where there is none."""
+        self.meta: dict = manifest["meta"]
+        """What the stage noted about the whole part."""
+        self.frames = np.asarray(manifest["episodes"]["frames"], np.int64)
+        """Frames of each episode, int64[E]."""
+        self._data = data
         self._digests = digests
+
+    @property
+    def manifest(self) -> dict:
+        """The manifest, parsed anew each time: in memory it takes several times its bytes, and
+        stores have tens of thousands."""
+        return json.loads(self._data)
 
     @property
     def name(self) -> str:
         return self.path.name
 
-    @property
-    def upstream(self) -> str:
-        """Digest of the source's part that this one was made from; "" where there is none."""
-        return self.manifest["upstream"]
-
-    @property
-    def meta(self) -> dict:
-        """What the stage noted about the whole part."""
-        return self.manifest["meta"]
-
     @cached_property
     def shard(self) -> ShardKey:
         return ShardKey(**self.manifest["shard"])
-
-    @cached_property
-    def frames(self) -> np.ndarray:
-        """Frames of each episode, int64[E]."""
-        return np.asarray(self.manifest["episodes"]["frames"], np.int64)
 
     @cached_property
     def indices(self) -> np.ndarray:
@@ -165,9 +174,7 @@ class Part:
 
     def require(self, prefix: str) -> None:
         """Digests all files whose path starts with `prefix`, once. Raises `CorruptPart`."""
-        for name, (size, sha256) in self.manifest["files"].items():
-            if name.startswith(prefix):
-                self._digests.require(self.path / name, sha256, size)
+        self._require(lambda name: name.startswith(prefix))
 
     def map(self, array: str) -> np.ndarray:
         """A table, as a read-only memory map over bytes that were digested once."""
@@ -175,20 +182,14 @@ class Part:
         return map_table(self.path, array)
 
     def read(self, array: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows of a stream. Presence and size of its files are checked here, bytes by CRC32C."""
-        for name, (size, sha256) in self.manifest["files"].items():
-            if name == f"{array}/zarr.json":
-                self._digests.require(self.path / name, sha256, size)
-            elif name.startswith(f"{array}/"):
-                self._require_size(name, size)
+        """Rows of a stream, from files that were digested once; every chunk's CRC32C is checked."""
+        self._require(stream_files(array, start, stop))
         return read_rows(self.path, array, start, stop)
 
-    def _require_size(self, name: str, size: int) -> None:
-        path = self.path / name
-        found = path.stat().st_size if path.is_file() else -1
-        if found != size:
-            state = "is missing" if found < 0 else f"has {found} bytes instead of {size}"
-            raise CorruptPart(f"{path} {state}", remedy=REPAIR)
+    def _require(self, wanted: Callable[[str], bool]) -> None:
+        for name, (size, sha256) in self.manifest["files"].items():
+            if wanted(name):
+                self._digests.require(self.path / name, sha256, size)
 
     def verify(self) -> list[str]:
         """Every file that is damaged, missing, or should not be there; [] for a sound part."""
@@ -251,6 +252,7 @@ class PartWriter:
         content = {
             "format": 1,
             "part": str(self.name),
+            "stage": self.stage,
             "fingerprint": fingerprint,
             "upstream": upstream,
             "shard": asdict(self.shard),

@@ -22,7 +22,7 @@ class QuantileCounter:
         self._counts += np.bincount(stored.ravel().view(np.uint16), minlength=1 << 16)
 
     def quantiles(self) -> tuple[float, ...]:
-        """The values at QUANTILES (nearest order statistic), in stored units; () if none counted."""
+        """The values at QUANTILES (nearest order statistic), in stored units; () if none."""
         total = int(self._counts.sum())
         if total == 0:
             return ()

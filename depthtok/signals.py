@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -46,10 +47,39 @@ def stop_request() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in NUMBERS}
+def uninterrupted() -> Iterator[None]:
+    """Holds signals back until the block ends: for steps that must not be left half way.
+
+    Keep such blocks short. In another thread than the main one, where no signal arrives, it does
+    nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    try:
+        with _handled(lambda signum, frame: came.append(signum)):
+            yield
+    finally:
+        for signum in came[:1]:
+            signal.raise_signal(signum)
+
+
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Puts the handlers of now back when the block ends, whatever a library made of them."""
+    before = {number: signal.getsignal(number) for number in NUMBERS}
     try:
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        if threading.current_thread() is threading.main_thread():
+            for number, old in before.items():
+                signal.signal(number, old)
+
+
+@contextmanager
+def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
+    with kept_handlers():
+        for number in NUMBERS:
+            signal.signal(number, handler)
+        yield

@@ -7,13 +7,15 @@ how the data are cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-Blocks = Callable[[], Iterable[Float32[np.ndarray, "n D"]]]
+Block = Float32[np.ndarray, "n D"]
+Blocks = Callable[[], Iterable[Block]]
+ROWS = 1 << 16  # rows summed together
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,7 @@ class Statistics:
 def of_columns(blocks: Blocks) -> Columns:
     """Statistics over the rows of all blocks; `blocks` is called twice and must repeat itself."""
     count, mean, squares, low, high, coarse = 0, 0.0, 0.0, np.inf, -np.inf, None
-    for block in blocks():
-        if not len(block):
-            continue
+    for block in _recut(blocks()):
         rows = block.astype(np.float64)
         # Chan's merge of two sets: exact sums of squares without cancellation.
         gap, total = rows.mean(0) - mean, count + len(rows)
@@ -69,8 +69,25 @@ def of_columns(blocks: Blocks) -> Columns:
     if count == 0:
         return Columns(0, (), (), (), (), (), ())
     q01, q99 = _quantiles(blocks, coarse, count, (0.01, 0.99))
-    as_floats = (tuple(map(float, x)) for x in (mean, np.sqrt(squares / count), low, high, q01, q99))
+    as_floats = (
+        tuple(map(float, x)) for x in (mean, np.sqrt(squares / count), low, high, q01, q99)
+    )
     return Columns(count, *as_floats)
+
+
+def _recut(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The same rows in blocks of `ROWS`, so that sums round the same however the data are cut."""
+    held, rows = [], 0
+    for block in blocks:
+        for start in range(0, len(block), ROWS):
+            held.append(block[start : start + ROWS])
+            rows += len(held[-1])
+            if rows >= ROWS:
+                merged = np.concatenate(held)
+                yield merged[:ROWS]
+                held, rows = [merged[ROWS:]], rows - ROWS
+    if rows:
+        yield np.concatenate(held)
 
 
 def _quantiles(
@@ -81,8 +98,8 @@ def _quantiles(
     ranks = sorted({int(r) for place in places for r in (np.floor(place), np.ceil(place))})
     below = np.cumsum(coarse, axis=1)
     high = {r: (below <= r).sum(1) for r in ranks}  # the upper 16 bits of the rank's value
-    fine = {r: 0 for r in ranks}
-    for block in blocks():
+    fine = dict.fromkeys(ranks, 0)
+    for block in _recut(blocks()):
         keys = _sortable(block)
         for r in ranks:
             inside = (keys >> 16) == high[r].astype(np.uint32)
@@ -108,7 +125,9 @@ def _unsortable(keys: np.ndarray) -> np.ndarray:
 
 
 def _count(keys: np.ndarray, inside: np.ndarray | None = None) -> Int64[np.ndarray, "D 65536"]:
-    columns = (keys[:, d] if inside is None else keys[inside[:, d], d] for d in range(keys.shape[1]))
+    columns = (
+        keys[:, d] if inside is None else keys[inside[:, d], d] for d in range(keys.shape[1])
+    )
     return np.stack([np.bincount(column, minlength=1 << 16) for column in columns])
 
 

@@ -4,33 +4,42 @@
     STORE/parts/zarr.json    a Zarr group
     STORE/parts/<part>/      see `parts.py`
 
-Any number of processes may fill one store: each writes parts of its own and renames them into place.
+Any number of processes may fill one store: each writes parts of its own, renamed into place.
 """
 
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from depthtok.arrays import ArraySpec, group_json
 from depthtok.config import digest
 from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
 from depthtok.files import (
     REPAIR,
+    TEMPORARY,
     DigestMemory,
     commit_directory,
+    has_temporary,
+    make_directory,
     output_errors,
-    remove_directory,
+    remove,
+    sweep,
     sweep_all,
     write_atomic,
+    write_new,
 )
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
 
 ROOT = "zarr.json"
 FORMAT = 1
+MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class StoreSpec:
     shards: Mapping[str, int]  # how many source shards each split has
     place: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         return digest(
             [FORMAT, self.type, self.stage, self.stage_version, self.what, self.about,
@@ -89,6 +98,13 @@ class Store:
             )
         self._digests = DigestMemory()
         self._parts: dict[str, Part] = {}
+        self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def __getstate__(self) -> dict:  # maps and open files stay with their process
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
 
     @property
     def fingerprint(self) -> str:
@@ -107,7 +123,7 @@ class Store:
         """One part; its manifest is checked, its arrays when they are first touched."""
         if name not in self._parts:
             part = Part(self.path / "parts" / name, self._digests)
-            if part.manifest["fingerprint"] != self.fingerprint:
+            if part.fingerprint != self.fingerprint:
                 raise CorruptPart(f"{part.path} is of another store", remedy=REPAIR)
             self._parts[name] = part
         return self._parts[name]
@@ -115,6 +131,16 @@ class Store:
     def parts(self) -> Iterable[Part]:
         """All parts, in order."""
         return (self.part(name) for name in self.part_names)
+
+    def table(self, part: Part, name: str) -> np.ndarray:
+        """A table of a part; the most recent ones stay mapped."""
+        key = (part.name, name)
+        if key not in self._tables:
+            self._tables[key] = part.map(name)
+            if len(self._tables) > MAPPED_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(key)
+        return self._tables[key]
 
     def missing(self) -> list[str]:
         """Source shards, or pieces of them, that have no part; [] for a complete store."""
@@ -162,16 +188,24 @@ def present_parts(path: Path) -> list[str]:
     return sorted(name for name in names if PartName.parse(name))
 
 
+def is_store(path: Path) -> bool:
+    """Whether `path` is a store, or the parts of one that has lost its root."""
+    return (path / ROOT).is_file() or (path / "parts").is_dir()
+
+
 def read_spec(path: Path) -> StoreSpec:
     """What the store at `path` is. Raises `StoreError` where it is none, or is damaged."""
     root = path / ROOT
+    if is_store(path) and not root.is_file():
+        raise CorruptPart(f"{root} is missing", remedy=_ROOT_REMEDY)
     if not root.is_file():
         state = "does not exist" if not path.exists() else "is not a depthtok store"
         raise StoreError(
             f"{path} {state}", remedy="name the directory that a depthtok command wrote with --out"
         )
     try:
-        content = dict(json.loads(root.read_text())["attributes"]["depthtok"])
+        text = root.read_text()
+        content = dict(json.loads(text)["attributes"]["depthtok"])
         claimed = content.pop("sha256")
         fingerprint, version = content.pop("fingerprint"), content.pop("format")
         spec = StoreSpec(**content)
@@ -185,34 +219,41 @@ def read_spec(path: Path) -> StoreSpec:
     attributes = spec.attributes()
     expected = attributes["depthtok"]
     if (claimed, fingerprint) != (expected["sha256"], expected["fingerprint"]) or (
-        root.read_text() != group_json(attributes)
+        text != group_json(attributes)
     ):
         raise CorruptPart(f"{root} is damaged", remedy=_ROOT_REMEDY)
     return spec
 
 
 _ROOT_REMEDY = (
-    "delete that one file and run the command that made the store again, with the same settings: "
-    "its parts are kept"
+    "delete that one file if it is there, and run the command that made the store again, with the "
+    "same settings: its parts are kept"
 )
 
 
 def create(path: Path, spec: StoreSpec) -> None:
     """Makes the store's directory, or checks that the one there was made with the same settings."""
-    path = Path(path)
+    path, text = Path(path), group_json(spec.attributes())
     with output_errors(path):
-        if path.is_dir() and any(path.iterdir()) and not (path / ROOT).exists():
-            if not present_parts(path) and not (path / "parts").is_dir():
-                raise OutputError(
-                    f"{path} is not empty and not a depthtok store", remedy="choose another --out"
-                )
-        path.mkdir(parents=True, exist_ok=True)
-    if (path / ROOT).exists():
-        require_same(path, read_spec(path), spec)
-        if read_spec(path).place == spec.place:
-            return
-    write_atomic(path / "parts" / ROOT, group_json({}))
-    write_atomic(path / ROOT, group_json(spec.attributes()))
+        names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+        if any(not name.startswith(TEMPORARY) for name in names) and not names & {ROOT, "parts"}:
+            raise OutputError(
+                f"{path} is not empty and not a depthtok store", remedy="choose another --out"
+            )
+        make_directory(path / "parts")
+    if not write_new(path / ROOT, text):
+        found = read_spec(path)
+        require_same(path, found, spec)
+        if found.place != spec.place:
+            write_atomic(path / ROOT, text)
+    if not parts_root_is_sound(path):
+        write_atomic(path / "parts" / ROOT, group_json({}))
+
+
+def parts_root_is_sound(path: Path) -> bool:
+    """Whether the Zarr group of the parts is as `create` writes it."""
+    root = path / "parts" / ROOT
+    return root.is_file() and root.read_bytes() == group_json({}).encode()
 
 
 def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
@@ -224,14 +265,22 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
     elif found.upstream != wanted.upstream:
         difference = "it was made from other data, or from data converted with other settings"
     else:
-        before, now = {**found.what, **found.about}, {**wanted.what, **wanted.about}
-        keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
-        pairs = (f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now" for k in keys)
-        difference = "; ".join(pairs) or "another version of the stage made it"
+        difference = (
+            _difference(found.what, wanted.what)
+            or _difference(found.about, wanted.about)
+            or "another version of the stage made it"
+        )
     raise StaleStore(
         f"{path} was made differently: {difference}",
         remedy="choose another --out, give the same settings, or delete that directory first",
     )
+
+
+def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """`name: 1 there, 2 now; ...` of the settings that differ."""
+    keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    pairs = (f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now" for k in keys)
+    return "; ".join(pairs)
 
 
 def _short(value: object) -> str:
@@ -253,7 +302,17 @@ def write_part(
 
 def drop_part(path: Path, name: str) -> None:
     """Removes a part; the next run makes it again."""
-    remove_directory(Path(path) / "parts" / name)
+    remove(Path(path) / "parts" / name)
+
+
+def drop_dead(path: Path) -> int:
+    """Removes what writers of this host that are dead left behind."""
+    return sweep(Path(path) / "parts") + sweep(Path(path))
+
+
+def being_written(path: Path, names: Iterable[str]) -> bool:
+    """Whether somebody writes one of these parts, or has left it unfinished."""
+    return any(has_temporary(Path(path) / "parts" / name) for name in names)
 
 
 def drop_temporaries(path: Path) -> int:

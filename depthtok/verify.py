@@ -1,4 +1,4 @@
-"""Is a store, codebook or RLDS directory what it was when it was written? Everything is re-hashed."""
+"""Is a store, codebook or RLDS directory what it was when it was written? All is re-hashed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from pathlib import Path
 from depthtok.codes import CodeStore
 from depthtok.depth import DepthStore
 from depthtok.episodes import STATISTICS, EpisodeStore
-from depthtok.errors import CorruptRecord, DepthtokError, SourceError
-from depthtok.files import TEMPORARY
+from depthtok.errors import CorruptPart, CorruptRecord, DepthtokError, SourceError
+from depthtok.files import TEMPORARY, remove
 from depthtok.parts import Part, PartName
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.store import ROOT, Store, drop_part, drop_temporaries, present_parts, read_spec
+from depthtok.store import (
+    ROOT,
+    Store,
+    drop_part,
+    drop_temporaries,
+    parts_root_is_sound,
+    present_parts,
+    read_spec,
+)
 
 TYPES = {"episodes": EpisodeStore, "depth": DepthStore, "codes": CodeStore}
 UPSTREAM = {"depth": "episodes", "codes": "depth"}
@@ -21,10 +29,19 @@ UPSTREAM = {"depth": "episodes", "codes": "depth"}
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be. `part` is the bad part, where one is to blame."""
+    """Something that is not as it should be: of a part, of a file beside the parts, or neither.
+
+    Parts and files are what `repair` drops; the next run makes again what belongs there.
+    """
 
     problem: str
     part: str = ""
+    file: str = ""  # or directory, relative to the store
+
+    @property
+    def can_be_dropped(self) -> bool:
+        """Whether `repair` mends it."""
+        return bool(self.part or self.file)
 
 
 def open_store(path: Path) -> Store:
@@ -33,7 +50,7 @@ def open_store(path: Path) -> Store:
 
 
 def verify_store(path: Path, *, images: bool = False) -> Iterator[Finding]:
-    """Findings of a store: damaged, missing and foreign files, and counts that differ from upstream.
+    """Findings of a store: damaged, missing and foreign files, counts that differ from upstream.
 
     With `images`, every image that an EpisodeStore indexes is read and its CRC32C checked.
     """
@@ -59,11 +76,16 @@ def _verify_part(store: Store, name: str) -> Iterator[Finding]:
 def _foreign(path: Path) -> Iterator[Finding]:
     """What lies in a store and is not of it."""
     known = {*present_parts(path), ROOT}
-    for entry in sorted((path / "parts").iterdir()):
+    if not parts_root_is_sound(path):
+        name = f"parts/{ROOT}"
+        yield Finding(f"{path / name} is missing or damaged", file=name)
+    for entry in sorted((path / "parts").iterdir()) if (path / "parts").is_dir() else ():
         if entry.name not in known:
-            left = entry.name.startswith(TEMPORARY)
-            state = "is what an interrupted run left" if left else "does not belong there"
-            yield Finding(f"{entry} {state}")
+            if entry.name.startswith(TEMPORARY):
+                left = f"parts/{entry.name}"
+                yield Finding(f"{entry} is what an interrupted run left", file=left)
+            else:
+                yield Finding(f"{entry} does not belong there")
 
 
 def _sound(store: Store) -> Iterator[Part]:
@@ -109,15 +131,18 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
             yield Finding(f"{part.path} was made from an earlier version of its source", part.name)
         frames = dict(zip(source.indices.tolist(), source.frames.tolist(), strict=True))
         failed = {failure.key.index for failure in part.failures}
+        if twice := found.get(source.name, set()) & {*part.indices.tolist()}:
+            yield Finding(f"{part.path} holds episodes {sorted(twice)} of another part", part.name)
         found.setdefault(source.name, set()).update(part.indices.tolist(), failed)
         for index, count in zip(part.indices.tolist(), part.frames.tolist(), strict=True):
             if frames.get(index) != count:
                 yield Finding(f"{part.path}: episode {index} has {count} frames, its source "
                               f"{frames.get(index, 'none')}", part.name)  # fmt: skip
-    missing = {PartName.parse(name).shard for name in store.missing()}
+    missing = store.missing()  # shards, or pieces of them
     for source in sources:
         lost = set(source.indices.tolist()) - found.get(source.name, set())
-        if lost and PartName.parse(source.name).shard not in missing:
+        shard = PartName.parse(source.name).shard
+        if lost and not any(name == shard or name.startswith(f"{shard}.") for name in missing):
             yield Finding(f"{store.path}: episodes {sorted(lost)} of {source.name} are nowhere")
 
 
@@ -128,7 +153,12 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
         yield Finding(f"the data set is not there to compare with: {error.problem}")
         return
     for part in _sound(store):
-        shard = rlds.splits[part.shard.split].shards[part.shard.shard]
+        split = rlds.splits.get(part.shard.split)
+        if split is None or len(split.shards) != part.shard.shards or (
+            rlds.name, rlds.version) != (part.shard.dataset, part.shard.version):  # fmt: skip
+            yield Finding(f"{rlds.path} is not the data set that {store.path} was made from")
+            return
+        shard = split.shards[part.shard.shard]
         counted = len(part.frames) + len({failure.key.index for failure in part.failures})
         if counted < shard.episodes:
             yield Finding(
@@ -137,12 +167,22 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
 
 
 def _statistics(store: EpisodeStore) -> Iterator[Finding]:
-    if (store.path / STATISTICS).is_file():
-        try:
-            if store.statistics() != store.compute_statistics():
-                yield Finding(f"{store.path / STATISTICS} differs from the data; delete it")
-        except (ValueError, KeyError, TypeError, DepthtokError) as error:
-            yield Finding(f"{store.path / STATISTICS} cannot be read ({error}); delete it")
+    if len(list(_sound(store))) < len(store.part_names):
+        return  # of parts that are damaged, and named already
+    try:
+        stored = store.stored_statistics()
+    except DepthtokError as error:
+        yield Finding(error.problem, file=STATISTICS)
+        return
+    try:
+        if stored is not None and stored != store.compute_statistics():
+            yield Finding(f"{store.path / STATISTICS} differs from the data", file=STATISTICS)
+        if stored is None and not store.missing():
+            yield Finding(
+                f"{store.path / STATISTICS} is missing or of other parts", file=STATISTICS
+            )
+    except CorruptPart:
+        return  # a part is damaged, and named already
 
 
 def _images(store: EpisodeStore) -> Iterator[Finding]:
@@ -170,9 +210,15 @@ def verify_rlds(path: Path) -> Iterator[Finding]:
 
 
 def repair(path: Path, findings: list[Finding]) -> list[str]:
-    """Drops bad parts and leftovers, so that the next run makes just those again."""
-    bad = sorted({finding.part for finding in findings if finding.part})
-    for name in bad:
+    """Drops bad parts and files, and leftovers, so that the next run makes just those again.
+
+    Returns the names of what was dropped.
+    """
+    parts = sorted({finding.part for finding in findings if finding.part})
+    files = sorted({finding.file for finding in findings if finding.file})
+    for name in parts:
         drop_part(path, name)
+    for file in files:
+        remove(path / file)
     drop_temporaries(path)
-    return bad
+    return parts + files

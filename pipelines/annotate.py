@@ -8,20 +8,22 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from depthtok import depth
 from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
-from depthtok.data import DepthBlock, EstimatorSpec, ImageTransform
+from depthtok.data import DepthBlock, DepthClip, DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.depth import ClipQuantiles, DepthEncoding
 from depthtok.episodes import EpisodeStore, StoredEpisode, View
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
 from pipelines.estimators import find
 from pipelines.stage import Advance, Worker, WorkPart
+from pipelines.vida.config import RunConfig
 
 VERSION = 1
 PART_FRAMES = 2048  # steps: what a kill can cost, against the number of files
@@ -29,13 +31,17 @@ PART_FRAMES = 2048  # steps: what a kill can cost, against the number of files
 
 @dataclass(frozen=True)
 class AnnotateStage:
-    """Depth for the chosen cameras of every episode."""
+    """Depth for the chosen cameras of every episode.
+
+    `weights` is the file of the estimator's weights; None looks where they usually are.
+    """
 
     episodes: EpisodeStore
     out: Path
     config: AnnotateConfig
     device: str
     partial: bool = False
+    weights: Path | None = None
     unit: str = "frames"
 
     @cached_property
@@ -55,7 +61,18 @@ class AnnotateStage:
 
     @cached_property
     def estimator(self) -> EstimatorSpec:
-        return find(self.config.estimator).spec(self.device)
+        """What the depth is made with. Found once, by the driver; workers are told."""
+        return self.load_estimator().spec
+
+    def load_estimator(self) -> DepthEstimator:
+        """The estimator, ready to use."""
+        config = self.config
+        run = RunConfig(
+            input_size=config.input_size or None,
+            precision=None if config.precision == "auto" else config.precision,
+        )
+        device = torch.device(self.device)
+        return find(config.estimator).build(self.weights, run, device)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -82,7 +99,11 @@ class AnnotateStage:
         transform = ImageTransform(size=self.size)
         return StoreSpec(
             type="depth", stage="annotate", stage_version=VERSION,
-            what={**to_json(self.config), "estimator": to_json(self.estimator)},
+            what={
+                **to_json(self.config),
+                "estimator": to_json(self.estimator),
+                "part_frames": PART_FRAMES,
+            },
             about={
                 "kind": self.estimator.kind.value,
                 "encoding": self.encoding.value,
@@ -115,7 +136,7 @@ class AnnotateStage:
 
     def build(self, device: str) -> Worker:
         one_thread()
-        estimator = find(self.config.estimator).build(self.device)
+        estimator = self.load_estimator()
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             part = self.episodes.part(work.source)
@@ -125,6 +146,10 @@ class AnnotateStage:
             sink = _Sink(self, rows, writer, advance)
             for block in estimator.estimate(clips):
                 sink.take(block)
+            sink.close()
+            writer.meta["device"] = estimator.device
+            if estimator.degraded:
+                writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 
         return fill
 
@@ -165,7 +190,8 @@ class _Sink:
     ) -> None:  # fmt: skip
         self.stage, self.episodes, self.writer, self.advance = stage, episodes, writer, advance
         self.transform = ImageTransform(size=stage.size)
-        self.failed: int | None = None  # the episode (row) that is being skipped
+        self.row = 0  # the episode at hand
+        self.failed: int | None = None  # the episode whose other clips are skipped
         self.got = 0  # frames of the clip at hand
         self.counts = ClipQuantiles(stage.encoding)
         self.quantiles: list[np.ndarray] = []
@@ -175,29 +201,49 @@ class _Sink:
         row, place = divmod(block.clip, len(self.stage.cameras))
         if row == self.failed:
             return
-        episode = self.episodes[row]
+        assert row == self.row, f"a block of episode {row} where {self.row} is not complete"
+        camera = self.stage.cameras[place]
         if block.error:
-            self.failed = row
-            self.writer.fail(episode.key.index, f"{self.stage.cameras[place]}: {block.error}")
-            self.advance(len(episode) * (len(self.stage.cameras) - place) - self.got)
-            self.got, self.quantiles = 0, []
-            self.counts = ClipQuantiles(self.stage.encoding)
+            self._fail(camera, block.error)
             return
-        clip = block.depth
-        values = self.transform.depth(clip.values, clip.kind)
-        valid = self.transform.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
-        stored = depth.pack(type(clip).of(values, clip.kind, valid), self.stage.encoding)
-        self.writer.append(depth.array_name(self.stage.cameras[place]), stored)
+        try:
+            stored = self._stored(block.depth)
+        except SourceError as error:  # no fault of the settings: other episodes fit
+            self._fail(camera, error.problem)
+            return
+        self.writer.append(depth.array_name(camera), stored)
         self.counts.add(stored)
         self.got += len(stored)
         self.advance(len(stored))
-        if self.got == len(episode):
-            self._end_clip(episode)
+        if self.got == len(self.episodes[row]):
+            self._end_clip()
 
-    def _end_clip(self, episode: StoredEpisode) -> None:
+    def close(self) -> None:
+        """The estimator has ended: every episode must be there, or have failed."""
+        assert self.row == len(self.episodes), f"the estimator stopped in episode {self.row}"
+
+    def _stored(self, clip: DepthClip) -> np.ndarray:
+        values = self.transform.depth(clip.values, clip.kind)
+        valid = self.transform.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
+        return depth.pack(DepthClip.of(values, clip.kind, valid), self.stage.encoding)
+
+    def _fail(self, camera: str, reason: str) -> None:
+        episode = self.episodes[self.row]
+        self.writer.fail(episode.key.index, f"{camera}: {reason}")
+        done = len(self.quantiles) * len(episode) + self.got
+        self.advance(len(episode) * len(self.stage.cameras) - done)
+        self.failed = self.row
+        self._next_episode()
+
+    def _end_clip(self) -> None:
+        episode = self.episodes[self.row]
         self.quantiles.append(self.counts.values())
         self.got, self.counts = 0, ClipQuantiles(self.stage.encoding)
         if len(self.quantiles) == len(self.stage.cameras):
             table = np.stack(self.quantiles)
             self.writer.end(episode.key.index, len(episode), quantiles=table)
-            self.quantiles = []
+            self._next_episode()
+
+    def _next_episode(self) -> None:
+        self.row, self.got, self.quantiles = self.row + 1, 0, []
+        self.counts = ClipQuantiles(self.stage.encoding)

@@ -26,9 +26,16 @@ class AnnotateConfig:
     estimator: Annotated[str, "who says the depth; `depthtok doctor` lists them"] = "vits"
     camera: Annotated[tuple[str, ...], "cameras to annotate; all where none is named"] = ()
     size: Annotated[int, "side of the stored depth in pixels; 0 keeps the frames' own size"] = 256
+    input_size: Annotated[
+        int, "shorter side of what the network sees, in pixels; 0 is the network's own"
+    ] = 0
+    precision: Annotated[
+        str, "float32, float16 or bfloat16; auto is float16 on a GPU and float32 on a CPU"
+    ] = "auto"
 
     def __post_init__(self) -> None:
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
+        require(self.input_size >= 0, "input_size", self.input_size, "give 0, or pixels")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
 from depthtok.data import Camera
 from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
-from depthtok.errors import ConfigError, CorruptRecord, SchemaError, did_you_mean
+from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError, did_you_mean
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.cameras import DEPTH_UNITS
 from depthtok.sources.episode import RawEpisode
@@ -119,6 +119,12 @@ class ConvertStage:
 
     def work(self) -> list[WorkPart]:
         rlds = self.rlds
+        shards = [shard.path for split in self.splits for shard in split.shards]
+        if not any(path.exists() for path in shards):
+            raise SourceError(
+                f"{rlds.path} holds none of its {len(shards)} shards (first: {shards[0].name})",
+                remedy="fetch them, or say where the data set lies now with --source-root DIR",
+            )
         return [
             WorkPart(
                 PartName(shard_name(split.name, shard.index, shard.of)),
@@ -147,7 +153,7 @@ class ConvertStage:
 
 
 def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
-    """Of what the data set says about itself: names, counts, features. Bytes have CRCs of their own."""
+    """Of what the data set says about itself: names, counts, features. Bytes have their CRCs."""
     counts = {s.name: [[shard.episodes for shard in s.shards], s.num_bytes] for s in splits}
     features = {path: to_json(feature) for path, feature in sorted(rlds.features.items())}
     return StoreSpec("rlds", "", 1, features, counts, "", {rlds.name: 1}).fingerprint
@@ -177,7 +183,7 @@ class _Shard:
             if self.packed:
                 self.packed.close()
         names = list(self.instructions)
-        (self.writer.directory / INSTRUCTIONS).write_text(json.dumps(names, ensure_ascii=False))
+        (self.writer.directory / INSTRUCTIONS).write_text(json.dumps(names))
 
     def _read_records(self) -> None:
         try:
@@ -208,8 +214,10 @@ class _Shard:
         texts = schema.instruction_of(raw) or [""]
         texts = texts * len(raw) if len(texts) == 1 else texts
         numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
-        writer.append("action", schema.action(raw)[keep])
-        writer.append("proprio", schema.proprio(raw)[keep])
+        for name, values in (("action", schema.action(raw)), ("proprio", schema.proprio(raw))):
+            if not np.isfinite(values[keep]).all():
+                raise CorruptRecord(f"{name} holds values that are not finite")
+            writer.append(name, values[keep])
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
         spans = [self._spans(raw, path, keep) for path in self.stage.view_paths]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from depthtok.errors import ConfigError
+
 
 def choose(name: str) -> str:
-    """`auto` becomes cuda where there is a GPU, else cpu. Raises `ConfigError` for one not there."""
+    """`auto` is cuda where there is a GPU, else cpu. Raises `ConfigError` for one not there."""
     import torch
-
-    from depthtok.errors import ConfigError
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,13 +1,17 @@
 """The depth estimators by name, and the one that reads what a data set carries.
 
-A new estimator is a class with `spec` and `estimate` (see `depthtok.data.DepthEstimator`) and a line
-in `ESTIMATORS`; no stage changes.
+A new estimator (of another family, too) is a `depthtok.data.DepthEstimator` and an entry in
+`ESTIMATORS`; no stage changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
 
 from depthtok.data import (
     DepthBlock,
@@ -18,26 +22,35 @@ from depthtok.data import (
     FrameClip,
 )
 from depthtok.errors import ConfigError, CorruptRecord, did_you_mean
+from pipelines.vida.config import CONFIGS, PRECISIONS, RunConfig, ViDAConfig
+from pipelines.vida.estimator import kind_of, licence_of, load_estimator
+from pipelines.vida.weights import licence_notice
 
 BLOCK = 32  # frames that the data set's own depth is read in
 
 
 @dataclass(frozen=True)
 class EstimatorEntry:
-    """An estimator before its weights are loaded."""
+    """An estimator before its weights are loaded.
 
+    `build(weights, run, device)` loads it; without a path it looks where its weights usually are.
+    """
+
+    name: str
     kind: DepthKind
-    licence: str
-    about: str
-    spec: Callable[[str], EstimatorSpec]  # device -> what it will be made of
-    build: Callable[[str], DepthEstimator]  # device -> ready to estimate
+    licence: str  # of the weights
+    notice: str  # to be shown once before use; "" for permissive licences
+    input_size: int  # px, by default; 0 where there is no network
+    precisions: tuple[str, ...]
+    build: Callable[[Path | None, RunConfig, torch.device], DepthEstimator]
 
 
 class DatasetDepth:
     """The true depth that a data set carries: from a simulator or a sensor, in metres."""
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.spec = dataset_spec(device)
+    spec = EstimatorSpec("dataset", DepthKind.METRES, weights="", licence="the data set's own")
+    device = "any"  # the same bytes everywhere
+    degraded = False
 
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         for number, clip in enumerate(clips):
@@ -49,17 +62,38 @@ class DatasetDepth:
                 yield DepthBlock(number, error=error.problem)
 
 
-def dataset_spec(device: str) -> EstimatorSpec:
-    """No weights, and the same bytes on every device."""
-    return EstimatorSpec("dataset", DepthKind.METRES, weights="", licence="the data set's own")
+def _dataset(weights: Path | None, run: RunConfig, device: torch.device) -> DatasetDepth:
+    if weights is not None:
+        raise ConfigError(
+            "the estimator 'dataset' has no weights", remedy="leave --weights out, or choose vits"
+        )
+    return DatasetDepth()
 
 
-ESTIMATORS = {
+def _vida(config: ViDAConfig) -> EstimatorEntry:
+    return EstimatorEntry(
+        name=config.name,
+        kind=kind_of(config),
+        licence=licence_of(config.name),
+        notice=licence_notice(config.name),
+        input_size=config.input_size,
+        precisions=PRECISIONS,
+        build=partial(load_estimator, config),
+    )
+
+
+ESTIMATORS: dict[str, EstimatorEntry] = {
     "dataset": EstimatorEntry(
-        DepthKind.METRES, "the data set's own", "true depth that the data set carries",
-        dataset_spec, DatasetDepth,
+        name="dataset",
+        kind=DepthKind.METRES,
+        licence="the data set's own",
+        notice="",
+        input_size=0,
+        precisions=("float32",),
+        build=_dataset,
     ),
-}  # fmt: skip
+    **{name: _vida(config) for name, config in CONFIGS.items()},
+}
 
 
 def find(name: str) -> EstimatorEntry:

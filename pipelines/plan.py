@@ -26,7 +26,6 @@ from depthtok.store import ROOT
 from pipelines.annotate import AnnotateStage
 from pipelines.convert import ConvertStage
 from pipelines.device import one_thread
-from pipelines.estimators import find
 from pipelines.stage import Stage, WorkPart, first_episodes, pending
 from pipelines.tokenize import TokenizeStage
 
@@ -79,7 +78,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
     """The plan of a stage; measures a few items where something is left to do."""
     work = stage.work()
     wanted = options.mine(first_episodes(work, options.limit))
-    todo = pending(stage, wanted, options)[0] if (stage.out / ROOT).is_file() else wanted
+    todo = pending(stage, wanted, options) if (stage.out / ROOT).is_file() else wanted
     units = sum(part.frames if stage.unit == "frames" else part.episodes for part in todo)
     probe = _PROBES[type(stage)](stage, todo[0]) if todo else Probe(1, 0.0, 0.0)
     return Plan(
@@ -150,7 +149,7 @@ def _annotate(stage: AnnotateStage, work: WorkPart) -> Probe:
     part = stage.episodes.part(work.source)
     episode = StoredEpisode(stage.episodes, part, work.rows[0])
     clip = _Head(episode.frames(stage.cameras[0]), FRAMES)
-    estimator = find(stage.config.estimator).build(stage.device)
+    estimator = stage.load_estimator()
     list(estimator.estimate([_Head(clip, 1)]))  # loads and compiles what is needed
     started = time.monotonic()
     found = [block.depth for block in estimator.estimate([clip]) if block.depth is not None]

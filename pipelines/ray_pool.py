@@ -7,31 +7,51 @@ files are the checkpoint, so a worker may die at any time; its part goes to anot
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
+from depthtok import store
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, DepthtokError
 from depthtok.progress import Bar
-from pipelines.stage import ATTEMPTS, Outcome, Stage, WorkPart, make_part, note_made
+from depthtok.signals import Stopped, kept_handlers, uninterrupted
+from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
 
 POLL_SECONDS = 1.0
+STOP_SECONDS = 2.0  # for workers to leave their parts by themselves
+DEATH_SECONDS = 5.0  # for killed workers to be gone
+ANSWER_SECONDS = 5.0  # for a cluster's address to accept a connection; Ray tries for minutes
+PORTS = {"ray": 10001}  # of addresses that name none
 
 
 class _Worker:
     """Lives in an actor: the model is loaded once, then parts come one by one."""
 
     def __init__(self, stage: Stage, device: str) -> None:
-        self._stage = stage
+        self._stage, self._device = stage, device
         self._made = 0
-        self._worker = stage.build(device)
+        self._stopped = False
+        self._worker: Worker | None = None
 
     def make(self, work: WorkPart) -> float:
-        """Makes one part; returns the seconds it took."""
+        """Makes one part; returns the seconds it took. A stopped worker leaves no part.
+
+        The model is loaded here and not in `__init__`: an error in there would look like a death.
+        """
+        self._worker = self._worker or self._stage.build(self._device)
         started = time.monotonic()
-        make_part(self._stage, self._worker, work, self._advance)
+        with suppress(Stopped):  # the driver is leaving, too, and looks at no result any more
+            make_part(self._stage, self._worker, work, self._advance)
         return time.monotonic() - started
+
+    def stop(self) -> None:
+        """Has `make` end as soon as it has done a few more frames."""
+        self._stopped = True
 
     def advanced(self) -> int:
         """Frames or episodes done since the actor started; answered while `make` runs."""
@@ -39,6 +59,8 @@ class _Worker:
 
     def _advance(self, count: int) -> None:
         self._made += count
+        if self._stopped:
+            raise Stopped(signal.SIGTERM)
 
 
 def run_on_ray(
@@ -52,26 +74,67 @@ def run_on_ray(
     import ray
 
     workers = min(options.workers, len(todo))
-    _connect(ray, workers, options)
+    joined = ray.is_initialized()  # a Ray that the caller started stays
+    if not joined:
+        _connect(ray, workers, options)
+    pool = _Pool(ray, stage, options, bar, outcome, deque(todo))
     try:
-        _Pool(ray, stage, options, bar, outcome, deque(todo)).run(workers)
+        with kept_handlers():
+            pool.run(workers)
     finally:
-        ray.shutdown()
+        try:
+            pool.stop()
+        finally:
+            if not joined:
+                ray.shutdown()
 
 
 def _connect(ray, workers: int, options: RunOptions) -> None:
     address = options.ray_address or os.environ.get("RAY_ADDRESS")
+    if address:
+        require_answer(address)
     local = {} if address else {
         "num_cpus": max(os.cpu_count() or 1, round(workers * options.cpus_per_worker)),
         "include_dashboard": False,
     }  # fmt: skip
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+        with kept_handlers():  # Ray puts its own in their place
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except ConnectionError as error:
+        raise _no_cluster(address, error) from error
+
+
+def require_answer(address: str) -> None:
+    """Raises `ConfigError` unless somebody accepts connections at `host:port` or `ray://host:port`.
+
+    Names that Ray looks up itself (`auto`, `local`) pass: it finds out by itself whether they lead
+    anywhere.
+    """
+    if address in ("auto", "local"):
+        return
+    try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        host, port = place.hostname, place.port or PORTS.get(place.scheme)
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
         raise ConfigError(
-            f"no Ray cluster answers at {address}: {error}",
-            remedy="start one with `ray start --head`, or leave --ray-address out",
-        ) from error
+            f"{address!r} is no address of a Ray cluster",
+            remedy="give HOST:PORT (`ray start --head` prints it), ray://HOST:PORT, or auto",
+        )
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"no Ray cluster answers at {address}: {error}",
+        remedy="start one with `ray start --head`, or leave --ray-address (and RAY_ADDRESS) out; "
+        "where it wants a token, set RAY_AUTH_MODE=token and have the cluster's token in "
+        "~/.ray/auth_token",
+    )
 
 
 @dataclass
@@ -92,10 +155,31 @@ class _Pool:
         for _ in range(workers):
             self._start()
         while self.running:
-            ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
+            with uninterrupted():  # an exception raised inside Ray's own code would be another one
+                ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
             for done in ready:
-                self._take(done)
+                with uninterrupted():
+                    self._take(done)
             self._show()
+
+    def stop(self) -> None:
+        """Ends all workers; the parts that they were making are not there, nor anything of them.
+
+        Who does not leave within `STOP_SECONDS` is killed, and swept up after if it ran here.
+        """
+        with uninterrupted():
+            for actor, _ in self.running.values():
+                actor.stop.remote()
+            if self.running:
+                waiting = list(self.running)
+                self.ray.wait(waiting, num_returns=len(waiting), timeout=STOP_SECONDS)
+            for actor in self.seen:
+                self.ray.kill(actor)
+        unfinished = [str(work.name) for _, work in self.running.values()]
+        patience = time.monotonic() + DEATH_SECONDS
+        while store.being_written(self.stage.out, unfinished) and time.monotonic() < patience:
+            store.drop_dead(self.stage.out)
+            time.sleep(0.05)
 
     def _start(self) -> None:
         """Starts an actor on the next part."""
@@ -140,7 +224,8 @@ class _Pool:
 
     def _show(self) -> None:
         for actor, _ in list(self.running.values()):
-            self._show_one(actor)
+            with uninterrupted():
+                self._show_one(actor)
 
     def _show_one(self, actor: object) -> None:
         try:

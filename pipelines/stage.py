@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,6 @@ from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import RunOptions
 from depthtok.errors import DepthKindError, DepthtokError, SourceError
-from depthtok.files import sweep
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
 from depthtok.progress import Bar, progress
 from depthtok.store import Store, StoreSpec
@@ -32,8 +31,9 @@ Advance = Callable[[int], None]
 class WorkPart:
     """A part to be made: its name, the keys of its episodes, and what it is made from.
 
-    `frames` counts the images of all cameras; `rows` are the source part's episodes `start` to `stop` that belong to it; `upstream` is the
-    digest of that part, so that a part made from an earlier version of it can be told.
+    `frames` counts the images of all cameras; `rows` are the source part's episodes `start` to
+    `stop` that belong to it; `upstream` is the digest of that part, so that a part made from an
+    earlier version of it can be told. `replaces`: a part of that name is there and gives way.
     """
 
     name: PartName
@@ -43,6 +43,7 @@ class WorkPart:
     upstream: str = ""
     source: str = ""
     rows: tuple[int, int] = (0, 0)
+    replaces: bool = False
 
 
 Worker = Callable[[WorkPart, PartWriter, Advance], None]
@@ -79,7 +80,9 @@ class Outcome:
     out: Path
     made: int = 0  # parts
     kept: int = 0
-    remade: int = 0  # among `made`: parts that had been there, made from other input or with failures
+    remade: int = (
+        0  # among `made`: parts that had been there, made from other input or with failures
+    )
     left: int = 0  # parts of the store that this run was not asked to make
     episodes: int = 0  # in the parts asked for
     steps: int = 0
@@ -105,17 +108,21 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     started = time.monotonic()
     work = stage.work()
     store.create(stage.out, stage.spec)
-    sweep(stage.out / "parts")
+    store.drop_dead(stage.out)
+    drop_other_cuts(stage.out, work)
     wanted = options.mine(first_episodes(work, options.limit))
-    todo, remade = pending(stage, wanted, options)
-    outcome = Outcome(stage.out, kept=len(wanted) - len(todo), remade=remade)
-    outcome.left = len(work) - len(wanted)
+    todo = pending(stage, wanted, options)
+    outcome = Outcome(stage.out, kept=len(wanted) - len(todo), left=len(work) - len(wanted))
+    outcome.remade = sum(work.replaces for work in todo)
     count = {"frames": sum(p.frames for p in todo), "episodes": sum(p.episodes for p in todo)}
     with progress(total=count[stage.unit], unit=stage.unit, label=stage.spec.stage) as bar:
         if options.workers and todo:
             from pipelines.ray_pool import run_on_ray
 
-            run_on_ray(stage, todo, options, bar, outcome)
+            try:
+                run_on_ray(stage, todo, options, bar, outcome)
+            finally:
+                store.drop_dead(stage.out)  # what workers that died left behind
         else:
             run_here(stage, todo, options, bar, outcome)
     _look(stage, wanted, outcome)
@@ -138,24 +145,32 @@ def first_episodes(work: list[WorkPart], limit: int | None) -> list[WorkPart]:
     return chosen
 
 
-def pending(
-    stage: Stage, wanted: list[WorkPart], options: RunOptions
-) -> tuple[list[WorkPart], int]:
-    """The parts still to be made, and how many of them replace a part that is there."""
+def drop_other_cuts(out: Path, work: list[WorkPart]) -> None:
+    """Drops parts of shards that are cut in other places now, as their source was made again."""
+    names, shards = {str(part.name) for part in work}, {part.name.shard for part in work}
+    for name in store.present_parts(out):
+        if name not in names and PartName.parse(name).shard in shards:
+            store.drop_part(out, name)
+
+
+def pending(stage: Stage, wanted: list[WorkPart], options: RunOptions) -> list[WorkPart]:
+    """The parts still to be made; those that replace a part that is there say so."""
     found = Store(stage.out)
     present = set(found.part_names)
-    todo, remade = [], 0
+    todo = []
     for work in wanted:
         there = str(work.name) in present
         if there and options.resume and not _outdated(found.part(str(work.name)), work, options):
             continue
-        todo.append(work)
-        remade += there
-    return todo, remade
+        todo.append(replace(work, replaces=there))
+    return todo
 
 
 def _outdated(part: Part, work: WorkPart, options: RunOptions) -> bool:
-    return part.upstream != work.upstream or (options.retry_failed and bool(part.failures))
+    if part.upstream != work.upstream:
+        return True
+    own = (failure.stage == part.manifest["stage"] for failure in part.failures)
+    return options.retry_failed and any(own)
 
 
 def run_here(
@@ -176,6 +191,7 @@ def make_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance) ->
     store.write_part(
         stage.out, stage.spec, work.name, work.shard, stage.arrays(),
         lambda writer: worker(work, writer, advance), upstream=work.upstream,
+        replace=work.replaces,
     )  # fmt: skip
 
 

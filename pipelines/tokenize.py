@@ -114,7 +114,9 @@ class TokenizeStage:
         previous = None
         for start in range(0, len(clip), BLOCK):
             block = clip.read(start, min(start + BLOCK, len(clip)))
-            found = codec.encode(block.to_disparity(), span, sticky=self.config.sticky, previous=previous)
+            found = codec.encode(
+                block.to_disparity(), span, sticky=self.config.sticky, previous=previous
+            )
             previous = found[-1]
             writer.append(codes.array_name(clip.camera), found)
             advance(len(found))

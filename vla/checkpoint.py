@@ -2,6 +2,7 @@
 
 RUN/config.json                  every setting
 RUN/metrics.jsonl                one line a log point
+RUN/best/                        as a checkpoint, without the optimiser: the lowest action error
 RUN/checkpoints/step-000200/
     model.safetensors            weights; the codebook among them
     average.safetensors          their moving average, where one is kept
@@ -13,8 +14,6 @@ RUN/checkpoints/step-000200/
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,10 +25,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from depthtok.errors import OutputError, WeightsError
+from depthtok.errors import WeightsError
+from depthtok.files import commit_directory, remove
 from vla.config import Config
 from vla.normalise import Norms
+from vla.parallel import sharded_like
 
+BEST = "best"
+CODEBOOK = "depth_head.codebook_KD"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -53,50 +56,38 @@ class State:
         return cls(**{**data, "norms": norms})
 
 
-def save(
-    run: Path,
-    config: Config,
-    state: State,
-    model: Mapping[str, Tensor],
-    optimizer: Mapping[str, Tensor],
-    average: Mapping[str, Tensor] | None,
-    keep_last: int,
-) -> Path:
-    """Writes a checkpoint aside and renames it into place; then drops all but the newest."""
-    final = run / "checkpoints" / f"step-{state.step:06d}"
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _save_tensors(partial / "model.safetensors", model)
-        _save_tensors(partial / "optimizer.safetensors", optimizer)
-        if average is not None:
-            _save_tensors(partial / "average.safetensors", average)
-        (partial / "config.json").write_text(json.dumps(config.to_json(), indent=1))
-        (partial / "state.json").write_text(json.dumps(state.to_json(), indent=1))
-        _sync(partial)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise OutputError(
-            f"cannot write {final}: {error}", remedy="free some space, or choose another --out"
-        ) from error
+def place(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def write(
+    final: Path, config: Config, state: State, tensors: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Writes a checkpoint, which appears whole in the place of what was there.
+
+    `tensors` are those of `model`, `optimizer` and, where one is kept, `average`, by name.
+    """
+    with commit_directory(final, replace=True) as folder:
+        for kind, named in tensors.items():
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in named.items()},
+                folder / f"{kind}.safetensors",
+            )
+        (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
+        (folder / "state.json").write_text(json.dumps(state.to_json(), indent=1))
+
+
+def prune(run: Path, keep_last: int) -> None:
+    """Drops all but the newest checkpoints."""
     for old in steps(run)[:-keep_last]:
-        shutil.rmtree(old)
-    return final
+        remove(old)
 
 
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
-
-
-def _sync(folder: Path) -> None:
-    """To the disk, before the name says that it is whole."""
-    for path in [*folder.iterdir(), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
+def newest_step(run: Path) -> int:
+    """The step that a run would go on from; 0 where there is nothing to go on from."""
+    found = steps(run)
+    return int(found[-1].name[5:]) if found else 0
 
 
 def steps(run: Path) -> list[Path]:
@@ -157,6 +148,21 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
     model.load_state_dict(tensors, assign=next(model.parameters()).is_meta)
 
 
+def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Begins from pretrained weights: all of a model, or some parts. The model's own codebook
+    stays, and what the tensors do not name stays fresh. Raises `WeightsError` for what it lacks."""
+    own = model.state_dict()
+    given = {name: tensor for name, tensor in tensors.items() if name != CODEBOOK}
+    for name, tensor in given.items():
+        if name not in own or own[name].shape != tensor.shape:
+            has = tuple(own[name].shape) if name in own else "no such tensor"
+            raise WeightsError(
+                f"the weights hold {name} {tuple(tensor.shape)}, the model {has}",
+                remedy="use weights of this architecture, or the configuration they were made with",
+            )
+    model.load_state_dict(given, strict=False)
+
+
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
@@ -178,6 +184,8 @@ def restore_optimizer(
     """The inverse of `optimizer_tensors`, after `step` updates."""
     for name, weight in weights.items():
         with suppress(KeyError):  # a parameter that never had a gradient has no moments
-            moments = {moment: tensors[f"{moment}/{name}"].to(weight.device) for moment in MOMENTS}
+            moments = {
+                moment: sharded_like(weight, tensors[f"{moment}/{name}"]) for moment in MOMENTS
+            }
             count = torch.tensor(float(step), device=weight.device)
             optimizer.state[weight] = {"step": count, **moments}

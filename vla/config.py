@@ -1,23 +1,17 @@
 """The settings of a QDepth-VLA, its data and its training. Standard library only.
 
-A configuration is frozen and comes from a preset (TOML in `vla/presets/`), a TOML file, or a saved
-`config.json`; ablations (`tiny+causal`: TOML in `vla/presets/ablations/`) and dotted overrides
-(`"train.lr": 1e-4`) go on top. Numbers that the paper gives carry
-its section in the presets; numbers that it leaves open are fields here.
+A configuration is frozen; `vla/named.py` reads it from presets and files. Numbers that the paper
+gives carry its section in the presets; numbers that it leaves open are fields here.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from depthtok.config import from_mapping, load_toml
+from depthtok.config import from_mapping
 from depthtok.errors import ConfigError, did_you_mean
-
-PRESETS = Path(__file__).parent / "presets"
 
 
 def _require(good: bool, problem: str, remedy: str = "") -> None:
@@ -25,7 +19,8 @@ def _require(good: bool, problem: str, remedy: str = "") -> None:
         raise ConfigError(problem, remedy=remedy)
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises `ConfigError` for a value that is not among the choices."""
     _require(value in choices, f"{name} = {value!r} is not known", did_you_mean(value, choices))
 
 
@@ -98,8 +93,8 @@ class DepthConfig:
     detach_prefix: bool = False  # stop the depth gradient at Gemma's keys and values
 
     def __post_init__(self) -> None:
-        _one_of("depth.target", self.target, ("codes", "latents", "pixels", "none"))
-        _one_of("depth.head", self.head, ("distance", "linear"))
+        one_of("depth.target", self.target, ("codes", "latents", "pixels", "none"))
+        one_of("depth.head", self.head, ("distance", "linear"))
         _require(self.future >= 0, f"depth.future {self.future} lies in the past")
         _require(self.temperature >= 0, f"depth.temperature {self.temperature} is negative")
         _require(self.cameras >= 1, "depth.cameras must be 1 or more")
@@ -120,7 +115,7 @@ class FlowConfig:
     clip: float = 1.0  # final actions are clipped to [-clip, clip]; 0: never
 
     def __post_init__(self) -> None:
-        _one_of("flow.sampling", self.sampling, ("beta", "uniform"))
+        one_of("flow.sampling", self.sampling, ("beta", "uniform"))
         _require(self.euler_steps >= 1, "flow.euler_steps must be 1 or more")
 
 
@@ -142,7 +137,7 @@ class ModelConfig:
     chunk: int = 4  # actions predicted at once
 
     def __post_init__(self) -> None:
-        _one_of("mask", self.mask, ("qdepth", "prefix", "causal"))
+        one_of("mask", self.mask, ("qdepth", "prefix", "causal"))
         for name, expert in (("action", self.action), ("depth_expert", self.depth_expert)):
             _require(
                 expert.shared == self.vlm.shared,
@@ -174,7 +169,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name in ("action_norm", "proprio_norm"):
-            _one_of(name, getattr(self, name), ("bounds", "q99"))
+            one_of(name, getattr(self, name), ("bounds", "q99"))
         _require(0 < self.crop <= 1, f"data.crop = {self.crop} is no share of an area")
         _require(0 <= self.photometric < 1, f"data.photometric = {self.photometric} not in [0, 1)")
 
@@ -205,11 +200,11 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _one_of("train.schedule", self.schedule, ("cosine", "constant"))
-        _one_of("train.depth_schedule", self.depth_schedule, ("exponential", "constant", "cosine"))
-        _one_of("train.precision", self.precision, ("fp32", "bf16"))
+        one_of("train.schedule", self.schedule, ("cosine", "constant"))
+        one_of("train.depth_schedule", self.depth_schedule, ("exponential", "constant", "cosine"))
+        one_of("train.precision", self.precision, ("fp32", "bf16"))
         for part in self.freeze:
-            _one_of("train.freeze", part, ("embed", "vision", "projector", "vlm"))
+            one_of("train.freeze", part, ("embed", "vision", "projector", "vlm"))
         _require(self.steps >= 1 and self.batch >= 1, "train.steps and train.batch must be >= 1")
         _require(0 <= self.ema < 1, f"train.ema = {self.ema} is no decay")
 
@@ -238,7 +233,7 @@ class Config:
 
     def updated(self, overrides: Mapping[str, Any]) -> Config:
         """With dotted names set: `config.updated({"train.lr": 1e-4})`."""
-        return Config.from_json(_merge(self.to_json(), _nested(overrides)))
+        return Config.from_json(merged(self.to_json(), nested(overrides)))
 
 
 @dataclass(frozen=True)
@@ -253,56 +248,27 @@ class RunOptions:
     keep_last: int = 3  # checkpoints
     validate_every: int = 0  # steps; 0: never
     validate_batches: int = 8
-    grad_norms_every: int = 0  # steps between both losses' gradient norms; 0: never
+    grad_norms_every: int = 0  # steps between both losses' gradient norms (not fsdp); 0: never
     resume: bool = True
     compile: bool = False  # torch.compile, layer by layer
     recompute: bool = False  # activation checkpointing, layer by layer
     sharding: str = "ddp"  # how several ranks share the model: ddp | fsdp
+    trackers: tuple[str, ...] = ()  # logs beside metrics.jsonl: tensorboard, wandb
 
     def __post_init__(self) -> None:
-        _one_of("sharding", self.sharding, ("ddp", "fsdp"))
+        for name in self.trackers:
+            one_of("log", name, ("tensorboard", "wandb"))
+        one_of("sharding", self.sharding, ("ddp", "fsdp"))
         _require(self.keep_last >= 1, "keep_last must be 1 or more")
+        _require(
+            not (self.grad_norms_every and self.sharding == "fsdp"),
+            "grad_norms_every needs whole gradients, which fsdp has nowhere",
+            "set grad_norms_every = 0, or sharding = 'ddp'",
+        )
 
 
-def presets() -> list[str]:
-    """Names of the presets that ship."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def ablations() -> list[str]:
-    """Names of the ablations that ship; each changes any preset: `tiny+causal`."""
-    return sorted(path.stem for path in (PRESETS / "ablations").glob("*.toml"))
-
-
-def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """A preset or a file (TOML, or a saved `config.json`), ablations after `+`, and dotted
-    overrides on top."""
-    base, *changes = str(name_or_path).split("+")
-    data = _read(base)
-    for change in changes:
-        _one_of("ablation", change, tuple(ablations()))
-        data = _merge(data, load_toml(PRESETS / "ablations" / f"{change}.toml"))
-    if changes:
-        data["name"] = str(name_or_path)
-    return Config.from_json(_merge(data, _nested(overrides or {})))
-
-
-def _read(name_or_path: str) -> dict:
-    """The raw settings; `base` names the preset that a TOML file refines."""
-    path = Path(name_or_path)
-    if not path.suffix:
-        _one_of("preset", name_or_path, tuple(presets()))
-        path = PRESETS / f"{name_or_path}.toml"
-    if not path.is_file():
-        raise ConfigError(f"no settings at {path}", remedy=f"presets: {', '.join(presets())}")
-    if path.suffix == ".json":
-        return json.loads(path.read_text())
-    data = {"name": path.stem} | load_toml(path)
-    base = data.pop("base", None)
-    return _merge(_read(base), data) if base else data
-
-
-def _nested(dotted: Mapping[str, Any]) -> dict:
+def nested(dotted: Mapping[str, Any]) -> dict:
+    """Tables from dotted names: `{"train.lr": 1}` is `{"train": {"lr": 1}}`."""
     tree: dict = {}
     for name, value in dotted.items():
         *parents, leaf = name.split(".")
@@ -313,9 +279,10 @@ def _nested(dotted: Mapping[str, Any]) -> dict:
     return tree
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
-    merged = dict(below)
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
+    """The tables of both; where both say something, `above` wins."""
+    made = dict(below)
     for name, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _merge(merged[name], value) if both else value
-    return merged
+        tables = isinstance(value, Mapping) and isinstance(made.get(name), Mapping)
+        made[name] = merged(made[name], value) if tables else value
+    return made

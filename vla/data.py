@@ -7,159 +7,18 @@ after epoch; a position in it is all that a resumed run needs. `vla/loader.py` f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
 
-from depthtok.data import Camera, CodeGrid, Episode, EpisodeKey, ImageTransform
-from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
+from depthtok.data import Episode, ImageTransform
+from depthtok.errors import ConfigError
 from depthtok.shuffle import Permutation
 from vla.augment import photometric
 from vla.config import Config
-from vla.normalise import Norms, Scale
+from vla.member import Member
+from vla.normalise import Norms
 from vla.tokenizer import Tokenizer, prompt
-
-
-class Episodes(Protocol):
-    """What is used of a `depthtok.episodes.EpisodeStore`."""
-
-    fingerprint: str
-    cameras: Mapping[str, Camera]
-    lengths: np.ndarray
-    action_dim: int
-    proprio_dim: int
-    gripper: Sequence[int]
-
-    def episode(self, number: int) -> Episode: ...
-
-    def statistics(self): ...
-
-
-class Codes(Protocol):
-    """What is used of a `depthtok.codes.CodeStore`."""
-
-    fingerprint: str
-    codebook: str
-    grid: tuple[int, int]
-    cameras: Sequence[str]
-    transform: ImageTransform
-
-    def missing(self) -> list[str]: ...
-
-    def __contains__(self, key: EpisodeKey) -> bool: ...
-
-    def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid: ...
-
-
-@dataclass(frozen=True)
-class Member:
-    """One data set of a mixture. `episodes_used` are the numbers of the episodes to draw from.
-
-    `weight` is how often each step is drawn in an epoch: 2 twice, 0.5 every other time.
-    """
-
-    name: str
-    episodes: Episodes
-    codes: Codes | None
-    norms: Norms
-    episodes_used: Int64[np.ndarray, " E"]
-    left_out: int = 0  # episodes without codes
-    weight: float = 1.0
-
-
-def member(
-    name: str,
-    episodes: Episodes,
-    codes: Codes | None,
-    config: Config,
-    *,
-    codebook: str = "",
-    weight: float = 1.0,
-    only: Sequence[int] | None = None,
-    partial: bool = False,
-) -> Member:
-    """Joins episodes with their codes and checks that they belong together.
-
-    `codebook` is the fingerprint that the codes must be of; `only` limits the episodes, by number.
-    Episodes whose codes failed are left out and counted. Raises `ConfigError`, `StaleStore` (other
-    codebook, codes of another picture), `MissingParts`.
-    """
-    numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
-    used = numbers
-    if not config.model.depth.supervised:
-        codes = None
-    else:
-        _check_codes(name, codes, config, codebook, partial)
-        used = np.array([n for n in numbers if episodes.episode(int(n)).key in codes], np.int64)
-    if not len(used):
-        raise ConfigError(f"{name} has no episode to train on", remedy="check its stores")
-    _check_shapes(name, episodes, config)
-    stats = episodes.statistics()
-    norms = Norms(
-        Scale.of(stats.action, config.data.action_norm, episodes.gripper),
-        Scale.of(stats.proprio, config.data.proprio_norm),
-    )
-    return Member(name, episodes, codes, norms, used, len(numbers) - len(used), weight)
-
-
-def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
-    for camera in config.data.cameras:
-        if camera not in episodes.cameras:
-            raise ConfigError(
-                f"{name} has no camera {camera!r}",
-                remedy=did_you_mean(camera, list(episodes.cameras)),
-            )
-    for what in ("action_dim", "proprio_dim"):
-        have, want = getattr(episodes, what), getattr(config.model, what)
-        if have != want and not (what == "proprio_dim" and want == 0):
-            raise ConfigError(
-                f"{name} has {what} {have}, the model {want}", remedy=f"set model.{what} = {have}"
-            )
-
-
-def _check_codes(
-    name: str, codes: Codes | None, config: Config, codebook: str, partial: bool
-) -> None:
-    depth = config.model.depth
-    if codes is None:
-        raise ConfigError(
-            f"{name} has no codes, and the model's depth expert is trained on them",
-            remedy="give --codes, or set model.depth.target = 'none'",
-        )
-    if config.data.crop < 1:
-        raise ConfigError(
-            "data.crop changes where pixels lie, but stored codes describe the whole picture",
-            remedy="set data.crop = 1 and use data.photometric",
-        )
-    if codes.codebook != codebook:
-        raise StaleStore(
-            f"the codes of {name} are of codebook {codes.codebook[:12]}, not {codebook[:12]}",
-            remedy="give the codebook that made them, or tokenize again",
-        )
-    if replace(codes.transform, size=None) != ImageTransform():
-        raise StaleStore(
-            f"the codes of {name} describe a changed picture: {codes.transform.to_json()}",
-            remedy="tokenize depth of the whole picture, as published",
-        )
-    if codes.grid != (depth.grid, depth.grid):
-        raise StaleStore(
-            f"the codes of {name} are {codes.grid[0]}x{codes.grid[1]} grids, the model predicts"
-            f" {depth.grid}x{depth.grid}",
-            remedy=f"set model.depth.grid = {codes.grid[0]}",
-        )
-    for camera in config.data.cameras[: depth.cameras]:
-        if camera not in codes.cameras:
-            raise ConfigError(
-                f"{name} has no codes of camera {camera!r}",
-                remedy="list cameras with codes first, or lower model.depth.cameras",
-            )
-    if codes.missing() and not partial:
-        raise MissingParts(
-            f"the codes of {name} lack {len(codes.missing())} parts",
-            remedy="run `depthtok tokenize` again to finish them",
-        )
 
 
 class Dataset:
@@ -213,7 +72,7 @@ class Dataset:
             "proprio_BP": ((model.proprio_dim,), np.float32),
             "actions_BCA": ((model.chunk, model.action_dim), np.float32),
             "action_valid_BC": ((model.chunk,), np.bool_),
-            "depth_BMK": (codes, np.uint8),
+            "depth_BMK": (codes, np.float32 if depth.target == "pixels" else np.uint8),
             "depth_valid_BM": (codes[:1], np.bool_),
         }
 
@@ -234,7 +93,10 @@ class Dataset:
         episode = member.episodes.episode(index)
         rng = np.random.default_rng((seed, epoch, number))
         for place, camera in enumerate(self.config.data.cameras):
-            image = self._door.rgb(episode.frames(camera).read(step, step + 1))[0]
+            if member.frames is not None:
+                image = member.frames.frame(index, step, place)
+            else:
+                image = self._door.rgb(episode.frames(camera).read(step, step + 1))[0]
             strength = self.config.data.photometric
             row["images_BIHW3"][place] = photometric(image, strength, rng) if strength else image
         text = prompt(self.tokenizer, episode.instruction(step), len(row["text_BL"]))
@@ -278,12 +140,3 @@ class Stream:
             for number in order(np.arange(offset, offset + count)).tolist():
                 yield epoch, number
             start += count
-
-
-def held_out(keys: Sequence[EpisodeKey], share: float) -> tuple[list[int], list[int]]:
-    """Episode numbers to train on and to hold out: by a hash of the key, whatever else is there."""
-    import zlib
-
-    out = [n for n, key in enumerate(keys) if zlib.crc32(str(key).encode()) % 10_000 < share * 1e4]
-    kept = set(out)
-    return [n for n in range(len(keys)) if n not in kept], out

@@ -4,10 +4,14 @@ A shallow CNN turns tokens on the image grid into one vector a code; logits are
 -|x - c_k|^2 * s against the frozen codebook. |x|^2 is the same for every code and drops out of the
 softmax, so this is one product: s * (2 x.c - |c|^2).
 
-The scale s decides everything and the paper does not state it. x is normed to the codebook's root
-mean square, and s starts so small that the first cross-entropy is near ln K. With a *fixed* scale
-of that size even a perfect x could not fall below several nats: s is learnt, unless
-`depth.temperature` fixes it.
+The scale s decides everything and the paper does not state it. Here it starts so small that the
+first cross-entropy is near ln K. With a *fixed* scale of that size even a perfect x could not fall
+below several nats: s is learnt, unless `depth.temperature` fixes it.
+
+Distances do not change when x and all codes move together, so both are taken about the codebook's
+mean, and x is measured in its root mean square. x has no norm of its own: real codebooks lie along
+few directions, and telling their codes apart takes an x that may leave their sphere (on one such
+codebook, after 90 steps: 4.4 nats with x normed, 2.9 without).
 """
 
 # B batch, M cameras with codes, T tokens of a camera, W expert width, D code width, K codes
@@ -58,7 +62,7 @@ class DepthHead(nn.Module):
         )
         self.register_buffer("codebook_KD", torch.zeros(config.codes, config.code_dim))
         learnt = config.temperature == 0 and config.head == "distance"
-        self.log_scale = nn.Parameter(torch.zeros(()), requires_grad=learnt)
+        self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=learnt)
 
     @torch.no_grad()
     def set_codebook(self, vectors_KD: Float[Tensor, "K D"]) -> None:
@@ -76,7 +80,7 @@ class DepthHead(nn.Module):
         """log s such that logits of a random x spread by `START_SPREAD`."""
         if self.config.temperature:
             return torch.tensor(-math.log(self.config.temperature))
-        c_KD = self.codebook_KD.double()
+        c_KD = self.centred().double()
         of_products = 4 * c_KD.square().mean() * c_KD.var(dim=0, unbiased=False).sum()
         of_norms = c_KD.square().sum(dim=1).var(unbiased=False)
         return (START_SPREAD / (of_products + of_norms).sqrt().clamp(min=1e-12)).log()
@@ -96,12 +100,19 @@ class DepthHead(nn.Module):
             return x_BMPF.float()
         if self.config.head == "linear":
             return self.classify(x_BMPF).float()
-        with torch.autocast(x_BMPF.device.type, enabled=False):  # bf16 logits are too coarse
-            return self._logits(x_BMPF.to(self.codebook_KD))
+        kind = x_BMPF.device.type
+        if torch.amp.is_autocast_available(kind):  # bf16 logits would be too coarse
+            with torch.autocast(kind, enabled=False):
+                return self._logits(x_BMPF.to(self.codebook_KD))
+        return self._logits(x_BMPF)
+
+    def centred(self) -> Float[Tensor, "K D"]:
+        """The codes about their mean."""
+        return self.codebook_KD - self.codebook_KD.mean(dim=0)
 
     def _logits(self, x_BMPD: Float[Tensor, "B M P D"]) -> Float[Tensor, "B M P K"]:
-        c_KD = self.codebook_KD
-        x_BMPD = F.rms_norm(x_BMPD, x_BMPD.shape[-1:], eps=1e-6) * c_KD.square().mean().sqrt()
+        c_KD = self.centred()
+        x_BMPD = x_BMPD * c_KD.square().mean().sqrt()
         return (2 * x_BMPD @ c_KD.T - c_KD.square().sum(dim=1)) * self.log_scale.exp()
 
 

@@ -59,11 +59,14 @@ class SeesTable:
 
     @classmethod
     def named(cls, name: str, action_sees_depth: bool = True) -> SeesTable:
-        """A table of `SEES`, with the cell (action, depth) cleared on request."""
+        """A table of `SEES`; on request without depth for actions, and for proprio, through which
+        they would see it all the same."""
         if name not in SEES:
             raise ConfigError(f"no mask {name!r}", remedy=did_you_mean(name, list(SEES)))
         table = cls.parse(SEES[name])
-        return table if action_sees_depth else table.hiding("action", "depth")
+        if action_sees_depth:
+            return table
+        return table.hiding("action", "depth").hiding("proprio", "depth")
 
     @classmethod
     def parse(cls, picture: str) -> SeesTable:
@@ -84,6 +87,14 @@ class SeesTable:
 
     def sees(self, query: str, key: str) -> bool:
         return self.cells[query][key] != "."
+
+    def reaches(self, query: str, key: str) -> bool:
+        """Whether anything of `key` comes to `query`, in one layer or through others."""
+        known, fresh = {query}, {query}
+        while fresh:
+            fresh = {k for q in fresh for k in BLOCKS if self.sees(q, k)} - known
+            known |= fresh
+        return key in known
 
     def draw(self) -> str:
         """The picture, as in `SEES`."""

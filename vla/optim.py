@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from vla import lora
 from vla.config import TrainConfig
 from vla.model import QDepthVLA
+from vla.parallel import sharded_like
 
 PRETRAINED = ("vision", "projector", "embed", "vlm")  # parts that come from PaliGemma
 
@@ -20,6 +22,8 @@ def freeze(model: QDepthVLA, config: TrainConfig) -> None:
     Later experts see the last layer's keys and values, but never its queries or output. Queries
     and keys are one matrix here, so the queries' rows of it just get no gradient.
     """
+    if config.lora_rank:
+        lora.freeze(model)
     for part in config.freeze:
         getattr(model, part).requires_grad_(False)
     last = model.vlm.layers[-1]
@@ -100,6 +104,10 @@ class MovingAverage:
     def __init__(self, weights: dict[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
         self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """The average of a checkpoint."""
+        self.weights = {n: sharded_like(now, saved[n]) for n, now in self.weights.items()}
 
     @torch.no_grad()
     def update(self, weights: Iterable[nn.Parameter]) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Float32, UInt8
 
 from depthtok.data import ImageTransform
 from depthtok.errors import ConfigError, WeightsError, did_you_mean
-from vla import checkpoint, tokenizer
+from vla import checkpoint, lora, tokenizer
 from vla.batch import Observation
 from vla.config import Config
 from vla.model import QDepthVLA
@@ -68,7 +68,10 @@ class Policy:
             tensors |= checkpoint.read_tensors(place, "average", str(device))
         with torch.device("meta"):
             model = QDepthVLA(config.model)
+            if config.train.lora_rank:
+                lora.add(model, config.train.lora_rank, config.train.lora_alpha, 0)
         checkpoint.load_weights(model, tensors, str(place))
+        lora.merge(model)
         norms = _choose(state.norms, dataset, place)
         return cls(model, config, norms, device=device, seed=seed)
 

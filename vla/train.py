@@ -8,9 +8,8 @@ run goes on from a checkpoint exactly as it would have gone. The caller handles 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthtok.errors import StaleStore
-from vla import checkpoint, flow, optim
-from vla.batch import Batch
+from depthtok.errors import ConfigError, StaleStore
+from depthtok.files import write_atomic
+from vla import checkpoint, lora, optim
 from vla.checkpoint import State
 from vla.config import Config, RunOptions
 from vla.data import Dataset
+from vla.depth_view import Decode
+from vla.flops import forward_flops
 from vla.loader import Loader
 from vla.model import build
-from vla.validate import top1, validate
+from vla.parallel import Ranks, compile_layers, spread, whole
+from vla.runlog import Line, Log, Meter
+from vla.trackers import Tracker, open_tracker
+from vla.update import Update
+from vla.validate import validate
 
-Line = dict[str, float]  # one line of metrics.jsonl
+BEST = "val_action_mse"  # what the best weights are the lowest of
 
 
 @dataclass(frozen=True)
@@ -54,21 +59,26 @@ def train(
     validation: Dataset | None = None,
     weights: Mapping[str, Tensor] | None = None,
     notes: Mapping[str, Any] | None = None,
+    decode: Decode | None = None,
 ) -> Result:
     """Trains to `config.train.steps` updates, or until `should_stop()`; resumes what is there.
 
     `codebook` is a `depthtok.codebook.Codebook` (its vectors and fingerprint are used), `weights`
-    pretrained tensors that replace the fresh ones, `notes` whatever should stand in checkpoints.
+    pretrained tensors that replace the fresh ones, `notes` whatever should stand in checkpoints,
+    `decode` turns codes into normalised disparity, so that depth can be judged and pictured.
     `on_step` is given every log line. Raises `StaleStore` for a run directory of other settings.
     """
     options = options or RunOptions()
-    run = Trainer(config, dataset, Path(out_dir), options, codebook, torch.device(device), notes)
+    device = torch.device(device)
+    run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
     run.prepare(weights)
     with Loader(
         dataset,
         config.train.batch,
         seed=config.train.seed,
         start=run.step,
+        rank=run.ranks.rank,
+        ranks=run.ranks.count,
         workers=options.workers,
         prefetch=options.prefetch,
         device=device,
@@ -88,8 +98,15 @@ class Trainer:
         codebook: Any,
         device: torch.device,
         notes: Mapping[str, Any] | None,
+        decode: Decode | None,
     ) -> None:
         self.config, self.options, self.device, self.out_dir = config, options, device, out_dir
+        depth = config.model.depth
+        if codebook is None and depth.supervised and depth.target != "pixels":
+            raise ConfigError(
+                "the depth expert is trained on codes, and no codebook is given",
+                remedy="give the codes' codebook, or set model.depth.target = 'none'",
+            )
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)
         self.identity = State(
@@ -99,15 +116,20 @@ class Trainer:
             [[m.name, m.episodes.fingerprint, m.weight, size] for m, size in dataset.sources()],
             dict(notes or {}),
         )
-        self.step, self.log = 0, Log(out_dir / "metrics.jsonl")
-
-    # Beginning
+        self.ranks = Ranks.here()
+        self.decode = decode
+        self.trackers: list[Tracker] = []
+        self.flops = 3 * forward_flops(config.model)["total"]  # of a sample: forward, backward
+        self.step = 0
+        self.log = Log(out_dir / "metrics.jsonl", silent=self.ranks.rank > 0)
 
     def prepare(self, weights: Mapping[str, Tensor] | None) -> None:
         """Fresh, pretrained, or resumed weights; optimiser and average to match."""
         config = self.config.train
         if weights:
-            self.model.load_state_dict(weights, strict=False)
+            checkpoint.start_from(self.model, weights)
+        if config.lora_rank:
+            lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:] if self.options.resume else []
         if newest:
             checkpoint.load_weights(
@@ -118,13 +140,30 @@ class Trainer:
             if hasattr(part, "recompute"):
                 part.recompute = self.options.recompute
         optim.freeze(self.model, config)
-        self.trained = optim.trained(self.model)
-        self.optimizer = optim.optimizer(self.model, config)
-        self.average = optim.MovingAverage(self.trained, config.ema) if config.ema else None
+        if self.options.compile:
+            compile_layers(self.model)
+        called = spread(self.model, self.ranks, self.options.sharding)
+        trained = optim.trained(self.model)
+        self.update = Update(
+            self.config, self.model, called, trained, optim.optimizer(self.model, config),
+            optim.MovingAverage(trained, config.ema) if config.ema else None,
+            self.ranks, self.device, self.options.micro_batch,
+        )  # fmt: skip
         if newest:
             self._resume(newest[0])
-        self.log.begin(self.step)
-        (self.out_dir / "config.json").write_text(json.dumps(self.config.to_json(), indent=1))
+        self.ranks.wait()
+        self._open_logs()
+
+    def _open_logs(self) -> None:
+        kept = self.log.begin(self.step)
+        self.best = min((line[BEST] for line in kept if BEST in line), default=float("inf"))
+        if self.ranks.rank == 0:
+            settings = self.config.to_json()
+            write_atomic(self.out_dir / "config.json", json.dumps(settings, indent=1))
+            self.trackers = [
+                open_tracker(name, self.out_dir, self.step, settings)
+                for name in self.options.trackers
+            ]
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.read_state(path)
@@ -139,10 +178,10 @@ class Trainer:
                 remedy="give the same data, or choose another --out",
             )
         tensors = checkpoint.read_tensors(path, "optimizer")
-        checkpoint.restore_optimizer(self.optimizer, self.trained, tensors, state.step)
-        if self.average:
-            saved = checkpoint.read_tensors(path, "average", str(self.device))
-            self.average.weights = {name: saved[name] for name in self.average.weights}
+        update = self.update
+        checkpoint.restore_optimizer(update.optimizer, update.trained, tensors, state.step)
+        if update.average:
+            update.average.restore(checkpoint.read_tensors(path, "average"))
         self.step = state.step
 
     # Going
@@ -151,17 +190,23 @@ class Trainer:
         """Updates until the last step or a stop; log lines, validations and checkpoints between."""
         options, total, line, saved = self.options, self.config.train.steps, {}, self.step
         meter = Meter(self.config.train.batch)
-        while self.step < total and not should_stop():
-            with meter.waiting():
+        while self.step < total and not self.ranks.any(should_stop(), self.device):
+            with meter:
                 batch = next(batches)
-            meter.add(self.update(batch))
+            meter.add(self.update(batch, self.step))
             self.step += 1
             if self.step % options.log_every == 0 or self.step == total:
-                line = {"step": self.step, **meter.read(), **self._rates()}
+                line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
+                line["tflops"] = line["samples_per_s"] * self.flops / 1e12
+                if options.grad_norms_every and self._due(options.grad_norms_every):
+                    line |= self.update.gradient_norms(batch, self.step)
+                    meter.restart()
                 if validation and options.validate_every and self._due(options.validate_every):
                     line |= self._validate(validation)
                     meter.restart()
                 self.log.write(line)
+                for track in self.trackers:
+                    track(line)
                 on_step(line)
             if self._due(options.checkpoint_every):
                 self.save()
@@ -182,119 +227,42 @@ class Trainer:
         return rates
 
     def _validate(self, dataset: Dataset) -> Line:
-        batch = self.options.micro_batch or self.config.train.batch
-        found = validate(self.model, dataset, batch, self.options.validate_batches, self.device)
-        return {f"val_{name}": value for name, value in found.items()}
-
-    def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One optimiser step over the batch, in micro-batches; the losses before it."""
-        config = self.config.train
-        noise, times = draws(self.config, self.step, self.device)
-        optim.set_lr(self.optimizer, optim.lr_factor(config, self.step))
-        self.optimizer.zero_grad(set_to_none=True)
-        size = self.options.micro_batch or len(batch)
-        sums: dict[str, Tensor] = {}
-        for start in range(0, len(batch), size):
-            rows = slice(start, start + size)
-            part = batch.rows(start, start + size)
-            for name, value in self._backward(part, batch, noise[rows], times[rows]).items():
-                sums[name] = sums.get(name, 0) + value
-        limit = config.clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), limit)
-        self.optimizer.step()
-        if self.average:
-            self.average.update(self.trained.values())
-        return {**sums, "grad_norm": norm}
-
-    def _backward(self, part: Batch, whole: Batch, noise: Tensor, times: Tensor) -> dict:
-        """Adds one micro-batch's gradient, weighted so that the sum is the whole batch's mean."""
-        config = self.config.train
-        with torch.autocast(self.device.type, torch.bfloat16, config.precision == "bf16"):
-            losses = self.model(part, noise, times)
-        flow_share = part.action_valid_BC.sum() / whole.action_valid_BC.sum()
-        sums = {"flow": losses.flow * flow_share}
-        loss = sums["flow"]
-        if self.config.model.depth.supervised:
-            depth_share = part.depth_valid_BM.sum() / whole.depth_valid_BM.sum().clamp(min=1)
-            sums["depth"] = losses.depth * depth_share
-            loss = loss + optim.depth_weight(config, self.step) * sums["depth"]
-            if self.config.model.depth.target == "codes":
-                sums["depth_top1"] = top1(losses.depth_predicted, part) * depth_share
-        loss.backward()
-        return {"loss": loss.detach(), **{name: value.detach() for name, value in sums.items()}}
+        """Scores on held-out samples; the weights with the best actions so far are kept."""
+        rows = self.ranks.rows(self.config.train.batch)
+        found, view = validate(
+            self.model, dataset, self.options.micro_batch or rows.stop - rows.start,
+            self.options.validate_batches, self.device, self.ranks, self.decode,
+        )  # fmt: skip
+        if view is not None and self.ranks.rank == 0:
+            view.save(self.out_dir)
+        line = {f"val_{name}": value for name, value in found.items()}
+        if line[BEST] <= self.best:
+            self.best = line[BEST]
+            self._write(self.out_dir / checkpoint.BEST, self._weights())
+        return line
 
     # Saving
 
-    def save(self) -> Path:
-        """A checkpoint of this step."""
-        return checkpoint.save(
-            self.out_dir,
-            self.config,
-            State(**{**vars(self.identity), "step": self.step}),
-            self.model.state_dict(),
-            checkpoint.optimizer_tensors(self.optimizer, self.trained),
-            self.average.weights if self.average else None,
-            self.options.keep_last,
-        )
+    def save(self) -> None:
+        """A checkpoint of this step; old ones go."""
+        moments = checkpoint.optimizer_tensors(self.update.optimizer, self.update.trained)
+        place = checkpoint.place(self.out_dir, self.step)
+        self._write(place, {**self._weights(), "optimizer": moments})
+        if self.ranks.rank == 0:
+            checkpoint.prune(self.out_dir, self.options.keep_last)
 
+    def _weights(self) -> dict[str, Mapping[str, Tensor]]:
+        """What is enough to act."""
+        average = self.update.average
+        weights = {"model": self.model.state_dict()}
+        return weights | {"average": average.weights} if average else weights
 
-def draws(config: Config, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Noise [B, C, A] and times [B] of a step's global batch, from (seed, step) alone."""
-    entropy = np.random.SeedSequence((config.train.seed, step)).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
-    model, batch = config.model, config.train.batch
-    noise = torch.randn(batch, model.chunk, model.action_dim, generator=generator)
-    times = flow.sample_times(model.flow, batch, generator)
-    return noise.to(device), times.to(device)
-
-
-class Meter:
-    """Sums of what updates report, and the time that they took, since the last reading."""
-
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
-        self.restart()
-
-    def restart(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.updates, self.waited_s, self.begun_s = 0, 0.0, time.perf_counter()
-
-    def waiting(self) -> Meter:
-        return self
-
-    def __enter__(self) -> None:
-        self._asked_s = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.waited_s += time.perf_counter() - self._asked_s
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value
-        self.updates += 1
-
-    def read(self) -> Line:
-        """Means, samples a second, and the share of time spent waiting for data; then restarts."""
-        means = {name: (value / self.updates).item() for name, value in self.sums.items()}
-        passed_s = time.perf_counter() - self.begun_s
-        speed = self.updates * self.batch / passed_s
-        line = {**means, "samples_per_s": speed, "data_wait": self.waited_s / passed_s}
-        self.restart()
-        return line
-
-
-class Log:
-    """metrics.jsonl. A resumed run drops the lines that it will write again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def begin(self, step: int) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text().splitlines() if self.path.is_file() and step else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(line + "\n" for line in kept))
-
-    def write(self, line: Line) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    def _write(self, place: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Every rank takes part, the first one writes."""
+        gathered = {
+            kind: {name: whole(tensor) for name, tensor in named.items()}
+            for kind, named in tensors.items()
+        }
+        if self.ranks.rank == 0:
+            checkpoint.write(place, self.config, replace(self.identity, step=self.step), gathered)
+        self.ranks.wait()

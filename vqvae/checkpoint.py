@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 
-from depthtok.codebook import replace_file
 from depthtok.errors import StaleStore
+from depthtok.files import write_atomic
 
 if TYPE_CHECKING:
     from vqvae.train import Trainer
@@ -26,7 +26,7 @@ def save(work: Path, trainer: Trainer, identity: str) -> None:
     for index, state in trainer.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
     note = {"identity": identity, "step": str(trainer.step)}
-    replace_file(work / FILE, to_bytes(tensors, metadata=note))
+    write_atomic(work / FILE, to_bytes(tensors, metadata=note))
 
 
 def load(work: Path, trainer: Trainer, identity: str) -> bool:

@@ -22,7 +22,7 @@ from depthtok.errors import ConfigError, SourceError, WeightsError
 from depthtok.normalisation import Range
 from vqvae.config import NetworkConfig, QuantizerConfig
 from vqvae.model import Tokeniser
-from vqvae.quantizer import distances, exact_float32
+from vqvae.search import distances, exact_float32
 
 GROUP = 8  # frames; about the fastest on a CPU core, whose cache holds their activations
 GROUP_CUDA = 64

@@ -63,7 +63,9 @@ class QuantizerConfig:
     codes: Annotated[int, "vectors in the codebook; at most 256, so that a code is one byte"] = 256
     beta: Annotated[float, "weight of the commitment loss"] = 0.25
     decay: Annotated[float, "ema: what is kept of the running sums in each step"] = 0.99
-    warmup: Annotated[int, "steps without quantising, before k-means places the vectors"] = 80
+    warmup: Annotated[
+        int, "steps without quantising, before k-means places the vectors; 5 % of all if more"
+    ] = 80
     kmeans: Annotated[int, "k-means iterations; 0 starts from random vectors"] = 10
     reseed: Annotated[float, "ema: re-seed codes used less than this share of the mean; 0: off"] = (
         0.1
@@ -99,8 +101,8 @@ class TrainingConfig:
     weight_decay: Annotated[float, "AdamW's weight decay"] = 1e-4
     gradient_weight: Annotated[float, "weight of the loss on neighbour differences"] = 1.0
     flip: Annotated[bool, "mirror half of the crops left to right"] = True
-    range_jitter: Annotated[float, "largest random change of a crop's range, as a share"] = 0.0
     held_out: Annotated[float, "share of the episodes that judge and never train"] = 0.1
+    judged: Annotated[int, "most held-out clips that judge, spread over them; 0: all"] = 500
     frames: Annotated[int, "most frames used for training, spread over clips; 0: all"] = 50_000
     seed: Annotated[int, "of weights, split, crops and re-seeding"] = 0
 
@@ -111,9 +113,6 @@ class TrainingConfig:
             0 <= self.held_out < 1,
             f"held_out {self.held_out} is not a share in [0, 1)",
             "0.1 judges on a tenth of the episodes",
-        )
-        _check(
-            0 <= self.range_jitter < 1, f"range_jitter {self.range_jitter}", "pick one in [0, 1)"
         )
 
 
@@ -137,6 +136,18 @@ class TokeniserConfig:
             f"crop {crop} does not fit size {self.network.size} and cell {cell}",
             f"pick a multiple of {cell} up to {self.network.size}",
         )
+        _check(
+            self.training.steps > self.warmup,
+            f"{self.training.steps} steps end before the warm-up of {self.warmup}",
+            "train for longer, or lower quantizer.warmup",
+        )
+
+    @property
+    def warmup(self) -> int:
+        """Steps without quantising; 0 where the warm-up is off, or nothing is ever quantised."""
+        if self.quantizer.kind == "none" or not self.quantizer.warmup:
+            return 0
+        return max(self.quantizer.warmup, self.training.steps // 20)
 
     def to_json(self) -> dict:
         """Plain values, the inverse of `from_json`."""
@@ -168,6 +179,10 @@ class TokeniserConfig:
             raise ConfigError(f"no preset {name!r}", remedy=did_you_mean(name, presets()))
         text = (files("vqvae") / "presets" / f"{name}.toml").read_text()
         return cls.from_json(tomllib.loads(text))
+
+    def continuous(self) -> TokeniserConfig:
+        """The same without a quantiser: the bound for the others."""
+        return replace(self, quantizer=replace(self.quantizer, kind="none"))
 
     def with_training(self, **changes) -> TokeniserConfig:
         """The same with some training settings changed."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,28 @@ from torch import distributed as dist
 
 from depthtok import codebook
 from depthtok.codebook import Codebook
+from depthtok.config import digest
 from depthtok.normalisation import Normalisation
+from vqvae.clips import ClipSource, spread
 from vqvae.codec import Codec
 from vqvae.config import TokeniserConfig
-from vqvae.frames import ClipSource, FrameCache
+from vqvae.examples import Examples
 from vqvae.model import Tokeniser
 from vqvae.quality import Masks, assess
 
 
-def identity(config: TokeniserConfig, cache: FrameCache) -> str:
-    """What a checkpoint must have in common with the training that goes on from it."""
+def identity(config: TokeniserConfig, cache_key: str) -> str:
+    """What a checkpoint or a codebook must have in common with the training that goes on."""
     ranks = dist.get_world_size() if dist.is_initialized() else 1
-    told = json.dumps([config.to_json(), cache.index["key"], ranks], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    return digest([config.to_json(), cache_key, ranks])
+
+
+def is_finished(out: Path, identity: str) -> bool:
+    """Whether `out` is the judged codebook of this very training."""
+    if not (out / codebook.META).is_file():
+        return False
+    book = Codebook.load(out)
+    return book.meta.get("training_identity") == identity and bool(book.quality)
 
 
 def finish(
@@ -37,6 +45,7 @@ def finish(
     rule: Normalisation,
     learn: Sequence[ClipSource],
     judge: Sequence[ClipSource],
+    identity: str,
     *,
     masks: Masks | None,
     demo: bool,
@@ -44,24 +53,68 @@ def finish(
     """Write the codebook, judge it as a reader would load it, and write the judgement."""
     meta = description(trainer.config, rule, demo=demo)
     meta["codes"] = len(trainer.model.quantizer.vectors())
+    meta["training_identity"] = identity
+    clips = {
+        side: [spread(source.clips, trainer.config.training.judged) for source in sources]
+        for side, sources in (("held_out", judge), ("learned", learn))
+    }
+    held = {
+        f"{source.name}|{clip.key}"
+        for source, chosen in zip(judge, clips["held_out"], strict=True)
+        for clip in chosen
+    }
     meta["data"] = {
         "sources": [
             {"name": s.name, "fingerprint": s.fingerprint, "weight": s.weight} for s in learn
         ],
         "frames": len(trainer.cache),
         "skipped": trainer.cache.index["skipped"],
-        "held_out": sorted({f"{s.name}|{c.key}" for s in judge for c in s.clips}),
+        "held_out": sorted(held),
     }
     codebook.write(out, weights_of(trainer.model), meta)
-    clips = [clip for source in (judge or learn) for clip in source.clips]
-    quality = assess(Codec.load(out, trainer.device), clips, masks=masks)
-    quality["held_out"] = bool(judge)
+    chosen = chain.from_iterable(clips["held_out" if held else "learned"])
+    examples = Examples()
+    quality = assess(Codec.load(out, trainer.device), chosen, masks=masks, examples=examples)
+    quality["held_out"] = bool(held)
+    examples.save(out)
     rejudge(out, quality)
+
+
+def add_twin(path: Path, twin: Path) -> None:
+    """Note in a codebook's quality what the same networks reach without a quantiser."""
+    quality, bound = Codebook.load(path).quality, Codebook.load(twin).quality
+    kept = {name: bound[name] for name in ("disparity", "metres", "regions") if name in bound}
+    rejudge(path, {**quality, "continuous": kept})
+
+
+def add_sticky(path: Path, sources: Sequence[ClipSource], sticky: float, device: str) -> None:
+    """Note in a codebook's quality what sticky codes make of the same held-out clips."""
+    book = Codebook.load(path)
+    held = set(book.meta["data"]["held_out"])
+    clips = (c for s in sources for c in s.clips if not held or f"{s.name}|{c.key}" in held)
+    found = assess(Codec.load(path, device), clips, sticky=sticky)
+    kept = {name: found[name] for name in ("disparity", "metres", "flips") if name in found}
+    rejudge(path, {**book.quality, "with_sticky": {"sticky": sticky, **kept}})
 
 
 def rejudge(path: Path, quality: dict) -> None:
     """Put a quality report into a codebook directory; its fingerprint stays."""
     codebook.write_meta(path, {**Codebook.load(path).meta, "quality": quality})
+
+
+def compact(path: Path, out: Path) -> Path:
+    """A copy of a codebook with weights rounded to float16, for half the size.
+
+    Another codebook: rounding moves some codes, so it has its own fingerprint, and no quality
+    report before it is judged.
+    """
+    codec = Codec.load(path)
+    rounded = weights_of(codec.model.half().float())
+    small = {
+        name: value.astype(np.float16) if name != "vectors" and value.dtype == np.float32 else value
+        for name, value in rounded.items()
+    }
+    return codebook.write(out, small, {**codec.codebook.meta, "quality": {}})
 
 
 def weights_of(model: Tokeniser) -> dict[str, np.ndarray]:

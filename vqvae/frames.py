@@ -7,48 +7,30 @@ the top bit where the pixel is invalid and was filled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt16
+from jaxtyping import Bool, Float32, Int64, UInt16
 
-from depthtok.codebook import replace_file
 from depthtok.data import DepthClip, DepthKind
-from depthtok.errors import ConfigError, SourceError
-from depthtok.normalisation import HIGH, LOW, Normalisation
+from depthtok.errors import ConfigError, OutputError, SourceError
+from depthtok.files import write_atomic
+from depthtok.normalisation import HIGH, LOW, Normalisation, Range
+from vqvae.clips import ClipSource, DepthSequence, lengths_of, where
 from vqvae.codec import fill_invalid
 from vqvae.config import TrainingConfig
 
 BLOCK = 32  # frames read at a time
-_INVALID = np.uint16(1 << 15)
+SKIPPED_LISTED = 1000  # clips that are named as left out
+INVALID = np.uint16(1 << 15)
+"""The bit of a cached pixel that was filled."""
 _STEPS = (1 << 15) - 1
-
-
-@runtime_checkable
-class DepthSequence(Protocol):
-    """The depth of one camera in one episode, read when asked for. A store's clips are such."""
-
-    key: object  # str(key) names the episode, the same for all its cameras
-    camera: str
-    frames: int
-    quantiles: tuple[float, ...]  # at data.QUANTILES, in the clip's own kind
-
-    def read(self, start: int, stop: int) -> DepthClip: ...
-
-
-@dataclass(frozen=True)
-class ClipSource:
-    """The clips of one data set. A frame of weight 2 is drawn twice as often as one of weight 1."""
-
-    name: str
-    fingerprint: str
-    clips: Sequence[DepthSequence]
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,35 +49,24 @@ def split(
 
     Raises `ConfigError` for a single episode that cannot be on both sides.
     """
-    places = {
-        name: _place(name, seed)
-        for name in sorted({_episode(source, clip) for source in sources for clip in source.clips})
-    }
-    if share == 0 or not places:
+    places = [
+        np.fromiter((_place(_episode(source, clip), seed) for clip in source.clips), np.float64)
+        for source in sources
+    ]
+    distinct = np.unique(np.concatenate(places)) if places else np.empty(0)
+    if share == 0 or not len(distinct):
         return list(sources), []
-    if len(places) == 1:
+    if len(distinct) == 1:
         raise ConfigError(
             "one episode cannot both train and judge",
             remedy="give more episodes, or set held_out = 0 to judge on the training data",
         )
-    order = sorted(places, key=places.__getitem__)
-    held = {name for name in order if places[name] < share} or {order[0]}
-    if len(held) == len(order):
-        held.remove(order[-1])
-    sides = []
-    for inside in (False, True):
-        sides.append(
-            [
-                ClipSource(
-                    source.name,
-                    source.fingerprint,
-                    [c for c in source.clips if (_episode(source, c) in held) is inside],
-                    source.weight,
-                )
-                for source in sources
-            ]
-        )
-    return sides[0], sides[1]
+    # Held out is what lies below the share: the lowest at least, and never the highest.
+    limit = min(max(share, np.nextafter(distinct[0], 1)), distinct[-1])
+    pairs = list(zip(sources, places, strict=True))
+    learn = [where(source, place >= limit) for source, place in pairs]
+    judge = [where(source, place < limit) for source, place in pairs]
+    return learn, judge
 
 
 def _episode(source: ClipSource, clip: DepthSequence) -> str:
@@ -103,17 +74,15 @@ def _episode(source: ClipSource, clip: DepthSequence) -> str:
 
 
 def _place(name: str, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed}|{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    drawn = hashlib.sha256(f"{seed}|{name}".encode()).digest()
+    return int.from_bytes(drawn[:8], "big") / 2**64
 
 
-def disparity_quantiles(clip: DepthSequence) -> tuple[float, ...]:
-    """A clip's quantiles in disparity. Raises `SourceError` for a clip without frames."""
+def range_of(clip: DepthSequence, normalisation: Normalisation) -> Range:
+    """What becomes 0 and 1 in a clip. Raises `SourceError` for a clip without frames or extent."""
     if clip.frames == 0:
         raise SourceError(f"{clip.key} {clip.camera} has no frames", remedy="leave it out")
-    first = clip.read(0, 1)
-    whole = DepthClip(first.values[:0], first.valid[:0], first.kind, tuple(clip.quantiles))
-    return whole.to_disparity().quantiles
+    return normalisation.range_of(clip.disparity_quantiles)
 
 
 def fit_normalisation(
@@ -122,13 +91,16 @@ def fit_normalisation(
     """The normalisation `name`, its constants taken from training clips where it has any."""
     if name == "metric":
         for source in sources:
-            for clip in source.clips[:1]:
-                clip.read(0, 1).require(DepthKind.METRES)
+            if len(source.clips):
+                source.clips[0].read(0, 1).require(DepthKind.METRES)
         return Normalisation(name, lo=metric_range[0], hi=metric_range[1])
     if name == "dataset":
-        rule = Normalisation()
-        ranges = [rule.range_of(disparity_quantiles(c)) for s in sources for c in s.clips]
-        return Normalisation(name, lo=min(r[0] for r in ranges), hi=max(r[1] for r in ranges))
+        low, high = np.inf, -np.inf
+        for clip in (clip for source in sources for clip in source.clips):
+            with contextlib.suppress(SourceError):  # a clip without a range trains nothing either
+                lo, hi = range_of(clip, Normalisation())
+                low, high = min(low, lo), max(high, hi)
+        return Normalisation(name, lo=float(low), hi=float(high))
     return Normalisation(name)
 
 
@@ -161,30 +133,21 @@ class FrameCache:
         Clips that cannot be normalised are left out, and listed in `index["skipped"]`. Raises
         `SourceError` where none is left.
         """
-        key = _cache_key(sources, normalisation, size, limit)
+        key = cache_key(sources, normalisation, size, limit)
         file = folder / "frames.json"
         if file.is_file() and (index := json.loads(file.read_text()))["key"] == key:
             return cls(folder, index)
         folder.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
-        total = sum(clip.frames for source in sources for clip in source.clips)
-        share = min(1.0, limit / total) if limit and total else 1.0
-        listed, skipped = [], []
-        with (folder / "frames.u16").open("wb") as out:
-            for source in sources:
-                written = 0
-                for clip in source.clips:
-                    begin = out.tell()
-                    try:
-                        for block in _normalised(clip, normalisation, size, share):
-                            out.write(block.tobytes())
-                    except SourceError as error:
-                        out.seek(begin)
-                        out.truncate()
-                        skipped.append([_episode(source, clip), clip.camera, error.problem])
-                    written += out.tell() - begin
-                frames = written // (size * size * 2)
-                listed.append({"name": source.name, "weight": source.weight, "frames": frames})
+        wanted = _wanted(sum(int(lengths_of(s.clips).sum()) for s in sources), limit)
+        try:
+            with (folder / "frames.u16").open("wb") as out:
+                listed, skipped = _write(out, sources, normalisation, size, wanted)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the frame cache in {folder}: {error}",
+                remedy="free some space, lower training.frames, or set another --work",
+            ) from error
         frames = sum(item["frames"] for item in listed)
         if not frames:
             raise SourceError(
@@ -192,7 +155,7 @@ class FrameCache:
                 remedy="check the depth stores with `depthtok inspect`",
             )
         index = {"key": key, "shape": [frames, size, size], "sources": listed, "skipped": skipped}
-        replace_file(file, json.dumps(index).encode())
+        write_atomic(file, json.dumps(index))
         return cls(folder, index)
 
     def batch(
@@ -212,7 +175,6 @@ class FrameCache:
         places = (self.frames.shape[1] - crop) // cell + 1
         corners = rng.integers(places, size=(number, 2)) * cell
         mirrored = rng.random(number) < 0.5
-        scale, shift = rng.uniform(-config.range_jitter, config.range_jitter, (2, number))
         images = np.empty((len(range(rank, number, world)), 1, crop, crop), np.float32)
         valid = np.empty(images.shape, bool)
         for row, i in enumerate(range(rank, number, world)):
@@ -220,11 +182,8 @@ class FrameCache:
             packed = self.frames[frames[i], top : top + crop, left : left + crop]
             if config.flip and mirrored[i]:
                 packed = packed[:, ::-1]
-            image = unpack(packed)
-            images[row, 0] = (image - 0.5) * np.float32(1 + scale[i]) + np.float32(
-                0.5 + shift[i] / 2
-            )
-            valid[row, 0] = packed < _INVALID
+            images[row, 0] = unpack(packed)
+            valid[row, 0] = packed < INVALID
         return Batch(images, valid)
 
 
@@ -233,21 +192,61 @@ def pack(
 ) -> UInt16[np.ndarray, "T H W"]:
     """Normalised disparity and its mask in 16 bits."""
     steps = np.rint((images - LOW) * (_STEPS / (HIGH - LOW))).astype(np.uint16)
-    return np.where(valid, steps, steps | _INVALID)
+    return np.where(valid, steps, steps | INVALID)
 
 
 def unpack(packed: UInt16[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
     """Normalised disparity again."""
-    return (packed & (_INVALID - 1)).astype(np.float32) * np.float32((HIGH - LOW) / _STEPS) + LOW
+    return (packed & (INVALID - 1)).astype(np.float32) * np.float32((HIGH - LOW) / _STEPS) + LOW
+
+
+def _wanted(total: int, limit: int) -> Int64[np.ndarray, " n"] | None:
+    """The frames to keep of all clips laid end to end, evenly spread; None: all of them."""
+    if not limit or limit >= total:
+        return None
+    return np.linspace(0, total - 1, limit).astype(np.int64)
+
+
+def _write(
+    out: BinaryIO,
+    sources: Sequence[ClipSource],
+    normalisation: Normalisation,
+    size: int,
+    wanted: Int64[np.ndarray, " n"] | None,
+) -> tuple[list[dict], list[list[str]]]:
+    """Write the frames wanted; returns frames by source, and the clips left out, with reasons."""
+    listed, skipped = [], []
+    start = 0
+    for source in sources:
+        first = out.tell()
+        lengths = lengths_of(source.clips)
+        for number, frames in enumerate(lengths.tolist()):
+            picked = np.arange(frames)
+            if wanted is not None:
+                inside = np.searchsorted(wanted, [start, start + frames])
+                picked = wanted[slice(*inside)] - start
+            start += frames
+            if not len(picked) and frames:
+                continue
+            begin, clip = out.tell(), source.clips[number]
+            try:
+                for block in _normalised(clip, normalisation, size, picked):
+                    out.write(block.tobytes())
+            except SourceError as error:
+                out.seek(begin)
+                out.truncate()
+                if len(skipped) < SKIPPED_LISTED:
+                    skipped.append([_episode(source, clip), clip.camera, error.problem])
+        frames = (out.tell() - first) // (size * size * 2)
+        listed.append({"name": source.name, "weight": source.weight, "frames": frames})
+    return listed, skipped
 
 
 def _normalised(
-    clip: DepthSequence, normalisation: Normalisation, size: int, share: float
+    clip: DepthSequence, normalisation: Normalisation, size: int, wanted: np.ndarray
 ) -> Iterator[UInt16[np.ndarray, "n H W"]]:
-    """A clip's packed frames in blocks; of `share` < 1 as many, evenly spread."""
-    bounds = normalisation.range_of(disparity_quantiles(clip))
-    places = np.linspace(0, clip.frames - 1, max(1, round(share * clip.frames)))
-    wanted = np.unique(places.astype(int))
+    """The frames `wanted` of a clip, packed, in blocks."""
+    bounds = range_of(clip, normalisation)
     for start in range(0, clip.frames, BLOCK):
         stop = min(start + BLOCK, clip.frames)
         picked = wanted[(wanted >= start) & (wanted < stop)] - start
@@ -267,12 +266,13 @@ def _check_size(depth: DepthClip, size: int) -> None:
         )
 
 
-def _cache_key(
+def cache_key(
     sources: Sequence[ClipSource], normalisation: Normalisation, size: int, limit: int
 ) -> str:
-    listed = [
-        [s.name, s.fingerprint, s.weight, [[str(c.key), c.camera, c.frames] for c in s.clips]]
-        for s in sources
-    ]
-    told = json.dumps([listed, normalisation.to_json(), size, limit])
-    return hashlib.sha256(told.encode()).hexdigest()
+    """Names what a cache holds."""
+    told = hashlib.sha256(json.dumps([normalisation.to_json(), size, limit]).encode())
+    for source in sources:
+        told.update(json.dumps([source.name, source.fingerprint, source.weight]).encode())
+        for clip in source.clips:
+            told.update(f"\n{clip.key}|{clip.camera}|{clip.frames}".encode())
+    return told.hexdigest()

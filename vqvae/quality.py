@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,46 +11,13 @@ from jaxtyping import Bool, Float32, UInt8
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import SourceError
 from vqvae import metrics
+from vqvae.clips import DepthSequence
 from vqvae.codec import Codec
-from vqvae.frames import BLOCK, DepthSequence, disparity_quantiles
+from vqvae.examples import Example, Examples
+from vqvae.frames import BLOCK, range_of
 
 Masks = Callable[[DepthSequence, int, int], dict[str, Bool[np.ndarray, "T H W"]]]
 """Regions by name (arm, gripper, objects) of frames start..stop of a clip; empty where unknown."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One frame, true and reconstructed, in normalised disparity."""
-
-    clip: str
-    frame: int
-    true: Float32[np.ndarray, "H W"]
-    made: Float32[np.ndarray, "H W"]
-    valid: Bool[np.ndarray, "H W"]
-    codes: UInt8[np.ndarray, "h w"] | None
-    l1: float
-
-
-@dataclass
-class Examples:
-    """Pictures for a report: one frame a clip, and the frames with the largest errors."""
-
-    number: int = 8
-    spread: list[Example] = field(default_factory=list)
-    worst: list[Example] = field(default_factory=list)
-
-    def take(self, clip: str, block: _Block) -> None:
-        """Keep what is worth keeping of a block's new frames."""
-        for index in range(len(block.images))[block.new]:
-            valid, true, made = block.depth.valid[index], block.images[index], block.made[index]
-            l1 = float(np.abs(made - true)[valid].mean())
-            codes = None if block.codes is None else block.codes[index]
-            frame = block.start + index - block.new.start
-            one = Example(clip, frame, true, made, valid, codes, l1)
-            if frame == 0 and len(self.spread) < self.number:
-                self.spread.append(one)
-            if len(self.worst) < self.number or l1 > self.worst[-1].l1:
-                self.worst = sorted([*self.worst, one], key=lambda e: -e.l1)[: self.number]
 
 
 @dataclass(frozen=True)
@@ -66,10 +33,19 @@ class _Block:
     metres: Float32[np.ndarray, "T H W"] | None  # reconstructed, where the depth is in metres
     codes: UInt8[np.ndarray, "T h w"] | None  # None for a continuous codebook
 
+    def examples(self, clip: str) -> Iterator[Example]:
+        """The new frames, one by one."""
+        for index in range(len(self.images))[self.new]:
+            valid, true, made = self.depth.valid[index], self.images[index], self.made[index]
+            l1 = float(np.abs(made - true)[valid].mean())
+            codes = None if self.codes is None else self.codes[index]
+            frame = self.start + index - self.new.start
+            yield Example(clip, frame, true, made, valid, codes, l1)
+
 
 def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block]:
     """A clip in blocks; each starts with the last frame of the one before, for the flips."""
-    bounds = codec.codebook.normalisation.range_of(disparity_quantiles(clip))
+    bounds = range_of(clip, codec.codebook.normalisation)
     previous = None
     for start in range(0, clip.frames, BLOCK):
         begin = max(start - 1, 0)
@@ -95,7 +71,7 @@ def _stands_still(clip: DepthSequence) -> bool:
     first, last = (clip.read(t, t + 1).to_disparity() for t in (0, clip.frames - 1))
     valid = first.valid & last.valid
     change = np.abs(last.values - first.values)[valid]
-    low, *_, high = disparity_quantiles(clip)
+    low, *_, high = clip.disparity_quantiles
     return bool(len(change)) and float(np.median(change)) < metrics.STATIC_STEP * (high - low)
 
 
@@ -104,6 +80,22 @@ def _to_metres(codec: Codec, made: np.ndarray, bounds, disparity: DepthClip) -> 
     rule = codec.codebook.normalisation
     back = rule.undo(made, bounds, like=disparity.values, valid=disparity.valid)
     return np.float32(1) / np.maximum(back, np.float32(bounds[0] / 2))
+
+
+@dataclass
+class Region:
+    """Sums over the pixels of one mask."""
+
+    l1: metrics.MeanError = field(default_factory=metrics.MeanError)
+    edges: metrics.EdgeScore = field(default_factory=metrics.EdgeScore)
+    depth: metrics.DepthErrors = field(default_factory=metrics.DepthErrors)
+    depth_edges: metrics.EdgeScore = field(default_factory=metrics.EdgeScore)
+
+    def report(self) -> dict:
+        found = {"disparity": {**self.l1.report(), **self.edges.report()}}
+        if self.depth.pixels:
+            found["metres"] = {**self.depth.report(), **self.depth_edges.report()}
+        return found
 
 
 class Judge:
@@ -118,7 +110,7 @@ class Judge:
         self.edges = metrics.EdgeScore()
         self.depth = metrics.DepthErrors()
         self.depth_edges = metrics.EdgeScore()
-        self.regions: dict[str, tuple] = {}
+        self.regions: dict[str, Region] = {}
         self.use = metrics.CodeUse.of(codes)
         self.flips = metrics.Flips(metrics.STATIC_M if metric else metrics.STATIC_STEP)
 
@@ -129,7 +121,12 @@ class Judge:
         self.frames += len(true)
         self.l1.add(made, true, valid)
         self.bypassed.add(block.bypassed[new], true, valid)
-        self.edges.add(metrics.edges_disparity(made, valid), metrics.edges_disparity(true, valid))
+        pair = metrics.edges_disparity(made, valid), metrics.edges_disparity(true, valid)
+        self.edges.add(*pair)
+        for name, mask in masks.items():
+            region = self.regions.setdefault(name, Region())
+            region.l1.add(made, true, valid & mask)
+            region.edges.add(*pair, mask)
         if block.codes is not None:
             self.use.add(block.codes[new])
             if still:
@@ -143,11 +140,8 @@ class Judge:
         pair = metrics.edges_metres(made, valid), metrics.edges_metres(true, valid)
         self.depth_edges.add(*pair)
         for name, mask in masks.items():
-            if name not in self.regions:
-                self.regions[name] = (metrics.DepthErrors(), metrics.EdgeScore())
-            errors, edges = self.regions[name]
-            errors.add(made, true, valid & mask)
-            edges.add(*pair, mask)
+            self.regions[name].depth.add(made, true, valid & mask)
+            self.regions[name].depth_edges.add(*pair, mask)
 
     def report(self) -> dict:
         found = {
@@ -163,16 +157,14 @@ class Judge:
             found["histogram"] = self.use.counts.tolist()
         if self.depth.pixels:
             found["metres"] = {**self.depth.report(), **self.depth_edges.report()}
-            found["regions"] = {
-                name: {**errors.report(), **edges.report()}
-                for name, (errors, edges) in sorted(self.regions.items())
-            }
+        if self.regions:
+            found["regions"] = {name: r.report() for name, r in sorted(self.regions.items())}
         return found
 
 
 def assess(
     codec: Codec,
-    clips: Sequence[DepthSequence],
+    clips: Iterable[DepthSequence],
     *,
     masks: Masks | None = None,
     sticky: float = 0.0,
@@ -182,15 +174,15 @@ def assess(
 
     Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
     quantiser bypassed). Of a codebook with codes: `codes`, `histogram`, and `flips` over the clips
-    whose camera stands still. Where depth is in metres: `metres`, and `regions` by mask. `failed`
-    lists clips that have no codes. Raises `SourceError` where no clip can be judged,
-    `DepthKindError` where metres meet disparity.
+    whose camera stands still. Where depth is in metres: `metres`. `regions`: `disparity` and
+    `metres` inside each mask. `failed` lists clips that have no codes. Raises `SourceError` where
+    no clip can be judged, `DepthKindError` where metres meet disparity.
     """
     judge: Judge | None = None
     failed, episodes = [], set()
     for clip in clips:
         try:
-            still = _stands_still(clip)
+            still = clip.frames > 0 and _stands_still(clip)
             for block in _blocks(codec, clip, sticky):
                 judge = judge or Judge(block.depth.kind, len(codec.codebook.vectors))
                 block.depth.require(judge.kind)
@@ -198,7 +190,7 @@ def assess(
                 regions = masks(clip, block.start, stop) if masks else {}
                 judge.add(block, regions, still=still)
                 if examples is not None:
-                    examples.take(f"{clip.key} {clip.camera}", block)
+                    examples.take(clip.frames, block.examples(f"{clip.key} {clip.camera}"))
         except SourceError as error:
             failed.append([str(clip.key), clip.camera, error.problem])
             continue

@@ -1,6 +1,5 @@
 """Latents to codes, and how the code vectors are learned.
 
-The search is always float32, with autocast and TF32 off: in bfloat16 a fifth of the codes change.
 `forward` changes no state; `initialise` and `update` do, and only training calls them.
 
 Shapes: N latents (any leading shape flattened), D channels, K codes.
@@ -8,9 +7,7 @@ Shapes: N latents (any leading shape flattened), D channels, K codes.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +18,7 @@ from torch.nn import functional
 
 from depthtok.errors import ConfigError
 from vqvae.config import QuantizerConfig
+from vqvae.search import deal, exact_float32, kmeans, nearest, sum_by_code
 
 
 @dataclass(frozen=True)
@@ -30,41 +28,6 @@ class Quantized:
     vectors: Float[Tensor, "*n D"]  # what the decoder sees; carries the gradient to the latents
     codes: Int64[Tensor, "*n"] | None  # None while nothing is quantised
     loss: Float[Tensor, ""]  # commitment and codebook terms
-
-
-@contextlib.contextmanager
-def exact_float32(device: torch.device) -> Iterator[None]:
-    """Float32 means float32 inside: no autocast on any device, no TF32."""
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
-            yield
-            return
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with torch.backends.cudnn.flags(allow_tf32=False):
-                yield
-        finally:
-            torch.set_float32_matmul_precision(before)
-
-
-def distances(
-    latents_ND: Float[Tensor, "N D"], vectors_KD: Float[Tensor, "K D"]
-) -> Float[Tensor, "N K"]:
-    """Squared distances, less each latent's own square (which changes no comparison)."""
-    with exact_float32(latents_ND.device):
-        vectors = vectors_KD.float()
-        return torch.addmm(vectors.square().sum(1), latents_ND.float(), vectors.T, alpha=-2)
-
-
-def nearest(
-    latents_ND: Float[Tensor, "N D"], vectors_KD: Float[Tensor, "K D"]
-) -> Int64[Tensor, " N"]:
-    """The nearest vector of each latent; the lowest index wins ties."""
-    table = distances(latents_ND, vectors_KD).detach()
-    if table.device.type == "cpu":  # numpy's argmin takes a ninth of torch's time
-        return torch.from_numpy(table.numpy().argmin(axis=1))
-    return table.argmin(dim=1)
 
 
 class Quantizer(nn.Module):
@@ -173,7 +136,7 @@ class VectorQuantizer(Quantizer):
             return
         draw = torch.Generator().manual_seed(int(self.step))
         pick = torch.randint(len(flat_ND), (number,), generator=draw)
-        fresh = _from_rank0(_deal(_gather(flat_ND[pick.to(flat_ND.device)]), number))
+        fresh = _from_rank0(deal(_gather(flat_ND[pick.to(flat_ND.device)]), number))
         self.book[dead] = fresh
         self.counts[dead] = threshold
         self.sums[dead] = fresh * threshold
@@ -268,25 +231,6 @@ def build(config: QuantizerConfig, dim: int, seed: int) -> Quantizer:
         return kinds.get(config.kind, Continuous)(config, dim)
 
 
-def kmeans(
-    samples_ND: Float[Tensor, "N D"], codes: int, iterations: int, seed: int
-) -> Float[Tensor, "K D"]:
-    """Lloyd's k-means from random samples; an empty cluster takes the sample farthest from its own
-    centre, so that as many centres come back as were asked for."""
-    draw = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(samples_ND), generator=draw).to(samples_ND.device)
-    centres = _deal(samples_ND[order], codes).clone()
-    for _ in range(iterations):
-        assigned = nearest(samples_ND, centres)
-        count, total = _sum_by_code(samples_ND, assigned, codes)
-        centres = torch.where(count[:, None] > 0, total / count.clamp_min(1)[:, None], centres)
-        empty = (count == 0).nonzero().flatten()
-        far = (samples_ND - centres[assigned]).square().sum(1).argsort(descending=True)
-        if len(empty):
-            centres[empty] = _deal(samples_ND[far], len(empty))
-    return centres
-
-
 def _through(z: Tensor, vectors: Tensor, estimator: str) -> Tensor:
     """The chosen vectors, with a gradient to the latents.
 
@@ -309,17 +253,9 @@ def _to_sphere(x: Tensor) -> Tensor:
     return functional.normalize(x, dim=-1) * math.sqrt(x.shape[-1])
 
 
-def _sum_by_code(flat_ND: Tensor, codes_N: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """How many latents each code took, and their sum. By a one-hot product: scatter-adds on CUDA
-    depend on the order of their threads."""
-    hot = functional.one_hot(codes_N, number).to(flat_ND.dtype)
-    with exact_float32(flat_ND.device):
-        return hot.sum(0), hot.T @ flat_ND
-
-
 def _totals(flat_ND: Tensor, codes_N: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """`_sum_by_code` over all ranks."""
-    count, total = _sum_by_code(flat_ND, codes_N, number)
+    """`sum_by_code` over all ranks."""
+    count, total = sum_by_code(flat_ND, codes_N, number)
     if dist.is_initialized():
         both = torch.cat([count[:, None], total], dim=1)
         dist.all_reduce(both)
@@ -342,8 +278,3 @@ def _from_rank0(x: Tensor) -> Tensor:
         x = x.contiguous()
         dist.broadcast(x, src=0)
     return x
-
-
-def _deal(rows: Tensor, number: int) -> Tensor:
-    """`number` rows, repeating them where there are too few."""
-    return rows[torch.arange(number, device=rows.device) % len(rows)]

@@ -7,6 +7,7 @@ on its share of the batch; gradients and code statistics are those of all ranks.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -17,10 +18,11 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn.utils import clip_grad_norm_
 
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from vqvae import checkpoint, export
+from vqvae.clips import ClipSource
 from vqvae.config import TokeniserConfig, TrainOptions
-from vqvae.frames import ClipSource, FrameCache, fit_normalisation, split
+from vqvae.frames import FrameCache, cache_key, fit_normalisation, split
 from vqvae.losses import reconstruction
 from vqvae.model import Pass, Tokeniser
 from vqvae.quality import Masks
@@ -40,6 +42,11 @@ class Trainer:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         training = config.training
+        if training.batch % self.world:
+            raise ConfigError(
+                f"a batch of {training.batch} crops does not divide among {self.world} ranks",
+                remedy="set training.batch to a multiple of the ranks",
+            )
         model = Tokeniser(config.network, config.quantizer, training.seed)
         self.model = model.to(self.device).train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -51,7 +58,7 @@ class Trainer:
     def advance(self) -> dict[str, float]:
         """One step. Returns loss, l1 (both of this rank), codes and perplexity in the batch."""
         training, quantizer = self.config.training, self.model.quantizer
-        if self.step == self.config.quantizer.warmup and not quantizer.initialised:
+        if self.step == self.config.warmup and not quantizer.initialised:
             quantizer.initialise(self._sample_latents(), training.seed)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
@@ -128,43 +135,85 @@ def train(
     *,
     on_step: Report | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    judge: Sequence[ClipSource] | None = None,
     masks: Masks | None = None,
     demo: bool = False,
 ) -> Path | None:
     """Train, judge on the held-out episodes, and write the codebook directory `out`.
 
+    With `judge` these clips judge and all of `sources` train; else the episodes are split.
     Returns None when `should_stop` ended it early: the checkpoint is written, and the same call
     goes on from there. Raises `ConfigError`, `SourceError` for data that do not fit, `StaleStore`
     for a checkpoint of another training.
     """
-    out = Path(out)
-    training = config.training
+    out, training = Path(out), config.training
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
-    learn, judge = split(sources, training.held_out, training.seed)
-    if not any(source.clips for source in learn):
+    learn = sources
+    if judge is None:
+        learn, judge = split(sources, training.held_out, training.seed)
+    if not any(len(source.clips) for source in learn):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
     rule = fit_normalisation(config.normalisation, config.metric_range, learn)
-    cache = _shared_cache(work, learn, config, rule)
-    trainer = Trainer(config, cache, options.device)
-    identity = export.identity(config, cache)
+    key = cache_key(learn, rule, config.network.size, training.frames)
+    identity = export.identity(config, key)
+    if options.resume and export.is_finished(out, identity):
+        return out
+    trainer = Trainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
         checkpoint.load(work, trainer, identity)
-    while trainer.step < training.steps:
-        figures = trainer.advance()
-        if on_step:
-            on_step(trainer.step, figures)
-        stop = should_stop()
-        if stop or trainer.step % options.checkpoint_every == 0 or trainer.step == training.steps:
-            checkpoint.save(work, trainer, identity)
-        if stop and trainer.step < training.steps:
-            return None
+    if not _run(trainer, work, identity, options, on_step, should_stop):
+        return None
+    _require_equal_ranks(trainer)
     if trainer.rank == 0:
-        export.finish(out, trainer, rule, learn, judge, masks=masks, demo=demo)
+        export.finish(out, trainer, rule, learn, judge, identity, masks=masks, demo=demo)
         if not options.keep_work:
             shutil.rmtree(work)
     if dist.is_initialized():
         dist.barrier()
     return out
+
+
+def _require_equal_ranks(trainer: Trainer) -> None:
+    """All ranks hold the same bits; rank 0 writes them. An assertion, not a tolerance."""
+    if not dist.is_initialized():
+        return
+    digest = hashlib.sha256()
+    for value in export.weights_of(trainer.model).values():
+        digest.update(value.tobytes())
+    found = [""] * trainer.world
+    dist.all_gather_object(found, digest.hexdigest())
+    assert len(set(found)) == 1, f"the ranks drifted apart: {found}"
+
+
+def _run(
+    trainer: Trainer,
+    work: Path,
+    identity: str,
+    options: TrainOptions,
+    on_step: Report | None,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Take the remaining steps, with checkpoints. False when stopped before the last."""
+    steps = trainer.config.training.steps
+    while trainer.step < steps:
+        figures = trainer.advance()
+        if on_step:
+            on_step(trainer.step, figures)
+        stop = _on_any_rank(should_stop(), trainer.device)
+        if stop or trainer.step % options.checkpoint_every == 0 or trainer.step == steps:
+            checkpoint.save(work, trainer, identity)
+        if stop and trainer.step < steps:
+            return False
+    return True
+
+
+def _on_any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is up on any rank: they stop together, or the rest would wait for ever."""
+    if not dist.is_initialized():
+        return flag
+    raised = torch.tensor(float(flag), device=device)
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return bool(raised)
 
 
 def _shared_cache(work: Path, learn, config: TokeniserConfig, rule) -> FrameCache:

@@ -31,7 +31,7 @@ def inspect(
 
     summary = look(path)
     if json:
-        result(summary.__dict__)
+        result(vars(summary))
     else:
         say(*summary.lines())
 
@@ -53,30 +53,30 @@ def verify(
     Example: depthtok verify runs/codes --repair
     """
     from depthtok import codebook
-    from depthtok.store import ROOT, read_spec
+    from depthtok.store import is_store, read_spec
     from depthtok.verify import repair as drop
     from depthtok.verify import verify_rlds, verify_store
 
-    dropped: list[str] = []
-    if (path / ROOT).is_file():
+    if is_store(path):
         findings = list(verify_store(path, images=images))
-        again = f"`depthtok {read_spec(path).stage}` makes them again"
-        if repair:
-            dropped = drop(path, findings)
     elif (path / codebook.META).is_file():
         codebook.Codebook.load(path)
         findings = []
     else:
         findings = list(verify_rlds(path))
     lines = [finding.problem for finding in findings] or [f"{path} is sound"]
+    mendable = [finding for finding in findings if finding.can_be_dropped]
+    dropped = drop(path, mendable) if mendable and repair else []
     if dropped:
-        lines.append(f"dropped {len(dropped)} parts; {again}")
-    elif any(finding.part for finding in findings):
+        stage = read_spec(path).stage
+        lines.append(f"dropped: {', '.join(dropped)}; `depthtok {stage}` makes again what is due")
+    elif mendable:
         lines.append("next: run it again with --repair")
     say(*lines, json=json)
     if json:
-        result({"findings": [finding.__dict__ for finding in findings], "dropped": dropped})
-    if findings and not repair:
+        told = [vars(finding) for finding in findings]
+        result({"findings": told, "dropped": dropped})
+    if len(findings) > len(mendable) or (findings and not repair):
         raise typer.Exit(1)
 
 
@@ -87,7 +87,7 @@ def doctor(json: Json = False) -> None:
     rows = examine()
     good, words = verdict(rows)
     if json:
-        result({"good": good, "rows": [row.__dict__ for row in rows]})
+        result({"good": good, "rows": [vars(row) for row in rows]})
     else:
         say(render(rows), words)
     if not good:

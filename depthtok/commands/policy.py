@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
+from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from depthtok.commands.train import Device, Json, Resume
-from depthtok.errors import ConfigError, GateError
-from depthtok.log import result, say, warn
+from depthtok.log import result, say, suggest
 from depthtok.options import command
 
-if TYPE_CHECKING:
-    from depthtok.codebook import Codebook
-    from depthtok.codes import CodeStore
-    from depthtok.episodes import EpisodeStore
-    from vla.config import Config
-    from vla.data import Dataset
+Paths = list[Path] | None
+SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait", "mfu")
 
 
 def register(app: typer.Typer) -> None:
@@ -31,17 +27,24 @@ def train_vla(
     episodes: Annotated[list[Path], typer.Option("--episodes", help="an EpisodeStore; repeatable")],
     out: Annotated[Path, typer.Option("--out", help="directory of the run to make")],
     codes: Annotated[
-        list[Path] | None, typer.Option("--codes", help="its CodeStore, in the same order")
+        Paths, typer.Option("--codes", help="its CodeStore, in the same order")
+    ] = None,
+    depth: Annotated[
+        Paths, typer.Option("--depth", help="its DepthStore: pixels to regress")
     ] = None,
     codebook: Annotated[
         Path | None, typer.Option("--codebook", help="the codes' codebook, if it has moved")
     ] = None,
     preset: Annotated[
-        str, typer.Option("--preset", help="named settings, or a TOML file")
+        str, typer.Option("--preset", help="named settings (tiny+causal), or a TOML file")
     ] = "tiny",
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="one setting, such as train.lr=1e-4"),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="begin from a run, a PaliGemma folder or its Hub name"),
     ] = None,
     weight: Annotated[
         list[float] | None, typer.Option("--weight", help="how often a data set is drawn; one each")
@@ -50,18 +53,49 @@ def train_vla(
         list[str] | None, typer.Option("--camera", help="cameras to see, those with codes first")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="updates")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="samples in an update")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="samples in an update, over all processes")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="of everything random")] = None,
     held_out: Annotated[
         float, typer.Option("--held-out", help="share of the episodes that only judge")
     ] = 0.1,
+    micro_batch: Annotated[
+        int, typer.Option("--micro-batch", help="samples at once; 0 is a process's whole share")
+    ] = 0,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="recompute activations: less memory, slower")
+    ] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="compile the layers with torch.compile")
+    ] = False,
+    sharding: Annotated[
+        str, typer.Option("--sharding", help="how processes share the model: ddp or fsdp")
+    ] = "ddp",
+    log: Annotated[
+        list[str] | None, typer.Option("--log", help="also to: tensorboard, wandb; repeatable")
+    ] = None,
+    log_every: Annotated[int, typer.Option("--log-every", help="updates between log lines")] = 10,
+    grad_norms_every: Annotated[
+        int, typer.Option("--grad-norms-every", help="updates between both losses' gradient norms")
+    ] = 0,
     validate_every: Annotated[
         int, typer.Option("--validate-every", help="updates between judgements; 0 is never")
     ] = 100,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", help="updates between checkpoints")
     ] = 1000,
+    keep_last: Annotated[
+        int, typer.Option("--keep-last", help="checkpoints to keep, beside the best weights")
+    ] = 3,
     workers: Annotated[int, typer.Option("--workers", help="threads that load samples")] = 2,
+    threads: Annotated[
+        int, typer.Option("--threads", help="CPU threads of the model; 0 is torch's own choice")
+    ] = 0,
+    frame_cache: Annotated[
+        Path | None,
+        typer.Option("--frame-cache", help="keep frames decoded in this directory"),
+    ] = None,
     source_root: Annotated[
         Path | None, typer.Option("--source-root", help="where the images lie now, if they moved")
     ] = None,
@@ -75,179 +109,98 @@ def train_vla(
 ) -> None:
     """Train a QDepth-VLA: EpisodeStores + CodeStores -> policy.
 
+    On several GPUs: torchrun --nproc-per-node 8 -m depthtok.cli train-vla ..., the rest as here.
+
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
-    from depthtok.codes import CodeStore
-    from depthtok.episodes import EpisodeStore
-    from pipelines.device import choose, one_thread
-    from vla import config as settings
-    from vla.train import train
+    import torch
 
-    if codes and len(codes) != len(episodes):
-        raise ConfigError(
-            f"{len(codes)} --codes for {len(episodes)} --episodes", remedy="give one each, or none"
-        )
-    stores = [EpisodeStore(path, source_root=source_root) for path in episodes]
-    code_stores = [CodeStore(path) for path in codes or ()]
-    book = find_codebook(code_stores, codebook)
+    from depthtok.commands import samples
+    from pipelines.device import choose
+    from vla import checkpoint
+    from vla.config import RunOptions
+    from vla.named import load
+    from vla.parallel import launched
+    from vla.weights import pretrained
+
     numbers = {"train.steps": steps, "train.batch": batch, "train.seed": seed}
-    given = {name: value for name, value in numbers.items() if value is not None}
-    config = settings.load(preset, {**given, **parse_settings(setting or [])})
-    config = fit(config, stores, code_stores, book, camera)
-    notes = pass_gate(book, force=force) if config.model.depth.supervised else {}
-    learn, judge = datasets(config, stores, code_stores, book, weight, held_out, partial=partial)
-    where = choose(device)
-    if where == "cpu":
-        one_thread()
-    options = settings.RunOptions(
-        workers=workers, resume=resume, checkpoint_every=checkpoint_every,
-        validate_every=validate_every if judge else 0,
-    )  # fmt: skip
-    done = _watched(train, config, learn, out, options, book, where, judge, notes)
-    say(*_closing(done), json=json)
-    if json:
-        result({"run": str(out), "step": done.step, "last": done.last})
+    changes = {name: value for name, value in numbers.items() if value is not None}
+    config = load(preset, {**changes, **samples.parse_settings(setting or [])})
+    given = samples.Given.open(config, episodes, codes or [], depth or [], codebook, source_root)
+    config = samples.fit(config, given, camera)
+    uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
+    notes = samples.pass_gate(given.book, force=force) if uses_codes else {}
+    if threads:
+        torch.set_num_threads(threads)
+    with launched(choose(device)) as (ranks, where):
+        with ranks.first():  # the others find the frame cache made
+            learn, judge = samples.datasets(
+                config, given, weight, held_out, partial=partial, cache=frame_cache
+            )
+        options = RunOptions(
+            workers=workers, micro_batch=micro_batch, log_every=log_every,
+            checkpoint_every=checkpoint_every, keep_last=keep_last, resume=resume,
+            validate_every=validate_every if judge else 0, grad_norms_every=grad_norms_every,
+            compile=compile, recompute=recompute, sharding=sharding, trackers=tuple(log or ()),
+        )  # fmt: skip
+        begun = checkpoint.newest_step(out) if resume else 0
+        done = _watched(
+            config, learn, out, options, begun, quiet=ranks.rank > 0,
+            codebook=given.book, device=where, validation=judge, notes=notes,
+            weights=pretrained(weights, config.model) if weights and not begun else None,
+            decode=samples.decoder(given.book, where) if judge else None,
+        )  # fmt: skip
+    if ranks.rank == 0:
+        say(*_closing(done), json=json)
+        suggest(f"depthtok report {out}", json=json)
+        if json:
+            result({"run": str(out), "step": done.step, "last": done.last})
 
 
-def _watched(train, config, learn, out, options, book, device, judge, notes):
+def _watched(config, learn, out, options, begun: int, *, quiet: bool, **more: Any):
     """The training, with a progress bar and a clean stop."""
     from depthtok.progress import progress
     from depthtok.signals import Stopped, stop_request
+    from vla.train import train
 
-    with (
-        stop_request() as should_stop,
-        progress(total=config.train.steps, unit="steps", label="train-vla") as bar,
-    ):
-        last = 0
-
-        def on_step(line: dict[str, float]) -> None:
-            nonlocal last
-            shown = {name: line[name] for name in SHOWN if name in line}
-            bar.advance(int(line["step"]) - last, **shown)
-            last = int(line["step"])
-
+    total = config.train.steps
+    shown = nullcontext() if quiet else progress(total, "steps", "train-vla", done=begun)
+    with stop_request() as should_stop, shown as bar:
         done = train(
-            config, learn, out, options, codebook=book, device=device, should_stop=should_stop,
-            on_step=on_step, validation=judge, notes=notes,
+            config, learn, out, options, should_stop=should_stop, on_step=_follow(bar, begun),
+            **more,
         )  # fmt: skip
     if not done.finished:
         raise Stopped(15)
     return done
 
 
-SHOWN = ("flow", "depth", "depth_top1", "samples_per_s", "data_wait")
+def _follow(bar, last: int) -> Callable[[dict[str, float]], None]:
+    """Moves the bar at every log line; nothing without a bar."""
 
+    def on_step(line: dict[str, float]) -> None:
+        nonlocal last
+        if bar is not None:
+            shown = {name: line[name] for name in SHOWN if name in line}
+            bar.advance(int(line["step"]) - last, **shown)
+            last = int(line["step"])
 
-def find_codebook(codes: Sequence[CodeStore], path: Path | None) -> Codebook | None:
-    """The codebook that all the codes are of."""
-    from depthtok.codebook import Codebook
-
-    if not codes:
-        return None
-    book = Codebook.load(path or codes[0].spec.place["codebook"])
-    for store in codes:
-        store.require_codebook(book.fingerprint)
-    return book
-
-
-def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
-    """Refuses a bad codebook. What was overridden goes into the checkpoint."""
-    from vqvae.gate import judge
-
-    failures = judge(book.quality) if book else []
-    if failures and not force:
-        raise GateError(
-            f"{book.path} is below the quality gate: {'; '.join(failures)}",
-            remedy="train the codebook longer or on more data, or train anyway with --force, which "
-            "the checkpoint records",
-        )
-    if book and book.demo:
-        warn(f"{book.path} is a demo codebook: it shows the pipeline, and is no base for results")
-    return {"gate_overridden": failures} if failures else {}
-
-
-def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """`NAME=VALUE` texts; values are TOML, and plain words are strings."""
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text} has no value", remedy="write --set train.lr=1e-4")
-        try:
-            found[name] = tomllib.loads(f"x = {value}")["x"]
-        except tomllib.TOMLDecodeError:
-            found[name] = value
-    return found
-
-
-def fit(
-    config: Config, stores: Sequence[EpisodeStore], codes: Sequence[CodeStore],
-    book: Codebook | None, cameras: Sequence[str] | None,
-) -> Config:  # fmt: skip
-    """The settings with everything that the data decide: dimensions, cameras, the code grid."""
-    first = stores[0]
-    coded = codes[0].cameras if codes else ()
-    names = list(cameras or config.data.cameras)
-    if not names:
-        names = sorted(first.cameras, key=lambda name: name not in coded)[: config.model.cameras]
-    changes: dict[str, Any] = {
-        "data.cameras": names,
-        "model.cameras": len(names),
-        "model.action_dim": first.action_dim,
-    }
-    if config.model.proprio_dim:
-        changes["model.proprio_dim"] = first.proprio_dim
-    if book:
-        changes |= {
-            "model.depth.code_dim": book.vectors.shape[1],
-            "model.depth.codes": book.vectors.shape[0],
-            "model.depth.grid": book.grid[0],
-            "model.depth.cameras": min(config.model.depth.cameras, len(names)),
-        }
-    return config.updated(changes)
-
-
-def datasets(
-    config: Config, stores: Sequence[EpisodeStore], codes: Sequence[CodeStore],
-    book: Codebook | None, weights: Sequence[float] | None, held_out: float, *, partial: bool,
-) -> tuple[Dataset, Dataset | None]:  # fmt: skip
-    """What is learnt from and what judges, split by episode."""
-    from vla import data, tokenizer
-
-    weights = weights or [1.0] * len(stores)
-    if len(weights) != len(stores):
-        raise ConfigError(
-            f"{len(weights)} weights for {len(stores)} data sets", remedy="give one --weight each"
-        )
-    reader = tokenizer.load(config.data.tokenizer)
-    learn, judge = [], []
-    for place, store in enumerate(stores):
-        store.require_complete(partial=partial)
-        kept, out = data.held_out([episode.key for episode in store], held_out)
-        for chosen, members in ((kept, learn), (out, judge)):
-            if chosen:
-                members.append(
-                    data.member(
-                        store.about["dataset"], store, codes[place] if codes else None, config,
-                        codebook=book.fingerprint if book else "", weight=weights[place],
-                        only=chosen, partial=partial,
-                    )
-                )  # fmt: skip
-        left_out = sum(member.left_out for member in (*learn[-1:], *judge[-1:]))
-        if left_out:
-            warn(f"{store.path}: {left_out} episodes without codes are left out")
-    if not learn:
-        raise ConfigError("every episode is held out", remedy="lower --held-out")
-    judging = data.Dataset(judge, config, reader) if judge else None
-    return data.Dataset(learn, config, reader), judging
+    return on_step
 
 
 def _closing(done) -> list[str]:
-    shown = {k: v for k, v in done.last.items() if k in SHOWN or k.startswith("val_")}
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-    return [
-        f"{done.run}: {done.step} steps; {figures}",
-        f"look: {done.run / 'metrics.jsonl'}; checkpoints in {done.run / 'checkpoints'}",
-        f"next: depthtok report {done.run}",
-    ]
+    last = done.last or loads((done.run / "metrics.jsonl").read_text().splitlines()[-1])
+    lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
+    if "depth" in last:
+        lines[0] += f", depth loss {last['depth']:.3f}"
+    if "depth_top1" in last:
+        lines[0] += f", {100 * last['depth_top1']:.1f} % of the codes right"
+    if "val_action_mse" in last:
+        lines.append(
+            f"on held-out episodes: action error (MSE, normalised) {last['val_action_mse']:.3f}"
+            + (f", depth loss {last['val_depth']:.3f}" if "val_depth" in last else "")
+        )
+    if "val_depth_error" in last:
+        lines[-1] += f", decoded depth off by {last['val_depth_error']:.3f} of the range"
+    return [*lines, f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,13 +18,6 @@ Out = Annotated[
     Path | None, typer.Option("--out", help="directory of the page; by default in PATH")
 ]
 PICTURED = 4  # episodes
-CURVES = {
-    "Losses": ("loss", "flow", "depth"),
-    "Held-out action error": ("val_action_mse", "val_action_mse_shuffled"),
-    "Held-out depth": ("val_depth",),
-    "Depth codes predicted right": ("depth_top1", "val_depth_top1"),
-    "Samples a second": ("samples_per_s",),
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -56,6 +48,8 @@ def make_report(path: Path) -> Report:
     if (path / codebook.META).is_file():
         return codebook_report(path)
     if (path / "metrics.jsonl").is_file():
+        from vla.report import run_report
+
         return run_report(path)
     raise SourceError(
         f"{path} is no store, codebook or training run", remedy="name one that depthtok wrote"
@@ -119,27 +113,6 @@ def _codes(store):
                     )
 
 
-def run_report(path: Path) -> Report:
-    """Curves of a training run."""
-    from depthtok.report.report import Report
-
-    lines = [jsonlib.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    page = Report("Training of a QDepth-VLA", str(path))
-    if lines:
-        page.numbers({name: value for name, value in lines[-1].items() if name != "lr"})
-    for title, names in CURVES.items():
-        series = {}
-        for name in names:
-            points = [(line["step"], line[name]) for line in lines if name in line]
-            if points:
-                x, y = zip(*points, strict=True)
-                series[name] = (x, y)
-        if series:
-            page.curves(title, series, "step", "")
-    config = jsonlib.loads((path / "config.json").read_text())
-    return page.facts("Settings", _flat(config))
-
-
 def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
     found = {}
     for name, value in tree.items():
@@ -152,48 +125,10 @@ def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
 
 def codebook_report(path: Path) -> Report:
     """What a codebook keeps and loses, and what each of its codes looks like."""
-    import numpy as np
-
-    from depthtok.codebook import Codebook
-    from depthtok.report.report import Picture, Report
     from vqvae.codec import Codec
-    from vqvae.gate import judge
-    from vqvae.quality import code_pictures
+    from vqvae.report import of_codebook
 
-    book = Codebook.load(path)
-    quality = dict(book.quality)
-    failures = judge(quality)
-    page = Report("A codebook for depth", str(path))
-    page.numbers({
-        "codes used": quality["codes"]["used"], "perplexity": quality["codes"]["perplexity"],
-        "L1 (share of the range)": quality["disparity"]["l1"],
-        "quality gate": "passed" if not failures else "; ".join(failures),
-    })  # fmt: skip
-    for name in ("disparity", "metres", "codes", "flips", "unquantised"):
-        if name in quality:
-            page.facts(f"Quality: {name}", quality[name])
-    counts = np.asarray(quality["histogram"])
-    page.curves(
-        "Use of the codes", {"frames' cells": (np.arange(len(counts)), np.sort(counts)[::-1])},
-        "code, by rank", "times used", log=True,
-    )  # fmt: skip
-    tiles = np.clip(code_pictures(Codec.load(path)), 0, 1)
-    order = np.argsort(-counts, kind="stable")
-    sheet = _sheet(np.repeat(np.repeat(tiles[order], 2, axis=1), 2, axis=2))
-    page.pictures("Every code, the most used first", [Picture(sheet, "near is bright")], columns=1)
-    return page.facts("Made with", _flat({k: book.meta[k] for k in ("network", "quantizer")}))
-
-
-def _sheet(tiles, columns: int = 16):
-    """Grey tiles [K, c, c] in rows, uint8."""
-    import numpy as np
-
-    count, side, _ = tiles.shape
-    rows = -(-count // columns)
-    padded = np.zeros((rows * columns, side + 2, side + 2), np.float32)
-    padded[:count, 1:-1, 1:-1] = tiles
-    grid = padded.reshape(rows, columns, side + 2, side + 2).swapaxes(1, 2)
-    return np.rint(255 * grid.reshape(rows * (side + 2), columns * (side + 2))).astype(np.uint8)
+    return of_codebook(Codec.load(path))
 
 
 def demo_report(out: Path, sample: Path) -> Path:
@@ -203,6 +138,7 @@ def demo_report(out: Path, sample: Path) -> Path:
     from depthtok.depth import DepthStore
     from depthtok.episodes import EpisodeStore
     from depthtok.report.report import Report
+    from vla.report import run_report
     from vqvae.codec import Codec
 
     episodes, depth = EpisodeStore(sample / "episodes"), DepthStore(sample / "depth")

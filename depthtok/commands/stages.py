@@ -9,8 +9,8 @@ import typer
 
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.log import result, say, warn
-from depthtok.options import command
+from depthtok.log import result, say, suggest, warn
+from depthtok.options import Only, command
 from depthtok.signals import stoppable
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
@@ -21,6 +21,12 @@ Out = Annotated[
     Path, typer.Option("--out", help="directory of the store to make, or to go on with")
 ]
 SHOWN_FAILURES = 5
+SHARED = (
+    "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume",
+    "retry_failed", "json",
+)  # fmt: skip
+ON_CPU = Annotated[RunOptions, Only(*SHARED)]
+ON_DEVICE = Annotated[RunOptions, Only(*SHARED, "partial", "device", "gpus_per_worker")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +39,7 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="the data set's directory")],
     out: Out,
     settings: ConvertConfig,
-    options: RunOptions,
+    options: ON_CPU,
 ) -> None:
     """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
 
@@ -45,7 +51,7 @@ def convert(
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.convert import ConvertStage
 
-    rlds = RldsDirectory.open(options.source_root or source)
+    rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
     carry_out(stage, options, f"depthtok annotate {out} --out {out.parent / 'depth'}")
 
@@ -58,6 +64,9 @@ def annotate(
     out: Out,
     settings: AnnotateConfig,
     options: RunOptions,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="the estimator's weights: .pth or .safetensors")
+    ] = None,
 ) -> None:
     """Estimate depth for every frame: EpisodeStore -> DepthStore.
 
@@ -68,10 +77,14 @@ def annotate(
     """
     from pipelines.annotate import AnnotateStage
     from pipelines.device import choose
+    from pipelines.estimators import find
 
     episodes = open_episodes(source, out.with_name(f"{out.name}.episodes"), options)
-    device = choose(options.device)
-    stage = AnnotateStage(episodes, out, settings, device, partial=options.partial)
+    if notice := find(settings.estimator).notice:
+        warn(notice)
+    stage = AnnotateStage(
+        episodes, out, settings, choose(options.device), partial=options.partial, weights=weights
+    )
     book = out.parent / "codebook"
     carry_out(stage, options, f"depthtok train-vqvae {out} --out {book}")
 
@@ -81,7 +94,10 @@ def tokenize(
     codebook: Annotated[Path, typer.Option("--codebook", help="a codebook's directory")],
     out: Out,
     settings: TokenizeConfig,
-    options: RunOptions,
+    options: ON_DEVICE,
+    verify_sample: Annotated[
+        int, typer.Option("--verify-sample", help="then encode so many clips anew, and compare")
+    ] = 0,
 ) -> None:
     """Turn depth into grids of codes: DepthStore + codebook -> CodeStore.
 
@@ -105,6 +121,12 @@ def tokenize(
         f"depthtok train-vla --episodes {episodes} --codes {out} --preset tiny "
         f"--out {out.parent / 'policy'}",
     )  # fmt: skip
+    if verify_sample and not options.plan:
+        from depthtok.codes import CodeStore
+        from pipelines.verify_codes import verify_sample as verify
+
+        checked = verify(CodeStore(out), store, book, choose(options.device), verify_sample)
+        say(f"{checked} clips encoded anew: every code is the same", json=options.json)
 
 
 def gate(book) -> dict:
@@ -118,11 +140,11 @@ def open_episodes(source: Path, converted: Path, options: RunOptions):
     """The EpisodeStore at `source`, or the one that an RLDS directory there is converted to."""
     from depthtok.episodes import EpisodeStore
     from depthtok.sources.rlds import RldsDirectory
-    from depthtok.store import ROOT
+    from depthtok.store import is_store
     from pipelines.convert import ConvertStage
     from pipelines.stage import run
 
-    if (source / ROOT).is_file():
+    if is_store(source):
         return EpisodeStore(source, source_root=options.source_root)
     stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
     show(run(stage, RunOptions(workers=options.workers, json=options.json)), options, "")
@@ -169,6 +191,6 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures or outcome.given_up:
         lines.append("run the same command with --retry-failed to try those again")
-    if then:
-        lines.append(f"next: {then}")
     say(*lines, json=options.json)
+    if then:
+        suggest(then, json=options.json)

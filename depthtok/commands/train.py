@@ -1,22 +1,29 @@
-"""train-vqvae and train-vla: the two trainings."""
+"""train-vqvae: DepthStores to a codebook, with its quality report."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from depthtok.errors import ConfigError
-from depthtok.log import result, say, warn
+from depthtok.log import result, say, suggest, warn
 from depthtok.options import command
 
 if TYPE_CHECKING:
-    from vqvae.frames import ClipSource
+    from vqvae.clips import ClipSource
+    from vqvae.config import TokeniserConfig
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
+Cameras = Annotated[list[str] | None, typer.Option("--camera", help="only these cameras")]
+Partial = Annotated[bool, typer.Option("--partial", help="use stores that lack parts")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,16 +40,33 @@ def train_vqvae(
     weight: Annotated[
         list[float] | None, typer.Option("--weight", help="how often a store is drawn; one each")
     ] = None,
-    camera: Annotated[
-        list[str] | None, typer.Option("--camera", help="cameras to learn from; all by default")
-    ] = None,
+    camera: Cameras = None,
     steps: Annotated[int | None, typer.Option("--steps", help="training steps")] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="crops in a step")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="of everything random")] = None,
     held_out: Annotated[
         float | None, typer.Option("--held-out", help="share of the episodes that only judge")
     ] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="use stores that lack parts")] = False,
+    held_out_task: Annotated[
+        list[str] | None,
+        typer.Option("--held-out-task", help="episodes with this text in their instruction judge"),
+    ] = None,
+    size: Annotated[int | None, typer.Option("--size", help="px of the depth images")] = None,
+    grid: Annotated[int | None, typer.Option("--grid", help="cells of the code grid")] = None,
+    normalisation: Annotated[
+        str | None,
+        typer.Option("--normalisation", help="clip_quantile, per_frame, dataset or metric"),
+    ] = None,
+    quantizer: Annotated[
+        str | None, typer.Option("--quantizer", help="ema, gradient, simvq, fsq or none")
+    ] = None,
+    twin: Annotated[
+        bool, typer.Option("--twin", help="train the same without codes too, as the bound")
+    ] = False,
+    sticky: Annotated[
+        float, typer.Option("--sticky", help="judge codes kept while nearly as close, too")
+    ] = 0.0,
+    partial: Partial = False,
     demo: Annotated[bool, typer.Option("--demo", help="mark the codebook as a demo")] = False,
     device: Device = "auto",
     resume: Resume = True,
@@ -50,24 +74,106 @@ def train_vqvae(
 ) -> None:
     """Train a codebook for depth: DepthStores -> codebook, with its quality report.
 
+    All settings may stand in a TOML file for --preset (docs/tokeniser.md). On several GPUs:
+    torchrun --nproc-per-node 8 -m depthtok.cli train-vqvae ...
+
     Example: depthtok train-vqvae runs/depth --out runs/codebook
     """
-    from depthtok.codebook import Codebook
-    from depthtok.progress import progress
-    from depthtok.signals import Stopped, stop_request
-    from pipelines.device import choose
-    from vqvae.config import TokeniserConfig, TrainOptions
-    from vqvae.train import train
+    from vqvae.config import TokeniserConfig
 
-    changes = {"steps": steps, "batch": batch, "seed": seed, "held_out": held_out}
-    given = {name: value for name, value in changes.items() if value is not None}
-    config = TokeniserConfig.preset(preset).with_training(**given)
+    config = TokeniserConfig.preset(preset)
+    config = _changed(
+        config,
+        training={"steps": steps, "batch": batch, "seed": seed, "held_out": held_out},
+        network={"size": size, "grid": grid},
+        quantizer={"kind": quantizer},
+    )
+    if normalisation:
+        config = replace(config, normalisation=normalisation)
     sources = depth_sources(depth, weight, camera, partial=partial)
-    options = TrainOptions(device=choose(device), resume=resume)
-    with (
-        stop_request() as should_stop,
-        progress(total=config.training.steps, unit="steps", label="train-vqvae") as bar,
-    ):
+    with ranks(device) as (rank, place):
+        run = _Run(sources, held_out_task or [], place, resume, quiet=rank > 0)
+        run.train(config, out, demo=demo)
+        if twin:
+            run.train(config.continuous(), _twin(out), demo=demo)
+        if rank == 0:
+            _conclude(sources, out, run.device, twin=twin, sticky=sticky)
+            _say(out, depth[0], json=json)
+
+
+def _changed(config: TokeniserConfig, **tables: dict) -> TokeniserConfig:
+    """The settings with the flags that were given, all changed at once."""
+    for name, changes in tables.items():
+        given = {key: value for key, value in changes.items() if value is not None}
+        tables[name] = replace(getattr(config, name), **given)
+    return replace(config, **tables)
+
+
+@contextmanager
+def ranks(device: str) -> Iterator[tuple[int, str]]:
+    """This process's rank and device: as torchrun says, or alone."""
+    from pipelines.device import choose
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, choose(device)
+        return
+    from datetime import timedelta
+
+    from torch import cuda, distributed
+
+    chosen = choose(device)
+    if chosen.startswith("cuda"):
+        chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+        cuda.set_device(chosen)
+    # The others wait while rank 0 fills the cache and judges.
+    backend = "nccl" if chosen.startswith("cuda") else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(days=1))
+    try:
+        yield distributed.get_rank(), chosen
+    finally:
+        distributed.destroy_process_group()
+
+
+class _Run:
+    """Trainings over the same sources."""
+
+    def __init__(
+        self, sources: list[ClipSource], tasks: Sequence[str], device: str, resume: bool, *,
+        quiet: bool,
+    ) -> None:  # fmt: skip
+        from vqvae.regions import EpisodesBehind
+
+        self.behind = EpisodesBehind()
+        self.learn, self.judge = sources, None
+        if tasks:
+            self.learn, self.judge = by_task(sources, tasks, self.behind)
+        self.device, self.resume, self.quiet = device, resume, quiet
+
+    def train(self, config: TokeniserConfig, out: Path, *, demo: bool) -> None:
+        """Train into `out`. Raises `Stopped` where a signal ended it."""
+        from depthtok.signals import Stopped, stop_request
+        from vqvae.config import TrainOptions
+        from vqvae.train import train
+
+        options = TrainOptions(device=self.device, resume=self.resume)
+        with stop_request() as should_stop, _steps(config, out, quiet=self.quiet) as on_step:
+            made = train(
+                config, self.learn, out, options, judge=self.judge, on_step=on_step,
+                should_stop=should_stop, masks=self.behind.masks, demo=demo,
+            )  # fmt: skip
+        if made is None:
+            raise Stopped(15)
+
+
+@contextmanager
+def _steps(config: TokeniserConfig, out: Path, *, quiet: bool) -> Iterator:
+    """A function to call after each step."""
+    from depthtok.progress import progress
+
+    if quiet:
+        yield None
+        return
+    with progress(total=config.training.steps, unit="steps", label=f"train-vqvae {out}") as bar:
         last = 0
 
         def on_step(step: int, figures: dict[str, float]) -> None:
@@ -75,14 +181,54 @@ def train_vqvae(
             bar.advance(step - last, **figures)
             last = step
 
-        made = train(config, sources, out, options, on_step=on_step, should_stop=should_stop,
-                     demo=demo)  # fmt: skip
-    if made is None:
-        raise Stopped(15)
-    book = Codebook.load(out)
-    say(*describe(book, depth[0]), json=json)
-    if json:
-        result({"codebook": str(out), "fingerprint": book.fingerprint, "quality": book.quality})
+        yield on_step
+
+
+def _twin(out: Path) -> Path:
+    return out.with_name(f"{out.name}.continuous")
+
+
+def _conclude(
+    sources: list[ClipSource], out: Path, device: str, *, twin: bool, sticky: float
+) -> None:
+    """Adds what was asked for to the quality, and writes the page."""
+    from vqvae import export
+    from vqvae.codec import Codec
+    from vqvae.report import of_codebook
+
+    if twin:
+        export.add_twin(out, _twin(out))
+        of_codebook(Codec.load(_twin(out))).write(_twin(out))
+    if sticky:
+        export.add_sticky(out, sources, sticky, device)
+    of_codebook(Codec.load(out)).write(out)
+
+
+def by_task(
+    sources: list[ClipSource], tasks: Sequence[str], behind, *, both: bool = True
+) -> tuple[list[ClipSource], list[ClipSource]]:
+    """The clips of other tasks, and those with one of `tasks` in their instruction.
+
+    Raises `ConfigError` where no clip has, or, if `both` sides are wanted, where all have.
+    """
+    from vqvae.clips import where
+
+    def named(clip) -> bool:
+        episode = behind.episode(clip)
+        text = episode.instruction(0).lower() if episode else ""
+        return any(task.lower() in text for task in tasks)
+
+    marks = [[named(clip) for clip in source.clips] for source in sources]
+    pairs = list(zip(sources, marks, strict=True))
+    learn = [where(source, (not mark for mark in found)) for source, found in pairs]
+    judge = [where(source, found) for source, found in pairs]
+    sides = [judge, learn] if both else [judge]
+    if not all(any(len(source.clips) for source in side) for side in sides):
+        raise ConfigError(
+            f"{', '.join(map(repr, tasks))} names no episode, or all of them",
+            remedy="give part of an instruction; `depthtok inspect EPISODES` shows some",
+        )
+    return learn, judge
 
 
 def depth_sources(
@@ -90,7 +236,7 @@ def depth_sources(
 ) -> list[ClipSource]:
     """The clips of DepthStores. Raises `MissingParts` unless `partial`."""
     from depthtok.depth import DepthStore
-    from vqvae.frames import ClipSource
+    from vqvae.clips import ClipSource, StoredClips
 
     weights = weights or [1.0] * len(paths)
     if len(weights) != len(paths):
@@ -101,26 +247,40 @@ def depth_sources(
     for path, weight in zip(paths, weights, strict=True):
         store = DepthStore(path)
         store.require_complete(partial=partial)
-        names = cameras or store.cameras
-        clips = [clip for part in store.parts() for clip in store.clips_of(part, names)]
+        clips = StoredClips(store, cameras or store.cameras)
         sources.append(ClipSource(store.about["dataset"], store.fingerprint, clips, weight))
         if failures := store.failures():
             warn(f"{path}: {len(failures)} failed episodes are left out")
     return sources
 
 
-def describe(book, depth: Path) -> list[str]:
-    """What a codebook is worth, and what to do with it."""
+def _say(out: Path, depth: Path, *, json: bool) -> None:
+    from depthtok.codebook import Codebook
+
+    book = Codebook.load(out)
+    say(*describe(out, book.quality), f"look: {out / 'report.html'}", json=json)
+    codes = out.parent / "codes"
+    suggest(f"depthtok tokenize {depth} --codebook {out} --out {codes}", json=json)
+    if json:
+        result({"codebook": str(out), "fingerprint": book.fingerprint, "quality": book.quality})
+
+
+def describe(path: Path, quality: dict) -> list[str]:
+    """What a codebook is worth on the data that `quality` was measured on."""
     from vqvae.gate import judge
 
-    quality = book.quality
     failures = judge(quality)
+    use = "no codes (continuous latents)"
+    if "codes" in quality:
+        codes = quality["codes"]
+        use = f"{codes['used']} of {codes['of']} codes used, perplexity {codes['perplexity']:.0f}"
+    error = f"L1 {quality['disparity']['l1']:.4f} of the range"
+    if "metres" in quality:
+        error += f", AbsRel {quality['metres']['abs_rel']:.4f}"
     lines = [
-        f"{book.path}: {quality['codes']['used']} of {len(book.vectors)} codes used, perplexity "
-        f"{quality['codes']['perplexity']:.0f}, L1 {quality['disparity']['l1']:.4f} of the range, "
-        f"on {quality['episodes']} {'held-out ' if quality['held_out'] else ''}episodes"
+        f"{path}: {use}, {error}, on "
+        f"{quality['episodes']} {'held-out ' if quality['held_out'] else ''}episodes"
     ]
     if failures:
         lines.append("below the quality gate: " + "; ".join(failures))
-    next_to = book.path.parent / "codes"
-    return [*lines, f"next: depthtok tokenize {depth} --codebook {book.path} --out {next_to}"]
+    return lines

@@ -14,7 +14,7 @@ import typer
 from depthtok.commands import policy, stages, train
 from depthtok.config import RunOptions, field_types, from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
-from depthtok.log import say
+from depthtok.log import say, unsuggesting
 from depthtok.options import command
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
@@ -110,7 +110,8 @@ def carry_out(plan: Plan) -> None:
     for number, (title, do) in enumerate(todo, 1):
         say("", f"[{number}/{len(todo)}] {title}")
         try:
-            do()
+            with unsuggesting():
+                do()
         except typer.Exit as stop:
             failed |= bool(stop.exit_code)
     if failed:

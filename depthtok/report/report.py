@@ -12,14 +12,13 @@ from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from jaxtyping import UInt8
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from depthtok.errors import OutputError
+from depthtok.files import write_atomic
 from depthtok.format import human_number
 from depthtok.report.plots import Line, colour, dash, draw_curves, draw_histogram
 
@@ -108,13 +107,8 @@ class Report:
         """Write `name`.html and `name`.json, each whole or not at all; returns the page's path."""
         directory = Path(directory)
         page = directory / f"{name}.html"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            _replace(directory / f"{name}.json", json.dumps(self.to_json(), indent=1) + "\n")
-            _replace(page, self.html(f"{name}.json"))
-        except OSError as error:
-            problem = f"the report cannot be written to {directory}: {error.strerror}"
-            raise OutputError(problem, remedy="give a place with room that you own") from error
+        write_atomic(directory / f"{name}.json", json.dumps(self.to_json(), indent=1) + "\n")
+        write_atomic(page, self.html(f"{name}.json"))
         return page
 
     def to_json(self) -> dict[str, Any]:
@@ -206,7 +200,7 @@ def _floats(values: Sequence[float | None]) -> list[float]:
 
 def _shown(value: Any) -> str:
     if value is None:
-        return "–"  # noqa: RUF001
+        return "\u2013"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -214,12 +208,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     return human_number(value)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ _OPTIONAL_KEYS = ("depth_key", "segmentation_key", "intrinsics_key")
 class CameraSchema:
     """One camera. Keys are feature paths; None where there is nothing.
 
+    `segmentation_classes` names numbers of the segmentation ("robot", "gripper", "objects", ...).
     With `optional` a data set may lack the camera, with `depth_optional` its depth,
     segmentation and intrinsics.
     """
@@ -32,6 +33,7 @@ class CameraSchema:
     depth_key: str | None = None
     depth_unit: str | None = None
     segmentation_key: str | None = None
+    segmentation_classes: Mapping[str, int] | None = None
     intrinsics_key: str | None = None
     optional: bool = False
     depth_optional: bool = False
@@ -47,6 +49,7 @@ class CameraSchema:
             depth_key=table.take("depth_key", str, None),
             depth_unit=table.choice("depth_unit", tuple(DEPTH_UNITS), None),
             segmentation_key=table.take("segmentation_key", str, None),
+            segmentation_classes=table.take("segmentation_classes", dict, None),
             intrinsics_key=table.take("intrinsics_key", str, None),
             optional=table.take("optional", bool, False),
             depth_optional=table.take("depth_optional", bool, False),
@@ -56,6 +59,16 @@ class CameraSchema:
             raise SchemaError(
                 f"{table.where}: depth_key and depth_unit come together",
                 remedy=f"state both; units are {', '.join(DEPTH_UNITS)}",
+            )
+        classes = camera.segmentation_classes
+        if classes is not None and (
+            camera.segmentation_key is None
+            or not all(type(number) is int and number >= 0 for number in classes.values())
+        ):
+            raise SchemaError(
+                f"{table.where}: segmentation_classes {classes} without segmentation_key, or with "
+                "other values than whole numbers",
+                remedy="write segmentation_classes = { robot = 1, gripper = 2, objects = 3 }",
             )
         return camera
 
@@ -68,6 +81,7 @@ class CameraSchema:
             "depth_key": self.depth_key,
             "depth_unit": self.depth_unit,
             "segmentation_key": self.segmentation_key,
+            "segmentation_classes": self.segmentation_classes and dict(self.segmentation_classes),
             "intrinsics_key": self.intrinsics_key,
             "optional": self.optional,
             "depth_optional": self.depth_optional,
@@ -115,6 +129,8 @@ class CameraSchema:
         absent = {name: None for name in _OPTIONAL_KEYS if getattr(self, name) not in features}
         if "depth_key" in absent:
             absent["depth_unit"] = None
+        if "segmentation_key" in absent:
+            absent["segmentation_classes"] = None
         return replace(self, **absent)
 
 

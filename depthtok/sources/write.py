@@ -11,8 +11,8 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.errors import OutputError, SourceError
+from depthtok.files import (
+    commit_file,
+    make_directory,
+    output_errors,
+    temporary_sibling,
+    write_atomic,
+)
 from depthtok.sources.example import encode_example
 from depthtok.sources.features import Feature, Features, to_json
 from depthtok.sources.pixels import encode_image
@@ -49,7 +56,7 @@ class RldsWriter:
     ) -> Shard:
         """Shard `index` of `of`, whole or not at all. An existing one is replaced."""
         shard = self._shard_path(split, index, of)
-        with _replacing(shard) as partial:
+        with commit_file(shard) as partial:
             count = self._fill(partial, episodes)
         return Shard(shard, index, of, count)
 
@@ -62,22 +69,22 @@ class RldsWriter:
         written.
         """
         stream, partials, counts = iter(episodes), [], []
-        suffix = f".{os.getpid()}.partial"
         try:
             for first in stream:
-                partials.append(self._shard_path(split, len(partials), 0, suffix=suffix))
+                partials.append(temporary_sibling(self._shard_path(split, len(partials), 0)))
                 shard = chain([first], islice(stream, episodes_per_shard - 1))
                 counts.append(self._fill(partials[-1], shard))
-        except BaseException:
+            shards = [
+                Shard(self._shard_path(split, index, len(counts)), index, len(counts), count)
+                for index, count in enumerate(counts)
+            ]
+            for partial, shard in zip(partials, shards, strict=True):
+                with output_errors(shard.path):
+                    partial.replace(shard.path)
+        finally:
             for partial in partials:
-                _discard(partial)
-            raise
-        shards = []
-        for index, (partial, count) in enumerate(zip(partials, counts, strict=True)):
-            path = self._shard_path(split, index, len(partials))
-            with _output_errors(path):
-                partial.replace(path)
-            shards.append(Shard(path, index, len(partials), count))
+                with suppress(OSError):  # the error that brought us here says more
+                    partial.unlink()
         return shards
 
     def finish(self) -> Path:
@@ -99,28 +106,27 @@ class RldsWriter:
             "splits": splits,
         }
         for file, content in ((FEATURES, to_json(self.features)), (INFO, info)):
-            with _replacing(self.path / file) as partial, _output_errors(partial):
-                partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            write_atomic(self.path / file, json.dumps(content, indent=2) + "\n")
         return self.path
 
-    def _shard_path(self, split: str, index: int, of: int, suffix: str = "") -> Path:
+    def _shard_path(self, split: str, index: int, of: int) -> Path:
         numbers = "-of-".join(shard_numbers(index, of))
-        return self.path / f"{self.name}-{split}.tfrecord-{numbers}{suffix}"
+        return self.path / f"{self.name}-{split}.tfrecord-{numbers}"
 
     def _fill(self, path: Path, episodes: Iterable[EpisodeValues]) -> int:
         count = 0
         encoded = (frame(encode_episode(episode, self.features)) for episode in episodes)
-        with _output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with output_errors(path):
+            make_directory(path.parent)
             file = path.open("wb", buffering=0)  # so that closing cannot fail on a full disk
         with file:
             for record in encoded:  # an OSError of the episodes' own is not ours
-                with _output_errors(path):
+                with output_errors(path):
                     left = memoryview(record)
                     while left:
                         left = left[file.write(left) :]
                 count += 1
-            with _output_errors(path):
+            with output_errors(path):
                 os.fsync(file.fileno())
         return count
 
@@ -150,34 +156,6 @@ class RldsWriter:
             "numBytes": str(num_bytes),
             "filepathTemplate": TEMPLATE,
         }
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name that becomes `path` if the block ends well, and goes away if not."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with _output_errors(path):
-            partial.replace(path)
-    finally:
-        _discard(partial)
-
-
-def _discard(partial: Path) -> None:
-    with suppress(OSError):  # the error that brought us here says more
-        partial.unlink()
-
-
-@contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror})",
-            remedy="free space, or choose another directory",
-        ) from error
 
 
 def encode_episode(episode: EpisodeValues, features: Features) -> bytes:

@@ -61,26 +61,27 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How the network is run. Only `precision` and `input_size` change what comes out.
+    """How a network is run. Only `input_size` and `precision` change what comes out.
 
-    `memory_gb` bounds what a batch of windows takes on the device; `readers` is the number of
-    threads that decode ahead (0: none, frames are read when they are needed).
+    Left out, `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
+    float32 on a CPU. `memory_gb` bounds what a batch of windows takes on a GPU; `readers` is the
+    number of threads that decode ahead (0: frames are read when they are needed).
     """
 
-    input_size: int = 518  # px
-    precision: str = "float32"
+    input_size: int | None = None  # px
+    precision: str | None = None
     memory_gb: float = 8.0
-    windows: int | None = None  # windows in a batch; None: as many as `memory_gb` holds
+    windows: int | None = None  # in a batch; None: as many as `memory_gb` holds, one on a CPU
     readers: int = 0
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
+        if self.precision is not None and self.precision not in PRECISIONS:
             raise ConfigError(
                 f"precision {self.precision!r} is not known",
                 remedy=did_you_mean(self.precision, list(PRECISIONS)),
             )
-        if self.input_size < PATCH:
+        if self.input_size is not None and self.input_size < PATCH:
             raise ConfigError(
                 f"input_size {self.input_size} px is smaller than one patch of {PATCH} px",
                 remedy="use 518 px for the official weights, 140 px for the tiny network",
@@ -90,3 +91,13 @@ class RunConfig:
                 f"windows={self.windows}: a batch needs at least one",
                 remedy="leave it out to fill `memory_gb`",
             )
+
+    def resolved(self, config: ViDAConfig, device: str) -> RunConfig:
+        """With nothing left out, for a network on a type of device ("cpu", "cuda")."""
+        precision = self.precision or ("float32" if device == "cpu" else "float16")
+        if device == "cpu" and precision != "float32":
+            raise ConfigError(
+                f"{precision} is for GPUs: on a CPU it is slower, and not the reference's result",
+                remedy="use precision float32 with device cpu",
+            )
+        return replace(self, precision=precision, input_size=self.input_size or config.input_size)

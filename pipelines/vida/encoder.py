@@ -43,7 +43,7 @@ class Encoder(nn.Module):
                 taps.append(self.norm(x_NSD)[:, 1:])
         return taps
 
-    def positions(self, rows: int, columns: int) -> Float[Tensor, "1 S+1 D"]:
+    def positions(self, rows: int, columns: int) -> Float[Tensor, "1 positions D"]:
         """The position table for a grid of patches, class token first.
 
         Bicubic, and scaled by (rows + 0.1) / side rather than to `rows`, as upstream does: the

@@ -24,16 +24,14 @@ from pipelines.vida.runner import Job, Runner
 Result = Callable[[], DepthBlock]  # waits for the device
 
 
-def estimate(
-    runner: Runner, clips: Iterable[FrameClip], *, input_size: int, readers: int = 0
-) -> Iterator[DepthBlock]:
+def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
     """Depth of all clips at their own resolution, block by block, clip by clip in order.
 
     A clip that cannot be read, or whose depth is not finite, ends with a block that says so.
     """
     kind = DepthKind.METRES if runner.network.config.metric else DepthKind.DISPARITY
     align = kind is DepthKind.DISPARITY
-    items = read_jobs(clips, align=align, input_size=input_size, readers=readers)
+    items = read_jobs(clips, align=align, input_size=runner.input_size, readers=runner.readers)
     batches = _launched(_batches(items, runner), runner, kind)
     failed = -1
     # On a GPU the next batch is under way before the results of the last are waited for.
@@ -50,14 +48,16 @@ def _batches(items: Iterable[Job | Failure], runner: Runner) -> Iterator[list[Jo
     """Consecutive windows of one input size, as many as the runner takes."""
     batch: list[Job] = []
     for item in items:
-        fits = isinstance(item, Job) and (not batch or item.size == batch[0].size)
-        if batch and (not fits or len(batch) >= runner.batch_size(batch[0].size)):
+        if batch and (isinstance(item, Failure) or item.size != batch[0].size):
             yield batch
             batch = []
-        if isinstance(item, Job):
-            batch.append(item)
-        else:
+        if isinstance(item, Failure):
             yield item
+            continue
+        batch.append(item)
+        if len(batch) >= runner.batch_size(item.size):
+            yield batch
+            batch = []
     if batch:
         yield batch
 

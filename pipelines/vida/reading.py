@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from depthtok.data import FrameClip
 from depthtok.errors import DepthtokError, SourceError
@@ -101,9 +100,8 @@ def _read(task: Task) -> np.ndarray | DepthtokError:
         return error
 
 
-def _job(
-    task: Task, frames: UInt8[np.ndarray, "n H W 3"], shape: tuple[int, ...], input_size: int
-) -> Job:
+def _job(task: Task, frames: np.ndarray, shape: tuple[int, ...], input_size: int) -> Job:
+    """`frames` come from outside, so that their type is checked rather than believed."""
     start, stop = task.window.fresh
     if frames.dtype != np.uint8 or frames.shape != (stop - start, *shape) or shape[2:] != (3,):
         raise SourceError(

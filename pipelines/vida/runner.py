@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from depthtok.errors import ConfigError
 from pipelines.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
 from pipelines.vida.head import Pyramid
 from pipelines.vida.network import VideoDepth
@@ -83,13 +82,11 @@ class Runner:
     """
 
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
-        if device.type == "cpu" and run.precision != "float32":
-            raise ConfigError(
-                f"{run.precision} is for GPUs: on a CPU it is slower, and not what upstream gives",
-                remedy="use precision float32 with device cpu",
-            )
+        run = run.resolved(network.config, device.type)
         self.network = network.to(device).eval()
         self.device = device
+        self.input_size, self.readers = run.input_size, run.readers
+        self.precision = run.precision
         self.dtype = getattr(torch, run.precision)
         self.windows = run.windows
         self.memory = run.memory_gb * 2**30
@@ -134,9 +131,11 @@ class Runner:
     @torch.inference_mode()
     def _attempt(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
         batches = [jobs] if groups.pooled else [[job] for job in jobs]
-        with torch.autocast(
-            self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32
-        ):
+        exact = torch.backends.cudnn.flags(  # no TF32, and the same kernels every time
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
+        half = self.dtype is not torch.float32
+        with exact, torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
             return [depth for batch in batches for depth in self._run(batch, groups)]
 
     def _run(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from depthtok.codebook import META, WEIGHTS, Codebook, write, write_meta
 from depthtok.errors import CorruptPart, WeightsError
@@ -39,6 +40,14 @@ def test_what_is_written_is_read(book):
     assert found.demo
     assert found.quality == {"frames": 7}
     assert found.normalisation.name == "clip_quantile"
+
+
+def test_scalars_and_transposed_weights_survive(tmp_path):
+    weights = {"vectors": VECTORS, "turned": np.asfortranarray(VECTORS), "flag": np.array(True)}
+    path = write(tmp_path / "cb", weights, description())
+    found = load_file(path / WEIGHTS)
+    assert found["flag"].shape == ()
+    assert np.array_equal(found["turned"], VECTORS)
 
 
 def test_the_fingerprint_is_of_content(tmp_path, book):

@@ -111,7 +111,7 @@ def test_thinning_keeps_spikes_and_gaps_do_not_matter():
 
 def test_an_unwritable_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         sample().write(tmp_path / "file" / "below")
 
 

@@ -1,12 +1,12 @@
 """The writer: what is written is read, whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from depthtok import files
 from depthtok.errors import OutputError, SourceError
 from depthtok.sources.features import Feature
 from depthtok.sources.rlds import INFO, RldsDirectory
@@ -177,10 +177,11 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
-def test_a_full_disk(writer):
+def test_a_full_disk(writer, monkeypatch):
     writer.path.mkdir(parents=True)
-    partial = f"toy-train.tfrecord-00000-of-00001.{os.getpid()}.partial"
-    (writer.path / partial).symlink_to("/dev/full")
+    partial = writer.path / "partial"
+    partial.symlink_to("/dev/full")
+    monkeypatch.setattr(files, "temporary_sibling", lambda path: partial)
     with pytest.raises(OutputError, match="No space left"):
         writer.write_shard("train", 0, 1, EPISODES)
     assert list(writer.path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""In-memory stand-ins for the stores, with a scene that can be learnt."""
+"""In-memory stand-ins for the stores, and a model of a few thousand weights for them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,6 +6,11 @@ from functools import cached_property
 import numpy as np
 
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
+from depthtok.parts import ShardKey
+from vla.data import Dataset
+from vla.member import member
+from vla.named import load
+from vla.tokenizer import ByteTokenizer
 
 INSTRUCTIONS = ("put the red cup on the plate", "open the drawer")
 
@@ -55,6 +60,21 @@ def columns(values):
     return Columns(values.min(0), values.max(0), low, high)
 
 
+@dataclass(frozen=True)
+class FakePart:
+    shard: ShardKey
+    indices: np.ndarray
+
+
+def parts(keys):
+    """The parts of the stores that hold episodes of these keys: one a shard."""
+    shards = {}
+    for key in keys:
+        shard = ShardKey(key.dataset, key.version, key.split, key.shard, key.shards)
+        shards.setdefault(shard, []).append(key.index)
+    return [FakePart(shard, np.array(indices)) for shard, indices in shards.items()]
+
+
 class FakeEpisodes:
     """`count` episodes of `steps` steps (the last one shorter), seen by `cameras`."""
 
@@ -79,6 +99,9 @@ class FakeEpisodes:
 
     def episode(self, number):
         return self._made[number]
+
+    def parts(self):
+        return parts(episode.key for episode in self._made)
 
     def statistics(self):
         parts = [np.concatenate([getattr(e, n) for e in self._made]) for n in ("action", "proprio")]
@@ -105,8 +128,8 @@ class FakeCodes:
     def missing(self):
         return []
 
-    def __contains__(self, key):
-        return key in self._codes
+    def parts(self):
+        return parts(self._codes)
 
     def grid_of(self, key, camera):
         return CodeGrid(self._codes[key][camera], self.codebook, (0.0, 1.0), self.transform)
@@ -121,3 +144,39 @@ class FakeCodebook:
     @cached_property
     def vectors(self):
         return np.random.default_rng(self.seed).normal(size=(self.codes, self.dim)).astype("f4")
+
+
+MICRO = {
+    "model.cameras": 2,
+    "model.max_text": 40,
+    "model.chunk": 4,
+    "model.vision.image_size": 32,
+    "model.vision.patch": 8,
+    "model.vision.width": 32,
+    "model.vision.layers": 1,
+    "model.vision.mlp": 64,
+    **{f"model.{e}.width": 32 for e in ("vlm", "action", "depth_expert")},
+    **{f"model.{e}.mlp": 64 for e in ("vlm", "action", "depth_expert")},
+    **{f"model.{e}.layers": 2 for e in ("vlm", "action", "depth_expert")},
+    **{f"model.{e}.heads": 2 for e in ("vlm", "action", "depth_expert")},
+    "model.depth.codes": 16,
+    "model.depth.code_dim": 12,
+    "model.depth.grid": 4,
+    "data.cameras": ("main", "wrist"),
+    "train.batch": 4,
+    "train.steps": 8,
+    "train.warmup": 2,
+}
+
+
+def micro(**over):
+    """The micro configuration; `model__mask="causal"` overrides `model.mask`."""
+    return load("tiny", MICRO | {name.replace("__", "."): value for name, value in over.items()})
+
+
+def toy(config, episodes=None, **options):
+    """A data set for a micro configuration."""
+    episodes = episodes or FakeEpisodes()
+    codes = FakeCodes(episodes, grid=config.model.depth.grid, codes=16)
+    joined = member(episodes.name, episodes, codes, config, codebook=codes.codebook, **options)
+    return Dataset([joined], config, ByteTokenizer())

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from depthtok.errors import ConfigError
-from vla.config import Config, ablations, load, presets
+from vla.config import Config
+from vla.named import ablations, load, presets
 
 
 @pytest.mark.parametrize("name", presets())

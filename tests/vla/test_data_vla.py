@@ -1,12 +1,15 @@
 """Samples: chunks, codes, normalisation, and joins that are refused."""
 
+import zlib
+
 import fakes
 import numpy as np
 import pytest
 
 from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
-from vla.data import Dataset, Stream, held_out, member
+from vla.data import Dataset, Stream
+from vla.member import held_by, member, split
 from vla.tokenizer import ByteTokenizer
 
 
@@ -137,10 +140,26 @@ def test_the_stream_is_an_exact_shuffle_every_epoch():
     assert list(stream.draw(57, 220)) == drawn[57:220]
 
 
+class Store:
+    """Nothing but parts."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+    def parts(self):
+        return fakes.parts(self.keys)
+
+
 def test_held_out_episodes_follow_their_keys():
     keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(100)]
-    kept, out = held_out(keys, 0.1)
-    assert sorted(kept + out) == list(range(400))
-    assert 20 <= len(out) <= 60
-    _, fewer = held_out(keys[:200], 0.1)
-    assert fewer == [n for n in out if n < 200]
+    out = split(Store(keys), 0.1)
+    assert 20 <= out.sum() <= 60
+    assert (split(Store(keys[:200]), 0.1) == out[:200]).all()
+    hashes = [zlib.crc32(str(key).encode()) % 10_000 for key in keys]
+    assert (out == (np.array(hashes) < 1000)).all()
+
+
+def test_codes_are_joined_by_key():
+    keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(5)]
+    some = [key for key in keys if key.shard != 2 and key.index % 2]
+    assert (held_by(Store(some), Store(keys)) == [key in some for key in keys]).all()

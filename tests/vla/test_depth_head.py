@@ -54,9 +54,9 @@ def test_equals_equation_3():
     made = head(codebooks()["off-centre"], temperature=7.0)
     x = torch.randn(B, M * GRID**2, WIDTH)
     logits = made(x)
-    vectors = made.vectors(x)
-    normed = F.rms_norm(vectors, (160,), eps=1e-6) * made.codebook_KD.square().mean().sqrt()
-    distances = -torch.cdist(normed.flatten(0, 2), made.codebook_KD).square() / 7.0
+    spread = (made.codebook_KD - made.codebook_KD.mean(0)).square().mean().sqrt()
+    vectors = made.vectors(x) * spread + made.codebook_KD.mean(0)
+    distances = -torch.cdist(vectors.flatten(0, 2), made.codebook_KD).square() / 7.0
     expected = distances.log_softmax(dim=-1)
     assert torch.allclose(logits.flatten(0, 2).log_softmax(-1), expected, atol=2e-3)
 

@@ -62,8 +62,26 @@ def test_every_cell(name):
 @pytest.mark.parametrize("name", list(SEES))
 def test_action_blind_to_depth(name):
     expected = matrix(EXPECTED[name])
-    expected[-2:, 4:6] = False
-    assert (full(SeesTable.named(name, action_sees_depth=False))[0, 0] == expected).all()
+    expected[-3:, 4:6] = False
+    table = SeesTable.named(name, action_sees_depth=False)
+    assert (full(table)[0, 0] == expected).all()
+    assert not table.reaches("action", "depth")
+
+
+@pytest.mark.parametrize("name", list(SEES))
+def test_nothing_arrives_on_detours(name):
+    """What a block does not see does not reach it through others either."""
+    for sees_depth in (True, False):
+        table = SeesTable.named(name, sees_depth)
+        for query in BLOCKS:
+            for key in BLOCKS:
+                assert table.reaches(query, key) == table.sees(query, key)
+
+
+def test_detours_are_found():
+    table = SeesTable.named("qdepth").hiding("action", "depth")
+    cells = {**table.cells, "proprio": {**table.cells["proprio"], "depth": "x"}}
+    assert SeesTable(cells).reaches("action", "depth")
 
 
 def test_padding_is_never_seen():

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vla.batch import Batch, Observation
-from vla.config import load
 from vla.model import QDepthVLA, build
+from vla.named import load
 
 
 def observation(model, batch=3):
@@ -62,9 +62,10 @@ def test_first_cross_entropy_is_near_ln_k(micro, codebook):
     assert losses.depth.item() == pytest.approx(math.log(16), rel=0.1)
 
 
-def test_dropped_depth_expert_equals_a_model_without(micro, codebook):
+@pytest.mark.parametrize("mask", ["qdepth", "prefix", "causal"])
+def test_dropped_depth_expert_equals_a_model_without(micro, codebook, mask):
     """With action_sees_depth = false, acting is bit-equal to a model that never had the expert."""
-    config = micro(model__action_sees_depth=False).model
+    config = micro(model__action_sees_depth=False, model__mask=mask).model
     model = build(config, 0, torch.from_numpy(codebook.vectors))
     bare = QDepthVLA(replace(config, depth=replace(config.depth, expert=False)))
     kept = {k: v for k, v in model.state_dict().items() if k in bare.state_dict()}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from depthtok.errors import StaleStore
+from depthtok.errors import ConfigError, StaleStore, WeightsError
 from vla import checkpoint
 from vla.config import RunOptions
 from vla.train import train
@@ -18,7 +18,7 @@ QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
 
 def lines(run):
     """The log, without what the clock says."""
-    clock = ("samples_per_s", "data_wait")
+    clock = ("samples_per_s", "data_wait", "tflops")
     read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in clock} for line in read]
 
@@ -133,3 +133,50 @@ def test_validation_is_logged(micro, toy, codebook, tmp_path):
         result.last
     )
     assert "val_depth" not in lines(tmp_path)[0]
+
+
+def test_gradient_norms_of_both_losses(micro, toy, codebook, tmp_path):
+    config = micro(train__steps=2)
+    options = replace(QUIET, grad_norms_every=2)
+    line = train(config, toy(config), tmp_path, options, codebook=codebook).last
+    assert line["grad_flow"] > 0
+    assert line["grad_ratio"] == pytest.approx(line["grad_depth"] / line["grad_flow"])
+    assert "grad_flow" not in lines(tmp_path)[0]
+
+
+@pytest.mark.parametrize("way", [{"precision": "bf16"}, {"recompute": True}])
+def test_other_ways_to_compute_the_same(micro, toy, codebook, tmp_path, way):
+    """bf16 to its precision, recomputed activations to the bit."""
+    plain, other = micro(train__steps=2), micro(train__steps=2)
+    options = QUIET
+    if "precision" in way:
+        other = micro(train__steps=2, train__precision="bf16")
+    else:
+        options = replace(QUIET, recompute=True)
+    train(plain, toy(plain), tmp_path / "a", QUIET, codebook=codebook)
+    train(other, toy(other), tmp_path / "b", options, codebook=codebook)
+    tolerance = {"rel": 0.05} if "precision" in way else {"rel": 0, "abs": 0}
+    for a, b in zip(lines(tmp_path / "a"), lines(tmp_path / "b"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], **tolerance)
+
+
+def test_pretrained_weights(micro, toy, codebook, tmp_path):
+    """A start from another run keeps the codebook of this one; foreign tensors are refused."""
+    config = micro(train__steps=1)
+    train(config, toy(config), tmp_path / "a", QUIET, codebook=codebook)
+    weights = checkpoint.read_tensors(checkpoint.find(tmp_path / "a"), "model")
+    other = fakes.FakeCodebook(codes=16, dim=12, seed=5)
+    still = micro(train__steps=1, train__lr=0.0, train__scale_lr=0.0)
+    train(still, toy(still), tmp_path / "b", QUIET, codebook=other, weights=weights)
+    after = checkpoint.read_tensors(checkpoint.find(tmp_path / "b"), "model")
+    assert torch.equal(after["action.norm.weight"], weights["action.norm.weight"])
+    assert torch.equal(after[checkpoint.CODEBOOK], torch.from_numpy(other.vectors))
+    foreign = {"head.x": torch.zeros(1)}
+    with pytest.raises(WeightsError, match="no such tensor"):
+        train(config, toy(config), tmp_path / "c", QUIET, codebook=codebook, weights=foreign)
+
+
+def test_codes_need_their_codebook(micro, toy, tmp_path):
+    config = micro()
+    with pytest.raises(ConfigError, match="no codebook"):
+        train(config, toy(config), tmp_path, QUIET)

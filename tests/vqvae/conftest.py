@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from depthtok.data import QUANTILES, DepthClip, DepthKind
+from vqvae.clips import ClipSource
 from vqvae.config import NetworkConfig, QuantizerConfig, TokeniserConfig, TrainingConfig
-from vqvae.frames import ClipSource
 
 SIZE = 64
 
@@ -27,8 +27,8 @@ class ArrayClip:
         return len(self.depth)
 
     @property
-    def quantiles(self) -> tuple[float, ...]:
-        return self.depth.quantiles
+    def disparity_quantiles(self) -> tuple[float, ...]:
+        return self.depth.to_disparity().quantiles
 
     def read(self, start: int, stop: int) -> DepthClip:
         part = slice(start, stop)

@@ -141,6 +141,22 @@ def test_a_continuous_codebook_loads_and_has_no_codes(tmp_path):
         codec.encode(array_clip(scene(0)).depth.to_disparity(), (0.3, 2.0))
 
 
+def test_a_compact_copy_is_half_as_large_and_a_codebook_of_its_own(tmp_path, codec):
+    path = export.compact(codec.codebook.path, tmp_path / "small")
+    small = Codec.load(path)
+    sizes = [
+        (book.path / codebook.WEIGHTS).stat().st_size for book in (small.codebook, codec.codebook)
+    ]
+    assert sizes[0] < 0.65 * sizes[1]
+    assert small.codebook.fingerprint != codec.codebook.fingerprint
+    vectors = small.model.quantizer.vectors()
+    assert vectors.dtype == torch.float32
+    assert np.array_equal(small.codebook.vectors, vectors.numpy())
+    clip = array_clip(scene(0)).depth.to_disparity()
+    same = small.encode(clip, (0.3, 2.0)) == codec.encode(clip, (0.3, 2.0))
+    assert same.mean() > 0.95
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     path = untrained(tmp_path / "cb")
     meta = json.loads((path / codebook.META).read_text())

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from conftest import SIZE, array_clip, scene, scenes
 
-from depthtok.data import DepthClip, DepthKind
+from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from depthtok.normalisation import Normalisation
+from vqvae.clips import ClipSource
 from vqvae.config import TrainingConfig
-from vqvae.frames import ClipSource, FrameCache, fit_normalisation, pack, split, unpack
+from vqvae.frames import FrameCache, fit_normalisation, pack, split, unpack
 
 TRAINING = TrainingConfig(batch=12, crop=32)
 
@@ -66,8 +67,8 @@ def test_the_cache_is_built_once_and_again_for_other_data(tmp_path, source):
 
 
 def test_a_limit_spreads_over_all_clips(tmp_path, source):
-    cache = build(tmp_path, [source], limit=18)
-    assert len(cache) == 18
+    assert len(build(tmp_path, [source], limit=18)) == 18
+    assert len(build(tmp_path, [source], limit=3)) == 3  # fewer than there are clips
 
 
 def test_a_batch_depends_on_the_seed_and_the_draw_alone(tmp_path, source):
@@ -98,6 +99,11 @@ def test_weights_decide_how_often_a_source_is_drawn(tmp_path):
     assert (images.mean((1, 2, 3)) > 0.5).all()
 
 
+def test_a_negative_weight_is_refused(source):
+    with pytest.raises(ConfigError, match="weight"):
+        replace(source, weight=-1.0)
+
+
 def test_broken_clips_are_left_out_and_listed(tmp_path, source):
     constant = array_clip(np.ones((3, SIZE, SIZE), np.float32), "constant")
     empty = array_clip(np.full((3, SIZE, SIZE), np.nan, np.float32), "empty")
@@ -118,14 +124,7 @@ def test_another_size_is_refused(tmp_path):
 
 def test_normalisations_take_their_constants_from_training_clips(source):
     rule = fit_normalisation("dataset", (0.0, 1.0), [source])
-    ranges = [
-        Normalisation().range_of(
-            DepthClip(c.depth.values[:0], c.depth.valid[:0], c.depth.kind, c.quantiles)
-            .to_disparity()
-            .quantiles
-        )
-        for c in source.clips
-    ]
+    ranges = [Normalisation().range_of(clip.disparity_quantiles) for clip in source.clips]
     assert rule.lo == min(r[0] for r in ranges)
     assert rule.hi == max(r[1] for r in ranges)
     assert fit_normalisation("metric", (0.2, 4.0), [source]).range_of(()) == (0.2, 4.0)

@@ -10,9 +10,9 @@ from depthtok.codebook import Codebook
 from depthtok.data import DepthKind
 from depthtok.errors import DepthKindError, SourceError
 from vqvae import export
+from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
-from vqvae.frames import ClipSource
 from vqvae.gate import default_limits, judge
 from vqvae.quality import Examples, assess, code_pictures
 from vqvae.train import train
@@ -60,8 +60,10 @@ def test_regions_are_judged_by_their_masks(codec):
         return {"arm": near}
 
     found = assess(codec, scenes(1), masks=masks)
-    assert found["regions"]["arm"]["pixels"] == 12 * 8 * SIZE
-    assert found["regions"]["arm"]["abs_rel"] != found["metres"]["abs_rel"]
+    arm = found["regions"]["arm"]
+    assert arm["metres"]["pixels"] == arm["disparity"]["pixels"] == 12 * 8 * SIZE
+    assert arm["metres"]["abs_rel"] != found["metres"]["abs_rel"]
+    assert arm["disparity"]["l1"] != found["disparity"]["l1"]
 
 
 def test_broken_clips_are_listed_and_mixed_kinds_refused(codec):

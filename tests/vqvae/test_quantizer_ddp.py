@@ -1,15 +1,21 @@
-"""Two gloo ranks that see different data hold the same codebook, bit by bit."""
+"""Two gloo ranks that see different data hold the same codebook and networks, bit by bit."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import torch
+from conftest import SIZE, scenes, tiny
 from torch import distributed as dist
 from torch import multiprocessing
 
+from depthtok.normalisation import Normalisation
+from vqvae.clips import ClipSource
 from vqvae.config import QuantizerConfig
+from vqvae.frames import FrameCache
 from vqvae.quantizer import build
+from vqvae.train import Trainer
 
 
 def _rank(rank: int, port: int, folder: str) -> None:
@@ -21,16 +27,31 @@ def _rank(rank: int, port: int, folder: str) -> None:
     for step in range(12):
         z = torch.randn(100, 16, generator=draw) * (0.2 if step < 8 else 3.0)
         quantizer.update(z, quantizer.codes(z))
-    torch.save(quantizer.state_dict(), f"{folder}/{rank}.pt")
+    cache = FrameCache.build(Path(folder), *_data(), Normalisation(), SIZE, 0)
+    trainer = Trainer(tiny(8), cache, "cpu")
+    figures = [trainer.advance() for _ in range(8)]
+    found = {"quantizer": quantizer.state_dict(), "model": trainer.model.state_dict()}
+    torch.save({**found, "loss": torch.tensor([f["loss"] for f in figures])}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+def _data() -> tuple[list[ClipSource]]:
+    return ([ClipSource("synthetic", "f0", scenes(4))],)
 
 
 def test_two_ranks_hold_equal_codebooks(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    alone = Trainer(tiny(8), FrameCache.build(tmp_path, *_data(), Normalisation(), SIZE, 0), "cpu")
     multiprocessing.spawn(_rank, args=(port, str(tmp_path)), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert first["step"] == 12
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
+    assert first["quantizer"]["step"] == 12
+    assert not torch.equal(first["loss"], second["loss"])  # each saw crops of its own
+    for part in ("quantizer", "model"):
+        for name, value in first[part].items():
+            assert torch.equal(value, second[part][name]), name
+    # The first steps, before codes are placed, are those of one process with the whole batch.
+    figures = [alone.advance() for _ in range(2)]
+    both = (first["loss"] + second["loss"]) / 2
+    torch.testing.assert_close(both[:2], torch.tensor([f["loss"] for f in figures]))

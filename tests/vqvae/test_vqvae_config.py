@@ -35,6 +35,7 @@ def test_the_paper_preset_has_the_papers_numbers():
         lambda: QuantizerConfig(estimator="gumbel"),
         lambda: TrainingConfig(held_out=1.0),
         lambda: TokeniserConfig(training=TrainingConfig(crop=100)),
+        lambda: TokeniserConfig(training=TrainingConfig(steps=80)),
         lambda: TokeniserConfig.preset("defualt"),
         lambda: TokeniserConfig.preset("nowhere.toml"),
         lambda: TokeniserConfig.from_json({"network": {"dims": 3}}),

@@ -8,9 +8,9 @@ from conftest import scenes, tiny
 
 from depthtok.codebook import Codebook
 from depthtok.errors import StaleStore
+from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
-from vqvae.frames import ClipSource
 from vqvae.train import learning_rate, train
 
 
@@ -47,6 +47,13 @@ def test_a_training_makes_a_codebook_with_its_quality(tmp_path, source):
     assert book.meta["data"]["held_out"]
     assert not (tmp_path / "cb.training").exists()
     Codec.load(out)
+
+
+def test_without_held_out_episodes_the_report_says_so(tmp_path, source):
+    run(tiny(4).with_training(held_out=0.0), source, tmp_path / "cb")
+    book = Codebook.load(tmp_path / "cb")
+    assert book.quality["held_out"] is False
+    assert book.meta["data"]["held_out"] == []
 
 
 def test_the_same_seed_makes_the_same_codebook(tmp_path, source):

@@ -1,0 +1,177 @@
+"""Kills and stops runs at random moments, and compares what is left in the end, byte for byte.
+
+    python benchmarks/kill_rounds.py --rounds 200 --seed 0
+    python benchmarks/kill_rounds.py --rounds 10 --workers 2
+
+Each round takes one of convert, annotate and tokenize, begins with an empty store, interrupts its
+run again and again (SIGKILL, SIGTERM or SIGINT, after a random share of the time that an
+undisturbed run takes) until one ends by itself, and demands the bytes of an undisturbed run. With
+`--workers`, Ray workers are killed besides. Processes start with everything imported, so that the
+moments fall into the work. The last line sums up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.codebook import Codebook
+from depthtok.config import RunOptions
+from depthtok.depth import DepthStore
+from depthtok.episodes import EpisodeStore
+from depthtok.sources.rlds import RldsDirectory
+from depthtok.testing import interrupt, make_rlds, temporaries, tree_digest
+from pipelines.annotate import AnnotateStage
+from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
+from pipelines.convert import ConvertStage
+from pipelines.stage import Stage, run
+from pipelines.tokenize import TokenizeStage
+
+PRELOAD = ["zarr", "ray", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+STAGES = ("convert", "annotate", "tokenize")
+WORKER_KILLS = 2  # in a run: fewer than the deaths after which a part is given up
+
+
+def stage(name: str, root: Path, out: Path) -> Stage:
+    """One stage over the small data set in `root`, from the store before."""
+    if name == "convert":
+        return ConvertStage(RldsDirectory.open(root / "rlds"), out, ConvertConfig())
+    if name == "annotate":
+        config = AnnotateConfig(estimator="dataset")
+        return AnnotateStage(EpisodeStore(root / "convert"), out, config, "cpu")
+    depth, book = DepthStore(root / "annotate"), Codebook.load(files("vqvae") / "demo")
+    return TokenizeStage(depth, book, out, TokenizeConfig(), "cpu", {"failures": []})
+
+
+def whole(stage: Stage, options: RunOptions) -> float:
+    """Seconds that an undisturbed run takes, in a process that has been warmed up."""
+    for _ in range(2):
+        shutil.rmtree(stage.out, ignore_errors=True)
+        ended = interrupt(run, (stage, options), signum=None, delay=0.0, preload=PRELOAD)
+        assert ended.exit_code == 0
+    shutil.rmtree(stage.out)
+    return ended.seconds
+
+
+def survive(
+    stage: Stage, span: float, options: RunOptions, rng: np.random.Generator, ends: Counter
+) -> float:
+    """Interrupts a stage until a run ends by itself; returns the longest stop in seconds."""
+    slowest, code = 0.0, None
+    while code != 0:
+        signum = SIGNALS[rng.integers(len(SIGNALS))]
+        delay, before = float(rng.uniform(0, span * 1.1)), {*temporaries(stage.out)}
+        with worker_deaths(rng, ends) if options.workers else nothing():
+            ended = interrupt(run, (stage, options), signum=signum, delay=delay, preload=PRELOAD)
+        code = ended.exit_code
+        assert code in (0, -signal.SIGKILL, 128 + signum), f"ended with {code}: {ended.traceback}"
+        if code > 0:
+            slowest = max(slowest, ended.seconds)
+            left = {*temporaries(stage.out)} - before  # killed runs may leave what the next sweeps
+            assert not left, f"a stopped run left {left}"
+        ends[signal.Signals(signum).name if code else "done"] += 1
+    return slowest
+
+
+@contextmanager
+def nothing() -> Iterator[None]:
+    """No worker is killed."""
+    yield
+
+
+@contextmanager
+def worker_deaths(rng: np.random.Generator, ends: Counter) -> Iterator[None]:
+    """Kills Ray workers below this process at random moments, a few of them."""
+    over, waits = threading.Event(), rng.uniform(0, 0.5, WORKER_KILLS)
+
+    def kill() -> None:
+        for wait in waits:
+            while not (found := workers()):
+                if over.wait(0.02):
+                    return
+            if over.wait(wait):
+                return
+            for process in found[:1]:
+                try:
+                    os.kill(process, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+                ends["worker killed"] += 1
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def workers() -> list[int]:
+    """Ray workers that descend from this process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::_Worker") and descends(int(entry.name)):
+            found.append(int(entry.name))
+    return found
+
+
+def descends(process: int) -> bool:
+    """Whether this process is among the ancestors of another."""
+    while process > 1:
+        if process == os.getpid():
+            return True
+        try:
+            status = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            return False
+        process = int(status.rpartition(")")[2].split()[1])
+    return False
+
+
+def main() -> None:
+    """Runs the rounds and says what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="Ray workers; 0 is in one process")
+    given = parser.parse_args()
+    options = RunOptions(workers=given.workers)
+    rng, ends, slowest, wrong = np.random.default_rng(given.seed), Counter(), 0.0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_rlds(root / "rlds", episodes=8, steps=6, shards=4)
+        for name in STAGES:
+            run(stage(name, root, root / name), RunOptions())
+        made = [stage(name, root, root / "out" / name) for name in STAGES]
+        spans = [whole(each, options) for each in made]
+        for number in range(given.rounds):
+            each, span = made[number % len(made)], spans[number % len(made)]
+            slowest = max(slowest, survive(each, span, options, rng, ends))
+            wrong += tree_digest(each.out) != tree_digest(root / each.out.name)
+            shutil.rmtree(each.out)
+    took = ", ".join(f"{name} {span:.2f} s" for name, span in zip(STAGES, spans, strict=True))
+    stops = ", ".join(f"{count} {name}" for name, count in sorted(ends.items()))
+    print(f"undisturbed: {took}")
+    print(f"{given.rounds} rounds ({stops}): {wrong} differ; slowest stop {slowest:.2f} s")
+    raise SystemExit(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""A million episodes, 50 million steps: open the store, plan work, shuffle, find a step.
+
+    python benchmarks/million_episodes.py [--episodes 1000000] [--parts 4000] [--check] [--json OUT]
+
+An EpisodeStore is generated without pixels and then used in a process of its own.
+
+Real: the directories and files of every part, every manifest (its own episode lengths, digests that
+hold), the tables of the first part, written by the code that `convert` writes with. Not real: the
+values; and the tables of the other parts are hard links to the first one's (all parts have the same
+episode lengths, each in another order), so that 5 GB need not be written. Every part was just
+written, so the page cache is warm. The baseline is a shuffle by a table, as `numpy.random` makes
+it. Peak memory is of the whole process, imports included (VmHWM).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from depthtok.data import Camera, Orientation
+from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
+from depthtok.parts import MANIFEST, PartName, PartWriter, ShardKey, pack_manifest, shard_name
+from depthtok.sources.pixels import PixelFormat
+from depthtok.store import StoreSpec, create, write_part
+
+STEPS = 50  # of an episode, on average
+ACTION, PROPRIO, CAMERAS = 7, 8, ("image", "wrist_image")
+JPEG = 27_000  # bytes of one 256x256 frame at quality 95
+LIMITS = {"open_s": 5.0, "peak_mb": 500.0, "image_us": 50.0}
+BATCH = 64
+
+
+def spec(parts: int, source_root: Path) -> StoreSpec:
+    """A store of two cameras, in `parts` shards."""
+    cameras = [Camera(name, 256, 256, Orientation.MIRROR) for name in CAMERAS]
+    pixels = PixelFormat("jpeg", "uint8", (256, 256, 3))
+    return StoreSpec(
+        type="episodes", stage="convert", stage_version=1, what={"generated": True},
+        about={
+            "dataset": "generated", "version": "1.0.0", "fps": 20.0,
+            "cameras": [asdict(camera) for camera in cameras],
+            "views": [View(name, "rgb", pixels).to_json() for name in CAMERAS],
+            "action_dim": ACTION, "proprio_dim": PROPRIO, "gripper": [6],
+        },
+        upstream="0" * 64, shards={"train": parts}, place={"source_root": str(source_root)},
+    )  # fmt: skip
+
+
+def lengths(episodes: int) -> np.ndarray:
+    """Steps of the episodes of a part: 26 to 74, exactly `STEPS` on average."""
+    away = np.resize(np.arange(1, STEPS // 2), episodes // 2)
+    return np.concatenate([STEPS - away, STEPS + away, [STEPS] * (episodes % 2)]).astype(int)
+
+
+def fill(writer: PartWriter, frames: np.ndarray, image: Callable[[int], np.ndarray]) -> None:
+    """A part with the tables of `convert`; `image(step)` is the index entry of both views."""
+    rng = np.random.default_rng(0)
+    (writer.directory / INSTRUCTIONS).write_text('["put the bowl on the plate"]')
+    row = 0
+    for index, count in enumerate(frames.tolist()):
+        writer.append("action", rng.standard_normal((count, ACTION), np.float32))
+        writer.append("proprio", rng.standard_normal((count, PROPRIO), np.float32))
+        writer.append("instruction", np.zeros(count, np.uint32))
+        writer.append("images", np.stack([image(step) for step in range(row, row + count)]))
+        intrinsics = np.full((len(CAMERAS), 9), np.nan, np.float32)
+        writer.end(index, count, intrinsics=intrinsics)
+        row += count
+
+
+def _somewhere(step: int) -> np.ndarray:
+    places = (2 * step + np.arange(2)) * JPEG
+    columns = (places & 0xFFFFFFFF, places >> 32, [JPEG] * 2, [step] * 2)
+    return np.stack(columns, axis=1).astype(np.uint32)
+
+
+def generate(path: Path, episodes: int, parts: int) -> None:
+    """An EpisodeStore of `parts` parts, each of `episodes // parts` episodes."""
+    frames = lengths(episodes // parts)
+    source = path.with_name(f"{path.name}.shards")
+    source.mkdir()
+    store = spec(parts, source)
+    create(path, store)
+    specs = array_specs(ACTION, PROPRIO, len(CAMERAS), len(CAMERAS))
+    for number in range(parts):
+        name = PartName(shard_name("train", number, parts))
+        shard = ShardKey("generated", "1.0.0", "train", number, parts)
+        (source / str(name)).touch()
+        if number == 0:
+
+            def first(writer: PartWriter, name: PartName = name) -> None:
+                writer.meta["source"] = str(name)
+                fill(writer, frames, _somewhere)
+
+            write_part(path, store, name, shard, specs, first, upstream="")
+            model = path / "parts" / str(name)
+            content = json.loads((model / MANIFEST).read_bytes())
+            del content["sha256"]
+            continue
+        order = np.random.default_rng(number).permutation(frames)
+        same = {**content, "part": str(name), "shard": asdict(shard)}
+        same["meta"] = {"source": str(name)}
+        same["episodes"] = {**content["episodes"], "frames": order.tolist()}
+        _link(model, path / "parts" / str(name), same)
+
+
+def _link(model: Path, directory: Path, content: Mapping) -> None:
+    """A part with the files of another one and a manifest of its own."""
+    for name in content["files"]:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        os.link(model / name, directory / name)
+    (directory / MANIFEST).write_bytes(pack_manifest(content))
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had resident."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1000
+
+
+def measure(path: Path) -> dict[str, float]:
+    """What it takes to open, plan, shuffle and look up. Meant for a fresh process."""
+    from depthtok.shuffle import Permutation
+    from pipelines.annotate import AnnotateStage
+    from pipelines.config import AnnotateConfig
+
+    found = {"imported_mb": peak_mb()}
+    started, busy = time.perf_counter(), time.process_time()
+    store = EpisodeStore(path)
+    store.require_complete()
+    found |= {"episodes": len(store), "steps": store.steps, "parts": len(store.part_names)}
+    found |= {"open_s": time.perf_counter() - started, "open_cpu_s": time.process_time() - busy}
+    found["opened_mb"] = peak_mb()
+    started = time.perf_counter()
+    work = AnnotateStage(store, path.with_name("depth"), AnnotateConfig(), "cpu").work()
+    found |= {"plan_s": time.perf_counter() - started, "planned_parts": len(work)}
+    assert sum(part.frames for part in work) == store.steps * len(CAMERAS)
+    started = time.perf_counter()
+    order = Permutation(store.steps, (0, 0))
+    found["shuffle_s"] = time.perf_counter() - started
+    rng = np.random.default_rng(0)
+    positions = rng.integers(store.steps, size=20_000)
+    found["batch_us"] = 1e6 * median(
+        lambda start: order(np.arange(start, start + BATCH)),
+        np.minimum(positions[:2000], store.steps - BATCH),
+    )
+    found["locate_us"] = 1e6 * median(store.locate, positions)
+    found["episode_us"] = 1e6 * median(lambda step: _place(store, step), positions)
+    found["peak_mb"] = peak_mb()
+    found["epoch_s"] = exact(order, store.steps)
+    found |= by_table(store.steps)
+    return found
+
+
+def median(call: Callable[[int], object], arguments: np.ndarray) -> float:
+    """Seconds of one call."""
+    taken = []
+    for argument in arguments.tolist():
+        started = time.perf_counter()
+        call(argument)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def _place(store: EpisodeStore, step: int) -> tuple[str, int]:
+    """Part and row of a step: all that its tables and images need."""
+    number, within = store.locate(step)
+    episode = store.episode(number)
+    return episode.part.name, episode.start + within
+
+
+def exact(order: Callable[[np.ndarray], np.ndarray], steps: int) -> float:
+    """Seconds to draw a whole epoch; every step must come once."""
+    seen = np.zeros(steps, bool)
+    started = time.perf_counter()
+    for start in range(0, steps, 1 << 16):
+        seen[order(np.arange(start, min(start + (1 << 16), steps)))] = True
+    taken = time.perf_counter() - started
+    assert seen.all(), "a step was drawn twice, so that another one was not"
+    return taken
+
+
+def by_table(steps: int) -> dict[str, float]:
+    """The same by a shuffled table of all steps: seconds before the first, and its size."""
+    started = time.perf_counter()
+    table = np.random.default_rng(0).permutation(steps)
+    return {"table_s": time.perf_counter() - started, "table_mb": table.nbytes / 1e6}
+
+
+def pixels(path: Path, steps: int = 200) -> Path:
+    """A store that holds its images: random bytes, as many as a frame has."""
+    store = spec(1, path)
+    create(path, store)
+    specs = array_specs(ACTION, PROPRIO, len(CAMERAS), len(CAMERAS))
+    data = np.random.default_rng(0).bytes(JPEG)
+
+    def entry(step: int) -> np.ndarray:
+        crc = google_crc32c.value(data)
+        places = (2 * step + np.arange(2)) * JPEG
+        return np.stack([places, [0, 0], [JPEG] * 2, [crc] * 2], axis=1).astype(np.uint32)
+
+    def first(writer: PartWriter) -> None:
+        writer.meta["source"] = None
+        (writer.directory / PACKED).write_bytes(data * (2 * steps))
+        fill(writer, np.array([steps]), entry)
+
+    shard = ShardKey("generated", "1.0.0", "train", 0, 1)
+    write_part(path, store, PartName(shard_name("train", 0, 1)), shard, specs, first, upstream="")
+    return path
+
+
+def image_us(store: EpisodeStore) -> float:
+    """Microseconds to the bytes of one frame of a random step, CRC32C checked, page cache warm."""
+    steps = np.random.default_rng(0).integers(store.steps, size=2000)
+
+    def read(step: int) -> bytes:
+        number, within = store.locate(step)
+        episode = store.episode(number)
+        return store.image_bytes(episode.part, episode.start + within, 0)
+
+    median(read, steps)  # warms
+    return 1e6 * median(read, steps)
+
+
+def over(found: Mapping[str, float]) -> list[str]:
+    """The limits that do not hold."""
+    return [f"{k}: {found[k]:.1f}, at most {v:g}" for k, v in LIMITS.items() if found[k] > v]
+
+
+def run(folder: Path, episodes: int, parts: int, images: Path | None) -> dict[str, float]:
+    """Generates a store in `folder` and measures it in a fresh process."""
+    started = time.perf_counter()
+    generate(folder / "episodes", episodes, parts)
+    made = time.perf_counter() - started
+    command = [sys.executable, __file__, "--measure", str(folder / "episodes")]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    store = EpisodeStore(images or pixels(folder / "pixels"))
+    return {"generate_s": made, **json.loads(done.stdout), "image_us": image_us(store)}
+
+
+def main() -> None:
+    """Prints the figures; with --check exits with 1 where a limit does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--episodes", type=int, default=1_000_000)
+    parser.add_argument("--parts", type=int, default=4_000)
+    parser.add_argument("--images", type=Path, help="an EpisodeStore to read frames of, instead")
+    parser.add_argument("--check", action="store_true", help="fail where a limit does not hold")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(measure(given.measure)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(Path(folder), given.episodes, given.parts, given.images)
+    for name, value in found.items():
+        print(f"{name:>14}  {value:,.2f}" if isinstance(value, float) else f"{name:>14}  {value:,}")
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=2) + "\n")
+    if given.check and (broken := over(found)):
+        sys.exit("\n".join(broken))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""eval-vqvae and decode: what a codebook makes of other data, and codes back to depth."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthtok.commands.stages import ON_DEVICE, Out, carry_out
+from depthtok.commands.train import Cameras, Device, Json, Partial, by_task, depth_sources, describe
+from depthtok.errors import StoreError
+from depthtok.log import result, say
+from depthtok.options import command
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    for function in (eval_vqvae, decode):
+        command(app)(function)
+
+
+def eval_vqvae(
+    codebook: Annotated[Path, typer.Argument(metavar="CODEBOOK", help="a codebook's directory")],
+    depth: Annotated[list[Path], typer.Argument(metavar="DEPTH...", help="DepthStores")],
+    out: Annotated[Path, typer.Option("--out", help="directory of the report")],
+    camera: Cameras = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="only episodes with this instruction text")
+    ] = None,
+    clips: Annotated[
+        int, typer.Option("--clips", help="most clips to judge on, spread over all; 0: all")
+    ] = 0,
+    sticky: Annotated[
+        float, typer.Option("--sticky", help="keep a cell's last code while nearly as close")
+    ] = 0.0,
+    partial: Partial = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Judge a codebook on any depth: the quality report of another data set.
+
+    Example: depthtok eval-vqvae runs/codebook other/depth --out runs/other
+    """
+    from pipelines.device import choose
+    from vqvae.clips import spread
+    from vqvae.codec import Codec
+    from vqvae.examples import Examples
+    from vqvae.quality import assess
+    from vqvae.regions import EpisodesBehind
+    from vqvae.report import build
+
+    codec, behind = Codec.load(codebook, choose(device)), EpisodesBehind()
+    sources = depth_sources(depth, None, camera, partial=partial)
+    if task:
+        sources = by_task(sources, task, behind, both=False)[1]
+    chosen = [clip for source in sources for clip in spread(source.clips, clips)]
+    examples = Examples()
+    quality = assess(codec, chosen, masks=behind.masks, sticky=sticky, examples=examples)
+    quality = {**quality, "held_out": None, "codebook": codec.codebook.fingerprint}
+    judged = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
+    own = codec.codebook.quality or None
+    page = build(codec, quality, examples, judged=judged, own=own).write(out)
+    (out / "quality.json").write_text(jsonlib.dumps(quality, indent=1) + "\n")
+    say(*describe(codebook, quality), f"look: {page}", json=json)
+    if json:
+        result({"codebook": str(codebook), "report": str(page), "quality": quality})
+
+
+def decode(
+    codes: Annotated[Path, typer.Argument(metavar="CODES", help="a CodeStore")],
+    out: Out,
+    options: ON_DEVICE,
+    codebook: Annotated[
+        Path | None,
+        typer.Option("--codebook", help="the codebook that made them; by default where it was"),
+    ] = None,
+) -> None:
+    """Turn codes back into depth: CodeStore -> DepthStore of disparity.
+
+    Example: depthtok decode runs/codes --out runs/decoded
+    """
+    from depthtok.codebook import Codebook
+    from depthtok.codes import CodeStore
+    from pipelines.decode import DecodeStage
+    from pipelines.device import choose
+
+    store = CodeStore(codes)
+    place = codebook or Path(store.spec.place["codebook"])
+    if not place.is_dir():
+        raise StoreError(
+            f"the codebook of {codes} is no longer in {place}",
+            remedy="say where it lies now with --codebook DIR",
+        )
+    stage = DecodeStage(
+        store, Codebook.load(place), out, choose(options.device), partial=options.partial
+    )
+    carry_out(stage, options, f"depthtok report {out}")

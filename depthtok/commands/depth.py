@@ -1,0 +1,223 @@
+"""finetune-vida and audit-depth: learning from true depth, and holding estimates against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from depthtok.errors import SourceError
+from depthtok.log import result, say, suggest, warn
+from depthtok.options import command
+from depthtok.signals import Stopped, stoppable
+
+if TYPE_CHECKING:
+    from pipelines.audit import CameraAudit, ClipAudit
+    from pipelines.vida.truth import TrueClip
+
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
+SourceRoot = Annotated[
+    Path | None, typer.Option("--source-root", help="where the source data set lies now")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    for function in (finetune_vida, audit_depth):
+        command(app)(function)
+
+
+def finetune_vida(
+    depth: Annotated[
+        list[Path], typer.Argument(metavar="DEPTH...", help="DepthStores of true depth (metres)")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="the .safetensors file to make")],
+    estimator: Annotated[
+        str, typer.Option("--estimator", help="network: vits, vitb, vitl, tiny, metric-vits, ...")
+    ] = "vits",
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="weights to start from: .pth or .safetensors")
+    ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="start from random weights")
+    ] = False,
+    steps: Annotated[int | None, typer.Option("--steps", help="training steps [1000]")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="windows in a step [2]")] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", help="frames of a window, 2 to 32 [8]")
+    ] = None,
+    input_size: Annotated[
+        int | None, typer.Option("--input-size", help="what the network sees, px [its own]")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="at its highest [0.0001]")
+    ] = None,
+    temporal_weight: Annotated[
+        float | None, typer.Option("--temporal-weight", help="of the temporal loss [1]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="of everything random [0]")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option("--camera", help="cameras to learn from; all by default")
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option("--held-out", help="share of the episodes that only judge")
+    ] = 0.1,
+    held_out_task: Annotated[
+        list[str] | None,
+        typer.Option("--held-out-task", help="judge on episodes whose instruction holds this"),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="store the weights as float16")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="use stores that lack parts")] = False,
+    source_root: SourceRoot = None,
+    device: Device = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Train Video-Depth-Anything on true depth: DepthStores -> weights, with their held-out error.
+
+    Frames come from the EpisodeStores that the depth was made from. Relative networks learn
+    disparity up to scale and shift, metric ones metres. Can be killed and typed again.
+
+    Example: depthtok finetune-vida runs/true-depth --out runs/vits-mine.safetensors
+    """
+    from pipelines.device import choose
+    from pipelines.vida.config import config_named
+    from pipelines.vida.course import Course
+    from pipelines.vida.finetune import FinetuneConfig
+
+    network = config_named(estimator)
+    changes = {
+        "steps": steps, "batch": batch, "frames": frames, "seed": seed,
+        "input_size": input_size or network.input_size, "learning_rate": learning_rate,
+        "temporal_weight": temporal_weight,
+    }  # fmt: skip
+    given = {name: value for name, value in changes.items() if value is not None}
+    train, judges, data = _clips(depth, camera, source_root, held_out, held_out_task or [],
+                                 given.get("seed", 0), partial=partial)  # fmt: skip
+    course = Course(network, FinetuneConfig(**given), train, judges, data, out,
+                    weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
+    say(f"{len(train)} clips train, {len(judges)} judge", json=json)
+    if not _train(course, choose(device), resume=resume):
+        raise Stopped(15)
+    with stoppable():
+        card = course.finish(choose(device))
+    for name, figures in card["held_out"]["figures"].items():
+        say(f"{name}: " + _told(figures), json=json)
+    say(f"{out}, and what it is worth in {course.card.name}", json=json)
+    suggest(f"depthtok annotate EPISODES --out DEPTH --estimator {estimator} --weights {out}",
+            json=json)  # fmt: skip
+    if json:
+        result(card)
+
+
+def _train(course, device: str, *, resume: bool) -> bool:
+    """Trains with a progress line; False where a signal ended it."""
+    from depthtok.progress import progress
+    from depthtok.signals import stop_request
+
+    with (
+        stop_request() as should_stop,
+        progress(total=course.config.steps, unit="steps", label="finetune-vida") as bar,
+    ):
+        last = 0
+
+        def on_step(report) -> None:
+            nonlocal last
+            bar.advance(report.step + 1 - last, loss=report.loss, temporal=report.temporal)
+            last = report.step + 1
+
+        return course.train(device, on_step, should_stop, resume=resume)
+
+
+def _clips(
+    paths: list[Path], cameras: list[str] | None, source_root: Path | None, share: float,
+    tasks: list[str], seed: int, *, partial: bool,
+) -> tuple[list[TrueClip], list[TrueClip], str]:  # fmt: skip
+    """Clips that train, clips that judge, and a digest of which those are."""
+    from depthtok.config import digest
+    from depthtok.depth import DepthStore
+    from pipelines.vida.truth import held_out, require_one_size, true_clips
+
+    stores = [DepthStore(path) for path in paths]
+    for store in stores:
+        store.require_complete(partial=partial)
+        if failures := store.failures():
+            warn(f"{store.path}: {len(failures)} failed episodes are left out")
+    found = [(store, true_clips(store, cameras, source_root)) for store in stores]
+    train, judges = held_out(found, share, tasks, seed)
+    require_one_size(train)
+    content = [[store.fingerprint for store in stores], [[str(c.key), c.camera] for c in train]]
+    return train, judges, digest(content)
+
+
+def audit_depth(
+    estimated: Annotated[Path, typer.Option("--estimated", help="a DepthStore of estimates")],
+    truth: Annotated[Path, typer.Option("--truth", help="a DepthStore of true depth (metres)")],
+    out: Annotated[Path, typer.Option("--out", help="directory of the report")],
+    camera: Annotated[
+        list[str] | None, typer.Option("--camera", help="cameras to compare; all by default")
+    ] = None,
+    source_root: SourceRoot = None,
+    json: Json = False,
+) -> None:
+    """Hold estimated depth against true depth: errors, flicker, and whether it is upside down.
+
+    After the best scale and shift for each clip, in disparity. Exit code 1 where the depth is
+    turned, mirrored, swapped near for far, or in another unit. The page shows the best, the median
+    and the worst clip.
+
+    Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
+    """
+    from depthtok.commands.audit_page import make_page
+    from depthtok.depth import DepthStore
+    from depthtok.progress import progress
+    from pipelines.audit import audit, plain, summarise
+    from pipelines.pairs import paired
+
+    stores = DepthStore(estimated), DepthStore(truth)
+    pairs = list(paired(*stores, camera, source_root))
+    clips: list[ClipAudit] = []
+    with stoppable(), progress(total=len(pairs), unit="clips", label="audit-depth") as bar:
+        for pair in pairs:
+            try:
+                clips.append(audit(pair))
+            except SourceError as error:
+                warn(error.problem)
+            bar.advance()
+    if not clips:
+        raise SourceError("no clip could be compared", remedy="see the warnings above")
+    cameras = summarise(clips)
+    page = make_page(*stores, pairs, clips, cameras).write(out)
+    say(*_lines(cameras), f"{page}: open it in a browser; the same as data in "
+        f"{page.with_suffix('.json').name}", json=json)  # fmt: skip
+    if json:
+        result({"cameras": list(map(plain, cameras)), "clips": list(map(plain, clips))})
+    if any(each.wrong for each in cameras):
+        raise typer.Exit(1)
+
+
+def _lines(cameras: list[CameraAudit]) -> list[str]:
+    """Figures and findings of every camera."""
+    lines = []
+    for each in cameras:
+        lines.append(f"{each.camera}: {_told(each.figures)}, over {each.clips} clips")
+        lines += [f"  WRONG: {text}" for text in each.wrong]
+        lines += [f"  note: {text}" for text in each.notes]
+    return lines
+
+
+SHOWN = {
+    "abs_rel": "AbsRel", "delta1": "delta1", "rmse_m": "RMSE (m)", "r2": "R2", "flicker": "flicker",
+    "edges": "AbsRel at edges", "gripper": "AbsRel near the gripper",
+    "rows": "AbsRel of row means",
+}  # fmt: skip
+
+
+def _told(figures) -> str:
+    known = {name: figures.get(name) for name in SHOWN}
+    return ", ".join(f"{SHOWN[name]} {value:.3f}" for name, value in known.items()
+                     if value is not None)  # fmt: skip

@@ -1,0 +1,206 @@
+"""Stores to what a policy trains on or is judged by; not a command itself.
+
+`vla` knows no codec: what it needs of one, decoding and encoding, is handed to it here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depthtok.errors import ConfigError, GateError
+from depthtok.log import warn
+
+if TYPE_CHECKING:
+    from depthtok.codebook import Codebook
+    from depthtok.codes import CodeStore
+    from depthtok.episodes import EpisodeStore
+    from vla.config import Config
+    from vla.data import Dataset
+    from vla.pixels import PixelGrids
+
+    Targets = CodeStore | PixelGrids
+
+
+@dataclass(frozen=True)
+class Given:
+    """The stores of a training, opened: data sets in order, each with its depth targets."""
+
+    episodes: Sequence[EpisodeStore]
+    targets: Sequence[Targets]  # as many, or none
+    book: Codebook | None
+
+    @classmethod
+    def open(
+        cls,
+        config: Config,
+        episodes: Sequence[Path],
+        codes: Sequence[Path],
+        depth: Sequence[Path],
+        codebook: Path | None,
+        source_root: Path | None = None,
+    ) -> Given:
+        """Opens what the settings ask for. Raises `ConfigError` for stores that do not pair up."""
+        from depthtok.episodes import EpisodeStore
+
+        for name, paths in (("codes", codes), ("depth", depth)):
+            if paths and len(paths) != len(episodes):
+                raise ConfigError(
+                    f"{len(paths)} --{name} for {len(episodes)} --episodes",
+                    remedy="give one each, or none",
+                )
+        stores = [EpisodeStore(path, source_root=source_root) for path in episodes]
+        if config.model.depth.expert and config.model.depth.target == "pixels":
+            return cls(stores, *_pixels(depth, codebook))
+        return cls(stores, *_codes(codes, codebook))
+
+
+def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
+    from depthtok.codebook import Codebook
+    from depthtok.codes import CodeStore
+
+    stores = [CodeStore(path) for path in paths]
+    if not stores:
+        return [], None
+    book = Codebook.load(codebook or stores[0].spec.place["codebook"])
+    for store in stores:
+        store.require_codebook(book.fingerprint)
+    return stores, book
+
+
+def _pixels(paths: Sequence[Path], codebook: Path | None) -> tuple[list[PixelGrids], Codebook]:
+    """Depth itself, cut into a codebook's cells and normalised as it does."""
+    from depthtok.codebook import Codebook
+    from depthtok.depth import DepthStore
+    from vla.pixels import PixelGrids
+
+    if not paths or codebook is None:
+        raise ConfigError(
+            "the depth expert is to regress pixels",
+            remedy="give --depth DEPTH, and --codebook for its grid and normalisation",
+        )
+    book = Codebook.load(codebook)
+    grids = [
+        PixelGrids(DepthStore(path), book.fingerprint, book.normalisation, book.grid)
+        for path in paths
+    ]
+    return grids, book
+
+
+def decoder(book: Codebook | None, device: str) -> Callable | None:
+    """Codes to normalised disparity; None without a codebook."""
+    from vqvae.codec import Codec
+
+    return Codec.load(book.path, device).decode if book else None
+
+
+def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
+    """Refuses a bad codebook. What was overridden goes into the checkpoint."""
+    from vqvae.gate import judge
+
+    failures = judge(book.quality) if book else []
+    if failures and not force:
+        raise GateError(
+            f"{book.path} is below the quality gate: {'; '.join(failures)}",
+            remedy="train the codebook longer or on more data, or train anyway with --force, which "
+            "the checkpoint records",
+        )
+    if book and book.demo:
+        warn(f"{book.path} is a demo codebook: it shows the pipeline, and is no base for results")
+    return {"gate_overridden": failures} if failures else {}
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` texts; values are TOML, and plain words are strings."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text} has no value", remedy="write --set train.lr=1e-4")
+        try:
+            found[name] = tomllib.loads(f"x = {value}")["x"]
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+    return found
+
+
+def fit(config: Config, given: Given, cameras: Sequence[str] | None) -> Config:
+    """The settings with everything that the data decide: dimensions, cameras, the code grid."""
+    first = given.episodes[0]
+    coded = given.targets[0].cameras if given.targets else ()
+    names = list(cameras or config.data.cameras)
+    if not names:
+        names = sorted(first.cameras, key=lambda name: name not in coded)[: config.model.cameras]
+    changes: dict[str, Any] = {
+        "data.cameras": names,
+        "model.cameras": len(names),
+        "model.action_dim": first.action_dim,
+    }
+    if config.model.proprio_dim:
+        changes["model.proprio_dim"] = first.proprio_dim
+    if given.book:
+        changes |= {
+            "model.depth.code_dim": given.book.vectors.shape[1],
+            "model.depth.codes": given.book.vectors.shape[0],
+            "model.depth.grid": given.book.grid[0],
+            "model.depth.cameras": min(config.model.depth.cameras, len(names)),
+        }
+    return config.updated(changes)
+
+
+def datasets(
+    config: Config,
+    given: Given,
+    weights: Sequence[float] | None,
+    held_out: float,
+    *,
+    partial: bool,
+    cache: Path | None = None,
+) -> tuple[Dataset, Dataset | None]:
+    """What is learnt from and what judges, split by episode. `cache` is where frames are kept
+    decoded, a directory a data set."""
+    from vla import data, tokenizer
+    from vla.member import split
+
+    weights = weights or [1.0] * len(given.episodes)
+    if len(weights) != len(given.episodes):
+        raise ConfigError(
+            f"{len(weights)} weights for {len(given.episodes)} data sets",
+            remedy="give one --weight each",
+        )
+    reader = tokenizer.load(config.data.tokenizer)
+    learn, judge = [], []
+    for place, store in enumerate(given.episodes):
+        store.require_complete(partial=partial)
+        out = split(store, held_out)
+        for chosen, members in ((~out, learn), (out, judge)):
+            if chosen.any():
+                members.append(
+                    _member(config, given, place, weights[place], chosen, cache, partial=partial)
+                )
+        left_out = sum(member.left_out for member in (*learn[-1:], *judge[-1:]))
+        if left_out:
+            warn(f"{store.path}: {left_out} episodes without codes are left out")
+    if not learn:
+        raise ConfigError("every episode is held out", remedy="lower --held-out")
+    judging = data.Dataset(judge, config, reader) if judge else None
+    return data.Dataset(learn, config, reader), judging
+
+
+def _member(config, given: Given, place: int, weight, chosen, cache: Path | None, *, partial: bool):
+    from vla.frames import FrameCache
+    from vla.member import member
+
+    store, name = given.episodes[place], given.episodes[place].about["dataset"]
+    frames = None
+    if cache is not None:
+        size = config.model.vision.image_size
+        frames = FrameCache.open(cache / name, store, config.data.cameras, size)
+    return member(
+        name, store, given.targets[place] if given.targets else None, config,
+        codebook=given.book.fingerprint if given.book else "", weight=weight,
+        only=chosen.nonzero()[0], partial=partial, frames=frames,
+    )  # fmt: skip

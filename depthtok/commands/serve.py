@@ -1,0 +1,63 @@
+"""serve: a trained policy over openpi's websocket protocol."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthtok.commands.train import Device
+from depthtok.log import say
+from depthtok.options import command
+
+KEY = "DEPTHTOK_API_KEY"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this file."""
+    command(app)(serve)
+
+
+def serve(
+    run: Annotated[Path, typer.Argument(help="a training run, or one of its checkpoints")],
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="0.0.0.0 answers other machines too")
+    ] = "127.0.0.1",
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="in whose units to act, of several trained on")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="of the noise that actions start from")] = 0,
+    averaged: Annotated[
+        bool, typer.Option("--averaged/--last", help="the weights' moving average, where kept")
+    ] = True,
+    device: Device = "auto",
+) -> None:
+    """Serve a policy to openpi's clients, until a signal comes.
+
+    Clients must send the key in DEPTHTOK_API_KEY, where that is set. openpi's LIBERO client takes
+    5 actions of a chunk: run it with --args.replan-steps 4 for a policy of chunk 4.
+
+    Example: depthtok serve runs/policy --port 8000
+    """
+    from depthtok.signals import Stopped, stoppable
+    from pipelines.device import choose
+    from vla.policy import Policy
+    from vla.serve import describe, make_server
+
+    policy = Policy.load(run, dataset=dataset, device=choose(device), averaged=averaged, seed=seed)
+    with make_server(policy, host, port, api_key=os.environ.get(KEY) or None) as server:
+        number = server.socket.getsockname()[1]
+        about = describe(policy)
+        say(
+            f"{run}: cameras {', '.join(about['cameras'])}; state of {about['state_dim']}, "
+            f"{about['action_horizon']} actions of {about['action_dim']} at once",
+            f"serving on ws://{host}:{number} (health: http://{host}:{number}/healthz)",
+        )
+        try:
+            with stoppable():
+                server.serve_forever()
+        except Stopped:
+            say("stopped")

@@ -1,0 +1,233 @@
+"""For tests, ours and yours: a small RLDS data set, digests of directories, and faults.
+
+make_rlds(path)                          an RLDS directory that the schema `libero_depth` reads
+tree_digest(store)                       two stores are the same bytes if these are equal
+damages(store, seed=0, count=9)          ways to spoil a file that a disk or a person has
+interrupt(work, args, signum=9, ...)     work in a process of its own that a signal stops
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from depthtok.files import TEMPORARY, file_sha256
+from depthtok.signals import Stopped, stoppable
+from depthtok.sources.features import Feature
+from depthtok.sources.write import RldsWriter
+
+Edit = Callable[[int, dict], None]
+_CAMERAS = ("", "wrist_")  # what the features of the two cameras begin with
+
+
+def make_rlds(
+    path: Path,
+    *,
+    episodes: int = 6,
+    steps: int | Sequence[int] = 5,
+    size: int = 32,
+    shards: int = 3,
+    seed: int = 0,
+    depth: bool = True,
+    name: str = "libero_sim_depth",
+    split: str = "train",
+    edit: Edit | None = None,
+) -> Path:
+    """Writes an RLDS directory of two cameras, `size` px a side; returns its path.
+
+    Equal arguments make equal bytes. `steps` counts the steps of every episode, or of each. `edit`
+    is given the number and the values of each episode, by feature, and may change them: an image
+    can be replaced by any bytes.
+    """
+    counts = [steps] * episodes if isinstance(steps, int) else list(steps)
+    features = {feature.path: feature for feature in _features(size, depth=depth)}
+    writer = RldsWriter(Path(path), name, "1.0.0", features, "Boxes that move, for tests")
+
+    def values(number: int) -> dict:
+        found = _episode(number, counts[number], size, np.random.default_rng([seed, number]))
+        found = {key: value for key, value in found.items() if key in features}
+        if edit is not None:
+            edit(number, found)
+        return found
+
+    for shard, numbers in enumerate(np.array_split(np.arange(len(counts)), shards)):
+        writer.write_shard(split, shard, shards, map(values, numbers.tolist()))
+    return writer.finish()
+
+
+def _features(size: int, *, depth: bool) -> Iterator[Feature]:
+    observation = "steps/observation"
+    for camera in _CAMERAS:
+        yield Feature(f"{observation}/{camera}image", "image", "uint8", (size, size, 3), "jpeg")
+        if depth:
+            shape = (size, size, 1)
+            yield Feature(f"{observation}/{camera}depth", "image", "uint16", shape, "png")
+        name = f"episode_metadata/{camera}camera_intrinsics"
+        yield Feature(name, "tensor", "float32", (9,), "none", per_step=False)
+    yield Feature(f"{observation}/segmentation", "image", "uint8", (size, size, 1), "png")
+    yield Feature(f"{observation}/state", "tensor", "float32", (8,), "none")
+    yield Feature("steps/action", "tensor", "float32", (7,), "none")
+    yield Feature("steps/language_instruction", "text", "str")
+    for flag in ("is_first", "is_last", "is_terminal"):
+        yield Feature(f"steps/{flag}", "scalar", "bool", (), "none")
+
+
+def _episode(number: int, steps: int, size: int, rng: np.random.Generator) -> dict:
+    values: dict = {
+        "steps/observation/state": rng.normal(size=(steps, 8)).astype(np.float32),
+        "steps/action": rng.normal(size=(steps, 7)).astype(np.float32),
+        "steps/language_instruction": [f"move box {number % 3}"] * steps,
+        "steps/is_first": np.arange(steps) == 0,
+        "steps/is_last": np.arange(steps) == steps - 1,
+        "steps/is_terminal": np.arange(steps) == steps - 1,
+    }
+    for camera in _CAMERAS:
+        depth, box = _scene(steps, size, rng)
+        rgb = np.repeat(255 - depth // 16, 3, axis=-1).astype(np.uint8)
+        values[f"steps/observation/{camera}depth"] = depth
+        values[f"steps/observation/{camera}image"] = np.where(box, np.uint8(200), rgb)
+        values[f"episode_metadata/{camera}camera_intrinsics"] = np.float32(
+            [size, 0, size / 2, 0, size, size / 2, 0, 0, 1]
+        )
+        if not camera:
+            values["steps/observation/segmentation"] = box.astype(np.uint8)
+    return values
+
+
+def _scene(
+    steps: int, size: int, rng: np.random.Generator
+) -> tuple[UInt16[np.ndarray, "T S S 1"], UInt8[np.ndarray, "T S S 1"]]:
+    """Depth in millimetres, and where the box is: it slides before a slanted wall."""
+    rows, columns = np.mgrid[:size, :size]
+    wall = 1500 + 40 * rows + rng.integers(0, 4, (size, size))
+    top, left, side = (int(n) for n in [*rng.integers(0, size // 2, 2).tolist(), size // 3])
+    shifts = left + np.arange(steps)[:, None, None] % (size - side)
+    box = (rows >= top) & (rows < top + side) & (columns >= shifts) & (columns < shifts + side)
+    depth = np.where(box, 600 + rng.integers(0, 300), wall)
+    return depth.astype(np.uint16)[..., None], box.astype(np.uint8)[..., None]
+
+
+def tree_digest(path: Path) -> dict[str, str]:
+    """SHA-256 of every file under `path`, by relative path; leftovers of runs do not count."""
+    files = (file.relative_to(path) for file in sorted(Path(path).rglob("*")) if file.is_file())
+    return {
+        file.as_posix(): file_sha256(path / file)
+        for file in files
+        if not any(part.startswith(TEMPORARY) for part in file.parts)
+    }
+
+
+def temporaries(path: Path) -> list[Path]:
+    """What interrupted writers left under `path`."""
+    return sorted(Path(path).rglob(f"{TEMPORARY}*"))
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One way to spoil a directory: what was done to which file (relative paths)."""
+
+    kind: str  # "flip", "cut", "grow", "delete", "swap"
+    file: str
+    other: str = ""  # of a swap
+    place: float = 0.0  # of a flip or cut, as a share of the file
+
+    def apply(self, root: Path) -> None:
+        """Does it."""
+        path = root / self.file
+        if self.kind == "delete":
+            path.unlink()
+            return
+        if self.kind == "swap":
+            kept = path.read_bytes()
+            shutil.copyfile(root / self.other, path)
+            (root / self.other).write_bytes(kept)
+            return
+        data = bytearray(path.read_bytes())
+        at = int(self.place * len(data))
+        if self.kind == "flip":
+            data[at] ^= 1 << hashlib.sha256(self.file.encode()).digest()[0] % 8
+        path.write_bytes({"cut": data[:at], "grow": data + b"\0"}.get(self.kind, data))
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """How a process that was sent a signal ended. Done in time, it has exit code 0."""
+
+    exit_code: int  # of a process that dies of a signal: -number
+    seconds: float  # from the signal to the end
+    traceback: str  # of what it raised, except `Stopped`
+
+
+def interrupt(
+    work: Callable, args: tuple, *, signum: int | None, delay: float, preload: Sequence[str] = ()
+) -> Interrupted:
+    """Runs `work(*args)` in a fresh process, and sends it `signum` `delay` seconds after its start.
+
+    The process is forked from one that has imported `preload` and nothing else has touched, so
+    that a round takes no longer than its work. A process that stops for a signal (`stoppable`)
+    ends as the command line does, with 128 + number.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    ready, told = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(told, work, args))
+    process.start()
+    told.close()
+    ready.recv()
+    process.join(delay)
+    sent = time.monotonic()
+    if signum is not None and process.is_alive():
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(process.pid, signum)
+    process.join()
+    seconds, code = time.monotonic() - sent, process.exitcode
+    process.close()
+    with ready:
+        try:
+            said = ready.recv()
+        except EOFError:  # it said nothing more
+            said = ""
+    return Interrupted(code, seconds, said)
+
+
+def _work(told, work: Callable, args: tuple) -> None:
+    with Path(os.devnull).open("w") as quiet:
+        sys.stderr = quiet
+        try:
+            with stoppable():
+                told.send("ready")
+                work(*args)
+        except Stopped as stop:
+            sys.exit(128 + stop.signum)
+        except Exception:
+            told.send(traceback.format_exc())
+            sys.exit(1)
+
+
+def damages(root: Path, *, seed: int, count: int) -> list[Damage]:
+    """`count` damages of the files under `root`, drawn with `seed`; equal files are not swapped."""
+    rng = np.random.default_rng(seed)
+    digests = tree_digest(root)
+    sizes = {name: (root / name).stat().st_size for name in digests}
+    found: list[Damage] = []
+    while len(found) < count:
+        kind = rng.choice(["flip", "cut", "grow", "delete", "swap"]).item()
+        file, other = rng.choice(sorted(digests), 2).tolist()
+        if kind == "swap" and digests[file] == digests[other]:
+            continue
+        if kind in ("flip", "cut") and sizes[file] == 0:
+            continue
+        found.append(Damage(kind, file, other if kind == "swap" else "", float(rng.random())))
+    return found

@@ -1,0 +1,319 @@
+"""Estimated depth against true depth: how far off it is, and whether it is the right way round.
+
+Estimates are compared after one scale and shift in disparity for each clip, the best in least
+squares (a clip's estimate is known up to those two), never negative in scale, and held to the
+clip's true range. Errors are means over the pixels of a clip, then over clips.
+
+Two yardsticks go with each clip: one disparity for all of it, and one for each row of the image
+(both the clip's true means, which no estimator knows). Depth that does not beat the second has
+learned less than where things usually are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from depthtok.data import DepthClip, DepthKind, EpisodeKey, ImageTransform
+from depthtok.errors import SourceError
+
+BLOCK = 32  # frames held at a time
+LOOKED_AT = 8  # frames of a clip that are turned and mirrored
+STRIDE = 4  # px between the pixels that are ranked
+EDGE = 0.1  # relative step of depth from a pixel to the next
+EDGE_REACH = 2  # px around an edge
+STILL = 0.01  # relative change of true depth from frame to frame
+MARGIN = 0.1  # of rank correlation, by which another orientation must fit better
+TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "upright": lambda x: x,
+    "mirrored left to right": lambda x: x[:, :, ::-1],
+    "flipped upside down": lambda x: x[:, ::-1],
+    "rotated by 180 degrees": lambda x: x[:, ::-1, ::-1],
+}
+UNITS = {2: "centimetres", 3: "millimetres"}
+"""What metres were taken for, by powers of ten."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two depths of one clip, read when asked for; `near` marks the pixels around the gripper."""
+
+    key: EpisodeKey
+    camera: str
+    frames: int
+    estimated: Callable[[int, int], DepthClip]
+    truth: Callable[[int, int], DepthClip]
+    near: Callable[[int, int], Bool[np.ndarray, "n H W"]] | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Estimated disparity times `scale` plus `shift` comes nearest the true one.
+
+    `low` to `high` is the true range, `rows` the mean of each row of the image, all in 1/m.
+    """
+
+    scale: float
+    shift: float
+    low: float
+    high: float
+    mean: float
+    rows: Float[np.ndarray, " H"]
+    r2: float  # share of the variance of true disparity that is explained
+
+    def depth(self, disparity: Float32[np.ndarray, "n H W"]) -> Float32[np.ndarray, "n H W"]:
+        """Estimated disparity as metres."""
+        fitted = disparity * np.float32(self.scale) + np.float32(self.shift)
+        return 1 / np.clip(fitted, np.float32(self.low), np.float32(self.high))
+
+
+@dataclass(frozen=True)
+class ClipAudit:
+    """What one clip came to. Relative errors are shares of the true depth; None: no such pixel."""
+
+    key: EpisodeKey
+    camera: str
+    frames: int
+    abs_rel: float
+    rmse_m: float
+    delta1: float  # share of pixels within a factor of 1.25
+    r2: float
+    flicker: float | None  # mean relative change from frame to frame where the truth is still
+    edges: float | None  # abs_rel within 2 px of steps in true depth
+    gripper: float | None  # abs_rel near the gripper
+    constant: float  # abs_rel of one disparity for the clip
+    rows: float  # abs_rel of one disparity for each row
+    fit: Fit = field(repr=False)
+    turned: Mapping[str, float] = field(repr=False)  # rank correlation with the truth, by turn
+    ratio: float | None = field(repr=False)  # of the medians, where the estimate is in metres
+
+
+FIGURES = ("abs_rel", "rmse_m", "delta1", "r2", "flicker", "edges", "gripper", "constant", "rows")
+
+
+def audit(pair: Pair) -> ClipAudit:
+    """Compares one clip. Raises `SourceError` where no pixel is valid in both depths."""
+    fit = fit_clip(pair)
+    sums = _Sums(fit)
+    for start, stop in _blocks(pair.frames):
+        estimated, truth, valid = _read(pair, start, stop)
+        sums.add(estimated, truth, valid, pair.near(start, stop) if pair.near else None)
+    turned, ratio = _look(pair)
+    return ClipAudit(
+        pair.key, pair.camera, pair.frames, **sums.figures(), r2=fit.r2, fit=fit, turned=turned,
+        ratio=ratio,
+    )  # fmt: skip
+
+
+def _blocks(frames: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK))
+
+
+def _read(pair: Pair, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Estimated disparity, true disparity (at the estimate's size), and where both are known."""
+    estimated = pair.estimated(start, stop)
+    truth = pair.truth(start, stop).require(DepthKind.METRES)
+    size = estimated.values.shape[1:]
+    if truth.values.shape[1:] != size:
+        smaller = ImageTransform(size=size).depth(truth.values, truth.kind)
+        truth = DepthClip.of(smaller, truth.kind)
+    found, true = estimated.to_disparity(), truth.to_disparity()
+    return found.values, true.values, found.valid & true.valid
+
+
+def fit_clip(pair: Pair) -> Fit:
+    """The best scale and shift, in float64."""
+    low, high, total = np.inf, -np.inf, np.zeros(6)
+    rows: list[np.ndarray] = []
+    for start, stop in _blocks(pair.frames):
+        x, y, valid = _read(pair, start, stop)
+        if valid.any():
+            low, high = min(low, float(y[valid].min())), max(high, float(y[valid].max()))
+        x, y = np.where(valid, x, 0).astype(np.float64), np.where(valid, y, 0).astype(np.float64)
+        total += [valid.sum(), x.sum(), y.sum(), (x * x).sum(), (x * y).sum(), (y * y).sum()]
+        rows.append(np.stack([y.sum((0, 2)), valid.sum((0, 2))]))
+    count = total[0]
+    if not count:
+        raise SourceError(f"{pair.key} {pair.camera}: no pixel is known in both depths")
+    x, y, xx, xy, yy = total[1:] / count
+    covariance, spread, target = xy - x * y, xx - x * x, yy - y * y
+    scale = max(covariance / spread, 0.0) if spread > 1e-12 * max(xx, 1e-12) else 0.0
+    left = target - 2 * scale * covariance + scale * scale * spread
+    sums, counts = np.sum(rows, axis=0)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), y)
+    return Fit(scale, y - scale * x, low, high, y, means, 1 - left / target if target else 0.0)
+
+
+class _Sums:
+    """Sums over a clip, block by block."""
+
+    def __init__(self, fit: Fit) -> None:
+        self.fit = fit
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+        self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def add(
+        self,
+        estimated: Float32[np.ndarray, "n H W"],
+        truth: Float32[np.ndarray, "n H W"],
+        valid: Bool[np.ndarray, "n H W"],
+        near: Bool[np.ndarray, "n H W"] | None,
+    ) -> None:
+        true = 1 / np.where(valid, truth, np.float32(1))
+        depth = self.fit.depth(estimated)
+        error = np.abs(depth - true) / true
+        factor = np.maximum(depth / true, true / depth)
+        self._count("abs_rel", error, valid)
+        self._count("squared", (depth - true) ** 2, valid)
+        self._count("delta1", factor < 1.25, valid)
+        self._count("edges", error, valid & edges(true, valid))
+        self._count("constant", np.abs(1 / self.fit.mean - true) / true, valid)
+        by_row = (1 / self.fit.rows).astype(np.float32)[:, None]
+        self._count("rows", np.abs(by_row - true) / true, valid)
+        if near is not None:
+            self._count("gripper", error, valid & near)
+        self._flicker(depth, true, valid)
+
+    def _flicker(self, depth: np.ndarray, true: np.ndarray, valid: np.ndarray) -> None:
+        if self._last is not None:
+            pairs = zip(self._last, (depth, true, valid), strict=True)
+            depth, true, valid = (np.concatenate([one, two]) for one, two in pairs)
+        change = np.abs(np.diff(true, axis=0)) / true[1:]
+        still = valid[1:] & valid[:-1] & (change < STILL)
+        self._count("flicker", np.abs(np.diff(depth, axis=0)) / true[1:], still)
+        self._last = depth[-1:], true[-1:], valid[-1:]
+
+    def _count(self, name: str, values: np.ndarray, where: np.ndarray) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + float(values.sum(dtype=float, where=where))
+        self.counts[name] = self.counts.get(name, 0) + int(where.sum())
+
+    def figures(self) -> dict[str, float | None]:
+        found = {
+            name: total / self.counts[name] if self.counts[name] else None
+            for name, total in self.sums.items()
+        }
+        found["rmse_m"] = float(np.sqrt(found.pop("squared")))
+        return {"gripper": None, **found}
+
+
+def edges(
+    depth: Float32[np.ndarray, "n H W"], valid: Bool[np.ndarray, "n H W"]
+) -> Bool[np.ndarray, "n H W"]:
+    """Pixels near a step of depth between neighbours."""
+    logs = np.log(depth)
+    marks = np.zeros(depth.shape, bool)
+    for axis in (1, 2):
+        both = np.moveaxis(valid, axis, 1)
+        step = np.abs(np.diff(np.moveaxis(logs, axis, 1), axis=1)) > EDGE
+        step &= both[:, 1:] & both[:, :-1]
+        view = np.moveaxis(marks, axis, 1)
+        view[:, 1:] |= step
+        view[:, :-1] |= step
+    return dilated(marks, EDGE_REACH - 1)
+
+
+def dilated(marks: Bool[np.ndarray, "n H W"], reach: int) -> Bool[np.ndarray, "n H W"]:
+    """Pixels at most `reach` steps (up, down, left, right) from a marked one."""
+    for _ in range(reach):
+        wider = marks.copy()
+        wider[:, 1:] |= marks[:, :-1]
+        wider[:, :-1] |= marks[:, 1:]
+        wider[:, :, 1:] |= marks[:, :, :-1]
+        wider[:, :, :-1] |= marks[:, :, 1:]
+        marks = wider
+    return marks
+
+
+def _look(pair: Pair) -> tuple[dict[str, float], float | None]:
+    """Some frames, turned in all ways: which fits the truth? And is the unit the same?"""
+    steps = np.unique(np.linspace(0, pair.frames - 1, LOOKED_AT).astype(int)).tolist()
+    read = [_read(pair, step, step + 1) for step in steps]
+    x, y, valid = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    turned = {}
+    for name, turn in TURNS.items():
+        here = (valid & turn(valid))[:, ::STRIDE, ::STRIDE]
+        turned[name] = _rank_correlation(
+            turn(x)[:, ::STRIDE, ::STRIDE][here], y[:, ::STRIDE, ::STRIDE][here]
+        )
+    metric = pair.estimated(0, 1).kind is DepthKind.METRES and valid.any()
+    return turned, float(np.median(y[valid]) / np.median(x[valid])) if metric else None
+
+
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's, 0 where one of both is constant."""
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    ranks = [np.unique(values, return_inverse=True)[1].astype(float) for values in (x, y)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+@dataclass(frozen=True)
+class CameraAudit:
+    """The clips of one camera together. `wrong` says what makes the depth useless, `notes` what
+    makes it weak."""
+
+    camera: str
+    clips: int
+    frames: int
+    figures: Mapping[str, float | None]
+    wrong: Sequence[str]
+    notes: Sequence[str]
+
+
+def summarise(clips: Sequence[ClipAudit]) -> list[CameraAudit]:
+    """One summary for each camera, in the order of first appearance."""
+    names = dict.fromkeys(clip.camera for clip in clips)
+    return [_summarise(name, [c for c in clips if c.camera == name]) for name in names]
+
+
+def _summarise(camera: str, clips: Sequence[ClipAudit]) -> CameraAudit:
+    figures = {name: _mean(getattr(clip, name) for clip in clips) for name in FIGURES}
+    turned = {name: _mean(clip.turned[name] for clip in clips) for name in TURNS}
+    notes = []
+    if figures["abs_rel"] >= 0.99 * figures["rows"]:
+        notes.append(
+            f"no better than the mean depth of each row (AbsRel {figures['abs_rel']:.3f}, rows "
+            f"{figures['rows']:.3f})"
+        )
+    wrong = [*_orientation(turned), *_unit([c.ratio for c in clips if c.ratio is not None])]
+    return CameraAudit(camera, len(clips), sum(c.frames for c in clips), figures, wrong, notes)
+
+
+def _orientation(turned: Mapping[str, float]) -> Iterator[str]:
+    """What is said of the turn, and of the direction, that fits best."""
+    upright = turned["upright"]
+    fits = {(name, sign): sign * value for name, value in turned.items() for sign in (1, -1)}
+    (name, sign), best = max(fits.items(), key=lambda item: item[1])
+    if best < upright + MARGIN:
+        return
+    told = f"rank correlation {best:.2f}; as it is {upright:.2f}"
+    if sign < 0:
+        yield f"near and far are swapped: disparity taken for depth, or the reverse ({told})"
+    if name != "upright":
+        yield f"the estimate looks {name} against the truth ({told})"
+
+
+def _unit(ratios: Sequence[float]) -> Iterator[str]:
+    power = np.log10(np.median(ratios)) if ratios else 0.0
+    whole = round(abs(power))
+    if whole in UNITS and abs(abs(power) - whole) < 0.2:
+        which, other = ("estimated", "true") if power > 0 else ("true", "estimated")
+        yield (
+            f"{which} depth is about {10**whole} times the {other} one: {UNITS[whole]} taken for "
+            "metres"
+        )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def plain(audit: ClipAudit | CameraAudit) -> dict:
+    """For JSON: without what only the computer needs."""
+    found = {k: v for k, v in asdict(audit).items() if k not in ("fit", "turned", "ratio")}
+    return {**found, "key": str(audit.key)} if isinstance(audit, ClipAudit) else found

@@ -1,0 +1,115 @@
+"""decode: CodeStore + Codebook -> DepthStore of disparity, as the codes describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from depthtok import depth
+from depthtok.arrays import ArraySpec
+from depthtok.codebook import Codebook
+from depthtok.codes import CodeStore
+from depthtok.data import DepthClip, DepthKind
+from depthtok.depth import ClipQuantiles, DepthEncoding
+from depthtok.errors import ConfigError
+from depthtok.parts import PartEpisode, PartName, PartWriter
+from depthtok.store import StoreSpec
+from pipelines.annotate import inherit
+from pipelines.device import one_thread
+from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+
+VERSION = 1
+BLOCK = 64  # frames decoded at a time
+ENCODING = DepthEncoding.FLOAT16
+
+
+@dataclass(frozen=True)
+class DecodeStage:
+    """Disparity for every grid of a CodeStore. What lies beyond infinity (below 0) becomes 0."""
+
+    codes: CodeStore
+    codebook: Codebook
+    out: Path
+    device: str
+    partial: bool = False
+    unit: str = "frames"
+
+    @cached_property
+    def spec(self) -> StoreSpec:
+        self.codes.require_codebook(self.codebook.fingerprint)
+        if self.codebook.normalisation.name == "per_frame":
+            raise ConfigError(
+                "codes of the normalisation per_frame cannot become depth: its ranges are not kept",
+                remedy="use a codebook with clip_quantile where disparity must come back",
+            )
+        about = self.codes.about
+        return StoreSpec(
+            type="depth", stage="decode", stage_version=VERSION,
+            what={"codebook": self.codebook.fingerprint, "device": self.device.split(":")[0]},
+            about={
+                "kind": DepthKind.DISPARITY.value,
+                "encoding": ENCODING.value,
+                "error": ENCODING.error,
+                "cameras": list(self.codes.cameras),
+                "size": list(self.codebook.size),
+                "transform": self.codes.transform.to_json(),
+                "dataset": about["dataset"],
+                "fps": about["fps"],
+            },
+            upstream=self.codes.fingerprint, shards=self.codes.spec.shards,
+            place={**self.codes.spec.place, "codes": str(self.codes.path.resolve())},
+        )  # fmt: skip
+
+    def work(self) -> list[WorkPart]:
+        self.codes.require_complete(partial=self.partial)
+        return [
+            WorkPart(
+                PartName.parse(part.name), part.shard, len(part.frames),
+                int(part.frames.sum()) * len(self.codes.cameras), part.digest, part.name,
+            )
+            for part in self.codes.parts()
+        ]  # fmt: skip
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        return depth.array_specs(self.codes.cameras, self.codebook.size, ENCODING)
+
+    def build(self, device: str) -> Worker:
+        from vqvae.codec import Codec
+
+        one_thread()
+        codec = Codec.load(self.codebook.path, self.device)
+
+        def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
+            part = self.codes.part(work.source)
+            inherit(part, writer)
+            for episode in part.episodes:
+                with recording_failures(writer, episode.key.index):
+                    found = [
+                        self._decode(codec, episode, camera, writer, advance)
+                        for camera in self.codes.cameras
+                    ]
+                    writer.end(episode.key.index, episode.frames, quantiles=np.stack(found))
+
+        return fill
+
+    def _decode(
+        self, codec, episode: PartEpisode, camera: str, writer: PartWriter, advance: Advance
+    ) -> np.ndarray:
+        """Writes one clip; returns the quantiles of what was written."""
+        grid = self.codes.grid_of(episode.key, camera)
+        quantiles = ClipQuantiles(ENCODING)
+        for start in range(0, episode.frames, BLOCK):
+            made = codec.decode_disparity(grid.codes[start : start + BLOCK], grid.range)
+            clip = DepthClip.of(np.maximum(made, 0), DepthKind.DISPARITY)
+            stored = depth.pack(clip, ENCODING)
+            quantiles.add(stored)
+            writer.append(depth.array_name(camera), stored)
+            advance(len(stored))
+        return quantiles.values()
+
+    def finish(self) -> None:
+        """Nothing is left to do once all parts are there."""

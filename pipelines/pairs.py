@@ -1,0 +1,108 @@
+"""Clips that two DepthStores share, one estimated and one true, and where the gripper is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from depthtok.depth import DepthStore, StoredDepth
+from depthtok.episodes import EpisodeStore, StoredFrames
+from depthtok.errors import ConfigError, DepthKindError, SourceError
+from pipelines.audit import Pair, dilated
+from pipelines.vida.truth import episodes_of
+
+NEAR = 16  # the part of a frame's height that still counts as near the gripper: 1 / NEAR
+
+
+def paired(
+    estimated: DepthStore,
+    truth: DepthStore,
+    cameras: Sequence[str] | None = None,
+    source_root: Path | None = None,
+) -> Iterator[Pair]:
+    """The clips of the same episode and camera in both, in the order of the estimates.
+
+    Raises `DepthKindError` where the truth is not in metres, `ConfigError` for a camera that one
+    of both lacks, `SourceError` where no clip is in both.
+    """
+    if truth.kind != "metres":
+        raise DepthKindError(
+            f"{truth.path} holds {truth.kind}: that is no true depth",
+            remedy="make it with `depthtok annotate --estimator dataset`",
+        )
+    names = list(cameras or [name for name in estimated.cameras if name in truth.cameras])
+    for name in names:
+        estimated.require_camera(name), truth.require_camera(name)
+    if not names:
+        raise ConfigError(
+            f"the stores share no camera: {', '.join(estimated.cameras)} and "
+            f"{', '.join(truth.cameras)}",
+            remedy="annotate the same cameras",
+        )
+    near = _Grippers(truth, source_root)
+    true = {(clip.key, clip.camera): clip for name in names for clip in truth.clips(name)}
+    found = [clip for name in names for clip in estimated.clips(name)]
+    found = [clip for clip in found if (clip.key, clip.camera) in true]
+    if not found:
+        raise SourceError(
+            f"no episode is in both {estimated.path} and {truth.path}",
+            remedy="annotate the same data set twice: once by an estimator, once with `dataset`",
+        )
+    return (_pair(clip, true[clip.key, clip.camera], near) for clip in found)
+
+
+def _pair(clip: StoredDepth, true: StoredDepth, near: _Grippers) -> Pair:
+    if len(clip) != len(true):
+        raise SourceError(
+            f"{clip.key}: {len(clip)} frames are estimated, {len(true)} are true",
+            remedy="make both from the same EpisodeStore",
+        )
+    return Pair(clip.key, clip.camera, len(clip), clip.read, true.read,
+                near.of(clip, clip.store.size))  # fmt: skip
+
+
+class _Grippers:
+    """The surroundings of the gripper, for cameras whose segmentation names its class."""
+
+    def __init__(self, truth: DepthStore, source_root: Path | None) -> None:
+        self._classes: dict[str, int] = {}
+        self._rows = {}
+        if not (Path(truth.spec.place["episodes"]) / "zarr.json").is_file():
+            return
+        episodes = episodes_of(truth, source_root)
+        self._classes = gripper_classes(episodes)
+        self._rows = {episode.key: episode for episode in episodes} if self._classes else {}
+
+    def of(
+        self, clip: StoredDepth, size: tuple[int, int]
+    ) -> Callable[[int, int], Bool[np.ndarray, "n H W"]] | None:
+        """The pixels of a clip at `size`; None where nobody knows them."""
+        number = self._classes.get(clip.camera)
+        if number is None:
+            return None
+        frames: StoredFrames = self._rows[clip.key].frames(clip.camera)
+
+        def near(start: int, stop: int) -> Bool[np.ndarray, "n H W"]:
+            gripper = frames.segmentation(start, stop) == number
+            return dilated(_resized(gripper, size), max(1, size[0] // NEAR))
+
+        return near
+
+
+def gripper_classes(episodes: EpisodeStore) -> Mapping[str, int]:
+    """The number of the gripper in each camera's segmentation, by the data set's schema."""
+    cameras = episodes.spec.what.get("schema", {}).get("camera", ())
+    named = {camera["name"]: camera.get("segmentation_classes", {}) for camera in cameras}
+    return {name: classes["gripper"] for name, classes in named.items() if "gripper" in classes}
+
+
+def _resized(marks: Bool[np.ndarray, "n H W"], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
+    if marks.shape[1:] == size:
+        return marks
+    pictures = (Image.fromarray(frame) for frame in marks)
+    rule = Image.Resampling.NEAREST
+    return np.stack([np.asarray(p.resize((size[1], size[0]), rule), bool) for p in pictures])

@@ -1,0 +1,55 @@
+"""Are the codes of a store those that its codebook gives? A sample is encoded anew and compared."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import UInt8
+
+from depthtok.codebook import Codebook
+from depthtok.codes import CodeStore
+from depthtok.data import CodeGrid
+from depthtok.depth import DepthStore, StoredDepth
+from depthtok.errors import CorruptPart
+from vqvae.clips import StoredClips, spread
+from vqvae.codec import Codec
+
+BLOCK = 64  # frames decoded at a time
+
+
+def verify_sample(
+    store: CodeStore, depth: DepthStore, book: Codebook, device: str, number: int
+) -> int:
+    """Encode `number` clips of the parts that are there anew, evenly spread; returns how many.
+
+    Raises `CorruptPart` where a code or a range differs, `StaleStore` for another codebook.
+    """
+    store.require_codebook(book.fingerprint)
+    codec, sticky = Codec.load(book.path, device), float(store.spec.what["sticky"])
+    clips = StoredClips(depth, store.cameras, parts=store.part_names)
+    checked = 0
+    for clip in spread(clips, number):
+        if clip.key not in store:  # it failed, and the store says so
+            continue
+        _compare(store, clip, store.grid_of(clip.key, clip.camera), codec, sticky)
+        checked += 1
+    return checked
+
+
+def _compare(
+    store: CodeStore, clip: StoredDepth, grid: CodeGrid, codec: Codec, sticky: float
+) -> None:
+    span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
+    same = np.array_equal(np.asarray(span, np.float32), np.asarray(grid.range, np.float32))
+    previous: UInt8[np.ndarray, "h w"] | None = None
+    for start in range(0, clip.frames, BLOCK):
+        block = clip.read(start, min(start + BLOCK, clip.frames)).to_disparity()
+        found = codec.encode(block, span, sticky=sticky, previous=previous)
+        previous = found[-1]
+        changed = int((found != grid.codes[start : start + BLOCK]).sum())
+        if changed or not same:
+            raise CorruptPart(
+                f"{store.path}: {clip.key}, {clip.camera}: {changed} of {found.size} codes from "
+                f"frame {start} on differ from those that its codebook gives now",
+                remedy="check the depth and the codes with `depthtok verify`; on another kind of "
+                "device or torch a few codes in a thousand may differ",
+            )

@@ -1,0 +1,134 @@
+"""One fine-tuning from start to finish: starting weights, checkpoint, final weights, their card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from depthtok.config import digest
+from depthtok.errors import ConfigError
+from depthtok.files import remove, write_atomic
+from pipelines.audit import summarise
+from pipelines.vida.config import RunConfig, ViDAConfig
+from pipelines.vida.estimator import ViDAEstimator
+from pipelines.vida.finetune import FinetuneConfig, StepReport, finetune, fresh_network
+from pipelines.vida.judge import judge, judge_maps, mean_maps
+from pipelines.vida.network import VideoDepth
+from pipelines.vida.truth import TrueClip
+from pipelines.vida.weights import find_weights, load_network, save_network, weights_hash
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is learned from what. `data` is a digest of the clips that train."""
+
+    network: ViDAConfig
+    config: FinetuneConfig
+    clips: Sequence[TrueClip]
+    judges: Sequence[TrueClip]
+    data: str
+    out: Path
+    weights: Path | None = None
+    from_scratch: bool = False
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".safetensors":
+            raise ConfigError(
+                f"--out {self.out} is not a .safetensors file", remedy="name it x.safetensors"
+            )
+        if self.from_scratch and self.weights is not None:
+            raise ConfigError(
+                "--from-scratch takes no --weights", remedy="leave one of the two out"
+            )
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out.with_suffix(".checkpoint.pt")
+
+    @property
+    def card(self) -> Path:
+        return self.out.with_suffix(".json")
+
+    @cached_property
+    def start(self) -> VideoDepth:
+        """The network before the first step."""
+        if self.from_scratch:
+            return fresh_network(self.network, self.config.seed)
+        return load_network(self.network, find_weights(self.network.name, self.weights))
+
+    @cached_property
+    def start_hash(self) -> str:
+        return weights_hash(self.start)
+
+    def train(
+        self,
+        device: str,
+        on_step: Callable[[StepReport], None],
+        should_stop: Callable[[], bool],
+        *,
+        resume: bool = True,
+    ) -> bool:
+        """Takes all steps that are left; False where `should_stop` ended it before the last."""
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            remove(self.checkpoint)
+        origin = digest([self.data, self.start_hash])
+        made = finetune(
+            self.start, self.clips, self.config, checkpoint=self.checkpoint,
+            device=torch.device(device), data=origin, on_step=on_step, should_stop=should_stop,
+        )  # fmt: skip
+        if made is not None:
+            save_network(made, self.out, dtype=torch.float16 if self.half else torch.float32)
+        return made is not None
+
+    def finish(self, device: str) -> dict:
+        """Judges the weights as they were written, and writes their card."""
+        run = RunConfig(input_size=self.config.input_size)
+        network = load_network(self.network, self.out)
+        estimator = ViDAEstimator(network, run, torch.device(device))
+        card = {
+            "name": self.network.name,
+            "kind": str(estimator.spec.kind),
+            "input_size_px": self.config.input_size,
+            "weights_sha256": estimator.spec.weights,
+            "parameters": sum(value.numel() for value in network.state_dict().values()),
+            "stored_as": "float16" if self.half else "float32",
+            "training": {
+                "started_from": "random weights" if self.from_scratch else self.start_hash,
+                "clips": self._listed(self.clips),
+                "settings": asdict(self.config),
+            },
+            "held_out": {
+                "clips": self._listed(self.judges),
+                "protocol": "one least-squares scale and shift in disparity for each clip, depth "
+                "held to the clip's true range; means over the pixels of a clip, then over clips",
+                "figures": self._figures(estimator),
+            },
+        }
+        write_atomic(self.card, json.dumps(card, indent=2) + "\n")
+        return card
+
+    def _figures(self, estimator: ViDAEstimator) -> dict[str, Mapping[str, float | None]]:
+        """Of the network, and of the mean map of each camera's training clips."""
+        if not self.judges:
+            return {}
+        maps = mean_maps(self.clips)
+        ways = {
+            "this network": list(judge(estimator, self.judges)),
+            "mean map of the training clips": list(judge_maps(maps, self.judges)),
+        }
+        return {
+            f"{camera.camera}, {way}": camera.figures
+            for way, clips in ways.items()
+            for camera in summarise(clips)
+        }
+
+    def _listed(self, clips: Sequence[TrueClip]) -> list[str]:
+        """The episodes, each with its instruction, once for all cameras."""
+        return list(dict.fromkeys(f"{clip.key}: {clip.instruction}" for clip in clips))

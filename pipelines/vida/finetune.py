@@ -1,0 +1,230 @@
+"""Fine-tuning on clips with true depth, from a simulator or a sensor.
+
+Relative networks learn disparity (1/m) up to one scale and shift for each window; metric networks
+learn metres. The windows of a step follow from the seed and the step's number alone, so that a run
+which was stopped and resumed ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from depthtok.data import FrameClip
+from depthtok.errors import ConfigError, SourceError, StaleStore
+from depthtok.files import commit_file
+from pipelines.vida.config import WINDOW, ViDAConfig
+from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
+from pipelines.vida.network import VideoDepth
+from pipelines.vida.preprocess import network_size, preprocess
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """What is learned, and how."""
+
+    steps: Annotated[int, "training steps"] = 1000
+    batch: Annotated[int, "windows in a step"] = 2
+    frames: Annotated[int, "frames of a training window, 2 to 32"] = 8
+    input_size: Annotated[int, "shorter side of what the network sees, px"] = 140
+    learning_rate: Annotated[float, "at its highest"] = 1e-4
+    weight_decay: Annotated[float, "of AdamW"] = 0.01
+    temporal_weight: Annotated[float, "of the temporal-gradient loss"] = 1.0
+    seed: Annotated[int, "of everything random"] = 0
+    save_every: Annotated[int, "steps between checkpoints"] = 200
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.frames <= WINDOW:
+            raise ConfigError(
+                f"frames={self.frames}: a training window has 2 to {WINDOW} frames",
+                remedy="8 is a good start",
+            )
+        for name in ("steps", "batch", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step came to."""
+
+    step: int
+    loss: float
+    spatial: float
+    temporal: float
+
+
+def finetune(
+    network: VideoDepth,
+    clips: Sequence[FrameClip],
+    config: FinetuneConfig,
+    *,
+    checkpoint: Path,
+    device: torch.device,
+    data: str = "",
+    on_step: Callable[[StepReport], None] = lambda report: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> VideoDepth | None:
+    """Train `network` in place; go on from `checkpoint` if it is there.
+
+    `data` is a digest of what is learned from, kept with the checkpoint. None is returned when
+    `should_stop` asked to leave: the checkpoint then holds all steps so far.
+
+    Raises `StaleStore` if the checkpoint was made with other settings, and `SourceError` for clips
+    without true depth.
+    """
+    if not clips:
+        raise SourceError("there is no clip to train on", remedy="give a source with true depth")
+    network.to(device).train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    identity = {**asdict(config), "network": network.config.name, "data": data}
+    done = _resume(network, optimizer, identity, checkpoint)
+    for step in range(done, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(step, config.steps)
+        frames, depth = training_batch(clips, config, step)
+        report = _train_step(network, optimizer, frames.to(device), depth.to(device), config, step)
+        on_step(report)
+        stopping = should_stop()
+        if stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            _save(network, optimizer, identity, checkpoint, step + 1)
+        if stopping and step + 1 < config.steps:
+            return None
+    return network.eval()
+
+
+def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
+    """A network to train from nothing. Its depth starts at 1 everywhere: below 0 the last ReLU
+    would let no gradient through."""
+    torch.manual_seed(seed)
+    network = VideoDepth(config)
+    encoder = network.pretrained
+    for table in (encoder.pos_embed, encoder.cls_token):
+        torch.nn.init.trunc_normal_(table, std=0.02)
+    torch.nn.init.ones_(network.head.scratch.output_conv2[2].bias)
+    return network
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the learning rate: up over the first twentieth, then down along a cosine."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _train_step(
+    network: VideoDepth,
+    optimizer: torch.optim.Optimizer,
+    frames: UInt8[Tensor, "B T H W 3"],
+    depth: Float[Tensor, "B T H W"],
+    config: FinetuneConfig,
+    step: int,
+) -> StepReport:
+    size = network_size(*frames.shape[2:4], config.input_size)
+    images = preprocess(frames.flatten(0, 1), size).unflatten(0, frames.shape[:2])
+    target, valid = training_target(depth, size, metric=network.config.metric)
+    prediction = network(images)
+    compare = metric_loss if network.config.metric else affine_invariant_loss
+    spatial = compare(prediction, target, valid)
+    temporal = temporal_gradient_loss(prediction, target, valid)
+    loss = spatial + config.temporal_weight * temporal
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    return StepReport(step, loss.item(), spatial.item(), temporal.item())
+
+
+def training_target(
+    depth: Float[Tensor, "B T H W"], size: tuple[int, int], *, metric: bool
+) -> tuple[Float[Tensor, "B T h w"], Bool[Tensor, "B T h w"]]:
+    """True depth (m, 0 where unknown) at the network's size, as what the network gives.
+
+    The nearest pixel is taken: an average over an edge would be a depth that is nowhere.
+    """
+    depth = functional.interpolate(depth, size=size, mode="nearest-exact")
+    valid = depth > 0
+    return (depth if metric else torch.where(valid, 1 / depth.clamp_min(1e-6), 0)), valid
+
+
+def training_batch(
+    clips: Sequence[FrameClip], config: FinetuneConfig, step: int
+) -> tuple[UInt8[Tensor, "B T H W 3"], Float[Tensor, "B T H W"]]:
+    """The windows of one step: consecutive frames of clips drawn by their length, half of them
+    mirrored, with a random gain and offset of the colours."""
+    rng = np.random.default_rng((config.seed, step))
+    lengths = np.array([len(clip) for clip in clips], np.float64)
+    windows = [
+        _window(clips[index], config.frames, rng)
+        for index in rng.choice(len(clips), config.batch, p=lengths / lengths.sum())
+    ]
+    frames, depth = (np.stack(parts) for parts in zip(*windows, strict=True))
+    return torch.from_numpy(frames), torch.from_numpy(depth)
+
+
+def _window(
+    clip: FrameClip, length: int, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "T H W 3"], Float[np.ndarray, "T H W"]]:
+    start = int(rng.integers(max(1, len(clip) - length + 1)))
+    stop = min(start + length, len(clip))
+    frames, depth = clip.read(start, stop), clip.true_depth(start, stop)
+    short = length - len(frames)  # a clip shorter than the window: its last frame again
+    frames = np.concatenate((frames, frames[-1:].repeat(short, 0)))
+    depth = np.concatenate((depth, depth[-1:].repeat(short, 0)))
+    if rng.random() < 0.5:
+        frames, depth = frames[:, :, ::-1], depth[:, :, ::-1]
+    gain, offset = rng.uniform(0.8, 1.2, 3), rng.uniform(-20, 20)
+    coloured = np.clip(frames * gain.astype(np.float32) + np.float32(offset), 0, 255)
+    return coloured.astype(np.uint8), np.ascontiguousarray(depth)
+
+
+def _save(
+    network: VideoDepth,
+    optimizer: torch.optim.Optimizer,
+    identity: dict[str, object],
+    checkpoint: Path,
+    done: int,
+) -> None:
+    """A checkpoint is there whole, or the one before still is."""
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "done": done,
+        "identity": identity,
+    }
+    with commit_file(checkpoint) as partial:
+        torch.save(state, partial)
+
+
+def _resume(
+    network: VideoDepth,
+    optimizer: torch.optim.Optimizer,
+    identity: dict[str, object],
+    checkpoint: Path,
+) -> int:
+    if not checkpoint.is_file():
+        return 0
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    theirs = state["identity"]
+    changed = [k for k in identity if k != "save_every" and identity[k] != theirs.get(k)]
+    if changed:
+        raise StaleStore(
+            f"{checkpoint} was made with other settings: "
+            + ", ".join(f"{key} {theirs.get(key)}, now {identity[key]}" for key in changed),
+            remedy="go on with the same settings, choose another --out, or give --no-resume",
+        )
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["done"]

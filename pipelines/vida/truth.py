@@ -1,0 +1,122 @@
+"""Clips to learn from: frames of an EpisodeStore beside the true depth that a DepthStore holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from depthtok.data import DepthKind, EpisodeKey
+from depthtok.depth import DepthStore, StoredDepth
+from depthtok.episodes import EpisodeStore, StoredFrames
+from depthtok.errors import ConfigError, DepthKindError, SourceError, StaleStore
+from vqvae.frames import ClipSource, split
+
+
+@dataclass(frozen=True)
+class TrueClip:
+    """A clip whose frames come from one store and whose depth comes from another.
+
+    Frames are brought to the size of the stored depth.
+    """
+
+    source: StoredFrames
+    depth: StoredDepth
+
+    @property
+    def key(self) -> EpisodeKey:
+        return self.depth.key
+
+    @property
+    def camera(self) -> str:
+        return self.depth.camera
+
+    @property
+    def instruction(self) -> str:
+        return self.source.episode.instruction()
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W 3"]:
+        return self.depth.store.transform.rgb(self.source.read(start, stop))
+
+    def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
+        """Metres; 0 where not known."""
+        return self.depth.read(start, stop).values
+
+
+def episodes_of(store: DepthStore, source_root: Path | None = None) -> EpisodeStore:
+    """The EpisodeStore that depth was made from. Raises `StaleStore` if it is another one now."""
+    episodes = EpisodeStore(Path(store.spec.place["episodes"]), source_root=source_root)
+    if episodes.fingerprint != store.spec.upstream:
+        raise StaleStore(
+            f"{episodes.path} is not the store any more that {store.path} was made from",
+            remedy="annotate it again into another --out",
+        )
+    return episodes
+
+
+def true_clips(
+    store: DepthStore, cameras: Sequence[str] | None = None, source_root: Path | None = None
+) -> list[TrueClip]:
+    """Every clip of a store of true depth, with its frames.
+
+    Raises `DepthKindError` for a store of disparity, whose scale nobody knows.
+    """
+    if store.kind is not DepthKind.METRES:
+        raise DepthKindError(
+            f"{store.path} holds {store.kind}: that is an estimate, and no truth to learn from",
+            remedy="make it with `depthtok annotate --estimator dataset`",
+        )
+    episodes = episodes_of(store, source_root)
+    rows = {episode.key: episode for episode in episodes}
+    names = [store.cameras[store.require_camera(name)] for name in cameras or store.cameras]
+    return [
+        TrueClip(rows[clip.key].frames(clip.camera), clip)
+        for part in store.parts()
+        for clip in store.clips_of(part, names)
+    ]
+
+
+def held_out(
+    stores: Sequence[tuple[DepthStore, list[TrueClip]]],
+    share: float,
+    tasks: Sequence[str],
+    seed: int,
+) -> tuple[list[TrueClip], list[TrueClip]]:
+    """Clips that train and clips that judge; all cameras of an episode are on one side.
+
+    With `tasks` all episodes judge whose instruction holds one of these texts; else a share of
+    them, by a hash of their names. Raises `ConfigError` where one side would be empty.
+    """
+    if tasks:
+        clips = [clip for _, found in stores for clip in found]
+        sides = ([], [])
+        for clip in clips:
+            sides[any(text in clip.instruction for text in tasks)].append(clip)
+    else:
+        sources = [ClipSource(s.about["dataset"], s.fingerprint, clips) for s, clips in stores]
+        sides = tuple(
+            [clip for source in side for clip in source.clips]
+            for side in split(sources, share, seed)
+        )
+    if not sides[0] or (tasks and not sides[1]):
+        raise ConfigError(
+            f"{len(sides[0])} clips would train and {len(sides[1])} judge",
+            remedy="--held-out-task takes a part of the instruction of some episodes, not of all",
+        )
+    return sides
+
+
+def require_one_size(clips: Sequence[TrueClip]) -> None:
+    """Raises `SourceError` for clips that cannot share a batch."""
+    sizes = {clip.depth.store.size for clip in clips}
+    if len(sizes) > 1:
+        raise SourceError(
+            f"the depth stores have different sizes: {sorted(sizes)}",
+            remedy="annotate all of them with one --size",
+        )

@@ -1,0 +1,185 @@
+"""Checkpoints: where they come from, how they are read, what they hash to.
+
+Official `.pth` files are read with `weights_only=True` (no code in them is run); `.safetensors`
+files with the same tensor names are read too. Loading is strict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from depthtok.errors import MissingPackage, WeightsError
+from depthtok.files import commit_file
+from pipelines.vida.config import ViDAConfig
+from pipelines.vida.network import VideoDepth
+
+log = logging.getLogger(__name__)
+
+SHIPPED = Path(__file__).parent / "demo"
+APACHE, NON_COMMERCIAL, DEMO = "Apache-2.0", "CC-BY-NC-4.0", "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint on the Hugging Face Hub."""
+
+    repo: str
+    file: str
+    licence: str
+
+    @property
+    def url(self) -> str:
+        return f"https://huggingface.co/{self.repo}/resolve/main/{self.file}"
+
+
+def _published(size: str, letter: str, licence: str) -> dict[str, Published]:
+    repo, file = f"Video-Depth-Anything-{size}", f"video_depth_anything_vit{letter}.pth"
+    return {
+        f"vit{letter}": Published(f"depth-anything/{repo}", file, licence),
+        f"metric-vit{letter}": Published(
+            f"depth-anything/Metric-{repo}", f"metric_{file}", licence
+        ),
+    }
+
+
+PUBLISHED: dict[str, Published] = {
+    **_published("Small", "s", APACHE),
+    **_published("Base", "b", NON_COMMERCIAL),
+    **_published("Large", "l", NON_COMMERCIAL),
+}
+
+
+def licence_notice(name: str) -> str:
+    """A sentence to show once before weights are used that forbid some uses; "" otherwise."""
+    published = PUBLISHED.get(name)
+    if published is None or published.licence != NON_COMMERCIAL:
+        return ""
+    return (
+        f"The weights of {name} ({published.repo}) are licensed {NON_COMMERCIAL}: depth made with "
+        "them, and models trained on it, are not for commercial use. vits is Apache-2.0."
+    )
+
+
+def find_weights(name: str, path: Path | None = None) -> Path:
+    """The file that holds a network's weights.
+
+    `path` if given; what ships with the package; the Hub's cache; a download. Raises `WeightsError`
+    that says which file to get, where, and where to put it.
+    """
+    if path is not None:
+        if not path.is_file():
+            raise WeightsError(f"there is no file {path}", remedy=_by_hand(name))
+        return path
+    shipped = SHIPPED / f"{name}.safetensors"
+    if shipped.is_file():
+        return shipped
+    if name not in PUBLISHED:
+        raise WeightsError(
+            f"no weights of {name} are published", remedy="give your own with --weights PATH"
+        )
+    return _from_hub(name, PUBLISHED[name])
+
+
+def _from_hub(name: str, published: Published) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError:
+        raise MissingPackage(
+            f"the weights of {name} are looked up with huggingface_hub, which is not installed",
+            remedy=f"pip install 'depthtok[hf]', or {_by_hand(name)}",
+        ) from None
+    cached = try_to_load_from_cache(published.repo, published.file)
+    if isinstance(cached, str):
+        return Path(cached)
+    log.info("downloading %s", published.url)
+    try:
+        return Path(hf_hub_download(published.repo, published.file))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"the weights of {name} are not in the Hub cache and cannot be downloaded "
+            f"({type(error).__name__})",
+            remedy=_by_hand(name),
+        ) from error
+
+
+def _by_hand(name: str) -> str:
+    if name not in PUBLISHED:
+        return "give the path of a .pth or .safetensors file with --weights"
+    return (
+        f"get {PUBLISHED[name].file} from {PUBLISHED[name].url} on a machine that is online, "
+        f"put it anywhere on this one, and give its path with --weights"
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint, on the CPU. Raises `WeightsError` for any other file."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}",
+            remedy="check that the download is complete; a .pth file may hold tensors only",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(
+            f"{path} does not hold a plain dictionary of tensors",
+            remedy="save `model.state_dict()`, not the model or a training checkpoint",
+        )
+    return state
+
+
+def load_network(config: ViDAConfig, path: Path) -> VideoDepth:
+    """The network with a checkpoint's weights, float32. Raises `WeightsError` for a misfit."""
+    state = read_weights(path)
+    with torch.device("meta"):
+        network = VideoDepth(config)
+    _check(state, network.state_dict(), path, config.name)
+    network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    return network.eval()
+
+
+def _check(state: dict, expected: dict, path: Path, name: str) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    shapes = [
+        f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}"
+        for key in sorted(expected.keys() & state.keys())
+        if state[key].shape != expected[key].shape
+    ]
+    faults = [f"missing {key}" for key in missing] + [f"unknown {key}" for key in unexpected]
+    faults = shapes + faults
+    if faults:
+        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
+        raise WeightsError(
+            f"{path} does not fit {name}: {shown}",
+            remedy="choose the estimator that the checkpoint was made for (vits, vitb, vitl, tiny)",
+        )
+
+
+def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Weights as `.safetensors`, whole or not at all."""
+    state = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
+    with commit_file(path) as partial:
+        save_file(state, partial, metadata={"network": network.config.name})
+
+
+def weights_hash(network: VideoDepth) -> str:
+    """SHA-256 of the network's tensors as float32: the same for `.pth` and `.safetensors`."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(json.dumps([key, list(value.shape)]).encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()

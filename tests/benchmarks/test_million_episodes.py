@@ -1,0 +1,34 @@
+"""The benchmark of a million episodes, at a hundredth of its size."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from depthtok.episodes import EpisodeStore
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "million_episodes.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("million_episodes", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_holds_its_limits_on_ten_thousand_episodes(benchmark, tmp_path):
+    found = benchmark.run(tmp_path, episodes=10_000, parts=40, images=None)
+    assert benchmark.over(found) == []
+    assert (found["episodes"], found["steps"], found["parts"]) == (10_000, 500_000, 40)
+    assert found["planned_parts"] == 40 * 7  # 12,500 steps a part, at most 2,048 in a piece
+
+
+def test_generated_store_is_sound(benchmark, tmp_path):
+    path = tmp_path / "episodes"
+    benchmark.generate(path, episodes=60, parts=3)
+    store = EpisodeStore(path)
+    assert [problem for part in store.parts() for problem in part.verify()] == []
+    assert len({tuple(part.frames) for part in store.parts()}) == 3  # each in an order of its own
+    assert store.locate(store.steps - 1) == (59, len(store.episode(59)) - 1)

@@ -1,0 +1,167 @@
+"""The whole path from the command line, on the sample that ships: RLDS in, trained policy out."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from depthtok.cli import app
+from depthtok.codes import CodeStore
+from depthtok.episodes import EpisodeStore
+from depthtok.errors import ConfigError, GateError, MissingParts, StaleStore, StoreError
+
+SAMPLE = Path(__file__).parents[2] / "depthtok" / "sample" / "libero_sample"
+
+
+def call(*arguments: object) -> str:
+    """The output of a command that must succeed; what it raises is raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Everything that `depthtok run` makes, with trainings that are far too short to be good."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    config, preset = out.with_suffix(".toml"), out.with_name("preset.toml")
+    preset.write_text("""
+        [network]
+        width = 16
+        decoder_width = 16
+        [quantizer]
+        warmup = 10
+        [training]
+        steps = 20
+        batch = 4
+        held_out = 0.25
+    """)
+    config.write_text(f"""
+        out = "{out}"
+        [data]
+        sample = "{SAMPLE}"
+        [annotate]
+        estimator = "dataset"
+        [train-vqvae]
+        preset = "{preset}"
+        [train-vla]
+        preset = "tiny"
+        steps = 4
+        batch = 4
+        held_out = 0.3
+        validate_every = 2
+        force = true
+    """)
+    words = call("run", config)
+    assert "[5/5] train-vla" in words
+    assert "next:" not in words
+    return out, config
+
+
+def test_every_stage_left_its_result(made):
+    out, _ = made
+    episodes, codes = EpisodeStore(out / "sample" / "episodes"), CodeStore(out / "sample" / "codes")
+    assert (len(episodes), episodes.steps) == (4, 256)
+    for episode in episodes:
+        for camera in ("image", "wrist_image"):
+            grid = codes.grid_of(episode.key, camera)
+            assert grid.codes.shape == (64, 16, 16)
+            assert grid.codes.dtype == "uint8"
+    lines = (out / "policy" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 4
+    assert "val_action_mse" in json.loads(lines[-1])
+
+
+def written(path: Path) -> dict[Path, int]:
+    """When each file was written."""
+    return {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_second_run_makes_nothing_again(made):
+    out, config = made
+    stamps = written(out / "sample")
+    words = call("run", config)
+    assert words.count("0 parts made, 2 kept") == 3
+    assert written(out / "sample") == stamps
+
+
+@pytest.mark.parametrize("what", ["sample/episodes", "sample/depth", "sample/codes", "codebook"])
+def test_all_that_was_made_is_sound(made, what):
+    assert "is sound" in call("verify", made[0] / what)
+
+
+@pytest.mark.parametrize(
+    "what", ["sample/episodes", "sample/depth", "sample/codes", "codebook", "policy"]
+)
+def test_all_that_was_made_can_be_looked_at(made, what, tmp_path):
+    assert str(made[0] / what) in call("inspect", made[0] / what)
+    json.loads(call("inspect", made[0] / what, "--json"))
+    call("report", made[0] / what, "--out", tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "<html" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert json.loads((tmp_path / "report.json").read_text())
+
+
+def test_a_plan_writes_nothing_and_adds_up(made, tmp_path):
+    out, _ = made
+    told = json.loads(call("annotate", out / "sample" / "episodes", "--out", tmp_path / "depth",
+                           "--estimator", "dataset", "--plan", "--json"))  # fmt: skip
+    assert (told["parts"], told["episodes"], told["units"]) == (2, 4, 512)
+    assert told["seconds"] > 0
+    assert told["bytes"] > 0
+    assert not (tmp_path / "depth").exists()
+    there = json.loads(call("convert", SAMPLE, "--out", out / "sample" / "episodes", "--plan",
+                            "--json"))  # fmt: skip
+    assert (there["parts"], there["parts_there"]) == (0, 2)
+
+
+def test_rlds_can_be_annotated_at_once(tmp_path):
+    call("annotate", SAMPLE, "--out", tmp_path / "depth", "--estimator", "dataset", "--limit", "1",
+         "--camera", "image", "--size", "32")  # fmt: skip
+    assert len(EpisodeStore(tmp_path / "depth.episodes")) == 4
+    assert "1 missing" in call("inspect", tmp_path / "depth")
+
+
+def test_results_for_machines_are_alone_on_stdout(tmp_path):
+    told = json.loads(call("convert", SAMPLE, "--out", tmp_path / "episodes", "--json"))
+    assert (told["made"], told["episodes"], told["failures"]) == (2, 4, [])
+
+
+def test_training_refuses_a_bad_codebook_unless_forced(made, tmp_path):
+    out, _ = made
+    stores = ["--episodes", out / "sample" / "episodes", "--codes", out / "sample" / "codes"]
+    with pytest.raises(GateError, match="below the quality gate"):
+        call("train-vla", *stores, "--out", tmp_path / "policy", "--steps", "1")
+    state = next((out / "policy" / "checkpoints").rglob("state.json"))
+    assert "gate_overridden" in state.read_text()
+
+
+def test_wrong_places_and_settings_are_refused_with_a_remedy(made, tmp_path):
+    out, _ = made
+    episodes, depth = out / "sample" / "episodes", out / "sample" / "depth"
+    refused = [
+        (StoreError, ["tokenize", episodes, "--codebook", out / "codebook", "--out", tmp_path]),
+        (StaleStore, ["annotate", episodes, "--out", depth, "--estimator", "dataset", "--size", 8]),
+        (ConfigError, ["annotate", episodes, "--out", tmp_path / "d", "--camera", "imagee"]),
+        (ConfigError, ["annotate", episodes, "--out", tmp_path / "d", "--estimator", "vitz"]),
+        (ConfigError, ["train-vla", "--episodes", episodes, "--out", tmp_path / "p",
+                       "--set", "train.lrr=1"]),
+        (ConfigError, ["convert", SAMPLE, "--out", tmp_path / "e", "--split", "trian"]),
+    ]  # fmt: skip
+    for kind, arguments in refused:
+        with pytest.raises(kind) as caught:
+            call(*arguments)
+        assert caught.value.remedy, arguments
+
+
+def test_an_incomplete_store_is_refused_unless_asked_for(tmp_path):
+    call("convert", SAMPLE, "--out", tmp_path / "episodes", "--limit", "1")
+    arguments = ["annotate", tmp_path / "episodes", "--out", tmp_path / "depth",
+                 "--estimator", "dataset", "--size", "16"]  # fmt: skip
+    with pytest.raises(MissingParts):
+        call(*arguments)
+    call(*arguments, "--partial")

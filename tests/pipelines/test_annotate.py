@@ -1,0 +1,222 @@
+import numpy as np
+import pytest
+import zarr
+
+from depthtok import depth
+from depthtok.config import RunOptions
+from depthtok.data import DepthBlock, DepthClip, DepthKind, EstimatorSpec
+from depthtok.depth import DepthStore
+from depthtok.episodes import EpisodeStore
+from depthtok.errors import ConfigError, MissingParts, SourceError
+from depthtok.store import drop_part
+from depthtok.testing import make_rlds, tree_digest
+from depthtok.verify import verify_store
+from pipelines import annotate
+from pipelines.annotate import cut
+from pipelines.estimators import ESTIMATORS, EstimatorEntry
+from pipelines.stage import run
+
+GARBAGE = b"\x89PNG\r\n\x1a\nthis is no picture"
+
+
+def spoiled(number, values):
+    """Episode 1: a picture that is none. 2: no depth. 3: one depth everywhere."""
+    depth = values["steps/observation/depth"]
+    if number == 1:
+        values["steps/observation/wrist_depth"] = [
+            GARBAGE if step == 3 else frame
+            for step, frame in enumerate(values["steps/observation/wrist_depth"])
+        ]
+    if number in (2, 3):
+        values["steps/observation/depth"] = np.full_like(depth, 0 if number == 2 else 700)
+
+
+def test_depth_is_the_data_sets_own(whole):
+    episodes, store = EpisodeStore(whole.root / "convert"), DepthStore(whole.root / "annotate")
+    assert (store.encoding, store.kind) == (depth.DepthEncoding.UINT16_MM, DepthKind.METRES)
+    clips = list(store.clips("wrist_image"))
+    assert [clip.key for clip in clips] == [episode.key for episode in episodes]
+    for clip, episode in zip(clips, episodes, strict=True):
+        true = episode.frames("wrist_image").true_depth(0, len(episode))
+        found = clip.read()
+        np.testing.assert_array_equal(found.values, true)
+        assert found.valid.all()
+        millimetres = np.sort(np.rint(true * 1000).ravel())
+        assert clip.quantiles[0] * 1000 == pytest.approx(millimetres[0])
+        assert clip.quantiles[5] * 1000 == pytest.approx(
+            millimetres[round(0.5 * (len(millimetres) - 1))]
+        )
+        np.testing.assert_array_equal(clip.read(2, 4).values, true[2:4])
+
+
+def test_other_clients_of_zarr_see_equal_values(whole):
+    store = DepthStore(whole.root / "annotate")
+    group = zarr.open_group(store.path, mode="r")
+    for part in store.parts():
+        for name in ("depth/image", "depth/wrist_image"):
+            np.testing.assert_array_equal(group[f"parts/{part.name}/{name}"][:], part.read(name))
+
+
+def test_bad_episodes_fail_alone_and_are_counted_downstream(tmp_path, over):
+    path = over(make_rlds(tmp_path / "rlds", edit=spoiled))
+    converted, annotated, tokenized = path.run_all()
+    assert converted.exit_code == 0
+    assert [f.key.index for f in annotated.failures] == [1]
+    assert annotated.exit_code == 1
+    assert "wrist_image" in annotated.failures[0].reason
+    assert "step 3" in annotated.failures[0].reason
+    assert (annotated.episodes, annotated.inherited) == (5, 0)
+    assert sorted((f.key.shard, f.key.index) for f in tokenized.failures) == [(1, 0), (1, 1)]
+    assert (tokenized.episodes, tokenized.inherited, tokenized.exit_code) == (3, 1, 1)
+    for name in ("convert", "annotate", "tokenize"):
+        assert list(verify_store(path.root / name)) == []
+    assert path.run("tokenize", retry_failed=True).made == 1  # of its own failures only
+
+
+def test_what_is_mended_upstream_is_made_again(tmp_path, over):
+    bad, good = tmp_path / "bad", make_rlds(tmp_path / "good")
+    path = over(make_rlds(bad, edit=spoiled))
+    shard = next(bad.glob("*.tfrecord-00000*"))
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-1])  # its last episode, which is also the one with the bad picture
+    assert [outcome.exit_code for outcome in path.run_all()] == [1, 0, 1]
+    shard.write_bytes(data)
+    assert path.run("convert", retry_failed=True).remade == 1
+    outcome = path.run("annotate")
+    assert (outcome.made, outcome.remade, outcome.kept) == (1, 1, 2)
+    assert [failure.reason for failure in outcome.failures if "step 3" in failure.reason]
+    assert path.run("tokenize").remade == 1
+    assert good.is_dir()
+
+
+def test_parts_of_a_shard_that_is_cut_elsewhere_now_give_way(tmp_path, over, monkeypatch):
+    monkeypatch.setattr(annotate, "PART_FRAMES", 10)
+    rlds = make_rlds(tmp_path / "rlds", steps=[4, 4, 4, 4, 4, 9], shards=1)
+    path, shard = over(rlds), next(rlds.glob("*.tfrecord*"))
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-1])
+    path.run_all()
+    pieces = DepthStore(path.root / "annotate").part_names
+    assert [name.rsplit(".", 1)[1] for name in pieces] == ["000-of-003", "001-of-003", "002-of-003"]
+    shard.write_bytes(data)
+    path.run("convert", retry_failed=True)
+    outcomes = [path.run(name) for name in ("annotate", "tokenize")]
+    assert [outcome.episodes for outcome in outcomes] == [6, 6]
+    for name in ("annotate", "tokenize"):
+        store = DepthStore(path.root / "annotate")
+        assert [part.rsplit("-", 1)[1] for part in store.part_names] == ["004"] * 4
+        assert store.missing() == []
+        assert list(verify_store(path.root / name)) == []
+
+
+def test_cuts_hold_whole_episodes():
+    assert cut([3, 3, 3], 6) == [(0, 2), (2, 3)]
+    assert cut([9, 1, 1], 6) == [(0, 1), (1, 3)]
+    assert cut([], 6) == [(0, 0)]
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        frames = rng.integers(1, 50, rng.integers(1, 40)).tolist()
+        cuts = cut(frames, 60)
+        assert [row for start, stop in cuts for row in range(start, stop)] == [*range(len(frames))]
+        assert all(sum(frames[a:b]) <= 60 or b - a == 1 for a, b in cuts)
+
+
+def test_what_is_refused(tmp_path, over):
+    path = over(make_rlds(tmp_path / "rlds"))
+    path.run("convert")
+    with pytest.raises(ConfigError, match="no camera 'imag'") as caught:
+        run(path.stage("annotate", camera=("imag",)), RunOptions())
+    assert "image" in caught.value.remedy
+    drop_part(path.root / "convert", EpisodeStore(path.root / "convert").part_names[1])
+    with pytest.raises(MissingParts, match="lacks 1") as missing:
+        path.run("annotate")
+    assert "--partial" in missing.value.remedy
+    (tmp_path / "rlds").rename(tmp_path / "moved")
+    path.stage("annotate")
+    with pytest.raises(SourceError, match="not in"):
+        annotate.AnnotateStage(
+            EpisodeStore(path.root / "convert"), tmp_path / "out", path.stage("annotate").config,
+            "cpu", partial=True,
+        ).work()  # fmt: skip
+    assert not (path.root / "annotate").exists()
+
+
+def test_a_data_set_without_depth_says_so(tmp_path, over):
+    path = over(make_rlds(tmp_path / "rlds", depth=False, name="libero_spatial_no_noops"))
+    path.run("convert")
+    with pytest.raises(ConfigError, match="no depth of its own"):
+        path.run("annotate")
+
+
+class Faulty:
+    """An estimator whose clips fail in all the ways there are, by clip number."""
+
+    spec = EstimatorSpec("faulty", DepthKind.DISPARITY, weights="none")
+    device = "any"
+    degraded = False
+
+    def estimate(self, clips):
+        for number, clip in enumerate(clips):
+            half = len(clip) // 2
+            yield DepthBlock(number, values(clip, 0, half))
+            if number == 2:
+                yield DepthBlock(number, error="out of memory at the smallest window")
+            elif number == 5:
+                yield DepthBlock(
+                    number, DepthClip.of(np.full((1, 32, 32), 1e6), DepthKind.DISPARITY)
+                )
+            elif number == 6:
+                yield DepthBlock(
+                    number, DepthClip.of(np.full((1, 32, 32), np.nan), DepthKind.DISPARITY)
+                )
+                yield DepthBlock(number, values(clip, half + 1, len(clip)))
+            else:
+                yield DepthBlock(number, values(clip, half, len(clip)))
+
+
+def values(clip, start, stop):
+    return DepthClip.of(clip.read(start, stop)[..., 0] / 8, DepthKind.DISPARITY)
+
+
+def entry_of(estimator):
+    return EstimatorEntry(
+        name="faulty",
+        kind=DepthKind.DISPARITY,
+        licence="",
+        notice="",
+        input_size=0,
+        precisions=("float32",),
+        build=lambda weights, run, device: estimator(),
+    )
+
+
+def test_an_estimator_that_fails_costs_the_episode(tmp_path, over, monkeypatch):
+    entry = entry_of(Faulty)
+    monkeypatch.setitem(ESTIMATORS, "faulty", entry)
+    path = over(make_rlds(tmp_path / "rlds", shards=1))
+    path.run("convert")
+    outcome = run(path.stage("annotate", estimator="faulty"), RunOptions())
+    assert [failure.key.index for failure in outcome.failures] == [1, 2]
+    assert "out of memory" in outcome.failures[0].reason
+    assert "does not fit the encoding" in outcome.failures[1].reason
+    store = DepthStore(path.root / "annotate")
+    assert [clip.key.index for clip in store.clips("image")] == [0, 3, 4, 5]
+    clip = list(store.clips("image"))[1].read()
+    assert clip.valid.all(axis=(1, 2)).tolist() == [True, True, False, True, True]
+    assert not np.isnan(clip.values).any()
+    run(path.stage("annotate", estimator="faulty", out=tmp_path / "again"), RunOptions())
+    assert tree_digest(tmp_path / "again") == tree_digest(store.path)
+
+
+def test_an_estimator_that_stops_early_is_our_mistake(tmp_path, over, monkeypatch):
+    class Lazy(Faulty):
+        def estimate(self, clips):
+            yield from list(super().estimate(list(clips)[:2]))
+
+    entry = entry_of(Lazy)
+    monkeypatch.setitem(ESTIMATORS, "faulty", entry)
+    path = over(make_rlds(tmp_path / "rlds", shards=1))
+    path.run("convert")
+    with pytest.raises(AssertionError, match="stopped in episode 1"):
+        run(path.stage("annotate", estimator="faulty"), RunOptions())
+    assert DepthStore(path.root / "annotate").part_names == []

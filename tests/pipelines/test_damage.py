@@ -1,0 +1,190 @@
+"""Whatever happens to the files of a store: nobody reads wrong data, and it can be mended."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from depthtok.config import RunOptions
+from depthtok.depth import DepthStore
+from depthtok.errors import DepthtokError
+from depthtok.store import ROOT, Store, read_spec
+from depthtok.testing import Damage, damages, tree_digest
+from depthtok.verify import open_store, repair, verify_store
+from pipelines.convert import ConvertStage
+from pipelines.stage import run
+
+STAGES = ["convert", "annotate", "tokenize"]
+
+
+def contents(path) -> list:
+    """Everything that a reader can get out of a store, through its public doors."""
+    store = open_store(path)
+    found: list = [store.spec.attributes(), store.missing(), store.failures()]
+    for part in store.parts():
+        found += [part.episodes, part.meta]
+        if isinstance(store, DepthStore):
+            found += [clip.read().values.tobytes() for clip in store.clips_of(part, store.cameras)]
+        names = {
+            name.split("/zarr.json")[0] for name in part.manifest["files"] if "/c/" not in name
+        }
+        for name in sorted(names - {ROOT, "depth", "codes", "images.bin", "instructions.json"}):
+            found.append(part.read(name).tobytes())
+    if hasattr(store, "statistics"):
+        found.append(store.statistics())
+        for episode in store:
+            found.append([episode.instruction(t) for t in range(len(episode))])
+            found += [episode.frames(camera).read(0, 5).tobytes() for camera in store.cameras]
+    return found
+
+
+def mended(stage, findings) -> None:
+    """What the remedies tell a person to do."""
+    if findings is None:
+        (stage.out / ROOT).unlink(missing_ok=True)
+        run(stage, RunOptions())
+        findings = list(verify_store(stage.out))
+    repair(stage.out, findings)
+    run(stage, RunOptions())
+
+
+def read(path):
+    """What a store holds, or why that is not told."""
+    try:
+        return contents(path), None
+    except DepthtokError as error:
+        return None, error
+
+
+def survives(stage, whole, damage) -> None:
+    """Applies one damage to a copy of a store, and checks that it is noticed and mended."""
+    shutil.copytree(whole, stage.out)
+    damage.apply(stage.out)
+    seen, error = read(stage.out)
+    assert error is None or error.remedy
+    assert error or seen == contents(whole), f"{damage} was read as data"
+    try:
+        findings = list(verify_store(stage.out))
+    except DepthtokError:
+        findings = None
+    assert findings != [], f"{damage} was not noticed"
+    try:
+        mended(stage, findings)
+    except DepthtokError:  # the root was spoiled beside a part
+        mended(stage, list(verify_store(stage.out)))
+    assert tree_digest(stage.out) == tree_digest(whole), damage
+    assert list(verify_store(stage.out)) == []
+    shutil.rmtree(stage.out)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_random_damage(whole, tmp_path, name):
+    stage = whole.stage(name, tmp_path / "out")
+    for damage in damages(whole.root / name, seed=STAGES.index(name), count=8):
+        survives(stage, whole.root / name, damage)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_damage_to_each_kind_of_file(whole, tmp_path, name):
+    """One flip in each file of the first part, and of what lies beside the parts."""
+    stage, root = whole.stage(name, tmp_path / "out"), whole.root / name
+    first = Store(root).part_names[0]
+    for place, file in enumerate(tree_digest(root)):
+        twin = "wrist_image" in file or "proprio" in file
+        if not file.startswith("parts/train") or (first in file and not twin):
+            survives(stage, root, Damage("flip", file, place=place * 0.37 % 1))
+
+
+def test_packed_images_are_guarded_too(whole, tmp_path):
+    settings = {"copy_images": True}
+    run(whole.stage("convert", tmp_path / "whole", **settings), RunOptions())
+    stage = whole.stage("convert", tmp_path / "out", **settings)
+    packed = [name for name in tree_digest(tmp_path / "whole") if name.endswith("images.bin")]
+    for kind in ("flip", "cut", "delete", "swap"):
+        survives(stage, tmp_path / "whole", Damage(kind, packed[0], packed[1], 0.5))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_parts_that_are_swapped_renamed_lost_or_foreign(whole, tmp_path, name):
+    stage, root = whole.stage(name, tmp_path / "out"), whole.root / name
+    one, two, three = Store(root).part_names
+    parts = tmp_path / "out" / "parts"
+    shutil.copytree(root, tmp_path / "out")
+    (parts / one).rename(parts / "x")
+    (parts / two).rename(parts / one)
+    shutil.rmtree(parts / three)
+    found = [finding.problem for finding in verify_store(tmp_path / "out")]
+    assert any("holds part" in problem for problem in found)
+    assert any(f"lacks part {two.split('.')[0]}" in problem for problem in found)
+    assert any("x does not belong there" in problem for problem in found)
+    with pytest.raises(DepthtokError):
+        contents(tmp_path / "out")
+    repair(tmp_path / "out", list(verify_store(tmp_path / "out")))
+    shutil.rmtree(parts / "x")
+    run(stage, RunOptions())
+    assert tree_digest(tmp_path / "out") == tree_digest(root)
+
+
+def test_a_part_of_another_store_is_refused(whole, tmp_path):
+    shutil.copytree(whole.root / "convert", tmp_path / "out")
+    other = whole.stage("convert", tmp_path / "other", copy_images=True)
+    run(other, RunOptions())
+    name = Store(tmp_path / "out").part_names[0]
+    shutil.rmtree(tmp_path / "out" / "parts" / name)
+    shutil.copytree(tmp_path / "other" / "parts" / name, tmp_path / "out" / "parts" / name)
+    with pytest.raises(DepthtokError, match="of another store"):
+        contents(tmp_path / "out")
+    found = list(verify_store(tmp_path / "out"))
+    assert [finding.part for finding in found if "is of another store" in finding.problem] == [name]
+
+
+def test_counts_against_the_source(whole, tmp_path, over):
+    """An episode that was lost without a word is named, though all digests are right."""
+    from depthtok.store import write_part
+
+    path = over(whole.rlds)
+    path.run_all()
+    store = Store(path.root / "tokenize")
+    part = store.part(store.part_names[0])
+    stage = path.stage("tokenize")
+    work = stage.work()[0]
+
+    def fill(writer):
+        for name in ("codes/image", "codes/wrist_image"):
+            writer.append(name, part.map(name)[:5])
+        writer.end(int(part.indices[0]), 5, range=part.map("range")[0])
+
+    write_part(store.path, stage.spec, work.name, work.shard, stage.arrays(), fill,
+               upstream=work.upstream, replace=True)  # fmt: skip
+    found = [finding.problem for finding in verify_store(store.path)]
+    assert len(found) == 1
+    assert "are nowhere" in found[0]
+
+
+def test_a_data_set_that_is_another_now(whole, tmp_path):
+    from depthtok.sources.rlds import RldsDirectory
+    from depthtok.testing import make_rlds
+    from pipelines.config import ConvertConfig
+
+    rlds = make_rlds(tmp_path / "rlds")
+    run(ConvertStage(RldsDirectory.open(rlds), tmp_path / "out", ConvertConfig()), RunOptions())
+    shutil.rmtree(rlds)
+    make_rlds(tmp_path / "rlds", shards=1)
+    found = [finding.problem for finding in verify_store(tmp_path / "out")]
+    assert len(found) == 1
+    assert "is not the data set" in found[0]
+
+
+def test_depth_read_in_pieces_is_guarded(whole, tmp_path):
+    """Reading a few frames checks the files that hold them."""
+    shutil.copytree(whole.root / "annotate", tmp_path / "out")
+    store = DepthStore(tmp_path / "out")
+    clip = next(iter(store.clips("image")))
+    good = clip.read(1, 2).values
+    chunk = clip.part.path / "depth" / "image" / "c" / "0" / "0" / "0"
+    other = clip.part.path / "depth" / "wrist_image" / "c" / "0" / "0" / "0"
+    assert np.array_equal(good, clip.read(1, 2).values)
+    chunk.write_bytes(other.read_bytes())
+    with pytest.raises(DepthtokError):
+        clip.read(1, 2)
+    assert read_spec(tmp_path / "out").type == "depth"

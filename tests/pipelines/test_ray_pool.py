@@ -1,0 +1,163 @@
+"""Ray workers make the same bytes as one process, also when they die."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from depthtok.config import RunOptions
+from depthtok.errors import ConfigError, OutputError, WeightsError
+from depthtok.signals import Stopped, kept_handlers, stoppable
+from depthtok.testing import temporaries, tree_digest
+from pipelines.ray_pool import require_answer
+from pipelines.stage import run
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray():
+    """One Ray for all tests; its workers can import this file."""
+    import ray
+
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    with pytest.MonkeyPatch.context() as patch, kept_handlers():
+        patch.setenv("PYTHONPATH", path)
+        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A stage whose workers write down their process numbers, and wait a little in each part."""
+
+    stage: object
+    notes: Path
+    wait: float = 0.0
+    poison: str = ""  # the part that kills its worker
+    broken: str = ""  # "build": a worker cannot start; "fill": the disk is full
+
+    def __getattr__(self, name):
+        return getattr(object.__getattribute__(self, "stage"), name)
+
+    def __reduce__(self):
+        return Noted, (self.stage, self.notes, self.wait, self.poison, self.broken)
+
+    def build(self, device):
+        if self.broken == "build":
+            raise WeightsError("there are no weights", remedy="fetch them")
+        self.notes.mkdir(exist_ok=True)
+        (self.notes / str(os.getpid())).touch()
+        fill = self.stage.build(device)
+
+        def slow(work, writer, advance):
+            if self.broken == "fill":
+                raise OSError(28, "No space left on device")
+            fill(work, writer, advance)
+            time.sleep(self.wait)
+            if str(work.name) == self.poison:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return slow
+
+
+def killer(notes: Path, kills: int, done: threading.Event) -> None:
+    """Kills workers that have noted themselves, one every now and then."""
+    killed: set[str] = set()
+    while len(killed) < kills and not done.wait(0.1):
+        fresh = {path.name for path in notes.glob("*")} - killed
+        for process in sorted(fresh)[:1]:
+            if done.wait(0.3):
+                return
+            os.kill(int(process), signal.SIGKILL)
+            killed.add(process)
+
+
+def test_workers_make_the_same_bytes(whole, tmp_path):
+    for name, workers in (("convert", 3), ("annotate", 2), ("tokenize", 1)):
+        outcome = run(whole.stage(name, tmp_path / name), RunOptions(workers=workers))
+        assert (outcome.made, outcome.exit_code) == (3, 0)
+        assert tree_digest(tmp_path / name) == tree_digest(whole.root / name)
+    assert run(whole.stage("convert", tmp_path / "convert"), RunOptions(workers=2)).made == 0
+
+
+def test_workers_that_die_cost_nothing(whole, tmp_path):
+    stage = Noted(whole.stage("annotate", tmp_path / "out"), tmp_path / "notes", wait=0.6)
+    done = threading.Event()
+    thread = threading.Thread(target=killer, args=(stage.notes, 2, done))
+    thread.start()
+    outcome = run(stage, RunOptions(workers=2))
+    done.set()
+    thread.join()
+    assert outcome.exit_code == 0
+    assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "annotate")
+    assert temporaries(tmp_path / "out") == []
+    assert len(list(stage.notes.glob("*"))) >= 3
+
+
+def test_a_part_that_kills_its_workers_is_given_up(whole, tmp_path):
+    stage = whole.stage("convert", tmp_path / "out")
+    poison = str(stage.work()[1].name)
+    outcome = run(Noted(stage, tmp_path / "notes", poison=poison), RunOptions(workers=2))
+    assert outcome.exit_code == 1
+    assert list(outcome.given_up) == [poison]
+    assert outcome.made == 2
+    assert run(stage, RunOptions()).made == 1
+    assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "convert")
+
+
+@pytest.mark.parametrize(("broken", "error"), [("build", WeightsError), ("fill", OutputError)])
+def test_what_no_part_is_to_blame_for_is_raised(whole, tmp_path, broken, error):
+    stage = Noted(whole.stage("convert", tmp_path / "out"), tmp_path / "notes", broken=broken)
+    with pytest.raises(error) as caught:
+        run(stage, RunOptions(workers=1))
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("wait", [0.5, 30.0])  # a part that ends soon, and one that does not
+def test_a_signal_stops_driver_and_workers(whole, tmp_path, wait):
+    stage = Noted(whole.stage("convert", tmp_path / "out"), tmp_path / "notes", wait=wait)
+    sent = []
+
+    def stop():
+        while not list(stage.notes.glob("*")):
+            time.sleep(0.05)
+        time.sleep(0.2)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(Stopped) as caught, stoppable():
+        run(stage, RunOptions(workers=2))
+    thread.join()
+    assert caught.value.signum == signal.SIGTERM
+    assert time.monotonic() - sent[0] < 15
+    assert temporaries(tmp_path / "out") == []
+    assert run(whole.stage("convert", tmp_path / "out"), RunOptions()).exit_code == 0
+    assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "convert")
+
+
+def test_an_address_that_nobody_answers_at_is_refused_soon():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+            with pytest.raises(ConfigError, match="no Ray cluster answers") as caught:
+                require_answer(address)
+            assert "ray start" in caught.value.remedy
+        for address in ("nowhere", "host:port", ":6379", "ray://"):
+            with pytest.raises(ConfigError, match="is no address"):
+                require_answer(address)
+        taken.listen()
+        require_answer(f"127.0.0.1:{port}")
+        require_answer("auto")

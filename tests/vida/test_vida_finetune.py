@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+import vida_recipe as recipe
+from vida_made import MemoryClip, tiny_network
+
+from depthtok.errors import ConfigError, StaleStore
+from pipelines.vida.finetune import FinetuneConfig, finetune, schedule, training_target
+from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
+
+CPU = torch.device("cpu")
+
+
+def clips():
+    """Two clips whose depth (m) follows their brightness; some pixels have none."""
+    made = []
+    for seed in (1, 2):
+        frames = recipe.clip(7, 14, 14, seed)
+        depth = 0.5 + frames.mean(-1, dtype=np.float32) / 255
+        depth[:, :3, :3] = 0
+        made.append(MemoryClip(frames, depth.astype(np.float32)))
+    return made
+
+
+def config(**changes):
+    settings = {"steps": 6, "batch": 2, "frames": 4, "input_size": 14, "save_every": 2}
+    return FinetuneConfig(learning_rate=3e-3, **(settings | changes))
+
+
+def test_affine_invariant_loss_ignores_scale_and_shift_and_invalid_pixels():
+    target = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 1
+    valid = torch.ones_like(target, dtype=torch.bool)
+    valid[:, :, 0] = False
+    prediction = 3 * target + 2
+    prediction[:, :, 0] = 1e6
+    assert affine_invariant_loss(prediction, target, valid) < 1e-5
+    assert affine_invariant_loss(-target, target, valid) > 1
+    assert temporal_gradient_loss(prediction, target, valid) < 1e-5
+
+
+def test_temporal_loss_sees_flicker_on_a_still_scene():
+    still = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(1, 4, 8, 8)
+    valid = torch.ones_like(still, dtype=torch.bool)
+    flicker = still + 0.5 * torch.tensor([0.0, 1, 0, 1]).view(1, 4, 1, 1)
+    assert temporal_gradient_loss(still, still, valid) == 0
+    assert temporal_gradient_loss(flicker, still, valid) > 0.1
+
+
+def test_losses_of_a_window_without_truth_are_zero_and_so_is_their_gradient():
+    prediction = torch.rand(1, 2, 4, 4, requires_grad=True)
+    nothing = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    for loss in (affine_invariant_loss, temporal_gradient_loss, metric_loss):
+        value = loss(prediction, torch.zeros(1, 2, 4, 4), nothing)
+        (gradient,) = torch.autograd.grad(value, prediction)
+        assert value == 0
+        assert not gradient.any()
+
+
+def test_target_is_disparity_or_metres_and_keeps_holes():
+    depth = torch.tensor([[[[2.0, 0.0], [4.0, 1.0]]]])
+    disparity, valid = training_target(depth, (2, 2), metric=False)
+    assert disparity.tolist() == [[[[0.5, 0.0], [0.25, 1.0]]]]
+    assert valid.tolist() == [[[[True, False], [True, True]]]]
+    assert training_target(depth, (2, 2), metric=True)[0].equal(depth)
+
+
+@pytest.mark.parametrize("metric", [False, True])
+def test_training_lowers_the_loss(tmp_path, metric):
+    losses = []
+    finetune(
+        tiny_network(metric=metric),
+        clips()[:1],
+        config(steps=20, save_every=100),
+        checkpoint=tmp_path / "run.pt",
+        device=CPU,
+        on_step=lambda report: losses.append(report.loss),
+    )
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
+    whole = finetune(tiny_network(), clips(), config(), checkpoint=tmp_path / "a", device=CPU)
+
+    class Stop(Exception):
+        pass
+
+    def stop(report):
+        if report.step == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        finetune(
+            tiny_network(), clips(), config(), checkpoint=tmp_path / "b", device=CPU, on_step=stop
+        )
+    steps = []
+    resumed = finetune(
+        tiny_network(),
+        clips(),
+        config(),
+        checkpoint=tmp_path / "b",
+        device=CPU,
+        on_step=lambda report: steps.append(report.step),
+    )
+    assert steps == [2, 3, 4, 5]
+    for key, value in whole.state_dict().items():
+        assert value.equal(resumed.state_dict()[key]), key
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    finetune(tiny_network(), clips(), config(steps=1), checkpoint=tmp_path / "a", device=CPU)
+    with pytest.raises(StaleStore, match="seed 0, now 7"):
+        finetune(
+            tiny_network(),
+            clips(),
+            config(steps=1, seed=7),
+            checkpoint=tmp_path / "a",
+            device=CPU,
+        )
+
+
+def test_settings_are_checked():
+    with pytest.raises(ConfigError, match="2 to 32"):
+        config(frames=33)
+    assert schedule(0, 100) == pytest.approx(0.2)
+    assert schedule(99, 100) < 0.01

@@ -1,0 +1,42 @@
+"""The frame cache gives the very frames that decoding gives, and only of its own store."""
+
+from dataclasses import replace
+
+import fakes
+import numpy as np
+import pytest
+
+from depthtok.errors import StaleStore
+from vla.data import Dataset
+from vla.frames import FrameCache
+
+
+def row_of(data, number):
+    row = {name: np.zeros(shape, dtype) for name, (shape, dtype) in data.fields().items()}
+    data.fill(row, number, 0, 0)
+    return row
+
+
+def test_cached_samples_equal_decoded_ones(micro, toy, tmp_path):
+    plain = toy(micro(data__photometric=0.3), fakes.FakeEpisodes(size=48))
+    (one,) = plain.members
+    for _ in range(2):  # made, then opened
+        cache = FrameCache.open(tmp_path / "c", one.episodes, ("main", "wrist"), 32)
+        cached = Dataset([replace(one, frames=cache)], plain.config, plain.tokenizer)
+        for number in (0, 9, 20):
+            a, b = row_of(plain, number), row_of(cached, number)
+            assert all((a[name] == b[name]).all() for name in a)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "cameras", "size", "what"),
+    [
+        (fakes.FakeEpisodes(count=2), ("main", "wrist"), 32, "episodes, lengths"),
+        (fakes.FakeEpisodes(), ("wrist", "main"), 32, "cameras"),
+        (fakes.FakeEpisodes(), ("main", "wrist"), 16, "size"),
+    ],
+)
+def test_another_stores_frames_are_refused(tmp_path, episodes, cameras, size, what):
+    FrameCache.open(tmp_path / "c", fakes.FakeEpisodes(), ("main", "wrist"), 32)
+    with pytest.raises(StaleStore, match=f"of other {what}"):
+        FrameCache.open(tmp_path / "c", episodes, cameras, size)

@@ -1,0 +1,72 @@
+"""Adapters: neutral at first, the only thing that trains of what is pretrained, mergeable."""
+
+import fakes
+import torch
+from safetensors.torch import load_file
+from test_model import draws, observation
+
+from vla import checkpoint, lora, optim
+from vla.config import RunOptions
+from vla.model import build
+from vla.policy import Policy
+from vla.train import train
+
+QUIET = RunOptions(workers=0, log_every=1)
+
+
+def test_new_adapters_change_nothing_and_merge_exactly(micro, codebook):
+    config = micro().model
+    model = build(config, 0, torch.from_numpy(codebook.vectors)).double()
+    seen, (noise, _) = observation(config), draws(config)
+    seen = type(seen)(**{**vars(seen), "proprio_BP": seen.proprio_BP.double()})
+    names = set(model.state_dict())
+    with torch.no_grad():
+        plain = model.sample(seen, noise.double())
+        lora.add(model, 4, 8.0, seed=0)
+        assert torch.equal(model.sample(seen, noise.double()), plain)
+        for name, weight in model.named_parameters():
+            if "lora_up" in name:
+                weight.normal_(0, 0.3)
+        adapted = model.sample(seen, noise.double())
+        lora.merge(model)
+        merged = model.sample(seen, noise.double())
+    assert (adapted - plain).abs().max() > 1e-3
+    assert torch.allclose(adapted, merged, atol=1e-10)
+    assert set(model.state_dict()) == names
+
+
+def test_what_trains(micro):
+    config = micro(train__lora_rank=2)
+    model = build(config.model, 0)
+    lora.add(model, 2, 4.0, seed=0)
+    optim.freeze(model, config.train)
+    names = optim.trained(model)
+    pretrained = [n for n in names if n.split(".")[0] in optim.PRETRAINED]
+    assert pretrained
+    assert all("lora_" in name for name in pretrained)
+    assert any(name.startswith("action.layers") for name in names)
+    assert not any(name.startswith("vlm.layers.1.down") for name in names)
+
+
+def test_a_run_resumes_and_acts(micro, toy, codebook, tmp_path):
+    config = micro(train__lora_rank=2, train__steps=4, train__lr=1e-2)
+    data, seen = toy(config), []
+    for out, stop in (("a", 99), ("b", 2)):
+        train(
+            config, data, tmp_path / out, QUIET, codebook=codebook, on_step=seen.append,
+            should_stop=lambda stop=stop: len(seen) >= stop,
+        )  # fmt: skip
+        seen.clear()
+    train(config, data, tmp_path / "b", QUIET, codebook=codebook)
+    a, b = (checkpoint.find(tmp_path / out) / "model.safetensors" for out in "ab")
+    a, b = load_file(a), load_file(b)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert any(a[name].abs().max() > 0 for name in a if "lora_up" in name)
+    fresh = build(config.model, config.train.seed).state_dict()
+    assert torch.equal(a["vlm.layers.0.qkv.weight"], fresh["vlm.layers.0.qkv.weight"])
+
+    policy = Policy.load(tmp_path / "a")
+    assert not any("lora" in name for name in policy.model.state_dict())
+    image = fakes.FakeEpisodes().episode(0).images
+    sample = {"images": {n: image[n][0] for n in image}, "proprio": [0.0] * 8, "instruction": "go"}
+    assert policy.act(sample).shape == (4, 7)

@@ -1,0 +1,88 @@
+"""What the depth expert predicts, as depth beside the true one.
+
+Codes are decoded by a function that the caller hands over; predicted latents count as their
+nearest code; pixel regression needs no decoding. Errors are of cell means, so that all targets
+can be compared.
+"""
+
+# B batch, M cameras with codes, K code positions of a camera, N what the head gives for each
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int, UInt8
+from torch import Tensor
+
+from vla.batch import Batch
+from vla.depth_head import DepthHead
+
+Decode = Callable[[UInt8[np.ndarray, "T h w"]], Float32[np.ndarray, "T H W"]]
+FILE = "depth.npz"
+SHOWN = 4  # frames kept as pictures
+
+
+@dataclass(frozen=True)
+class DepthView:
+    """Frames of the first camera, their target and the prediction in normalised disparity."""
+
+    image: UInt8[np.ndarray, "T H W 3"]
+    truth: Float32[np.ndarray, "T h w"]
+    predicted: Float32[np.ndarray, "T h w"]
+    grid: int  # cells along one side
+
+    @classmethod
+    def of(
+        cls, head: DepthHead, batch: Batch, predicted_BMKN: Tensor, decode: Decode | None, most: int
+    ) -> DepthView | None:
+        """Of the first frames that have a target, `most` at the most; None where there is none, or
+        where codes cannot be decoded."""
+        rows = batch.depth_valid_BM[:, 0].nonzero()[:most, 0]
+        pixels = head.config.target == "pixels"
+        if not len(rows) or not (pixels or decode):
+            return None
+        grid = head.config.grid
+        target = batch.depth_BMK[rows, 0].cpu().numpy().reshape(-1, grid, grid)
+        found = predicted_BMKN[rows, :1]
+        if pixels:
+            guess = found[..., 0].float().cpu().numpy().reshape(-1, grid, grid)
+            truth, predicted = target, guess
+        else:
+            codes = nearest(head, found).to(torch.uint8).cpu().numpy().reshape(-1, grid, grid)
+            truth, predicted = decode(target), decode(codes)
+        image = batch.images_BIHW3[rows, 0].cpu().numpy()
+        return cls(image, truth.astype(np.float32), predicted.astype(np.float32), grid)
+
+    def errors(self) -> Float32[np.ndarray, " T"]:
+        """Mean absolute error of each frame's cells, as a share of the clip's range."""
+        cells = [
+            part.reshape(len(part), self.grid, part.shape[1] // self.grid, self.grid, -1).mean(
+                axis=(2, 4)
+            )
+            for part in (self.truth, self.predicted)
+        ]
+        return np.abs(cells[0] - cells[1]).mean(axis=(1, 2))
+
+    def save(self, run: Path) -> None:
+        """A few of the frames, for the run's report."""
+        kept = {name: getattr(self, name)[:SHOWN] for name in ("image", "truth", "predicted")}
+        np.savez_compressed(run / FILE, **kept, grid=self.grid)
+
+    @classmethod
+    def find(cls, run: Path) -> DepthView | None:
+        """What `save` kept, if anything."""
+        if not (run / FILE).is_file():
+            return None
+        with np.load(run / FILE) as kept:
+            return cls(kept["image"], kept["truth"], kept["predicted"], int(kept["grid"]))
+
+
+def nearest(head: DepthHead, predicted_BMKN: Tensor) -> Int[Tensor, "B M K"]:
+    """The code at every position: the likeliest, or the one nearest to a predicted latent."""
+    if head.config.target == "codes":
+        return predicted_BMKN.argmax(dim=-1)
+    return torch.cdist(predicted_BMKN.float(), head.codebook_KD.float()).argmin(dim=-1)

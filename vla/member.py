@@ -1,0 +1,207 @@
+"""Episodes and codes that belong together: one data set of a mixture.
+
+Whole stores are looked at part by part, so that millions of episodes are joined in seconds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from depthtok.data import Camera, CodeGrid, Episode, EpisodeKey, ImageTransform
+from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
+from depthtok.parts import ShardKey
+from vla.config import Config
+from vla.frames import FrameCache
+from vla.normalise import Norms, Scale
+from vla.pixels import PixelGrids
+
+
+class Part(Protocol):
+    """What is used of a part of a store: its shard, and which of the shard's episodes it holds."""
+
+    shard: ShardKey
+    indices: Int64[np.ndarray, " E"]
+
+
+class Episodes(Protocol):
+    """What is used of a `depthtok.episodes.EpisodeStore`."""
+
+    fingerprint: str
+    cameras: Mapping[str, Camera]
+    lengths: np.ndarray
+    action_dim: int
+    proprio_dim: int
+    gripper: Sequence[int]
+
+    def episode(self, number: int) -> Episode: ...
+
+    def statistics(self): ...
+
+    def parts(self) -> Iterable[Part]: ...
+
+
+class Codes(Protocol):
+    """What is used of a `depthtok.codes.CodeStore`."""
+
+    fingerprint: str
+    codebook: str
+    grid: tuple[int, int]
+    cameras: Sequence[str]
+    transform: ImageTransform
+
+    def missing(self) -> list[str]: ...
+
+    def parts(self) -> Iterable[Part]: ...
+
+    def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid: ...
+
+
+@dataclass(frozen=True)
+class Member:
+    """One data set of a mixture. `episodes_used` are the numbers of the episodes to draw from.
+
+    `frames` spares decoding. `weight` is how often each step is drawn in an epoch: 2 twice, 0.5
+    every other time.
+    """
+
+    name: str
+    episodes: Episodes
+    codes: Codes | None
+    norms: Norms
+    episodes_used: Int64[np.ndarray, " E"]
+    left_out: int = 0  # episodes without codes
+    weight: float = 1.0
+    frames: FrameCache | None = None
+
+
+def member(
+    name: str,
+    episodes: Episodes,
+    codes: Codes | None,
+    config: Config,
+    *,
+    codebook: str = "",
+    weight: float = 1.0,
+    only: Sequence[int] | None = None,
+    partial: bool = False,
+    frames: FrameCache | None = None,
+) -> Member:
+    """Joins episodes with their codes and checks that they belong together.
+
+    `codebook` is the fingerprint that the codes must be of; `only` limits the episodes, by number.
+    Episodes whose codes failed are left out and counted. Raises `ConfigError`, `StaleStore` (other
+    codebook, codes of another picture), `MissingParts`.
+    """
+    numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
+    used = numbers
+    if not config.model.depth.supervised:
+        codes = None
+    else:
+        _check_codes(name, codes, config, codebook, partial)
+        used = numbers[held_by(codes, episodes)[numbers]]
+    if not len(used):
+        raise ConfigError(f"{name} has no episode to train on", remedy="check its stores")
+    _check_shapes(name, episodes, config)
+    stats = episodes.statistics()
+    norms = Norms(
+        Scale.of(stats.action, config.data.action_norm, episodes.gripper),
+        Scale.of(stats.proprio, config.data.proprio_norm),
+    )
+    left_out = len(numbers) - len(used)
+    return Member(name, episodes, codes, norms, used, left_out, weight, frames)
+
+
+def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
+    for camera in config.data.cameras:
+        if camera not in episodes.cameras:
+            raise ConfigError(
+                f"{name} has no camera {camera!r}",
+                remedy=did_you_mean(camera, list(episodes.cameras)),
+            )
+    for what in ("action_dim", "proprio_dim"):
+        have, want = getattr(episodes, what), getattr(config.model, what)
+        if have != want and not (what == "proprio_dim" and want == 0):
+            raise ConfigError(
+                f"{name} has {what} {have}, the model {want}", remedy=f"set model.{what} = {have}"
+            )
+
+
+def _check_codes(
+    name: str, codes: Codes | None, config: Config, codebook: str, partial: bool
+) -> None:
+    depth = config.model.depth
+    if codes is None:
+        raise ConfigError(
+            f"{name} has no codes, and the model's depth expert is trained on them",
+            remedy="give --codes, or set model.depth.target = 'none'",
+        )
+    if (depth.target == "pixels") != isinstance(codes, PixelGrids):
+        raise ConfigError(
+            f"{name} gives {type(codes).__name__} for the depth target {depth.target!r}",
+            remedy="pixels come from a DepthStore, all other targets from a CodeStore",
+        )
+    if config.data.crop < 1:
+        raise ConfigError(
+            "data.crop changes where pixels lie, but stored codes describe the whole picture",
+            remedy="set data.crop = 1 and use data.photometric",
+        )
+    if codes.codebook != codebook:
+        raise StaleStore(
+            f"the codes of {name} are of codebook {codes.codebook[:12]}, not {codebook[:12]}",
+            remedy="give the codebook that made them, or tokenize again",
+        )
+    if replace(codes.transform, size=None) != ImageTransform():
+        raise StaleStore(
+            f"the codes of {name} describe a changed picture: {codes.transform.to_json()}",
+            remedy="tokenize depth of the whole picture, as published",
+        )
+    if codes.grid != (depth.grid, depth.grid):
+        raise StaleStore(
+            f"the codes of {name} are {codes.grid[0]}x{codes.grid[1]} grids, the model predicts"
+            f" {depth.grid}x{depth.grid}",
+            remedy=f"set model.depth.grid = {codes.grid[0]}",
+        )
+    for camera in config.data.cameras[: depth.cameras]:
+        if camera not in codes.cameras:
+            raise ConfigError(
+                f"{name} has no codes of camera {camera!r}",
+                remedy="list cameras with codes first, or lower model.depth.cameras",
+            )
+    if codes.missing() and not partial:
+        raise MissingParts(
+            f"the codes of {name} lack {len(codes.missing())} parts",
+            remedy="run `depthtok tokenize` again to finish them",
+        )
+
+
+def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
+    """Which of the episodes, in their order, have codes."""
+    held: dict[tuple[str, int, int], list[np.ndarray]] = {}
+    for part in codes.parts():
+        held.setdefault(_place(part.shard), []).append(part.indices)
+    return np.concatenate(
+        [
+            np.isin(part.indices, np.concatenate(held.get(_place(part.shard), [[]])))
+            for part in episodes.parts()
+        ]
+    )
+
+
+def _place(shard: ShardKey) -> tuple[str, int, int]:
+    return shard.split, shard.shard, shard.shards
+
+
+def split(episodes: Episodes, share: float) -> Bool[np.ndarray, " E"]:
+    """Which episodes are held out: decided by a hash of the key, whatever else is there."""
+    marks = []
+    for part in episodes.parts():
+        shard = zlib.crc32(str(part.shard.episode(0)).removesuffix("00000").encode())
+        hashes = [zlib.crc32(b"%05d" % index, shard) % 10_000 for index in part.indices.tolist()]
+        marks.append(np.array(hashes) < share * 1e4)
+    return np.concatenate(marks)

@@ -1,0 +1,141 @@
+"""Several ranks, one model: what differs from one process, in one place.
+
+A rank takes its rows of every global batch; gradients are those of the whole batch, whatever the
+number of ranks. `ddp` keeps the whole model on each, `fsdp` shards weights and optimiser state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from depthtok.errors import ConfigError
+from vla.gemma import GemmaLayer
+from vla.siglip import SiglipLayer
+
+PATIENCE = timedelta(hours=2)  # that ranks wait for each other: one may fill a frame cache first
+
+
+@contextmanager
+def launched(device: str) -> Iterator[tuple[Ranks, str]]:
+    """This process among those that torchrun started, and its own device; alone without torchrun.
+
+    torchrun says in the environment which of how many a process is.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield Ranks(), device
+        return
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Ranks.here(), device
+    finally:
+        dist.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def here(cls) -> Ranks:
+        """As torch.distributed was started, if it was."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    def rows(self, batch: int) -> slice:
+        """This rank's rows of a global batch."""
+        if batch % self.count:
+            raise ConfigError(
+                f"a batch of {batch} does not divide over {self.count} ranks",
+                remedy="set train.batch to a multiple of the number of processes",
+            )
+        share = batch // self.count
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        if self.count == 1:
+            return value
+        value = value.detach().clone()
+        dist.all_reduce(value)
+        return value
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether it is true on any rank."""
+        if self.count == 1:
+            return flag
+        return bool(self.total(torch.tensor(float(flag), device=device)) > 0)
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """The first rank alone does the block; the others follow once it is through."""
+        if self.rank > 0:
+            self.wait()
+        yield
+        if self.rank == 0:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def spread(model: nn.Module, ranks: Ranks, sharding: str) -> nn.Module:
+    """What to call in training. With `fsdp` the model itself is sharded, layer by layer."""
+    if ranks.count == 1:
+        return model
+    if sharding == "ddp":
+        return DistributedDataParallel(model, gradient_as_bucket_view=True)
+    for module in model.modules():
+        if isinstance(module, GemmaLayer | SiglipLayer):
+            fully_shard(module)
+    fully_shard(model)
+    register_fsdp_forward_method(model, "sample")  # validation gathers weights there too
+    return model
+
+
+def sync_gradients(called: nn.Module, now: bool) -> None:
+    """Whether the next backward exchanges gradients: only that of the last micro-batch does."""
+    if isinstance(called, FSDPModule):
+        called.set_requires_gradient_sync(now)
+    elif isinstance(called, DistributedDataParallel):
+        called.require_backward_grad_sync = now
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a sharded tensor; every rank must ask. Others are returned as they are."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def sharded_like(weight: Tensor, tensor: Tensor) -> Tensor:
+    """A whole tensor, placed as `weight` is."""
+    tensor = tensor.to(weight.device)
+    if isinstance(weight, DTensor):
+        return distribute_tensor(tensor, weight.device_mesh, weight.placements)
+    return tensor
+
+
+def compile_layers(model: nn.Module, make: Callable[..., Callable] = torch.compile) -> None:
+    """Compiles every layer by itself: short compile times, and the same code for all of a kind."""
+    for module in model.modules():
+        if isinstance(module, GemmaLayer | SiglipLayer):
+            module.forward = make(module.forward)

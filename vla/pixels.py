@@ -1,0 +1,101 @@
+"""Depth itself as the depth expert's target: the ablation that regresses pixels.
+
+`PixelGrids` stands where a CodeStore would: it gives each frame's normalised disparity, averaged
+over the cells of the code grid, so that only the target differs from the codes' run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from depthtok.data import DepthClip, EpisodeKey, ImageTransform
+from depthtok.errors import ConfigError
+from depthtok.normalisation import Normalisation
+
+
+class Clip(Protocol):
+    """What is used of a `depthtok.depth.StoredDepth`."""
+
+    key: EpisodeKey
+    camera: str
+    disparity_quantiles: tuple[float, ...]
+
+    def read(self, start: int, stop: int) -> DepthClip: ...
+
+
+class Depth(Protocol):
+    """What is used of a `depthtok.depth.DepthStore`."""
+
+    fingerprint: str
+    cameras: Sequence[str]
+    size: tuple[int, int]
+    transform: ImageTransform
+
+    def missing(self) -> list[str]: ...
+
+    def parts(self) -> Iterable[Any]: ...
+
+    def clips(self) -> Iterator[Clip]: ...
+
+
+@dataclass(frozen=True)
+class PixelClip:
+    """The targets of one clip; `codes[step]` is float32 [h, w], about 0 to 1."""
+
+    clip: Clip
+    normalisation: Normalisation
+    grid: tuple[int, int]
+
+    @property
+    def codes(self) -> PixelClip:
+        return self
+
+    def __getitem__(self, step: int) -> Float32[np.ndarray, "h w"]:
+        depth = self.clip.read(step, step + 1).to_disparity()
+        bounds = self.normalisation.range_of(self.clip.disparity_quantiles)
+        values = self.normalisation.apply(depth.values, bounds, depth.valid)
+        return cell_means(values[0], depth.valid[0], self.grid)
+
+
+def cell_means(
+    values: Float32[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"], grid: tuple[int, int]
+) -> Float32[np.ndarray, "h w"]:
+    """Means over the valid pixels of each cell; 0 where there is none."""
+    height, width = grid
+    cells = (height, values.shape[0] // height, width, values.shape[1] // width)
+    sums = np.where(valid, values, 0).reshape(cells).sum(axis=(1, 3))
+    return (sums / np.maximum(valid.reshape(cells).sum(axis=(1, 3)), 1)).astype(np.float32)
+
+
+class PixelGrids:
+    """A DepthStore as targets, normalised as the codebook `codebook` (its fingerprint) does."""
+
+    def __init__(
+        self, store: Depth, codebook: str, normalisation: Normalisation, grid: tuple[int, int]
+    ) -> None:
+        if any(pixels % cells for pixels, cells in zip(store.size, grid, strict=True)):
+            raise ConfigError(
+                f"depth of {store.size} px does not divide into {grid} cells",
+                remedy="annotate with a --size that the code grid divides",
+            )
+        self.fingerprint, self.codebook, self.grid = store.fingerprint, codebook, grid
+        self.cameras, self.transform = store.cameras, store.transform
+        self._store, self._normalisation = store, normalisation
+        self._clips = {(clip.key, clip.camera): clip for clip in store.clips()}
+
+    def missing(self) -> list[str]:
+        """Parts that the store lacks."""
+        return self._store.missing()
+
+    def parts(self) -> Iterable[Any]:
+        """The store's parts, which say what it holds."""
+        return self._store.parts()
+
+    def grid_of(self, key: EpisodeKey, camera: str) -> PixelClip:
+        """The targets of one clip, computed when they are asked for."""
+        return PixelClip(self._clips[key, camera], self._normalisation, self.grid)

@@ -1,0 +1,137 @@
+"""Pages of a run, of a mask and of an ablation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from depthtok.data import DepthKind
+from depthtok.report.colour import colourise
+from depthtok.report.report import Picture, Report
+from vla.depth_view import DepthView
+from vla.masks import BLOCKS
+from vla.proof import Proof
+
+CURVES = {  # title: lines of metrics.jsonl, y label, logarithmic
+    "Losses": (("loss", "flow", "depth"), "", True),
+    "Action error on held-out episodes": (
+        ("val_action_mse", "val_action_mse_shuffled"), "MSE, normalised", False,
+    ),
+    "Actions within 0.05 to 0.5 on held-out episodes": (
+        tuple(f"val_action_within_{t}" for t in (0.05, 0.1, 0.2, 0.3, 0.5)), "share", False,
+    ),
+    "Depth on held-out episodes": (("depth", "val_depth"), "loss, nats for codes", False),
+    "Decoded depth on held-out episodes": (("val_depth_error",), "share of the range", False),
+    "Depth codes predicted right": (("depth_top1", "val_depth_top1"), "share", False),
+    "What the losses pull with on SigLIP": (("grad_flow", "grad_depth"), "gradient norm", True),
+    "Learning rate": (("lr",), "", False),
+    "Samples a second": (("samples_per_s",), "", False),
+    "Share of the time that waits for data": (("data_wait",), "", False),
+}  # fmt: skip
+MASK_PIXELS = 640
+
+
+def run_report(run: str | Path) -> Report:
+    """Curves, predicted depth and settings of a training run."""
+    run = Path(run)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    page = Report("Training of a QDepth-VLA", str(run))
+    if lines:
+        page.numbers({name: value for name, value in _last(lines).items() if name != "lr"})
+    for title, (names, label, log) in CURVES.items():
+        series = {name: _line(lines, name) for name in names}
+        series = {name: line for name, line in series.items() if line[0]}
+        if series:
+            page.curves(title, series, "step", label, log=log)
+    view = DepthView.find(run)
+    if view is not None:
+        page.text(
+            "Held-out frames at the last judgement: the picture, its true depth as the target "
+            "holds it, and what the depth expert predicts. Near is warm.",
+            title="Predicted against true depth",
+        )
+        page.pictures("Frames", list(_views(view)), columns=3)
+    return page.facts("Settings", _flat(json.loads((run / "config.json").read_text())))
+
+
+def _last(lines: list[dict[str, float]]) -> dict[str, float]:
+    """The newest value of everything."""
+    return {name: value for line in lines for name, value in line.items()}
+
+
+def _line(lines: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _views(view: DepthView) -> Iterator[Picture]:
+    side = view.image.shape[1]
+    error = view.errors()
+    for row, image in enumerate(view.image):
+        yield Picture(image, f"frame {row + 1}")
+        for name, values in (("true", view.truth[row]), ("predicted", view.predicted[row])):
+            pixels = colourise(values, DepthKind.DISPARITY, 0.0, 1.0)
+            shown = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
+            told = f", error {error[row]:.3f} of the range" if name == "predicted" else ""
+            yield Picture(np.asarray(shown), f"{name} depth{told}")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def mask_report(name: str, proof: Proof) -> Report:
+    """The mask of a configuration: its table, its picture, and what was measured of it."""
+    found = proof.violations()
+    page = Report("An attention mask, drawn and proved", name)
+    page.numbers({"violations": len(found), "tokens": proof.visible.shape[0]})
+    page.text(
+        "Rows look at columns. x: the whole block; \\: tokens up to the query's own place; "
+        ".: nothing.",
+        title="Who sees whom",
+    )
+    columns = ["", *proof.gradient]
+    page.table("The table", columns, _rows(proof, proof.table.cells))
+    page.pictures(
+        "Token by token", [Picture(mask_picture(proof), "bright: the row sees the column")], 1
+    )
+    page.text(
+        "The largest gradient of any output of the row by any input of the column, through all "
+        "layers, in float64: exactly zero where nothing of the column may arrive.",
+        title="What arrives",
+    )
+    page.table("Largest gradient", columns, _rows(proof, proof.gradient))
+    page.table("Share of the attention, one forward pass", columns, _rows(proof, proof.attention))
+    page.text(*(found or ["Nothing contradicts the table."]), title="Violations")
+    return page
+
+
+def _rows(proof: Proof, cells: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    return [[query, *(cells[query][key] for key in proof.gradient)] for query in proof.gradient]
+
+
+def mask_picture(proof: Proof) -> UInt8[np.ndarray, "H W 3"]:
+    """What every token sees, a colour a block of keys, white lines between blocks."""
+    colours = np.uint8([(86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167),
+                        (240, 228, 66)])  # fmt: skip
+    owner = np.concatenate(
+        [np.full(count, BLOCKS.index(name)) for name, count in proof.blocks.items()]
+    )
+    pixels = np.where(proof.visible[..., None], colours[owner][None], np.uint8(38))
+    cell = max(1, MASK_PIXELS // len(owner))
+    pixels = np.repeat(np.repeat(pixels, cell, axis=0), cell, axis=1)
+    for end in np.cumsum(list(proof.blocks.values()))[:-1] * cell:
+        pixels[end - 1 : end + 1] = pixels[:, end - 1 : end + 1] = 255
+    return pixels

@@ -1,0 +1,76 @@
+"""What a run reports: means between two readings, and lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from depthtok.files import write_atomic
+from vla.parallel import Ranks
+
+Line = dict[str, float]  # one line of metrics.jsonl
+
+
+class Meter:
+    """Sums of what updates report, and the time that they took, since the last reading.
+
+    `with meter:` around what waits for data.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.restart()
+
+    def restart(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.updates, self.waited_s, self.begun_s = 0, 0.0, time.perf_counter()
+
+    def __enter__(self) -> None:
+        self._asked_s = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.waited_s += time.perf_counter() - self._asked_s
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+        self.updates += 1
+
+    def read(self, ranks: Ranks) -> Line:
+        """Means (each rank holds its part of a sum), samples a second, and the share of time spent
+        waiting for data; then restarts."""
+        parts = torch.stack([value.float() for value in self.sums.values()])
+        means = (ranks.total(parts) / self.updates).tolist()
+        passed_s = time.perf_counter() - self.begun_s
+        line = dict(zip(self.sums, means, strict=True)) | {
+            "samples_per_s": self.updates * self.batch / passed_s,
+            "data_wait": self.waited_s / passed_s,
+        }
+        self.restart()
+        return line
+
+
+class Log:
+    """metrics.jsonl. A resumed run drops the lines that it will write again."""
+
+    def __init__(self, path: Path, *, silent: bool = False) -> None:
+        self.path, self.silent = path, silent
+
+    def begin(self, step: int) -> list[Line]:
+        """Before the step after `step`; gives the lines up to there."""
+        lines = self.path.read_text().splitlines() if self.path.is_file() and step else []
+        kept = [line for line in map(json.loads, lines) if line["step"] <= step]
+        if not self.silent:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        return kept
+
+    def write(self, line: Line) -> None:
+        if not self.silent:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")

@@ -1,0 +1,126 @@
+"""Clips of depth by the million: listed as numbers, opened one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Integer
+
+from depthtok.data import DepthClip
+from depthtok.depth import DepthStore, StoredDepth
+from depthtok.errors import ConfigError
+from depthtok.parts import Part
+
+
+@runtime_checkable
+class DepthSequence(Protocol):
+    """The depth of one camera in one episode, read when asked for. A store's clips are such."""
+
+    key: object  # str(key) names the episode, the same for all its cameras
+    camera: str
+    frames: int
+    disparity_quantiles: tuple[float, ...]  # at data.QUANTILES, of the clip as disparity
+
+    def read(self, start: int, stop: int) -> DepthClip: ...
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """The clips of one data set. A frame of weight 2 is drawn twice as often as one of weight 1."""
+
+    name: str
+    fingerprint: str
+    clips: Sequence[DepthSequence]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ConfigError(
+                f"the weight {self.weight} of {self.name} is not a positive number",
+                remedy="2 draws a frame of this data set twice as often as one of weight 1",
+            )
+
+
+class StoredClips(Sequence[StoredDepth]):
+    """All clips of a DepthStore for some cameras, episode by episode, its cameras in order. A clip
+    takes memory only while it is used."""
+
+    def __init__(
+        self, store: DepthStore, cameras: Sequence[str], parts: Sequence[str] | None = None
+    ) -> None:
+        self.store, self.cameras = store, tuple(cameras)
+        self._places = [store.require_camera(name) for name in self.cameras]
+        self._parts = [store.part(name) for name in (store.part_names if parts is None else parts)]
+        counts = [len(part.frames) * len(self.cameras) for part in self._parts]
+        self._ends = np.cumsum(counts, dtype=np.int64)
+        self._open: tuple[int, np.ndarray] | None = None  # part, its quantiles
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, number: int) -> StoredDepth:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        part = self._parts[place]
+        first = int(self._ends[place]) - len(part.frames) * len(self.cameras)
+        row, camera = divmod(number - first, len(self.cameras))
+        found = self._quantiles(place, part)[row, self._places[camera]]
+        return StoredDepth(
+            self.store, part, part.shard.episode(int(part.indices[row])), self.cameras[camera],
+            int(part.starts[row]), int(part.frames[row]), tuple(found.tolist()),
+        )  # fmt: skip
+
+    @cached_property
+    def lengths(self) -> Integer[np.ndarray, " n"]:
+        """Frames of every clip."""
+        columns = [np.repeat(part.frames, len(self.cameras)) for part in self._parts]
+        return np.concatenate(columns).astype(np.int32) if columns else np.empty(0, np.int32)
+
+    def _quantiles(self, place: int, part: Part) -> np.ndarray:
+        if self._open is None or self._open[0] != place:
+            self._open = place, part.map("quantiles")
+        return self._open[1]
+
+
+class Picked(Sequence[DepthSequence]):
+    """Some of the clips, by their numbers."""
+
+    def __init__(self, clips: Sequence[DepthSequence], numbers: Integer[np.ndarray, " n"]) -> None:
+        self._clips, self._numbers = clips, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> DepthSequence:
+        return self._clips[int(self._numbers[number])]
+
+    @cached_property
+    def lengths(self) -> Integer[np.ndarray, " n"]:
+        """Frames of every clip."""
+        return lengths_of(self._clips)[self._numbers]
+
+
+def lengths_of(clips: Sequence[DepthSequence]) -> Integer[np.ndarray, " n"]:
+    """Frames of every clip."""
+    if isinstance(clips, StoredClips | Picked):
+        return clips.lengths
+    return np.array([clip.frames for clip in clips], np.int32)
+
+
+def where(source: ClipSource, chosen: Iterable[bool]) -> ClipSource:
+    """The source with those of its clips for which `chosen` is true."""
+    marks = np.fromiter(chosen, bool, len(source.clips))
+    numbers = np.flatnonzero(marks).astype(np.int32)
+    return ClipSource(source.name, source.fingerprint, Picked(source.clips, numbers), source.weight)
+
+
+def spread(clips: Sequence[DepthSequence], number: int) -> Sequence[DepthSequence]:
+    """At most `number` of the clips, evenly spread; 0: all."""
+    if not number or number >= len(clips):
+        return clips
+    return Picked(clips, np.linspace(0, len(clips) - 1, number).astype(np.int32))

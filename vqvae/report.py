@@ -1,0 +1,184 @@
+"""The page about a codebook: what it keeps and loses on some data, in figures and in pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from depthtok.codebook import Codebook
+from depthtok.data import DepthKind
+from depthtok.report.colour import code_picture, colourise
+from depthtok.report.report import Picture, Report
+from vqvae.codec import Codec
+from vqvae.examples import Example, Examples
+from vqvae.gate import judge
+from vqvae.quality import code_pictures
+
+ERROR_SHOWN = 0.1  # of the range: the error that gets the hottest colour
+COLUMNS = ("L1", "edge F1", "AbsRel", "RMSE m", "δ<1.25", "δ<1.05", "edge F1 in m")
+
+
+def build(
+    codec: Codec,
+    quality: Mapping,
+    examples: Examples | None,
+    *,
+    judged: str,
+    own: Mapping | None = None,
+) -> Report:
+    """The page of a codebook with the figures `quality`, measured on the data named `judged`.
+
+    `own` are its figures on its own held-out episodes, to stand beside those of another data set.
+    """
+    book = codec.codebook
+    page = Report("A codebook for depth" + (", on other data" if own else ""), str(book.path))
+    page.numbers(_headline(quality))
+    page.text(*_told(book, quality, judged))
+    rows = _error_rows(quality)
+    if own:
+        rows.append(("its own held-out episodes", *_errors(own)))
+    page.table("Reconstruction errors", ("where", *COLUMNS), rows)
+    page.table("Rate and distortion", *_rates(book, quality))
+    if "codes" in quality:
+        page.facts("Use of the codes", quality["codes"])
+        page.facts("Codes that change though the depth does not", quality.get("flips", {}))
+        _use(page, np.asarray(quality["histogram"]))
+    _pictures(page, examples)
+    if codec.has_codes:
+        _codes(page, codec, np.asarray(quality.get("histogram", np.zeros(len(book.vectors)))))
+    if quality["failed"]:
+        page.table("Clips that were left out", ("episode", "camera", "why"), quality["failed"])
+    made = {key: book.meta[key] for key in ("network", "quantizer", "normalisation", "training")}
+    for name, settings in made.items():
+        page.facts(f"Made with: {name}", settings)
+    return page
+
+
+def of_codebook(codec: Codec) -> Report:
+    """The page from what lies in the codebook's own directory."""
+    quality = codec.codebook.quality
+    side = "held-out" if quality.get("held_out") else "training"
+    return build(codec, quality, Examples.load(codec.codebook.path), judged=f"its own {side} data")
+
+
+def _headline(quality: Mapping) -> dict[str, object]:
+    failures = judge(quality)
+    found = {"L1 (share of the range)": quality["disparity"]["l1"]}
+    if "metres" in quality:
+        found["AbsRel"] = quality["metres"]["abs_rel"]
+    found["edge F1"] = quality["disparity"]["edge_f1"]
+    if "codes" in quality:
+        found["codes used"] = f"{quality['codes']['used']} of {quality['codes']['of']}"
+        found["perplexity"] = quality["codes"]["perplexity"]
+    return {**found, "quality gate": "passed" if not failures else "; ".join(failures)}
+
+
+def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
+    yield (
+        f"Judged on {judged}: {quality['frames']:,} frames of {quality['episodes']} episodes, "
+        f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
+        "Every figure is over all pixels or cells, not a mean of means."
+    )
+    if book.demo:
+        yield "This codebook is there to show the pipeline, not to train policies on."
+    if quality.get("sticky"):
+        yield f"Codes were kept while nearly as close (sticky {quality['sticky']})."
+
+
+def _errors(quality: Mapping) -> tuple:
+    """A row under `COLUMNS`."""
+    disparity, metres = quality["disparity"], quality.get("metres", {})
+    return (
+        disparity["l1"], disparity.get("edge_f1"), metres.get("abs_rel"), metres.get("rmse_m"),
+        metres.get("delta_1_25"), metres.get("delta_1_05"), metres.get("edge_f1"),
+    )  # fmt: skip
+
+
+def _error_rows(quality: Mapping) -> list[tuple]:
+    rows = [("everywhere", *_errors(quality))]
+    regions = quality.get("regions", {})
+    rows += [(f"on {name}", *_errors(figures)) for name, figures in regions.items()]
+    rows.append(("codes bypassed", *_errors({"disparity": quality["unquantised"]})))
+    if twin := quality.get("continuous"):
+        rows.append(("trained without codes", *_errors(twin)))
+    return rows
+
+
+def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]]:
+    """Bits of a frame against what they cost: codes, and latents that nothing rounds."""
+    cells = math.prod(book.grid)
+    whole = cells * 32 * book.meta["network"]["dim"]
+    columns = ("a frame as", "bits", "L1", "AbsRel")
+    rows = []
+    if "codes" in quality:
+        bits = cells * math.log2(max(quality["codes"]["perplexity"], 1))
+        rows = [
+            ("codes, a byte each", cells * 8, *_two(quality)),
+            ("codes, entropy coded (at best)", round(bits), *_two(quality)),
+        ]
+    rows.append(("the same latents, float32", whole, quality["unquantised"]["l1"], None))
+    if twin := quality.get("continuous"):
+        rows.append(("latents trained without codes, float32", whole, *_two(twin)))
+    return columns, rows
+
+
+def _two(quality: Mapping) -> tuple:
+    return quality["disparity"]["l1"], quality.get("metres", {}).get("abs_rel")
+
+
+def _use(page: Report, counts: np.ndarray) -> None:
+    page.curves(
+        "How often each code occurs",
+        {"cells": (np.arange(len(counts)), np.sort(counts)[::-1])},
+        "code, by rank", "cells", log=True,
+    )  # fmt: skip
+
+
+def _pictures(page: Report, examples: Examples | None) -> None:
+    if examples is None:
+        page.text(
+            "Frames were not kept beside this codebook. `depthtok eval-vqvae CODEBOOK DEPTH` "
+            "pictures it on any depth.",
+            title="Frames",
+        )
+        return
+    note = f"Near is warm. Errors: red is {ERROR_SHOWN:.0%} of the clip's range and above."
+    for title, chosen in (("Frames", examples.spread), ("The worst frames", examples.worst)):
+        page.text(note, title=title)
+        rows = [list(_row(one)) for one in chosen]
+        page.pictures("", [picture for row in rows for picture in row], columns=len(rows[0]))
+
+
+def _row(one: Example) -> Iterator[Picture]:
+    """Truth, reconstruction, error and codes of a frame."""
+    kind, where = DepthKind.DISPARITY, f"{one.clip}, frame {one.frame}"
+    error = np.abs(one.made - one.true)
+    yield Picture(colourise(one.true, kind, 0, 1, one.valid), f"{where}: depth")
+    yield Picture(colourise(one.made, kind, 0, 1), "from its codes")
+    yield Picture(colourise(error, kind, 0, ERROR_SHOWN, one.valid), f"error, mean {one.l1:.4f}")
+    if one.codes is not None:
+        cell = one.true.shape[0] // one.codes.shape[0]
+        yield Picture(code_picture(one.codes, cell), f"{len(np.unique(one.codes))} different codes")
+
+
+def _codes(page: Report, codec: Codec, counts: np.ndarray) -> None:
+    order = np.argsort(-counts, kind="stable")
+    tiles = np.clip(code_pictures(codec)[order], 0, 1)
+    tiles = np.repeat(np.repeat(tiles, 2, axis=1), 2, axis=2)
+    unused = int((counts == 0).sum())
+    note = f"; the last {unused} did not occur" if unused else ""
+    caption = f"What each code decodes to among its like, near is bright{note}"
+    page.pictures("Every code, the most used first", [Picture(sheet(tiles), caption)], columns=1)
+
+
+def sheet(tiles: Float32[np.ndarray, "K c c"], columns: int = 16) -> UInt8[np.ndarray, "H W"]:
+    """Grey tiles in rows, a pixel of black around each."""
+    count, side, _ = tiles.shape
+    rows = -(-count // columns)
+    padded = np.zeros((rows * columns, side + 2, side + 2), np.float32)
+    padded[:count, 1:-1, 1:-1] = tiles
+    grid = padded.reshape(rows, columns, side + 2, side + 2).swapaxes(1, 2)
+    return np.rint(255 * grid.reshape(rows * (side + 2), columns * (side + 2))).astype(np.uint8)
