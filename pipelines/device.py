@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from depthtok.errors import ConfigError
 
 
@@ -25,3 +27,13 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def training_threads(count: int) -> None:
+    """CPU threads of a training; 0 is every core that this process may use.
+
+    Said outright, since a stage that ran in this process before has fixed them to one.
+    """
+    import torch
+
+    torch.set_num_threads(count or len(os.sched_getaffinity(0)))

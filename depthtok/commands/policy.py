@@ -90,7 +90,7 @@ def train_vla(
     ] = 3,
     workers: Annotated[int, typer.Option("--workers", help="threads that load samples")] = 2,
     threads: Annotated[
-        int, typer.Option("--threads", help="CPU threads of the model; 0 is torch's own choice")
+        int, typer.Option("--threads", help="CPU threads of the model; 0 is every core")
     ] = 0,
     frame_cache: Annotated[
         Path | None,
@@ -114,10 +114,8 @@ def train_vla(
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
-    import torch
-
     from depthtok.commands import samples
-    from pipelines.device import choose
+    from pipelines.device import choose, training_threads
     from vla import checkpoint
     from vla.config import RunOptions
     from vla.named import load
@@ -131,8 +129,7 @@ def train_vla(
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
     notes = samples.pass_gate(given.book, force=force) if uses_codes else {}
-    if threads:
-        torch.set_num_threads(threads)
+    training_threads(threads)
     with launched(choose(device)) as (ranks, where):
         with ranks.first():  # the others find the frame cache made
             learn, judge = samples.datasets(

@@ -112,9 +112,10 @@ def _changed(config: TokeniserConfig, **tables: dict) -> TokeniserConfig:
 @contextmanager
 def ranks(device: str) -> Iterator[tuple[int, str]]:
     """This process's rank and device: as torchrun says, or alone."""
-    from pipelines.device import choose
+    from pipelines.device import choose, training_threads
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        training_threads(0)
         yield 0, choose(device)
         return
     from datetime import timedelta
