@@ -1,0 +1,69 @@
+"""The policies that eval plays: their depth codes judged, and what is said of those that fail."""
+
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fake_world import FakeWorld
+
+from depthtok.codebook import Codebook
+from depthtok.commands import play
+from depthtok.errors import ConfigError, WeightsError
+from depthtok.sim.rollout import Trial
+from depthtok.sim.rollout import play as roll
+
+BOOK = Path(str(files("vqvae") / "demo"))
+
+
+class Knowing:
+    """A policy whose depth head always says code 3."""
+
+    def __init__(self, grid):
+        self.model = SimpleNamespace(predict_depth=lambda seen: self.logits)
+        self.logits = torch.nn.functional.one_hot(torch.full((1, 1, grid[0] * grid[1]), 3), 256)
+        self.seeds = []
+
+    def reset(self, seed):
+        self.seeds.append(seed)
+
+    def observe(self, observations):
+        return observations
+
+    def act(self, observation):
+        return np.tile(np.array([[0.2, 0]], np.float32), (3, 1))
+
+
+def test_predicted_codes_are_judged_by_the_true_depth():
+    book = Codebook.load(BOOK)
+    seeing = play.Seeing(Knowing(book.grid), BOOK, "cpu")
+    rollout = roll(FakeWorld(), seeing, Trial(0, 4, max_steps=9, replan_steps=3))
+    found = play.judge(seeing, rollout)
+    assert 0 <= found["code_agreement"] < 0.5
+    assert 0 < found["disparity_error"] < 1
+    assert [len(panel) for panel in rollout.panels] == [rollout.plans] * 2
+    true, said = rollout.panels
+    assert np.ptp(np.stack(true)) > 0
+    assert np.array_equal(said[0], said[-1])
+
+
+def test_a_plain_policy_is_not_judged():
+    assert play.judge(Knowing((2, 2)), None) == {}
+
+
+def test_there_is_no_run(tmp_path):
+    with pytest.raises(WeightsError, match="no checkpoint"):
+        play.PolicySource(str(tmp_path)).card()
+
+
+def test_a_server_does_not_tell_codes():
+    with pytest.raises(ConfigError, match="depth codes"):
+        play.PolicySource("ws://127.0.0.1:9", codebook=BOOK).card()
+
+
+def test_no_server_answers():
+    pytest.importorskip("websockets", reason="needs the extra `serve`")
+    with pytest.raises(ConfigError, match="no policy server answers at ws://127"):
+        play.PolicySource("ws://127.0.0.1:9").open()
