@@ -61,7 +61,7 @@ def whole(stage: Stage, options: RunOptions) -> float:
     for _ in range(2):
         shutil.rmtree(stage.out, ignore_errors=True)
         ended = interrupt(run, (stage, options), signum=None, delay=0.0, preload=PRELOAD)
-        assert ended.exit_code == 0
+        assert ended.exit_code == 0, ended.traceback
     shutil.rmtree(stage.out)
     return ended.seconds
 
