@@ -30,6 +30,7 @@ from depthtok.codebook import Codebook
 from depthtok.config import RunOptions
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
+from depthtok.progress import progress
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import interrupt, make_rlds, temporaries, tree_digest
 from pipelines.annotate import AnnotateStage
@@ -60,7 +61,7 @@ def whole(stage: Stage, options: RunOptions) -> float:
     for _ in range(2):
         shutil.rmtree(stage.out, ignore_errors=True)
         ended = interrupt(run, (stage, options), signum=None, delay=0.0, preload=PRELOAD)
-        assert ended.exit_code == 0
+        assert ended.exit_code == 0, ended.traceback
     shutil.rmtree(stage.out)
     return ended.seconds
 
@@ -161,11 +162,13 @@ def main() -> None:
             run(stage(name, root, root / name), RunOptions())
         made = [stage(name, root, root / "out" / name) for name in STAGES]
         spans = [whole(each, options) for each in made]
-        for number in range(given.rounds):
-            each, span = made[number % len(made)], spans[number % len(made)]
-            slowest = max(slowest, survive(each, span, options, rng, ends))
-            wrong += tree_digest(each.out) != tree_digest(root / each.out.name)
-            shutil.rmtree(each.out)
+        with progress(total=given.rounds, unit="rounds", label="kill_rounds") as bar:
+            for number in range(given.rounds):
+                each, span = made[number % len(made)], spans[number % len(made)]
+                slowest = max(slowest, survive(each, span, options, rng, ends))
+                wrong += tree_digest(each.out) != tree_digest(root / each.out.name)
+                shutil.rmtree(each.out)
+                bar.advance(differ=wrong, **{name.lower(): n for name, n in ends.items()})
     took = ", ".join(f"{name} {span:.2f} s" for name, span in zip(STAGES, spans, strict=True))
     stops = ", ".join(f"{count} {name}" for name, count in sorted(ends.items()))
     print(f"undisturbed: {took}")

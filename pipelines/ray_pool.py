@@ -108,6 +108,8 @@ def _connect(ray, workers: int, options: RunOptions) -> None:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except ConnectionError as error:
         raise _no_cluster(address, error) from error
+    except SystemExit as stop:  # of Ray's own handler of SIGTERM, until `kept_handlers` ends
+        raise Stopped(signal.SIGTERM) from stop
 
 
 def require_answer(address: str | None) -> None:
