@@ -11,8 +11,8 @@ learned less than where things usually are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -26,15 +26,12 @@ STRIDE = 4  # px between the pixels that are ranked
 EDGE = 0.1  # relative step of depth from a pixel to the next
 EDGE_REACH = 2  # px around an edge
 STILL = 0.01  # relative change of true depth from frame to frame
-MARGIN = 0.1  # of rank correlation, by which another orientation must fit better
 TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "upright": lambda x: x,
     "mirrored left to right": lambda x: x[:, :, ::-1],
     "flipped upside down": lambda x: x[:, ::-1],
     "rotated by 180 degrees": lambda x: x[:, ::-1, ::-1],
 }
-UNITS = {2: "centimetres", 3: "millimetres"}
-"""What metres were taken for, by powers of ten."""
 
 
 @dataclass(frozen=True)
@@ -249,71 +246,3 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
         return 0.0
     ranks = [np.unique(values, return_inverse=True)[1].astype(float) for values in (x, y)]
     return float(np.corrcoef(*ranks)[0, 1])
-
-
-@dataclass(frozen=True)
-class CameraAudit:
-    """The clips of one camera together. `wrong` says what makes the depth useless, `notes` what
-    makes it weak."""
-
-    camera: str
-    clips: int
-    frames: int
-    figures: Mapping[str, float | None]
-    wrong: Sequence[str]
-    notes: Sequence[str]
-
-
-def summarise(clips: Sequence[ClipAudit]) -> list[CameraAudit]:
-    """One summary for each camera, in the order of first appearance."""
-    names = dict.fromkeys(clip.camera for clip in clips)
-    return [_summarise(name, [c for c in clips if c.camera == name]) for name in names]
-
-
-def _summarise(camera: str, clips: Sequence[ClipAudit]) -> CameraAudit:
-    figures = {name: _mean(getattr(clip, name) for clip in clips) for name in FIGURES}
-    turned = {name: _mean(clip.turned[name] for clip in clips) for name in TURNS}
-    notes = []
-    if figures["abs_rel"] >= 0.99 * figures["rows"]:
-        notes.append(
-            f"no better than the mean depth of each row (AbsRel {figures['abs_rel']:.3f}, rows "
-            f"{figures['rows']:.3f})"
-        )
-    wrong = [*_orientation(turned), *_unit([c.ratio for c in clips if c.ratio is not None])]
-    return CameraAudit(camera, len(clips), sum(c.frames for c in clips), figures, wrong, notes)
-
-
-def _orientation(turned: Mapping[str, float]) -> Iterator[str]:
-    """What is said of the turn, and of the direction, that fits best."""
-    upright = turned["upright"]
-    fits = {(name, sign): sign * value for name, value in turned.items() for sign in (1, -1)}
-    (name, sign), best = max(fits.items(), key=lambda item: item[1])
-    if best < upright + MARGIN:
-        return
-    told = f"rank correlation {best:.2f}; as it is {upright:.2f}"
-    if sign < 0:
-        yield f"near and far are swapped: disparity taken for depth, or the reverse ({told})"
-    if name != "upright":
-        yield f"the estimate looks {name} against the truth ({told})"
-
-
-def _unit(ratios: Sequence[float]) -> Iterator[str]:
-    power = np.log10(np.median(ratios)) if ratios else 0.0
-    whole = round(abs(power))
-    if whole in UNITS and abs(abs(power) - whole) < 0.2:
-        which, other = ("estimated", "true") if power > 0 else ("true", "estimated")
-        yield (
-            f"{which} depth is about {10**whole} times the {other} one: {UNITS[whole]} taken for "
-            "metres"
-        )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def plain(audit: ClipAudit | CameraAudit) -> dict:
-    """For JSON: without what only the computer needs."""
-    found = {k: v for k, v in asdict(audit).items() if k not in ("fit", "turned", "ratio")}
-    return {**found, "key": str(audit.key)} if isinstance(audit, ClipAudit) else found

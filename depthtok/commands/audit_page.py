@@ -11,7 +11,8 @@ from depthtok.errors import DepthtokError
 if TYPE_CHECKING:
     from depthtok.depth import DepthStore
     from depthtok.report.report import Picture, Report
-    from pipelines.audit import CameraAudit, ClipAudit, Pair
+    from pipelines.audit import ClipAudit, Pair
+    from pipelines.findings import CameraAudit
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {

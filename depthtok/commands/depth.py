@@ -13,7 +13,8 @@ from depthtok.options import command
 from depthtok.signals import Stopped, stoppable
 
 if TYPE_CHECKING:
-    from pipelines.audit import CameraAudit, ClipAudit
+    from pipelines.audit import ClipAudit
+    from pipelines.findings import CameraAudit
     from pipelines.vida.truth import TrueClip
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
@@ -178,7 +179,8 @@ def audit_depth(
     from depthtok.commands.audit_page import make_page
     from depthtok.depth import DepthStore
     from depthtok.progress import progress
-    from pipelines.audit import audit, plain, summarise
+    from pipelines.audit import audit
+    from pipelines.findings import plain, summarise
     from pipelines.pairs import paired
 
     stores = DepthStore(estimated), DepthStore(truth)

@@ -13,7 +13,7 @@ import torch
 from depthtok.config import digest
 from depthtok.errors import ConfigError
 from depthtok.files import remove, write_atomic
-from pipelines.audit import summarise
+from pipelines.findings import summarise
 from pipelines.vida.config import RunConfig, ViDAConfig
 from pipelines.vida.estimator import ViDAEstimator
 from pipelines.vida.finetune import FinetuneConfig, StepReport, finetune, fresh_network

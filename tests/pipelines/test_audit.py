@@ -5,7 +5,8 @@ import pytest
 
 from depthtok.data import DepthClip, DepthKind, EpisodeKey
 from depthtok.errors import DepthKindError, SourceError
-from pipelines.audit import Pair, audit, dilated, edges, fit_clip, summarise
+from pipelines.audit import Pair, audit, dilated, edges, fit_clip
+from pipelines.findings import summarise
 
 METRES, DISPARITY = DepthKind.METRES, DepthKind.DISPARITY
 

@@ -104,7 +104,7 @@ class Payload:
         return print, ("code in a checkpoint was run",)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda x, p: p.write_bytes(pickle.dumps(x))])
+@pytest.mark.parametrize("save", [torch.save, lambda x, p: p.write_bytes(pickle.dumps(x, 2))])
 def test_code_in_a_checkpoint_is_refused_by_the_command(tmp_path, capsys, save):
     save({"pretrained.cls_token": Payload()}, tmp_path / "evil.pth")
     rlds = make_rlds(tmp_path / "rlds", episodes=1, shards=1)
