@@ -18,6 +18,7 @@ from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import StoreError
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
+from pipelines.ahead import disparity_blocks
 from pipelines.annotate import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # torch is not needed to say what would be made
     from vqvae.codec import Codec
 
 VERSION = 1
-BLOCK = 64  # frames decoded at a time
+BLOCK = 32  # frames decoded at a time
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,8 @@ def _encode(
 ) -> tuple[float, float]:
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
     previous = None
-    for start in range(0, len(clip), BLOCK):
-        block = clip.read(start, min(start + BLOCK, len(clip)))
-        found = codec.encode(block.to_disparity(), span, sticky=config.sticky, previous=previous)
+    for block in disparity_blocks(clip, BLOCK):
+        found = codec.encode(block, span, sticky=config.sticky, previous=previous)
         previous = found[-1]
         writer.append(codes.array_name(clip.camera), found)
         advance(len(found))

@@ -10,6 +10,7 @@ from jaxtyping import Float32, UInt8
 
 from depthtok.codebook import Codebook
 from depthtok.data import DepthKind
+from depthtok.errors import SourceError
 from depthtok.report.colour import code_picture, colourise
 from depthtok.report.report import Picture, Report
 from vqvae.codec import Codec
@@ -58,10 +59,16 @@ def build(
 
 
 def of_codebook(codec: Codec) -> Report:
-    """The page from what lies in the codebook's own directory."""
-    quality = codec.codebook.quality
+    """The page from what lies in the codebook's own directory. Raises `SourceError` for one that
+    was never judged."""
+    path, quality = codec.codebook.path, codec.codebook.quality
+    if not quality:
+        raise SourceError(
+            f"{path} was never judged: there is nothing to report",
+            remedy=f"judge it with `depthtok eval-vqvae {path} DEPTH --out DIR`",
+        )
     side = "held-out" if quality.get("held_out") else "training"
-    return build(codec, quality, Examples.load(codec.codebook.path), judged=f"its own {side} data")
+    return build(codec, quality, Examples.load(path), judged=f"its own {side} data")
 
 
 def _headline(quality: Mapping) -> dict[str, object]:
@@ -73,15 +80,17 @@ def _headline(quality: Mapping) -> dict[str, object]:
     if "codes" in quality:
         found["codes used"] = f"{quality['codes']['used']} of {quality['codes']['of']}"
         found["perplexity"] = quality["codes"]["perplexity"]
-    return {**found, "quality gate": "passed" if not failures else "; ".join(failures)}
+    return {**found, "quality gate": "passed" if not failures else f"missed: {len(failures)}"}
 
 
 def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
     yield (
-        f"Judged on {judged}: {quality['frames']:,} frames of {quality['episodes']} episodes, "
+        f"Judged on {judged}: {quality['frames']:,} frames (episodes: {quality['episodes']}), "
         f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
         "Every figure is over all pixels or cells, not a mean of means."
     )
+    if failures := judge(quality):
+        yield f"Below the quality gate: {'; '.join(failures)}."
     if book.demo:
         yield "This codebook is there to show the pipeline, not to train policies on."
     if quality.get("sticky"):

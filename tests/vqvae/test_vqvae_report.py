@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import scenes, tiny
 
+from depthtok.errors import SourceError
 from vqvae import export
 from vqvae.clips import ClipSource
 from vqvae.codec import Codec
@@ -57,6 +58,11 @@ def test_without_kept_frames_the_page_says_how_to_get_them(trained):
     codec = Codec.load(trained[0])
     found = sections(build(codec, codec.codebook.quality, None, judged="nothing"))
     assert "eval-vqvae" in found["Frames"]["paragraphs"][0]
+
+
+def test_a_codebook_that_was_never_judged_has_no_page(trained, tmp_path):
+    with pytest.raises(SourceError, match="never judged"):
+        of_codebook(Codec.load(export.compact(trained[0], tmp_path / "small")))
 
 
 def test_examples_survive_their_file(trained, tmp_path):
