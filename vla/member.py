@@ -146,11 +146,6 @@ def _check_codes(
             f"{name} gives {type(codes).__name__} for the depth target {depth.target!r}",
             remedy="pixels come from a DepthStore, all other targets from a CodeStore",
         )
-    if config.data.crop < 1:
-        raise ConfigError(
-            "data.crop changes where pixels lie, but stored codes describe the whole picture",
-            remedy="set data.crop = 1 and use data.photometric",
-        )
     if codes.codebook != codebook:
         raise StaleStore(
             f"the codes of {name} are of codebook {codes.codebook[:12]}, not {codebook[:12]}",

@@ -14,7 +14,7 @@ from vla.loader import Loader
 from vla.model import QDepthVLA
 from vla.parallel import Ranks
 
-DECODED = 8
+DECODED = 4
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of normalised actions
 SEED = 20_240
 

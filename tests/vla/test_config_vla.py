@@ -63,7 +63,6 @@ def test_overrides_and_files(tmp_path):
         ({"model.depth.cameras": 2}, "depth.cameras = 2"),
         ({"train.batch": "many"}, "batch"),
         ({"train.freeze": ["head"]}, "train.freeze"),
-        ({"data.crop": 0.0}, "data.crop"),
         ({"data.cameras": ["a", "b"]}, "names 2"),
         ({"model.vision.patch": 9}, "no multiple"),
     ],

@@ -113,12 +113,6 @@ def test_codes_that_do_not_belong_are_refused(micro):
     assert join(config, good, partial=True).left_out == 0
 
 
-def test_crops_and_stored_codes_exclude_each_other(micro):
-    episodes = fakes.FakeEpisodes()
-    with pytest.raises(ConfigError, match=r"data\.crop"):
-        join(micro(data__crop=0.8), fakes.FakeCodes(episodes, grid=4))
-
-
 def test_data_that_do_not_fit_the_model_are_refused(micro):
     config = micro(model__depth__expert=False)
     with pytest.raises(ConfigError, match="action_dim 7, the model 6"):

@@ -99,6 +99,7 @@ def test_health_and_keys(serve):
         assert "action_dim" in unpack(client.recv())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the client's own imports
 def test_the_stock_client(serve):
     openpi = pytest.importorskip("openpi_client.websocket_client_policy")
     client = openpi.WebsocketClientPolicy("127.0.0.1", serve())

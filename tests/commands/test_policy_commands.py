@@ -1,0 +1,323 @@
+"""Policies from the command line: training that resumes, masks, ablations, judging, serving."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from depthtok.cli import app
+from depthtok.codebook import Codebook
+from depthtok.errors import ConfigError, StaleStore, WeightsError
+from depthtok.testing import make_rlds
+from vqvae.codec import Codec
+
+CLOCK = ("samples_per_s", "data_wait", "tflops")
+DEMO = Path(__file__).parents[2] / "vqvae" / "demo"
+MICRO = """
+base = "tiny"
+[model]
+chunk = 2
+[model.vision]
+image_size = 16
+patch = 2
+width = 16
+layers = 1
+mlp = 16
+""" + "".join(
+    f"[model.{name}]\nwidth = 16\nmlp = 16\nlayers = 2\nheads = 2\nhead_dim = 8\n"
+    for name in ("vlm", "action", "depth_expert")
+)
+
+
+def call(*arguments: object, code: int = 0) -> str:
+    """The output of a command that must end with `code`; what it raises is raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """A small data set as episodes, depth and codes; the settings of a micro model."""
+    out = tmp_path_factory.mktemp("policies")
+    source = make_rlds(out / "rlds", episodes=6, steps=4, size=32)
+    call("convert", source, "--out", out / "episodes", "--workers", "0")
+    call("annotate", out / "episodes", "--out", out / "depth", "--estimator", "dataset",
+         "--workers", "0")  # fmt: skip
+    call("tokenize", out / "depth", "--codebook", DEMO, "--out", out / "codes", "--workers", "0")
+    (out / "micro.toml").write_text(MICRO)
+    return out
+
+
+def training(stores, out, *more: object) -> list[object]:
+    return [
+        "train-vla", "--episodes", stores / "episodes", "--codes", stores / "codes",
+        "--preset", stores / "micro.toml", "--batch", 4, "--held-out", 0.4, "--device", "cpu",
+        "--log-every", 1, "--validate-every", 10, "--threads", 1, "--out", out, *more,
+    ]  # fmt: skip
+
+
+def lines(run: Path) -> list[dict]:
+    """The log without what the clock says."""
+    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in CLOCK} for line in read]
+
+
+@pytest.fixture(scope="module")
+def run(stores):
+    """A finished training of 25 updates."""
+    out = stores / "run"
+    call(*training(stores, out, "--steps", 25))
+    return out
+
+
+def test_a_stopped_run_goes_on_with_the_same_losses(stores, run, tmp_path):
+    """SIGTERM in the middle; the next 20 losses and all else are equal to the bit."""
+    command = [str(a) for a in training(stores, tmp_path / "b", "--steps", 25)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPING, *command], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 143, words
+    done = len(lines(tmp_path / "b"))
+    assert 0 < done <= 5
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0
+    assert f"train-vla: {done}/25" not in result.stderr  # the bar does not begin anew
+    assert "25/25 steps (100%)" in result.stderr
+    assert lines(tmp_path / "b") == lines(run)
+    assert len(lines(run)) - done >= 20
+
+
+STOPPING = """
+import os, signal, sys
+from depthtok import cli
+import vla.runlog
+write = vla.runlog.Log.write
+def stopping(self, line):
+    write(self, line)
+    if line["step"] == 4:
+        os.kill(os.getpid(), signal.SIGTERM)
+vla.runlog.Log.write = stopping
+sys.argv = ["depthtok", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_the_best_weights_are_kept(run):
+    best = json.loads((run / "best" / "state.json").read_text())["step"]
+    errors = {line["step"]: line["val_action_mse"] for line in lines(run) if "val_depth" in line}
+    assert sorted(errors) == [10, 20, 25]
+    assert errors[best] == min(errors.values())
+    assert not (run / "best" / "optimizer.safetensors").exists()
+
+
+def test_the_report_shows_depth(run, tmp_path):
+    call("report", run, "--out", tmp_path)
+    told = json.loads((tmp_path / "report.json").read_text())
+    titles = [section["title"] for section in told["sections"]]
+    assert {"Losses", "Decoded depth on held-out episodes", "Frames"} <= set(titles)
+    frames = next(s for s in told["sections"] if s["title"] == "Frames")["pictures"]
+    assert len(frames) % 3 == 0
+    assert frames[2].startswith("predicted depth, error 0.")
+
+
+@pytest.mark.parametrize("target", ["latents", "none", "pixels", "future"])
+def test_other_targets(stores, tmp_path, target):
+    more = ["--set", "model.depth.future=2"]
+    if target != "future":
+        more = ["--set", f"model.depth.target={target}"]
+    if target == "pixels":
+        more += ["--depth", stores / "depth", "--codebook", DEMO]
+    call(*training(stores, tmp_path / "p", "--steps", 1, "--frame-cache", tmp_path / "c", *more))
+    (line,) = lines(tmp_path / "p")
+    assert ("val_depth_error" in line) == (target != "none")
+    assert (tmp_path / "c" / "libero_sim_depth" / "frames.bin").is_file()
+
+
+def test_pixels_need_depth(stores, tmp_path):
+    with pytest.raises(ConfigError, match="regress pixels"):
+        call(*training(stores, tmp_path / "p", "--set", "model.depth.target=pixels"))
+
+
+def test_a_start_from_other_weights(stores, run, tmp_path):
+    call(*training(stores, tmp_path / "p", "--steps", 1, "--weights", run))
+    assert lines(tmp_path / "p")[0]["flow"] != lines(run)[0]["flow"]
+    with pytest.raises(WeightsError, match="no weights at"):
+        call(*training(stores, tmp_path / "q", "--weights", tmp_path / "nowhere"))
+
+
+def test_two_processes_train_as_one(stores, tmp_path):
+    more = ["--steps", 2, "--held-out", 0]
+    call(*training(stores, tmp_path / "one", *more))
+    command = [str(a) for a in training(stores, tmp_path / "two", *more)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
+         "-m", "depthtok.cli", *command],
+        check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    for a, b in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+class FakeWriter:
+    """Stands for the two optional packages."""
+
+    def __init__(self, *_: object, **given: object) -> None:
+        self.given, self.seen = given, []
+        WRITERS.append(self)
+
+    def add_scalar(self, name, value, step):
+        self.seen.append((name, step))
+
+    def log(self, values, step):
+        self.seen += [(name, step) for name in values]
+
+    def flush(self):
+        pass
+
+
+WRITERS: list[FakeWriter] = []
+
+
+def test_other_logs(stores, tmp_path, monkeypatch):
+    import types
+
+    WRITERS.clear()
+    board = types.SimpleNamespace(SummaryWriter=FakeWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=FakeWriter))
+    logs = ["--log", "tensorboard", "--log", "wandb"]
+    call(*training(stores, tmp_path / "p", "--steps", 2, *logs))
+    for writer in WRITERS:
+        assert ("loss", 1) in writer.seen
+        assert ("loss", 2) in writer.seen
+    assert len(WRITERS) == 2
+    with pytest.raises(ConfigError, match="log = 'paper'"):
+        call(*training(stores, tmp_path / "q", "--log", "paper"))
+
+
+def test_the_mask_is_drawn_and_proved(tmp_path):
+    words = call("inspect-mask", "qdepth+causal", "--out", tmp_path)
+    assert "proved" in words
+    assert (tmp_path / "mask.html").is_file()
+    assert (tmp_path / "mask.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(call("inspect-mask", "tiny", "--json"))
+    assert found["gradient"]["image"]["action"] == 0
+    assert found["violations"] == []
+
+
+def test_a_mask_that_leaks_is_caught(monkeypatch):
+    """The attention is given another table than the one that is drawn."""
+    from vla import proof
+    from vla.masks import SeesTable
+
+    streams = proof._streams
+
+    def leaking(model, seen):
+        model.table = SeesTable.named("prefix")
+        return streams(model, seen)
+
+    def prove(config, seed=0):
+        found = old(config, seed)
+        return proof.replace(found, table=SeesTable.named("qdepth"))
+
+    old = proof.prove
+    monkeypatch.setattr(proof, "_streams", leaking)
+    monkeypatch.setattr(proof, "prove", prove)
+    assert "text reaches image" in call("inspect-mask", "tiny", code=1)
+
+
+def test_an_ablation(stores, tmp_path):
+    study = tmp_path / "study.toml"
+    study.write_text(f"""
+        out = "{tmp_path / "out"}"
+        seeds = [0, 1]
+        [variants]
+        paper = "{stores / "micro.toml"}"
+        causal = {{preset = "{stores / "micro.toml"}", "model.mask" = "causal"}}
+        [train-vla]
+        episodes = ["{stores / "episodes"}"]
+        codes = ["{stores / "codes"}"]
+        steps = 2
+        batch = 4
+        held_out = 0.4
+        validate_every = 2
+        threads = 1
+        device = "cpu"
+    """)
+    for _ in range(2):  # the second time all runs are there
+        told = json.loads(call("ablate", study, "--json"))
+        assert set(told) == {"paper", "causal"}
+        mean, half = told["causal"]["val_action_mse"]["mean"]
+        values = [run["val_action_mse"] for run in told["causal"]["runs"]]
+        assert mean == pytest.approx(np.mean(values))
+        assert half == pytest.approx(12.706 * np.std(values, ddof=1) / 2**0.5)
+    assert (tmp_path / "out" / "ablation.html").is_file()
+    study.write_text(study.read_text().replace("steps = 2", "stepz = 2"))
+    with pytest.raises(ConfigError, match="no 'stepz'"):
+        call("ablate", study)
+
+
+def test_depth_on_another_data_set(stores, run, tmp_path):
+    where = ["--episodes", stores / "episodes", "--codes", stores / "codes"]
+    told = json.loads(call("eval-depth", run, *where, "--samples", 8, "--json", "--out", tmp_path))
+    assert told["frames"] == 8
+    assert told["constant_depth"] < told["depth"]
+    assert 0 <= told["top1"] <= told["constant_top1"] <= 1
+    assert (tmp_path / "eval-depth.html").is_file()
+    other = json.loads((run / "checkpoints" / "step-000025" / "state.json").read_text())
+    assert other["codebook"] == Codebook.load(DEMO).fingerprint
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for file in (run / "best").iterdir():
+        (foreign / file.name).write_bytes(file.read_bytes())
+    (foreign / "state.json").write_text(json.dumps({**other, "codebook": "f" * 64}))
+    with pytest.raises(StaleStore, match="was trained on ffffffffffff"):
+        call("eval-depth", foreign, *where)
+
+
+def test_serving(run):
+    websockets = pytest.importorskip("websockets.sync.client")
+    pytest.importorskip("msgpack")
+    from vla.wire import pack, unpack
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "depthtok.cli", "serve", run, "--port", "0", "--device", "cpu"],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "DEPTHTOK_API_KEY": "k"},
+    )  # fmt: skip
+    guard = threading.Timer(60, process.kill)
+    guard.start()
+    process.stdout.readline()
+    address = process.stdout.readline().split()[2]
+    headers = {"Authorization": "Api-Key k"}
+    with websockets.connect(address, compression=None, additional_headers=headers) as client:
+        assert unpack(client.recv())["action_horizon"] == 2
+        image = np.zeros((32, 32, 3), np.uint8)
+        client.send(pack({"observation/image": image, "observation/state": np.zeros(8),
+                          "prompt": "move"}))  # fmt: skip
+        assert unpack(client.recv())["actions"].shape == (2, 7)
+    process.terminate()
+    told, _ = process.communicate()
+    assert (told, process.returncode) == ("stopped\n", 0)
+    guard.cancel()
+
+
+def test_codes_decode_to_what_is_judged(run):
+    """The pictures of a run are what the codebook makes of codes."""
+    from vla.depth_view import DepthView
+
+    view = DepthView.find(run)
+    codec = Codec.load(DEMO)
+    assert view.truth.shape[1:] == codec.codebook.size
+    assert view.errors().shape == (len(view.image),)
