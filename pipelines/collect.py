@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from depthtok.arrays import ArraySpec
 from depthtok.errors import SourceError
 from depthtok.parts import Part, PartName, PartWriter, ShardKey, shard_name
@@ -31,7 +29,7 @@ from depthtok.sources.rlds import INFO
 from depthtok.sources.tfrecord import frame, read_records
 from depthtok.sources.write import EpisodeValues, RldsWriter, encode_episode
 from depthtok.store import Store, StoreSpec
-from pipelines.sim_config import LARGEST_SEED, CollectConfig, numbers
+from pipelines.sim_config import CollectConfig, numbers
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
 VERSION = 1
@@ -195,7 +193,7 @@ class _Recorder:
 
     def _demonstrate(self, simulator: LiberoSimulator, number: int, episode: int, writer) -> None:
         config = self._stage.config
-        seed = episode_seed(config.seed, simulator.task, episode)
+        seed = simulator.task.seed("collect", config.seed, episode)
         init = episode % simulator.task.init_states if config.official_init_states else None
         motion, style, tried = demonstrate(
             simulator, seed=seed, noise=config.noise, variety=config.variety, init_state=init
@@ -224,9 +222,3 @@ class _Recorder:
             writer.end(0, len(motion))
         else:
             writer.fail(0, f"not solved in {len(motion)} steps")
-
-
-def episode_seed(seed: int, task: Task, episode: int) -> int:
-    """A seed of its own for every episode: of another suite, task or run too."""
-    words = [seed, *task.suite.encode(), task.number, episode]
-    return int(np.random.default_rng(words).integers(LARGEST_SEED))

@@ -103,7 +103,6 @@ def evaluate(
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """
     from depthtok.commands.play import PolicySource
-    from depthtok.sim import verdict
     from depthtok.sim.workers import run
     from pipelines.device import choose
 
@@ -120,9 +119,17 @@ def evaluate(
         for done, outcome in enumerate(run(arena, todo, options.workers), 1):
             won += outcome.success
             bar.advance(1, success=won / done)
+    _tell(evaluation, options)
+
+
+def _tell(evaluation: Evaluation, options: RunOptions) -> None:
+    """What came out, and where to look."""
+    from depthtok.sim import verdict
+
     found = verdict.results(evaluation)
-    page = verdict.page(evaluation).write(out)
-    say(f"{out}: {found['suite']}: {verdict.share(found)}", f"look: {page}", json=options.json)
+    page = verdict.page(evaluation).write(evaluation.path)
+    say(f"{evaluation.path}: {found['suite']}: {verdict.share(found)}", f"look: {page}",
+        json=options.json)  # fmt: skip
     if not found["complete"]:
         warn("not all trials are done (--limit, --shard): the same command goes on")
     if options.json:
@@ -134,7 +141,7 @@ def _evaluation(
 ) -> tuple[Evaluation, list[Job]]:
     """The directory's description, and all the trials that belong to it."""
     from depthtok.sim import suites
-    from depthtok.sim.evaluation import Evaluation, Job, trial_seed
+    from depthtok.sim.evaluation import Evaluation, Job
     from depthtok.sim.rollout import Trial
     from depthtok.sim.setup import prepare, versions
 
@@ -150,7 +157,10 @@ def _evaluation(
         "tasks": {str(task.number): task.instruction for task in tasks}, "versions": versions(),
     }  # fmt: skip
     jobs = [
-        Job(task, Trial(k, trial_seed(settings.seed, task, k), limit, settings.replan_steps))
+        Job(
+            task,
+            Trial(k, task.seed("eval", settings.seed, k), limit, settings.replan_steps),
+        )
         for task in tasks
         for k in range(trials)
     ]

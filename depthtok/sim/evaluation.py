@@ -27,7 +27,6 @@ from depthtok.sim.rollout import Player, Rollout, Trial, play
 from depthtok.sim.simulator import Simulator, Task
 
 CARD, TRIALS, VIDEOS = "eval.json", "trials", "videos"
-LARGEST_SEED = 2**31
 
 Judge = Callable[[Player, Rollout], Mapping[str, float]]
 
@@ -137,12 +136,6 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "rate": len(won) / len(outcomes) if outcomes else None,
         "low": low, "high": high, "steps": steps, **measured,
     }  # fmt: skip
-
-
-def trial_seed(seed: int, task: Task, number: int) -> int:
-    """A seed of its own for every trial, so that their order does not matter."""
-    words = [seed, *task.suite.encode(), task.number, number]
-    return int(np.random.default_rng(words).integers(LARGEST_SEED))
 
 
 class Arena:

@@ -77,8 +77,7 @@ class Expert:
             rank = self.rank if number == 0 else self.rank % 2
             if not (yield from self._transfer(goal, rank)):
                 return
-        _, rotation = self.scene.hand()
-        yield from self._hold(rotation, OPEN, 20)
+        yield from self._hold(*self.scene.hand(), OPEN, 20)
 
     def _transfer(self, goal: Goal, rank: int) -> Iterator[Action]:
         """Puts one object where it belongs; returns whether it was held."""
@@ -89,14 +88,16 @@ class Expert:
         before = self.scene.position(goal.object)
         above = choice.position + self.style.approach_m * UP
         yield from self._travel(above, turn, OPEN, goal.object)
-        yield from self._move(choice.position, turn, OPEN, steps=50, slow=True)
-        yield from self._hold(turn, CLOSED, 12 + self.style.pause)
+        yield from self._move(
+            choice.position, turn, OPEN, steps=50, slow=True, tolerance=self._tolerance / 2
+        )
+        yield from self._hold(choice.position, turn, CLOSED, 12 + self.style.pause)
         yield from self._move(above, turn, CLOSED, steps=30)
         if self.scene.position(goal.object)[2] < before[2] + LIFTED_M:
             return False
         yield from self._carry(goal, turn)
-        yield from self._hold(turn, OPEN, 8)
         hand, _ = self.scene.hand()
+        yield from self._hold(hand, turn, OPEN, 8)
         yield from self._move(hand + 0.12 * UP, turn, OPEN, steps=20)
         return True
 
@@ -175,12 +176,11 @@ class Expert:
                 return
             yield self._action(to, turn, gripper, slow=slow)
 
-    def _hold(self, turn, gripper: float, steps: int) -> Iterator[Action]:
-        """Stays in place while the fingers move. It keeps correcting: an action of zeros would be
-        taken for an idle one, and the hand would drift."""
-        place, _ = self.scene.hand()
+    def _hold(self, to: Point, turn, gripper: float, steps: int) -> Iterator[Action]:
+        """Stays while the fingers move. It keeps correcting: an action of zeros would be taken for
+        an idle one, and the hand would drift."""
         for _ in range(steps):
-            yield self._action(place, turn, gripper)
+            yield self._action(to, turn, gripper)
 
     def _action(self, to: Point, turn, gripper: float, *, slow: bool = False) -> Action:
         hand, rotation = self.scene.hand()

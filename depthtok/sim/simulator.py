@@ -18,6 +18,7 @@ from jaxtyping import Float, Float32, UInt8
 
 CLASSES = ("background", "robot", "gripper", "objects", "fixtures")
 """What the numbers of a segmentation mean."""
+SEEDS = 2**31
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Task:
 
     def __str__(self) -> str:
         return f"{self.suite}/{self.number}"
+
+    def seed(self, purpose: str, seed: int, number: int) -> int:
+        """A seed of its own for every episode, whatever order they are done in: another one for
+        another task, run (`seed`), episode (`number`) or purpose."""
+        words = [*purpose.encode(), *self.suite.encode(), self.number, seed, number]
+        return int(np.random.default_rng(words).integers(SEEDS))
 
 
 @dataclass(frozen=True)

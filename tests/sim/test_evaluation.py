@@ -8,14 +8,14 @@ from fake_world import TASK, FakeWorld, Walker
 
 from depthtok.errors import ConfigError, DepthtokError, SourceError, StaleStore
 from depthtok.sim import verdict, workers
-from depthtok.sim.evaluation import Arena, Evaluation, Job, trial_seed
+from depthtok.sim.evaluation import Arena, Evaluation, Job
 from depthtok.sim.rollout import Trial
 
 CARD = {
     "policy": "walker", "suite": "libero_fake", "seed": 7, "trials": 4, "max_steps": 9,
     "replan_steps": 3, "size": 8, "versions": {"fake": "1"}, "tasks": {"2": "go right"},
 }  # fmt: skip
-JOBS = [Job(TASK, Trial(k, trial_seed(7, TASK, k), 9, 3)) for k in range(4)]
+JOBS = [Job(TASK, Trial(k, TASK.seed("eval", 7, k), 9, 3)) for k in range(4)]
 
 
 def arena(evaluation, pace=0.12, videos=1):
@@ -108,3 +108,10 @@ def test_other_trials_cannot_be_compared(tmp_path):
     other.begin()
     with pytest.raises(ConfigError, match="seed differs: 7"):
         verdict.compared(Evaluation.open(tmp_path / "a"), other)
+
+
+def test_every_trial_has_a_seed_of_its_own():
+    seeds = {TASK.seed(purpose, run, k) for purpose in ("eval", "collect") for run in (0, 1)
+             for k in range(5)}  # fmt: skip
+    assert len(seeds) == 20
+    assert TASK.seed("eval", 0, 1) == TASK.seed("eval", 0, 1)
