@@ -34,5 +34,5 @@ CODE := depthtok pipelines vqvae vla tests benchmarks
 	touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,serve,sim,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,serve,sim,video,dev]'
 	touch $@
