@@ -15,7 +15,7 @@ from depthtok.log import result, say, suggest
 from depthtok.options import command
 
 Paths = list[Path] | None
-SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait", "mfu")
+SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait")
 
 
 def register(app: typer.Typer) -> None:
