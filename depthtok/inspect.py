@@ -107,7 +107,7 @@ def _store(store: Store) -> Summary:
     summary = Summary(f"Store of {store.spec.type} in {store.path}")
     summary.facts.update({
         "made by": f"depthtok {store.spec.stage}",
-        "data set": store.about["dataset"],
+        "data set": store.about.get("dataset", "-"),
         "fingerprint": store.fingerprint[:16],
         "parts": f"{len(parts)}" + (f", {len(missing)} missing" if missing else ", complete"),
         "episodes": f"{sum(len(part.frames) for part in parts):,}",
@@ -143,7 +143,8 @@ def _typed(store: Store) -> dict[str, object]:
             "pixels": f"{store.size[0]}x{store.size[1]}, stored as {store.encoding.value} "
             f"(error: {store.encoding.error})",
         }
-    assert isinstance(store, CodeStore)
+    if not isinstance(store, CodeStore):
+        return {}
     return {
         "codebook": store.codebook[:16],
         "grid": f"{store.grid[0]}x{store.grid[1]} of {store.about['codes']} codes",

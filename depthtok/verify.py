@@ -23,7 +23,12 @@ from depthtok.store import (
     read_spec,
 )
 
-TYPES = {"episodes": EpisodeStore, "depth": DepthStore, "codes": CodeStore}
+TYPES = {
+    "episodes": EpisodeStore,
+    "depth": DepthStore,
+    "codes": CodeStore,
+    "recording": Store,  # of `depthtok collect`
+}
 UPSTREAM = {"depth": "episodes", "codes": "depth"}
 
 
@@ -103,7 +108,9 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
         if store.spec.stage == "convert":  # one of videos or images holds all of its frames
             yield from _against_rlds(store)
         return
-    key = UPSTREAM[store.spec.type]
+    key = UPSTREAM.get(store.spec.type)
+    if key is None:  # a recording is made from a simulator, not from a store
+        return
     known = store.spec.place
     place = Path(known.get(key) or known["episodes"])  # fused codes: depth was never kept
     if not place.is_dir():
