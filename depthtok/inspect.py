@@ -10,11 +10,12 @@ from depthtok import codebook
 from depthtok.codes import CodeStore
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import SchemaError, SourceError
+from depthtok.errors import ConfigError, SchemaError, SourceError
 from depthtok.format import human_bytes
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.schema import Schema
+from depthtok.statistics import Statistics, mixture
 from depthtok.store import Store, is_store
 from depthtok.verify import open_store
 
@@ -62,6 +63,42 @@ def inspect(path: Path) -> Summary:
             remedy="name a directory with dataset_info.json, or one that depthtok wrote",
         )
     return _rlds(RldsDirectory.open(path))
+
+
+def inspect_mixture(stores: list[EpisodeStore]) -> Summary:
+    """Statistics of data sets drawn so that every step is equally likely.
+
+    Raises `ConfigError` for stores whose actions or states have other dimensions.
+    """
+    first = stores[0]
+    for store in stores[1:]:
+        if (store.action_dim, store.proprio_dim) != (first.action_dim, first.proprio_dim):
+            raise ConfigError(
+                f"{store.path} has {store.action_dim} action and {store.proprio_dim} state "
+                f"dimensions, {first.path} {first.action_dim} and {first.proprio_dim}",
+                remedy="a mixture has statistics only where its dimensions are the same",
+            )
+    mixed = mixture([(store.statistics(), store.steps) for store in stores])
+    summary = Summary(f"Mixture of {len(stores)} data sets, every step equally likely")
+    summary.facts.update({"episodes": f"{mixed.episodes:,}", "steps": f"{mixed.steps:,}"})
+    summary.tables.update(_statistics_tables(first, mixed))
+    return summary
+
+
+def _statistics_tables(store: EpisodeStore, found: Statistics) -> dict:
+    """Each dimension of actions and states, in the data set's own units."""
+    fields = ("mean", "std", "min", "q01", "q99", "max")
+    tables = {}
+    for name, title in (("action", "Actions"), ("proprio", "States")):
+        columns = getattr(found, name)
+        values = zip(*(getattr(columns, field) for field in fields), strict=True)
+        rows = [
+            (dim, *(f"{value:.4g}" for value in row))
+            for dim, row in zip(store.about[f"{name}_names"], values, strict=False)
+        ]
+        if rows:
+            tables[title] = (("dimension", *fields), rows)
+    return tables
 
 
 def _rlds(rlds: RldsDirectory) -> Summary:
@@ -116,6 +153,8 @@ def _store(store: Store) -> Summary:
         "failed": len(failures),
     })  # fmt: skip
     summary.facts.update(_typed(store))
+    if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
+        summary.tables.update(_statistics_tables(store, found))
     if failures:
         rows = [(str(f.key), f.stage, f.reason) for f in failures[:50]]
         summary.tables["Failed episodes"] = (("episode", "stage", "reason"), rows)

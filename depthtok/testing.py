@@ -214,7 +214,7 @@ def _work(told, work: Callable, args: tuple) -> None:
                 work(*args)
         except Stopped as stop:
             sys.exit(128 + stop.signum)
-        except Exception:
+        except Exception:  # whatever it is, the test that asked for this run is to see it
             told.send(traceback.format_exc())
             sys.exit(1)
 

@@ -8,6 +8,7 @@ Shapes: N latents (any leading shape flattened), D channels, K codes.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ class Quantized:
     loss: Float[Tensor, ""]  # commitment and codebook terms
 
 
-class Quantizer(nn.Module):
+class Quantizer(nn.Module, ABC):
     """What all kinds share. `initialised` and `step` are buffers: they travel with the weights."""
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
@@ -40,9 +41,9 @@ class Quantizer(nn.Module):
         self.register_buffer("initialised", torch.tensor(False))
         self.register_buffer("step", torch.tensor(0))
 
+    @abstractmethod
     def vectors(self) -> Float[Tensor, "K D"]:
         """The code vectors, as the decoder sees them."""
-        raise NotImplementedError
 
     def searched(self, latents: Float[Tensor, "*n D"]) -> Float[Tensor, "*n S"]:
         """Latents in the space of the search."""
@@ -74,10 +75,9 @@ class Quantizer(nn.Module):
         passed = _through(latents, chosen.detach(), self.config.estimator)
         return Quantized(passed, codes, loss)
 
-    @torch.no_grad()
+    @abstractmethod
     def initialise(self, latents: Float[Tensor, "N D"], seed: int) -> None:
         """Place the vectors, once, from latents (of all ranks; rank 0 decides)."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def update(self, latents: Float[Tensor, "*n D"], codes: Int64[Tensor, "*n"]) -> None:

@@ -20,20 +20,33 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="an RLDS data set, store, codebook or training run")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="RLDS data sets, stores, codebooks, training runs"),
+    ],
     json: Json = False,
 ) -> None:
     """Say what a directory holds; for an unknown RLDS data set, draft its schema.
 
+    Of several EpisodeStores, the statistics of their mixture come last.
+
     Example: depthtok inspect my_dataset/1.0.0
     """
+    from depthtok.episodes import EpisodeStore
     from depthtok.inspect import inspect as look
+    from depthtok.inspect import inspect_mixture
+    from depthtok.store import is_store
+    from depthtok.verify import open_store
 
-    summary = look(path)
+    found = [look(path) for path in paths]
+    stores = [open_store(path) for path in paths if is_store(path)]
+    mixed = [store for store in stores if isinstance(store, EpisodeStore)]
+    if len(mixed) > 1:
+        found.append(inspect_mixture(mixed))
     if json:
-        result(vars(summary))
+        result([vars(summary) for summary in found] if len(found) > 1 else vars(found[0]))
     else:
-        say(*summary.lines())
+        say(*(line for summary in found for line in (*summary.lines(), "")))
 
 
 def verify(

@@ -190,11 +190,23 @@ def datasets(
     return data.Dataset(learn, config, reader), judging
 
 
+def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
+    """Names of a mixture's members: the data sets', numbered where two stores are of one data set.
+
+    Norms and cached frames are kept by these names, so no two may be the same.
+    """
+    names = [store.about["dataset"] for store in stores]
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[:place].count(name) + 1}"
+        for place, name in enumerate(names)
+    ]
+
+
 def _member(config, given: Given, place: int, weight, chosen, cache: Path | None, *, partial: bool):
     from vla.frames import FrameCache
     from vla.member import member
 
-    store, name = given.episodes[place], given.episodes[place].about["dataset"]
+    store, name = given.episodes[place], member_names(given.episodes)[place]
     frames = None
     if cache is not None:
         size = config.model.vision.image_size

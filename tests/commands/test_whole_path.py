@@ -118,6 +118,16 @@ def test_the_python_of_the_readme_runs(made, tmp_path, monkeypatch, capsys):
     assert all("(64, 16, 16) (64, 7) (8, 256, 256, 3)" in line for line in lines)
 
 
+def test_statistics_are_shown_of_a_store_and_of_a_mixture(made):
+    episodes = made[0] / "sample" / "episodes"
+    statistics = EpisodeStore(episodes).statistics()
+    assert f"{statistics.action.mean[0]:.4g}" in call("inspect", episodes)
+    *alone, mixed = json.loads(call("inspect", episodes, episodes, "--json"))
+    assert len(alone) == 2
+    assert mixed["facts"] == {"episodes": "8", "steps": "512"}
+    assert mixed["tables"] == {name: alone[0]["tables"][name] for name in ("Actions", "States")}
+
+
 def test_a_plan_writes_nothing_and_adds_up(made, tmp_path):
     out, _ = made
     told = json.loads(call("annotate", out / "sample" / "episodes", "--out", tmp_path / "depth",
