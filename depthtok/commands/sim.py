@@ -118,6 +118,7 @@ def evaluate(
         for done, outcome in enumerate(run(arena, todo, options.workers), 1):
             won += outcome.success
             bar.advance(1, success=won / done)
+    evaluation.keep_first(settings.videos)
     _tell(evaluation, options)
 
 
