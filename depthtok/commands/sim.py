@@ -1,4 +1,4 @@
-"""collect, eval, compare: demonstrations from a simulator, and policies judged in it."""
+"""collect, eval: demonstrations from a simulator, and policies judged in it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ def register(app: typer.Typer) -> None:
     """Adds the commands of this file."""
     command(app)(collect)
     command(app, name="eval")(evaluate)
-    command(app)(compare)
 
 
 def collect(
@@ -186,21 +185,3 @@ class ArenaBuilder:
         one_thread()
         build = partial(LiberoSimulator, size=self.settings.size)
         return Arena(self.evaluation, self.source.open(), build, self.settings.videos, judge)
-
-
-def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="an evaluation (of `depthtok eval`)")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="another one, of the same trials")],
-    json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
-) -> None:
-    """Put two evaluations side by side, trial by trial, with a paired test.
-
-    Example: depthtok compare runs/eval-with-depth runs/eval-without
-    """
-    from depthtok.sim.evaluation import Evaluation
-    from depthtok.sim.verdict import compared, comparison_lines
-
-    found = compared(Evaluation.open(a), Evaluation.open(b))
-    say(*comparison_lines(found), json=json)
-    if json:
-        result(found)
