@@ -12,6 +12,7 @@
     │   └── OutputError      disk full, read-only, wrong place
     ├── DepthKindError       disparity where metres were meant, or the reverse
     ├── MissingPackage       an extra that is not installed
+    ├── WorkerDied           a process ended before its work did
     ├── WeightsError         checkpoint absent, or of another shape
     └── GateError            a codebook that is too bad to train on
 
@@ -81,6 +82,10 @@ class DepthKindError(DepthtokError):
 
 class MissingPackage(DepthtokError):
     """A package of an extra is not installed."""
+
+
+class WorkerDied(DepthtokError):
+    """A process ended before its work did. The problem names it."""
 
 
 class WeightsError(DepthtokError):

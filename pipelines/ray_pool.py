@@ -1,4 +1,4 @@
-"""Stages on Ray: one actor a worker, each makes whole parts. The only file that imports Ray.
+"""Stages on Ray: one actor a worker, each makes whole parts.
 
 Frames never cross Ray's object store: an actor reads its own shards and writes its own parts. The
 files are the checkpoint, so a worker may die at any time; its part goes to another one.
@@ -6,27 +6,23 @@ files are the checkpoint, so a worker may die at any time; its part goes to anot
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import time
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from depthtok import store
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError, DepthtokError
+from depthtok.errors import DepthtokError
 from depthtok.progress import Bar
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
+from pipelines.ray_cluster import address_of, cluster
 from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
 
 POLL_SECONDS = 1.0
 STOP_SECONDS = 2.0  # for workers to leave their parts by themselves
 DEATH_SECONDS = 5.0  # for killed workers to be gone
-ANSWER_SECONDS = 5.0  # for a cluster's address to accept a connection; Ray tries for minutes
-PORTS = {"ray": 10001}  # of addresses that name none
 
 
 class _Worker:
@@ -74,75 +70,14 @@ def run_on_ray(
     A part over which a worker dies is tried `ATTEMPTS` times and then given up: noted, not fatal.
     Raises the `DepthtokError` that a worker raised.
     """
-    import ray
-
     workers = min(options.workers, len(todo))
-    joined = ray.is_initialized()  # a Ray that the caller started stays
-    if not joined:
-        _connect(ray, workers, options)
-    pool = _Pool(ray, stage, options, bar, outcome, deque(todo))
-    try:
-        with kept_handlers():
-            pool.run(workers)
-    finally:
+    with cluster(workers * options.cpus_per_worker, address_of(options.ray_address)) as ray:
+        pool = _Pool(ray, stage, options, bar, outcome, deque(todo))
         try:
-            pool.stop()
+            with kept_handlers():
+                pool.run(workers)
         finally:
-            if not joined:
-                ray.shutdown()
-
-
-def address_of(options: RunOptions) -> str | None:
-    """Of the cluster to join; None for a Ray of one's own."""
-    return options.ray_address or os.environ.get("RAY_ADDRESS")
-
-
-def _connect(ray, workers: int, options: RunOptions) -> None:
-    address = address_of(options)
-    local = {} if address else {
-        "num_cpus": max(os.cpu_count() or 1, round(workers * options.cpus_per_worker)),
-        "include_dashboard": False,
-    }  # fmt: skip
-    try:
-        with kept_handlers():  # Ray puts its own in their place
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
-    except ConnectionError as error:
-        raise _no_cluster(address, error) from error
-    except SystemExit as stop:  # of Ray's own handler of SIGTERM, until `kept_handlers` ends
-        raise Stopped(signal.SIGTERM) from stop
-
-
-def require_answer(address: str | None) -> None:
-    """Raises `ConfigError` unless somebody accepts connections at `host:port` or `ray://host:port`.
-
-    No address, and names that Ray looks up itself (`auto`, `local`) pass: it finds out at once
-    whether they lead anywhere.
-    """
-    if address in (None, "auto", "local"):
-        return
-    try:
-        place = urlsplit(address if "://" in address else f"//{address}")
-        host, port = place.hostname, place.port or PORTS.get(place.scheme)
-    except ValueError:
-        host, port = None, None
-    if not host or not port:
-        raise ConfigError(
-            f"{address!r} is no address of a Ray cluster",
-            remedy="give HOST:PORT (`ray start --head` prints it), ray://HOST:PORT, or auto",
-        )
-    try:
-        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
-        raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str | None, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"no Ray cluster answers at {address}: {error}",
-        remedy="start one with `ray start --head`, or leave --ray-address (and RAY_ADDRESS) out; "
-        "where it wants a token, set RAY_AUTH_MODE=token and have the cluster's token in "
-        "~/.ray/auth_token",
-    )
+            pool.stop()
 
 
 @dataclass

@@ -107,9 +107,9 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     """
     started = time.monotonic()
     if options.workers:
-        from pipelines import ray_pool
+        from pipelines.ray_cluster import address_of, require_answer
 
-        ray_pool.require_answer(ray_pool.address_of(options))
+        require_answer(address_of(options.ray_address))
     work = stage.work()
     store.create(stage.out, stage.spec)
     store.drop_dead(stage.out)

@@ -18,7 +18,7 @@ ROOF = ("depthtok/cli.py", "depthtok/commands/")
 ONE_PLACE = {
     "zarr": "depthtok/arrays.py",
     "numcodecs": "depthtok/arrays.py",
-    "ray": "pipelines/ray_pool.py",
+    "ray": "pipelines/ray_",
     "typer": ("depthtok/options.py", *ROOF),
     "tensorflow": (),
     "tensorflow_datasets": (),

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from json import loads
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from depthtok.commands.train import Device, Json, Resume
+from depthtok.errors import ConfigError
 from depthtok.log import result, say, suggest
 from depthtok.options import command
+
+if TYPE_CHECKING:
+    from depthtok.commands.job import Job
+    from depthtok.commands.samples import Given
+    from vla.train import Result
 
 Paths = list[Path] | None
 SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait")
@@ -92,6 +99,12 @@ def train_vla(
     threads: Annotated[
         int, typer.Option("--threads", help="CPU threads of the model; 0 is every core")
     ] = 0,
+    ranks: Annotated[
+        int, typer.Option("--ranks", help="processes on Ray, one a GPU; 0 trains in this one")
+    ] = 0,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="the Ray cluster of --ranks")
+    ] = None,
     frame_cache: Annotated[
         Path | None,
         typer.Option("--frame-cache", help="keep frames decoded in this directory"),
@@ -109,68 +122,92 @@ def train_vla(
 ) -> None:
     """Train a QDepth-VLA: EpisodeStores + CodeStores -> policy.
 
-    On several GPUs: torchrun --nproc-per-node 8 -m depthtok.cli train-vla ..., the rest as here.
+    On several GPUs: torchrun --nproc-per-node 8 -m depthtok.cli train-vla ..., the rest as here;
+    on a Ray cluster: --ranks 16 --ray-address HOST:PORT.
 
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
     from depthtok.commands import samples
-    from pipelines.device import choose, training_threads
-    from vla import checkpoint
+    from depthtok.commands.job import Job, Stores
     from vla.config import RunOptions
     from vla.named import load
-    from vla.parallel import launched
-    from vla.weights import pretrained
 
     numbers = {"train.steps": steps, "train.batch": batch, "train.seed": seed}
     changes = {name: value for name, value in numbers.items() if value is not None}
     config = load(preset, {**changes, **samples.parse_settings(setting or [])})
-    given = samples.Given.open(config, episodes, codes or [], depth or [], codebook, source_root)
+    stores = Stores(
+        tuple(episodes), tuple(codes or ()), tuple(depth or ()), codebook, source_root,
+        tuple(weight or ()), held_out, frame_cache, partial,
+    )  # fmt: skip
+    options = RunOptions(
+        workers=workers, micro_batch=micro_batch, log_every=log_every,
+        checkpoint_every=checkpoint_every, keep_last=keep_last, resume=resume,
+        validate_every=validate_every, grad_norms_every=grad_norms_every,
+        compile=compile, recompute=recompute, sharding=sharding, trackers=tuple(log or ()),
+    )  # fmt: skip
+    given = stores.open(config)
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
     notes = samples.pass_gate(given.book, force=force) if uses_codes else {}
-    training_threads(threads)
-    with launched(choose(device)) as (ranks, where):
-        with ranks.first():  # the others find the frame cache made
-            learn, judge = samples.datasets(
-                config, given, weight, held_out, partial=partial, cache=frame_cache
-            )
-        options = RunOptions(
-            workers=workers, micro_batch=micro_batch, log_every=log_every,
-            checkpoint_every=checkpoint_every, keep_last=keep_last, resume=resume,
-            validate_every=validate_every if judge else 0, grad_norms_every=grad_norms_every,
-            compile=compile, recompute=recompute, sharding=sharding, trackers=tuple(log or ()),
-        )  # fmt: skip
-        begun = checkpoint.newest_step(out) if resume else 0
-        done = _watched(
-            config, learn, out, options, begun, quiet=ranks.rank > 0,
-            codebook=given.book, device=where, validation=judge, notes=notes,
-            weights=pretrained(weights, config.model) if weights and not begun else None,
-            decode=samples.decoder(given.book, where) if judge else None,
-        )  # fmt: skip
-    if ranks.rank == 0:
+    job = Job(config, stores, out, options, weights, notes, device, threads)
+    if ray_address and not ranks:
+        raise ConfigError("--ray-address trains nothing by itself", remedy="say how many: --ranks")
+    done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
+    if done is not None:
         say(*_closing(done), json=json)
         suggest(f"depthtok report {out}", json=json)
         if json:
             result({"run": str(out), "step": done.step, "last": done.last})
 
 
-def _watched(config, learn, out, options, begun: int, *, quiet: bool, **more: Any):
-    """The training, with a progress bar and a clean stop."""
-    from depthtok.progress import progress
-    from depthtok.signals import Stopped, stop_request
-    from vla.train import train
+def _here(job: Job) -> Result | None:
+    """The training in this process, or this rank's part of it; None on other ranks than the first,
+    which say nothing."""
+    first = os.environ.get("RANK", "0") == "0"
+    with job.opened() as train, _watched(job, quiet=not first) as (follow, should_stop):
+        done = _finished(train(follow, should_stop))
+    return done if first else None
 
-    total = config.train.steps
-    shown = nullcontext() if quiet else progress(total, "steps", "train-vla", done=begun)
-    with stop_request() as should_stop, shown as bar:
-        done = train(
-            config, learn, out, options, should_stop=should_stop, on_step=_follow(bar, begun),
-            **more,
+
+def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
+    """The training on Ray, watched from here."""
+    from pipelines.ray_ranks import run_on_ranks
+
+    if "WORLD_SIZE" in os.environ:
+        raise ConfigError(
+            "--ranks under torchrun, which has started its own", remedy="leave --ranks out"
+        )
+    job.stores.datasets(job.config, given, None)  # warnings and refusals are said here
+    with _watched(job, quiet=False) as (follow, should_stop):
+        return _finished(
+            run_on_ranks(
+                job, ranks, device=job.device, address=address, on_line=follow,
+                should_stop=should_stop,
+            )
         )  # fmt: skip
+
+
+def _finished(done: Result) -> Result:
+    from depthtok.signals import Stopped
+
     if not done.finished:
         raise Stopped(15)
     return done
+
+
+@contextmanager
+def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, Callable[[], bool]]]:
+    """What to call with every log line, which moves a progress bar, and what tells of a signal."""
+    from depthtok.progress import progress
+    from depthtok.signals import stop_request
+    from vla import checkpoint
+
+    total, begun = job.config.train.steps, checkpoint.newest_step(job.out)
+    begun = begun if job.options.resume else 0
+    shown = nullcontext() if quiet else progress(total, "steps", "train-vla", done=begun)
+    with stop_request() as should_stop, shown as bar:
+        yield _follow(bar, begun), should_stop
 
 
 def _follow(bar, last: int) -> Callable[[dict[str, float]], None]:

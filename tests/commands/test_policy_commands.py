@@ -5,70 +5,16 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
+from trainings import DEMO, call, lines, training
 from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.codebook import Codebook
 from depthtok.errors import ConfigError, StaleStore, WeightsError
-from depthtok.testing import make_rlds
 from vqvae.codec import Codec
-
-CLOCK = ("samples_per_s", "data_wait", "tflops")
-DEMO = Path(__file__).parents[2] / "vqvae" / "demo"
-MICRO = """
-base = "tiny"
-[model]
-chunk = 2
-[model.vision]
-image_size = 16
-patch = 2
-width = 16
-layers = 1
-mlp = 16
-""" + "".join(
-    f"[model.{name}]\nwidth = 16\nmlp = 16\nlayers = 2\nheads = 2\nhead_dim = 8\n"
-    for name in ("vlm", "action", "depth_expert")
-)
-
-
-def call(*arguments: object, code: int = 0) -> str:
-    """The output of a command that must end with `code`; what it raises is raised."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.stdout
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory):
-    """A small data set as episodes, depth and codes; the settings of a micro model."""
-    out = tmp_path_factory.mktemp("policies")
-    source = make_rlds(out / "rlds", episodes=6, steps=4, size=32)
-    call("convert", source, "--out", out / "episodes", "--workers", "0")
-    call("annotate", out / "episodes", "--out", out / "depth", "--estimator", "dataset",
-         "--workers", "0")  # fmt: skip
-    call("tokenize", out / "depth", "--codebook", DEMO, "--out", out / "codes", "--workers", "0")
-    (out / "micro.toml").write_text(MICRO)
-    return out
-
-
-def training(stores, out, *more: object) -> list[object]:
-    return [
-        "train-vla", "--episodes", stores / "episodes", "--codes", stores / "codes",
-        "--preset", stores / "micro.toml", "--batch", 4, "--held-out", 0.4, "--device", "cpu",
-        "--log-every", 1, "--validate-every", 10, "--threads", 1, "--out", out, *more,
-    ]  # fmt: skip
-
-
-def lines(run: Path) -> list[dict]:
-    """The log without what the clock says."""
-    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in CLOCK} for line in read]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, OutputError, WeightsError
 from depthtok.signals import Stopped, kept_handlers, stoppable
 from depthtok.testing import temporaries, tree_digest
-from pipelines.ray_pool import require_answer
+from pipelines.ray_cluster import require_answer
 from pipelines.stage import run
 
 pytestmark = [
