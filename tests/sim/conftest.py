@@ -14,6 +14,17 @@ SIZE = 96
 @pytest.fixture(scope="session")
 def simulator():
     """LIBERO-Object, task 0: alphabet soup into the basket. Skips where it cannot run."""
+    yield from made("libero_object", 0)
+
+
+@pytest.fixture(scope="session")
+def drawer():
+    """LIBERO-Spatial, task 4: the bowl in the drawer of a cabinet, on a table."""
+    yield from made("libero_spatial", 4)
+
+
+def made(suite, number):
+    """One simulator, closed in the end."""
     if problem := setup.missing():
         pytest.skip(f"the simulator cannot run: {problem}")
     if "tensorflow" in sys.modules:
@@ -21,6 +32,6 @@ def simulator():
     from depthtok.sim.libero import LiberoSimulator
     from depthtok.sim.suites import task
 
-    made = LiberoSimulator(task("libero_object", 0), SIZE)
-    yield made
-    made.close()
+    simulator = LiberoSimulator(task(suite, number), SIZE)
+    yield simulator
+    simulator.close()
