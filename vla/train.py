@@ -24,7 +24,7 @@ from vla.checkpoint import State
 from vla.config import Config, RunOptions
 from vla.data import Dataset
 from vla.depth_view import Decode
-from vla.flops import forward_flops
+from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, whole
@@ -120,6 +120,7 @@ class Trainer:
         self.decode = decode
         self.trackers: list[Tracker] = []
         self.flops = 3 * forward_flops(config.model)["total"]  # of a sample: forward, backward
+        self.peak_tflops = peak_tflops(device)
         self.step = 0
         self.log = Log(out_dir / METRICS, silent=self.ranks.rank > 0)
         self.judged = Log(out_dir / JUDGED, silent=self.ranks.rank > 0)
@@ -199,7 +200,7 @@ class Trainer:
             self.step += 1
             if self.step % options.log_every == 0 or self.step == total:
                 line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
-                line["tflops"] = line["samples_per_s"] * self.flops / 1e12
+                line |= self._used(line["samples_per_s"])
                 if options.grad_norms_every and self._due(options.grad_norms_every):
                     line |= self.update.gradient_norms(batch, self.step)
                     meter.restart()
@@ -227,6 +228,13 @@ class Trainer:
         if self.config.model.depth.supervised:
             rates["depth_weight"] = optim.depth_weight(config, done)
         return rates
+
+    def _used(self, samples_per_s: float) -> Line:
+        """The model's arithmetic in TFLOP/s, and as a share of what all GPUs could do (MFU)."""
+        tflops = samples_per_s * self.flops / 1e12
+        if self.peak_tflops is None:
+            return {"tflops": tflops}
+        return {"tflops": tflops, "mfu": tflops / (self.peak_tflops * self.ranks.count)}
 
     def _validate(self, dataset: Dataset) -> Line:
         """Scores on held-out samples; the weights with the best actions so far are kept."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vla.train import Result
 
 Paths = list[Path] | None
-SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait")
+SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait", "mfu")
 
 
 def register(app: typer.Typer) -> None:
