@@ -29,6 +29,7 @@ How = Annotated[
 ]  # fmt: skip
 HowEval = Annotated[RunOptions, Only("workers", "device", "shard", "limit", "resume", "json")]
 SHOWN_FAILURES = 5
+SCHEMA = "libero_sim_depth"  # of what collect makes
 
 
 def register(app: typer.Typer) -> None:
@@ -63,6 +64,8 @@ def collect(
 
 
 def _collected(stage: CollectStage, outcome: Outcome) -> list[str]:
+    from depthtok.sources.schema import Schema
+
     lines = [
         f"{stage.place}: {human_count(outcome.episodes)} successful episodes, "
         f"{human_count(outcome.steps)} steps; {outcome.made} made, {outcome.kept} kept, in "
@@ -75,7 +78,9 @@ def _collected(stage: CollectStage, outcome: Outcome) -> list[str]:
     if outcome.left or outcome.given_up:
         lines.append(f"{outcome.left} episodes are not done yet: the same command goes on")
     else:
-        lines.append(f"next: depthtok convert {stage.place} --out {stage.place}.episodes")
+        # A data set of another name has the same schema, which is not found by that name.
+        told = "" if Schema.find(stage.config.name) else f" --schema {SCHEMA}"
+        lines.append(f"next: depthtok convert {stage.place}{told} --out {stage.place}.episodes")
     return lines
 
 
