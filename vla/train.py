@@ -107,6 +107,11 @@ class Trainer:
                 "the depth expert is trained on codes, and no codebook is given",
                 remedy="give the codes' codebook, or set model.depth.target = 'none'",
             )
+        if config.train.optimizer == "adamw8bit" and options.sharding == "fsdp":
+            raise ConfigError(
+                "shards of moments of 8 bits cannot be gathered for a checkpoint",
+                remedy="set train.optimizer = 'adamw', or give --sharding ddp",
+            )
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)
         self.identity = State(
