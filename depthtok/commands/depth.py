@@ -92,7 +92,7 @@ def finetune_vida(
     from pipelines.vida.config import config_named
     from pipelines.vida.course import Course
     from pipelines.vida.finetune import FinetuneConfig
-    from pipelines.vida.weights import licence_notice
+    from pipelines.vida.published import licence_notice
 
     network = config_named(estimator)
     if notice := licence_notice(estimator):

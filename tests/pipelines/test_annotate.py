@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
@@ -229,4 +231,13 @@ def test_the_progress_line_says_how_busy_the_estimator_is(whole, tmp_path):
     store.create(stage.out, stage.spec)
     make_part(stage, worker, stage.work()[0], lambda count, **extra: told.append((count, extra)))
     assert sum(count for count, _ in told) == 20
-    assert all(0 <= int(extra["busy"].rstrip("%")) <= 100 for _, extra in told)
+    assert all(0 <= extra["busy"] <= 1 for _, extra in told)
+
+
+def test_a_worker_with_other_weights_than_the_driver_makes_nothing(whole, tmp_path):
+    stage = whole.stage("annotate", estimator="tiny", out=tmp_path / "depth")
+    found = stage.estimator  # as the driver tells its workers
+    stage.__dict__["estimator"] = replace(found, weights="of another file")
+    with pytest.raises(ConfigError, match="of another file") as raised:
+        stage.build("cpu")
+    assert "same weights" in raised.value.remedy
