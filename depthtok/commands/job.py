@@ -79,8 +79,8 @@ class Job:
         from pipelines.device import choose, training_threads
         from vla import checkpoint
         from vla.parallel import launched
+        from vla.pretrained import pretrained
         from vla.train import train
-        from vla.weights import pretrained
 
         config, options = self.config, self.options
         training_threads(self.threads)
