@@ -7,6 +7,7 @@ import sys
 from depthtok.commands import (
     ablate,
     codes,
+    compare,
     depth,
     judge,
     look,
@@ -25,7 +26,8 @@ from depthtok.signals import Stopped
 
 app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
 TOPICS = (
-    stages, train, policy, whole, look, show, depth, codes, mask, judge, ablate, sim, serve,
+    stages, train, policy, whole, look, show, depth, codes, mask, judge, ablate, sim, compare,
+    serve,
 )  # fmt: skip
 for topic in TOPICS:
     topic.register(app)

@@ -68,12 +68,13 @@ def pack(clip: DepthClip, encoding: DepthEncoding) -> np.ndarray:
 
 def unpack(stored: np.ndarray, encoding: DepthEncoding, kind: DepthKind) -> DepthClip:
     """The inverse of `pack`."""
-    if encoding is DepthEncoding.UINT16_MM:
-        valid = stored > 0
-        return DepthClip((stored / 1000.0).astype(np.float32), valid, kind)
     values = stored.astype(np.float32)
+    if encoding is DepthEncoding.UINT16_MM:
+        values /= np.float32(1000)  # both are exact, so the quotient is rounded but once
+        return DepthClip(values, stored > 0, kind)
     valid = values >= 0
-    return DepthClip(np.where(valid, values, np.float32(0)), valid, kind)
+    np.copyto(values, 0, where=~valid)
+    return DepthClip(values, valid, kind)
 
 
 class ClipQuantiles:

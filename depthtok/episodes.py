@@ -104,6 +104,14 @@ class EpisodeStore(Store):
         return self.cameras[name]
 
     @cached_property
+    def segmentation_classes(self) -> dict[str, dict[str, int]]:
+        """By camera: what the numbers of its segmentation mean ({"robot": 1, ...}), as the data
+        set's schema names them. Without the cameras of which it names none."""
+        cameras = self.spec.what.get("schema", {}).get("camera", ())
+        named = {camera["name"]: camera.get("segmentation_classes") for camera in cameras}
+        return {name: dict(classes) for name, classes in named.items() if classes}
+
+    @cached_property
     def lengths(self) -> Integer[np.ndarray, " E"]:
         """Steps of every episode."""
         columns = [part.frames for part in self.parts()]

@@ -4,6 +4,8 @@ make_rlds(path)                          an RLDS directory that the schema `libe
 tree_digest(store)                       two stores are the same bytes if these are equal
 damages(store, seed=0, count=9)          ways to spoil a file that a disk or a person has
 interrupt(work, args, signum=9, ...)     work in a process of its own that a signal stops
+back_project(depth, intrinsics, pose)    where in the world every pixel of a depth map lies
+support_plane(points)                    the largest plane among points, and how far off they are
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Float, Float64, UInt8, UInt16
 
 from depthtok.files import TEMPORARY, file_sha256
 from depthtok.signals import NUMBERS, Stopped, stoppable
@@ -118,6 +120,36 @@ def _scene(
     box = (rows >= top) & (rows < top + side) & (columns >= shifts) & (columns < shifts + side)
     depth = np.where(box, 600 + rng.integers(0, 300), wall)
     return depth.astype(np.uint16)[..., None], box.astype(np.uint8)[..., None]
+
+
+def back_project(
+    depth_m: Float[np.ndarray, "H W"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    to_world: Float[np.ndarray, "4 4"],
+) -> Float64[np.ndarray, "H W 3"]:
+    """The world's coordinates (m) of every pixel's centre, from depth along the optical axis.
+
+    All of the upright, unmirrored view: axes x right, y down, z forward, centres at +0.5 px.
+    """
+    v, u = np.indices(depth_m.shape) + 0.5
+    rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(intrinsics).T
+    return (rays * depth_m[..., None]) @ to_world[:3, :3].T + to_world[:3, 3]
+
+
+def support_plane(
+    points: Float[np.ndarray, "n 3"], within_m: float = 0.005, tries: int = 200
+) -> tuple[Float64[np.ndarray, " 3"], Float64[np.ndarray, " n"]]:
+    """Unit normal of the plane that most points lie on, `within_m` of it, and the signed distance
+    of every point from it (m): RANSAC, then least squares over the points that lie on it."""
+    rng, best = np.random.default_rng(0), np.zeros(len(points), bool)
+    for a, b, c in points[rng.integers(len(points), size=(tries, 3))]:
+        normal = np.cross(b - a, c - a)
+        on = np.abs((points - a) @ normal) <= within_m * np.linalg.norm(normal)
+        if on.sum() > best.sum() and normal.any():
+            best = on
+    centre = points[best].mean(axis=0)
+    normal = np.linalg.svd(points[best] - centre, full_matrices=False)[2][-1]
+    return normal, (points - centre) @ normal
 
 
 def tree_digest(path: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from depthtok.arrays import ArraySpec
 from depthtok.errors import SourceError
+from depthtok.files import sweep
 from depthtok.parts import Part, PartName, PartWriter, ShardKey, shard_name
 from depthtok.sim import demos, suites
 from depthtok.sim.libero import LiberoSimulator
@@ -113,6 +114,7 @@ class CollectStage:
 
     def _write(self, place: Path, record: str, counted: str) -> None:
         """Replaces the data set at `place`, which is none while that goes on."""
+        sweep(place)
         (place / INFO).unlink(missing_ok=True)
         for shard in place.glob(f"{self.config.name}-{SPLIT}.tfrecord-*"):
             shard.unlink()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from depthtok.depth import DepthStore, StoredDepth
-from depthtok.episodes import EpisodeStore, StoredFrames
+from depthtok.episodes import StoredFrames
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from pipelines.audit import Pair, dilated
 from pipelines.vida.truth import episodes_of
@@ -74,7 +74,8 @@ class _Grippers:
         if not (Path(truth.spec.place["episodes"]) / "zarr.json").is_file():
             return
         episodes = episodes_of(truth, source_root)
-        self._classes = gripper_classes(episodes)
+        classes = episodes.segmentation_classes
+        self._classes = {c: found["gripper"] for c, found in classes.items() if "gripper" in found}
         self._rows = {episode.key: episode for episode in episodes} if self._classes else {}
 
     def of(
@@ -91,13 +92,6 @@ class _Grippers:
             return dilated(_resized(gripper, size), max(1, size[0] // NEAR))
 
         return near
-
-
-def gripper_classes(episodes: EpisodeStore) -> Mapping[str, int]:
-    """The number of the gripper in each camera's segmentation, by the data set's schema."""
-    cameras = episodes.spec.what.get("schema", {}).get("camera", ())
-    named = {camera["name"]: camera.get("segmentation_classes", {}) for camera in cameras}
-    return {name: classes["gripper"] for name, classes in named.items() if "gripper" in classes}
 
 
 def _resized(marks: Bool[np.ndarray, "n H W"], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:

@@ -2,6 +2,7 @@
 
 RUN/config.json                  every setting
 RUN/metrics.jsonl                one line a log point
+RUN/validation.jsonl             figures of each held-out episode, one line a judgement
 RUN/best/                        as a checkpoint, without the optimiser: the lowest action error
 RUN/checkpoints/step-000200/
     model.safetensors            weights; the codebook among them

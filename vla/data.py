@@ -115,6 +115,11 @@ class Dataset:
         before = int(self._ends[which][row - 1]) if row else 0
         return which, int(self.members[which].episodes_used[row]), step - before
 
+    def key(self, number: int, epoch: int = 0) -> str:
+        """The episode that a sample is of."""
+        which, index, _ = self.place(number, epoch)
+        return str(self.members[which].episodes.episode(index).key)
+
     def fill(self, row: Mapping[str, np.ndarray], number: int, epoch: int, seed: int) -> None:
         """Writes sample `number` into `row`: one array a field, in the shapes of `fields`."""
         which, index, step = self.place(number, epoch)

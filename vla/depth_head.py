@@ -123,8 +123,19 @@ def depth_loss(
     valid_BM: Bool[Tensor, "B M"],
     codebook_KD: Float[Tensor, "K D"],
 ) -> Float[Tensor, ""]:
-    """Mean over the code positions of frames that have a target: cross-entropy (paper eq. 4) of
-    codes, squared error of latents or of normalised disparity in [0, 1]."""
+    """Mean of `depth_errors` over the frames that have a target."""
+    error_BM = depth_errors(config, predicted, target, codebook_KD)
+    return (error_BM * valid_BM).sum() / valid_BM.sum().clamp(min=1)
+
+
+def depth_errors(
+    config: DepthConfig,
+    predicted: Float[Tensor, "B M P K"],
+    target: Int[Tensor, "B M P"] | Float[Tensor, "B M P"],
+    codebook_KD: Float[Tensor, "K D"],
+) -> Float[Tensor, "B M"]:
+    """Mean over each frame's code positions: cross-entropy (paper eq. 4) of codes, squared error
+    of latents or of normalised disparity in [0, 1]."""
     if config.target == "codes":
         error_BMP = F.cross_entropy(
             predicted.flatten(0, 2), target.long().flatten(), reduction="none"
@@ -134,5 +145,4 @@ def depth_loss(
         error_BMP = (predicted - codebook_KD[target.long()]).square().mean(dim=-1)
     else:
         error_BMP = (predicted[..., 0] - target).square()
-    error_BM = error_BMP.mean(dim=-1)
-    return (error_BM * valid_BM).sum() / valid_BM.sum().clamp(min=1)
+    return error_BMP.mean(dim=-1)

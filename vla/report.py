@@ -59,7 +59,7 @@ def run_report(run: str | Path) -> Report:
             title="Predicted against true depth",
         )
         page.pictures("Frames", list(_views(view)), columns=3)
-    return page.facts("Settings", _flat(json.loads((run / "config.json").read_text())))
+    return page.facts("Settings", flat(json.loads((run / "config.json").read_text())))
 
 
 def depth_report(title: str, score: DepthScore) -> Report:
@@ -92,11 +92,12 @@ def _views(view: DepthView) -> Iterator[Picture]:
             yield Picture(np.asarray(shown), f"{name} depth{told}")
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Settings by their full names: `train.lr`."""
     found: dict[str, object] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found

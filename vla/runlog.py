@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from depthtok.files import write_atomic
 from vla.parallel import Ranks
 
 Line = dict[str, float]  # one line of metrics.jsonl
+METRICS, JUDGED = "metrics.jsonl", "validation.jsonl"  # of the run; of each held-out episode
 
 
 class Meter:
@@ -56,12 +58,12 @@ class Meter:
 
 
 class Log:
-    """metrics.jsonl. A resumed run drops the lines that it will write again."""
+    """Lines of JSON, each with its `step`. A resumed run drops those that it will write again."""
 
     def __init__(self, path: Path, *, silent: bool = False) -> None:
         self.path, self.silent = path, silent
 
-    def begin(self, step: int) -> list[Line]:
+    def begin(self, step: int) -> list[dict[str, Any]]:
         """Before the step after `step`; gives the lines up to there."""
         lines = self.path.read_text().splitlines() if self.path.is_file() and step else []
         kept = [line for line in map(json.loads, lines) if line["step"] <= step]
@@ -70,7 +72,7 @@ class Log:
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         return kept
 
-    def write(self, line: Line) -> None:
+    def write(self, line: Mapping[str, Any]) -> None:
         if not self.silent:
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")

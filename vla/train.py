@@ -28,7 +28,7 @@ from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, whole
-from vla.runlog import Line, Log, Meter
+from vla.runlog import JUDGED, METRICS, Line, Log, Meter
 from vla.trackers import Tracker, open_tracker
 from vla.update import Update
 from vla.validate import validate
@@ -127,7 +127,8 @@ class Trainer:
         self.flops = 3 * forward_flops(config.model)["total"]  # of a sample: forward, backward
         self.peak_tflops = peak_tflops(device)
         self.step = 0
-        self.log = Log(out_dir / "metrics.jsonl", silent=self.ranks.rank > 0)
+        self.log = Log(out_dir / METRICS, silent=self.ranks.rank > 0)
+        self.judged = Log(out_dir / JUDGED, silent=self.ranks.rank > 0)
 
     def prepare(self, weights: Mapping[str, Tensor] | None) -> None:
         """Fresh, pretrained, or resumed weights; optimiser and average to match."""
@@ -162,6 +163,7 @@ class Trainer:
 
     def _open_logs(self) -> None:
         kept = self.log.begin(self.step)
+        self.judged.begin(self.step)
         self.best = min((line[BEST] for line in kept if BEST in line), default=float("inf"))
         if self.ranks.rank == 0:
             settings = self.config.to_json()
@@ -242,13 +244,14 @@ class Trainer:
     def _validate(self, dataset: Dataset) -> Line:
         """Scores on held-out samples; the weights with the best actions so far are kept."""
         rows = self.ranks.rows(self.config.train.batch)
-        found, view = validate(
+        found = validate(
             self.model, dataset, self.options.micro_batch or rows.stop - rows.start,
             self.options.validate_batches, self.device, self.ranks, self.decode,
         )  # fmt: skip
-        if view is not None and self.ranks.rank == 0:
-            view.save(self.out_dir)
-        line = {f"val_{name}": value for name, value in found.items()}
+        if found.view is not None and self.ranks.rank == 0:
+            found.view.save(self.out_dir)
+        self.judged.write({"step": self.step, "episodes": found.episodes})
+        line = {f"val_{name}": value for name, value in found.means.items()}
         if line[BEST] <= self.best:
             self.best = line[BEST]
             self._write(self.out_dir / checkpoint.BEST, self._weights())

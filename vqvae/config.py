@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import asdict, dataclass, field, fields, replace
-from importlib.resources import files
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
+from depthtok.config import from_mapping, load_preset, to_json
 from depthtok.errors import ConfigError, did_you_mean
 
+PRESETS = Path(__file__).parent / "presets"
 QUANTIZERS = ("ema", "gradient", "simvq", "fsq", "none")
 
 
@@ -151,34 +151,17 @@ class TokeniserConfig:
 
     def to_json(self) -> dict:
         """Plain values, the inverse of `from_json`."""
-        return asdict(self)
+        return to_json(self)
 
     @classmethod
     def from_json(cls, data: dict) -> TokeniserConfig:
-        """A config from nested tables. Raises `ConfigError` for a name that is not a setting."""
-        tables = {
-            "network": NetworkConfig,
-            "quantizer": QuantizerConfig,
-            "training": TrainingConfig,
-        }
-        known = [item.name for item in fields(cls)]
-        _refuse([name for name in data if name not in known], known)
-        rest = {name: _plain(value) for name, value in data.items() if name not in tables}
-        made = {name: _table(kind, data.get(name, {})) for name, kind in tables.items()}
-        return cls(**made, **rest)
+        """A config from nested tables. Raises `ConfigError` for what is no setting."""
+        return from_mapping(cls, data, "settings")
 
     @classmethod
     def preset(cls, name: str) -> TokeniserConfig:
         """A preset by name, or a TOML file by path."""
-        if name.endswith(".toml"):
-            path = Path(name)
-            if not path.is_file():
-                raise ConfigError(f"no file {name}", remedy="give a preset's name or a TOML file")
-            return cls.from_json(tomllib.loads(path.read_text()))
-        if name not in presets():
-            raise ConfigError(f"no preset {name!r}", remedy=did_you_mean(name, presets()))
-        text = (files("vqvae") / "presets" / f"{name}.toml").read_text()
-        return cls.from_json(tomllib.loads(text))
+        return from_mapping(cls, load_preset(PRESETS, name), name)
 
     def continuous(self) -> TokeniserConfig:
         """The same without a quantiser: the bound for the others."""
@@ -191,25 +174,7 @@ class TokeniserConfig:
 
 def presets() -> list[str]:
     """The names of the presets that ship."""
-    folder = files("vqvae") / "presets"
-    return sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml"))
-
-
-def _table(kind: type, data: dict):
-    known = [item.name for item in fields(kind)]
-    _refuse([name for name in data if name not in known], known)
-    return kind(**{name: _plain(value) for name, value in data.items()})
-
-
-def _plain(value):
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _refuse(unknown: list[str], known: list[str]) -> None:
-    if unknown:
-        raise ConfigError(
-            f"no setting {unknown[0]!r}", remedy=did_you_mean(unknown[0], list(known))
-        )
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 @dataclass(frozen=True)

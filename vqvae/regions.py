@@ -14,12 +14,6 @@ from depthtok.errors import DepthtokError
 from depthtok.parts import PartName
 from vqvae.clips import DepthSequence
 
-CLASSES = {
-    "libero_sim_depth": {1: "robot", 2: "gripper", 3: "objects"},
-    "libero_sample": {1: "robot", 2: "gripper", 3: "objects"},
-}
-"""What a data set's segmentation numbers mean. Numbers that are not named are not judged apart."""
-
 
 class EpisodesBehind:
     """Finds the episode of a stored depth clip; the stores stay open."""
@@ -46,20 +40,20 @@ class EpisodesBehind:
         self, clip: DepthSequence, start: int, stop: int
     ) -> dict[str, Bool[np.ndarray, "T H W"]]:
         """Regions of the frames `start` to `stop` by name, in the depth's own pixels. Empty where
-        the data set has no segmentation of this camera, or its images are no longer there."""
+        the data set's schema names no classes of this camera, or its images are no longer there."""
         episode = self.episode(clip)
         if episode is None:
             return {}
-        names = CLASSES.get(episode.key.dataset, {})
-        try:
-            classes = episode.frames(clip.camera).segmentation(start, stop) if names else None
-        except DepthtokError:
+        names = episode.store.segmentation_classes.get(clip.camera, {})
+        if not names:
             return {}
-        if classes is None:
+        try:
+            classes = episode.frames(clip.camera).segmentation(start, stop)
+        except DepthtokError:
             return {}
         # By nearest pixel, as metres are resized: there are no classes between two classes.
         fitted = clip.store.transform.depth(classes.astype(np.float32), DepthKind.METRES)
-        return {name: fitted == number for number, name in names.items()}
+        return {name: fitted == number for name, number in names.items()}
 
     def _store(self, place: str) -> EpisodeStore | None:
         if place not in self._stores:

@@ -58,6 +58,9 @@ def finetune_vida(
     temporal_weight: Annotated[
         float | None, typer.Option("--temporal-weight", help="of the temporal loss [1]")
     ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror/--no-mirror", help="show half of the windows mirrored")
+    ] = True,
     seed: Annotated[int | None, typer.Option("--seed", help="of everything random [0]")] = None,
     camera: Annotated[
         list[str] | None, typer.Option("--camera", help="cameras to learn from; all by default")
@@ -97,7 +100,7 @@ def finetune_vida(
     changes = {
         "steps": steps, "batch": batch, "frames": frames, "seed": seed,
         "input_size": input_size or network.input_size, "learning_rate": learning_rate,
-        "temporal_weight": temporal_weight,
+        "temporal_weight": temporal_weight, "mirror": mirror,
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}
     train, judges, data = _clips(depth, camera, source_root, held_out, held_out_task or [],

@@ -1,4 +1,4 @@
-"""collect, eval, compare: demonstrations from a simulator, and policies judged in it."""
+"""collect, eval: demonstrations from a simulator, and policies judged in it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ How = Annotated[
 ]  # fmt: skip
 HowEval = Annotated[RunOptions, Only("workers", "device", "shard", "limit", "resume", "json")]
 SHOWN_FAILURES = 5
+SCHEMA = "libero_sim_depth"  # of what collect makes
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file."""
     command(app)(collect)
     command(app, name="eval")(evaluate)
-    command(app)(compare)
 
 
 def collect(
@@ -64,6 +64,8 @@ def collect(
 
 
 def _collected(stage: CollectStage, outcome: Outcome) -> list[str]:
+    from depthtok.sources.schema import Schema
+
     lines = [
         f"{stage.place}: {human_count(outcome.episodes)} successful episodes, "
         f"{human_count(outcome.steps)} steps; {outcome.made} made, {outcome.kept} kept, in "
@@ -76,7 +78,9 @@ def _collected(stage: CollectStage, outcome: Outcome) -> list[str]:
     if outcome.left or outcome.given_up:
         lines.append(f"{outcome.left} episodes are not done yet: the same command goes on")
     else:
-        lines.append(f"next: depthtok convert {stage.place} --out {stage.place}.episodes")
+        # A data set of another name has the same schema, which is not found by that name.
+        told = "" if Schema.find(stage.config.name) else f" --schema {SCHEMA}"
+        lines.append(f"next: depthtok convert {stage.place}{told} --out {stage.place}.episodes")
     return lines
 
 
@@ -119,6 +123,7 @@ def evaluate(
         for done, outcome in enumerate(run(arena, todo, options.workers), 1):
             won += outcome.success
             bar.advance(1, success=won / done)
+    evaluation.keep_first(settings.videos)
     _tell(evaluation, options)
 
 
@@ -186,21 +191,3 @@ class ArenaBuilder:
         one_thread()
         build = partial(LiberoSimulator, size=self.settings.size)
         return Arena(self.evaluation, self.source.open(), build, self.settings.videos, judge)
-
-
-def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="an evaluation (of `depthtok eval`)")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="another one, of the same trials")],
-    json: Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")] = False,
-) -> None:
-    """Put two evaluations side by side, trial by trial, with a paired test.
-
-    Example: depthtok compare runs/eval-with-depth runs/eval-without
-    """
-    from depthtok.sim.evaluation import Evaluation
-    from depthtok.sim.verdict import compared, comparison_lines
-
-    found = compared(Evaluation.open(a), Evaluation.open(b))
-    say(*comparison_lines(found), json=json)
-    if json:
-        result(found)

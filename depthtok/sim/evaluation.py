@@ -8,7 +8,6 @@ EVAL/videos/...webp                 some of them as moving pictures
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,7 +20,7 @@ import numpy as np
 from depthtok.config import digest
 from depthtok.errors import SourceError, StaleStore
 from depthtok.files import output_errors, sweep, write_atomic
-from depthtok.sim.intervals import wilson
+from depthtok.intervals import wilson
 from depthtok.sim.pictures import save_film
 from depthtok.sim.rollout import Player, Rollout, Trial, play
 from depthtok.sim.simulator import Simulator, Task
@@ -53,7 +52,6 @@ class Outcome:
     success: bool
     steps: int
     plans: int
-    seconds: float
     measures: Mapping[str, float] = field(default_factory=dict)  # depth codes, where they are known
 
     @property
@@ -93,7 +91,8 @@ class Evaluation:
                 )
         else:
             write_atomic(card, json.dumps(self.card, indent=1, sort_keys=True) + "\n")
-        sweep(self.path / TRIALS)
+        for folder in (TRIALS, VIDEOS):
+            sweep(self.path / folder)
 
     def is_done(self, job: Job) -> bool:
         return (self.path / TRIALS / f"{job.name}.json").is_file()
@@ -117,7 +116,26 @@ class Evaluation:
         return [Outcome(**json.loads(path.read_text())) for path in found]
 
     def videos(self) -> list[Path]:
-        return sorted((self.path / VIDEOS).glob("*.webp"))
+        """The films that are there, in order."""
+        return sorted((self.path / VIDEOS).glob("task-*.webp"))
+
+    def wants(self, name: str, end: str, videos: int) -> bool:
+        """Whether trial `name` is, as far as is known, among the first `videos` of its task that
+        came to this `end`."""
+        return sum(each.name < name for each in self._films(name, end)) < videos
+
+    def keep_first(self, videos: int) -> None:
+        """Drops the films of all but the first `videos` trials of each end of each task: which
+        they are is only known now, where several processes made them."""
+        for path in self.videos():
+            name, end = path.stem.rsplit("-", 1)
+            if not self.wants(name, end, videos):
+                with output_errors(path):
+                    path.unlink()
+
+    def _films(self, name: str, end: str) -> list[Path]:
+        task = name.partition("-trial-")[0]
+        return list((self.path / VIDEOS).glob(f"{task}-trial-*-{end}.webp"))
 
 
 def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -155,12 +173,11 @@ class Arena:
             if self._simulator is not None:
                 self._simulator.close()
             self._simulator = self._build(job.task)
-        begun = time.monotonic()
         rollout = play(self._simulator, self._player, job.trial)
         measures = self._judge(self._player, rollout) if self._judge else {}
         outcome = Outcome(
             job.task.number, job.trial.number, job.trial.seed, rollout.success, rollout.steps,
-            rollout.plans, round(time.monotonic() - begun, 3), measures,
+            rollout.plans, measures,
         )  # fmt: skip
         self._film(job, rollout)
         self._evaluation.save(outcome)
@@ -168,11 +185,9 @@ class Arena:
 
     def _film(self, job: Job, rollout: Rollout) -> None:
         """Keeps the first few successes and failures of every task as moving pictures."""
-        word = "success" if rollout.success else "failure"
-        folder = self._evaluation.path / VIDEOS
-        kept = list(folder.glob(f"task-{job.task.number:02d}-*-{word}.webp"))
-        if len(kept) < self._videos:
-            save_film(folder / f"{job.name}-{word}.webp", rollout)
+        end = "success" if rollout.success else "failure"
+        if self._evaluation.wants(job.name, end, self._videos):
+            save_film(self._evaluation.path / VIDEOS / f"{job.name}-{end}.webp", rollout)
 
 
 def by_task(outcomes: Iterable[Outcome]) -> dict[int, list[Outcome]]:

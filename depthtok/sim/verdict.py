@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from depthtok.errors import ConfigError
+from depthtok.intervals import Paired, paired
 from depthtok.report.report import Report
 from depthtok.sim.evaluation import Evaluation, Outcome, by_task, summary
-from depthtok.sim.intervals import Paired, paired
 from depthtok.sim.pictures import Film
 
 SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")
@@ -113,3 +113,18 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
         f"exact McNemar test: p = {found['p_value']:.3g}; "
         + ("they differ" if certain else "no difference is shown by these trials"),
     ]
+
+
+def comparison_page(found: Mapping[str, Any]) -> Report:
+    """A comparison as a page: all trials together, and task by task."""
+    page = Report("Two evaluations", f"A {found['a']}, B {found['b']}")
+    page.text(*comparison_lines(found))
+    columns = {
+        "trials": "trials", "successes_a": "A", "successes_b": "B", "only_a": "only A",
+        "only_b": "only B", "difference": "B less A", "low": "from", "high": "to",
+        "p_value": "p (McNemar)",
+    }  # fmt: skip
+    rows = [["all", *(found[name] for name in columns)]]
+    rows += [[str(task), *(row[name] for name in columns)] for task, row in found["tasks"].items()]
+    title = "Successes in the trials that both did, with 95 % intervals of the difference"
+    return page.table(title, ["task", *columns.values()], rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from queue import Empty
 from typing import Protocol, TypeVar
 
@@ -55,10 +55,21 @@ def _work(build: Callable[[], Worker[J, R]], todo, done) -> None:
     """The life of a worker process."""
     try:
         worker = build()
-        while (job := todo.get()) is not None:
+        while (job := _next_job(todo)) is not None:
             done.put(worker.do(job))
     except DepthtokError as error:
         done.put(error)
+
+
+def _next_job(todo) -> object | None:
+    """The next job; None where there is none, or where the process that gave them is gone: killed,
+    it could not end its workers, and each holds a simulator."""
+    while parent_process().is_alive():
+        try:
+            return todo.get(timeout=POLL_SECONDS)
+        except Empty:
+            continue
+    return None
 
 
 def _next(done, processes) -> object:

@@ -39,6 +39,7 @@ class FinetuneConfig:
     learning_rate: Annotated[float, "at its highest"] = 1e-4
     weight_decay: Annotated[float, "of AdamW"] = 0.01
     temporal_weight: Annotated[float, "of the temporal-gradient loss"] = 1.0
+    mirror: Annotated[bool, "show half of the windows left-right mirrored"] = True
     seed: Annotated[int, "of everything random"] = 0
     save_every: Annotated[int, "steps between checkpoints"] = 200
 
@@ -163,11 +164,11 @@ def training_batch(
     clips: Sequence[FrameClip], config: FinetuneConfig, step: int
 ) -> tuple[UInt8[Tensor, "B T H W 3"], Float[Tensor, "B T H W"]]:
     """The windows of one step: consecutive frames of clips drawn by their length, half of them
-    mirrored, with a random gain and offset of the colours."""
+    mirrored (unless `mirror` is off), with a random gain and offset of the colours."""
     rng = np.random.default_rng((config.seed, step))
     lengths = np.array([len(clip) for clip in clips], np.float64)
     windows = [
-        _window(clips[index], config.frames, rng)
+        _window(clips[index], config, rng)
         for index in rng.choice(len(clips), config.batch, p=lengths / lengths.sum())
     ]
     frames, depth = (np.stack(parts) for parts in zip(*windows, strict=True))
@@ -175,15 +176,16 @@ def training_batch(
 
 
 def _window(
-    clip: FrameClip, length: int, rng: np.random.Generator
+    clip: FrameClip, config: FinetuneConfig, rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "T H W 3"], Float[np.ndarray, "T H W"]]:
+    length = config.frames
     start = int(rng.integers(max(1, len(clip) - length + 1)))
     stop = min(start + length, len(clip))
     frames, depth = clip.read(start, stop), clip.true_depth(start, stop)
     short = length - len(frames)  # a clip shorter than the window: its last frame again
     frames = np.concatenate((frames, frames[-1:].repeat(short, 0)))
     depth = np.concatenate((depth, depth[-1:].repeat(short, 0)))
-    if rng.random() < 0.5:
+    if config.mirror and rng.random() < 0.5:
         frames, depth = frames[:, :, ::-1], depth[:, :, ::-1]
     gain, offset = rng.uniform(0.8, 1.2, 3), rng.uniform(-20, 20)
     coloured = np.clip(frames * gain.astype(np.float32) + np.float32(offset), 0, 255)

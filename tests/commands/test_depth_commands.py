@@ -12,7 +12,6 @@ from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, DepthKindError, SourceError, StaleStore
 from depthtok.testing import make_rlds
-from pipelines.pairs import gripper_classes
 from pipelines.vida.config import CONFIGS
 from pipelines.vida.course import Course
 from pipelines.vida.finetune import FinetuneConfig
@@ -141,7 +140,9 @@ def test_a_network_that_saw_the_pictures_turned_fails_the_audit(stores, tmp_path
 
 
 def test_the_gripper_is_named_by_the_schema(stores):
-    assert gripper_classes(EpisodeStore(stores / "episodes")) == {"image": 2}
+    classes = EpisodeStore(stores / "episodes").segmentation_classes
+    assert classes.keys() == {"image"}
+    assert classes["image"]["gripper"] == 2
 
 
 def test_the_error_near_the_gripper_needs_its_mask(tmp_path):

@@ -14,6 +14,31 @@ SIZE = 96
 @pytest.fixture(scope="session")
 def simulator():
     """LIBERO-Object, task 0: alphabet soup into the basket. Skips where it cannot run."""
+    yield from made("libero_object", 0)
+
+
+@pytest.fixture(scope="session")
+def drawer():
+    """LIBERO-Spatial, task 4: the bowl in the drawer of a cabinet, on a table."""
+    yield from made("libero_spatial", 4)
+
+
+@pytest.fixture(scope="session")
+def demos(simulator, tmp_path_factory):
+    """One episode of the scripted expert, recorded and rendered by `collect`."""
+    from depthtok.config import RunOptions
+    from pipelines import collect, stage
+    from pipelines.sim_config import CollectConfig
+
+    place = tmp_path_factory.mktemp("demos")
+    config = CollectConfig(tasks="0", episodes=1, size=32, seed=1)
+    outcome = stage.run(collect.CollectStage(place, config), RunOptions(workers=0))
+    assert (outcome.made, outcome.exit_code) == (1, 0)
+    return place
+
+
+def made(suite, number):
+    """One simulator, closed in the end."""
     if problem := setup.missing():
         pytest.skip(f"the simulator cannot run: {problem}")
     if "tensorflow" in sys.modules:
@@ -21,6 +46,6 @@ def simulator():
     from depthtok.sim.libero import LiberoSimulator
     from depthtok.sim.suites import task
 
-    made = LiberoSimulator(task("libero_object", 0), SIZE)
-    yield made
-    made.close()
+    simulator = LiberoSimulator(task(suite, number), SIZE)
+    yield simulator
+    simulator.close()

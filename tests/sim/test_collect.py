@@ -17,18 +17,6 @@ from pipelines.sim_config import CollectConfig, EvalConfig, numbers
 HERE = RunOptions(workers=0)
 
 
-@pytest.fixture(scope="module")
-def demos(simulator, tmp_path_factory):
-    """One episode of the scripted expert, recorded and rendered; and its motion."""
-    from pipelines import collect, stage
-
-    place = tmp_path_factory.mktemp("demos")
-    config = CollectConfig(tasks="0", episodes=1, size=32, seed=1)
-    outcome = stage.run(collect.CollectStage(place, config), HERE)
-    assert (outcome.made, outcome.exit_code) == (1, 0)
-    return place
-
-
 def episode(place):
     data = RldsDirectory.open(place)
     (shard,) = data.splits["train"].shards

@@ -6,6 +6,7 @@ import pytest
 from depthtok.errors import ConfigError
 from depthtok.sim.motion import demonstrate, perform
 from depthtok.sim.simulator import CLASSES
+from depthtok.testing import back_project, support_plane
 
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (12, 7)).astype(np.float32)
 
@@ -14,11 +15,7 @@ def true_view(simulator):
     """Depth and segmentation as the camera sees them, and the world's coordinates of each pixel."""
     view, lens = simulator.render("image", segmentation=True), simulator.lens("image")
     depth, classes = view.depth_m[:, ::-1].astype(float), view.segmentation[:, ::-1]
-    k, centres = lens.intrinsics, np.arange(simulator.size) + 0.5
-    u, v = np.meshgrid(centres, centres)
-    rays = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u)], -1)
-    world = (rays * depth[..., None]) @ lens.to_world[:3, :3].T + lens.to_world[:3, 3]
-    return depth, classes, world
+    return depth, classes, back_project(depth, lens.intrinsics, lens.to_world)
 
 
 def test_the_floor_is_a_plane_at_zero(simulator):
@@ -32,6 +29,22 @@ def test_the_floor_is_a_plane_at_zero(simulator):
     normal = np.linalg.svd(centred[::7], full_matrices=False)[2][-1]
     assert np.percentile(np.abs(centred @ normal), 99) < 0.0005
     assert abs(normal[2]) > 0.9999
+
+
+def test_the_table_is_flat_to_two_millimetres(drawer):
+    """All that is seen of it: background over the table's own extent, above half its height."""
+    drawer.reset(0, 0)
+    _, classes, world = true_view(drawer)
+    model = drawer.env.sim.model
+    table = model.geom_name2id("table_collision")
+    place, half = drawer.env.sim.data.geom_xpos[table], model.geom_size[table]
+    over = (np.abs(world[..., :2] - place[:2]) < half[:2] - 0.02).all(axis=-1)
+    top = world[over & (classes == 0) & (world[..., 2] > place[2] / 2)]
+    assert len(top) > 0.3 * classes.size
+    normal, distance = support_plane(top)
+    assert np.mean(np.abs(distance) <= 0.002) >= 0.99
+    assert abs(normal[2]) > 0.9999
+    assert np.median(top[:, 2]) == pytest.approx(place[2] + half[2], abs=0.003)
 
 
 def test_images_are_mirrored_and_depth_agrees(simulator):
@@ -106,17 +119,10 @@ def test_a_state_of_another_scene(simulator):
         simulator.place(np.zeros(3))
 
 
-def test_what_is_drawn_into_a_drawer_lies_in_it(simulator):
+def test_what_is_drawn_into_a_drawer_lies_in_it(drawer):
     """Objects on fixtures are drawn about the fixture's place in the scene's XML, so that place has
     to be restored before each draw; the second reset would put the bowl into the air."""
-    from depthtok.sim.libero import LiberoSimulator
-    from depthtok.sim.suites import task
-
-    drawer = LiberoSimulator(task("libero_spatial", 4), 16)
-    try:
-        for seed in (1, 2):
-            drawer.reset(seed)
-            body = drawer.env.obj_body_id["akita_black_bowl_1"]
-            assert drawer.env.sim.data.body_xpos[body][2] == pytest.approx(1.0626, abs=0.002)
-    finally:
-        drawer.close()
+    for seed in (1, 2):
+        drawer.reset(seed)
+        body = drawer.env.obj_body_id["akita_black_bowl_1"]
+        assert drawer.env.sim.data.body_xpos[body][2] == pytest.approx(1.0626, abs=0.002)

@@ -5,7 +5,13 @@ import vida_recipe as recipe
 from vida_made import MemoryClip, tiny_network
 
 from depthtok.errors import ConfigError, StaleStore
-from pipelines.vida.finetune import FinetuneConfig, finetune, schedule, training_target
+from pipelines.vida.finetune import (
+    FinetuneConfig,
+    finetune,
+    schedule,
+    training_batch,
+    training_target,
+)
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 
 CPU = torch.device("cpu")
@@ -123,3 +129,17 @@ def test_settings_are_checked():
         config(frames=33)
     assert schedule(0, 100) == pytest.approx(0.2)
     assert schedule(99, 100) < 0.01
+
+
+def test_windows_are_mirrored_unless_told_not_to():
+    frames = np.zeros((2, 14, 14, 3), np.uint8)
+    frames[:, :, 7:] = 255  # bright on the right
+    clip = MemoryClip(frames, np.ones((2, 14, 14), np.float32))
+
+    def sides(*, mirror):
+        settings = config(batch=1, frames=2, mirror=mirror)
+        batches = (training_batch([clip], settings, step)[0] for step in range(20))
+        return {bool(batch[..., 7:, :].float().mean() > 128) for batch in batches}
+
+    assert sides(mirror=True) == {True, False}
+    assert sides(mirror=False) == {True}

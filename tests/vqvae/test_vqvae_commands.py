@@ -21,7 +21,6 @@ from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, StoreError
 from depthtok.signals import Stopped
 from depthtok.testing import make_rlds
-from vqvae import regions
 from vqvae.codec import Codec
 from vqvae.train import Trainer
 
@@ -101,14 +100,12 @@ def test_a_training_that_ends_in_its_warm_up_is_refused(here, tmp_path):
     assert not (tmp_path / "cb").exists()
 
 
-def test_held_out_tasks_judge_and_the_twin_is_recorded(here, tmp_path, monkeypatch):
-    dataset = next(DepthStore(here / "depth").clips()).key.dataset
-    monkeypatch.setitem(regions.CLASSES, dataset, {1: "objects"})
+def test_held_out_tasks_judge_and_the_twin_is_recorded(here, tmp_path):
     out = tmp_path / "cb"
     call(*learn(here, out, "--held-out-task", "Box 1", "--twin", "--sticky", "0.5"))
     quality = Codebook.load(out).quality
     assert quality["episodes"] == 2
-    assert quality["regions"]["objects"]["metres"]["pixels"] > 0
+    assert quality["regions"]["robot"]["metres"]["pixels"] > 0
     assert quality["continuous"]["metres"]["abs_rel"] > 0
     assert quality["with_sticky"]["sticky"] == 0.5
     assert "codes" not in Codebook.load(tmp_path / "cb.continuous").quality

@@ -1,0 +1,167 @@
+"""Two trainings judged on the same held-out episodes, and what keeps them from being compared."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import fakes
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from depthtok.cli import app
+from depthtok.errors import ConfigError, SourceError
+from vla.compare import Comparison, Difference, Judged, sign_flip
+from vla.config import RunOptions
+from vla.train import train
+
+OPTIONS = RunOptions(workers=0, log_every=1, validate_every=2, validate_batches=3)
+
+
+def trained(place, options=OPTIONS, held_out=(3, 4, 5), data=None, **over):
+    """Four updates on three episodes of six, judged by others."""
+    config = fakes.micro(**{"train__steps": 4, **over})
+    episodes = data or fakes.FakeEpisodes(count=6)
+    learn = fakes.toy(config, episodes, only=[0, 1, 2])
+    judge = fakes.toy(config, episodes, only=list(held_out))
+    book = fakes.FakeCodebook(codes=16, dim=12)
+    train(config, learn, place, options, codebook=book, validation=judge)
+    return place
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A plain training, and one that learns nothing but is else the same."""
+    place = tmp_path_factory.mktemp("runs")
+    trained(place / "a")
+    trained(place / "b", train__lr=0.0, train__scale_lr=0.0)
+    return place
+
+
+def judged(run):
+    return [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+
+
+def test_figures_of_episodes_have_the_mean_of_the_log(runs):
+    log = [json.loads(line) for line in (runs / "a/metrics.jsonl").read_text().splitlines()]
+    means = {line["step"]: line for line in log if "val_depth" in line}
+    for line in judged(runs / "a"):
+        figures = line["episodes"].values()
+        assert sorted(line["episodes"]) == [
+            f"toy/1.0.0/train/00000-of-00001/0000{n}" for n in (3, 4, 5)
+        ]
+        assert sum(each["samples"] for each in figures) == 3 * 4
+        for name in ("action_mse", "depth", "depth_top1", "action_within_0.3"):
+            mean = sum(each["samples"] * each[name] for each in figures) / 12
+            assert mean == pytest.approx(means[line["step"]][f"val_{name}"], rel=1e-6)
+
+
+def test_a_resumed_run_judges_every_step_once(runs, tmp_path):
+    seen = []
+    config = fakes.micro(train__steps=4)
+    data = fakes.toy(config, fakes.FakeEpisodes(count=6), only=[0, 1, 2])
+    held_out = fakes.toy(config, fakes.FakeEpisodes(count=6), only=[3, 4, 5])
+    for stop in (3, 99):  # after the first judgement, then to the end
+        train(
+            config, data, tmp_path, OPTIONS, validation=held_out, on_step=seen.append,
+            codebook=fakes.FakeCodebook(codes=16, dim=12), should_stop=lambda: len(seen) >= stop,  # noqa: B023
+        )  # fmt: skip
+    assert judged(tmp_path) == judged(runs / "a")
+
+
+def test_side_by_side_at_equal_steps(runs):
+    found = Comparison.of(Judged.open(runs / "a"), Judged.open(runs / "b"))
+    assert found.steps == [2, 4]
+    assert found.settings() == [("train.lr", 0.001, 0.0), ("train.scale_lr", 0.1, 0.0)]
+    (error,) = [each for each in found.differences() if each.figure == "action_mse"]
+    rows = [judged(runs / name)[-1]["episodes"] for name in "ab"]
+    changes = [rows[1][key]["action_mse"] - rows[0][key]["action_mse"] for key in rows[0]]
+    assert error.change.mean == pytest.approx(np.mean(changes))
+    assert error.change.half == pytest.approx(4.303 * np.std(changes, ddof=1) / 3**0.5)
+    assert error.p_value in (0.25, 0.5, 0.75, 1.0)
+    assert error.verdict == "no difference shown"  # three episodes cannot
+
+
+def test_a_run_against_itself_shows_nothing(runs):
+    found = Comparison.of(Judged.open(runs / "a"), Judged.open(runs / "a"))
+    assert {(each.change.mean, each.p_value) for each in found.differences()} == {(0.0, 1.0)}
+    assert found.settings() == []
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def test_from_the_command_line(runs, tmp_path):
+    words = call("compare", runs / "a", runs / "b", "--out", tmp_path)
+    assert "settings that differ: train.lr 0.001 and 0.0" in words
+    assert "After 4 updates, on 3 held-out episodes (12 samples)" in words
+    assert "cannot give less than 0.25" in words
+    page = json.loads((tmp_path / "compare.json").read_text())
+    curves = [each for each in page["sections"] if each["kind"] == "curves"]
+    assert curves[0]["series"]["A"]["x"] == [2, 4]
+    told = json.loads(call("compare", runs / "a", runs / "b", "--json"))
+    assert told["step"] == 4
+    assert told["figures"]["action_mse"]["episodes"] == 3
+    assert len(told["episodes"]) == 3
+
+
+def test_what_cannot_be_compared(runs, tmp_path):
+    a = Judged.open(runs / "a")
+    other = trained(tmp_path / "other", held_out=(2, 3, 4))
+    with pytest.raises(ConfigError, match=r"different held-out episodes.*00002 is in one"):
+        Comparison.of(a, Judged.open(other))
+    fewer = trained(tmp_path / "fewer", replace(OPTIONS, micro_batch=2))
+    with pytest.raises(ConfigError, match="different samples"):
+        Comparison.of(a, Judged.open(fewer))
+    moved = trained(tmp_path / "moved", data__action_norm="q99")
+    with pytest.raises(ConfigError, match="other units"):
+        Comparison.of(a, Judged.open(moved))
+    longer = trained(tmp_path / "longer", model__chunk=5)
+    with pytest.raises(ConfigError, match="other horizons"):
+        Comparison.of(a, Judged.open(longer))
+    never = trained(tmp_path / "never", replace(OPTIONS, validate_every=0))
+    with pytest.raises(SourceError, match="keeps no figures"):
+        Judged.open(never)
+    early = replace(a, steps={1: a.steps[2]})
+    with pytest.raises(ConfigError, match="never judged at the same step"):
+        Comparison.of(a, early)
+
+
+def test_codes_of_other_codebooks_are_not_compared(runs):
+    a = Judged.open(runs / "a")
+    b = replace(a, state=replace(a.state, codebook="other"))
+    assert "depth" in Comparison.of(a, a).figures()
+    found = Comparison.of(a, b)
+    assert found.figures() == ["action_mse", "action_within_0.1", "action_mse_shuffled"]
+    assert found.told()[-1].startswith("Their depth codes are of different codebooks")
+
+
+def test_a_training_and_an_evaluation(runs, tmp_path):
+    (tmp_path / "eval.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"a is a training, .* is an evaluation"):
+        call("compare", runs / "a", tmp_path)
+    shutil.rmtree(tmp_path)
+    with pytest.raises(SourceError, match="no evaluation, no training run"):
+        call("compare", runs / "a", tmp_path)
+
+
+def test_sign_flips():
+    assert sign_flip(np.array([1.0, 2, 3, 4, 5, 6])) == 2 / 2**6
+    assert sign_flip(np.array([-1.0, 1])) == 1
+    assert sign_flip(np.array([3.0, 1, -1])) == 6 / 8  # |sum| of 3 or more: +-5, +-3 twice each
+    rng = np.random.default_rng(0)
+    assert sign_flip(rng.normal(size=40)) > 0.05
+    assert sign_flip(rng.normal(loc=2, size=40)) == pytest.approx(1 / 100_001)
+
+
+def test_verdicts():
+    low, high = np.arange(6.0), np.arange(6.0) + np.linspace(1, 2, 6)
+    assert Difference.of("action_mse", low, high).verdict == "A is better"
+    assert Difference.of("depth_top1", low, high).verdict == "B is better"
+    some = Difference.of("depth", np.append(low, np.nan), np.append(high, 9))
+    assert some.change.count == 6
