@@ -16,8 +16,8 @@ import time
 from dataclasses import dataclass
 
 from depthtok.errors import ConfigError
+from depthtok.intervals import wilson
 from depthtok.sim import suites
-from depthtok.sim.intervals import wilson
 from depthtok.sim.libero import LiberoSimulator
 from depthtok.sim.motion import demonstrate
 from depthtok.sim.simulator import Task

@@ -1,16 +1,22 @@
 """Training samples from an RLDS data set: our loader against a tf.data pipeline.
 
     python benchmarks/vla_loader.py RLDS_DIR [--camera image] [--rounds 3] [--batches 40]
+    python benchmarks/vla_loader.py --generate 20000
 
 The pipeline is the one that published VLA code trains with: tensorflow-datasets with decoding
 skipped, actions gathered into chunks, steps flattened, repeated, shuffled through a buffer of
 10,000 encoded samples, then decoded, resized (Lanczos3, antialiased, 224 px, as ours) and batched.
 Every side runs in a process of its own, one loading thread each; they take turns. Reported are
-medians: memory above what the imports take, seconds from opening the data to the first batch, and
-samples a CPU second after that, all threads counted.
+medians: memory above what the imports take, seconds from opening the data to the first batch
+(imports are done before, on both sides), samples a CPU second after that, all threads counted, and
+frames a CPU second of decoding alone.
 
 `cached` is ours with frames decoded beforehand; the cache is a memory map, so of its memory only
 what is not the file's own pages counts.
+
+A data set of fewer steps than the buffer holds fills it from what was just read. `--generate N`
+makes one of N steps: the frames of the sample that ships (two cameras, JPEG, 256 px, 23 kB a step)
+over and over, as LIBERO's builders write them.
 """
 
 from __future__ import annotations
@@ -26,6 +32,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SIZE, CHUNK, BATCH, BUFFER = 224, 4, 16, 10_000
+SHARDS = 16
+DECODED = 400  # frames of decoding alone
+SAMPLE = Path(__file__).parents[1] / "depthtok" / "sample" / "libero_sample" / "1.0.0"
 SIDES = ("tf.data", "depthtok", "cached")
 
 
@@ -33,6 +42,72 @@ def memory_mb() -> float:
     """Memory of this process that is not pages of mapped files, MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+
+def generate(path: Path, steps: int) -> Path:
+    """An RLDS directory of at least `steps` steps, from the sample's own encoded frames."""
+    from depthtok.sources.rlds import RldsDirectory
+    from depthtok.sources.write import RldsWriter
+
+    sample = RldsDirectory.open(SAMPLE)
+    features = {
+        name: feature for name, feature in sample.features.items()
+        if not name.endswith(("depth", "segmentation"))
+    }  # fmt: skip
+    episodes = []
+    for shard in sample.splits["train"].shards:
+        content = shard.path.read_bytes()
+        for raw in sample.records(shard):
+            read = {
+                "image": lambda name, raw=raw, content=content: encoded(raw.spans(name), content),
+                "text": raw.text,
+            }
+            episodes.append({n: read.get(f.kind, raw.values)(n) for n, f in features.items()})
+    each = len(episodes[0]["steps/action"])
+    count = -(-steps // (each * SHARDS))  # episodes of a shard
+    writer = RldsWriter(path, "libero_sim", "1.0.0", features)
+    for shard in range(SHARDS):
+        numbers = range(shard * count, (shard + 1) * count)
+        writer.write_shard("train", shard, SHARDS, (episodes[n % len(episodes)] for n in numbers))
+    return writer.finish()
+
+
+def encoded(spans, content: bytes) -> list[bytes]:
+    """The bytes of every image, as they lie in a shard."""
+    pairs = zip(spans.offset.tolist(), spans.length.tolist(), strict=True)
+    return [content[offset : offset + length] for offset, length in pairs]
+
+
+def frames_of(camera: str) -> list[bytes]:
+    """Encoded frames to decode, of the sample."""
+    from depthtok.sources.rlds import RldsDirectory
+
+    shard = (sample := RldsDirectory.open(SAMPLE)).splits["train"].shards[0]
+    content, found = shard.path.read_bytes(), []
+    for raw in sample.records(shard):
+        found += encoded(raw.spans(f"steps/observation/{camera}"), content)
+    return (found * (DECODED // len(found) + 1))[:DECODED]
+
+
+def decoded_per_cpu_s(side: str, frames: list[bytes]) -> float:
+    """Frames a CPU second of JPEG decoding."""
+    if side == "tf.data":
+        import tensorflow as tf
+
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = 1
+        data = tf.data.Dataset.from_tensor_slices(frames).map(tf.io.decode_jpeg)
+        passes = [iter(data.with_options(options)) for _ in range(2)]
+    else:
+        from depthtok.sources.pixels import PixelFormat
+
+        pixels = PixelFormat("jpeg", "uint8", (None, None, 3))
+        passes = [map(pixels.decode, frames) for _ in range(2)]
+    for frame in passes[0]:  # warm
+        assert frame.shape[2] == 3
+    spent = time.process_time()
+    count = sum(1 for _ in passes[1])
+    return count / (time.process_time() - spent)
 
 
 def tensorflow_batches(source: Path, camera: str) -> Iterator[object]:
@@ -102,6 +177,9 @@ def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> 
     else:
         import torch
 
+        from depthtok import episodes  # noqa: F401
+        from vla import frames, loader, named  # noqa: F401
+
         torch.set_num_threads(1)
     before = memory_mb()
     begun = time.perf_counter()
@@ -118,6 +196,7 @@ def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> 
     return {
         "memory_mb": memory_mb() - before, "first_s": first,
         "per_cpu_s": batches * BATCH / spent,
+        "decoded": decoded_per_cpu_s(side, frames_of("image")),
     }  # fmt: skip
 
 
@@ -132,27 +211,32 @@ def convert(source: Path, folder: Path, camera: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path, metavar="RLDS_DIR")
+    parser.add_argument("source", type=Path, metavar="RLDS_DIR", nargs="?")
+    parser.add_argument("--generate", type=int, metavar="STEPS", help="make a data set instead")
     parser.add_argument("--camera", default="image", help="its name, and its key in observation")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if (given.source is None) == (given.generate is None):
+        parser.error("give RLDS_DIR, or --generate STEPS")
     if given.side:
         found = measure(given.side, given.source, given.store, given.camera, given.batches)
         print(json.dumps(found))
         sys.stdout.flush()
         sys.exit(0)
     with tempfile.TemporaryDirectory() as folder:
-        store = convert(given.source, Path(folder), given.camera)
+        source = given.source or generate(Path(folder) / "libero_sim" / "1.0.0", given.generate)
+        store = convert(source, Path(folder), given.camera)
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for _ in range(given.rounds):
             for side in SIDES:
-                command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
-                done = subprocess.run(
-                    [*command, "--store", str(store)], check=True, capture_output=True, text=True
-                )
+                command = [
+                    sys.executable, __file__, str(source), "--camera", given.camera,
+                    "--batches", str(given.batches), "--side", side, "--store", str(store),
+                ]  # fmt: skip
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
                 runs[side].append(json.loads(done.stdout.splitlines()[-1]))
     report(runs)
 
@@ -163,13 +247,15 @@ def report(runs: dict[str, list[dict[str, float]]]) -> None:
         side: {name: statistics.median(run[name] for run in found) for name in found[0]}
         for side, found in runs.items()
     }
-    print(f"{'':10}{'memory MB':>14}{'first batch s':>18}{'samples/CPU s':>18}")
+    titles = ("memory MB", "first batch s", "samples/CPU s", "decoded/CPU s")
+    print(f"{'':10}" + "".join(f"{title:>18}" for title in titles))
     base = medians["tf.data"]
     for side, found in medians.items():
         ratios = (
             base["memory_mb"] / max(found["memory_mb"], 0.1),
             base["first_s"] / found["first_s"],
             found["per_cpu_s"] / base["per_cpu_s"],
+            found["decoded"] / base["decoded"],
         )
         cells = zip(found.values(), ratios, strict=True)
         print(f"{side:10}" + "".join(f"{value:9.4g} ({ratio:5.3g}x)" for value, ratio in cells))

@@ -71,6 +71,7 @@ class AnnotateStage:
         run = RunConfig(
             input_size=config.input_size or None,
             precision=None if config.precision == "auto" else config.precision,
+            compile=config.compile,
         )
         device = torch.device(self.device)
         return find(config.estimator).build(self.weights, run, device)
@@ -138,6 +139,12 @@ class AnnotateStage:
     def build(self, device: str) -> Worker:
         one_thread()
         estimator = self.load_estimator()
+        if estimator.spec != self.estimator:
+            raise ConfigError(
+                f"this worker would estimate with {to_json(estimator.spec)}, where the store is made "
+                f"with {to_json(self.estimator)}",
+                remedy="give every machine the same weights and the same software",
+            )
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             part = self.episodes.part(work.source)

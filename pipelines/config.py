@@ -36,6 +36,7 @@ class AnnotateConfig:
     precision: Annotated[
         str, "float32, float16 or bfloat16; auto is float16 on a GPU and float32 on a CPU"
     ] = "auto"
+    compile: Annotated[bool, "through torch.compile: slow to start, other low bits"] = False
 
     def __post_init__(self) -> None:
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")

@@ -30,10 +30,12 @@ def one_thread() -> None:
 
 
 def training_threads(count: int) -> None:
-    """CPU threads of a training; 0 is every core that this process may use.
+    """CPU threads of a training; 0 is every core that this process may use, shared among the ranks
+    that were started together on this machine: two on one core cost far more than half the speed.
 
     Said outright, since a stage that ran in this process before has fixed them to one.
     """
     import torch
 
-    torch.set_num_threads(count or len(os.sched_getaffinity(0)))
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(count or max(1, len(os.sched_getaffinity(0)) // ranks))

@@ -137,10 +137,12 @@ class _Ranks:
             found = self.ray.get(asked)
         master, _, port = found[0]
         self.names = [f"rank {rank} ({name})" for rank, (_, name, _) in enumerate(found)]
+        addresses = [address for address, _, _ in found]
         for rank, actor in enumerate(self.actors):
             environment = {
                 "MASTER_ADDR": master, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(found)),
                 "RANK": str(rank), "LOCAL_RANK": "0",  # Ray shows an actor its own GPU only
+                "LOCAL_WORLD_SIZE": str(addresses.count(addresses[rank])),
             }  # fmt: skip
             self.running[actor.run.remote(self.task, environment, Path.cwd())] = rank
 

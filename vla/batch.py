@@ -29,6 +29,10 @@ class Observation:
         }
         return type(self)(**moved)
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, in the order of the fields."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
     def rows(self, start: int, stop: int):
         """Some of the samples."""
         return type(self)(**{f.name: getattr(self, f.name)[start:stop] for f in fields(self)})

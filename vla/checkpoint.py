@@ -7,7 +7,7 @@ RUN/best/                        as a checkpoint, without the optimiser: the low
 RUN/checkpoints/step-000200/
     model.safetensors            weights; the codebook among them
     average.safetensors          their moving average, where one is kept
-    optimizer.safetensors        AdamW's two moments
+    optimizer.safetensors        AdamW's two moments; of 8 bits: codes, scale, qmap
     config.json                  every setting
     state.json                   step, data sets, normalisation, codebook fingerprint
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 from depthtok.errors import WeightsError
 from depthtok.files import commit_directory, remove
+from vla import eightbit
 from vla.config import Config
 from vla.normalise import Norms
 from vla.parallel import sharded_like
@@ -168,12 +168,12 @@ def optimizer_tensors(
     optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
     """AdamW's moments by parameter name."""
-    return {
-        f"{moment}/{name}": optimizer.state[weight][moment]
-        for name, weight in weights.items()
-        for moment in MOMENTS
-        if weight in optimizer.state
-    }
+    made: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        if weight in optimizer.state:
+            for moment in MOMENTS:
+                made |= eightbit.parts(f"{moment}/{name}", optimizer.state[weight][moment])
+    return made
 
 
 def restore_optimizer(
@@ -184,9 +184,9 @@ def restore_optimizer(
 ) -> None:
     """The inverse of `optimizer_tensors`, after `step` updates."""
     for name, weight in weights.items():
-        with suppress(KeyError):  # a parameter that never had a gradient has no moments
-            moments = {
-                moment: sharded_like(weight, tensors[f"{moment}/{name}"]) for moment in MOMENTS
-            }
-            count = torch.tensor(float(step), device=weight.device)
-            optimizer.state[weight] = {"step": count, **moments}
+        moments = {moment: eightbit.joined(f"{moment}/{name}", tensors) for moment in MOMENTS}
+        if None in moments.values():
+            continue  # a parameter that never had a gradient has no moments
+        placed = {moment: sharded_like(weight, tensor) for moment, tensor in moments.items()}
+        count = torch.tensor(float(step), device=weight.device)
+        optimizer.state[weight] = {"step": count, **placed}

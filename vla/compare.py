@@ -20,10 +20,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthtok.errors import ConfigError, SourceError
+from depthtok.intervals import Estimate
 from depthtok.report.plots import Line
 from depthtok.report.report import Report, plain
 from vla import checkpoint
-from vla.ablation import Estimate
 from vla.report import flat
 from vla.runlog import JUDGED
 

@@ -178,6 +178,7 @@ class TrainConfig:
 
     steps: int = 19_000
     batch: int = 1024
+    optimizer: str = "adamw"  # adamw | adamw8bit: moments of 8 bits (not fsdp; extra `eightbit`)
     lr: float = 5e-5
     vlm_lr: float = 0.0  # of SigLIP, projector and Gemma; 0: `lr`
     scale_lr: float = 1e-3  # of the depth head's learnable scale
@@ -200,6 +201,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         one_of("train.schedule", self.schedule, ("cosine", "constant"))
         one_of("train.depth_schedule", self.depth_schedule, ("exponential", "constant", "cosine"))
+        one_of("train.optimizer", self.optimizer, ("adamw", "adamw8bit"))
         one_of("train.precision", self.precision, ("fp32", "bf16"))
         for part in self.freeze:
             one_of("train.freeze", part, ("embed", "vision", "projector", "vlm"))

@@ -1,6 +1,9 @@
-"""How much arithmetic a sample takes: counted on the meta device, without weights or memory."""
+"""How much arithmetic a sample takes, counted on the meta device, without weights or memory; and
+how much of it a GPU could do in a second at best."""
 
 from __future__ import annotations
+
+import re
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,6 +11,36 @@ from torch.utils.flop_counter import FlopCounterMode
 from vla.batch import Batch
 from vla.config import ModelConfig
 from vla.model import QDepthVLA
+
+PEAKS = {
+    r"NVIDIA B200": 2250,
+    r"NVIDIA H200": 989,
+    r"NVIDIA H[12]00 NVL": 835,
+    r"NVIDIA H[18]00 80GB HBM3": 989,
+    r"NVIDIA GH200 (480GB|144G HBM3e)": 989,
+    r"NVIDIA H100 PCIe": 756,
+    r"NVIDIA A[18]00[ -](SXM4-|PCIE-)?[48]0GB( PCIe)?": 312,
+    r"NVIDIA A40": 150,
+    r"NVIDIA A10": 125,
+    r"NVIDIA L40S": 362,
+    r"NVIDIA L40": 181,
+    r"NVIDIA L4": 121,
+    r"NVIDIA RTX 6000 Ada Generation": 364,
+    r"NVIDIA RTX A6000": 155,
+    r"NVIDIA GeForce RTX 5090": 209,
+    r"NVIDIA GeForce RTX 4090": 165,
+    r"NVIDIA GeForce RTX 3090": 71,
+}
+"""Dense bf16 TFLOP/s with float32 sums, as the makers' data sheets say, by the device's name."""
+
+
+def peak_tflops(device: torch.device) -> float | None:
+    """What a GPU can do at best; None for what is not in the table: CPUs, shares of a GPU."""
+    return _peak(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def _peak(name: str) -> float | None:
+    return next((peak for kind, peak in PEAKS.items() if re.fullmatch(kind, name)), None)
 
 
 def meta_batch(config: ModelConfig, batch: int = 1) -> Batch:

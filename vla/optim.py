@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from vla import lora
+from vla import eightbit, lora
 from vla.config import TrainConfig
 from vla.model import QDepthVLA
 from vla.parallel import sharded_like
@@ -45,19 +46,21 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW in groups by learning rate; norms, biases and single numbers do not decay."""
+def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW in groups by learning rate; norms, biases and single numbers do not decay. Raises
+    `MissingPackage` for the one of 8 bits."""
+    fused = partial(torch.optim.AdamW, fused=True)
+    make = eightbit.adamw() if config.optimizer == "adamw8bit" else fused
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in trained(model).items():
         key = _rate(name, config), config.weight_decay if weight.ndim > 1 else 0.0
         groups.setdefault(key, []).append(weight)
-    return torch.optim.AdamW(
+    return make(
         [
             {"params": weights, "lr": rate, "peak": rate, "weight_decay": decay}
             for (rate, decay), weights in groups.items()
         ],
         betas=config.betas,
-        fused=True,
     )
 
 
@@ -94,8 +97,13 @@ def _half_cosine(along: float) -> float:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Every group's rate, a share `factor` of its peak."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
+        rate = group["peak"] * factor
+        if isinstance(group["lr"], Tensor):  # torchao's: compiled, and not again for every rate
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 class MovingAverage:

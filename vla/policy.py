@@ -10,18 +10,22 @@ Euler steps reuse their keys and values.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
+from torch import Tensor
 
 from depthtok.data import ImageTransform
 from depthtok.errors import ConfigError, WeightsError, did_you_mean
 from vla import checkpoint, lora, tokenizer
 from vla.batch import Observation
 from vla.config import Config
+from vla.flops import meta_batch
+from vla.graph import Graphed
 from vla.model import QDepthVLA
 from vla.normalise import Norms
 
@@ -37,12 +41,14 @@ class Policy:
         *,
         device: torch.device | str = "cpu",
         seed: int = 0,
+        cuda_graph: bool = False,
     ) -> None:
         self.model, self.config, self.norms = model.to(device).eval(), config, norms
         self.device = torch.device(device)
         self._tokenizer = tokenizer.load(config.data.tokenizer)
         size = config.model.vision.image_size
         self._door = ImageTransform(size=(size, size))
+        self._sample = self._graphed() if cuda_graph else self._eager
         self.reset(seed)
 
     @classmethod
@@ -54,18 +60,20 @@ class Policy:
         device: torch.device | str = "cpu",
         averaged: bool = True,
         seed: int = 0,
+        cuda_graph: bool = False,
     ) -> Policy:
         """The policy of a run (its newest checkpoint) or of one checkpoint.
 
         `dataset` names whose units to act in, where several were trained on; `averaged` takes the
-        moving average of the weights where the checkpoint has one. Raises `WeightsError` for what
-        is no whole checkpoint, `ConfigError` for an unknown data set.
+        moving average of the weights where the checkpoint has one, `cuda_graph` acts by one
+        recorded graph. Raises `WeightsError` for what is no whole checkpoint, `ConfigError` for an
+        unknown data set.
         """
         place = checkpoint.find(path)
         config, state = checkpoint.read_config(place), checkpoint.read_state(place)
         model = load_model(place, device, averaged=averaged)
         norms = _choose(state.norms, dataset, place)
-        return cls(model, config, norms, device=device, seed=seed)
+        return cls(model, config, norms, device=device, seed=seed, cuda_graph=cuda_graph)
 
     def reset(self, seed: int = 0) -> None:
         """Begins the noise anew: the same observations then give the same actions."""
@@ -81,8 +89,21 @@ class Policy:
         model = self.config.model
         noise = torch.randn(1, model.chunk, model.action_dim, generator=self._generator)
         with torch.inference_mode():
-            actions = self.model.sample(seen, noise.to(self.device))
+            actions = self._sample(*seen.tensors(), noise.to(self.device))
         return self.norms.action.undo(actions[0].float().cpu().numpy())
+
+    def _eager(self, *tensors: Tensor) -> Tensor:
+        """Actions [B C A] for the tensors of an observation, and noise."""
+        *seen, noise = tensors
+        return self.model.sample(Observation(*seen), noise)
+
+    @torch.inference_mode()
+    def _graphed(self) -> Graphed:
+        """The same as one CUDA graph: everything has the same shapes in every call."""
+        seen = meta_batch(self.config.model).tensors()[: len(fields(Observation))]
+        noise = torch.empty(1, self.config.model.chunk, self.config.model.action_dim)
+        example = tuple(torch.zeros_like(like, device=self.device) for like in (*seen, noise))
+        return Graphed(self._eager, example)
 
     def observe(self, observations: list[Mapping[str, Any]]) -> Observation:
         """Observations as the model sees them, on its device."""

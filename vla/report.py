@@ -34,6 +34,7 @@ CURVES = {  # title: lines of metrics.jsonl, y label, logarithmic
     "Learning rate": (("lr",), "", False),
     "Samples a second": (("samples_per_s",), "", False),
     "Share of the time that waits for data": (("data_wait",), "", False),
+    "Share of the GPUs' peak (MFU)": (("mfu",), "", False),
 }  # fmt: skip
 MASK_PIXELS = 640
 

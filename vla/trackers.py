@@ -23,7 +23,8 @@ def _tensorboard(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingPackage(
-            "--log tensorboard needs the package `tensorboard`", remedy="pip install tensorboard"
+            "--log tensorboard needs the package `tensorboard`",
+            remedy="pip install 'depthtok[tensorboard]'",
         ) from error
     writer = SummaryWriter(run / "tensorboard", purge_step=step + 1)
 
@@ -41,7 +42,7 @@ def _wandb(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
         import wandb
     except ImportError as error:
         raise MissingPackage(
-            "--log wandb needs the package `wandb`", remedy="pip install wandb"
+            "--log wandb needs the package `wandb`", remedy="pip install 'depthtok[wandb]'"
         ) from error
     # The same directory is the same run there too, so that a resumed run goes on in it.
     identity = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]

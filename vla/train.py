@@ -24,7 +24,7 @@ from vla.checkpoint import State
 from vla.config import Config, RunOptions
 from vla.data import Dataset
 from vla.depth_view import Decode
-from vla.flops import forward_flops
+from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, whole
@@ -107,6 +107,11 @@ class Trainer:
                 "the depth expert is trained on codes, and no codebook is given",
                 remedy="give the codes' codebook, or set model.depth.target = 'none'",
             )
+        if config.train.optimizer == "adamw8bit" and options.sharding == "fsdp":
+            raise ConfigError(
+                "shards of moments of 8 bits cannot be gathered for a checkpoint",
+                remedy="set train.optimizer = 'adamw', or give --sharding ddp",
+            )
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)
         self.identity = State(
@@ -120,6 +125,7 @@ class Trainer:
         self.decode = decode
         self.trackers: list[Tracker] = []
         self.flops = 3 * forward_flops(config.model)["total"]  # of a sample: forward, backward
+        self.peak_tflops = peak_tflops(device)
         self.step = 0
         self.log = Log(out_dir / METRICS, silent=self.ranks.rank > 0)
         self.judged = Log(out_dir / JUDGED, silent=self.ranks.rank > 0)
@@ -199,7 +205,7 @@ class Trainer:
             self.step += 1
             if self.step % options.log_every == 0 or self.step == total:
                 line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
-                line["tflops"] = line["samples_per_s"] * self.flops / 1e12
+                line |= self._used(line["samples_per_s"])
                 if options.grad_norms_every and self._due(options.grad_norms_every):
                     line |= self.update.gradient_norms(batch, self.step)
                     meter.restart()
@@ -227,6 +233,13 @@ class Trainer:
         if self.config.model.depth.supervised:
             rates["depth_weight"] = optim.depth_weight(config, done)
         return rates
+
+    def _used(self, samples_per_s: float) -> Line:
+        """The model's arithmetic in TFLOP/s, and as a share of what all GPUs could do (MFU)."""
+        tflops = samples_per_s * self.flops / 1e12
+        if self.peak_tflops is None:
+            return {"tflops": tflops}
+        return {"tflops": tflops, "mfu": tflops / (self.peak_tflops * self.ranks.count)}
 
     def _validate(self, dataset: Dataset) -> Line:
         """Scores on held-out samples; the weights with the best actions so far are kept."""

@@ -1,4 +1,4 @@
-"""compare: two evaluations, or two trainings, side by side with a paired test."""
+"""compare: two evaluations, two trainings or two stores of codes side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from depthtok.options import command
 if TYPE_CHECKING:
     from depthtok.report.report import Report
 
-EVALUATION, TRAINING = "an evaluation", "a training"
+EVALUATION, TRAINING, CODES = "an evaluation", "a training", "a store of codes"
 
 
 def register(app: typer.Typer) -> None:
@@ -24,16 +24,19 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="an evaluation, or a training run")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="an evaluation, a training run, or a CodeStore")
+    ],
     b: Annotated[Path, typer.Argument(metavar="B", help="another one of its kind")],
     out: Annotated[
         Path | None, typer.Option("--out", help="directory of a page with curves to write")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put two evaluations, or two trainings, side by side with a paired test.
+    """Put two evaluations, trainings or stores of codes side by side.
 
-    Evaluations are paired trial by trial, trainings by held-out episode, at equal steps.
+    Evaluations are paired trial by trial, trainings by held-out episode, at equal steps; codes of
+    one codebook (of true and of estimated depth) frame by frame.
 
     Example: depthtok compare runs/eval-with-depth runs/eval-without
     """
@@ -41,9 +44,10 @@ def compare(
     if kind != other:
         raise ConfigError(
             f"{a} is {kind}, {b} is {other}",
-            remedy="compare two evaluations (of `depthtok eval`), or two trainings (`train-vla`)",
+            remedy="compare two of a kind: of `depthtok eval`, `train-vla` or `tokenize`",
         )
-    words, found, page = (_evaluations if kind == EVALUATION else _trainings)(a, b)
+    read = {EVALUATION: _evaluations, TRAINING: _trainings, CODES: _codes}[kind]
+    words, found, page = read(a, b)
     say(*words, json=json)
     if out is not None:
         say(f"look: {page.write(out, 'compare')}", json=json)
@@ -54,14 +58,17 @@ def compare(
 def kind_of(path: Path) -> str:
     """What lies at a path. Raises `SourceError` for what cannot be compared."""
     from depthtok.sim.evaluation import CARD
+    from depthtok.store import is_store
     from vla.runlog import METRICS
 
     for kind, file in ((EVALUATION, CARD), (TRAINING, METRICS)):
         if (path / file).is_file():
             return kind
+    if is_store(path):
+        return CODES
     raise SourceError(
-        f"{path} is neither an evaluation nor a training run",
-        remedy="name the --out of `depthtok eval`, or of `depthtok train-vla`",
+        f"{path} is no evaluation, no training run and no store of codes",
+        remedy="name the --out of `depthtok eval`, `depthtok train-vla` or `depthtok tokenize`",
     )
 
 
@@ -77,4 +84,12 @@ def _trainings(a: Path, b: Path) -> tuple[list[str], dict, Report]:
     from vla.compare import Comparison, Judged
 
     found = Comparison.of(Judged.open(a), Judged.open(b))
+    return found.words(), found.to_json(), found.report()
+
+
+def _codes(a: Path, b: Path) -> tuple[list[str], dict, Report]:
+    from depthtok.codes import CodeStore
+    from vqvae.agreement import Agreement
+
+    found = Agreement.of(CodeStore(a), CodeStore(b))
     return found.words(), found.to_json(), found.report()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthtok.commands.train import Device, Json, Resume
+from depthtok.commands.train import Device, Json, Resume, Threads
 from depthtok.errors import ConfigError
 from depthtok.log import result, say, suggest
 from depthtok.options import command
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vla.train import Result
 
 Paths = list[Path] | None
-SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait")
+SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait", "mfu")
 
 
 def register(app: typer.Typer) -> None:
@@ -96,9 +96,7 @@ def train_vla(
         int, typer.Option("--keep-last", help="checkpoints to keep, beside the best weights")
     ] = 3,
     workers: Annotated[int, typer.Option("--workers", help="threads that load samples")] = 2,
-    threads: Annotated[
-        int, typer.Option("--threads", help="CPU threads of the model; 0 is every core")
-    ] = 0,
+    threads: Threads = 0,
     ranks: Annotated[
         int, typer.Option("--ranks", help="processes on Ray, one a GPU; 0 trains in this one")
     ] = 0,

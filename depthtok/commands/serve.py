@@ -33,6 +33,9 @@ def serve(
     averaged: Annotated[
         bool, typer.Option("--averaged/--last", help="the weights' moving average, where kept")
     ] = True,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="record acting as one CUDA graph: less latency")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Serve a policy to openpi's clients, until a signal comes.
@@ -47,7 +50,10 @@ def serve(
     from vla.policy import Policy
     from vla.serve import describe, make_server
 
-    policy = Policy.load(run, dataset=dataset, device=choose(device), averaged=averaged, seed=seed)
+    policy = Policy.load(
+        run, dataset=dataset, device=choose(device), averaged=averaged, seed=seed,
+        cuda_graph=cuda_graph,
+    )  # fmt: skip
     with make_server(policy, host, port, api_key=os.environ.get(KEY) or None) as server:
         number = server.socket.getsockname()[1]
         about = describe(policy)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")]
+Threads = Annotated[
+    int, typer.Option("--threads", help="CPU threads of the model; 0 is every core")
+]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 Cameras = Annotated[list[str] | None, typer.Option("--camera", help="only these cameras")]
 Partial = Annotated[bool, typer.Option("--partial", help="use stores that lack parts")]
@@ -69,6 +72,7 @@ def train_vqvae(
     partial: Partial = False,
     demo: Annotated[bool, typer.Option("--demo", help="mark the codebook as a demo")] = False,
     device: Device = "auto",
+    threads: Threads = 0,
     resume: Resume = True,
     json: Json = False,
 ) -> None:
@@ -91,7 +95,7 @@ def train_vqvae(
     if normalisation:
         config = replace(config, normalisation=normalisation)
     sources = depth_sources(depth, weight, camera, partial=partial)
-    with ranks(device) as (rank, place):
+    with ranks(device, threads) as (rank, place):
         run = _Run(sources, held_out_task or [], place, resume, quiet=rank > 0)
         run.train(config, out, demo=demo)
         if twin:
@@ -110,12 +114,12 @@ def _changed(config: TokeniserConfig, **tables: dict) -> TokeniserConfig:
 
 
 @contextmanager
-def ranks(device: str) -> Iterator[tuple[int, str]]:
+def ranks(device: str, threads: int) -> Iterator[tuple[int, str]]:
     """This process's rank and device: as torchrun says, or alone."""
     from pipelines.device import choose, training_threads
 
+    training_threads(threads)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        training_threads(0)
         yield 0, choose(device)
         return
     from datetime import timedelta

@@ -20,7 +20,7 @@ import numpy as np
 from depthtok.config import digest
 from depthtok.errors import SourceError, StaleStore
 from depthtok.files import output_errors, sweep, write_atomic
-from depthtok.sim.intervals import wilson
+from depthtok.intervals import wilson
 from depthtok.sim.pictures import save_film
 from depthtok.sim.rollout import Player, Rollout, Trial, play
 from depthtok.sim.simulator import Simulator, Task

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from depthtok.errors import ConfigError
+from depthtok.intervals import Paired, paired
 from depthtok.report.report import Report
 from depthtok.sim.evaluation import Evaluation, Outcome, by_task, summary
-from depthtok.sim.intervals import Paired, paired
 from depthtok.sim.pictures import Film
 
 SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")

@@ -62,7 +62,8 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is run. Only `input_size` and `precision` change what comes out.
+    """How a network is run. Only `input_size`, `precision` and `compile` (its low bits) change what
+    comes out.
 
     Left out, `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` bounds what a batch of windows takes on a GPU; `readers` is the

@@ -4,11 +4,13 @@ itself. `pipelines/estimators.py` lists it by name, beside others."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from depthtok.data import DepthBlock, DepthKind, EstimatorSpec, FrameClip
+from pipelines.vida.compiling import can_compile
 from pipelines.vida.config import RunConfig, ViDAConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.network import VideoDepth
@@ -21,7 +23,7 @@ from pipelines.vida.weights import (
     weights_hash,
 )
 
-ALGORITHM = "1"  # grows when the same weights and settings would give other depth
+ALGORITHM = "2"  # grows when the same weights and settings would give other depth
 
 
 class ViDAEstimator:
@@ -56,8 +58,11 @@ def load_estimator(
 ) -> ViDAEstimator:
     """The network with its weights, ready to use. Without a path it looks where they usually are.
 
-    Raises `ConfigError` or `WeightsError`.
+    Where torch.compile does not work it goes on without, which its spec then says. Raises
+    `ConfigError` or `WeightsError`.
     """
+    if run.compile:
+        run = replace(run, compile=can_compile(device))
     return ViDAEstimator(load_network(config, find_weights(config.name, weights)), run, device)
 
 
@@ -82,7 +87,11 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
         precision=run.precision,
         input_size=run.input_size,
         licence=licence_of(config.name),
-        settings=(("algorithm", ALGORITHM), ("device", device.type)),
+        settings=(
+            ("algorithm", ALGORITHM),
+            ("device", device.type),
+            *((("compile", "yes"),) if run.compile else ()),
+        ),
     )
 
 

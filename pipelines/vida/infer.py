@@ -29,7 +29,7 @@ def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]
 
     A clip that cannot be read, or whose depth is not finite, ends with a block that says so.
     """
-    kind = DepthKind.METRES if runner.network.config.metric else DepthKind.DISPARITY
+    kind = DepthKind.METRES if runner.config.metric else DepthKind.DISPARITY
     align = kind is DepthKind.DISPARITY
     items = read_jobs(
         clips,

@@ -4,23 +4,24 @@ The network runs on groups: so many frames through the encoder, windows through 
 depth maps through the decoding part. What a picture comes to must not depend on its company, so
 
 - on the CPU, where larger batches gain nothing, groups are cut within one window;
-- elsewhere groups are cut across all windows of a batch, their size follows from the picture's
-  size alone, and the last one is padded: every item meets the same kernels in any batch.
+- elsewhere, and compiled, groups are cut across all windows of a batch, their size follows from the
+  picture's size alone, and the last one is padded: every item meets the same kernels in any batch.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from pipelines.vida.compiling import compiled
 from pipelines.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
 from pipelines.vida.head import Pyramid
 from pipelines.vida.network import VideoDepth
+from pipelines.vida.packed import packed
 from pipelines.vida.plan import Window
 from pipelines.vida.preprocess import preprocess
 
@@ -50,10 +51,10 @@ class Groups:
     pooled: bool  # cut across windows and padded, rather than within a window
 
     @classmethod
-    def of(cls, device: torch.device, size: tuple[int, int]) -> Groups:
-        """What suits a device and an input size."""
+    def of(cls, device: torch.device, size: tuple[int, int], *, compiled: bool = False) -> Groups:
+        """What suits a device and an input size. Compiled code is made for one size of group."""
         if device.type == "cpu":
-            return cls(encode=8, mix=1, decode=2, pooled=False)
+            return cls(encode=8, mix=1, decode=2, pooled=compiled)
         smaller = max(1, FULL_GRID * PATCH * PATCH // (size[0] * size[1]))
         return cls(encode=16 * smaller, mix=smaller, decode=16 * smaller, pooled=True)
 
@@ -84,8 +85,11 @@ class Runner:
 
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
         run = run.resolved(network.config, device.type)
-        self.network = network.to(device).eval()
-        self.device = device
+        network = network.to(device).eval()
+        if device.type == "cpu" and not run.compile:
+            network = packed(network)
+        self.config = network.config
+        self.device, self.compiled = device, run.compile
         self.input_size, self.readers = run.input_size, run.readers
         self.precision = run.precision
         self.dtype = getattr(torch, run.precision)
@@ -107,13 +111,14 @@ class Runner:
         if self.windows is None:
             self.windows = 1
             if self.device.type != "cpu":
-                needed = window_bytes(self.network.config, size, self.dtype.itemsize)
+                needed = window_bytes(self.config, size, self.dtype.itemsize)
                 self.windows = max(1, min(MOST_WINDOWS, int(self.memory / needed)))
         return self.windows
 
     def depth(self, jobs: list[Job]) -> list[Float[Tensor, "n h w"]]:
         """Depth of every job's needed slots at the size of the network's input, float32."""
-        smaller = Groups.of(self.device, jobs[0].size).halved(self.halvings)
+        groups = Groups.of(self.device, jobs[0].size, compiled=self.compiled)
+        smaller = groups.halved(self.halvings)
         try:
             return self._attempt(jobs, smaller)
         except torch.OutOfMemoryError:
@@ -203,22 +208,3 @@ def window_bytes(config: ViDAConfig, size: tuple[int, int], itemsize: int) -> in
     patches = size[0] * size[1] // PATCH**2
     channels = 20 * config.features + config.channels[2] + config.channels[3] // 4
     return 2 * WINDOW * patches * channels * itemsize
-
-
-def compiled(part: Callable) -> Callable:
-    """`part` through torch.compile, or as it is where that does not work on this machine."""
-    state = {"call": torch.compile(part)}
-
-    def call(*inputs: object) -> object:
-        try:
-            return state["call"](*inputs)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if state["call"] is part:
-                raise
-            log.warning("torch.compile failed, going on without it: %s", str(error).split("\n")[0])
-            state["call"] = part
-            return part(*inputs)
-
-    return call

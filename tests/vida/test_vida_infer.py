@@ -14,7 +14,7 @@ from depthtok.errors import ConfigError
 from pipelines.vida.config import CONFIGS, RunConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.network import VideoDepth
-from pipelines.vida.runner import Groups, Runner, compiled
+from pipelines.vida.runner import Groups, Runner
 
 CPU = torch.device("cpu")
 CASES = [
@@ -204,16 +204,3 @@ def test_depth_has_the_kind_of_the_network():
         (block,) = estimate(runner, [clip])
         assert block.depth.kind is kind
         assert block.depth.values.dtype == np.float32
-
-
-def test_compiling_that_fails_falls_back(caplog, monkeypatch):
-    def no_compiler(part):
-        def fails(*_):
-            raise RuntimeError("no compiler")
-
-        return fails
-
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    call = compiled(lambda x: x + 1)
-    assert call(1) == call(1) == 2
-    assert caplog.text.count("no compiler") == 1

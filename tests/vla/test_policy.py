@@ -1,12 +1,15 @@
 """Acting from a checkpoint: units, caches, and what is refused."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 from test_model import observation
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from depthtok.errors import ConfigError, WeightsError
-from vla import checkpoint, flow
+from vla import checkpoint, flow, graph
 from vla.config import RunOptions
 from vla.model import build
 from vla.policy import Policy
@@ -66,6 +69,61 @@ def test_cached_sampling_equals_uncached(micro, codebook):
                 noise,
             )
         assert torch.equal(cached, whole)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_acting_can_be_recorded(micro, codebook, sees):
+    """What is traced for one observation acts for another: no value steers it, and no shape hangs
+    on a value. Nor is anything made on another device than the inputs'."""
+    config = micro(model__action_sees_depth=sees)
+    model = build(config.model, 0, torch.from_numpy(codebook.vectors)).eval()
+    policy = Policy(model, config, None)
+
+    def given(seed):
+        torch.manual_seed(seed)
+        return *observation(config.model).tensors(), torch.randn(3, 4, 7)
+
+    with torch.no_grad():
+        traced = make_fx(policy._eager)(*given(0))
+        assert torch.equal(traced(*given(1)), policy._eager(*given(1)))
+        policy.model.to("meta")
+        example = [tensor.to("meta") for tensor in given(0)]
+        assert policy._eager(*example).device.type == "meta"
+
+
+def test_a_graph_needs_a_gpu(run):
+    with pytest.raises(ConfigError, match="needs a CUDA device"):
+        Policy.load(run, cuda_graph=True)
+
+
+def test_a_graph_copies_in_and_out(monkeypatch):
+    """On a stand-in for CUDA that runs the function again at every replay."""
+    recorded = []
+
+    class Recorder:
+        def replay(self):
+            recorded[0]()
+
+    @contextmanager
+    def recording(graph):
+        yield
+
+    class Stream:
+        def wait_stream(self, other):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recorder)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", recording)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(graph, "DEVICE", "cpu")
+    example = (torch.zeros(2), torch.zeros(2))
+    double = graph.Graphed(lambda x, y: 2 * x + y, example)
+    recorded.append(lambda: double._output.copy_(2 * double._inputs[0] + double._inputs[1]))
+    first, second = (double(torch.full((2,), x), torch.ones(2)) for x in (1.0, 5.0))
+    assert (first.tolist(), second.tolist()) == ([3, 3], [11, 11])
+    assert example[0].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

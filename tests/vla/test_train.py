@@ -18,7 +18,7 @@ QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
 
 def lines(run):
     """The log, without what the clock says."""
-    clock = ("samples_per_s", "data_wait", "tflops")
+    clock = ("samples_per_s", "data_wait", "tflops", "mfu")
     read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in clock} for line in read]
 

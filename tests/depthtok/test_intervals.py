@@ -2,7 +2,7 @@
 
 import pytest
 
-from depthtok.sim.intervals import Paired, paired, wilson
+from depthtok.intervals import Paired, paired, wilson
 
 
 @pytest.mark.parametrize(
