@@ -148,6 +148,7 @@ class AnnotateStage:
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             part = self.episodes.part(work.source)
+            writer.roots = (self.episodes.source_root, self.episodes.path)
             inherit(part, writer, first_piece=work.name.piece == 0)
             rows = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
             clips = [episode.frames(camera) for episode in rows for camera in self.cameras]

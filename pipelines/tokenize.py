@@ -124,6 +124,7 @@ def encode_part(
     writer: PartWriter, advance: Advance,
 ) -> None:  # fmt: skip
     """Codes of every clip in a part of a DepthStore."""
+    writer.roots = (depth.path,)
     inherit(part, writer)
     clips = list(depth.clips_of(part, cameras))
     for first in range(0, len(clips), len(cameras)):

@@ -241,3 +241,18 @@ def test_a_worker_with_other_weights_than_the_driver_makes_nothing(whole, tmp_pa
     with pytest.raises(ConfigError, match="of another file") as raised:
         stage.build("cpu")
     assert "same weights" in raised.value.remedy
+
+
+def test_a_data_set_elsewhere_gives_the_same_bytes_failures_too(tmp_path, over):
+    manifests = []
+    for place in (tmp_path / "here", tmp_path / "there" / "deeper"):
+        rlds = make_rlds(place / "rlds", edit=spoiled)
+        cut_one = next(rlds.glob("*.tfrecord-00000*"))
+        cut_one.write_bytes(cut_one.read_bytes()[:-1])
+        path = over(rlds, place / "stores")
+        failures = [failure for outcome in path.run_all() for failure in outcome.failures]
+        assert any(cut_one.name in failure.reason for failure in failures)
+        found = (path.root / name / "parts" for name in ("convert", "annotate", "tokenize"))
+        manifests.append([m.read_bytes() for f in found for m in sorted(f.glob("*/manifest.json"))])
+    assert len(manifests[0]) == 9
+    assert manifests[0] == manifests[1]
