@@ -80,7 +80,7 @@ def test_pooled_groups_give_the_same_depth(monkeypatch):
     network, clips = tiny_network(), made_clips()
     expected = depth_of(network, clips)
     pooled = Groups(encode=16, mix=2, decode=16, pooled=True)
-    monkeypatch.setattr(Groups, "of", classmethod(lambda *_: pooled))
+    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: pooled))
     for windows in (1, 3):
         for one, other in zip(expected, depth_of(network, clips, windows=windows), strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
