@@ -225,7 +225,8 @@ class Comparison:
         )  # fmt: skip
         for name in self.figures():
             lines = {"A": self.curve(self.a, name), "B": self.curve(self.b, name)}
-            page.curves(FIGURES[name][0].capitalize(), lines, "step", "")
+            title = FIGURES[name][0]
+            page.curves(title[0].upper() + title[1:], lines, "step", "")
         return page.table("Settings that differ", ["setting", "A", "B"], self.settings())
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from depthtok.sim.rollout import Rollout
 SIDE = 160  # px of one panel
 MILLISECONDS = 250  # a frame: five control steps at 20 Hz
 QUALITY = 60  # of WebP
-RANGE = (1, 99)  # percentiles of the depth that the colours span
+RANGE = (0.5, 99.5)  # percentiles of the disparity that the colours span, as the codes do
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ def save_film(path: Path, rollout: Rollout) -> None:
 def panels(rollout: Rollout) -> UInt8[np.ndarray, "T H W 3"]:
     """Colour beside true depth (near is warm, one scale for the whole trial), and, where they are
     known, what the policy's depth codes say beside the codes of the true depth."""
-    depth = np.stack(rollout.depth_m)
-    low, high = np.percentile(depth, RANGE)
-    colours = colourise(depth, DepthKind.METRES, float(low), float(high))
+    disparity = 1 / np.stack(rollout.depth_m)
+    low, high = np.percentile(disparity, RANGE)
+    colours = colourise(disparity, DepthKind.DISPARITY, float(low), float(high))
     rows = [rollout.frames[: len(colours)], colours, *rollout.panels]
     return np.stack(
         [np.concatenate([_fit(p) for p in step], 1) for step in zip(*rows, strict=True)]

@@ -8,7 +8,7 @@ How the sample that ships with depthtok was made is told in its own README.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -59,14 +59,15 @@ def _image(data: bytes, feature: Feature, quality: int | None) -> bytes:
     return simplejpeg.encode_jpeg(pixels, quality=quality, colorsubsampling="420")
 
 
-def chosen(rlds: RldsDirectory, split: str, numbers: Iterable[int]) -> Iterator[RawEpisode]:
-    """Episodes of a split by their number, counted over its shards."""
-    wanted, number = set(numbers), 0
+def chosen(rlds: RldsDirectory, split: str, numbers: Sequence[int]) -> list[RawEpisode]:
+    """Episodes of a split by their number, counted over its shards, in the order of `numbers`."""
+    found, number = {}, 0
     for shard in rlds.splits[split].shards:
         for raw in rlds.records(shard):
-            if number in wanted:
-                yield raw
+            if number in numbers:
+                found[number] = raw
             number += 1
+    return [found[number] for number in numbers]
 
 
 def main() -> None:
@@ -77,7 +78,9 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", default="1.0.0")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--episodes", required=True, help="numbers, such as 0,3,4")
+    parser.add_argument(
+        "--episodes", required=True, help="numbers in the order wanted, such as 0,3,1"
+    )
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--quality", type=int, help="encode JPEGs anew; by default bytes are kept")
     parser.add_argument("--per-shard", type=int, default=2)

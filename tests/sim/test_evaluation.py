@@ -5,7 +5,9 @@ from functools import partial
 
 import pytest
 from fake_world import TASK, FakeWorld, Walker
+from typer.testing import CliRunner
 
+from depthtok.cli import app
 from depthtok.errors import ConfigError, DepthtokError, SourceError, StaleStore
 from depthtok.sim import verdict, workers
 from depthtok.sim.evaluation import Arena, Evaluation, Job
@@ -101,6 +103,12 @@ def test_comparing_trial_by_trial(tmp_path):
     assert (found["only_a"], found["only_b"]) == (0, 2)
     assert found["p_value"] == 0.5
     assert "no difference is shown" in verdict.comparison_lines(found)[-1]
+    words = ["compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path, "--json"]
+    told = CliRunner().invoke(app, [str(word) for word in words])
+    assert json.loads(told.stdout) == json.loads(json.dumps(found))
+    (table,) = [s for s in json.loads((tmp_path / "compare.json").read_text())["sections"]
+                if s["kind"] == "table"]  # fmt: skip
+    assert [row[:6] for row in table["rows"]] == [["all", 3, 1, 3, 0, 2], ["2", 3, 1, 3, 0, 2]]
 
 
 def test_other_trials_cannot_be_compared(tmp_path):

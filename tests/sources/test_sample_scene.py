@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from depthtok import sample
+from depthtok.sources import cut
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.testing import back_project, support_plane
+from depthtok.testing import back_project, make_rlds, support_plane
 
 TABLE_M = (0.48, 0.58)  # half its extent about the origin, less 2 cm
 SAMPLE = Path(sample.__file__).parent / "libero_sample" / "1.0.0"
@@ -49,3 +50,18 @@ def away_from_all(classes):
     """Background whose neighbours are background too."""
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(classes, 1, mode="edge"), (3, 3))
     return (windows == 0).all(axis=(2, 3))
+
+
+def test_episodes_are_cut_in_the_order_asked_for(tmp_path, monkeypatch):
+    source = make_rlds(tmp_path / "whole", episodes=4, steps=5, shards=2)
+    words = f"cut {source} --out {tmp_path / 'cut'} --name cut --episodes 3,0 --steps 2"
+    monkeypatch.setattr("sys.argv", words.split())
+    cut.main()
+    (shard,) = RldsDirectory.open(tmp_path / "cut").splits["train"].shards
+    whole = RldsDirectory.open(source).splits["train"].shards
+    before = [raw for each in whole for raw in RldsDirectory.open(source).records(each)]
+    for raw, number in zip(
+        RldsDirectory.open(tmp_path / "cut").records(shard), (3, 0), strict=True
+    ):
+        assert np.array_equal(raw.values("steps/action"), before[number].values("steps/action")[:2])
+        assert raw.values("steps/is_last").tolist() == [False, True]
