@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 
 from depthtok.arrays import ArraySpec
 from depthtok.data import QUANTILES, DepthClip, DepthKind, EpisodeKey, ImageTransform
@@ -173,7 +173,13 @@ class StoredDepth:
 
     def read(self, start: int = 0, stop: int | None = None) -> DepthClip:
         """Frames `start` to `stop`, with the quantiles of the whole clip."""
-        stop = self.frames if stop is None else stop
-        rows = self.part.read(array_name(self.camera), self.start + start, self.start + stop)
+        return self.unpacked(self.stored(start, self.frames if stop is None else stop))
+
+    def stored(self, start: int, stop: int) -> Shaped[np.ndarray, "n H W"]:
+        """Frames `start` to `stop` in the store's encoding, a half of their size in memory."""
+        return self.part.read(array_name(self.camera), self.start + start, self.start + stop)
+
+    def unpacked(self, rows: Shaped[np.ndarray, "n H W"]) -> DepthClip:
+        """What `stored` gave, or some of its frames, with the quantiles of the whole clip."""
         clip = unpack(rows, self.store.encoding, self.store.kind)
         return DepthClip(clip.values, clip.valid, clip.kind, self.quantiles)

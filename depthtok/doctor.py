@@ -20,8 +20,7 @@ ROOM = 20e9  # bytes: a small suite's depth, codes and a run or two
 SHARED_MEMORY = 1e9  # bytes: what loader workers and Ray need at least
 # A requirement that another distribution of the same package meets as well.
 SAME_PACKAGE = {"tensorflow-cpu": "tensorflow"}
-# Video-Depth-Anything and PaliGemma as the Hub cache names them.
-VIDA = "models--depth-anything--*Video-Depth-Anything-*"
+# As the Hub cache names it.
 PALIGEMMA = "models--google--paligemma-3b-pt-224"
 
 PROBE = """
@@ -71,7 +70,7 @@ def examine(environ: Mapping[str, str] = os.environ, work: Path = Path()) -> lis
         *_machine(work),
         *devices(_probe()),
         _ray(environ),
-        *weights(_hub_cache(environ)),
+        weights(hub_cache(environ)),
         *_renderers(),
     ]
 
@@ -243,31 +242,22 @@ def _ray(environ: Mapping[str, str]) -> Row:
     return Row("Devices", "ray", State.OK, detail)
 
 
-def _hub_cache(environ: Mapping[str, str]) -> Path:
+def hub_cache(environ: Mapping[str, str]) -> Path:
     """Where huggingface_hub keeps its files."""
     home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     hub = environ.get("HF_HOME") or Path(home) / "huggingface"
     return Path(environ.get("HF_HUB_CACHE") or Path(hub) / "hub").expanduser()
 
 
-def weights(cache: Path) -> list[Row]:
-    """Rows for the official weights in the Hub cache."""
-    vida = sorted(path for path in cache.glob(VIDA) if _complete(path))
-    names = ", ".join(path.name.rsplit("--", 1)[1] for path in vida)
-    vida_remedy = (
-        "downloaded at first use, or --weights FILE; a tiny demo model ships with depthtok"
-    )
+def weights(cache: Path) -> Row:
+    """The policy's official weights in the Hub cache."""
     there = _complete(cache / PALIGEMMA)
-    paligemma_remedy = (
+    remedy = (
         "accept the licence at huggingface.co/google/paligemma-3b-pt-224, then `hf auth login`; "
         "the tiny presets need none"
     )
-    absent = f"not in {cache}"
-    detail = "paligemma-3b-pt-224" if there else absent
-    return [
-        _row("Weights", "Video-Depth-Anything", vida, names or absent, vida_remedy),
-        _row("Weights", "PaliGemma", there, detail, paligemma_remedy),
-    ]
+    detail = "paligemma-3b-pt-224" if there else f"not in {cache}"
+    return _row("Weights", "PaliGemma", there, detail, remedy)
 
 
 def _complete(repository: Path) -> bool:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -206,8 +206,19 @@ class Part:
         return sorted(bad)
 
 
+def without(roots: Iterable[Path], text: str) -> str:
+    """A text in which paths below some directories are given from there."""
+    for root in roots:
+        text = re.sub(rf"(?<![\w./-]){re.escape(str(root))}/", "", text)
+    return text
+
+
 class PartWriter:
-    """Fills one part. Episodes are begun, given rows, and ended; a failed one leaves no row."""
+    """Fills one part. Episodes are begun, given rows, and ended; a failed one leaves no row.
+
+    `roots` are the directories that the part is made from. They are left out of the reasons of
+    failures: a data set that has moved gives the same bytes.
+    """
 
     def __init__(
         self, directory: Path, name: PartName, shard: ShardKey, stage: str,
@@ -215,6 +226,7 @@ class PartWriter:
     ) -> None:  # fmt: skip
         self.directory, self.name, self.shard, self.stage = directory, name, shard, stage
         self.meta: dict[str, object] = {}
+        self.roots: tuple[Path, ...] = ()
         writers = {key: ArrayWriter(directory, key, spec) for key, spec in arrays.items()}
         self._by_frame = {k: w for k, w in writers.items() if not arrays[k].per_episode}
         self._by_episode = {k: w for k, w in writers.items() if arrays[k].per_episode}
@@ -241,7 +253,8 @@ class PartWriter:
         """Records that episode `index` could not be processed, and takes its rows back."""
         for array in self._by_frame.values():
             array.truncate(self._rows)
-        self._failed.append({"index": index, "stage": stage or self.stage, "reason": reason})
+        told = without(self.roots, reason)
+        self._failed.append({"index": index, "stage": stage or self.stage, "reason": told})
 
     def close(self, fingerprint: str, upstream: str) -> None:
         """Writes what is left and the manifest."""

@@ -1,27 +1,33 @@
-"""The next block of a clip is read while the one before is worked on."""
+"""The next frames of a clip are read while those before are worked on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from depthtok.data import DepthClip
 from depthtok.depth import StoredDepth
 
 
-def disparity_blocks(clip: StoredDepth, size: int) -> Iterator[DepthClip]:
-    """A clip as disparity, `size` frames at a time; one block is read ahead by a thread.
+def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthClip]:
+    """A clip as disparity, `size` frames at a time. A thread reads `read` (a multiple) at once, as
+    a call to the store has its price, and is one such read ahead. They are unpacked in small
+    blocks, since the memory of large ones would come fresh from the system each time, and its page
+    faults cost more than the arithmetic.
 
     What reading raises is raised here, in its turn.
     """
 
-    def read(start: int) -> DepthClip:
-        return clip.read(start, min(start + size, len(clip))).to_disparity()
+    def stored(start: int) -> np.ndarray:
+        return clip.stored(start, min(start + read, len(clip)))
 
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-        coming = reader.submit(read, 0) if len(clip) else None
-        for start in range(0, len(clip), size):
-            block = coming.result()
-            if start + size < len(clip):
-                coming = reader.submit(read, start + size)
-            yield block
+        coming = reader.submit(stored, 0) if len(clip) else None
+        for start in range(0, len(clip), read):
+            rows = coming.result()
+            if start + read < len(clip):
+                coming = reader.submit(stored, start + read)
+            for first in range(0, len(rows), size):
+                yield clip.unpacked(rows[first : first + size]).to_disparity()

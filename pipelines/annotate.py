@@ -141,13 +141,14 @@ class AnnotateStage:
         estimator = self.load_estimator()
         if estimator.spec != self.estimator:
             raise ConfigError(
-                f"this worker would estimate with {to_json(estimator.spec)}, where the store is made "
-                f"with {to_json(self.estimator)}",
+                f"this worker would estimate with {to_json(estimator.spec)}, where the store is "
+                f"made with {to_json(self.estimator)}",
                 remedy="give every machine the same weights and the same software",
             )
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             part = self.episodes.part(work.source)
+            writer.roots = (self.episodes.source_root, self.episodes.path)
             inherit(part, writer, first_piece=work.name.piece == 0)
             rows = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
             clips = [episode.frames(camera) for episode in rows for camera in self.cameras]
@@ -202,7 +203,7 @@ class _Meter:
         self._storing += storing
         passed = time.monotonic() - self._started
         idle = self._waited() - self._before + self._storing
-        self._advance(frames, busy=f"{100 * max(0.0, 1 - idle / max(passed, 1e-9)):.0f}%")
+        self._advance(frames, busy=round(max(0.0, 1 - idle / max(passed, 1e-9)), 2))
 
     def _waited(self) -> float:
         return getattr(self._estimator, "waited", 0.0)  # not every estimator can tell

@@ -143,6 +143,7 @@ class ConvertStage:
     def build(self, device: str) -> Worker:
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             shard = self.rlds.splits[work.source].shards[work.rows[0]]
+            writer.roots = (self.rlds.path,)
             _Shard(self, shard, writer, advance).read()
 
         return fill

@@ -23,8 +23,8 @@ from depthtok.data import (
 )
 from depthtok.errors import ConfigError, CorruptRecord, did_you_mean
 from pipelines.vida.config import CONFIGS, PRECISIONS, RunConfig, ViDAConfig
-from pipelines.vida.estimator import kind_of, licence_of, load_estimator
-from pipelines.vida.weights import licence_notice
+from pipelines.vida.estimator import kind_of, load_estimator
+from pipelines.vida.published import licence_notice, licence_of
 
 BLOCK = 32  # frames that the data set's own depth is read in
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter, deque
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from depthtok import store
 from depthtok.config import RunOptions
 from depthtok.errors import DepthtokError
-from depthtok.progress import Bar
+from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.ray_cluster import address_of, cluster
 from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
@@ -32,7 +33,7 @@ class _Worker:
         self._stage, self._device = stage, device
         self._made = 0
         self._stopped = False
-        self._extra: dict[str, float | int | str] = {}
+        self._extra: dict[str, Extra] = {}
         self._worker: Worker | None = None
 
     def make(self, work: WorkPart) -> float:
@@ -50,12 +51,12 @@ class _Worker:
         """Has `make` end as soon as it has done a few more frames."""
         self._stopped = True
 
-    def advanced(self) -> tuple[int, dict[str, float | int | str]]:
+    def advanced(self) -> tuple[int, dict[str, Extra]]:
         """Frames or episodes done since the actor started, and what else to show of it; answered
         while `make` runs."""
         return self._made, self._extra
 
-    def _advance(self, count: int, **extra: float | int | str) -> None:
+    def _advance(self, count: int, **extra: Extra) -> None:
         self._made += count
         self._extra = extra
         if self._stopped:
@@ -93,6 +94,7 @@ class _Pool:
     running: dict[object, tuple[object, WorkPart]] = field(default_factory=dict)
     deaths: Counter = field(default_factory=Counter)
     seen: dict[object, int] = field(default_factory=dict)  # actor -> progress already shown
+    extras: dict[object, dict[str, Extra]] = field(default_factory=dict)  # what else it last told
 
     def run(self, workers: int) -> None:
         for _ in range(workers):
@@ -157,6 +159,7 @@ class _Pool:
     def _bury(self, actor: object, work: WorkPart, reason: str) -> None:
         """An actor died: its part goes back to the queue, unless it has killed too many."""
         self.seen.pop(actor, None)
+        self.extras.pop(actor, None)
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
             self.outcome.given_up[str(work.name)] = f"{ATTEMPTS} workers died over it: {reason}"
@@ -175,5 +178,16 @@ class _Pool:
             made, extra = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
         except (self.ray.exceptions.GetTimeoutError, self.ray.exceptions.RayActorError):
             return  # still loading its model, or dead: `run` will see
-        self.bar.advance(made - self.seen[actor], **extra)
+        self.extras[actor] = extra
+        self.bar.advance(made - self.seen[actor], **mean(self.extras.values()))
         self.seen[actor] = made
+
+
+def mean(told: Collection[dict[str, Extra]]) -> dict[str, Extra]:
+    """What all workers told, as one: numbers are averaged, of words the last one's are taken."""
+    shown: dict[str, Extra] = {}
+    for name in dict.fromkeys(name for extra in told for name in extra):
+        values = [extra[name] for extra in told if name in extra]
+        words = any(isinstance(value, str) for value in values)
+        shown[name] = values[-1] if words else sum(values) / len(values)
+    return shown

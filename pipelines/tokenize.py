@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch is not needed to say what would be made
     from vqvae.codec import Codec
 
 VERSION = 1
-BLOCK = 32  # frames decoded at a time
+READ = 64  # frames read at a time: a multiple of every group that goes through the encoder
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,7 @@ def encode_part(
     writer: PartWriter, advance: Advance,
 ) -> None:  # fmt: skip
     """Codes of every clip in a part of a DepthStore."""
+    writer.roots = (depth.path,)
     inherit(part, writer)
     clips = list(depth.clips_of(part, cameras))
     for first in range(0, len(clips), len(cameras)):
@@ -139,7 +140,7 @@ def _encode(
 ) -> tuple[float, float]:
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
     previous = None
-    for block in disparity_blocks(clip, BLOCK):
+    for block in disparity_blocks(clip, READ, codec.group):
         found = codec.encode(block, span, sticky=config.sticky, previous=previous)
         previous = found[-1]
         writer.append(codes.array_name(clip.camera), found)

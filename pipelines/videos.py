@@ -83,6 +83,7 @@ class VideoStage:
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             film = self.films[work.rows[0]]
             writer.meta["source"] = None
+            writer.roots = (self.folder,)
             with recording_failures(writer, 0):
                 _pack(film, writer)
             (writer.directory / INSTRUCTIONS).write_text(json.dumps([film.name]))

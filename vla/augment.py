@@ -1,14 +1,46 @@
-"""Photometric augmentation: brightness, contrast and saturation, never where a pixel lies.
+"""Augmentation: brightness, contrast and saturation; and crops, which pictures and depth share.
 
-Stored codes describe the picture as it was, so geometry must stay.
+Stored codes describe the whole picture, so a crop needs depth that is encoded anew (`crops.py`).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import UInt8
 
+from depthtok.data import ImageTransform
+
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class Box(NamedTuple):
+    """A part of a picture, in shares of its height and width: the same for any resolution."""
+
+    top: float
+    left: float
+    side: float
+
+    @classmethod
+    def draw(cls, least_area: float, rng: np.random.Generator) -> Box:
+        """Anywhere in the picture, of its shape, with at least that share of its area."""
+        side = float(np.sqrt(rng.uniform(least_area, 1)))
+        top, left = rng.uniform(0, 1 - side, 2)
+        return cls(float(top), float(left), side)
+
+    def transform(self, shape: tuple[int, int], size: tuple[int, int]) -> ImageTransform:
+        """Cuts it out of frames of `shape` px, and resizes to `size` px."""
+        if self == WHOLE:
+            return ImageTransform(size=size)
+        (top, bottom), (left, right) = (
+            (round(start * pixels), round((start + self.side) * pixels))
+            for start, pixels in zip((self.top, self.left), shape, strict=True)
+        )
+        return ImageTransform(size=size, crop=(top, left, bottom - top, right - left))
+
+
+WHOLE = Box(0.0, 0.0, 1.0)
 
 
 def photometric(

@@ -164,11 +164,13 @@ class DataConfig:
     action_norm: str = "bounds"  # bounds: min..max to -1..1 | q99: 1 %..99 % quantiles
     proprio_norm: str = "bounds"
     photometric: float = 0.0  # strength of brightness, contrast, saturation jitter
+    crop: float = 1.0  # random crops of this share of the area or more; their depth is encoded anew
     tokenizer: str = "bytes"  # or a path to a tokenizer.json
 
     def __post_init__(self) -> None:
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
+        _require(0 < self.crop <= 1, f"data.crop = {self.crop} not in (0, 1]")
         _require(0 <= self.photometric < 1, f"data.photometric = {self.photometric} not in [0, 1)")
 
 

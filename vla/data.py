@@ -6,25 +6,38 @@ after epoch; a position in it is all that a resumed run needs. `vla/loader.py` f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from depthtok.data import Episode, ImageTransform
+from depthtok.data import Episode
 from depthtok.errors import ConfigError
 from depthtok.shuffle import Permutation
-from vla.augment import photometric
+from vla.augment import WHOLE, Box, photometric
+from vla.batch import Batch
 from vla.config import Config
+from vla.crops import DepthCrops
 from vla.member import Member
 from vla.normalise import Norms
 from vla.tokenizer import Tokenizer, prompt
 
 
 class Dataset:
-    """All samples of a mixture: number -> sample, written into the rows of given arrays."""
+    """All samples of a mixture: number -> sample, written into the rows of given arrays.
 
-    def __init__(self, members: Sequence[Member], config: Config, tokenizer: Tokenizer) -> None:
+    With `augment`, pictures are changed as the settings say: for training, not for judging.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        config: Config,
+        tokenizer: Tokenizer,
+        *,
+        augment: bool = True,
+    ) -> None:
         if not members:
             raise ConfigError("no data set to train on")
         if len(config.data.cameras) != config.model.cameras:
@@ -39,14 +52,27 @@ class Dataset:
                 remedy="set data.tokenizer to the model's own",
             )
         self.members, self.config, self.tokenizer = tuple(members), config, tokenizer
-        size = config.model.vision.image_size
-        self._door = ImageTransform(size=(size, size))
+        self._photometric = config.data.photometric if augment else 0.0
+        self._crop = config.data.crop if augment else 1.0
+        self._crops = next((m.codes for m in members if isinstance(m.codes, DepthCrops)), None)
+        if self._crop < 1:
+            self._require_depth()
         self._ends = [np.cumsum(m.episodes.lengths[m.episodes_used]) for m in members]
         self.sizes = [int(ends[-1]) for ends in self._ends]
         drawn = [
             max(1, round(size * m.weight)) for m, size in zip(members, self.sizes, strict=True)
         ]
         self._bounds = np.cumsum(drawn)
+
+    def _require_depth(self) -> None:
+        """Raises `ConfigError` where there is no depth to cut crops from."""
+        for member in self.members:
+            if member.codes is not None and not isinstance(member.codes, DepthCrops):
+                raise ConfigError(
+                    f"the depth targets of {member.name} describe whole pictures, not crops",
+                    remedy="give --depth and --codebook in place of --codes (with the targets "
+                    "codes and latents), or set data.crop = 1",
+                )
 
     def __len__(self) -> int:
         """Samples of an epoch."""
@@ -65,6 +91,9 @@ class Dataset:
         model = self.config.model
         size, depth = model.vision.image_size, model.depth
         codes = (depth.cameras, depth.grid**2) if depth.supervised else (0, 0)
+        if self._crops is not None:
+            codes = (depth.cameras, math.prod(self._crops.size))
+        floats = depth.target == "pixels" or self._crops is not None
         return {
             "images_BIHW3": ((model.cameras, size, size, 3), np.uint8),
             "text_BL": ((model.max_text,), np.int64),
@@ -72,7 +101,7 @@ class Dataset:
             "proprio_BP": ((model.proprio_dim,), np.float32),
             "actions_BCA": ((model.chunk, model.action_dim), np.float32),
             "action_valid_BC": ((model.chunk,), np.bool_),
-            "depth_BMK": (codes, np.float32 if depth.target == "pixels" else np.uint8),
+            "depth_BMK": (codes, np.float32 if floats else np.uint8),
             "depth_valid_BM": (codes[:1], np.bool_),
         }
 
@@ -97,12 +126,15 @@ class Dataset:
         member = self.members[which]
         episode = member.episodes.episode(index)
         rng = np.random.default_rng((seed, epoch, number))
+        boxes = [
+            Box.draw(self._crop, rng) if self._crop < 1 else WHOLE for _ in self.config.data.cameras
+        ]
         for place, camera in enumerate(self.config.data.cameras):
-            if member.frames is not None:
+            if member.frames is not None and boxes[place] == WHOLE:
                 image = member.frames.frame(index, step, place)
             else:
-                image = self._door.rgb(episode.frames(camera).read(step, step + 1))[0]
-            strength = self.config.data.photometric
+                image = self._picture(episode.frames(camera).read(step, step + 1), boxes[place])
+            strength = self._photometric
             row["images_BIHW3"][place] = photometric(image, strength, rng) if strength else image
         text = prompt(self.tokenizer, episode.instruction(step), len(row["text_BL"]))
         row["text_BL"][:], row["text_valid_BL"][:] = text
@@ -110,7 +142,12 @@ class Dataset:
             row["proprio_BP"][:] = member.norms.proprio.apply(episode.proprio[step])
         self._fill_actions(row, member, episode, step)
         if self.config.model.depth.supervised:
-            self._fill_codes(row, member, episode, step)
+            self._fill_codes(row, member, episode, step, boxes)
+
+    def _picture(self, frames: np.ndarray, box: Box) -> np.ndarray:
+        """The one frame, or its crop, as the model sees it."""
+        size = self.config.model.vision.image_size
+        return box.transform(frames.shape[1:3], (size, size)).rgb(frames)[0]
 
     def _fill_actions(self, row, member: Member, episode: Episode, step: int) -> None:
         """The next actions; after the end the last one again, marked as not valid."""
@@ -120,13 +157,26 @@ class Dataset:
         actions = episode.action[np.minimum(steps, len(episode) - 1)]
         row["actions_BCA"][:] = member.norms.action.apply(actions)
 
-    def _fill_codes(self, row, member: Member, episode: Episode, step: int) -> None:
+    def _fill_codes(self, row, member: Member, episode: Episode, step: int, boxes) -> None:
         """The codes of this frame, or of one ahead; not valid where that lies after the end."""
         ahead = step + self.config.model.depth.future
         row["depth_valid_BM"][:] = ahead < len(episode)
+        ahead = min(ahead, len(episode) - 1)
         for place in range(self.config.model.depth.cameras):
-            grid = member.codes.grid_of(episode.key, self.config.data.cameras[place])
-            row["depth_BMK"][place] = grid.codes[min(ahead, len(episode) - 1)].reshape(-1)
+            camera = self.config.data.cameras[place]
+            if self._crops is None:
+                grid = member.codes.grid_of(episode.key, camera)
+                row["depth_BMK"][place] = grid.codes[ahead].reshape(-1)
+                continue
+            image = member.codes.image(episode.key, camera, ahead, boxes[place])
+            row["depth_valid_BM"][place] &= image is not None
+            row["depth_BMK"][place] = 0 if image is None else image.reshape(-1)
+
+    def encoded(self, batch: Batch) -> Batch:
+        """A batch on the training's device, its depth as codes where it came as pictures."""
+        if self._crops is None:
+            return batch
+        return replace(batch, depth_BMK=self._crops.codes(batch.depth_BMK))
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,8 @@ class Loader:
         self._ahead.append((buffer, futures))
 
     def _moved(self, buffer: Buffer) -> Batch:
-        if self.device.type != "cuda":
-            return buffer.batch.to(self.device)
         batch = buffer.batch.to(self.device)
-        buffer.copied = torch.cuda.Event()
-        buffer.copied.record()
-        return batch
+        if self.device.type == "cuda":
+            buffer.copied = torch.cuda.Event()
+            buffer.copied.record()
+        return self.dataset.encoded(batch)

@@ -72,7 +72,25 @@ def cell_means(
     return (sums / np.maximum(valid.reshape(cells).sum(axis=(1, 3)), 1)).astype(np.float32)
 
 
-class PixelGrids:
+class DepthTargets:
+    """A DepthStore where a CodeStore would be, for the codebook whose fingerprint is given."""
+
+    def __init__(self, store: Depth, codebook: str, grid: tuple[int, int]) -> None:
+        self.fingerprint, self.codebook, self.grid = store.fingerprint, codebook, grid
+        self.cameras, self.transform = store.cameras, store.transform
+        self._store = store
+        self._clips = {(clip.key, clip.camera): clip for clip in store.clips()}
+
+    def missing(self) -> list[str]:
+        """Parts that the store lacks."""
+        return self._store.missing()
+
+    def parts(self) -> Iterable[Any]:
+        """The store's parts, which say what it holds."""
+        return self._store.parts()
+
+
+class PixelGrids(DepthTargets):
     """A DepthStore as targets, normalised as the codebook `codebook` (its fingerprint) does."""
 
     def __init__(
@@ -83,18 +101,8 @@ class PixelGrids:
                 f"depth of {store.size} px does not divide into {grid} cells",
                 remedy="annotate with a --size that the code grid divides",
             )
-        self.fingerprint, self.codebook, self.grid = store.fingerprint, codebook, grid
-        self.cameras, self.transform = store.cameras, store.transform
-        self._store, self._normalisation = store, normalisation
-        self._clips = {(clip.key, clip.camera): clip for clip in store.clips()}
-
-    def missing(self) -> list[str]:
-        """Parts that the store lacks."""
-        return self._store.missing()
-
-    def parts(self) -> Iterable[Any]:
-        """The store's parts, which say what it holds."""
-        return self._store.parts()
+        super().__init__(store, codebook, grid)
+        self._normalisation = normalisation
 
     def grid_of(self, key: EpisodeKey, camera: str) -> PixelClip:
         """The targets of one clip, computed when they are asked for."""

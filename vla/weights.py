@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from depthtok.errors import MissingPackage, WeightsError
-from vla import checkpoint
+from depthtok.errors import WeightsError
 from vla.config import ModelConfig
 from vla.model import QDepthVLA
 
@@ -29,6 +28,7 @@ ENDS = {
     "projector": ["multi_modal_projector.linear"],
     "embed": ["language_model.embed_tokens"],
     "vlm.norm": ["language_model.norm"],
+    "action.norm": ["action_expert.norm"],  # not PaliGemma's
 }
 VISION_LAYER = {
     "attention_norm": ["layer_norm1"],
@@ -49,6 +49,7 @@ GEMMA_LAYER = {
 LAYERS = {
     "vision": ("vision_tower.encoder.layers", VISION_LAYER),
     "vlm": ("language_model.layers", GEMMA_LAYER),
+    "action": ("action_expert.layers", GEMMA_LAYER),
 }
 
 
@@ -76,12 +77,18 @@ def from_paligemma(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[s
 
     Raises `WeightsError` for a tensor that is missing or of another shape.
     """
-    found = {canonical(name): tensor for name, tensor in tensors.items()}
+    return gathered({canonical(name): tensor for name, tensor in tensors.items()}, config, PARTS)
+
+
+def gathered(
+    found: Mapping[str, Tensor], config: ModelConfig, parts: Sequence[str]
+) -> dict[str, Tensor]:
+    """The tensors of some parts of this model, out of others by their canonical names."""
     with torch.device("meta"):
         expected = QDepthVLA(config).state_dict()
     made = {}
     for own, like in expected.items():
-        if own.split(".")[0] not in PARTS:
+        if own.split(".")[0] not in parts:
             continue
         missing = [name for name in sources(own) if name not in found]
         if missing:
@@ -89,8 +96,8 @@ def from_paligemma(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[s
                 f"no tensor {missing[0]} among {len(found)}",
                 remedy="name a folder with PaliGemma's safetensors files",
             )
-        parts = [found[name].float() for name in sources(own)]
-        tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
+        rows = [found[name].float() for name in sources(own)]
+        tensor = torch.cat(rows) if len(rows) > 1 else rows[0]
         if own == "vision.patches.weight":
             tensor = tensor.flatten(1)
         if tensor.shape != like.shape:
@@ -100,43 +107,6 @@ def from_paligemma(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[s
             )
         made[own] = tensor
     return made
-
-
-def pretrained(name: str, config: ModelConfig) -> dict[str, Tensor]:
-    """What training begins from: a run or checkpoint of ours, a folder with PaliGemma, or its name
-    on the Hugging Face Hub (google/paligemma-3b-pt-224), fetched or found in the Hub's cache.
-
-    Raises `WeightsError` where there is nothing of the kind, `MissingPackage`.
-    """
-    path = Path(name)
-    if (path / "state.json").is_file() or (path / "checkpoints").is_dir():
-        return checkpoint.read_tensors(checkpoint.find(path), "model")
-    if path.is_dir():
-        return load_paligemma(path, config)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise WeightsError(
-            f"there are no weights at {name}",
-            remedy="name a run, a PaliGemma folder, or google/paligemma-3b-pt-224",
-        )
-    return load_paligemma(_download(name), config)
-
-
-def _download(name: str) -> str:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
-    except ImportError as error:
-        raise MissingPackage(
-            f"fetching {name} needs the package `huggingface_hub`",
-            remedy="pip install 'depthtok[hf]', or give a local folder",
-        ) from error
-    try:
-        return snapshot_download(name, allow_patterns=["*.safetensors", "*.json"])
-    except (HfHubHTTPError, OSError) as error:
-        raise WeightsError(
-            f"{name} cannot be had from the Hugging Face Hub: {str(error).splitlines()[0]}",
-            remedy="accept its licence there and run `hf auth login`, or give a local folder",
-        ) from error
 
 
 def load_paligemma(folder: str | Path, config: ModelConfig) -> dict[str, Tensor]:

@@ -199,7 +199,10 @@ def assess(
             continue
         episodes.add(str(clip.key))
     if judge is None:
-        raise SourceError("no clip could be judged", remedy="see `depthtok inspect` of the store")
+        reason = failed[0][2] if failed else "none was given"
+        raise SourceError(
+            f"no clip could be judged: {reason}", remedy="see `depthtok inspect` of the store"
+        )
     return {**judge.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
 
 

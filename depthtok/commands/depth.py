@@ -92,7 +92,7 @@ def finetune_vida(
     from pipelines.vida.config import config_named
     from pipelines.vida.course import Course
     from pipelines.vida.finetune import FinetuneConfig
-    from pipelines.vida.weights import licence_notice
+    from pipelines.vida.published import licence_notice
 
     network = config_named(estimator)
     if notice := licence_notice(estimator):
@@ -147,7 +147,7 @@ def _clips(
     """Clips that train, clips that judge, and a digest of which those are."""
     from depthtok.config import digest
     from depthtok.depth import DepthStore
-    from pipelines.vida.truth import held_out, require_one_size, true_clips
+    from pipelines.vida.truth import held_out, true_clips
 
     stores = [DepthStore(path) for path in paths]
     for store in stores:
@@ -156,7 +156,6 @@ def _clips(
             warn(f"{store.path}: {len(failures)} failed episodes are left out")
     found = [(store, true_clips(store, cameras, source_root)) for store in stores]
     train, judges = held_out(found, share, tasks, seed)
-    require_one_size(train)
     content = [[store.fingerprint for store in stores], [[str(c.key), c.camera] for c in train]]
     return train, judges, digest(content)
 

@@ -35,12 +35,12 @@ class Stores:
     frame_cache: Path | None = None
     partial: bool = False
 
-    def open(self, config: Config) -> Given:
+    def open(self, config: Config, device: str = "cpu") -> Given:
         """The stores, opened and paired up."""
         from depthtok.commands.samples import Given
 
         return Given.open(
-            config, self.episodes, self.codes, self.depth, self.codebook, self.source_root
+            config, self.episodes, self.codes, self.depth, self.codebook, self.source_root, device
         )
 
     def datasets(
@@ -79,13 +79,13 @@ class Job:
         from pipelines.device import choose, training_threads
         from vla import checkpoint
         from vla.parallel import launched
+        from vla.pretrained import pretrained
         from vla.train import train
-        from vla.weights import pretrained
 
         config, options = self.config, self.options
-        given = self.stores.open(config)
         training_threads(self.threads)
         with launched(choose(self.device)) as (ranks, where):
+            given = self.stores.open(config, where)
             with ranks.first():  # the others find the frame cache made
                 learn, judge = self.stores.datasets(config, given, self.stores.frame_cache)
             begun = checkpoint.newest_step(self.out) if options.resume else 0

@@ -53,6 +53,7 @@ def eval_depth(
 
     where, place = choose(device), checkpoint.find(run)
     state, config = checkpoint.read_state(place), checkpoint.read_config(place)
+    config = config.updated({"data.crop": 1.0})  # judged on whole pictures
     given = stores.Given.open(config, [episodes], [codes], [], codebook, source_root)
     if given.book.fingerprint != state.codebook:
         raise StaleStore(
@@ -65,7 +66,8 @@ def eval_depth(
     joined = member(
         store.about["dataset"], store, given.targets[0], config, codebook=given.book.fingerprint
     )
-    dataset = data.Dataset([joined], config, tokenizer.load(config.data.tokenizer))
+    reader = tokenizer.load(config.data.tokenizer)
+    dataset = data.Dataset([joined], config, reader, augment=False)
     model = load_model(place, where)
     score = judge_depth(model, dataset, samples, stores.decoder(given.book, where), where)
     say(*words(run, store.about["dataset"], score.figures), json=json)

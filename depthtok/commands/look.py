@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from depthtok.log import result, say
 from depthtok.options import command
+
+if TYPE_CHECKING:
+    from depthtok.doctor import Row
 
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
@@ -93,11 +97,34 @@ def verify(
         raise typer.Exit(1)
 
 
+def _estimators() -> list[Row]:
+    """Every depth estimator: kind, licence, and where its weights are."""
+    from depthtok.doctor import Row, State, hub_cache
+    from pipelines.vida.config import CONFIGS
+    from pipelines.vida.published import PUBLISHED, licence_of, shipped_or_cached
+
+    rows = [Row("Estimators", "dataset", State.OK, "metres; the depth that a data set carries")]
+    cache = hub_cache(os.environ)
+    for name, config in CONFIGS.items():
+        path = shipped_or_cached(name, cache)
+        kind = "metres" if config.metric else "disparity"
+        licence = f"{licence_of(name)}; " if path or name in PUBLISHED else ""
+        get = "downloaded at first use, or --weights FILE"
+        if name not in PUBLISHED:
+            get = (
+                f"not published; train it: depthtok finetune-vida --estimator {name} --from-scratch"
+            )
+        state, remedy = (State.OK, "") if path else (State.OPTIONAL, get)
+        detail = f"{kind}; {licence}{path or 'no weights here'}"
+        rows.append(Row("Estimators", name, state, detail, remedy))
+    return rows
+
+
 def doctor(json: Json = False) -> None:
     """Say what is installed, what is missing, and how to get it."""
     from depthtok.doctor import examine, render, verdict
 
-    rows = examine()
+    rows = [*examine(), *_estimators()]
     good, words = verdict(rows)
     if json:
         result({"good": good, "rows": [vars(row) for row in rows]})

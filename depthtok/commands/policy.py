@@ -51,7 +51,10 @@ def train_vla(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="begin from a run, a PaliGemma folder or its Hub name"),
+        typer.Option(
+            "--weights",
+            help="begin from a run, a PaliGemma folder or Hub name, an open-pi-zero file",
+        ),
     ] = None,
     weight: Annotated[
         list[float] | None, typer.Option("--weight", help="how often a data set is drawn; one each")

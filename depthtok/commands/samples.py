@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from depthtok.codes import CodeStore
     from depthtok.episodes import EpisodeStore
     from vla.config import Config
+    from vla.crops import DepthCrops
     from vla.data import Dataset
     from vla.pixels import PixelGrids
 
-    Targets = CodeStore | PixelGrids
+    Targets = CodeStore | PixelGrids | DepthCrops
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ class Given:
         depth: Sequence[Path],
         codebook: Path | None,
         source_root: Path | None = None,
+        device: str = "cpu",
     ) -> Given:
-        """Opens what the settings ask for. Raises `ConfigError` for stores that do not pair up."""
+        """Opens what the settings ask for; depth of crops will be encoded on `device`. Raises
+        `ConfigError` for stores that do not pair up."""
         from depthtok.episodes import EpisodeStore
 
         for name, paths in (("codes", codes), ("depth", depth)):
@@ -55,6 +58,8 @@ class Given:
         stores = [EpisodeStore(path, source_root=source_root) for path in episodes]
         if config.model.depth.expert and config.model.depth.target == "pixels":
             return cls(stores, *_pixels(depth, codebook))
+        if config.model.depth.supervised and config.data.crop < 1:
+            return cls(stores, *_crops(depth, codebook, device))
         return cls(stores, *_codes(codes, codebook))
 
 
@@ -88,6 +93,24 @@ def _pixels(paths: Sequence[Path], codebook: Path | None) -> tuple[list[PixelGri
         for path in paths
     ]
     return grids, book
+
+
+def _crops(
+    paths: Sequence[Path], codebook: Path | None, device: str
+) -> tuple[list[DepthCrops], Codebook]:
+    """Depth to cut crops from, and what encodes them."""
+    from depthtok.depth import DepthStore
+    from vla.crops import DepthCrops
+    from vqvae.codec import Codec
+
+    if not paths or codebook is None:
+        raise ConfigError(
+            "stored codes describe whole pictures, and data.crop asks for crops",
+            remedy="give --depth DEPTH and --codebook, so that they are encoded anew",
+        )
+    codec = Codec.load(codebook, device)
+    crops = [DepthCrops(DepthStore(path), codec.codebook, codec) for path in paths]
+    return crops, codec.codebook
 
 
 def decoder(book: Codebook | None, device: str) -> Callable | None:
@@ -171,6 +194,11 @@ def datasets(
             f"{len(weights)} weights for {len(given.episodes)} data sets",
             remedy="give one --weight each",
         )
+    if cache is not None and config.data.crop < 1:
+        raise ConfigError(
+            "crops are cut from the source's frames, which a frame cache does not hold",
+            remedy="leave --frame-cache out, or set data.crop = 1",
+        )
     reader = tokenizer.load(config.data.tokenizer)
     learn, judge = [], []
     for place, store in enumerate(given.episodes):
@@ -186,7 +214,7 @@ def datasets(
             warn(f"{store.path}: {left_out} episodes without codes are left out")
     if not learn:
         raise ConfigError("every episode is held out", remedy="lower --held-out")
-    judging = data.Dataset(judge, config, reader) if judge else None
+    judging = data.Dataset(judge, config, reader, augment=False) if judge else None
     return data.Dataset(learn, config, reader), judging
 
 

@@ -107,6 +107,7 @@ def evaluate(
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """
     from depthtok.commands.play import PolicySource
+    from depthtok.sim.evaluation import Evaluation
     from depthtok.sim.workers import run
     from pipelines.device import choose
 
@@ -118,9 +119,11 @@ def evaluate(
     jobs = options.mine(jobs)[: options.limit]
     todo = [job for job in jobs if not evaluation.is_done(job)]
     arena = ArenaBuilder(evaluation, source, settings)
-    with stoppable(), progress(len(jobs), "trials", "eval", done=len(jobs) - len(todo)) as bar:
-        won = 0
-        for done, outcome in enumerate(run(arena, todo, options.workers), 1):
+    names = {job.name for job in jobs}
+    kept = [each for each in Evaluation.open(out).outcomes if each.name in names]
+    won = sum(each.success for each in kept)
+    with stoppable(), progress(len(jobs), "trials", "eval", done=len(kept)) as bar:
+        for done, outcome in enumerate(run(arena, todo, options.workers), len(kept) + 1):
             won += outcome.success
             bar.advance(1, success=won / done)
     evaluation.keep_first(settings.videos)

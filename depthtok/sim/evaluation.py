@@ -91,8 +91,8 @@ class Evaluation:
                 )
         else:
             write_atomic(card, json.dumps(self.card, indent=1, sort_keys=True) + "\n")
-        for folder in (TRIALS, VIDEOS):
-            sweep(self.path / folder)
+        for folder in (self.path, self.path / TRIALS, self.path / VIDEOS):
+            sweep(folder)
 
     def is_done(self, job: Job) -> bool:
         return (self.path / TRIALS / f"{job.name}.json").is_file()

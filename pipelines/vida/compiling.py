@@ -1,8 +1,8 @@
 """torch.compile, where it works.
 
 Compiled code rounds in its own way. So whether a machine can compile is found out once, before
-anything is made, and is part of what the depth is made with: there is no going on without it halfway
-through a store.
+anything is made, and is part of what the depth is made with: there is no going on without it
+halfway through a store.
 """
 
 from __future__ import annotations

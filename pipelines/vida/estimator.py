@@ -14,14 +14,9 @@ from pipelines.vida.compiling import can_compile
 from pipelines.vida.config import RunConfig, ViDAConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.network import VideoDepth
+from pipelines.vida.published import licence_of
 from pipelines.vida.runner import Runner
-from pipelines.vida.weights import (
-    DEMO,
-    PUBLISHED,
-    find_weights,
-    load_network,
-    weights_hash,
-)
+from pipelines.vida.weights import find_weights, load_network, weights_hash
 
 ALGORITHM = "2"  # grows when the same weights and settings would give other depth
 
@@ -69,11 +64,6 @@ def load_estimator(
 def kind_of(config: ViDAConfig) -> DepthKind:
     """What a network's depth means."""
     return DepthKind.METRES if config.metric else DepthKind.DISPARITY
-
-
-def licence_of(name: str) -> str:
-    """The licence of a network's weights."""
-    return PUBLISHED[name].licence if name in PUBLISHED else DEMO
 
 
 def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> EstimatorSpec:

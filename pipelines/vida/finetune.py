@@ -94,8 +94,8 @@ def finetune(
     for step in range(done, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * schedule(step, config.steps)
-        frames, depth = training_batch(clips, config, step)
-        report = _train_step(network, optimizer, frames.to(device), depth.to(device), config, step)
+        images, depth = training_batch(clips, config, step)
+        report = _train_step(network, optimizer, images.to(device), depth.to(device), config, step)
         on_step(report)
         stopping = should_stop()
         if stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
@@ -128,14 +128,12 @@ def schedule(step: int, steps: int) -> float:
 def _train_step(
     network: VideoDepth,
     optimizer: torch.optim.Optimizer,
-    frames: UInt8[Tensor, "B T H W 3"],
-    depth: Float[Tensor, "B T H W"],
+    images: Float[Tensor, "B T 3 h w"],
+    depth: Float[Tensor, "B T h w"],
     config: FinetuneConfig,
     step: int,
 ) -> StepReport:
-    size = network_size(*frames.shape[2:4], config.input_size)
-    images = preprocess(frames.flatten(0, 1), size).unflatten(0, frames.shape[:2])
-    target, valid = training_target(depth, size, metric=network.config.metric)
+    target, valid = training_target(depth, metric=network.config.metric)
     prediction = network(images)
     compare = metric_loss if network.config.metric else affine_invariant_loss
     spatial = compare(prediction, target, valid)
@@ -149,30 +147,41 @@ def _train_step(
 
 
 def training_target(
-    depth: Float[Tensor, "B T H W"], size: tuple[int, int], *, metric: bool
+    depth: Float[Tensor, "B T h w"], *, metric: bool
 ) -> tuple[Float[Tensor, "B T h w"], Bool[Tensor, "B T h w"]]:
-    """True depth (m, 0 where unknown) at the network's size, as what the network gives.
-
-    The nearest pixel is taken: an average over an edge would be a depth that is nowhere.
-    """
-    depth = functional.interpolate(depth, size=size, mode="nearest-exact")
+    """True depth (m, 0 where unknown) as what the network gives, and where it is known."""
     valid = depth > 0
     return (depth if metric else torch.where(valid, 1 / depth.clamp_min(1e-6), 0)), valid
 
 
 def training_batch(
     clips: Sequence[FrameClip], config: FinetuneConfig, step: int
-) -> tuple[UInt8[Tensor, "B T H W 3"], Float[Tensor, "B T H W"]]:
+) -> tuple[Float[Tensor, "B T 3 h w"], Float[Tensor, "B T h w"]]:
     """The windows of one step: consecutive frames of clips drawn by their length, half of them
-    mirrored (unless `mirror` is off), with a random gain and offset of the colours."""
+    mirrored (unless `mirror` is off), with a random gain and offset of the colours.
+
+    Frames are resized as for inference. Of depth the nearest pixel is taken: an average over an
+    edge would be a depth that is nowhere. Raises `SourceError` for windows of unlike shapes.
+    """
     rng = np.random.default_rng((config.seed, step))
     lengths = np.array([len(clip) for clip in clips], np.float64)
     windows = [
         _window(clips[index], config, rng)
         for index in rng.choice(len(clips), config.batch, p=lengths / lengths.sum())
     ]
-    frames, depth = (np.stack(parts) for parts in zip(*windows, strict=True))
-    return torch.from_numpy(frames), torch.from_numpy(depth)
+    sizes = {network_size(*frames.shape[1:3], config.input_size) for frames, _ in windows}
+    if len(sizes) > 1:
+        raise SourceError(
+            f"frames of unlike shapes do not fit into one batch: the network would see {sizes}",
+            remedy="learn from cameras of one shape, with --camera, or give --batch 1",
+        )
+    size = sizes.pop()
+    images = [preprocess(torch.from_numpy(frames), size) for frames, _ in windows]
+    depths = [
+        functional.interpolate(torch.from_numpy(depth)[None], size=size, mode="nearest-exact")
+        for _, depth in windows
+    ]
+    return torch.stack(images), torch.cat(depths)
 
 
 def _window(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from depthtok.data import DepthClip, DepthEstimator, DepthKind
+from depthtok.data import DepthClip, DepthEstimator, DepthKind, ImageTransform
 from depthtok.errors import SourceError
 from pipelines.audit import ClipAudit, Pair, audit
 from pipelines.vida.truth import TrueClip
@@ -21,8 +21,11 @@ def judge(estimator: DepthEstimator, clips: Sequence[TrueClip]) -> Iterator[Clip
     for block in estimator.estimate(clips):
         if block.error:
             raise SourceError(f"{clips[block.clip].key}: {block.error}")
-        parts.append(block.depth)
         clip = clips[block.clip]
+        stored = ImageTransform(size=clip.depth.store.size)
+        parts.append(
+            DepthClip.of(stored.depth(block.depth.values, block.depth.kind), block.depth.kind)
+        )
         if sum(map(len, parts)) == len(clip):
             values = np.concatenate([part.values for part in parts])
             yield _compared(clip, DepthClip.of(values, parts[0].kind))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from depthtok.data import DepthKind, EpisodeKey
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.episodes import EpisodeStore, StoredFrames
-from depthtok.errors import ConfigError, DepthKindError, SourceError, StaleStore
+from depthtok.errors import ConfigError, DepthKindError, StaleStore
 from vqvae.frames import ClipSource, split
 
 
@@ -20,7 +20,7 @@ from vqvae.frames import ClipSource, split
 class TrueClip:
     """A clip whose frames come from one store and whose depth comes from another.
 
-    Frames are brought to the size of the stored depth.
+    Both show the same view; each keeps its own size.
     """
 
     source: StoredFrames
@@ -42,7 +42,8 @@ class TrueClip:
         return len(self.depth)
 
     def read(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W 3"]:
-        return self.depth.store.transform.rgb(self.source.read(start, stop))
+        whole = replace(self.depth.store.transform, size=None)
+        return whole.rgb(self.source.read(start, stop))
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
         """Metres; 0 where not known."""
@@ -110,13 +111,3 @@ def held_out(
             remedy="--held-out-task takes a part of the instruction of some episodes, not of all",
         )
     return sides
-
-
-def require_one_size(clips: Sequence[TrueClip]) -> None:
-    """Raises `SourceError` for clips that cannot share a batch."""
-    sizes = {clip.depth.store.size for clip in clips}
-    if len(sizes) > 1:
-        raise SourceError(
-            f"the depth stores have different sizes: {sorted(sizes)}",
-            remedy="annotate all of them with one --size",
-        )

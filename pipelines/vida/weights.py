@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
 from safetensors import SafetensorError
@@ -22,52 +24,11 @@ from depthtok.errors import MissingPackage, WeightsError
 from depthtok.files import commit_file
 from pipelines.vida.config import ViDAConfig
 from pipelines.vida.network import VideoDepth
+from pipelines.vida.published import PUBLISHED, SHIPPED, Published
 
 log = logging.getLogger(__name__)
 
-SHIPPED = Path(__file__).parent / "demo"
-APACHE, NON_COMMERCIAL, DEMO = "Apache-2.0", "CC-BY-NC-4.0", "Apache-2.0"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A checkpoint on the Hugging Face Hub."""
-
-    repo: str
-    file: str
-    licence: str
-
-    @property
-    def url(self) -> str:
-        return f"https://huggingface.co/{self.repo}/resolve/main/{self.file}"
-
-
-def _published(size: str, letter: str, licence: str) -> dict[str, Published]:
-    repo, file = f"Video-Depth-Anything-{size}", f"video_depth_anything_vit{letter}.pth"
-    return {
-        f"vit{letter}": Published(f"depth-anything/{repo}", file, licence),
-        f"metric-vit{letter}": Published(
-            f"depth-anything/Metric-{repo}", f"metric_{file}", licence
-        ),
-    }
-
-
-PUBLISHED: dict[str, Published] = {
-    **_published("Small", "s", APACHE),
-    **_published("Base", "b", NON_COMMERCIAL),
-    **_published("Large", "l", NON_COMMERCIAL),
-}
-
-
-def licence_notice(name: str) -> str:
-    """A sentence to show once before weights are used that forbid some uses; "" otherwise."""
-    published = PUBLISHED.get(name)
-    if published is None or published.licence != NON_COMMERCIAL:
-        return ""
-    return (
-        f"The weights of {name} ({published.repo}) are licensed {NON_COMMERCIAL}: depth made with "
-        "them, and models trained on it, are not for commercial use. vits is Apache-2.0."
-    )
+REACH = 5.0  # s, to wait for a first answer
 
 
 def find_weights(name: str, path: Path | None = None) -> Path:
@@ -92,7 +53,7 @@ def find_weights(name: str, path: Path | None = None) -> Path:
 
 def _from_hub(name: str, published: Published) -> Path:
     try:
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise MissingPackage(
@@ -104,6 +65,7 @@ def _from_hub(name: str, published: Published) -> Path:
         return Path(cached)
     log.info("downloading %s", published.url)
     try:
+        _reach(hf_hub_url(published.repo, published.file))
         return Path(hf_hub_download(published.repo, published.file))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise WeightsError(
@@ -111,6 +73,13 @@ def _from_hub(name: str, published: Published) -> Path:
             f"({type(error).__name__})",
             remedy=_by_hand(name),
         ) from error
+
+
+def _reach(url: str) -> None:
+    """One try to reach a server. Raises `OSError` at once where the Hub's library would try anew
+    for half a minute."""
+    with suppress(HTTPError):  # an answer, whatever it says: the download will say it better
+        urlopen(Request(url, method="HEAD"), timeout=REACH).close()
 
 
 def _by_hand(name: str) -> str:

@@ -1,5 +1,7 @@
 """A part: what is written is read, what failed leaves no row, what changed is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from depthtok.parts import (
     pack_manifest,
     shard_name,
     unpack_manifest,
+    without,
 )
 
 NAME, SHARD = PartName("train-00001-of-00003", 0, 2), ShardKey("toy", "1.0.0", "train", 1, 3)
@@ -119,3 +122,9 @@ def test_names_of_parts_come_back():
     for split in ("train", "Tr\u00e4in ", "a.b-00001-of-00002"):
         name = PartName(shard_name(split, 7, 12_345_678), 3, 1000)
         assert PartName.parse(str(name)) == name
+
+
+def test_reasons_do_not_say_where_the_data_lay():
+    roots = [Path("/data/set"), Path("set")]
+    told = without(roots, "/data/set/a/b.tfrecord: broken, as set/c is; reset/d and /x/set/e stay")
+    assert told == "a/b.tfrecord: broken, as c is; reset/d and /x/set/e stay"

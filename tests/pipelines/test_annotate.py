@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
@@ -229,4 +231,28 @@ def test_the_progress_line_says_how_busy_the_estimator_is(whole, tmp_path):
     store.create(stage.out, stage.spec)
     make_part(stage, worker, stage.work()[0], lambda count, **extra: told.append((count, extra)))
     assert sum(count for count, _ in told) == 20
-    assert all(0 <= int(extra["busy"].rstrip("%")) <= 100 for _, extra in told)
+    assert all(0 <= extra["busy"] <= 1 for _, extra in told)
+
+
+def test_a_worker_with_other_weights_than_the_driver_makes_nothing(whole, tmp_path):
+    stage = whole.stage("annotate", estimator="tiny", out=tmp_path / "depth")
+    found = stage.estimator  # as the driver tells its workers
+    stage.__dict__["estimator"] = replace(found, weights="of another file")
+    with pytest.raises(ConfigError, match="of another file") as raised:
+        stage.build("cpu")
+    assert "same weights" in raised.value.remedy
+
+
+def test_a_data_set_elsewhere_gives_the_same_bytes_failures_too(tmp_path, over):
+    manifests = []
+    for place in (tmp_path / "here", tmp_path / "there" / "deeper"):
+        rlds = make_rlds(place / "rlds", edit=spoiled)
+        cut_one = next(rlds.glob("*.tfrecord-00000*"))
+        cut_one.write_bytes(cut_one.read_bytes()[:-1])
+        path = over(rlds, place / "stores")
+        failures = [failure for outcome in path.run_all() for failure in outcome.failures]
+        assert any(cut_one.name in failure.reason for failure in failures)
+        found = (path.root / name / "parts" for name in ("convert", "annotate", "tokenize"))
+        manifests.append([m.read_bytes() for f in found for m in sorted(f.glob("*/manifest.json"))])
+    assert len(manifests[0]) == 9
+    assert manifests[0] == manifests[1]

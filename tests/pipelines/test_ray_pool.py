@@ -15,6 +15,7 @@ from depthtok.errors import ConfigError, OutputError, WeightsError
 from depthtok.signals import Stopped, kept_handlers, stoppable
 from depthtok.testing import temporaries, tree_digest
 from pipelines.ray_cluster import require_answer
+from pipelines.ray_pool import mean
 from pipelines.stage import run
 
 pytestmark = [
@@ -161,3 +162,9 @@ def test_an_address_that_nobody_answers_at_is_refused_soon():
         taken.listen()
         require_answer(f"127.0.0.1:{port}")
         require_answer("auto")
+
+
+def test_the_line_shows_the_mean_over_workers():
+    told = [{"busy": 0.5, "device": "a"}, {}, {"busy": 1.0, "device": "b"}]
+    assert mean(told) == {"busy": 0.75, "device": "b"}
+    assert mean([]) == {}

@@ -28,9 +28,9 @@ def test_codes_are_those_of_the_codec(whole):
 @pytest.mark.parametrize("sticky", [0.0, 0.3])
 def test_blocks_do_not_reach_the_codes(whole, tmp_path, monkeypatch, sticky):
     outs = []
-    for block in (1, 2, 64):
-        monkeypatch.setattr(tokenize, "BLOCK", block)
-        outs.append(tmp_path / str(block))
+    for frames in (1, 2, 64):
+        monkeypatch.setattr(tokenize, "READ", frames)
+        outs.append(tmp_path / str(frames))
         run(whole.stage("tokenize", outs[-1], sticky=sticky), RunOptions())
     assert tree_digest(outs[0]) == tree_digest(outs[1]) == tree_digest(outs[2])
 

@@ -4,7 +4,7 @@ import torch
 import vida_recipe as recipe
 from vida_made import MemoryClip, tiny_network
 
-from depthtok.errors import ConfigError, StaleStore
+from depthtok.errors import ConfigError, SourceError, StaleStore
 from pipelines.vida.finetune import (
     FinetuneConfig,
     finetune,
@@ -64,10 +64,10 @@ def test_losses_of_a_window_without_truth_are_zero_and_so_is_their_gradient():
 
 def test_target_is_disparity_or_metres_and_keeps_holes():
     depth = torch.tensor([[[[2.0, 0.0], [4.0, 1.0]]]])
-    disparity, valid = training_target(depth, (2, 2), metric=False)
+    disparity, valid = training_target(depth, metric=False)
     assert disparity.tolist() == [[[[0.5, 0.0], [0.25, 1.0]]]]
     assert valid.tolist() == [[[[True, False], [True, True]]]]
-    assert training_target(depth, (2, 2), metric=True)[0].equal(depth)
+    assert training_target(depth, metric=True)[0].equal(depth)
 
 
 @pytest.mark.parametrize("metric", [False, True])
@@ -139,7 +139,22 @@ def test_windows_are_mirrored_unless_told_not_to():
     def sides(*, mirror):
         settings = config(batch=1, frames=2, mirror=mirror)
         batches = (training_batch([clip], settings, step)[0] for step in range(20))
-        return {bool(batch[..., 7:, :].float().mean() > 128) for batch in batches}
+        return {bool(batch[..., 7:].mean() > batch[..., :7].mean()) for batch in batches}
 
     assert sides(mirror=True) == {True, False}
     assert sides(mirror=False) == {True}
+
+
+def test_frames_are_seen_as_in_inference_whatever_the_size_of_the_depth():
+    frames = recipe.clip(3, 30, 40, seed=1)
+    depth = np.full((3, 20, 20), 2, np.float32)  # a square store of a wide camera
+    depth[:, :, 10:] = 0
+    settings = config(batch=1, frames=3, input_size=28, mirror=False)
+    images, target = training_batch([MemoryClip(frames, depth)], settings, step=0)
+    assert images.shape == (1, 3, 3, 28, 42)
+    assert target.shape == (1, 3, 28, 42)
+    assert (target[..., :21] == 2).all()
+    assert not target[..., 21:].any()
+    other = MemoryClip(recipe.clip(3, 40, 30, seed=1), depth)
+    with pytest.raises(SourceError, match="unlike shapes"):
+        training_batch([MemoryClip(frames, depth), other], config(batch=20, input_size=28), 0)

@@ -1,6 +1,8 @@
+import io
 import json
 import pickle
 import sys
+from urllib.error import HTTPError
 
 import pytest
 import torch
@@ -14,11 +16,9 @@ from pipelines.vida import weights as module
 from pipelines.vida.config import CONFIGS, RunConfig
 from pipelines.vida.estimator import load_estimator
 from pipelines.vida.finetune import fresh_network
+from pipelines.vida.published import PUBLISHED, SHIPPED, licence_notice, shipped_or_cached
 from pipelines.vida.weights import (
-    PUBLISHED,
-    SHIPPED,
     find_weights,
-    licence_notice,
     load_network,
     save_network,
     weights_hash,
@@ -104,16 +104,41 @@ def test_weights_that_are_nowhere_say_where_to_get_them(tmp_path, monkeypatch):
 def test_offline_the_error_names_the_file(monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
 
-    def offline(*_):
+    def offline(*_, timeout):
+        assert timeout <= 5
         raise OSError("no network")
 
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(hub, "hf_hub_download", offline)
+    monkeypatch.setattr(module, "urlopen", offline)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *_: pytest.fail("tried for long"))
     with pytest.raises(WeightsError) as caught:
         find_weights("metric-vitl")
     assert "metric_video_depth_anything_vitl.pth" in caught.value.remedy
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: "/cache/file.pth")
     assert str(find_weights("metric-vitl")) == "/cache/file.pth"
+
+
+def test_a_server_that_answers_is_asked_for_the_file(monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+
+    def refuses(request, timeout):
+        raise HTTPError(request.full_url, 401, "no", {}, io.BytesIO())
+
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(module, "urlopen", refuses)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, file: f"/cache/{file}")
+    assert find_weights("vits").name == PUBLISHED["vits"].file
+
+
+def test_weights_are_seen_where_they_lie(tmp_path):
+    assert shipped_or_cached("tiny", tmp_path) == SHIPPED / "tiny.safetensors"
+    assert shipped_or_cached("vits", tmp_path) is None
+    assert shipped_or_cached("metric-tiny", tmp_path) is None
+    snapshot = tmp_path / "models--depth-anything--Video-Depth-Anything-Small/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / PUBLISHED["vits"].file).write_bytes(b"x")
+    assert shipped_or_cached("vits", tmp_path) == snapshot / PUBLISHED["vits"].file
+    assert shipped_or_cached("vitl", tmp_path) is None
 
 
 def test_networks_without_published_weights_need_a_path(monkeypatch, tmp_path):

@@ -1,0 +1,104 @@
+"""open-pi-zero's checkpoints as this model's weights: PaliGemma's part and the action expert.
+
+What is theirs, and what becomes of it here:
+
+- A file holds `model`, the tensors by name; torch.compile leaves `_orig_mod.` in the names.
+- Vision, projector, embedding and Gemma are named much as PaliGemma names them. Gemma has no final
+  norm, which nothing reads.
+- Proprio and actions share one expert; its tensors are there twice.
+- Every embedding that goes into an expert is multiplied by the square root of its width, proprio
+  and actions too. Here text alone is: for the others the factor is folded into the last layer.
+- The action encoder puts time before the action; here it comes behind.
+- Time 1 is data, and Euler runs from 0 to 1, as here.
+
+Their attention logits pass through 50 tanh(x / 50), which no fused kernel does; here they do not.
+Logits of that size are rare, but outputs are not theirs to the last digit.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from depthtok.errors import WeightsError
+from vla.config import ModelConfig
+from vla.weights import gathered
+
+ENCODER = "action_encoder.linear_"
+PREFIXES = {
+    r"^joint_model\.mixtures\.vlm\.": "language_model.",
+    r"^joint_model\.mixtures\.action\.": "action_expert.",
+    r"^embed_tokens\.": "language_model.embed_tokens.",
+}
+FOREIGN = {
+    "lora_": "adapters: merge them into the weights first",
+    "to_gamma": "an expert that time modulates (adaLN), which this model has not",
+}
+
+
+def load_open_pi_zero(path: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """`from_open_pi_zero` of a file. Raises `WeightsError` for what is none."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            f"{path} cannot be read: {str(error).splitlines()[0]}", remedy="download it again"
+        ) from error
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        raise WeightsError(
+            f"{path} holds no `model`",
+            remedy="name a checkpoint of open-pi-zero, a PaliGemma folder, or a run",
+        )
+    return from_open_pi_zero(content["model"], config)
+
+
+def from_open_pi_zero(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Everything but the depth expert, out of open-pi-zero's tensors.
+
+    Raises `WeightsError` for a tensor that is missing, of another shape, or of a kind that this
+    model has not.
+    """
+    named = {_name(name): tensor.float() for name, tensor in tensors.items()}
+    for mark, what in FOREIGN.items():
+        if any(mark in name for name in named):
+            raise WeightsError(f"the checkpoint has {what}", remedy="use another checkpoint")
+    norm = torch.zeros(config.vlm.width)
+    found = {"language_model.norm.weight": norm, **named}
+    parts = ("vision", "projector", "embed", "vlm", "action")
+    return gathered(found, config, parts) | _door(found, config)
+
+
+def _name(theirs: str) -> str:
+    name = theirs.replace("_orig_mod.", "").replace("vision_tower.vision_model.", "vision_tower.")
+    for prefix, ours in PREFIXES.items():
+        name = re.sub(prefix, ours, name)
+    return name
+
+
+def _door(found: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """What leads into the action expert, and out of it."""
+    width = config.action.width
+    scale = width**0.5
+    sources = {
+        "action_in": (f"{ENCODER}1", 1.0), "mix": (f"{ENCODER}2", 1.0),
+        "mixed": (f"{ENCODER}3", scale), "proprio_in": ("proprio_encoder", scale),
+        "action_out": ("action_decoder", 1.0),
+    }  # fmt: skip
+    if not config.proprio_dim:
+        del sources["proprio_in"]
+    made = {}
+    for own, (theirs, factor) in sources.items():
+        for kind in ("weight", "bias"):
+            if f"{theirs}.{kind}" not in found:
+                raise WeightsError(
+                    f"no tensor {theirs}.{kind} among {len(found)}",
+                    remedy="name a checkpoint of open-pi-zero",
+                )
+            made[f"door.{own}.{kind}"] = found[f"{theirs}.{kind}"] * factor
+    made["door.mix.weight"] = made["door.mix.weight"].roll(width, dims=1)  # time goes behind
+    return made
