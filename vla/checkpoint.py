@@ -33,7 +33,7 @@ from vla.normalise import Norms
 from vla.parallel import sharded_like
 
 BEST = "best"
-CODEBOOK = "depth_head.codebook_KD"
+CODEBOOK, PRIOR = "depth_head.codebook_KD", "depth_head.log_prior_MPK"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -150,10 +150,11 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> 
 
 
 def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Begins from pretrained weights: all of a model, or some parts. The model's own codebook
-    stays, and what the tensors do not name stays fresh. Raises `WeightsError` for what it lacks."""
+    """Begins from pretrained weights: all of a model, or some parts. The model's own codebook and
+    prior stay, and what the tensors do not name stays fresh. Raises `WeightsError` for what it
+    lacks."""
     own = model.state_dict()
-    given = {name: tensor for name, tensor in tensors.items() if name != CODEBOOK}
+    given = {name: tensor for name, tensor in tensors.items() if name not in (CODEBOOK, PRIOR)}
     for name, tensor in given.items():
         if name not in own or own[name].shape != tensor.shape:
             has = tuple(own[name].shape) if name in own else "no such tensor"

@@ -85,6 +85,7 @@ class DepthConfig:
     target: str = "codes"  # codes | latents | pixels | none (the expert stays, unsupervised)
     head: str = "distance"  # -|x - c|^2 * s against the codebook (eq. 3) | linear
     temperature: float = 0.0  # fixed tau of eq. 3; 0: a learnable scale, CE at the start near ln K
+    prior: bool = False  # logits start from how often each position has each code, not from nothing
     future: int = 0  # predict the codes this many steps ahead
     codes: int = 256  # K
     code_dim: int = 160  # D
@@ -95,6 +96,10 @@ class DepthConfig:
     def __post_init__(self) -> None:
         one_of("depth.target", self.target, ("codes", "latents", "pixels", "none"))
         one_of("depth.head", self.head, ("distance", "linear"))
+        _require(
+            not self.prior or self.target == "codes",
+            f"depth.prior counts codes, the target is {self.target!r}",
+        )
         _require(self.future >= 0, f"depth.future {self.future} lies in the past")
         _require(self.temperature >= 0, f"depth.temperature {self.temperature} is negative")
         _require(self.cameras >= 1, "depth.cameras must be 1 or more")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Int64
 
 from depthtok.data import Episode
 from depthtok.errors import ConfigError
@@ -22,6 +23,8 @@ from vla.crops import DepthCrops
 from vla.member import Member
 from vla.normalise import Norms
 from vla.tokenizer import Tokenizer, prompt
+
+COUNTED = 20_000  # samples of which codes are counted
 
 
 class Dataset:
@@ -171,6 +174,26 @@ class Dataset:
             image = member.codes.image(episode.key, camera, ahead, boxes[place])
             row["depth_valid_BM"][place] &= image is not None
             row["depth_BMK"][place] = 0 if image is None else image.reshape(-1)
+
+    def code_counts(self, samples: int = COUNTED) -> Int64[np.ndarray, "M P K"]:
+        """How often each position of each camera has each code, over `samples` of the samples, at
+        even distances."""
+        depth = self.config.model.depth
+        if not depth.supervised or self._crops is not None:
+            raise ConfigError(
+                "depth.prior counts stored codes", remedy="give --codes, or set it to false"
+            )
+        counts = np.zeros((depth.cameras, depth.grid**2, depth.codes), np.int64)
+        positions = np.arange(depth.grid**2)
+        numbers = np.linspace(0, len(self) - 1, min(samples, len(self))).astype(np.int64)
+        for number in numbers.tolist():
+            which, index, step = self.place(number)
+            member = self.members[which]
+            key = member.episodes.episode(index).key
+            for place in range(depth.cameras):
+                grid = member.codes.grid_of(key, self.config.data.cameras[place])
+                counts[place, positions, grid.codes[step].reshape(-1)] += 1
+        return counts
 
     def encoded(self, batch: Batch) -> Batch:
         """A batch on the training's device, its depth as codes where it came as pictures."""

@@ -12,6 +12,9 @@ Distances do not change when x and all codes move together, so both are taken ab
 mean, and x is measured in its root mean square. x has no norm of its own: real codebooks lie along
 few directions, and telling their codes apart takes an x that may leave their sphere (on one such
 codebook, after 90 steps: 4.4 nats with x normed, 2.9 without).
+
+With `depth.prior` the logits have log p(code | position) of the training set added to them, which
+is fixed: the head starts from the best answer that does not look, and learns what looking adds.
 """
 
 # B batch, M cameras with codes, T tokens of a camera, W expert width, D code width, K codes
@@ -61,6 +64,9 @@ class DepthHead(nn.Module):
             nn.Linear(config.code_dim, config.codes) if config.head == "linear" else nn.Identity()
         )
         self.register_buffer("codebook_KD", torch.zeros(config.codes, config.code_dim))
+        if config.prior:
+            shape = config.cameras, config.grid**2, config.codes
+            self.register_buffer("log_prior_MPK", torch.zeros(shape))
         learnt = config.temperature == 0 and config.head == "distance"
         self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=learnt)
 
@@ -75,6 +81,13 @@ class DepthHead(nn.Module):
             )
         self.codebook_KD.copy_(vectors_KD)
         self.log_scale.copy_(self._start())
+
+    @torch.no_grad()
+    def set_prior(self, counts_MPK: Int[Tensor, "M P K"]) -> None:
+        """Takes over how often each position has each code; by Laplace's rule, every code counts
+        once more, so that one that was never there is unlikely and not impossible."""
+        counts_MPK = counts_MPK + 1
+        self.log_prior_MPK.copy_((counts_MPK / counts_MPK.sum(dim=-1, keepdim=True)).log())
 
     def _start(self) -> Tensor:
         """log s such that logits of a random x spread by `START_SPREAD`."""
@@ -98,6 +111,10 @@ class DepthHead(nn.Module):
         x_BMPF = self.vectors(x_BNW)
         if self.config.target != "codes":
             return x_BMPF.float()
+        logits = self._by_code(x_BMPF)
+        return logits + self.log_prior_MPK if self.config.prior else logits
+
+    def _by_code(self, x_BMPF: Float[Tensor, "B M P F"]) -> Float[Tensor, "B M P K"]:
         if self.config.head == "linear":
             return self.classify(x_BMPF).float()
         kind = x_BMPF.device.type

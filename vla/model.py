@@ -239,6 +239,8 @@ def build(config: ModelConfig, seed: int, codebook_KD: Tensor | None = None) -> 
     if config.depth.expert:
         model.depth_head.codebook_KD.zero_()
         model.depth_head.log_scale.data.zero_()
+        if config.depth.prior:
+            model.depth_head.log_prior_MPK.zero_()
         if codebook_KD is not None:
             model.depth_head.set_codebook(codebook_KD)
     return model

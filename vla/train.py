@@ -114,6 +114,8 @@ class Trainer:
             )
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)
+        if depth.prior:
+            self.model.depth_head.set_prior(torch.from_numpy(dataset.code_counts()))
         self.identity = State(
             0,
             dataset.norms(),

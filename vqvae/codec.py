@@ -147,13 +147,17 @@ class Codec:
 
     @torch.no_grad()
     def codes_of(self, images: Float32[Tensor, "T H W"]) -> UInt8[Tensor, "T h w"]:
-        """The codes of what `prepare` gives, all at once, on the codec's device.
+        """The codes of what `prepare` gives, on the codec's device.
 
         For training on crops: the last bits of a latent may hang on how many frames there are.
         """
         batch = images[:, None].contiguous(memory_format=torch.channels_last)
-        with exact_float32(self.device):
-            return self.model.quantizer.codes(self.model.encoder(batch)).to(torch.uint8)
+        with exact_float32(self.device):  # in groups, whose activations fit beside a training
+            codes = [
+                self.model.quantizer.codes(self.model.encoder(group))
+                for group in batch.split(GROUP_CUDA)
+            ]
+        return torch.cat(codes).to(torch.uint8)
 
     def _run_decoder(self, vectors: Tensor) -> np.ndarray:
         with exact_float32(self.device):

@@ -15,7 +15,7 @@ from depthtok.testing import interrupt, temporaries, tree_digest
 PRELOAD = ["zarr", "depthtok.sim.verdict", "pipelines.collect"]
 RUNS = {  # name: what runs, where its finished items lie, and how many there are in the end
     "eval": (evaluate, "trials/*.json", TRIALS),
-    "collect": (record, "recording/parts/*/manifest.json", 2 * EPISODES),
+    "collect": (record, "recording/parts/task-*/manifest.json", 2 * EPISODES),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from depthtok.errors import WeightsError
+from depthtok.errors import ConfigError, WeightsError
 from vla.config import DepthConfig
 from vla.depth_head import DepthHead, depth_loss
 
@@ -47,6 +47,26 @@ def test_first_cross_entropy_is_near_ln_k(name):
         made.config, made(x), target, torch.ones(B, M, dtype=torch.bool), made.codebook_KD
     )
     assert loss.item() == pytest.approx(math.log(256), rel=0.1)
+
+
+def test_a_prior_starts_from_the_best_answer_that_does_not_look():
+    """The first loss is the entropy of the codes at each position, and not ln K."""
+    generator = torch.Generator().manual_seed(5)
+    favourites = torch.randint(0, 256, (M, GRID**2, 3), generator=generator)
+    picks = torch.randint(0, 3, (4000, M, GRID**2, 1), generator=generator)
+    codes = favourites.expand(4000, -1, -1, -1).gather(-1, picks)[..., 0]
+    counts = F.one_hot(codes, 256).sum(dim=0)
+    made = head(codebooks()["unit"], prior=True)
+    x = torch.randn(B, M * GRID**2, WIDTH)
+    assert torch.equal(made(x), head(codebooks()["unit"])(x))  # no counts yet: as without
+    made.set_prior(counts)
+    valid = torch.ones(B, M, dtype=torch.bool)
+    loss = depth_loss(made.config, made(x), codes[:B], valid, made.codebook_KD)
+    assert loss.item() == pytest.approx(math.log(3), rel=0.15)
+    assert torch.isfinite(made.log_prior_MPK).all()
+    assert made.log_prior_MPK.exp().sum(-1) == pytest.approx(torch.ones(M, GRID**2), abs=1e-4)
+    with pytest.raises(ConfigError, match="counts codes"):
+        DepthConfig(prior=True, target="latents")
 
 
 def test_equals_equation_3():

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import fakes
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -180,3 +181,34 @@ def test_codes_need_their_codebook(micro, toy, tmp_path):
     config = micro()
     with pytest.raises(ConfigError, match="no codebook"):
         train(config, toy(config), tmp_path, QUIET)
+
+
+def test_a_prior_is_counted_from_the_training_set(micro, toy, codebook, tmp_path):
+    """It is that of every sample, resumes with the weights, and never comes from other weights."""
+    config = micro(model__depth__prior=True, train__steps=2)
+    data = toy(config)
+    counts = data.code_counts()
+    member, depth = data.members[0], config.model.depth
+    expected = np.zeros_like(counts)
+    for index in member.episodes_used:
+        episode = member.episodes.episode(index)
+        for place in range(depth.cameras):
+            grid = member.codes.grid_of(episode.key, config.data.cameras[place]).codes
+            for step in range(len(episode)):
+                for position, code in enumerate(grid[step].reshape(-1)):
+                    expected[place, position, code] += 1
+    assert (counts == expected).all()
+    assert data.code_counts(samples=5).sum() == 5 * depth.cameras * depth.grid**2
+    first = train(config, data, tmp_path / "a", QUIET, codebook=codebook)
+    assert first.finished
+    name = checkpoint.PRIOR
+    kept = checkpoint.read_tensors(checkpoint.find(tmp_path / "a"), "model")
+    shares = (expected + 1) / (expected + 1).sum(-1, keepdims=True)
+    assert torch.allclose(kept[name], torch.from_numpy(np.log(shares)).float())
+    fewer = toy(config, only=[0])
+    train(config, fewer, tmp_path / "b", QUIET, codebook=codebook, weights=kept)
+    other = checkpoint.read_tensors(checkpoint.find(tmp_path / "b"), "model")
+    assert not torch.equal(other[name], kept[name])
+    plain = micro(train__steps=1)
+    train(plain, toy(plain), tmp_path / "c", QUIET, codebook=codebook, weights=kept)
+    assert name not in checkpoint.read_tensors(checkpoint.find(tmp_path / "c"), "model")
