@@ -17,10 +17,10 @@ Logits of that size are rare, but outputs are not theirs to the last digit.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ def load_open_pi_zero(path: Path, config: ModelConfig) -> dict[str, Tensor]:
     """`from_open_pi_zero` of a file. Raises `WeightsError` for what is none."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, UnpicklingError) as error:
         raise WeightsError(
             f"{path} cannot be read: {str(error).splitlines()[0]}", remedy="download it again"
         ) from error
