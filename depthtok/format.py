@@ -39,6 +39,8 @@ def human_number(value: object) -> str:
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
+    if 1e4 <= abs(value) < 1e9:  # where four digits would be written as a power of ten
+        return f"{value:,.0f}"
     return f"{value:.4g}"
 
 

@@ -100,6 +100,8 @@ def test_bars_on_a_terminal_may_be_nested():
         (human_duration(float("inf")), "unknown"),
         (human_number(1234567), "1,234,567"),
         (human_number(0.000123456), "0.0001235"),
+        (human_number(13107.4), "13,107"),
+        (human_number(3e12), "3e+12"),
         (human_number("93%"), "93%"),
         (human_number(True), "True"),
     ],
