@@ -18,7 +18,7 @@ class ImageFiles:
     """Reads spans of files; the most recent files stay open."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
+        self._open: OrderedDict[Path, OpenFile] = OrderedDict()
 
     def read(self, path: Path, offset: int, length: int, crc32c: int) -> bytes:
         """The `length` bytes at `offset`. Raises `CorruptRecord` unless they have this CRC32C."""
@@ -33,7 +33,7 @@ class ImageFiles:
     def _handle(self, path: Path) -> int:
         if path not in self._open:
             try:
-                self._open[path] = _OpenFile(path)
+                self._open[path] = OpenFile(path)
             except OSError as error:
                 raise CorruptRecord(
                     f"cannot open {path}: {error.strerror}", remedy="restore the file"
@@ -44,9 +44,9 @@ class ImageFiles:
         return self._open[path].number
 
 
-class _OpenFile:
+class OpenFile:
     """A file that stays open, for reading, as long as somebody holds this."""
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        self.path, self.number = path, os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.number)

@@ -133,12 +133,14 @@ class Dataset:
             Box.draw(self._crop, rng) if self._crop < 1 else WHOLE for _ in self.config.data.cameras
         ]
         for place, camera in enumerate(self.config.data.cameras):
+            image = row["images_BIHW3"][place]
             if member.frames is not None and boxes[place] == WHOLE:
-                image = member.frames.frame(index, step, place)
+                member.frames.read_into(image, index, step, place)
             else:
-                image = self._picture(episode.frames(camera).read(step, step + 1), boxes[place])
-            strength = self._photometric
-            row["images_BIHW3"][place] = photometric(image, strength, rng) if strength else image
+                frames = episode.frames(camera).read(step, step + 1)
+                image[:] = self._picture(frames, boxes[place])
+            if self._photometric:
+                image[:] = photometric(image, self._photometric, rng)
         text = prompt(self.tokenizer, episode.instruction(step), len(row["text_BL"]))
         row["text_BL"][:], row["text_valid_BL"][:] = text
         if self.config.model.proprio_dim:

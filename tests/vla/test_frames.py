@@ -6,7 +6,7 @@ import fakes
 import numpy as np
 import pytest
 
-from depthtok.errors import StaleStore
+from depthtok.errors import CorruptPart, StaleStore
 from vla.data import Dataset
 from vla.frames import FrameCache
 
@@ -40,3 +40,23 @@ def test_another_stores_frames_are_refused(tmp_path, episodes, cameras, size, wh
     FrameCache.open(tmp_path / "c", fakes.FakeEpisodes(), ("main", "wrist"), 32)
     with pytest.raises(StaleStore, match=f"of other {what}"):
         FrameCache.open(tmp_path / "c", episodes, cameras, size)
+
+
+def test_damaged_frames_are_named_and_never_read(tmp_path):
+    def cache():
+        return FrameCache.open(tmp_path / "c", fakes.FakeEpisodes(), ("main",), 16)
+
+    image = np.empty((16, 16, 3), np.uint8)
+    cache().read_into(image, 0, 2, 0)
+    file = tmp_path / "c" / "frames.bin"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: 2 * image.nbytes] + bytes(image.nbytes) + whole[3 * image.nbytes :])
+    cache().read_into(image, 0, 1, 0)
+    with pytest.raises(CorruptPart, match=r"frames\.bin: frame 2 is not what was written"):
+        cache().read_into(image, 0, 2, 0)
+    opened = cache()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(CorruptPart, match="not what was written"):
+        opened.read_into(image, 0, len(opened.checks) - 1, 0)  # the last of all
+    with pytest.raises(CorruptPart, match=f"{len(whole) - 1:,} bytes of {len(whole):,}"):
+        cache()
