@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 import numpy as np
 from jaxtyping import Int64
@@ -24,6 +25,7 @@ from vla.member import Member
 from vla.normalise import Norms
 from vla.tokenizer import Tokenizer, prompt
 
+PROMPTS = 4096  # kept as tokens
 COUNTED = 20_000  # samples of which codes are counted
 
 
@@ -55,6 +57,7 @@ class Dataset:
                 remedy="set data.tokenizer to the model's own",
             )
         self.members, self.config, self.tokenizer = tuple(members), config, tokenizer
+        self._prompt = lru_cache(PROMPTS)(partial(prompt, tokenizer, length=config.model.max_text))
         self._photometric = config.data.photometric if augment else 0.0
         self._crop = config.data.crop if augment else 1.0
         self._crops = next((m.codes for m in members if isinstance(m.codes, DepthCrops)), None)
@@ -141,8 +144,7 @@ class Dataset:
                 image[:] = self._picture(frames, boxes[place])
             if self._photometric:
                 image[:] = photometric(image, self._photometric, rng)
-        text = prompt(self.tokenizer, episode.instruction(step), len(row["text_BL"]))
-        row["text_BL"][:], row["text_valid_BL"][:] = text
+        row["text_BL"][:], row["text_valid_BL"][:] = self._prompt(episode.instruction(step))
         if self.config.model.proprio_dim:
             row["proprio_BP"][:] = member.norms.proprio.apply(episode.proprio[step])
         self._fill_actions(row, member, episode, step)

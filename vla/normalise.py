@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,15 +48,16 @@ class Scale:
 
     def apply(self, values: Float[np.ndarray, "... D"]) -> Float32[np.ndarray, "... D"]:
         """Normalised values."""
-        low, width = self._span()
+        low, width = self._span
         scaled = np.where(width > 0, (values - low) / np.where(width > 0, width, 1) * 2 - 1, 0)
-        return self._with_kept(np.clip(scaled, -1, 1), values)
+        return self._with_kept(scaled.clip(-1, 1), values)
 
     def undo(self, values: Float[np.ndarray, "... D"]) -> Float32[np.ndarray, "... D"]:
         """Values in the data set's own units."""
-        low, width = self._span()
+        low, width = self._span
         return self._with_kept((values + 1) / 2 * width + low, values)
 
+    @cached_property
     def _span(self) -> tuple[np.ndarray, np.ndarray]:
         low, high = np.asarray(self.low), np.asarray(self.high)
         return low, np.where(high > low, high - low, 0)
