@@ -181,7 +181,7 @@ class Dataset:
 
     def code_counts(self, samples: int = COUNTED) -> Int64[np.ndarray, "M P K"]:
         """How often each position of each camera has each code, over `samples` of the samples, at
-        even distances."""
+        even distances; targets after an episode's end are not counted."""
         depth = self.config.model.depth
         if not depth.supervised or self._crops is not None:
             raise ConfigError(
@@ -193,10 +193,12 @@ class Dataset:
         for number in numbers.tolist():
             which, index, step = self.place(number)
             member = self.members[which]
-            key = member.episodes.episode(index).key
+            episode, ahead = member.episodes.episode(index), step + depth.future
+            if ahead >= len(episode):
+                continue
             for place in range(depth.cameras):
-                grid = member.codes.grid_of(key, self.config.data.cameras[place])
-                counts[place, positions, grid.codes[step].reshape(-1)] += 1
+                grid = member.codes.grid_of(episode.key, self.config.data.cameras[place])
+                counts[place, positions, grid.codes[ahead].reshape(-1)] += 1
         return counts
 
     def encoded(self, batch: Batch) -> Batch:
