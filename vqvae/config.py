@@ -101,6 +101,7 @@ class TrainingConfig:
     weight_decay: Annotated[float, "AdamW's weight decay"] = 1e-4
     gradient_weight: Annotated[float, "weight of the loss on neighbour differences"] = 1.0
     flip: Annotated[bool, "mirror half of the crops left to right"] = True
+    paste: Annotated[int, "parts of another crop that are put in front of each crop"] = 2
     held_out: Annotated[float, "share of the episodes that judge and never train"] = 0.1
     judged: Annotated[int, "most held-out clips that judge, spread over them; 0: all"] = 500
     frames: Annotated[int, "most frames used for training, spread over clips; 0: all"] = 50_000
@@ -109,6 +110,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _check(self.steps > 0, f"steps {self.steps} must be positive", "400 is a short training")
         _check(self.batch > 0, f"batch {self.batch} must be positive", "24 is the default")
+        _check(self.paste >= 0, f"paste {self.paste} is negative", "0 leaves it out")
         _check(
             0 <= self.held_out < 1,
             f"held_out {self.held_out} is not a share in [0, 1)",

@@ -25,6 +25,7 @@ from depthtok.normalisation import HIGH, LOW, Normalisation, Range
 from vqvae.clips import ClipSource, DepthSequence, lengths_of, where
 from vqvae.codec import fill_invalid
 from vqvae.config import TrainingConfig
+from vqvae.paste import Image, Mask, paste
 
 BLOCK = 32  # frames read at a time
 SKIPPED_LISTED = 1000  # clips that are named as left out
@@ -39,6 +40,15 @@ class Batch:
 
     images: Float32[np.ndarray, "B 1 c c"]
     valid: Bool[np.ndarray, "B 1 c c"]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Frame, upper left corner and mirroring of each crop."""
+
+    frames: Int64[np.ndarray, " B"]
+    corners: Int64[np.ndarray, "B 2"]
+    mirrored: Bool[np.ndarray, " B"]
 
 
 def split(
@@ -166,25 +176,38 @@ class FrameCache:
         Drawn from nothing else, so a resumed training sees what the first would have seen.
         """
         rng = np.random.default_rng([config.seed, *draw])
-        number, crop = config.batch, config.crop
+        crops = self._draw(rng, config, cell)
+        others = self._draw(rng, config, cell)
+        mine = range(rank, config.batch, world)
+        images = np.empty((len(mine), 1, config.crop, config.crop), np.float32)
+        valid = np.empty(images.shape, bool)
+        for row, i in enumerate(mine):
+            crop = self._crop(config, crops, i)
+            if config.paste:
+                other = self._crop(config, others, i)
+                parts = np.random.default_rng([config.seed, *draw, i])
+                for _ in range(config.paste):
+                    crop = paste(*crop, *other, parts)
+            images[row, 0], valid[row, 0] = crop
+        return Batch(images, valid)
+
+    def _draw(self, rng: np.random.Generator, config: TrainingConfig, cell: int) -> _Places:
+        """Where a batch of crops lies."""
+        number = config.batch
         source = np.searchsorted(self._edges, rng.random(number), side="right")
         source = np.minimum(source, len(self._edges) - 1)
         frames = self._starts[source] + (
             rng.random(number) * (self._starts[source + 1] - self._starts[source])
         ).astype(np.int64)
-        places = (self.frames.shape[1] - crop) // cell + 1
+        places = (self.frames.shape[1] - config.crop) // cell + 1
         corners = rng.integers(places, size=(number, 2)) * cell
-        mirrored = rng.random(number) < 0.5
-        images = np.empty((len(range(rank, number, world)), 1, crop, crop), np.float32)
-        valid = np.empty(images.shape, bool)
-        for row, i in enumerate(range(rank, number, world)):
-            top, left = corners[i]
-            packed = self.frames[frames[i], top : top + crop, left : left + crop]
-            if config.flip and mirrored[i]:
-                packed = packed[:, ::-1]
-            images[row, 0] = unpack(packed)
-            valid[row, 0] = packed < INVALID
-        return Batch(images, valid)
+        return _Places(frames, corners, (rng.random(number) < 0.5) & config.flip)
+
+    def _crop(self, config: TrainingConfig, places: _Places, i: int) -> tuple[Image, Mask]:
+        top, left = places.corners[i]
+        packed = self.frames[places.frames[i], top : top + config.crop, left : left + config.crop]
+        packed = packed[:, ::-1] if places.mirrored[i] else packed
+        return unpack(packed), packed < INVALID
 
 
 def pack(
