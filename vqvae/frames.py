@@ -187,7 +187,7 @@ class FrameCache:
                 other = self._crop(config, others, i)
                 parts = np.random.default_rng([config.seed, *draw, i])
                 for _ in range(config.paste):
-                    crop = paste(*crop, *other, parts)
+                    crop = paste(*crop, *other, cell, parts)
             images[row, 0], valid[row, 0] = crop
         return Batch(images, valid)
 

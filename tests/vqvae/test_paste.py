@@ -21,7 +21,7 @@ def test_a_part_is_nearer_than_what_it_hides_and_the_rest_stays():
     changed, hidden = 0, []
     for seed in range(40):
         (image, valid), (other, seen) = crops(seed)
-        made, good = paste(image, valid, other, seen, np.random.default_rng(seed))
+        made, good = paste(image, valid, other, seen, 16, np.random.default_rng(seed))
         part = made != image
         assert (made[part] > image[part]).all()
         assert (made <= HIGH).all()
