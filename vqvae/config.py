@@ -102,6 +102,7 @@ class TrainingConfig:
     gradient_weight: Annotated[float, "weight of the loss on neighbour differences"] = 1.0
     flip: Annotated[bool, "mirror half of the crops left to right"] = True
     paste: Annotated[int, "parts of another crop that are put in front of each crop"] = 2
+    paste_until: Annotated[float, "share of the steps that do so; the rest see data alone"] = 0.6
     held_out: Annotated[float, "share of the episodes that judge and never train"] = 0.1
     judged: Annotated[int, "most held-out clips that judge, spread over them; 0: all"] = 500
     frames: Annotated[int, "most frames used for training, spread over clips; 0: all"] = 50_000
@@ -111,6 +112,11 @@ class TrainingConfig:
         _check(self.steps > 0, f"steps {self.steps} must be positive", "400 is a short training")
         _check(self.batch > 0, f"batch {self.batch} must be positive", "24 is the default")
         _check(self.paste >= 0, f"paste {self.paste} is negative", "0 leaves it out")
+        _check(
+            0 <= self.paste_until <= 1,
+            f"paste_until {self.paste_until} is not a share in [0, 1]",
+            "1 pastes to the end",
+        )
         _check(
             0 <= self.held_out < 1,
             f"held_out {self.held_out} is not a share in [0, 1)",

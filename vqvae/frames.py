@@ -169,9 +169,17 @@ class FrameCache:
         return cls(folder, index)
 
     def batch(
-        self, config: TrainingConfig, cell: int, draw: Sequence[int], rank: int = 0, world: int = 1
+        self,
+        config: TrainingConfig,
+        cell: int,
+        draw: Sequence[int],
+        rank: int = 0,
+        world: int = 1,
+        *,
+        parts: int = 0,
     ) -> Batch:
-        """The crops that the numbers `draw` (with the seed) stand for; this rank's share of them.
+        """The crops that the numbers `draw` (with the seed) stand for; this rank's share of them,
+        each with `parts` of another crop in front.
 
         Drawn from nothing else, so a resumed training sees what the first would have seen.
         """
@@ -183,11 +191,11 @@ class FrameCache:
         valid = np.empty(images.shape, bool)
         for row, i in enumerate(mine):
             crop = self._crop(config, crops, i)
-            if config.paste:
+            if parts:
                 other = self._crop(config, others, i)
-                parts = np.random.default_rng([config.seed, *draw, i])
-                for _ in range(config.paste):
-                    crop = paste(*crop, *other, cell, parts)
+                shapes = np.random.default_rng([config.seed, *draw, i])
+                for _ in range(parts):
+                    crop = paste(*crop, *other, cell, shapes)
             images[row, 0], valid[row, 0] = crop
         return Batch(images, valid)
 

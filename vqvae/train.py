@@ -77,9 +77,13 @@ class Trainer:
         return {"loss": loss.item(), "l1": l1.item(), **_use(done)}
 
     def _crops(self, stream: int, number: int) -> tuple[Tensor, Tensor]:
-        cell = self.config.network.cell
-        draw = (stream, number)
-        batch = self.cache.batch(self.config.training, cell, draw, self.rank, self.world)
+        training, cell = self.config.training, self.config.network.cell
+        # At the end the data alone: codes of what only the pasted parts show become free again.
+        pasting = self.step < training.paste_until * training.steps
+        batch = self.cache.batch(
+            training, cell, (stream, number), self.rank, self.world,
+            parts=training.paste if pasting else 0,
+        )  # fmt: skip
         return tuple(torch.from_numpy(x).to(self.device) for x in (batch.images, batch.valid))
 
     def _forward(self, images: Tensor) -> Pass:
