@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image
 
 from depthtok.files import write_atomic
@@ -59,7 +61,7 @@ class Report:
         return self
 
     def text(self, *paragraphs: str, title: str = "") -> Report:
-        """Paragraphs of plain text."""
+        """Paragraphs of plain text; what stands between backticks is shown as code."""
         return self._add("text", title, paragraphs=list(paragraphs))
 
     def facts(self, title: str, facts: Mapping[str, Any]) -> Report:
@@ -130,6 +132,7 @@ class Report:
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         environment.filters["number"] = _shown
+        environment.filters["prose"] = _prose
         template = files("depthtok.report").joinpath("template.html").read_text(encoding="utf-8")
         tiles = {k: v for k, v in self._numbers.items() if not isinstance(v, list | dict)}
         return environment.from_string(template).render(
@@ -196,6 +199,11 @@ def plain(value: Any) -> Any:
 
 def _floats(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
+
+
+def _prose(text: str) -> Markup:
+    """Escaped text, with `this` as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
 
 
 def _shown(value: Any) -> str:

@@ -54,6 +54,14 @@ def test_every_text_is_escaped():
     assert page.count("&lt;script&gt;") >= 12
 
 
+def test_prose_shows_commands_as_code_and_escapes_them():
+    page = (
+        Report("title", "of `a < b`").text("`depthtok show <X>` and a lone ` tick").html("r.json")
+    )
+    assert "of <code>a &lt; b</code>" in page
+    assert "<code>depthtok show &lt;X&gt;</code> and a lone ` tick" in page
+
+
 def test_pictures_have_alternative_texts_and_drawings_have_labels():
     page = sample("name").html("report.json")
     assert page.count('alt="name"') == 1
