@@ -116,7 +116,9 @@ def test_plain_ema_collapses_and_the_default_does_not(tmp_path):
     source = ClipSource("synthetic", "f0", scenes(12))
     used = {}
     for name, plain in (("plain", True), ("default", False)):
-        config = tiny(80, codes=64, warmup=0, kmeans=0, reseed=0.0) if plain else tiny(80, codes=64)
+        config = (
+            tiny(160, codes=64, warmup=0, kmeans=0, reseed=0.0) if plain else tiny(160, codes=64)
+        )
         config = replace(config, network=replace(config.network, latent_norm=not plain))
         run(config, source, tmp_path / name)
         used[name] = Codebook.load(tmp_path / name).quality["codes"]["used"]
