@@ -66,7 +66,7 @@ class FrameCache:
         shape = (about["lengths"], len(cameras))
         _require_length(path / CHECKS, shape[0] * shape[1] * 4)
         _require_length(path / FRAMES, shape[0] * shape[1] * size * size * 3)
-        checks = np.fromfile(path / CHECKS, "<u4").reshape(shape)
+        checks = np.memmap(path / CHECKS, "<u4", "r", shape=shape)
         starts = np.cumsum(episodes.lengths) - episodes.lengths
         return cls(OpenFile(path / FRAMES), checks, starts)
 
