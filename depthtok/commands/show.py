@@ -161,11 +161,13 @@ def demo_report(out: Path, sample: Path) -> Path:
     book_page = codebook_report(out / "codebook")
     book_page.write(out / "codebook")
     trained.write(out / "policy")
-    page.text(
-        f"The codebook trained here: {out / 'codebook' / 'report.html'}",
-        f"The policy's training: {out / 'policy' / 'report.html'}",
-        title="More pages",
-    )
+    folders = {
+        "Estimated against true depth": sample / "audit",
+        "The codebook trained here": out / "codebook",
+        "The policy's training": out / "policy",
+    }
+    pages = {name: folder / "report.html" for name, folder in folders.items()}
+    page.links("More pages", {name: page for name, page in pages.items() if page.exists()}, out)
     return page.write(out)
 
 

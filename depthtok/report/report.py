@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ class Report:
     def text(self, *paragraphs: str, title: str = "") -> Report:
         """Paragraphs of plain text; what stands between backticks is shown as code."""
         return self._add("text", title, paragraphs=list(paragraphs))
+
+    def links(self, title: str, pages: Mapping[str, Path], directory: Path) -> Report:
+        """Other pages by name, as links from the `directory` that this one is written to."""
+        near = {name: os.path.relpath(page, directory) for name, page in pages.items()}
+        return self._add("links", title, pages=near)
 
     def facts(self, title: str, facts: Mapping[str, Any]) -> Report:
         """Names and values."""

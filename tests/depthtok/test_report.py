@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ def sample(word: str = "plain") -> Report:
         Report(word, word)
         .numbers({word: 0.5, "words": word, "list": [1, float("nan")], "bad": np.float32("inf")})
         .text(word, word, title=word)
+        .links(word, {word: Path("b.html")}, Path())
         .curves(word, {word: (steps, np.exp(-steps)), "b": ([0, 1], [1, 2])}, word, word, log=True)
         .histogram(word, [1, 2, 2, np.nan], bins=3, x_label=word)
         .facts(word, {word: word, "path": [1, True, None], "table": {word: 1}})
@@ -42,7 +44,10 @@ def test_equal_reports_are_equal_bytes(tmp_path):
 def test_nothing_is_loaded_from_outside_and_nothing_runs():
     page = sample().html("report.json")
     links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
-    assert {link for link in links if not link.startswith(("data:", "#"))} == {"report.json"}
+    assert {link for link in links if not link.startswith(("data:", "#"))} == {
+        "report.json",
+        "b.html",
+    }
     assert "<script" not in page
     assert "@import" not in page
     assert "//" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", re.sub('base64,[^"]*', "", page))
@@ -52,6 +57,14 @@ def test_every_text_is_escaped():
     page = sample(EVIL).html("report.json")
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 12
+
+
+def test_links_lead_from_where_the_page_lies():
+    page = Report("t").links("More", {"A": Path("x/y z/p.html"), "B": Path("q.html")}, Path("x"))
+    assert re.findall('<a href="(.*?)">(.)</a>', page.html("r.json")) == [
+        ("y%20z/p.html", "A"),
+        ("../q.html", "B"),
+    ]
 
 
 def test_prose_shows_commands_as_code_and_escapes_them():
