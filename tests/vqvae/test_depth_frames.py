@@ -79,10 +79,11 @@ def test_a_batch_depends_on_the_seed_and_the_draw_alone(tmp_path, source):
     assert not np.array_equal(first.images, cache.batch(TRAINING, 8, (0, 6)).images)
 
 
-def test_ranks_share_one_batch(tmp_path, source):
+@pytest.mark.parametrize("pasted", [0, 2])
+def test_ranks_share_one_batch(tmp_path, source, pasted):
     cache = build(tmp_path, [source])
-    whole = cache.batch(TRAINING, 8, (0, 1))
-    parts = [cache.batch(TRAINING, 8, (0, 1), rank, 2) for rank in range(2)]
+    whole = cache.batch(TRAINING, 8, (0, 1), parts=pasted)
+    parts = [cache.batch(TRAINING, 8, (0, 1), rank, 2, parts=pasted) for rank in range(2)]
     mixed = np.stack([part.images for part in parts], axis=1).reshape(whole.images.shape)
     assert np.array_equal(mixed, whole.images)
 
