@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 
 import google_crc32c
@@ -15,33 +15,26 @@ OPEN_FILES = 128
 
 
 class ImageFiles:
-    """Reads spans of files; the most recent files stay open."""
+    """Reads spans of files; the most recent files stay open. Threads may share it."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, OpenFile] = OrderedDict()
+        self._opened = lru_cache(OPEN_FILES)(OpenFile)
 
     def read(self, path: Path, offset: int, length: int, crc32c: int) -> bytes:
         """The `length` bytes at `offset`. Raises `CorruptRecord` unless they have this CRC32C."""
-        data = os.pread(self._handle(path), length, offset)
+        try:
+            file = self._opened(path)  # held, or another thread's reads could close it
+        except OSError as error:
+            raise CorruptRecord(
+                f"cannot open {path}: {error.strerror}", remedy="restore the file"
+            ) from error
+        data = os.pread(file.number, length, offset)
         if google_crc32c.value(data) != crc32c:
             raise CorruptRecord(
                 f"{path}: the {length} bytes at {offset} changed since they were indexed",
                 remedy="restore the file, or run `depthtok convert` into a new store",
             )
         return data
-
-    def _handle(self, path: Path) -> int:
-        if path not in self._open:
-            try:
-                self._open[path] = OpenFile(path)
-            except OSError as error:
-                raise CorruptRecord(
-                    f"cannot open {path}: {error.strerror}", remedy="restore the file"
-                ) from error
-            if len(self._open) > OPEN_FILES:
-                self._open.popitem(last=False)
-        self._open.move_to_end(path)
-        return self._open[path].number
 
 
 class OpenFile:

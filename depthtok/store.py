@@ -10,10 +10,9 @@ Any number of processes may fill one store: each writes parts of its own, rename
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +97,7 @@ class Store:
             )
         self._digests = DigestMemory()
         self._parts: dict[str, Part] = {}
-        self._tables: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+        self._tables = lru_cache(MAPPED_TABLES)(Part.map)  # threads may share it
 
     def __getstate__(self) -> dict:  # maps and open files stay with their process
         return {"path": self.path}
@@ -134,13 +133,7 @@ class Store:
 
     def table(self, part: Part, name: str) -> np.ndarray:
         """A table of a part; the most recent ones stay mapped."""
-        key = (part.name, name)
-        if key not in self._tables:
-            self._tables[key] = part.map(name)
-            if len(self._tables) > MAPPED_TABLES:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(key)
-        return self._tables[key]
+        return self._tables(part, name)
 
     def missing(self) -> list[str]:
         """Source shards, or pieces of them, that have no part; [] for a complete store."""

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_tables_stay_mapped_up_to_a_limit(path, monkeypatch):
     again = pickle.loads(pickle.dumps(found))
     assert again.fingerprint == found.fingerprint
     assert again.table(again.part(one.name), "code").tolist() == [[0], [0]]
+
+
+def test_threads_share_the_mapped_tables(path, monkeypatch):
+    monkeypatch.setattr(store, "MAPPED_TABLES", 1)
+    found = Store(path)
+    parts = list(found.parts())
+
+    def right(number):
+        return found.table(parts[number % 2], "code")[0, 0] == number % 2
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(right, range(4000)))
 
 
 @pytest.mark.parametrize(
