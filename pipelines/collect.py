@@ -16,10 +16,11 @@ from functools import cached_property
 from pathlib import Path
 
 from depthtok.arrays import ArraySpec
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.files import sweep
 from depthtok.parts import Part, PartName, PartWriter, ShardKey, shard_name
 from depthtok.sim import demos, suites
+from depthtok.sim.goals import sort_out
 from depthtok.sim.libero import LiberoSimulator
 from depthtok.sim.motion import Motion, demonstrate
 from depthtok.sim.recording import Origin, features, film
@@ -57,8 +58,28 @@ class CollectStage:
         """The tasks by number, as they are asked for, or as the files of demonstrations say."""
         if self.config.demos:
             return dict(enumerate(map(demos.task_of, self.config.demos)))
-        wanted = numbers(self.config.tasks, "tasks") or range(len(suites.tasks(self.config.suite)))
-        return {number: suites.task(self.config.suite, number) for number in wanted}
+        return {task.number: task for task in self._sorted_out[0]}
+
+    @property
+    def left_out(self) -> str:
+        """Numbers of the suite's tasks that the expert cannot do; those asked for raise instead."""
+        if self.config.demos or self.config.tasks:
+            return ""
+        return ", ".join(str(task.number) for task in self._sorted_out[1])
+
+    @cached_property
+    def _sorted_out(self) -> tuple[list[Task], list[Task]]:
+        suite, asked = self.config.suite, numbers(self.config.tasks, "tasks")
+        tasks = [suites.task(suite, number) for number in asked] or suites.tasks(suite)
+        can, cannot = sort_out(tasks)
+        if cannot and (asked or not can):
+            named = "; ".join(f"{task.number} ({task.name})" for task in cannot)
+            raise ConfigError(
+                f"the scripted expert only puts things somewhere; these tasks of {suite} ask for "
+                f"more: {named}",
+                remedy="leave them out of --tasks, or replay demonstrations of them (--demos)",
+            )
+        return can, cannot
 
     @cached_property
     def counts(self) -> dict[int, int]:
@@ -141,6 +162,8 @@ class CollectStage:
             f"{config.seed}, noise up to {config.noise}, variety {config.variety}, starting from "
             + ("official initial states." if config.official_init_states else "drawn placements.")
         )
+        if self.left_out:
+            how += f" Tasks left out, as it cannot do them: {self.left_out}."
         used = ", ".join(f"{name} {version}" for name, version in versions().items())
         return f"{how} Rendered with true depth by {used}. {LICENCE}"
 

@@ -54,6 +54,8 @@ def collect(
     from pipelines.stage import run
 
     stage = CollectStage(out, settings)
+    if stage.left_out:
+        warn(f"left out, as the scripted expert only puts things somewhere: tasks {stage.left_out}")
     with stoppable():
         outcome = run(stage, options)
     say(*_collected(stage, outcome), json=options.json)

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from depthtok.sim import grasp as grasps
-from depthtok.sim.scene import Goal, Point, Scene
+from depthtok.sim.goals import Goal
+from depthtok.sim.scene import Point, Scene
 from depthtok.sources.rotations import convert
 
 STEP_M, STEP_RAD = 0.05, 0.5  # what an action of 1 asks for

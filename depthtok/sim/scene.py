@@ -6,25 +6,16 @@ This is privileged state: no policy gets to see it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 
-from depthtok.errors import ConfigError
+from depthtok.sim.goals import Goal, goals
 from depthtok.sim.libero import LiberoSimulator
 
 POINTS = 3000  # drawn on the surface of each object
 Points = Float64[np.ndarray, "n 3"]
 Point = Float64[np.ndarray, " 3"]
-
-
-@dataclass(frozen=True)
-class Goal:
-    """`object` shall rest on or in `target`: an object, a fixture, or a region of one."""
-
-    object: str
-    target: str
 
 
 class Scene:
@@ -37,16 +28,7 @@ class Scene:
 
     def goals(self) -> list[Goal]:
         """What is to be put where. Raises `ConfigError` where the task asks for something else."""
-        found = []
-        for relation, *names in self._env.parsed_problem["goal_state"]:
-            if relation not in ("on", "in") or names[0] not in self._env.objects_dict:
-                raise ConfigError(
-                    f"{self._simulator.task} ({self._simulator.task.name}) asks for more than "
-                    "putting things somewhere, which the scripted expert cannot do",
-                    remedy="choose other tasks, or replay demonstrations of this one (--demos)",
-                )
-            found.append(Goal(*names))
-        return found
+        return goals(self._simulator.task)
 
     def hand(self) -> tuple[Point, Float64[np.ndarray, "3 3"]]:
         """Position between the fingertips, and orientation: z points out of the hand, the fingers

@@ -175,6 +175,25 @@ def test_tasks_that_are_not_there(simulator, tmp_path):
         run(tmp_path, suite="libero_objekt")
 
 
+def test_tasks_that_ask_for_more_are_left_out_or_refused(simulator, tmp_path):
+    from pipelines.collect import CollectStage
+
+    whole = CollectStage(tmp_path, CollectConfig(suite="libero_goal"))
+    assert whole.left_out == "0, 3, 7"
+    assert list(whole.tasks) == [1, 2, 4, 5, 6, 8, 9]
+    asked = CollectStage(tmp_path, CollectConfig(suite="libero_goal", tasks="0,3,8"))
+    with pytest.raises(ConfigError, match=r"0 \(open_the_middle.*; 3 \(open_the_top"):
+        _ = asked.tasks
+
+
+def test_a_drawer_that_stands_open_is_not_refused(simulator):
+    from depthtok.sim.goals import Goal, goals
+    from depthtok.sim.suites import task
+
+    (goal,) = goals(task("libero_90", 29))
+    assert goal == Goal("akita_black_bowl_1", "white_cabinet_1_top_region")
+
+
 @pytest.mark.parametrize(
     ("text", "found"), [("", []), ("3", [3]), ("0,3-5", [0, 3, 4, 5]), ("5,5,1", [1, 5])]
 )
