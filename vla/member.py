@@ -95,8 +95,8 @@ def member(
     """Joins episodes with their codes and checks that they belong together.
 
     `codebook` is the fingerprint that the codes must be of; `only` limits the episodes, by number.
-    Episodes whose codes failed are left out and counted. Raises `ConfigError`, `StaleStore` (other
-    codebook, codes of another picture), `MissingParts`.
+    Episodes whose codes failed are left out and counted; none may be left. Raises `ConfigError`,
+    `StaleStore` (other codebook, codes of another picture), `MissingParts`.
     """
     numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
     used = numbers
@@ -105,8 +105,6 @@ def member(
     else:
         _check_codes(name, codes, config, codebook, partial)
         used = numbers[held_by(codes, episodes)[numbers]]
-    if not len(used):
-        raise ConfigError(f"{name} has no episode to train on", remedy="check its stores")
     _check_shapes(name, episodes, config)
     stats = episodes.statistics()
     norms = Norms(

@@ -152,6 +152,8 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 def fit(config: Config, given: Given, cameras: Sequence[str] | None) -> Config:
     """The settings with everything that the data decide: dimensions, cameras, the code grid."""
+    from vla.config import DepthConfig
+
     first = given.episodes[0]
     coded = given.targets[0].cameras if given.targets else ()
     names = list(cameras or config.data.cameras)
@@ -165,6 +167,12 @@ def fit(config: Config, given: Given, cameras: Sequence[str] | None) -> Config:
     if config.model.proprio_dim:
         changes["model.proprio_dim"] = first.proprio_dim
     if given.book:
+        wanted, has = config.model.depth.grid, given.book.grid[0]
+        if wanted not in (has, DepthConfig.grid):
+            raise ConfigError(
+                f"the depth expert is to predict {wanted}x{wanted} codes, these are {has}x{has}",
+                remedy=f"train a codebook with --grid {wanted}, and tokenize with it",
+            )
         changes |= {
             "model.depth.code_dim": given.book.vectors.shape[1],
             "model.depth.codes": given.book.vectors.shape[0],
@@ -209,11 +217,17 @@ def datasets(
                 members.append(
                     _member(config, given, place, weights[place], chosen, cache, partial=partial)
                 )
-        left_out = sum(member.left_out for member in (*learn[-1:], *judge[-1:]))
+        left_out = sum(m.left_out for m in (*learn, *judge) if m.episodes is store)
         if left_out:
             warn(f"{store.path}: {left_out} episodes without codes are left out")
+    learn, judge = ([m for m in members if len(m.episodes_used)] for members in (learn, judge))
     if not learn:
-        raise ConfigError("every episode is held out", remedy="lower --held-out")
+        raise ConfigError(
+            "no episode is left to train on: all are held out, or have no codes",
+            remedy="lower --held-out, or check the stores with `depthtok inspect`",
+        )
+    if held_out and not judge:
+        warn("no episode judges: none is held out that has codes")
     judging = data.Dataset(judge, config, reader, augment=False) if judge else None
     return data.Dataset(learn, config, reader), judging
 
