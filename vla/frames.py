@@ -23,7 +23,7 @@ from jaxtyping import Int64, UInt8, UInt32
 
 from depthtok.data import ImageTransform
 from depthtok.errors import CorruptPart, StaleStore
-from depthtok.files import commit_directory
+from depthtok.files import commit_directory, sweep
 from depthtok.images import OpenFile
 
 FRAMES, CHECKS, ABOUT = "frames.bin", "crc32c.bin", "cache.json"
@@ -44,7 +44,7 @@ class FrameCache:
         """The cache at `path`, made there if there is none.
 
         Raises `StaleStore` where it is of another store, other cameras or another size, and
-        `CorruptPart` where its files are not as long as they should be.
+        `CorruptPart` where its files are damaged, or not as long as they should be.
         """
         path = Path(path)
         about = {
@@ -54,9 +54,10 @@ class FrameCache:
             "cameras": list(cameras),
             "size": size,
         }
+        sweep(path.parent)
         if not path.exists():
             _build(path, episodes, about)
-        found = json.loads((path / ABOUT).read_text())
+        found = _about(path)
         if found != about:
             names = sorted(name for name in about if found.get(name) != about[name])
             raise StaleStore(
@@ -84,6 +85,13 @@ class FrameCache:
             raise CorruptPart(
                 f"{self.file.path}: frame {number} is not what was written", remedy=REMAKE
             )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads((path / ABOUT).read_text())
+    except (OSError, ValueError) as error:
+        raise CorruptPart(f"{path / ABOUT} cannot be read: {error}", remedy=REMAKE) from error
 
 
 def _require_length(path: Path, length: int) -> None:

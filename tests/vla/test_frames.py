@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from depthtok.errors import CorruptPart, StaleStore
+from depthtok.files import temporary_sibling
 from vla.data import Dataset
 from vla.frames import FrameCache
 
@@ -40,6 +41,21 @@ def test_another_stores_frames_are_refused(tmp_path, episodes, cameras, size, wh
     FrameCache.open(tmp_path / "c", fakes.FakeEpisodes(), ("main", "wrist"), 32)
     with pytest.raises(StaleStore, match=f"of other {what}"):
         FrameCache.open(tmp_path / "c", episodes, cameras, size)
+
+
+def test_a_damaged_description_and_leftovers(tmp_path):
+    def cache():
+        return FrameCache.open(tmp_path / "c", fakes.FakeEpisodes(), ("main",), 16)
+
+    left = temporary_sibling(tmp_path / "c")
+    fields = left.name.split("~")
+    dead = left.with_name("~".join([*fields[:-3], "99999999", *fields[-2:]]))  # no such process
+    dead.mkdir()
+    cache()
+    assert not dead.exists()
+    (tmp_path / "c" / "cache.json").write_text("{")
+    with pytest.raises(CorruptPart, match=r"cache\.json cannot be read"):
+        cache()
 
 
 def test_damaged_frames_are_named_and_never_read(tmp_path):
