@@ -31,7 +31,8 @@ from vla.normalise import Norms
 
 
 class Policy:
-    """Acts by `model`, with the normalisation `norms`. One instance serves one robot at a time."""
+    """Acts by `model`, with the normalisation `norms`; `reader` stands in for the tokenizer that
+    the settings name. One instance serves one robot at a time."""
 
     def __init__(
         self,
@@ -42,10 +43,11 @@ class Policy:
         device: torch.device | str = "cpu",
         seed: int = 0,
         cuda_graph: bool = False,
+        reader: tokenizer.Tokenizer | None = None,
     ) -> None:
         self.model, self.config, self.norms = model.to(device).eval(), config, norms
         self.device = torch.device(device)
-        self._tokenizer = tokenizer.load(config.data.tokenizer)
+        self._tokenizer = reader or tokenizer.load(config.data.tokenizer)
         size = config.model.vision.image_size
         self._door = ImageTransform(size=(size, size))
         self._sample = self._graphed() if cuda_graph else self._eager
@@ -73,7 +75,10 @@ class Policy:
         config, state = checkpoint.read_config(place), checkpoint.read_state(place)
         model = load_model(place, device, averaged=averaged)
         norms = _choose(state.norms, dataset, place)
-        return cls(model, config, norms, device=device, seed=seed, cuda_graph=cuda_graph)
+        reader = checkpoint.read_tokenizer(place)
+        return cls(
+            model, config, norms, device=device, seed=seed, cuda_graph=cuda_graph, reader=reader
+        )
 
     def reset(self, seed: int = 0) -> None:
         """Begins the noise anew: the same observations then give the same actions."""

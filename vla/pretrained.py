@@ -11,19 +11,20 @@ from depthtok.errors import MissingPackage, WeightsError
 from vla import checkpoint
 from vla.config import ModelConfig
 from vla.openpizero import load_open_pi_zero
+from vla.policy import load_model
 from vla.weights import load_paligemma
 
 
 def pretrained(name: str, config: ModelConfig) -> dict[str, Tensor]:
-    """What training begins from: a run or checkpoint of ours, a checkpoint file of open-pi-zero, a
-    folder with PaliGemma, or its name on the Hugging Face Hub (google/paligemma-3b-pt-224), fetched
-    or found in the Hub's cache.
+    """What training begins from: a run or checkpoint of ours (its average where there is one,
+    adapters merged), a checkpoint file of open-pi-zero, a folder with PaliGemma, or its name on the
+    Hugging Face Hub (google/paligemma-3b-pt-224), fetched or found in the Hub's cache.
 
     Raises `WeightsError` where there is nothing of the kind, `MissingPackage`.
     """
     path = Path(name)
     if (path / "state.json").is_file() or (path / "checkpoints").is_dir():
-        return checkpoint.read_tensors(checkpoint.find(path), "model")
+        return load_model(checkpoint.find(path)).state_dict()
     if path.is_dir():
         return load_paligemma(path, config)
     if path.is_file():

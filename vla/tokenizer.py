@@ -14,6 +14,9 @@ from jaxtyping import Bool, Int64
 
 from depthtok.errors import ConfigError, MissingPackage
 
+BYTES = "bytes"
+FILE = "tokenizer.json"
+
 
 class Tokenizer(Protocol):
     bos: int
@@ -46,8 +49,7 @@ class FileTokenizer:
                 "reading a tokenizer.json needs the package `tokenizers`",
                 remedy="pip install 'depthtok[hf]', or use the tokenizer `bytes`",
             ) from error
-        path = Path(path)
-        path = path / "tokenizer.json" if path.is_dir() else path
+        path = file_of(str(path))
         if not path.is_file():
             raise ConfigError(
                 f"no tokenizer at {path}", remedy="name a PaliGemma folder or its tokenizer.json"
@@ -66,9 +68,17 @@ class FileTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
 
+def file_of(name: str) -> Path | None:
+    """The file behind a tokenizer's name; None where there is none."""
+    path = Path(name)
+    if name == BYTES:
+        return None
+    return path / FILE if path.is_dir() else path
+
+
 def load(name: str) -> Tokenizer:
     """`bytes`, or the tokenizer of a file or folder."""
-    return ByteTokenizer() if name == "bytes" else FileTokenizer(name)
+    return ByteTokenizer() if name == BYTES else FileTokenizer(name)
 
 
 def prompt(

@@ -9,6 +9,7 @@ from vla import checkpoint, lora, optim
 from vla.config import RunOptions
 from vla.model import build
 from vla.policy import Policy
+from vla.pretrained import pretrained
 from vla.train import train
 
 QUIET = RunOptions(workers=0, log_every=1)
@@ -41,9 +42,9 @@ def test_what_trains(micro):
     lora.add(model, 2, 4.0, seed=0)
     optim.freeze(model, config.train)
     names = optim.trained(model)
-    pretrained = [n for n in names if n.split(".")[0] in optim.PRETRAINED]
-    assert pretrained
-    assert all("lora_" in name for name in pretrained)
+    frozen = [n for n in names if n.split(".")[0] in optim.PRETRAINED]
+    assert frozen
+    assert all("lora_" in name for name in frozen)
     assert any(name.startswith("action.layers") for name in names)
     assert not any(name.startswith("vlm.layers.1.down") for name in names)
 
@@ -64,6 +65,9 @@ def test_a_run_resumes_and_acts(micro, toy, codebook, tmp_path):
     assert any(a[name].abs().max() > 0 for name in a if "lora_up" in name)
     fresh = build(config.model, config.train.seed).state_dict()
     assert torch.equal(a["vlm.layers.0.qkv.weight"], fresh["vlm.layers.0.qkv.weight"])
+
+    merged = pretrained(str(tmp_path / "a"), config.model)
+    train(config, data, tmp_path / "c", QUIET, codebook=codebook, weights=merged)
 
     policy = Policy.load(tmp_path / "a")
     assert not any("lora" in name for name in policy.model.state_dict())
