@@ -92,6 +92,10 @@ class WeightsError(DepthtokError):
     """A checkpoint is absent, or does not fit the network."""
 
 
+class TrainingError(DepthtokError):
+    """A training that has gone wrong beyond repair."""
+
+
 class GateError(DepthtokError):
     """A codebook below the limits of the quality gate."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -133,6 +134,21 @@ def _written(path: Path, data: bytes | str) -> Iterator[Path]:
         sync_directory(path.parent)
 
 
+def read_json_lines(path: Path) -> list[dict]:
+    """The objects of a file that has one a line. A last line whose writer was stopped in the middle
+    of it is left out. Raises `CorruptPart` for any other that is no JSON."""
+    lines, found = path.read_text().splitlines(), []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise CorruptPart(
+                    f"line {number} of {path} is no JSON", remedy="delete that line"
+                ) from error
+    return found
+
+
 @contextmanager
 def commit_directory(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """A fresh directory to fill, which becomes `final` when the block ends without an error.
@@ -148,9 +164,10 @@ def commit_directory(final: Path, *, replace: bool = False) -> Iterator[Path]:
             yield temporary
             sync_tree(temporary)
             with uninterrupted():
-                if replace:
-                    _remove(final)
+                old = _put_away(final) if replace else None
                 _rename(temporary, final)
+                if old:
+                    _discard(old)
         finally:
             with uninterrupted():
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -168,12 +185,18 @@ def _rename(temporary: Path, final: Path) -> None:
 
 def _remove(path: Path) -> None:
     """Removes a file or directory, if it is there, so that nobody sees half of it."""
+    if away := _put_away(path):
+        _discard(away)
+
+
+def _put_away(path: Path) -> Path | None:
+    """Gives a file or directory a temporary name, which it returns; None where nothing is there."""
     away = temporary_sibling(path)
     try:
         path.rename(away)
     except FileNotFoundError:
-        return
-    _discard(away)
+        return None
+    return away
 
 
 def remove(path: Path) -> None:

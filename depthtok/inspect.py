@@ -11,6 +11,7 @@ from depthtok.codes import CodeStore
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, SchemaError, SourceError
+from depthtok.files import read_json_lines
 from depthtok.format import human_bytes
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
@@ -208,11 +209,11 @@ def _codebook(path: Path) -> Summary:
 
 def _run(path: Path) -> Summary:
     config = json.loads((path / RUN).read_text())
-    metrics = (path / "metrics.jsonl").read_text().splitlines()
+    metrics = read_json_lines(path / "metrics.jsonl")
     summary = Summary(f"Training run in {path}")
     summary.facts["checkpoints"] = ", ".join(
         p.name for p in sorted((path / "checkpoints").iterdir())
     )
-    summary.facts["last"] = metrics[-1] if metrics else "nothing was logged"
+    summary.facts["last"] = json.dumps(metrics[-1]) if metrics else "nothing was logged"
     summary.text = json.dumps(config, indent=2)
     return summary

@@ -8,6 +8,7 @@ RUN/checkpoints/step-000200/
     model.safetensors            weights; the codebook among them
     average.safetensors          their moving average, where one is kept
     optimizer.safetensors        AdamW's two moments; of 8 bits: codes, scale, qmap
+    tokenizer.json               where the settings name one
     config.json                  every setting
     state.json                   step, data sets, normalisation, codebook fingerprint
 """
@@ -15,6 +16,7 @@ RUN/checkpoints/step-000200/
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +28,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from depthtok.errors import WeightsError
-from depthtok.files import commit_directory, remove
-from vla import eightbit
+from depthtok.files import commit_directory, remove, sweep
+from vla import eightbit, tokenizer
 from vla.config import Config
+from vla.depth_view import FILE as PREDICTED
 from vla.normalise import Norms
 from vla.parallel import sharded_like
 
@@ -75,8 +78,19 @@ def write(
                 {name: tensor.detach().contiguous() for name, tensor in named.items()},
                 folder / f"{kind}.safetensors",
             )
+        if own := tokenizer.file_of(config.data.tokenizer):
+            shutil.copyfile(own, folder / tokenizer.FILE)
         (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
         (folder / "state.json").write_text(json.dumps(state.to_json(), indent=1))
+
+
+def clear(run: Path, *, everything: bool) -> None:
+    """Removes what killed writers left in a run's directory, or `everything` of a run there."""
+    sweep(run)
+    sweep(run / "checkpoints")
+    if everything:
+        for name in ("checkpoints", BEST, PREDICTED):
+            remove(run / name)
 
 
 def prune(run: Path, keep_last: int) -> None:
@@ -93,7 +107,8 @@ def newest_step(run: Path) -> int:
 
 def steps(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
+    found = (path for path in (run / "checkpoints").glob("step-*") if path.name[5:].isdigit())
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def find(path: str | Path) -> Path:
@@ -107,6 +122,13 @@ def find(path: str | Path) -> Path:
             f"{path} holds no checkpoint", remedy="name a run made by `depthtok train-vla`"
         )
     return found[-1]
+
+
+def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
+    """The tokenizer that the checkpoint brings along, or the one that its settings name."""
+    own = checkpoint / tokenizer.FILE
+    name = str(own) if own.is_file() else read_config(checkpoint).data.tokenizer
+    return tokenizer.load(name)
 
 
 def read_config(checkpoint: Path) -> Config:

@@ -9,7 +9,6 @@ takes several trainings (`depthtok ablate`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,11 +19,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthtok.errors import ConfigError, SourceError
+from depthtok.files import read_json_lines
 from depthtok.intervals import Estimate
 from depthtok.report.plots import Line
 from depthtok.report.report import Report, plain
 from vla import checkpoint
-from vla.report import flat
+from vla.config import flat
 from vla.runlog import JUDGED
 
 FIGURES = {  # name: what it is, and whether more of it is better
@@ -54,7 +54,7 @@ class Judged:
     @classmethod
     def open(cls, run: Path) -> Judged:
         """Raises `SourceError` where no held-out episodes judged the run."""
-        lines = (run / JUDGED).read_text().splitlines() if (run / JUDGED).is_file() else []
+        lines = read_json_lines(run / JUDGED) if (run / JUDGED).is_file() else []
         if not lines:
             raise SourceError(
                 f"{run} keeps no figures of held-out episodes ({JUDGED})",
@@ -63,7 +63,7 @@ class Judged:
             )
         place = checkpoint.find(run)
         settings = flat(checkpoint.read_config(place).to_json())
-        found = {line["step"]: line["episodes"] for line in map(json.loads, lines)}
+        found = {line["step"]: line["episodes"] for line in lines}
         return cls(run, settings, checkpoint.read_state(place), found)
 
     def values(self, step: int, figure: str) -> Float64[np.ndarray, " E"]:

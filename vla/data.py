@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from depthtok.data import Episode
 from depthtok.errors import ConfigError
@@ -63,12 +63,26 @@ class Dataset:
         self._crops = next((m.codes for m in members if isinstance(m.codes, DepthCrops)), None)
         if self._crop < 1:
             self._require_depth()
+        for member in members:
+            self._require_samples(member)
         self._ends = [np.cumsum(m.episodes.lengths[m.episodes_used]) for m in members]
         self.sizes = [int(ends[-1]) for ends in self._ends]
         drawn = [
             max(1, round(size * m.weight)) for m, size in zip(members, self.sizes, strict=True)
         ]
         self._bounds = np.cumsum(drawn)
+
+    def _require_samples(self, member: Member) -> None:
+        lengths = member.episodes.lengths[member.episodes_used]
+        ahead = self.config.model.depth.future if self.config.model.depth.supervised else 0
+        if not len(lengths):
+            raise ConfigError(f"{member.name} has no episode to use", remedy="check its stores")
+        if ahead >= lengths.max():
+            raise ConfigError(
+                f"model.depth.future = {ahead}, and no episode of {member.name} has more than "
+                f"{lengths.max()} steps",
+                remedy="lower model.depth.future",
+            )
 
     def _require_depth(self) -> None:
         """Raises `ConfigError` where there is no depth to cut crops from."""
@@ -125,6 +139,26 @@ class Dataset:
         """The episode that a sample is of."""
         which, index, _ = self.place(number, epoch)
         return str(self.members[which].episodes.episode(index).key)
+
+    def instruction(self, number: int, epoch: int = 0) -> str:
+        """What the robot is told in a sample."""
+        which, index, step = self.place(number, epoch)
+        return self.members[which].episodes.episode(index).instruction(step)
+
+    def instructions(self, most: int) -> list[str]:
+        """Different instructions of the stores, whether used here or not: the first steps' of at
+        most `most` episodes of each, spread over it."""
+        found = set()
+        for episodes in (member.episodes for member in self.members):
+            count = len(episodes.lengths)
+            for index in np.linspace(0, count - 1, min(count, most)).astype(int).tolist():
+                if episodes.lengths[index]:
+                    found.add(episodes.episode(index).instruction(0))
+        return sorted(found)
+
+    def tokens(self, instruction: str) -> tuple[Int64[np.ndarray, " L"], Bool[np.ndarray, " L"]]:
+        """An instruction as the model reads it, and which of its tokens are real."""
+        return self._prompt(instruction)
 
     def fill(self, row: Mapping[str, np.ndarray], number: int, epoch: int, seed: int) -> None:
         """Writes sample `number` into `row`: one array a field, in the shapes of `fields`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -107,7 +108,10 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 class MovingAverage:
-    """An exponential moving average of the trained weights, in float32."""
+    """An exponential moving average of the trained weights, in float32.
+
+    Its decay begins at 0.1 and rises with the steps, so that the fresh weights are soon forgotten.
+    """
 
     def __init__(self, weights: dict[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
@@ -118,5 +122,23 @@ class MovingAverage:
         self.weights = {n: sharded_like(now, saved[n]) for n, now in self.weights.items()}
 
     @torch.no_grad()
-    def update(self, weights: Iterable[nn.Parameter]) -> None:
-        torch._foreach_lerp_(list(self.weights.values()), list(weights), 1 - self.decay)
+    def update(self, weights: Iterable[nn.Parameter], step: int) -> None:
+        """Takes in the weights after update `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.weights.values()), list(weights), 1 - decay)
+
+    @contextmanager
+    def in_place_of(self, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
+        """The block sees the average as the weights; no bit of either is lost."""
+        self._exchange(weights)
+        try:
+            yield
+        finally:
+            self._exchange(weights)
+
+    @torch.no_grad()
+    def _exchange(self, weights: Mapping[str, nn.Parameter]) -> None:
+        for name, average in self.weights.items():
+            held = average.clone()
+            average.copy_(weights[name])
+            weights[name].copy_(held)

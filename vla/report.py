@@ -12,12 +12,15 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from depthtok.data import DepthKind
+from depthtok.files import read_json_lines
 from depthtok.report.colour import colourise
 from depthtok.report.report import Picture, Report
+from vla.config import flat
 from vla.depth_view import SHOWN, DepthView
 from vla.judge import DepthScore
 from vla.masks import BLOCKS
 from vla.proof import Proof
+from vla.runlog import METRICS
 
 CURVES = {  # title: lines of metrics.jsonl, y label, logarithmic
     "Losses": (("loss", "flow", "depth"), "", True),
@@ -42,7 +45,7 @@ MASK_PIXELS = 640
 def run_report(run: str | Path) -> Report:
     """Curves, predicted depth and settings of a training run."""
     run = Path(run)
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = read_json_lines(run / METRICS)
     page = Report("Training of a QDepth-VLA", str(run))
     if lines:
         page.numbers({name: value for name, value in _last(lines).items() if name != "lr"})
@@ -90,17 +93,6 @@ def _views(view: DepthView) -> Iterator[Picture]:
             shown = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
             told = f", error {error[row]:.3f} of the range" if name == "predicted" else ""
             yield Picture(np.asarray(shown), f"{name} depth{told}")
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Settings by their full names: `train.lr`."""
-    found: dict[str, object] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 def mask_report(name: str, proof: Proof) -> Report:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from depthtok.files import write_atomic
+from depthtok.files import read_json_lines, write_atomic
 from vla.parallel import Ranks
 
 Line = dict[str, float]  # one line of metrics.jsonl
@@ -65,8 +65,8 @@ class Log:
 
     def begin(self, step: int) -> list[dict[str, Any]]:
         """Before the step after `step`; gives the lines up to there."""
-        lines = self.path.read_text().splitlines() if self.path.is_file() and step else []
-        kept = [line for line in map(json.loads, lines) if line["step"] <= step]
+        lines = read_json_lines(self.path) if self.path.is_file() and step else []
+        kept = [line for line in lines if line["step"] <= step]
         if not self.silent:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))

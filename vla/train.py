@@ -8,7 +8,9 @@ run goes on from a checkpoint exactly as it would have gone. The caller handles 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthtok.errors import ConfigError, StaleStore
+from depthtok.errors import ConfigError, StaleStore, TrainingError
 from depthtok.files import write_atomic
 from vla import checkpoint, lora, optim
 from vla.checkpoint import State
-from vla.config import Config, RunOptions
+from vla.config import Config, RunOptions, flat
 from vla.data import Dataset
 from vla.depth_view import Decode
 from vla.flops import forward_flops, peak_tflops
@@ -135,11 +137,14 @@ class Trainer:
     def prepare(self, weights: Mapping[str, Tensor] | None) -> None:
         """Fresh, pretrained, or resumed weights; optimiser and average to match."""
         config = self.config.train
+        if self.ranks.rank == 0:
+            checkpoint.clear(self.out_dir, everything=not self.options.resume)
+        self.ranks.wait()
         if weights:
             checkpoint.start_from(self.model, weights)
         if config.lora_rank:
             lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
-        newest = checkpoint.steps(self.out_dir)[-1:] if self.options.resume else []
+        newest = checkpoint.steps(self.out_dir)[-1:]
         if newest:
             checkpoint.load_weights(
                 self.model, checkpoint.read_tensors(newest[0], "model"), str(newest[0])
@@ -177,9 +182,11 @@ class Trainer:
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.read_state(path)
-        if checkpoint.read_config(path) != self.config:
+        begun, now = (flat(each.to_json()) for each in (checkpoint.read_config(path), self.config))
+        if begun != now:
+            differ = sorted(name for name in begun | now if begun.get(name) != now.get(name))
             raise StaleStore(
-                f"{self.out_dir} was begun with other settings",
+                f"{self.out_dir} was begun with other settings: {', '.join(differ)}",
                 remedy="give the same settings, or choose another --out",
             )
         if (state.codebook, state.data) != (self.identity.codebook, self.identity.data):
@@ -205,29 +212,44 @@ class Trainer:
                 batch = next(batches)
             meter.add(self.update(batch, self.step))
             self.step += 1
-            if self.step % options.log_every == 0 or self.step == total:
+            pulls = self._due(options.grad_norms_every)
+            judges = validation is not None and self._due(options.validate_every)
+            saves = self._due(options.checkpoint_every)
+            if pulls or judges or saves or self._due(options.log_every):
                 line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
                 line |= self._used(line["samples_per_s"])
-                if options.grad_norms_every and self._due(options.grad_norms_every):
+                self._require_finite(line)
+                if pulls:
                     line |= self.update.gradient_norms(batch, self.step)
-                    meter.restart()
-                if validation and options.validate_every and self._due(options.validate_every):
+                if judges:
                     line |= self._validate(validation)
-                    meter.restart()
+                meter.restart()
                 self.log.write(line)
                 for track in self.trackers:
                     track(line)
                 on_step(line)
-            if self._due(options.checkpoint_every):
+            if saves:
                 self.save()
                 saved = self.step
                 meter.restart()
         if saved != self.step:
+            if meter.updates:
+                self._require_finite(meter.read(self.ranks))
             self.save()
         return Result(self.out_dir, self.step, self.step >= total, line)
 
     def _due(self, every: int) -> bool:
-        return self.step % every == 0 or self.step == self.config.train.steps
+        """Whether what is done every so many steps, and after the last one, is to be done now."""
+        return every > 0 and (self.step % every == 0 or self.step == self.config.train.steps)
+
+    def _require_finite(self, line: Line) -> None:
+        """Raises `TrainingError` before what is broken is saved."""
+        if not math.isfinite(line["loss"]):
+            raise TrainingError(
+                f"the loss is {line['loss']} at step {self.step}",
+                remedy="lower train.lr, or clip gradients (train.clip); the checkpoints before are "
+                "kept, and the same command goes on from them",
+            )
 
     def _rates(self) -> Line:
         config, done = self.config.train, self.step - 1
@@ -244,12 +266,15 @@ class Trainer:
         return {"tflops": tflops, "mfu": tflops / (self.peak_tflops * self.ranks.count)}
 
     def _validate(self, dataset: Dataset) -> Line:
-        """Scores on held-out samples; the weights with the best actions so far are kept."""
-        rows = self.ranks.rows(self.config.train.batch)
-        found = validate(
-            self.model, dataset, self.options.micro_batch or rows.stop - rows.start,
-            self.options.validate_batches, self.device, self.ranks, self.decode,
-        )  # fmt: skip
+        """Scores of the weights that would act (the average, where one is kept) on held-out
+        samples; those with the best actions so far are kept."""
+        batch, average = self.config.train.batch, self.update.average
+        rows = self.ranks.rows(batch)
+        with average.in_place_of(self.update.trained) if average else nullcontext():
+            found = validate(
+                self.model, dataset, self.options.micro_batch or rows.stop - rows.start,
+                self.options.validate_batches * batch, self.device, self.ranks, self.decode,
+            )  # fmt: skip
         if found.view is not None and self.ranks.rank == 0:
             found.view.save(self.out_dir)
         self.judged.write({"step": self.step, "episodes": found.episodes})

@@ -57,7 +57,7 @@ class Update:
         norm = whole(torch.nn.utils.clip_grad_norm_(self.trained.values(), limit))
         self.optimizer.step()
         if self.average:
-            self.average.update(self.trained.values())
+            self.average.update(self.trained.values(), step)
         return {**sums, "grad_norm": norm / self.ranks.count}
 
     def _backward(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from depthtok.errors import TrainingError
 from vla.batch import Batch
 from vla.data import Dataset, Stream
 from vla.depth_head import depth_errors
@@ -23,6 +25,7 @@ from vla.parallel import Ranks
 DECODED = 4
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of normalised actions
 SEED = 20_240
+TEXTS = 256  # episodes of each data set that give instructions of other tasks
 Figures = dict[str, float]
 
 
@@ -41,37 +44,72 @@ def validate(
     model: QDepthVLA,
     dataset: Dataset,
     share: int,
-    batches: int,
+    samples: int,
     device: torch.device | str,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     decode: Decode | None = None,
 ) -> Judgement:
-    """Judges `batches` fixed batches of `share` samples a rank, with fixed noise: the same samples
-    whenever called.
+    """Judges the same `samples` samples with the same noise whenever called, `share` at a time on
+    each rank.
 
     `action_mse` and `action_within_*` compare sampled actions with the true ones, normalised;
-    `action_mse_shuffled` does so under another sample's instruction: a model that reads its
-    instruction is worse there. `depth_error` is that of the first `DECODED` samples of every batch
-    after decoding, as a share of the range; those of the first batch come back as pictures.
+    `action_mse_shuffled` does so under an instruction of another task: a model that reads its
+    instruction is worse there. It is left out where the data set has one instruction only.
+    `depth_error` is that of the first `DECODED` samples of every batch after decoding, as a share
+    of the range; those of the first batch come back as pictures. Raises `TrainingError` for actions
+    that are no finite numbers.
     """
     model.eval()
     batch = share * ranks.count
+    batches = math.ceil(samples / batch)
+    drawn = list(Stream(len(dataset), SEED).draw(0, batches * batch))
+    others = _OtherTexts.of(dataset)
     own, view = [], None
     with Loader(
         dataset, batch, seed=SEED, rank=ranks.rank, ranks=ranks.count, workers=0, device=device
     ) as loader:
         for count, part in zip(range(batches), loader, strict=False):
-            generator = torch.Generator().manual_seed(SEED + count)
-            noise = torch.randn(batch, *part.actions_BCA.shape[1:], generator=generator)
-            scores, shown = _scores(model, part, noise[ranks.rows(batch)].to(device), decode)
+            rows = range(count * batch, (count + 1) * batch)[ranks.rows(batch)]
+            noise = torch.stack([_noise(row, part.actions_BCA.shape[1:]) for row in rows])
+            asked = others.instead(part, [drawn[row] for row in rows])
+            scores, shown = _scores(model, part, asked, noise.to(device), decode)
             view = view or shown
             own.append(scores)
     model.train()
-    table_SF = _gathered(own, ranks, batch)
-    drawn = Stream(len(dataset), SEED).draw(0, len(table_SF))
+    table_SF, drawn = _gathered(own, ranks, batch)[:samples], drawn[:samples]
     keys = [dataset.key(number, epoch) for epoch, number in drawn]
     names = list(own[0])
     return Judgement(_means(names, table_SF), _by_episode(names, keys, table_SF), view)
+
+
+def _noise(sample: int, shape: Sequence[int]) -> Float[Tensor, "C A"]:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(SEED + sample))
+
+
+@dataclass(frozen=True)
+class _OtherTexts:
+    """Instructions to give in place of the true ones."""
+
+    dataset: Dataset
+    known: Sequence[str]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> _OtherTexts:
+        return cls(dataset, dataset.instructions(TEXTS))
+
+    def instead(self, batch: Batch, places: Sequence[tuple[int, int]]) -> Batch | None:
+        """The batch with another instruction for each sample; None where there is no other."""
+        if len(self.known) < 2:
+            return None
+        texts, masks = [], []
+        for epoch, number in places:
+            true = self.dataset.instruction(number, epoch)
+            wrong = [text for text in self.known if text != true]
+            tokens, valid = self.dataset.tokens(wrong[number % len(wrong)])
+            texts.append(torch.from_numpy(tokens))
+            masks.append(torch.from_numpy(valid))
+        text_BL, valid_BL = (torch.stack(x).to(batch.text_BL.device) for x in (texts, masks))
+        return replace(batch, text_BL=text_BL, text_valid_BL=valid_BL)
 
 
 def _gathered(
@@ -103,16 +141,15 @@ def _by_episode(
 
 
 def _scores(
-    model: QDepthVLA, batch: Batch, noise: Tensor, decode: Decode | None
+    model: QDepthVLA, batch: Batch, asked: Batch | None, noise: Tensor, decode: Decode | None
 ) -> tuple[dict[str, Float[Tensor, " B"]], DepthView | None]:
-    """Figures of every sample, NaN where it has none; and frames that were decoded for them."""
-    error = (model.sample(batch, noise).float() - batch.actions_BCA).abs()
-    shuffled = model.sample(with_other_text(batch), noise).float()
-    found = {
-        "action_mse": error.square(),
-        "action_mse_shuffled": (shuffled - batch.actions_BCA).square(),
-        **{f"action_within_{t}": (error <= t).float() for t in THRESHOLDS},
-    }
+    """Figures of every sample, NaN where it has none; and frames that were decoded for them.
+    `asked` is the batch under other instructions, if there are any."""
+    error = _error(model, batch, noise)
+    found = {"action_mse": error.square()}
+    if asked is not None:
+        found["action_mse_shuffled"] = _error(model, asked, noise).square()
+    found |= {f"action_within_{t}": (error <= t).float() for t in THRESHOLDS}
     scores = {name: _over(x.mean(dim=-1), batch.action_valid_BC) for name, x in found.items()}
     if not model.config.depth.supervised:
         return scores, None
@@ -132,15 +169,20 @@ def _scores(
     return scores, view
 
 
+def _error(model: QDepthVLA, batch: Batch, noise: Tensor) -> Float[Tensor, "B C A"]:
+    """How far sampled actions are off."""
+    actions = model.sample(batch, noise).float()
+    if not actions.isfinite().all():
+        raise TrainingError(
+            "the model's actions are no finite numbers", remedy="its training diverged: lower the "
+            "learning rate, or clip gradients (train.clip)",
+        )  # fmt: skip
+    return (actions - batch.actions_BCA).abs()
+
+
 def _over(values: Tensor, valid: Tensor) -> Float[Tensor, " B"]:
     """Means over a sample's actions, or frames, that are there; NaN where none is."""
     return (values * valid).sum(dim=1) / valid.sum(dim=1)
-
-
-def with_other_text(batch: Batch) -> Batch:
-    """Every sample with its neighbour's instruction."""
-    names = ("text_BL", "text_valid_BL")
-    return replace(batch, **{name: getattr(batch, name).roll(1, dims=0) for name in names})
 
 
 def top1(predicted_BMKN: Tensor, batch: Batch) -> Tensor:

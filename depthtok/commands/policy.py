@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ import typer
 
 from depthtok.commands.train import Device, Json, Resume, Threads
 from depthtok.errors import ConfigError
+from depthtok.files import read_json_lines
 from depthtok.log import result, say, suggest
 from depthtok.options import command
 
@@ -136,6 +136,8 @@ def train_vla(
 
     numbers = {"train.steps": steps, "train.batch": batch, "train.seed": seed}
     changes = {name: value for name, value in numbers.items() if value is not None}
+    if camera:
+        changes["model.cameras"] = len(camera)
     config = load(preset, {**changes, **samples.parse_settings(setting or [])})
     stores = Stores(
         tuple(episodes), tuple(codes or ()), tuple(depth or ()), codebook, source_root,
@@ -225,7 +227,7 @@ def _follow(bar, last: int) -> Callable[[dict[str, float]], None]:
 
 
 def _closing(done) -> list[str]:
-    last = done.last or loads((done.run / "metrics.jsonl").read_text().splitlines()[-1])
+    last = done.last or read_json_lines(done.run / "metrics.jsonl")[-1]
     lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
     if "depth" in last:
         lines[0] += f", depth loss {last['depth']:.3f}"

@@ -115,7 +115,7 @@ def test_what_cannot_be_compared(runs, tmp_path):
     other = trained(tmp_path / "other", held_out=(2, 3, 4))
     with pytest.raises(ConfigError, match=r"different held-out episodes.*00002 is in one"):
         Comparison.of(a, Judged.open(other))
-    fewer = trained(tmp_path / "fewer", replace(OPTIONS, micro_batch=2))
+    fewer = trained(tmp_path / "fewer", replace(OPTIONS, validate_batches=2))
     with pytest.raises(ConfigError, match="different samples"):
         Comparison.of(a, Judged.open(fewer))
     moved = trained(tmp_path / "moved", data__action_norm="q99")

@@ -119,8 +119,20 @@ def test_data_that_do_not_fit_the_model_are_refused(micro):
         join(config.updated({"model.action_dim": 6}), None)
     with pytest.raises(ConfigError, match="no camera 'wrist'"):
         join(config, None, fakes.FakeEpisodes(cameras=("main", "other")))
-    with pytest.raises(ConfigError, match="no episode"):
-        join(config, None, only=[])
+    with pytest.raises(ConfigError, match="toy has no episode"):
+        fakes.toy(config, only=[])
+
+
+def test_depth_ahead_of_every_episodes_end_is_refused(micro):
+    assert len(fakes.toy(micro(model__depth__future=7))) == 21
+    with pytest.raises(ConfigError, match="no episode of toy has more than 8"):
+        fakes.toy(micro(model__depth__future=8))
+
+
+def test_instructions_of_the_whole_store_are_known(micro):
+    data = fakes.toy(micro(), only=[0])
+    assert data.instruction(0) == fakes.INSTRUCTIONS[0]
+    assert data.instructions(9) == sorted(fakes.INSTRUCTIONS)
 
 
 def test_the_stream_is_an_exact_shuffle_every_epoch():

@@ -81,7 +81,19 @@ def test_frozen_parts(micro):
 def test_moving_average():
     weight = torch.nn.Parameter(torch.zeros(3))
     average = optim.MovingAverage({"w": weight}, 0.9)
-    for _ in range(2):
+    for step in (1000, 1001):
         weight.data += 1
-        average.update([weight])
+        average.update([weight], step)
     assert average.weights["w"].tolist() == pytest.approx([0.29] * 3)
+    with average.in_place_of({"w": weight}):
+        assert weight.tolist() == pytest.approx([0.29] * 3)
+    assert weight.tolist() == [2.0] * 3
+    assert average.weights["w"].tolist() == pytest.approx([0.29] * 3)
+
+
+def test_a_young_average_forgets_where_it_began():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    average = optim.MovingAverage({"w": weight}, 0.999)
+    weight.data += 1
+    average.update([weight], 0)
+    assert average.weights["w"].item() == pytest.approx(0.9)

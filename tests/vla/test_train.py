@@ -9,10 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from depthtok.errors import ConfigError, StaleStore, WeightsError
+from depthtok.errors import ConfigError, CorruptPart, StaleStore, TrainingError, WeightsError
+from depthtok.files import read_json_lines
 from vla import checkpoint
 from vla.config import RunOptions
+from vla.policy import load_model
 from vla.train import train
+from vla.validate import validate
 
 QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
 
@@ -81,7 +84,7 @@ def test_other_settings_or_data_are_refused(micro, toy, codebook, tmp_path):
     config = micro(train__steps=1)
     train(config, toy(config), tmp_path, QUIET, codebook=codebook)
     other = micro(train__steps=1, train__lr=0.1)
-    with pytest.raises(StaleStore, match="other settings"):
+    with pytest.raises(StaleStore, match=r"other settings: train\.lr\n"):
         train(other, toy(other), tmp_path, QUIET, codebook=codebook)
     with pytest.raises(StaleStore, match="other data"):
         train(config, toy(config, only=[0]), tmp_path, QUIET, codebook=codebook)
@@ -123,6 +126,80 @@ def test_overfits_both_losses(micro, toy, codebook, tmp_path):
     )
     assert learnt(), seen[-1]
     assert seen[-1]["depth_top1"] > 0.98
+
+
+def test_beginning_anew_leaves_nothing_of_the_run_before(micro, toy, codebook, tmp_path):
+    config, shorter = micro(train__steps=4), micro(train__steps=2)
+    judged = replace(QUIET, validate_every=4, validate_batches=1, checkpoint_every=1)
+    train(config, toy(config), tmp_path, judged, codebook=codebook, validation=toy(config))
+    train(shorter, toy(shorter), tmp_path, replace(QUIET, resume=False), codebook=codebook)
+    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-000002"]
+    assert not (tmp_path / checkpoint.BEST).exists()
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
+def test_whatever_is_due_is_done(micro, toy, codebook, tmp_path):
+    """Judgements and gradient norms need no log line at the same step."""
+    config = micro(train__steps=6)
+    options = replace(
+        QUIET, log_every=5, validate_every=2, validate_batches=1, grad_norms_every=3,
+        checkpoint_every=100,
+    )  # fmt: skip
+    train(config, toy(config), tmp_path, options, codebook=codebook, validation=toy(config))
+    found = {line["step"]: line for line in lines(tmp_path)}
+    assert list(found) == [2, 3, 4, 5, 6]
+    assert [step for step, line in found.items() if "val_depth" in line] == [2, 4, 6]
+    assert [step for step, line in found.items() if "grad_flow" in line] == [3, 6]
+
+
+def test_judged_and_kept_are_the_weights_that_act(micro, toy, codebook, tmp_path):
+    """With an average it is that one; how it is split among micro-batches does not matter."""
+    config = micro(train__steps=6, train__ema=0.5, train__lr=1e-2)
+    data, found = toy(config), {}
+    for name, size in (("whole", 0), ("parts", 1)):
+        options = replace(QUIET, validate_every=6, validate_batches=2, micro_batch=size)
+        found[name] = train(
+            config, data, tmp_path / name, options, codebook=codebook, validation=data
+        ).last
+    assert found["whole"]["val_action_mse"] == pytest.approx(found["parts"]["val_action_mse"], 1e-3)
+    for averaged in (True, False):
+        model = load_model(tmp_path / "whole" / checkpoint.BEST, averaged=averaged)
+        again = validate(model, data, 4, 8, "cpu").means["action_mse"]
+        assert (again == pytest.approx(found["whole"]["val_action_mse"])) == averaged
+
+
+def test_another_instruction_is_never_the_true_one(micro, toy, codebook, tmp_path):
+    """One held-out episode has one instruction; the others come from the rest of its store."""
+    config = micro(train__steps=1)
+    options = replace(QUIET, validate_every=1, validate_batches=1)
+    judge = toy(config, only=[1])
+    last = train(config, toy(config), tmp_path, options, codebook=codebook, validation=judge).last
+    assert last["val_action_mse_shuffled"] != last["val_action_mse"]
+    alone = toy(config, fakes.FakeEpisodes(count=1))
+    model = load_model(checkpoint.find(tmp_path))
+    assert "action_mse_shuffled" not in validate(model, alone, 4, 4, "cpu").means
+
+
+def test_a_diverged_training_stops_before_it_saves(micro, toy, codebook, tmp_path):
+    config = micro(train__lr=1e9, train__clip=0, train__warmup=0)
+    with pytest.raises(TrainingError, match="at step"):
+        train(config, toy(config), tmp_path, replace(QUIET, checkpoint_every=1), codebook=codebook)
+    kept = checkpoint.read_tensors(checkpoint.find(tmp_path), "model")
+    assert len(checkpoint.steps(tmp_path)) < 8
+    assert "nan" not in json.dumps([line["loss"] for line in lines(tmp_path)]).lower()
+    assert kept
+
+
+def test_a_log_that_was_cut_is_read_up_to_there(micro, toy, codebook, tmp_path):
+    config = micro(train__steps=4)
+    train(config, toy(config), tmp_path, QUIET, codebook=codebook)
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-9])
+    assert [line["step"] for line in read_json_lines(log)] == [1, 2, 3]
+    train(config, toy(config), tmp_path, QUIET, codebook=codebook)
+    log.write_text("{" + log.read_text())
+    with pytest.raises(CorruptPart, match="line 1 of"):
+        read_json_lines(log)
 
 
 def test_validation_is_logged(micro, toy, codebook, tmp_path):
