@@ -34,7 +34,7 @@ from depthtok.store import Store, StoreSpec
 from pipelines.sim_config import CollectConfig, numbers
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
-VERSION = 1
+VERSION = 2
 DATA_VERSION = "1.0.0"
 RECORDING, FAILED = "recording", "failed"  # directories
 GOOD, BAD = "episode.tfrecord", "failed.tfrecord"  # in a part: one of the two

@@ -32,6 +32,8 @@ _STEP = (
     ("observation/joint_state", "tensor", "float32", (7,), "Joint angles (rad)."),
     ("observation/state", "tensor", "float32", (8,), "End effector: position (m), axis-angle "
      "(rad); positions of both fingers (m)."),
+    ("observation/wrist_camera_to_world", "tensor", "float32", (16,), "Wrist camera at this step, "
+     "as camera_to_world."),
     ("reward", "scalar", "float32", (), "1 on the last step of a success, else 0."),
 )  # fmt: skip
 _PICTURES = (
@@ -103,11 +105,12 @@ def film(simulator: LiberoSimulator, motion: Motion, origin: Origin) -> dict[str
     """
     declared = features(simulator.size)
     pictures: dict[str, list[bytes]] = {f"steps/observation/{name}": [] for name, *_ in _PICTURES}
-    proprio, joints = [], []
+    proprio, joints, poses = [], [], []
     for state in motion.states:
         simulator.restore(state)
         proprio.append(simulator.proprio())
         joints.append(simulator.joints())
+        poses.append(_flat(simulator.lens("wrist_image").to_world))
         for path, pixels in _look(simulator).items():
             pictures[path].append(encode_image(pixels, declared[path]))
     steps = np.arange(len(motion))
@@ -116,6 +119,7 @@ def film(simulator: LiberoSimulator, motion: Motion, origin: Origin) -> dict[str
         **pictures,
         "steps/observation/state": np.array(proprio),
         "steps/observation/joint_state": np.array(joints),
+        "steps/observation/wrist_camera_to_world": np.array(poses),
         "steps/action": motion.actions,
         "steps/discount": np.ones(len(motion), np.float32),
         "steps/reward": (last & motion.success).astype(np.float32),

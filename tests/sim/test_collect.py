@@ -46,6 +46,16 @@ def test_a_success_ends_with_its_reward(demos):
     assert np.abs(raw.values("steps/action")).max() <= 1
 
 
+def test_the_wrist_camera_moves_with_the_hand(demos):
+    _, raw = episode(demos)
+    poses = raw.values("steps/observation/wrist_camera_to_world").reshape(-1, 4, 4)
+    hands = raw.values("steps/observation/state")[:, :3]
+    offsets = np.linalg.norm(poses[:, :3, 3] - hands, axis=1)
+    assert np.ptp(hands, axis=0).max() > 0.1
+    assert np.ptp(offsets) < 0.002
+    assert np.allclose(poses[:, :3, :3] @ poses[:, :3, :3].swapaxes(1, 2), np.eye(3), atol=1e-5)
+
+
 def test_depth_is_metres_and_classes_are_there(demos):
     _, raw = episode(demos)
     depth = raw.values("steps/observation/depth") / 1000

@@ -47,6 +47,16 @@ def test_the_table_is_flat_to_two_millimetres(drawer):
     assert np.median(top[:, 2]) == pytest.approx(place[2] + half[2], abs=0.003)
 
 
+def test_the_wrist_camera_sees_the_table_where_it_is(drawer):
+    drawer.reset(0, 0)
+    view, lens = drawer.render("wrist_image"), drawer.lens("wrist_image")
+    world = back_project(view.depth_m[:, ::-1].astype(float), lens.intrinsics, lens.to_world)
+    model = drawer.env.sim.model
+    table = model.geom_name2id("table_collision")
+    top = drawer.env.sim.data.geom_xpos[table][2] + model.geom_size[table][2]
+    assert np.mean(np.abs(world[..., 2] - top) < 0.003) > 0.3
+
+
 def test_images_are_mirrored_and_depth_agrees(simulator):
     """An object's place, projected into the true view, is where its pixels are."""
     simulator.reset(0, 0)
