@@ -67,6 +67,11 @@ class Codebook:
                 f"{expected}",
                 remedy="train the codebook anew",
             )
+        if not np.isfinite(vectors).all():
+            raise WeightsError(
+                f"{path / WEIGHTS}: code vectors are no finite numbers: its training diverged",
+                remedy="train the codebook anew, with a lower training.lr",
+            )
         vectors.flags.writeable = False
         return cls(path, vectors, meta)
 

@@ -22,8 +22,8 @@ from typing import SupportsFloat
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from depthtok.data import QUANTILES
-from depthtok.errors import ConfigError, SourceError, did_you_mean
+from depthtok.data import QUANTILES, DepthKind
+from depthtok.errors import ConfigError, DepthKindError, SourceError, did_you_mean
 
 NORMALISATIONS = ("clip_quantile", "per_frame", "dataset", "metric")
 LOW, HIGH = -0.5, 1.5
@@ -33,13 +33,15 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """A rule and its constants. `lo` and `hi` belong to the rules with a fixed range."""
+    """A rule and its constants. `lo` and `hi` belong to the rules with a fixed range, as does
+    `kind`, that of the depth which they were taken from."""
 
     name: str = "clip_quantile"
     low_quantile: float = 0.005
     high_quantile: float = 0.995
     lo: float | None = None
     hi: float | None = None
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         if self.name not in NORMALISATIONS:
@@ -61,6 +63,17 @@ class Normalisation:
     def fixed(self) -> bool:
         """Whether one range serves every clip."""
         return self.name in ("dataset", "metric")
+
+    def require(self, kind: DepthKind) -> None:
+        """Raises `DepthKindError` where a fixed range belongs to depth of another kind."""
+        own = DepthKind.METRES if self.name == "metric" else self.kind
+        if self.fixed and own is not None and kind != own:
+            raise DepthKindError(
+                f"the codebook's range ({self.name}, {self.lo:g} to {self.hi:g}) is of depth in "
+                f"{own}, this is {kind}",
+                remedy="use a codebook with the normalisation clip_quantile, or train one on this "
+                "depth",
+            )
 
     def range_of(self, quantiles: Sequence[float]) -> Range:
         """The disparity interval of a clip, from its disparity quantiles at `data.QUANTILES`.

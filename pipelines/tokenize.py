@@ -14,6 +14,7 @@ from depthtok import codes
 from depthtok.arrays import ArraySpec
 from depthtok.codebook import Codebook
 from depthtok.config import to_json
+from depthtok.data import DepthKind
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import StoreError
 from depthtok.parts import Part, PartName, PartWriter
@@ -100,7 +101,8 @@ def about(
     quality: Mapping[str, object],
 ) -> dict[str, object]:
     """What readers of codes need to know. Raises `StoreError` for depth of another size than the
-    codebook's."""
+    codebook's, `DepthKindError` for another kind than that of its fixed range."""
+    book.normalisation.require(DepthKind(depth.about["kind"]))
     if tuple(depth.about["size"]) != book.size:
         raise StoreError(
             f"the depth is {tuple(depth.about['size'])} px, the codebook is for {book.size} px",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from depthtok.errors import StaleStore
+from depthtok.errors import CorruptPart, StaleStore
 from depthtok.files import write_atomic
 
 if TYPE_CHECKING:
@@ -25,21 +26,41 @@ def save(work: Path, trainer: Trainer, identity: str) -> None:
     tensors = {f"model.{k}": v.contiguous() for k, v in trainer.model.state_dict().items()}
     for index, state in trainer.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
-    note = {"identity": identity, "step": str(trainer.step)}
+    note = {"identity": identity, "step": str(trainer.step), "sha256": _digest(tensors)}
     write_atomic(work / FILE, to_bytes(tensors, metadata=note))
+
+
+def _read(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    remedy = "use --no-resume to start anew"
+    try:
+        with safe_open(file, framework="pt") as opened:
+            note = opened.metadata()
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CorruptPart(f"{file} is damaged: {error}", remedy=remedy) from error
+    if note.get("sha256") != _digest(tensors):
+        raise CorruptPart(f"{file} is not what was written", remedy=remedy)
+    return note, tensors
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load(work: Path, trainer: Trainer, identity: str) -> bool:
     """Put `trainer` where the checkpoint is, if there is one.
 
-    Raises `StaleStore` for the checkpoint of a training with other settings or data.
+    Raises `StaleStore` for the checkpoint of a training with other settings or data, `CorruptPart`
+    for one that is not what was written.
     """
     file = work / FILE
     if not file.is_file():
         return False
-    with safe_open(file, framework="pt") as opened:
-        note = opened.metadata()
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    note, tensors = _read(file)
     if note["identity"] != identity:
         raise StaleStore(
             f"{file} belongs to a training with other settings, data or ranks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +39,7 @@ class ClipSource:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
+        if not 0 <= self.weight < math.inf:
             raise ConfigError(
                 f"the weight {self.weight} of {self.name} is not a positive number",
                 remedy="2 draws a frame of this data set twice as often as one of weight 1",

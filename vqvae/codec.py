@@ -79,6 +79,8 @@ class Codec:
                 "this codebook has no codes to give: its quantiser was never initialised",
                 remedy="train it for longer than its warm-up, with a quantiser other than none",
             )
+        if not sticky >= 0:
+            raise ConfigError(f"sticky {sticky} is no tolerance", remedy="0 is off, 0.3 is mild")
         codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
         for start in range(0, len(clip), self.group):  # a group's images stay in the cache
             stop = min(start + self.group, len(clip))
@@ -132,6 +134,11 @@ class Codec:
                 remedy="annotate at the codebook's size (--size), or train one for this size",
             )
         values = np.asarray(clip.values, np.float32)
+        if not np.isfinite(values).all() and not np.isfinite(values[clip.valid]).all():
+            raise SourceError(
+                "disparity that is marked valid is no finite number",
+                remedy="mark it invalid: `DepthClip.of` does so",
+            )
         images = self.codebook.normalisation.apply(values, bounds, clip.valid)
         return fill_invalid(images, clip.valid)
 

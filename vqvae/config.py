@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,8 @@ class NetworkConfig:
         )
         for name in ("dim", "width", "decoder_width"):
             _check(getattr(self, name) > 0, f"{name} must be positive", "see the presets")
+        for name in ("encoder_blocks", "decoder_blocks"):
+            _check(getattr(self, name) >= 0, f"{name} is negative", "2 is the default")
 
     @property
     def cell(self) -> int:
@@ -86,7 +89,14 @@ class QuantizerConfig:
             "pick straight or rotation",
         )
         _check(0 < self.decay < 1, f"decay {self.decay} is not in (0, 1)", "0.99 is the default")
-        _check(self.warmup >= 0, f"warmup {self.warmup} is negative", "0 switches it off")
+        for name in ("warmup", "kmeans", "reseed", "beta"):
+            value = getattr(self, name)
+            _check(value >= 0, f"{name} {value} is negative", "0 switches it off")
+        _check(
+            self.levels and min(self.levels) >= 2,
+            f"levels {self.levels}: each dimension needs two at least",
+            "(8, 6, 5) is the default",
+        )
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _check(self.steps > 0, f"steps {self.steps} must be positive", "400 is a short training")
         _check(self.batch > 0, f"batch {self.batch} must be positive", "24 is the default")
+        _check(0 < self.lr < math.inf, f"lr {self.lr} is no learning rate", "0.002 is the default")
+        for name in ("lr_warmup", "weight_decay", "gradient_weight", "judged", "frames", "seed"):
+            value = getattr(self, name)
+            _check(0 <= value < math.inf, f"{name} {value} is negative, or no number", "see --help")
         _check(self.paste >= 0, f"paste {self.paste} is negative", "0 leaves it out")
         _check(
             0 <= self.paste_until <= 1,
@@ -138,6 +152,10 @@ class TokeniserConfig:
     )
 
     def __post_init__(self) -> None:
+        low, high = self.metric_range
+        _check(
+            0 < low < high, f"metric_range {low} to {high} is no range", "give the far end first"
+        )
         cell, crop = self.network.cell, self.training.crop
         _check(
             0 < crop <= self.network.size and crop % cell == 0,

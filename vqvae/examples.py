@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from depthtok.errors import CorruptPart
 from depthtok.files import write_atomic
 from depthtok.normalisation import HIGH, LOW
 from vqvae.frames import INVALID, pack, unpack
@@ -98,10 +101,20 @@ class Examples:
 
     @classmethod
     def load(cls, directory: Path) -> Examples | None:
-        """Those of a codebook; None where none were kept."""
+        """Those of a codebook; None where none were kept. Raises `CorruptPart`."""
         if not (directory / FILE).is_file():
             return None
-        with np.load(directory / FILE, allow_pickle=False) as found:
+        try:
+            return cls._read(directory / FILE)
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            raise CorruptPart(
+                f"{directory / FILE} is damaged: {error}",
+                remedy="delete it: the report then shows figures alone",
+            ) from error
+
+    @classmethod
+    def _read(cls, file: Path) -> Examples:
+        with np.load(file, allow_pickle=False) as found:
             codes = found["codes"] if "codes" in found else [None] * len(found["frame"])
             both = [
                 Example(str(clip), int(frame), unpack(true), unpack(made), true < INVALID, code, l1)

@@ -16,6 +16,7 @@ from torch import distributed as dist
 from depthtok import codebook
 from depthtok.codebook import Codebook
 from depthtok.config import digest
+from depthtok.errors import StaleStore
 from depthtok.normalisation import Normalisation
 from vqvae.clips import ClipSource, spread
 from vqvae.codec import Codec
@@ -32,11 +33,18 @@ def identity(config: TokeniserConfig, cache_key: str) -> str:
 
 
 def is_finished(out: Path, identity: str) -> bool:
-    """Whether `out` is the judged codebook of this very training."""
+    """Whether `out` is the judged codebook of this very training. Raises `StaleStore` for that of
+    another one: codes may have been made with it."""
     if not (out / codebook.META).is_file():
         return False
     book = Codebook.load(out)
-    return book.meta.get("training_identity") == identity and bool(book.quality)
+    if book.meta.get("training_identity") != identity:
+        raise StaleStore(
+            f"{out} is a codebook of other settings, data or ranks",
+            remedy="choose another --out, or replace it with --no-resume: its codes would mean "
+            "nothing any more",
+        )
+    return bool(book.quality)
 
 
 def finish(

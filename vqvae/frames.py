@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16
 
 from depthtok.data import DepthClip, DepthKind
-from depthtok.errors import ConfigError, OutputError, SourceError
-from depthtok.files import write_atomic
+from depthtok.errors import ConfigError, CorruptPart, DepthKindError, OutputError, SourceError
+from depthtok.files import file_sha256, write_atomic
 from depthtok.normalisation import HIGH, LOW, Normalisation, Range
 from vqvae.clips import ClipSource, DepthSequence, lengths_of, where
 from vqvae.codec import fill_invalid
@@ -32,6 +32,7 @@ SKIPPED_LISTED = 1000  # clips that are named as left out
 INVALID = np.uint16(1 << 15)
 """The bit of a cached pixel that was filled."""
 _STEPS = (1 << 15) - 1
+_REMAKE = "delete that folder; the same command makes it again"
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,24 @@ def range_of(clip: DepthSequence, normalisation: Normalisation) -> Range:
     return normalisation.range_of(clip.disparity_quantiles)
 
 
+def require_one_kind(sources: Sequence[ClipSource]) -> DepthKind | None:
+    """The kind of all depth in the sources; None where they are empty. Raises `DepthKindError`:
+    neither a quality report nor a fixed range means anything over both."""
+    kinds = {s.name: s.clips[0].read(0, 1).kind for s in sources if len(s.clips)}
+    if len(set(kinds.values())) > 1:
+        raise DepthKindError(
+            "metres and disparity in one training: "
+            + ", ".join(f"{name} is {kind}" for name, kind in kinds.items()),
+            remedy="train on depth of one kind; its codebook encodes the other too",
+        )
+    return next(iter(kinds.values()), None)
+
+
 def fit_normalisation(
     name: str, metric_range: tuple[float, float], sources: Sequence[ClipSource]
 ) -> Normalisation:
-    """The normalisation `name`, its constants taken from training clips where it has any."""
+    """The normalisation `name`, its constants taken from training clips where it has any. Raises
+    `DepthKindError` for metres and disparity in one fixed range."""
     if name == "metric":
         for source in sources:
             if len(source.clips):
@@ -106,11 +121,12 @@ def fit_normalisation(
         return Normalisation(name, lo=metric_range[0], hi=metric_range[1])
     if name == "dataset":
         low, high = np.inf, -np.inf
+        kind = require_one_kind(sources)
         for clip in (clip for source in sources for clip in source.clips):
             with contextlib.suppress(SourceError):  # a clip without a range trains nothing either
                 lo, hi = range_of(clip, Normalisation())
                 low, high = min(low, lo), max(high, hi)
-        return Normalisation(name, lo=float(low), hi=float(high))
+        return Normalisation(name, lo=float(low), hi=float(high), kind=kind)
     return Normalisation(name)
 
 
@@ -145,7 +161,11 @@ class FrameCache:
         """
         key = cache_key(sources, normalisation, size, limit)
         file = folder / "frames.json"
-        if file.is_file() and (index := json.loads(file.read_text()))["key"] == key:
+        if file.is_file() and (index := _read_index(file))["key"] == key:
+            if file_sha256(folder / "frames.u16") != index["sha256"]:
+                raise CorruptPart(
+                    f"{folder / 'frames.u16'} is not what was written", remedy=_REMAKE
+                )
             return cls(folder, index)
         folder.mkdir(parents=True, exist_ok=True)
         file.unlink(missing_ok=True)
@@ -156,7 +176,7 @@ class FrameCache:
         except OSError as error:
             raise OutputError(
                 f"cannot write the frame cache in {folder}: {error}",
-                remedy="free some space, lower training.frames, or set another --work",
+                remedy="free some space, or lower training.frames",
             ) from error
         frames = sum(item["frames"] for item in listed)
         if not frames:
@@ -164,7 +184,10 @@ class FrameCache:
                 f"no clip can be trained on: {skipped[0][2] if skipped else 'none given'}",
                 remedy="check the depth stores with `depthtok inspect`",
             )
-        index = {"key": key, "shape": [frames, size, size], "sources": listed, "skipped": skipped}
+        index = {
+            "key": key, "shape": [frames, size, size], "sources": listed, "skipped": skipped,
+            "sha256": file_sha256(folder / "frames.u16"),
+        }  # fmt: skip
         write_atomic(file, json.dumps(index))
         return cls(folder, index)
 
@@ -216,6 +239,13 @@ class FrameCache:
         packed = self.frames[places.frames[i], top : top + config.crop, left : left + config.crop]
         packed = packed[:, ::-1] if places.mirrored[i] else packed
         return unpack(packed), packed < INVALID
+
+
+def _read_index(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise CorruptPart(f"{file} is damaged: {error}", remedy=_REMAKE) from error
 
 
 def pack(

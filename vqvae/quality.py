@@ -50,6 +50,7 @@ def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block
     for start in range(0, clip.frames, BLOCK):
         begin = max(start - 1, 0)
         depth = clip.read(begin, min(start + BLOCK, clip.frames))
+        codec.codebook.normalisation.require(depth.kind)
         disparity = depth.to_disparity()
         images = codec.prepare(disparity, bounds)
         bypassed = codec.bypass(images)

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn.utils import clip_grad_norm_
 
-from depthtok.errors import ConfigError, SourceError
+from depthtok.errors import ConfigError, SourceError, TrainingError
 from vqvae import checkpoint, export
 from vqvae.clips import ClipSource
 from vqvae.config import TokeniserConfig, TrainOptions
-from vqvae.frames import FrameCache, cache_key, fit_normalisation, split
+from vqvae.frames import FrameCache, cache_key, fit_normalisation, require_one_kind, split
 from vqvae.losses import reconstruction
 from vqvae.model import Pass, Tokeniser
 from vqvae.quality import Masks
@@ -146,6 +146,8 @@ def train(
     """Train, judge on the held-out episodes, and write the codebook directory `out`.
 
     With `judge` these clips judge and all of `sources` train; else the episodes are split.
+    Raises `StaleStore` where `out` is a codebook of another training, unless `options.resume` is
+    off; `TrainingError` for a loss that is no finite number.
     Returns None when `should_stop` ended it early: the checkpoint is written, and the same call
     goes on from there. Raises `ConfigError`, `SourceError` for data that do not fit, `StaleStore`
     for a checkpoint of another training.
@@ -153,14 +155,16 @@ def train(
     out, training = Path(out), config.training
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
     learn = sources
+    require_one_kind([*sources, *(judge or [])])
     if judge is None:
         learn, judge = split(sources, training.held_out, training.seed)
-    if not any(len(source.clips) for source in learn):
+    if not any(len(source.clips) for source in learn if source.weight):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
     rule = fit_normalisation(config.normalisation, config.metric_range, learn)
     key = cache_key(learn, rule, config.network.size, training.frames)
     identity = export.identity(config, key)
     if options.resume and export.is_finished(out, identity):
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was stopped right before this
         return out
     trainer = Trainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
@@ -201,6 +205,11 @@ def _run(
     steps = trainer.config.training.steps
     while trainer.step < steps:
         figures = trainer.advance()
+        if _on_any_rank(not math.isfinite(figures["loss"]), trainer.device):
+            raise TrainingError(
+                f"the loss is {figures['loss']} at step {trainer.step}",
+                remedy="lower training.lr",
+            )
         if on_step:
             on_step(trainer.step, figures)
         stop = _on_any_rank(should_stop(), trainer.device)

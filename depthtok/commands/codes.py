@@ -33,7 +33,7 @@ def eval_vqvae(
         int, typer.Option("--clips", help="most clips to judge on, spread over all; 0: all")
     ] = 0,
     sticky: Annotated[
-        float, typer.Option("--sticky", help="keep a cell's last code while nearly as close")
+        float, typer.Option("--sticky", min=0, help="keep a cell's last code while nearly as close")
     ] = 0.0,
     partial: Partial = False,
     device: Device = "auto",

@@ -115,7 +115,8 @@ def tokenize(
     settings: TokenizeConfig,
     options: ON_DEVICE,
     verify_sample: Annotated[
-        int, typer.Option("--verify-sample", help="then encode so many clips anew, and compare")
+        int,
+        typer.Option("--verify-sample", min=0, help="then encode so many clips anew"),
     ] = 0,
 ) -> None:
     """Turn depth into grids of codes: DepthStore + codebook -> CodeStore.
@@ -128,6 +129,11 @@ def tokenize(
 
     store = DepthStore(depth)
     book, verdict = judged(codebook)
+    if book.quality and book.quality["kind"] != store.kind:
+        warn(
+            f"{codebook} was judged on {book.quality['kind']}, this depth is {store.kind}: see "
+            f"`depthtok eval-vqvae {codebook} {depth} --out DIR`"
+        )
     stage = TokenizeStage(
         store, book, out, settings, choose(options.device), verdict, partial=options.partial
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")]
 Threads = Annotated[
-    int, typer.Option("--threads", help="CPU threads of the model; 0 is every core")
+    int, typer.Option("--threads", min=0, help="CPU threads of the model; 0 is every core")
 ]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 Cameras = Annotated[list[str] | None, typer.Option("--camera", help="only these cameras")]
@@ -67,7 +67,7 @@ def train_vqvae(
         bool, typer.Option("--twin", help="train the same without codes too, as the bound")
     ] = False,
     sticky: Annotated[
-        float, typer.Option("--sticky", help="judge codes kept while nearly as close, too")
+        float, typer.Option("--sticky", min=0, help="judge codes kept while nearly as close, too")
     ] = 0.0,
     partial: Partial = False,
     demo: Annotated[bool, typer.Option("--demo", help="mark the codebook as a demo")] = False,

@@ -86,6 +86,27 @@ def test_what_must_not_become_codes(codec):
         codec.encode(DepthClip.of(holes, DepthKind.METRES).to_disparity(), (0.3, 2.0))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_wrongly_marked_valid_has_no_codes(codec, bad):
+    values = np.full((1, SIZE, SIZE), 0.5, np.float32)
+    values[0, 3, 4] = bad
+    clip = DepthClip(values, np.ones(values.shape, bool), DepthKind.DISPARITY)
+    with pytest.raises(SourceError, match="no finite number"):
+        codec.encode(clip, (0.0, 1.0))
+
+
+def test_a_fixed_range_is_of_one_kind():
+    metres = Normalisation("metric", lo=0.2, hi=5.0)
+    metres.require(DepthKind.METRES)
+    with pytest.raises(DepthKindError, match="of depth in metres, this is disparity"):
+        metres.require(DepthKind.DISPARITY)
+    estimated = Normalisation("dataset", lo=0.2, hi=5.0, kind="disparity")
+    assert Normalisation.from_json(estimated.to_json()) == estimated
+    with pytest.raises(DepthKindError):
+        estimated.require(DepthKind.METRES)
+    Normalisation().require(DepthKind.METRES)
+
+
 def test_nan_and_infinity_never_reach_the_network(codec):
     values = scene(0)
     values[:, 3:9, 4:20] = np.nan

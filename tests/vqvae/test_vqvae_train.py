@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import scenes, tiny
+from conftest import array_clip, scene, scenes, tiny
 
 from depthtok.codebook import Codebook
-from depthtok.errors import StaleStore
+from depthtok.data import DepthKind
+from depthtok.errors import CorruptPart, DepthKindError, StaleStore, TrainingError
 from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
@@ -47,6 +48,58 @@ def test_a_training_makes_a_codebook_with_its_quality(tmp_path, source):
     assert book.meta["data"]["held_out"]
     assert not (tmp_path / "cb.training").exists()
     Codec.load(out)
+
+
+def test_another_trainings_codebook_is_not_replaced_unasked(tmp_path, source):
+    out = tmp_path / "cb"
+    run(tiny(4), source, out)
+    before = Codebook.load(out).fingerprint
+    other = tiny(4).with_training(seed=1)
+    with pytest.raises(StaleStore, match="other settings"):
+        run(other, source, out)
+    assert Codebook.load(out).fingerprint == before
+    run(other, source, out, options=TrainOptions(resume=False))
+    assert Codebook.load(out).fingerprint != before
+
+
+def test_metres_and_disparity_do_not_train_together(tmp_path, source):
+    depth = array_clip(1 / scene(9), "e9", kind=DepthKind.DISPARITY)
+    both = [source, ClipSource("estimated", "x", [depth])]
+    with pytest.raises(DepthKindError, match="estimated is disparity"):
+        train(tiny(4), both, tmp_path / "cb", TrainOptions())
+
+
+def test_a_diverged_training_ends_at_once(tmp_path, source):
+    seen = []
+    with pytest.raises(TrainingError, match="at step"):
+        train(
+            tiny(50).with_training(lr=1e12), [source], tmp_path / "cb", TrainOptions(),
+            on_step=lambda step, found: seen.append(step),
+        )  # fmt: skip
+    assert len(seen) < 49
+    assert not (tmp_path / "cb").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "told"),
+    [
+        ("frames.json", lambda data: b"{" + data, "is damaged"),
+        ("frames.u16", lambda data: data[:-2], "not what was written"),
+        ("frames.u16", lambda data: bytes([data[0] ^ 1]) + data[1:], "not what was written"),
+        ("checkpoint.safetensors", lambda data: data[:-8], "is damaged"),
+        (
+            "checkpoint.safetensors",
+            lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+            "not what was written",
+        ),
+    ],
+)
+def test_a_damaged_training_is_not_gone_on_with(tmp_path, source, file, change, told):
+    run(tiny(6), source, tmp_path / "cb", stop_at=4)
+    damaged = tmp_path / "cb.training" / file
+    damaged.write_bytes(change(damaged.read_bytes()))
+    with pytest.raises(CorruptPart, match=told):
+        run(tiny(6), source, tmp_path / "cb")
 
 
 def test_without_held_out_episodes_the_report_says_so(tmp_path, source):
