@@ -261,6 +261,7 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
         difference = (
             _difference(found.what, wanted.what)
             or _difference(found.about, wanted.about)
+            or _difference(found.shards, wanted.shards)
             or "another version of the stage made it"
         )
     raise StaleStore(

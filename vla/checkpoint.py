@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from depthtok.errors import WeightsError
-from depthtok.files import commit_directory, remove, sweep
+from depthtok.files import commit_directory, file_sha256, remove, sweep
 from vla import eightbit, tokenizer
 from vla.config import Config
 from vla.depth_view import FILE as PREDICTED
@@ -129,6 +129,12 @@ def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
     own = checkpoint / tokenizer.FILE
     name = str(own) if own.is_file() else read_config(checkpoint).data.tokenizer
     return tokenizer.load(name)
+
+
+def weights_sha256(checkpoint: Path) -> dict[str, str]:
+    """What tells the weights that act from all others: digests of their files."""
+    found = (checkpoint / f"{name}.safetensors" for name in ("average", "model"))
+    return {path.name: file_sha256(path) for path in found if path.is_file()}
 
 
 def read_config(checkpoint: Path) -> Config:

@@ -34,6 +34,8 @@ class Policy:
     """Acts by `model`, with the normalisation `norms`; `reader` stands in for the tokenizer that
     the settings name. One instance serves one robot at a time."""
 
+    place: Path | None = None  # the checkpoint that it was loaded from
+
     def __init__(
         self,
         model: QDepthVLA,
@@ -76,9 +78,11 @@ class Policy:
         model = load_model(place, device, averaged=averaged)
         norms = _choose(state.norms, dataset, place)
         reader = checkpoint.read_tokenizer(place)
-        return cls(
+        policy = cls(
             model, config, norms, device=device, seed=seed, cuda_graph=cuda_graph, reader=reader
         )
+        policy.place = place
+        return policy
 
     def reset(self, seed: int = 0) -> None:
         """Begins the noise anew: the same observations then give the same actions."""

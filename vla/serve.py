@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from depthtok.errors import ConfigError, DepthtokError, MissingPackage
+from vla import checkpoint
 from vla.policy import Policy
 from vla.wire import pack, unpack
 
@@ -63,9 +64,15 @@ def make_server(
 
 
 def describe(policy: Policy) -> dict[str, Any]:
-    """What the server says of its policy when a client connects."""
-    config = policy.config
+    """What the server says of its policy when a client connects: enough to tell whether two
+    answers came from the same weights."""
+    config, place = policy.config, policy.place
+    made = {}
+    if place is not None:
+        step = checkpoint.read_state(place).step
+        made = {"step": step, "weights": checkpoint.weights_sha256(place)}
     return {
+        **made,
         "name": config.name,
         "cameras": list(config.data.cameras),
         "action_horizon": config.model.chunk,

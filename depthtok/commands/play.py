@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from depthtok.errors import ConfigError, MissingPackage
-from depthtok.files import file_sha256
+from depthtok.errors import ConfigError, DepthtokError, MissingPackage
 from depthtok.sim.rollout import Player, Rollout
 
 SERVER = ("ws://", "wss://")
+API_KEY = "DEPTHTOK_API_KEY"  # environment variable, as of `depthtok serve`
 PATIENCE_S = 600.0  # for an answer: the first one may compile
 
 
@@ -38,16 +40,20 @@ class PolicySource:
                 raise ConfigError(
                     "a server does not tell its depth codes", remedy="leave --codebook out"
                 )
-            return {"policy": self.where, "says": plain(_Server(self.where).greeting)}
+            with closing(_Server(self.where)) as server:
+                return {"policy": self.where, "says": plain(server.greeting)}
         from vla import checkpoint
 
         place = checkpoint.find(self.where)
-        state = checkpoint.read_state(place)
-        weights = {path.name: file_sha256(path) for path in sorted(place.glob("*.safetensors"))
-                   if path.stem in ("model", "average")}  # fmt: skip
+        state, config = checkpoint.read_state(place), checkpoint.read_config(place)
+        if self.codebook is not None and not config.model.depth.supervised:
+            raise ConfigError(
+                f"{self.where} was not trained to predict depth codes",
+                remedy="leave --codebook out",
+            )
         return {
-            "policy": str(place), "step": state.step, "weights": weights, "dataset": self.dataset,
-            "config": checkpoint.read_config(place).to_json(),
+            "policy": str(place), "step": state.step, "weights": checkpoint.weights_sha256(place),
+            "dataset": self.dataset, "config": config.to_json(),
             "codebook": state.codebook, "judged_by": self._fingerprint(state.codebook),
         }  # fmt: skip
 
@@ -100,25 +106,41 @@ class _Server:
 
         self._where = where
         try:
-            self._connection = connect(where, compression=None, max_size=None)
+            key = os.environ.get(API_KEY)
+            headers = {"Authorization": f"Api-Key {key}"} if key else None
+            opening = connect(where, compression=None, max_size=None, additional_headers=headers)
+            self._open = ExitStack()
+            self._connection = self._open.enter_context(opening)
             self.greeting = unpack(self._connection.recv(timeout=PATIENCE_S))
         except (OSError, TimeoutError, WebSocketException) as error:
             raise ConfigError(
                 f"no policy server answers at {where}: {error}",
-                remedy="start one (depthtok serve RUN --port 8000), or give a run's directory",
+                remedy="start one (depthtok serve RUN --port 8000), or give a run's directory; the "
+                f"key of a server that refuses with 401 goes into {API_KEY}",
             ) from error
+
+    def close(self) -> None:
+        self._open.close()
 
     def reset(self, seed: int) -> None:
         """Nothing: the protocol has no word for it."""
 
     def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
         """Sends pictures, state and prompt; returns the chunk of actions."""
+        from websockets.exceptions import WebSocketException
+
         from vla.wire import pack, unpack
 
         images = {f"observation/{name}": image for name, image in observation["images"].items()}
         state = {"observation/state": observation["proprio"], "prompt": observation["instruction"]}
-        self._connection.send(pack({**images, **state}))
-        answer = self._connection.recv(timeout=PATIENCE_S)
+        try:
+            self._connection.send(pack({**images, **state}))
+            answer = self._connection.recv(timeout=PATIENCE_S)
+        except (OSError, TimeoutError, WebSocketException) as error:
+            raise DepthtokError(
+                f"the policy server at {self._where} went away: {error}",
+                remedy="start it again and run the same command: finished trials are kept",
+            ) from error
         if isinstance(answer, str):
             raise ConfigError(f"{self._where} refuses: {answer}", remedy="see the server's log")
         return np.asarray(unpack(answer)["actions"], np.float32)

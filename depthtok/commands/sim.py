@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from depthtok.config import RunOptions
+from depthtok.errors import ConfigError
 from depthtok.format import human_count, human_duration
 from depthtok.log import result, say, warn
 from depthtok.options import Only, command
@@ -116,9 +117,11 @@ def evaluate(
     source = PolicySource(policy, dataset, choose(options.device), codebook)
     evaluation, jobs = _evaluation(out, settings, source)
     evaluation.begin()
-    if not options.resume:
-        evaluation.forget()
     jobs = options.mine(jobs)[: options.limit]
+    if not options.resume:
+        evaluation.forget(jobs)
+    evaluation = Evaluation.open(out)
+    settings = replace(settings, videos=evaluation.card.get("videos", settings.videos))
     todo = [job for job in jobs if not evaluation.is_done(job)]
     arena = ArenaBuilder(evaluation, source, settings)
     names = {job.name for job in jobs}
@@ -153,18 +156,23 @@ def _evaluation(
     from depthtok.sim import suites
     from depthtok.sim.evaluation import Evaluation, Job
     from depthtok.sim.rollout import Trial
-    from depthtok.sim.setup import prepare, versions
+    from depthtok.sim.setup import own_versions, prepare, versions
 
     prepare()
     wanted = numbers(settings.tasks, "tasks") or range(len(suites.tasks(settings.suite)))
     tasks = [suites.task(settings.suite, number) for number in wanted]
-    trials = min(settings.trials, suites.TRIALS)
+    if settings.trials > suites.TRIALS:
+        raise ConfigError(
+            f"a task has {suites.TRIALS} official initial states, not {settings.trials}",
+            remedy=f"give --trials up to {suites.TRIALS}",
+        )
     limit = settings.max_steps or suites.MAX_STEPS[settings.suite]
     card = {
-        **source.card(), "suite": settings.suite, "trials": trials, "seed": settings.seed,
+        **source.card(), "suite": settings.suite, "trials": settings.trials, "seed": settings.seed,
         "replan_steps": settings.replan_steps, "max_steps": limit, "size": settings.size,
         "settle_steps": suites.SETTLE_STEPS, "orientation": "raw[::-1, ::-1]",
-        "tasks": {str(task.number): task.instruction for task in tasks}, "versions": versions(),
+        "tasks": {str(task.number): task.instruction for task in tasks},
+        "videos": settings.videos, "versions": {**versions(), **own_versions()},
     }  # fmt: skip
     jobs = [
         Job(
@@ -172,7 +180,7 @@ def _evaluation(
             Trial(k, task.seed("eval", settings.seed, k), limit, settings.replan_steps),
         )
         for task in tasks
-        for k in range(trials)
+        for k in range(settings.trials)
     ]
     return Evaluation(out, card), jobs
 

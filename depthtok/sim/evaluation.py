@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from depthtok.config import digest
 from depthtok.errors import SourceError, StaleStore
 from depthtok.files import output_errors, sweep, write_atomic
 from depthtok.intervals import wilson
@@ -83,16 +82,29 @@ class Evaluation:
         card = self.path / CARD
         if card.exists():
             found = self.open(self.path).card
-            if digest(found) != digest(self.card):
-                keys = sorted(k for k in {*found, *self.card} if found.get(k) != self.card.get(k))
+            if keys := self._differ(found):
                 raise StaleStore(
                     f"{self.path} holds another evaluation: {', '.join(keys)} differ",
                     remedy="choose another --out, or delete that directory first",
                 )
+            if found["trials"] < self.card["trials"]:  # the first ones are the same
+                self._write({**found, "trials": self.card["trials"]})
         else:
-            write_atomic(card, json.dumps(self.card, indent=1, sort_keys=True) + "\n")
+            self._write(self.card)
         for folder in (self.path, self.path / TRIALS, self.path / VIDEOS):
             sweep(folder)
+
+    def _differ(self, found: Mapping[str, Any]) -> list[str]:
+        """What the evaluation that is there has otherwise. Weights are known by their digests,
+        wherever they lie; more trials may be asked for, and films are as they were begun."""
+        now = json.loads(json.dumps(self.card))
+        free = {"videos"} | ({"policy"} if "weights" in now else set())
+        if found.get("trials", 0) < now["trials"]:
+            free.add("trials")
+        return sorted(k for k in {*found, *now} - free if found.get(k) != now.get(k))
+
+    def _write(self, card: Mapping[str, Any]) -> None:
+        write_atomic(self.path / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 
     def is_done(self, job: Job) -> bool:
         return (self.path / TRIALS / f"{job.name}.json").is_file()
@@ -102,12 +114,13 @@ class Evaluation:
         text = json.dumps(asdict(outcome), indent=1) + "\n"
         write_atomic(self.path / TRIALS / f"{outcome.name}.json", text)
 
-    def forget(self) -> None:
-        """Removes all trials and videos."""
-        for folder in (TRIALS, VIDEOS):
-            for path in (self.path / folder).glob("task-*"):
+    def forget(self, jobs: Iterable[Job]) -> None:
+        """Removes these trials and their films."""
+        for name in (job.name for job in jobs):
+            trial, films = self.path / TRIALS / f"{name}.json", self.path / VIDEOS
+            for path in (trial, *films.glob(f"{name}-*")):
                 with output_errors(path):
-                    path.unlink()
+                    path.unlink(missing_ok=True)
 
     @cached_property
     def outcomes(self) -> list[Outcome]:

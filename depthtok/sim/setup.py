@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 
 from depthtok.errors import MissingPackage
@@ -24,7 +25,10 @@ def missing() -> str:
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
         return f"{', '.join(absent)} not installed: pip install 'depthtok[sim]'"
-    if "MUJOCO_GL" not in os.environ and not _renderer():
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen and chosen not in RENDERERS:
+        return f"MUJOCO_GL={chosen} is no renderer without a display: set it to osmesa or egl"
+    if not chosen and not _renderer():
         return f"neither OSMesa nor EGL is installed to render with: {SYSTEM}"
     return ""
 
@@ -38,9 +42,19 @@ def prepare() -> None:
         what, _, remedy = problem.partition(": ")
         raise MissingPackage(f"the simulator cannot run: {what}", remedy=remedy)
     _require_mujoco()
-    name = os.environ.setdefault("MUJOCO_GL", _renderer())
+    name = os.environ.get("MUJOCO_GL") or _renderer()
+    os.environ["MUJOCO_GL"] = name
     os.environ.setdefault("PYOPENGL_PLATFORM", name)
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+
+
+def own_versions() -> dict[str, str]:
+    """Of the toolkit, and of what the policy runs on, as far as they are installed."""
+    found = {}
+    for name in ("depthtok", "torch"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def control_env() -> type:

@@ -44,9 +44,10 @@ def page(evaluation: Evaluation) -> Report:
             for row in found["tasks"]
         ],
     )  # fmt: skip
-    shown = ("policy", "step", "weights", "codebook", "seed", "replan_steps", "max_steps", "size")
-    facts = {name: card[name] for name in shown if name in card}
+    facts = {name: card[name] for name in SHOWN if name in card}
     report.facts("To do it again", {**facts, **card["versions"]})
+    if "says" in card:
+        report.text("The noise of a policy behind a server is its own: the seed does not reach it.")
     films = [Film.read(path, path.stem) for path in evaluation.videos()]
     if films:
         told = "Camera, true depth"
@@ -55,6 +56,10 @@ def page(evaluation: Evaluation) -> Report:
     return report
 
 
+SHOWN = (
+    "policy", "says", "step", "weights", "codebook", "seed", "settle_steps", "replan_steps",
+    "max_steps", "size",
+)  # fmt: skip
 KNOWN = {"task", "name", "trials", "successes", "rate", "low", "high", "steps"}
 
 

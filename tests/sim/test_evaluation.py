@@ -65,6 +65,26 @@ def test_another_evaluation_is_refused(tmp_path):
         Evaluation.open(tmp_path / "nowhere")
 
 
+def test_weights_may_move_and_more_trials_be_asked_for(tmp_path):
+    card = {**CARD, "weights": {"model.safetensors": "ab"}, "config": {"cameras": ("a", "b")}}
+    Evaluation(tmp_path, card).begin()
+    Evaluation(tmp_path, {**card, "policy": "elsewhere", "trials": 6}).begin()
+    assert Evaluation.open(tmp_path).card["trials"] == 6
+    with pytest.raises(StaleStore, match="evaluation: trials differ"):
+        Evaluation(tmp_path, card).begin()
+    other = {**card, "trials": 6, "weights": {"model.safetensors": "cd"}}
+    with pytest.raises(StaleStore, match="evaluation: weights differ"):
+        Evaluation(tmp_path, other).begin()
+
+
+def test_only_the_trials_that_are_asked_for_are_forgotten(tmp_path):
+    evaluated(tmp_path)
+    evaluation = Evaluation.open(tmp_path)
+    evaluation.forget(JOBS[1:2])
+    assert [evaluation.is_done(job) for job in JOBS] == [True, False, True, True]
+    assert [path.stem for path in evaluation.videos()] == ["task-02-trial-000-success"]
+
+
 def dies():
     raise SystemExit(3)
 

@@ -1,5 +1,6 @@
 """The policies that eval plays: their depth codes judged, and what is said of those that fail."""
 
+import threading
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from fake_world import FakeWorld
 
 from depthtok.codebook import Codebook
 from depthtok.commands import play
-from depthtok.errors import ConfigError, WeightsError
+from depthtok.errors import ConfigError, DepthtokError, WeightsError
 from depthtok.sim.rollout import Trial
 from depthtok.sim.rollout import play as roll
 
@@ -67,3 +68,40 @@ def test_no_server_answers():
     pytest.importorskip("websockets", reason="needs the extra `serve`")
     with pytest.raises(ConfigError, match="no policy server answers at ws://127"):
         play.PolicySource("ws://127.0.0.1:9").open()
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """A server of no policy in particular that asks for the key `abc` and leaves when asked."""
+    pytest.importorskip("websockets", reason="needs the extra `serve`")
+    from websockets.sync.server import serve
+
+    from vla.serve import _admit, describe
+    from vla.wire import pack
+
+    data = SimpleNamespace(cameras=["image"])
+    model = SimpleNamespace(chunk=3, action_dim=2, proprio_dim=0)
+    config = SimpleNamespace(name="tiny", data=data, model=model)
+    greeting = pack(describe(SimpleNamespace(config=config, place=None)))
+
+    def talk(connection):
+        connection.send(greeting)
+        connection.recv()
+        connection.close()
+
+    server = serve(talk, "127.0.0.1", 0, process_request=lambda c, r: _admit(c, r, "abc"))
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+
+
+def test_a_server_that_asks_for_a_key_and_goes_away(served, monkeypatch):
+    monkeypatch.delenv(play.API_KEY, raising=False)
+    with pytest.raises(ConfigError, match=rf"401(.|\n)*{play.API_KEY}"):
+        play.PolicySource(served).card()
+    monkeypatch.setenv(play.API_KEY, "abc")
+    assert play.PolicySource(served).card()["says"]["name"] == "tiny"
+    player = play.PolicySource(served).open()
+    with pytest.raises(DepthtokError, match=r"went away(.|\n)*finished trials are kept"):
+        player.act({"images": {}, "proprio": np.zeros(1), "instruction": "go"})
