@@ -231,6 +231,11 @@ def test_depth_on_another_data_set(stores, run, tmp_path):
     (foreign / "state.json").write_text(json.dumps({**other, "codebook": "f" * 64}))
     with pytest.raises(StaleStore, match="was trained on ffffffffffff"):
         call("eval-depth", foreign, *where)
+    settings = json.loads((foreign / "config.json").read_text())
+    settings["model"]["depth"]["target"] = "pixels"
+    (foreign / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="not trained to predict codes"):
+        call("eval-depth", foreign, *where)
 
 
 def test_serving(run):
