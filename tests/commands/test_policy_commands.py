@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.codebook import Codebook
+from depthtok.commands.ablate import Study
 from depthtok.errors import ConfigError, StaleStore, WeightsError
 from vqvae.codec import Codec
 
@@ -213,6 +214,24 @@ def test_an_ablation(stores, tmp_path):
     study.write_text(study.read_text().replace("steps = 2", "stepz = 2"))
     with pytest.raises(ConfigError, match="no 'stepz'"):
         call("ablate", study)
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"seeds": 0}, "`seeds` cannot be 0"),
+        ({"seeds": []}, "`seeds` is not given"),
+        ({"variants": 5}, "`variants` cannot be 5"),
+        ({"variants": {"a": 5}}, "`variants.a` cannot be 5"),
+        ({"train-vla": {"episodes": ["e"], "codes": "codes"}}, "`codes` cannot be 'codes'"),
+        ({"train-vla": {"steps": 5}}, "names no `episodes`"),
+    ],
+)
+def test_a_study_of_other_types_is_refused(over, message):
+    content = {"out": "out", "variants": ["tiny"], "train-vla": {"episodes": ["e"]}}
+    Study.read(content, "study.toml")
+    with pytest.raises(ConfigError, match=f"study.toml: .*{message}"):
+        Study.read(content | over, "study.toml")
 
 
 def test_depth_on_another_data_set(stores, run, tmp_path):
