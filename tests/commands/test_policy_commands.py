@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -281,6 +282,16 @@ def test_serving(run):
     told, _ = process.communicate()
     assert (told, process.returncode) == ("stopped\n", 0)
     guard.cancel()
+
+
+def test_a_taken_port_is_named(run):
+    pytest.importorskip("websockets.sync.server")
+    pytest.importorskip("msgpack")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot serve on 127.0.0.1, port {port}"):
+            call("serve", run, "--port", port, "--device", "cpu")
+    call("serve", run, "--port", 99_999, code=2)
 
 
 def test_codes_decode_to_what_is_judged(run):
