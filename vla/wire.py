@@ -14,7 +14,7 @@ import numpy as np
 from depthtok.errors import ConfigError, MissingPackage
 
 KINDS = "biuf"  # of dtypes that may travel: no objects, no void, no complex
-BROKEN = ValueError, TypeError, LookupError, ArithmeticError  # from what is no array
+BROKEN = ValueError, TypeError, LookupError, ArithmeticError, SyntaxError  # of what is no array
 
 
 def _msgpack():

@@ -131,6 +131,7 @@ def test_values_travel(value):
         {b"__npgeneric__": True, b"data": 1, b"dtype": "<c8"},
         {b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"},
         {b"__ndarray__": True},
+        {b"__ndarray__": True, b"data": b"", b"dtype": "(,", b"shape": [0]},
     ],
 )
 def test_bad_arrays_are_refused(array):
