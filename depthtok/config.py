@@ -102,7 +102,7 @@ def checked(cls: type, mapping: Mapping[str, Any], where: str) -> dict[str, Any]
             raise ConfigError(
                 f"{where}: there is no setting {key!r}", remedy=did_you_mean(str(key), [*types])
             )
-    return {key: _convert(value, types[key], f"{where}: `{key}`") for key, value in mapping.items()}
+    return {key: convert(value, types[key], f"{where}: `{key}`") for key, value in mapping.items()}
 
 
 def field_types(cls: type) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def _build(cls: type[C], values: Mapping[str, Any]) -> C:
     return cls(**values)
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
-    """`value` as `kind`, where the meaning is the same; `ConfigError` otherwise."""
+def convert(value: Any, kind: Any, where: str) -> Any:
+    """`value` as `kind`, where the meaning is the same; else `ConfigError` that names `where`."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -130,7 +130,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if origin is Literal and value in inner:
         return value
     if origin is dict and isinstance(value, Mapping):
-        return {str(key): _convert(v, inner[1], f"{where}.{key}") for key, v in value.items()}
+        return {str(key): convert(v, inner[1], f"{where}.{key}") for key, v in value.items()}
     if isinstance(kind, type):
         if is_dataclass(kind) and isinstance(value, Mapping):
             return from_mapping(kind, value, where)
@@ -152,18 +152,18 @@ def _convert_union(value: Any, kinds: tuple, where: str) -> Any:
     real = [kind for kind in kinds if kind is not NoneType]
     for kind in real[:-1]:
         try:
-            return _convert(value, kind, where)
+            return convert(value, kind, where)
         except ConfigError:
             continue
-    return _convert(value, real[-1], where)
+    return convert(value, real[-1], where)
 
 
 def _convert_items(value: Sequence, origin: type, inner: tuple, where: str) -> Any:
     if origin is tuple and inner[-1] is not Ellipsis:
         if len(value) != len(inner):
             raise ConfigError(f"{where} has {len(value)} entries", remedy=f"give {len(inner)}")
-        return tuple(_convert(v, k, where) for v, k in zip(value, inner, strict=True))
-    return origin(_convert(v, inner[0], where) for v in value)
+        return tuple(convert(v, k, where) for v, k in zip(value, inner, strict=True))
+    return origin(convert(v, inner[0], where) for v in value)
 
 
 def _convert_choice(value: Any, kind: type[Enum], where: str) -> Enum:
@@ -194,7 +194,7 @@ def to_json(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         types, name = field_types(type(value)), type(value).__name__
         values = {key: getattr(value, key) for key in types}
-        return {k: to_json(_convert(v, types[k], f"{name}: `{k}`")) for k, v in values.items()}
+        return {k: to_json(convert(v, types[k], f"{name}: `{k}`")) for k, v in values.items()}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

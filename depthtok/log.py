@@ -1,6 +1,7 @@
 """What a command says at its end. Words and machine-readable results never share a stream."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ def suggest(text: str, json: bool = False) -> None:
     """Print what to type next, unless a larger command has planned that already."""
     if _suggesting.get():
         say(f"next: {text}", json=json)
+
+
+def typed(*words: object) -> str:
+    """A command of depthtok as it is typed in a shell: names with spaces are quoted."""
+    return shlex.join(["depthtok", *map(str, words)])
 
 
 @contextmanager

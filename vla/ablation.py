@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from depthtok.intervals import Estimate
 from depthtok.report.report import Report
+from vla import checkpoint
 
 FIGURES = {  # of the last line that has them; what they are
     "val_action_mse": "action error",
@@ -27,11 +28,26 @@ class Table:
     """Figures by variant and seed; the first variant is what the others are compared with."""
 
     values: Mapping[str, Sequence[Mapping[str, float]]]
+    targets: Collection[str] = ()  # what the depth experts predict
+
+    @property
+    def one_loss(self) -> bool:
+        """Whether all depth losses are in one unit."""
+        return len(self.targets) < 2
 
     def figures(self) -> list[str]:
-        """The figures that any run has."""
+        """The figures that any run has, and that can be compared."""
         seen = {name for runs in self.values.values() for run in runs for name in run}
-        return [name for name in FIGURES if name in seen]
+        return [name for name in FIGURES if name in seen and (self.one_loss or name != "val_depth")]
+
+    def told(self) -> list[str]:
+        """What the figures are of."""
+        lines = [
+            "Means over the seeds on held-out episodes, ± half a 95 % interval (Student's t). "
+            "Few seeds and short trainings say little: look at the intervals."
+        ]
+        foreign = f"Depth losses of {', '.join(sorted(self.targets))} differ in unit: left out."
+        return lines if self.one_loss else [*lines, foreign]
 
     def estimate(self, variant: str, figure: str) -> Estimate | None:
         """Over the seeds; None where the variant has no such figure."""
@@ -53,10 +69,11 @@ class Table:
 
     def words(self) -> list[str]:
         """The table as text."""
-        lines = [["", *(FIGURES[name] for name in self.figures())]]
-        lines += [[cell or "-" for cell in row] for row in self.rows()]
-        widths = [max(len(row[i]) for row in lines) for i in range(len(lines[0]))]
-        return ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in lines]
+        rows = [["", *(FIGURES[name] for name in self.figures())]]
+        rows += [[cell or "-" for cell in row] for row in self.rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
+        return [*lines, *self.told()]
 
     def report(self, title: str) -> Report:
         """The table, the differences, and every run."""
@@ -64,10 +81,7 @@ class Table:
         counts = sorted({len(runs) for runs in self.values.values()})
         page = Report("An ablation", title)
         page.numbers({"variants": len(self.values), "seeds": counts[-1]})
-        page.text(
-            "Means over the seeds on held-out episodes, ± half a 95 % interval (Student's t). "
-            "Few seeds and short trainings say little: look at the intervals."
-        )
+        page.text(*self.told())
         columns = ["variant", *(FIGURES[name] for name in names)]
         page.table("Held-out figures at the last judgement", columns, self.rows())
         differences = []
@@ -96,7 +110,13 @@ class Table:
 
 def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
     """The table of trained runs, by variant, seeds in the same order."""
-    return Table({name: [_figures(run) for run in places] for name, places in runs.items()})
+    values = {name: [_figures(run) for run in places] for name, places in runs.items()}
+    depths = [
+        checkpoint.read_config(checkpoint.find(run)).model.depth
+        for places in runs.values()
+        for run in places
+    ]
+    return Table(values, {depth.target for depth in depths if depth.supervised})
 
 
 def _figures(run: Path) -> dict[str, float]:

@@ -19,6 +19,12 @@ def _require(good: bool, problem: str, remedy: str = "") -> None:
         raise ConfigError(problem, remedy=remedy)
 
 
+def _at_least(least: int, settings: object, names: str, prefix: str = "") -> None:
+    for name in names.split():
+        value = getattr(settings, name)
+        _require(value >= least, f"{prefix}{name} = {value}, but must be {least} or more")
+
+
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises `ConfigError` for a value that is not among the choices."""
     _require(value in choices, f"{name} = {value!r} is not known", did_you_mean(value, choices))
@@ -101,8 +107,8 @@ class DepthConfig:
             f"depth.prior counts codes, the target is {self.target!r}",
         )
         _require(self.future >= 0, f"depth.future {self.future} lies in the past")
-        _require(self.temperature >= 0, f"depth.temperature {self.temperature} is negative")
-        _require(self.cameras >= 1, "depth.cameras must be 1 or more")
+        _at_least(0, self, "temperature", "depth.")
+        _at_least(1, self, "cameras", "depth.")
 
     @property
     def supervised(self) -> bool:
@@ -121,7 +127,8 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         one_of("flow.sampling", self.sampling, ("beta", "uniform"))
-        _require(self.euler_steps >= 1, "flow.euler_steps must be 1 or more")
+        _at_least(0, self, "clip", "flow.")
+        _at_least(1, self, "euler_steps", "flow.")
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,8 @@ class ModelConfig:
             f" {self.vision.grid}x{self.vision.grid} image tokens",
             "choose vision.image_size / vision.patch so that it divides depth.grid",
         )
-        _require(self.chunk >= 1 and self.action_dim >= 1, "chunk and action_dim must be 1 or more")
+        _at_least(1, self, "chunk action_dim", "model.")
+        _at_least(2, self, "max_text", "model.")
 
 
 @dataclass(frozen=True)
@@ -175,6 +183,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
+        once = len({*self.cameras}) == len(self.cameras)
+        _require(once, f"data.cameras names one twice: {', '.join(self.cameras)}")
         _require(0 < self.crop <= 1, f"data.crop = {self.crop} not in (0, 1]")
         _require(0 <= self.photometric < 1, f"data.photometric = {self.photometric} not in [0, 1)")
 
@@ -212,7 +222,8 @@ class TrainConfig:
         one_of("train.precision", self.precision, ("fp32", "bf16"))
         for part in self.freeze:
             one_of("train.freeze", part, ("embed", "vision", "projector", "vlm"))
-        _require(self.steps >= 1 and self.batch >= 1, "train.steps and train.batch must be >= 1")
+        _at_least(1, self, "steps batch", "train.")
+        _at_least(0, self, "lr vlm_lr scale_lr clip depth_weight lora_rank", "train.")
         _require(0 <= self.ema < 1, f"train.ema = {self.ema} is no decay")
 
 
@@ -266,7 +277,8 @@ class RunOptions:
         for name in self.trackers:
             one_of("log", name, ("tensorboard", "wandb"))
         one_of("sharding", self.sharding, ("ddp", "fsdp"))
-        _require(self.keep_last >= 1, "keep_last must be 1 or more")
+        _at_least(1, self, "log_every checkpoint_every keep_last validate_batches")
+        _at_least(0, self, "workers prefetch micro_batch validate_every grad_norms_every")
         _require(
             not (self.grad_norms_every and self.sharding == "fsdp"),
             "grad_norms_every needs whole gradients, which fsdp has nowhere",

@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from depthtok.config import require
 from depthtok.data import Episode
 from depthtok.errors import ConfigError
 from depthtok.shuffle import Permutation
@@ -56,6 +57,9 @@ class Dataset:
                 f"the tokenizer has {tokenizer.size} tokens, the model {config.model.vocabulary}",
                 remedy="set data.tokenizer to the model's own",
             )
+        for each in members:
+            good = 0 < each.weight < math.inf
+            require(good, f"weight of {each.name}", each.weight, "give a number above 0")
         self.members, self.config, self.tokenizer = tuple(members), config, tokenizer
         self._prompt = lru_cache(PROMPTS)(partial(prompt, tokenizer, length=config.model.max_text))
         self._photometric = config.data.photometric if augment else 0.0

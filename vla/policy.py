@@ -92,7 +92,7 @@ class Policy:
         """A chunk of actions for one observation: `images` (uint8 [H W 3] by camera name),
         `proprio` (float [P], absent where the model takes none), `instruction`.
 
-        Raises `ConfigError` that names a missing or misshapen field.
+        Raises `ConfigError` whose problem begins with the name of the bad field: `images/main`.
         """
         seen = self.observe([observation])
         model = self.config.model
@@ -170,22 +170,34 @@ def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Nor
 
 def _field(observation: Mapping[str, Any], name: str) -> Any:
     if name not in observation:
-        raise ConfigError(
-            f"the observation has no {name!r}", remedy=f"it has {', '.join(observation)}"
-        )
+        raise ConfigError(f"{name} is missing", remedy="give it with every observation")
     return observation[name]
 
 
+def _array(value: Any, name: str, dtype: type | None = None) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"{name} is {type(value).__name__}, which makes no array",
+            remedy="give numbers, all rows of one length",
+        ) from error
+
+
 def _image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H W 3"]:
-    images = _field(observation, "images")
+    images, name = _field(observation, "images"), f"images/{camera}"
+    if not isinstance(images, Mapping):
+        raise ConfigError(
+            f"images is {type(images).__name__}", remedy="give a map: pictures by camera name"
+        )
     if camera not in images:
         raise ConfigError(
-            f"images has no camera {camera!r}", remedy=did_you_mean(camera, list(images))
+            f"{name} is missing", remedy=did_you_mean(camera, [str(each) for each in images])
         )
-    image = np.asarray(images[camera])
+    image = _array(images[camera], name)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ConfigError(
-            f"images[{camera!r}] is {image.dtype} {image.shape}",
+            f"{name} is {image.dtype} {image.shape}",
             remedy="give uint8 [height, width, 3], as published in the data set",
         )
     return image
@@ -195,11 +207,15 @@ def _text(observation: Mapping[str, Any]) -> str:
     text = _field(observation, "instruction")
     if not isinstance(text, str):
         raise ConfigError(f"instruction is {type(text).__name__}", remedy="give text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"instruction is no text: {error}", remedy="give text") from error
     return text
 
 
 def _proprio(observation: Mapping[str, Any], width: int) -> np.ndarray:
-    values = np.asarray(_field(observation, "proprio"), np.float32)
+    values = _array(_field(observation, "proprio"), "proprio", np.float32)
     if values.shape != (width,) or not np.isfinite(values).all():
         raise ConfigError(
             f"proprio has shape {values.shape}, or holds no finite numbers",

@@ -27,6 +27,8 @@ from vla.wire import pack, unpack
 MESSAGE_LIMIT = 64 * 2**20  # bytes of one request
 IMAGE_LIMIT = 4096  # px along a side
 INTERNAL_ERROR = 1011  # the close code that openpi's clients expect after an error
+STATE, PROMPT = "observation/state", "prompt"
+THEIRS = {"images/": "observation/", "proprio": STATE, "instruction": PROMPT}  # how names begin
 
 Act = Callable[[Mapping[str, Any]], np.ndarray]
 
@@ -101,11 +103,20 @@ def _talk(connection, act: Act, greeting: bytes) -> None:
         try:
             actions = act(observation(message))
         except DepthtokError as error:
-            connection.send(str(error))
-            connection.close(INTERNAL_ERROR, error.problem[:100])
+            told = as_sent(error)
+            connection.send(str(told))
+            connection.close(INTERNAL_ERROR, told.problem[:100])
             return
         spent = 1000 * (time.perf_counter() - begun)
         connection.send(pack({"actions": actions, "server_timing": {"infer_ms": spent}}))
+
+
+def as_sent(error: DepthtokError) -> DepthtokError:
+    """An error of `Policy.act`, the field that it begins with called as clients call it."""
+    for ours, theirs in THEIRS.items():
+        if error.problem.startswith(ours):
+            return type(error)(theirs + error.problem.removeprefix(ours), remedy=error.remedy)
+    return error
 
 
 def observation(message: bytes | str) -> dict[str, Any]:
@@ -126,10 +137,7 @@ def observation(message: bytes | str) -> dict[str, Any]:
                 f"observation/{name} is {image.shape}", remedy=f"send at most {IMAGE_LIMIT} px"
             )
     found: dict[str, Any] = {"images": images}
-    for theirs, ours in ((STATE, "proprio"), ("prompt", "instruction")):
+    for theirs, ours in ((STATE, "proprio"), (PROMPT, "instruction")):
         if theirs in fields:
             found[ours] = fields[theirs]
     return found
-
-
-STATE = "observation/state"

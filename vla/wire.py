@@ -14,6 +14,7 @@ import numpy as np
 from depthtok.errors import ConfigError, MissingPackage
 
 KINDS = "biuf"  # of dtypes that may travel: no objects, no void, no complex
+BROKEN = ValueError, TypeError, LookupError, ArithmeticError, SyntaxError  # of what is no array
 
 
 def _msgpack():
@@ -36,7 +37,7 @@ def unpack(data: bytes) -> Any:
     msgpack = _msgpack()
     try:
         return msgpack.unpackb(data, object_hook=_decode)
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+    except (*BROKEN, msgpack.exceptions.UnpackException) as error:
         raise ConfigError(
             f"the message is not msgpack of openpi's kind: {error}",
             remedy="send with openpi-client, or as docs/model.md says",

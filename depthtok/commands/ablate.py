@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from depthtok.commands import policy
 from depthtok.commands.train import Json
-from depthtok.config import load_toml
+from depthtok.config import convert, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import result, say, unsuggesting
 from depthtok.options import command
@@ -27,6 +26,13 @@ _EXAMPLE = """write, for example
   episodes = ["runs/episodes"]
   codes = ["runs/codes"]
   steps = 500"""
+
+_KINDS = {
+    "out": Path,
+    "seeds": tuple[int, ...],
+    "variants": list[str] | dict[str, Any],
+    "train-vla": dict[str, Any],
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,24 +51,21 @@ class Study:
 
     @classmethod
     def read(cls, content: Mapping[str, Any], where: str) -> Study:
-        """From TOML values. Raises `ConfigError` for what is unknown or missing."""
-        known = ["out", "seeds", "variants", "train-vla"]
+        """From TOML values. Raises `ConfigError` for what is unknown, missing or mistyped."""
         for key in content:
-            if key not in known:
-                raise ConfigError(f"{where}: there is no {key!r}", remedy=did_you_mean(key, known))
-        for key in ("out", "variants", "train-vla"):
-            if not content.get(key):
-                raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
-        flags = {key.replace("-", "_"): value for key, value in content["train-vla"].items()}
-        allowed = set(inspect.signature(policy.train_vla).parameters)
-        allowed -= {"out", "seed", "preset", "json", "resume"}
-        for key in flags:
-            if key not in allowed:
+            if key not in _KINDS:
                 raise ConfigError(
-                    f"{where}: [train-vla] has no {key!r}", remedy=did_you_mean(key, list(allowed))
+                    f"{where}: there is no {key!r}", remedy=did_you_mean(key, [*_KINDS])
                 )
-        seeds = tuple(content.get("seeds", (0, 1, 2)))
-        return cls(Path(content["out"]), seeds, dict(_variants(content["variants"])), flags)
+        given = {
+            key: convert(value, _KINDS[key], f"{where}: `{key}`")
+            for key, value in {"seeds": (0, 1, 2), **content}.items()
+        }
+        for key in _KINDS:
+            if not given.get(key):
+                raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
+        variants = dict(_variants(given["variants"], where))
+        return cls(given["out"], given["seeds"], variants, _flags(given["train-vla"], where))
 
     def runs(self) -> Iterator[tuple[str, int, Path]]:
         """Variant, seed and place of every training."""
@@ -71,13 +74,33 @@ class Study:
                 yield name, seed, self.out / name / f"seed-{seed}"
 
 
-def _variants(given: Any) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+def _flags(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The arguments of train-vla that a study may give, of their types."""
+    kinds = get_type_hints(policy.train_vla)
+    for key in ("out", "seed", "preset", "json", "resume", "return"):
+        del kinds[key]
+    flags = {}
+    for name, value in given.items():
+        key = name.replace("-", "_")
+        if key not in kinds:
+            raise ConfigError(
+                f"{where}: [train-vla] has no {key!r}", remedy=did_you_mean(key, [*kinds])
+            )
+        flags[key] = convert(value, kinds[key], f"{where}: [train-vla] `{key}`")
+    if not flags.get("episodes"):
+        raise ConfigError(f"{where}: [train-vla] names no `episodes`", remedy=_EXAMPLE)
+    return flags
+
+
+def _variants(given: Any, where: str) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
     """A list of presets, or a table: name = preset, or name = {preset = ..., "train.lr" = ...}."""
     if isinstance(given, list):
         given = {name: name for name in given}
     for name, value in given.items():
-        table = {"preset": value} if isinstance(value, str) else dict(value)
-        preset = table.pop("preset", "tiny")
+        place = f"{where}: `variants.{name}`"
+        table = {"preset": value} if isinstance(value, str) else value
+        table = convert(table, dict[str, Any], place)
+        preset = convert(table.pop("preset", "tiny"), str, f"{place}.preset")
         yield name, (preset, tuple(f"{key}={_toml(each)}" for key, each in table.items()))
 
 
@@ -107,10 +130,6 @@ def ablate(
         preset, settings = study.variants[name]
         flags = dict(study.flags)
         flags["setting"] = [*flags.get("setting", ()), *settings]
-        if "frame_cache" in flags:
-            flags["frame_cache"] = Path(flags["frame_cache"])
-        for key in ("episodes", "codes", "depth"):
-            flags[key] = [Path(path) for path in flags.get(key, ())]
         told = redirect_stdout(sys.stderr) if json else nullcontext()
         with unsuggesting(), told:
             policy.train_vla(**flags, preset=preset, seed=seed, out=place)

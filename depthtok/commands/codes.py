@@ -11,7 +11,7 @@ import typer
 from depthtok.commands.stages import ON_DEVICE, Out, carry_out
 from depthtok.commands.train import Cameras, Device, Json, Partial, by_task, depth_sources, describe
 from depthtok.errors import StoreError
-from depthtok.log import result, say
+from depthtok.log import result, say, typed
 from depthtok.options import command
 
 
@@ -96,4 +96,4 @@ def decode(
     stage = DecodeStage(
         store, Codebook.load(place), out, choose(options.device), partial=options.partial
     )
-    carry_out(stage, options, f"depthtok report {out}")
+    carry_out(stage, options, typed("report", out))

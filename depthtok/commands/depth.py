@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.errors import SourceError
-from depthtok.log import result, say, suggest, warn
+from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import command
 from depthtok.signals import Stopped, stoppable
 
@@ -115,8 +115,9 @@ def finetune_vida(
     for name, figures in card["held_out"]["figures"].items():
         say(f"{name}: " + _told(figures), json=json)
     say(f"{out}, and what it is worth in {course.card.name}", json=json)
-    suggest(f"depthtok annotate EPISODES --out DEPTH --estimator {estimator} --weights {out}",
-            json=json)  # fmt: skip
+    then = typed("annotate", "EPISODES", "--out", "DEPTH", "--estimator", estimator,
+                 "--weights", out)  # fmt: skip
+    suggest(then, json=json)
     if json:
         result(card)
 

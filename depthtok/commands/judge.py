@@ -46,13 +46,14 @@ def eval_depth(
     from depthtok.commands import samples as stores
     from pipelines.device import choose
     from vla import checkpoint, data, tokenizer
-    from vla.judge import judge_depth
+    from vla.judge import judge_depth, require_codes
     from vla.member import member
     from vla.policy import load_model
     from vla.report import depth_report
 
     where, place = choose(device), checkpoint.find(run)
     state, config = checkpoint.read_state(place), checkpoint.read_config(place)
+    require_codes(config.model.depth)
     config = config.updated({"data.crop": 1.0})  # judged on whole pictures
     given = stores.Given.open(config, [episodes], [codes], [], codebook, source_root)
     if given.book.fingerprint != state.codebook:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from depthtok.commands.train import Device
+from depthtok.errors import ConfigError
 from depthtok.log import say
 from depthtok.options import command
 
@@ -22,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     run: Annotated[Path, typer.Argument(help="a training run, or one of its checkpoints")],
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one")] = 8000,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="0 takes a free one")
+    ] = 8000,
     host: Annotated[
         str, typer.Option("--host", help="0.0.0.0 answers other machines too")
     ] = "127.0.0.1",
@@ -54,7 +57,14 @@ def serve(
         run, dataset=dataset, device=choose(device), averaged=averaged, seed=seed,
         cuda_graph=cuda_graph,
     )  # fmt: skip
-    with make_server(policy, host, port, api_key=os.environ.get(KEY) or None) as server:
+    try:
+        server = make_server(policy, host, port, api_key=os.environ.get(KEY) or None)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot serve on {host}, port {port}: {error}",
+            remedy="give another --port (0 takes a free one), or another --host",
+        ) from error
+    with server:
         number = server.socket.getsockname()[1]
         about = describe(policy)
         say(

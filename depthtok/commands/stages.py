@@ -9,7 +9,7 @@ import typer
 
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.log import result, say, suggest, warn
+from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import Only, command
 from depthtok.signals import stoppable
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
@@ -54,7 +54,7 @@ def convert(
 
     rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
-    carry_out(stage, options, f"depthtok annotate {out} --out {out.parent / 'depth'}")
+    carry_out(stage, options, typed("annotate", out, "--out", out.parent / "depth"))
 
 
 def annotate(
@@ -99,7 +99,7 @@ def annotate(
     )
     if then_tokenize is None:
         book = out.parent / "codebook"
-        carry_out(stage, options, f"depthtok train-vqvae {out} --out {book}")
+        carry_out(stage, options, typed("train-vqvae", out, "--out", book))
         return
     from pipelines.fused import FusedStage
 
@@ -148,10 +148,10 @@ def tokenize(
 
 def train_next(episodes: str | Path, codes: Path) -> str:
     """The command that trains on codes."""
-    return (
-        f"depthtok train-vla --episodes {episodes} --codes {codes} --preset tiny "
-        f"--out {codes.parent / 'policy'}"
-    )
+    return typed(
+        "train-vla", "--episodes", episodes, "--codes", codes, "--preset", "tiny",
+        "--out", codes.parent / "policy",
+    )  # fmt: skip
 
 
 def judged(path: Path) -> tuple[Codebook, dict]:
@@ -223,7 +223,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         lines.append(f"failed: {failure.key}: {failure.reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
         more = len(outcome.failures) - SHOWN_FAILURES
-        lines.append(f"failed: {more} more; `depthtok inspect {outcome.out}` lists them")
+        lines.append(f"failed: {more} more; `{typed('inspect', outcome.out)}` lists them")
     lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures or outcome.given_up:
         lines.append("run the same command with --retry-failed to try those again")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.errors import ConfigError
-from depthtok.log import result, say, suggest, warn
+from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import command
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _say(out: Path, depth: Path, *, json: bool) -> None:
     book = Codebook.load(out)
     say(*describe(out, book.quality), f"look: {out / 'report.html'}", json=json)
     codes = out.parent / "codes"
-    suggest(f"depthtok tokenize {depth} --codebook {out} --out {codes}", json=json)
+    suggest(typed("tokenize", depth, "--codebook", out, "--out", codes), json=json)
     if json:
         result({"codebook": str(out), "fingerprint": book.fingerprint, "quality": book.quality})
 

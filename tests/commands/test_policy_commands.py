@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.codebook import Codebook
+from depthtok.commands.ablate import Study
 from depthtok.errors import ConfigError, StaleStore, WeightsError
 from vqvae.codec import Codec
 
@@ -215,6 +217,24 @@ def test_an_ablation(stores, tmp_path):
         call("ablate", study)
 
 
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"seeds": 0}, "`seeds` cannot be 0"),
+        ({"seeds": []}, "`seeds` is not given"),
+        ({"variants": 5}, "`variants` cannot be 5"),
+        ({"variants": {"a": 5}}, "`variants.a` cannot be 5"),
+        ({"train-vla": {"episodes": ["e"], "codes": "codes"}}, "`codes` cannot be 'codes'"),
+        ({"train-vla": {"steps": 5}}, "names no `episodes`"),
+    ],
+)
+def test_a_study_of_other_types_is_refused(over, message):
+    content = {"out": "out", "variants": ["tiny"], "train-vla": {"episodes": ["e"]}}
+    Study.read(content, "study.toml")
+    with pytest.raises(ConfigError, match=f"study.toml: .*{message}"):
+        Study.read(content | over, "study.toml")
+
+
 def test_depth_on_another_data_set(stores, run, tmp_path):
     where = ["--episodes", stores / "episodes", "--codes", stores / "codes"]
     told = json.loads(call("eval-depth", run, *where, "--samples", 8, "--json", "--out", tmp_path))
@@ -230,6 +250,11 @@ def test_depth_on_another_data_set(stores, run, tmp_path):
         (foreign / file.name).write_bytes(file.read_bytes())
     (foreign / "state.json").write_text(json.dumps({**other, "codebook": "f" * 64}))
     with pytest.raises(StaleStore, match="was trained on ffffffffffff"):
+        call("eval-depth", foreign, *where)
+    settings = json.loads((foreign / "config.json").read_text())
+    settings["model"]["depth"]["target"] = "pixels"
+    (foreign / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="not trained to predict codes"):
         call("eval-depth", foreign, *where)
 
 
@@ -257,6 +282,16 @@ def test_serving(run):
     told, _ = process.communicate()
     assert (told, process.returncode) == ("stopped\n", 0)
     guard.cancel()
+
+
+def test_a_taken_port_is_named(run):
+    pytest.importorskip("websockets.sync.server")
+    pytest.importorskip("msgpack")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot serve on 127.0.0.1, port {port}"):
+            call("serve", run, "--port", port, "--device", "cpu")
+    call("serve", run, "--port", 99_999, code=2)
 
 
 def test_codes_decode_to_what_is_judged(run):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,14 @@ def test_rlds_can_be_annotated_at_once(tmp_path):
          "--camera", "image", "--size", "32")  # fmt: skip
     assert len(EpisodeStore(tmp_path / "depth.episodes")) == 4
     assert "1 missing" in call("inspect", tmp_path / "depth")
+
+
+def test_what_to_type_next_can_be_copied(tmp_path):
+    out = tmp_path / "run a"
+    (told,) = re.findall("next: (.*)", call("convert", SAMPLE, "--out", out / "episodes"))
+    assert shlex.split(told) == [
+        "depthtok", "annotate", str(out / "episodes"), "--out", str(out / "depth"),
+    ]  # fmt: skip
 
 
 def test_results_for_machines_are_alone_on_stdout(tmp_path):

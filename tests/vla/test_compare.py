@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.errors import ConfigError, SourceError
+from vla.ablation import tabulate
 from vla.compare import Comparison, Difference, Judged, sign_flip
 from vla.config import RunOptions
 from vla.train import train
@@ -139,6 +140,16 @@ def test_codes_of_other_codebooks_are_not_compared(runs):
     found = Comparison.of(a, b)
     assert found.figures() == ["action_mse", "action_within_0.1", "action_mse_shuffled"]
     assert found.told()[-1].startswith("Their depth codes are of different codebooks")
+
+
+def test_depth_losses_of_other_targets_are_not_tabulated(runs, tmp_path):
+    latents = trained(tmp_path / "latents", model__depth__target="latents")
+    alike = tabulate({"a": [runs / "a"], "b": [runs / "b"]})
+    assert "val_depth" in alike.figures()
+    mixed = tabulate({"a": [runs / "a"], "latents": [latents]})
+    assert "val_depth" not in mixed.figures()
+    assert "val_depth" not in mixed.to_json()["latents"]
+    assert mixed.words()[-1] == "Depth losses of codes, latents differ in unit: left out."
 
 
 def test_a_training_and_an_evaluation(runs, tmp_path):

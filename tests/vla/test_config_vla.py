@@ -5,7 +5,7 @@ import json
 import pytest
 
 from depthtok.errors import ConfigError
-from vla.config import Config
+from vla.config import Config, RunOptions
 from vla.named import ablations, load, presets
 
 
@@ -64,12 +64,33 @@ def test_overrides_and_files(tmp_path):
         ({"train.batch": "many"}, "batch"),
         ({"train.freeze": ["head"]}, "train.freeze"),
         ({"data.cameras": ["a", "b"]}, "names 2"),
+        ({"data.cameras": ["a", "a"], "model.cameras": 2}, "names one twice: a, a"),
+        ({"model.max_text": 1}, "max_text = 1, but must be 2 or more"),
+        ({"train.lr": -1e-4}, "train.lr = -0.0001, but must be 0 or more"),
+        ({"train.depth_weight": -1}, "train.depth_weight"),
+        ({"train.clip": -1}, "train.clip"),
+        ({"train.lora_rank": -1}, "train.lora_rank"),
         ({"model.vision.patch": 9}, "no multiple"),
     ],
 )
 def test_nonsense_is_refused(over, message):
     with pytest.raises(ConfigError, match=message):
         load("tiny", over)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("log_every", 0),
+        ("checkpoint_every", 0),
+        ("workers", -1),
+        ("micro_batch", -1),
+        ("validate_every", -1),
+    ],
+)
+def test_a_run_that_cannot_go_is_refused(name, value):
+    with pytest.raises(ConfigError, match=rf"{name} = {value}, but must be \d or more"):
+        RunOptions(**{name: value})
 
 
 def test_unknown_presets_and_files(tmp_path):

@@ -121,6 +121,9 @@ def test_data_that_do_not_fit_the_model_are_refused(micro):
         join(config, None, fakes.FakeEpisodes(cameras=("main", "other")))
     with pytest.raises(ConfigError, match="toy has no episode"):
         fakes.toy(config, only=[])
+    for weight in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="`weight of toy` cannot be"):
+            Dataset([join(config, None, weight=weight)], config, ByteTokenizer())
 
 
 def test_depth_ahead_of_every_episodes_end_is_refused(micro):

@@ -1,7 +1,9 @@
 """The depth head: equation 3 as one product, its start, and that it can learn."""
 
 import math
+from types import SimpleNamespace
 
+import fakes
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from depthtok.errors import ConfigError, WeightsError
 from vla.config import DepthConfig
 from vla.depth_head import DepthHead, depth_loss
+from vla.judge import judge_depth
 
 B, M, GRID, WIDTH = 4, 2, 4, 24
 
@@ -149,3 +152,35 @@ def test_bf16_logits_are_computed_in_float32():
     x = torch.randn(B, M * GRID**2, WIDTH)
     with torch.autocast("cpu", torch.bfloat16):
         assert made(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("target", ["codes", "latents"])
+def test_judging_is_of_the_first_camera_in_the_targets_own_loss(target):
+    """An oracle that is right in the first camera and silent in the second makes no error; the
+    constant answer has the loss that the best one code distribution, or latent, has."""
+    config = fakes.micro(model__depth__cameras=2, model__depth__target=target)
+    data, depth = fakes.toy(config), config.model.depth
+    oracle = DepthHead(depth, WIDTH, image_grid=GRID)
+    oracle.set_codebook(torch.randn(16, 12))
+    answers = 99 * torch.eye(16) if target == "codes" else oracle.codebook_KD
+
+    def predict(part):
+        part.depth_BMK[:, 1] = 0
+        predicted = answers[part.depth_BMK.long()]
+        part.depth_BMK[:, 1] = 7
+        return predicted
+
+    model = SimpleNamespace(config=config.model, depth_head=oracle, predict_depth=predict)
+    found = judge_depth(model, data, 99, lambda codes: codes / np.float32(16), "cpu").figures
+    assert (found["frames"], found["top1"], found["error"]) == (len(data), 1, 0)
+    assert found["depth"] == pytest.approx(0, abs=1e-6)
+    grids = [data.members[0].codes.grid_of(e.key, "main") for e in data.members[0].episodes._made]
+    codes = torch.from_numpy(np.concatenate([grid.codes.reshape(-1, GRID**2) for grid in grids]))
+    seen = F.one_hot(codes.long(), 16).float()
+    if target == "codes":
+        best = torch.distributions.Categorical(seen.mean(dim=0)).entropy().mean()
+    else:
+        best = (seen @ oracle.codebook_KD).var(dim=0, unbiased=False).mean()
+    assert found["constant_depth"] == pytest.approx(best.item(), rel=1e-4)
+    with pytest.raises(ConfigError, match="`samples` cannot be 0"):
+        judge_depth(model, data, 0, None, "cpu")

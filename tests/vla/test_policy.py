@@ -129,11 +129,17 @@ def test_a_graph_copies_in_and_out(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": {"main": np.zeros((8, 8, 3), np.uint8)}}, "no camera 'wrist'"),
-        ({"images": {n: np.zeros((8, 8, 3)) for n in ("main", "wrist")}}, "is float64"),
+        ({"images": {"main": np.zeros((8, 8, 3), np.uint8)}}, "images/wrist is missing"),
+        ({"images": {n: np.zeros((8, 8, 3)) for n in ("main", "wrist")}}, "images/main is float64"),
+        ({"images": {1: np.zeros((8, 8, 3), np.uint8)}}, "images/main is missing"),
+        ({"images": {"main": [[1, 2], [3]]}}, "images/main is list, which makes no array"),
+        ({"images": None}, "images is NoneType"),
+        ({"images": np.zeros((8, 8, 3), np.uint8)}, "images is ndarray"),
+        ({"proprio": "a"}, "proprio is str, which makes no array"),
         ({"proprio": np.zeros(3)}, "proprio has shape"),
         ({"proprio": np.full(8, np.nan)}, "finite"),
         ({"instruction": 3}, "instruction is int"),
+        ({"instruction": "\ud800"}, "instruction is no text"),
     ],
 )
 def test_bad_observations_name_the_field(run, change, message):
@@ -143,8 +149,10 @@ def test_bad_observations_name_the_field(run, change, message):
 
 def test_missing_field(run):
     observation = {k: v for k, v in OBSERVATION.items() if k != "proprio"}
-    with pytest.raises(ConfigError, match="no 'proprio'"):
+    with pytest.raises(ConfigError, match="proprio is missing"):
         Policy.load(run).act(observation)
+    with pytest.raises(ConfigError, match="images is missing"):
+        Policy.load(run).act({1: 2})
 
 
 def test_what_is_no_checkpoint(run, tmp_path_factory):

@@ -69,8 +69,14 @@ def test_a_conversation(serve, run):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (pack({k: v for k, v in REQUEST.items() if "wrist" not in k}), "no camera 'wrist'"),
-        (pack({**REQUEST, "observation/state": np.zeros(3)}), "proprio has shape"),
+        (
+            pack({k: v for k, v in REQUEST.items() if "wrist" not in k}),
+            "observation/wrist is missing",
+        ),
+        (pack({**REQUEST, "observation/main": [[1, 2], [3]]}), "observation/main is list"),
+        (pack({**REQUEST, "observation/state": np.zeros(3)}), "observation/state has shape"),
+        (pack({**REQUEST, "observation/state": {}}), "observation/state is dict"),
+        (pack({**REQUEST, "prompt": 5}), "prompt is int"),
         (pack({**REQUEST, "observation/main": np.zeros((9000, 1, 3), np.uint8)}), "4096"),
         (b"\xc1", "not msgpack"),
         ("hello", "text message"),
@@ -123,6 +129,9 @@ def test_values_travel(value):
         {b"__ndarray__": True, b"data": b"12345678", b"dtype": "|O", b"shape": [1]},
         {b"__ndarray__": True, b"data": b"", b"dtype": "<f4", b"shape": [-1, 0]},
         {b"__npgeneric__": True, b"data": 1, b"dtype": "<c8"},
+        {b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"},
+        {b"__ndarray__": True},
+        {b"__ndarray__": True, b"data": b"", b"dtype": "(,", b"shape": [0]},
     ],
 )
 def test_bad_arrays_are_refused(array):
