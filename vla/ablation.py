@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from depthtok.files import read_json_lines
 from depthtok.intervals import Estimate
 from depthtok.report.report import Report
 from vla import checkpoint
+from vla.runlog import METRICS
 
 FIGURES = {  # of the last line that has them; what they are
     "val_action_mse": "action error",
@@ -121,5 +122,5 @@ def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
 
 def _figures(run: Path) -> dict[str, float]:
     """The newest value of every figure in a run's log."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = read_json_lines(run / METRICS)
     return {name: line[name] for line in lines for name in FIGURES if name in line}

@@ -45,7 +45,7 @@ def eval_depth(
     """
     from depthtok.commands import samples as stores
     from pipelines.device import choose
-    from vla import checkpoint, data, tokenizer
+    from vla import checkpoint, data
     from vla.judge import judge_depth, require_codes
     from vla.member import member
     from vla.policy import load_model
@@ -67,8 +67,7 @@ def eval_depth(
     joined = member(
         store.about["dataset"], store, given.targets[0], config, codebook=given.book.fingerprint
     )
-    reader = tokenizer.load(config.data.tokenizer)
-    dataset = data.Dataset([joined], config, reader, augment=False)
+    dataset = data.Dataset([joined], config, checkpoint.read_tokenizer(place), augment=False)
     model = load_model(place, where)
     score = judge_depth(model, dataset, samples, stores.decoder(given.book, where), where)
     say(*words(run, store.about["dataset"], score.figures), json=json)
