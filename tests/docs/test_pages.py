@@ -43,5 +43,25 @@ def test_commands_and_flags_exist(page):
         assert given <= flags | {"--help"}, words
 
 
+FOREIGN = {
+    "--args.replan-steps",  # of openpi's client
+    "--nproc-per-node", "--nnodes", "--rdzv-endpoint",  # of torchrun
+    "--states",  # of benchmarks/expert_rates.py
+}  # fmt: skip
+
+
+def flags() -> set[str]:
+    """Every flag of every command."""
+    params = [param for command in COMMANDS.values() for param in command.params]
+    return {flag for param in params for flag in (*param.opts, *param.secondary_opts)}
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.parent.name != "benchmarks"], ids=name)
+def test_flags_in_prose_exist(page):
+    prose = re.sub(r"```.*?```|`python [^`]*`", "", page.read_text(), flags=re.DOTALL)
+    code = " ".join(re.findall(r"`([^`]+)`", prose))
+    assert {*re.findall(r"(?<!\S)--[a-z][a-z.-]*", code)} <= flags() | FOREIGN | {"--help"}
+
+
 def test_the_pages_have_commands():
     assert len(commands(ROOT / "README.md")) > 8
