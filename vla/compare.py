@@ -35,7 +35,7 @@ FIGURES = {  # name: what it is, and whether more of it is better
     "depth_top1": ("codes right", True),
     "depth_error": ("decoded depth error", False),
 }
-OF_CODES = ("depth", "depth_top1")  # mean nothing across codebooks
+OF_CODES = ("depth", "depth_top1")  # mean nothing across codebooks and targets
 CERTAIN = 0.05
 EXACT = 14  # episodes up to which all signs are tried
 DRAWS = 100_000
@@ -153,16 +153,21 @@ class Comparison:
         return self.steps[-1]
 
     @property
-    def one_codebook(self) -> bool:
-        """Whether their codes are of one, where both have any."""
-        return len({run.state.codebook for run in (self.a, self.b)} - {""}) < 2
+    def one_target(self) -> bool:
+        """Whether what their depth experts predict is the same, where both predict something."""
+        predicted = {
+            (run.state.codebook, run.settings["model.depth.target"])
+            for run in (self.a, self.b)
+            if run.state.codebook
+        }
+        return len(predicted) < 2
 
     def figures(self) -> list[str]:
         """What both have, in one unit."""
         return [
             name
             for name in FIGURES
-            if (self.one_codebook or name not in OF_CODES)
+            if (self.one_target or name not in OF_CODES)
             and all(np.isfinite(run.values(self.last, name)).any() for run in (self.a, self.b))
         ]
 
@@ -194,8 +199,11 @@ class Comparison:
             f"{2 / 2**count:.2g}. The figures are tested one by one, without correction.",
             "One training each: what another seed would give is not tested (depthtok ablate).",
         ]
-        foreign = "Their depth codes are of different codebooks: losses and hits are left out."
-        return lines if self.one_codebook else [*lines, foreign]
+        foreign = (
+            "Their depth experts predict different things, or codes of different codebooks: losses "
+            "and hits are left out."
+        )
+        return lines if self.one_target else [*lines, foreign]
 
     def words(self) -> list[str]:
         """The comparison as text."""

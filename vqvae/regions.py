@@ -11,6 +11,7 @@ from depthtok.data import DepthKind
 from depthtok.depth import StoredDepth
 from depthtok.episodes import EpisodeStore, StoredEpisode
 from depthtok.errors import DepthtokError
+from depthtok.log import warn
 from depthtok.parts import PartName
 from vqvae.clips import DepthSequence
 
@@ -59,8 +60,9 @@ class EpisodesBehind:
         if place not in self._stores:
             try:
                 self._stores[place] = EpisodeStore(Path(place)) if place else None
-            except DepthtokError:
+            except DepthtokError as error:
                 self._stores[place] = None
+                warn(f"no tasks and no figures by region: {error.problem}")
             store = self._stores[place]
             for name in store.part_names if store else ():
                 self._parts.setdefault((place, PartName.parse(name).shard), []).append(name)

@@ -13,7 +13,7 @@ import typer
 from depthtok.commands.train import Device, Json, Resume, Threads
 from depthtok.errors import ConfigError
 from depthtok.files import read_json_lines
-from depthtok.log import result, say, suggest
+from depthtok.log import result, say, suggest, typed
 from depthtok.options import command
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def train_vla(
     done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
     if done is not None:
         say(*_closing(done), json=json)
-        suggest(f"depthtok report {out}", json=json)
+        suggest(typed("report", out), json=json)
         if json:
             result({"run": str(out), "step": done.step, "last": done.last})
 

@@ -109,6 +109,11 @@ def test_the_gate_passes_a_good_codebook_and_names_what_falls_short():
     assert "codes.used is 1" in judge(collapsed)[0]
 
 
+def test_where_no_camera_stands_still_flips_are_not_asked_for():
+    assert judge({name: value for name, value in GOOD.items() if name != "flips"}) == []
+    assert "flips.far was not measured" in judge({**GOOD, "flips": {}})[0]
+
+
 def test_the_gate_fails_closed():
     assert judge({})
     assert any("not measured" in line for line in judge({**GOOD, "metres": {}}))
