@@ -231,9 +231,10 @@ class _Recorder:
 
     def _replay(self, simulator: LiberoSimulator, number: int, episode: int, writer) -> None:
         path = self._stage.config.demos[number]
-        motion = demos.replay(simulator, demos.read(path, episode))
-        writer.meta |= {"demo": episode, "file": path.name}
-        self._commit(simulator, motion, writer, Origin(f"{path.stem}_{episode}"))
+        demo = demos.read(path, episode)
+        motion = demos.replay(simulator, demo)
+        writer.meta |= {"demo": demo.number, "file": path.name}
+        self._commit(simulator, motion, writer, Origin(f"{path.stem}_{demo.number}"))
 
     def _commit(
         self, simulator: LiberoSimulator, motion: Motion, writer: PartWriter, origin: Origin

@@ -11,6 +11,9 @@ from depthtok.config import require
 
 Tasks = Annotated[str, "numbers of tasks, such as 0,3-5; all where none is given"]
 LARGEST_SEED = 2**31
+OF_THE_EXPERT = (
+    "suite", "tasks", "episodes", "seed", "noise", "variety", "official_init_states",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         numbers(self.tasks, "tasks")
+        for name in OF_THE_EXPERT if self.demos else ():
+            given = getattr(self, name)
+            remedy = "leave it out: --demos replays all of its files, as they are"
+            require(given == getattr(CollectConfig, name), name, given, remedy)
         require(self.episodes > 0, "episodes", self.episodes, "give 1 or more")
         require(0 <= self.seed < LARGEST_SEED, "seed", self.seed, "give 0 or more")
         require(0 <= self.noise <= 0.5, "noise", self.noise, "give 0 to 0.5")

@@ -33,6 +33,7 @@ class Demo:
     state: Float64[np.ndarray, " S"]  # the first one
     actions: Float32[np.ndarray, "T 7"]
     scene: str  # MJCF; "" where the file has none
+    number: int  # its own: that of its group
 
 
 def task_of(path: Path) -> Task:
@@ -60,7 +61,8 @@ def fingerprint(path: Path) -> str:
 def read(path: Path, number: int) -> Demo:
     """Demonstration `number`, in the order of their own numbers. Raises `SourceError`."""
     with _opened(path) as file:
-        group = file["data"][_names(file)[number]]
+        name = _names(file)[number]
+        group = file["data"][name]
         try:
             states, actions = group["states"][:1], group["actions"][:]
         except KeyError as error:
@@ -69,7 +71,7 @@ def read(path: Path, number: int) -> Demo:
             ) from error
         scene = group.attrs.get("model_file", "")
     scene = scene.decode() if isinstance(scene, bytes) else str(scene)
-    return Demo(states[0].astype(np.float64), actions.astype(np.float32), scene)
+    return Demo(states[0].astype(np.float64), actions.astype(np.float32), scene, _number(name))
 
 
 def replay(simulator: LiberoSimulator, demo: Demo) -> Motion:
@@ -101,6 +103,8 @@ def without_idle(actions: Float32[np.ndarray, "T 7"]) -> Iterator[Float32[np.nda
 def _opened(path: Path):
     import h5py
 
+    if not path.is_file():
+        raise SourceError(f"there is no file {path}", remedy="name files that are there")
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -115,4 +119,8 @@ def _names(file) -> list[str]:
             f"{file.filename} holds no group data/demo_0",
             remedy="give a file of LIBERO's demonstrations",
         )
-    return sorted(found, key=lambda name: int(name.removeprefix("demo_")))
+    return sorted(found, key=_number)
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("demo_"))

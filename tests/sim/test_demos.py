@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.sim import demos
+from pipelines.sim_config import CollectConfig
 
 MOVE, STILL = [0.1, 0, 0, 0, 0, 0], [0.0] * 6
 
@@ -29,12 +30,30 @@ def test_a_first_action_that_stands_still_goes():
 
 def test_names_say_the_task():
     with pytest.raises(SourceError, match="is not called"):
-        demos.task_of(Path("robot.hdf5"))
+        demos.task_of(Path(__file__))
+
+
+def test_what_is_the_experts_is_refused_beside_demonstrations():
+    CollectConfig(demos=(Path("a_demo.hdf5"),), size=64)
+    with pytest.raises(ConfigError, match=r"episodes(.|\n)*leave it out"):
+        CollectConfig(demos=(Path("a_demo.hdf5"),), episodes=1)
+
+
+def test_a_demonstration_keeps_its_number(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="needs the extra `sim`")
+    path = tmp_path / "x_demo.hdf5"
+    with h5py.File(path, "w") as file:
+        for number in (0, 10, 2):
+            group = file.create_group(f"data/demo_{number}")
+            group["states"], group["actions"] = np.zeros((1, 3)), np.zeros((1, 7))
+    assert [demos.read(path, k).number for k in range(3)] == [0, 2, 10]
 
 
 def test_what_is_no_hdf5(tmp_path):
     pytest.importorskip("h5py", reason="needs the extra `sim`")
     path = tmp_path / "x_demo.hdf5"
+    with pytest.raises(SourceError, match="there is no file"):
+        demos.count(path)
     path.write_bytes(b"no")
     with pytest.raises(SourceError, match="no HDF5"):
         demos.count(path)
