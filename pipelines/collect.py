@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 
 from depthtok.arrays import ArraySpec
+from depthtok.config import digest
 from depthtok.errors import ConfigError, SourceError
-from depthtok.files import sweep
+from depthtok.files import sweep, write_atomic
 from depthtok.parts import Part, PartName, PartWriter, ShardKey, shard_name
 from depthtok.sim import demos, suites
 from depthtok.sim.goals import sort_out
@@ -39,6 +40,7 @@ DATA_VERSION = "1.0.0"
 RECORDING, FAILED = "recording", "failed"  # directories
 GOOD, BAD = "episode.tfrecord", "failed.tfrecord"  # in a part: one of the two
 SPLIT = "train"
+WRITTEN = "written"  # in the store: what the data set was put together from
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,11 @@ class CollectStage:
         return _Recorder(self)
 
     def finish(self) -> None:
-        """Puts the data set together. Raises `SourceError` where no episode succeeded."""
+        """Puts the data set together, unless that was done of the same parts. Raises `SourceError`
+        where no episode succeeded."""
+        mark = self.out / WRITTEN
+        if mark.is_file() and mark.read_text() == self._state():
+            return
         failures = sum(1 for _ in self._parts(BAD))
         total = sum(self.counts.values())
         if failures:
@@ -132,13 +138,21 @@ class CollectStage:
                 remedy="choose other tasks, or less --noise and --variety",
             )
         self._write(self.place, GOOD, f"{total - failures} of {total} episodes: the successful. ")
+        write_atomic(mark, self._state())
+
+    def _state(self) -> str:
+        """Digest of what the data set is made of, and of the names of the files that are there."""
+        parts = [part.digest for part in Store(self.out).parts()]
+        places = (self.place, self.place / FAILED)
+        names = [sorted(path.name for path in place.glob("[!.]*")) for place in places]
+        return digest([parts, self.config.episodes_per_shard, self._description(), names])
 
     def _write(self, place: Path, record: str, counted: str) -> None:
         """Replaces the data set at `place`, which is none while that goes on."""
         sweep(place)
         (place / INFO).unlink(missing_ok=True)
         for shard in place.glob(f"{self.config.name}-{SPLIT}.tfrecord-*"):
-            shard.unlink()
+            shard.unlink(missing_ok=True)  # another job may put the same together
         writer = RldsWriter(
             place, self.config.name, DATA_VERSION, features(self.config.size),
             counted + self._description(),

@@ -12,6 +12,7 @@ from depthtok.sim.motion import Motion
 from depthtok.sim.simulator import CLASSES
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
+from depthtok.testing import tree_digest
 from pipelines.sim_config import CollectConfig, EvalConfig, numbers
 
 HERE = RunOptions(workers=0)
@@ -170,6 +171,20 @@ def test_official_initial_states_are_asked_for_and_recorded(quick, tmp_path):
     assert "official initial states" in RldsDirectory.open(tmp_path / "a").description
     with pytest.raises(StaleStore, match="official_init_states"):
         run(tmp_path / "a", episodes=2)
+
+
+def test_a_data_set_that_is_there_is_not_written_again(quick, tmp_path):
+    run(tmp_path)
+    shard = next(tmp_path.glob("*.tfrecord-*"))
+    info, before = tmp_path / "dataset_info.json", tree_digest(tmp_path)
+    times = shard.stat().st_mtime_ns, info.stat().st_mtime_ns
+    run(tmp_path)
+    assert (shard.stat().st_mtime_ns, info.stat().st_mtime_ns) == times
+    shard.unlink()
+    run(tmp_path)
+    assert tree_digest(tmp_path) == before
+    run(tmp_path, episodes_per_shard=1)
+    assert len(list(tmp_path.glob("*.tfrecord-*"))) == 4
 
 
 def test_nothing_succeeded(quick, tmp_path, monkeypatch):
