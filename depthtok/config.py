@@ -240,3 +240,14 @@ def load_preset(folder: Path, name: str) -> dict[str, Any]:
     if name not in known:
         raise ConfigError(f"there is no preset {name!r}", remedy=did_you_mean(name, known))
     return load_toml(folder / f"{name}.toml")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Settings by their full names: `train.lr`."""
+    found: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found

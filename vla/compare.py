@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from depthtok.config import flat
 from depthtok.errors import ConfigError, SourceError
 from depthtok.files import read_json_lines
 from depthtok.intervals import Estimate
 from depthtok.report.plots import Line
 from depthtok.report.report import Report, plain
 from vla import checkpoint
-from vla.config import flat
 from vla.runlog import JUDGED
 
 FIGURES = {  # name: what it is, and whether more of it is better

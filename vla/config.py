@@ -298,17 +298,6 @@ def nested(dotted: Mapping[str, Any]) -> dict:
     return tree
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Settings by their full names: `train.lr`."""
-    found: dict[str, object] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
     """The tables of both; where both say something, `above` wins."""
     made = dict(below)

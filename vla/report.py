@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from depthtok.config import flat
 from depthtok.data import DepthKind
 from depthtok.files import read_json_lines
 from depthtok.report.colour import colourise
 from depthtok.report.report import Picture, Report
-from vla.config import flat
 from vla.depth_view import SHOWN, DepthView
 from vla.judge import DepthScore
 from vla.masks import BLOCKS

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depthtok.config import flat
 from depthtok.errors import ConfigError, StaleStore, TrainingError
 from depthtok.files import write_atomic
 from vla import checkpoint, lora, optim
 from vla.checkpoint import State
-from vla.config import Config, RunOptions, flat
+from vla.config import Config, RunOptions
 from vla.data import Dataset
 from vla.depth_view import Decode
 from vla.flops import forward_flops, peak_tflops

@@ -113,16 +113,6 @@ def _codes(store):
                     )
 
 
-def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
-    found = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def codebook_report(path: Path) -> Report:
     """What a codebook keeps and loses, and what each of its codes looks like."""
     from vqvae.codec import Codec
