@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -122,6 +122,17 @@ def where(source: ClipSource, chosen: Iterable[bool]) -> ClipSource:
 
 def spread(clips: Sequence[DepthSequence], number: int) -> Sequence[DepthSequence]:
     """At most `number` of the clips, evenly spread; 0: all."""
-    if not number or number >= len(clips):
-        return clips
-    return Picked(clips, np.linspace(0, len(clips) - 1, number).astype(np.int32))
+    return spread_over([ClipSource("", "", clips)], number)[0].clips
+
+
+def spread_over(sources: Sequence[ClipSource], number: int) -> list[ClipSource]:
+    """The sources with at most `number` clips in all, evenly spread over them; 0: all."""
+    ends = np.cumsum([0] + [len(source.clips) for source in sources])
+    if not number or number >= ends[-1]:
+        return list(sources)
+    chosen = np.linspace(0, ends[-1] - 1, number).astype(np.int64)
+    picked = []
+    for source, start, stop in zip(sources, ends[:-1], ends[1:], strict=True):
+        here = chosen[(chosen >= start) & (chosen < stop)] - start
+        picked.append(replace(source, clips=Picked(source.clips, here)))
+    return picked

@@ -45,6 +45,12 @@ class Examples:
     cells: Float32[np.ndarray, "K c c"] | None = None
     uses: Int64[np.ndarray, " K"] | None = None
 
+    def copy(self) -> Examples:
+        """The same, so that what one of both takes leaves the other as it is."""
+        cells = None if self.cells is None else self.cells.copy()
+        uses = None if self.uses is None else self.uses.copy()
+        return Examples(self.number, [*self.spread], [*self.worst], cells, uses)
+
     def take(self, frames: int, batch: Iterator[Example]) -> None:
         """Keep what is worth keeping of a clip's frames; the clip has `frames` of them."""
         for one in batch:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,10 @@ from depthtok.codebook import Codebook
 from depthtok.config import digest
 from depthtok.errors import StaleStore
 from depthtok.normalisation import Normalisation
-from vqvae.clips import ClipSource, spread
+from vqvae.clips import ClipSource, spread_over
 from vqvae.codec import Codec
-from vqvae.config import TokeniserConfig
-from vqvae.examples import Examples
+from vqvae.config import TokeniserConfig, TrainingConfig
+from vqvae.frames import split
 from vqvae.model import Tokeniser
 from vqvae.quality import Masks, assess
 
@@ -62,28 +61,18 @@ def finish(
     meta = description(trainer.config, rule, demo=demo)
     meta["codes"] = len(trainer.model.quantizer.vectors())
     meta["training_identity"] = identity
-    clips = {
-        side: [spread(source.clips, trainer.config.training.judged) for source in sources]
-        for side, sources in (("held_out", judge), ("learned", learn))
-    }
-    held = {
-        f"{source.name}|{clip.key}"
-        for source, chosen in zip(judge, clips["held_out"], strict=True)
-        for clip in chosen
-    }
+    chosen, held = judging(learn, judge, trainer.config.training.judged)
     meta["data"] = {
         "sources": [
             {"name": s.name, "fingerprint": s.fingerprint, "weight": s.weight} for s in learn
         ],
         "frames": len(trainer.cache),
         "skipped": trainer.cache.index["skipped"],
-        "held_out": sorted(held),
+        "held_out": sorted({f"{s.name}|{c.key}" for s in chosen for c in s.clips} if held else ()),
     }
     codebook.write(out, weights_of(trainer.model), meta)
-    chosen = chain.from_iterable(clips["held_out" if held else "learned"])
-    examples = Examples()
-    quality = assess(Codec.load(out, trainer.device), chosen, masks=masks, examples=examples)
-    quality["held_out"] = bool(held)
+    quality, examples = assess(Codec.load(out, trainer.device), chosen, masks=masks)
+    quality["held_out"] = held
     examples.save(out)
     rejudge(out, quality)
 
@@ -95,14 +84,32 @@ def add_twin(path: Path, twin: Path) -> None:
     rejudge(path, {**quality, "continuous": kept})
 
 
-def add_sticky(path: Path, sources: Sequence[ClipSource], sticky: float, device: str) -> None:
-    """Note in a codebook's quality what sticky codes make of the same held-out clips."""
+def add_sticky(
+    path: Path,
+    sources: Sequence[ClipSource],
+    judge: Sequence[ClipSource] | None,
+    sticky: float,
+    device: str,
+) -> None:
+    """Note in a codebook's quality what sticky codes make of the clips that judged it. `sources`
+    and `judge` are those that it was trained with."""
     book = Codebook.load(path)
-    held = set(book.meta["data"]["held_out"])
-    clips = (c for s in sources for c in s.clips if not held or f"{s.name}|{c.key}" in held)
-    found = assess(Codec.load(path, device), clips, sticky=sticky)
+    training, learn = TrainingConfig(**book.meta["training"]), sources
+    if judge is None:
+        learn, judge = split(sources, training.held_out, training.seed)
+    chosen, _ = judging(learn, judge, training.judged)
+    found, _ = assess(Codec.load(path, device), chosen, sticky=sticky)
     kept = {name: found[name] for name in ("disparity", "metres", "flips") if name in found}
     rejudge(path, {**book.quality, "with_sticky": {"sticky": sticky, **kept}})
+
+
+def judging(
+    learn: Sequence[ClipSource], judge: Sequence[ClipSource], number: int
+) -> tuple[list[ClipSource], bool]:
+    """At most `number` clips to judge on, and whether they were held out: where none is, those that
+    were trained on judge."""
+    held = any(len(source.clips) for source in judge)
+    return spread_over(judge if held else learn, number), held
 
 
 def rejudge(path: Path, quality: dict) -> None:

@@ -181,7 +181,8 @@ class Flips:
         height, width = codes.shape[1:]
         cell = (values.shape[1] // height, values.shape[2] // width)
         blocks = change.reshape(len(change), height, cell[0], width, cell[1])
-        moved = blocks.max(axis=(2, 4)) >= self.threshold
+        # A thousandth less: a change of exactly the threshold is one, however float32 rounds it.
+        moved = blocks.max(axis=(2, 4)) >= 0.999 * self.threshold
         flipped = codes[1:] != codes[:-1]
         for name, still in (("static", ~moved), ("far", ~_spread(_spread(moved)))):
             self.cells[name] += int(still.sum())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float32, UInt8
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import SourceError
 from vqvae import metrics
-from vqvae.clips import DepthSequence
+from vqvae.clips import ClipSource, DepthSequence
 from vqvae.codec import Codec
 from vqvae.examples import Example, Examples
 from vqvae.frames import BLOCK, range_of
@@ -165,46 +166,69 @@ class Judge:
 
 def assess(
     codec: Codec,
-    clips: Iterable[DepthSequence],
+    sources: Sequence[ClipSource],
     *,
     masks: Masks | None = None,
     sticky: float = 0.0,
-    examples: Examples | None = None,
-) -> dict:
-    """The quality report over `clips`, streamed. Plain values, ready for JSON.
+    pictures: int = 8,
+) -> tuple[dict, Examples]:
+    """The quality report over the clips of `sources`, streamed, in plain values ready for JSON; and
+    `pictures` frames of each sort that are worth looking at.
 
     Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
     quantiser bypassed). Of a codebook with codes: `codes`, `histogram`, and `flips` over the clips
     whose camera stands still. Where depth is in metres: `metres`. `regions`: `disparity` and
-    `metres` inside each mask. `failed` lists clips that have no codes. Raises `SourceError` where
-    no clip can be judged, `DepthKindError` where metres meet disparity.
+    `metres` inside each mask. `failed` lists clips that cannot be read or coded, of which nothing
+    is counted. Raises `SourceError` where no clip can be judged, `DepthKindError` where metres meet
+    disparity.
     """
     judge: Judge | None = None
+    examples = Examples(pictures)
     failed, episodes = [], set()
-    for clip in clips:
-        try:
-            still = clip.frames > 0 and _stands_still(clip)
-            for block in _blocks(codec, clip, sticky):
-                judge = judge or Judge(block.depth.kind, len(codec.codebook.vectors))
-                block.depth.require(judge.kind)
-                stop = block.start + len(block.images[block.new])
-                regions = masks(clip, block.start, stop) if masks else {}
-                judge.add(block, regions, still=still)
-                if examples is not None:
-                    examples.take(clip.frames, block.examples(f"{clip.key} {clip.camera}"))
-                    if block.codes is not None:
-                        number = len(codec.codebook.vectors)
-                        examples.look(block.images[block.new], block.codes[block.new], number)
-        except SourceError as error:
-            failed.append([str(clip.key), clip.camera, error.problem])
-            continue
-        episodes.add(str(clip.key))
+    for number, source in enumerate(sources, 1):
+        # Stores of one data set, or of two with one name, hold episodes of equal names.
+        prefix = f"store {number}: " if len(sources) > 1 else ""
+        for clip in source.clips:
+            name = f"{prefix}{clip.key}"
+            try:
+                judge, examples = _with_clip(codec, clip, name, judge, examples, masks, sticky)
+            except SourceError as error:
+                failed.append([name, clip.camera, error.problem])
+                continue
+            episodes.add(name)
     if judge is None:
         reason = failed[0][2] if failed else "none was given"
         raise SourceError(
             f"no clip could be judged: {reason}", remedy="see `depthtok inspect` of the store"
         )
-    return {**judge.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
+    found = {**judge.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
+    return found, examples
+
+
+def _with_clip(
+    codec: Codec,
+    clip: DepthSequence,
+    name: str,
+    judge: Judge | None,
+    examples: Examples,
+    masks: Masks | None,
+    sticky: float,
+) -> tuple[Judge | None, Examples]:
+    """The sums and examples with one more clip; those given stay as they are, for its last block
+    may be the one that fails."""
+    judge, examples = deepcopy(judge), examples.copy()
+    number = len(codec.codebook.vectors)
+    still = clip.frames > 0 and _stands_still(clip)
+    for block in _blocks(codec, clip, sticky):
+        judge = judge or Judge(block.depth.kind, number)
+        block.depth.require(judge.kind)
+        stop = block.start + len(block.images[block.new])
+        regions = masks(clip, block.start, stop) if masks else {}
+        judge.add(block, regions, still=still)
+        examples.take(clip.frames, block.examples(f"{name} {clip.camera}"))
+        if block.codes is not None:
+            examples.look(block.images[block.new], block.codes[block.new], number)
+    return judge, examples
 
 
 def code_pictures(codec: Codec) -> Float32[np.ndarray, "K c c"]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
 from depthtok.data import DepthKind
-from depthtok.depth import StoredDepth
+from depthtok.depth import DepthStore, StoredDepth
 from depthtok.episodes import EpisodeStore, StoredEpisode
 from depthtok.errors import DepthtokError
 from depthtok.log import warn
@@ -19,18 +20,23 @@ from vqvae.clips import DepthSequence
 class EpisodesBehind:
     """Finds the episode of a stored depth clip; the stores stay open."""
 
-    def __init__(self) -> None:
-        self._stores: dict[str, EpisodeStore | None] = {}
-        self._parts: dict[tuple[str, str], list[str]] = {}  # by place and source shard
+    def __init__(self, moved: Sequence[Path] = (), source_root: Path | None = None) -> None:
+        """`moved`: EpisodeStores that do not lie where the depth was made from them any more;
+        `source_root`: where the data set lies now that they index."""
+        self._source_root = source_root
+        self._warned = False
+        self._stores: dict[str, EpisodeStore | None] = {}  # by fingerprint
+        self._parts: dict[tuple[str, str], list[str]] = {}  # by fingerprint and source shard
+        for path in moved:
+            self._add(EpisodeStore(path, source_root=source_root))
 
     def episode(self, clip: DepthSequence) -> StoredEpisode | None:
         """The episode of a clip; None where its store is no longer there, or never was."""
         if not isinstance(clip, StoredDepth):
             return None
-        place = clip.store.spec.place.get("episodes", "")
-        store = self._store(place)
+        store = self._behind(clip.store)
         shard = PartName.parse(clip.part.name).shard
-        for name in self._parts.get((place, shard), ()):
+        for name in self._parts.get((clip.store.spec.upstream, shard), ()):
             part = store.part(name)
             row = int(np.searchsorted(part.indices, clip.key.index))
             if row < len(part.indices) and part.indices[row] == clip.key.index:
@@ -50,20 +56,36 @@ class EpisodesBehind:
             return {}
         try:
             classes = episode.frames(clip.camera).segmentation(start, stop)
-        except DepthtokError:
+        except DepthtokError as error:
+            self._warn_once(error)
             return {}
         # By nearest pixel, as metres are resized: there are no classes between two classes.
         fitted = clip.store.transform.depth(classes.astype(np.float32), DepthKind.METRES)
         return {name: fitted == number for name, number in names.items()}
 
-    def _store(self, place: str) -> EpisodeStore | None:
-        if place not in self._stores:
+    def _warn_once(self, error: DepthtokError) -> None:
+        if not self._warned:
+            warn(f"no figures by region: {error.problem}; {error.remedy}")
+        self._warned = True
+
+    def _behind(self, depth: DepthStore) -> EpisodeStore | None:
+        upstream, place = depth.spec.upstream, depth.spec.place.get("episodes")
+        if upstream not in self._stores:
+            self._stores[upstream] = None
             try:
-                self._stores[place] = EpisodeStore(Path(place)) if place else None
+                if place:
+                    self._add(EpisodeStore(Path(place), source_root=self._source_root))
             except DepthtokError as error:
-                self._stores[place] = None
-                warn(f"no tasks and no figures by region: {error.problem}")
-            store = self._stores[place]
-            for name in store.part_names if store else ():
-                self._parts.setdefault((place, PartName.parse(name).shard), []).append(name)
-        return self._stores[place]
+                warn(f"no tasks and no figures by region: {error.problem}; --episodes DIR says "
+                     "where the EpisodeStore lies now")  # fmt: skip
+            else:
+                if place and self._stores[upstream] is None:
+                    warn(f"no tasks and no figures by region: {place} is not the store any more "
+                         f"that {depth.path} was made from")  # fmt: skip
+        return self._stores[upstream]
+
+    def _add(self, store: EpisodeStore) -> None:
+        self._stores[store.fingerprint] = store
+        for name in store.part_names:
+            shard = PartName.parse(name).shard
+            self._parts.setdefault((store.fingerprint, shard), []).append(name)

@@ -93,6 +93,11 @@ def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
         yield f"Below the quality gate: {'; '.join(failures)}."
     if book.demo:
         yield "This codebook is there to show the pipeline, not to train policies on."
+    if book.normalisation.name == "per_frame" and "metres" in quality:
+        yield (
+            "Metres are figured with each frame's true range, which codes do not keep: a reader of "
+            "the codes cannot have them."
+        )
     if quality.get("sticky"):
         yield f"Codes were kept while nearly as close (sticky {quality['sticky']})."
 

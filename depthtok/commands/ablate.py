@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from depthtok.commands import policy
-from depthtok.commands.train import Json
+from depthtok.commands.flags import Json
 from depthtok.config import convert, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import result, say, unsuggesting

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from depthtok.commands.flags import Cameras, Device, EpisodesMoved, Json, Partial, SourceRoot
 from depthtok.commands.stages import ON_DEVICE, Out, carry_out
-from depthtok.commands.train import Cameras, Device, Json, Partial, by_task, depth_sources, describe
+from depthtok.commands.train import by_task, depth_sources, describe
 from depthtok.errors import StoreError
 from depthtok.log import result, say, typed
 from depthtok.options import command
@@ -30,11 +31,13 @@ def eval_vqvae(
         list[str] | None, typer.Option("--task", help="only episodes with this instruction text")
     ] = None,
     clips: Annotated[
-        int, typer.Option("--clips", help="most clips to judge on, spread over all; 0: all")
+        int, typer.Option("--clips", help="most clips to judge on, spread over all stores; 0: all")
     ] = 0,
     sticky: Annotated[
         float, typer.Option("--sticky", min=0, help="keep a cell's last code while nearly as close")
     ] = 0.0,
+    episodes: EpisodesMoved = None,
+    source_root: SourceRoot = None,
     partial: Partial = False,
     device: Device = "auto",
     json: Json = False,
@@ -44,20 +47,19 @@ def eval_vqvae(
     Example: depthtok eval-vqvae runs/codebook other/depth --out runs/other
     """
     from pipelines.device import choose
-    from vqvae.clips import spread
+    from vqvae.clips import spread_over
     from vqvae.codec import Codec
-    from vqvae.examples import Examples
     from vqvae.quality import assess
     from vqvae.regions import EpisodesBehind
     from vqvae.report import build
 
-    codec, behind = Codec.load(codebook, choose(device)), EpisodesBehind()
+    codec = Codec.load(codebook, choose(device))
+    behind = EpisodesBehind(episodes or (), source_root)
     sources = depth_sources(depth, None, camera, partial=partial)
     if task:
         sources = by_task(sources, task, behind, both=False)[1]
-    chosen = [clip for source in sources for clip in spread(source.clips, clips)]
-    examples = Examples()
-    quality = assess(codec, chosen, masks=behind.masks, sticky=sticky, examples=examples)
+    chosen = spread_over(sources, clips)
+    quality, examples = assess(codec, chosen, masks=behind.masks, sticky=sticky)
     quality = {**quality, "held_out": None, "codebook": codec.codebook.fingerprint}
     judged = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
     own = codec.codebook.quality or None

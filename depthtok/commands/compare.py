@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthtok.commands.train import Json
+from depthtok.commands.flags import Json
 from depthtok.errors import ConfigError, SourceError
 from depthtok.log import result, say
 from depthtok.options import command

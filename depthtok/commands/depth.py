@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot
 from depthtok.errors import SourceError
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import command
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
     from pipelines.audit import ClipAudit
     from pipelines.findings import CameraAudit
     from pipelines.vida.truth import TrueClip
-
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
-Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
-SourceRoot = Annotated[
-    Path | None, typer.Option("--source-root", help="where the source data set lies now")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -73,12 +68,10 @@ def finetune_vida(
         typer.Option("--held-out-task", help="judge on episodes whose instruction holds this"),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="store the weights as float16")] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="use stores that lack parts")] = False,
+    partial: Partial = False,
     source_root: SourceRoot = None,
     device: Device = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")
-    ] = True,
+    resume: Resume = True,
     json: Json = False,
 ) -> None:
     """Train Video-Depth-Anything on true depth: DepthStores -> weights, with their held-out error.

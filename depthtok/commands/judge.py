@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from depthtok.commands.train import Device, Json
+from depthtok.commands.flags import Device, Json, SourceRoot
 from depthtok.errors import StaleStore
 from depthtok.log import result, say
 from depthtok.options import command
@@ -33,9 +33,7 @@ def eval_depth(
     out: Annotated[
         Path | None, typer.Option("--out", help="directory of a page with pictures to write")
     ] = None,
-    source_root: Annotated[
-        Path | None, typer.Option("--source-root", help="where the images lie now, if they moved")
-    ] = None,
+    source_root: SourceRoot = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthtok.commands.flags import Json
 from depthtok.log import result, say
 from depthtok.options import command
 
 if TYPE_CHECKING:
     from depthtok.doctor import Row
-
-Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthtok.commands.train import Device, Json, Resume, Threads
+from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot, Threads
 from depthtok.errors import ConfigError
 from depthtok.files import read_json_lines
 from depthtok.log import result, say, suggest, typed
@@ -110,10 +110,8 @@ def train_vla(
         Path | None,
         typer.Option("--frame-cache", help="keep frames decoded in this directory"),
     ] = None,
-    source_root: Annotated[
-        Path | None, typer.Option("--source-root", help="where the images lie now, if they moved")
-    ] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="use stores that lack parts")] = False,
+    source_root: SourceRoot = None,
+    partial: Partial = False,
     force: Annotated[
         bool, typer.Option("--force", help="train on a codebook below the quality gate; recorded")
     ] = False,

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthtok.commands.flags import (
+    Cameras,
+    Device,
+    EpisodesMoved,
+    Json,
+    Partial,
+    Resume,
+    SourceRoot,
+    Threads,
+)
 from depthtok.errors import ConfigError
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import command
@@ -18,15 +28,7 @@ from depthtok.options import command
 if TYPE_CHECKING:
     from vqvae.clips import ClipSource
     from vqvae.config import TokeniserConfig
-
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
-Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")]
-Threads = Annotated[
-    int, typer.Option("--threads", min=0, help="CPU threads of the model; 0 is every core")
-]
-Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
-Cameras = Annotated[list[str] | None, typer.Option("--camera", help="only these cameras")]
-Partial = Annotated[bool, typer.Option("--partial", help="use stores that lack parts")]
+    from vqvae.regions import EpisodesBehind
 
 
 def register(app: typer.Typer) -> None:
@@ -69,6 +71,8 @@ def train_vqvae(
     sticky: Annotated[
         float, typer.Option("--sticky", min=0, help="judge codes kept while nearly as close, too")
     ] = 0.0,
+    episodes: EpisodesMoved = None,
+    source_root: SourceRoot = None,
     partial: Partial = False,
     demo: Annotated[bool, typer.Option("--demo", help="mark the codebook as a demo")] = False,
     device: Device = "auto",
@@ -84,6 +88,7 @@ def train_vqvae(
     Example: depthtok train-vqvae runs/depth --out runs/codebook
     """
     from vqvae.config import TokeniserConfig
+    from vqvae.regions import EpisodesBehind
 
     config = TokeniserConfig.preset(preset)
     config = _changed(
@@ -96,12 +101,13 @@ def train_vqvae(
         config = replace(config, normalisation=normalisation)
     sources = depth_sources(depth, weight, camera, partial=partial)
     with ranks(device, threads) as (rank, place):
-        run = _Run(sources, held_out_task or [], place, resume, quiet=rank > 0)
+        behind = EpisodesBehind(episodes or (), source_root)
+        run = _Run(sources, held_out_task or [], behind, place, resume, quiet=rank > 0)
         run.train(config, out, demo=demo)
         if twin:
             run.train(config.continuous(), _twin(out), demo=demo)
         if rank == 0:
-            _conclude(sources, out, run.device, twin=twin, sticky=sticky)
+            run.conclude(out, twin=twin, sticky=sticky)
             _say(out, depth[0], json=json)
 
 
@@ -143,12 +149,10 @@ class _Run:
     """Trainings over the same sources."""
 
     def __init__(
-        self, sources: list[ClipSource], tasks: Sequence[str], device: str, resume: bool, *,
-        quiet: bool,
+        self, sources: list[ClipSource], tasks: Sequence[str], behind: EpisodesBehind, device: str,
+        resume: bool, *, quiet: bool,
     ) -> None:  # fmt: skip
-        from vqvae.regions import EpisodesBehind
-
-        self.behind = EpisodesBehind()
+        self.behind = behind
         self.learn, self.judge = sources, None
         if tasks:
             self.learn, self.judge = by_task(sources, tasks, self.behind)
@@ -168,6 +172,19 @@ class _Run:
             )  # fmt: skip
         if made is None:
             raise Stopped(15)
+
+    def conclude(self, out: Path, *, twin: bool, sticky: float) -> None:
+        """Add what was asked for to the quality, and write the page."""
+        from vqvae import export
+        from vqvae.codec import Codec
+        from vqvae.report import of_codebook
+
+        if twin:
+            export.add_twin(out, _twin(out))
+            of_codebook(Codec.load(_twin(out))).write(_twin(out))
+        if sticky:
+            export.add_sticky(out, self.learn, self.judge, sticky, self.device)
+        of_codebook(Codec.load(out)).write(out)
 
 
 @contextmanager
@@ -191,22 +208,6 @@ def _steps(config: TokeniserConfig, out: Path, *, quiet: bool) -> Iterator:
 
 def _twin(out: Path) -> Path:
     return out.with_name(f"{out.name}.continuous")
-
-
-def _conclude(
-    sources: list[ClipSource], out: Path, device: str, *, twin: bool, sticky: float
-) -> None:
-    """Adds what was asked for to the quality, and writes the page."""
-    from vqvae import export
-    from vqvae.codec import Codec
-    from vqvae.report import of_codebook
-
-    if twin:
-        export.add_twin(out, _twin(out))
-        of_codebook(Codec.load(_twin(out))).write(_twin(out))
-    if sticky:
-        export.add_sticky(out, sources, sticky, device)
-    of_codebook(Codec.load(out)).write(out)
 
 
 def by_task(

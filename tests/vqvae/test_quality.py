@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,18 @@ from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
 from vqvae.gate import default_limits, judge
-from vqvae.quality import Examples, assess, code_pictures
+from vqvae.quality import assess, code_pictures
+from vqvae.report import of_codebook
 from vqvae.train import train
+
+
+def of(*clips) -> list[ClipSource]:
+    """Clips as the one source."""
+    return [ClipSource("s", "f", clips)]
+
+
+def figures(codec, clips, **options) -> dict:
+    return assess(codec, of(*clips), **options)[0]
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +36,22 @@ def codec(tmp_path_factory):
 
 
 def test_metres_are_judged_in_metres_and_disparity_is_not(codec):
-    metric = assess(codec, scenes(2, frames=40))
+    metric = figures(codec, scenes(2, frames=40))
     assert metric["frames"] == 80
     assert metric["episodes"] == 2
     assert metric["kind"] == "metres"
     assert sum(metric["histogram"]) == 80 * 64
     json.dumps(metric, allow_nan=False)
-    relative = assess(codec, [array_clip(1 / scene(0), kind=DepthKind.DISPARITY)])
+    relative = figures(codec, [array_clip(1 / scene(0), kind=DepthKind.DISPARITY)])
     assert "metres" not in relative
     assert relative["disparity"]["l1"] > 0
 
 
 def test_blocks_do_not_change_the_figures(codec, monkeypatch):
     clips = scenes(1, frames=40)
-    whole = assess(codec, clips)
+    whole = figures(codec, clips)
     monkeypatch.setattr("vqvae.quality.BLOCK", 7)
-    parts = assess(codec, clips)
+    parts = figures(codec, clips)
     assert parts["histogram"] == whole["histogram"]
     assert parts["flips"] == whole["flips"]
     assert parts["metres"] == pytest.approx(whole["metres"])
@@ -48,9 +59,9 @@ def test_blocks_do_not_change_the_figures(codec, monkeypatch):
 
 def test_sticky_flips_do_not_depend_on_blocks(codec, monkeypatch):
     clips = scenes(1, frames=40)
-    whole = assess(codec, clips, sticky=0.5)
+    whole = figures(codec, clips, sticky=0.5)
     monkeypatch.setattr("vqvae.quality.BLOCK", 9)
-    assert assess(codec, clips, sticky=0.5)["flips"] == whole["flips"]
+    assert figures(codec, clips, sticky=0.5)["flips"] == whole["flips"]
 
 
 def test_regions_are_judged_by_their_masks(codec):
@@ -59,7 +70,7 @@ def test_regions_are_judged_by_their_masks(codec):
         near[:, :8] = True
         return {"arm": near}
 
-    found = assess(codec, scenes(1), masks=masks)
+    found = figures(codec, scenes(1), masks=masks)
     arm = found["regions"]["arm"]
     assert arm["metres"]["pixels"] == arm["disparity"]["pixels"] == 12 * 8 * SIZE
     assert arm["metres"]["abs_rel"] != found["metres"]["abs_rel"]
@@ -68,17 +79,58 @@ def test_regions_are_judged_by_their_masks(codec):
 
 def test_broken_clips_are_listed_and_mixed_kinds_refused(codec):
     constant = array_clip(np.ones((3, SIZE, SIZE), np.float32), "constant")
-    found = assess(codec, [*scenes(1), constant])
+    found = figures(codec, [*scenes(1), constant])
     assert [item[0] for item in found["failed"]] == ["constant"]
     with pytest.raises(SourceError, match="no clip could be judged: the depth is constant"):
-        assess(codec, [constant])
+        figures(codec, [constant])
     with pytest.raises(DepthKindError):
-        assess(codec, [*scenes(1), array_clip(1 / scene(0), "d", kind=DepthKind.DISPARITY)])
+        figures(codec, [*scenes(1), array_clip(1 / scene(0), "d", kind=DepthKind.DISPARITY)])
+
+
+class Cut:
+    """A clip whose frames from `stop` on cannot be read."""
+
+    def __init__(self, clip, stop: int) -> None:
+        self.clip, self.stop = clip, stop
+
+    def __getattr__(self, name):
+        return getattr(self.clip, name)
+
+    def read(self, start, stop):
+        if start < self.stop < stop:
+            raise SourceError("the file ends", remedy="-")
+        return self.clip.read(start, stop)
+
+
+def test_nothing_is_counted_of_a_clip_that_fails_in_its_last_block(codec, monkeypatch):
+    monkeypatch.setattr("vqvae.quality.BLOCK", 5)
+    good, bad = scenes(2)
+    expected, kept = assess(codec, of(good))
+    found, seen = assess(codec, of(Cut(bad, 8), good, Cut(bad, 8)))
+    assert [problem for _, _, problem in found.pop("failed")] == ["the file ends"] * 2
+    assert found == {name: value for name, value in expected.items() if name != "failed"}
+    np.testing.assert_array_equal(seen.uses, kept.uses)
+    assert [e.clip for e in seen.worst] == [e.clip for e in kept.worst]
+
+
+def test_stores_with_episodes_of_equal_names_are_told_apart(codec):
+    one, other = scenes(1), [array_clip(scene(9), "episode-0")]
+    found, examples = assess(codec, [*of(*one), *of(*other)])
+    assert found["episodes"] == 2
+    assert {e.clip for e in examples.spread} == {
+        "store 1: episode-0 front", "store 2: episode-0 front"
+    }  # fmt: skip
+
+
+def test_metres_of_ranges_that_codes_do_not_keep_are_said_to_be(tmp_path):
+    config = replace(tiny(6), normalisation="per_frame")
+    out = train(config, of(*scenes(6)), tmp_path / "cb", TrainOptions())
+    page = of_codebook(Codec.load(out)).to_json()
+    assert "each frame's true range" in json.dumps(page)
 
 
 def test_examples_hold_the_worst_frames(codec):
-    kept = Examples(number=3)
-    assess(codec, scenes(4), examples=kept)
+    _, kept = assess(codec, of(*scenes(4)), pictures=3)
     assert len(kept.spread) == 3
     assert len(kept.worst) == 3
     assert kept.worst[0].l1 >= kept.worst[1].l1 >= kept.worst[2].l1

@@ -8,7 +8,7 @@ import pytest
 from conftest import scenes
 
 from depthtok.parts import ShardKey
-from vqvae.clips import ClipSource, StoredClips, lengths_of, spread, where
+from vqvae.clips import ClipSource, StoredClips, lengths_of, spread, spread_over, where
 
 
 class FakePart:
@@ -61,3 +61,13 @@ def test_some_clips_are_spread_over_all():
     assert [clip.key for clip in spread(clips, 3)] == ["episode-0", "episode-4", "episode-9"]
     assert spread(clips, 0) is clips
     assert spread(clips, 10) is clips
+
+
+def test_clips_are_spread_over_all_sources_together():
+    sources = [ClipSource(name, "f", scenes(n, frames=1)) for name, n in (("a", 8), ("b", 2))]
+    found = spread_over(sources, 5)
+    assert [[clip.key for clip in source.clips] for source in found] == [
+        ["episode-0", "episode-2", "episode-4", "episode-6"], ["episode-1"]
+    ]  # fmt: skip
+    assert [source.name for source in found] == ["a", "b"]
+    assert spread_over(sources, 0) == sources

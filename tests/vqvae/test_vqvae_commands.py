@@ -21,7 +21,9 @@ from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, StoreError
 from depthtok.signals import Stopped
 from depthtok.testing import make_rlds
+from vqvae import export
 from vqvae.codec import Codec
+from vqvae.quality import assess
 from vqvae.train import Trainer
 
 SIZE = 64
@@ -111,6 +113,35 @@ def test_held_out_tasks_judge_and_the_twin_is_recorded(here, tmp_path):
     assert "codes" not in Codebook.load(tmp_path / "cb.continuous").quality
     with pytest.raises(ConfigError, match="names no episode"):
         call(*learn(here, tmp_path / "none", "--held-out-task", "fold the towel"))
+
+
+def test_sticky_codes_are_judged_on_the_clips_that_judge(here, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(export, "assess", lambda codec, sources, **options: (
+        seen.append([(s.name, str(c.key), c.camera) for s in sources for c in s.clips])
+        or assess(codec, sources, **options)))  # fmt: skip
+    preset = tmp_path / "preset.toml"
+    preset.write_text(PRESET + "judged = 1\n")
+    depth = [here / "depth", here / "depth"]
+    call("train-vqvae", *depth, "--out", tmp_path / "cb", "--preset", preset, "--sticky", "0.5")
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 1
+
+
+def test_episodes_that_moved_are_found_where_they_are_said_to_lie(here, tmp_path):
+    rlds = make_rlds(tmp_path / "set" / "1.0.0", size=SIZE)
+    call("convert", rlds, "--out", tmp_path / "episodes")
+    call("annotate", tmp_path / "episodes", "--out", tmp_path / "depth", "--estimator", "dataset",
+         "--size", SIZE)  # fmt: skip
+    (tmp_path / "set").rename(tmp_path / "moved set")
+    (tmp_path / "episodes").rename(tmp_path / "moved episodes")
+    judge = ["eval-vqvae", here / "cb", tmp_path / "depth", "--out", tmp_path / "page", "--json"]
+    assert "regions" not in json.loads(call(*judge))["quality"]
+    moved = ["--episodes", tmp_path / "moved episodes", "--source-root",
+             tmp_path / "moved set" / "1.0.0"]  # fmt: skip
+    found = json.loads(call(*judge, "--task", "Box 1", *moved))["quality"]
+    assert found["regions"]["robot"]["metres"]["pixels"] > 0
+    assert found["episodes"] == 2
 
 
 def test_a_signal_stops_a_training_and_the_same_command_goes_on(here, tmp_path, monkeypatch):

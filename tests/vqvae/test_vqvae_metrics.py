@@ -88,3 +88,12 @@ def test_a_pixel_that_loses_its_depth_has_moved():
     flips = metrics.Flips(0.002)
     flips.add(values, valid, np.zeros((2, 2, 2), np.uint8))
     assert flips.report()["static_cells"] == 3
+
+
+@pytest.mark.parametrize("depth", [0.2, 0.5, 1.0, 1.7, 3.0])
+def test_a_change_of_exactly_the_threshold_is_a_change(depth):
+    flips = metrics.Flips(0.002)
+    values = np.full((2, 16, 16), depth, np.float32)
+    values[1] += np.float32(0.002)
+    flips.add(values, np.ones(values.shape, bool), np.zeros((2, 2, 2), np.uint8))
+    assert flips.report()["static_cells"] == 0

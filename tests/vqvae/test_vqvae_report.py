@@ -17,6 +17,11 @@ from vqvae.report import build, of_codebook, sheet
 from vqvae.train import train
 
 
+def of(clips) -> list[ClipSource]:
+    """Clips as the one source."""
+    return [ClipSource("s", "f", clips)]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A codebook and its continuous twin."""
@@ -25,7 +30,7 @@ def trained(tmp_path_factory):
     for name, config in (("cb", tiny(6)), ("twin", tiny(6).continuous())):
         train(config, [source], out / name, TrainOptions())
     export.add_twin(out / "cb", out / "twin")
-    export.add_sticky(out / "cb", [source], 0.5, "cpu")
+    export.add_sticky(out / "cb", [source], None, 0.5, "cpu")
     return out / "cb", out / "twin"
 
 
@@ -66,8 +71,7 @@ def test_a_codebook_that_was_never_judged_has_no_page(trained, tmp_path):
 
 
 def test_examples_survive_their_file(trained, tmp_path):
-    kept = Examples(number=2)
-    assess(Codec.load(trained[0]), scenes(3), examples=kept)
+    _, kept = assess(Codec.load(trained[0]), of(scenes(3)), pictures=2)
     kept.save(tmp_path)
     back = Examples.load(tmp_path)
     assert [(e.clip, e.frame, e.l1) for e in back.worst] == [
@@ -82,18 +86,16 @@ def test_examples_survive_their_file(trained, tmp_path):
 
 def test_the_mean_cell_of_a_code_is_that_of_all_frames(monkeypatch, trained):
     codec, clips = Codec.load(trained[0]), scenes(2, frames=20)
-    whole, parts = Examples(), Examples()
-    assess(codec, clips, examples=whole)
+    _, whole = assess(codec, of(clips))
     monkeypatch.setattr("vqvae.quality.BLOCK", 7)
-    found = assess(codec, clips, examples=parts)
+    found, parts = assess(codec, of(clips))
     np.testing.assert_array_equal(whole.uses, found["histogram"])
     np.testing.assert_array_equal(whole.uses, parts.uses)
     np.testing.assert_allclose(whole.cells, parts.cells, rtol=1e-5, atol=1e-6)
 
 
 def test_the_worst_frames_are_of_different_clips(trained):
-    kept = Examples(number=3)
-    assess(Codec.load(trained[0]), scenes(4), examples=kept)
+    _, kept = assess(Codec.load(trained[0]), of(scenes(4)), pictures=3)
     assert len({e.clip for e in kept.worst}) == 3
 
 

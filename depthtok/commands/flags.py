@@ -1,0 +1,26 @@
+"""Flags that several commands share, spelt and told alike. Those of every stage are in
+`depthtok.config.RunOptions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Cameras = Annotated[list[str] | None, typer.Option("--camera", help="only these cameras")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
+EpisodesMoved = Annotated[
+    list[Path] | None,
+    typer.Option("--episodes", help="the EpisodeStores behind the depth, if they moved"),
+]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
+Partial = Annotated[bool, typer.Option("--partial", help="use stores that lack parts")]
+Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")]
+SourceRoot = Annotated[
+    Path | None,
+    typer.Option("--source-root", help="where the source data set lies now, if it moved"),
+]
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, help="CPU threads of the model; 0 is every core")
+]
