@@ -10,14 +10,16 @@ RUN/checkpoints/step-000200/
     optimizer.safetensors        AdamW's two moments; of 8 bits: codes, scale, qmap
     tokenizer.json               where the settings name one
     config.json                  every setting
-    state.json                   step, data sets, normalisation, codebook fingerprint
+    state.json                   step, data sets, normalisation, codebook fingerprint; digests of
+                                 the other files, and its own
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from depthtok.errors import WeightsError
+from depthtok.config import digest
+from depthtok.errors import CorruptPart, DepthtokError, WeightsError
 from depthtok.files import commit_directory, file_sha256, remove, sweep
 from vla import eightbit, tokenizer
 from vla.config import Config
@@ -35,7 +38,7 @@ from vla.depth_view import FILE as PREDICTED
 from vla.normalise import Norms
 from vla.parallel import sharded_like
 
-BEST = "best"
+BEST, STATE = "best", "state.json"
 CODEBOOK, PRIOR = "depth_head.codebook_KD", "depth_head.log_prior_MPK"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -81,7 +84,36 @@ def write(
         if own := tokenizer.file_of(config.data.tokenizer):
             shutil.copyfile(own, folder / tokenizer.FILE)
         (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
-        (folder / "state.json").write_text(json.dumps(state.to_json(), indent=1))
+        content = {**state.to_json(), "files": _digests(folder)}
+        described = {**content, "digest": digest(content)}
+        (folder / STATE).write_text(json.dumps(described, indent=1))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file; at once, for those of a large model take seconds each."""
+    files = sorted(folder.iterdir())
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return dict(zip((file.name for file in files), pool.map(file_sha256, files), strict=True))
+
+
+def damage(path: Path) -> Iterator[str]:
+    """What is not as it was written, in a checkpoint or in all those of a run."""
+    found = [path] if (path / STATE).is_file() else [*steps(path), path / BEST]
+    for checkpoint in found:
+        if not (checkpoint / STATE).is_file():
+            continue
+        try:
+            files = _described(checkpoint)["files"]
+        except DepthtokError as error:
+            yield error.problem
+            continue
+        if not files:
+            yield f"{checkpoint} was written without digests, by an older depthtok: not checked"
+        for name in files:
+            try:
+                _sound(checkpoint, name)
+            except DepthtokError as error:
+                yield error.problem
 
 
 def clear(run: Path, *, everything: bool) -> None:
@@ -114,7 +146,7 @@ def steps(run: Path) -> list[Path]:
 def find(path: str | Path) -> Path:
     """The checkpoint at `path`, or the newest one of the run there. Raises `WeightsError`."""
     path = Path(path)
-    if (path / "state.json").is_file():
+    if (path / STATE).is_file():
         return path
     found = steps(path)
     if not found:
@@ -127,7 +159,11 @@ def find(path: str | Path) -> Path:
 def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
     """The tokenizer that the checkpoint brings along, or the one that its settings name."""
     own = checkpoint / tokenizer.FILE
-    name = str(own) if own.is_file() else read_config(checkpoint).data.tokenizer
+    name = (
+        str(_sound(checkpoint, own.name))
+        if own.is_file()
+        else read_config(checkpoint).data.tokenizer
+    )
     return tokenizer.load(name)
 
 
@@ -138,11 +174,32 @@ def weights_sha256(checkpoint: Path) -> dict[str, str]:
 
 
 def read_config(checkpoint: Path) -> Config:
-    return Config.from_json(_json(checkpoint / "config.json"))
+    """The settings. Raises `WeightsError`, and `CorruptPart` for bytes that are not those written,
+    as all readers here do."""
+    return Config.from_json(_json(_sound(checkpoint, "config.json")))
 
 
 def read_state(checkpoint: Path) -> State:
-    return State.from_json(_json(checkpoint / "state.json"))
+    return State.from_json({k: v for k, v in _described(checkpoint).items() if k != "files"})
+
+
+def _described(checkpoint: Path) -> dict:
+    """state.json; its `files` is empty in checkpoints that were written without digests."""
+    content = _json(checkpoint / STATE)
+    claimed = content.pop("digest", None)
+    if claimed is not None and claimed != digest(content):
+        raise CorruptPart(f"{checkpoint / STATE} was changed after it was written", remedy=_DAMAGED)
+    return {"files": {}, **content}
+
+
+def _sound(checkpoint: Path, name: str) -> Path:
+    """A file of a checkpoint, after its digest was compared."""
+    path, files = checkpoint / name, _described(checkpoint)["files"]
+    if files and not path.is_file():
+        raise WeightsError(f"{path} is missing", remedy=_DAMAGED)
+    if files and file_sha256(path) != files.get(name):
+        raise CorruptPart(f"{path} is not the file that was written", remedy=_DAMAGED)
+    return path
 
 
 def _json(path: Path) -> dict:
@@ -157,7 +214,7 @@ _DAMAGED = "the checkpoint is damaged: use an older one of the run"
 
 def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
     """The tensors of `model`, `optimizer` or `average`."""
-    path = checkpoint / f"{name}.safetensors"
+    path = _sound(checkpoint, f"{name}.safetensors")
     try:
         return load_file(path, device=device)
     except (OSError, SafetensorError) as error:

@@ -14,6 +14,7 @@ from depthtok.options import command
 
 if TYPE_CHECKING:
     from depthtok.doctor import Row
+    from depthtok.verify import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +54,7 @@ def inspect(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="a store, a codebook or an RLDS data set")],
+    path: Annotated[Path, typer.Argument(help="a store, codebook, run or RLDS data set")],
     repair: Annotated[
         bool, typer.Option("--repair", help="drop bad parts, so that the next run remakes them")
     ] = False,
@@ -62,24 +63,16 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Re-hash a store and count it against its source; name whatever is bad.
+    """Re-hash what is there, count stores against their source; name whatever is bad.
 
     Exit code 1 if something is. `--repair` must not be used while a job writes to the store.
 
     Example: depthtok verify runs/codes --repair
     """
-    from depthtok import codebook
-    from depthtok.store import is_store, read_spec
+    from depthtok.store import read_spec
     from depthtok.verify import repair as drop
-    from depthtok.verify import verify_rlds, verify_store
 
-    if is_store(path):
-        findings = list(verify_store(path, images=images))
-    elif (path / codebook.META).is_file():
-        codebook.Codebook.load(path)
-        findings = []
-    else:
-        findings = list(verify_rlds(path))
+    findings = _findings(path, images=images)
     lines = [finding.problem for finding in findings] or [f"{path} is sound"]
     mendable = [finding for finding in findings if finding.can_be_dropped]
     dropped = drop(path, mendable) if mendable and repair else []
@@ -94,6 +87,27 @@ def verify(
         result({"findings": told, "dropped": dropped})
     if len(findings) > len(mendable) or (findings and not repair):
         raise typer.Exit(1)
+
+
+def _findings(path: Path, *, images: bool) -> list[Finding]:
+    """What is not as it should be in whatever lies at `path`."""
+    from depthtok import codebook
+    from depthtok.store import is_store
+    from depthtok.verify import Finding, verify_rlds, verify_store
+
+    if is_store(path):
+        return list(verify_store(path, images=images))
+    if (path / codebook.META).is_file():
+        from vqvae.examples import Examples
+
+        codebook.Codebook.load(path)
+        Examples.load(path)
+        return []
+    if (path / "checkpoints").is_dir() or (path / "state.json").is_file():
+        from vla.checkpoint import damage
+
+        return [Finding(problem) for problem in damage(path)]
+    return list(verify_rlds(path))
 
 
 def _estimators() -> list[Row]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from typer.testing import CliRunner
 from depthtok.cli import app
 from depthtok.codebook import Codebook
 from depthtok.commands.ablate import Study
-from depthtok.errors import ConfigError, StaleStore, WeightsError
+from depthtok.errors import ConfigError, CorruptPart, StaleStore, WeightsError
+from vla.policy import Policy
 from vqvae.codec import Codec
 
 
@@ -248,7 +250,8 @@ def test_depth_on_another_data_set(stores, run, tmp_path):
     foreign.mkdir()
     for file in (run / "best").iterdir():
         (foreign / file.name).write_bytes(file.read_bytes())
-    (foreign / "state.json").write_text(json.dumps({**other, "codebook": "f" * 64}))
+    del other["digest"]  # a checkpoint without digests, as they were written once
+    (foreign / "state.json").write_text(json.dumps({**other, "codebook": "f" * 64, "files": {}}))
     with pytest.raises(StaleStore, match="was trained on ffffffffffff"):
         call("eval-depth", foreign, *where)
     settings = json.loads((foreign / "config.json").read_text())
@@ -256,6 +259,21 @@ def test_depth_on_another_data_set(stores, run, tmp_path):
     (foreign / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigError, match="not trained to predict codes"):
         call("eval-depth", foreign, *where)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "state.json"])
+def test_a_bit_that_flipped_in_a_checkpoint_is_found(run, tmp_path, name):
+    assert "is sound" in call("verify", run)
+    broken = shutil.copytree(run, tmp_path / "run")
+    file = broken / "checkpoints" / "step-000025" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) * 3 // 4] ^= 1
+    file.write_bytes(content)
+    found = CliRunner().invoke(app, ["verify", str(broken)])
+    assert found.exit_code == 1
+    assert str(file) in found.stdout.replace("\n", "")
+    with pytest.raises((CorruptPart, WeightsError), match=name):
+        Policy.load(broken)
 
 
 def test_serving(run):

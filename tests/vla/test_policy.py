@@ -8,7 +8,7 @@ import torch
 from test_model import observation
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from depthtok.errors import ConfigError, WeightsError
+from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from vla import checkpoint, flow, graph
 from vla.config import RunOptions
 from vla.model import build
@@ -159,7 +159,10 @@ def test_what_is_no_checkpoint(run, tmp_path_factory):
     with pytest.raises(WeightsError, match="no checkpoint"):
         Policy.load(tmp_path_factory.mktemp("empty"))
     (checkpoint.find(run) / "model.safetensors").write_bytes(b"torn")
-    with pytest.raises(WeightsError, match="cannot be read"):
+    with pytest.raises(CorruptPart, match="not the file that was written"):
+        Policy.load(run)
+    (checkpoint.find(run) / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="is missing"):
         Policy.load(run)
 
 
