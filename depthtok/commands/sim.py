@@ -141,8 +141,8 @@ def _tell(evaluation: Evaluation, options: RunOptions) -> None:
 
     found = verdict.results(evaluation)
     page = verdict.page(evaluation).write(evaluation.path)
-    say(f"{evaluation.path}: {found['suite']}: {verdict.share(found)}", f"look: {page}",
-        json=options.json)  # fmt: skip
+    say(f"{evaluation.path}: {verdict.measured(evaluation.card)}: {verdict.share(found)}",
+        f"look: {page}", json=options.json)  # fmt: skip
     if not found["complete"]:
         warn("not all trials are done (--limit, --shard): the same command goes on")
     if options.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from depthtok.errors import ConfigError
@@ -10,6 +11,7 @@ from depthtok.intervals import Paired, paired
 from depthtok.report.report import Report
 from depthtok.sim.evaluation import Evaluation, Outcome, by_task, summary
 from depthtok.sim.pictures import Film
+from depthtok.sim.suites import MAX_STEPS
 
 SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")
 """What two evaluations must share for their trials to be the same."""
@@ -31,7 +33,7 @@ def page(evaluation: Evaluation) -> Report:
     """One evaluation: rates, what it was made with, and some of its trials."""
     found, card = results(evaluation), evaluation.card
     extra = sorted({*found["tasks"][0]} - KNOWN) if found["tasks"] else []
-    report = Report(f"{found['suite']}: {share(found)}", subtitle=str(card["policy"]))
+    report = Report(f"{measured(card)}: {share(found)}", subtitle=str(card["policy"]))
     report.numbers({k: v for k, v in found.items() if k != "tasks"})
     if not found["complete"]:
         report.text("Not all trials are done: run the same command again.", title="Not complete")
@@ -61,6 +63,17 @@ SHOWN = (
     "max_steps", "size",
 )  # fmt: skip
 KNOWN = {"task", "name", "trials", "successes", "rate", "low", "high", "steps"}
+
+
+def measured(card: Mapping[str, Any]) -> str:
+    """`libero_goal, tasks 0-3, 8`, and the number of steps where it is not the suite's own."""
+    numbers = sorted(int(number) for number in card["tasks"])
+    runs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    pieces = [[number for _, number in run] for _, run in runs]
+    tasks = ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in pieces)
+    steps, usual = card["max_steps"], MAX_STEPS.get(card["suite"], card["max_steps"])
+    limit = "" if steps == usual else f", {steps} steps where {usual} are usual"
+    return f"{card['suite']}, task{'s' if len(numbers) > 1 else ''} {tasks}{limit}"
 
 
 def share(found: Mapping[str, Any]) -> str:
@@ -109,6 +122,8 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     """A comparison in words."""
     n = found["trials"]
     certain = found["p_value"] < 0.05
+    excludes_zero = found["low"] > 0 or found["high"] < 0
+    doubt = "" if certain == excludes_zero else "; the test decides: the interval is approximate"
     return [
         f"A {found['a']}: {found['successes_a']} of {n}",
         f"B {found['b']}: {found['successes_b']} of {n}",
@@ -116,7 +131,8 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
         f"{100 * found['low']:+.0f} to {100 * found['high']:+.0f}); only A succeeded in "
         f"{found['only_a']}, only B in {found['only_b']}",
         f"exact McNemar test: p = {found['p_value']:.3g}; "
-        + ("they differ" if certain else "no difference is shown by these trials"),
+        + ("they differ" if certain else "no difference is shown by these trials")
+        + doubt,
     ]
 
 

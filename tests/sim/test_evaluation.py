@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.errors import ConfigError, DepthtokError, SourceError, StaleStore
+from depthtok.intervals import Paired
 from depthtok.sim import verdict, workers
 from depthtok.sim.evaluation import Arena, Evaluation, Job
 from depthtok.sim.rollout import Trial
@@ -112,6 +113,20 @@ def test_the_report(tmp_path):
     assert page.read_text().count("data:image/webp") == 2
     numbers = json.loads((tmp_path / "report.json").read_text())["numbers"]
     assert (numbers["successes"], numbers["trials"], numbers["complete"]) == (1, 4, True)
+
+
+def test_headlines_name_the_tasks_and_unusual_limits():
+    tasks = dict.fromkeys(["0", "1", "2", "10", "8"], "do")
+    card = {"suite": "libero_goal", "tasks": tasks, "max_steps": 300}
+    assert verdict.measured(card) == "libero_goal, tasks 0-2, 8, 10"
+    card = {"suite": "libero_goal", "tasks": {"8": "do"}, "max_steps": 600}
+    assert verdict.measured(card) == "libero_goal, task 8, 600 steps where 300 are usual"
+
+
+@pytest.mark.parametrize(("only_b", "told"), [(5, True), (6, False), (0, False)])
+def test_where_test_and_interval_disagree_the_test_decides(only_b, told):
+    found = {"a": "a", "b": "b", **verdict._counts(Paired(20, 0, only_b, 25))}
+    assert ("the test decides" in verdict.comparison_lines(found)[-1]) == told
 
 
 def test_comparing_trial_by_trial(tmp_path):
