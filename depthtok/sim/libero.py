@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
 from depthtok.errors import ConfigError, SourceError
-from depthtok.sim.setup import control_env, versions
+from depthtok.sim.setup import control_env
 from depthtok.sim.simulator import CLASSES, Lens, Task, View
 from depthtok.sim.suites import SETTLE_STEPS, definition, init_states
 
 CAMERAS = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}  # ours -> MuJoCo's
 IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)  # stands still, gripper open
-FPS = 20.0
+FPS = 20  # control steps a second
 ROBOT, GRIPPER, OBJECT, FIXTURE = (CLASSES.index(name) for name in CLASSES[1:])
 NEVER = 10**9  # steps after which robosuite would end an episode; time limits are not its business
 
@@ -30,16 +30,14 @@ NEVER = 10**9  # steps after which robosuite would end an episode; time limits a
 class LiberoSimulator:
     """One task of LIBERO. Frames are `size` px squares. Raises `MissingPackage`."""
 
-    fps = FPS
     idle = IDLE
 
     def __init__(self, task: Task, size: int = 256) -> None:
         self.task, self.size = task, size
         self.cameras = tuple(CAMERAS)
-        self.versions = versions()
         self.env = control_env()(
             bddl_file_name=str(definition(task)), use_camera_obs=False,
-            has_offscreen_renderer=True, control_freq=int(FPS), horizon=NEVER, ignore_done=True,
+            has_offscreen_renderer=True, control_freq=FPS, horizon=NEVER, ignore_done=True,
             hard_reset=False,
         ).env  # fmt: skip
         self.env._observables.clear()  # 25 times a step it would compute what nobody asks for
@@ -95,9 +93,6 @@ class LiberoSimulator:
         """One control step of 50 ms."""
         _, _, done, _ = self.env.step(np.asarray(action, np.float64))
         return bool(done)
-
-    def success(self) -> bool:
-        return bool(self.env._check_success())
 
     def proprio(self) -> Float32[np.ndarray, " 8"]:
         """Position of the end effector (m), its orientation as axis-angle (rad), both fingers (m).

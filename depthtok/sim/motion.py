@@ -15,6 +15,7 @@ from jaxtyping import Float32, Float64
 from depthtok.sim.expert import GRASPS, Action, Expert, Style
 from depthtok.sim.libero import LiberoSimulator
 from depthtok.sim.scene import Scene
+from depthtok.sim.simulator import Simulator
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Motion:
 
 
 def perform(
-    simulator: LiberoSimulator, actions: Iterable[Action], *, limit: int, to_the_end: bool = False
+    simulator: Simulator, actions: Iterable[Action], *, limit: int, to_the_end: bool = False
 ) -> Motion:
     """Does actions until the task is done (or, `to_the_end`, all of them), at most `limit`."""
     states, done_actions, done = [], [], False

@@ -12,9 +12,8 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float32, Float64, UInt16
 
-from depthtok.sim.libero import LiberoSimulator
 from depthtok.sim.motion import Motion
-from depthtok.sim.simulator import CLASSES, View
+from depthtok.sim.simulator import CLASSES, Simulator, View
 from depthtok.sources.features import Feature
 from depthtok.sources.pixels import encode_image
 
@@ -98,7 +97,7 @@ class Origin:
     noise: float = 0.0
 
 
-def film(simulator: LiberoSimulator, motion: Motion, origin: Origin) -> dict[str, object]:
+def film(simulator: Simulator, motion: Motion, origin: Origin) -> dict[str, object]:
     """The episode's values by path, its states rendered one by one.
 
     The fixtures must stand as in the motion: no reset of another seed may lie between.
@@ -131,7 +130,7 @@ def film(simulator: LiberoSimulator, motion: Motion, origin: Origin) -> dict[str
     }
 
 
-def _look(simulator: LiberoSimulator) -> dict[str, np.ndarray]:
+def _look(simulator: Simulator) -> dict[str, np.ndarray]:
     main = simulator.render("image", segmentation=True)
     wrist: View = simulator.render("wrist_image")
     return {
@@ -149,7 +148,7 @@ def millimetres(depth_m: Float32[np.ndarray, "*n"]) -> UInt16[np.ndarray, "*n"]:
     return np.rint(near * 1000).astype(np.uint16)
 
 
-def _about(simulator: LiberoSimulator, motion: Motion, origin: Origin) -> dict[str, object]:
+def _about(simulator: Simulator, motion: Motion, origin: Origin) -> dict[str, object]:
     task, lens = simulator.task, simulator.lens("image")
     near, far = simulator.clip_planes
     values = {

@@ -1,4 +1,5 @@
-"""What the toolkit asks of a simulator. Another one needs this, and nothing else of the toolkit.
+"""What rollouts and recordings ask of a simulator. (The command `eval` knows LIBERO's suites only:
+docs/simulator.md says where another one is added.)
 
     simulator.reset(seed, init_state=3)     the world stands still and is ready to act in
     while not simulator.step(action): ...   one control step; True when the task is done
@@ -9,7 +10,6 @@ Images come in the *published* orientation of the data sets that policies learn 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,21 +63,21 @@ class Simulator(Protocol):
     """One task in one world. Equal seeds and actions give equal observations."""
 
     task: Task
-    fps: float  # control steps a second
-    cameras: tuple[str, ...]
-    versions: Mapping[str, str]  # of everything that decides what is seen and what happens
+    cameras: tuple[str, ...]  # the main one first
+    size: int  # side of the images (px)
     idle: Float32[np.ndarray, " A"]  # the action that does nothing
+
+    @property
+    def clip_planes(self) -> tuple[float, float]:
+        """The nearest and the farthest depth that is drawn (m)."""
+        ...
 
     def reset(self, seed: int, init_state: int | None = None) -> None:
         """A fresh episode: drawn from `seed`, or the benchmark's own initial state."""
         ...
 
     def step(self, action: Float32[np.ndarray, " A"]) -> bool:
-        """Does one action. True if the task is done after it."""
-        ...
-
-    def success(self) -> bool:
-        """The benchmark's own check of the task."""
+        """Does one action. True if the task is done after it, by the benchmark's own check."""
         ...
 
     def proprio(self) -> Float32[np.ndarray, " P"]:

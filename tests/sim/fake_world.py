@@ -12,12 +12,12 @@ TASK = Task("libero_fake", 2, "go_right", "go right", max_steps=9, init_states=5
 class FakeWorld:
     """A point on a line that has to reach 1; an action moves it. Official starts lie lower."""
 
-    fps = 20.0
+    size, clip_planes = 8, (0.01, 50.0)
     cameras = ("image", "wrist_image")
     idle = np.zeros(2, np.float32)
 
     def __init__(self, task: Task = TASK) -> None:
-        self.task, self.versions = task, {"fake": "1"}
+        self.task = task
         self.place, self.resets, self.closed = 0.0, [], False
 
     def reset(self, seed, init_state=None):
@@ -26,9 +26,6 @@ class FakeWorld:
 
     def step(self, action):
         self.place += float(action[0])
-        return self.success()
-
-    def success(self):
         return self.place >= 1
 
     def proprio(self):

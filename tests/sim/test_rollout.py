@@ -1,11 +1,14 @@
 """The protocol of a trial, on a simulator that needs nothing installed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fake_world import FakeWorld, Walker
 
 from depthtok.errors import ConfigError
 from depthtok.sim.rollout import Trial, play
+from depthtok.sim.simulator import Simulator
 
 
 def test_a_success_stops_at_once():
@@ -51,3 +54,22 @@ def test_actions_that_are_none(actions, message):
     walker.act = lambda observation: actions
     with pytest.raises(ConfigError, match=message):
         play(FakeWorld(), walker, Trial(0, 0, 9, 1))
+
+
+def asked() -> set[str]:
+    """The names that the protocol of a simulator has."""
+    return {*Simulator.__annotations__, *(n for n in vars(Simulator) if not n.startswith("_"))}
+
+
+def test_the_fake_world_is_all_that_a_simulator_has_to_be():
+    assert {name for name in asked() if not hasattr(FakeWorld(), name)} == set()
+
+
+def test_libero_is_a_simulator(simulator):
+    assert {name for name in asked() if not hasattr(simulator, name)} == set()
+
+
+def test_the_page_names_all_that_is_asked_of_a_simulator():
+    page = (Path(__file__).parents[2] / "docs/simulator.md").read_text()
+    told = page.partition("## Another simulator")[2]
+    assert {name for name in asked() if f"`{name}`" not in told} == set()
