@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -32,6 +33,11 @@ class PolicySource:
     @property
     def is_server(self) -> bool:
         return self.where.startswith(SERVER)
+
+    @property
+    def runs_on(self) -> dict[str, str]:
+        """The device of a policy that is not behind a server."""
+        return {} if self.is_server else {"device": self.device}
 
     def card(self) -> dict[str, Any]:
         """What identifies the policy. Raises `WeightsError`, `ConfigError`."""
@@ -112,6 +118,7 @@ class _Server:
             self._open = ExitStack()
             self._connection = self._open.enter_context(opening)
             self.greeting = unpack(self._connection.recv(timeout=PATIENCE_S))
+            finalize(self, self._open.close)  # the server is told that nobody asks any more
         except (OSError, TimeoutError, WebSocketException) as error:
             raise ConfigError(
                 f"no policy server answers at {where}: {error}",
@@ -185,11 +192,11 @@ class Seeing:
         }
 
     def _true_codes(self, rollout: Rollout) -> UInt8[np.ndarray, "T h w"]:
-        """The true depth of the trial as codes, with the range of the whole trial."""
+        """The true depth at every plan as codes, with the range of all of them."""
         from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
 
         book = self._codec.codebook
-        metres = np.stack(rollout.depth_m)
+        metres = np.stack(rollout.depth_m[:-1])  # of the end no codes were asked
         values = ImageTransform(size=book.size).depth(metres, DepthKind.METRES)
         clip = DepthClip.of(values, DepthKind.METRES).to_disparity()
         quantiles = tuple(np.quantile(clip.values[clip.valid], QUANTILES).tolist())

@@ -156,7 +156,7 @@ def _evaluation(
     from depthtok.sim import suites
     from depthtok.sim.evaluation import Evaluation, Job
     from depthtok.sim.rollout import Trial
-    from depthtok.sim.setup import own_versions, prepare, versions
+    from depthtok.sim.setup import prepare, software, versions
 
     prepare()
     wanted = numbers(settings.tasks, "tasks") or range(len(suites.tasks(settings.suite)))
@@ -172,7 +172,8 @@ def _evaluation(
         "replan_steps": settings.replan_steps, "max_steps": limit, "size": settings.size,
         "settle_steps": suites.SETTLE_STEPS, "orientation": "raw[::-1, ::-1]",
         "tasks": {str(task.number): task.instruction for task in tasks},
-        "videos": settings.videos, "versions": {**versions(), **own_versions()},
+        "videos": settings.videos, "versions": versions(),
+        "software": {**software(), **source.runs_on},
     }  # fmt: skip
     jobs = [
         Job(

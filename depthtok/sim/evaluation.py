@@ -99,6 +99,7 @@ class Evaluation:
         wherever they lie; more trials may be asked for, and films are as they were begun."""
         now = json.loads(json.dumps(self.card))
         free = {"videos"} | ({"policy"} if "weights" in now else set())
+        free |= {"software"} - found.keys()  # older cards lack it
         if found.get("trials", 0) < now["trials"]:
             free.add("trials")
         return sorted(k for k in {*found, *now} - free if found.get(k) != now.get(k))

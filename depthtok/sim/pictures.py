@@ -53,11 +53,13 @@ def save_film(path: Path, rollout: Rollout) -> None:
 
 def panels(rollout: Rollout) -> UInt8[np.ndarray, "T H W 3"]:
     """Colour beside true depth (near is warm, one scale for the whole trial), and, where they are
-    known, what the policy's depth codes say beside the codes of the true depth."""
+    known, what the policy's depth codes say beside the codes of the true depth: at the end, when
+    it is not asked any more, nothing."""
     disparity = 1 / np.stack(rollout.depth_m)
     low, high = np.percentile(disparity, RANGE)
     colours = colourise(disparity, DepthKind.DISPARITY, float(low), float(high))
-    rows = [rollout.frames[: len(colours)], colours, *rollout.panels]
+    nothing = np.zeros((1, 1, 3), np.uint8)
+    rows = [rollout.frames, colours, *([*row, nothing] for row in rollout.panels)]
     return np.stack(
         [np.concatenate([_fit(p) for p in step], 1) for step in zip(*rows, strict=True)]
     )

@@ -43,8 +43,8 @@ class Trial:
 
 @dataclass
 class Rollout:
-    """What came of it. `frames` and `depth_m` are of the main camera, one a plan (and `frames` one
-    more, of the end); a judge may add `panels`: rows of pictures, one a plan."""
+    """What came of it. `frames` and `depth_m` are of the main camera, one a plan and one of the
+    end; a judge may add `panels`: rows of pictures, one a plan."""
 
     success: bool = False
     steps: int = 0
@@ -80,7 +80,9 @@ def play(simulator: Simulator, player: Player, trial: Trial) -> Rollout:
             plan = list(_checked(player.act(observation), simulator)[: trial.replan_steps])
         rollout.success = simulator.step(plan.pop(0))
         rollout.steps += 1
-    rollout.frames.append(simulator.render(simulator.cameras[0]).rgb)
+    end = simulator.render(simulator.cameras[0])
+    rollout.frames.append(end.rgb)
+    rollout.depth_m.append(end.depth_m)
     return rollout
 
 

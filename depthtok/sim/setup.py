@@ -48,13 +48,27 @@ def prepare() -> None:
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
 
 
-def own_versions() -> dict[str, str]:
-    """Of the toolkit, and of what the policy runs on, as far as they are installed."""
+def software() -> dict[str, str]:
+    """What else decides the last digits of what is seen and done: versions of the toolkit and of
+    PyTorch, as far as they are installed, and what the renderer says of itself (Mesa's version)."""
     found = {}
     for name in ("depthtok", "torch"):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    return found
+    return {**found, "gl": _graphics()}
+
+
+def _graphics() -> str:
+    prepare()
+    import mujoco
+    from OpenGL import GL
+
+    context = mujoco.GLContext(16, 16)
+    try:
+        context.make_current()
+        return GL.glGetString(GL.GL_VERSION).decode()
+    finally:
+        context.free()
 
 
 def control_env() -> type:

@@ -47,7 +47,7 @@ def page(evaluation: Evaluation) -> Report:
         ],
     )  # fmt: skip
     facts = {name: card[name] for name in SHOWN if name in card}
-    report.facts("To do it again", {**facts, **card["versions"]})
+    report.facts("To do it again", {**facts, **card["versions"], **card.get("software", {})})
     if "says" in card:
         report.text("The noise of a policy behind a server is its own: the seed does not reach it.")
     films = [Film.read(path, path.stem) for path in evaluation.videos()]

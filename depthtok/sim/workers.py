@@ -44,6 +44,8 @@ def run(build: Callable[[], Worker[J, R]], jobs: Sequence[J], workers: int) -> I
     try:
         for _ in jobs:
             yield _next(done, processes)
+        for process in processes:
+            process.join(POLL_SECONDS)  # time to close what they hold
     finally:
         for process in processes:
             process.terminate()

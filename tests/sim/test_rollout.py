@@ -17,7 +17,7 @@ def test_a_success_stops_at_once():
     assert rollout.success
     assert (rollout.steps, rollout.plans) == (4, 2)
     assert (world.resets, walker.seeds) == ([(5, 0)], [5])
-    assert len(rollout.frames) == len(rollout.depth_m) + 1 == 3
+    assert len(rollout.frames) == len(rollout.depth_m) == 3
 
 
 def test_time_runs_out():

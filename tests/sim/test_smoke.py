@@ -42,6 +42,8 @@ def test_collect_train_eval(policy, tmp_path):
     assert json.loads(first.read_text())["plans"] == 2
     card = json.loads((tmp_path / "eval.json").read_text())
     assert card["versions"]["mujoco"].startswith("3.3.")
+    assert card["software"]["device"] == "cpu"
+    assert "Mesa" in card["software"]["gl"]
     assert len(card["weights"]["model.safetensors"]) == 64
     assert (tmp_path / "report.html").is_file()
     assert [path.name for path in (tmp_path / "videos").iterdir()] == [
