@@ -11,8 +11,9 @@
 
 Every field of the two classes is a flag (`batch_size` is `--batch-size`; a bool is `--x/--no-x`),
 `--preset NAME` stands between the defaults and the flags, and the function gets two instances.
-A command that heeds only some of the fields says so, and offers no flag that it would ignore:
-`options: Annotated[RunOptions, Only("device", "json")]`.
+A command that heeds only some of the fields says so, and offers no flag that it would ignore; and
+it may tell otherwise what a flag does there:
+`options: Annotated[RunOptions, Only("device", "limit", limit="stop after so many trials")]`.
 """
 
 import inspect
@@ -31,10 +32,12 @@ Presets = Callable[[str], Mapping[str, Any]]
 
 
 class Only:
-    """Names the fields of a settings class that a command heeds."""
+    """Names the fields of a settings class that a command heeds, and helps that differ there."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, **told: str) -> None:
+        assert set(told) <= set(names), f"{set(told) - set(names)} are told and not heeded"
         self.names = names
+        self.told = told
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Settings:
 
     cls: type
     heeded: tuple[str, ...]
+    told: Mapping[str, str]  # helps that differ from the fields' own
 
 
 def new_app(help: str) -> typer.Typer:
@@ -101,9 +105,9 @@ def _settings(hint: Any) -> Settings | None:
     if not is_dataclass(cls):
         return None
     known = [field.name for field in fields(cls)]
-    heeded = next((note.names for note in notes if isinstance(note, Only)), known)
-    assert set(heeded) <= set(known), f"{cls.__name__} has other fields than {heeded}"
-    return Settings(cls, tuple(heeded))
+    only = next((note for note in notes if isinstance(note, Only)), Only(*known))
+    assert set(only.names) <= set(known), f"{cls.__name__} has other fields than {only.names}"
+    return Settings(cls, only.names, only.told)
 
 
 def _owners(settings: Mapping[str, Settings]) -> dict[str, str]:
@@ -144,14 +148,14 @@ def _flags(settings: Settings) -> dict[str, inspect.Parameter]:
     """One keyword parameter for each field that fits into a flag; tables stay in TOML."""
     hints = get_type_hints(settings.cls, include_extras=True)
     return {
-        field.name: _flag(field, hints[field.name])
+        field.name: _flag(field, hints[field.name], settings.told.get(field.name))
         for field in fields(settings.cls)
         if field.name in settings.heeded and describe(_bare(hints[field.name])) != "a table"
     }
 
 
-def _flag(field: Field, hint: Any) -> inspect.Parameter:
-    help = get_args(hint)[1] if get_origin(hint) is Annotated else ""
+def _flag(field: Field, hint: Any, told: str | None) -> inspect.Parameter:
+    help = told or (get_args(hint)[1] if get_origin(hint) is Annotated else "")
     default = _default_text(field)
     flag = field.name.replace("_", "-")
     kind = _flag_type(_bare(hint))

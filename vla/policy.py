@@ -169,6 +169,11 @@ def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Nor
 
 
 def _field(observation: Mapping[str, Any], name: str) -> Any:
+    if not isinstance(observation, Mapping):
+        raise ConfigError(
+            f"the observation is {type(observation).__name__}",
+            remedy="give a map of `images`, `instruction` and `proprio`",
+        )
     if name not in observation:
         raise ConfigError(f"{name} is missing", remedy="give it with every observation")
     return observation[name]

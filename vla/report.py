@@ -16,6 +16,7 @@ from depthtok.data import DepthKind
 from depthtok.files import read_json_lines
 from depthtok.report.colour import colourise
 from depthtok.report.report import Picture, Report
+from vla import checkpoint
 from vla.depth_view import SHOWN, DepthView
 from vla.judge import DepthScore
 from vla.masks import BLOCKS
@@ -49,6 +50,8 @@ def run_report(run: str | Path) -> Report:
     page = Report("Training of a QDepth-VLA", str(run))
     if lines:
         page.numbers({name: value for name, value in _last(lines).items() if name != "lr"})
+    if checkpoint.steps(run):
+        _begun(page, checkpoint.read_state(checkpoint.find(run)))
     for title, (names, label, log) in CURVES.items():
         series = {name: _line(lines, name) for name in names}
         series = {name: line for name, line in series.items() if line[0]}
@@ -63,6 +66,21 @@ def run_report(run: str | Path) -> Report:
         )
         page.pictures("Frames", list(_views(view)), columns=3)
     return page.facts("Settings", flat(json.loads((run / "config.json").read_text())))
+
+
+def _begun(page: Report, state: checkpoint.State) -> None:
+    """What a training was begun with, and from."""
+    notes = state.notes or {}
+    if overridden := notes.get("gate_overridden"):
+        page.text(*overridden, title="The codebook is below the quality gate, and was forced")
+    rows = [(name, key[:12], weight, size) for name, key, weight, size in state.data or ()]
+    page.table("Data", ("data set", "fingerprint", "weight", "samples"), rows)
+    weights, codes = notes.get("weights"), state.codebook
+    page.text(
+        f"From {weights or 'fresh weights'}; "
+        + (f"depth codes of the codebook {codes[:12]}." if codes else "without depth codes."),
+        title="What it began with",
+    )
 
 
 def depth_report(title: str, score: DepthScore) -> Report:

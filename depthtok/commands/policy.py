@@ -150,7 +150,10 @@ def train_vla(
     given = stores.open(config)
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
-    notes = samples.pass_gate(given.book, force=force) if uses_codes else {}
+    notes = {
+        "weights": weights,
+        **(samples.pass_gate(given.book, force=force) if uses_codes else {}),
+    }
     job = Job(config, stores, out, options, weights, notes, device, threads)
     if ray_address and not ranks:
         raise ConfigError("--ray-address trains nothing by itself", remedy="say how many: --ranks")

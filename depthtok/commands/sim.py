@@ -11,7 +11,7 @@ import typer
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 from depthtok.format import human_count, human_duration
-from depthtok.log import result, say, warn
+from depthtok.log import result, say, typed, warn
 from depthtok.options import Only, command
 from depthtok.progress import progress
 from depthtok.signals import stoppable
@@ -26,9 +26,15 @@ if TYPE_CHECKING:
 How = Annotated[
     RunOptions,
     Only("workers", "ray_address", "cpus_per_worker", "shard", "limit", "resume", "retry_failed",
-         "json"),
+         "json", limit="stop after the shards that hold this many episodes",
+         resume="keep the shards that are already there"),
 ]  # fmt: skip
-HowEval = Annotated[RunOptions, Only("workers", "device", "shard", "limit", "resume", "json")]
+HowEval = Annotated[
+    RunOptions,
+    Only("workers", "device", "shard", "limit", "resume", "json",
+         workers="processes, each with a simulator and the policy; 0: this one",
+         limit="do the first so many of the trials", resume="keep the trials that are done"),
+]  # fmt: skip
 SHOWN_FAILURES = 5
 SCHEMA = "libero_sim_depth"  # of what collect makes
 
@@ -82,8 +88,10 @@ def _collected(stage: CollectStage, outcome: Outcome) -> list[str]:
         lines.append(f"{outcome.left} episodes are not done yet: the same command goes on")
     else:
         # A data set of another name has the same schema, which is not found by that name.
-        told = "" if Schema.find(stage.config.name) else f" --schema {SCHEMA}"
-        lines.append(f"next: depthtok convert {stage.place}{told} --out {stage.place}.episodes")
+        told = () if Schema.find(stage.config.name) else ("--schema", SCHEMA)
+        lines.append(
+            f"next: {typed('convert', stage.place, *told, '--out', f'{stage.place}.episodes')}"
+        )
     return lines
 
 

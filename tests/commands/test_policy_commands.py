@@ -76,6 +76,10 @@ def test_the_report_shows_depth(run, tmp_path):
     told = json.loads((tmp_path / "report.json").read_text())
     titles = [section["title"] for section in told["sections"]]
     assert {"Losses", "Decoded depth on held-out episodes", "Frames"} <= set(titles)
+    begun = next(s for s in told["sections"] if s["title"] == "What it began with")
+    key = Codebook.load(DEMO).fingerprint[:12]
+    assert begun["paragraphs"] == [f"From fresh weights; depth codes of the codebook {key}."]
+    assert len(next(s for s in told["sections"] if s["title"] == "Data")["rows"]) == 1
     frames = next(s for s in told["sections"] if s["title"] == "Frames")["pictures"]
     assert len(frames) % 3 == 0
     assert frames[2].startswith("predicted depth, error 0.")

@@ -112,6 +112,19 @@ def test_help_shows_texts_and_defaults(invoke):
     assert "[default: linear]" in text
 
 
+def test_a_command_may_tell_a_flag_otherwise():
+    app = new_app("test")
+
+    @command(app)
+    def judge(options: Annotated[RunOptions, Only("limit", "json", limit="so many trials")]):
+        """Judge."""
+
+    text = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    assert "so many trials" in text
+    assert "machine-readable" in text
+    assert "--workers" not in text
+
+
 def test_the_function_stays_a_function(invoke):
     invoke.function(Path("x"), Settings(), RunOptions())
 

@@ -153,6 +153,8 @@ def test_missing_field(run):
         Policy.load(run).act(observation)
     with pytest.raises(ConfigError, match="images is missing"):
         Policy.load(run).act({1: 2})
+    with pytest.raises(ConfigError, match="the observation is NoneType"):
+        Policy.load(run).act(None)
 
 
 def test_what_is_no_checkpoint(run, tmp_path_factory):
