@@ -16,7 +16,7 @@ from depthtok.arrays import ArraySpec
 from depthtok.data import CodeGrid, EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, SourceError, StaleStore, did_you_mean
 from depthtok.files import slug
-from depthtok.parts import Part
+from depthtok.parts import Part, ShardKey
 from depthtok.store import Store
 
 
@@ -53,17 +53,16 @@ class CodeStore(Store):
             )
 
     @cached_property
-    def _shards(self) -> dict[tuple[str, int, int], list[Part]]:
-        """The parts of every source shard, by (split, shard, shards)."""
-        found: dict[tuple[str, int, int], list[Part]] = {}
+    def _shards(self) -> dict[ShardKey, list[Part]]:
+        """The parts of every source shard."""
+        found: dict[ShardKey, list[Part]] = {}
         for part in self.parts():
-            shard = part.shard
-            found.setdefault((shard.split, shard.shard, shard.shards), []).append(part)
+            found.setdefault(part.shard, []).append(part)
         return found
 
     def find(self, key: EpisodeKey) -> tuple[Part, int] | None:
         """The part and row of an episode; None where it has no codes."""
-        for part in self._shards.get((key.split, key.shard, key.shards), ()):
+        for part in self._shards.get(ShardKey.of(key), ()):
             row = int(np.searchsorted(part.indices, key.index))  # parts keep the shard's order
             if row < len(part.indices) and part.indices[row] == key.index:
                 return part, row

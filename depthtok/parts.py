@@ -69,6 +69,11 @@ class ShardKey:
     shard: int
     shards: int
 
+    @classmethod
+    def of(cls, key: EpisodeKey) -> ShardKey:
+        """The shard of an episode."""
+        return cls(key.dataset, key.version, key.split, key.shard, key.shards)
+
     def episode(self, index: int) -> EpisodeKey:
         """The key of the shard's episode number `index`."""
         return EpisodeKey(self.dataset, self.version, self.split, self.shard, self.shards, index)

@@ -23,10 +23,12 @@ from vla.pixels import PixelGrids
 
 
 class Part(Protocol):
-    """What is used of a part of a store: its shard, and which of the shard's episodes it holds."""
+    """What is used of a part of a store: its shard, which of the shard's episodes it holds, and
+    how long they are."""
 
     shard: ShardKey
     indices: Int64[np.ndarray, " E"]
+    frames: Int64[np.ndarray, " E"]
 
 
 class Episodes(Protocol):
@@ -174,20 +176,48 @@ def _check_codes(
 
 
 def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
-    """Which of the episodes, in their order, have codes."""
-    held: dict[tuple[str, int, int], list[np.ndarray]] = {}
+    """Which of the episodes, in their order, have codes.
+
+    Raises `StaleStore` for codes of another data set, or of episodes of other lengths: two runs of
+    `depthtok collect` give their episodes equal names.
+    """
+    parts: dict[ShardKey, list[Part]] = {}
     for part in codes.parts():
-        held.setdefault(_place(part.shard), []).append(part.indices)
-    return np.concatenate(
-        [
-            np.isin(part.indices, np.concatenate(held.get(_place(part.shard), [[]])))
-            for part in episodes.parts()
-        ]
-    )
+        parts.setdefault(part.shard, []).append(part)
+    marks = []
+    for part in episodes.parts():
+        if parts and part.shard not in parts:
+            _require_same_dataset(next(iter(parts)), part.shard)
+        frames = _frames(parts.get(part.shard, ()), part.indices)
+        wrong = np.flatnonzero((frames >= 0) & (frames != part.frames))
+        if len(wrong):
+            row = int(wrong[0])
+            raise StaleStore(
+                f"{part.shard.episode(int(part.indices[row]))} has {part.frames[row]} frames, its "
+                f"codes are for {frames[row]}",
+                remedy="give the codes that were made from these very episodes",
+            )
+        marks.append(frames >= 0)
+    return np.concatenate(marks)
 
 
-def _place(shard: ShardKey) -> tuple[str, int, int]:
-    return shard.split, shard.shard, shard.shards
+def _frames(parts: Sequence[Part], indices: Int64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
+    """How long each of a shard's episodes is in the parts; -1 where they do not hold it."""
+    found = np.full(len(indices), -1)
+    for part in parts:  # whose indices ascend
+        row = np.searchsorted(part.indices, indices).clip(max=len(part.indices) - 1)
+        held = part.indices[row] == indices if len(part.indices) else np.zeros(len(indices), bool)
+        found[held] = part.frames[row[held]]
+    return found
+
+
+def _require_same_dataset(codes: ShardKey, episodes: ShardKey) -> None:
+    ours, theirs = ((key.dataset, key.version) for key in (episodes, codes))
+    if ours != theirs:
+        raise StaleStore(
+            f"the codes are of {' '.join(theirs)}, the episodes of {' '.join(ours)}",
+            remedy="give --codes in the order of --episodes, each the codes of its own data set",
+        )
 
 
 def split(episodes: Episodes, share: float) -> Bool[np.ndarray, " E"]:

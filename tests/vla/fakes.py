@@ -64,15 +64,15 @@ def columns(values):
 class FakePart:
     shard: ShardKey
     indices: np.ndarray
+    frames: np.ndarray
 
 
-def parts(keys):
-    """The parts of the stores that hold episodes of these keys: one a shard."""
+def parts(lengths):
+    """The parts of the stores that hold episodes of these keys and lengths: one a shard."""
     shards = {}
-    for key in keys:
-        shard = ShardKey(key.dataset, key.version, key.split, key.shard, key.shards)
-        shards.setdefault(shard, []).append(key.index)
-    return [FakePart(shard, np.array(indices)) for shard, indices in shards.items()]
+    for key, frames in lengths.items():
+        shards.setdefault(ShardKey.of(key), []).append((key.index, frames))
+    return [FakePart(shard, *np.array(rows).T) for shard, rows in shards.items()]
 
 
 class FakeEpisodes:
@@ -101,7 +101,7 @@ class FakeEpisodes:
         return self._made[number]
 
     def parts(self):
-        return parts(episode.key for episode in self._made)
+        return parts({episode.key: len(episode) for episode in self._made})
 
     def statistics(self):
         parts = [np.concatenate([getattr(e, n) for e in self._made]) for n in ("action", "proprio")]
@@ -129,7 +129,7 @@ class FakeCodes:
         return []
 
     def parts(self):
-        return parts(self._codes)
+        return parts({k: len(next(iter(c.values()))) for k, c in self._codes.items()})
 
     def grid_of(self, key, camera):
         return CodeGrid(self._codes[key][camera], self.codebook, (0.0, 1.0), self.transform)

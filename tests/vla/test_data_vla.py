@@ -152,11 +152,11 @@ def test_the_stream_is_an_exact_shuffle_every_epoch():
 class Store:
     """Nothing but parts."""
 
-    def __init__(self, keys):
-        self.keys = keys
+    def __init__(self, keys, frames=10):
+        self.lengths = dict.fromkeys(keys, frames)
 
     def parts(self):
-        return fakes.parts(self.keys)
+        return fakes.parts(self.lengths)
 
 
 def test_held_out_episodes_follow_their_keys():
@@ -172,3 +172,13 @@ def test_codes_are_joined_by_key():
     keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(5)]
     some = [key for key in keys if key.shard != 2 and key.index % 2]
     assert (held_by(Store(some), Store(keys)) == [key in some for key in keys]).all()
+
+
+def test_codes_of_other_episodes_are_refused():
+    keys = [EpisodeKey("d", "1", "train", 0, 1, n) for n in range(3)]
+    other = [EpisodeKey("e", "1", "train", 0, 1, n) for n in range(3)]
+    with pytest.raises(StaleStore, match="the codes are of e 1, the episodes of d 1"):
+        held_by(Store(other), Store(keys))
+    with pytest.raises(StaleStore, match="00000 has 10 frames, its codes are for 11"):
+        held_by(Store(keys, frames=11), Store(keys))
+    assert not held_by(Store([]), Store(keys)).any()

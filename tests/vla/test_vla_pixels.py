@@ -45,7 +45,7 @@ class FakeDepth:
         return []
 
     def parts(self):
-        return fakes.parts(clip.key for clip in self._clips)
+        return fakes.parts({clip.key: len(clip.metres) for clip in self._clips})
 
     def clips(self):
         return iter(self._clips)
