@@ -17,7 +17,7 @@ it may tell otherwise what a flag does there:
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from types import NoneType, UnionType
@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from depthtok.config import describe, resolve
+from depthtok.config import convert, describe, resolve
 from depthtok.errors import ConfigError, did_you_mean
 
 Presets = Callable[[str], Mapping[str, Any]]
@@ -211,3 +211,37 @@ def _preset_parameter(default: str | None) -> inspect.Parameter:
         default=default,
         annotation=Annotated[str | None, option],
     )
+
+
+def arguments(
+    function: Callable, table: Mapping[str, Any], where: str, *, hidden: Collection[str] = ()
+) -> dict[str, Any]:
+    """A table of a TOML file as arguments of a command's function: its keys are the names of the
+    command's flags, without dashes in front; parameters that are `hidden` are not among them.
+
+    Raises `ConfigError`, which begins with `where`, for unknown flags and values of another type.
+    """
+    kinds = get_type_hints(function)
+    names = {
+        _spelt(hint) or name.replace("_", "-"): name
+        for name, hint in get_type_hints(function, include_extras=True).items()
+        if name not in hidden and name != "return"
+    }
+    found = {}
+    for key, value in table.items():
+        flag = key.replace("_", "-")
+        if flag not in names:
+            problem = f"{where} there is no {key!r}"
+            raise ConfigError(problem, remedy=did_you_mean(flag, [*names]))
+        name = names[flag]
+        found[name] = convert(value, kinds[name], f"{where} `{key}`")
+    return found
+
+
+def _spelt(hint: Any) -> str:
+    """The flag of a parameter, without dashes in front; "" for what is none."""
+    for note in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
+        for text in (getattr(note, "default", None), *(getattr(note, "param_decls", None) or ())):
+            if isinstance(text, str) and text.startswith("--"):
+                return text.split("/")[0].removeprefix("--")
+    return ""

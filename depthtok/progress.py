@@ -30,6 +30,10 @@ class Bar(Protocol):
         """`n` more are done; `extra` (loss, share of time busy, ...) is shown beside them."""
         ...
 
+    def reach(self, done: int, **extra: Extra) -> None:
+        """As `advance`, to `done` in all."""
+        ...
+
 
 @contextmanager
 def progress(
@@ -88,6 +92,9 @@ class Lines:
             self.last = now
             self._print([*self._facts(now), *self._left(now)])
 
+    def reach(self, done: int, **extra: Extra) -> None:
+        self.advance(done - self.done, **extra)
+
     def finish(self, how: str) -> None:
         """The last line."""
         now = self.clock()
@@ -130,6 +137,9 @@ def _terminal(total: int | None, unit: str, label: str, done: int, stream: Strea
             if extra:
                 self.set_postfix_str(", ".join(_shown(extra)), refresh=False)
             self.update(n)
+
+        def reach(self, done: int, **extra: Extra) -> None:
+            self.advance(done - self.n, **extra)
 
     with Terminal(
         total=total,

@@ -29,21 +29,33 @@ def stoppable() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def stop_request() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether a signal has come, for loops that finish their step.
+class StopRequest:
+    """Called, it tells whether a signal has come."""
 
-    A second signal raises `Stopped`.
-    """
-    came: list[int] = []
+    def __init__(self) -> None:
+        self.signum = 0
+
+    def __call__(self) -> bool:
+        return self.signum != 0
+
+    @property
+    def stopped(self) -> Stopped:
+        """What to raise after leaving for it. Without a signal here another rank had one."""
+        return Stopped(self.signum or signal.SIGTERM)
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Notes a signal, for loops that finish their step. A second signal raises `Stopped`."""
+    request = StopRequest()
 
     def note(signum: int, frame: object) -> None:
-        if came:
+        if request():
             raise Stopped(signum)
-        came.append(signum)
+        request.signum = signum
 
     with _handled(note):
-        yield lambda: bool(came)
+        yield request
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from depthtok.commands.flags import Json
 from depthtok.config import convert, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import result, say, unsuggesting
-from depthtok.options import command
+from depthtok.options import arguments, command
 
 _EXAMPLE = """write, for example
   out = "runs/ablation"
@@ -76,17 +76,8 @@ class Study:
 
 def _flags(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The arguments of train-vla that a study may give, of their types."""
-    kinds = get_type_hints(policy.train_vla)
-    for key in ("out", "seed", "preset", "json", "resume", "return"):
-        del kinds[key]
-    flags = {}
-    for name, value in given.items():
-        key = name.replace("-", "_")
-        if key not in kinds:
-            raise ConfigError(
-                f"{where}: [train-vla] has no {key!r}", remedy=did_you_mean(key, [*kinds])
-            )
-        flags[key] = convert(value, kinds[key], f"{where}: [train-vla] `{key}`")
+    hidden = ("out", "seed", "preset", "json", "resume")
+    flags = arguments(policy.train_vla, given, f"{where}: [train-vla]:", hidden=hidden)
     if not flags.get("episodes"):
         raise ConfigError(f"{where}: [train-vla] names no `episodes`", remedy=_EXAMPLE)
     return flags

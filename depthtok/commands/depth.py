@@ -11,7 +11,7 @@ from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot
 from depthtok.errors import SourceError
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import command
-from depthtok.signals import Stopped, stoppable
+from depthtok.signals import stoppable
 
 if TYPE_CHECKING:
     from pipelines.audit import ClipAudit
@@ -101,8 +101,7 @@ def finetune_vida(
     course = Course(network, FinetuneConfig(**given), train, judges, data, out,
                     weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
     say(f"{len(train)} clips train, {len(judges)} judge", json=json)
-    if not _train(course, choose(device), resume=resume):
-        raise Stopped(15)
+    _train(course, choose(device), resume=resume)
     with stoppable():
         card = course.finish(choose(device))
     for name, figures in card["held_out"]["figures"].items():
@@ -115,8 +114,8 @@ def finetune_vida(
         result(card)
 
 
-def _train(course, device: str, *, resume: bool) -> bool:
-    """Trains with a progress line; False where a signal ended it."""
+def _train(course, device: str, *, resume: bool) -> None:
+    """Trains with a progress line. Raises `Stopped` where a signal ended it."""
     from depthtok.progress import progress
     from depthtok.signals import stop_request
 
@@ -124,14 +123,12 @@ def _train(course, device: str, *, resume: bool) -> bool:
         stop_request() as should_stop,
         progress(total=course.config.steps, unit="steps", label="finetune-vida") as bar,
     ):
-        last = 0
 
         def on_step(report) -> None:
-            nonlocal last
-            bar.advance(report.step + 1 - last, loss=report.loss, temporal=report.temporal)
-            last = report.step + 1
+            bar.reach(report.step + 1, loss=report.loss, temporal=report.temporal)
 
-        return course.train(device, on_step, should_stop, resume=resume)
+        if not course.train(device, on_step, should_stop, resume=resume):
+            raise should_stop.stopped
 
 
 def _clips(

@@ -19,6 +19,7 @@ from depthtok.options import command
 if TYPE_CHECKING:
     from depthtok.commands.job import Job
     from depthtok.commands.samples import Given
+    from depthtok.signals import StopRequest
     from vla.train import Result
 
 Paths = list[Path] | None
@@ -170,7 +171,7 @@ def _here(job: Job) -> Result | None:
     which say nothing."""
     first = os.environ.get("RANK", "0") == "0"
     with job.opened() as train, _watched(job, quiet=not first) as (follow, should_stop):
-        done = _finished(train(follow, should_stop))
+        done = _finished(train(follow, should_stop), should_stop)
     return done if first else None
 
 
@@ -184,24 +185,20 @@ def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
         )
     job.stores.datasets(job.config, given, None)  # warnings and refusals are said here
     with _watched(job, quiet=False) as (follow, should_stop):
-        return _finished(
-            run_on_ranks(
-                job, ranks, device=job.device, address=address, on_line=follow,
-                should_stop=should_stop,
-            )
-        )  # fmt: skip
+        done = run_on_ranks(
+            job, ranks, device=job.device, address=address, on_line=follow, should_stop=should_stop
+        )
+        return _finished(done, should_stop)
 
 
-def _finished(done: Result) -> Result:
-    from depthtok.signals import Stopped
-
+def _finished(done: Result, request: StopRequest) -> Result:
     if not done.finished:
-        raise Stopped(15)
+        raise request.stopped
     return done
 
 
 @contextmanager
-def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, Callable[[], bool]]]:
+def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]:
     """What to call with every log line, which moves a progress bar, and what tells of a signal."""
     from depthtok.progress import progress
     from depthtok.signals import stop_request
@@ -211,20 +208,13 @@ def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, Callable[[], 
     begun = begun if job.options.resume else 0
     shown = nullcontext() if quiet else progress(total, "steps", "train-vla", done=begun)
     with stop_request() as should_stop, shown as bar:
-        yield _follow(bar, begun), should_stop
 
+        def follow(line: dict[str, float]) -> None:
+            if bar is not None:
+                figures = {name: line[name] for name in SHOWN if name in line}
+                bar.reach(int(line["step"]), **figures)
 
-def _follow(bar, last: int) -> Callable[[dict[str, float]], None]:
-    """Moves the bar at every log line; nothing without a bar."""
-
-    def on_step(line: dict[str, float]) -> None:
-        nonlocal last
-        if bar is not None:
-            shown = {name: line[name] for name in SHOWN if name in line}
-            bar.advance(int(line["step"]) - last, **shown)
-            last = int(line["step"])
-
-    return on_step
+        yield follow, should_stop
 
 
 def _closing(done) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -160,18 +160,29 @@ class _Run:
 
     def train(self, config: TokeniserConfig, out: Path, *, demo: bool) -> None:
         """Train into `out`. Raises `Stopped` where a signal ended it."""
-        from depthtok.signals import Stopped, stop_request
+        from depthtok.signals import stop_request
         from vqvae.config import TrainOptions
         from vqvae.train import train
 
         options = TrainOptions(device=self.device, resume=self.resume)
-        with stop_request() as should_stop, _steps(config, out, quiet=self.quiet) as on_step:
+        with stop_request() as should_stop, self._steps(config, out) as on_step:
             made = train(
                 config, self.learn, out, options, judge=self.judge, on_step=on_step,
                 should_stop=should_stop, masks=self.behind.masks, demo=demo,
             )  # fmt: skip
-        if made is None:
-            raise Stopped(15)
+            if made is None:
+                raise should_stop.stopped
+
+    @contextmanager
+    def _steps(self, config: TokeniserConfig, out: Path) -> Iterator[Callable | None]:
+        """What to call after each step, to move a progress line; None where none is shown."""
+        from depthtok.progress import progress
+
+        if self.quiet:
+            yield None
+            return
+        with progress(config.training.steps, "steps", f"train-vqvae {out}") as bar:
+            yield lambda step, figures: bar.reach(step, **figures)
 
     def conclude(self, out: Path, *, twin: bool, sticky: float) -> None:
         """Add what was asked for to the quality, and write the page."""
@@ -185,25 +196,6 @@ class _Run:
         if sticky:
             export.add_sticky(out, self.learn, self.judge, sticky, self.device)
         of_codebook(Codec.load(out)).write(out)
-
-
-@contextmanager
-def _steps(config: TokeniserConfig, out: Path, *, quiet: bool) -> Iterator:
-    """A function to call after each step."""
-    from depthtok.progress import progress
-
-    if quiet:
-        yield None
-        return
-    with progress(total=config.training.steps, unit="steps", label=f"train-vqvae {out}") as bar:
-        last = 0
-
-        def on_step(step: int, figures: dict[str, float]) -> None:
-            nonlocal last
-            bar.advance(step - last, **figures)
-            last = step
-
-        yield on_step
 
 
 def _twin(out: Path) -> Path:

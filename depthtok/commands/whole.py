@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from depthtok.commands import depth, policy, stages, train
+from depthtok.commands.samples import parse_settings
 from depthtok.config import RunOptions, field_types, from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import say, unsuggesting
-from depthtok.options import command
+from depthtok.options import arguments, command
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
 TABLES = ("convert", "annotate", "train-vqvae", "tokenize", "train-vla", "how")
@@ -124,6 +124,7 @@ def _summary(plan: Plan) -> list[str]:
 def carry_out(plan: Plan) -> None:
     """The stages in order. A stage with failed episodes lets the next ones go on."""
     todo = list(_stages(plan))
+    _check_settings(plan.tables)
     failed = False
     for number, (title, do) in enumerate(todo, 1):
         say("", f"[{number}/{len(todo)}] {title}")
@@ -143,7 +144,7 @@ def _stages(plan: Plan):
     book = Path(tables["tokenize"].pop("codebook", plan.out / "codebook"))
     depths = [plan.place(name, "depth") for name in plan.data]
     for name, source in plan.data.items():
-        episodes, true = plan.place(name, "episodes"), plan.place(name, "depth")
+        episodes, depth_store = plan.place(name, "episodes"), plan.place(name, "depth")
         if "convert" in wanted:
             yield (
                 f"convert {name}",
@@ -155,10 +156,15 @@ def _stages(plan: Plan):
             yield (
                 f"annotate {name}",
                 _stage(
-                    stages.annotate, AnnotateConfig, tables, "annotate", source=episodes, out=true
+                    stages.annotate,
+                    AnnotateConfig,
+                    tables,
+                    "annotate",
+                    source=episodes,
+                    out=depth_store,
                 ),
             )
-    if "train-vqvae" in wanted and not (plan.out / "codebook" / "codebook.json").exists():
+    if "train-vqvae" in wanted:
         yield (
             "train-vqvae",
             _training(
@@ -190,14 +196,19 @@ def _stage(
 
 
 def _training(function: Callable, tables: Mapping, name: str, **paths: Any) -> Callable[[], None]:
-    """A training's command with its table as arguments."""
-    known = inspect.signature(function).parameters
-    table = {key.replace("-", "_"): value for key, value in tables[name].items()}
-    for key in table:
-        if key not in known:
-            raise ConfigError(
-                f"[{name}]: there is no setting {key!r}", remedy=did_you_mean(key, list(known))
-            )
+    """A training's command with its table as arguments, whose settings are known to exist."""
+    given = arguments(function, tables[name], f"[{name}]:", hidden=[*paths, "json"])
     if "device" in tables["how"]:
-        table.setdefault("device", tables["how"]["device"])
-    return lambda: function(**{**paths, **table})
+        given.setdefault("device", tables["how"]["device"])
+    return lambda: function(**paths, **given)
+
+
+def _check_settings(tables: Mapping) -> None:
+    """Raises `ConfigError` for settings of the trainings that do not exist: before hours of
+    annotating, not after them."""
+    from vla.named import load
+    from vqvae.config import TokeniserConfig
+
+    TokeniserConfig.preset(tables["train-vqvae"].get("preset", "default"))
+    vla = tables["train-vla"]
+    load(vla.get("preset", "tiny"), parse_settings(vla.get("set", [])))
