@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
+
+import typer
 
 from depthtok.commands import (
     ablate,
@@ -24,7 +28,31 @@ from depthtok.errors import DepthtokError
 from depthtok.options import new_app
 from depthtok.signals import Stopped
 
-app = new_app("Depth tokens for any robot data set, and the QDepth-VLA that trains on them.")
+app = new_app(
+    """Depth tokens for any robot data set, and the QDepth-VLA that trains on them.
+
+    From a data set to a policy: convert, annotate, train-vqvae, tokenize, train-vla. `run` does all
+    of it, and `demo` shows all of it on data that ships with the package."""
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(metadata.version("depthtok"))
+        raise typer.Exit
+
+
+@app.callback(no_args_is_help=True)
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None: ...
+
+
 TOPICS = (
     stages, train, policy, whole, look, show, depth, codes, mask, judge, ablate, sim, compare,
     serve,

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.arrays import ArraySpec
+from depthtok.codebook import Codebook
 from depthtok.data import CodeGrid, EpisodeKey, ImageTransform
-from depthtok.errors import ConfigError, SourceError, StaleStore, did_you_mean
+from depthtok.errors import ConfigError, SourceError, StaleStore, StoreError, did_you_mean
 from depthtok.files import slug
 from depthtok.parts import Part, ShardKey
 from depthtok.store import Store
@@ -51,6 +52,21 @@ class CodeStore(Store):
                 f"{fingerprint[:12]}",
                 remedy="give the codebook that made them, or tokenize again into another --out",
             )
+
+    def open_codebook(self, moved: Path | None = None) -> Codebook:
+        """The codebook that made the codes: where it was, or where it is said to be now.
+
+        Raises `StoreError` where it is in neither place, `StaleStore` where it is another one.
+        """
+        place = moved or Path(self.spec.place["codebook"])
+        if not place.is_dir():
+            raise StoreError(
+                f"the codebook of {self.path} is not in {place}",
+                remedy="say where it is with --codebook DIR",
+            )
+        book = Codebook.load(place)
+        self.require_codebook(book.fingerprint)
+        return book
 
     @cached_property
     def _shards(self) -> dict[ShardKey, list[Part]]:

@@ -29,19 +29,19 @@ T = TypeVar("T")
 class RunOptions:
     """How a stage runs. Never part of a fingerprint: no field changes the bytes that are made."""
 
-    workers: Annotated[int, "worker processes; 0 works in this process, without Ray"] = 0
+    workers: Annotated[int, "Ray worker processes; 0: this process, without Ray"] = 0
     ray_address: Annotated[str | None, "join this Ray cluster instead of starting one"] = None
-    gpus_per_worker: Annotated[float | None, "GPUs for each worker; a fraction shares one"] = None
-    cpus_per_worker: Annotated[float, "CPU cores for each worker"] = 1.0
-    shard: Annotated[str | None, "do job i of n independent ones: 1/4, 2/4, 3/4, 4/4"] = None
+    gpus_per_worker: Annotated[float | None, "GPUs per worker; fractions share one"] = None
+    cpus_per_worker: Annotated[float, "CPU cores per worker"] = 1.0
+    shard: Annotated[str | None, "job i of n independent jobs: 1/4, 2/4, 3/4, 4/4"] = None
     source_root: Annotated[Path | None, "where the source data set lies now, if it moved"] = None
     device: Annotated[str, "auto, cpu, cuda, cuda:N or mps"] = "auto"
-    limit: Annotated[int | None, "stop after the parts that hold this many episodes"] = None
-    plan: Annotated[bool, "say what would be done, how long and how large, and stop"] = False
-    resume: Annotated[bool, "keep the parts that are already there"] = True
-    retry_failed: Annotated[bool, "remake the parts that hold failed episodes"] = False
-    partial: Annotated[bool, "use a source that is not complete: the parts that are there"] = False
-    json: Annotated[bool, "machine-readable result on stdout, words on stderr"] = False
+    limit: Annotated[int | None, "stop after the parts with this many episodes"] = None
+    plan: Annotated[bool, "print what would be done, its time and size, and stop"] = False
+    resume: Annotated[bool, "keep finished parts"] = True
+    retry_failed: Annotated[bool, "rebuild parts with failed episodes"] = False
+    partial: Annotated[bool, "use a source that lacks parts"] = False
+    json: Annotated[bool, "machine-readable result on stdout"] = False
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "give 0 or more")
@@ -88,10 +88,10 @@ def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str) -> C:
         raise ConfigError(f"{where}: {error.problem}", remedy=error.remedy) from None
 
 
-def resolve(cls: type[C], preset: Mapping[str, Any], flags: Mapping[str, Any]) -> C:
-    """Defaults < preset < flags. A flag that is None was not given."""
+def from_flags(cls: type[C], flags: Mapping[str, Any]) -> C:
+    """An instance from command-line flags; None stands for a flag that was not given."""
     given = {name: value for name, value in flags.items() if value is not None}
-    return _build(cls, checked(cls, preset, "preset") | checked(cls, given, "command line"))
+    return _build(cls, checked(cls, given, "command line"))
 
 
 def checked(cls: type, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -268,12 +268,3 @@ class DepthEstimator(Protocol):
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         """Depth of many clips, streamed. May work on several clips at a time inside."""
         ...
-
-
-@runtime_checkable
-class Source(Protocol[T]):
-    """Items by shard, in a fixed order. Every store is one."""
-
-    def shards(self) -> list[str]: ...
-
-    def items(self, shard: str) -> Iterator[tuple[EpisodeKey, T]]: ...

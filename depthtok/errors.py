@@ -14,6 +14,7 @@
     ├── MissingPackage       an extra that is not installed
     ├── WorkerDied           a process ended before its work did
     ├── WeightsError         checkpoint absent, or of another shape
+    ├── TrainingError        a training that diverged
     └── GateError            a codebook that is too bad to train on
 
 The command line prints `problem` and `remedy` and exits with code 2. Anything else is a bug and

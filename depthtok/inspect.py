@@ -1,18 +1,21 @@
-"""What is this directory? A summary of any RLDS data set, store, codebook or training run."""
+"""What is this directory? A summary of any data set, store, codebook, training run, evaluation."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from depthtok import codebook
 from depthtok.codes import CodeStore
+from depthtok.config import flat
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, SchemaError, SourceError
 from depthtok.files import read_json_lines
-from depthtok.format import human_bytes
+from depthtok.format import human_bytes, human_number
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.schema import Schema
@@ -20,7 +23,7 @@ from depthtok.statistics import Statistics, mixture
 from depthtok.store import Store, is_store
 from depthtok.verify import open_store
 
-RUN = "config.json"
+RUN, EVALUATION = "config.json", "eval.json"
 
 
 @dataclass
@@ -52,18 +55,37 @@ def _aligned(rows: list[tuple]) -> list[str]:
 
 def inspect(path: Path) -> Summary:
     """A summary of what lies at `path`. Raises `SourceError` where it is nothing we know."""
+    kind = kind_of(path)
+    if kind is None:
+        raise not_known(path)
+    return _SUMMARIES[kind](path)
+
+
+def kind_of(path: Path) -> str | None:
+    """`store`, `codebook`, `run`, `evaluation` or `rlds`; None for anything else."""
     if is_store(path):
-        return _store(open_store(path))
+        return "store"
     if (path / codebook.META).is_file():
-        return _codebook(path)
+        return "codebook"
     if (path / RUN).is_file() and (path / "checkpoints").is_dir():
-        return _run(path)
-    if not is_rlds(path):
-        raise SourceError(
-            f"{path} is no RLDS data set, store, codebook or training run",
-            remedy="name a directory with dataset_info.json, or one that depthtok wrote",
-        )
-    return _rlds(RldsDirectory.open(path))
+        return "run"
+    if (path / EVALUATION).is_file():
+        return "evaluation"
+    return "rlds" if is_rlds(path) else None
+
+
+def not_known(path: Path) -> SourceError:
+    """What to raise for a directory that is nothing we know. Names what is known inside it."""
+    children = sorted(path.glob("*")) + sorted(path.glob("*/*")) if path.is_dir() else []
+    inside = [str(each) for each in children if each.is_dir() and kind_of(each)]
+    return SourceError(
+        f"{path} is not a store, codebook, training run, evaluation or RLDS data set"
+        if path.exists()
+        else f"there is no {path}",
+        remedy=f"name one of the directories in it: {', '.join(inside[:8])}"
+        if inside
+        else "name a directory with dataset_info.json, or one that depthtok wrote",
+    )
 
 
 def inspect_mixture(stores: list[EpisodeStore]) -> Summary:
@@ -201,19 +223,83 @@ def _codebook(path: Path) -> Summary:
         "demo": "yes: it shows the pipeline, do not train policies on it" if book.demo else "no",
     }
     summary = Summary(f"Codebook in {path}", facts)
-    rows = [(name, value) for name, value in book.quality.items() if isinstance(value, int | float)]
-    if rows:
-        summary.tables["Quality on held-out episodes"] = (("measure", "value"), rows)
+    if book.quality:
+        summary.facts.update(_quality(book.quality))
     return summary
+
+
+def _quality(quality: Mapping[str, Any]) -> dict[str, object]:
+    """The figures of a quality report that decide."""
+    from vqvae.gate import judge
+
+    failures = judge(quality)
+    held = "held-out" if quality.get("held_out") else "training"
+    found = {
+        "quality gate": f"missed: {'; '.join(failures)}" if failures else "passed",
+        "measured on": f"{quality['frames']:,} frames of {quality['episodes']} {held} episodes",
+    }
+    for label, table, name in _FIGURES:
+        if name in quality.get(table, {}):
+            found[label] = human_number(quality[table][name])
+    return found
+
+
+_FIGURES = (
+    ("L1, share of the range", "disparity", "l1"),
+    ("edge F1", "disparity", "edge_f1"),
+    ("AbsRel", "metres", "abs_rel"),
+    ("depth within 5 %", "metres", "delta_1_05"),
+    ("codes used", "codes", "used"),
+    ("perplexity", "codes", "perplexity"),
+    ("far static codes that flip", "flips", "far"),
+)
 
 
 def _run(path: Path) -> Summary:
-    config = json.loads((path / RUN).read_text())
+    from vla.config import Config
+
     metrics = read_json_lines(path / "metrics.jsonl")
+    steps = sorted((path / "checkpoints").glob("step-*"))
     summary = Summary(f"Training run in {path}")
-    summary.facts["checkpoints"] = ", ".join(
-        p.name for p in sorted((path / "checkpoints").iterdir())
-    )
-    summary.facts["last"] = json.dumps(metrics[-1]) if metrics else "nothing was logged"
-    summary.text = json.dumps(config, indent=2)
+    summary.facts["checkpoints"] = ", ".join(step.name for step in steps) or "none yet"
+    if steps and (steps[-1] / "state.json").is_file():
+        state = json.loads((steps[-1] / "state.json").read_text())
+        summary.facts["data"] = ", ".join(
+            f"{n} ({size:,} samples)" for n, _, _, size in state["data"]
+        )
+        summary.facts["codebook"] = state["codebook"][:16] or "none"
+    if metrics:
+        last = {name: value for line in metrics for name, value in line.items()}
+        rows = [(name, human_number(value)) for name, value in last.items()]
+        summary.tables["Newest figures"] = (("figure", "value"), rows)
+    usual, given = flat(Config().to_json()), flat(json.loads((path / RUN).read_text()))
+    rows = [(name, value) for name, value in given.items() if value != usual.get(name)]
+    summary.tables["Settings that are not the defaults"] = (("setting", "value"), rows)
     return summary
+
+
+def _evaluation(path: Path) -> Summary:
+    from depthtok.sim import verdict
+    from depthtok.sim.evaluation import Evaluation
+
+    evaluation = Evaluation.open(path)
+    found = verdict.results(evaluation)
+    summary = Summary(f"Evaluation in {path}")
+    summary.facts.update({
+        "policy": evaluation.card["policy"],
+        "tasks": verdict.measured(evaluation.card),
+        "successes": verdict.share(found),
+        "complete": "yes" if found["complete"] else "no: the same command goes on",
+    })  # fmt: skip
+    rows = [(row["task"], row["name"], row["successes"], row["trials"]) for row in found["tasks"]]
+    summary.tables["By task"] = (("task", "instruction", "successes", "trials"), rows)
+    return summary
+
+
+_SUMMARIES: Mapping[str, Callable[[Path], Summary]] = {
+    "store": lambda path: _store(open_store(path)),
+    "codebook": _codebook,
+    "run": _run,
+    "evaluation": _evaluation,
+    "rlds": lambda path: _rlds(RldsDirectory.open(path)),
+}

@@ -2,7 +2,7 @@
 
     app = new_app("Turns data sets into depth tokens.")
 
-    @command(app, presets=partial(load_preset, PRESETS))
+    @command(app)
     def tokenize(
         depth: Annotated[Path, typer.Argument(help="a DepthStore")],
         settings: TokenizeConfig,
@@ -10,7 +10,7 @@
     ) -> None: ...
 
 Every field of the two classes is a flag (`batch_size` is `--batch-size`; a bool is `--x/--no-x`),
-`--preset NAME` stands between the defaults and the flags, and the function gets two instances.
+and the function gets two instances.
 A command that heeds only some of the fields says so, and offers no flag that it would ignore; and
 it may tell otherwise what a flag does there:
 `options: Annotated[RunOptions, Only("device", "limit", limit="stop after so many trials")]`.
@@ -25,10 +25,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
-from depthtok.config import convert, describe, resolve
+from depthtok.config import convert, describe, from_flags
 from depthtok.errors import ConfigError, did_you_mean
-
-Presets = Callable[[str], Mapping[str, Any]]
 
 
 class Only:
@@ -60,37 +58,24 @@ def new_app(help: str) -> typer.Typer:
     )
 
 
-def command(
-    app: typer.Typer,
-    name: str | None = None,
-    *,
-    presets: Presets | None = None,
-    default_preset: str | None = None,
-) -> Callable[[Callable], Callable]:
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable], Callable]:
     """Register a function as a command; its dataclass parameters become flags.
 
-    `presets` turns the value of `--preset` into one flat table that may set any of the fields.
     Returns the function itself, which stays an ordinary Python function.
     """
 
     def register(function: Callable) -> Callable:
         hints = get_type_hints(function, include_extras=True)
         settings = {key: found for key, hint in hints.items() if (found := _settings(hint))}
-        owners = _owners(settings)
+        _require_distinct(settings)
 
         def run(**given: Any) -> Any:
-            chosen = given.pop("preset", None) if presets else None
-            preset = presets(chosen) if presets and chosen else {}
-            _check_keys(preset, owners, chosen)
             for key, each in settings.items():
                 flags = {field: _given(given.pop(field)) for field in _flags(each)}
-                mine = {field: value for field, value in preset.items() if owners[field] == key}
-                given[key] = resolve(each.cls, mine, flags)
+                given[key] = from_flags(each.cls, flags)
             return function(**given)
 
         parameters = _parameters(function, hints, settings)
-        if presets:
-            parameters.append(_preset_parameter(default_preset))
         run.__doc__ = inspect.getdoc(function)
         run.__signature__ = inspect.Signature(parameters)
         run.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -110,21 +95,10 @@ def _settings(hint: Any) -> Settings | None:
     return Settings(cls, only.names, only.told)
 
 
-def _owners(settings: Mapping[str, Settings]) -> dict[str, str]:
-    """The parameter that each field belongs to: a name is one flag, so it belongs to one class."""
-    owners: dict[str, str] = {}
-    for key, each in settings.items():
-        for name in each.heeded:
-            assert name not in owners, f"two classes have a field {name!r}"
-            owners[name] = key
-    return owners
-
-
-def _check_keys(preset: Mapping[str, Any], owners: Mapping[str, str], name: str | None) -> None:
-    for key in preset:
-        if key not in owners:
-            problem = f"preset {name}: there is no setting {key!r}"
-            raise ConfigError(problem, remedy=did_you_mean(key, [*owners]))
+def _require_distinct(settings: Mapping[str, Settings]) -> None:
+    names = [name for each in settings.values() for name in each.heeded]
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, f"two classes have a field {twice}"
 
 
 def _given(value: Any) -> Any:
@@ -201,16 +175,6 @@ def _default_text(field: Field) -> str:
     if isinstance(value, list | tuple):
         value = " ".join(str(each) for each in value)
     return f" [default: {value}]"
-
-
-def _preset_parameter(default: str | None) -> inspect.Parameter:
-    option = typer.Option("--preset", help="named settings, or a TOML file; flags override them")
-    return inspect.Parameter(
-        "preset",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[str | None, option],
-    )
 
 
 def arguments(

@@ -253,8 +253,10 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
     """Raises `StaleStore`, saying what differs, unless both describe the same store."""
     if found.fingerprint == wanted.fingerprint:
         return
+    remedy = "choose another --out, give the same settings, or delete that directory first"
     if (found.type, found.stage) != (wanted.type, wanted.stage):
         difference = f"it holds {found.type} made by `depthtok {found.stage}`"
+        remedy = "choose another --out"  # it may well be this run's own source
     elif found.upstream != wanted.upstream:
         difference = "it was made from other data, or from data converted with other settings"
     else:
@@ -266,7 +268,7 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
         )
     raise StaleStore(
         f"{path} was made differently: {difference}",
-        remedy="choose another --out, give the same settings, or delete that directory first",
+        remedy=remedy,
     )
 
 

@@ -102,13 +102,13 @@ def _toml(value: Any) -> str:
 
 
 def ablate(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="the study, described")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="description of the study")],
     json: Json = False,
 ) -> None:
-    """Train named variants over several seeds, and tabulate them; again, to go on where it was.
+    """Train variants over several seeds and tabulate them.
 
-    Variants are presets, with ablations after a plus, or tables of settings; the first one is what
-    the others are compared with, seed by seed.
+    Variants are presets, with ablations after a plus, or tables of settings. The first one is the
+    baseline, compared seed by seed. Rerun to resume.
 
     Example: depthtok ablate docs/ablation.toml
     """

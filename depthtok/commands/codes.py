@@ -11,7 +11,6 @@ import typer
 from depthtok.commands.flags import Cameras, Device, EpisodesMoved, Json, Partial, SourceRoot
 from depthtok.commands.stages import ON_DEVICE, Out, carry_out
 from depthtok.commands.train import by_task, depth_sources, describe
-from depthtok.errors import StoreError
 from depthtok.log import result, say, typed
 from depthtok.options import command
 
@@ -23,18 +22,19 @@ def register(app: typer.Typer) -> None:
 
 
 def eval_vqvae(
-    codebook: Annotated[Path, typer.Argument(metavar="CODEBOOK", help="a codebook's directory")],
+    codebook: Annotated[Path, typer.Argument(metavar="CODEBOOK", help="directory of a codebook")],
     depth: Annotated[list[Path], typer.Argument(metavar="DEPTH...", help="DepthStores")],
     out: Annotated[Path, typer.Option("--out", help="directory of the report")],
     camera: Cameras = None,
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="only episodes with this instruction text")
+        list[str] | None,
+        typer.Option("--task", help="only episodes whose instruction contains this"),
     ] = None,
     clips: Annotated[
-        int, typer.Option("--clips", help="most clips to judge on, spread over all stores; 0: all")
+        int, typer.Option("--clips", help="evaluate at most this many clips; 0: all")
     ] = 0,
     sticky: Annotated[
-        float, typer.Option("--sticky", min=0, help="keep a cell's last code while nearly as close")
+        float, typer.Option("--sticky", min=0, help="tolerance of sticky codes; 0: off")
     ] = 0.0,
     episodes: EpisodesMoved = None,
     source_root: SourceRoot = None,
@@ -42,7 +42,7 @@ def eval_vqvae(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Judge a codebook on any depth: the quality report of another data set.
+    """Evaluate a codebook on another data set's depth.
 
     Example: depthtok eval-vqvae runs/codebook other/depth --out runs/other
     """
@@ -76,26 +76,19 @@ def decode(
     options: ON_DEVICE,
     codebook: Annotated[
         Path | None,
-        typer.Option("--codebook", help="the codebook that made them; by default where it was"),
+        typer.Option("--codebook", help="the codes' codebook, if it has moved"),
     ] = None,
 ) -> None:
-    """Turn codes back into depth: CodeStore -> DepthStore of disparity.
+    """Decode codes: CodeStore -> DepthStore of disparity.
 
     Example: depthtok decode runs/codes --out runs/decoded
     """
-    from depthtok.codebook import Codebook
     from depthtok.codes import CodeStore
     from pipelines.decode import DecodeStage
     from pipelines.device import choose
 
     store = CodeStore(codes)
-    place = codebook or Path(store.spec.place["codebook"])
-    if not place.is_dir():
-        raise StoreError(
-            f"the codebook of {codes} is no longer in {place}",
-            remedy="say where it lies now with --codebook DIR",
-        )
     stage = DecodeStage(
-        store, Codebook.load(place), out, choose(options.device), partial=options.partial
+        store, store.open_codebook(codebook), out, choose(options.device), partial=options.partial
     )
     carry_out(stage, options, typed("report", out))

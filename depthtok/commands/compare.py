@@ -29,14 +29,14 @@ def compare(
     ],
     b: Annotated[Path, typer.Argument(metavar="B", help="another one of its kind")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="directory of a page with curves to write")
+        Path | None, typer.Option("--out", help="also write a page with curves here")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Put two evaluations, trainings or stores of codes side by side.
+    """Compare two evaluations, trainings or CodeStores.
 
     Evaluations are paired trial by trial, trainings by held-out episode, at equal steps; codes of
-    one codebook (of true and of estimated depth) frame by frame.
+    one codebook (of ground-truth and of estimated depth) frame by frame.
 
     Example: depthtok compare runs/eval-with-depth runs/eval-without
     """

@@ -27,9 +27,10 @@ def register(app: typer.Typer) -> None:
 
 def finetune_vida(
     depth: Annotated[
-        list[Path], typer.Argument(metavar="DEPTH...", help="DepthStores of true depth (metres)")
+        list[Path],
+        typer.Argument(metavar="DEPTH...", help="DepthStores of ground-truth depth (metres)"),
     ],
-    out: Annotated[Path, typer.Option("--out", help="the .safetensors file to make")],
+    out: Annotated[Path, typer.Option("--out", help="the .safetensors file to write")],
     estimator: Annotated[
         str, typer.Option("--estimator", help="network: vits, vitb, vitl, tiny, metric-vits, ...")
     ] = "vits",
@@ -40,32 +41,32 @@ def finetune_vida(
         bool, typer.Option("--from-scratch", help="start from random weights")
     ] = False,
     steps: Annotated[int | None, typer.Option("--steps", help="training steps [1000]")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="windows in a step [2]")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="windows per step [2]")] = None,
     frames: Annotated[
-        int | None, typer.Option("--frames", help="frames of a window, 2 to 32 [8]")
+        int | None, typer.Option("--frames", help="frames per window, 2 to 32 [8]")
     ] = None,
     input_size: Annotated[
-        int | None, typer.Option("--input-size", help="what the network sees, px [its own]")
+        int | None, typer.Option("--input-size", help="network input size, px [its own]")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="at its highest [0.0001]")
+        float | None, typer.Option("--learning-rate", help="peak learning rate [0.0001]")
     ] = None,
     temporal_weight: Annotated[
-        float | None, typer.Option("--temporal-weight", help="of the temporal loss [1]")
+        float | None, typer.Option("--temporal-weight", help="weight of the temporal loss [1]")
     ] = None,
     mirror: Annotated[
-        bool, typer.Option("--mirror/--no-mirror", help="show half of the windows mirrored")
+        bool, typer.Option("--mirror/--no-mirror", help="mirror half of the windows")
     ] = True,
-    seed: Annotated[int | None, typer.Option("--seed", help="of everything random [0]")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="random seed [0]")] = None,
     camera: Annotated[
-        list[str] | None, typer.Option("--camera", help="cameras to learn from; all by default")
+        list[str] | None, typer.Option("--camera", help="cameras to train on; all by default")
     ] = None,
     held_out: Annotated[
-        float, typer.Option("--held-out", help="share of the episodes that only judge")
+        float, typer.Option("--held-out", help="fraction of episodes held out for validation")
     ] = 0.1,
     held_out_task: Annotated[
         list[str] | None,
-        typer.Option("--held-out-task", help="judge on episodes whose instruction holds this"),
+        typer.Option("--held-out-task", help="hold out episodes whose instruction contains this"),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="store the weights as float16")] = False,
     partial: Partial = False,
@@ -74,10 +75,11 @@ def finetune_vida(
     resume: Resume = True,
     json: Json = False,
 ) -> None:
-    """Train Video-Depth-Anything on true depth: DepthStores -> weights, with their held-out error.
+    """Fine-tune Video-Depth-Anything on ground-truth depth.
 
     Frames come from the EpisodeStores that the depth was made from. Relative networks learn
-    disparity up to scale and shift, metric ones metres. Can be killed and typed again.
+    disparity up to scale and shift, metric ones metres. Writes the weights and a card with
+    their held-out error. Rerun to resume.
 
     Example: depthtok finetune-vida runs/true-depth --out runs/vits-mine.safetensors
     """
@@ -153,7 +155,9 @@ def _clips(
 
 def audit_depth(
     estimated: Annotated[Path, typer.Option("--estimated", help="a DepthStore of estimates")],
-    truth: Annotated[Path, typer.Option("--truth", help="a DepthStore of true depth (metres)")],
+    truth: Annotated[
+        Path, typer.Option("--truth", help="a DepthStore of ground-truth depth (metres)")
+    ],
     out: Annotated[Path, typer.Option("--out", help="directory of the report")],
     camera: Annotated[
         list[str] | None, typer.Option("--camera", help="cameras to compare; all by default")
@@ -161,11 +165,11 @@ def audit_depth(
     source_root: SourceRoot = None,
     json: Json = False,
 ) -> None:
-    """Hold estimated depth against true depth: errors, flicker, and whether it is upside down.
+    """Compare estimated depth with ground truth.
 
-    After the best scale and shift for each clip, in disparity. Exit code 1 where the depth is
-    turned, mirrored, swapped near for far, or in another unit. The page shows the best, the median
-    and the worst clip.
+    Errors and flicker in disparity, after the best scale and shift of each clip. Exit code 1 if
+    depth is rotated, mirrored, inverted or in another unit. The page shows the best, the median and
+    the worst clip.
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """

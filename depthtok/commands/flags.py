@@ -16,11 +16,13 @@ EpisodesMoved = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 Partial = Annotated[bool, typer.Option("--partial", help="use stores that lack parts")]
-Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="go on from a checkpoint")]
+Resume = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="resume from the newest checkpoint")
+]
 SourceRoot = Annotated[
     Path | None,
     typer.Option("--source-root", help="where the source data set lies now, if it moved"),
 ]
 Threads = Annotated[
-    int, typer.Option("--threads", min=0, help="CPU threads of the model; 0 is every core")
+    int, typer.Option("--threads", min=0, help="CPU threads of the model; 0: all cores")
 ]

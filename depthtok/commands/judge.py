@@ -27,17 +27,19 @@ def eval_depth(
     ] = None,
     camera: Annotated[
         list[str] | None,
-        typer.Option("--camera", help="what the run's cameras are called here, in their order"),
+        typer.Option("--camera", help="names of the run's cameras here, in their order"),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="frames to score")] = 512,
     out: Annotated[
-        Path | None, typer.Option("--out", help="directory of a page with pictures to write")
+        Path | None, typer.Option("--out", help="also write a page with images here")
     ] = None,
     source_root: SourceRoot = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Score a policy's depth expert on another data set, beside an answer that ignores the picture.
+    """Evaluate a policy's depth expert on another data set.
+
+    Its figures stand beside those of a constant answer that ignores the image.
 
     Example: depthtok eval-depth runs/policy --episodes runs/other/episodes --codes runs/other/codes
     """

@@ -26,13 +26,14 @@ def register(app: typer.Typer) -> None:
 def inspect(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="RLDS data sets, stores, codebooks, training runs"),
+        typer.Argument(metavar="PATH...", help="data sets, stores, codebooks, runs, evaluations"),
     ],
     json: Json = False,
 ) -> None:
-    """Say what a directory holds; for an unknown RLDS data set, draft its schema.
+    """Summarise data sets, stores, codebooks, runs, evaluations.
 
-    Of several EpisodeStores, the statistics of their mixture come last.
+    An RLDS data set without a schema gets a draft of one. For several EpisodeStores the statistics
+    of their mixture come last.
 
     Example: depthtok inspect my_dataset/1.0.0
     """
@@ -54,18 +55,20 @@ def inspect(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="a store, codebook, run or RLDS data set")],
+    path: Annotated[
+        Path, typer.Argument(help="a store, codebook, run, evaluation or RLDS data set")
+    ],
     repair: Annotated[
-        bool, typer.Option("--repair", help="drop bad parts, so that the next run remakes them")
+        bool, typer.Option("--repair", help="drop damaged parts; the next run rebuilds them")
     ] = False,
     images: Annotated[
-        bool, typer.Option("--images", help="also read every image that an EpisodeStore indexes")
+        bool, typer.Option("--images", help="also check every image that an EpisodeStore indexes")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Re-hash what is there, count stores against their source; name whatever is bad.
+    """Re-hash a store, codebook or run; name what is damaged.
 
-    Exit code 1 if something is. `--repair` must not be used while a job writes to the store.
+    Exit code 1 if anything is. Do not use `--repair` while a job writes to the store.
 
     Example: depthtok verify runs/codes --repair
     """
@@ -78,9 +81,9 @@ def verify(
     dropped = drop(path, mendable) if mendable and repair else []
     if dropped:
         stage = read_spec(path).stage
-        lines.append(f"dropped: {', '.join(dropped)}; `depthtok {stage}` makes again what is due")
+        lines.append(f"dropped: {', '.join(dropped)}; run `depthtok {stage}` again to rebuild them")
     elif mendable:
-        lines.append("next: run it again with --repair")
+        lines.append("next: the same command with --repair")
     say(*lines, json=json)
     if json:
         told = [vars(finding) for finding in findings]
@@ -91,23 +94,31 @@ def verify(
 
 def _findings(path: Path, *, images: bool) -> list[Finding]:
     """What is not as it should be in whatever lies at `path`."""
-    from depthtok import codebook
-    from depthtok.store import is_store
+    from depthtok.inspect import kind_of, not_known
     from depthtok.verify import Finding, verify_rlds, verify_store
 
-    if is_store(path):
+    kind = "run" if (path / "state.json").is_file() else kind_of(path)  # or one checkpoint of it
+    if kind == "store":
         return list(verify_store(path, images=images))
-    if (path / codebook.META).is_file():
+    if kind == "codebook":
+        from depthtok.codebook import Codebook
         from vqvae.examples import Examples
 
-        codebook.Codebook.load(path)
+        Codebook.load(path)
         Examples.load(path)
         return []
-    if (path / "checkpoints").is_dir() or (path / "state.json").is_file():
+    if kind == "run":
         from vla.checkpoint import damage
 
         return [Finding(problem) for problem in damage(path)]
-    return list(verify_rlds(path))
+    if kind == "evaluation":
+        from depthtok.sim.evaluation import Evaluation
+
+        _ = Evaluation.open(path).outcomes  # raises for a trial that cannot be read
+        return []
+    if kind == "rlds":
+        return list(verify_rlds(path))
+    raise not_known(path)
 
 
 def _estimators() -> list[Row]:
@@ -134,14 +145,14 @@ def _estimators() -> list[Row]:
 
 
 def doctor(json: Json = False) -> None:
-    """Say what is installed, what is missing, and how to get it."""
+    """Show what is installed, what is missing, and how to get it."""
     from depthtok.doctor import examine, render, verdict
 
     rows = [*examine(), *_estimators()]
-    good, words = verdict(rows)
+    good, _ = verdict(rows)
     if json:
         result({"good": good, "rows": [vars(row) for row in rows]})
     else:
-        say(render(rows), words)
+        say(render(rows))
     if not good:
         raise typer.Exit(1)

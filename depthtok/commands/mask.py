@@ -26,13 +26,14 @@ def register(app: typer.Typer) -> None:
 def inspect_mask(
     config: Annotated[str, typer.Argument(help="a preset (qdepth+causal), a TOML file or a run")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="directory of a page and a PNG to write")
+        Path | None, typer.Option("--out", help="also write a page and a PNG here")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Draw who attends to whom, and prove it: exit code 1 if a gradient contradicts the table.
+    """Draw an attention mask and verify it by gradients.
 
-    Measured on a small model with the same mask and kinds of tokens, in float64.
+    Measured on a small model with the same mask and token types, in float64. Exit code 1 if a
+    gradient contradicts the table.
 
     Example: depthtok inspect-mask qdepth --out runs/mask
     """

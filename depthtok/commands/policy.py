@@ -33,12 +33,12 @@ def register(app: typer.Typer) -> None:
 
 def train_vla(
     episodes: Annotated[list[Path], typer.Option("--episodes", help="an EpisodeStore; repeatable")],
-    out: Annotated[Path, typer.Option("--out", help="directory of the run to make")],
+    out: Annotated[Path, typer.Option("--out", help="directory of the run")],
     codes: Annotated[
         Paths, typer.Option("--codes", help="its CodeStore, in the same order")
     ] = None,
     depth: Annotated[
-        Paths, typer.Option("--depth", help="its DepthStore: pixels to regress")
+        Paths, typer.Option("--depth", help="its DepthStore, for pixel targets and crops")
     ] = None,
     codebook: Annotated[
         Path | None, typer.Option("--codebook", help="the codes' codebook, if it has moved")
@@ -54,25 +54,25 @@ def train_vla(
         str | None,
         typer.Option(
             "--weights",
-            help="begin from a run, a PaliGemma folder or Hub name, an open-pi-zero file",
+            help="start from a run, a PaliGemma folder or Hub name, an open-pi-zero file",
         ),
     ] = None,
     weight: Annotated[
-        list[float] | None, typer.Option("--weight", help="how often a data set is drawn; one each")
+        list[float] | None, typer.Option("--weight", help="sampling weight, one per data set")
     ] = None,
     camera: Annotated[
-        list[str] | None, typer.Option("--camera", help="cameras to see, those with codes first")
+        list[str] | None, typer.Option("--camera", help="cameras to use, those with codes first")
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="updates")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="optimiser updates")] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", help="samples in an update, over all processes")
+        int | None, typer.Option("--batch", help="samples per update, over all processes")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="of everything random")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="random seed")] = None,
     held_out: Annotated[
-        float, typer.Option("--held-out", help="share of the episodes that only judge")
+        float, typer.Option("--held-out", help="fraction of episodes held out for validation")
     ] = 0.1,
     micro_batch: Annotated[
-        int, typer.Option("--micro-batch", help="samples at once; 0 is a process's whole share")
+        int, typer.Option("--micro-batch", help="samples per pass; 0: a process's whole share")
     ] = 0,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="recompute activations: less memory, slower")
@@ -84,32 +84,32 @@ def train_vla(
         str, typer.Option("--sharding", help="how processes share the model: ddp or fsdp")
     ] = "ddp",
     log: Annotated[
-        list[str] | None, typer.Option("--log", help="also to: tensorboard, wandb; repeatable")
+        list[str] | None, typer.Option("--log", help="also log to tensorboard or wandb; repeatable")
     ] = None,
     log_every: Annotated[int, typer.Option("--log-every", help="updates between log lines")] = 10,
     grad_norms_every: Annotated[
-        int, typer.Option("--grad-norms-every", help="updates between both losses' gradient norms")
+        int, typer.Option("--grad-norms-every", help="updates between the losses' gradient norms")
     ] = 0,
     validate_every: Annotated[
-        int, typer.Option("--validate-every", help="updates between judgements; 0 is never")
+        int, typer.Option("--validate-every", help="updates between validations; 0: never")
     ] = 100,
     checkpoint_every: Annotated[
         int, typer.Option("--checkpoint-every", help="updates between checkpoints")
     ] = 1000,
     keep_last: Annotated[
-        int, typer.Option("--keep-last", help="checkpoints to keep, beside the best weights")
+        int, typer.Option("--keep-last", help="checkpoints to keep, besides the best weights")
     ] = 3,
-    workers: Annotated[int, typer.Option("--workers", help="threads that load samples")] = 2,
+    workers: Annotated[int, typer.Option("--workers", help="data-loading threads")] = 2,
     threads: Threads = 0,
     ranks: Annotated[
-        int, typer.Option("--ranks", help="processes on Ray, one a GPU; 0 trains in this one")
+        int, typer.Option("--ranks", help="processes on Ray, one per GPU; 0: train in this one")
     ] = 0,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", help="the Ray cluster of --ranks")
     ] = None,
     frame_cache: Annotated[
         Path | None,
-        typer.Option("--frame-cache", help="keep frames decoded in this directory"),
+        typer.Option("--frame-cache", help="keep decoded frames in this directory"),
     ] = None,
     source_root: SourceRoot = None,
     partial: Partial = False,
@@ -122,8 +122,8 @@ def train_vla(
 ) -> None:
     """Train a QDepth-VLA: EpisodeStores + CodeStores -> policy.
 
-    On several GPUs: torchrun --nproc-per-node 8 -m depthtok.cli train-vla ..., the rest as here;
-    on a Ray cluster: --ranks 16 --ray-address HOST:PORT.
+    On several GPUs: torchrun --nproc-per-node 8 -m depthtok.cli train-vla ..., with the same flags.
+    On a Ray cluster: --ranks 16 --ray-address HOST:PORT.
 
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
@@ -157,7 +157,9 @@ def train_vla(
     }
     job = Job(config, stores, out, options, weights, notes, device, threads)
     if ray_address and not ranks:
-        raise ConfigError("--ray-address trains nothing by itself", remedy="say how many: --ranks")
+        raise ConfigError(
+            "--ray-address needs --ranks", remedy="give the number of processes: --ranks"
+        )
     done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
     if done is not None:
         say(*_closing(done), json=json)
@@ -223,7 +225,7 @@ def _closing(done) -> list[str]:
     if "depth" in last:
         lines[0] += f", depth loss {last['depth']:.3f}"
     if "depth_top1" in last:
-        lines[0] += f", {100 * last['depth_top1']:.1f} % of the codes right"
+        lines[0] += f", {100 * last['depth_top1']:.1f} % of the depth codes correct"
     if "val_action_mse" in last:
         lines.append(
             f"on held-out episodes: action error (MSE, normalised) {last['val_action_mse']:.3f}"

@@ -64,14 +64,13 @@ class Given:
 
 
 def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
-    from depthtok.codebook import Codebook
     from depthtok.codes import CodeStore
 
     stores = [CodeStore(path) for path in paths]
     if not stores:
         return [], None
-    book = Codebook.load(codebook or stores[0].spec.place["codebook"])
-    for store in stores:
+    book = stores[0].open_codebook(codebook)
+    for store in stores[1:]:
         store.require_codebook(book.fingerprint)
     return stores, book
 

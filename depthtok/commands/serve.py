@@ -23,27 +23,29 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     run: Annotated[Path, typer.Argument(help="a training run, or one of its checkpoints")],
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65_535, help="0 takes a free one")
-    ] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free port")] = 8000,
     host: Annotated[
-        str, typer.Option("--host", help="0.0.0.0 answers other machines too")
+        str, typer.Option("--host", help="0.0.0.0 also accepts other machines")
     ] = "127.0.0.1",
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="in whose units to act, of several trained on")
+        str | None,
+        typer.Option("--dataset", help="data set whose units to act in, if trained on several"),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="of the noise that actions start from")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="seed of the noise that actions start from")
+    ] = 0,
     averaged: Annotated[
-        bool, typer.Option("--averaged/--last", help="the weights' moving average, where kept")
+        bool,
+        typer.Option("--averaged/--last", help="use the moving average of the weights, where kept"),
     ] = True,
     cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="record acting as one CUDA graph: less latency")
+        bool, typer.Option("--cuda-graph", help="replay inference as one CUDA graph: less latency")
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Serve a policy to openpi's clients, until a signal comes.
+    """Serve a policy to openpi clients over a websocket.
 
-    Clients must send the key in DEPTHTOK_API_KEY, where that is set. openpi's LIBERO client takes
+    Where DEPTHTOK_API_KEY is set, clients must send it. openpi's LIBERO client takes
     5 actions of a chunk: run it with --args.replan-steps 4 for a policy of chunk 4.
 
     Example: depthtok serve runs/policy --port 8000

@@ -1,4 +1,4 @@
-"""report: pictures and curves of a store, a codebook or a training run, as one HTML page."""
+"""report: images and curves of anything that depthtok wrote, as one HTML page."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthtok.errors import SourceError
 from depthtok.log import say
 from depthtok.options import command
 
 if TYPE_CHECKING:
     from depthtok.report.report import Report
 
-Out = Annotated[
-    Path | None, typer.Option("--out", help="directory of the page; by default in PATH")
-]
+Out = Annotated[Path | None, typer.Option("--out", help="directory of the page; default: PATH")]
 PICTURED = 4  # episodes
 
 
@@ -26,10 +23,10 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    path: Annotated[Path, typer.Argument(help="a store, a codebook or a training run")],
+    path: Annotated[Path, typer.Argument(help="a store, codebook, training run or evaluation")],
     out: Out = None,
 ) -> None:
-    """Picture a store, a codebook or a training run: report.html and report.json.
+    """Make an HTML page of anything that depthtok wrote.
 
     Example: depthtok report runs/depth
     """
@@ -39,21 +36,34 @@ def report(
 
 def make_report(path: Path) -> Report:
     """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
-    from depthtok import codebook
-    from depthtok.store import ROOT
+    from depthtok.inspect import kind_of, not_known
     from depthtok.verify import open_store
 
-    if (path / ROOT).is_file():
-        return store_report(open_store(path))
-    if (path / codebook.META).is_file():
-        return codebook_report(path)
-    if (path / "metrics.jsonl").is_file():
-        from vla.report import run_report
+    makers = {
+        "store": lambda path: store_report(open_store(path)),
+        "codebook": codebook_report,
+        "run": run_report,
+        "evaluation": evaluation_report,
+    }
+    kind = kind_of(path)
+    if kind not in makers:
+        raise not_known(path)
+    return makers[kind](path)
 
-        return run_report(path)
-    raise SourceError(
-        f"{path} is no store, codebook or training run", remedy="name one that depthtok wrote"
-    )
+
+def run_report(path: Path) -> Report:
+    """Curves, predicted depth and settings of a training run."""
+    from vla import report
+
+    return report.run_report(path)
+
+
+def evaluation_report(path: Path) -> Report:
+    """Success rates of an evaluation, and videos of some trials."""
+    from depthtok.sim import verdict
+    from depthtok.sim.evaluation import Evaluation
+
+    return verdict.page(Evaluation.open(path))
 
 
 def store_report(store) -> Report:
@@ -66,7 +76,7 @@ def store_report(store) -> Report:
     for title, (columns, rows) in summary.tables.items():
         page.table(title, columns, rows)
     draw = {"episodes": _frames, "depth": _depths, "codes": _codes}[store.spec.type]
-    return page.pictures("Some frames", draw(store), columns=4)
+    return page.pictures("Some frames", draw(store), columns=3)
 
 
 def _steps(length: int) -> list[int]:
@@ -123,17 +133,15 @@ def codebook_report(path: Path) -> Report:
 
 def demo_report(out: Path, sample: Path) -> Path:
     """One page for the demo: RGB, depth, codes and decoded depth side by side, then the curves."""
-    from depthtok.codebook import Codebook
     from depthtok.codes import CodeStore
     from depthtok.depth import DepthStore
     from depthtok.episodes import EpisodeStore
     from depthtok.report.report import Report
-    from vla.report import run_report
     from vqvae.codec import Codec
 
     episodes, depth = EpisodeStore(sample / "episodes"), DepthStore(sample / "depth")
     codes = CodeStore(sample / "codes")
-    book = Codebook.load(codes.spec.place["codebook"])
+    book = codes.open_codebook()
     codec = Codec.load(book.path)
     page = Report("depthtok: what the demo made", "From robot episodes to depth codes to a policy")
     page.numbers({

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthtok.commands.stages import SHOWN_FAILURES
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 from depthtok.format import human_count, human_duration
@@ -26,16 +27,15 @@ if TYPE_CHECKING:
 How = Annotated[
     RunOptions,
     Only("workers", "ray_address", "cpus_per_worker", "shard", "limit", "resume", "retry_failed",
-         "json", limit="stop after the shards that hold this many episodes",
-         resume="keep the shards that are already there"),
+         "json", limit="stop after the shards with this many episodes",
+         resume="keep finished shards"),
 ]  # fmt: skip
 HowEval = Annotated[
     RunOptions,
     Only("workers", "device", "shard", "limit", "resume", "json",
-         workers="processes, each with a simulator and the policy; 0: this one",
-         limit="do the first so many of the trials", resume="keep the trials that are done"),
+         workers="processes, each with a simulator and the policy; 0: this process",
+         limit="run only this many trials", resume="keep finished trials"),
 ]  # fmt: skip
-SHOWN_FAILURES = 5
 SCHEMA = "libero_sim_depth"  # of what collect makes
 
 
@@ -46,14 +46,14 @@ def register(app: typer.Typer) -> None:
 
 
 def collect(
-    out: Annotated[Path, typer.Option("--out", help="directory of the RLDS data set to make")],
+    out: Annotated[Path, typer.Option("--out", help="directory of the RLDS data set")],
     settings: CollectConfig,
     options: How,
 ) -> None:
-    """Record demonstrations with true depth in LIBERO: -> RLDS data set.
+    """Record LIBERO demonstrations with ground-truth depth.
 
-    A scripted expert solves pick-and-place tasks from placements drawn by seed, or official
-    demonstrations are replayed (--demos). Needs the extra `sim`.
+    A scripted expert solves pick-and-place tasks from seeded placements, or official demonstrations
+    are replayed (--demos). Writes an RLDS data set. Needs the extra `sim`.
 
     Example: depthtok collect --suite libero_object --tasks 0,1 --episodes 10 --out runs/demos
     """
@@ -99,21 +99,22 @@ def evaluate(
     policy: Annotated[
         str, typer.Argument(metavar="RUN|ws://HOST:PORT", help="a training run, or a policy server")
     ],
-    out: Annotated[Path, typer.Option("--out", help="directory of the evaluation to make")],
+    out: Annotated[Path, typer.Option("--out", help="directory of the evaluation")],
     settings: EvalConfig,
     options: HowEval,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="in whose units to act, if trained on several")
+        str | None,
+        typer.Option("--dataset", help="data set whose units to act in, if trained on several"),
     ] = None,
     codebook: Annotated[
         Path | None,
-        typer.Option("--codebook", help="also compare its depth codes with the true depth's"),
+        typer.Option("--codebook", help="also compare its depth codes with the ground truth's"),
     ] = None,
 ) -> None:
-    """Measure a policy in LIBERO, closed loop: success rates with intervals, films, a report.
+    """Evaluate a policy in LIBERO, closed loop.
 
-    The field's protocol: official initial states, settling steps, step limits. Every finished trial
-    is kept. Needs the extra `sim`.
+    The field's protocol: official initial states, settling steps, step limits. Writes success rates
+    with intervals, videos and a report. Rerun to resume. Needs the extra `sim`.
 
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """

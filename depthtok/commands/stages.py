@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from depthtok.codebook import Codebook
     from pipelines.stage import Outcome, Stage
 
-Out = Annotated[
-    Path, typer.Option("--out", help="directory of the store to make, or to go on with")
-]
+Out = Annotated[Path, typer.Option("--out", help="directory of the store, new or to resume")]
 SHOWN_FAILURES = 5
 SHARED = (
     "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume",
@@ -37,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="the data set's directory")],
+    source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="directory of the data set")],
     out: Out,
     settings: ConvertConfig,
     options: ON_CPU,
@@ -74,16 +72,16 @@ def annotate(
     then_tokenize: Annotated[
         Path | None,
         typer.Option(
-            "--then-tokenize", metavar="CODEBOOK", help="keep codes only: OUT holds codes"
+            "--then-tokenize", metavar="CODEBOOK", help="keep only codes: OUT becomes a CodeStore"
         ),
     ] = None,
 ) -> None:
     """Estimate depth for every frame: EpisodeStore -> DepthStore.
 
     An RLDS directory, or a folder of videos or of folders of images, is first converted, into
-    OUT.episodes. `--estimator dataset` takes the true depth that a data set carries. With
-    `--then-tokenize` each worker turns its depth into codes and drops it: the codes are those that
-    `tokenize` would give.
+    OUT.episodes. `--estimator dataset` takes the ground-truth depth of the data set. With
+    `--then-tokenize` each worker encodes its depth and drops it: the codes equal those of
+    `tokenize`.
 
     Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
     """
@@ -110,16 +108,16 @@ def annotate(
 
 def tokenize(
     depth: Annotated[Path, typer.Argument(metavar="DEPTH", help="a DepthStore")],
-    codebook: Annotated[Path, typer.Option("--codebook", help="a codebook's directory")],
+    codebook: Annotated[Path, typer.Option("--codebook", help="directory of a codebook")],
     out: Out,
     settings: TokenizeConfig,
     options: ON_DEVICE,
     verify_sample: Annotated[
         int,
-        typer.Option("--verify-sample", min=0, help="then encode so many clips anew"),
+        typer.Option("--verify-sample", min=0, help="then re-encode this many clips and compare"),
     ] = 0,
 ) -> None:
-    """Turn depth into grids of codes: DepthStore + codebook -> CodeStore.
+    """Encode depth as grids of codes: DepthStore -> CodeStore.
 
     Example: depthtok tokenize runs/depth --codebook runs/codebook --out runs/codes
     """
@@ -137,13 +135,15 @@ def tokenize(
     stage = TokenizeStage(
         store, book, out, settings, choose(options.device), verdict, partial=options.partial
     )
-    carry_out(stage, options, train_next(store.spec.place["episodes"], out))
+    then = train_next(store.spec.place["episodes"], out)
+    carry_out(stage, options, "" if verify_sample else then)
     if verify_sample and not options.plan:
         from depthtok.codes import CodeStore
         from pipelines.verify_codes import verify_sample as verify
 
         checked = verify(CodeStore(out), store, book, choose(options.device), verify_sample)
-        say(f"{checked} clips encoded anew: every code is the same", json=options.json)
+        say(f"{checked} clips re-encoded: every code is the same", json=options.json)
+        suggest(then, json=options.json)
 
 
 def train_next(episodes: str | Path, codes: Path) -> str:
@@ -224,7 +224,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     if len(outcome.failures) > SHOWN_FAILURES:
         more = len(outcome.failures) - SHOWN_FAILURES
         lines.append(f"failed: {more} more; `{typed('inspect', outcome.out)}` lists them")
-    lines += [f"given up: {part}: {why}" for part, why in outcome.given_up.items()]
+    lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures or outcome.given_up:
         lines.append("run the same command with --retry-failed to try those again")
     say(*lines, json=options.json)

@@ -38,26 +38,27 @@ def register(app: typer.Typer) -> None:
 
 def train_vqvae(
     depth: Annotated[list[Path], typer.Argument(metavar="DEPTH...", help="DepthStores")],
-    out: Annotated[Path, typer.Option("--out", help="directory of the codebook to make")],
+    out: Annotated[Path, typer.Option("--out", help="directory of the codebook")],
     preset: Annotated[
         str, typer.Option("--preset", help="named settings, or a TOML file")
     ] = "default",
     weight: Annotated[
-        list[float] | None, typer.Option("--weight", help="how often a store is drawn; one each")
+        list[float] | None, typer.Option("--weight", help="sampling weight, one per store")
     ] = None,
     camera: Cameras = None,
     steps: Annotated[int | None, typer.Option("--steps", help="training steps")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="crops in a step")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="of everything random")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="crops per step")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="random seed")] = None,
     held_out: Annotated[
-        float | None, typer.Option("--held-out", help="share of the episodes that only judge")
+        float | None,
+        typer.Option("--held-out", help="fraction of episodes held out for validation"),
     ] = None,
     held_out_task: Annotated[
         list[str] | None,
-        typer.Option("--held-out-task", help="episodes with this text in their instruction judge"),
+        typer.Option("--held-out-task", help="hold out episodes whose instruction contains this"),
     ] = None,
-    size: Annotated[int | None, typer.Option("--size", help="px of the depth images")] = None,
-    grid: Annotated[int | None, typer.Option("--grid", help="cells of the code grid")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="side of the depth images, px")] = None,
+    grid: Annotated[int | None, typer.Option("--grid", help="side of the code grid, cells")] = None,
     normalisation: Annotated[
         str | None,
         typer.Option("--normalisation", help="clip_quantile, per_frame, dataset or metric"),
@@ -66,10 +67,10 @@ def train_vqvae(
         str | None, typer.Option("--quantizer", help="ema, gradient, simvq, fsq or none")
     ] = None,
     twin: Annotated[
-        bool, typer.Option("--twin", help="train the same without codes too, as the bound")
+        bool, typer.Option("--twin", help="also train without a quantiser, as the bound")
     ] = False,
     sticky: Annotated[
-        float, typer.Option("--sticky", min=0, help="judge codes kept while nearly as close, too")
+        float, typer.Option("--sticky", min=0, help="also evaluate sticky codes of this tolerance")
     ] = 0.0,
     episodes: EpisodesMoved = None,
     source_root: SourceRoot = None,
@@ -80,9 +81,10 @@ def train_vqvae(
     resume: Resume = True,
     json: Json = False,
 ) -> None:
-    """Train a codebook for depth: DepthStores -> codebook, with its quality report.
+    """Train a codebook for depth: DepthStores -> codebook.
 
-    All settings may stand in a TOML file for --preset (docs/tokeniser.md). On several GPUs:
+    Writes a quality report beside it. --preset also takes a TOML file with any of the settings
+    (docs/tokeniser.md). On several GPUs, start it by
     torchrun --nproc-per-node 8 -m depthtok.cli train-vqvae ...
 
     Example: depthtok train-vqvae runs/depth --out runs/codebook

@@ -57,13 +57,13 @@ _EXAMPLE = 'write out = "runs/first" and, below [data], libero = "path/to/the/rl
 
 
 def run(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="the whole run, described")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="description of the run")],
 ) -> None:
-    """Run all stages that a TOML file describes, in order; again, to go on where it was.
+    """Run or resume all stages that a TOML file describes.
 
-    A table for each command holds its flags ([annotate] estimator = "vits"), [how] the flags that
-    all stages share (workers = 8), and [data] names the RLDS directories. Stages without a table
-    run with their defaults; `skip = true` leaves one out.
+    [data] names the RLDS directories. A table per command holds its flags ([annotate] estimator =
+    "vits"), [how] those that all stages share (workers = 8). Stages without a table run with their
+    defaults; `skip = true` leaves one out.
 
     Example: depthtok run docs/example.toml
     """
@@ -71,11 +71,12 @@ def run(
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="where everything goes")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="output directory")] = Path("demo"),
 ) -> None:
-    """Show all of it in a few minutes, offline: from RLDS to a tiny policy, with a report.
+    """Show the whole path, RLDS to policy, on data that ships.
 
-    Uses a small simulated data set with true depth that comes with the package.
+    Takes a few minutes and no downloads: a small simulated data set with ground-truth depth comes
+    with the package.
     """
     from depthtok.commands.show import demo_report
 
@@ -93,7 +94,7 @@ def demo(
 
 def estimate(plan: Plan) -> None:
     """The demo's extra step: depth as the shipped demo network sees it, held against the truth."""
-    say("", "[extra] estimate depth from RGB alone, and hold it against the true depth")
+    say("", "[extra] estimate depth from RGB alone, and compare it with the ground truth")
     place = plan.place("sample", "")
     options = RunOptions(device=plan.tables["how"].get("device", "auto"))
     with unsuggesting():
@@ -111,7 +112,7 @@ def _summary(plan: Plan) -> list[str]:
         "sample/episodes": "actions, states, instructions, and where each image lies",
         "sample/depth": "depth in metres for every frame of both cameras",
         "sample/estimated-depth": "depth from RGB, by a tiny demo network (for real data: vits)",
-        "sample/audit": "how far that is from the true depth: open report.html in there",
+        "sample/audit": "how far that is from the ground truth: open its report.html",
         "codebook": "256 depth codes, trained for a minute (the codes below use the shipped one)",
         "sample/codes": "a 16x16 grid of codes for every frame",
         "policy": "a tiny QDepth-VLA, its log and checkpoints",
@@ -172,7 +173,8 @@ def _stages(plan: Plan):
             ),
         )
     for name in plan.data if "tokenize" in wanted else ():
-        yield f"tokenize {name}", _stage(
+        with_other = f", with {book}" if book != plan.out / "codebook" else ""
+        yield f"tokenize {name}{with_other}", _stage(
             stages.tokenize, TokenizeConfig, tables, "tokenize",
             depth=plan.place(name, "depth"), codebook=book, out=plan.place(name, "codes"),
         )  # fmt: skip

@@ -29,6 +29,15 @@ CARD, TRIALS, VIDEOS = "eval.json", "trials", "videos"
 Judge = Callable[[Player, Rollout], Mapping[str, float]]
 
 
+# What settings of an evaluation's card are called on the command line; others as they are.
+_FLAGS = {
+    "policy": "RUN", "says": "the policy served", "step": "RUN", "weights": "the weights of RUN",
+    "config": "the settings of RUN", "codebook": "the codebook of RUN", "judged_by": "--codebook",
+    "versions": "versions of the simulator", "software": "versions of torch, depthtok or Mesa",
+    "settle_steps": "settling steps", "orientation": "orientation of images",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Job:
     """One trial to be done."""
@@ -84,7 +93,8 @@ class Evaluation:
             found = self.open(self.path).card
             if keys := self._differ(found):
                 raise StaleStore(
-                    f"{self.path} holds another evaluation: {', '.join(keys)} differ",
+                    f"{self.path} holds an evaluation with other settings: "
+                    f"{', '.join(_FLAGS.get(key, f'--{key}'.replace('_', '-')) for key in keys)}",
                     remedy="choose another --out, or delete that directory first",
                 )
             if found["trials"] < self.card["trials"]:  # the first ones are the same

@@ -11,7 +11,14 @@ from typer.testing import CliRunner
 from depthtok.cli import app
 from depthtok.codes import CodeStore
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import ConfigError, GateError, MissingParts, StaleStore, StoreError
+from depthtok.errors import (
+    ConfigError,
+    GateError,
+    MissingParts,
+    SourceError,
+    StaleStore,
+    StoreError,
+)
 
 SAMPLE = Path(__file__).parents[2] / "depthtok" / "sample" / "libero_sample"
 
@@ -196,3 +203,28 @@ def test_an_incomplete_store_is_refused_unless_asked_for(tmp_path):
     with pytest.raises(MissingParts):
         call(*arguments)
     call(*arguments, "--partial")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('[train-vqvae]\nsteps = "many"', "`steps` cannot be 'many'"),
+        ('[train-vla]\npreset = "tny"', "Did you mean 'tiny'"),
+        ('[train-vla]\nset = ["train.lrr=3"]', "no setting 'lrr'"),
+        ('[train-vla]\nout = "x"', "there is no 'out'"),
+    ],
+)
+def test_a_run_is_checked_whole_before_its_first_stage(tmp_path, table, message):
+    config = tmp_path / "run.toml"
+    config.write_text(f'out = "{tmp_path}/out"\n[data]\na = "{SAMPLE}"\n{table}\n')
+    with pytest.raises(ConfigError, match=message):
+        call("run", config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_inside_a_directory_is_named(made):
+    with pytest.raises(SourceError, match=r"is not a store.*\n.*name one of the directories"):
+        call("inspect", made[0])
+    assert "quality gate" in call("inspect", made[0] / "codebook")
+    assert "Newest figures" in call("inspect", made[0] / "policy")
+    assert "is sound" in call("verify", made[0] / "policy")

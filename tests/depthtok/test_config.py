@@ -10,11 +10,11 @@ import pytest
 from depthtok.config import (
     RunOptions,
     digest,
+    from_flags,
     from_mapping,
     load_preset,
     load_toml,
     require,
-    resolve,
     to_json,
 )
 from depthtok.errors import ConfigError
@@ -117,14 +117,11 @@ def test_nonsense_is_refused_with_field_value_and_remedy(wrong, words):
         assert word in str(caught.value)
 
 
-def test_flags_beat_preset_beats_defaults():
-    preset = {"steps": 5, "rate": 0.5, "name": "preset"}
-    got = resolve(Everything, preset, {"rate": 2, "name": None, "flag": False})
-    assert (got.steps, got.rate, got.name, got.flag, got.mode) == (5, 2.0, "preset", False, "a")
-    with pytest.raises(ConfigError, match="preset: there is no setting 'nam'"):
-        resolve(Everything, {"nam": "x"}, {})
+def test_flags_beat_defaults():
+    got = from_flags(Everything, {"steps": 5, "rate": 2, "name": None, "flag": False})
+    assert (got.steps, got.rate, got.name, got.flag) == (5, 2.0, Everything(1).name, False)
     with pytest.raises(ConfigError, match="`steps` is not given"):
-        resolve(Everything, {}, {})
+        from_flags(Everything, {})
 
 
 def test_json_goes_there_and_back():

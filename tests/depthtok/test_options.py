@@ -38,15 +38,12 @@ class Settings:
     model: Annotated[Table, "never a flag"] = Table()
 
 
-PRESETS = {"big": {"batch_size": 64, "align": False, "workers": 2, "model": {"width": 9}}}
-
-
 @pytest.fixture
 def invoke():
     """Run a command line; returns the function's arguments, or the output of a refusal."""
     app, calls = new_app("test"), []
 
-    @command(app, presets=lambda name: PRESETS.get(name, {"batch_siz": 1}))
+    @command(app)
     def tokenize(
         depth: Annotated[Path, typer.Argument(help="a store")],
         settings: Settings,
@@ -86,14 +83,6 @@ def test_every_kind_of_flag(invoke):
     assert options == RunOptions(
         workers=4, shard="2/3", resume=False, json=True, gpus_per_worker=0.5
     )
-
-
-def test_preset_stands_between_defaults_and_flags(invoke):
-    _, settings, options, _ = invoke("d", "--preset", "big", "--align")
-    assert settings == Settings(batch_size=64, align=True, model=Table(9))
-    assert options.workers == 2
-    with pytest.raises(ConfigError, match="Did you mean 'batch_size'"):
-        invoke("d", "--preset", "broken")
 
 
 def test_bad_values_are_refused(invoke):
@@ -143,7 +132,7 @@ def test_one_name_is_one_flag():
 def test_a_command_offers_no_flag_that_it_would_ignore():
     app, calls = new_app("test"), []
 
-    @command(app, presets=lambda name: {"workers": 2})
+    @command(app)
     def show(options: Annotated[RunOptions, Only("device", "json")]) -> None:
         calls.append(options)
 
@@ -154,7 +143,6 @@ def test_a_command_offers_no_flag_that_it_would_ignore():
     assert run(app, ["show", "--device", "cpu"]).exit_code == 0
     assert calls == [RunOptions(device="cpu")]
     assert run(app, ["show", "--workers", "2"]).exit_code == 2
-    assert isinstance(run(app, ["show", "--preset", "x"]).exception, ConfigError)
     with pytest.raises(AssertionError, match="devise"):
         _register_misspelt(app)
 

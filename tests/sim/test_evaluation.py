@@ -60,7 +60,7 @@ def test_processes_do_the_same_as_this_one(tmp_path):
 
 def test_another_evaluation_is_refused(tmp_path):
     evaluated(tmp_path)
-    with pytest.raises(StaleStore, match="replan_steps, seed differ"):
+    with pytest.raises(StaleStore, match="other settings: --replan-steps, --seed"):
         Evaluation(tmp_path, {**CARD, "seed": 8, "replan_steps": 1}).begin()
     with pytest.raises(SourceError, match="not an evaluation"):
         Evaluation.open(tmp_path / "nowhere")
@@ -71,10 +71,10 @@ def test_weights_may_move_and_more_trials_be_asked_for(tmp_path):
     Evaluation(tmp_path, card).begin()
     Evaluation(tmp_path, {**card, "policy": "elsewhere", "trials": 6}).begin()
     assert Evaluation.open(tmp_path).card["trials"] == 6
-    with pytest.raises(StaleStore, match="evaluation: trials differ"):
+    with pytest.raises(StaleStore, match="other settings: --trials"):
         Evaluation(tmp_path, card).begin()
     other = {**card, "trials": 6, "weights": {"model.safetensors": "cd"}}
-    with pytest.raises(StaleStore, match="evaluation: weights differ"):
+    with pytest.raises(StaleStore, match="other settings: the weights of RUN"):
         Evaluation(tmp_path, other).begin()
 
 
