@@ -12,7 +12,7 @@ How one value lies on disk is the store's `encoding`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -124,6 +124,13 @@ class DepthStore(Store):
         self.cameras: tuple[str, ...] = tuple(self.about["cameras"])
         self.size: tuple[int, int] = tuple(self.about["size"])
         self.transform = ImageTransform.from_json(self.about["transform"])
+
+    @property
+    def estimator(self) -> Mapping[str, object]:
+        """What made the depth, `name` first."""
+        if self.spec.stage == "decode":
+            return {"name": "decoded from codes", "codebook": self.spec.what["codebook"]}
+        return self.spec.what["estimator"]
 
     def require_camera(self, camera: str) -> int:
         """The place of a camera. Raises `ConfigError` with the names there are."""

@@ -238,6 +238,11 @@ def has_temporary(final: Path) -> bool:
     return bool(_temporaries(final.parent, f"{final.name[:100]}~"))
 
 
+def is_being_written(path: Path) -> bool:
+    """Whether a temporary's writer is a process of this host that still runs."""
+    return _is_here(path.name) and not _is_dead(path.name)
+
+
 def _temporaries(directory: Path, begin: str = "") -> list[Path]:
     found = directory.iterdir() if directory.is_dir() else ()
     return sorted(path for path in found if path.name.startswith(TEMPORARY + begin))
@@ -260,9 +265,9 @@ def temporary_sibling(path: Path) -> Path:
 
 def _is_dead(name: str) -> bool:
     """Whether the writer that the name tells of ran here and is gone."""
-    fields = name.rsplit("~", 4)
-    if len(fields) != 5 or fields[1] != _host() or not fields[2].isdigit():
+    if not _is_here(name):
         return False
+    fields = name.rsplit("~", 4)
     process = int(fields[2])
     try:
         os.kill(process, 0)
@@ -271,6 +276,12 @@ def _is_dead(name: str) -> bool:
     except PermissionError:
         pass  # it lives, and is another user's
     return fields[3] != _start_time(process)  # its number went to another process
+
+
+def _is_here(name: str) -> bool:
+    """Whether the writer that the name tells of runs, or ran, on this host."""
+    fields = name.rsplit("~", 4)
+    return len(fields) == 5 and fields[1] == _host() and fields[2].isdigit()
 
 
 def _host() -> str:

@@ -200,7 +200,7 @@ def _typed(store: Store) -> dict[str, object]:
     if isinstance(store, DepthStore):
         return {
             "kind": store.kind.value,
-            "estimator": store.spec.what["estimator"]["name"],
+            "estimator": store.estimator["name"],
             "cameras": ", ".join(store.cameras),
             "pixels": f"{store.size[0]}x{store.size[1]}, stored as {store.encoding.value} "
             f"(error: {store.encoding.error})",

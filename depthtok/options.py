@@ -178,10 +178,16 @@ def _default_text(field: Field) -> str:
 
 
 def arguments(
-    function: Callable, table: Mapping[str, Any], where: str, *, hidden: Collection[str] = ()
+    function: Callable,
+    table: Mapping[str, Any],
+    where: str,
+    *,
+    hidden: Collection[str] = (),
+    known: Collection[str] = (),
 ) -> dict[str, Any]:
     """A table of a TOML file as arguments of a command's function: its keys are the names of the
     command's flags, without dashes in front; parameters that are `hidden` are not among them.
+    `known` are flags that the table may have had beside these, for what an error offers.
 
     Raises `ConfigError`, which begins with `where`, for unknown flags and values of another type.
     """
@@ -196,7 +202,8 @@ def arguments(
         flag = key.replace("_", "-")
         if flag not in names:
             problem = f"{where} there is no {key!r}"
-            raise ConfigError(problem, remedy=did_you_mean(flag, [*names]))
+            others = [name.replace("_", "-") for name in known]
+            raise ConfigError(problem, remedy=did_you_mean(flag, [*names, *others]))
         name = names[flag]
         found[name] = convert(value, kinds[name], f"{where} `{key}`")
     return found

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.arrays import ArraySpec, group_json
-from depthtok.config import digest
+from depthtok.config import digest, flat
 from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
 from depthtok.files import (
     REPAIR,
@@ -183,7 +183,7 @@ def present_parts(path: Path) -> list[str]:
 
 def is_store(path: Path) -> bool:
     """Whether `path` is a store, or the parts of one that has lost its root."""
-    return (path / ROOT).is_file() or (path / "parts").is_dir()
+    return (path / ROOT).is_file() or (path / "parts" / ROOT).is_file()
 
 
 def read_spec(path: Path) -> StoreSpec:
@@ -228,8 +228,8 @@ def create(path: Path, spec: StoreSpec) -> None:
     """Makes the store's directory, or checks that the one there was made with the same settings."""
     path, text = Path(path), group_json(spec.attributes())
     with output_errors(path):
-        names = {entry.name for entry in path.iterdir()} if path.exists() else set()
-        if any(not name.startswith(TEMPORARY) for name in names) and not names & {ROOT, "parts"}:
+        begun = _names(path) <= {"parts"} and not _names(path / "parts")  # killed, or new
+        if not begun and not is_store(path):
             raise OutputError(
                 f"{path} is not empty and not a depthtok store", remedy="choose another --out"
             )
@@ -241,6 +241,12 @@ def create(path: Path, spec: StoreSpec) -> None:
             write_atomic(path / ROOT, text)
     if not parts_root_is_sound(path):
         write_atomic(path / "parts" / ROOT, group_json({}))
+
+
+def _names(path: Path) -> set[str]:
+    """What lies in a directory, other than temporaries."""
+    entries = path.iterdir() if path.exists() else ()
+    return {entry.name for entry in entries if not entry.name.startswith(TEMPORARY)}
 
 
 def parts_root_is_sound(path: Path) -> bool:
@@ -274,6 +280,7 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
 
 def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     """`name: 1 there, 2 now; ...` of the settings that differ."""
+    before, now = flat(dict(before)), flat(dict(now))
     keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
     pairs = (f"{k}: {_short(before.get(k))} there, {_short(now.get(k))} now" for k in keys)
     return "; ".join(pairs)

@@ -9,8 +9,8 @@ from pathlib import Path
 from depthtok.codes import CodeStore
 from depthtok.depth import DepthStore
 from depthtok.episodes import STATISTICS, EpisodeStore
-from depthtok.errors import CorruptPart, CorruptRecord, DepthtokError, SourceError
-from depthtok.files import TEMPORARY, remove
+from depthtok.errors import CorruptPart, CorruptRecord, DepthtokError, SourceError, StoreError
+from depthtok.files import TEMPORARY, is_being_written, remove
 from depthtok.parts import Part, PartName
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.store import (
@@ -29,19 +29,26 @@ TYPES = {
     "codes": CodeStore,
     "recording": Store,  # of `depthtok collect`
 }
-UPSTREAM = {"depth": "episodes", "codes": "depth"}
+UPSTREAM = {  # by type and stage: the key of `place` that says what a store was made from
+    ("depth", "annotate"): "episodes",
+    ("depth", "decode"): "codes",
+    ("codes", "tokenize"): "depth",
+    ("codes", "annotate"): "episodes",  # fused: depth was never kept
+}
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something that is not as it should be: of a part, of a file beside the parts, or neither.
 
-    Parts and files are what `repair` drops; the next run makes again what belongs there.
+    Parts and files are what `repair` drops; the next run makes again what belongs there. A `note`
+    is worth saying, but nothing is wrong with what lies there.
     """
 
     problem: str
     part: str = ""
     file: str = ""  # or directory, relative to the store
+    note: bool = False
 
     @property
     def can_be_dropped(self) -> bool:
@@ -49,17 +56,21 @@ class Finding:
         return bool(self.part or self.file)
 
 
-def open_store(path: Path) -> Store:
-    """The store at `path`, as its own type."""
-    return TYPES[read_spec(path).type](path)
+def open_store(path: Path, source_root: Path | None = None) -> Store:
+    """The store at `path`, as its own type. `source_root`: where the data set of an EpisodeStore
+    lies now, if it moved."""
+    kind = TYPES[read_spec(path).type]
+    return EpisodeStore(path, source_root=source_root) if kind is EpisodeStore else kind(path)
 
 
-def verify_store(path: Path, *, images: bool = False) -> Iterator[Finding]:
+def verify_store(
+    path: Path, *, images: bool = False, source_root: Path | None = None
+) -> Iterator[Finding]:
     """Findings of a store: damaged, missing and foreign files, counts that differ from upstream.
 
     With `images`, every image that an EpisodeStore indexes is read and its CRC32C checked.
     """
-    store = open_store(path)
+    store = open_store(path, source_root)
     for name in store.part_names:
         yield from _verify_part(store, name)
     yield from (Finding(f"{path} lacks part {name}") for name in store.missing())
@@ -86,7 +97,9 @@ def _foreign(path: Path) -> Iterator[Finding]:
         yield Finding(f"{path / name} is missing or damaged", file=name)
     for entry in sorted((path / "parts").iterdir()) if (path / "parts").is_dir() else ():
         if entry.name not in known:
-            if entry.name.startswith(TEMPORARY):
+            if is_being_written(entry):
+                yield Finding(f"{entry} is being written by a job that runs now", note=True)
+            elif entry.name.startswith(TEMPORARY):
                 left = f"parts/{entry.name}"
                 yield Finding(f"{entry} is what an interrupted run left", file=left)
             else:
@@ -108,13 +121,13 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
         if store.spec.stage == "convert":  # one of videos or images holds all of its frames
             yield from _against_rlds(store)
         return
-    key = UPSTREAM.get(store.spec.type)
+    key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None:  # a recording is made from a simulator, not from a store
         return
-    known = store.spec.place
-    place = Path(known.get(key) or known["episodes"])  # fused codes: depth was never kept
+    place = Path(store.spec.place[key])
     if not place.is_dir():
-        yield Finding(f"{place}, which {store.path} was made from, is not there to compare with")
+        problem = f"{place}, which {store.path} was made from, is not there to compare with"
+        yield Finding(problem, note=True)
         return
     try:
         source = open_store(place)
@@ -159,7 +172,8 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
     try:
         rlds = RldsDirectory.open(store.source_root)
     except SourceError as error:
-        yield Finding(f"the data set is not there to compare with: {error.problem}")
+        yield Finding(f"the data set is not there to compare with: {error.problem}; "
+                      "--source-root says where it lies now")  # fmt: skip
         return
     for part in _sound(store):
         split = rlds.splits.get(part.shard.split)
@@ -187,8 +201,11 @@ def _statistics(store: EpisodeStore) -> Iterator[Finding]:
         if stored is not None and stored != store.compute_statistics():
             yield Finding(f"{store.path / STATISTICS} differs from the data", file=STATISTICS)
         if stored is None and store.action_dim and not store.missing():
+            file = STATISTICS if (store.path / STATISTICS).is_file() else ""
             yield Finding(
-                f"{store.path / STATISTICS} is missing or of other parts", file=STATISTICS
+                f"{store.path / STATISTICS} is missing or of other parts: `depthtok convert` "
+                "makes it anew",
+                file=file,
             )
     except CorruptPart:
         return  # a part is damaged, and named already
@@ -221,8 +238,13 @@ def verify_rlds(path: Path) -> Iterator[Finding]:
 def repair(path: Path, findings: list[Finding]) -> list[str]:
     """Drops bad parts and files, and leftovers, so that the next run makes just those again.
 
-    Returns the names of what was dropped.
+    Returns the names of what was dropped. Raises `StoreError` while a job of this host writes to
+    the store: its temporaries would go too.
     """
+    if (path / "parts").is_dir() and any(map(is_being_written, (path / "parts").iterdir())):
+        raise StoreError(
+            f"a job is writing to {path}", remedy="wait until it ends, or stop it, then repair"
+        )
     parts = sorted({finding.part for finding in findings if finding.part})
     files = sorted({finding.file for finding in findings if finding.file})
     for name in parts:

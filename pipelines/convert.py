@@ -47,7 +47,7 @@ class ConvertStage:
             raise SchemaError(
                 f"no shipped schema fits the data set {self.rlds.name!r}",
                 remedy=f"`depthtok inspect {self.rlds.path}` prints a draft: save it as a .toml "
-                "file, check it, and give it with --schema FILE",
+                "file, check it, and give it to `depthtok convert` with --schema FILE",
             )
         return found.fitted(self.rlds.features, self.rlds.name)
 

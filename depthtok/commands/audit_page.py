@@ -58,8 +58,7 @@ def make_page(
     ])  # fmt: skip
     page.text(*EXPLAINED)
     page.pictures("Best, median and worst clip of each camera", _rows(truth, pairs, clips), 4)
-    estimator = estimated.spec.what["estimator"]
-    page.facts("The estimator", {k: v for k, v in estimator.items() if k != "settings"})
+    page.facts("The estimator", {k: v for k, v in estimated.estimator.items() if k != "settings"})
     return page.table("By clip", ["episode", "camera", "frames", *head], [
         [str(clip.key), clip.camera, clip.frames, *(getattr(clip, name) for name in names)]
         for clip in clips

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthtok.commands.flags import Json
+from depthtok.commands.flags import Json, SourceRoot
 from depthtok.log import result, say
 from depthtok.options import command
 
@@ -64,20 +64,23 @@ def verify(
     images: Annotated[
         bool, typer.Option("--images", help="also check every image that an EpisodeStore indexes")
     ] = False,
+    source_root: SourceRoot = None,
     json: Json = False,
 ) -> None:
     """Re-hash a store, codebook or run; name what is damaged.
 
-    Exit code 1 if anything is. Do not use `--repair` while a job writes to the store.
+    Exit code 1 if anything is. Do not use `--repair` while another machine's job writes there.
 
     Example: depthtok verify runs/codes --repair
     """
     from depthtok.store import read_spec
     from depthtok.verify import repair as drop
 
-    findings = _findings(path, images=images)
-    lines = [finding.problem for finding in findings] or [f"{path} is sound"]
-    mendable = [finding for finding in findings if finding.can_be_dropped]
+    findings = _findings(path, images=images, source_root=source_root)
+    bad = [finding for finding in findings if not finding.note]
+    lines = [f"note: {finding.problem}" for finding in findings if finding.note]
+    lines += [finding.problem for finding in bad] or [f"{path} is sound"]
+    mendable = [finding for finding in bad if finding.can_be_dropped]
     dropped = drop(path, mendable) if mendable and repair else []
     if dropped:
         stage = read_spec(path).stage
@@ -88,18 +91,18 @@ def verify(
     if json:
         told = [vars(finding) for finding in findings]
         result({"findings": told, "dropped": dropped})
-    if len(findings) > len(mendable) or (findings and not repair):
+    if len(bad) > len(mendable) or (bad and not repair):
         raise typer.Exit(1)
 
 
-def _findings(path: Path, *, images: bool) -> list[Finding]:
+def _findings(path: Path, *, images: bool, source_root: Path | None) -> list[Finding]:
     """What is not as it should be in whatever lies at `path`."""
     from depthtok.inspect import kind_of, not_known
     from depthtok.verify import Finding, verify_rlds, verify_store
 
     kind = "run" if (path / "state.json").is_file() else kind_of(path)  # or one checkpoint of it
     if kind == "store":
-        return list(verify_store(path, images=images))
+        return list(verify_store(path, images=images, source_root=source_root))
     if kind == "codebook":
         from depthtok.codebook import Codebook
         from vqvae.examples import Examples

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthtok.commands.flags import SourceRoot
 from depthtok.log import say
 from depthtok.options import command
 
 if TYPE_CHECKING:
+    from depthtok.parts import Part
     from depthtok.report.report import Report
 
 Out = Annotated[Path | None, typer.Option("--out", help="directory of the page; default: PATH")]
@@ -25,22 +27,23 @@ def register(app: typer.Typer) -> None:
 def report(
     path: Annotated[Path, typer.Argument(help="a store, codebook, training run or evaluation")],
     out: Out = None,
+    source_root: SourceRoot = None,
 ) -> None:
     """Make an HTML page of anything that depthtok wrote.
 
     Example: depthtok report runs/depth
     """
-    page = make_report(path).write(out or path)
+    page = make_report(path, source_root).write(out or path)
     say(f"{page}: open it in a browser; the same numbers are in {page.with_suffix('.json')}")
 
 
-def make_report(path: Path) -> Report:
+def make_report(path: Path, source_root: Path | None = None) -> Report:
     """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
     from depthtok.inspect import kind_of, not_known
     from depthtok.verify import open_store
 
     makers = {
-        "store": lambda path: store_report(open_store(path)),
+        "store": lambda path: store_report(open_store(path, source_root)),
         "codebook": codebook_report,
         "run": run_report,
         "evaluation": evaluation_report,
@@ -75,13 +78,18 @@ def store_report(store) -> Report:
     page = Report(summary.title, str(store.path)).facts("What it is", summary.facts)
     for title, (columns, rows) in summary.tables.items():
         page.table(title, columns, rows)
-    draw = {"episodes": _frames, "depth": _depths, "codes": _codes}[store.spec.type]
-    return page.pictures("Some frames", draw(store), columns=3)
+    draw = {"episodes": _frames, "depth": _depths, "codes": _codes}.get(store.spec.type)
+    return page.pictures("Some frames", draw(store), columns=3) if draw else page
 
 
 def _steps(length: int) -> list[int]:
     """The first, a middle and the last frame."""
     return sorted({0, length // 2, length - 1})
+
+
+def _first_with_episodes(store) -> list[Part]:
+    """The first part that holds any, alone; none where all have failed."""
+    return [part for part in store.parts() if len(part.frames)][:1]
 
 
 def _frames(store):
@@ -99,7 +107,7 @@ def _depths(store):
     from depthtok.report.colour import colourise
     from depthtok.report.report import Picture
 
-    for part in list(store.parts())[:1]:
+    for part in _first_with_episodes(store):
         for clip in list(store.clips_of(part, store.cameras))[: PICTURED * len(store.cameras)]:
             low, high = clip.quantiles[1], clip.quantiles[-2]
             for step in _steps(len(clip)):
@@ -113,7 +121,7 @@ def _codes(store):
     from depthtok.report.colour import code_picture
     from depthtok.report.report import Picture
 
-    for part in list(store.parts())[:1]:
+    for part in _first_with_episodes(store):
         for episode in part.episodes[:PICTURED]:
             for camera in store.cameras:
                 grids = store.grid_of(episode.key, camera).codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
 if TYPE_CHECKING:
     from depthtok.codebook import Codebook
+    from depthtok.episodes import EpisodeStore
     from pipelines.stage import Outcome, Stage
 
 Out = Annotated[Path, typer.Option("--out", help="directory of the store, new or to resume")]
@@ -89,7 +91,9 @@ def annotate(
     from pipelines.device import choose
     from pipelines.estimators import find
 
-    episodes = open_episodes(source, out.with_name(f"{out.name}.episodes"), options)
+    episodes, whole = open_episodes(source, out, options)
+    if episodes is None:  # only planned
+        return
     if notice := find(settings.estimator).notice:
         warn(notice)
     stage = AnnotateStage(
@@ -97,13 +101,13 @@ def annotate(
     )
     if then_tokenize is None:
         book = out.parent / "codebook"
-        carry_out(stage, options, typed("train-vqvae", out, "--out", book))
+        carry_out(stage, options, typed("train-vqvae", out, "--out", book), whole=whole)
         return
     from pipelines.fused import FusedStage
 
     book, verdict = judged(then_tokenize)
     fused = FusedStage(stage, book, out, TokenizeConfig(), verdict)
-    carry_out(fused, options, train_next(episodes.path, out))
+    carry_out(fused, options, train_next(episodes.path, out), whole=whole)
 
 
 def tokenize(
@@ -166,9 +170,10 @@ def judged(path: Path) -> tuple[Codebook, dict]:
     return book, verdict
 
 
-def open_episodes(source: Path, converted: Path, options: RunOptions):
-    """The EpisodeStore at `source`, or the one that an RLDS directory, or a folder of videos or
-    images, is converted to."""
+def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[EpisodeStore | None, bool]:
+    """The EpisodeStore at `source`, or the one beside `out` that an RLDS directory, or a folder of
+    videos or images, is converted to; and whether all of its episodes could be converted. None
+    where the conversion itself is only planned."""
     from depthtok.episodes import EpisodeStore
     from depthtok.sources.rlds import RldsDirectory, is_rlds
     from depthtok.store import is_store
@@ -177,17 +182,27 @@ def open_episodes(source: Path, converted: Path, options: RunOptions):
     from pipelines.videos import VideoStage
 
     if is_store(source):
-        return EpisodeStore(source, source_root=options.source_root)
+        return EpisodeStore(source, source_root=options.source_root), True
+    converted = out.absolute() if not out.name else out
+    converted = converted.with_name(f"{converted.name}.episodes")
     if is_rlds(source) or not source.is_dir():
         stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
     else:
         stage = VideoStage(source, converted)
-    show(run(stage, RunOptions(workers=options.workers, json=options.json)), options, "")
-    return EpisodeStore(converted)
+    how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
+    if options.plan and not (is_store(converted) and not EpisodeStore(converted).missing()):
+        carry_out(stage, replace(how, plan=True), "")
+        say("the depth can be planned when this is done", json=options.json)
+        return None, True
+    with stoppable():
+        outcome = run(stage, how)
+    show(outcome, options, "")
+    return EpisodeStore(converted), not outcome.exit_code
 
 
-def carry_out(stage: Stage, options: RunOptions, then: str) -> None:
-    """Plans or runs a stage, says what came out, and exits with its code."""
+def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = True) -> None:
+    """Plans or runs a stage, says what came out, and exits with its code: 1 also where an earlier
+    stage of the same command was not `whole`."""
     from pipelines.stage import run
 
     if options.plan:
@@ -203,8 +218,8 @@ def carry_out(stage: Stage, options: RunOptions, then: str) -> None:
     show(outcome, options, then)
     if options.json:
         result(outcome)
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
+    if outcome.exit_code or not whole:
+        raise typer.Exit(1)
 
 
 def show(outcome: Outcome, options: RunOptions, then: str) -> None:
@@ -225,8 +240,10 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         more = len(outcome.failures) - SHOWN_FAILURES
         lines.append(f"failed: {more} more; `{typed('inspect', outcome.out)}` lists them")
     lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
-    if outcome.failures or outcome.given_up:
+    if outcome.failures:
         lines.append("run the same command with --retry-failed to try those again")
+    if outcome.given_up:
+        lines.append("run the same command again to try those parts again")
     say(*lines, json=options.json)
-    if then and not outcome.left:
+    if then and not outcome.left and not outcome.given_up:
         suggest(then, json=options.json)

@@ -18,6 +18,8 @@ from depthtok.log import say, unsuggesting
 from depthtok.options import arguments, command
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
+ALONE = ("plan", "limit", "shard", "json")
+"""Options that a whole run has no use for."""
 TABLES = ("convert", "annotate", "train-vqvae", "tokenize", "train-vla", "how")
 
 
@@ -189,12 +191,23 @@ def _stages(plan: Plan):
 def _stage(
     function: Callable, settings: type, tables: Mapping, name: str, **paths: Any
 ) -> Callable[[], None]:
-    """A stage's command with its table of settings and the shared options."""
-    table = dict(tables[name])
-    how = {key: table.pop(key) for key in [*table] if key in field_types(RunOptions)}
-    config = from_mapping(settings, table, f"[{name}]")
-    options = from_mapping(RunOptions, {**tables["how"], **how}, "[how]")
-    return lambda: function(**paths, settings=config, options=options)
+    """A stage's command with its table of settings, the shared options and its own flags."""
+    table, how = ({key.replace("-", "_"): value for key, value in tables[each].items()}
+                  for each in (name, "how"))  # fmt: skip
+    shared, own = field_types(RunOptions), field_types(settings)
+    how |= {key: table.pop(key) for key in [*table] if key in shared}
+    for key in ALONE:
+        if key in how:
+            raise ConfigError(
+                f"[how] `{key}` is of single commands: a run makes all of every stage",
+                remedy=f"leave it out, or type the commands one by one: `depthtok {name} --help`",
+            )
+    config = from_mapping(settings, {key: table.pop(key) for key in [*table] if key in own},
+                          f"[{name}]")  # fmt: skip
+    options = from_mapping(RunOptions, how, "[how]")
+    hidden = [*paths, "settings", "options", "then_tokenize"]
+    more = arguments(function, table, f"[{name}]:", hidden=hidden, known=own)
+    return lambda: function(**paths, settings=config, options=options, **more)
 
 
 def _training(function: Callable, tables: Mapping, name: str, **paths: Any) -> Callable[[], None]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,22 @@ def test_what_is_inside_a_directory_is_named(made):
     assert "quality gate" in call("inspect", made[0] / "codebook")
     assert "Newest figures" in call("inspect", made[0] / "policy")
     assert "is sound" in call("verify", made[0] / "policy")
+
+
+def test_annotating_a_data_set_plans_before_it_converts_and_counts_what_failed(tmp_path):
+    sample = tmp_path / "set"
+    shutil.copytree(SAMPLE, sample)
+    out = tmp_path / "depth"
+    arguments = ["annotate", sample, "--out", out, "--estimator", "dataset"]
+    assert "when this is done" in call(*arguments, "--plan")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    shard = next(sample.rglob("*.tfrecord*"))
+    whole = shard.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exit_code == 1
+    assert "--retry-failed" in result.stdout
+    shard.write_bytes(whole)
+    assert "4 episodes, 256 steps" in call(*arguments, "--retry-failed").splitlines()[-2]

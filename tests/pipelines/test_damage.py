@@ -7,8 +7,9 @@ import pytest
 
 from depthtok.config import RunOptions
 from depthtok.depth import DepthStore
-from depthtok.errors import DepthtokError
-from depthtok.store import ROOT, Store, read_spec
+from depthtok.errors import DepthtokError, OutputError, StoreError
+from depthtok.files import temporary_sibling
+from depthtok.store import ROOT, Store, is_store, read_spec
 from depthtok.testing import Damage, damages, tree_digest
 from depthtok.verify import open_store, repair, verify_store
 from pipelines.convert import ConvertStage
@@ -188,3 +189,32 @@ def test_depth_read_in_pieces_is_guarded(whole, tmp_path):
     with pytest.raises(DepthtokError):
         clip.read(1, 2)
     assert read_spec(tmp_path / "out").type == "depth"
+
+
+def test_what_a_running_job_writes_is_not_taken_away(whole, tmp_path):
+    shutil.copytree(whole.root / "convert", tmp_path / "out")
+    temporary = temporary_sibling(tmp_path / "out" / "parts" / "x")
+    temporary.mkdir()
+    (found,) = verify_store(tmp_path / "out")
+    assert found.note
+    assert "is being written" in found.problem
+    with pytest.raises(StoreError, match="a job is writing"):
+        repair(tmp_path / "out", [found])
+    assert temporary.exists()
+
+
+def test_a_moved_source_is_noted_and_lost_statistics_are_not_repaired(whole, tmp_path):
+    shutil.copytree(whole.root / "convert", tmp_path / "out")
+    (tmp_path / "out" / "statistics.json").unlink()
+    (found,) = verify_store(tmp_path / "out")
+    assert not found.can_be_dropped
+    assert "`depthtok convert` makes it anew" in found.problem
+
+
+def test_a_folder_of_another_s_parts_is_no_store(whole, tmp_path):
+    (tmp_path / "out" / "parts").mkdir(parents=True)
+    (tmp_path / "out" / "parts" / "notes.txt").write_text("mine")
+    assert not is_store(tmp_path / "out")
+    with pytest.raises(OutputError, match="not a depthtok store"):
+        run(whole.stage("convert", tmp_path / "out"), RunOptions())
+    assert [path.name for path in (tmp_path / "out" / "parts").iterdir()] == ["notes.txt"]

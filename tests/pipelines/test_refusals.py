@@ -92,7 +92,7 @@ def test_what_the_command_line_refuses(whole, tmp_path):
         (["convert", whole.rlds, "--out", tmp_path / "file" / "x"], "cannot write"),
         (["convert", whole.rlds, "--out", tmp_path / "folder"], "not empty"),
         (["convert", tmp_path / "gone", "--out", out], "is not a directory"),
-        (["convert", tmp_path / "nothing", "--out", out], "no RLDS data set"),
+        (["convert", tmp_path / "nothing", "--out", out], "there is no "),
         (["convert", empty, "--out", out], "no episodes"),
         (["annotate", store, "--out", out, *depth, "--camera", "imag"], "no camera 'imag'"),
         (["annotate", store, "--out", out, *depth, "--source-root", tmp_path], "not in"),
@@ -103,7 +103,7 @@ def test_what_the_command_line_refuses(whole, tmp_path):
             ["tokenize", whole.root / "annotate", "--codebook", store, "--out", out],
             "not a codebook",
         ),
-        (["verify", tmp_path / "nothing"], "no RLDS data set"),
+        (["verify", tmp_path / "nothing"], "is not a store, codebook, training run"),
     ]:
         before = tree_digest(tmp_path)
         code, said = command(tmp_path, *arguments)
@@ -140,7 +140,7 @@ def test_a_store_without_its_root_is_known_and_made_whole(whole, tmp_path):
     (tmp_path / "out" / "parts" / ".tmp-left").mkdir()
     code, said = command(tmp_path, "verify", tmp_path / "out")
     assert code == 1
-    assert "next: run it again with --repair" in said
+    assert "next: the same command with --repair" in said
     code, said = command(tmp_path, "verify", tmp_path / "out", "--repair")
     assert code == 0
     assert "dropped: parts/.tmp-left, statistics.json" in said
