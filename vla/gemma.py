@@ -1,10 +1,10 @@
-"""A Gemma decoder stack that also attends to keys and values computed before it.
+"""A Gemma decoder stack that also attends to keys and values computed earlier.
 
-Conventions where people slip: the norm multiplies by (1 + weight); RoPE turns the two halves of a
-head; queries are scaled by head_dim ** -0.5; one key head serves all query heads.
+Conventions that are easy to get wrong: the norm multiplies by (1 + weight); RoPE rotates the two
+halves of a head; queries are scaled by head_dim ** -0.5; all query heads share one key head.
 """
 
-# B batch, T query tokens, S key tokens (those computed before, then the stack's own), W model width
+# B batch, T query tokens, S key tokens (earlier ones, then the stack's own), W model width
 # N query heads, G key heads, H head width, F MLP width
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NORM_EPS = 1e-6
 
 
 class KeyValues(NamedTuple):
-    """What one layer offers to attend to; keys are already turned by RoPE."""
+    """Keys and values of one layer; RoPE is already applied to the keys."""
 
     k_BGSH: Float[Tensor, "B G S H"]
     v_BGSH: Float[Tensor, "B G S H"]
@@ -35,7 +35,7 @@ class KeyValues(NamedTuple):
 
 
 def joined(parts: Sequence[KeyValues]) -> KeyValues:
-    """Keys and values one after another."""
+    """Keys and values concatenated along the tokens."""
     if len(parts) == 1:
         return parts[0]
     return KeyValues(
@@ -45,7 +45,7 @@ def joined(parts: Sequence[KeyValues]) -> KeyValues:
 
 
 class GemmaNorm(nn.Module):
-    """RMS norm times (1 + weight), in float32 or finer."""
+    """RMS norm times (1 + weight), in float32 or higher precision."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class GemmaNorm(nn.Module):
 
 
 class Rope(NamedTuple):
-    """Cosine and sine of every position's angles."""
+    """Cosines and sines of the rotation angles at every position."""
 
     cos_B1TH: Float[Tensor, "B 1 T H"]
     sin_B1TH: Float[Tensor, "B 1 T H"]
@@ -77,7 +77,7 @@ class Rope(NamedTuple):
 
 
 class GemmaLayer(nn.Module):
-    """One layer, in two halves, so that several experts can share one attention in between."""
+    """One layer, split in two, so that several experts can share one attention in between."""
 
     def __init__(self, config: ExpertConfig) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class GemmaLayer(nn.Module):
         return rope.turn(q_BNTH), KeyValues(rope.turn(k_BGTH), v_BGTH)
 
     def finish(self, x_BTW: Tensor, attended_BNTH: Tensor) -> Float[Tensor, "B T W"]:
-        """The rest of the layer, after attention."""
+        """The rest of the layer after attention."""
         x_BTW = x_BTW + self.out(rearrange(attended_BNTH, "B N T H -> B T (N H)"))
         gate_BTF, up_BTF = self.gate_up(self.mlp_norm(x_BTW)).chunk(2, dim=-1)
         return x_BTW + self.down(F.gelu(gate_BTF, approximate="tanh") * up_BTF)
@@ -124,7 +124,7 @@ class GemmaLayer(nn.Module):
 
 
 def spread(x_BGSH: Tensor, heads: int) -> Tensor:
-    """Key heads repeated for the query heads that they serve; no copy where there is one."""
+    """Key heads repeated for the query heads that share them; no copy if there is only one."""
     groups = x_BGSH.shape[1]
     if groups == 1:
         return x_BGSH.expand(-1, heads, -1, -1)
@@ -152,10 +152,10 @@ class Expert(nn.Module):
         past: Sequence[KeyValues] | None = None,
         only_keys: bool = False,
     ) -> tuple[Float[Tensor, "B T W"] | None, list[KeyValues]]:
-        """The normed output and every layer's own keys and values.
+        """The normalised output and every layer's own keys and values.
 
-        With `only_keys` the last layer stops at its keys and values, and the output is None: all
-        that later experts need of this one.
+        With `only_keys` the last layer stops at its keys and values, which is all that later
+        experts need of this one, and the output is None.
         """
         rope = self.rope(positions_BT)
         own: list[KeyValues] = []
