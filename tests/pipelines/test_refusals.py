@@ -91,8 +91,8 @@ def test_what_the_command_line_refuses(whole, tmp_path):
         (["convert", whole.rlds, "--out", tmp_path / "file"], "cannot write"),
         (["convert", whole.rlds, "--out", tmp_path / "file" / "x"], "cannot write"),
         (["convert", whole.rlds, "--out", tmp_path / "folder"], "not empty"),
-        (["convert", tmp_path / "gone", "--out", out], "is not a directory"),
-        (["convert", tmp_path / "nothing", "--out", out], "no RLDS data set"),
+        (["convert", tmp_path / "gone", "--out", out], "is not a readable directory"),
+        (["convert", tmp_path / "nothing", "--out", out], "not an RLDS data set"),
         (["convert", empty, "--out", out], "no episodes"),
         (["annotate", store, "--out", out, *depth, "--camera", "imag"], "no camera 'imag'"),
         (["annotate", store, "--out", out, *depth, "--source-root", tmp_path], "not in"),
@@ -103,7 +103,7 @@ def test_what_the_command_line_refuses(whole, tmp_path):
             ["tokenize", whole.root / "annotate", "--codebook", store, "--out", out],
             "not a codebook",
         ),
-        (["verify", tmp_path / "nothing"], "no RLDS data set"),
+        (["verify", tmp_path / "nothing"], "not an RLDS data set"),
     ]:
         before = tree_digest(tmp_path)
         code, said = command(tmp_path, *arguments)
