@@ -65,7 +65,7 @@ def _head(features: Mapping[str, Feature], name: str, gripper: str) -> str:
         f"# A draft made from the features of {name}. Go through the lines marked `check`.\n"
         f"datasets = {json.dumps([name])}\n"
         'status = "unseen"\n\n'
-        "fps = 10.0  # check: frames a second\n"
+        "fps = 10.0  # check: frames per second\n"
         f"instruction = {json.dumps(texts[:1])}  # check\n"
         f'gripper = "{gripper}"  # check: open1_closed0 is the aim, see docs/schemas.md\n'
     )
