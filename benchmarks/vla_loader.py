@@ -7,8 +7,9 @@ The pipeline is that of published VLA training code: tensorflow-datasets with de
 actions gathered into chunks, steps flattened, repeated, shuffled through a buffer of 10,000 encoded
 samples, then decoded, resized (Lanczos3, antialiased, 224 px, like ours) and batched. Each side is
 run in a separate process with one loading thread, alternately. Medians are reported: memory in
-addition to the imports, seconds from opening the data to the first batch (after the imports, on both sides),
-samples per CPU second after that, over all threads, and frames per CPU second of decoding alone.
+addition to the imports, seconds from opening the data to the first batch (after the imports, on
+both sides), samples per CPU second after that, over all threads, and frames per CPU second of
+decoding alone.
 
 `cached` is ours with frames decoded beforehand; the cache is a memory map, whose file pages are not
 counted as memory.
