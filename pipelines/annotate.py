@@ -47,6 +47,7 @@ class AnnotateStage:
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
+        """The chosen cameras, or all; with `dataset` all that have depth."""
         store, names = self.episodes, self.config.camera
         if names:
             return tuple(store.camera(name).name for name in names)
@@ -78,6 +79,7 @@ class AnnotateStage:
 
     @cached_property
     def size(self) -> tuple[int, int]:
+        """Height and width of the stored depth, px."""
         if self.config.size:
             return (self.config.size, self.config.size)
         sizes = {(c.height, c.width) for c in map(self.episodes.camera, self.cameras)}
@@ -90,6 +92,7 @@ class AnnotateStage:
 
     @cached_property
     def encoding(self) -> DepthEncoding:
+        """How depth is encoded in the store."""
         if self.config.estimator != "dataset":
             return DepthEncoding.FLOAT16
         views = [self.episodes.views[self.episodes.view_index(c, "depth")] for c in self.cameras]

@@ -53,6 +53,7 @@ class CollectStage:
 
     @property
     def out(self) -> Path:
+        """The directory of the recording's store."""
         return self.place / RECORDING
 
     @cached_property

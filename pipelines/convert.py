@@ -53,6 +53,7 @@ class ConvertStage:
 
     @cached_property
     def splits(self) -> list[Split]:
+        """The splits to read. Raises `ConfigError` for an unknown one."""
         for name in self.config.split:
             if name not in self.rlds.splits:
                 raise ConfigError(
@@ -64,6 +65,7 @@ class ConvertStage:
 
     @cached_property
     def views(self) -> list[View]:
+        """The views of all cameras: images, and depth and segmentation if there are any."""
         found = []
         for camera in self.schema.cameras:
             keys = {"rgb": camera.key, "depth": camera.depth_key}

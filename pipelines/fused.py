@@ -43,10 +43,12 @@ class FusedStage:
 
     @property
     def device(self) -> str:
+        """The device of the annotation."""
         return self.annotate.device
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
+        """The cameras to tokenize. Raises `ConfigError` for one that is not annotated."""
         known = self.annotate.cameras
         for name in self.config.camera:
             if name not in known:

@@ -47,6 +47,7 @@ class TokenizeStage:
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
+        """The chosen cameras, or all of the depth store."""
         names = self.config.camera or self.depth.cameras
         return tuple(self.depth.cameras[self.depth.require_camera(name)] for name in names)
 

@@ -42,6 +42,7 @@ class VideoStage:
 
     @cached_property
     def films(self) -> list[Film]:
+        """The episodes found in the folder."""
         return films(self.folder)
 
     @cached_property

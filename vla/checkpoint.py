@@ -180,6 +180,7 @@ def read_config(checkpoint: Path) -> Config:
 
 
 def read_state(checkpoint: Path) -> State:
+    """The state. Raises `WeightsError` and `CorruptPart`, as all readers here do."""
     return State.from_json({k: v for k, v in _described(checkpoint).items() if k != "files"})
 
 

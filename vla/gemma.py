@@ -31,6 +31,7 @@ class KeyValues(NamedTuple):
     v_BGSH: Float[Tensor, "B G S H"]
 
     def detach(self) -> KeyValues:
+        """The same without gradient."""
         return KeyValues(self.k_BGSH.detach(), self.v_BGSH.detach())
 
 
@@ -65,12 +66,14 @@ class Rope(NamedTuple):
 
     @classmethod
     def at(cls, positions_BT: Int[Tensor, "B T"], head_dim: int, theta: float) -> Rope:
+        """The angles at some positions."""
         steps = torch.arange(0, head_dim, 2, device=positions_BT.device).float() / head_dim
         angles = positions_BT[:, None, :, None].float() * theta**-steps
         angles = torch.cat([angles, angles], dim=-1)
         return cls(angles.cos(), angles.sin())
 
     def turn(self, x_BNTH: Float[Tensor, "B N T H"]) -> Float[Tensor, "B N T H"]:
+        """Queries or keys, rotated by their angles."""
         first, second = x_BNTH.chunk(2, dim=-1)
         swapped = torch.cat([-second, first], dim=-1)
         return x_BNTH * self.cos_B1TH.to(x_BNTH) + swapped * self.sin_B1TH.to(x_BNTH)
@@ -142,6 +145,7 @@ class Expert(nn.Module):
         self.recompute = False  # activation checkpointing
 
     def rope(self, positions_BT: Int[Tensor, "B T"]) -> Rope:
+        """The rotations for some positions, with this expert's head size and base."""
         return Rope.at(positions_BT, self.config.head_dim, self.config.rope_theta)
 
     def forward(

@@ -86,6 +86,7 @@ class SeesTable:
         return SeesTable({**self.cells, query: {**self.cells[query], key: "."}})
 
     def sees(self, query: str, key: str) -> bool:
+        """Whether `query` attends to any of `key`."""
         return self.cells[query][key] != "."
 
     def reaches(self, query: str, key: str) -> bool:

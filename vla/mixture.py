@@ -40,6 +40,7 @@ class Context:
     layout: Layout
 
     def detach(self) -> Context:
+        """The same without gradient."""
         return Context(tuple(layer.detach() for layer in self.layers), self.layout)
 
     def __add__(self, other: Context) -> Context:

@@ -113,6 +113,7 @@ class QDepthVLA(nn.Module):
         return Stream("depth", x_BTW, _count(x_BTW), Layout((("depth", tokens),)))
 
     def action_stream(self, actions_BCA: Tensor, time_B: Tensor, proprio_BP: Tensor) -> Stream:
+        """The tokens of proprio and of noisy actions at `time`."""
         x_BTW = self.door(actions_BCA, time_B, proprio_BP)
         actions = ("action", actions_BCA.shape[1])
         blocks = (("proprio", 1), actions) if self.config.proprio_dim else (actions,)

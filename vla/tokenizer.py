@@ -19,6 +19,8 @@ FILE = "tokenizer.json"
 
 
 class Tokenizer(Protocol):
+    """Turns text into token ids."""
+
     bos: int
     pad: int
     size: int

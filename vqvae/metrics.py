@@ -64,6 +64,7 @@ class MeanError:
     total: float = 0.0
 
     def add(self, made: Frames, true: Frames, mask: Mask) -> None:
+        """Add the pixels of `mask`."""
         self.pixels += int(mask.sum())
         self.total += float(np.abs(made - true, dtype=np.float64)[mask].sum())
 
@@ -141,9 +142,11 @@ class CodeUse:
 
     @classmethod
     def of(cls, codes: int) -> CodeUse:
+        """Zero counts for a codebook of `codes` codes."""
         return cls(np.zeros(codes, np.int64))
 
     def add(self, codes: UInt8[np.ndarray, "T h w"]) -> None:
+        """Add the codes of some frames."""
         for frame in codes:
             here = np.bincount(frame.ravel(), minlength=len(self.counts))
             self.counts += here

@@ -38,6 +38,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The file name of the trial, without suffix."""
         return f"task-{self.task.number:02d}-trial-{self.trial.number:03d}"
 
 
@@ -55,6 +56,7 @@ class Outcome:
 
     @property
     def name(self) -> str:
+        """The file name of the trial, without suffix."""
         return f"task-{self.task:02d}-trial-{self.trial:03d}"
 
 
@@ -108,6 +110,7 @@ class Evaluation:
         write_atomic(self.path / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 
     def is_done(self, job: Job) -> bool:
+        """Whether this trial is finished."""
         return (self.path / TRIALS / f"{job.name}.json").is_file()
 
     def save(self, outcome: Outcome) -> None:

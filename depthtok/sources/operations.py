@@ -42,6 +42,7 @@ class Call:
 
     @property
     def operation(self) -> Operation:
+        """The operation of this name."""
         return OPERATIONS[self.name]
 
     @classmethod

@@ -44,6 +44,7 @@ class Keep:
 
     @classmethod
     def parse(cls, table: Table) -> Keep:
+        """Reads a `[keep]` table."""
         keep = cls(
             table.take("drop_first", int, 0),
             table.take("drop_last", int, 0),
