@@ -22,7 +22,8 @@ def judge(quality: dict, limits: dict[str, dict[str, int | float]] | None = None
     the suffix `_min` or `_max`.
     """
     if not quality:
-        return ["it was never evaluated: there is no quality report"]
+        # Stored in the specification of code stores: another wording is another fingerprint.
+        return ["it was never judged: there is no quality report"]
     table = (default_limits() if limits is None else limits)[DepthKind(quality["kind"])]
     failures = []
     for name, limit in table.items():
