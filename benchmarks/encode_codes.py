@@ -1,11 +1,11 @@
-"""Frames to codes on one CPU thread: our codec against loops over `vector-quantize-pytorch`.
+"""Encoding frames on one CPU thread: our codec against loops over `vector-quantize-pytorch`.
 
     python benchmarks/encode_codes.py [--codebook DIR] [--frames 64] [--rounds 15]
 
-All take disparity frames in memory, with the same weights; normalise, encode, search; and must give
-the same codes. The library is used as its README shows: the encoder's output goes through the
+All take disparity frames in memory, use the same weights, normalise, encode and search, and must
+give the same codes. The library is used as in its README: the encoder's output goes through the
 `VectorQuantize` module in eval mode, one frame at a time, or eight. Rounds are interleaved, and
-ratios are of each one's fastest round in CPU time: other load on the machine can only add to it.
+ratios compare the fastest rounds in CPU time, because other load can only add to it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BOUNDS = (0.3, 2.0)
 
 
 def frames(number: int) -> np.ndarray:
-    """Disparity of a tilted floor and a box that moves, float32 [T 256 256], 1/m."""
+    """Disparity of a tilted floor and a moving box, float32 [T 256 256], 1/m."""
     rows, columns = np.mgrid[0:256, 0:256] / 256
     clip = np.repeat((0.4 + 0.9 * rows + 0.2 * columns)[None], number, axis=0)
     for t in range(number):
@@ -66,8 +66,8 @@ class Synthetic:
 
 
 def small(folder: Path, clip: DepthClip) -> Path:
-    """A codebook with the encoder of width 64, trained for some seconds: an untrained encoder's
-    latents lie so close together that rounding decides their codes."""
+    """A codebook with an encoder of width 64, trained for a few seconds: an untrained encoder's
+    latents are so close together that rounding decides their codes."""
     config = TokeniserConfig(
         NetworkConfig(width=64),
         QuantizerConfig(warmup=40),

@@ -1,12 +1,12 @@
-"""How often the scripted expert solves LIBERO's tasks, from the trials that `depthtok eval` gives.
+"""How often the scripted expert solves LIBERO's tasks, in the trials of `depthtok eval`.
 
     python benchmarks/expert_rates.py libero_object libero_spatial --states 5
     python benchmarks/expert_rates.py libero_goal libero_10 --states 2
 
 Physics only, in this process (the extra `sim`): official initial states, plain motion, no noise,
 the benchmark's own success check and step limit. From each state the expert tries one grasp after
-another; both the states solved at all and those solved by the first grasp are counted. Tasks that
-ask for more than putting things somewhere are skipped. `--variety` and `--noise` as in `collect`.
+another; states solved at all and states solved by the first grasp are counted. Tasks that need more
+than pick-and-place are skipped. `--variety` and `--noise` are as in `collect`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from depthtok.sim.libero import LiberoSimulator
 from depthtok.sim.motion import demonstrate
 from depthtok.sim.simulator import Task
 
-SEED = 7  # of `eval`: where the fixtures stand
+SEED = 7  # as in `eval`: the fixtures' positions
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one initial state."""
+    """The result for one initial state."""
 
     solved: bool
-    tried: int  # grasps
+    tried: int  # grasps tried
     steps: int
 
 
 def attempts(task: Task, states: int, noise: float, variety: float) -> list[Attempt]:
-    """One for each of the first initial states. Raises `ConfigError` where the task asks for more
-    than the expert can do."""
+    """One attempt per initial state. Raises `ConfigError` if the expert cannot do the task."""
     simulator, found = LiberoSimulator(task, size=16), []
     try:
         for k in range(states):
@@ -65,7 +64,7 @@ def told(found: list[Attempt]) -> str:
 
 
 def main() -> None:
-    """Prints a line a task, and one a suite."""
+    """Prints one line per task, and one per suite."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suites", nargs="+", choices=list(suites.MAX_STEPS), metavar="SUITE")
     parser.add_argument("--states", type=int, default=2, help="initial states of each task")
@@ -78,7 +77,7 @@ def main() -> None:
             try:
                 found = attempts(task, given.states, given.noise, given.variety)
             except ConfigError:
-                print(f"{task}: not one for the expert ({task.instruction})", flush=True)
+                print(f"{task}: the expert cannot do it ({task.instruction})", flush=True)
                 continue
             everything += found
             print(f"{task}: {told(found)}", flush=True)

@@ -1,13 +1,13 @@
-"""Kills and stops runs at random moments, and compares what is left in the end, byte for byte.
+"""Kills and stops runs at random moments, and compares the final results byte for byte.
 
     python benchmarks/kill_rounds.py --rounds 200 --seed 0
     python benchmarks/kill_rounds.py --rounds 10 --workers 2
 
-Each round takes one of convert, annotate and tokenize, begins with an empty store, interrupts its
-run again and again (SIGKILL, SIGTERM or SIGINT, after a random share of the time that an
-undisturbed run takes) until one ends by itself, and demands the bytes of an undisturbed run. With
-`--workers`, Ray workers are killed besides. Processes start with everything imported, so that the
-moments fall into the work. The last line sums up.
+Each round runs one of convert, annotate and tokenize from an empty store, interrupts it repeatedly
+(SIGKILL, SIGTERM or SIGINT, after a random share of the duration of an undisturbed run) until a run
+ends by itself, and requires the bytes of an undisturbed run. With `--workers`, Ray workers are
+killed as well. Processes start with everything imported, so that interruptions hit the actual work.
+The last line is a summary.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from pipelines.tokenize import TokenizeStage
 PRELOAD = ["zarr", "ray", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STAGES = ("convert", "annotate", "tokenize")
-WORKER_KILLS = 2  # in a run: fewer than the deaths after which a part is given up
+WORKER_KILLS = 2  # per run: fewer than the deaths after which a part is given up
 
 
 def stage(name: str, root: Path, out: Path) -> Stage:
-    """One stage over the small data set in `root`, from the store before."""
+    """One stage over the small data set in `root`, from the previous store."""
     if name == "convert":
         return ConvertStage(RldsDirectory.open(root / "rlds"), out, ConvertConfig())
     if name == "annotate":
@@ -57,7 +57,7 @@ def stage(name: str, root: Path, out: Path) -> Stage:
 
 
 def whole(stage: Stage, options: RunOptions) -> float:
-    """Seconds that an undisturbed run takes, in a process that has been warmed up."""
+    """The duration of an undisturbed run in seconds, in a warmed-up process."""
     for _ in range(2):
         shutil.rmtree(stage.out, ignore_errors=True)
         ended = interrupt(run, (stage, options), signum=None, delay=0.0, preload=PRELOAD)
@@ -78,12 +78,12 @@ def survive(
             ended = interrupt(run, (stage, options), signum=signum, delay=delay, preload=PRELOAD)
         code = ended.exit_code
         expected = {0, -signal.SIGKILL, 128 + signum}
-        if options.workers:  # while Ray starts, its native handler of SIGTERM ends the process
+        if options.workers:  # while Ray starts, its native SIGTERM handler ends the process
             expected.add(-signal.SIGTERM)
         assert code in expected, f"ended with {code}: {ended.traceback}"
         if code > 0:
             slowest = max(slowest, ended.seconds)
-            left = {*temporaries(stage.out)} - before  # killed runs may leave what the next sweeps
+            left = {*temporaries(stage.out)} - before  # the next run cleans up after a killed one
             assert not left, f"a stopped run left {left}"
         ends[signal.Signals(signum).name if code else "done"] += 1
     return slowest
@@ -91,7 +91,7 @@ def survive(
 
 @contextmanager
 def nothing() -> Iterator[None]:
-    """No worker is killed."""
+    """Kills no workers."""
     yield
 
 
@@ -150,7 +150,7 @@ def descends(process: int) -> bool:
 
 
 def main() -> None:
-    """Runs the rounds and says what came out."""
+    """Runs the rounds and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -2,14 +2,14 @@
 
     python benchmarks/million_episodes.py [--episodes 1000000] [--parts 4000] [--check] [--json OUT]
 
-An EpisodeStore is generated without pixels and then used in a process of its own.
+An EpisodeStore is generated without pixels and then used in a separate process.
 
-Real: the directories and files of every part, every manifest (its own episode lengths, digests that
-hold), the tables of the first part, written by the code that `convert` writes with. Not real: the
+Real: the directories and files of every part, every manifest (with its own episode lengths and
+valid digests), and the tables of the first part, written by the code of `convert`. Not real: the
 values; and the tables of the other parts are hard links to the first one's (all parts have the same
-episode lengths, each in another order), so that 5 GB need not be written. Every part was just
-written, so the page cache is warm. The baseline is a shuffle by a table, as `numpy.random` makes
-it. Peak memory is of the whole process, imports included (VmHWM).
+episode lengths, each in a different order), so that 5 GB need not be written. Every part was just
+written, so the page cache is warm. The baseline is a shuffle by a table, as in `numpy.random`. Peak
+memory is that of the whole process, including imports (VmHWM).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from depthtok.parts import MANIFEST, PartName, PartWriter, ShardKey, pack_manife
 from depthtok.sources.pixels import PixelFormat
 from depthtok.store import StoreSpec, create, write_part
 
-STEPS = 50  # of an episode, on average
+STEPS = 50  # per episode, on average
 ACTION, PROPRIO, CAMERAS = 7, 8, ("image", "wrist_image")
 JPEG = 27_000  # bytes of one 256x256 frame at quality 95
 LIMITS = {"open_s": 5.0, "peak_mb": 500.0, "image_us": 50.0}
@@ -65,7 +65,7 @@ def lengths(episodes: int) -> np.ndarray:
 
 
 def fill(writer: PartWriter, frames: np.ndarray, image: Callable[[int], np.ndarray]) -> None:
-    """A part with the tables of `convert`; `image(step)` is the index entry of both views."""
+    """Fills a part with the tables of `convert`; `image(step)` is the index entry of both views."""
     rng = np.random.default_rng(0)
     (writer.directory / INSTRUCTIONS).write_text('["put the bowl on the plate"]')
     row = 0
@@ -116,7 +116,7 @@ def generate(path: Path, episodes: int, parts: int) -> None:
 
 
 def _link(model: Path, directory: Path, content: Mapping) -> None:
-    """A part with the files of another one and a manifest of its own."""
+    """A part with the files of another one and its own manifest."""
     for name in content["files"]:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         os.link(model / name, directory / name)
@@ -124,13 +124,13 @@ def _link(model: Path, directory: Path, content: Mapping) -> None:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has had resident."""
+    """Peak resident memory of this process."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
 
 def measure(path: Path) -> dict[str, float]:
-    """What it takes to open, plan, shuffle and look up. Meant for a fresh process."""
+    """The cost of opening, planning, shuffling and looking up. Meant for a fresh process."""
     from depthtok.shuffle import Permutation
     from pipelines.annotate import AnnotateStage
     from pipelines.config import AnnotateConfig
@@ -164,7 +164,7 @@ def measure(path: Path) -> dict[str, float]:
 
 
 def median(call: Callable[[int], object], arguments: np.ndarray) -> float:
-    """Seconds of one call."""
+    """Median seconds of a call."""
     taken = []
     for argument in arguments.tolist():
         started = time.perf_counter()
@@ -181,25 +181,25 @@ def _place(store: EpisodeStore, step: int) -> tuple[str, int]:
 
 
 def exact(order: Callable[[np.ndarray], np.ndarray], steps: int) -> float:
-    """Seconds to draw a whole epoch; every step must come once."""
+    """Seconds to draw a whole epoch; every step must be drawn once."""
     seen = np.zeros(steps, bool)
     started = time.perf_counter()
     for start in range(0, steps, 1 << 16):
         seen[order(np.arange(start, min(start + (1 << 16), steps)))] = True
     taken = time.perf_counter() - started
-    assert seen.all(), "a step was drawn twice, so that another one was not"
+    assert seen.all(), "a step was drawn twice, and another one never"
     return taken
 
 
 def by_table(steps: int) -> dict[str, float]:
-    """The same by a shuffled table of all steps: seconds before the first, and its size."""
+    """The same with a shuffled table of all steps: seconds to the first step, and its size."""
     started = time.perf_counter()
     table = np.random.default_rng(0).permutation(steps)
     return {"table_s": time.perf_counter() - started, "table_mb": table.nbytes / 1e6}
 
 
 def pixels(path: Path, steps: int = 200) -> Path:
-    """A store that holds its images: random bytes, as many as a frame has."""
+    """A store with packed images: random bytes of the size of a frame."""
     store = spec(1, path)
     create(path, store)
     specs = array_specs(ACTION, PROPRIO, len(CAMERAS), len(CAMERAS))
@@ -229,12 +229,12 @@ def image_us(store: EpisodeStore) -> float:
         episode = store.episode(number)
         return store.image_bytes(episode.part, episode.start + within, 0)
 
-    median(read, steps)  # warms
+    median(read, steps)  # warm-up
     return 1e6 * median(read, steps)
 
 
 def over(found: Mapping[str, float]) -> list[str]:
-    """The limits that do not hold."""
+    """The limits that are exceeded."""
     return [f"{k}: {found[k]:.1f}, at most {v:g}" for k, v in LIMITS.items() if found[k] > v]
 
 
@@ -250,12 +250,12 @@ def run(folder: Path, episodes: int, parts: int, images: Path | None) -> dict[st
 
 
 def main() -> None:
-    """Prints the figures; with --check exits with 1 where a limit does not hold."""
+    """Prints the figures; with --check exits with 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=1_000_000)
     parser.add_argument("--parts", type=int, default=4_000)
-    parser.add_argument("--images", type=Path, help="an EpisodeStore to read frames of, instead")
-    parser.add_argument("--check", action="store_true", help="fail where a limit does not hold")
+    parser.add_argument("--images", type=Path, help="read frames from this EpisodeStore instead")
+    parser.add_argument("--check", action="store_true", help="fail if a limit is exceeded")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -2,13 +2,13 @@
 
     python benchmarks/read_rlds.py DIRECTORY [--rounds 3] [--json OUT]
 
-Both decode two JPEG cameras of every step, and give actions and instructions too. The baseline is
-the fastest way known with tensorflow-datasets: decoding skipped in the builder, tf.io.decode_jpeg
-in a parallel tf.data map, read as numpy; its parallelism is tried at one call and at "autotune",
-and the better one counts. Every run is a process of its own, rounds are interleaved. CPU seconds
-are user and system time of the process and its children, from after the imports to the last
-frame; peak memory is that of the whole process, imports included. The page cache is warmed first.
-A frame by random access is one read at an indexed offset with its checksum verified.
+Both decode two JPEG cameras of every step, and return actions and instructions too. The baseline is
+the fastest known way with tensorflow-datasets: decoding skipped in the builder, tf.io.decode_jpeg
+in a parallel tf.data map, read as numpy; its parallelism is tried with one call and with
+"autotune", and the better one is used. Every run is a separate process, rounds are interleaved. CPU
+seconds are user and system time of the process and its children, from after the imports to the last
+frame; peak memory is that of the whole process, including imports. The page cache is warmed first.
+Random access to a frame is one read at an indexed offset, with its checksum verified.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def cpu_seconds() -> float:
 
 
 def read_ours(directory: str, split: str, passes: int) -> dict:
-    """Every step with this package."""
+    """Reads every step with this package."""
     from depthtok.sources.pixels import PixelFormat
     from depthtok.sources.rlds import RldsDirectory
 
@@ -56,7 +56,7 @@ def jpeg_cameras(data) -> list[str]:
 
 
 def read_tfds(directory: str, split: str, passes: int, calls: int | None) -> dict:
-    """Every step with tensorflow-datasets."""
+    """Reads every step with tensorflow-datasets."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -90,7 +90,7 @@ def read_tfds(directory: str, split: str, passes: int, calls: int | None) -> dic
 
 
 def random_access(directory: str, split: str, count: int = 2000) -> dict:
-    """Microseconds a frame: bytes with their checksum verified, and decoded."""
+    """Microseconds per frame: bytes with verified checksum, and decoded."""
     import os
     import random
 
@@ -125,7 +125,7 @@ def random_access(directory: str, split: str, count: int = 2000) -> dict:
 
 
 def run_one(path: str, directory: str, split: str, passes: int) -> dict:
-    """One path in this process."""
+    """Runs one path in this process."""
     if path == "random access":
         return random_access(directory, split)
     if path == OURS:
@@ -137,7 +137,7 @@ def run_one(path: str, directory: str, split: str, passes: int) -> dict:
 
 
 def spawn(path: str, options: argparse.Namespace) -> dict:
-    """One path in a new process."""
+    """Runs one path in a new process."""
     command = [sys.executable, __file__, options.directory, "--split", options.split]
     command += ["--passes", str(options.passes), "--path", path]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -147,7 +147,7 @@ def spawn(path: str, options: argparse.Namespace) -> dict:
 
 
 def compare(options: argparse.Namespace) -> dict:
-    """All paths, interleaved; medians and ratios."""
+    """Runs all paths, interleaved; returns medians and ratios."""
     for file in Path(options.directory).rglob("*.tfrecord*"):
         file.read_bytes()
     runs: dict[str, list[dict]] = {OURS: [], ONE: [], AUTO: []}
@@ -177,7 +177,7 @@ def compare(options: argparse.Namespace) -> dict:
 
 
 def report(result: dict) -> None:
-    """The result as a table."""
+    """Prints the result as a table."""
     print(f"{'path':16} {'steps/cpu-s':>12} {'cpu-s':>8} {'peak MB':>8}")
     for path, row in result["median"].items():
         print(f"{path:16} {row['steps_per_cpu_s']:12.0f} {row['cpu_s']:8.2f} {row['peak_mb']:8.0f}")
@@ -188,7 +188,7 @@ def report(result: dict) -> None:
     )
     access = result["random_access"]
     print(
-        f"a frame by random access: {access['bytes_us']:.0f} us as checked bytes, "
+        f"random access to a frame: {access['bytes_us']:.0f} us for verified bytes, "
         f"{access['decoded_us']:.0f} us decoded"
     )
 
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("directory", help="version directory of a data set with two JPEG cameras")
     parser.add_argument("--split", default="train")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--passes", type=int, default=2, help="times the data are read in a run")
+    parser.add_argument("--passes", type=int, default=2, help="passes over the data per run")
     parser.add_argument("--json", help="also write the result to this file")
     parser.add_argument("--path", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""What a step of a data set costs in every stage: CPU, bytes, files. docs/scaling.md multiplies it.
+"""The cost of a step in every stage: CPU, bytes, files. docs/scaling.md extrapolates from it.
 
     python benchmarks/stage_costs.py [RLDS_DIR] [--rounds 3] [--json OUT]
 
-Runs convert, annotate (with the depth that the data set carries) and tokenize in this process, one
-thread, and then times what lies underneath: digests, commits, removals, maps, reads. No baseline:
-the figures are for multiplying, not for comparing. CPU seconds are of this process; medians of the
-rounds. The codebook is untrained, since speed does not depend on training.
+Runs convert, annotate (with the data set's own depth) and tokenize in this process, with one
+thread, and then times the underlying operations: digests, commits, removals, maps, reads. There is
+no baseline: the figures are for extrapolation, not comparison. CPU seconds are of this process;
+figures are medians of the rounds. The codebook is untrained, because that does not affect speed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from vqvae.config import TokeniserConfig
 from vqvae.model import Tokeniser
 
 SAMPLE = Path(sample.__file__).parent / "libero_sample" / "1.0.0"
-JITTER = 0.005  # of disparity from frame to frame: what an estimator adds to true depth, about
+JITTER = 0.005  # of disparity between frames: about what an estimator adds to true depth
 
 
 def cpu(call: Callable[[], object]) -> float:
@@ -56,7 +56,7 @@ def cpu(call: Callable[[], object]) -> float:
 
 
 def wall(call: Callable[[], object]) -> float:
-    """Seconds of a call."""
+    """Wall-clock seconds of a call."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -106,7 +106,7 @@ def cost(name: str, stage: Stage) -> dict[str, float]:
 
 
 def underneath(folder: Path) -> dict[str, float]:
-    """What the stages and the loader are made of."""
+    """The cost of the basic operations of the stages and the loader."""
     data = os.urandom(1 << 25)
     found = {
         "sha256_mb_per_cpu_s": len(data) / 1e6 / cpu(lambda: hashlib.sha256(data).digest()),
@@ -117,13 +117,13 @@ def underneath(folder: Path) -> dict[str, float]:
         found |= {f"{name}_{k}": v for k, v in commits(part, folder / "commits").items()}
     store = EpisodeStore(folder / "episodes")
     part = store.part(store.part_names[0])
-    store.table(part, "images")  # digested here
+    store.table(part, "images")  # computes the digest
     found["map_a_table_us"] = 1e6 * min(wall(lambda: part.map("images")) for _ in range(50))
     return {**found, "float16_bytes_per_frame": float16(DepthStore(folder / "depth"), folder)}
 
 
 def commits(part: Path, folder: Path, count: int = 8) -> dict[str, float]:
-    """Milliseconds from filled to committed, and to remove, of copies of a part."""
+    """Milliseconds to commit, and to remove, copies of a part."""
     taken = []
     for number in range(count):
         with commit_directory(folder / str(number)) as directory:
@@ -135,7 +135,7 @@ def commits(part: Path, folder: Path, count: int = 8) -> dict[str, float]:
 
 
 def float16(store: DepthStore, folder: Path) -> float:
-    """Bytes of a frame of disparity as float16, with the jitter that an estimator would add."""
+    """Bytes per frame of disparity as float16, with the jitter that an estimator would add."""
     rng, frames = np.random.default_rng(0), 0
     (folder / "float16").mkdir()
     writer = ArrayWriter(folder / "float16", "depth", ArraySpec("float16", store.size, stream=True))

@@ -1,10 +1,10 @@
-"""How much of the encoder's own rate `depthtok tokenize` keeps, on one CPU thread.
+"""Throughput of `depthtok tokenize` relative to its encoder alone, on one CPU thread.
 
     python benchmarks/tokenize_rate.py DEPTH CODEBOOK [--frames 512] [--rounds 5]
 
 Encoder: frames in memory, normalised, encoded and searched. tokenize: the whole stage in this
 process: read, unpack, normalise, encode, search, write, hash, commit. Rounds are interleaved;
-rates are by CPU time (all threads of the process) of each one's fastest round, and by wall time.
+rates are by CPU time (all threads of the process) of the fastest rounds, and by wall time.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from vqvae.codec import Codec
 
 
 def encode(codec: Codec, clips: list) -> int:
-    """Encodes clips that lie in memory; returns frames."""
+    """Encodes clips in memory; returns the number of frames."""
     for clip, bounds in clips:
         codec.encode(clip, bounds)
     return sum(len(clip) for clip, _ in clips)
 
 
 def tokenize(depth: DepthStore, book: Codebook, folder: Path) -> int:
-    """Runs the stage into a fresh directory; returns frames."""
+    """Runs the stage into a fresh directory; returns the number of frames."""
     stage = TokenizeStage(depth, book, folder, TokenizeConfig(), "cpu", {})
     return run(stage, RunOptions()).frames_made
 
 
 def timed(work) -> tuple[float, float]:
-    """Frames a CPU-second and a second."""
+    """Frames per CPU-second, and per second."""
     wall, cpu = time.monotonic(), time.process_time()
     frames = work()
     return frames / (time.process_time() - cpu), frames / (time.monotonic() - wall)
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("depth", type=Path)
     parser.add_argument("codebook", type=Path)
-    parser.add_argument("--frames", type=int, default=512, help="in memory, for the encoder")
+    parser.add_argument("--frames", type=int, default=512, help="frames in memory, for the encoder")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,8 +1,8 @@
-"""Frames of depth per second on a GPU, with reading and decoding of JPEG frames included.
+"""Depth frames per second on a GPU, including reading and decoding of JPEG frames.
 
-Clips are kept as JPEG bytes and decoded by reading threads, as they are from a data set; depth
-ends up as float32 on the host, at the frames' resolution. Weights are random: speed does not depend
-on them. Without a CUDA device the same is run on the CPU at a small size, to show that it works.
+Clips are kept as JPEG bytes and decoded by reader threads, as from a data set; depth is returned as
+float32 on the host, at the frames' resolution. Weights are random, which does not affect speed.
+Without a CUDA device the same runs on the CPU at a small size, to show that it works.
 
     python benchmarks/vida_gpu.py --network vits vitl --size 518 --precision float16
 """
@@ -26,7 +26,7 @@ from pipelines.vida.runner import Runner
 
 
 class JpegClip:
-    """A clip of JPEG images in memory, decoded when it is read."""
+    """A clip of JPEG images in memory, decoded when read."""
 
     def __init__(self, images: list[bytes]) -> None:
         self.images = images
@@ -39,7 +39,7 @@ class JpegClip:
 
 
 def made_clips(count: int, frames: int, side: int) -> list[JpegClip]:
-    """Drifting pictures of blocks, compressed as well as camera frames are."""
+    """Drifting images of blocks, which compress about as well as camera frames."""
     rng = np.random.default_rng(1)
     clips = []
     for _ in range(count):
@@ -51,7 +51,7 @@ def made_clips(count: int, frames: int, side: int) -> list[JpegClip]:
 
 
 class BusyMeter:
-    """Share of the time in which the GPU was working, by asking its driver every 20 ms."""
+    """Share of time in which the GPU was busy, by polling its driver every 20 ms."""
 
     def __init__(self, device: torch.device) -> None:
         self.readings: list[int] = []
@@ -113,8 +113,8 @@ def main() -> None:
     parser.add_argument("--network", nargs="+", default=["vits", "vitl"] if gpu else ["tiny"])
     parser.add_argument("--size", type=int, default=518 if gpu else 140, help="input size, px")
     parser.add_argument("--clips", type=int, default=40 if gpu else 3)
-    parser.add_argument("--frames", type=int, default=150 if gpu else 26, help="in a clip")
-    parser.add_argument("--side", type=int, default=256, help="of a frame, px")
+    parser.add_argument("--frames", type=int, default=150 if gpu else 26, help="frames per clip")
+    parser.add_argument("--side", type=int, default=256, help="side of a frame, px")
     parser.add_argument("--precision", default=None, help="float16, bfloat16 or float32")
     parser.add_argument("--readers", type=int, default=4 if gpu else 0, help="decoding threads")
     parser.add_argument("--memory-gb", type=float, default=16.0)

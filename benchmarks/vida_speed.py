@@ -1,10 +1,10 @@
-"""Video-Depth-Anything on a CPU: the clip algorithm here against the plain one, same weights.
+"""Video-Depth-Anything on a CPU: our clip algorithm against the plain one, same weights.
 
-The plain one is the reference algorithm written out: windows one after the other, every frame of a
-window encoded although the window before has seen some of them, attention with its matrix of
-weights in memory, every slot decoded, channels first in memory, the resize before the 1x1
-convolution. Both run in turns, so that a busy machine slows both; the figure is the ratio of the
-medians of CPU time.
+The plain one implements the reference algorithm directly: windows one after another, every frame of
+a window encoded although the previous window has encoded some of them, attention with its
+matrix of weights in memory, every slot decoded, channels first in memory, the resize before the 1x1
+convolution. Both run alternately, so that load slows both; the figure is the ratio of the medians
+of CPU time.
 
     python benchmarks/vida_speed.py --frames 24 50 --size 140
 """
@@ -35,7 +35,7 @@ from pipelines.vida.temporal import HEADS, TemporalAttention
 
 
 def random_network(name: str, seed: int = 4) -> VideoDepth:
-    """Weights at which every part matters: no zero projection, LayerScale of order 1."""
+    """Random weights with which every part matters: no zero projection, LayerScale of order 1."""
     torch.manual_seed(seed)
     network = VideoDepth(CONFIGS[name])
     with torch.no_grad():
@@ -51,7 +51,7 @@ def random_network(name: str, seed: int = 4) -> VideoDepth:
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention with the matrix of weights written to memory."""
+    """Attention with the weight matrix materialised in memory."""
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     return weights.softmax(dim=-1) @ v
 
@@ -75,7 +75,7 @@ def fusion(self: Fusion, x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def plain_network(network: VideoDepth) -> VideoDepth:
-    """A copy with those three computed the plain way."""
+    """A copy with the plain versions of these three functions."""
     plain = copy.deepcopy(network)
     for module in plain.modules():
         for kind, forward in ((Attention, spatial), (TemporalAttention, temporal)):
@@ -136,7 +136,7 @@ class Clip:
 
 
 def moving_noise(count: int, side: int) -> np.ndarray:
-    """A picture that drifts, uint8 [count, side, side, 3]."""
+    """A drifting image, uint8 [count, side, side, 3]."""
     rng = np.random.default_rng(1)
     wide = rng.integers(0, 256, (side // 8, (side + count) // 8 + 1, 3), dtype=np.uint8)
     wide = wide.repeat(8, 0).repeat(8, 1)
@@ -144,7 +144,7 @@ def moving_noise(count: int, side: int) -> np.ndarray:
 
 
 def measure(name: str, count: int, size: int, rounds: int) -> dict:
-    """Both ways in turns; the depth they give is compared too."""
+    """Runs both alternately, and compares their depth too."""
     network = random_network(name)
     plain = plain_network(network)
     frames = moving_noise(count, size // 8 * 8)

@@ -3,20 +3,20 @@
     python benchmarks/vla_loader.py RLDS_DIR [--camera image] [--rounds 3] [--batches 40]
     python benchmarks/vla_loader.py --generate 20000
 
-The pipeline is the one that published VLA code trains with: tensorflow-datasets with decoding
-skipped, actions gathered into chunks, steps flattened, repeated, shuffled through a buffer of
-10,000 encoded samples, then decoded, resized (Lanczos3, antialiased, 224 px, as ours) and batched.
-Every side runs in a process of its own, one loading thread each; they take turns. Reported are
-medians: memory above what the imports take, seconds from opening the data to the first batch
-(imports are done before, on both sides), samples a CPU second after that, all threads counted, and
-frames a CPU second of decoding alone.
+The pipeline is that of published VLA training code: tensorflow-datasets with decoding skipped,
+actions gathered into chunks, steps flattened, repeated, shuffled through a buffer of 10,000 encoded
+samples, then decoded, resized (Lanczos3, antialiased, 224 px, like ours) and batched. Each side is
+run in a separate process with one loading thread, alternately. Medians are reported: memory in
+addition to the imports, seconds from opening the data to the first batch (after the imports, on
+both sides), samples per CPU second after that, over all threads, and frames per CPU second of
+decoding alone.
 
-`cached` is ours with frames decoded beforehand; the cache is a memory map, so of its memory only
-what is not the file's own pages counts.
+`cached` is ours with frames decoded beforehand; the cache is a memory map, whose file pages are not
+counted as memory.
 
-A data set of fewer steps than the buffer holds fills it from what was just read. `--generate N`
-makes one of N steps: the frames of the sample that ships (two cameras, JPEG, 256 px, 23 kB a step)
-over and over, as LIBERO's builders write them.
+A data set with fewer steps than the buffer fills it with what was just read. `--generate N` makes
+one with N steps: the frames of the shipped sample (two cameras, JPEG, 256 px, 23 kB per step),
+repeated, in the format of LIBERO's builders.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from pathlib import Path
 
 SIZE, CHUNK, BATCH, BUFFER = 224, 4, 16, 10_000
 SHARDS = 16
-DECODED = 400  # frames of decoding alone
+DECODED = 400  # frames for decoding alone
 SAMPLE = Path(__file__).parents[1] / "depthtok" / "sample" / "libero_sample" / "1.0.0"
 SIDES = ("tf.data", "depthtok", "cached")
 
 
 def memory_mb() -> float:
-    """Memory of this process that is not pages of mapped files, MB."""
+    """Memory of this process excluding pages of mapped files, MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
@@ -64,7 +64,7 @@ def generate(path: Path, steps: int) -> Path:
             }
             episodes.append({n: read.get(f.kind, raw.values)(n) for n, f in features.items()})
     each = len(episodes[0]["steps/action"])
-    count = -(-steps // (each * SHARDS))  # episodes of a shard
+    count = -(-steps // (each * SHARDS))  # episodes per shard
     writer = RldsWriter(path, "libero_sim", "1.0.0", features)
     for shard in range(SHARDS):
         numbers = range(shard * count, (shard + 1) * count)
@@ -73,13 +73,13 @@ def generate(path: Path, steps: int) -> Path:
 
 
 def encoded(spans, content: bytes) -> list[bytes]:
-    """The bytes of every image, as they lie in a shard."""
+    """The bytes of every image, as stored in a shard."""
     pairs = zip(spans.offset.tolist(), spans.length.tolist(), strict=True)
     return [content[offset : offset + length] for offset, length in pairs]
 
 
 def frames_of(camera: str) -> list[bytes]:
-    """Encoded frames to decode, of the sample."""
+    """Encoded frames of the sample, to be decoded."""
     from depthtok.sources.rlds import RldsDirectory
 
     shard = (sample := RldsDirectory.open(SAMPLE)).splits["train"].shards[0]
@@ -90,7 +90,7 @@ def frames_of(camera: str) -> list[bytes]:
 
 
 def decoded_per_cpu_s(side: str, frames: list[bytes]) -> float:
-    """Frames a CPU second of JPEG decoding."""
+    """Frames per CPU second of JPEG decoding."""
     if side == "tf.data":
         import tensorflow as tf
 
@@ -103,7 +103,7 @@ def decoded_per_cpu_s(side: str, frames: list[bytes]) -> float:
 
         pixels = PixelFormat("jpeg", "uint8", (None, None, 3))
         passes = [map(pixels.decode, frames) for _ in range(2)]
-    for frame in passes[0]:  # warm
+    for frame in passes[0]:  # warm-up
         assert frame.shape[2] == 3
     spent = time.process_time()
     count = sum(1 for _ in passes[1])
@@ -168,7 +168,7 @@ def our_batches(store: Path, camera: str, cache: Path | None) -> Iterator[object
 
 
 def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> dict[str, float]:
-    """One side, in this process."""
+    """Measures one side in this process."""
     if side == "tf.data":
         import tensorflow as tf
         import tensorflow_datasets  # noqa: F401
@@ -201,7 +201,7 @@ def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> 
 
 
 def convert(source: Path, folder: Path, camera: str) -> Path:
-    """An EpisodeStore of the data set, and its frame cache."""
+    """Makes an EpisodeStore of the data set, and its frame cache."""
     store = folder / "episodes"
     command = [sys.executable, "-m", "depthtok.cli", "convert", str(source), "--out", str(store)]
     subprocess.run([*command, "--workers", "0"], check=True, stdout=subprocess.DEVNULL)
@@ -213,7 +213,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, metavar="RLDS_DIR", nargs="?")
     parser.add_argument("--generate", type=int, metavar="STEPS", help="make a data set instead")
-    parser.add_argument("--camera", default="image", help="its name, and its key in observation")
+    parser.add_argument(
+        "--camera", default="image", help="name of the camera, and its key in observation"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -242,7 +244,7 @@ def main() -> None:
 
 
 def report(runs: dict[str, list[dict[str, float]]]) -> None:
-    """Medians, and what they are against tf.data."""
+    """Prints medians, and ratios to tf.data."""
     medians = {
         side: {name: statistics.median(run[name] for run in found) for name in found[0]}
         for side, found in runs.items()

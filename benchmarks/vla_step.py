@@ -1,10 +1,10 @@
-"""One training step of the QDepth-VLA: experts one after another against one joint attention.
+"""One training step of QDepth-VLA: experts one after another against one joint attention.
 
     python benchmarks/vla_step.py [--rounds 15] [--threads 1]
 
 Same weights, same batch, same losses. The joint form is eager attention over all tokens of all
 experts under one mask, as published code of the family computes it; `soft cap` adds its tanh.
-The two take turns within every round, and the ratio is of medians: load on the machine hits both.
+They alternate within every round, and the ratio is of medians, so that load affects both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The next frames of a clip are read while those before are worked on."""
+"""Read-ahead: the next frames of a clip are read while the current ones are processed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from depthtok.depth import StoredDepth
 
 
 def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthClip]:
-    """A clip as disparity, `size` frames at a time. A thread reads `read` (a multiple) at once, as
-    a call to the store has its price, and is one such read ahead. They are unpacked in small
-    blocks, since the memory of large ones would come fresh from the system each time, and its page
-    faults cost more than the arithmetic.
+    """A clip as disparity, `size` frames at a time. A thread reads `read` frames (a multiple) per
+    call, because calls to the store have overhead, and stays one read ahead. Frames are unpacked in
+    small blocks, because memory for large ones would be newly mapped each time, and its page faults
+    cost more than the arithmetic.
 
-    What reading raises is raised here, in its turn.
+    Errors from reading are raised here, in order.
     """
 
     def stored(start: int) -> np.ndarray:

@@ -27,14 +27,14 @@ from pipelines.stage import Advance, Worker, WorkPart
 from pipelines.vida.config import RunConfig
 
 VERSION = 1
-PART_FRAMES = 2048  # steps: what a kill can cost, against the number of files
+PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
 @dataclass(frozen=True)
 class AnnotateStage:
     """Depth for the chosen cameras of every episode.
 
-    `weights` is the file of the estimator's weights; None looks where they usually are.
+    `weights` is the file of the estimator's weights; None searches the usual places.
     """
 
     episodes: EpisodeStore
@@ -47,6 +47,7 @@ class AnnotateStage:
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
+        """The chosen cameras, or all; with `dataset` all that have depth."""
         store, names = self.episodes, self.config.camera
         if names:
             return tuple(store.camera(name).name for name in names)
@@ -55,14 +56,14 @@ class AnnotateStage:
         found = tuple(name for name, camera in store.cameras.items() if camera.has_depth)
         if not found:
             raise ConfigError(
-                f"{store.path} carries no depth of its own",
+                f"{store.path} has no depth of its own",
                 remedy="choose an estimator that needs RGB only: --estimator vits",
             )
         return found
 
     @cached_property
     def estimator(self) -> EstimatorSpec:
-        """What the depth is made with. Found once, by the driver; workers are told."""
+        """The estimator's specification. Determined once, by the driver; workers check theirs."""
         return self.load_estimator().spec
 
     def load_estimator(self) -> DepthEstimator:
@@ -78,18 +79,20 @@ class AnnotateStage:
 
     @cached_property
     def size(self) -> tuple[int, int]:
+        """Height and width of the stored depth, px."""
         if self.config.size:
             return (self.config.size, self.config.size)
         sizes = {(c.height, c.width) for c in map(self.episodes.camera, self.cameras)}
         if len(sizes) > 1 or None in next(iter(sizes)):
             raise ConfigError(
-                "the frames of the cameras have different sizes",
+                "the cameras have frames of different sizes",
                 remedy="give one --size for all, or annotate each --camera into its own --out",
             )
         return sizes.pop()
 
     @cached_property
     def encoding(self) -> DepthEncoding:
+        """How depth is encoded in the store."""
         if self.config.estimator != "dataset":
             return DepthEncoding.FLOAT16
         views = [self.episodes.views[self.episodes.view_index(c, "depth")] for c in self.cameras]
@@ -141,9 +144,9 @@ class AnnotateStage:
         estimator = self.load_estimator()
         if estimator.spec != self.estimator:
             raise ConfigError(
-                f"this worker would estimate with {to_json(estimator.spec)}, where the store is "
+                f"this worker would estimate with {to_json(estimator.spec)}, but the store is "
                 f"made with {to_json(self.estimator)}",
-                remedy="give every machine the same weights and the same software",
+                remedy="use the same weights and software on every machine",
             )
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
@@ -163,7 +166,7 @@ class AnnotateStage:
         return fill
 
     def finish(self) -> None:
-        """Nothing is left to do once all parts are there."""
+        """Does nothing: the store is complete once all parts exist."""
 
 
 def _in_millimetres(view: View) -> bool:
@@ -174,13 +177,13 @@ def _in_millimetres(view: View) -> bool:
 
 
 def inherit(part: Part, writer: PartWriter, *, first_piece: bool = True) -> None:
-    """Carries over what an earlier stage left out: counted once, by the first piece."""
+    """Carries over the failures of earlier stages: counted once, by the first piece."""
     for failure in part.failures if first_piece else ():
         writer.fail(failure.key.index, failure.reason, failure.stage)
 
 
 def cut(frames: list[int], limit: int) -> list[tuple[int, int]]:
-    """Runs of whole episodes of at most `limit` frames (or one episode): (start, stop) pairs."""
+    """Ranges (start, stop) of whole episodes with at most `limit` frames, or a single episode."""
     cuts, start, total = [], 0, 0
     for row, count in enumerate(frames):
         if total and total + count > limit:
@@ -191,26 +194,26 @@ def cut(frames: list[int], limit: int) -> list[tuple[int, int]]:
 
 
 class _Meter:
-    """Passes on how many frames are done, with the share of the time in which the estimator was
-    neither waiting for frames nor for the store to take what it gave."""
+    """Reports how many frames are done, with the share of time in which the estimator was waiting
+    neither for frames nor for the store to write its output."""
 
     def __init__(self, estimator: DepthEstimator, advance: Advance) -> None:
         self._estimator, self._advance = estimator, advance
         self._started, self._before, self._storing = time.monotonic(), self._waited(), 0.0
 
     def __call__(self, frames: int, storing: float = 0.0) -> None:
-        """`frames` more are done; `storing` seconds went into writing them."""
+        """Reports `frames` more as done; `storing` seconds went into writing them."""
         self._storing += storing
         passed = time.monotonic() - self._started
         idle = self._waited() - self._before + self._storing
         self._advance(frames, busy=round(max(0.0, 1 - idle / max(passed, 1e-9)), 2))
 
     def _waited(self) -> float:
-        return getattr(self._estimator, "waited", 0.0)  # not every estimator can tell
+        return getattr(self._estimator, "waited", 0.0)  # not every estimator measures it
 
 
 class _Sink:
-    """Takes an estimator's blocks, clip after clip, and writes episodes."""
+    """Writes an estimator's blocks, clip by clip, as episodes."""
 
     def __init__(
         self, stage: AnnotateStage, episodes: list[StoredEpisode], writer: PartWriter,
@@ -218,26 +221,26 @@ class _Sink:
     ) -> None:  # fmt: skip
         self.stage, self.episodes, self.writer, self.advance = stage, episodes, writer, advance
         self.transform = ImageTransform(size=stage.size)
-        self.row = 0  # the episode at hand
+        self.row = 0  # the current episode
         self.failed: int | None = None  # the episode whose other clips are skipped
-        self.got = 0  # frames of the clip at hand
+        self.got = 0  # frames written of the current clip
         self.counts = ClipQuantiles(stage.encoding)
         self.quantiles: list[np.ndarray] = []
 
     def take(self, block: DepthBlock) -> None:
-        """Writes a block, or notes why its episode failed."""
+        """Writes a block, or records why its episode failed."""
         started = time.monotonic()
         row, place = divmod(block.clip, len(self.stage.cameras))
         if row == self.failed:
             return
-        assert row == self.row, f"a block of episode {row} where {self.row} is not complete"
+        assert row == self.row, f"got a block of episode {row}, but {self.row} is not complete"
         camera = self.stage.cameras[place]
         if block.error:
             self._fail(camera, block.error)
             return
         try:
             stored = self._stored(block.depth)
-        except SourceError as error:  # no fault of the settings: other episodes fit
+        except SourceError as error:  # not caused by the settings: other episodes may fit
             self._fail(camera, error.problem)
             return
         self.writer.append(depth.array_name(camera), stored)
@@ -248,7 +251,7 @@ class _Sink:
             self._end_clip()
 
     def close(self) -> None:
-        """The estimator has ended: every episode must be there, or have failed."""
+        """Checks at the end that every episode is complete or has failed."""
         assert self.row == len(self.episodes), f"the estimator stopped in episode {self.row}"
 
     def _stored(self, clip: DepthClip) -> np.ndarray:

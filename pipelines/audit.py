@@ -1,12 +1,12 @@
-"""Estimated depth against true depth: how far off it is, and whether it is the right way round.
+"""Estimated depth against ground truth: its errors, and whether its orientation and unit are right.
 
-Estimates are compared after one scale and shift in disparity for each clip, the best in least
-squares (a clip's estimate is known up to those two), never negative in scale, and held to the
-clip's true range. Errors are means over the pixels of a clip, then over clips.
+Estimates are compared after one least-squares scale and shift in disparity per clip (an estimate is
+only known up to those two); the scale is never negative, and results are clipped to the clip's true
+range. Errors are means over the pixels of a clip, then over clips.
 
-Two yardsticks go with each clip: one disparity for all of it, and one for each row of the image
-(both the clip's true means, which no estimator knows). Depth that does not beat the second has
-learned less than where things usually are.
+Each clip has two baselines: one disparity for all of it, and one per image row (both are means of
+the clip's ground truth, which no estimator knows). Depth that does not beat the second has learned
+less than where things usually are.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from jaxtyping import Bool, Float, Float32
 from depthtok.data import DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.errors import SourceError
 
-BLOCK = 32  # frames held at a time
-LOOKED_AT = 8  # frames of a clip that are turned and mirrored
-STRIDE = 4  # px between the pixels that are ranked
-EDGE = 0.1  # relative step of depth from a pixel to the next
+BLOCK = 32  # frames in memory at a time
+LOOKED_AT = 8  # frames per clip that are tested for orientation
+STRIDE = 4  # px between pixels in the rank correlation
+EDGE = 0.1  # relative step of depth between neighbouring pixels
 EDGE_REACH = 2  # px around an edge
 STILL = 0.01  # relative change of true depth from frame to frame
 TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -36,7 +36,7 @@ TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two depths of one clip, read when asked for; `near` marks the pixels around the gripper."""
+    """Two depths of one clip, read on demand; `near` marks the pixels around the gripper."""
 
     key: EpisodeKey
     camera: str
@@ -48,9 +48,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Fit:
-    """Estimated disparity times `scale` plus `shift` comes nearest the true one.
+    """The least-squares `scale` and `shift` from estimated to true disparity.
 
-    `low` to `high` is the true range, `rows` the mean of each row of the image, all in 1/m.
+    `low` to `high` is the true range, `rows` the mean of each image row, all in 1/m.
     """
 
     scale: float
@@ -59,17 +59,17 @@ class Fit:
     high: float
     mean: float
     rows: Float[np.ndarray, " H"]
-    r2: float  # share of the variance of true disparity that is explained
+    r2: float  # explained share of the variance of true disparity
 
     def depth(self, disparity: Float32[np.ndarray, "n H W"]) -> Float32[np.ndarray, "n H W"]:
-        """Estimated disparity as metres."""
+        """Estimated disparity converted to metres."""
         fitted = disparity * np.float32(self.scale) + np.float32(self.shift)
         return 1 / np.clip(fitted, np.float32(self.low), np.float32(self.high))
 
 
 @dataclass(frozen=True)
 class ClipAudit:
-    """What one clip came to. Relative errors are shares of the true depth; None: no such pixel."""
+    """The figures of one clip. Relative errors are shares of true depth; None: no such pixels."""
 
     key: EpisodeKey
     camera: str
@@ -78,21 +78,21 @@ class ClipAudit:
     rmse_m: float
     delta1: float  # share of pixels within a factor of 1.25
     r2: float
-    flicker: float | None  # mean relative change from frame to frame where the truth is still
+    flicker: float | None  # mean relative change between frames where the truth is static
     edges: float | None  # abs_rel within 2 px of steps in true depth
     gripper: float | None  # abs_rel near the gripper
-    constant: float  # abs_rel of one disparity for the clip
-    rows: float  # abs_rel of one disparity for each row
+    constant: float  # abs_rel of a constant disparity for the clip
+    rows: float  # abs_rel of a constant disparity per row
     fit: Fit = field(repr=False)
-    turned: Mapping[str, float] = field(repr=False)  # rank correlation with the truth, by turn
-    ratio: float | None = field(repr=False)  # of the medians, where the estimate is in metres
+    turned: Mapping[str, float] = field(repr=False)  # rank correlation, by orientation
+    ratio: float | None = field(repr=False)  # ratio of medians, if the estimate is in metres
 
 
 FIGURES = ("abs_rel", "rmse_m", "delta1", "r2", "flicker", "edges", "gripper", "constant", "rows")
 
 
 def audit(pair: Pair) -> ClipAudit:
-    """Compares one clip. Raises `SourceError` where no pixel is valid in both depths."""
+    """Compares one clip. Raises `SourceError` if no pixel is valid in both depths."""
     fit = fit_clip(pair)
     sums = _Sums(fit)
     for start, stop in _blocks(pair.frames):
@@ -110,7 +110,7 @@ def _blocks(frames: int) -> Iterator[tuple[int, int]]:
 
 
 def _read(pair: Pair, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Estimated disparity, true disparity (at the estimate's size), and where both are known."""
+    """Estimated disparity, true disparity (at the estimate's size), and where both are valid."""
     estimated = pair.estimated(start, stop)
     truth = pair.truth(start, stop).require(DepthKind.METRES)
     size = estimated.values.shape[1:]
@@ -122,7 +122,7 @@ def _read(pair: Pair, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np
 
 
 def fit_clip(pair: Pair) -> Fit:
-    """The best scale and shift, in float64."""
+    """The least-squares scale and shift, in float64."""
     low, high, total = np.inf, -np.inf, np.zeros(6)
     rows: list[np.ndarray] = []
     for start, stop in _blocks(pair.frames):
@@ -134,7 +134,7 @@ def fit_clip(pair: Pair) -> Fit:
         rows.append(np.stack([y.sum((0, 2)), valid.sum((0, 2))]))
     count = total[0]
     if not count:
-        raise SourceError(f"{pair.key} {pair.camera}: no pixel is known in both depths")
+        raise SourceError(f"{pair.key} {pair.camera}: no pixel is valid in both depths")
     x, y, xx, xy, yy = total[1:] / count
     covariance, spread, target = xy - x * y, xx - x * x, yy - y * y
     scale = max(covariance / spread, 0.0) if spread > 1e-12 * max(xx, 1e-12) else 0.0
@@ -145,7 +145,7 @@ def fit_clip(pair: Pair) -> Fit:
 
 
 class _Sums:
-    """Sums over a clip, block by block."""
+    """Sums over a clip, accumulated block by block."""
 
     def __init__(self, fit: Fit) -> None:
         self.fit = fit
@@ -200,7 +200,7 @@ class _Sums:
 def edges(
     depth: Float32[np.ndarray, "n H W"], valid: Bool[np.ndarray, "n H W"]
 ) -> Bool[np.ndarray, "n H W"]:
-    """Pixels near a step of depth between neighbours."""
+    """Pixels near a depth step between neighbours."""
     logs = np.log(depth)
     marks = np.zeros(depth.shape, bool)
     for axis in (1, 2):
@@ -226,7 +226,8 @@ def dilated(marks: Bool[np.ndarray, "n H W"], reach: int) -> Bool[np.ndarray, "n
 
 
 def _look(pair: Pair) -> tuple[dict[str, float], float | None]:
-    """Some frames, turned in all ways: which fits the truth? And is the unit the same?"""
+    """Rank correlation of some frames in all orientations, and the ratio of medians, which shows
+    the unit."""
     steps = np.unique(np.linspace(0, pair.frames - 1, LOOKED_AT).astype(int)).tolist()
     read = [_read(pair, step, step + 1) for step in steps]
     x, y, valid = (np.concatenate(parts) for parts in zip(*read, strict=True))
@@ -241,7 +242,7 @@ def _look(pair: Pair) -> tuple[dict[str, float], float | None]:
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's, 0 where one of both is constant."""
+    """Spearman's rank correlation; 0 if one of the two is constant."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     ranks = [np.unique(values, return_inverse=True)[1].astype(float) for values in (x, y)]

@@ -1,11 +1,11 @@
 """collect: a simulator -> an RLDS data set with true depth.
 
-    OUT/features.json, dataset_info.json, NAME-train.tfrecord-*   the data set, of the successes
-    OUT/failed/                                                   the same, of the failures
-    OUT/recording/                                                a store with one part an episode
+    OUT/features.json, dataset_info.json, NAME-train.tfrecord-*   the data set of the successes
+    OUT/failed/                                                   the same for the failures
+    OUT/recording/                                                a store with one part per episode
 
-An episode is committed when its part is there, so a run goes on where it was, on any number of
-workers. The data set is put together from the parts, in their order, when the last one is there.
+An episode is committed once its part exists, so a run resumes where it stopped, with any number of
+workers. The data set is assembled from the parts, in order, once the last one exists.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 VERSION = 2
 DATA_VERSION = "1.0.0"
 RECORDING, FAILED = "recording", "failed"  # directories
-GOOD, BAD = "episode.tfrecord", "failed.tfrecord"  # in a part: one of the two
+GOOD, BAD = "episode.tfrecord", "failed.tfrecord"  # one of the two in every part
 SPLIT = "train"
-WRITTEN = "written"  # in the store: what the data set was put together from
+WRITTEN = "written"  # in the store: what the data set was assembled from
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,19 @@ class CollectStage:
 
     @property
     def out(self) -> Path:
+        """The directory of the recording's store."""
         return self.place / RECORDING
 
     @cached_property
     def tasks(self) -> dict[int, Task]:
-        """The tasks by number, as they are asked for, or as the files of demonstrations say."""
+        """The tasks by number, from the settings or from the demonstration files."""
         if self.config.demos:
             return dict(enumerate(map(demos.task_of, self.config.demos)))
         return {task.number: task for task in self._sorted_out[0]}
 
     @property
     def left_out(self) -> str:
-        """Numbers of the suite's tasks that the expert cannot do; those asked for raise instead."""
+        """Numbers of tasks that the expert cannot do; explicitly requested ones raise instead."""
         if self.config.demos or self.config.tasks:
             return ""
         return ", ".join(str(task.number) for task in self._sorted_out[1])
@@ -77,7 +78,7 @@ class CollectStage:
         if cannot and (asked or not can):
             named = "; ".join(f"{task.number} ({task.name})" for task in cannot)
             raise ConfigError(
-                f"the scripted expert only puts things somewhere; these tasks of {suite} ask for "
+                f"the scripted expert only does pick-and-place; these tasks of {suite} need "
                 f"more: {named}",
                 remedy="leave them out of --tasks, or replay demonstrations of them (--demos)",
             )
@@ -85,7 +86,7 @@ class CollectStage:
 
     @cached_property
     def counts(self) -> dict[int, int]:
-        """How many episodes there are of each task."""
+        """The number of episodes of each task."""
         if self.config.demos:
             return {number: demos.count(path) for number, path in enumerate(self.config.demos)}
         return dict.fromkeys(self.tasks, self.config.episodes)
@@ -123,8 +124,8 @@ class CollectStage:
         return _Recorder(self)
 
     def finish(self) -> None:
-        """Puts the data set together, unless that was done of the same parts. Raises `SourceError`
-        where no episode succeeded."""
+        """Assembles the data set, unless that was already done from the same parts. Raises
+        `SourceError` if no episode succeeded."""
         mark = self.out / WRITTEN
         if mark.is_file() and mark.read_text() == self._state():
             return
@@ -134,25 +135,25 @@ class CollectStage:
             self._write(self.place / FAILED, BAD, f"{failures} failed episodes of {total}. ")
         if failures == len(Store(self.out).part_names):
             raise SourceError(
-                f"none of {total} episodes succeeded; what was done is in {self.place / FAILED}",
+                f"none of {total} episodes succeeded; they are in {self.place / FAILED}",
                 remedy="choose other tasks, or less --noise and --variety",
             )
         self._write(self.place, GOOD, f"{total - failures} of {total} episodes: the successful. ")
         write_atomic(mark, self._state())
 
     def _state(self) -> str:
-        """Digest of what the data set is made of, and of the names of the files that are there."""
+        """Digest of the data set's content, and of the names of the existing files."""
         parts = [part.digest for part in Store(self.out).parts()]
         places = (self.place, self.place / FAILED)
         names = [sorted(path.name for path in place.glob("[!.]*")) for place in places]
         return digest([parts, self.config.episodes_per_shard, self._description(), names])
 
     def _write(self, place: Path, record: str, counted: str) -> None:
-        """Replaces the data set at `place`, which is none while that goes on."""
+        """Replaces the data set at `place`; it is incomplete while this runs."""
         sweep(place)
         (place / INFO).unlink(missing_ok=True)
         for shard in place.glob(f"{self.config.name}-{SPLIT}.tfrecord-*"):
-            shard.unlink(missing_ok=True)  # another job may put the same together
+            shard.unlink(missing_ok=True)  # another job may be assembling the same
         writer = RldsWriter(
             place, self.config.name, DATA_VERSION, features(self.config.size),
             counted + self._description(),
@@ -193,7 +194,7 @@ def _split(number: int) -> str:
 
 
 def _values(path: Path, writer: RldsWriter) -> EpisodeValues:
-    """A recorded episode, images as they are encoded."""
+    """A recorded episode, with images in their encoded form."""
     (record,) = read_records(path)
     raw = RawEpisode(path, 0, 0, record.data, writer.features)
 
@@ -205,7 +206,7 @@ def _values(path: Path, writer: RldsWriter) -> EpisodeValues:
 
 
 class _Recorder:
-    """A worker: keeps one simulator, of the task at hand."""
+    """A worker: keeps one simulator, that of the current task."""
 
     def __init__(self, stage: CollectStage) -> None:
         self._stage = stage
@@ -254,7 +255,7 @@ class _Recorder:
         self, simulator: LiberoSimulator, motion: Motion, writer: PartWriter, origin: Origin
     ) -> None:
         if not len(motion):
-            raise SourceError("no action was done")
+            raise SourceError("no action was executed")
         values = film(simulator, motion, origin)
         record = frame(encode_episode(values, features(simulator.size)))
         (writer.directory / (GOOD if motion.success else BAD)).write_bytes(record)

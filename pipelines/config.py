@@ -1,4 +1,4 @@
-"""What the stages make. Every field is hashed into the store that it shapes."""
+"""Settings of what the stages produce. Every field is hashed into the store that it affects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ESTIMATORS = ("dataset", *CONFIGS)
 class ConvertConfig:
     """How an RLDS directory becomes an EpisodeStore."""
 
-    split: Annotated[tuple[str, ...], "splits to read; all where none is named"] = ()
+    split: Annotated[tuple[str, ...], "splits to read; all by default"] = ()
     schema: Annotated[str | None, "a shipped schema's name, or your own TOML file"] = None
     copy_images: Annotated[bool, "pack the image bytes into the store (slow or remote disks)"] = (
         False
@@ -27,16 +27,16 @@ class ConvertConfig:
 class AnnotateConfig:
     """Which depth a DepthStore holds."""
 
-    estimator: Annotated[str, f"who says the depth: {', '.join(ESTIMATORS)}"] = "vits"
-    camera: Annotated[tuple[str, ...], "cameras to annotate; all where none is named"] = ()
-    size: Annotated[int, "side of the stored depth in pixels; 0 keeps the frames' own size"] = 256
+    estimator: Annotated[str, f"depth estimator: {', '.join(ESTIMATORS)}"] = "vits"
+    camera: Annotated[tuple[str, ...], "cameras to annotate; all by default"] = ()
+    size: Annotated[int, "side of the stored depth in pixels; 0 keeps the frame size"] = 256
     input_size: Annotated[
-        int, "shorter side of what the network sees, in pixels; 0 is the network's own"
+        int, "shorter side of the network's input, in pixels; 0 is the network's default"
     ] = 0
     precision: Annotated[
         str, "float32, float16 or bfloat16; auto is float16 on a GPU and float32 on a CPU"
     ] = "auto"
-    compile: Annotated[bool, "through torch.compile: slow to start, other low bits"] = False
+    compile: Annotated[bool, "use torch.compile: slow to start, low bits differ"] = False
 
     def __post_init__(self) -> None:
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
@@ -45,7 +45,7 @@ class AnnotateConfig:
 
 @dataclass(frozen=True)
 class TokenizeConfig:
-    """How codes are chosen."""
+    """How depth is encoded to codes."""
 
     camera: Annotated[
         tuple[str, ...], "cameras to tokenize; all of the depth store's by default"

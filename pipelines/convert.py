@@ -31,7 +31,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class ConvertStage:
-    """One part for every shard of the chosen splits."""
+    """One part per shard of the chosen splits."""
 
     rlds: RldsDirectory
     out: Path
@@ -40,7 +40,7 @@ class ConvertStage:
 
     @cached_property
     def schema(self) -> Schema:
-        """The schema asked for, or the shipped one of this data set, checked against it."""
+        """The requested schema, or the shipped one for this data set, checked against it."""
         name = self.config.schema
         found = Schema.load(name) if name else Schema.find(self.rlds.name)
         if found is None:
@@ -53,6 +53,7 @@ class ConvertStage:
 
     @cached_property
     def splits(self) -> list[Split]:
+        """The splits to read. Raises `ConfigError` for an unknown one."""
         for name in self.config.split:
             if name not in self.rlds.splits:
                 raise ConfigError(
@@ -64,6 +65,7 @@ class ConvertStage:
 
     @cached_property
     def views(self) -> list[View]:
+        """The views of all cameras: images, and depth and segmentation if there are any."""
         found = []
         for camera in self.schema.cameras:
             keys = {"rgb": camera.key, "depth": camera.depth_key}
@@ -122,8 +124,8 @@ class ConvertStage:
         shards = [shard.path for split in self.splits for shard in split.shards]
         if not any(path.exists() for path in shards):
             raise SourceError(
-                f"{rlds.path} holds none of its {len(shards)} shards (first: {shards[0].name})",
-                remedy="fetch them, or say where the data set lies now with --source-root DIR",
+                f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name})",
+                remedy="download them, or give the data set's new place with --source-root DIR",
             )
         return [
             WorkPart(
@@ -149,12 +151,12 @@ class ConvertStage:
         return fill
 
     def finish(self) -> None:
-        """Statistics, once all episodes are there."""
+        """Computes statistics, once all episodes exist."""
         EpisodeStore(self.out).store_statistics()
 
 
 def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
-    """Of what the data set says about itself: names, counts, features. Bytes have their CRCs."""
+    """Fingerprint of the data set's metadata: names, counts, features. The bytes have CRCs."""
     counts = {s.name: [[shard.episodes for shard in s.shards], s.num_bytes] for s in splits}
     features = {path: to_json(feature) for path, feature in sorted(rlds.features.items())}
     return StoreSpec("rlds", "", 1, features, counts, "", {rlds.name: 1}).fingerprint
@@ -172,7 +174,7 @@ class _Shard:
         self.done: set[int] = set()
 
     def read(self) -> None:
-        """Fills the part. Of a damaged shard all good episodes are kept."""
+        """Fills the part. All intact episodes of a damaged shard are kept."""
         copy = self.stage.config.copy_images
         source = self.shard.path.relative_to(self.stage.rlds.path).as_posix()
         self.writer.meta["source"] = None if copy else source
@@ -192,10 +194,10 @@ class _Shard:
                 with recording_failures(self.writer, raw.index):
                     self._episode(raw)
                 self._count(raw.index)
-        except CorruptRecord as error:  # nothing after this place can be read
+        except CorruptRecord as error:  # nothing after this point can be read
             stated = range(self.shard.episodes)
             lost = [index for index in stated if index not in self.done]
-            for index in lost or [self.shard.episodes]:  # all read: it is one too many
+            for index in lost or [self.shard.episodes]:  # all were read: there is one too many
                 self._bad(index, error)
 
     def _bad(self, index: int, error: CorruptRecord) -> None:
@@ -211,13 +213,13 @@ class _Shard:
         keep = schema.keep(raw)
         steps = len(range(*keep.indices(len(raw))))
         if steps == 0:
-            raise CorruptRecord("the episode has no steps (none is left by the schema's `keep`)")
+            raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
         texts = schema.instruction_of(raw) or [""]
         texts = texts * len(raw) if len(texts) == 1 else texts
         numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
         for name, values in (("action", schema.action(raw)), ("proprio", schema.proprio(raw))):
             if not np.isfinite(values[keep]).all():
-                raise CorruptRecord(f"{name} holds values that are not finite")
+                raise CorruptRecord(f"{name} has values that are not finite")
             writer.append(name, values[keep])
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
@@ -226,7 +228,7 @@ class _Shard:
         writer.end(raw.index, steps, intrinsics=intrinsics)
 
     def _spans(self, raw: RawEpisode, path: str, keep: slice) -> np.ndarray:
-        """uint32[T, 4]: where every frame of a view lies."""
+        """uint32[T, 4]: the location of every frame of a view."""
         spans = raw.spans(path)
         offset, length, crc = spans.offset[keep], spans.length[keep], spans.crc32c[keep]
         if self.packed:
@@ -235,7 +237,7 @@ class _Shard:
         return np.stack([low, high, length, crc], axis=1)
 
     def _pack(self, raw: RawEpisode, offset: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Copies frames to the part's own file; returns where they lie there."""
+        """Copies frames to the part's own file; returns their locations there."""
         start = self.packed.tell()
         handle = os.open(self.shard.path, os.O_RDONLY)
         try:

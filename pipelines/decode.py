@@ -1,4 +1,4 @@
-"""decode: CodeStore + Codebook -> DepthStore of disparity, as the codes describe it."""
+"""decode: CodeStore + Codebook -> DepthStore of the reconstructed disparity."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENCODING = DepthEncoding.FLOAT16
 
 @dataclass(frozen=True)
 class DecodeStage:
-    """Disparity for every grid of a CodeStore. What lies beyond infinity (below 0) becomes 0."""
+    """Disparity for every grid of a CodeStore. Negative disparity becomes 0 (infinitely far)."""
 
     codes: CodeStore
     codebook: Codebook
@@ -43,8 +43,8 @@ class DecodeStage:
         self.codes.require_codebook(self.codebook.fingerprint)
         if self.codebook.normalisation.name == "per_frame":
             raise ConfigError(
-                "codes of the normalisation per_frame cannot become depth: its ranges are not kept",
-                remedy="use a codebook with clip_quantile where disparity must come back",
+                "codes with per_frame normalisation cannot be decoded: their ranges are not stored",
+                remedy="use a codebook with clip_quantile normalisation if you need to decode",
             )
         about = self.codes.about
         return StoreSpec(
@@ -99,7 +99,7 @@ class DecodeStage:
     def _decode(
         self, codec, episode: PartEpisode, camera: str, writer: PartWriter, advance: Advance
     ) -> np.ndarray:
-        """Writes one clip; returns the quantiles of what was written."""
+        """Writes one clip; returns the quantiles of its disparity."""
         grid = self.codes.grid_of(episode.key, camera)
         quantiles = ClipQuantiles(ENCODING)
         for start in range(0, episode.frames, BLOCK):
@@ -112,4 +112,4 @@ class DecodeStage:
         return quantiles.values()
 
     def finish(self) -> None:
-        """Nothing is left to do once all parts are there."""
+        """Does nothing: the store is complete once all parts exist."""

@@ -1,6 +1,6 @@
-"""The depth estimators by name, and the one that reads what a data set carries.
+"""The depth estimators by name, and the one that reads a data set's own depth.
 
-A new estimator (of another family, too) is a `depthtok.data.DepthEstimator` and an entry in
+A new estimator (of any family) is a `depthtok.data.DepthEstimator` and an entry in
 `ESTIMATORS`; no stage changes.
 """
 
@@ -22,31 +22,30 @@ from depthtok.data import (
     FrameClip,
 )
 from depthtok.errors import ConfigError, CorruptRecord, did_you_mean
-from pipelines.vida.config import CONFIGS, PRECISIONS, RunConfig, ViDAConfig
+from pipelines.vida.config import CONFIGS, RunConfig, ViDAConfig
 from pipelines.vida.estimator import kind_of, load_estimator
 from pipelines.vida.published import licence_notice, licence_of
 
-BLOCK = 32  # frames that the data set's own depth is read in
+BLOCK = 32  # frames read at a time from the data set's own depth
 
 
 @dataclass(frozen=True)
 class EstimatorEntry:
     """An estimator before its weights are loaded.
 
-    `build(weights, run, device)` loads it; without a path it looks where its weights usually are.
+    `build(weights, run, device)` loads it; without a path it searches the usual places.
     """
 
     name: str
     kind: DepthKind
-    licence: str  # of the weights
+    licence: str  # licence of the weights
     notice: str  # to be shown once before use; "" for permissive licences
-    input_size: int  # px, by default; 0 where there is no network
-    precisions: tuple[str, ...]
+    input_size: int  # default in px; 0 if there is no network
     build: Callable[[Path | None, RunConfig, torch.device], DepthEstimator]
 
 
 class DatasetDepth:
-    """The true depth that a data set carries: from a simulator or a sensor, in metres."""
+    """The ground-truth depth in a data set: from a simulator or a sensor, in metres."""
 
     spec = EstimatorSpec("dataset", DepthKind.METRES, weights="", licence="the data set's own")
     device = "any"  # the same bytes everywhere
@@ -77,7 +76,6 @@ def _vida(config: ViDAConfig) -> EstimatorEntry:
         licence=licence_of(config.name),
         notice=licence_notice(config.name),
         input_size=config.input_size,
-        precisions=PRECISIONS,
         build=partial(load_estimator, config),
     )
 
@@ -89,7 +87,6 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
         licence="the data set's own",
         notice="",
         input_size=0,
-        precisions=("float32",),
         build=_dataset,
     ),
     **{name: _vida(config) for name, config in CONFIGS.items()},
@@ -97,7 +94,7 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
 
 
 def find(name: str) -> EstimatorEntry:
-    """The estimator `name`. Raises `ConfigError` with the names there are."""
+    """The estimator `name`. Raises a `ConfigError` that suggests known names."""
     if name not in ESTIMATORS:
         raise ConfigError(
             f"there is no estimator {name!r}", remedy=did_you_mean(name, list(ESTIMATORS))

@@ -1,4 +1,4 @@
-"""What the audits of a camera's clips come to: mean figures, and what is wrong or weak."""
+"""Summary of the audits of a camera's clips: mean figures, and what is wrong or weak."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from pipelines.audit import FIGURES, TURNS, ClipAudit
 
-MARGIN = 0.1  # of rank correlation, by which another orientation must fit better
-WEAK = 0.99  # of the error of row means: depth that is not better than that has learned little
+MARGIN = 0.1  # by this much rank correlation another orientation must fit better
+WEAK = 0.99  # share of the row means' error that depth must beat
 UNITS = {2: "centimetres", 3: "millimetres"}
-"""What metres were taken for, by powers of ten."""
+"""Units that may have been confused with metres, by powers of ten."""
 
 
 @dataclass(frozen=True)
 class CameraAudit:
-    """The clips of one camera together. `wrong` says what makes the depth useless, `notes` what
-    makes it weak."""
+    """Summary of one camera's clips. `wrong` lists what makes the depth useless, `notes` what makes
+    it weak."""
 
     camera: str
     clips: int
@@ -29,7 +29,7 @@ class CameraAudit:
 
 
 def summarise(clips: Sequence[ClipAudit]) -> list[CameraAudit]:
-    """One summary for each camera, in the order of first appearance."""
+    """One summary per camera, in order of first appearance."""
     names = dict.fromkeys(clip.camera for clip in clips)
     return [_summarise(name, [c for c in clips if c.camera == name]) for name in names]
 
@@ -48,17 +48,17 @@ def _summarise(camera: str, clips: Sequence[ClipAudit]) -> CameraAudit:
 
 
 def _orientation(turned: Mapping[str, float]) -> Iterator[str]:
-    """What is said of the turn, and of the direction, that fits best."""
+    """Findings about the orientation and direction that fit best."""
     upright = turned["upright"]
     fits = {(name, sign): sign * value for name, value in turned.items() for sign in (1, -1)}
     (name, sign), best = max(fits.items(), key=lambda item: item[1])
     if best < upright + MARGIN:
         return
-    told = f"rank correlation {best:.2f}; as it is {upright:.2f}"
+    told = f"rank correlation {best:.2f}; as is {upright:.2f}"
     if sign < 0:
-        yield f"near and far are swapped: disparity taken for depth, or the reverse ({told})"
+        yield f"near and far are swapped: disparity was taken for depth, or vice versa ({told})"
     if name != "upright":
-        yield f"the estimate looks {name} against the truth ({told})"
+        yield f"the estimate looks {name} relative to the ground truth ({told})"
 
 
 def _unit(ratios: Sequence[float]) -> Iterator[str]:
@@ -78,6 +78,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def plain(audit: ClipAudit | CameraAudit) -> dict:
-    """For JSON: without what only the computer needs."""
+    """Plain values for JSON, without the internal fields."""
     found = {k: v for k, v in asdict(audit).items() if k not in ("fit", "turned", "ratio")}
     return {**found, "key": str(audit.key)} if isinstance(audit, ClipAudit) else found

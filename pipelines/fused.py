@@ -1,9 +1,9 @@
 """annotate --then-tokenize: EpisodeStore -> CodeStore, in one worker, without keeping depth.
 
-A clip's codes need the clip's range, which is known when all of it is estimated. So each part's
-depth is spilled: written as the one part of a DepthStore inside the part that is being made, read
-back by the very code of `tokenize`, and deleted. The codes are those of the two stages one after
-the other, byte for byte.
+A clip's codes need its range, which is only known once the whole clip is estimated. So each part's
+depth is spilled: written as the only part of a DepthStore inside the part being made, read back by
+the code of `tokenize`, and deleted. The codes are byte-identical to running the two stages one
+after the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipelines.annotate import AnnotateStage
 from pipelines.config import TokenizeConfig
 from pipelines.stage import Advance, Worker, WorkPart
 
-SPILL = "spilled-depth"  # in a part's directory, and gone before the part is there
+SPILL = "spilled-depth"  # in a part's directory; deleted before the part is committed
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,17 @@ class FusedStage:
     codebook: Codebook
     out: Path
     config: TokenizeConfig
-    quality: Mapping[str, object]  # what the gate said of the codebook
+    quality: Mapping[str, object]  # verdict of the quality gate on the codebook
     unit: str = "frames"
 
     @property
     def device(self) -> str:
+        """The device of the annotation."""
         return self.annotate.device
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
+        """The cameras to tokenize. Raises `ConfigError` for one that is not annotated."""
         known = self.annotate.cameras
         for name in self.config.camera:
             if name not in known:
@@ -97,4 +99,4 @@ class FusedStage:
         return fill
 
     def finish(self) -> None:
-        """Nothing is left to do once all parts are there."""
+        """Does nothing: the store is complete once all parts exist."""

@@ -1,4 +1,4 @@
-"""Clips that two DepthStores share, one estimated and one true, and where the gripper is."""
+"""Clips shared by two DepthStores, one estimated and one true, and where the gripper is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from depthtok.errors import ConfigError, DepthKindError, SourceError
 from pipelines.audit import Pair, dilated
 from pipelines.vida.truth import episodes_of
 
-NEAR = 16  # the part of a frame's height that still counts as near the gripper: 1 / NEAR
+NEAR = 16  # pixels within 1 / NEAR of the frame's height count as near the gripper
 
 
 def paired(
@@ -26,12 +26,12 @@ def paired(
 ) -> Iterator[Pair]:
     """The clips of the same episode and camera in both, in the order of the estimates.
 
-    Raises `DepthKindError` where the truth is not in metres, `ConfigError` for a camera that one
-    of both lacks, `SourceError` where no clip is in both.
+    Raises `DepthKindError` if the truth is not in metres, `ConfigError` for a camera that one of
+    them lacks, `SourceError` if no clip is in both.
     """
     if truth.kind != "metres":
         raise DepthKindError(
-            f"{truth.path} holds {truth.kind}: that is no true depth",
+            f"{truth.path} has {truth.kind}, not ground-truth depth",
             remedy="make it with `depthtok annotate --estimator dataset`",
         )
     names = list(cameras or [name for name in estimated.cameras if name in truth.cameras])
@@ -58,7 +58,7 @@ def paired(
 def _pair(clip: StoredDepth, true: StoredDepth, near: _Grippers) -> Pair:
     if len(clip) != len(true):
         raise SourceError(
-            f"{clip.key}: {len(clip)} frames are estimated, {len(true)} are true",
+            f"{clip.key}: {len(clip)} estimated frames, {len(true)} true frames",
             remedy="make both from the same EpisodeStore",
         )
     return Pair(clip.key, clip.camera, len(clip), clip.read, true.read,
@@ -66,7 +66,7 @@ def _pair(clip: StoredDepth, true: StoredDepth, near: _Grippers) -> Pair:
 
 
 class _Grippers:
-    """The surroundings of the gripper, for cameras whose segmentation names its class."""
+    """The area around the gripper, for cameras whose segmentation includes it."""
 
     def __init__(self, truth: DepthStore, source_root: Path | None) -> None:
         self._classes: dict[str, int] = {}
@@ -81,7 +81,7 @@ class _Grippers:
     def of(
         self, clip: StoredDepth, size: tuple[int, int]
     ) -> Callable[[int, int], Bool[np.ndarray, "n H W"]] | None:
-        """The pixels of a clip at `size`; None where nobody knows them."""
+        """The pixels near the gripper in a clip, at `size`; None if unknown."""
         number = self._classes.get(clip.camera)
         if number is None:
             return None

@@ -1,7 +1,7 @@
 """What a stage would do, how long it would take and how much it would write, before it starts.
 
-Times and sizes are measured on a few items of the job itself, on the device it would run on, and
-scaled up. Nothing is written.
+Times and sizes are measured on a few items of the job itself, on the device that it would use, and
+extrapolated. Nothing is written.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from pipelines.fused import FusedStage
 from pipelines.stage import Stage, WorkPart, first_episodes, pending
 from pipelines.tokenize import TokenizeStage
 
-FRAMES = 32  # of one clip: an estimator's window
+FRAMES = 32  # frames of one clip: an estimator's window
 EPISODES = 8
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A measurement: `units` (the stage's own) took `seconds` and would be `bytes` on disk."""
+    """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk."""
 
     units: int
     seconds: float
@@ -45,7 +45,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Plan:
-    """A job before it runs."""
+    """The estimated cost of a job before it runs."""
 
     stage: str
     out: str
@@ -56,27 +56,27 @@ class Plan:
     units: int
     device: str
     workers: int
-    seconds: float  # of all workers together
+    seconds: float  # worker-seconds, over all workers
     bytes: float
     free_bytes: int
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The plan as text."""
         wall = self.seconds / max(self.workers, 1)
         lines = [
-            f"{self.stage} -> {self.out}: {self.parts} parts to make, {self.parts_there} there",
+            f"{self.stage} -> {self.out}: {self.parts} parts to make, {self.parts_there} done",
             f"  {human_count(self.episodes)} episodes, {human_count(self.units)} {self.unit}",
             f"  about {human_duration(self.seconds)} on one {self.device} worker"
             + (f", {human_duration(wall)} on {self.workers}" if self.workers > 1 else ""),
             f"  about {human_bytes(self.bytes)} to write; {human_bytes(self.free_bytes)} are free",
         ]
         if self.bytes > self.free_bytes:
-            lines.append("  that does not fit: choose another --out, or a smaller --size")
+            lines.append("  not enough space: choose another --out, or a smaller --size")
         return lines
 
 
 def plan(stage: Stage, options: RunOptions) -> Plan:
-    """The plan of a stage; measures a few items where something is left to do."""
+    """The plan of a stage; measures a few items if anything is left to do."""
     work = stage.work()
     wanted = options.mine(first_episodes(work, options.limit))
     todo = pending(stage, wanted, options) if (stage.out / ROOT).is_file() else wanted
@@ -99,7 +99,7 @@ def _existing(path: Path) -> Path:
 
 
 def _convert(stage: ConvertStage, work: WorkPart) -> Probe:
-    """Reads the first episodes of a shard; what is stored of a step follows from its columns."""
+    """Reads the first episodes of a shard; the stored size of a step follows from its columns."""
     shard = stage.rlds.splits[work.source].shards[work.rows[0]]
     started, episodes, steps, images = time.monotonic(), 0, 0, 0
     for raw in islice(stage.rlds.records(shard), EPISODES):
@@ -151,7 +151,7 @@ def _annotate(stage: AnnotateStage, work: WorkPart) -> Probe:
     episode = StoredEpisode(stage.episodes, part, work.rows[0])
     clip = _Head(episode.frames(stage.cameras[0]), FRAMES)
     estimator = stage.load_estimator()
-    list(estimator.estimate([_Head(clip, 1)]))  # loads and compiles what is needed
+    list(estimator.estimate([_Head(clip, 1)]))  # warm-up: loads and compiles
     started = time.monotonic()
     found = [block.depth for block in estimator.estimate([clip]) if block.depth is not None]
     transform = ImageTransform(size=stage.size)
@@ -189,8 +189,8 @@ def _tokenize(stage: TokenizeStage, work: WorkPart) -> Probe:
 
 
 def _fused(stage: FusedStage, work: WorkPart) -> Probe:
-    """Estimates as `annotate` does; encoding takes little beside it, and codes are not compressed.
-    Depth is spilled too, but only that of the parts at work."""
+    """Like `annotate`: encoding is cheap in comparison, and codes are not compressed. Depth is
+    spilled too, but only that of the parts in progress."""
     probe = _annotate(stage.annotate, work)
     return Probe(probe.units, probe.seconds, probe.units * int(np.prod(stage.codebook.grid)))
 

@@ -1,7 +1,7 @@
-"""Ray itself: one of one's own for the length of a block, or a cluster that is joined.
+"""Starting Ray: a local instance for the duration of a block, or joining a cluster.
 
-What works on it is in `ray_pool.py` (stages) and `ray_ranks.py` (one training, many processes);
-nothing else imports Ray.
+Ray is used by `ray_pool.py` (stages) and `ray_ranks.py` (training on many processes); nothing else
+imports it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from urllib.parse import urlsplit
 from depthtok.errors import ConfigError
 from depthtok.signals import Stopped, kept_handlers
 
-ANSWER_SECONDS = 5.0  # for a cluster's address to accept a connection; Ray tries for minutes
-PORTS = {"ray": 10001}  # of addresses that name none
+ANSWER_SECONDS = 5.0  # to wait for a connection to a cluster; Ray tries for minutes
+PORTS = {"ray": 10001}  # default ports
 
 
 @contextmanager
 def cluster(cpus: float, address: str | None) -> Iterator[ModuleType]:
-    """Ray, for the block: as the caller has started it, the cluster at `address`, or one of one's
-    own that counts at least `cpus` cores. Raises `ConfigError` where no cluster answers."""
+    """Ray for the block: already started by the caller, the cluster at `address`, or a local one
+    with at least `cpus` cores. Raises `ConfigError` if no cluster answers."""
     import ray
 
-    joined = ray.is_initialized()  # a Ray that the caller started stays
+    joined = ray.is_initialized()  # if the caller started Ray, it stays up
     if not joined:
         _connect(ray, cpus, address)
     try:
@@ -38,7 +38,7 @@ def cluster(cpus: float, address: str | None) -> Iterator[ModuleType]:
 
 
 def address_of(given: str | None) -> str | None:
-    """Of the cluster to join, from a flag or the environment; None for a Ray of one's own."""
+    """The address of the cluster to join, from a flag or the environment; None for a local Ray."""
     return given or os.environ.get("RAY_ADDRESS")
 
 
@@ -47,19 +47,19 @@ def _connect(ray: ModuleType, cpus: float, address: str | None) -> None:
         "num_cpus": max(os.cpu_count() or 1, round(cpus)), "include_dashboard": False,
     }  # fmt: skip
     try:
-        with kept_handlers():  # Ray puts its own in their place
+        with kept_handlers():  # Ray replaces them
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except ConnectionError as error:
         raise _no_cluster(address, error) from error
-    except SystemExit as stop:  # of Ray's own handler of SIGTERM, until `kept_handlers` ends
+    except SystemExit as stop:  # from Ray's SIGTERM handler, until `kept_handlers` ends
         raise Stopped(signal.SIGTERM) from stop
 
 
 def require_answer(address: str | None) -> None:
-    """Raises `ConfigError` unless somebody accepts connections at `host:port` or `ray://host:port`.
+    """Raises `ConfigError` unless `host:port` or `ray://host:port` accepts connections.
 
-    No address, and names that Ray looks up itself (`auto`, `local`) pass: it finds out at once
-    whether they lead anywhere.
+    None and the names that Ray resolves itself (`auto`, `local`) are not checked: Ray finds out at
+    once whether they work.
     """
     if address in (None, "auto", "local"):
         return
@@ -70,7 +70,7 @@ def require_answer(address: str | None) -> None:
         host, port = None, None
     if not host or not port:
         raise ConfigError(
-            f"{address!r} is no address of a Ray cluster",
+            f"{address!r} is not an address of a Ray cluster",
             remedy="give HOST:PORT (`ray start --head` prints it), ray://HOST:PORT, or auto",
         )
     try:
@@ -83,6 +83,6 @@ def _no_cluster(address: str | None, error: OSError) -> ConfigError:
     return ConfigError(
         f"no Ray cluster answers at {address}: {error}",
         remedy="start one with `ray start --head`, or leave --ray-address (and RAY_ADDRESS) out; "
-        "where it wants a token, set RAY_AUTH_MODE=token and have the cluster's token in "
+        "if it needs a token, set RAY_AUTH_MODE=token and put the cluster's token in "
         "~/.ray/auth_token",
     )

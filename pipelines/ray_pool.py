@@ -1,7 +1,7 @@
-"""Stages on Ray: one actor a worker, each makes whole parts.
+"""Stages on Ray: one actor per worker, each of which makes whole parts.
 
-Frames never cross Ray's object store: an actor reads its own shards and writes its own parts. The
-files are the checkpoint, so a worker may die at any time; its part goes to another one.
+Frames never go through Ray's object store: an actor reads its own shards and writes its own parts.
+The files are the checkpoint, so a worker may die at any time; its part goes to another one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pipelines.ray_cluster import address_of, cluster
 from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
 
 POLL_SECONDS = 1.0
-STOP_SECONDS = 2.0  # for workers to leave their parts by themselves
+STOP_SECONDS = 2.0  # for workers to abandon their parts by themselves
 DEATH_SECONDS = 5.0  # for killed workers to be gone
 
 
 class _Worker:
-    """Lives in an actor: the model is loaded once, then parts come one by one."""
+    """Runs in an actor: the model is loaded once, then parts are made one by one."""
 
     def __init__(self, stage: Stage, device: str) -> None:
         self._stage, self._device = stage, device
@@ -39,20 +39,20 @@ class _Worker:
     def make(self, work: WorkPart) -> float:
         """Makes one part; returns the seconds it took. A stopped worker leaves no part.
 
-        The model is loaded here and not in `__init__`: an error in there would look like a death.
+        The model is loaded here rather than in `__init__`, where an error would look like a crash.
         """
         self._worker = self._worker or self._stage.build(self._device)
         started = time.monotonic()
-        with suppress(Stopped):  # the driver is leaving, too, and looks at no result any more
+        with suppress(Stopped):  # the driver is stopping too, and ignores the result
             make_part(self._stage, self._worker, work, self._advance)
         return time.monotonic() - started
 
     def stop(self) -> None:
-        """Has `make` end as soon as it has done a few more frames."""
+        """Makes `make` stop within a few more frames."""
         self._stopped = True
 
     def advanced(self) -> tuple[int, dict[str, Extra]]:
-        """Frames or episodes done since the actor started, and what else to show of it; answered
+        """Frames or episodes done since the actor started, and other values to show; can be called
         while `make` runs."""
         return self._made, self._extra
 
@@ -66,10 +66,10 @@ class _Worker:
 def run_on_ray(
     stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, outcome: Outcome
 ) -> None:
-    """Makes parts on `options.workers` actors, of a local Ray or of the cluster that is named.
+    """Makes parts on `options.workers` actors, on a local Ray or the given cluster.
 
-    A part over which a worker dies is tried `ATTEMPTS` times and then given up: noted, not fatal.
-    Raises the `DepthtokError` that a worker raised.
+    A part whose worker dies is tried `ATTEMPTS` times and then given up: recorded, not fatal.
+    Re-raises a worker's `DepthtokError`.
     """
     workers = min(options.workers, len(todo))
     with cluster(workers * options.cpus_per_worker, address_of(options.ray_address)) as ray:
@@ -83,7 +83,7 @@ def run_on_ray(
 
 @dataclass
 class _Pool:
-    """The queue of parts and the actors that work on it."""
+    """The queue of parts and the actors that process it."""
 
     ray: object
     stage: Stage
@@ -94,13 +94,13 @@ class _Pool:
     running: dict[object, tuple[object, WorkPart]] = field(default_factory=dict)
     deaths: Counter = field(default_factory=Counter)
     seen: dict[object, int] = field(default_factory=dict)  # actor -> progress already shown
-    extras: dict[object, dict[str, Extra]] = field(default_factory=dict)  # what else it last told
+    extras: dict[object, dict[str, Extra]] = field(default_factory=dict)  # other values last shown
 
     def run(self, workers: int) -> None:
         for _ in range(workers):
             self._start()
         while self.running:
-            with uninterrupted():  # an exception raised inside Ray's own code would be another one
+            with uninterrupted():  # an exception inside Ray's own code would be replaced
                 ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
             for done in ready:
                 with uninterrupted():
@@ -108,9 +108,9 @@ class _Pool:
             self._show()
 
     def stop(self) -> None:
-        """Ends all workers; the parts that they were making are not there, nor anything of them.
+        """Stops all workers; their unfinished parts leave nothing behind.
 
-        Who does not leave within `STOP_SECONDS` is killed, and swept up after if it ran here.
+        Workers that do not stop within `STOP_SECONDS` are killed, and cleaned up if local.
         """
         with uninterrupted():
             for actor, _ in self.running.values():
@@ -133,7 +133,7 @@ class _Pool:
             gpus = 1 if self.ray.cluster_resources().get("GPU") and options.device != "cpu" else 0
         actor = self.ray.remote(_Worker).options(
             num_cpus=options.cpus_per_worker, num_gpus=gpus,
-            max_concurrency=2,  # so that `advanced` is answered while `make` runs
+            max_concurrency=2,  # so that `advanced` can be called while `make` runs
         ).remote(self.stage, options.device)  # fmt: skip
         self.seen[actor] = 0
         self._give(actor)
@@ -157,12 +157,12 @@ class _Pool:
         self._give(actor)
 
     def _bury(self, actor: object, work: WorkPart, reason: str) -> None:
-        """An actor died: its part goes back to the queue, unless it has killed too many."""
+        """Handles a dead actor: its part is queued again, unless it has killed too many workers."""
         self.seen.pop(actor, None)
         self.extras.pop(actor, None)
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
-            self.outcome.given_up[str(work.name)] = f"{ATTEMPTS} workers died over it: {reason}"
+            self.outcome.given_up[str(work.name)] = f"{ATTEMPTS} workers died making it: {reason}"
         else:
             self.queue.append(work)
         if self.queue:
@@ -177,14 +177,14 @@ class _Pool:
         try:
             made, extra = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
         except (self.ray.exceptions.GetTimeoutError, self.ray.exceptions.RayActorError):
-            return  # still loading its model, or dead: `run` will see
+            return  # still loading its model, or dead: `run` will find out
         self.extras[actor] = extra
         self.bar.advance(made - self.seen[actor], **mean(self.extras.values()))
         self.seen[actor] = made
 
 
 def mean(told: Collection[dict[str, Extra]]) -> dict[str, Extra]:
-    """What all workers told, as one: numbers are averaged, of words the last one's are taken."""
+    """The values of all workers combined: numbers are averaged, for text the last one is used."""
     shown: dict[str, Extra] = {}
     for name in dict.fromkeys(name for extra in told for name in extra):
         values = [extra[name] for extra in told if name in extra]

@@ -1,8 +1,8 @@
-"""One training on many processes over Ray: an actor a rank, in one placement group.
+"""Training on many processes with Ray: one actor per rank, in one placement group.
 
-A rank finds in its environment what torchrun would have put there, and runs the very function that
-it would run under torchrun. All or nothing: where one rank ends early the run ends, and the same
-command goes on from its last checkpoint.
+A rank's environment is set as by torchrun, and it runs the same function as under torchrun. All or
+nothing: if one rank ends early the run ends, and the same command resumes from the last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.ray_cluster import address_of, cluster, require_answer
 
 POLL_SECONDS = 0.5
-BLAME_SECONDS = 5.0  # after one rank's error, for the rank that caused it to be known
+BLAME_SECONDS = 5.0  # to wait after one rank's error for the rank that caused it
 
 Line = Mapping[str, float]
 Task = Callable[[Callable[[Line], None], Callable[[], bool]], Any]
 
 
 class _Rank:
-    """Lives in an actor. `where`, `take` and `stop` are answered while `run` runs."""
+    """Runs in an actor. `where`, `take` and `stop` can be called while `run` runs."""
 
     def __init__(self) -> None:
         self._lines: list[Line] = []
         self._stopped = False
 
     def where(self) -> tuple[str, str, int]:
-        """Address of this machine, a name for this process, and a port that is free here."""
+        """The address of this machine, a name for this process, and a free port."""
         import ray
 
         with socket.socket() as free:
@@ -45,12 +45,12 @@ class _Rank:
 
     def run(self, task: Task, environment: Mapping[str, str], folder: Path) -> Any:
         os.environ.update(environment)
-        if folder.is_dir():  # relative paths mean what they mean where the command was given
+        if folder.is_dir():  # relative paths refer to where the command was given
             os.chdir(folder)
         return task(self._lines.append, lambda: self._stopped)
 
     def take(self, seen: int) -> list[Line]:
-        """What the task has said after its first `seen` lines."""
+        """The lines that the task has reported after its first `seen` lines."""
         return self._lines[seen:]
 
     def stop(self) -> None:
@@ -66,11 +66,11 @@ def run_on_ranks(
     on_line: Callable[[Line], None],
     should_stop: Callable[[], bool],
 ) -> Any:
-    """What `task` returns on rank 0, after it has run on `count` ranks: `task(say, should_stop)`.
+    """Runs `task(say, should_stop)` on `count` ranks; returns its result on rank 0.
 
-    One GPU a rank where the cluster has any and `device` is not `cpu`. Lines that rank 0 says come
-    to `on_line`; `should_stop` here is heard by every rank. Raises `ConfigError` where the cluster
-    is too small, `WorkerDied` that names a rank that ended, or what a rank raised.
+    Each rank gets one GPU if the cluster has any and `device` is not `cpu`. Lines reported by rank
+    0 are passed to `on_line`; `should_stop` is passed on to every rank. Raises `ConfigError` if the
+    cluster is too small, `WorkerDied` naming a rank that died, or a rank's own error.
     """
     address = address_of(address)
     require_answer(address)
@@ -87,7 +87,7 @@ def run_on_ranks(
 
 @dataclass
 class _Ranks:
-    """The actors of a run, by rank."""
+    """The actors of a run by rank."""
 
     ray: Any
     task: Task
@@ -96,11 +96,11 @@ class _Ranks:
     group: Any = None
     actors: list[Any] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    running: dict[Any, int] = field(default_factory=dict)  # what `run` will give -> rank
+    running: dict[Any, int] = field(default_factory=dict)  # pending result of `run` -> rank
     seen: int = 0
 
     def place(self, count: int, device: str) -> None:
-        """Reserves the room of all ranks at once, near each other."""
+        """Reserves the resources of all ranks at once, close together."""
         from ray.util import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -128,7 +128,7 @@ class _Ranks:
             )  # fmt: skip
 
     def begin(self) -> None:
-        """Starts the task on all ranks, once there is room for them."""
+        """Starts the task on all ranks, once their resources are available."""
         asked = [actor.where.remote() for actor in self.actors]
         while len(self._ready(asked, len(asked))) < len(asked):
             if self.should_stop():
@@ -141,13 +141,13 @@ class _Ranks:
         for rank, actor in enumerate(self.actors):
             environment = {
                 "MASTER_ADDR": master, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(found)),
-                "RANK": str(rank), "LOCAL_RANK": "0",  # Ray shows an actor its own GPU only
+                "RANK": str(rank), "LOCAL_RANK": "0",  # an actor sees only its own GPU
                 "LOCAL_WORLD_SIZE": str(addresses.count(addresses[rank])),
             }  # fmt: skip
             self.running[actor.run.remote(self.task, environment, Path.cwd())] = rank
 
     def finish(self) -> Any:
-        """Waits for all ranks, and passes on what rank 0 says and what is to be heard by all."""
+        """Waits for all ranks, passing on rank 0's lines, and the stop request to all."""
         results: dict[int, Any] = {}
         told = False
         while self.running:
@@ -166,7 +166,7 @@ class _Ranks:
         return results[0]
 
     def end(self) -> None:
-        """No actor stays, nor the room that they had."""
+        """Ends all actors and releases their resources."""
         from ray.util import remove_placement_group
 
         with uninterrupted():
@@ -176,7 +176,7 @@ class _Ranks:
                 remove_placement_group(self.group)
 
     def _ready(self, wanted: list[Any], count: int) -> list[Any]:
-        with uninterrupted():  # an exception raised inside Ray's own code would be another one
+        with uninterrupted():  # an exception inside Ray's own code would be replaced
             return self.ray.wait(wanted, num_returns=count, timeout=POLL_SECONDS)[0]
 
     def _get(self, done: Any) -> Any:
@@ -184,12 +184,12 @@ class _Ranks:
             return self.ray.get(done)
 
     def _show(self) -> None:
-        """Passes on what rank 0 has said."""
+        """Passes on the lines that rank 0 has reported."""
         try:
             with uninterrupted():
                 lines = self.ray.get(self.actors[0].take.remote(self.seen), timeout=POLL_SECONDS)
         except (self.ray.exceptions.GetTimeoutError, self.ray.exceptions.RayActorError):
-            return  # busy, or dead: `finish` will see
+            return  # busy, or dead: `finish` will find out
         self.seen += len(lines)
         for line in lines:
             self.on_line(line)
@@ -197,7 +197,7 @@ class _Ranks:
     def _blamed(self, rank: int, error: Exception) -> Exception:
         """The cause among the errors of all ranks: a death, or else an error with a remedy.
 
-        Who waits for a rank that has died fails, too, and often is heard of first.
+        Ranks that wait for a dead one fail too, and their errors often arrive first.
         """
         task_error = self.ray.exceptions.RayTaskError
         errors = {rank: error}
@@ -215,8 +215,8 @@ class _Ranks:
         if dead:
             return WorkerDied(
                 f"{self.names[dead[0]]} died: {str(errors[dead[0]]).strip().splitlines()[0]}",
-                remedy="give the same command again: it goes on from the last checkpoint; where it "
-                "dies again, look at its memory and at Ray's logs on that machine",
+                remedy="run the same command again: it resumes from the last checkpoint; if it "
+                "dies again, check its memory and Ray's logs on that machine",
             )
         causes = [e.cause for e in errors.values() if isinstance(e.cause, DepthtokError)]
         return causes[0] if causes else errors[rank]

@@ -1,4 +1,4 @@
-"""What `collect` records and `eval` measures. Standard library only."""
+"""Settings of what `collect` records and `eval` measures. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 from depthtok.config import require
 
-Tasks = Annotated[str, "numbers of tasks, such as 0,3-5; all where none is given"]
+Tasks = Annotated[str, "task numbers, such as 0,3-5; all by default"]
 LARGEST_SEED = 2**31
 OF_THE_EXPERT = (
     "suite", "tasks", "episodes", "seed", "noise", "variety", "official_init_states",
@@ -18,15 +18,15 @@ OF_THE_EXPERT = (
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """Which demonstrations are recorded."""
+    """Which demonstrations to record."""
 
     suite: Annotated[str, "libero_spatial, libero_object, libero_goal, libero_10 or libero_90"] = (
         "libero_object"
     )
     tasks: Tasks = ""
-    episodes: Annotated[int, "episodes of each task"] = 10
-    seed: Annotated[int, "of placements, noise and variety"] = 0
-    noise: Annotated[float, "largest noise on the xyz action (standard deviation; 1 is 5 cm)"] = 0.1
+    episodes: Annotated[int, "episodes per task"] = 10
+    seed: Annotated[int, "random seed of placements, noise and variety"] = 0
+    noise: Annotated[float, "maximum noise on the xyz action (standard deviation; 1 is 5 cm)"] = 0.1
     variety: Annotated[float, "how much speed, approach and grasp vary, from 0 to 1"] = 1.0
     official_init_states: Annotated[
         bool, "start from the benchmark's own initial states: the trials of `eval`; recorded"
@@ -36,13 +36,13 @@ class CollectConfig:
     ] = ()
     size: Annotated[int, "side of the images in pixels"] = 256
     name: Annotated[str, "name of the data set"] = "libero_sim_depth"
-    episodes_per_shard: Annotated[int, "episodes in one file"] = 16
+    episodes_per_shard: Annotated[int, "episodes per file"] = 16
 
     def __post_init__(self) -> None:
         numbers(self.tasks, "tasks")
         for name in OF_THE_EXPERT if self.demos else ():
             given = getattr(self, name)
-            remedy = "leave it out: --demos replays all of its files, as they are"
+            remedy = "leave it out: --demos replays all of its files unchanged"
             require(given == getattr(CollectConfig, name), name, given, remedy)
         require(self.episodes > 0, "episodes", self.episodes, "give 1 or more")
         require(0 <= self.seed < LARGEST_SEED, "seed", self.seed, "give 0 or more")
@@ -60,18 +60,18 @@ class CollectConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Which rollouts measure a policy. The defaults are the field's protocol."""
+    """Which rollouts evaluate a policy. The defaults are the usual protocol."""
 
     suite: Annotated[str, "libero_spatial, libero_object, libero_goal, libero_10 or libero_90"] = (
         "libero_object"
     )
     tasks: Tasks = ""
-    trials: Annotated[int, "trials of each task: the first official initial states"] = 50
-    seed: Annotated[int, "of the fixtures' placements and the policy's noise"] = 7
-    replan_steps: Annotated[int, "actions done before the policy is asked again"] = 5
-    max_steps: Annotated[int, "actions allowed; 0 takes the suite's own number"] = 0
+    trials: Annotated[int, "trials per task: the first official initial states"] = 50
+    seed: Annotated[int, "random seed of the fixtures' placements and the policy's noise"] = 7
+    replan_steps: Annotated[int, "actions executed before the policy is queried again"] = 5
+    max_steps: Annotated[int, "maximum actions per trial; 0 is the suite's own limit"] = 0
     size: Annotated[int, "side of the rendered images in pixels"] = 256
-    videos: Annotated[int, "successes, and failures, of each task that are kept as pictures"] = 1
+    videos: Annotated[int, "successes, and failures, of each task to keep as videos"] = 1
 
     def __post_init__(self) -> None:
         numbers(self.tasks, "tasks")
@@ -84,12 +84,12 @@ class EvalConfig:
 
 
 def numbers(text: str, field: str) -> list[int]:
-    """`0,3-5` as [0, 3, 4, 5]; [] for no text. Raises `ConfigError`."""
+    """`0,3-5` as [0, 3, 4, 5]; [] for empty text. Raises `ConfigError`."""
     found: set[int] = set()
     for piece in filter(None, text.split(",")):
         match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", piece)
         require(match, field, text, "give numbers and ranges, such as 0,3-5")
         first, last = int(match[1]), int(match[2] or match[1])
-        require(first <= last, field, text, "give ranges upwards, such as 3-5")
+        require(first <= last, field, text, "give ascending ranges, such as 3-5")
         found.update(range(first, last + 1))
     return sorted(found)

@@ -1,9 +1,9 @@
-"""A stage turns the parts of a source into the parts of a store. Where it runs is not its business.
+"""A stage turns the parts of a source into the parts of a store, independent of where it runs.
 
-    run(stage, options)     makes the parts that are not there yet: here, or on Ray workers
+    run(stage, options)     makes the missing parts: in this process, or on Ray workers
 
-What is made depends on the stage alone: parts are cut by the source, a worker sees one part at a
-time, and nothing of `options` reaches the bytes.
+The output depends on the stage alone: the source determines the parts, a worker processes one part
+at a time, and `options` do not affect the bytes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
 from depthtok.progress import Bar, progress
 from depthtok.store import Store, StoreSpec
 
-ATTEMPTS = 3  # workers that may die over one part before it is given up
-Advance = Callable[..., None]  # how many more are done, and what else to show
+ATTEMPTS = 3  # worker deaths before a part is given up
+Advance = Callable[..., None]  # how many more are done, and other values to show
 
 
 @dataclass(frozen=True)
 class WorkPart:
     """A part to be made: its name, the keys of its episodes, and what it is made from.
 
-    `frames` counts the images of all cameras; `rows` are the source part's episodes `start` to
-    `stop` that belong to it; `upstream` is the digest of that part, so that a part made from an
-    earlier version of it can be told. `replaces`: a part of that name is there and gives way.
+    `frames` counts the images of all cameras; `rows` is the range `start` to `stop` of the source
+    part's episodes; `upstream` is the digest of the source part, so that a part made from an
+    earlier version of it can be recognised. `replaces`: an existing part of that name is replaced.
     """
 
     name: PartName
@@ -50,14 +50,14 @@ Worker = Callable[[WorkPart, PartWriter, Advance], None]
 
 
 class Stage(Protocol):
-    """What `run` needs to know of a stage. Picklable: it travels to the workers."""
+    """What `run` needs to know about a stage. Picklable, because it is sent to the workers."""
 
     out: Path
     spec: StoreSpec
     unit: str  # what the progress bar counts: "frames" or "episodes"
 
     def work(self) -> list[WorkPart]:
-        """All parts of a complete store (or of a source that is used in part), in order."""
+        """All parts of the complete store (or of a partially used source), in order."""
         ...
 
     def arrays(self) -> Mapping[str, ArraySpec]:
@@ -65,7 +65,7 @@ class Stage(Protocol):
         ...
 
     def build(self, device: str) -> Worker:
-        """Loads what a worker needs, once; the worker then fills parts."""
+        """Loads what a worker needs, once; the returned worker then fills parts."""
         ...
 
     def finish(self) -> None:
@@ -75,24 +75,24 @@ class Stage(Protocol):
 
 @dataclass
 class Outcome:
-    """What a run did, and the state it leaves the store in."""
+    """What a run did, and the resulting state of the store."""
 
     out: Path
     made: int = 0  # parts
     kept: int = 0
     remade: int = (
-        0  # among `made`: parts that had been there, made from other input or with failures
+        0  # of those in `made`: parts that existed, made from other input or with failures
     )
-    left: int = 0  # parts of the store that this run was not asked to make
-    episodes: int = 0  # in the parts asked for
+    left: int = 0  # missing parts that this run was not asked to make
+    episodes: int = 0  # in the requested parts
     steps: int = 0
-    bytes: int = 0  # on disk, of the parts asked for
+    bytes: int = 0  # on disk, of the requested parts
     frames_made: int = 0  # images of all cameras
     seconds: float = 0.0
-    busy: float = 0.0  # worker-seconds spent in parts
-    failures: list[Failure] = field(default_factory=list)  # of this stage
-    inherited: int = 0  # episodes that an earlier stage left out
-    given_up: dict[str, str] = field(default_factory=dict)  # part -> why
+    busy: float = 0.0  # worker-seconds spent on parts
+    failures: list[Failure] = field(default_factory=list)  # failures of this stage
+    inherited: int = 0  # episodes that failed in an earlier stage
+    given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
 
     @property
     def exit_code(self) -> int:
@@ -100,10 +100,10 @@ class Outcome:
 
 
 def run(stage: Stage, options: RunOptions) -> Outcome:
-    """Makes the parts of `stage` that are not there, and returns the state of the store.
+    """Makes the missing parts of `stage`, and returns the state of the store.
 
-    Raises `DepthtokError` for what no episode is to blame for: settings, a full disk, a source that
-    is not there.
+    Raises `DepthtokError` for problems not specific to an episode: settings, a full disk, a missing
+    source.
     """
     started = time.monotonic()
     if options.workers:
@@ -126,7 +126,7 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
             try:
                 run_on_ray(stage, todo, options, bar, outcome)
             finally:
-                store.drop_dead(stage.out)  # what workers that died left behind
+                store.drop_dead(stage.out)  # left behind by dead workers
         else:
             run_here(stage, todo, options, bar, outcome)
     _look(stage, wanted, outcome)
@@ -137,7 +137,7 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
 
 
 def first_episodes(work: list[WorkPart], limit: int | None) -> list[WorkPart]:
-    """The parts that hold the first `limit` episodes. Parts are whole: there may be a few more."""
+    """The parts with the first `limit` episodes. Parts are whole, so there may be a few more."""
     if limit is None:
         return work
     chosen, episodes = [], 0
@@ -150,7 +150,7 @@ def first_episodes(work: list[WorkPart], limit: int | None) -> list[WorkPart]:
 
 
 def drop_other_cuts(out: Path, work: list[WorkPart]) -> None:
-    """Drops parts of shards that are cut in other places now, as their source was made again."""
+    """Drops parts of shards that are now cut differently, because their source was remade."""
     names, shards = {str(part.name) for part in work}, {part.name.shard for part in work}
     for name in store.present_parts(out):
         if name not in names and PartName.parse(name).shard in shards:
@@ -158,7 +158,7 @@ def drop_other_cuts(out: Path, work: list[WorkPart]) -> None:
 
 
 def pending(stage: Stage, wanted: list[WorkPart], options: RunOptions) -> list[WorkPart]:
-    """The parts still to be made; those that replace a part that is there say so."""
+    """The parts still to be made; those that replace an existing part are marked."""
     found = Store(stage.out)
     present = set(found.part_names)
     todo = []
@@ -180,7 +180,7 @@ def _outdated(part: Part, work: WorkPart, options: RunOptions) -> bool:
 def run_here(
     stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, outcome: Outcome
 ) -> None:
-    """Makes parts in this process, one after the other."""
+    """Makes parts in this process, one after another."""
     if not todo:
         return
     worker = stage.build(options.device)
@@ -191,7 +191,7 @@ def run_here(
 
 
 def make_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance) -> None:
-    """Makes one part. It appears whole, or not at all."""
+    """Makes one part, atomically."""
     store.write_part(
         stage.out, stage.spec, work.name, work.shard, stage.arrays(),
         lambda writer: worker(work, writer, advance), upstream=work.upstream,
@@ -200,14 +200,14 @@ def make_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance) ->
 
 
 def note_made(outcome: Outcome, work: WorkPart, seconds: float) -> None:
-    """Counts a part that was made."""
+    """Records a part that was made."""
     outcome.made += 1
     outcome.frames_made += work.frames
     outcome.busy += seconds
 
 
 def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
-    """Reads the state of the parts asked for."""
+    """Reads the state of the requested parts."""
     found = Store(stage.out)
     present = set(found.part_names)
     for work in wanted:
@@ -223,15 +223,15 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
 
 
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError)
-"""Errors that say nothing about one episode, unless they are of BAD_EPISODE."""
+"""Errors that are not specific to an episode, unless they are in BAD_EPISODE."""
 BAD_EPISODE = (SourceError, DepthKindError)
 
 
 @contextmanager
 def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
-    """Records what goes wrong with episode `index` in its part, and lets the part go on.
+    """Records a failure of episode `index` in its part, and lets the part continue.
 
-    A full disk, a wrong setting or a lack of memory is no fault of the episode, and is raised.
+    A full disk, a wrong setting or a lack of memory is not the episode's fault, and is raised.
     """
     try:
         yield

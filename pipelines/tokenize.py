@@ -25,11 +25,11 @@ from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
-if TYPE_CHECKING:  # torch is not needed to say what would be made
+if TYPE_CHECKING:  # torch is not needed to plan
     from vqvae.codec import Codec
 
 VERSION = 1
-READ = 64  # frames read at a time: a multiple of every group that goes through the encoder
+READ = 64  # frames read at a time: a multiple of the encoder's group size
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class TokenizeStage:
     out: Path
     config: TokenizeConfig
     device: str
-    quality: Mapping[str, object]  # what the gate said of the codebook
+    quality: Mapping[str, object]  # verdict of the quality gate on the codebook
     partial: bool = False
     unit: str = "frames"
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
+        """The chosen cameras, or all of the depth store."""
         names = self.config.camera or self.depth.cameras
         return tuple(self.depth.cameras[self.depth.require_camera(name)] for name in names)
 
@@ -91,7 +92,7 @@ class TokenizeStage:
         return fill
 
     def finish(self) -> None:
-        """Nothing is left to do once all parts are there."""
+        """Does nothing: the store is complete once all parts exist."""
 
 
 def about(
@@ -100,8 +101,8 @@ def about(
     cameras: Sequence[str],
     quality: Mapping[str, object],
 ) -> dict[str, object]:
-    """What readers of codes need to know. Raises `StoreError` for depth of another size than the
-    codebook's, `DepthKindError` for another kind than that of its fixed range."""
+    """Metadata for readers of the codes. Raises `StoreError` if the depth is not of the codebook's
+    size, `DepthKindError` if it is not of the kind of the codebook's fixed range."""
     book.normalisation.require(DepthKind(depth.about["kind"]))
     if tuple(depth.about["size"]) != book.size:
         raise StoreError(
@@ -125,7 +126,7 @@ def encode_part(
     codec: Codec, config: TokenizeConfig, depth: DepthStore, part: Part, cameras: Sequence[str],
     writer: PartWriter, advance: Advance,
 ) -> None:  # fmt: skip
-    """Codes of every clip in a part of a DepthStore."""
+    """Writes the codes of every clip in a part of a DepthStore."""
     writer.roots = (depth.path,)
     inherit(part, writer)
     clips = list(depth.clips_of(part, cameras))

@@ -1,4 +1,4 @@
-"""Are the codes of a store those that its codebook gives? A sample is encoded anew and compared."""
+"""Verifies the codes of a store against its codebook, by re-encoding a sample."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ BLOCK = 64  # frames decoded at a time
 def verify_sample(
     store: CodeStore, depth: DepthStore, book: Codebook, device: str, number: int
 ) -> int:
-    """Encode `number` clips of the parts that are there anew, evenly spread; returns how many.
+    """Re-encode `number` clips of the existing parts, evenly spread; returns how many.
 
-    Raises `CorruptPart` where a code or a range differs, `StaleStore` for another codebook.
+    Raises `CorruptPart` if a code or a range differs, `StaleStore` for another codebook.
     """
     store.require_codebook(book.fingerprint)
     codec, sticky = Codec.load(book.path, device), float(store.spec.what["sticky"])
     clips = StoredClips(depth, store.cameras, parts=store.part_names)
     checked = 0
     for clip in spread(clips, number):
-        if clip.key not in store:  # it failed, and the store says so
+        if clip.key not in store:  # a recorded failure
             continue
         _compare(store, clip, store.grid_of(clip.key, clip.camera), codec, sticky)
         checked += 1

@@ -1,7 +1,7 @@
-"""A folder of videos or images -> EpisodeStore, so that all that follows works on it.
+"""A folder of videos or images -> EpisodeStore, as input of all later stages.
 
 Frames are packed into the store. There are no actions (they have no columns), and the name of the
-folder or file stands for the instruction.
+folder or file is used as the instruction.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CAMERA = "image"
 
 @dataclass(frozen=True)
 class VideoStage:
-    """One part for every video or folder of images."""
+    """One part per video or folder of images."""
 
     folder: Path
     out: Path
@@ -42,11 +42,12 @@ class VideoStage:
 
     @cached_property
     def films(self) -> list[Film]:
+        """The episodes found in the folder."""
         return films(self.folder)
 
     @cached_property
     def _looks(self) -> tuple[tuple[int | None, int | None], float | None]:
-        """Height, width and Hz that all share; None where they differ or are not known."""
+        """Height, width and Hz shared by all; None where they differ or are unknown."""
         sizes, rates = (set(values) for values in zip(*(f.look() for f in self.films), strict=True))
         size = sizes.pop() if len(sizes) == 1 else None
         return size or (None, None), rates.pop() if len(rates) == 1 else None
@@ -92,11 +93,11 @@ class VideoStage:
         return fill
 
     def finish(self) -> None:
-        """There is nothing to have statistics of."""
+        """Does nothing: there are no columns for statistics."""
 
 
 def _pack(film: Film, writer: PartWriter) -> None:
-    """Copies the frames of an episode, and notes where each lies."""
+    """Copies the frames of an episode, and records their locations."""
     places, start = [], 0
     with (writer.directory / PACKED).open("wb") as packed:
         for data in film.frames():

@@ -13,12 +13,12 @@ from depthtok.report.report import Report
 from vla import checkpoint
 from vla.runlog import METRICS
 
-FIGURES = {  # of the last line that has them; what they are
+FIGURES = {  # each taken from the last line that has it; its label
     "val_action_mse": "action error",
     "val_action_within_0.1": "actions within 0.1",
     "val_action_mse_shuffled": "action error, other instruction",
     "val_depth": "depth loss",
-    "val_depth_top1": "codes right",
+    "val_depth_top1": "code accuracy",
     "val_depth_error": "decoded depth error",
     "samples_per_s": "samples/s",
 }
@@ -26,44 +26,45 @@ FIGURES = {  # of the last line that has them; what they are
 
 @dataclass(frozen=True)
 class Table:
-    """Figures by variant and seed; the first variant is what the others are compared with."""
+    """Figures by variant and seed; the first variant is the baseline for the others."""
 
     values: Mapping[str, Sequence[Mapping[str, float]]]
     targets: Collection[str] = ()  # what the depth experts predict
 
     @property
     def one_loss(self) -> bool:
-        """Whether all depth losses are in one unit."""
+        """Whether all depth losses have the same unit."""
         return len(self.targets) < 2
 
     def figures(self) -> list[str]:
-        """The figures that any run has, and that can be compared."""
+        """The figures that at least one run has and that can be compared."""
         seen = {name for runs in self.values.values() for run in runs for name in run}
         return [name for name in FIGURES if name in seen and (self.one_loss or name != "val_depth")]
 
     def told(self) -> list[str]:
-        """What the figures are of."""
+        """Notes on how the figures were computed."""
         lines = [
             "Means over the seeds on held-out episodes, ± half a 95 % interval (Student's t). "
-            "Few seeds and short trainings say little: look at the intervals."
+            "Few seeds and short runs show little: check the intervals."
         ]
         foreign = f"Depth losses of {', '.join(sorted(self.targets))} differ in unit: left out."
         return lines if self.one_loss else [*lines, foreign]
 
     def estimate(self, variant: str, figure: str) -> Estimate | None:
-        """Over the seeds; None where the variant has no such figure."""
+        """Mean and interval over the seeds; None if the variant does not have this figure."""
         found = [run[figure] for run in self.values[variant] if figure in run]
         return Estimate.of(found) if found else None
 
     def difference(self, variant: str, figure: str) -> Estimate | None:
-        """From the first variant, seed by seed: both saw the same samples, noise and times."""
+        """Difference from the first variant, paired by seed: both used the same samples, noise and
+        times."""
         base = next(iter(self.values.values()))
         pairs = zip(self.values[variant], base, strict=True)
         found = [a[figure] - b[figure] for a, b in pairs if figure in a and figure in b]
         return Estimate.of(found) if found else None
 
     def rows(self) -> Iterator[list[str | None]]:
-        """Text cells: a variant a row, a figure a column."""
+        """Text cells: one row per variant, one column per figure."""
         for variant in self.values:
             cells = [self.estimate(variant, figure) for figure in self.figures()]
             yield [variant, *(None if cell is None else str(cell) for cell in cells)]
@@ -84,7 +85,7 @@ class Table:
         page.numbers({"variants": len(self.values), "seeds": counts[-1]})
         page.text(*self.told())
         columns = ["variant", *(FIGURES[name] for name in names)]
-        page.table("Held-out figures at the last judgement", columns, self.rows())
+        page.table("Held-out figures at the last validation", columns, self.rows())
         differences = []
         for variant in list(self.values)[1:]:
             cells = [self.difference(variant, name) for name in names]
@@ -94,7 +95,7 @@ class Table:
         return page
 
     def to_json(self) -> dict:
-        """Every run's figures, the means, and the differences."""
+        """The figures of every run, the means, and the differences."""
         summary = {}
         for variant, runs in self.values.items():
             summary[variant] = {"runs": [dict(run) for run in runs]}
@@ -110,7 +111,7 @@ class Table:
 
 
 def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
-    """The table of trained runs, by variant, seeds in the same order."""
+    """The table of trained runs by variant; every variant lists its seeds in the same order."""
     values = {name: [_figures(run) for run in places] for name, places in runs.items()}
     depths = [
         checkpoint.read_config(checkpoint.find(run)).model.depth
@@ -121,6 +122,6 @@ def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
 
 
 def _figures(run: Path) -> dict[str, float]:
-    """The newest value of every figure in a run's log."""
+    """The latest value of every figure in a run's log."""
     lines = read_json_lines(run / METRICS)
     return {name: line[name] for line in lines for name in FIGURES if name in line}

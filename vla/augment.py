@@ -1,6 +1,6 @@
-"""Augmentation: brightness, contrast and saturation; and crops, which pictures and depth share.
+"""Augmentation: brightness, contrast and saturation; and crops, shared by images and depth.
 
-Stored codes describe the whole picture, so a crop needs depth that is encoded anew (`crops.py`).
+Stored codes describe the whole image, so a crop needs its depth re-encoded (`crops.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Box(NamedTuple):
-    """A part of a picture, in shares of its height and width: the same for any resolution."""
+    """A part of an image, as fractions of its height and width: the same at any resolution."""
 
     top: float
     left: float
@@ -24,13 +24,13 @@ class Box(NamedTuple):
 
     @classmethod
     def draw(cls, least_area: float, rng: np.random.Generator) -> Box:
-        """Anywhere in the picture, of its shape, with at least that share of its area."""
+        """A random box with the image's aspect ratio and at least this share of its area."""
         side = float(np.sqrt(rng.uniform(least_area, 1)))
         top, left = rng.uniform(0, 1 - side, 2)
         return cls(float(top), float(left), side)
 
     def transform(self, shape: tuple[int, int], size: tuple[int, int]) -> ImageTransform:
-        """Cuts it out of frames of `shape` px, and resizes to `size` px."""
+        """A transform that crops frames of `shape` px to the box and resizes to `size` px."""
         if self == WHOLE:
             return ImageTransform(size=size)
         (top, bottom), (left, right) = (
@@ -46,7 +46,8 @@ WHOLE = Box(0.0, 0.0, 1.0)
 def photometric(
     image: UInt8[np.ndarray, "H W 3"], strength: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image with each of the three drawn from 1 - strength to 1 + strength."""
+    """The image with brightness, contrast and saturation each scaled by a random factor from
+    1 - strength to 1 + strength."""
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3).astype("f4")
     pixels = image.astype(np.float32) * brightness
     grey = pixels @ LUMA

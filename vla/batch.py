@@ -1,4 +1,4 @@
-"""What the model is given: one batch of tensors."""
+"""The model's input: one batch of tensors."""
 
 # B batch, I cameras, L text tokens, P proprio dimensions, C chunk, A action dimensions
 # M cameras with codes, K code positions of a camera
@@ -22,7 +22,7 @@ class Observation:
     proprio_BP: Float[Tensor, "B P"]
 
     def to(self, device: torch.device | str):
-        """The same on another device."""
+        """A copy on another device."""
         moved = {
             field.name: getattr(self, field.name).to(device, non_blocking=True)
             for field in fields(self)
@@ -30,11 +30,11 @@ class Observation:
         return type(self)(**moved)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """All of them, in the order of the fields."""
+        """All tensors, in the order of the fields."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def rows(self, start: int, stop: int):
-        """Some of the samples."""
+        """The samples from `start` up to `stop`."""
         return type(self)(**{f.name: getattr(self, f.name)[start:stop] for f in fields(self)})
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Batch(Observation):
-    """An observation, what was done then, and how deep it looked. Actions are normalised."""
+    """An observation with its target actions (normalised) and depth targets."""
 
     actions_BCA: Float[Tensor, "B C A"]
     action_valid_BC: Bool[Tensor, "B C"]

@@ -1,14 +1,14 @@
-"""Checkpoints: directories that appear whole, without pickle, and are enough to act or go on.
+"""Checkpoints: directories written atomically, without pickle, sufficient to act or to resume.
 
 RUN/config.json                  every setting
-RUN/metrics.jsonl                one line a log point
-RUN/validation.jsonl             figures of each held-out episode, one line a judgement
-RUN/best/                        as a checkpoint, without the optimiser: the lowest action error
+RUN/metrics.jsonl                one line per log point
+RUN/validation.jsonl             figures of each held-out episode, one line per validation
+RUN/best/                        a checkpoint without the optimiser: the lowest action error
 RUN/checkpoints/step-000200/
-    model.safetensors            weights; the codebook among them
-    average.safetensors          their moving average, where one is kept
-    optimizer.safetensors        AdamW's two moments; of 8 bits: codes, scale, qmap
-    tokenizer.json               where the settings name one
+    model.safetensors            weights, including the codebook
+    average.safetensors          their moving average, if enabled
+    optimizer.safetensors        AdamW's two moments; if 8-bit: codes, scale, qmap
+    tokenizer.json               if the settings name one
     config.json                  every setting
     state.json                   step, data sets, normalisation, codebook fingerprint; digests of
                                  the other files, and its own
@@ -45,13 +45,13 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint says beside its tensors."""
+    """What a checkpoint stores besides its tensors."""
 
-    step: int  # updates done
+    step: int  # updates completed
     norms: Mapping[str, Norms]  # by data set
     codebook: str = ""  # fingerprint
-    data: Any = None  # what was trained on: names, fingerprints, sizes
-    notes: Mapping[str, Any] | None = None  # of the caller: forced gates, versions
+    data: Any = None  # training data: names, fingerprints, sizes
+    notes: Mapping[str, Any] | None = None  # the caller's notes: overridden gates, versions
 
     def to_json(self) -> dict:
         norms = {name: norm.to_json() for name, norm in self.norms.items()}
@@ -64,16 +64,16 @@ class State:
 
 
 def place(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """The path of a step's checkpoint."""
     return run / "checkpoints" / f"step-{step:06d}"
 
 
 def write(
     final: Path, config: Config, state: State, tensors: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
-    """Writes a checkpoint, which appears whole in the place of what was there.
+    """Writes a checkpoint, atomically replacing what was there.
 
-    `tensors` are those of `model`, `optimizer` and, where one is kept, `average`, by name.
+    `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name.
     """
     with commit_directory(final, replace=True) as folder:
         for kind, named in tensors.items():
@@ -90,14 +90,14 @@ def write(
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file; at once, for those of a large model take seconds each."""
+    """SHA-256 of every file; in parallel, because large files take seconds each."""
     files = sorted(folder.iterdir())
     with ThreadPoolExecutor(max_workers=4) as pool:
         return dict(zip((file.name for file in files), pool.map(file_sha256, files), strict=True))
 
 
 def damage(path: Path) -> Iterator[str]:
-    """What is not as it was written, in a checkpoint or in all those of a run."""
+    """Files that were changed after they were written, in a checkpoint or in all of a run's."""
     found = [path] if (path / STATE).is_file() else [*steps(path), path / BEST]
     for checkpoint in found:
         if not (checkpoint / STATE).is_file():
@@ -108,7 +108,7 @@ def damage(path: Path) -> Iterator[str]:
             yield error.problem
             continue
         if not files:
-            yield f"{checkpoint} was written without digests, by an older depthtok: not checked"
+            yield f"{checkpoint} was written without digests by an older depthtok: not checked"
         for name in files:
             try:
                 _sound(checkpoint, name)
@@ -117,7 +117,7 @@ def damage(path: Path) -> Iterator[str]:
 
 
 def clear(run: Path, *, everything: bool) -> None:
-    """Removes what killed writers left in a run's directory, or `everything` of a run there."""
+    """Removes what killed writers left in a run's directory, or `everything` of the run."""
     sweep(run)
     sweep(run / "checkpoints")
     if everything:
@@ -126,13 +126,13 @@ def clear(run: Path, *, everything: bool) -> None:
 
 
 def prune(run: Path, keep_last: int) -> None:
-    """Drops all but the newest checkpoints."""
+    """Deletes all but the newest `keep_last` checkpoints."""
     for old in steps(run)[:-keep_last]:
         remove(old)
 
 
 def newest_step(run: Path) -> int:
-    """The step that a run would go on from; 0 where there is nothing to go on from."""
+    """The step that a run would resume from; 0 if there is no checkpoint."""
     found = steps(run)
     return int(found[-1].name[5:]) if found else 0
 
@@ -151,13 +151,13 @@ def find(path: str | Path) -> Path:
     found = steps(path)
     if not found:
         raise WeightsError(
-            f"{path} holds no checkpoint", remedy="name a run made by `depthtok train-vla`"
+            f"{path} has no checkpoint", remedy="name a run made by `depthtok train-vla`"
         )
     return found[-1]
 
 
 def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
-    """The tokenizer that the checkpoint brings along, or the one that its settings name."""
+    """The tokenizer stored in the checkpoint, or the one that its settings name."""
     own = checkpoint / tokenizer.FILE
     name = (
         str(_sound(checkpoint, own.name))
@@ -168,23 +168,24 @@ def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
 
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:
-    """What tells the weights that act from all others: digests of their files."""
+    """Digests of the weight files, which identify the weights used for acting."""
     found = (checkpoint / f"{name}.safetensors" for name in ("average", "model"))
     return {path.name: file_sha256(path) for path in found if path.is_file()}
 
 
 def read_config(checkpoint: Path) -> Config:
-    """The settings. Raises `WeightsError`, and `CorruptPart` for bytes that are not those written,
-    as all readers here do."""
+    """The settings. Raises `WeightsError`, and `CorruptPart` for files changed after writing, as
+    all readers here do."""
     return Config.from_json(_json(_sound(checkpoint, "config.json")))
 
 
 def read_state(checkpoint: Path) -> State:
+    """The state. Raises `WeightsError` and `CorruptPart`, as all readers here do."""
     return State.from_json({k: v for k, v in _described(checkpoint).items() if k != "files"})
 
 
 def _described(checkpoint: Path) -> dict:
-    """state.json; its `files` is empty in checkpoints that were written without digests."""
+    """state.json; its `files` is empty in checkpoints written without digests."""
     content = _json(checkpoint / STATE)
     claimed = content.pop("digest", None)
     if claimed is not None and claimed != digest(content):
@@ -193,7 +194,7 @@ def _described(checkpoint: Path) -> dict:
 
 
 def _sound(checkpoint: Path, name: str) -> Path:
-    """A file of a checkpoint, after its digest was compared."""
+    """The path of a checkpoint's file, after verifying its digest."""
     path, files = checkpoint / name, _described(checkpoint)["files"]
     if files and not path.is_file():
         raise WeightsError(f"{path} is missing", remedy=_DAMAGED)
@@ -209,11 +210,11 @@ def _json(path: Path) -> dict:
         raise WeightsError(f"{path} cannot be read: {error}", remedy=_DAMAGED) from error
 
 
-_DAMAGED = "the checkpoint is damaged: use an older one of the run"
+_DAMAGED = "the checkpoint is damaged: use an older one of the same run"
 
 
 def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of `model`, `optimizer` or `average`."""
+    """The tensors of one file: `model`, `optimizer` or `average`."""
     path = _sound(checkpoint, f"{name}.safetensors")
     try:
         return load_file(path, device=device)
@@ -222,30 +223,30 @@ def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, 
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Fills a model, which may be on the meta device; every name and shape must fit."""
+    """Loads weights into a model (the meta device is fine); all names and shapes must match."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
         names = sorted(set(expected.items()) ^ set(found.items()))
         raise WeightsError(
-            f"{what} does not fit the model: {names[0][0]} and {len(names) - 1} more differ",
-            remedy="use the configuration that it was made with",
+            f"{what} does not match the model: {names[0][0]} and {len(names) - 1} more differ",
+            remedy="use the configuration that it was trained with",
         )
     model.load_state_dict(tensors, assign=next(model.parameters()).is_meta)
 
 
 def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Begins from pretrained weights: all of a model, or some parts. The model's own codebook and
-    prior stay, and what the tensors do not name stays fresh. Raises `WeightsError` for what it
-    lacks."""
+    """Initialises from pretrained weights: all of a model, or some parts. The model keeps its own
+    codebook and prior, and fresh weights for whatever the tensors do not contain. Raises
+    `WeightsError` for tensors that the model does not have."""
     own = model.state_dict()
     given = {name: tensor for name, tensor in tensors.items() if name not in (CODEBOOK, PRIOR)}
     for name, tensor in given.items():
         if name not in own or own[name].shape != tensor.shape:
             has = tuple(own[name].shape) if name in own else "no such tensor"
             raise WeightsError(
-                f"the weights hold {name} {tuple(tensor.shape)}, the model {has}",
-                remedy="use weights of this architecture, or the configuration they were made with",
+                f"the weights have {name} {tuple(tensor.shape)}, the model {has}",
+                remedy="use weights of this architecture, or the configuration of those weights",
             )
     model.load_state_dict(given, strict=False)
 

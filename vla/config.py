@@ -1,14 +1,14 @@
-"""The settings of a QDepth-VLA, its data and its training. Standard library only.
+"""The settings of a QDepth-VLA model, its data and its training. Standard library only.
 
-A configuration is frozen; `vla/named.py` reads it from presets and files. Numbers that the paper
-gives carry its section in the presets; numbers that it leaves open are fields here.
+A configuration is frozen; `vla/named.py` reads it from presets and files. In the presets, values
+taken from the paper name its section; values that the paper leaves open are fields here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from depthtok.config import from_mapping
 from depthtok.errors import ConfigError, did_you_mean
@@ -22,7 +22,7 @@ def _require(good: bool, problem: str, remedy: str = "") -> None:
 def _at_least(least: int, settings: object, names: str, prefix: str = "") -> None:
     for name in names.split():
         value = getattr(settings, name)
-        _require(value >= least, f"{prefix}{name} = {value}, but must be {least} or more")
+        _require(value >= least, f"{prefix}{name} = {value}, but must be at least {least}")
 
 
 def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -32,23 +32,23 @@ def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A SigLIP image encoder. One token a patch."""
+    """A SigLIP image encoder. It outputs one token per patch."""
 
-    image_size: int = 224  # px, square
-    patch: int = 14  # px
-    width: int = 1152
-    layers: int = 27
-    heads: int = 16
-    mlp: int = 4304
+    image_size: Annotated[int, "side of the square input image, px"] = 224
+    patch: Annotated[int, "side of a patch, px"] = 14
+    width: Annotated[int, "hidden size"] = 1152
+    layers: Annotated[int, "transformer layers"] = 27
+    heads: Annotated[int, "attention heads"] = 16
+    mlp: Annotated[int, "hidden size of the MLP"] = 4304
 
     def __post_init__(self) -> None:
         _require(
             self.image_size % self.patch == 0,
-            f"vision.image_size {self.image_size} is no multiple of vision.patch {self.patch}",
+            f"vision.image_size {self.image_size} is not a multiple of vision.patch {self.patch}",
         )
         _require(
             self.width % self.heads == 0,
-            f"vision.width {self.width} is no multiple of vision.heads {self.heads}",
+            f"vision.width {self.width} is not a multiple of vision.heads {self.heads}",
         )
 
     @property
@@ -59,59 +59,66 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ExpertConfig:
-    """One Gemma stack. Experts share `layers`, `heads`, `kv_heads`, `head_dim`: they attend to
-    each other's keys and values layer by layer."""
+    """One Gemma stack. All experts have the same `layers`, `heads`, `kv_heads` and `head_dim`,
+    because they attend to each other's keys and values layer by layer."""
 
-    width: int = 1024
-    mlp: int = 4096
-    layers: int = 18
-    heads: int = 8
-    kv_heads: int = 1
-    head_dim: int = 256
-    rope_theta: float = 10_000.0
+    width: Annotated[int, "hidden size"] = 1024
+    mlp: Annotated[int, "hidden size of the MLP"] = 4096
+    layers: Annotated[int, "transformer layers"] = 18
+    heads: Annotated[int, "query heads"] = 8
+    kv_heads: Annotated[int, "key/value heads"] = 1
+    head_dim: Annotated[int, "size of a head; must be even for RoPE"] = 256
+    rope_theta: Annotated[float, "base of the RoPE frequencies"] = 10_000.0
 
     def __post_init__(self) -> None:
         _require(
             self.heads % self.kv_heads == 0,
-            f"{self.heads} query heads cannot share {self.kv_heads} key heads",
+            f"{self.heads} query heads cannot share {self.kv_heads} key/value heads",
         )
-        _require(self.head_dim % 2 == 0, f"head_dim {self.head_dim} is odd; RoPE turns pairs")
+        _require(self.head_dim % 2 == 0, f"head_dim {self.head_dim} is odd; RoPE needs it even")
 
     @property
     def shared(self) -> tuple[int, int, int, int]:
-        """What experts must have in common."""
+        """The sizes that must be equal in all experts."""
         return self.layers, self.heads, self.kv_heads, self.head_dim
 
 
 @dataclass(frozen=True)
 class DepthConfig:
-    """The depth branch: what it predicts, and how (paper, sec. on the depth expert)."""
+    """The depth branch: what it predicts, and how (see the paper's section on the depth expert)."""
 
-    expert: bool = True  # False: no depth branch at all
-    target: str = "codes"  # codes | latents | pixels | none (the expert stays, unsupervised)
-    head: str = "distance"  # -|x - c|^2 * s against the codebook (eq. 3) | linear
-    temperature: float = 0.0  # fixed tau of eq. 3; 0: a learnable scale, CE at the start near ln K
-    prior: bool = False  # logits start from how often each position has each code, not from nothing
-    future: int = 0  # predict the codes this many steps ahead
-    codes: int = 256  # K
-    code_dim: int = 160  # D
-    grid: int = 16  # codes along one side
-    cameras: int = 1  # the first n cameras have codes
-    detach_prefix: bool = False  # stop the depth gradient at Gemma's keys and values
+    expert: Annotated[bool, "whether there is a depth branch at all"] = True
+    target: Annotated[
+        str, "codes, latents, pixels, or none (the expert stays, without supervision)"
+    ] = "codes"
+    head: Annotated[str, "distance (-|x - c|^2 * s to each code, eq. 3) or linear"] = "distance"
+    temperature: Annotated[
+        float, "fixed tau of eq. 3; 0: a learnable scale, with an initial loss near ln K"
+    ] = 0.0
+    prior: Annotated[bool, "add the log frequency of each code at each position to the logits"] = (
+        False
+    )
+    future: Annotated[int, "predict the codes of the frame this many steps ahead"] = 0
+    codes: Annotated[int, "codebook size K"] = 256
+    code_dim: Annotated[int, "size D of a code vector"] = 160
+    grid: Annotated[int, "codes along one side of the grid"] = 16
+    cameras: Annotated[int, "how many cameras have codes: the first n"] = 1
+    detach_prefix: Annotated[bool, "stop the depth gradient at Gemma's keys and values"] = False
 
     def __post_init__(self) -> None:
         one_of("depth.target", self.target, ("codes", "latents", "pixels", "none"))
         one_of("depth.head", self.head, ("distance", "linear"))
         _require(
             not self.prior or self.target == "codes",
-            f"depth.prior counts codes, the target is {self.target!r}",
+            f"depth.prior needs depth.target = 'codes', not {self.target!r}",
         )
-        _require(self.future >= 0, f"depth.future {self.future} lies in the past")
+        _require(self.future >= 0, f"depth.future = {self.future}, but must not be negative")
         _at_least(0, self, "temperature", "depth.")
         _at_least(1, self, "cameras", "depth.")
 
     @property
     def supervised(self) -> bool:
+        """Whether there is a depth loss."""
         return self.expert and self.target != "none"
 
 
@@ -119,11 +126,13 @@ class DepthConfig:
 class FlowConfig:
     """Conditional flow matching of the action chunk. Time 1 is data, time 0 is noise."""
 
-    sampling: str = "beta"  # beta: t = 0.999 (1 - z), z ~ Beta(1.5, 1) | uniform
-    sigma_min: float = 0.001  # what is left of the noise at t = 1
-    euler_steps: int = 10
-    time_period: float = 100.0  # longest period of the sinusoidal time embedding
-    clip: float = 1.0  # final actions are clipped to [-clip, clip]; 0: never
+    sampling: Annotated[
+        str, "training times: beta (t = 0.999 (1 - z), z ~ Beta(1.5, 1)) or uniform"
+    ] = "beta"
+    sigma_min: Annotated[float, "noise left at t = 1"] = 0.001
+    euler_steps: Annotated[int, "Euler steps when sampling actions"] = 10
+    time_period: Annotated[float, "longest period of the sinusoidal time embedding"] = 100.0
+    clip: Annotated[float, "clip final actions to [-clip, clip]; 0: never"] = 1.0
 
     def __post_init__(self) -> None:
         one_of("flow.sampling", self.sampling, ("beta", "uniform"))
@@ -133,20 +142,27 @@ class FlowConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    vision: VisionConfig = VisionConfig()
-    vlm: ExpertConfig = ExpertConfig(width=2048, mlp=16_384)
-    action: ExpertConfig = ExpertConfig()
-    depth_expert: ExpertConfig = ExpertConfig()
-    depth: DepthConfig = DepthConfig()
-    flow: FlowConfig = FlowConfig()
-    mask: str = "qdepth"  # a table of vla/masks.py: qdepth | prefix | causal
-    action_sees_depth: bool = True  # False: the depth expert is dropped at inference
-    vocabulary: int = 257_216
-    max_text: int = 20  # tokens, <bos> and the closing newline among them
-    cameras: int = 1
-    action_dim: int = 7
-    proprio_dim: int = 8  # 0: no proprio token
-    chunk: int = 4  # actions predicted at once
+    """The architecture: image encoder, language model, depth and action experts, and how they
+    attend to each other."""
+
+    vision: Annotated[VisionConfig, "SigLIP"] = VisionConfig()
+    vlm: Annotated[ExpertConfig, "Gemma, the language model"] = ExpertConfig(width=2048, mlp=16_384)
+    action: Annotated[ExpertConfig, "the action expert"] = ExpertConfig()
+    depth_expert: Annotated[ExpertConfig, "the depth expert"] = ExpertConfig()
+    depth: Annotated[DepthConfig, "the depth branch's target and head"] = DepthConfig()
+    flow: Annotated[FlowConfig, "flow matching of the actions"] = FlowConfig()
+    mask: Annotated[str, "attention mask, a table of vla/masks.py: qdepth, prefix or causal"] = (
+        "qdepth"
+    )
+    action_sees_depth: Annotated[
+        bool, "actions attend to depth tokens; if not, inference skips the depth expert"
+    ] = True
+    vocabulary: Annotated[int, "rows of the token embedding"] = 257_216
+    max_text: Annotated[int, "text tokens, including <bos> and the closing newline"] = 20
+    cameras: Annotated[int, "cameras that the model sees"] = 1
+    action_dim: Annotated[int, "numbers in an action"] = 7
+    proprio_dim: Annotated[int, "numbers of proprioception; 0: no proprio token"] = 8
+    chunk: Annotated[int, "actions predicted at once"] = 4
 
     def __post_init__(self) -> None:
         one_of("mask", self.mask, ("qdepth", "prefix", "causal"))
@@ -155,7 +171,7 @@ class ModelConfig:
                 expert.shared == self.vlm.shared,
                 f"{name} has (layers, heads, kv_heads, head_dim) = {expert.shared},"
                 f" vlm has {self.vlm.shared}",
-                "experts read each other's keys and values: make them equal",
+                "experts attend to each other's keys and values: make them equal",
             )
         _require(
             not self.depth.expert or self.depth.cameras <= self.cameras,
@@ -173,47 +189,66 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    cameras: tuple[str, ...] = ()  # names, in the model's order; those with codes first
-    action_norm: str = "bounds"  # bounds: min..max to -1..1 | q99: 1 %..99 % quantiles
-    proprio_norm: str = "bounds"
-    photometric: float = 0.0  # strength of brightness, contrast, saturation jitter
-    crop: float = 1.0  # random crops of this share of the area or more; their depth is encoded anew
-    tokenizer: str = "bytes"  # or a path to a tokenizer.json
+    """What a training sample is made of: cameras, normalisation, augmentation, tokenizer."""
+
+    cameras: Annotated[
+        tuple[str, ...], "camera names, in the model's order; those with codes first"
+    ] = ()
+    action_norm: Annotated[
+        str, "bounds (min..max to -1..1) or q99 (1 % to 99 % quantiles to -1..1)"
+    ] = "bounds"
+    proprio_norm: Annotated[str, "the same for proprioception: bounds or q99"] = "bounds"
+    photometric: Annotated[float, "strength of brightness, contrast and saturation jitter"] = 0.0
+    crop: Annotated[
+        float, "smallest area of a random crop, as a share; its depth is re-encoded; 1: no crops"
+    ] = 1.0
+    tokenizer: Annotated[str, "bytes, or the path of a tokenizer.json"] = "bytes"
 
     def __post_init__(self) -> None:
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
         once = len({*self.cameras}) == len(self.cameras)
-        _require(once, f"data.cameras names one twice: {', '.join(self.cameras)}")
-        _require(0 < self.crop <= 1, f"data.crop = {self.crop} not in (0, 1]")
-        _require(0 <= self.photometric < 1, f"data.photometric = {self.photometric} not in [0, 1)")
+        _require(once, f"data.cameras has a duplicate: {', '.join(self.cameras)}")
+        _require(0 < self.crop <= 1, f"data.crop = {self.crop}, but must be in (0, 1]")
+        _require(
+            0 <= self.photometric < 1,
+            f"data.photometric = {self.photometric}, but must be in [0, 1)",
+        )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What training does. `batch` is the global batch: over all ranks and accumulation steps."""
+    """Optimisation. `batch` is the global batch: over all ranks and accumulation steps."""
 
-    steps: int = 19_000
-    batch: int = 1024
-    optimizer: str = "adamw"  # adamw | adamw8bit: moments of 8 bits (not fsdp; extra `eightbit`)
-    lr: float = 5e-5
-    vlm_lr: float = 0.0  # of SigLIP, projector and Gemma; 0: `lr`
-    scale_lr: float = 1e-3  # of the depth head's learnable scale
-    schedule: str = "cosine"  # after the warm-up: cosine to `lr_end` | constant
-    warmup: int = 200
-    lr_end: float = 0.0  # share of lr left at the last step
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip: float = 1.0  # largest global gradient norm; 0: none
-    depth_weight: float = 0.01  # lambda_0
-    depth_decay: float = 0.9999  # gamma, a step
-    depth_schedule: str = "exponential"  # lambda_0 gamma^t | constant | cosine (to 0)
-    ema: float = 0.0  # decay a step; 0: none
-    precision: str = "fp32"  # of activations and products: fp32 | bf16; weights stay fp32
-    freeze: tuple[str, ...] = ("embed",)  # parts that do not train: embed, vision, projector, vlm
-    lora_rank: int = 0  # 0: no adapters
-    lora_alpha: float = 16.0
-    seed: int = 0
+    steps: Annotated[int, "optimiser steps"] = 19_000
+    batch: Annotated[int, "samples per step, over all ranks and micro-batches"] = 1024
+    optimizer: Annotated[
+        str, "adamw, or adamw8bit: 8-bit moments (not with fsdp; extra `eightbit`)"
+    ] = "adamw"
+    lr: Annotated[float, "peak learning rate"] = 5e-5
+    vlm_lr: Annotated[float, "peak learning rate of SigLIP, projector and Gemma; 0: `lr`"] = 0.0
+    scale_lr: Annotated[float, "learning rate of the depth head's learnable scale"] = 1e-3
+    schedule: Annotated[str, "after the warm-up: cosine (to `lr_end`) or constant"] = "cosine"
+    warmup: Annotated[int, "steps of linear warm-up"] = 200
+    lr_end: Annotated[float, "learning rate at the last step, as a share of the peak"] = 0.0
+    weight_decay: Annotated[float, "AdamW's weight decay"] = 0.0
+    betas: Annotated[tuple[float, float], "AdamW's betas"] = (0.9, 0.95)
+    clip: Annotated[float, "largest global gradient norm; 0: no clipping"] = 1.0
+    depth_weight: Annotated[float, "initial weight of the depth loss, lambda_0"] = 0.01
+    depth_decay: Annotated[float, "decay of the depth weight per step, gamma"] = 0.9999
+    depth_schedule: Annotated[
+        str, "depth weight: exponential (lambda_0 gamma^t), constant or cosine (to 0)"
+    ] = "exponential"
+    ema: Annotated[float, "decay per step of the weights' moving average; 0: none"] = 0.0
+    precision: Annotated[
+        str, "of activations and matrix products: fp32 or bf16; weights stay fp32"
+    ] = "fp32"
+    freeze: Annotated[
+        tuple[str, ...], "parts that are not trained: embed, vision, projector, vlm"
+    ] = ("embed",)
+    lora_rank: Annotated[int, "rank of the LoRA adapters; 0: none"] = 0
+    lora_alpha: Annotated[float, "alpha of the LoRA adapters"] = 16.0
+    seed: Annotated[int, "random seed"] = 0
 
     def __post_init__(self) -> None:
         one_of("train.schedule", self.schedule, ("cosine", "constant"))
@@ -224,54 +259,61 @@ class TrainConfig:
             one_of("train.freeze", part, ("embed", "vision", "projector", "vlm"))
         _at_least(1, self, "steps batch", "train.")
         _at_least(0, self, "lr vlm_lr scale_lr clip depth_weight lora_rank", "train.")
-        _require(0 <= self.ema < 1, f"train.ema = {self.ema} is no decay")
+        _require(0 <= self.ema < 1, f"train.ema = {self.ema}, but must be in [0, 1)")
 
 
 @dataclass(frozen=True)
 class Config:
-    model: ModelConfig = ModelConfig()
-    data: DataConfig = DataConfig()
-    train: TrainConfig = TrainConfig()
-    name: str = ""
+    """Everything that decides what a training learns."""
+
+    model: Annotated[ModelConfig, "the architecture"] = ModelConfig()
+    data: Annotated[DataConfig, "the training samples"] = DataConfig()
+    train: Annotated[TrainConfig, "the optimisation"] = TrainConfig()
+    name: Annotated[str, "name of the configuration, for reports"] = ""
 
     def __post_init__(self) -> None:
         _require(
             not self.data.cameras or len(self.data.cameras) == self.model.cameras,
-            f"data.cameras names {len(self.data.cameras)}, model.cameras is {self.model.cameras}",
+            f"data.cameras has {len(self.data.cameras)} names, but model.cameras is"
+            f" {self.model.cameras}",
         )
 
     def to_json(self) -> dict:
-        """Every number, as plain JSON data."""
+        """All settings as plain JSON data."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:
-        """The inverse of `to_json`; unknown names raise `ConfigError`."""
+        """The inverse of `to_json`. Raises `ConfigError` for unknown names."""
         return from_mapping(cls, data, "settings")
 
     def updated(self, overrides: Mapping[str, Any]) -> Config:
-        """With dotted names set: `config.updated({"train.lr": 1e-4})`."""
+        """A copy with dotted names set: `config.updated({"train.lr": 1e-4})`."""
         return Config.from_json(merged(self.to_json(), nested(overrides)))
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run goes. Nothing here changes what is learnt on one kind of device."""
+    """How a training runs. Nothing here changes what is learnt on one kind of device."""
 
-    workers: int = 2  # loading threads; 0: load in the training thread
-    prefetch: int = 2  # batches ahead
-    micro_batch: int = 0  # samples a rank takes at once; 0: its whole share of the batch
-    log_every: int = 10  # steps
-    checkpoint_every: int = 1000  # steps
-    keep_last: int = 3  # checkpoints
-    validate_every: int = 0  # steps; 0: never
-    validate_batches: int = 8
-    grad_norms_every: int = 0  # steps between both losses' gradient norms (not fsdp); 0: never
-    resume: bool = True
-    compile: bool = False  # torch.compile, layer by layer
-    recompute: bool = False  # activation checkpointing, layer by layer
-    sharding: str = "ddp"  # how several ranks share the model: ddp | fsdp
-    trackers: tuple[str, ...] = ()  # logs beside metrics.jsonl: tensorboard, wandb
+    workers: Annotated[int, "data loading threads; 0: load in the training thread"] = 2
+    prefetch: Annotated[int, "batches loaded ahead"] = 2
+    micro_batch: Annotated[int, "samples per rank at once; 0: the rank's share of the batch"] = 0
+    log_every: Annotated[int, "steps between log lines"] = 10
+    checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
+    keep_last: Annotated[int, "checkpoints to keep"] = 3
+    validate_every: Annotated[int, "steps between validations; 0: never"] = 0
+    validate_batches: Annotated[int, "batches per validation"] = 8
+    grad_norms_every: Annotated[
+        int, "steps between gradient norms of the two losses (not with fsdp); 0: never"
+    ] = 0
+    resume: Annotated[bool, "resume from the newest checkpoint"] = True
+    compile: Annotated[bool, "torch.compile each layer"] = False
+    recompute: Annotated[bool, "activation checkpointing of each layer"] = False
+    sharding: Annotated[str, "how several ranks share the model: ddp or fsdp"] = "ddp"
+    trackers: Annotated[
+        tuple[str, ...], "loggers in addition to metrics.jsonl: tensorboard, wandb"
+    ] = ()
 
     def __post_init__(self) -> None:
         for name in self.trackers:
@@ -281,13 +323,13 @@ class RunOptions:
         _at_least(0, self, "workers prefetch micro_batch validate_every grad_norms_every")
         _require(
             not (self.grad_norms_every and self.sharding == "fsdp"),
-            "grad_norms_every needs whole gradients, which fsdp has nowhere",
+            "grad_norms_every needs whole gradients, which FSDP never materialises",
             "set grad_norms_every = 0, or sharding = 'ddp'",
         )
 
 
 def nested(dotted: Mapping[str, Any]) -> dict:
-    """Tables from dotted names: `{"train.lr": 1}` is `{"train": {"lr": 1}}`."""
+    """Nested tables from dotted names: `{"train.lr": 1}` becomes `{"train": {"lr": 1}}`."""
     tree: dict = {}
     for name, value in dotted.items():
         *parents, leaf = name.split(".")
@@ -299,7 +341,7 @@ def nested(dotted: Mapping[str, Any]) -> dict:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
-    """The tables of both; where both say something, `above` wins."""
+    """Both tables merged recursively; where both define a value, `above` wins."""
     made = dict(below)
     for name, value in above.items():
         tables = isinstance(value, Mapping) and isinstance(made.get(name), Mapping)

@@ -1,8 +1,8 @@
-"""Codes of crops: the depth of a crop, encoded anew while training.
+"""Codes of crops: the depth of a crop, re-encoded during training.
 
-`DepthCrops` stands where a CodeStore would. Loading threads cut the depth as they cut the picture;
-what they hand over is what the codebook's encoder sees, and the training's device encodes a batch
-of it at once (0.1 to 0.5 GFLOP a frame).
+`DepthCrops` replaces a CodeStore. Loader threads crop the depth in the same way as the image and
+return the input of the codebook's encoder; the training device then encodes a whole batch at once
+(0.1 to 0.5 GFLOP per frame).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vla.pixels import Depth, DepthTargets
 
 
 class Encoder(Protocol):
-    """What is used of a `vqvae.codec.Codec`."""
+    """The part of `vqvae.codec.Codec` used here."""
 
     def prepare(
         self, clip: DepthClip, bounds: tuple[float, float]
@@ -32,12 +32,12 @@ class Encoder(Protocol):
 
 
 class DepthCrops(DepthTargets):
-    """A DepthStore as the source of codes, by `encoder`, the networks of the codebook `book`."""
+    """A DepthStore as a source of codes: `encoder` is the codec of the codebook `book`."""
 
     def __init__(self, store: Depth, book: Any, encoder: Encoder) -> None:
         if store.size != book.size:
             raise ConfigError(
-                f"the depth is of {store.size} px, the codebook takes {book.size}",
+                f"the depth is {store.size} px, the codebook takes {book.size}",
                 remedy="annotate at the codebook's size (--size)",
             )
         super().__init__(store, book.fingerprint, book.grid)
@@ -47,11 +47,11 @@ class DepthCrops(DepthTargets):
     def image(
         self, key: EpisodeKey, camera: str, step: int, box: Box
     ) -> Float32[np.ndarray, "H W"] | None:
-        """What the encoder is to see of a frame's crop; None where no pixel of it is valid."""
+        """The encoder's input for a crop of a frame; None if none of its pixels is valid."""
         clip = self._clips[key, camera]
         frame = clip.read(step, step + 1)
         cut = box.transform(frame.values.shape[1:], self.size)
-        # Interpolated disparity counts where all of its pixels are valid.
+        # Interpolated disparity is valid only where all of its source pixels are.
         valid = cut.depth(frame.valid.astype(np.float32), frame.kind) > 0.999
         if not valid.any():
             return None
@@ -62,7 +62,7 @@ class DepthCrops(DepthTargets):
 
     @torch.no_grad()
     def codes(self, images_BMP: Float[Tensor, "B M P"]) -> UInt8[Tensor, "B M K"]:
-        """The codes of a batch of such images, row by row, on their device."""
+        """The codes of a batch of such images, in row-major order, on their device."""
         height, width = self.size
         images = rearrange(images_BMP, "B M (H W) -> (B M) H W", H=height, W=width)
         codes = self._encoder.codes_of(images)

@@ -1,20 +1,20 @@
 """From the depth expert's tokens to the codebook (paper eq. 3 and 4).
 
-A shallow CNN turns tokens on the image grid into one vector a code; logits are
+A shallow CNN turns tokens on the image grid into one vector per code; logits are
 -|x - c_k|^2 * s against the frozen codebook. |x|^2 is the same for every code and drops out of the
 softmax, so this is one product: s * (2 x.c - |c|^2).
 
-The scale s decides everything and the paper does not state it. Here it starts so small that the
-first cross-entropy is near ln K. With a *fixed* scale of that size even a perfect x could not fall
-below several nats: s is learnt, unless `depth.temperature` fixes it.
+The scale s is crucial, and the paper does not state it. Here it starts small enough that the
+initial cross-entropy is near ln K. With a *fixed* scale of that size even a perfect x could not get
+below several nats, so s is learnt unless `depth.temperature` fixes it.
 
-Distances do not change when x and all codes move together, so both are taken about the codebook's
-mean, and x is measured in its root mean square. x has no norm of its own: real codebooks lie along
-few directions, and telling their codes apart takes an x that may leave their sphere (on one such
-codebook, after 90 steps: 4.4 nats with x normed, 2.9 without).
+Distances do not change when x and all codes are shifted together, so both are centred on the
+codebook's mean, and x is in units of its root mean square. x is not normalised: real codebooks
+spread along few directions, and separating their codes takes an x that may leave their sphere (on
+one such codebook, after 90 steps: 4.4 nats with x normalised, 2.9 without).
 
-With `depth.prior` the logits have log p(code | position) of the training set added to them, which
-is fixed: the head starts from the best answer that does not look, and learns what looking adds.
+With `depth.prior` the fixed log p(code | position) of the training set is added to the logits: the
+head starts from the best prediction that ignores the image, and learns what the image adds.
 """
 
 # B batch, M cameras with codes, T tokens of a camera, W expert width, D code width, K codes
@@ -37,7 +37,7 @@ START_SPREAD = 0.3  # standard deviation of the first logits: CE(0) = ln K + 0.3
 
 
 class DepthInput(nn.Module):
-    """SigLIP's patch embeddings, before the language model, into the depth expert: a light MLP."""
+    """A small MLP from SigLIP's patch embeddings (before the LLM) to the depth expert."""
 
     def __init__(self, vision_width: int, width: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class DepthInput(nn.Module):
 
 
 class DepthHead(nn.Module):
-    """Tokens to predictions. Holds the frozen codebook, so a checkpoint is complete by itself."""
+    """Tokens to predictions. Holds the frozen codebook, so that checkpoints are self-contained."""
 
     codebook_KD: Tensor
 
@@ -72,10 +72,10 @@ class DepthHead(nn.Module):
 
     @torch.no_grad()
     def set_codebook(self, vectors_KD: Float[Tensor, "K D"]) -> None:
-        """Takes over a codebook and starts the scale from its spread."""
+        """Sets the codebook and initialises the scale from its spread."""
         if vectors_KD.shape != self.codebook_KD.shape:
             raise WeightsError(
-                f"the codebook has {tuple(vectors_KD.shape)} codes x width, the model expects"
+                f"the codebook is {tuple(vectors_KD.shape)} (codes, width), the model expects"
                 f" {tuple(self.codebook_KD.shape)}",
                 remedy="set depth.codes and depth.code_dim to the codebook's",
             )
@@ -84,13 +84,13 @@ class DepthHead(nn.Module):
 
     @torch.no_grad()
     def set_prior(self, counts_MPK: Int[Tensor, "M P K"]) -> None:
-        """Takes over how often each position has each code; by Laplace's rule, every code counts
-        once more, so that one that was never there is unlikely and not impossible."""
+        """Sets the prior from how often each position has each code, with add-one (Laplace)
+        smoothing, so that a code never seen there is unlikely but not impossible."""
         counts_MPK = counts_MPK + 1
         self.log_prior_MPK.copy_((counts_MPK / counts_MPK.sum(dim=-1, keepdim=True)).log())
 
     def _start(self) -> Tensor:
-        """log s such that logits of a random x spread by `START_SPREAD`."""
+        """log s such that logits of a random x have standard deviation `START_SPREAD`."""
         if self.config.temperature:
             return torch.tensor(-math.log(self.config.temperature))
         c_KD = self.centred().double()
@@ -99,7 +99,7 @@ class DepthHead(nn.Module):
         return (START_SPREAD / (of_products + of_norms).sqrt().clamp(min=1e-12)).log()
 
     def vectors(self, x_BNW: Float[Tensor, "B N W"]) -> Float[Tensor, "B M P F"]:
-        """One vector a code position; F is the code width, or 1 for pixels."""
+        """One vector per code position; F is the code width, or 1 for pixels."""
         grid = self.image_grid
         x = rearrange(x_BNW, "B (M y x) W -> (B M) W y x", y=grid, x=grid)
         x = rearrange(self.spread(x), "b (p q D) y x -> b D (y p) (x q)", p=self.zoom, q=self.zoom)
@@ -118,13 +118,13 @@ class DepthHead(nn.Module):
         if self.config.head == "linear":
             return self.classify(x_BMPF).float()
         kind = x_BMPF.device.type
-        if torch.amp.is_autocast_available(kind):  # bf16 logits would be too coarse
+        if torch.amp.is_autocast_available(kind):  # bf16 logits are too coarse
             with torch.autocast(kind, enabled=False):
                 return self._logits(x_BMPF.to(self.codebook_KD))
         return self._logits(x_BMPF)
 
     def centred(self) -> Float[Tensor, "K D"]:
-        """The codes about their mean."""
+        """The code vectors minus their mean."""
         return self.codebook_KD - self.codebook_KD.mean(dim=0)
 
     def _logits(self, x_BMPD: Float[Tensor, "B M P D"]) -> Float[Tensor, "B M P K"]:
@@ -151,8 +151,8 @@ def depth_errors(
     target: Int[Tensor, "B M P"] | Float[Tensor, "B M P"],
     codebook_KD: Float[Tensor, "K D"],
 ) -> Float[Tensor, "B M"]:
-    """Mean over each frame's code positions: cross-entropy (paper eq. 4) of codes, squared error
-    of latents or of normalised disparity in [0, 1]."""
+    """Mean error over each frame's code positions: cross-entropy (paper eq. 4) of codes, squared
+    error of latents or of normalised disparity in [0, 1]."""
     if config.target == "codes":
         error_BMP = F.cross_entropy(
             predicted.flatten(0, 2), target.long().flatten(), reduction="none"

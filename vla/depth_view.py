@@ -1,11 +1,11 @@
-"""What the depth expert predicts, as depth beside the true one.
+"""The depth expert's predictions, decoded to depth and shown next to the ground truth.
 
-Codes are decoded by a function that the caller hands over; predicted latents count as their
-nearest code; pixel regression needs no decoding. Errors are of cell means, so that all targets
-can be compared.
+Codes are decoded by a function that the caller passes in; predicted latents are mapped to their
+nearest code; pixel regression needs no decoding. Errors are computed on cell means, so that all
+targets are comparable.
 """
 
-# B batch, M cameras with codes, K code positions of a camera, N what the head gives for each
+# B batch, M cameras with codes, K code positions of a camera, N outputs of the head for each
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from vla.depth_head import DepthHead
 
 Decode = Callable[[UInt8[np.ndarray, "T h w"]], Float32[np.ndarray, "T H W"]]
 FILE = "depth.npz"
-SHOWN = 4  # frames kept as pictures
+SHOWN = 4  # frames kept as images
 
 
 @dataclass(frozen=True)
 class DepthView:
-    """Frames of the first camera, their target and the prediction in normalised disparity."""
+    """Frames of the first camera, with target and prediction as normalised disparity."""
 
     image: UInt8[np.ndarray, "T H W 3"]
     truth: Float32[np.ndarray, "T h w"]
@@ -39,8 +39,8 @@ class DepthView:
     def of(
         cls, head: DepthHead, batch: Batch, predicted_BMKN: Tensor, decode: Decode | None, most: int
     ) -> DepthView | None:
-        """Of the first frames that have a target, `most` at the most; None where there is none, or
-        where codes cannot be decoded."""
+        """The first frames that have a target, at most `most`; None if there are none, or if codes
+        cannot be decoded."""
         rows = batch.depth_valid_BM[:, 0].nonzero()[:most, 0]
         pixels = head.config.target == "pixels"
         if not len(rows) or not (pixels or decode):
@@ -68,13 +68,13 @@ class DepthView:
         return np.abs(cells[0] - cells[1]).mean(axis=(1, 2))
 
     def save(self, run: Path) -> None:
-        """A few of the frames, for the run's report."""
+        """Saves a few of the frames for the run's report."""
         kept = {name: getattr(self, name)[:SHOWN] for name in ("image", "truth", "predicted")}
         np.savez_compressed(run / FILE, **kept, grid=self.grid)
 
     @classmethod
     def find(cls, run: Path) -> DepthView | None:
-        """What `save` kept, if anything."""
+        """The view that `save` wrote, if any."""
         if not (run / FILE).is_file():
             return None
         with np.load(run / FILE) as kept:
@@ -82,7 +82,7 @@ class DepthView:
 
 
 def nearest(head: DepthHead, predicted_BMKN: Tensor) -> Int[Tensor, "B M K"]:
-    """The code at every position: the likeliest, or the one nearest to a predicted latent."""
+    """The code at every position: the most likely, or the one nearest to a predicted latent."""
     if head.config.target == "codes":
         return predicted_BMKN.argmax(dim=-1)
     return torch.cdist(predicted_BMKN.float(), head.codebook_KD.float()).argmin(dim=-1)

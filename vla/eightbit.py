@@ -1,7 +1,7 @@
-"""AdamW whose moments take 8 bits (arXiv 2110.02861), as torchao has it: an optional package.
+"""AdamW with 8-bit moments (arXiv 2110.02861), from torchao, an optional package.
 
-It keeps large moments as codes, a scale for every 256 of them, and the codes' values. Checkpoints
-hold these three as they are, so that a resumed run goes on from the same bits.
+Large moments are stored as codes, one scale per 256 of them, and a lookup table of code values.
+Checkpoints store these three unchanged, so that a resumed run continues from the same bits.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ def adamw() -> type[torch.optim.Optimizer]:
 
 
 def parts(name: str, moment: Tensor) -> dict[str, Tensor]:
-    """What a checkpoint holds of a moment, by name. Small moments are plain tensors."""
+    """The tensors stored in a checkpoint for a moment, by name; small moments are plain tensors."""
     if hasattr(moment, "codes"):
         return {f"{name}.{part}": getattr(moment, part) for part in PARTS}
     return {name: moment}
 
 
 def joined(name: str, tensors: Mapping[str, Tensor]) -> Tensor | None:
-    """The inverse of `parts`: the moment `name` among `tensors`, if it is there."""
+    """The inverse of `parts`: the moment `name` from `tensors`, if present."""
     if f"{name}.codes" not in tensors:
         return tensors.get(name)
     from torchao.optim.subclass_8bit import OptimState8bit
 
-    signed = name.startswith("exp_avg/")  # the other one, of squares, is not
+    signed = name.startswith("exp_avg/")  # the second moment (of squares) is not
     return OptimState8bit(*(tensors[f"{name}.{part}"] for part in PARTS), signed)

@@ -1,5 +1,5 @@
-"""How much arithmetic a sample takes, counted on the meta device, without weights or memory; and
-how much of it a GPU could do in a second at best."""
+"""FLOPs per sample, counted on the meta device without allocating weights; and the peak FLOP/s of
+GPUs."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PEAKS = {
     r"NVIDIA GeForce RTX 4090": 165,
     r"NVIDIA GeForce RTX 3090": 71,
 }
-"""Dense bf16 TFLOP/s with float32 sums, as the makers' data sheets say, by the device's name."""
+"""Dense bf16 TFLOP/s with float32 accumulation, from the vendors' data sheets, by device name."""
 
 
 def peak_tflops(device: torch.device) -> float | None:
-    """What a GPU can do at best; None for what is not in the table: CPUs, shares of a GPU."""
+    """Peak TFLOP/s of a device; None if it is not in the table: CPUs, GPU partitions."""
     return _peak(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
 
@@ -44,7 +44,7 @@ def _peak(name: str) -> float | None:
 
 
 def meta_batch(config: ModelConfig, batch: int = 1) -> Batch:
-    """A batch that has shapes only."""
+    """A batch on the meta device: shapes without data."""
     size, depth = config.vision.image_size, config.depth
     with torch.device("meta"):
         return Batch(
@@ -62,7 +62,7 @@ def meta_batch(config: ModelConfig, batch: int = 1) -> Batch:
 def forward_flops(config: ModelConfig) -> dict[str, int]:
     """Floating-point operations of one sample's forward pass, by part, and their `total`.
 
-    A training step takes about three times as many, four with recomputed activations.
+    A training step takes about three times as many, or four with activation checkpointing.
     """
     with torch.device("meta"):
         model = QDepthVLA(config)

@@ -2,7 +2,7 @@
 
 Time 1 is data, time 0 is noise: x_t = t * data + (1 - (1 - sigma_min) * t) * noise, and the target
 velocity is its derivative. Sampling integrates from 0 to 1 with Euler steps. (Checkpoints of the
-pi0 family run time backwards, with 1 as noise and the velocity's sign turned.)
+pi0 family run time backwards: 1 is noise, and the velocity has the opposite sign.)
 """
 
 # B batch, C chunk (actions), A action dimensions
@@ -19,13 +19,13 @@ from torch import Tensor
 from vla.config import FlowConfig
 
 BETA_SHAPE = 1.5
-LATEST = 0.999  # t of the Beta sampling stays below it
+LATEST = 0.999  # upper bound of t in Beta sampling
 
 
 def sample_times(config: FlowConfig, batch: int, generator: torch.Generator) -> Float[Tensor, " B"]:
-    """Training times in [0, 1]: uniform, or 0.999 (1 - z) with z ~ Beta(1.5, 1): more early times.
+    """Training times in [0, 1]: uniform, or 0.999 (1 - z), z ~ Beta(1.5, 1): biased to early times.
 
-    The Beta distribution's second shape is 1, so its inverse is a power.
+    The Beta distribution's second parameter is 1, so its inverse CDF is a power.
     """
     u_B = torch.rand(batch, generator=generator, device=generator.device)
     if config.sampling == "uniform":
@@ -39,7 +39,7 @@ def interpolate(
     noise_BCA: Float[Tensor, "B C A"],
     time_B: Float[Tensor, " B"],
 ) -> tuple[Float[Tensor, "B C A"], Float[Tensor, "B C A"]]:
-    """The point at `time` on the way from noise to data, and the velocity there."""
+    """The point at `time` on the path from noise to data, and the velocity there."""
     shrink = 1 - config.sigma_min
     t_B11 = time_B[:, None, None]
     point_BCA = t_B11 * data_BCA + (1 - shrink * t_B11) * noise_BCA
@@ -51,7 +51,7 @@ def loss(
     target_BCA: Float[Tensor, "B C A"],
     valid_BC: Bool[Tensor, "B C"],
 ) -> Float[Tensor, ""]:
-    """Mean squared error over the actions that exist (chunks run over episode ends)."""
+    """Mean squared error over the valid actions (chunks may extend past the end of an episode)."""
     square_BC = (velocity_BCA.float() - target_BCA).square().mean(dim=-1)
     return (square_BC * valid_BC).sum() / valid_BC.sum().clamp(min=1)
 

@@ -1,11 +1,11 @@
-"""Frames decoded and resized once, for runs that read each of them many times.
+"""A cache of frames, decoded and resized once, for runs that read each frame many times.
 
-    CACHE/frames.bin     uint8 [steps, cameras, size, size, 3], episodes one after another
+    CACHE/frames.bin     uint8 [steps, cameras, size, size, 3], episodes concatenated
     CACHE/crc32c.bin     uint32 [steps, cameras], of each frame's bytes
-    CACHE/cache.json     of which store, which cameras, which size
+    CACHE/cache.json     the store, cameras and size that it was made from
 
-12 GB hold 80,000 frames of 224 px. Augmentation comes after, so it stays as it is. A frame is read
-straight into the batch: through a memory map it would cost a page fault for every 4 to 64 kB.
+80,000 frames of 224 px take 12 GB. Augmentation is applied after reading, so it is unaffected. A
+frame is read straight into the batch: a memory map would cost a page fault per 4 to 64 kB.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from depthtok.images import OpenFile
 
 FRAMES, CHECKS, ABOUT = "frames.bin", "crc32c.bin", "cache.json"
 FORMAT = 2
-REMAKE = "delete the cache; it is made again from the episodes"
+REMAKE = "delete the cache; it is rebuilt from the episodes"
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class FrameCache:
 
     @classmethod
     def open(cls, path: str | Path, episodes: Any, cameras: Sequence[str], size: int) -> FrameCache:
-        """The cache at `path`, made there if there is none.
+        """The cache at `path`, created if there is none.
 
-        Raises `StaleStore` where it is of another store, other cameras or another size, and
-        `CorruptPart` where its files are damaged, or not as long as they should be.
+        Raises `StaleStore` if it was made from another store, other cameras or another size, and
+        `CorruptPart` if its files are damaged or have the wrong length.
         """
         path = Path(path)
         about = {
@@ -61,8 +61,8 @@ class FrameCache:
         if found != about:
             names = sorted(name for name in about if found.get(name) != about[name])
             raise StaleStore(
-                f"the frames cached in {path} are of other {', '.join(names)}",
-                remedy="delete that directory, or name another one",
+                f"the frames cached in {path} were made with different {', '.join(names)}",
+                remedy="delete that directory, or choose another one",
             )
         shape = (about["lengths"], len(cameras))
         _require_length(path / CHECKS, shape[0] * shape[1] * 4)
@@ -74,16 +74,16 @@ class FrameCache:
     def read_into(
         self, out: UInt8[np.ndarray, "H W 3"], episode: int, step: int, camera: int
     ) -> None:
-        """One frame, into contiguous memory; `camera` is its place among the cache's cameras.
+        """Reads one frame into contiguous memory; `camera` is its index among the cache's cameras.
 
-        Raises `CorruptPart` where its bytes are not those that were written.
+        Raises `CorruptPart` if its checksum does not match.
         """
         row = int(self.starts[episode]) + step
         number = row * self.checks.shape[1] + camera
         read = os.preadv(self.file.number, [out], number * out.nbytes)
         if read != out.nbytes or google_crc32c.value(out) != self.checks[row, camera]:
             raise CorruptPart(
-                f"{self.file.path}: frame {number} is not what was written", remedy=REMAKE
+                f"{self.file.path}: frame {number} was changed after it was written", remedy=REMAKE
             )
 
 
@@ -97,7 +97,7 @@ def _about(path: Path) -> dict[str, Any]:
 def _require_length(path: Path, length: int) -> None:
     found = path.stat().st_size if path.exists() else 0
     if found != length:
-        raise CorruptPart(f"{path} has {found:,} bytes of {length:,}", remedy=REMAKE)
+        raise CorruptPart(f"{path} has {found:,} of {length:,} bytes", remedy=REMAKE)
 
 
 def _build(path: Path, episodes: Any, about: dict[str, Any]) -> None:

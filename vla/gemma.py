@@ -1,10 +1,10 @@
-"""A Gemma decoder stack that also attends to keys and values computed before it.
+"""A Gemma decoder stack that also attends to keys and values computed earlier.
 
-Conventions where people slip: the norm multiplies by (1 + weight); RoPE turns the two halves of a
-head; queries are scaled by head_dim ** -0.5; one key head serves all query heads.
+Conventions that are easy to get wrong: the norm multiplies by (1 + weight); RoPE rotates the two
+halves of a head; queries are scaled by head_dim ** -0.5; all query heads share one key head.
 """
 
-# B batch, T query tokens, S key tokens (those computed before, then the stack's own), W model width
+# B batch, T query tokens, S key tokens (earlier ones, then the stack's own), W model width
 # N query heads, G key heads, H head width, F MLP width
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ NORM_EPS = 1e-6
 
 
 class KeyValues(NamedTuple):
-    """What one layer offers to attend to; keys are already turned by RoPE."""
+    """Keys and values of one layer; RoPE is already applied to the keys."""
 
     k_BGSH: Float[Tensor, "B G S H"]
     v_BGSH: Float[Tensor, "B G S H"]
 
     def detach(self) -> KeyValues:
+        """The same without gradient."""
         return KeyValues(self.k_BGSH.detach(), self.v_BGSH.detach())
 
 
 def joined(parts: Sequence[KeyValues]) -> KeyValues:
-    """Keys and values one after another."""
+    """Keys and values concatenated along the tokens."""
     if len(parts) == 1:
         return parts[0]
     return KeyValues(
@@ -45,7 +46,7 @@ def joined(parts: Sequence[KeyValues]) -> KeyValues:
 
 
 class GemmaNorm(nn.Module):
-    """RMS norm times (1 + weight), in float32 or finer."""
+    """RMS norm times (1 + weight), in float32 or higher precision."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,26 +59,28 @@ class GemmaNorm(nn.Module):
 
 
 class Rope(NamedTuple):
-    """Cosine and sine of every position's angles."""
+    """Cosines and sines of the rotation angles at every position."""
 
     cos_B1TH: Float[Tensor, "B 1 T H"]
     sin_B1TH: Float[Tensor, "B 1 T H"]
 
     @classmethod
     def at(cls, positions_BT: Int[Tensor, "B T"], head_dim: int, theta: float) -> Rope:
+        """The angles at some positions."""
         steps = torch.arange(0, head_dim, 2, device=positions_BT.device).float() / head_dim
         angles = positions_BT[:, None, :, None].float() * theta**-steps
         angles = torch.cat([angles, angles], dim=-1)
         return cls(angles.cos(), angles.sin())
 
     def turn(self, x_BNTH: Float[Tensor, "B N T H"]) -> Float[Tensor, "B N T H"]:
+        """Queries or keys, rotated by their angles."""
         first, second = x_BNTH.chunk(2, dim=-1)
         swapped = torch.cat([-second, first], dim=-1)
         return x_BNTH * self.cos_B1TH.to(x_BNTH) + swapped * self.sin_B1TH.to(x_BNTH)
 
 
 class GemmaLayer(nn.Module):
-    """One layer, in two halves, so that several experts can share one attention in between."""
+    """One layer, split in two, so that several experts can share one attention in between."""
 
     def __init__(self, config: ExpertConfig) -> None:
         super().__init__()
@@ -99,7 +102,7 @@ class GemmaLayer(nn.Module):
         return rope.turn(q_BNTH), KeyValues(rope.turn(k_BGTH), v_BGTH)
 
     def finish(self, x_BTW: Tensor, attended_BNTH: Tensor) -> Float[Tensor, "B T W"]:
-        """The rest of the layer, after attention."""
+        """The rest of the layer after attention."""
         x_BTW = x_BTW + self.out(rearrange(attended_BNTH, "B N T H -> B T (N H)"))
         gate_BTF, up_BTF = self.gate_up(self.mlp_norm(x_BTW)).chunk(2, dim=-1)
         return x_BTW + self.down(F.gelu(gate_BTF, approximate="tanh") * up_BTF)
@@ -124,7 +127,7 @@ class GemmaLayer(nn.Module):
 
 
 def spread(x_BGSH: Tensor, heads: int) -> Tensor:
-    """Key heads repeated for the query heads that they serve; no copy where there is one."""
+    """Key heads repeated for the query heads that share them; no copy if there is only one."""
     groups = x_BGSH.shape[1]
     if groups == 1:
         return x_BGSH.expand(-1, heads, -1, -1)
@@ -142,6 +145,7 @@ class Expert(nn.Module):
         self.recompute = False  # activation checkpointing
 
     def rope(self, positions_BT: Int[Tensor, "B T"]) -> Rope:
+        """The rotations for some positions, with this expert's head size and base."""
         return Rope.at(positions_BT, self.config.head_dim, self.config.rope_theta)
 
     def forward(
@@ -152,10 +156,10 @@ class Expert(nn.Module):
         past: Sequence[KeyValues] | None = None,
         only_keys: bool = False,
     ) -> tuple[Float[Tensor, "B T W"] | None, list[KeyValues]]:
-        """The normed output and every layer's own keys and values.
+        """The normalised output and every layer's own keys and values.
 
-        With `only_keys` the last layer stops at its keys and values, and the output is None: all
-        that later experts need of this one.
+        With `only_keys` the last layer stops at its keys and values, which is all that later
+        experts need of this one, and the output is None.
         """
         rope = self.rope(positions_BT)
         own: list[KeyValues] = []

@@ -1,7 +1,7 @@
-"""A function of tensors as a CUDA graph: one launch where there were thousands.
+"""A function of tensors as a CUDA graph: one launch instead of thousands.
 
-At batch 1 the ten Euler steps are launches more than arithmetic. The function must be what a graph
-can record: its shapes fixed, no value read back, all tensors made on the GPU.
+At batch 1 kernel launches dominate the ten Euler steps. The function must be capturable: fixed
+shapes, no values read back to the CPU, all tensors created on the GPU.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 from depthtok.errors import ConfigError
 
 DEVICE = "cuda"
-WARM_UP = 3  # calls before recording, in which libraries get their memory
+WARM_UP = 3  # calls before capture, in which libraries allocate their memory
 
 
 class Graphed:
-    """`function`, recorded once for the shapes of `example`; calls copy their tensors in, replay,
-    and copy the result out."""
+    """`function`, captured once for the shapes of `example`; a call copies its tensors in, replays
+    the graph and copies the result out."""
 
     def __init__(self, function: Callable[..., Tensor], example: tuple[Tensor, ...]) -> None:
         if any(tensor.device.type != DEVICE for tensor in example):

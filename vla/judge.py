@@ -1,4 +1,4 @@
-"""How well a trained depth expert reads data that it may never have seen."""
+"""Evaluation of a trained depth expert on any data set."""
 
 # N frames, P code positions, K codes, D code width
 
@@ -26,14 +26,14 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class DepthScore:
-    """Figures by name, and some frames to look at."""
+    """Figures by name, and some example frames."""
 
     figures: dict[str, float]
     view: DepthView | None
 
 
 def require_codes(config: DepthConfig) -> None:
-    """Raises `ConfigError` for a depth expert that was not trained on codes."""
+    """Raises `ConfigError` if the depth expert was not trained on codes."""
     if not config.supervised or config.target == "pixels":
         raise ConfigError(
             "this policy's depth expert was not trained to predict codes",
@@ -45,17 +45,17 @@ def require_codes(config: DepthConfig) -> None:
 def judge_depth(
     model: QDepthVLA, dataset: Dataset, samples: int, decode: Decode, device: torch.device | str
 ) -> DepthScore:
-    """Scores of the first camera over `samples` shuffled samples (all, where there are fewer).
+    """Scores of the first camera over `samples` shuffled samples (all, if there are fewer).
 
-    `depth` and `top1` are loss and share of right codes; `error` that of the decoded depth, as a
-    share of the range. `constant_*` are the same figures for the best answer that ignores the
-    picture: the distribution (or mean latent), and the likeliest code, of each position *of these
-    very samples*. Raises `ConfigError` for no samples, or a model that was not trained on codes.
+    `depth` is the loss, `top1` the code accuracy, `error` the error of the decoded depth as a
+    share of the range. `constant_*` are the same figures for the best prediction that ignores the
+    image: the distribution (or mean latent) and the most frequent code at each position *of these
+    same samples*. Raises `ConfigError` for no samples, or a model not trained on codes.
     """
     require(samples >= 1, "samples", samples, "give 1 or more")
     require_codes(model.config.depth)
     samples = min(samples, len(dataset))
-    sums, view, seen = np.zeros(4), None, []  # loss, right, error, frames
+    sums, view, seen = np.zeros(4), None, []  # loss, correct, error, frames
     with Loader(dataset, BATCH, seed=SEED, workers=2, device=device) as loader:
         for part, start in zip(loader, range(0, samples, BATCH), strict=False):
             rows = part.rows(0, min(BATCH, samples - start))
@@ -72,7 +72,7 @@ def judge_depth(
 
 
 def _batch(model: QDepthVLA, part: Batch, decode: Decode) -> tuple[np.ndarray, DepthView]:
-    """Sums of loss, right codes, decoded error and frames, of the first camera."""
+    """Sums over the first camera of loss, correct codes, decoded error and frames."""
     predicted, head = model.predict_depth(part)[:, :1], model.depth_head
     target, valid = part.depth_BMK[:, :1], part.depth_valid_BM[:, :1]
     loss = depth_loss(head.config, predicted, target, valid, head.codebook_KD)
@@ -85,7 +85,7 @@ def _batch(model: QDepthVLA, part: Batch, decode: Decode) -> tuple[np.ndarray, D
 def _constant(
     codes_NP: Int64[np.ndarray, "N P"], head: DepthHead, decode: Decode
 ) -> dict[str, float]:
-    """What knowing the positions alone gives."""
+    """Figures of the best prediction from the code positions alone."""
     grid, places = head.config.grid, np.arange(codes_NP.shape[1])
     table = np.zeros((len(places), head.config.codes))
     np.add.at(table, (np.broadcast_to(places, codes_NP.shape), codes_NP), 1)
@@ -103,8 +103,8 @@ def _constant(
 
 
 def _least(share_PK: Float64[np.ndarray, "P K"], head: DepthHead) -> float:
-    """The smallest loss of one answer for all frames: of codes their entropy, of latents their
-    variance."""
+    """The smallest loss of one prediction for all frames: the entropy of codes, or the variance of
+    latents."""
     if head.config.target == "codes":
         return float(-(share_PK * np.log(np.where(share_PK > 0, share_PK, 1))).sum(axis=1).mean())
     codebook_KD = head.codebook_KD.double().cpu().numpy()

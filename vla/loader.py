@@ -1,7 +1,7 @@
-"""Batches, filled ahead of time by threads into buffers that are used again and again.
+"""Batches, filled ahead of time by threads into reused buffers.
 
-Decoding and resizing run outside Python's lock, so threads scale. Any rank, at any position, with
-any number of threads sees the same samples.
+Decoding and resizing release the GIL, so threads scale. The samples of a step do not depend on the
+number of threads or ranks, or on where training resumed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vla.data import Dataset, Stream
 
 
 class Buffer:
-    """The memory of one batch, and the tensors that look into it."""
+    """The memory of one batch, and the tensors that share it."""
 
     def __init__(self, dataset: Dataset, size: int, pinned: bool) -> None:
         tensors = {
@@ -30,7 +30,7 @@ class Buffer:
         self.copied: torch.cuda.Event | None = None
 
     def fill(self, dataset: Dataset, places: list[tuple[int, int]], first: int, seed: int) -> None:
-        """Samples (epoch, number) into the rows from `first` on."""
+        """Writes samples (epoch, number) into the rows from `first` on."""
         for row, (epoch, number) in enumerate(places, first):
             dataset.fill({k: v[row] for k, v in self.arrays.items()}, number, epoch, seed)
 
@@ -40,10 +40,11 @@ def _torch_dtype(dtype: type) -> torch.dtype:
 
 
 class Loader:
-    """Endless batches of one rank: rows `rank * share` on of every global batch of `batch`.
+    """An endless iterator over one rank's batches: from each global batch of `batch`, `share` rows
+    starting at `rank * share`.
 
-    `start` is the first global step. A batch is good until the next one is asked for. Use as a
-    context manager, so that the threads end.
+    `start` is the first global step. A batch is valid until the next one is requested. Use it as a
+    context manager, so that the threads are stopped.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Loader:
             self._free.append(buffer)
 
     def _begin(self, buffer: Buffer) -> None:
-        """Starts to fill a buffer with the next global step's share."""
+        """Starts filling a buffer with this rank's share of the next global step."""
         if buffer.copied is not None:
             buffer.copied.synchronize()
         first = self.step * self.batch + self.rank * self.share

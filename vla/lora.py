@@ -1,6 +1,6 @@
-"""Low-rank adapters (LoRA): pretrained layers stay frozen, a small product beside each trains.
+"""Low-rank adapters (LoRA): pretrained layers stay frozen, a low-rank update of each is trained.
 
-Only SigLIP's and Gemma's layers get them: the action and depth experts start fresh and train whole.
+Only SigLIP and Gemma get them: the action and depth experts are trained in full from scratch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TARGETS = ("qkv", "out", "gate_up", "up", "down")
 class LoraLinear(nn.Module):
     """W x + b + (alpha / rank) B A x: W and b frozen, A random and B zero at the start.
 
-    `weight` and `bias` keep the names that they have without the adapter.
+    `weight` and `bias` keep their names from the plain layer.
     """
 
     def __init__(self, plain: nn.Linear, rank: int, alpha: float) -> None:
@@ -35,7 +35,7 @@ class LoraLinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """A plain layer that computes the same."""
+        """An equivalent plain layer."""
         outputs, inputs = self.weight.shape
         with torch.device("meta"):
             plain = nn.Linear(inputs, outputs, bias=self.bias is not None)
@@ -45,7 +45,7 @@ class LoraLinear(nn.Module):
 
 
 def add(model: QDepthVLA, rank: int, alpha: float, seed: int) -> None:
-    """Puts adapters into SigLIP's and Gemma's layers; the model's outputs do not change yet."""
+    """Adds adapters to SigLIP's and Gemma's layers; the model's outputs do not change yet."""
     generator = torch.Generator().manual_seed(seed)
     for layer in (*model.vision.layers, *model.vlm.layers):
         for name, plain in list(layer.named_children()):
@@ -58,7 +58,7 @@ def add(model: QDepthVLA, rank: int, alpha: float, seed: int) -> None:
 
 
 def merge(model: QDepthVLA) -> None:
-    """Takes adapters into the weights that they stand beside: the plain model again."""
+    """Merges all adapters into their layers' weights, which gives a plain model again."""
     for layer in (*model.vision.layers, *model.vlm.layers):
         for name, module in list(layer.named_children()):
             if isinstance(module, LoraLinear):
@@ -66,7 +66,7 @@ def merge(model: QDepthVLA) -> None:
 
 
 def freeze(model: QDepthVLA) -> None:
-    """All that is pretrained, but for the adapters."""
+    """Freezes all pretrained weights except the adapters."""
     for part in (model.vision, model.projector, model.embed, model.vlm):
         part.requires_grad_(False)
         for name, weight in part.named_parameters():

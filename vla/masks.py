@@ -1,8 +1,8 @@
-"""Who sees whom: the attention masks as tables, documentation and code at once.
+"""The attention masks as tables, documentation and code at once.
 
 A row is a block of query tokens, a column a block of keys. `x`: every token of the block; `\\`:
-tokens up to and including the query's own place in the sequence image, text, depth, proprio,
-action; `.`: none. Padding is never seen, whatever the table says.
+tokens up to and including the query's own position in the sequence image, text, depth, proprio,
+action; `.`: none. Padding is never attended to, whatever the table says.
 """
 
 # B batch, T query tokens, S key tokens
@@ -30,7 +30,7 @@ SEES: Mapping[str, str] = {
         proprio   x     x      .       x       .
         action    x     x      x       x       x
     """,
-    # The same over PaliGemma's bidirectional prefix, as in open-pi-zero.
+    # The same with PaliGemma's bidirectional prefix, as in open-pi-zero.
     "prefix": r"""
                 image  text  depth  proprio  action
         image     x     x      .       .       .
@@ -53,14 +53,14 @@ SEES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class SeesTable:
-    """One mask. `cells[query][key]` is 'x', '\\\\' or '.'."""
+    """One attention mask. `cells[query][key]` is 'x', '\\\\' or '.'."""
 
     cells: Mapping[str, Mapping[str, str]]
 
     @classmethod
     def named(cls, name: str, action_sees_depth: bool = True) -> SeesTable:
-        """A table of `SEES`; on request without depth for actions, and for proprio, through which
-        they would see it all the same."""
+        """A table of `SEES`; optionally with depth hidden from actions, and from proprio, which
+        would pass it on to them."""
         if name not in SEES:
             raise ConfigError(f"no mask {name!r}", remedy=did_you_mean(name, list(SEES)))
         table = cls.parse(SEES[name])
@@ -70,26 +70,27 @@ class SeesTable:
 
     @classmethod
     def parse(cls, picture: str) -> SeesTable:
-        """A table from its picture, in the form of `SEES`."""
+        """A table from its text drawing, in the format of `SEES`."""
         head, *rows = (line.split() for line in picture.strip().splitlines())
         cells = {name: dict(zip(head, marks, strict=True)) for name, *marks in rows}
         if set(head) != set(BLOCKS) or set(cells) != set(BLOCKS):
-            raise ConfigError(f"a mask has the rows and columns {', '.join(BLOCKS)}")
+            raise ConfigError(f"a mask must have the rows and columns {', '.join(BLOCKS)}")
         if any(mark not in "x\\." for row in cells.values() for mark in row.values()):
-            raise ConfigError("a mask is drawn with x, \\ and .")
+            raise ConfigError("a mask may only contain x, \\ and .")
         if any(cells[block][block] == "." for block in BLOCKS):
             raise ConfigError("every block of a mask must see itself")
         return cls(cells)
 
     def hiding(self, query: str, key: str) -> SeesTable:
-        """The same, but `query` does not see `key`."""
+        """A copy in which `query` does not see `key`."""
         return SeesTable({**self.cells, query: {**self.cells[query], key: "."}})
 
     def sees(self, query: str, key: str) -> bool:
+        """Whether `query` attends to any of `key`."""
         return self.cells[query][key] != "."
 
     def reaches(self, query: str, key: str) -> bool:
-        """Whether anything of `key` comes to `query`, in one layer or through others."""
+        """Whether information from `key` can reach `query`, directly or through other blocks."""
         known, fresh = {query}, {query}
         while fresh:
             fresh = {k for q in fresh for k in BLOCKS if self.sees(q, k)} - known
@@ -97,7 +98,7 @@ class SeesTable:
         return key in known
 
     def draw(self) -> str:
-        """The picture, as in `SEES`."""
+        """The text drawing, as in `SEES`."""
         lines = [" " * 9 + "".join(f"{key:>9}" for key in BLOCKS)]
         lines += [
             f"{query:9}" + "".join(f"{self.cells[query][key]:>9}" for key in BLOCKS)
@@ -108,7 +109,7 @@ class SeesTable:
 
 @dataclass(frozen=True)
 class Layout:
-    """The tokens of a stream: how many of each block, in order, and which of them are real."""
+    """The tokens of a stream: how many in each block, in order, and which are not padding."""
 
     blocks: tuple[tuple[str, int], ...]
     valid_BT: Bool[Tensor, "B T"] | None = None  # None: all
@@ -120,7 +121,7 @@ class Layout:
         return Layout(self.blocks + other.blocks, _joined(self, other))
 
     def span(self, block: str) -> slice:
-        """Where the tokens of a block lie."""
+        """The positions of a block's tokens."""
         start = 0
         for name, count in self.blocks:
             if name == block:
@@ -143,7 +144,7 @@ def _joined(a: Layout, b: Layout) -> Tensor | None:
 def visible(
     table: SeesTable, queries: Layout, keys: Layout, device: torch.device
 ) -> Bool[Tensor, "b 1 T S"] | None:
-    """Where a query may look, b being B or 1; None where every query sees every key."""
+    """The boolean mask, with b either B or 1; None if every query sees every key."""
     rows = []
     for query, n in queries.blocks:
         row = [_cell(table.cells[query][key], query, n, key, m, device) for key, m in keys.blocks]

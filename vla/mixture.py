@@ -1,8 +1,8 @@
 """The mixture of transformers: several experts, one attention.
 
 The masks in use are block-triangular over the experts, so the experts run one after another and
-later ones read the earlier ones' keys and values, layer by layer, with gradient (`sequential`).
-That equals one big joint attention and costs less. `joint` is that big attention, written out: the
+later ones attend to the earlier ones' keys and values, layer by layer, with gradient
+(`sequential`). That equals one joint attention and costs less. `joint` is that joint attention: the
 reference in the tests, and the way to study any other `SeesTable` or to add biases.
 """
 
@@ -24,7 +24,7 @@ from vla.masks import Layout, SeesTable, visible
 
 @dataclass(frozen=True)
 class Stream:
-    """The tokens that one expert works on."""
+    """The tokens that one expert processes."""
 
     expert: str
     x_BTW: Float[Tensor, "B T W"]
@@ -34,12 +34,13 @@ class Stream:
 
 @dataclass(frozen=True)
 class Context:
-    """What later experts see of earlier ones: keys and values of every layer."""
+    """Keys and values of every layer of earlier experts, for later experts to attend to."""
 
     layers: tuple[KeyValues, ...]
     layout: Layout
 
     def detach(self) -> Context:
+        """The same without gradient."""
         return Context(tuple(layer.detach() for layer in self.layers), self.layout)
 
     def __add__(self, other: Context) -> Context:
@@ -54,7 +55,7 @@ def run(
     context: Context | None = None,
     only_keys: bool = False,
 ) -> tuple[Float[Tensor, "B T W"] | None, Context]:
-    """One expert over its stream, seeing `context`; its output and what it adds to the context."""
+    """Runs one expert on its stream with `context`; returns its output and its own context."""
     keys = context.layout + stream.layout if context else stream.layout
     mask = visible(table, stream.layout, keys, stream.x_BTW.device)
     past = context.layers if context else None
@@ -63,22 +64,22 @@ def run(
 
 
 def check_order(table: SeesTable, streams: Sequence[Layout]) -> None:
-    """Raises `ConfigError` where a stream would have to see a later one."""
+    """Raises `ConfigError` if a stream would have to attend to a later one."""
     for index, early in enumerate(streams):
         for late in streams[index + 1 :]:
             for query, _ in early.blocks:
                 for key, _ in late.blocks:
                     if table.sees(query, key):
                         raise ConfigError(
-                            f"{query} sees {key}, which is computed after it",
-                            remedy="run such a mask through the joint attention",
+                            f"{query} attends to {key}, which is computed after it",
+                            remedy="use the joint attention for such a mask",
                         )
 
 
 def sequential(
     experts: Mapping[str, Expert] | nn.ModuleDict, streams: Sequence[Stream], table: SeesTable
 ) -> dict[str, Float[Tensor, "B T W"]]:
-    """Every expert's output, computed one after another."""
+    """The outputs of all experts, computed one after another."""
     check_order(table, [stream.layout for stream in streams])
     outputs, context = {}, None
     for stream in streams:
@@ -97,8 +98,8 @@ def joint(
     soft_cap: float = 0.0,
     wanted: Sequence[str] | None = None,
 ) -> dict[str, Float[Tensor, "B T W"]]:
-    """The outputs of the experts `wanted` (None: all) through one attention over all tokens; any
-    table, any bias."""
+    """The outputs of the experts `wanted` (None: all) through one attention over all tokens, with
+    any table and any bias."""
     layout = streams[0].layout
     for stream in streams[1:]:
         layout = layout + stream.layout
@@ -127,7 +128,7 @@ def eager_attention(
     bias: Tensor | None = None,
     soft_cap: float = 0.0,
 ) -> Float[Tensor, "B N T H"]:
-    """Attention written out: scores, cap, bias, mask, softmax, sum."""
+    """Attention step by step: scores, cap, bias, mask, softmax, sum."""
     heads = q_BNTH.shape[1]
     scores = q_BNTH @ spread(seen.k_BGSH, heads).transpose(-1, -2) * q_BNTH.shape[-1] ** -0.5
     if soft_cap:

@@ -1,9 +1,9 @@
-"""QDepth-VLA: SigLIP and Gemma read pictures and instruction, a depth expert predicts the depth
-codes of the pictures, an action expert denoises a chunk of actions; in this order, each seeing what
-the mask (`vla/masks.py`) allows.
+"""QDepth-VLA: SigLIP and Gemma read images and instruction, a depth expert predicts the depth codes
+of the images, an action expert denoises a chunk of actions. They run in this order, and each
+attends to what the mask (`vla/masks.py`) allows.
 
-Positions: image then text count on from 1; depth tokens take the positions of their image tokens;
-proprio is 1 and actions count on from 2, so that no length before them matters.
+Positions: image then text tokens count from 1; depth tokens take the positions of their image
+tokens; proprio is 1 and actions count from 2, independent of the lengths before them.
 """
 
 # B batch, I cameras, T tokens, V vision width, W model width, L text tokens, P proprio dimensions
@@ -31,15 +31,16 @@ from vla.siglip import Siglip
 
 
 class Losses(NamedTuple):
-    """Scalars of one batch, and what the depth expert predicted."""
+    """The losses of one batch, and the depth expert's prediction."""
 
     flow: Float[Tensor, ""]
-    depth: Float[Tensor, ""]  # 0 where there is no supervision
+    depth: Float[Tensor, ""]  # 0 without supervision
     depth_predicted: Float[Tensor, "B M K N"] | None
 
 
 class ActionDoor(nn.Module):
-    """Actions, their time, and proprio into the action expert; velocities out of it."""
+    """Embeds actions, their time and proprio for the action expert; projects its output to
+    velocities."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class ActionDoor(nn.Module):
         self.action_out = nn.Linear(width, config.action_dim)
 
     def forward(self, actions_BCA: Tensor, time_B: Tensor, proprio_BP: Tensor) -> Tensor:
-        """[B, (1 +) C, W]: a token of proprio, then one an action."""
+        """Tokens [B, (1 +) C, W]: one for proprio, then one per action."""
         a_BCW = self.action_in(actions_BCA)
         period = self.config.flow.time_period
         t_BW = flow.embed_time(time_B, a_BCW.shape[-1], period).to(a_BCW.dtype)
@@ -64,7 +65,7 @@ class ActionDoor(nn.Module):
 
 
 class QDepthVLA(nn.Module):
-    """The whole model. `forward` is for training, `context` and `velocity` for acting."""
+    """The whole model. `forward` is for training, `context` and `velocity` for inference."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -83,7 +84,7 @@ class QDepthVLA(nn.Module):
             self.depth_head = DepthHead(config.depth, width, config.vision.grid)
 
     def experts(self) -> Mapping[str, Expert]:
-        """By name, in the order in which they run."""
+        """The experts by name, in the order in which they run."""
         made = {"vlm": self.vlm, "action": self.action}
         return made | {"depth": self.depth} if self.config.depth.expert else made
 
@@ -96,7 +97,7 @@ class QDepthVLA(nn.Module):
         return rearrange(tokens, "(B I) T V -> B (I T) V", I=cameras)
 
     def prefix(self, seen: Observation, vision_BTV: Tensor) -> Stream:
-        """Pictures (unscaled) and text (times the square root of the width, as Gemma does)."""
+        """Image tokens (unscaled) and text (times the square root of the width, as in Gemma)."""
         image = self.projector(vision_BTV)
         text = self.embed(seen.text_BL).to(image.dtype) * self.config.vlm.width**0.5
         x_BTW = torch.cat([image, text], dim=1)
@@ -112,6 +113,7 @@ class QDepthVLA(nn.Module):
         return Stream("depth", x_BTW, _count(x_BTW), Layout((("depth", tokens),)))
 
     def action_stream(self, actions_BCA: Tensor, time_B: Tensor, proprio_BP: Tensor) -> Stream:
+        """The tokens of proprio and of noisy actions at `time`."""
         x_BTW = self.door(actions_BCA, time_B, proprio_BP)
         actions = ("action", actions_BCA.shape[1])
         blocks = (("proprio", 1), actions) if self.config.proprio_dim else (actions,)
@@ -126,7 +128,7 @@ class QDepthVLA(nn.Module):
         noise_BCA: Float[Tensor, "B C A"],
         time_B: Float[Tensor, " B"],
     ) -> Losses:
-        """Both losses of a batch, for given noise and times."""
+        """The action and depth losses of a batch, for given noise and times."""
         vision_BTV = self.see(batch)
         _, context = mixture.run(self.vlm, self.prefix(batch, vision_BTV), self.table, None, True)
         depth_BTW = None
@@ -148,8 +150,8 @@ class QDepthVLA(nn.Module):
         table: SeesTable | None = None,
         **attention: Any,
     ) -> Losses:
-        """The same as `forward`, slower, through one joint attention: any table, and what
-        `mixture.joint` takes (biases, a soft cap)."""
+        """The same as `forward` through one joint attention, which is slower, with any table and
+        the options of `mixture.joint` (biases, a soft cap)."""
         vision_BTV = self.see(batch)
         point, target = flow.interpolate(self.config.flow, batch.actions_BCA, noise_BCA, time_B)
         streams = [self.prefix(batch, vision_BTV)]
@@ -179,15 +181,15 @@ class QDepthVLA(nn.Module):
         return Losses(action, depth, predicted)
 
     def _runs_depth(self, training: bool) -> bool:
-        """Whether the depth expert has to run: for its loss, or because actions see it."""
+        """Whether the depth expert has to run: for its loss, or because actions attend to it."""
         if not self.config.depth.expert:
             return False
         return self.config.action_sees_depth or (training and self.config.depth.supervised)
 
-    # Acting
+    # Inference
 
     def context(self, seen: Observation) -> Context:
-        """Everything the action expert looks at, computed once an observation."""
+        """Everything that the action expert attends to, computed once per observation."""
         vision_BTV = self.see(seen)
         _, context = mixture.run(self.vlm, self.prefix(seen, vision_BTV), self.table, None, True)
         if not self._runs_depth(training=False):
@@ -198,7 +200,7 @@ class QDepthVLA(nn.Module):
     def velocity(
         self, context: Context, actions_BCA: Tensor, time_B: Tensor, proprio_BP: Tensor
     ) -> Float[Tensor, "B C A"]:
-        """Where noisy actions should go at `time`."""
+        """The predicted velocity of noisy actions at `time`."""
         stream = self.action_stream(actions_BCA, time_B, proprio_BP)
         x_BTW, _ = mixture.run(self.action, stream, self.table, context)
         return self.door.action_out(x_BTW[:, -actions_BCA.shape[1] :])
@@ -206,7 +208,7 @@ class QDepthVLA(nn.Module):
     def sample(
         self, seen: Observation, noise_BCA: Float[Tensor, "B C A"]
     ) -> Float[Tensor, "B C A"]:
-        """A chunk of normalised actions: the context once, then Euler steps."""
+        """A chunk of normalised actions: computes the context once, then takes Euler steps."""
         context = self.context(seen)
         return flow.integrate(
             self.config.flow,
@@ -215,7 +217,7 @@ class QDepthVLA(nn.Module):
         )
 
     def predict_depth(self, seen: Observation) -> Float[Tensor, "B M K N"]:
-        """What the depth head says of the pictures: see `DepthHead.forward`."""
+        """The depth head's prediction for the images: see `DepthHead.forward`."""
         vision_BTV = self.see(seen)
         _, context = mixture.run(self.vlm, self.prefix(seen, vision_BTV), self.table, None, True)
         x_BTW, _ = mixture.run(self.depth, self.depth_stream(vision_BTV), self.table, context)
@@ -229,7 +231,7 @@ def _count(x_BTW: Tensor, first: int = 1) -> Tensor:
 
 
 def build(config: ModelConfig, seed: int, codebook_KD: Tensor | None = None) -> QDepthVLA:
-    """A model with fresh weights on the CPU, the same for the same seed."""
+    """A model with freshly initialised weights on the CPU, deterministic in `seed`."""
     with torch.device("meta"):
         model = QDepthVLA(config)
     model.to_empty(device="cpu")
@@ -248,7 +250,7 @@ def build(config: ModelConfig, seed: int, codebook_KD: Tensor | None = None) -> 
 
 @torch.no_grad()
 def _start(module: nn.Module, generator: torch.Generator) -> None:
-    """Fresh weights: variance 1 / fan-in, biases 0, norms neutral, text of unit size."""
+    """Initialises weights: variance 1 / fan-in, biases 0, identity norms, unit-norm text."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         module.weight.normal_(0, module.weight[0].numel() ** -0.5, generator=generator)
         if module.bias is not None:

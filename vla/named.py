@@ -1,8 +1,8 @@
 """Configurations by name: presets, ablations on top of them, files.
 
-A preset is TOML in `vla/presets/`, an ablation TOML in `vla/presets/ablations/`: `tiny+causal` is
-one on top of the other. A file is TOML (its `base` names the preset that it refines) or a saved
-`config.json`. Dotted overrides (`"train.lr": 1e-4`) go last.
+A preset is TOML in `vla/presets/`, an ablation TOML in `vla/presets/ablations/`: `tiny+causal`
+applies the ablation to the preset. A file is TOML (its `base` names the preset that it extends) or
+a saved `config.json`. Dotted overrides (`"train.lr": 1e-4`) are applied last.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 def presets() -> list[str]:
-    """Names of the presets that ship."""
+    """Names of the shipped presets."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def ablations() -> list[str]:
-    """Names of the ablations that ship; each changes any preset: `tiny+causal`."""
+    """Names of the shipped ablations; each can be applied to any preset: `tiny+causal`."""
     return sorted(path.stem for path in (PRESETS / "ablations").glob("*.toml"))
 
 
 def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """A preset or a file (TOML, or a saved `config.json`), ablations after `+`, and dotted
-    overrides on top."""
+    """The configuration of a preset or file (TOML, or a saved `config.json`), with ablations after
+    `+`, and dotted overrides applied last."""
     base, *changes = str(name_or_path).split("+")
     data = _read(base)
     for change in changes:
@@ -43,13 +43,15 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
 
 
 def _read(name_or_path: str) -> dict:
-    """The raw settings; `base` names the preset that a TOML file refines."""
+    """The raw settings; `base` names the preset that a TOML file extends."""
     path = Path(name_or_path)
     if not path.suffix:
         one_of("preset", name_or_path, tuple(presets()))
         path = PRESETS / f"{name_or_path}.toml"
     if not path.is_file():
-        raise ConfigError(f"no settings at {path}", remedy=f"presets: {', '.join(presets())}")
+        raise ConfigError(
+            f"there is no settings file {path}", remedy=f"presets: {', '.join(presets())}"
+        )
     if path.suffix == ".json":
         return json.loads(path.read_text())
     data = {"name": path.stem} | load_toml(path)

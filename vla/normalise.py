@@ -1,4 +1,4 @@
-"""Actions and proprioception to -1..1 and back, by stored statistics of the data set."""
+"""Maps actions and proprioception to -1..1 and back, with stored statistics of the data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from depthtok.errors import ConfigError
 
 
 class Columns(Protocol):
-    """Per column, in its own unit; as `depthtok.statistics` gives them."""
+    """Statistics of each column in its own unit, as in `depthtok.statistics`."""
 
     min: Sequence[float]
     max: Sequence[float]
@@ -24,9 +24,9 @@ class Columns(Protocol):
 
 @dataclass(frozen=True)
 class Scale:
-    """Column d maps low[d]..high[d] to -1..1, clipped; columns in `keep` stay as they are.
+    """Column d maps low[d]..high[d] to -1..1, clipped; columns in `keep` are unchanged.
 
-    A column without extent becomes 0, and comes back as `low`.
+    A constant column becomes 0, and is restored as `low`.
     """
 
     low: tuple[float, ...]
@@ -35,11 +35,13 @@ class Scale:
 
     @classmethod
     def of(cls, columns: Columns, mode: str, keep: Sequence[int] = ()) -> Scale:
-        """`bounds`: smallest and largest value; `q99`: the 1 % and 99 % quantiles."""
+        """A scale by `bounds` (minimum and maximum) or `q99` (1 % and 99 % quantiles)."""
         low, high = {"bounds": ("min", "max"), "q99": ("q01", "q99")}[mode]
         width = len(columns.min)
         if any(not -width <= index < width for index in keep):
-            raise ConfigError(f"gripper columns {tuple(keep)} of an action of {width} numbers")
+            raise ConfigError(
+                f"gripper columns {tuple(keep)} are out of range: the action has {width} numbers"
+            )
         return cls(
             tuple(map(float, getattr(columns, low))),
             tuple(map(float, getattr(columns, high))),
@@ -70,7 +72,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Norms:
-    """How one data set's numbers are normalised. Travels with every checkpoint."""
+    """How one data set's numbers are normalised. Stored in every checkpoint."""
 
     action: Scale
     proprio: Scale

@@ -1,18 +1,18 @@
-"""open-pi-zero's checkpoints as this model's weights: PaliGemma's part and the action expert.
+"""Converts open-pi-zero checkpoints to this model: PaliGemma's part and the action expert.
 
-What is theirs, and what becomes of it here:
+How their format differs, and how it is converted:
 
-- A file holds `model`, the tensors by name; torch.compile leaves `_orig_mod.` in the names.
-- Vision, projector, embedding and Gemma are named much as PaliGemma names them. Gemma has no final
-  norm, which nothing reads.
-- Proprio and actions share one expert; its tensors are there twice.
-- Every embedding that goes into an expert is multiplied by the square root of its width, proprio
-  and actions too. Here text alone is: for the others the factor is folded into the last layer.
-- The action encoder puts time before the action; here it comes behind.
-- Time 1 is data, and Euler runs from 0 to 1, as here.
+- A file has `model`, the tensors by name; torch.compile leaves `_orig_mod.` in the names.
+- Vision, projector, embedding and Gemma have nearly the same names as in PaliGemma. Gemma's final
+  norm is missing, but its output is not used.
+- Proprio and actions share one expert; its tensors are stored twice.
+- Every expert input embedding is multiplied by the square root of its width, including proprio and
+  actions. Here only text is: for the others the factor is folded into the last layer.
+- The action encoder concatenates time before the action; here it comes after.
+- Time 1 is data, and Euler integrates from 0 to 1, as here.
 
-Their attention logits pass through 50 tanh(x / 50), which no fused kernel does; here they do not.
-Logits of that size are rare, but outputs are not theirs to the last digit.
+They cap attention logits with 50 tanh(x / 50), which fused kernels do not support; this model does
+not. Logits of that size are rare, but outputs do not match theirs exactly.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ PREFIXES = {
 }
 FOREIGN = {
     "lora_": "adapters: merge them into the weights first",
-    "to_gamma": "an expert that time modulates (adaLN), which this model has not",
+    "to_gamma": "an expert with adaLN time modulation, which this model does not have",
 }
 
 
 def load_open_pi_zero(path: Path, config: ModelConfig) -> dict[str, Tensor]:
-    """`from_open_pi_zero` of a file. Raises `WeightsError` for what is none."""
+    """`from_open_pi_zero` for a file. Raises `WeightsError` if it is not such a checkpoint."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, UnpicklingError) as error:
@@ -51,17 +51,17 @@ def load_open_pi_zero(path: Path, config: ModelConfig) -> dict[str, Tensor]:
         ) from error
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         raise WeightsError(
-            f"{path} holds no `model`",
+            f"{path} has no `model`",
             remedy="name a checkpoint of open-pi-zero, a PaliGemma folder, or a run",
         )
     return from_open_pi_zero(content["model"], config)
 
 
 def from_open_pi_zero(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Everything but the depth expert, out of open-pi-zero's tensors.
+    """All weights except the depth expert's, from open-pi-zero's tensors.
 
-    Raises `WeightsError` for a tensor that is missing, of another shape, or of a kind that this
-    model has not.
+    Raises `WeightsError` for a tensor that is missing, has another shape, or that this model does
+    not support.
     """
     named = {_name(name): tensor.float() for name, tensor in tensors.items()}
     for mark, what in FOREIGN.items():
@@ -81,7 +81,7 @@ def _name(theirs: str) -> str:
 
 
 def _door(found: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """What leads into the action expert, and out of it."""
+    """The input and output layers of the action expert."""
     width = config.action.width
     scale = width**0.5
     sources = {
@@ -100,5 +100,5 @@ def _door(found: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]
                     remedy="name a checkpoint of open-pi-zero",
                 )
             made[f"door.{own}.{kind}"] = found[f"{theirs}.{kind}"] * factor
-    made["door.mix.weight"] = made["door.mix.weight"].roll(width, dims=1)  # time goes behind
+    made["door.mix.weight"] = made["door.mix.weight"].roll(width, dims=1)  # time goes last
     return made

@@ -1,4 +1,4 @@
-"""What is learnt how fast: frozen parts, learning rates, schedules, the moving average."""
+"""Optimisation: frozen parts, learning rates, schedules, the moving average."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vla.config import TrainConfig
 from vla.model import QDepthVLA
 from vla.parallel import sharded_like
 
-PRETRAINED = ("vision", "projector", "embed", "vlm")  # parts that come from PaliGemma
+PRETRAINED = ("vision", "projector", "embed", "vlm")  # parts initialised from PaliGemma
 
 
 def freeze(model: QDepthVLA, config: TrainConfig) -> None:
-    """Sets what needs no gradient: the chosen parts, and Gemma's end, which nothing reads.
+    """Turns off gradients for the chosen parts, and for the end of Gemma, whose output is unused.
 
-    Later experts see the last layer's keys and values, but never its queries or output. Queries
-    and keys are one matrix here, so the queries' rows of it just get no gradient.
+    Later experts attend to the last layer's keys and values, but never use its queries or output.
+    Queries and keys share one matrix here, so the queries' rows simply get no gradient.
     """
     if config.lora_rank:
         lora.freeze(model)
@@ -43,13 +43,13 @@ def freeze(model: QDepthVLA, config: TrainConfig) -> None:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that train, by name."""
+    """The trainable parameters by name."""
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW in groups by learning rate; norms, biases and single numbers do not decay. Raises
-    `MissingPackage` for the one of 8 bits."""
+    """AdamW with parameter groups by learning rate; no weight decay for norms, biases and scalars.
+    Raises `MissingPackage` if 8-bit AdamW is not installed."""
     fused = partial(torch.optim.AdamW, fused=True)
     make = eightbit.adamw() if config.optimizer == "adamw8bit" else fused
     groups: dict[tuple[float, float], list[Tensor]] = {}
@@ -74,7 +74,7 @@ def _rate(name: str, config: TrainConfig) -> float:
 
 
 def lr_factor(config: TrainConfig, step: int) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then cosine or constant."""
+    """Learning rate at a step, as a share of its peak: linear warm-up, then cosine or constant."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     if config.schedule == "constant":
@@ -93,15 +93,15 @@ def depth_weight(config: TrainConfig, step: int) -> float:
 
 
 def _half_cosine(along: float) -> float:
-    """1 at 0, 0 from 1 on."""
+    """Falls from 1 at 0 to 0 at 1, and stays there."""
     return (1 + math.cos(math.pi * min(along, 1.0))) / 2
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Every group's rate, a share `factor` of its peak."""
+    """Sets every group's learning rate to `factor` times its peak."""
     for group in optimizer.param_groups:
         rate = group["peak"] * factor
-        if isinstance(group["lr"], Tensor):  # torchao's: compiled, and not again for every rate
+        if isinstance(group["lr"], Tensor):  # torchao: a new value would be compiled again
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
@@ -110,7 +110,7 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 class MovingAverage:
     """An exponential moving average of the trained weights, in float32.
 
-    Its decay begins at 0.1 and rises with the steps, so that the fresh weights are soon forgotten.
+    Its decay starts at 0.1 and rises with the steps, so that initial weights are soon forgotten.
     """
 
     def __init__(self, weights: dict[str, nn.Parameter], decay: float) -> None:
@@ -118,18 +118,18 @@ class MovingAverage:
         self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """The average of a checkpoint."""
+        """Restores the average from a checkpoint."""
         self.weights = {n: sharded_like(now, saved[n]) for n, now in self.weights.items()}
 
     @torch.no_grad()
     def update(self, weights: Iterable[nn.Parameter], step: int) -> None:
-        """Takes in the weights after update `step`, counted from 0."""
+        """Adds the weights after update `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.weights.values()), list(weights), 1 - decay)
 
     @contextmanager
     def in_place_of(self, weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
-        """The block sees the average as the weights; no bit of either is lost."""
+        """Swaps the average in as the weights within the block, then swaps back, both bit-exact."""
         self._exchange(weights)
         try:
             yield

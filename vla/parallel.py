@@ -1,7 +1,7 @@
-"""Several ranks, one model: what differs from one process, in one place.
+"""Training one model on several ranks: everything that differs from a single process.
 
-A rank takes its rows of every global batch; gradients are those of the whole batch, whatever the
-number of ranks. `ddp` keeps the whole model on each, `fsdp` shards weights and optimiser state.
+A rank takes its rows of every global batch; gradients are those of the whole batch, for any number
+of ranks. `ddp` keeps the whole model on each rank, `fsdp` shards weights and optimiser state.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from depthtok.errors import ConfigError
 from vla.gemma import GemmaLayer
 from vla.siglip import SiglipLayer
 
-PATIENCE = timedelta(hours=2)  # that ranks wait for each other: one may fill a frame cache first
+PATIENCE = timedelta(hours=2)  # how long ranks wait: one may fill a frame cache first
 
 
 @contextmanager
 def launched(device: str) -> Iterator[tuple[Ranks, str]]:
-    """This process among those that torchrun started, and its own device; alone without torchrun.
+    """This process's rank under torchrun, and its device; a single rank without torchrun.
 
-    torchrun says in the environment which of how many a process is.
+    torchrun sets rank and world size in the environment.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield Ranks(), device
@@ -48,20 +48,20 @@ def launched(device: str) -> Iterator[tuple[Ranks, str]]:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together."""
+    """This process's rank among the processes of a training run."""
 
     rank: int = 0
     count: int = 1
 
     @classmethod
     def here(cls) -> Ranks:
-        """As torch.distributed was started, if it was."""
+        """The rank in torch.distributed, if that is initialised."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         return cls(dist.get_rank(), dist.get_world_size())
 
     def rows(self, batch: int) -> slice:
-        """This rank's rows of a global batch."""
+        """The slice of a global batch that belongs to this rank."""
         if batch % self.count:
             raise ConfigError(
                 f"a batch of {batch} does not divide over {self.count} ranks",
@@ -71,7 +71,7 @@ class Ranks:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum over all ranks."""
+        """The sum of `value` over all ranks."""
         if self.count == 1:
             return value
         value = value.detach().clone()
@@ -79,14 +79,14 @@ class Ranks:
         return value
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether it is true on any rank."""
+        """Whether `flag` is true on any rank."""
         if self.count == 1:
             return flag
         return bool(self.total(torch.tensor(float(flag), device=device)) > 0)
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """The first rank alone does the block; the others follow once it is through."""
+        """The first rank executes the block first; the others follow once it is done."""
         if self.rank > 0:
             self.wait()
         yield
@@ -94,13 +94,13 @@ class Ranks:
             self.wait()
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """A barrier: waits until all ranks are here."""
         if self.count > 1:
             dist.barrier()
 
 
 def spread(model: nn.Module, ranks: Ranks, sharding: str) -> nn.Module:
-    """What to call in training. With `fsdp` the model itself is sharded, layer by layer."""
+    """The module to call in training. With `fsdp` the model itself is sharded, layer by layer."""
     if ranks.count == 1:
         return model
     if sharding == "ddp":
@@ -114,7 +114,7 @@ def spread(model: nn.Module, ranks: Ranks, sharding: str) -> nn.Module:
 
 
 def sync_gradients(called: nn.Module, now: bool) -> None:
-    """Whether the next backward exchanges gradients: only that of the last micro-batch does."""
+    """Sets whether the next backward pass syncs gradients: only the last micro-batch does."""
     if isinstance(called, FSDPModule):
         called.set_requires_gradient_sync(now)
     elif isinstance(called, DistributedDataParallel):
@@ -122,12 +122,12 @@ def sync_gradients(called: nn.Module, now: bool) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a sharded tensor; every rank must ask. Others are returned as they are."""
+    """A sharded tensor gathered in full, which every rank must call; others are returned as is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def sharded_like(weight: Tensor, tensor: Tensor) -> Tensor:
-    """A whole tensor, placed as `weight` is."""
+    """A full tensor, sharded and placed like `weight`."""
     tensor = tensor.to(weight.device)
     if isinstance(weight, DTensor):
         return distribute_tensor(tensor, weight.device_mesh, weight.placements)
@@ -135,7 +135,7 @@ def sharded_like(weight: Tensor, tensor: Tensor) -> Tensor:
 
 
 def compile_layers(model: nn.Module, make: Callable[..., Callable] = torch.compile) -> None:
-    """Compiles every layer by itself: short compile times, and the same code for all of a kind."""
+    """Compiles layer by layer: short compile times, and layers of a kind share the code."""
     for module in model.modules():
         if isinstance(module, GemmaLayer | SiglipLayer):
             module.forward = make(module.forward)

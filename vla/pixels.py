@@ -1,7 +1,7 @@
 """Depth itself as the depth expert's target: the ablation that regresses pixels.
 
-`PixelGrids` stands where a CodeStore would: it gives each frame's normalised disparity, averaged
-over the cells of the code grid, so that only the target differs from the codes' run.
+`PixelGrids` replaces a CodeStore: it gives each frame's normalised disparity, averaged over the
+cells of the code grid, so that only the target differs from a run with codes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from depthtok.normalisation import Normalisation
 
 
 class Clip(Protocol):
-    """What is used of a `depthtok.depth.StoredDepth`."""
+    """The part of `depthtok.depth.StoredDepth` used here."""
 
     key: EpisodeKey
     camera: str
@@ -29,7 +29,7 @@ class Clip(Protocol):
 
 
 class Depth(Protocol):
-    """What is used of a `depthtok.depth.DepthStore`."""
+    """The part of `depthtok.depth.DepthStore` used here."""
 
     fingerprint: str
     cameras: Sequence[str]
@@ -65,7 +65,7 @@ class PixelClip:
 def cell_means(
     values: Float32[np.ndarray, "H W"], valid: Bool[np.ndarray, "H W"], grid: tuple[int, int]
 ) -> Float32[np.ndarray, "h w"]:
-    """Means over the valid pixels of each cell; 0 where there is none."""
+    """Means over the valid pixels of each cell; 0 if it has none."""
     height, width = grid
     cells = (height, values.shape[0] // height, width, values.shape[1] // width)
     sums = np.where(valid, values, 0).reshape(cells).sum(axis=(1, 3))
@@ -73,7 +73,7 @@ def cell_means(
 
 
 class DepthTargets:
-    """A DepthStore where a CodeStore would be, for the codebook whose fingerprint is given."""
+    """A DepthStore in place of a CodeStore, for the codebook with the given fingerprint."""
 
     def __init__(self, store: Depth, codebook: str, grid: tuple[int, int]) -> None:
         self.fingerprint, self.codebook, self.grid = store.fingerprint, codebook, grid
@@ -82,28 +82,28 @@ class DepthTargets:
         self._clips = {(clip.key, clip.camera): clip for clip in store.clips()}
 
     def missing(self) -> list[str]:
-        """Parts that the store lacks."""
+        """Parts missing from the store."""
         return self._store.missing()
 
     def parts(self) -> Iterable[Any]:
-        """The store's parts, which say what it holds."""
+        """The store's parts, which describe its contents."""
         return self._store.parts()
 
 
 class PixelGrids(DepthTargets):
-    """A DepthStore as targets, normalised as the codebook `codebook` (its fingerprint) does."""
+    """A DepthStore as targets, normalised as by the codebook with the fingerprint `codebook`."""
 
     def __init__(
         self, store: Depth, codebook: str, normalisation: Normalisation, grid: tuple[int, int]
     ) -> None:
         if any(pixels % cells for pixels, cells in zip(store.size, grid, strict=True)):
             raise ConfigError(
-                f"depth of {store.size} px does not divide into {grid} cells",
+                f"depth of {store.size} px is not divisible into {grid} cells",
                 remedy="annotate with a --size that the code grid divides",
             )
         super().__init__(store, codebook, grid)
         self._normalisation = normalisation
 
     def grid_of(self, key: EpisodeKey, camera: str) -> PixelClip:
-        """The targets of one clip, computed when they are asked for."""
+        """The targets of one clip, computed on demand."""
         return PixelClip(self._clips[key, camera], self._normalisation, self.grid)

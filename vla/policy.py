@@ -1,10 +1,10 @@
-"""A trained model that acts: pictures, proprioception and an instruction in, actions out.
+"""A trained model as a policy: images, proprioception and an instruction in, actions out.
 
     policy = Policy.load("runs/bridge")
     actions = policy.act({"images": {"main": frame}, "proprio": state, "instruction": "open it"})
 
-Actions come in the data set's own units. Pictures and instruction are read once an observation; the
-Euler steps reuse their keys and values.
+Actions are in the data set's own units. Images and instruction are encoded once per observation;
+the Euler steps reuse their keys and values.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from vla.normalise import Norms
 
 
 class Policy:
-    """Acts by `model`, with the normalisation `norms`; `reader` stands in for the tokenizer that
-    the settings name. One instance serves one robot at a time."""
+    """A policy that runs `model` with the normalisation `norms`; `reader` replaces the tokenizer
+    named in the settings. One instance serves one robot at a time."""
 
     place: Path | None = None  # the checkpoint that it was loaded from
 
@@ -68,10 +68,10 @@ class Policy:
     ) -> Policy:
         """The policy of a run (its newest checkpoint) or of one checkpoint.
 
-        `dataset` names whose units to act in, where several were trained on; `averaged` takes the
-        moving average of the weights where the checkpoint has one, `cuda_graph` acts by one
-        recorded graph. Raises `WeightsError` for what is no whole checkpoint, `ConfigError` for an
-        unknown data set.
+        `dataset` is the data set in whose units to act, if there were several in training;
+        `averaged` uses the moving average of the weights if the checkpoint has one; `cuda_graph`
+        runs the model as one CUDA graph. Raises `WeightsError` for an incomplete checkpoint,
+        `ConfigError` for an unknown data set.
         """
         place = checkpoint.find(path)
         config, state = checkpoint.read_config(place), checkpoint.read_state(place)
@@ -85,14 +85,14 @@ class Policy:
         return policy
 
     def reset(self, seed: int = 0) -> None:
-        """Begins the noise anew: the same observations then give the same actions."""
+        """Restarts the noise: the same observations then give the same actions."""
         self._generator = torch.Generator().manual_seed(seed)
 
     def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
         """A chunk of actions for one observation: `images` (uint8 [H W 3] by camera name),
         `proprio` (float [P], absent where the model takes none), `instruction`.
 
-        Raises `ConfigError` whose problem begins with the name of the bad field: `images/main`.
+        Raises a `ConfigError` that starts with the name of the bad field: `images/main`.
         """
         seen = self.observe([observation])
         model = self.config.model
@@ -102,20 +102,20 @@ class Policy:
         return self.norms.action.undo(actions[0].float().cpu().numpy())
 
     def _eager(self, *tensors: Tensor) -> Tensor:
-        """Actions [B C A] for the tensors of an observation, and noise."""
+        """Actions [B C A] from the tensors of an observation and noise."""
         *seen, noise = tensors
         return self.model.sample(Observation(*seen), noise)
 
     @torch.inference_mode()
     def _graphed(self) -> Graphed:
-        """The same as one CUDA graph: everything has the same shapes in every call."""
+        """The same as one CUDA graph: shapes are the same in every call."""
         seen = meta_batch(self.config.model).tensors()[: len(fields(Observation))]
         noise = torch.empty(1, self.config.model.chunk, self.config.model.action_dim)
         example = tuple(torch.zeros_like(like, device=self.device) for like in (*seen, noise))
         return Graphed(self._eager, example)
 
     def observe(self, observations: list[Mapping[str, Any]]) -> Observation:
-        """Observations as the model sees them, on its device."""
+        """Observations as model input, on the model's device."""
         model, cameras = self.config.model, self.config.data.cameras
         images = [
             [self._door.rgb(_image(o, camera)[None])[0] for camera in cameras] for o in observations
@@ -137,7 +137,7 @@ class Policy:
 def load_model(
     place: Path, device: torch.device | str = "cpu", *, averaged: bool = True
 ) -> QDepthVLA:
-    """The model of a checkpoint, ready to act; adapters are merged."""
+    """The model of a checkpoint, ready for inference; adapters are merged."""
     config = checkpoint.read_config(place)
     tensors = checkpoint.read_tensors(place, "model", str(device))
     if averaged and (place / "average.safetensors").is_file():
@@ -155,7 +155,7 @@ def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Nor
     if not norms:
         raise WeightsError(
             f"{place} has no normalisation statistics",
-            remedy="actions would come in no unit: use a checkpoint made by `depthtok train-vla`",
+            remedy="actions would have no units: use a checkpoint made by `depthtok train-vla`",
         )
     if dataset is None and len(norms) == 1:
         return next(iter(norms.values()))
@@ -171,11 +171,11 @@ def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Nor
 def _field(observation: Mapping[str, Any], name: str) -> Any:
     if not isinstance(observation, Mapping):
         raise ConfigError(
-            f"the observation is {type(observation).__name__}",
+            f"the observation has type {type(observation).__name__}",
             remedy="give a map of `images`, `instruction` and `proprio`",
         )
     if name not in observation:
-        raise ConfigError(f"{name} is missing", remedy="give it with every observation")
+        raise ConfigError(f"{name} is missing", remedy="include it in every observation")
     return observation[name]
 
 
@@ -184,7 +184,7 @@ def _array(value: Any, name: str, dtype: type | None = None) -> np.ndarray:
         return np.asarray(value, dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
-            f"{name} is {type(value).__name__}, which makes no array",
+            f"{name} has type {type(value).__name__}, not an array",
             remedy="give numbers, all rows of one length",
         ) from error
 
@@ -193,7 +193,7 @@ def _image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H 
     images, name = _field(observation, "images"), f"images/{camera}"
     if not isinstance(images, Mapping):
         raise ConfigError(
-            f"images is {type(images).__name__}", remedy="give a map: pictures by camera name"
+            f"images has type {type(images).__name__}", remedy="give a map: images by camera name"
         )
     if camera not in images:
         raise ConfigError(
@@ -211,11 +211,11 @@ def _image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H 
 def _text(observation: Mapping[str, Any]) -> str:
     text = _field(observation, "instruction")
     if not isinstance(text, str):
-        raise ConfigError(f"instruction is {type(text).__name__}", remedy="give text")
+        raise ConfigError(f"instruction has type {type(text).__name__}", remedy="give text")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"instruction is no text: {error}", remedy="give text") from error
+        raise ConfigError(f"instruction is not valid text: {error}", remedy="give text") from error
     return text
 
 
@@ -223,7 +223,7 @@ def _proprio(observation: Mapping[str, Any], width: int) -> np.ndarray:
     values = _array(_field(observation, "proprio"), "proprio", np.float32)
     if values.shape != (width,) or not np.isfinite(values).all():
         raise ConfigError(
-            f"proprio has shape {values.shape}, or holds no finite numbers",
+            f"proprio has shape {values.shape}, or is not finite",
             remedy=f"give {width} numbers, ordered as in the data set",
         )
     return values

@@ -1,4 +1,4 @@
-"""What training may begin from."""
+"""Pretrained weights that training may start from."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from vla.weights import load_paligemma
 
 
 def pretrained(name: str, config: ModelConfig) -> dict[str, Tensor]:
-    """What training begins from: a run or checkpoint of ours (its average where there is one,
-    adapters merged), a checkpoint file of open-pi-zero, a folder with PaliGemma, or its name on the
-    Hugging Face Hub (google/paligemma-3b-pt-224), fetched or found in the Hub's cache.
+    """The weights to start from: a run or checkpoint of ours (its average if it has one, adapters
+    merged), a checkpoint file of open-pi-zero, a folder with PaliGemma, or its name on the Hugging
+    Face Hub (google/paligemma-3b-pt-224), downloaded or from the Hub's cache.
 
-    Raises `WeightsError` where there is nothing of the kind, `MissingPackage`.
+    Raises `WeightsError` if `name` is none of these, and `MissingPackage`.
     """
     path = Path(name)
     if (path / "state.json").is_file() or (path / "checkpoints").is_dir():
@@ -44,13 +44,13 @@ def _download(name: str) -> str:
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise MissingPackage(
-            f"fetching {name} needs the package `huggingface_hub`",
+            f"downloading {name} needs the package `huggingface_hub`",
             remedy="pip install 'depthtok[hf]', or give a local folder",
         ) from error
     try:
         return snapshot_download(name, allow_patterns=["*.safetensors", "*.json"])
     except (HfHubHTTPError, OSError) as error:
         raise WeightsError(
-            f"{name} cannot be had from the Hugging Face Hub: {str(error).splitlines()[0]}",
+            f"{name} cannot be downloaded from the Hugging Face Hub: {str(error).splitlines()[0]}",
             remedy="accept its licence there and run `hf auth login`, or give a local folder",
         ) from error

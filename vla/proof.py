@@ -1,9 +1,9 @@
-"""The attention mask, proved on the running model: what of each block arrives at each other.
+"""The attention mask, verified on the running model: which blocks influence which.
 
-A table says who sees whom; this measures it. `gradient[q][k]` is the largest change of any output
-of block q by any input of block k, through all layers of the path that trains: exactly zero where
-the mask forbids it. `attention[q][k]` is the share of q's attention that falls on k, mean over
-queries, heads and layers.
+A table says which block attends to which; this measures it. `gradient[q][k]` is the largest
+gradient of any output of block q with respect to any input of block k, through all layers of the
+training path: exactly zero where the mask forbids it. `attention[q][k]` is the share of q's
+attention on k, averaged over queries, heads and layers.
 """
 
 # B batch, T tokens, Z tokens of all streams, N heads
@@ -31,16 +31,16 @@ Table = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Proof:
-    """Both measurements, and where they contradict the table."""
+    """The table and both measurements."""
 
     table: SeesTable
     gradient: Table
     attention: Table
     visible: Bool[np.ndarray, "Z Z"]  # token by token
-    blocks: Mapping[str, int]  # tokens of each, in order
+    blocks: Mapping[str, int]  # tokens in each block, in order
 
     def violations(self) -> list[str]:
-        """Pairs that the table separates and a gradient joins, or the reverse."""
+        """Pairs with a gradient that the table forbids, or without one that it allows."""
         found = []
         for query, row in self.gradient.items():
             for key, value in row.items():
@@ -51,7 +51,7 @@ class Proof:
 
 
 def prove(config: Config, seed: int = 0) -> Proof:
-    """The proof for a configuration, on a fresh model in float64 and one random observation."""
+    """Measures a configuration on a fresh model in float64 and one random observation."""
     model = build(config.model, seed).double()
     torch.manual_seed(seed)
     streams = _streams(model, _observation(config.model))
@@ -63,8 +63,8 @@ def prove(config: Config, seed: int = 0) -> Proof:
 
 
 def shrunk(model: ModelConfig) -> ModelConfig:
-    """The same mask and kinds of tokens on a model of a few thousand weights: what may see what
-    does not hang on widths, and a full model in float64 would fill 28 GB."""
+    """The same mask and kinds of tokens in a model of a few thousand weights: visibility does not
+    depend on widths, and a full model in float64 would take 28 GB."""
     vision = VisionConfig(image_size=16, patch=4, width=16, layers=1, heads=1, mlp=16)
     small = {"width": 16, "mlp": 16, "layers": 3, "heads": 2, "kv_heads": 1, "head_dim": 8}
     expert = ExpertConfig(**small)
@@ -126,7 +126,7 @@ def _gradients(model: QDepthVLA, streams: list[Stream]) -> Table:
 
 @torch.no_grad()
 def _attention(model: QDepthVLA, streams: list[Stream]) -> Table:
-    """The joint pass once more, keeping the weights."""
+    """Attention shares from a second joint pass, which keeps the attention weights."""
     experts, layout = model.experts(), _layout(streams)
     mask = visible(model.table, layout, layout, streams[0].x_BTW.device)
     ropes = [experts[s.expert].rope(s.positions_BT) for s in streams]
@@ -154,7 +154,7 @@ def _attention(model: QDepthVLA, streams: list[Stream]) -> Table:
 
 
 def _shares(q_BNZH: Tensor, k_BGZH: Tensor, mask: Tensor | None) -> Float[Tensor, "Z Z"]:
-    """Attention weights, mean over batch and heads."""
+    """Attention weights, averaged over batch and heads."""
     keys = k_BGZH.repeat_interleave(q_BNZH.shape[1] // k_BGZH.shape[1], dim=1)
     scores = q_BNZH @ keys.transpose(-1, -2) * q_BNZH.shape[-1] ** -0.5
     if mask is not None:

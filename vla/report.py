@@ -1,4 +1,4 @@
-"""Pages of a run, of a mask and of an ablation."""
+"""HTML reports of a training run, of predicted depth and of an attention mask."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vla.masks import BLOCKS
 from vla.proof import Proof
 from vla.runlog import METRICS
 
-CURVES = {  # title: lines of metrics.jsonl, y label, logarithmic
+CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
     "Losses": (("loss", "flow", "depth"), "", True),
     "Action error on held-out episodes": (
         ("val_action_mse", "val_action_mse_shuffled"), "MSE, normalised", False,
@@ -33,11 +33,11 @@ CURVES = {  # title: lines of metrics.jsonl, y label, logarithmic
     ),
     "Depth on held-out episodes": (("depth", "val_depth"), "loss, nats for codes", False),
     "Decoded depth on held-out episodes": (("val_depth_error",), "share of the range", False),
-    "Depth codes predicted right": (("depth_top1", "val_depth_top1"), "share", False),
-    "What the losses pull with on SigLIP": (("grad_flow", "grad_depth"), "gradient norm", True),
+    "Accuracy of predicted depth codes": (("depth_top1", "val_depth_top1"), "share", False),
+    "Gradient norms of the losses at SigLIP": (("grad_flow", "grad_depth"), "gradient norm", True),
     "Learning rate": (("lr",), "", False),
-    "Samples a second": (("samples_per_s",), "", False),
-    "Share of the time that waits for data": (("data_wait",), "", False),
+    "Samples per second": (("samples_per_s",), "", False),
+    "Share of time spent waiting for data": (("data_wait",), "", False),
     "Share of the GPUs' peak (MFU)": (("mfu",), "", False),
 }  # fmt: skip
 MASK_PIXELS = 640
@@ -60,31 +60,31 @@ def run_report(run: str | Path) -> Report:
     view = DepthView.find(run)
     if view is not None:
         page.text(
-            "Held-out frames at the last judgement: the picture, its true depth as the target "
-            "holds it, and what the depth expert predicts. Near is warm.",
-            title="Predicted against true depth",
+            "Held-out frames at the last validation: the image, the ground-truth depth at the "
+            "target's resolution, and the depth expert's prediction. Warm colours are near.",
+            title="Predicted and ground-truth depth",
         )
         page.pictures("Frames", list(_views(view)), columns=3)
     return page.facts("Settings", flat(json.loads((run / "config.json").read_text())))
 
 
 def _begun(page: Report, state: checkpoint.State) -> None:
-    """What a training was begun with, and from."""
+    """Adds what a training run started from: data, weights, codebook."""
     notes = state.notes or {}
     if overridden := notes.get("gate_overridden"):
-        page.text(*overridden, title="The codebook is below the quality gate, and was forced")
+        page.text(*overridden, title="The codebook failed the quality gate, which was overridden")
     rows = [(name, key[:12], weight, size) for name, key, weight, size in state.data or ()]
     page.table("Data", ("data set", "fingerprint", "weight", "samples"), rows)
     weights, codes = notes.get("weights"), state.codebook
     page.text(
         f"From {weights or 'fresh weights'}; "
         + (f"depth codes of the codebook {codes[:12]}." if codes else "without depth codes."),
-        title="What it began with",
+        title="Starting point",
     )
 
 
 def depth_report(title: str, score: DepthScore) -> Report:
-    """A depth expert's figures on a data set, and what it predicts there."""
+    """A depth expert's figures and predictions on a data set."""
     page = Report("Predicted depth", title).numbers(score.figures)
     if score.view is not None:
         page.pictures("Frames", list(_views(score.view)), columns=3)
@@ -92,7 +92,7 @@ def depth_report(title: str, score: DepthScore) -> Report:
 
 
 def _last(lines: list[dict[str, float]]) -> dict[str, float]:
-    """The newest value of everything."""
+    """The latest value of every figure."""
     return {name: value for line in lines for name, value in line.items()}
 
 
@@ -106,7 +106,7 @@ def _views(view: DepthView) -> Iterator[Picture]:
     error = view.errors()
     for row, image in enumerate(view.image[:SHOWN]):
         yield Picture(image, f"frame {row + 1}")
-        for name, values in (("true", view.truth[row]), ("predicted", view.predicted[row])):
+        for name, values in (("ground-truth", view.truth[row]), ("predicted", view.predicted[row])):
             pixels = colourise(values, DepthKind.DISPARITY, 0.0, 1.0)
             shown = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
             told = f", error {error[row]:.3f} of the range" if name == "predicted" else ""
@@ -114,27 +114,27 @@ def _views(view: DepthView) -> Iterator[Picture]:
 
 
 def mask_report(name: str, proof: Proof) -> Report:
-    """The mask of a configuration: its table, its picture, and what was measured of it."""
+    """The mask of a configuration: its table, its picture, and the measurements."""
     found = proof.violations()
-    page = Report("An attention mask, drawn and proved", name)
+    page = Report("An attention mask, drawn and verified", name)
     page.numbers({"violations": len(found), "tokens": proof.visible.shape[0]})
     page.text(
-        "Rows look at columns. x: the whole block; \\: tokens up to the query's own place; "
+        "Rows attend to columns. x: the whole block; \\: tokens up to the query's own position; "
         ".: nothing.",
-        title="Who sees whom",
+        title="Which block attends to which",
     )
     columns = ["", *proof.gradient]
     page.table("The table", columns, _rows(proof, proof.table.cells))
     page.pictures(
-        "Token by token", [Picture(mask_picture(proof), "bright: the row sees the column")], 1
+        "Token by token", [Picture(mask_picture(proof), "bright: the row attends to the column")], 1
     )
     page.text(
-        "The largest gradient of any output of the row by any input of the column, through all "
-        "layers, in float64: exactly zero where nothing of the column may arrive.",
-        title="What arrives",
+        "The largest gradient of any output of the row with respect to any input of the column, "
+        "through all layers, in float64: exactly zero where the column must have no influence.",
+        title="Measured influence",
     )
     page.table("Largest gradient", columns, _rows(proof, proof.gradient))
-    page.table("Share of the attention, one forward pass", columns, _rows(proof, proof.attention))
+    page.table("Share of the attention in one forward pass", columns, _rows(proof, proof.attention))
     page.text(*(found or ["Nothing contradicts the table."]), title="Violations")
     return page
 
@@ -144,7 +144,7 @@ def _rows(proof: Proof, cells: Mapping[str, Mapping[str, Any]]) -> list[list[Any
 
 
 def mask_picture(proof: Proof) -> UInt8[np.ndarray, "H W 3"]:
-    """What every token sees, a colour a block of keys, white lines between blocks."""
+    """What every token attends to: one colour per block of keys, white lines between blocks."""
     colours = np.uint8([(86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167),
                         (240, 228, 66)])  # fmt: skip
     owner = np.concatenate(

@@ -1,4 +1,4 @@
-"""What a run reports: means between two readings, and lines of JSON."""
+"""A run's logs: means between two readings, and lines of JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from depthtok.files import read_json_lines, write_atomic
 from vla.parallel import Ranks
 
 Line = dict[str, float]  # one line of metrics.jsonl
-METRICS, JUDGED = "metrics.jsonl", "validation.jsonl"  # of the run; of each held-out episode
+METRICS, JUDGED = (
+    "metrics.jsonl",
+    "validation.jsonl",
+)  # of the run; of held-out episodes
 
 
 class Meter:
-    """Sums of what updates report, and the time that they took, since the last reading.
+    """Sums of the values that updates report, and the time they took, since the last reading.
 
-    `with meter:` around what waits for data.
+    Put `with meter:` around code that waits for data.
     """
 
     def __init__(self, batch: int) -> None:
@@ -44,8 +47,8 @@ class Meter:
         self.updates += 1
 
     def read(self, ranks: Ranks) -> Line:
-        """Means (each rank holds its part of a sum), samples a second, and the share of time spent
-        waiting for data; then restarts."""
+        """Means (each rank holds its part of a sum), samples per second, and the share of time
+        spent waiting for data; then restarts."""
         parts = torch.stack([value.float() for value in self.sums.values()])
         means = (ranks.total(parts) / self.updates).tolist()
         passed_s = time.perf_counter() - self.begun_s
@@ -64,7 +67,7 @@ class Log:
         self.path, self.silent = path, silent
 
     def begin(self, step: int) -> list[dict[str, Any]]:
-        """Before the step after `step`; gives the lines up to there."""
+        """Drops the lines after `step`, and returns those up to there."""
         lines = read_json_lines(self.path) if self.path.is_file() and step else []
         kept = [line for line in lines if line["step"] <= step]
         if not self.silent:

@@ -3,7 +3,7 @@
 The server first sends a map that describes the policy. Each request is one binary message, a map of
 `observation/<camera>` (uint8 [H W 3]), `observation/state` (float [P]) and `prompt`; each reply a
 map of `actions` (float32 [chunk, A], in the data set's units) and `server_timing`. A text message
-says what is wrong, and ends the connection. `GET /healthz` answers 200.
+reports an error, and ends the connection. `GET /healthz` answers 200.
 
 Needs the packages `websockets` and `msgpack`.
 """
@@ -25,10 +25,11 @@ from vla.policy import Policy
 from vla.wire import pack, unpack
 
 MESSAGE_LIMIT = 64 * 2**20  # bytes of one request
-IMAGE_LIMIT = 4096  # px along a side
+IMAGE_LIMIT = 4096  # px, longest side
 INTERNAL_ERROR = 1011  # the close code that openpi's clients expect after an error
 STATE, PROMPT = "observation/state", "prompt"
-THEIRS = {"images/": "observation/", "proprio": STATE, "instruction": PROMPT}  # how names begin
+# How names of fields begin, here and in the protocol.
+THEIRS = {"images/": "observation/", "proprio": STATE, "instruction": PROMPT}
 
 Act = Callable[[Mapping[str, Any]], np.ndarray]
 
@@ -36,8 +37,8 @@ Act = Callable[[Mapping[str, Any]], np.ndarray]
 def make_server(
     policy: Policy, host: str = "127.0.0.1", port: int = 8000, *, api_key: str | None = None
 ):
-    """A server that answers in threads of its own: `with make_server(policy) as server:
-    server.serve_forever()`; `server.shutdown()` ends it.
+    """A server that answers in its own threads: `with make_server(policy) as server:
+    server.serve_forever()`; `server.shutdown()` stops it.
 
     With `api_key`, clients must send the header `Authorization: Api-Key KEY`. Requests of several
     clients take turns. Raises `MissingPackage`.
@@ -66,7 +67,7 @@ def make_server(
 
 
 def describe(policy: Policy) -> dict[str, Any]:
-    """What the server says of its policy when a client connects: enough to tell whether two
+    """The description of the policy that a client gets on connecting: enough to tell whether two
     answers came from the same weights."""
     config, place = policy.config, policy.place
     made = {}
@@ -84,7 +85,7 @@ def describe(policy: Policy) -> dict[str, Any]:
 
 
 def _admit(connection, request, api_key: str | None):
-    """The reply that refuses or ends a request before a conversation; None to go on."""
+    """The HTTP reply to a request that is refused or not a websocket; None to continue."""
     if request.path == "/healthz":
         return connection.respond(HTTPStatus.OK, "OK\n")
     given = request.headers.get("Authorization", "")
@@ -96,7 +97,7 @@ def _admit(connection, request, api_key: str | None):
 
 
 def _talk(connection, act: Act, greeting: bytes) -> None:
-    """One client's requests, until it leaves or errs."""
+    """Answers one client's requests until it disconnects or sends a bad one."""
     connection.send(greeting)
     for message in connection:
         begun = time.perf_counter()
@@ -112,7 +113,7 @@ def _talk(connection, act: Act, greeting: bytes) -> None:
 
 
 def as_sent(error: DepthtokError) -> DepthtokError:
-    """An error of `Policy.act`, the field that it begins with called as clients call it."""
+    """An error of `Policy.act`, with the field at its start renamed as in the protocol."""
     for ours, theirs in THEIRS.items():
         if error.problem.startswith(ours):
             return type(error)(theirs + error.problem.removeprefix(ours), remedy=error.remedy)
@@ -120,12 +121,12 @@ def as_sent(error: DepthtokError) -> DepthtokError:
 
 
 def observation(message: bytes | str) -> dict[str, Any]:
-    """What `Policy.act` takes, out of a request. Raises `ConfigError` that names a bad field."""
+    """A request as input of `Policy.act`. Raises a `ConfigError` that names the bad field."""
     if isinstance(message, str):
         raise ConfigError("a text message", remedy="send binary msgpack, as openpi-client does")
     fields = unpack(message)
     if not isinstance(fields, dict):
-        raise ConfigError("the message is no map", remedy="send a map of observation fields")
+        raise ConfigError("the message is not a map", remedy="send a map of observation fields")
     images = {
         name.removeprefix("observation/"): value
         for name, value in fields.items()

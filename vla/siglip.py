@@ -1,7 +1,7 @@
-"""SigLIP's image encoder: pictures to one token a patch.
+"""SigLIP's image encoder: images to one token per patch.
 
 Pixels are scaled to [-1, 1] (mean and standard deviation 0.5). There is no class token and no
-pooling head; the result is after the final LayerNorm.
+pooling head; the output is that of the final LayerNorm.
 """
 
 # B batch, T tokens (patches, row by row), W width, N heads, H head width
@@ -43,6 +43,8 @@ class SiglipLayer(nn.Module):
 
 
 class Siglip(nn.Module):
+    """The encoder: patch embedding, position embedding, layers, final LayerNorm."""
+
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.config = config

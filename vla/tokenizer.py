@@ -1,6 +1,6 @@
-"""Instructions to token numbers: PaliGemma's form, `<bos>` instruction newline.
+"""Instructions to token ids in PaliGemma's format: `<bos>`, instruction, newline.
 
-`ByteTokenizer` needs no files and serves small models; real runs read the `tokenizer.json` of a
+`ByteTokenizer` needs no files and is for small models; real runs read the `tokenizer.json` of a
 PaliGemma folder through the `tokenizers` package (extra `hf`).
 """
 
@@ -19,17 +19,19 @@ FILE = "tokenizer.json"
 
 
 class Tokenizer(Protocol):
+    """Turns text into token ids."""
+
     bos: int
     pad: int
     size: int
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text, nothing added."""
+        """Token ids of a text, without special tokens."""
         ...
 
 
 class ByteTokenizer:
-    """UTF-8 bytes after four special tokens, numbered as in PaliGemma."""
+    """UTF-8 bytes; ids 0 to 3 are the special tokens, as in PaliGemma."""
 
     pad, eos, bos, unknown = range(4)
     size = 260
@@ -39,7 +41,7 @@ class ByteTokenizer:
 
 
 class FileTokenizer:
-    """A `tokenizer.json`, or a folder that holds one."""
+    """A tokenizer from a `tokenizer.json`, or from a folder that contains one."""
 
     def __init__(self, path: str | Path) -> None:
         try:
@@ -52,7 +54,8 @@ class FileTokenizer:
         path = file_of(str(path))
         if not path.is_file():
             raise ConfigError(
-                f"no tokenizer at {path}", remedy="name a PaliGemma folder or its tokenizer.json"
+                f"there is no tokenizer at {path}",
+                remedy="name a PaliGemma folder or its tokenizer.json",
             )
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         self.bos, self.pad = (self._special(name, path) for name in ("<bos>", "<pad>"))
@@ -69,7 +72,7 @@ class FileTokenizer:
 
 
 def file_of(name: str) -> Path | None:
-    """The file behind a tokenizer's name; None where there is none."""
+    """The file of a tokenizer; None for tokenizers without one."""
     path = Path(name)
     if name == BYTES:
         return None
@@ -86,7 +89,7 @@ def prompt(
 ) -> tuple[Int64[np.ndarray, " L"], Bool[np.ndarray, " L"]]:
     """The padded prompt and which of its tokens are real.
 
-    A long instruction loses its end, never the closing newline.
+    A long instruction is truncated, but always keeps the closing newline.
     """
     line = " ".join(instruction.replace("_", " ").split())
     newline = tokenizer.encode("\n")

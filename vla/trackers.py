@@ -1,4 +1,4 @@
-"""Logs beside metrics.jsonl: TensorBoard and Weights & Biases, both optional packages."""
+"""Loggers besides metrics.jsonl: TensorBoard and Weights & Biases, both optional packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tracker = Callable[[Line], None]
 
 
 def open_tracker(name: str, run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
-    """`tensorboard` or `wandb`, going on after `step`. Raises `MissingPackage`."""
+    """Opens `tensorboard` or `wandb`, continuing after `step`. Raises `MissingPackage`."""
     return {"tensorboard": _tensorboard, "wandb": _wandb}[name](run, step, settings)
 
 
@@ -44,7 +44,7 @@ def _wandb(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
         raise MissingPackage(
             "--log wandb needs the package `wandb`", remedy="pip install 'depthtok[wandb]'"
         ) from error
-    # The same directory is the same run there too, so that a resumed run goes on in it.
+    # The run id follows from the directory, so that a resumed run continues the same W&B run.
     identity = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
     tracked = wandb.init(
         project="depthtok", name=run.name, id=identity, resume="allow", dir=run, config=settings

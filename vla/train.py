@@ -1,8 +1,8 @@
-"""Training: one update is a function of the weights, the step number and the data, nothing else.
+"""Training: an update depends on the weights, the step number and the data, and on nothing else.
 
-Which samples a step sees, their augmentation, noise and times all follow from (seed, step), so a
-run goes on from a checkpoint exactly as it would have gone. The caller handles signals: it makes
-`should_stop` true, and the loop saves and returns.
+A step's samples, their augmentation, noise and times all follow from (seed, step), so a resumed run
+continues exactly as if it had not been interrupted. The caller handles signals: it makes
+`should_stop` return true, and the loop saves and returns.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from vla.trackers import Tracker, open_tracker
 from vla.update import Update
 from vla.validate import validate
 
-BEST = "val_action_mse"  # what the best weights are the lowest of
+BEST = "val_action_mse"  # the best weights have the lowest value of this figure
 
 
 @dataclass(frozen=True)
 class Result:
-    """Where a run stands."""
+    """The progress of a run."""
 
     run: Path
     step: int
@@ -64,12 +64,12 @@ def train(
     notes: Mapping[str, Any] | None = None,
     decode: Decode | None = None,
 ) -> Result:
-    """Trains to `config.train.steps` updates, or until `should_stop()`; resumes what is there.
+    """Trains for `config.train.steps` updates, or until `should_stop()`; resumes an existing run.
 
     `codebook` is a `depthtok.codebook.Codebook` (its vectors and fingerprint are used), `weights`
-    pretrained tensors that replace the fresh ones, `notes` whatever should stand in checkpoints,
-    `decode` turns codes into normalised disparity, so that depth can be judged and pictured.
-    `on_step` is given every log line. Raises `StaleStore` for a run directory of other settings.
+    pretrained tensors that replace the fresh ones, `notes` are stored in every checkpoint, `decode`
+    turns codes into normalised disparity, so that depth can be evaluated and shown. `on_step` gets
+    every log line. Raises `StaleStore` if the run directory has other settings.
     """
     options = options or RunOptions()
     device = torch.device(device)
@@ -107,12 +107,12 @@ class Trainer:
         depth = config.model.depth
         if codebook is None and depth.supervised and depth.target != "pixels":
             raise ConfigError(
-                "the depth expert is trained on codes, and no codebook is given",
-                remedy="give the codes' codebook, or set model.depth.target = 'none'",
+                "the depth expert is trained on codes, but no codebook is given",
+                remedy="give the codebook of the codes, or set model.depth.target = 'none'",
             )
         if config.train.optimizer == "adamw8bit" and options.sharding == "fsdp":
             raise ConfigError(
-                "shards of moments of 8 bits cannot be gathered for a checkpoint",
+                "sharded 8-bit moments cannot be gathered for a checkpoint",
                 remedy="set train.optimizer = 'adamw', or give --sharding ddp",
             )
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
@@ -129,14 +129,14 @@ class Trainer:
         self.ranks = Ranks.here()
         self.decode = decode
         self.trackers: list[Tracker] = []
-        self.flops = 3 * forward_flops(config.model)["total"]  # of a sample: forward, backward
+        self.flops = 3 * forward_flops(config.model)["total"]  # per sample: forward, backward
         self.peak_tflops = peak_tflops(device)
         self.step = 0
         self.log = Log(out_dir / METRICS, silent=self.ranks.rank > 0)
         self.judged = Log(out_dir / JUDGED, silent=self.ranks.rank > 0)
 
     def prepare(self, weights: Mapping[str, Tensor] | None) -> None:
-        """Fresh, pretrained, or resumed weights; optimiser and average to match."""
+        """Sets up fresh, pretrained or resumed weights, with matching optimiser and average."""
         config = self.config.train
         if self.ranks.rank == 0:
             checkpoint.clear(self.out_dir, everything=not self.options.resume)
@@ -187,12 +187,12 @@ class Trainer:
         if begun != now:
             differ = sorted(name for name in begun | now if begun.get(name) != now.get(name))
             raise StaleStore(
-                f"{self.out_dir} was begun with other settings: {', '.join(differ)}",
+                f"{self.out_dir} was started with other settings: {', '.join(differ)}",
                 remedy="give the same settings, or choose another --out",
             )
         if (state.codebook, state.data) != (self.identity.codebook, self.identity.data):
             raise StaleStore(
-                f"{self.out_dir} was begun with other data or another codebook",
+                f"{self.out_dir} was started with other data or another codebook",
                 remedy="give the same data, or choose another --out",
             )
         tensors = checkpoint.read_tensors(path, "optimizer")
@@ -202,10 +202,10 @@ class Trainer:
             update.average.restore(checkpoint.read_tensors(path, "average"))
         self.step = state.step
 
-    # Going
+    # Running
 
     def loop(self, batches, should_stop, on_step, validation: Dataset | None) -> Result:
-        """Updates until the last step or a stop; log lines, validations and checkpoints between."""
+        """Updates until the last step or a stop, with logging, validation and checkpoints."""
         options, total, line, saved = self.options, self.config.train.steps, {}, self.step
         meter = Meter(self.config.train.batch)
         while self.step < total and not self.ranks.any(should_stop(), self.device):
@@ -240,16 +240,16 @@ class Trainer:
         return Result(self.out_dir, self.step, self.step >= total, line)
 
     def _due(self, every: int) -> bool:
-        """Whether what is done every so many steps, and after the last one, is to be done now."""
+        """Whether something done every `every` steps, and after the last one, is due now."""
         return every > 0 and (self.step % every == 0 or self.step == self.config.train.steps)
 
     def _require_finite(self, line: Line) -> None:
-        """Raises `TrainingError` before what is broken is saved."""
+        """Raises `TrainingError` if the loss is not finite, before broken weights are saved."""
         if not math.isfinite(line["loss"]):
             raise TrainingError(
                 f"the loss is {line['loss']} at step {self.step}",
-                remedy="lower train.lr, or clip gradients (train.clip); the checkpoints before are "
-                "kept, and the same command goes on from them",
+                remedy="lower train.lr, or clip gradients (train.clip); earlier checkpoints are "
+                "kept, and the same command resumes from them",
             )
 
     def _rates(self) -> Line:
@@ -260,15 +260,15 @@ class Trainer:
         return rates
 
     def _used(self, samples_per_s: float) -> Line:
-        """The model's arithmetic in TFLOP/s, and as a share of what all GPUs could do (MFU)."""
+        """The model's TFLOP/s, and their share of the peak of all GPUs (MFU)."""
         tflops = samples_per_s * self.flops / 1e12
         if self.peak_tflops is None:
             return {"tflops": tflops}
         return {"tflops": tflops, "mfu": tflops / (self.peak_tflops * self.ranks.count)}
 
     def _validate(self, dataset: Dataset) -> Line:
-        """Scores of the weights that would act (the average, where one is kept) on held-out
-        samples; those with the best actions so far are kept."""
+        """Scores on held-out samples of the weights used for acting (the average, if enabled); the
+        weights with the best actions so far are saved."""
         batch, average = self.config.train.batch, self.update.average
         rows = self.ranks.rows(batch)
         with average.in_place_of(self.update.trained) if average else nullcontext():
@@ -288,7 +288,7 @@ class Trainer:
     # Saving
 
     def save(self) -> None:
-        """A checkpoint of this step; old ones go."""
+        """Writes a checkpoint of this step, and deletes old ones."""
         moments = checkpoint.optimizer_tensors(self.update.optimizer, self.update.trained)
         place = checkpoint.place(self.out_dir, self.step)
         self._write(place, {**self._weights(), "optimizer": moments})
@@ -296,13 +296,13 @@ class Trainer:
             checkpoint.prune(self.out_dir, self.options.keep_last)
 
     def _weights(self) -> dict[str, Mapping[str, Tensor]]:
-        """What is enough to act."""
+        """The tensors needed for acting."""
         average = self.update.average
         weights = {"model": self.model.state_dict()}
         return weights | {"average": average.weights} if average else weights
 
     def _write(self, place: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Every rank takes part, the first one writes."""
+        """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
         gathered = {
             kind: {name: whole(tensor) for name, tensor in named.items()}
             for kind, named in tensors.items()

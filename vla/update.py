@@ -1,4 +1,4 @@
-"""One update: losses, their gradient over micro-batches and ranks, the optimiser's step.
+"""One update: losses, their gradient over micro-batches and ranks, the optimiser step.
 
 Its noise and times follow from (seed, step) alone.
 """
@@ -22,7 +22,7 @@ from vla.validate import top1
 
 @dataclass(frozen=True)
 class Update:
-    """Everything that an update changes or heeds. `called` is the model as the ranks share it."""
+    """Everything that an update reads or changes. `called` is the model wrapped for its ranks."""
 
     config: Config
     model: QDepthVLA
@@ -32,11 +32,11 @@ class Update:
     average: optim.MovingAverage | None
     ranks: Ranks
     device: torch.device
-    micro_batch: int  # samples at once; 0: all
+    micro_batch: int  # samples per pass; 0: all
 
     def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """One optimiser step over this rank's rows, in micro-batches. Gives this rank's part of
-        the losses before it."""
+        """One optimiser step on this rank's rows, in micro-batches. Returns this rank's part of the
+        losses before the step."""
         config, rows = self.config.train, len(batch)
         mine = self.ranks.rows(config.batch)
         noise, times = (x[mine] for x in draws(self.config, step, self.device))
@@ -63,8 +63,8 @@ class Update:
     def _backward(
         self, part: Batch, step: int, noise: Tensor, times: Tensor, actions: Tensor, frames: Tensor
     ) -> dict[str, Tensor]:
-        """Adds one micro-batch's gradient. Losses are weighted by what the global batch holds of
-        valid `actions` and `frames`, so that all parts of all ranks sum to its mean."""
+        """Adds one micro-batch's gradient. Losses are weighted by the number of valid `actions`
+        and `frames` in the global batch, so that all parts of all ranks sum to its mean."""
         config = self.config.train
         with self._autocast():
             losses = self.called(part, noise, times)
@@ -76,12 +76,12 @@ class Update:
             loss = loss + optim.depth_weight(config, step) * sums["depth"]
             if self.config.model.depth.target == "codes":
                 sums["depth_top1"] = top1(losses.depth_predicted, part) * share
-        (loss * self.ranks.count).backward()  # ranks' gradients are averaged
+        (loss * self.ranks.count).backward()  # gradients are averaged over ranks
         return {"loss": loss.detach(), **{name: value.detach() for name, value in sums.items()}}
 
     def gradient_norms(self, batch: Batch, step: int) -> Line:
-        """How strongly each loss pulls on SigLIP, on this rank's first micro-batch: the norms of
-        its gradients, the depth loss with its weight, and their ratio."""
+        """The norm of each loss's gradient at SigLIP on this rank's first micro-batch (the depth
+        loss with its weight), and their ratio."""
         weights = [w for name, w in self.trained.items() if name.startswith("vision.")]
         if not weights or not self.config.model.depth.supervised:
             return {}

@@ -1,4 +1,4 @@
-"""How good a model is on samples that it does not train on, and on each of their episodes."""
+"""Validation of a model on held-out samples, overall and per episode."""
 
 # B batch, M cameras with codes, S samples, F figures
 
@@ -23,16 +23,16 @@ from vla.model import QDepthVLA
 from vla.parallel import Ranks
 
 DECODED = 4
-THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5)  # of normalised actions
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.5)  # in units of normalised actions
 SEED = 20_240
-TEXTS = 256  # episodes of each data set that give instructions of other tasks
+TEXTS = 256  # episodes per data set that provide instructions of other tasks
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Figures over all samples, and over those of each held-out episode (by key), among them how
-    many `samples` it gave; some frames to look at."""
+    """Figures over all samples and per held-out episode (by key; `samples` is the number of its
+    samples), and some example frames."""
 
     means: Figures
     episodes: Mapping[str, Figures]
@@ -49,15 +49,15 @@ def validate(
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     decode: Decode | None = None,
 ) -> Judgement:
-    """Judges the same `samples` samples with the same noise whenever called, `share` at a time on
+    """Evaluates the same `samples` samples with the same noise in every call, `share` at a time on
     each rank.
 
     `action_mse` and `action_within_*` compare sampled actions with the true ones, normalised;
-    `action_mse_shuffled` does so under an instruction of another task: a model that reads its
-    instruction is worse there. It is left out where the data set has one instruction only.
-    `depth_error` is that of the first `DECODED` samples of every batch after decoding, as a share
-    of the range; those of the first batch come back as pictures. Raises `TrainingError` for actions
-    that are no finite numbers.
+    `action_mse_shuffled` does so with an instruction of another task: a model that uses its
+    instruction does worse there. It is omitted if the data set has only one instruction.
+    `depth_error` is the decoded error of the first `DECODED` samples of every batch, as a share of
+    the range; those of the first batch are returned as images. Raises `TrainingError` for actions
+    that are not finite.
     """
     model.eval()
     batch = share * ranks.count
@@ -88,7 +88,7 @@ def _noise(sample: int, shape: Sequence[int]) -> Float[Tensor, "C A"]:
 
 @dataclass(frozen=True)
 class _OtherTexts:
-    """Instructions to give in place of the true ones."""
+    """Instructions of other tasks, to replace the true ones."""
 
     dataset: Dataset
     known: Sequence[str]
@@ -98,7 +98,7 @@ class _OtherTexts:
         return cls(dataset, dataset.instructions(TEXTS))
 
     def instead(self, batch: Batch, places: Sequence[tuple[int, int]]) -> Batch | None:
-        """The batch with another instruction for each sample; None where there is no other."""
+        """The batch with another instruction for each sample; None if there is no other."""
         if len(self.known) < 2:
             return None
         texts, masks = [], []
@@ -115,7 +115,7 @@ class _OtherTexts:
 def _gathered(
     own: Sequence[Mapping[str, Float[Tensor, " B"]]], ranks: Ranks, batch: int
 ) -> Float[Tensor, "S F"]:
-    """Every rank's figures of its own samples as one table, in the order of the samples."""
+    """The figures of all ranks' samples as one table, in sample order."""
     rows_NBF = torch.stack([torch.stack(list(scores.values()), dim=1) for scores in own])
     table_NBF = rows_NBF.new_zeros(len(own), batch, rows_NBF.shape[-1])
     table_NBF[:, ranks.rows(batch)] = rows_NBF
@@ -123,7 +123,7 @@ def _gathered(
 
 
 def _means(names: Sequence[str], table_SF: Float[Tensor, "S F"]) -> Figures:
-    """Every sample counts alike; a figure that none of them has is left out."""
+    """Means over the samples, weighted equally; a figure that no sample has is left out."""
     means = table_SF.nanmean(dim=0).tolist()
     return {name: mean for name, mean in zip(names, means, strict=True) if mean == mean}
 
@@ -143,8 +143,8 @@ def _by_episode(
 def _scores(
     model: QDepthVLA, batch: Batch, asked: Batch | None, noise: Tensor, decode: Decode | None
 ) -> tuple[dict[str, Float[Tensor, " B"]], DepthView | None]:
-    """Figures of every sample, NaN where it has none; and frames that were decoded for them.
-    `asked` is the batch under other instructions, if there are any."""
+    """Figures of every sample, NaN where it has none; and the frames decoded for them. `asked` is
+    the batch with other instructions, if there are any."""
     error = _error(model, batch, noise)
     found = {"action_mse": error.square()}
     if asked is not None:
@@ -170,23 +170,23 @@ def _scores(
 
 
 def _error(model: QDepthVLA, batch: Batch, noise: Tensor) -> Float[Tensor, "B C A"]:
-    """How far sampled actions are off."""
+    """The errors of sampled actions."""
     actions = model.sample(batch, noise).float()
     if not actions.isfinite().all():
         raise TrainingError(
-            "the model's actions are no finite numbers", remedy="its training diverged: lower the "
+            "the model's actions are not finite", remedy="its training diverged: lower the "
             "learning rate, or clip gradients (train.clip)",
         )  # fmt: skip
     return (actions - batch.actions_BCA).abs()
 
 
 def _over(values: Tensor, valid: Tensor) -> Float[Tensor, " B"]:
-    """Means over a sample's actions, or frames, that are there; NaN where none is."""
+    """Means over each sample's valid actions or frames; NaN if it has none."""
     return (values * valid).sum(dim=1) / valid.sum(dim=1)
 
 
 def top1(predicted_BMKN: Tensor, batch: Batch) -> Tensor:
-    """Share of code positions whose likeliest code is the true one."""
+    """Code accuracy: the share of positions whose most likely code is the true one."""
     right_BM = _hits(predicted_BMKN, batch)
     return (right_BM * batch.depth_valid_BM).sum() / batch.depth_valid_BM.sum().clamp(min=1)
 

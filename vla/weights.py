@@ -1,8 +1,8 @@
-"""PaliGemma's weights as this model's, from a folder of safetensors files.
+"""Converts PaliGemma's weights to this model, from a folder of safetensors files.
 
-Three layouts of names are about, and all are read: the Hub's first files
-(`language_model.model.layers...`, `vision_tower.vision_model...`), those that newer transformers
-write (`vision_tower.encoder...`), and those in its memory (`model.language_model.layers...`).
+Three naming layouts exist, and all are supported: the Hub's original files
+(`language_model.model.layers...`, `vision_tower.vision_model...`), files saved by newer
+transformers (`vision_tower.encoder...`), and names in memory (`model.language_model.layers...`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENDS = {
     "projector": ["multi_modal_projector.linear"],
     "embed": ["language_model.embed_tokens"],
     "vlm.norm": ["language_model.norm"],
-    "action.norm": ["action_expert.norm"],  # not PaliGemma's
+    "action.norm": ["action_expert.norm"],  # not from PaliGemma
 }
 VISION_LAYER = {
     "attention_norm": ["layer_norm1"],
@@ -54,14 +54,14 @@ LAYERS = {
 
 
 def canonical(name: str) -> str:
-    """One name for a tensor in all three layouts."""
+    """The canonical name of a tensor named in any of the three layouts."""
     name = re.sub(r"^model\.", "", name)
     name = re.sub(r"^language_model\.model\.", "language_model.", name)
     return re.sub(r"^vision_tower\.vision_model\.", "vision_tower.", name)
 
 
 def sources(own: str) -> list[str]:
-    """The PaliGemma tensors that make up one of ours, stacked row-wise. Canonical names."""
+    """Canonical names of the PaliGemma tensors that, stacked row-wise, make up one of ours."""
     if own == "vision.positions":
         return ["vision_tower.embeddings.position_embedding.weight"]
     module, kind = own.rsplit(".", 1)
@@ -73,9 +73,9 @@ def sources(own: str) -> list[str]:
 
 
 def from_paligemma(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Our SigLIP, projector, embedding and Gemma out of PaliGemma's tensors, in any layout.
+    """Our SigLIP, projector, embedding and Gemma from PaliGemma's tensors, in any layout.
 
-    Raises `WeightsError` for a tensor that is missing or of another shape.
+    Raises `WeightsError` for a tensor that is missing or has another shape.
     """
     return gathered({canonical(name): tensor for name, tensor in tensors.items()}, config, PARTS)
 
@@ -83,7 +83,7 @@ def from_paligemma(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[s
 def gathered(
     found: Mapping[str, Tensor], config: ModelConfig, parts: Sequence[str]
 ) -> dict[str, Tensor]:
-    """The tensors of some parts of this model, out of others by their canonical names."""
+    """The tensors of some parts of this model, from others by canonical name."""
     with torch.device("meta"):
         expected = QDepthVLA(config).state_dict()
     made = {}
@@ -93,7 +93,7 @@ def gathered(
         missing = [name for name in sources(own) if name not in found]
         if missing:
             raise WeightsError(
-                f"no tensor {missing[0]} among {len(found)}",
+                f"tensor {missing[0]} is missing among {len(found)}",
                 remedy="name a folder with PaliGemma's safetensors files",
             )
         rows = [found[name].float() for name in sources(own)]
@@ -110,7 +110,7 @@ def gathered(
 
 
 def load_paligemma(folder: str | Path, config: ModelConfig) -> dict[str, Tensor]:
-    """`from_paligemma` of a folder: one file, or several named by an index."""
+    """`from_paligemma` for a folder: one file, or several listed in an index."""
     return from_paligemma(dict(_read(Path(folder))), config)
 
 
@@ -122,14 +122,14 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
         names = sorted(path.name for path in folder.glob("*.safetensors"))
     if not names:
         raise WeightsError(
-            f"{folder} holds no safetensors file",
-            remedy="download google/paligemma-3b-pt-224 (it asks you to accept its licence) and"
+            f"{folder} has no safetensors file",
+            remedy="download google/paligemma-3b-pt-224 (accept its licence first) and"
             " name its folder",
         )
     for name in names:
         try:
             with safe_open(folder / name, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118 (a file is no mapping)
+                for key in file.keys():  # noqa: SIM118 (a file is not a mapping)
                     yield key, file.get_tensor(key)
         except (OSError, SafetensorError) as error:
             raise WeightsError(
@@ -138,7 +138,7 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def to_paligemma(model: QDepthVLA) -> dict[str, Tensor]:
-    """The inverse: PaliGemma's tensors by the Hub's first names, which every reader knows."""
+    """The inverse: PaliGemma's tensors by the Hub's original names, which every reader supports."""
     config, made = model.config, {}
     for own, tensor in model.state_dict().items():
         if own.split(".")[0] not in PARTS:

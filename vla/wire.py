@@ -1,4 +1,4 @@
-"""The messages of openpi's policy protocol: msgpack maps that hold numpy arrays.
+"""The messages of openpi's policy protocol: msgpack maps that contain numpy arrays.
 
 An array is a map {b"__ndarray__": True, b"data", b"dtype", b"shape"}, a numpy number a map
 {b"__npgeneric__": True, b"data", b"dtype"}. Needs the package `msgpack`.
@@ -13,8 +13,8 @@ import numpy as np
 
 from depthtok.errors import ConfigError, MissingPackage
 
-KINDS = "biuf"  # of dtypes that may travel: no objects, no void, no complex
-BROKEN = ValueError, TypeError, LookupError, ArithmeticError, SyntaxError  # of what is no array
+KINDS = "biuf"  # kinds of dtypes that may be sent: no objects, void or complex
+BROKEN = ValueError, TypeError, LookupError, ArithmeticError, SyntaxError  # for broken arrays
 
 
 def _msgpack():
@@ -28,19 +28,19 @@ def _msgpack():
 
 
 def pack(message: Any) -> bytes:
-    """Message to bytes."""
+    """Encodes a message as bytes."""
     return _msgpack().packb(message, default=_encode)
 
 
 def unpack(data: bytes) -> Any:
-    """Bytes to message. Raises `ConfigError` for what is no message."""
+    """Decodes a message. Raises `ConfigError` for anything else."""
     msgpack = _msgpack()
     try:
         return msgpack.unpackb(data, object_hook=_decode)
     except (*BROKEN, msgpack.exceptions.UnpackException) as error:
         raise ConfigError(
-            f"the message is not msgpack of openpi's kind: {error}",
-            remedy="send with openpi-client, or as docs/model.md says",
+            f"the message is not valid openpi msgpack: {error}",
+            remedy="send with openpi-client, or as described in docs/model.md",
         ) from error
 
 
@@ -54,7 +54,7 @@ def _encode(value: Any) -> dict:
         }
     if isinstance(value, np.generic) and value.dtype.kind in KINDS:
         return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
-    raise TypeError(f"{type(value).__name__} does not travel")
+    raise TypeError(f"{type(value).__name__} cannot be sent")
 
 
 def _decode(value: dict) -> Any:
@@ -74,5 +74,5 @@ def _decode(value: dict) -> Any:
 def _dtype(value: dict) -> np.dtype:
     dtype = np.dtype(value[b"dtype"])
     if dtype.kind not in KINDS:
-        raise ValueError(f"dtype {dtype} does not travel")
+        raise ValueError(f"dtype {dtype} cannot be sent")
     return dtype

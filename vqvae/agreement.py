@@ -1,5 +1,5 @@
-"""Two CodeStores of the same frames and codebook: how often their codes are the same, and how
-restless each is. What estimating depth does to its codes is seen by it.
+"""Comparison of two CodeStores of the same frames and codebook: how often their codes agree, and
+how often each changes over time. It shows, for example, what estimating depth does to the codes.
 
     found = Agreement.of(CodeStore("codes-of-true-depth"), CodeStore("codes-of-estimates"))
 """
@@ -22,21 +22,21 @@ from depthtok.intervals import Estimate
 from depthtok.report.colour import colourise
 from depthtok.report.report import Picture, Report, plain
 
-FIGURES = {  # by episode: what they are
-    "same": "codes that are the same",
-    "changes_a": "A: codes that change from a frame to the next",
-    "changes_b": "B: codes that change from a frame to the next",
-    "only_b": "codes that change in B where A's stay",
-    "only_a": "codes that change in A where B's stay",
+FIGURES = {  # per episode, with labels
+    "same": "equal codes",
+    "changes_a": "A: codes that change from one frame to the next",
+    "changes_b": "B: codes that change from one frame to the next",
+    "only_b": "codes that change in B but not in A",
+    "only_a": "codes that change in A but not in B",
 }
-MAP_CELL = 12  # px of a cell in the maps
+MAP_CELL = 12  # px per cell in the maps
 K = 256
 Grids = UInt8[np.ndarray, "T h w"]
 
 
 @dataclass
 class CameraAgreement:
-    """One camera: figures by episode, and sums over all frames."""
+    """One camera: figures per episode, and sums over all frames."""
 
     grid: tuple[int, int]
     episodes: list[dict[str, float]] = field(default_factory=list)
@@ -63,17 +63,17 @@ class CameraAgreement:
 
     @property
     def by_chance(self) -> float:
-        """Share of equal codes, were each store's drawn from its own frequencies."""
+        """Expected share of equal codes if each store drew codes at random from its frequencies."""
         a, b = self.counts_2K / self.counts_2K.sum(axis=1, keepdims=True)
         return float(a @ b)
 
     def estimate(self, figure: str) -> Estimate | None:
-        """Over episodes, each counting alike; None where all are a single frame."""
+        """Mean over episodes, weighted equally; None if all have only a single frame."""
         found = [each[figure] for each in self.episodes if figure in each]
         return Estimate.of(found) if found else None
 
     def shares(self) -> Float64[np.ndarray, "h w"]:
-        """How often each cell has the same code."""
+        """For each cell, the share of frames in which its codes are equal."""
         return self.same_hw / self.frames
 
     def to_json(self) -> dict[str, Any]:
@@ -95,12 +95,12 @@ class Agreement:
     a: CodeStore
     b: CodeStore
     cameras: dict[str, CameraAgreement]
-    alone: tuple[int, int]  # episodes that only A, only B has
+    alone: tuple[int, int]  # episodes only in A, only in B
 
     @classmethod
     def of(cls, a: CodeStore, b: CodeStore) -> Agreement:
-        """Raises `StaleStore` for codes of two codebooks, `ConfigError` where the two share no
-        episode, no camera, or disagree on an episode's frames."""
+        """Raises `StaleStore` for codes of different codebooks, `ConfigError` if the two share no
+        episode or no camera, or have different frames for an episode."""
         a.require_codebook(b.codebook)
         names = [name for name in a.cameras if name in b.cameras]
         keys = [key for key in _keys(a) if key in b]
@@ -128,15 +128,17 @@ class Agreement:
 
     def _left_out(self) -> Sequence[str]:
         stores = zip((self.a, self.b), self.alone, strict=True)
-        return [f"only {store.path} has {count} more episodes" for store, count in stores if count]
+        return [
+            f"{count} more episodes are only in {store.path}" for store, count in stores if count
+        ]
 
     def report(self) -> Report:
-        """Figures, and where in the picture the codes are the same."""
+        """A page with the figures, and maps of where in the image the codes are equal."""
         page = Report("Two code stores", f"A {self.a.path}, B {self.b.path}")
         page.text(
             "Means over episodes, ± half a 95 % interval (Student's t). Codes that differ may "
-            "still stand for nearly the same depth: `depthtok decode` both, and `depthtok "
-            "audit-depth` says how much.",
+            "still decode to nearly the same depth: compare with `depthtok decode` of both and "
+            "`depthtok audit-depth`.",
             *self._left_out(),
         )
         for name, camera in self.cameras.items():
@@ -145,7 +147,7 @@ class Agreement:
         return page.pictures("Share of equal codes by cell: blue never, red always", maps)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """The comparison as plain values."""
         cameras = {name: each.to_json() for name, each in self.cameras.items()}
         return plain({"a": self.a.path, "b": self.b.path, "cameras": cameras, "alone": self.alone})
 
@@ -154,7 +156,7 @@ def _rows(camera: CameraAgreement) -> Iterator[tuple[str, str]]:
     for name, told in FIGURES.items():
         if (found := camera.estimate(name)) is not None:
             yield told, str(found)
-    yield "codes that would be the same by chance", f"{camera.by_chance:.4g}"
+    yield "equal codes expected by chance", f"{camera.by_chance:.4g}"
 
 
 def _map(camera: CameraAgreement) -> UInt8[np.ndarray, "H W 3"]:

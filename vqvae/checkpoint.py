@@ -1,4 +1,4 @@
-"""The state of a training in one safetensors file, replaced in one step."""
+"""The state of a training run in one safetensors file, replaced atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE = "checkpoint.safetensors"
 
 
 def save(work: Path, trainer: Trainer, identity: str) -> None:
-    """Write weights, optimiser and step. Only rank 0 writes: all ranks hold the same."""
+    """Write weights, optimiser and step. Only rank 0 writes, because all ranks are identical."""
     if trainer.rank != 0:
         return
     tensors = {f"model.{k}": v.contiguous() for k, v in trainer.model.state_dict().items()}
@@ -31,7 +31,7 @@ def save(work: Path, trainer: Trainer, identity: str) -> None:
 
 
 def _read(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    remedy = "use --no-resume to start anew"
+    remedy = "use --no-resume to start over"
     try:
         with safe_open(file, framework="pt") as opened:
             note = opened.metadata()
@@ -39,7 +39,7 @@ def _read(file: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     except SafetensorError as error:
         raise CorruptPart(f"{file} is damaged: {error}", remedy=remedy) from error
     if note.get("sha256") != _digest(tensors):
-        raise CorruptPart(f"{file} is not what was written", remedy=remedy)
+        raise CorruptPart(f"{file} was changed after it was written", remedy=remedy)
     return note, tensors
 
 
@@ -52,10 +52,10 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def load(work: Path, trainer: Trainer, identity: str) -> bool:
-    """Put `trainer` where the checkpoint is, if there is one.
+    """Restore `trainer` from the checkpoint; returns whether there is one.
 
-    Raises `StaleStore` for the checkpoint of a training with other settings or data, `CorruptPart`
-    for one that is not what was written.
+    Raises `StaleStore` for the checkpoint of a run with other settings or data, `CorruptPart` for
+    one that was changed after it was written.
     """
     file = work / FILE
     if not file.is_file():
@@ -63,8 +63,8 @@ def load(work: Path, trainer: Trainer, identity: str) -> bool:
     note, tensors = _read(file)
     if note["identity"] != identity:
         raise StaleStore(
-            f"{file} belongs to a training with other settings, data or ranks",
-            remedy="use --no-resume to start anew, or another --out",
+            f"{file} belongs to a training run with other settings, data or ranks",
+            remedy="use --no-resume to start over, or another --out",
         )
     model = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
     trainer.model.load_state_dict(model, strict=True)

@@ -1,4 +1,4 @@
-"""Clips of depth by the million: listed as numbers, opened one at a time."""
+"""Millions of depth clips: listed by index, opened one at a time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from depthtok.parts import Part
 
 @runtime_checkable
 class DepthSequence(Protocol):
-    """The depth of one camera in one episode, read when asked for. A store's clips are such."""
+    """The depth of one camera in one episode, read on demand. Implemented by a store's clips."""
 
-    key: object  # str(key) names the episode, the same for all its cameras
+    key: object  # str(key) names the episode; equal for all its cameras
     camera: str
     frames: int
-    disparity_quantiles: tuple[float, ...]  # at data.QUANTILES, of the clip as disparity
+    disparity_quantiles: tuple[float, ...]  # at data.QUANTILES, of the clip's disparity
 
     def read(self, start: int, stop: int) -> DepthClip: ...
 
@@ -47,8 +47,8 @@ class ClipSource:
 
 
 class StoredClips(Sequence[StoredDepth]):
-    """All clips of a DepthStore for some cameras, episode by episode, its cameras in order. A clip
-    takes memory only while it is used."""
+    """All clips of a DepthStore for some cameras, ordered by episode, then camera. A clip takes
+    memory only while it is in use."""
 
     def __init__(
         self, store: DepthStore, cameras: Sequence[str], parts: Sequence[str] | None = None
@@ -78,7 +78,7 @@ class StoredClips(Sequence[StoredDepth]):
 
     @cached_property
     def lengths(self) -> Integer[np.ndarray, " n"]:
-        """Frames of every clip."""
+        """The number of frames of every clip."""
         columns = [np.repeat(part.frames, len(self.cameras)) for part in self._parts]
         return np.concatenate(columns).astype(np.int32) if columns else np.empty(0, np.int32)
 
@@ -89,7 +89,7 @@ class StoredClips(Sequence[StoredDepth]):
 
 
 class Picked(Sequence[DepthSequence]):
-    """Some of the clips, by their numbers."""
+    """A subset of clips, by index."""
 
     def __init__(self, clips: Sequence[DepthSequence], numbers: Integer[np.ndarray, " n"]) -> None:
         self._clips, self._numbers = clips, numbers
@@ -102,26 +102,26 @@ class Picked(Sequence[DepthSequence]):
 
     @cached_property
     def lengths(self) -> Integer[np.ndarray, " n"]:
-        """Frames of every clip."""
+        """The number of frames of every clip."""
         return lengths_of(self._clips)[self._numbers]
 
 
 def lengths_of(clips: Sequence[DepthSequence]) -> Integer[np.ndarray, " n"]:
-    """Frames of every clip."""
+    """The number of frames of every clip."""
     if isinstance(clips, StoredClips | Picked):
         return clips.lengths
     return np.array([clip.frames for clip in clips], np.int32)
 
 
 def where(source: ClipSource, chosen: Iterable[bool]) -> ClipSource:
-    """The source with those of its clips for which `chosen` is true."""
+    """The source restricted to the clips for which `chosen` is true."""
     marks = np.fromiter(chosen, bool, len(source.clips))
     numbers = np.flatnonzero(marks).astype(np.int32)
     return ClipSource(source.name, source.fingerprint, Picked(source.clips, numbers), source.weight)
 
 
 def spread(clips: Sequence[DepthSequence], number: int) -> Sequence[DepthSequence]:
-    """At most `number` of the clips, evenly spread; 0: all."""
+    """At most `number` clips, evenly spread; 0: all."""
     return spread_over([ClipSource("", "", clips)], number)[0].clips
 
 

@@ -1,8 +1,8 @@
-"""A codebook at work: disparity to codes, and codes to disparity.
+"""Encoding and decoding with a codebook: disparity to codes, and codes to disparity.
 
-Codes depend on nothing but the frame, its clip's range and the codebook. Frames go through the
-encoder in groups of one fixed size, the last one padded, so that the same kernels run on the same
-shapes however many frames a call brings.
+Codes depend only on the frame, its clip's range and the codebook. Frames go through the encoder in
+groups of a fixed size, the last one padded, so that the same kernels run on the same shapes for any
+number of frames in a call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vqvae.config import NetworkConfig, QuantizerConfig
 from vqvae.model import Tokeniser
 from vqvae.search import distances, exact_float32
 
-GROUP = 8  # frames; about the fastest on a CPU core, whose cache holds their activations
+GROUP = 8  # frames; near the optimum on a CPU core: their activations fit in its cache
 GROUP_CUDA = 64
 
 
@@ -42,7 +42,7 @@ class Codec:
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Codec:
         """Open a codebook directory. Raises `WeightsError`, `CorruptPart` as `Codebook.load` does,
-        and `WeightsError` where weights and architecture do not fit."""
+        and `WeightsError` if weights and architecture do not match."""
         codebook = Codebook.load(path)
         network = NetworkConfig(**codebook.meta["network"])
         settings = dict(codebook.meta["quantizer"])
@@ -54,8 +54,8 @@ class Codec:
             model.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise WeightsError(
-                f"the weights in {path} do not fit their own description: {error}",
-                remedy="train the codebook anew",
+                f"the weights in {path} do not match their own description: {error}",
+                remedy="retrain the codebook",
             ) from error
         return cls(codebook, model, device)
 
@@ -69,20 +69,22 @@ class Codec:
     ) -> UInt8[np.ndarray, "T h w"]:
         """The codes of a run of frames whose clip has the disparity range `bounds`.
 
-        `sticky` > 0 keeps a cell's code of the frame before (of `previous` for the first) while
-        its distance is at most (1 + sticky) times the smallest: calmer codes under noisy depth,
-        but a frame's codes then depend on the frames before it. Raises `DepthKindError` for metres,
-        `SourceError` for another size than the codebook's or a frame without valid pixels.
+        `sticky` > 0 keeps a cell's code of the previous frame (of `previous` for the first) while
+        its distance is at most (1 + sticky) times the smallest: codes are more stable under noisy
+        depth, but then depend on earlier frames. Raises `DepthKindError` for metres, `SourceError`
+        for a size other than the codebook's or a frame without valid pixels.
         """
         if not self.has_codes:
             raise ConfigError(
-                "this codebook has no codes to give: its quantiser was never initialised",
+                "this codebook has no codes: its quantiser was never initialised",
                 remedy="train it for longer than its warm-up, with a quantiser other than none",
             )
         if not sticky >= 0:
-            raise ConfigError(f"sticky {sticky} is no tolerance", remedy="0 is off, 0.3 is mild")
+            raise ConfigError(
+                f"sticky is {sticky}, but must be at least 0", remedy="0 is off, 0.3 is mild"
+            )
         codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
-        for start in range(0, len(clip), self.group):  # a group's images stay in the cache
+        for start in range(0, len(clip), self.group):  # a group's images fit in the cache
             stop = min(start + self.group, len(clip))
             part = replace(clip, values=clip.values[start:stop], valid=clip.valid[start:stop])
             latents = self._latents(self.prepare(part, bounds))
@@ -95,11 +97,11 @@ class Codec:
 
     @torch.inference_mode()
     def decode(self, codes: UInt8[np.ndarray, "T h w"]) -> Float32[np.ndarray, "T H W"]:
-        """Normalised disparity of any grid of codes, a cell of pixels each."""
+        """Normalised disparity of a code grid of any size; each code becomes a cell of pixels."""
         book = self.model.quantizer.vectors()
         if codes.size and int(codes.max()) >= len(book):
             raise SourceError(
-                f"code {int(codes.max())} in a codebook of {len(book)}",
+                f"code {int(codes.max())} is not in a codebook of {len(book)} codes",
                 remedy="decode with the codebook that made the codes",
             )
         cell = self.codebook.size[0] // self.codebook.grid[0]
@@ -112,12 +114,12 @@ class Codec:
     def decode_disparity(
         self, codes: UInt8[np.ndarray, "T h w"], bounds: Range
     ) -> Float32[np.ndarray, "T H W"]:
-        """Disparity in the unit of the clip that had `bounds`."""
+        """Disparity in the unit of the clip that has the range `bounds`."""
         return self.codebook.normalisation.undo(self.decode(codes), bounds)
 
     @torch.inference_mode()
     def bypass(self, images: Float32[np.ndarray, "T H W"]) -> Float32[np.ndarray, "T H W"]:
-        """Encoder and decoder without the quantiser between them: what the codes cost."""
+        """Encoder and decoder without the quantiser, to measure the quantisation loss."""
         made = np.empty_like(images)
         for start in range(0, len(images), self.group):
             part = images[start : start + self.group]
@@ -126,17 +128,17 @@ class Codec:
         return made
 
     def prepare(self, clip: DepthClip, bounds: Range) -> Float32[np.ndarray, "T H W"]:
-        """What the encoder sees: normalised disparity, invalid pixels filled."""
+        """The encoder's input: normalised disparity with invalid pixels filled."""
         clip = clip.require(DepthKind.DISPARITY)
         if clip.values.shape[1:] != self.codebook.size:
             raise SourceError(
-                f"frames of {clip.values.shape[1:]} px, the codebook takes {self.codebook.size}",
+                f"frames are {clip.values.shape[1:]} px, the codebook takes {self.codebook.size}",
                 remedy="annotate at the codebook's size (--size), or train one for this size",
             )
         values = np.asarray(clip.values, np.float32)
         if not np.isfinite(values).all() and not np.isfinite(values[clip.valid]).all():
             raise SourceError(
-                "disparity that is marked valid is no finite number",
+                "disparity that is marked valid is not finite",
                 remedy="mark it invalid: `DepthClip.of` does so",
             )
         images = self.codebook.normalisation.apply(values, bounds, clip.valid)
@@ -144,7 +146,7 @@ class Codec:
 
     @torch.inference_mode()
     def _latents(self, images: Float32[np.ndarray, "T H W"]) -> Tensor:
-        """Latents [group h w D]; those behind the last image belong to padding."""
+        """Latents [group h w D]; those after the last image are padding."""
         if len(images) < self.group:
             missing = np.zeros((self.group - len(images), *images.shape[1:]), np.float32)
             images = np.concatenate([images, missing])
@@ -154,12 +156,12 @@ class Codec:
 
     @torch.no_grad()
     def codes_of(self, images: Float32[Tensor, "T H W"]) -> UInt8[Tensor, "T h w"]:
-        """The codes of what `prepare` gives, on the codec's device.
+        """The codes of prepared images (see `prepare`), on the codec's device.
 
-        For training on crops: the last bits of a latent may hang on how many frames there are.
+        For training on crops: the last bits of a latent may depend on the number of frames.
         """
         batch = images[:, None].contiguous(memory_format=torch.channels_last)
-        with exact_float32(self.device):  # in groups, whose activations fit beside a training
+        with exact_float32(self.device):  # in groups, to leave memory for training
             codes = [
                 self.model.quantizer.codes(self.model.encoder(group))
                 for group in batch.split(GROUP_CUDA)
@@ -197,8 +199,8 @@ def fill_invalid(
     """Images with each invalid pixel replaced by the nearest valid one to its left, else to its
     right, else by the nearest row above that has any, else below.
 
-    Local on purpose: a hole that opens changes the codes around it alone. Raises `SourceError` for
-    a frame without any valid pixel.
+    Local on purpose: a new hole changes only the codes around it. Raises `SourceError` for a frame
+    without any valid pixel.
     """
     if valid.all():
         return images
@@ -215,7 +217,7 @@ def fill_invalid(
 
 
 def _nearest_marked(marked: np.ndarray) -> np.ndarray:
-    """Along the last axis: the index of the last marked place up to here, else of the first."""
+    """Along the last axis, the index of the last marked position so far, else of the first one."""
     index = np.where(marked, np.arange(marked.shape[-1]), -1)
     index = np.maximum.accumulate(index, axis=-1)
     return np.where(index < 0, marked.argmax(axis=-1)[..., None], index)

@@ -21,14 +21,16 @@ def _check(good: bool, problem: str, remedy: str) -> None:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The encoder and the decoder: norm-free convolutions from `size` to `grid` and back."""
+    """Encoder and decoder: norm-free convolutions from `size` to `grid` and back."""
 
     size: Annotated[int, "height and width of the depth image, px"] = 256
     grid: Annotated[int, "height and width of the code grid, cells"] = 16
     dim: Annotated[int, "channels of a latent and of a code vector"] = 64
     width: Annotated[int, "the encoder's channels at the grid; halved at each finer stage"] = 128
     stem: Annotated[int, "stride of the first convolution, and of the last pixel shuffle"] = 4
-    encoder_blocks: Annotated[int, "residual blocks of the encoder, each cell alone"] = 2
+    encoder_blocks: Annotated[
+        int, "residual blocks of the encoder, on each cell separately (1x1)"
+    ] = 2
     decoder_width: Annotated[
         int, "the decoder's channels at the grid; halved at each finer stage"
     ] = 128
@@ -39,12 +41,12 @@ class NetworkConfig:
         factor = self.size // max(self.grid, 1)
         _check(
             self.grid > 0 and factor * self.grid == self.size and factor & (factor - 1) == 0,
-            f"size {self.size} over grid {self.grid} is not a power of two",
+            f"size {self.size} divided by grid {self.grid} is not a power of two",
             "pick size 128, 256 or 512 and grid 8, 16 or 32",
         )
         _check(
             1 < self.stem <= factor and self.stem & (self.stem - 1) == 0,
-            f"stem {self.stem} does not fit a reduction by {factor}",
+            f"stem {self.stem} does not fit a downsampling factor of {factor}",
             f"pick a power of two from 2 to {factor}",
         )
         for name in ("dim", "width", "decoder_width"):
@@ -60,14 +62,14 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """How latents become one of `codes` vectors, and how these vectors are learned."""
+    """How latents are quantised to one of `codes` vectors, and how these vectors are learned."""
 
     kind: Annotated[str, "ema, gradient (the paper's), simvq, fsq, or none (continuous)"] = "ema"
     codes: Annotated[int, "vectors in the codebook; at most 256, so that a code is one byte"] = 256
     beta: Annotated[float, "weight of the commitment loss"] = 0.25
-    decay: Annotated[float, "ema: what is kept of the running sums in each step"] = 0.99
+    decay: Annotated[float, "ema: decay of the running sums per step"] = 0.99
     warmup: Annotated[
-        int, "steps without quantising, before k-means places the vectors; 5 % of all if more"
+        int, "steps without quantisation before k-means initialisation; at least 5 % of all steps"
     ] = 80
     kmeans: Annotated[int, "k-means iterations; 0 starts from random vectors"] = 10
     reseed: Annotated[float, "ema: re-seed codes used less than this share of the mean; 0: off"] = (
@@ -80,12 +82,12 @@ class QuantizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in QUANTIZERS:
             raise ConfigError(
-                f"no quantizer {self.kind!r}", remedy=did_you_mean(self.kind, QUANTIZERS)
+                f"there is no quantizer {self.kind!r}", remedy=did_you_mean(self.kind, QUANTIZERS)
             )
         _check(1 < self.codes <= 256, f"codes {self.codes} is not in 2..256", "a code is one byte")
         _check(
             self.estimator in ("straight", "rotation"),
-            f"no estimator {self.estimator!r}",
+            f"there is no estimator {self.estimator!r}",
             "pick straight or rotation",
         )
         _check(0 < self.decay < 1, f"decay {self.decay} is not in (0, 1)", "0.99 is the default")
@@ -94,7 +96,7 @@ class QuantizerConfig:
             _check(value >= 0, f"{name} {value} is negative", "0 switches it off")
         _check(
             self.levels and min(self.levels) >= 2,
-            f"levels {self.levels}: each dimension needs two at least",
+            f"levels {self.levels}: each dimension needs at least two",
             "(8, 6, 5) is the default",
         )
 
@@ -104,27 +106,33 @@ class TrainingConfig:
     """Data, loss and optimiser. A step sees `batch` crops, on all ranks together."""
 
     steps: Annotated[int, "optimiser steps"] = 1600
-    batch: Annotated[int, "crops in a step, summed over ranks"] = 24
+    batch: Annotated[int, "crops per step, over all ranks"] = 24
     crop: Annotated[int, "side of a training crop, px (a multiple of the cell)"] = 128
-    lr: Annotated[float, "highest learning rate"] = 2e-3
+    lr: Annotated[float, "peak learning rate"] = 2e-3
     lr_warmup: Annotated[int, "steps of linear warm-up of the learning rate"] = 30
     weight_decay: Annotated[float, "AdamW's weight decay"] = 1e-4
-    gradient_weight: Annotated[float, "weight of the loss on neighbour differences"] = 1.0
+    gradient_weight: Annotated[float, "weight of the loss on differences between neighbours"] = 1.0
     flip: Annotated[bool, "mirror half of the crops left to right"] = True
-    paste: Annotated[int, "parts of another crop that are put in front of each crop"] = 2
-    paste_until: Annotated[float, "share of the steps that do so; the rest see data alone"] = 0.6
-    held_out: Annotated[float, "share of the episodes that judge and never train"] = 0.1
-    judged: Annotated[int, "most held-out clips that judge, spread over them; 0: all"] = 500
-    frames: Annotated[int, "most frames used for training, spread over clips; 0: all"] = 50_000
-    seed: Annotated[int, "of weights, split, crops and re-seeding"] = 0
+    paste: Annotated[int, "parts of another crop pasted in front of each crop"] = 2
+    paste_until: Annotated[float, "share of the steps that paste; the rest use plain data"] = 0.6
+    held_out: Annotated[float, "share of the episodes held out for evaluation"] = 0.1
+    judged: Annotated[int, "most held-out clips to evaluate on, evenly spread; 0: all"] = 500
+    frames: Annotated[int, "most frames used for training, evenly spread over clips; 0: all"] = (
+        50_000
+    )
+    seed: Annotated[int, "random seed of weights, split, crops and re-seeding"] = 0
 
     def __post_init__(self) -> None:
         _check(self.steps > 0, f"steps {self.steps} must be positive", "400 is a short training")
         _check(self.batch > 0, f"batch {self.batch} must be positive", "24 is the default")
-        _check(0 < self.lr < math.inf, f"lr {self.lr} is no learning rate", "0.002 is the default")
+        _check(
+            0 < self.lr < math.inf,
+            f"lr {self.lr} is not positive and finite",
+            "0.002 is the default",
+        )
         for name in ("lr_warmup", "weight_decay", "gradient_weight", "judged", "frames", "seed"):
             value = getattr(self, name)
-            _check(0 <= value < math.inf, f"{name} {value} is negative, or no number", "see --help")
+            _check(0 <= value < math.inf, f"{name} {value} is negative or not finite", "see --help")
         _check(self.paste >= 0, f"paste {self.paste} is negative", "0 leaves it out")
         _check(
             0 <= self.paste_until <= 1,
@@ -134,13 +142,13 @@ class TrainingConfig:
         _check(
             0 <= self.held_out < 1,
             f"held_out {self.held_out} is not a share in [0, 1)",
-            "0.1 judges on a tenth of the episodes",
+            "0.1 holds out a tenth of the episodes",
         )
 
 
 @dataclass(frozen=True)
 class TokeniserConfig:
-    """Everything that decides what a training makes."""
+    """Everything that determines the result of a training run."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
@@ -154,7 +162,7 @@ class TokeniserConfig:
     def __post_init__(self) -> None:
         low, high = self.metric_range
         _check(
-            0 < low < high, f"metric_range {low} to {high} is no range", "give the far end first"
+            0 < low < high, f"metric_range {low} to {high} is not a range", "give the far end first"
         )
         cell, crop = self.network.cell, self.training.crop
         _check(
@@ -170,7 +178,7 @@ class TokeniserConfig:
 
     @property
     def warmup(self) -> int:
-        """Steps without quantising; 0 where the warm-up is off, or nothing is ever quantised."""
+        """Steps without quantisation; 0 if the warm-up is off or there is no quantiser."""
         if self.quantizer.kind == "none" or not self.quantizer.warmup:
             return 0
         return max(self.quantizer.warmup, self.training.steps // 20)
@@ -181,7 +189,7 @@ class TokeniserConfig:
 
     @classmethod
     def from_json(cls, data: dict) -> TokeniserConfig:
-        """A config from nested tables. Raises `ConfigError` for what is no setting."""
+        """A config from nested tables. Raises `ConfigError` for unknown settings."""
         return from_mapping(cls, data, "settings")
 
     @classmethod
@@ -190,7 +198,7 @@ class TokeniserConfig:
         return from_mapping(cls, load_preset(PRESETS, name), name)
 
     def continuous(self) -> TokeniserConfig:
-        """The same without a quantiser: the bound for the others."""
+        """The same without a quantiser: the upper bound for the others."""
         return replace(self, quantizer=replace(self.quantizer, kind="none"))
 
     def with_training(self, **changes) -> TokeniserConfig:
@@ -199,16 +207,16 @@ class TokeniserConfig:
 
 
 def presets() -> list[str]:
-    """The names of the presets that ship."""
+    """The names of the shipped presets."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a training runs. Nothing here changes its result on the same kind of device."""
+    """How a training run is executed. Nothing here changes its result on one kind of device."""
 
     device: Annotated[str, "cpu or cuda"] = "cpu"
     work: Annotated[str, "folder of the frame cache and the checkpoint; default: beside OUT"] = ""
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 200
-    resume: Annotated[bool, "go on from a checkpoint that fits"] = True
-    keep_work: Annotated[bool, "keep cache and checkpoint when the codebook is written"] = False
+    resume: Annotated[bool, "resume from a matching checkpoint"] = True
+    keep_work: Annotated[bool, "keep cache and checkpoint after the codebook is written"] = False

@@ -1,4 +1,4 @@
-"""Frames worth looking at: one from each of some clips, and the worst; kept beside a codebook."""
+"""Example frames, stored with a codebook: one from each of some clips, and the worst ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE = "examples.npz"
 
 @dataclass(frozen=True)
 class Example:
-    """One frame, true and reconstructed, in normalised disparity."""
+    """One frame, ground truth and reconstruction, in normalised disparity."""
 
     clip: str
     frame: int
@@ -36,8 +36,8 @@ class Example:
 
 @dataclass
 class Examples:
-    """The middle frame of the first clips, of the clips with the largest errors the worst, and the
-    mean of all cells that got a code, for each code (NaN for a code that did not occur)."""
+    """The middle frames of the first clips, the worst frames of the clips with the largest errors,
+    and for each code the mean of all cells with that code (NaN if it did not occur)."""
 
     number: int = 8
     spread: list[Example] = field(default_factory=list)
@@ -46,13 +46,13 @@ class Examples:
     uses: Int64[np.ndarray, " K"] | None = None
 
     def copy(self) -> Examples:
-        """The same, so that what one of both takes leaves the other as it is."""
+        """An independent copy."""
         cells = None if self.cells is None else self.cells.copy()
         uses = None if self.uses is None else self.uses.copy()
         return Examples(self.number, [*self.spread], [*self.worst], cells, uses)
 
     def take(self, frames: int, batch: Iterator[Example]) -> None:
-        """Keep what is worth keeping of a clip's frames; the clip has `frames` of them."""
+        """Keep the frames of a clip that qualify as examples; the clip has `frames` frames."""
         for one in batch:
             if one.frame == frames // 2 and len(self.spread) < self.number:
                 self.spread.append(one)
@@ -62,7 +62,7 @@ class Examples:
     def look(
         self, images: Float32[np.ndarray, "T H W"], codes: UInt8[np.ndarray, "T h w"], number: int
     ) -> None:
-        """Add frames to the mean cells of `number` codes."""
+        """Add frames to the mean cells of the `number` codes."""
         cell = images.shape[1] // codes.shape[1]
         cells = rearrange(images, "t (h a) (w b) -> (t h w) a b", a=cell, b=cell)
         order = np.argsort(codes, axis=None, kind="stable")
@@ -80,7 +80,7 @@ class Examples:
         self.cells[present] = kept + fresh / self.uses[present][:, None, None]
 
     def _rank(self, one: Example) -> None:
-        """One frame a clip: its neighbours look the same."""
+        """Rank a frame among the worst; one per clip, because its neighbours look the same."""
         rivals = [e for e in self.worst if e.clip == one.clip]
         if rivals and rivals[0].l1 >= one.l1:
             return
@@ -88,7 +88,7 @@ class Examples:
         self.worst = sorted([*others, one], key=lambda e: -e.l1)[: self.number]
 
     def save(self, directory: Path) -> None:
-        """Write them, compressed, at the 6e-5 of the range that training sees."""
+        """Write the examples, compressed, in the 6e-5 steps of the range that training uses."""
         both = [*self.spread, *self.worst]
         arrays = {
             "clip": np.array([e.clip for e in both], dtype=np.str_),
@@ -107,7 +107,7 @@ class Examples:
 
     @classmethod
     def load(cls, directory: Path) -> Examples | None:
-        """Those of a codebook; None where none were kept. Raises `CorruptPart`."""
+        """The examples of a codebook; None if there are none. Raises `CorruptPart`."""
         if not (directory / FILE).is_file():
             return None
         try:
@@ -115,7 +115,7 @@ class Examples:
         except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise CorruptPart(
                 f"{directory / FILE} is damaged: {error}",
-                remedy="delete it: the report then shows figures alone",
+                remedy="delete it: the report then shows figures only",
             ) from error
 
     @classmethod

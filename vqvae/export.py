@@ -26,22 +26,22 @@ from vqvae.quality import Masks, assess
 
 
 def identity(config: TokeniserConfig, cache_key: str) -> str:
-    """What a checkpoint or a codebook must have in common with the training that goes on."""
+    """Identifies a training run: its checkpoint and codebook must have the same identity."""
     ranks = dist.get_world_size() if dist.is_initialized() else 1
     return digest([config.to_json(), cache_key, ranks])
 
 
 def is_finished(out: Path, identity: str) -> bool:
-    """Whether `out` is the judged codebook of this very training. Raises `StaleStore` for that of
-    another one: codes may have been made with it."""
+    """Whether `out` is the evaluated codebook of this same run. Raises `StaleStore` for that of
+    another run, because codes may have been made with it."""
     if not (out / codebook.META).is_file():
         return False
     book = Codebook.load(out)
     if book.meta.get("training_identity") != identity:
         raise StaleStore(
-            f"{out} is a codebook of other settings, data or ranks",
-            remedy="choose another --out, or replace it with --no-resume: its codes would mean "
-            "nothing any more",
+            f"{out} is a codebook from other settings, data or ranks",
+            remedy="choose another --out, or replace it with --no-resume: its codes would "
+            "become meaningless",
         )
     return bool(book.quality)
 
@@ -57,7 +57,7 @@ def finish(
     masks: Masks | None,
     demo: bool,
 ) -> None:
-    """Write the codebook, judge it as a reader would load it, and write the judgement."""
+    """Write the codebook, evaluate it as loaded from disk, and write its quality report."""
     meta = description(trainer.config, rule, demo=demo)
     meta["codes"] = len(trainer.model.quantizer.vectors())
     meta["training_identity"] = identity
@@ -78,7 +78,7 @@ def finish(
 
 
 def add_twin(path: Path, twin: Path) -> None:
-    """Note in a codebook's quality what the same networks reach without a quantiser."""
+    """Add to a codebook's quality the figures of the same networks without a quantiser."""
     quality, bound = Codebook.load(path).quality, Codebook.load(twin).quality
     kept = {name: bound[name] for name in ("disparity", "metres", "regions") if name in bound}
     rejudge(path, {**quality, "continuous": kept})
@@ -91,8 +91,8 @@ def add_sticky(
     sticky: float,
     device: str,
 ) -> None:
-    """Note in a codebook's quality what sticky codes make of the clips that judged it. `sources`
-    and `judge` are those that it was trained with."""
+    """Add to a codebook's quality the figures of sticky codes on the same evaluation clips.
+    `sources` and `judge` are those that it was trained with."""
     book = Codebook.load(path)
     training, learn = TrainingConfig(**book.meta["training"]), sources
     if judge is None:
@@ -106,22 +106,22 @@ def add_sticky(
 def judging(
     learn: Sequence[ClipSource], judge: Sequence[ClipSource], number: int
 ) -> tuple[list[ClipSource], bool]:
-    """At most `number` clips to judge on, and whether they were held out: where none is, those that
-    were trained on judge."""
+    """At most `number` clips to evaluate on, and whether they were held out: if none were, training
+    clips are used."""
     held = any(len(source.clips) for source in judge)
     return spread_over(judge if held else learn, number), held
 
 
 def rejudge(path: Path, quality: dict) -> None:
-    """Put a quality report into a codebook directory; its fingerprint stays."""
+    """Write a quality report into a codebook directory; its fingerprint stays the same."""
     codebook.write_meta(path, {**Codebook.load(path).meta, "quality": quality})
 
 
 def compact(path: Path, out: Path) -> Path:
     """A copy of a codebook with weights rounded to float16, for half the size.
 
-    Another codebook: rounding moves some codes, so it has its own fingerprint, and no quality
-    report before it is judged.
+    This is a different codebook: rounding changes some codes, so it has its own fingerprint, and
+    no quality report until it is evaluated.
     """
     codec = Codec.load(path)
     rounded = weights_of(codec.model.half().float())
@@ -133,13 +133,13 @@ def compact(path: Path, out: Path) -> Path:
 
 
 def weights_of(model: Tokeniser) -> dict[str, np.ndarray]:
-    """All weights and flags, and the code vectors as `vectors`."""
+    """All weights and buffers, and the code vectors as `vectors`."""
     state = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     return {**state, "vectors": model.quantizer.vectors().detach().float().cpu().numpy()}
 
 
 def description(config: TokeniserConfig, rule: Normalisation, *, demo: bool) -> dict:
-    """What codebook.json says before there is a judgement."""
+    """The content of codebook.json before there is a quality report."""
     return {
         "network": asdict(config.network),
         "quantizer": {**asdict(config.quantizer), "levels": list(config.quantizer.levels)},

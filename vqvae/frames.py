@@ -1,8 +1,8 @@
 """Where training frames come from: clips of depth stores, split by episode, normalised once into a
-memory-mapped cache, and dealt out as random crops.
+memory-mapped cache, and served as random crops.
 
 A cached pixel is a uint16: 15 bits of normalised disparity over `LOW`..`HIGH` (steps of 6e-5), and
-the top bit where the pixel is invalid and was filled.
+the top bit marks pixels that were invalid and have been filled.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from vqvae.config import TrainingConfig
 from vqvae.paste import Image, Mask, paste
 
 BLOCK = 32  # frames read at a time
-SKIPPED_LISTED = 1000  # clips that are named as left out
+SKIPPED_LISTED = 1000  # most clips that are listed as left out
 INVALID = np.uint16(1 << 15)
-"""The bit of a cached pixel that was filled."""
+"""The bit that marks a cached pixel as filled."""
 _STEPS = (1 << 15) - 1
-_REMAKE = "delete that folder; the same command makes it again"
+_REMAKE = "delete that folder; the same command rebuilds it"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Places:
-    """Frame, upper left corner and mirroring of each crop."""
+    """Frame, top left corner and mirroring of each crop."""
 
     frames: Int64[np.ndarray, " B"]
     corners: Int64[np.ndarray, "B 2"]
@@ -55,10 +55,10 @@ class _Places:
 def split(
     sources: Sequence[ClipSource], share: float, seed: int
 ) -> tuple[list[ClipSource], list[ClipSource]]:
-    """Training and held-out clips. An episode's side is decided by a hash of its name, so that it
-    never depends on order, nor on which other episodes there are; but each side gets one at least.
+    """Training and held-out clips. An episode is assigned by a hash of its name, independent of
+    order and of which other episodes there are; but each side gets at least one.
 
-    Raises `ConfigError` for a single episode that cannot be on both sides.
+    Raises `ConfigError` if there is only one episode for two sides.
     """
     places = [
         np.fromiter((_place(_episode(source, clip), seed) for clip in source.clips), np.float64)
@@ -69,10 +69,10 @@ def split(
         return list(sources), []
     if len(distinct) == 1:
         raise ConfigError(
-            "one episode cannot both train and judge",
-            remedy="give more episodes, or set held_out = 0 to judge on the training data",
+            "one episode cannot be both for training and held out",
+            remedy="give more episodes, or set held_out = 0 to evaluate on the training data",
         )
-    # Held out is what lies below the share: the lowest at least, and never the highest.
+    # Hashes below the share are held out: at least the lowest, and never the highest.
     limit = min(max(share, np.nextafter(distinct[0], 1)), distinct[-1])
     pairs = list(zip(sources, places, strict=True))
     learn = [where(source, place >= limit) for source, place in pairs]
@@ -90,21 +90,22 @@ def _place(name: str, seed: int) -> float:
 
 
 def range_of(clip: DepthSequence, normalisation: Normalisation) -> Range:
-    """What becomes 0 and 1 in a clip. Raises `SourceError` for a clip without frames or extent."""
+    """The range of a clip that is mapped to 0..1. Raises `SourceError` if it has no frames or no
+    extent."""
     if clip.frames == 0:
         raise SourceError(f"{clip.key} {clip.camera} has no frames", remedy="leave it out")
     return normalisation.range_of(clip.disparity_quantiles)
 
 
 def require_one_kind(sources: Sequence[ClipSource]) -> DepthKind | None:
-    """The kind of all depth in the sources; None where they are empty. Raises `DepthKindError`:
-    neither a quality report nor a fixed range means anything over both."""
+    """The kind of all depth in the sources; None if they are empty. Raises `DepthKindError` for a
+    mixture, over which neither a quality report nor a fixed range would be meaningful."""
     kinds = {s.name: s.clips[0].read(0, 1).kind for s in sources if len(s.clips)}
     if len(set(kinds.values())) > 1:
         raise DepthKindError(
-            "metres and disparity in one training: "
+            "metres and disparity in one training run: "
             + ", ".join(f"{name} is {kind}" for name, kind in kinds.items()),
-            remedy="train on depth of one kind; its codebook encodes the other too",
+            remedy="train on depth of one kind; the codebook can encode the other kind too",
         )
     return next(iter(kinds.values()), None)
 
@@ -112,7 +113,7 @@ def require_one_kind(sources: Sequence[ClipSource]) -> DepthKind | None:
 def fit_normalisation(
     name: str, metric_range: tuple[float, float], sources: Sequence[ClipSource]
 ) -> Normalisation:
-    """The normalisation `name`, its constants taken from training clips where it has any. Raises
+    """The normalisation `name`, with its constants, if any, taken from the training clips. Raises
     `DepthKindError` for metres and disparity in one fixed range."""
     if name == "metric":
         for source in sources:
@@ -123,7 +124,7 @@ def fit_normalisation(
         low, high = np.inf, -np.inf
         kind = require_one_kind(sources)
         for clip in (clip for source in sources for clip in source.clips):
-            with contextlib.suppress(SourceError):  # a clip without a range trains nothing either
+            with contextlib.suppress(SourceError):  # training skips a clip without a range, too
                 lo, hi = range_of(clip, Normalisation())
                 low, high = min(low, lo), max(high, hi)
         return Normalisation(name, lo=float(low), hi=float(high), kind=kind)
@@ -131,7 +132,7 @@ def fit_normalisation(
 
 
 class FrameCache:
-    """Normalised frames in one memory-mapped file, which is built once."""
+    """Normalised frames in one memory-mapped file, built once."""
 
     def __init__(self, folder: Path, index: dict) -> None:
         self.index = index
@@ -154,17 +155,17 @@ class FrameCache:
         size: int,
         limit: int,
     ) -> FrameCache:
-        """Open the cache in `folder` if it was built from the same, else build it.
+        """Open the cache in `folder` if it was built from the same input, else build it.
 
         Clips that cannot be normalised are left out, and listed in `index["skipped"]`. Raises
-        `SourceError` where none is left.
+        `SourceError` if none are left.
         """
         key = cache_key(sources, normalisation, size, limit)
         file = folder / "frames.json"
         if file.is_file() and (index := _read_index(file))["key"] == key:
             if file_sha256(folder / "frames.u16") != index["sha256"]:
                 raise CorruptPart(
-                    f"{folder / 'frames.u16'} is not what was written", remedy=_REMAKE
+                    f"{folder / 'frames.u16'} was changed after it was written", remedy=_REMAKE
                 )
             return cls(folder, index)
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +182,7 @@ class FrameCache:
         frames = sum(item["frames"] for item in listed)
         if not frames:
             raise SourceError(
-                f"no clip can be trained on: {skipped[0][2] if skipped else 'none given'}",
+                f"no clip can be used for training: {skipped[0][2] if skipped else 'none given'}",
                 remedy="check the depth stores with `depthtok inspect`",
             )
         index = {
@@ -201,10 +202,10 @@ class FrameCache:
         *,
         parts: int = 0,
     ) -> Batch:
-        """The crops that the numbers `draw` (with the seed) stand for; this rank's share of them,
-        each with `parts` of another crop in front.
+        """This rank's share of the crops determined by the numbers `draw` and the seed, each with
+        `parts` of another crop pasted in front.
 
-        Drawn from nothing else, so a resumed training sees what the first would have seen.
+        Nothing else affects them, so a resumed run sees the same crops as an uninterrupted one.
         """
         rng = np.random.default_rng([config.seed, *draw])
         crops = self._draw(rng, config, cell)
@@ -223,7 +224,7 @@ class FrameCache:
         return Batch(images, valid)
 
     def _draw(self, rng: np.random.Generator, config: TrainingConfig, cell: int) -> _Places:
-        """Where a batch of crops lies."""
+        """Random positions of a batch of crops."""
         number = config.batch
         source = np.searchsorted(self._edges, rng.random(number), side="right")
         source = np.minimum(source, len(self._edges) - 1)
@@ -251,18 +252,18 @@ def _read_index(file: Path) -> dict:
 def pack(
     images: Float32[np.ndarray, "T H W"], valid: Bool[np.ndarray, "T H W"]
 ) -> UInt16[np.ndarray, "T H W"]:
-    """Normalised disparity and its mask in 16 bits."""
+    """Normalised disparity and its mask, packed into 16 bits."""
     steps = np.rint((images - LOW) * (_STEPS / (HIGH - LOW))).astype(np.uint16)
     return np.where(valid, steps, steps | INVALID)
 
 
 def unpack(packed: UInt16[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
-    """Normalised disparity again."""
+    """The normalised disparity of packed pixels."""
     return (packed & (INVALID - 1)).astype(np.float32) * np.float32((HIGH - LOW) / _STEPS) + LOW
 
 
 def _wanted(total: int, limit: int) -> Int64[np.ndarray, " n"] | None:
-    """The frames to keep of all clips laid end to end, evenly spread; None: all of them."""
+    """Indices of the frames to keep, evenly spread over all clips end to end; None: all."""
     if not limit or limit >= total:
         return None
     return np.linspace(0, total - 1, limit).astype(np.int64)
@@ -275,7 +276,7 @@ def _write(
     size: int,
     wanted: Int64[np.ndarray, " n"] | None,
 ) -> tuple[list[dict], list[list[str]]]:
-    """Write the frames wanted; returns frames by source, and the clips left out, with reasons."""
+    """Write the wanted frames; returns frame counts per source, and skipped clips with reasons."""
     listed, skipped = [], []
     start = 0
     for source in sources:
@@ -322,7 +323,7 @@ def _normalised(
 def _check_size(depth: DepthClip, size: int) -> None:
     if depth.values.shape[1:] != (size, size):
         raise ConfigError(
-            f"depth of {depth.values.shape[1:]} px, the tokeniser takes {size}x{size}",
+            f"depth is {depth.values.shape[1:]} px, the tokeniser takes {size}x{size}",
             remedy="annotate at this size (--size), or set network.size",
         )
 
@@ -330,7 +331,7 @@ def _check_size(depth: DepthClip, size: int) -> None:
 def cache_key(
     sources: Sequence[ClipSource], normalisation: Normalisation, size: int, limit: int
 ) -> str:
-    """Names what a cache holds."""
+    """A key that identifies the content of a cache."""
     told = hashlib.sha256(json.dumps([normalisation.to_json(), size, limit]).encode())
     for source in sources:
         told.update(json.dumps([source.name, source.fingerprint, source.weight]).encode())

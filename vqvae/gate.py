@@ -11,17 +11,18 @@ FLIPS = "flips"
 
 
 def default_limits() -> dict[str, dict[str, int | float]]:
-    """The limits that ship (vqvae/limits.toml), by kind of depth."""
+    """The shipped limits (vqvae/limits.toml), by kind of depth."""
     return tomllib.loads((files("vqvae") / "limits.toml").read_text())
 
 
 def judge(quality: dict, limits: dict[str, dict[str, int | float]] | None = None) -> list[str]:
-    """What falls short, a sentence each; empty for a codebook that passes.
+    """The failed limits, one sentence each; empty for a codebook that passes.
 
     `limits` are tables by kind of depth; a key is a dotted path into the quality report with
-    `_min` or `_max` behind it.
+    the suffix `_min` or `_max`.
     """
     if not quality:
+        # Stored in the specification of code stores: another wording is another fingerprint.
         return ["it was never judged: there is no quality report"]
     table = (default_limits() if limits is None else limits)[DepthKind(quality["kind"])]
     failures = []
@@ -29,7 +30,7 @@ def judge(quality: dict, limits: dict[str, dict[str, int | float]] | None = None
         path, side = name.rsplit("_", 1)
         value = _lookup(quality, path)
         if value is None and path.startswith(FLIPS) and FLIPS not in quality:
-            continue  # no camera stood still, so there is nothing to flip
+            continue  # no static camera, so flips cannot be measured
         if value is None:
             failures.append(f"{path} was not measured ({side} {limit:g})")
         elif not (value >= limit if side == "min" else value <= limit):

@@ -12,7 +12,7 @@ def reconstruction(
     valid: Bool[Tensor, "B 1 H W"],
     gradient_weight: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The loss, and its L1 term alone. Invalid pixels take no part, nor do their differences."""
+    """The loss, and its L1 term alone. Invalid pixels and their differences are ignored."""
     error = made - true
     l1 = _mean(error.abs(), valid)
     down = _mean(

@@ -1,6 +1,6 @@
-"""How good a reconstruction is: errors, edges, codes used, flips. Sums that frames are added to.
+"""Metrics of a reconstruction: errors, edges, code usage, flips, accumulated over frames.
 
-All figures are over pixels or cells of the whole data set, not means of frame means.
+All figures are over the pixels or cells of the whole data set, not means of per-frame means.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 EDGE_RATIO = 1.10
-"""Metres: an edge is where one of two neighbours is this many times farther than the other."""
+"""Metres: there is an edge where a pixel is this many times farther than its neighbour."""
 EDGE_STEP = 0.05
-"""Normalised disparity: an edge is where two neighbours differ by more."""
+"""Normalised disparity: there is an edge where two neighbours differ by more than this."""
 STATIC_M = 0.002
-"""Metres: a cell is static between two frames if no pixel of it changes by as much."""
+"""Metres: a cell is static between two frames if none of its pixels changes by this much."""
 STATIC_STEP = 0.02
 """The same for normalised disparity."""
 
@@ -64,6 +64,7 @@ class MeanError:
     total: float = 0.0
 
     def add(self, made: Frames, true: Frames, mask: Mask) -> None:
+        """Add the pixels of `mask`."""
         self.pixels += int(mask.sum())
         self.total += float(np.abs(made - true, dtype=np.float64)[mask].sum())
 
@@ -121,7 +122,7 @@ def _edges(values: np.ndarray, valid: Mask, step: float) -> Mask:
 
 
 def _spread(mask: Mask) -> Mask:
-    """Each marked pixel and its eight neighbours."""
+    """Marked pixels and their eight neighbours."""
     wide = mask.copy()
     wide[:, 1:] |= mask[:, :-1]
     wide[:, :-1] |= mask[:, 1:]
@@ -133,17 +134,19 @@ def _spread(mask: Mask) -> Mask:
 
 @dataclass
 class CodeUse:
-    """How often each code occurs."""
+    """Counts of each code."""
 
     counts: Int64[np.ndarray, " K"]
     frames: int = 0
-    distinct: int = 0  # different codes in a frame, summed over frames
+    distinct: int = 0  # distinct codes per frame, summed over frames
 
     @classmethod
     def of(cls, codes: int) -> CodeUse:
+        """Zero counts for a codebook of `codes` codes."""
         return cls(np.zeros(codes, np.int64))
 
     def add(self, codes: UInt8[np.ndarray, "T h w"]) -> None:
+        """Add the codes of some frames."""
         for frame in codes:
             here = np.bincount(frame.ravel(), minlength=len(self.counts))
             self.counts += here
@@ -151,7 +154,7 @@ class CodeUse:
         self.frames += len(codes)
 
     def report(self) -> dict:
-        """Codes used, of how many; perplexity (2 to the entropy in bits); distinct in a frame."""
+        """Codes used, total codes, perplexity (2 to the entropy in bits), distinct per frame."""
         share = self.counts[self.counts > 0] / max(self.counts.sum(), 1)
         return {
             "used": len(share),
@@ -163,10 +166,10 @@ class CodeUse:
 
 @dataclass
 class Flips:
-    """How often a cell changes its code from one frame to the next although its depth did not.
+    """How often a cell's code changes from one frame to the next although its depth does not.
 
-    `static`: no pixel of the cell changed by the threshold. `far`: neither did the cells two rings
-    around it, so what moved is out of sight of the code.
+    `static`: no pixel of the cell changed by the threshold. `far`: nor did any in the two rings of
+    cells around it, so that all motion is outside the code's receptive field.
     """
 
     threshold: float
@@ -181,7 +184,7 @@ class Flips:
         height, width = codes.shape[1:]
         cell = (values.shape[1] // height, values.shape[2] // width)
         blocks = change.reshape(len(change), height, cell[0], width, cell[1])
-        # A thousandth less: a change of exactly the threshold is one, however float32 rounds it.
+        # A thousandth less, so that float32 rounding cannot hide a change of exactly the threshold.
         moved = blocks.max(axis=(2, 4)) >= 0.999 * self.threshold
         flipped = codes[1:] != codes[:-1]
         for name, still in (("static", ~moved), ("far", ~_spread(_spread(moved)))):
@@ -189,6 +192,6 @@ class Flips:
             self.flips[name] += int((flipped & still).sum())
 
     def report(self) -> dict[str, float]:
-        """Shares of flipped cells, and of how many."""
+        """Shares of flipped cells, and the number of cells."""
         shares = {name: self.flips[name] / max(self.cells[name], 1) for name in self.cells}
         return {**shares, "static_cells": self.cells["static"], "far_cells": self.cells["far"]}

@@ -14,12 +14,12 @@ from vqvae.config import NetworkConfig, QuantizerConfig
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass."""
+    """The result of a forward pass."""
 
     made: Float[Tensor, "B 1 H W"]  # reconstruction, normalised disparity
     latents: Float[Tensor, "B h w D"]
     codes: Int64[Tensor, "B h w"] | None  # None before the quantiser is initialised
-    loss: Float[Tensor, ""]  # the quantiser's
+    loss: Float[Tensor, ""]  # the quantiser's loss
 
 
 class Tokeniser(nn.Module):

@@ -1,5 +1,5 @@
-"""The encoder and the decoder: norm-free convolutions, so that a code depends on its surroundings
-alone, never on the rest of the image or the batch.
+"""Encoder and decoder: norm-free convolutions, so that a code depends only on its surroundings, not
+on the rest of the image or the batch.
 
 Shapes: B images, H W px, h w cells, D channels of a latent.
 """
@@ -18,7 +18,7 @@ from vqvae.config import NetworkConfig
 
 
 class Pointwise(nn.Conv2d):
-    """A 1x1 convolution as one matrix product, a third faster on a CPU where channels are last."""
+    """A 1x1 convolution as one matrix product: a third faster on a CPU with channels last."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__(inner, outer, 1)
@@ -46,10 +46,10 @@ class ResBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Normalised disparity to one latent a cell: a strided stem, stride-2 stages, res-blocks.
+    """Normalised disparity to one latent per cell: a strided stem, stride-2 stages, res-blocks.
 
-    The blocks work on each cell alone (1x1), so that a latent sees its own cell and somewhat less
-    than a cell around it: what moves farther away cannot change its code.
+    The blocks process each cell separately (1x1), so that a latent's receptive field is its cell
+    and slightly less than a cell around it: motion farther away cannot change its code.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -93,13 +93,13 @@ class Decoder(nn.Module):
 
 
 def _widths(config: NetworkConfig, coarsest: int) -> list[int]:
-    """Channels from the stem's resolution to the grid's: halved towards the finer ones."""
+    """Channels per stage from the stem's resolution to the grid's: halved at finer stages."""
     stages = int(math.log2(config.cell // config.stem))
     return [max(coarsest >> (stages - i), 1) for i in range(stages + 1)]
 
 
 def build(config: NetworkConfig, seed: int) -> tuple[Encoder, Decoder]:
-    """Both networks with weights drawn from `seed`; the global random state is left as it was."""
+    """Both networks with weights drawn from `seed`; the global random state is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Encoder(config), Decoder(config)

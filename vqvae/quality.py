@@ -1,4 +1,4 @@
-"""The quality report: what a codebook loses, measured on clips it was not trained on."""
+"""The quality report: how much a codebook loses, measured on clips not used in training."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from vqvae.examples import Example, Examples
 from vqvae.frames import BLOCK, range_of
 
 Masks = Callable[[DepthSequence, int, int], dict[str, Bool[np.ndarray, "T H W"]]]
-"""Regions by name (arm, gripper, objects) of frames start..stop of a clip; empty where unknown."""
+"""Regions by name (arm, gripper, objects) of frames start..stop of a clip; empty if unknown."""
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Consecutive frames of a clip in every form that a metric wants."""
+    """Consecutive frames of a clip in every form that the metrics need."""
 
     start: int  # the first new frame, in the clip
-    new: slice  # the frames that the block before did not hold: all but the first, or all
+    new: slice  # the frames not in the previous block: all but the first, or all
     depth: DepthClip  # as stored
     images: Float32[np.ndarray, "T H W"]  # normalised disparity
     made: Float32[np.ndarray, "T H W"]  # reconstructed
-    bypassed: Float32[np.ndarray, "T H W"]  # reconstructed without quantising
-    metres: Float32[np.ndarray, "T H W"] | None  # reconstructed, where the depth is in metres
+    bypassed: Float32[np.ndarray, "T H W"]  # reconstructed without quantisation
+    metres: Float32[np.ndarray, "T H W"] | None  # reconstructed, if the depth is in metres
     codes: UInt8[np.ndarray, "T h w"] | None  # None for a continuous codebook
 
     def examples(self, clip: str) -> Iterator[Example]:
@@ -45,7 +45,7 @@ class _Block:
 
 
 def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block]:
-    """A clip in blocks; each starts with the last frame of the one before, for the flips."""
+    """A clip in blocks; each starts with the last frame of the previous one, to count flips."""
     bounds = range_of(clip, codec.codebook.normalisation)
     previous = None
     for start in range(0, clip.frames, BLOCK):
@@ -68,8 +68,8 @@ def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block
 
 
 def _stands_still(clip: DepthSequence) -> bool:
-    """Whether half of the picture looks the same in the clip's first and last frame: a camera on
-    the wrist has no static regions, though it may hover."""
+    """Whether half of the image looks the same in the clip's first and last frame. A wrist camera
+    has no static regions, though it may hover."""
     first, last = (clip.read(t, t + 1).to_disparity() for t in (0, clip.frames - 1))
     valid = first.valid & last.valid
     change = np.abs(last.values - first.values)[valid]
@@ -78,7 +78,7 @@ def _stands_still(clip: DepthSequence) -> bool:
 
 
 def _to_metres(codec: Codec, made: np.ndarray, bounds, disparity: DepthClip) -> np.ndarray:
-    """Reconstructed depth, m. Disparity is taken to be half the far end of the range at least."""
+    """Reconstructed depth, m. Disparity is clamped to at least half the far end of the range."""
     rule = codec.codebook.normalisation
     back = rule.undo(made, bounds, like=disparity.values, valid=disparity.valid)
     return np.float32(1) / np.maximum(back, np.float32(bounds[0] / 2))
@@ -117,7 +117,7 @@ class Judge:
         self.flips = metrics.Flips(metrics.STATIC_M if metric else metrics.STATIC_STEP)
 
     def add(self, block: _Block, masks: dict[str, np.ndarray], *, still: bool) -> None:
-        """Add a block, with the masks of its new frames; `still`: its camera does not move."""
+        """Add a block with the masks of its new frames; `still`: its camera does not move."""
         new, valid = block.new, block.depth.valid[block.new]
         made, true = block.made[new], block.images[new]
         self.frames += len(true)
@@ -172,21 +172,21 @@ def assess(
     sticky: float = 0.0,
     pictures: int = 8,
 ) -> tuple[dict, Examples]:
-    """The quality report over the clips of `sources`, streamed, in plain values ready for JSON; and
-    `pictures` frames of each sort that are worth looking at.
+    """The quality report over the clips of `sources`, streamed, as plain JSON values; and
+    `pictures` example frames of each kind.
 
     Always: `disparity` (l1, edges; normalised), `unquantised` (l1 of the same networks with the
-    quantiser bypassed). Of a codebook with codes: `codes`, `histogram`, and `flips` over the clips
-    whose camera stands still. Where depth is in metres: `metres`. `regions`: `disparity` and
-    `metres` inside each mask. `failed` lists clips that cannot be read or coded, of which nothing
-    is counted. Raises `SourceError` where no clip can be judged, `DepthKindError` where metres meet
+    quantiser bypassed). For a codebook with codes: `codes`, `histogram`, and `flips` over the clips
+    with a static camera. For depth in metres: `metres`. `regions`: `disparity` and `metres` inside
+    each mask. `failed` lists clips that cannot be read or encoded, which are not counted at all.
+    Raises `SourceError` if no clip can be evaluated, `DepthKindError` for a mixture of metres and
     disparity.
     """
     judge: Judge | None = None
     examples = Examples(pictures)
     failed, episodes = [], set()
     for number, source in enumerate(sources, 1):
-        # Stores of one data set, or of two with one name, hold episodes of equal names.
+        # Stores of one data set, or of two with the same name, have episodes with equal names.
         prefix = f"store {number}: " if len(sources) > 1 else ""
         for clip in source.clips:
             name = f"{prefix}{clip.key}"
@@ -199,7 +199,7 @@ def assess(
     if judge is None:
         reason = failed[0][2] if failed else "none was given"
         raise SourceError(
-            f"no clip could be judged: {reason}", remedy="see `depthtok inspect` of the store"
+            f"no clip could be evaluated: {reason}", remedy="see `depthtok inspect` of the store"
         )
     found = {**judge.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
     return found, examples
@@ -214,8 +214,8 @@ def _with_clip(
     masks: Masks | None,
     sticky: float,
 ) -> tuple[Judge | None, Examples]:
-    """The sums and examples with one more clip; those given stay as they are, for its last block
-    may be the one that fails."""
+    """The sums and examples with one more clip; the arguments are not modified, because the clip's
+    last block may still fail."""
     judge, examples = deepcopy(judge), examples.copy()
     number = len(codec.codebook.vectors)
     still = clip.frames > 0 and _stands_still(clip)
@@ -232,7 +232,7 @@ def _with_clip(
 
 
 def code_pictures(codec: Codec) -> Float32[np.ndarray, "K c c"]:
-    """What each code looks like, normalised disparity: the middle cell of a 5x5 patch of it."""
+    """Each code decoded to normalised disparity: the middle cell of a 5x5 patch of that code."""
     number = len(codec.codebook.vectors)
     codes = np.arange(number, dtype=np.uint8)[:, None, None]
     patches = codec.decode(np.broadcast_to(codes, (number, 5, 5)))

@@ -24,15 +24,15 @@ from vqvae.search import deal, exact_float32, kmeans, nearest, sum_by_code
 
 @dataclass(frozen=True)
 class Quantized:
-    """What the quantiser made of latents."""
+    """The result of quantising latents."""
 
-    vectors: Float[Tensor, "*n D"]  # what the decoder sees; carries the gradient to the latents
-    codes: Int64[Tensor, "*n"] | None  # None while nothing is quantised
+    vectors: Float[Tensor, "*n D"]  # input of the decoder; passes the gradient to the latents
+    codes: Int64[Tensor, "*n"] | None  # None before quantisation starts
     loss: Float[Tensor, ""]  # commitment and codebook terms
 
 
 class Quantizer(nn.Module, ABC):
-    """What all kinds share. `initialised` and `step` are buffers: they travel with the weights."""
+    """Common to all kinds. `initialised` and `step` are buffers, so they are saved with weights."""
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__()
@@ -43,18 +43,18 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def vectors(self) -> Float[Tensor, "K D"]:
-        """The code vectors, as the decoder sees them."""
+        """The code vectors as the decoder gets them."""
 
     def searched(self, latents: Float[Tensor, "*n D"]) -> Float[Tensor, "*n S"]:
-        """Latents in the space of the search."""
+        """Latents in the space where the nearest code is searched."""
         return _to_sphere(latents.float()) if self.config.cosine else latents.float()
 
     def targets(self) -> Float[Tensor, "K S"]:
-        """The code vectors in the space of the search."""
+        """The code vectors in the search space."""
         return self.vectors()
 
     def unquantised(self, latents: Float[Tensor, "*n D"]) -> Float[Tensor, "*n D"]:
-        """What the decoder would see if nothing were rounded."""
+        """The decoder's input without rounding to codes."""
         return self.searched(latents)
 
     def codes(self, latents: Float[Tensor, "*n D"]) -> Int64[Tensor, "*n"]:
@@ -77,20 +77,20 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def initialise(self, latents: Float[Tensor, "N D"], seed: int) -> None:
-        """Place the vectors, once, from latents (of all ranks; rank 0 decides)."""
+        """Initialise the vectors, once, from latents (of all ranks; rank 0 decides)."""
 
     @torch.no_grad()
     def update(self, latents: Float[Tensor, "*n D"], codes: Int64[Tensor, "*n"]) -> None:
-        """Learn from one training step what gradients do not teach."""
+        """The part of a training step's learning that does not use gradients."""
         self.step += 1
 
 
 class VectorQuantizer(Quantizer):
-    """One free vector a code, learned by running averages (`ema`) or gradients (`gradient`)."""
+    """One free vector per code, learned by running averages (`ema`) or gradients (`gradient`)."""
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
-        # Random vectors span about what normed latents span: the plain recipe's start.
+        # Random vectors with about the spread of normalised latents: the standard initialisation.
         start = torch.randn(config.codes, dim)
         start = _to_sphere(start) if config.cosine else start
         self.book = nn.Parameter(start, requires_grad=config.kind == "gradient")
@@ -120,18 +120,18 @@ class VectorQuantizer(Quantizer):
         if self.config.kind != "ema":
             return
         self.sums.mul_(decay).add_(total, alpha=1 - decay)
-        alive = (self.counts > 1e-6)[:, None]  # a code without any weight left stays where it is
+        alive = (self.counts > 1e-6)[:, None]  # a code without any weight stays where it is
         mean = self.sums / self.counts.clamp_min(1e-6)[:, None]
         self.book.copy_(torch.where(alive, mean, self.book))
         if self.config.reseed:
             self._reseed(flat)
 
     def _reseed(self, flat_ND: Float[Tensor, "N D"]) -> None:
-        """Move rarely used codes onto latents of this step. Count and sum move with them: with a
-        stale sum the next average would drag the code back."""
+        """Move rarely used codes onto latents of this step. Count and sum are reset with them: with
+        a stale sum the next average would pull the code back."""
         threshold = self.config.reseed * self.counts.mean()
         dead = self.counts < threshold
-        number = int(dead.sum())  # the same on all ranks, as the counts are
+        number = int(dead.sum())  # equal on all ranks, like the counts
         if not number:
             return
         draw = torch.Generator().manual_seed(int(self.step))
@@ -143,7 +143,7 @@ class VectorQuantizer(Quantizer):
 
 
 class SimVQ(Quantizer):
-    """A frozen random book seen through one learned linear map, so that all codes move together."""
+    """A frozen random codebook under one learned linear map, so that all codes move together."""
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
@@ -168,7 +168,7 @@ class FSQ(Quantizer):
         levels = config.levels
         if math.prod(levels) > 256:
             raise ConfigError(
-                f"levels {levels} make {math.prod(levels)} codes; a code is one byte",
+                f"levels {levels} make {math.prod(levels)} codes, but a code is one byte",
                 remedy="choose levels whose product is at most 256, for example 8,6,5",
             )
         self.project = nn.Linear(dim, len(levels))
@@ -208,7 +208,7 @@ class FSQ(Quantizer):
 
 
 class Continuous(Quantizer):
-    """No quantiser: the bound that the others are measured against."""
+    """No quantiser: the upper bound for the others."""
 
     def vectors(self) -> Float[Tensor, "K D"]:
         return torch.zeros(0, self.dim)
@@ -220,11 +220,11 @@ class Continuous(Quantizer):
         )
 
     def initialise(self, latents: Float[Tensor, "N D"], seed: int) -> None:
-        """Nothing to place: latents always pass through."""
+        """Does nothing: latents always pass through."""
 
 
 def build(config: QuantizerConfig, dim: int, seed: int) -> Quantizer:
-    """The quantiser that `config` names, with random parts drawn from `seed`."""
+    """The quantiser selected by `config`, with random parts drawn from `seed`."""
     kinds = {"ema": VectorQuantizer, "gradient": VectorQuantizer, "simvq": SimVQ, "fsq": FSQ}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -234,8 +234,8 @@ def build(config: QuantizerConfig, dim: int, seed: int) -> Quantizer:
 def _through(z: Tensor, vectors: Tensor, estimator: str) -> Tensor:
     """The chosen vectors, with a gradient to the latents.
 
-    `straight` copies the gradient. `rotation` turns and scales it as the latent would have to be
-    turned and scaled to become its vector (Fifty et al., 2024).
+    `straight` copies the gradient (straight-through). `rotation` rotates and scales it by the
+    transform that maps the latent to its vector (Fifty et al., 2024).
     """
     if estimator == "straight":
         return z + (vectors - z).detach()
@@ -249,7 +249,7 @@ def _through(z: Tensor, vectors: Tensor, estimator: str) -> Tensor:
 
 
 def _to_sphere(x: Tensor) -> Tensor:
-    """Directions only, at a root-mean-square of 1."""
+    """Vectors normalised to a root mean square of 1."""
     return functional.normalize(x, dim=-1) * math.sqrt(x.shape[-1])
 
 
@@ -259,13 +259,13 @@ def _totals(flat_ND: Tensor, codes_N: Tensor, number: int) -> tuple[Tensor, Tens
     if dist.is_initialized():
         both = torch.cat([count[:, None], total], dim=1)
         dist.all_reduce(both)
-        both = _from_rank0(both)  # one rank's rounding for all, whatever the backend's reduction
+        both = _from_rank0(both)  # rank 0's rounding for all, whatever the backend's reduction
         count, total = both[:, 0], both[:, 1:]
     return count, total
 
 
 def _gather(x: Tensor) -> Tensor:
-    """The rows of all ranks, in rank order (each rank has as many)."""
+    """The rows of all ranks (each has equally many), interleaved by rank."""
     if not dist.is_initialized():
         return x
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]

@@ -1,4 +1,4 @@
-"""What the episodes behind stored depth know: their task, and where robot and objects are."""
+"""Information from the source episodes of stored depth: the task, and robot and object regions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vqvae.clips import DepthSequence
 
 
 class EpisodesBehind:
-    """Finds the episode of a stored depth clip; the stores stay open."""
+    """Finds the source episode of a stored depth clip; keeps the stores open."""
 
     def __init__(self, moved: Sequence[Path] = (), source_root: Path | None = None) -> None:
-        """`moved`: EpisodeStores that do not lie where the depth was made from them any more;
-        `source_root`: where the data set lies now that they index."""
+        """`moved`: EpisodeStores that have moved since the depth was made from them; `source_root`:
+        where the data set that they index is now."""
         self._source_root = source_root
         self._warned = False
         self._stores: dict[str, EpisodeStore | None] = {}  # by fingerprint
@@ -31,7 +31,7 @@ class EpisodesBehind:
             self._add(EpisodeStore(path, source_root=source_root))
 
     def episode(self, clip: DepthSequence) -> StoredEpisode | None:
-        """The episode of a clip; None where its store is no longer there, or never was."""
+        """The episode of a clip; None if its store is gone, or there never was one."""
         if not isinstance(clip, StoredDepth):
             return None
         store = self._behind(clip.store)
@@ -46,8 +46,8 @@ class EpisodesBehind:
     def masks(
         self, clip: DepthSequence, start: int, stop: int
     ) -> dict[str, Bool[np.ndarray, "T H W"]]:
-        """Regions of the frames `start` to `stop` by name, in the depth's own pixels. Empty where
-        the data set's schema names no classes of this camera, or its images are no longer there."""
+        """Regions of the frames `start` to `stop` by name, at the depth's resolution. Empty if the
+        data set's schema names no classes of this camera, or its images are gone."""
         episode = self.episode(clip)
         if episode is None:
             return {}
@@ -59,7 +59,7 @@ class EpisodesBehind:
         except DepthtokError as error:
             self._warn_once(error)
             return {}
-        # By nearest pixel, as metres are resized: there are no classes between two classes.
+        # Nearest neighbour, as for metres: class ids must not be interpolated.
         fitted = clip.store.transform.depth(classes.astype(np.float32), DepthKind.METRES)
         return {name: fitted == number for name, number in names.items()}
 
@@ -76,11 +76,11 @@ class EpisodesBehind:
                 if place:
                     self._add(EpisodeStore(Path(place), source_root=self._source_root))
             except DepthtokError as error:
-                warn(f"no tasks and no figures by region: {error.problem}; --episodes DIR says "
-                     "where the EpisodeStore lies now")  # fmt: skip
+                warn(f"no tasks and no figures by region: {error.problem}; give the EpisodeStore's "
+                     "new place with --episodes DIR")  # fmt: skip
             else:
                 if place and self._stores[upstream] is None:
-                    warn(f"no tasks and no figures by region: {place} is not the store any more "
+                    warn(f"no tasks and no figures by region: {place} is no longer the store "
                          f"that {depth.path} was made from")  # fmt: skip
         return self._stores[upstream]
 

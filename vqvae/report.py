@@ -1,4 +1,4 @@
-"""The page about a codebook: what it keeps and loses on some data, in figures and in pictures."""
+"""The HTML report of a codebook: its reconstruction quality on some data, in figures and images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vqvae.examples import Example, Examples
 from vqvae.gate import judge
 from vqvae.quality import code_pictures
 
-ERROR_SHOWN = 0.1  # of the range: the error that gets the hottest colour
+ERROR_SHOWN = 0.1  # share of the range; errors from here on get the hottest colour
 COLUMNS = ("L1", "edge F1", "AbsRel", "RMSE m", "δ<1.25", "δ<1.05", "edge F1 in m")
 
 
@@ -30,9 +30,9 @@ def build(
     judged: str,
     own: Mapping | None = None,
 ) -> Report:
-    """The page of a codebook with the figures `quality`, measured on the data named `judged`.
+    """The report of a codebook with the figures `quality`, measured on the data named `judged`.
 
-    `own` are its figures on its own held-out episodes, to stand beside those of another data set.
+    `own` are its figures on its own held-out episodes, for comparison with another data set.
     """
     book = codec.codebook
     page = Report("A codebook for depth" + (", on other data" if own else ""), str(book.path))
@@ -44,28 +44,28 @@ def build(
     page.table("Reconstruction errors", ("where", *COLUMNS), rows)
     page.table("Rate and distortion", *_rates(book, quality))
     if "codes" in quality:
-        page.facts("Use of the codes", quality["codes"])
-        page.facts("Codes that change though the depth does not", _flips(quality))
+        page.facts("Code usage", quality["codes"])
+        page.facts("Codes that change although the depth does not", _flips(quality))
         _use(page, np.asarray(quality["histogram"]))
     _pictures(page, examples)
     if codec.has_codes:
         _codes(page, codec, np.asarray(quality["histogram"]), examples)
     if quality["failed"]:
-        page.table("Clips that were left out", ("episode", "camera", "why"), quality["failed"])
+        page.table("Skipped clips", ("episode", "camera", "why"), quality["failed"])
     made = {key: book.meta[key] for key in ("network", "quantizer", "normalisation", "training")}
     for name, settings in made.items():
-        page.facts(f"Made with: {name}", settings)
+        page.facts(f"Trained with: {name}", settings)
     return page
 
 
 def of_codebook(codec: Codec) -> Report:
-    """The page from what lies in the codebook's own directory. Raises `SourceError` for one that
-    was never judged."""
+    """The report from the codebook's own directory. Raises `SourceError` if it was never
+    evaluated."""
     path, quality = codec.codebook.path, codec.codebook.quality
     if not quality:
         raise SourceError(
-            f"{path} was never judged: there is nothing to report",
-            remedy=f"judge it with `depthtok eval-vqvae {path} DEPTH --out DIR`",
+            f"{path} was never evaluated: there is nothing to report",
+            remedy=f"evaluate it with `depthtok eval-vqvae {path} DEPTH --out DIR`",
         )
     side = "held-out" if quality.get("held_out") else "training"
     return build(codec, quality, Examples.load(path), judged=f"its own {side} data")
@@ -80,30 +80,30 @@ def _headline(quality: Mapping) -> dict[str, object]:
     if "codes" in quality:
         found["codes used"] = f"{quality['codes']['used']} of {quality['codes']['of']}"
         found["perplexity"] = quality["codes"]["perplexity"]
-    return {**found, "quality gate": "passed" if not failures else f"missed: {len(failures)}"}
+    return {**found, "quality gate": "passed" if not failures else f"failed: {len(failures)}"}
 
 
 def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
     yield (
-        f"Judged on {judged}: {quality['frames']:,} frames (episodes: {quality['episodes']}), "
+        f"Evaluated on {judged}: {quality['frames']:,} frames (episodes: {quality['episodes']}), "
         f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
         "Every figure is over all pixels or cells, not a mean of means."
     )
     if failures := judge(quality):
         yield f"Below the quality gate: {'; '.join(failures)}."
     if book.demo:
-        yield "This codebook is there to show the pipeline, not to train policies on."
+        yield "This codebook is meant to demonstrate the pipeline, not to train policies on."
     if book.normalisation.name == "per_frame" and "metres" in quality:
         yield (
-            "Metres are figured with each frame's true range, which codes do not keep: a reader of "
-            "the codes cannot have them."
+            "Figures in metres use each frame's true range, which codes do not keep: they cannot "
+            "be computed from the codes alone."
         )
     if quality.get("sticky"):
-        yield f"Codes were kept while nearly as close (sticky {quality['sticky']})."
+        yield f"Sticky codes: kept while nearly as close (sticky {quality['sticky']})."
 
 
 def _errors(quality: Mapping) -> tuple:
-    """A row under `COLUMNS`."""
+    """The figures for one row, in the order of `COLUMNS`."""
     disparity, metres = quality["disparity"], quality.get("metres", {})
     return (
         disparity["l1"], disparity.get("edge_f1"), metres.get("abs_rel"), metres.get("rmse_m"),
@@ -124,7 +124,7 @@ def _error_rows(quality: Mapping) -> list[tuple]:
 
 
 def _flips(quality: Mapping) -> dict[str, object]:
-    found = dict(quality.get("flips", {"static": "no camera stood still"}))
+    found = dict(quality.get("flips", {"static": "no static camera"}))
     if calm := quality.get("with_sticky"):
         found |= {f"{name}, sticky {calm['sticky']}": calm["flips"][name]
                   for name in ("static", "far") if "flips" in calm}  # fmt: skip
@@ -132,7 +132,7 @@ def _flips(quality: Mapping) -> dict[str, object]:
 
 
 def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]]:
-    """Bits of a frame against what they cost: codes, and latents that nothing rounds."""
+    """Bits per frame and the resulting error: of codes, and of unquantised latents."""
     cells = math.prod(book.grid)
     whole = cells * 32 * book.meta["network"]["dim"]
     columns = ("a frame as", "bits", "L1", "AbsRel")
@@ -140,7 +140,7 @@ def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]
     if "codes" in quality:
         bits = cells * math.log2(max(quality["codes"]["perplexity"], 1))
         rows = [
-            ("codes, a byte each", cells * 8, *_two(quality)),
+            ("codes, one byte each", cells * 8, *_two(quality)),
             ("codes, entropy coded (at best)", round(bits), *_two(quality)),
         ]
     rows.append(("the same latents, float32", whole, quality["unquantised"]["l1"], None))
@@ -164,12 +164,12 @@ def _use(page: Report, counts: np.ndarray) -> None:
 def _pictures(page: Report, examples: Examples | None) -> None:
     if examples is None:
         page.text(
-            "Frames were not kept beside this codebook. `depthtok eval-vqvae CODEBOOK DEPTH` "
-            "pictures it on any depth.",
+            "No example frames are stored with this codebook. `depthtok eval-vqvae CODEBOOK DEPTH` "
+            "shows them for any depth.",
             title="Frames",
         )
         return
-    note = f"Near is warm. Errors: red is {ERROR_SHOWN:.0%} of the clip's range and above."
+    note = f"Warm colours are near. Errors: red is {ERROR_SHOWN:.0%} of the clip's range or more."
     for title, chosen in (("Frames", examples.spread), ("The worst frames", examples.worst)):
         page.text(note, title=title)
         rows = [list(_row(one)) for one in chosen]
@@ -177,34 +177,34 @@ def _pictures(page: Report, examples: Examples | None) -> None:
 
 
 def _row(one: Example) -> Iterator[Picture]:
-    """Truth, reconstruction, error and codes of a frame."""
+    """Ground truth, reconstruction, error and codes of a frame."""
     kind, where = DepthKind.DISPARITY, f"{one.clip}, frame {one.frame}"
     error = np.abs(one.made - one.true)
     yield Picture(colourise(one.true, kind, 0, 1, one.valid), f"{where}: depth")
-    yield Picture(colourise(one.made, kind, 0, 1), "from its codes")
+    yield Picture(colourise(one.made, kind, 0, 1), "reconstructed from its codes")
     yield Picture(colourise(error, kind, 0, ERROR_SHOWN, one.valid), f"error, mean {one.l1:.4f}")
     if one.codes is not None:
         cell = one.true.shape[0] // one.codes.shape[0]
-        yield Picture(code_picture(one.codes, cell), f"{len(np.unique(one.codes))} different codes")
+        yield Picture(code_picture(one.codes, cell), f"{len(np.unique(one.codes))} distinct codes")
 
 
 def _codes(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
-    """One picture a code: the mean of the cells that got it, else what it decodes to."""
+    """One image per code: the mean of the cells with that code, else what it decodes to."""
     order = np.argsort(-counts, kind="stable")
     tiles = code_pictures(codec)
-    caption = "What each code decodes to among its like; near is bright"
+    caption = "Each code decoded in a patch of the same code; near is bright"
     if examples is not None and examples.cells is not None:
         seen = ~np.isnan(examples.cells).any(axis=(1, 2))
         tiles[seen] = examples.cells[seen]
-        caption = "The mean of the cells that got each code; near is bright"
+        caption = "The mean of the cells with each code; near is bright"
     if unused := int((counts == 0).sum()):
         caption += f"; the last {unused} did not occur"
     large = np.repeat(np.repeat(np.clip(tiles[order], 0, 1), 2, axis=1), 2, axis=2)
-    page.pictures("Every code, the most used first", [Picture(sheet(large), caption)], columns=1)
+    page.pictures("All codes, most used first", [Picture(sheet(large), caption)], columns=1)
 
 
 def sheet(tiles: Float32[np.ndarray, "K c c"], columns: int = 16) -> UInt8[np.ndarray, "H W"]:
-    """Grey tiles in rows, a pixel of black around each."""
+    """Grey tiles in rows, with a one-pixel black border around each."""
     count, side, _ = tiles.shape
     rows = -(-count // columns)
     padded = np.zeros((rows * columns, side + 2, side + 2), np.float32)

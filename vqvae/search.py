@@ -18,7 +18,7 @@ from torch.nn import functional
 
 @contextlib.contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
-    """Float32 means float32 inside: no autocast on any device, no TF32."""
+    """Within the block float32 is exact: no autocast on any device, no TF32."""
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":
             yield
@@ -35,7 +35,7 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 def distances(
     latents_ND: Float[Tensor, "N D"], vectors_KD: Float[Tensor, "K D"]
 ) -> Float[Tensor, "N K"]:
-    """Squared distances, less each latent's own square (which changes no comparison)."""
+    """Squared distances minus each latent's own square (which does not affect comparisons)."""
     with exact_float32(latents_ND.device):
         vectors = vectors_KD.float()
         return torch.addmm(vectors.square().sum(1), latents_ND.float(), vectors.T, alpha=-2)
@@ -46,7 +46,7 @@ def nearest(
 ) -> Int64[Tensor, " N"]:
     """The nearest vector of each latent; the lowest index wins ties."""
     table = distances(latents_ND, vectors_KD).detach()
-    if table.device.type == "cpu":  # numpy's argmin takes a ninth of torch's time
+    if table.device.type == "cpu":  # numpy's argmin is nine times faster than torch's
         return torch.from_numpy(table.numpy().argmin(axis=1))
     return table.argmin(dim=1)
 
@@ -54,8 +54,8 @@ def nearest(
 def kmeans(
     samples_ND: Float[Tensor, "N D"], codes: int, iterations: int, seed: int
 ) -> Float[Tensor, "K D"]:
-    """Lloyd's k-means from random samples; an empty cluster takes the sample farthest from its own
-    centre, so that as many centres come back as were asked for."""
+    """Lloyd's k-means from random samples; an empty cluster takes the sample farthest from its
+    centre, so that the number of centres is always `codes`."""
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(samples_ND), generator=draw).to(samples_ND.device)
     centres = deal(samples_ND[order], codes).clone()
@@ -73,13 +73,13 @@ def kmeans(
 def sum_by_code(
     flat_ND: Float[Tensor, "N D"], codes_N: Int64[Tensor, " N"], number: int
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, "K D"]]:
-    """How many latents each code took, and their sum. By a one-hot product: scatter-adds on CUDA
-    depend on the order of their threads."""
+    """The number and the sum of the latents of each code. Uses a one-hot product, because
+    scatter-adds on CUDA depend on thread order."""
     hot = functional.one_hot(codes_N, number).to(flat_ND.dtype)
     with exact_float32(flat_ND.device):
         return hot.sum(0), hot.T @ flat_ND
 
 
 def deal(rows: Float[Tensor, "n D"], number: int) -> Float[Tensor, "m D"]:
-    """`number` rows, repeating them where there are too few."""
+    """`number` rows, repeated if there are too few."""
     return rows[torch.arange(number, device=rows.device) % len(rows)]

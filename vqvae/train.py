@@ -1,7 +1,7 @@
 """Training a codebook: cached crops in, a codebook directory out.
 
-Every random draw comes from the seed and the step, none from a running generator, so that a resumed
-training takes the steps that the first would have taken. Under torch.distributed each rank trains
+Every random draw follows from the seed and the step, never from a stateful generator, so that a
+resumed run takes the same steps as an uninterrupted one. Under torch.distributed each rank trains
 on its share of the batch; gradients and code statistics are those of all ranks.
 """
 
@@ -27,14 +27,14 @@ from vqvae.losses import reconstruction
 from vqvae.model import Pass, Tokeniser
 from vqvae.quality import Masks
 
-KMEANS_BATCHES = 16  # their latents place the first codes
+KMEANS_BATCHES = 16  # their latents initialise the codes
 _STREAM_TRAIN, _STREAM_KMEANS = 0, 1
 
 Report = Callable[[int, dict[str, float]], None]
 
 
 class Trainer:
-    """Model and optimiser at some step, over a cache of frames."""
+    """Model and optimiser at some step, with a cache of frames."""
 
     def __init__(self, config: TokeniserConfig, cache: FrameCache, device: str) -> None:
         self.config, self.cache = config, cache
@@ -44,8 +44,8 @@ class Trainer:
         training = config.training
         if training.batch % self.world:
             raise ConfigError(
-                f"a batch of {training.batch} crops does not divide among {self.world} ranks",
-                remedy="set training.batch to a multiple of the ranks",
+                f"a batch of {training.batch} crops does not divide over {self.world} ranks",
+                remedy="set training.batch to a multiple of the number of ranks",
             )
         model = Tokeniser(config.network, config.quantizer, training.seed)
         self.model = model.to(self.device).train()
@@ -78,7 +78,7 @@ class Trainer:
 
     def _crops(self, stream: int, number: int) -> tuple[Tensor, Tensor]:
         training, cell = self.config.training, self.config.network.cell
-        # At the end the data alone: codes of what only the pasted parts show become free again.
+        # At the end plain data only, which frees the codes used only for pasted parts.
         pasting = self.step < training.paste_until * training.steps
         batch = self.cache.batch(
             training, cell, (stream, number), self.rank, self.world,
@@ -100,7 +100,7 @@ class Trainer:
         return torch.cat(parts)
 
     def _average_gradients(self) -> None:
-        """The mean over ranks: one small message, equal bits on all ranks."""
+        """Averages gradients over ranks: one small message, bit-identical on all ranks."""
         if self.world == 1:
             return
         flat = torch.cat([p.grad.flatten() for p in self.parameters if p.grad is not None])
@@ -114,7 +114,7 @@ class Trainer:
 
 
 def learning_rate(config: TokeniserConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to zero."""
+    """Linear warm-up, then cosine decay to zero."""
     training = config.training
     ramp = min(1.0, (step + 1) / max(training.lr_warmup, 1))
     return training.lr * ramp * 0.5 * (1 + math.cos(math.pi * step / training.steps))
@@ -143,14 +143,15 @@ def train(
     masks: Masks | None = None,
     demo: bool = False,
 ) -> Path | None:
-    """Train, judge on the held-out episodes, and write the codebook directory `out`.
+    """Train, evaluate on the held-out episodes, and write the codebook directory `out`.
 
-    With `judge` these clips judge and all of `sources` train; else the episodes are split.
-    Raises `StaleStore` where `out` is a codebook of another training, unless `options.resume` is
-    off; `TrainingError` for a loss that is no finite number.
-    Returns None when `should_stop` ended it early: the checkpoint is written, and the same call
-    goes on from there. Raises `ConfigError`, `SourceError` for data that do not fit, `StaleStore`
-    for a checkpoint of another training.
+    With `judge`, these clips are for evaluation and all of `sources` for training; else the
+    episodes are split. Returns None when `should_stop` ended it early: the checkpoint is written,
+    and the same call resumes from it.
+
+    Raises `StaleStore` if `out` is a codebook of another run, unless `options.resume` is off, or
+    for a checkpoint of another run; `TrainingError` for a loss that is not finite; `ConfigError`,
+    `SourceError` for unsuitable data.
     """
     out, training = Path(out), config.training
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
@@ -164,7 +165,7 @@ def train(
     key = cache_key(learn, rule, config.network.size, training.frames)
     identity = export.identity(config, key)
     if options.resume and export.is_finished(out, identity):
-        shutil.rmtree(work, ignore_errors=True)  # of a process that was stopped right before this
+        shutil.rmtree(work, ignore_errors=True)  # of a process stopped right before this
         return out
     trainer = Trainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
@@ -182,7 +183,7 @@ def train(
 
 
 def _require_equal_ranks(trainer: Trainer) -> None:
-    """All ranks hold the same bits; rank 0 writes them. An assertion, not a tolerance."""
+    """All ranks must hold the same bits, because rank 0 writes them: exact, without tolerance."""
     if not dist.is_initialized():
         return
     digest = hashlib.sha256()
@@ -190,7 +191,7 @@ def _require_equal_ranks(trainer: Trainer) -> None:
         digest.update(value.tobytes())
     found = [""] * trainer.world
     dist.all_gather_object(found, digest.hexdigest())
-    assert len(set(found)) == 1, f"the ranks drifted apart: {found}"
+    assert len(set(found)) == 1, f"the ranks diverged: {found}"
 
 
 def _run(
@@ -201,7 +202,7 @@ def _run(
     on_step: Report | None,
     should_stop: Callable[[], bool],
 ) -> bool:
-    """Take the remaining steps, with checkpoints. False when stopped before the last."""
+    """Take the remaining steps, with checkpoints. Returns False if stopped before the last."""
     steps = trainer.config.training.steps
     while trainer.step < steps:
         figures = trainer.advance()
@@ -221,7 +222,7 @@ def _run(
 
 
 def _on_any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is up on any rank: they stop together, or the rest would wait for ever."""
+    """Whether the flag is set on any rank: all stop together, or the rest would wait forever."""
     if not dist.is_initialized():
         return flag
     raised = torch.tensor(float(flag), device=device)

@@ -1,4 +1,4 @@
-"""Depth and codes as pictures."""
+"""Depth and codes as colour images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from depthtok.data import DepthKind
 
-INVALID = (128, 128, 128)  # a grey that the colour map does not have
+INVALID = (128, 128, 128)  # a grey that is not in the colour map
 
 
 def colourise(
@@ -19,9 +19,9 @@ def colourise(
     hi: float,
     valid: Bool[np.ndarray, "*T H W"] | None = None,
 ) -> UInt8[np.ndarray, "*T H W 3"]:
-    """Depth in colour, `lo` to `hi` (same unit as `values`) over the whole map: near is warm.
+    """Depth in colour, with the colour map from `lo` to `hi` (same unit as `values`): warm is near.
 
-    So it is for both kinds: large disparity and small metres are red. Values outside are clipped.
+    This holds for both kinds: large disparity and small metres are red. Values outside are clipped.
     Pixels that are not finite, not above 0 m, or not `valid` are grey.
     """
     good = np.isfinite(values)
@@ -38,9 +38,9 @@ def colourise(
 
 
 def code_picture(codes: UInt8[np.ndarray, "h w"], cell: int = 8) -> UInt8[np.ndarray, "H W 3"]:
-    """Codes as a mosaic of `cell` px squares: one colour for each code, the same in every picture.
+    """Codes as a mosaic of `cell` px squares: one colour per code, the same in every image.
 
-    Codes have no order, so near numbers get far colours.
+    Codes have no order, so close numbers get distinct colours.
     """
     return np.kron(_code_colours()[codes], np.ones((cell, cell, 1), np.uint8))
 

@@ -1,7 +1,7 @@
 """Curves and histograms as inline SVG that follows the page's light or dark colours.
 
-Matplotlib draws on a `Figure` of its own (no pyplot, no backend is chosen), the same bytes for the
-same numbers. Marker colours in its output are then replaced by CSS, so one drawing suits both.
+Matplotlib draws on a separate `Figure` (without pyplot or choosing a backend), with the same bytes
+for the same numbers. Marker colours in its output are replaced by CSS, so one drawing suits both.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, LINE = "#010203", "#040506"  # replaced by the page's own colours
+INK, LINE = "#010203", "#040506"  # replaced by the page's colours
 COLOURS = ("#3b82f6", "#e8710a", "#12a37a", "#d6409f", "#8b5cf6", "#b58900", "#64748b", "#dc2626")
 DASHES = ("solid", "dashed", "dotted")  # the same words in matplotlib and in CSS
-MOST_POINTS = 1200  # of a drawn line; more cannot be seen
+MOST_POINTS = 1200  # per line; more would not be visible
 
 Numbers = Sequence[float | None] | Shaped[np.ndarray, " n"]
-Line = tuple[Numbers, Numbers]  # x and y, of one length
+Line = tuple[Numbers, Numbers]  # x and y, of equal length
 
 
 def colour(number: int) -> str:
@@ -32,15 +32,15 @@ def colour(number: int) -> str:
 
 
 def dash(number: int) -> str:
-    """The dash pattern of series `number`: another for each round of colours."""
+    """The dash pattern of series `number`, which changes after each cycle of colours."""
     return DASHES[number // len(COLOURS) % len(DASHES)]
 
 
 def draw_curves(
     title: str, series: Mapping[str, Line], x_label: str, y_label: str, log: bool, wide: bool
 ) -> Markup:
-    """Lines over a common axis. Values that are not finite leave gaps, and so do those
-    not above 0 on a `log` axis."""
+    """Lines over a common axis. There are gaps at values that are not finite, or not above 0 on a
+    `log` axis."""
 
     def paint(axes: Axes) -> None:
         for number, (x, y) in enumerate(series.values()):
@@ -69,7 +69,7 @@ def draw_histogram(
     x_label: str,
     wide: bool,
 ) -> Markup:
-    """Counts between edges."""
+    """A histogram of counts between edges."""
 
     def paint(axes: Axes) -> None:
         axes.stairs(counts, edges, fill=True, color=colour(0), alpha=0.85)
@@ -81,7 +81,7 @@ def draw_histogram(
 def thinned(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """At most `MOST_POINTS` points that keep every spike: the extremes of each run of points."""
+    """At most `MOST_POINTS` points, preserving spikes: the extremes of each run of points."""
     if len(y) <= MOST_POINTS:
         return x, y
     runs = np.array_split(np.arange(len(y)), MOST_POINTS // 2)
@@ -95,7 +95,7 @@ def thinned(
 def _drawing(
     title: str, paint: Callable[[Axes], None], x_label: str, y_label: str, wide: bool
 ) -> Markup:
-    # The salt makes ids stable, and different between the drawings of one page.
+    # The salt makes ids stable, and distinct between the drawings of one page.
     settings = {"svg.hashsalt": f"{title}/{x_label}/{y_label}", "svg.fonttype": "none"}
     with rc_context(settings):
         figure = Figure(figsize=(10, 3.2) if wide else (5.2, 3.1), layout="constrained")
@@ -121,7 +121,7 @@ def _style(axes: Axes) -> None:
 def _inline(svg: str, title: str) -> Markup:
     body = svg[svg.index("<svg") :]
     body = body[body.index(">") + 1 :].replace(INK, "currentColor").replace(LINE, "var(--line)")
-    body = re.sub(r'<g id="\w+">', "<g>", body)  # nothing refers to them, and pages have many
+    body = re.sub(r'<g id="\w+">', "<g>", body)  # unused, and pages have many
     box = svg[svg.index('viewBox="') :].split('"')[1]
     head = f'<svg viewBox="{box}" role="img" aria-label="{escape(title)}"'
     space = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

@@ -1,4 +1,4 @@
-"""One report: sections added one by one, then written as a self-contained page and as JSON."""
+"""A report: sections added one by one, then written as a self-contained HTML page and as JSON."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from depthtok.files import write_atomic
 from depthtok.format import human_number
 from depthtok.report.plots import Line, colour, dash, draw_curves, draw_histogram
 
-HALF = {"facts", "curves", "histogram"}  # two of them stand side by side
+HALF = {"facts", "curves", "histogram"}  # shown two side by side
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and its caption, which is also what a screen reader says."""
+    """An image and its caption, which is also its alt text."""
 
     pixels: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]
     caption: str
 
     def data_uri(self) -> str:
-        """The pixels as a PNG inside a URI."""
+        """The pixels as a PNG in a data URI."""
         png = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(self.pixels)).save(png, "png")
         return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
@@ -45,7 +45,7 @@ class Picture:
 class Report:
     """A page that explains a result. Each method adds a section and returns the report.
 
-    Nothing but the arguments reaches the files: equal reports are equal bytes.
+    The files depend only on the arguments: equal reports give equal bytes.
     """
 
     def __init__(self, title: str, subtitle: str = "") -> None:
@@ -54,28 +54,28 @@ class Report:
         self._sections: list[dict[str, Any]] = []
 
     def numbers(self, figures: Mapping[str, Any]) -> Report:
-        """The figures that matter most, on top of the page and of the JSON.
+        """The most important figures, at the top of the page and of the JSON.
 
-        Lists and tables in them go to the JSON alone.
+        Lists and tables among them are only in the JSON.
         """
         self._numbers |= plain(figures)
         return self
 
     def text(self, *paragraphs: str, title: str = "") -> Report:
-        """Paragraphs of plain text; what stands between backticks is shown as code."""
+        """Paragraphs of plain text; text in backticks is shown as code."""
         return self._add("text", title, paragraphs=list(paragraphs))
 
     def links(self, title: str, pages: Mapping[str, Path], directory: Path) -> Report:
-        """Other pages by name, as links from the `directory` that this one is written to."""
+        """Links to other pages by name, relative to the `directory` of this one."""
         near = {name: os.path.relpath(page, directory) for name, page in pages.items()}
         return self._add("links", title, pages=near)
 
     def facts(self, title: str, facts: Mapping[str, Any]) -> Report:
-        """Names and values."""
+        """A list of names and values."""
         return self._add("facts", title, facts=plain(facts))
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Report:
-        """Rows of text and numbers; None is an empty cell."""
+        """A table of text and numbers; None is an empty cell."""
         cells = plain(list(rows))
         assert all(len(row) == len(columns) for row in cells), f"{title}: a row of another length"
         return self._add("table", title, columns=list(columns), rows=cells)
@@ -88,7 +88,7 @@ class Report:
         y_label: str,
         log: bool = False,
     ) -> Report:
-        """Lines by name, each (x, y); `log` is for the y axis."""
+        """Lines by name, each (x, y); `log` applies to the y axis."""
         lines = {name: {"x": plain(x), "y": plain(y)} for name, (x, y) in series.items()}
         return self._add("curves", title, x_label=x_label, y_label=y_label, log=log, series=lines)
 
@@ -99,7 +99,7 @@ class Report:
         bins: int | Sequence[float] = 40,
         x_label: str = "",
     ) -> Report:
-        """How `values` are spread; those that are not finite are counted apart."""
+        """A histogram of `values`; those that are not finite are counted separately."""
         values = np.asarray(values, float).ravel()
         finite = values[np.isfinite(values)]
         counts, edges = np.histogram(finite, bins)
@@ -108,11 +108,11 @@ class Report:
         return self._add("histogram", title, x_label=x_label, **spread)
 
     def pictures(self, title: str, pictures: Iterable[Picture], columns: int = 4) -> Report:
-        """A grid of images, `columns` wide where the window has room."""
+        """A grid of images, `columns` wide if the window has room."""
         return self._add("pictures", title, pictures=list(pictures), columns=columns)
 
     def write(self, directory: Path, name: str = "report") -> Path:
-        """Write `name`.html and `name`.json, each whole or not at all; returns the page's path."""
+        """Write `name`.html and `name`.json, each atomically; returns the page's path."""
         directory = Path(directory)
         page = directory / f"{name}.html"
         write_atomic(directory / f"{name}.json", json.dumps(self.to_json(), indent=1) + "\n")
@@ -120,7 +120,7 @@ class Report:
         return page
 
     def to_json(self) -> dict[str, Any]:
-        """Everything on the page but pixels, as plain values; not finite numbers are None."""
+        """Everything on the page except pixels, as plain values; non-finite numbers become None."""
         sections = [
             {k: [p.caption for p in v] if k == "pictures" else v for k, v in section.items()}
             for section in self._sections
@@ -133,7 +133,7 @@ class Report:
         }
 
     def html(self, data: str) -> str:
-        """The page; `data` is the name of the JSON file beside it."""
+        """The page's HTML; `data` is the name of the JSON file next to it."""
         environment = Environment(
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
@@ -156,7 +156,7 @@ class Report:
         return self
 
     def _drawn(self) -> list[dict[str, Any]]:
-        """The sections with their drawings, and with the last of an odd run of halves made wide."""
+        """The sections with their drawings; the last of an odd run of half-width ones gets wide."""
         halves = [section["kind"] in HALF for section in self._sections]
         wide, run = [], 0
         for half, following in zip(halves, [*halves[1:], False], strict=False):
@@ -169,7 +169,7 @@ class Report:
 
 
 def _derived(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
-    """What the template shows of a section beyond its own content."""
+    """Values for the template that are derived from a section's content."""
     kind, title = section["kind"], section["title"]
     if kind == "curves":
         lines = {name: (_floats(s["x"]), _floats(s["y"])) for name, s in section["series"].items()}
@@ -208,7 +208,7 @@ def _floats(values: Sequence[float | None]) -> list[float]:
 
 
 def _prose(text: str) -> Markup:
-    """Escaped text, with `this` as code."""
+    """Escaped text, with text in backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 

@@ -1,1 +1,1 @@
-"""Robots in simulation: one small protocol, and LIBERO behind it. The only folder with MuJoCo."""
+"""Robots in simulation: a small protocol, implemented by LIBERO. The only folder with MuJoCo."""

@@ -1,8 +1,8 @@
-"""LIBERO's official demonstrations (HDF5): read, cleaned of idle steps, and done again.
+"""LIBERO's official demonstrations (HDF5): reading, removing idle steps, replaying.
 
-A file `TASK_demo.hdf5` holds groups `data/demo_<n>` with `states` (T, D), `actions` (T, 7) and, as
-an attribute, the scene's XML, which alone knows where the fixtures stood. Replaying them gives what
-the files have not: depth, segmentation, and images of any size.
+A file `TASK_demo.hdf5` has groups `data/demo_<n>` with `states` (T, D), `actions` (T, 7) and, as an
+attribute, the scene's XML, the only record of the fixtures' positions. Replaying them gives what
+the files lack: depth, segmentation, and images of any size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from depthtok.sim.motion import Motion, perform
 from depthtok.sim.simulator import Task
 from depthtok.sim.suites import SETTLE_STEPS, task_named
 
-IDLE_BELOW = 1e-4  # norm of the first six numbers of an idle action
+IDLE_BELOW = 1e-4  # an action is idle if the norm of its first six numbers is below
 SUFFIX = "_demo.hdf5"
 
 
@@ -32,34 +32,34 @@ class Demo:
 
     state: Float64[np.ndarray, " S"]  # the first one
     actions: Float32[np.ndarray, "T 7"]
-    scene: str  # MJCF; "" where the file has none
-    number: int  # its own: that of its group
+    scene: str  # MJCF; "" if the file has none
+    number: int  # the number in its group's name
 
 
 def task_of(path: Path) -> Task:
-    """The task that a file is about, by its name. Raises `SourceError`, `ConfigError`."""
+    """The task of a file, from its name. Raises `SourceError`, `ConfigError`."""
     if not path.name.endswith(SUFFIX):
         raise SourceError(
-            f"{path} is not called TASK{SUFFIX}",
-            remedy="keep the official names: they say the task",
+            f"{path} is not named TASK{SUFFIX}",
+            remedy="keep the official names: they identify the task",
         )
     return task_named(path.name.removesuffix(SUFFIX))
 
 
 def count(path: Path) -> int:
-    """How many demonstrations a file holds. Raises `SourceError`."""
+    """The number of demonstrations in a file. Raises `SourceError`."""
     with _opened(path) as file:
         return len(_names(file))
 
 
 def fingerprint(path: Path) -> str:
-    """Of the file's bytes."""
+    """Digest of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path, number: int) -> Demo:
-    """Demonstration `number`, in the order of their own numbers. Raises `SourceError`."""
+    """Demonstration `number`, in the order of the groups' numbers. Raises `SourceError`."""
     with _opened(path) as file:
         name = _names(file)[number]
         group = file["data"][name]
@@ -67,7 +67,7 @@ def read(path: Path, number: int) -> Demo:
             states, actions = group["states"][:1], group["actions"][:]
         except KeyError as error:
             raise SourceError(
-                f"{path}: {group.name} lacks states or actions", remedy="fetch the file again"
+                f"{path}: {group.name} lacks states or actions", remedy="download the file again"
             ) from error
         scene = group.attrs.get("model_file", "")
     scene = scene.decode() if isinstance(scene, bytes) else str(scene)
@@ -75,10 +75,10 @@ def read(path: Path, number: int) -> Demo:
 
 
 def replay(simulator: LiberoSimulator, demo: Demo) -> Motion:
-    """Does a demonstration again: first state, settling steps, actions without the idle ones.
+    """Replays a demonstration: first state, settling steps, actions without the idle ones.
 
-    As in making the `no_noops` data sets, all actions are done, and what counts is whether the task
-    is done after the last one. The fixtures are put where they stood.
+    As for the `no_noops` data sets, all actions are executed, and success means that the task is
+    done after the last one. The fixtures are placed as in the recording.
     """
     simulator.reset(0)
     if demo.scene:
@@ -91,7 +91,7 @@ def replay(simulator: LiberoSimulator, demo: Demo) -> Motion:
 
 
 def without_idle(actions: Float32[np.ndarray, "T 7"]) -> Iterator[Float32[np.ndarray, " 7"]]:
-    """Actions that move the hand, or the fingers as against the action kept before."""
+    """Actions that move the hand, or change the gripper relative to the last action kept."""
     before = None
     for action in actions:
         still = np.linalg.norm(action[:6]) < IDLE_BELOW
@@ -104,19 +104,21 @@ def _opened(path: Path):
     import h5py
 
     if not path.is_file():
-        raise SourceError(f"there is no file {path}", remedy="name files that are there")
+        raise SourceError(f"there is no file {path}", remedy="give existing files")
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise SourceError(f"{path} is no HDF5 file ({error})", remedy="fetch it again") from error
+        raise SourceError(
+            f"{path} is not an HDF5 file ({error})", remedy="download it again"
+        ) from error
 
 
 def _names(file) -> list[str]:
-    """The demonstrations' groups, by number."""
+    """The demonstrations' groups, sorted by number."""
     found = [name for name in file.get("data", ()) if re.fullmatch(r"demo_\d+", name)]
     if not found:
         raise SourceError(
-            f"{file.filename} holds no group data/demo_0",
+            f"{file.filename} has no group data/demo_0",
             remedy="give a file of LIBERO's demonstrations",
         )
     return sorted(found, key=_number)

@@ -1,8 +1,8 @@
-"""Evaluations on disk: every finished trial is a file, and a run goes on where it was.
+"""Evaluations on disk: every finished trial is a file, so that a run can be resumed.
 
-EVAL/eval.json                      what is evaluated, and how; another one is refused
+EVAL/eval.json                      what is evaluated, and how; must match on resuming
 EVAL/trials/task-03-trial-007.json  one finished trial
-EVAL/videos/...webp                 some of them as moving pictures
+EVAL/videos/...webp                 some of them as videos
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ _FLAGS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to be done."""
+    """One trial to run."""
 
     task: Task
     trial: Trial
 
     @property
     def name(self) -> str:
+        """The file name of the trial, without suffix."""
         return f"task-{self.task.number:02d}-trial-{self.trial.number:03d}"
 
 
@@ -60,34 +61,35 @@ class Outcome:
     success: bool
     steps: int
     plans: int
-    measures: Mapping[str, float] = field(default_factory=dict)  # depth codes, where they are known
+    measures: Mapping[str, float] = field(default_factory=dict)  # depth codes, if known
 
     @property
     def name(self) -> str:
+        """The file name of the trial, without suffix."""
         return f"task-{self.task:02d}-trial-{self.trial:03d}"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A directory of trials. `card` says what is evaluated, and `jobs` all that belongs to it."""
+    """A directory of trials. `card` describes what is evaluated; `jobs` are all its trials."""
 
     path: Path
     card: Mapping[str, Any]
 
     @classmethod
     def open(cls, path: Path) -> Evaluation:
-        """One that is there. Raises `SourceError`."""
+        """Opens an existing one. Raises `SourceError`."""
         try:
             card = json.loads((path / CARD).read_text())
         except (OSError, ValueError) as error:
             raise SourceError(
                 f"{path} is not an evaluation ({error})",
-                remedy="name the directory that `depthtok eval` wrote with --out",
+                remedy="give the directory that `depthtok eval` wrote with --out",
             ) from error
         return cls(path, card)
 
     def begin(self) -> None:
-        """Makes the directory, or checks that the one there is of the same evaluation."""
+        """Creates the directory, or checks that an existing one is of the same evaluation."""
         card = self.path / CARD
         if card.exists():
             found = self.open(self.path).card
@@ -105,8 +107,8 @@ class Evaluation:
             sweep(folder)
 
     def _differ(self, found: Mapping[str, Any]) -> list[str]:
-        """What the evaluation that is there has otherwise. Weights are known by their digests,
-        wherever they lie; more trials may be asked for, and films are as they were begun."""
+        """The keys in which the existing evaluation differs. Weights are identified by their
+        digests, not by path; more trials and another number of videos are allowed."""
         now = json.loads(json.dumps(self.card))
         free = {"videos"} | ({"policy"} if "weights" in now else set())
         free |= {"software"} - found.keys()  # older cards lack it
@@ -118,6 +120,7 @@ class Evaluation:
         write_atomic(self.path / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 
     def is_done(self, job: Job) -> bool:
+        """Whether this trial is finished."""
         return (self.path / TRIALS / f"{job.name}.json").is_file()
 
     def save(self, outcome: Outcome) -> None:
@@ -126,7 +129,7 @@ class Evaluation:
         write_atomic(self.path / TRIALS / f"{outcome.name}.json", text)
 
     def forget(self, jobs: Iterable[Job]) -> None:
-        """Removes these trials and their films."""
+        """Removes these trials and their videos."""
         for name in (job.name for job in jobs):
             trial, films = self.path / TRIALS / f"{name}.json", self.path / VIDEOS
             for path in (trial, *films.glob(f"{name}-*")):
@@ -140,17 +143,17 @@ class Evaluation:
         return [Outcome(**json.loads(path.read_text())) for path in found]
 
     def videos(self) -> list[Path]:
-        """The films that are there, in order."""
+        """The existing videos, in order."""
         return sorted((self.path / VIDEOS).glob("task-*.webp"))
 
     def wants(self, name: str, end: str, videos: int) -> bool:
-        """Whether trial `name` is, as far as is known, among the first `videos` of its task that
-        came to this `end`."""
+        """Whether trial `name` is, as far as is known, among the first `videos` of its task with
+        this `end`."""
         return sum(each.name < name for each in self._films(name, end)) < videos
 
     def keep_first(self, videos: int) -> None:
-        """Drops the films of all but the first `videos` trials of each end of each task: which
-        they are is only known now, where several processes made them."""
+        """Drops the videos of all but the first `videos` trials of each end of each task, which
+        with several processes is only known at the end."""
         for path in self.videos():
             name, end = path.stem.rsplit("-", 1)
             if not self.wants(name, end, videos):
@@ -163,7 +166,7 @@ class Evaluation:
 
 
 def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """Success rate with its 95 % interval, and the steps that successes took."""
+    """Success rate with its 95 % interval, and the number of steps of successes."""
     outcomes = list(outcomes)
     won = [each for each in outcomes if each.success]
     low, high = wilson(len(won), len(outcomes))
@@ -181,7 +184,7 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
 
 
 class Arena:
-    """A worker's own: one policy, one simulator at a time."""
+    """A worker: one policy, one simulator at a time."""
 
     def __init__(
         self, evaluation: Evaluation, player: Player, build: Callable[[Task], Simulator],
@@ -192,7 +195,7 @@ class Arena:
         self._simulator: Simulator | None = None
 
     def do(self, job: Job) -> Outcome:
-        """One trial, committed."""
+        """Runs one trial and commits it."""
         if self._simulator is None or self._simulator.task != job.task:
             if self._simulator is not None:
                 self._simulator.close()
@@ -208,7 +211,7 @@ class Arena:
         return outcome
 
     def _film(self, job: Job, rollout: Rollout) -> None:
-        """Keeps the first few successes and failures of every task as moving pictures."""
+        """Keeps the first few successes and failures of every task as videos."""
         end = "success" if rollout.success else "failure"
         if self._evaluation.wants(job.name, end, self._videos):
             save_film(self._evaluation.path / VIDEOS / f"{job.name}-{end}.webp", rollout)

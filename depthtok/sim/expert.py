@@ -1,10 +1,10 @@
-"""A scripted expert for pick-and-place tasks. It reads the simulator's state and sends the robot's
-own actions: `OSC_POSE` deltas, 1 is 5 cm (0.5 rad), gripper -1 open and 1 closed.
+"""A scripted expert for pick-and-place tasks. It reads the simulator's state and outputs robot
+actions: `OSC_POSE` deltas, 1 is 5 cm (0.5 rad), gripper -1 open and 1 closed.
 
     for action in Expert(scene, style, rank=0).actions():
         done = simulator.step(action)
 
-It does one attempt with one grasp; whoever runs it tries the next grasp from the same start.
+It makes one attempt with one grasp; the caller may try the next grasp from the same start.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from depthtok.sim.goals import Goal
 from depthtok.sim.scene import Point, Scene
 from depthtok.sources.rotations import convert
 
-STEP_M, STEP_RAD = 0.05, 0.5  # what an action of 1 asks for
-GAIN = 2.0  # the controller covers about half of what is asked for in one step
+STEP_M, STEP_RAD = 0.05, 0.5  # motion for an action of 1
+GAIN = 2.0  # the controller covers about half of the commanded motion per step
 OPEN, CLOSED = -1.0, 1.0
 UP = np.array([0.0, 0.0, 1.0])
-CLEAR_M = 0.05  # above what is passed over
-LIFTED_M = 0.02  # an object that rose less was not held
-NEAR_M = 0.10  # to either side of the way, what counts as in the way
-GRASPS = 8  # that are tried from one start
+CLEAR_M = 0.05  # clearance above obstacles
+LIFTED_M = 0.02  # an object that rises less is not held
+NEAR_M = 0.10  # an obstacle is at most this far to either side of the path
+GRASPS = 8  # tried from one start
 Action = Float32[np.ndarray, " 7"]
 
 
 @dataclass(frozen=True)
 class Style:
-    """How one episode is done, so that no two are alike. The defaults are the plain motion."""
+    """The motion style of an episode, for variety. The defaults are the plain motion."""
 
-    noise: float = 0.0  # standard deviation on the xyz action
+    noise: float = 0.0  # standard deviation of noise on the xyz action
     speed: float = 1.0  # largest xyz action
-    approach_m: float = 0.10  # height above the grasp from which the hand comes down
-    detour_m: tuple[float, float, float] = (0.0, 0.0, 0.0)  # added to the way to the object
+    approach_m: float = 0.10  # height above the grasp at which the descent starts
+    detour_m: tuple[float, float, float] = (0.0, 0.0, 0.0)  # offset added to the path to the object
     pause: int = 0  # extra steps with closed fingers before lifting
     shuffle: float = 0.0  # randomness of the grasps' costs
     seed: int = 0
 
     @classmethod
     def draw(cls, seed: int, noise: float, variety: float) -> Style:
-        """A style for a seed: `noise` is the largest, `variety` scales everything else."""
+        """A random style for a seed: `noise` is the maximum, `variety` scales everything else."""
         rng = np.random.default_rng([seed, 1])
         detour = variety * rng.uniform([-0.06, -0.06, 0], [0.06, 0.06, 0.08])
         return cls(
@@ -64,12 +64,12 @@ class Style:
 
 
 class Expert:
-    """One attempt at all goals of a task, with the grasp number `rank` of the first object."""
+    """One attempt at all goals of a task, with grasp number `rank` for the first object."""
 
     def __init__(self, scene: Scene, style: Style, rank: int = 0) -> None:
         self.scene, self.style, self.rank = scene, style, rank
         self._rng = np.random.default_rng([style.seed, 2, rank])
-        # With noise a tight tolerance is met by luck alone, and the hand would hover.
+        # With noise a tight tolerance would only be met by luck, and the hand would hover.
         self._tolerance = 0.008 + 0.03 * style.noise
 
     def actions(self) -> Iterator[Action]:
@@ -81,7 +81,7 @@ class Expert:
         yield from self._hold(*self.scene.hand(), OPEN, 20)
 
     def _transfer(self, goal: Goal, rank: int) -> Iterator[Action]:
-        """Puts one object where it belongs; returns whether it was held."""
+        """Puts one object in its place; returns whether it was held."""
         choice = self._choose(goal, rank)
         if choice is None:
             return False
@@ -113,7 +113,7 @@ class Expert:
         return chosen[rank % len(chosen)] if chosen else None
 
     def _pointing_down(self, direction: float) -> Float64[np.ndarray, "3 3"]:
-        """The orientation that closes along `direction`, turned there the short way."""
+        """The orientation that closes along `direction`, by the shorter rotation."""
         _, rotation = self.scene.hand()
         now = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
         angle = now + grasps.turned(direction, now)
@@ -121,7 +121,7 @@ class Expert:
         return np.stack([closing, np.cross(down, closing), down], axis=1)
 
     def _travel(self, to: Point, turn, gripper: float, *ignored: str) -> Iterator[Action]:
-        """Over everything in between, by way of the style's detour."""
+        """Moves above all obstacles to a point, via the style's detour."""
         start, _ = self.scene.hand()
         height = max(self._highest(start, to, *ignored) + CLEAR_M + grasps.TIP_M, to[2])
         middle = (start + to) / 2 + self.style.detour_m
@@ -130,7 +130,7 @@ class Expert:
         yield from self._move(to, turn, gripper, steps=60)
 
     def _carry(self, goal: Goal, turn) -> Iterator[Action]:
-        """Brings the object that is held over its target and lowers it."""
+        """Moves the held object over its target and lowers it."""
         owner = self.scene.owner(goal.target)
         target = self.scene.position(goal.target)
         hand, _ = self.scene.hand()
@@ -150,7 +150,7 @@ class Expert:
                 yield self._action(goal_m, turn, CLOSED, slow=height is None)
 
     def _floor(self, owner: str, target: Point) -> float:
-        """Height of what the object is to rest on."""
+        """Height of the surface that the object is to rest on."""
         if not owner:
             return float(target[2])
         points = self.scene.surface(owner)
@@ -158,7 +158,7 @@ class Expert:
         return float(np.median(under)) if len(under) else float(target[2])
 
     def _highest(self, start: Point, stop: Point, *ignored: str) -> float:
-        """Top of what lies along the straight way between two places."""
+        """The highest point along the straight path between two places."""
         points = self.scene.others(*ignored)
         way = (stop - start)[:2]
         along = np.clip((points[:, :2] - start[:2]) @ way / max(way @ way, 1e-9), 0, 1)
@@ -178,8 +178,8 @@ class Expert:
             yield self._action(to, turn, gripper, slow=slow)
 
     def _hold(self, to: Point, turn, gripper: float, steps: int) -> Iterator[Action]:
-        """Stays while the fingers move. It keeps correcting: an action of zeros would be taken for
-        an idle one, and the hand would drift."""
+        """Holds the pose while the fingers move. It keeps correcting, because actions of zeros
+        would count as idle, and the hand would drift."""
         for _ in range(steps):
             yield self._action(to, turn, gripper)
 
@@ -193,5 +193,5 @@ class Expert:
 
 
 def _twist(wanted: Float64[np.ndarray, "3 3"], now: Float64[np.ndarray, "3 3"]):
-    """The rotation from `now` to `wanted` about the world's axes, as axis-angle (rad)."""
+    """The rotation from `now` to `wanted` in the world frame, as axis-angle (rad)."""
     return convert((wanted @ now.T).reshape(1, 9), "matrix", "axis_angle")[0]

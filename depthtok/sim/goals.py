@@ -1,5 +1,5 @@
-"""What a LIBERO task asks for, and whether the scripted expert can do it. Read from the task's
-definition: no simulator is made."""
+"""The goals of a LIBERO task, and whether the scripted expert can do it. Read from the task's
+definition, without a simulator."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from depthtok.sim.suites import definition
 
 @dataclass(frozen=True)
 class Goal:
-    """`object` shall rest on or in `target`: an object, a fixture, or a region of one."""
+    """`object` must end up on or in `target`: an object, a fixture, or a region of one."""
 
     object: str
     target: str
 
 
 def goals(task: Task) -> list[Goal]:
-    """What is to be put where. Raises `ConfigError` where the task asks for something else."""
+    """Which object to put where. Raises `ConfigError` if the task needs anything else."""
     from libero.libero.envs.bddl_utils import robosuite_parse_problem
 
     problem = robosuite_parse_problem(str(definition(task)))
@@ -30,8 +30,8 @@ def goals(task: Task) -> list[Goal]:
         puts = relation in ("on", "in") and names[0] in movable
         if not puts or (relation == "in" and _is_shut(problem, names[1])):
             raise ConfigError(
-                f"{task} ({task.name}) asks for more than putting things somewhere, which the "
-                "scripted expert cannot do",
+                f"{task} ({task.name}) needs more than pick-and-place, which the scripted expert "
+                "cannot do",
                 remedy="choose other tasks, or replay demonstrations of this one (--demos)",
             )
         found.append(Goal(*names))
@@ -51,7 +51,7 @@ def sort_out(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
 
 
 def _is_shut(problem: dict, target: str) -> bool:
-    """Whether a target is inside a drawer or the like that nobody has opened yet."""
+    """Whether a target is inside a closed drawer or the like."""
     from libero.libero.envs.objects import get_object_fn
     from libero.libero.envs.objects.articulated_objects import ArticulatedObject
 

@@ -1,8 +1,8 @@
-"""Where a two-finger gripper that points down can take hold of an object: ranked candidates.
+"""Ranked grasp candidates for a two-finger gripper that points down.
 
-Two families. *Body*: the fingers close around the object, where some slice of it is narrow enough.
-*Rim*: one finger inside and one outside, for bowls and the like. Each candidate is judged by what
-of the scene would be where the fingers and the hand want to be.
+Two kinds. *Body*: the fingers close around the object, where some slice of it is narrow enough.
+*Rim*: one finger inside and one outside, for bowls and the like. Each candidate is scored by how
+much of the scene the fingers and the hand would collide with.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from jaxtyping import Bool, Float64
 Points = Float64[np.ndarray, "n 3"]
 Point = Float64[np.ndarray, " 3"]
 
-OPEN_M = 0.040  # from the middle to the inner side of an open finger
-WIDEST_M = 0.074  # that can be held
+WIDEST_M = 0.074  # widest object that can be held
 SLICE_M = 0.012  # half the height over which a width is measured
-TIP_M = 0.012  # the fingertips reach so far below the point between them
-RIM_DEPTH_M = 0.018  # below the rim
-# Boxes around the hand: along the closing axis, across it, and up; each from, to.
+TIP_M = 0.012  # how far the fingertips reach below the grasp point
+RIM_DEPTH_M = 0.018  # depth of the grasp point below the rim
+# Boxes around the hand: along the closing axis, across it, and up; each (from, to).
 FINGERS_M = ((0.038, 0.062), (-0.013, 0.013), (-TIP_M, 0.06))
 HAND_M = ((-0.105, 0.105), (-0.035, 0.035), (0.06, 0.18))
 
 
 @dataclass(frozen=True)
 class Grasp:
-    """The point between the fingertips, the direction in which they close (rad, from the world's x
-    towards y, the same after half a turn), and a cost that says how promising it is."""
+    """The point between the fingertips, their closing direction (rad, from the world's x towards y,
+    modulo half a turn), and a cost: lower is better."""
 
     position: Point
     direction: float
@@ -37,8 +36,8 @@ class Grasp:
 
 
 def candidates(own: Points, others: Points, straight: float) -> list[Grasp]:
-    """Grasps of the object whose surface is `own`, best first. `straight` is the direction in which
-    the hand closes now: little turning is better."""
+    """Grasps of the object whose surface is `own`, best first. `straight` is the current closing
+    direction: less turning is better."""
     middle = own.mean(axis=0)
     near = others[np.linalg.norm(others[:, :2] - middle[:2], axis=1) < 0.25]
     scene = np.concatenate([own, near])
@@ -52,7 +51,7 @@ def candidates(own: Points, others: Points, straight: float) -> list[Grasp]:
 
 
 def diverse(grasps: list[Grasp], count: int) -> list[Grasp]:
-    """The best ones that differ from each other: by 2 cm, or by 20 degrees."""
+    """The best grasps that differ from each other by 2 cm or 20 degrees."""
     chosen: list[Grasp] = []
     for grasp in grasps:
         if all(_differ(grasp, other) for other in chosen):
@@ -63,8 +62,7 @@ def diverse(grasps: list[Grasp], count: int) -> list[Grasp]:
 
 
 def turned(direction: float, start: float) -> float:
-    """The smallest turn (rad) that brings fingers closing along `start` to close along
-    `direction`."""
+    """The smallest rotation (rad) of the closing direction from `start` to `direction`."""
     return (direction - start + np.pi / 2) % np.pi - np.pi / 2
 
 
@@ -108,7 +106,7 @@ def _on_rim(own: Points) -> Iterator[tuple[Point, float, float]]:
 
 
 def _inside(scene: Points, position: Point, direction: float) -> Bool[np.ndarray, " n"]:
-    """Which points are where the open fingers or the hand would be."""
+    """Which points are inside the open fingers or the hand."""
     cos, sin = np.cos(direction), np.sin(direction)
     x, y, up = (scene - position).T
     along, across = x * cos + y * sin, y * cos - x * sin

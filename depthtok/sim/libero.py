@@ -2,8 +2,8 @@
 
     simulator = LiberoSimulator(task("libero_object", 0), size=256)
 
-MuJoCo's frames come bottom row first. What the field publishes is `raw[::-1, ::-1]`, said to be
-"rotated by 180 degrees": against what the camera sees it is mirrored left to right. Images, depth
+MuJoCo's frames have the bottom row first. Published data sets use `raw[::-1, ::-1]`, described as
+"rotated by 180 degrees": relative to the camera's view it is mirrored left to right. Images, depth
 and segmentation here are in that form; `lens` is for the true view, as everywhere in the toolkit.
 """
 
@@ -21,10 +21,10 @@ from depthtok.sim.simulator import CLASSES, Lens, Task, View
 from depthtok.sim.suites import SETTLE_STEPS, definition, init_states
 
 CAMERAS = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}  # ours -> MuJoCo's
-IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)  # stands still, gripper open
-FPS = 20  # control steps a second
+IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)  # no motion, gripper open
+FPS = 20  # control steps per second
 ROBOT, GRIPPER, OBJECT, FIXTURE = (CLASSES.index(name) for name in CLASSES[1:])
-NEVER = 10**9  # steps after which robosuite would end an episode; time limits are not its business
+NEVER = 10**9  # steps before robosuite ends an episode; time limits are set elsewhere
 
 
 class LiberoSimulator:
@@ -40,7 +40,7 @@ class LiberoSimulator:
             has_offscreen_renderer=True, control_freq=FPS, horizon=NEVER, ignore_done=True,
             hard_reset=False,
         ).env  # fmt: skip
-        self.env._observables.clear()  # 25 times a step it would compute what nobody asks for
+        self.env._observables.clear()  # would be computed 25 times per step, unused
         self._scene = ElementTree.tostring(self.env.model.root, encoding="unicode")
         self._classes = self._classify()
         self._official: Float64[np.ndarray, "n S"] | None = None
@@ -48,13 +48,13 @@ class LiberoSimulator:
     def reset(self, seed: int, init_state: int | None = None) -> None:
         """Draws placements by the benchmark's sampler from `seed`, then settles.
 
-        With `init_state` the objects stand as in that official initial state; where the fixtures
-        stand (cabinet, stove) is drawn from `seed` all the same, because those states leave it out.
-        The sampler draws from numpy's global generator, which is put back afterwards.
+        With `init_state` the objects are placed as in that official initial state; the positions of
+        fixtures (cabinet, stove) are still drawn from `seed`, because those states lack them. The
+        sampler uses numpy's global generator, which is restored afterwards.
         """
         before = np.random.get_state()  # noqa: NPY002
-        # What a reset leaves as the last episode had it: where the fixtures stand (what is drawn
-        # onto them is drawn about their places in the scene's XML), and the gripper's command.
+        # A reset keeps from the last episode: the fixtures' positions (objects on them are drawn
+        # around their positions in the scene's XML), and the gripper's command.
         self.place_fixtures(self._scene)
         gripper = self.env.robots[0].gripper
         gripper.current_action = np.zeros(gripper.dof)
@@ -75,7 +75,7 @@ class LiberoSimulator:
             try:
                 self.env.reset()
                 return
-            except RandomizationError:  # no room was found for an object; draw again
+            except RandomizationError:  # no room for an object; draw again
                 continue
         raise ConfigError(f"{self.task}: no placement was found", remedy="give another seed")
 
@@ -97,7 +97,7 @@ class LiberoSimulator:
     def proprio(self) -> Float32[np.ndarray, " 8"]:
         """Position of the end effector (m), its orientation as axis-angle (rad), both fingers (m).
 
-        The angle is in [0, 2 pi], as LIBERO's data sets have it: not the shortest one.
+        The angle is in [0, 2 pi], as in LIBERO's data sets, not the shortest one.
         """
         robot, data = self.env.robots[0], self.env.sim.data
         position = data.site_xpos[robot.eef_site_id]
@@ -121,7 +121,7 @@ class LiberoSimulator:
         return View(*map(np.ascontiguousarray, (*view, self._classed(ids)[::-1, ::-1])))
 
     def _pixels(self, camera: str, *, segmentation: bool = False) -> tuple[Any, Any]:
-        """Bottom row first: RGB (or type and number of what is seen), and the depth buffer."""
+        """RGB (or type and id of the visible object) and the depth buffer, bottom row first."""
         context = self.env.sim._render_context_offscreen
         number = self.env.sim.model.camera_name2id(CAMERAS[camera])
         context.gl_ctx.make_current()
@@ -135,7 +135,7 @@ class LiberoSimulator:
 
     @property
     def clip_planes(self) -> tuple[float, float]:
-        """The nearest and the farthest depth that is drawn (m)."""
+        """The near and far clip planes (m)."""
         model = self.env.sim.model
         return (
             float(model.vis.map.znear * model.stat.extent),
@@ -146,10 +146,10 @@ class LiberoSimulator:
         import mujoco
 
         geoms = np.where(ids[..., 0] == mujoco.mjtObj.mjOBJ_GEOM, ids[..., 1], -1)
-        return self._classes[geoms]  # -1 is the last entry: nothing
+        return self._classes[geoms]  # -1 (nothing) is the last entry
 
     def _classify(self) -> UInt8[np.ndarray, " n"]:
-        """The class of every geom, and at the end that of none."""
+        """The class of every geom, with that of nothing at the end."""
         model, env = self.env.sim.model, self.env
         roots = {env.obj_body_id[name]: OBJECT for name in env.objects_dict}
         roots |= {env.obj_body_id[name]: FIXTURE for name in env.fixtures_dict}
@@ -175,22 +175,22 @@ class LiberoSimulator:
         return Lens(intrinsics, pose)
 
     def save(self) -> Float64[np.ndarray, " S"]:
-        """Time, positions and velocities: LIBERO's own form of a state."""
+        """Time, positions and velocities: LIBERO's own state format."""
         return self.env.sim.get_state().flatten()
 
     def restore(self, state: Float64[np.ndarray, " S"]) -> None:
-        """To be looked at. The controller's goals and the solver's warm start are not in a state,
-        so acting on from here is not exactly what happened before."""
+        """Restores a state for rendering. The controller's goals and the solver's warm start are
+        not in a state, so continuing from here does not exactly repeat what happened."""
         self.env.sim.set_state_from_flattened(np.asarray(state, np.float64))
         self.env.sim.forward()
 
     def place_fixtures(self, scene: str) -> None:
-        """Puts the fixtures where a scene's XML has them. Raises `SourceError` for what is none."""
+        """Places the fixtures as in a scene's XML. Raises `SourceError` if it is not valid XML."""
         try:
             bodies = {body.get("name"): body for body in ElementTree.fromstring(scene).iter("body")}
         except ElementTree.ParseError as error:
             raise SourceError(
-                f"{self.task}: the scene is no XML ({error})", remedy="fetch the file again"
+                f"{self.task}: the scene is not valid XML ({error})", remedy="download it again"
             ) from error
         model = self.env.sim.model
         for fixture in self.env.fixtures_dict.values():
@@ -200,12 +200,12 @@ class LiberoSimulator:
                 model.body_quat[number] = _numbers(body.get("quat", "1 0 0 0"))
 
     def place(self, state: Float64[np.ndarray, " S"]) -> None:
-        """Begins an episode at a state, right after a reset."""
+        """Starts an episode at a state, right after a reset."""
         expected = 1 + self.env.sim.model.nq + self.env.sim.model.nv
         if len(state) != expected:
             raise ConfigError(
-                f"{self.task}: a state of {len(state)} numbers where the scene has {expected}",
-                remedy="the state is of another task, or of another version of LIBERO",
+                f"{self.task}: the state has {len(state)} numbers, the scene {expected}",
+                remedy="the state is from another task, or another version of LIBERO",
             )
         self.restore(state)
         self.env._check_success()

@@ -1,7 +1,7 @@
-"""What happened in an episode, first without pictures: physics is cheap, rendering is not.
+"""The motion of an episode without images: physics is cheap, rendering is not.
 
 motion, style, tried = demonstrate(simulator, seed=3, noise=0.1, variety=1.0)
-values = film(simulator, motion)         # RGB, depth, ..., once it is known to be worth it
+values = film(simulator, motion)         # RGB, depth, ..., once the episode is worth rendering
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from depthtok.sim.simulator import Simulator
 
 @dataclass(frozen=True)
 class Motion:
-    """States, each right before the action of the same number. `success` is after the last one."""
+    """States, each right before the action of the same index. `success` is after the last one."""
 
     states: Float64[np.ndarray, "T S"]
     actions: Float32[np.ndarray, "T 7"]
@@ -33,7 +33,7 @@ class Motion:
 def perform(
     simulator: Simulator, actions: Iterable[Action], *, limit: int, to_the_end: bool = False
 ) -> Motion:
-    """Does actions until the task is done (or, `to_the_end`, all of them), at most `limit`."""
+    """Executes actions until the task is done (`to_the_end`: all of them), at most `limit`."""
     states, done_actions, done = [], [], False
     for action in actions:
         states.append(simulator.save())
@@ -54,13 +54,13 @@ def demonstrate(
     init_state: int | None = None,
     grasps: int = GRASPS,
 ) -> tuple[Motion, Style, int]:
-    """The expert's first success from one start, its style, and how many grasps it tried.
+    """The expert's first success from one start, its style, and the number of grasps tried.
 
-    Where none succeeds it is the first attempt, and the simulator is left as that one was.
+    If none succeeds it is the first attempt, and the simulator is left in that attempt's state.
     """
     style = Style.draw(seed, noise, variety)
     scene = Scene(simulator)
-    scene.goals()  # refuses tasks that the expert cannot do
+    scene.goals()  # raises for tasks that the expert cannot do
     first = None
     for rank in range(grasps):
         simulator.reset(seed, init_state)

@@ -1,4 +1,4 @@
-"""Rollouts as small moving pictures: what the camera saw beside the true depth, and its codes."""
+"""Rollouts as small videos: camera images next to ground-truth depth and its codes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from depthtok.report.colour import colourise
 from depthtok.sim.rollout import Rollout
 
 SIDE = 160  # px of one panel
-MILLISECONDS = 250  # a frame: five control steps at 20 Hz
-QUALITY = 60  # of WebP
-RANGE = (0.5, 99.5)  # percentiles of the disparity that the colours span, as the codes do
+MILLISECONDS = 250  # per frame: five control steps at 20 Hz
+QUALITY = 60  # WebP quality
+RANGE = (0.5, 99.5)  # disparity percentiles spanned by the colours, as for the codes
 
 
 @dataclass(frozen=True)
 class Film:
-    """A moving picture in a report: stands where a `Picture` does."""
+    """A video in a report, used like a `Picture`."""
 
     data: bytes  # WebP
-    pixels: UInt8[np.ndarray, "H W 3"]  # of one frame, for its size
+    pixels: UInt8[np.ndarray, "H W 3"]  # one frame, for its size
     caption: str
 
     @classmethod
     def read(cls, path: Path, caption: str) -> Film:
-        """A film from a file."""
+        """A video from a file."""
         data = path.read_bytes()
         return cls(data, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), caption)
 
@@ -41,7 +41,7 @@ class Film:
 
 
 def save_film(path: Path, rollout: Rollout) -> None:
-    """Writes a rollout as an animated WebP, whole or not at all."""
+    """Writes a rollout as an animated WebP, atomically."""
     frames = [Image.fromarray(np.ascontiguousarray(frame)) for frame in panels(rollout)]
     buffer = io.BytesIO()
     frames[0].save(
@@ -52,9 +52,9 @@ def save_film(path: Path, rollout: Rollout) -> None:
 
 
 def panels(rollout: Rollout) -> UInt8[np.ndarray, "T H W 3"]:
-    """Colour beside true depth (near is warm, one scale for the whole trial), and, where they are
-    known, what the policy's depth codes say beside the codes of the true depth: at the end, when
-    it is not asked any more, nothing."""
+    """Colour next to true depth (warm is near, one scale for the whole trial), and, if known, the
+    codes of the true depth next to the policy's depth codes, which are blank at the end, when the
+    policy is no longer queried."""
     disparity = 1 / np.stack(rollout.depth_m)
     low, high = np.percentile(disparity, RANGE)
     colours = colourise(disparity, DepthKind.DISPARITY, float(low), float(high))

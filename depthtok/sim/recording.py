@@ -1,6 +1,6 @@
-"""An episode of a simulator as RLDS: the features, and the values of one episode.
+"""A simulated episode as RLDS: the features, and the values of one episode.
 
-The layout of the LIBERO data sets in RLDS form, with true depth, segmentation and camera geometry.
+The layout is that of the LIBERO data sets in RLDS format, plus depth, segmentation and cameras.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from depthtok.sim.simulator import CLASSES, Simulator, View
 from depthtok.sources.features import Feature
 from depthtok.sources.pixels import encode_image
 
-FARTHEST_M = 65.535  # that fits into uint16 millimetres; farther is 0, which means unknown
-SAMPLED = -1  # init_state_index of an episode whose placements were drawn
+FARTHEST_M = 65.535  # the limit of uint16 millimetres; farther is 0, which means unknown
+SAMPLED = -1  # init_state_index of an episode with sampled placements
 
 _CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
 _STEP = (
@@ -64,7 +64,7 @@ _TEXTS = (
 
 @cache
 def features(size: int) -> Mapping[str, Feature]:
-    """The features of a data set of `size` px squares, by path, sorted."""
+    """The features of a data set with `size` px square images, by path, sorted."""
     found = [
         Feature(f"steps/{name}", kind, dtype, shape, "none", True, about)
         for name, kind, dtype, shape, about in _STEP
@@ -89,18 +89,18 @@ def features(size: int) -> Mapping[str, Feature]:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an episode comes from; `label` is added to suite and task."""
+    """The origin of an episode; `label` is added to suite and task."""
 
     label: str
     seed: int = 0
-    init_state: int | None = None  # official one
+    init_state: int | None = None  # official number
     noise: float = 0.0
 
 
 def film(simulator: Simulator, motion: Motion, origin: Origin) -> dict[str, object]:
-    """The episode's values by path, its states rendered one by one.
+    """The episode's values by path, with its states rendered one by one.
 
-    The fixtures must stand as in the motion: no reset of another seed may lie between.
+    The fixtures must be placed as in the motion: no reset with another seed in between.
     """
     declared = features(simulator.size)
     pictures: dict[str, list[bytes]] = {f"steps/observation/{name}": [] for name, *_ in _PICTURES}
@@ -143,7 +143,7 @@ def _look(simulator: Simulator) -> dict[str, np.ndarray]:
 
 
 def millimetres(depth_m: Float32[np.ndarray, "*n"]) -> UInt16[np.ndarray, "*n"]:
-    """Metres as whole millimetres; what is farther than uint16 holds becomes 0."""
+    """Metres as whole millimetres; anything beyond the range of uint16 becomes 0."""
     near = np.where(depth_m <= FARTHEST_M, depth_m, 0)
     return np.rint(near * 1000).astype(np.uint16)
 

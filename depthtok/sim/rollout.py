@@ -1,9 +1,9 @@
-"""One trial of a policy in a simulator, under the field's protocol.
+"""One trial of a policy in a simulator, under the usual protocol.
 
-The benchmark's initial state, idle steps until it is at rest, then the policy: it is asked for a
-chunk of actions, the first `replan_steps` of them are done open loop, and it is asked again, until
-the task is done or the suite's number of steps is spent. Pictures are rendered only when the policy
-is asked.
+It starts from the benchmark's initial state, with idle steps until everything is at rest. Then the
+policy is queried for a chunk of actions, the first `replan_steps` of which are executed open loop,
+and so on until the task is done or the suite's step limit is reached. Images are only rendered when
+the policy is queried.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from depthtok.sim.simulator import Simulator, View
 
 
 class Player(Protocol):
-    """Something that acts: `vla.policy.Policy`, a server, a test's own."""
+    """Anything that acts: `vla.policy.Policy`, a server, a test double."""
 
     def reset(self, seed: int) -> None:
-        """Begins a trial; the same seed and observations give the same actions."""
+        """Starts a trial; the same seed and observations give the same actions."""
         ...
 
     def act(self, observation: Mapping[str, Any]) -> Float[np.ndarray, "C A"]:
@@ -33,7 +33,7 @@ class Player(Protocol):
 
 @dataclass(frozen=True)
 class Trial:
-    """What is tried: an official initial state, and the seed of all that is random."""
+    """The setup of a trial: an official initial state, and the random seed."""
 
     number: int
     seed: int
@@ -43,8 +43,8 @@ class Trial:
 
 @dataclass
 class Rollout:
-    """What came of it. `frames` and `depth_m` are of the main camera, one a plan and one of the
-    end; a judge may add `panels`: rows of pictures, one a plan."""
+    """The result of a trial. `frames` and `depth_m` are of the main camera, one per plan and one at
+    the end; a judge may add `panels`: rows of images, one per plan."""
 
     success: bool = False
     steps: int = 0
@@ -55,7 +55,7 @@ class Rollout:
 
 
 def observe(simulator: Simulator) -> tuple[dict[str, Any], dict[str, View]]:
-    """What a policy gets to see now, and the views that it was made of (with true depth)."""
+    """The policy's current observation, and the views that it was made from (with true depth)."""
     views = {camera: simulator.render(camera) for camera in simulator.cameras}
     observation = {
         "images": {camera: view.rgb for camera, view in views.items()},
@@ -66,7 +66,7 @@ def observe(simulator: Simulator) -> tuple[dict[str, Any], dict[str, View]]:
 
 
 def play(simulator: Simulator, player: Player, trial: Trial) -> Rollout:
-    """Does one trial. Raises `ConfigError` for actions that are none."""
+    """Runs one trial. Raises `ConfigError` for invalid actions."""
     simulator.reset(trial.seed, trial.number)
     player.reset(trial.seed)
     rollout, plan = Rollout(), []

@@ -1,6 +1,6 @@
-"""A LIBERO scene as the scripted expert sees it: goals, surfaces, and where the hand is.
+"""A LIBERO scene as the scripted expert sees it: goals, surfaces, and the hand's pose.
 
-This is privileged state: no policy gets to see it.
+This is privileged state that policies never see.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from jaxtyping import Float64
 from depthtok.sim.goals import Goal, goals
 from depthtok.sim.libero import LiberoSimulator
 
-POINTS = 3000  # drawn on the surface of each object
+POINTS = 3000  # sampled on the surface of each object
 Points = Float64[np.ndarray, "n 3"]
 Point = Float64[np.ndarray, " 3"]
 
 
 class Scene:
-    """Reads the scene of a simulator. Positions are in metres, in the world's frame, as of now."""
+    """Reads the scene of a simulator. Positions are current, in metres, in the world frame."""
 
     def __init__(self, simulator: LiberoSimulator) -> None:
         self._simulator = simulator
@@ -27,7 +27,7 @@ class Scene:
         self._local: dict[str, list[tuple[int, Points]]] = {}
 
     def goals(self) -> list[Goal]:
-        """What is to be put where. Raises `ConfigError` where the task asks for something else."""
+        """Which object to put where. Raises `ConfigError` if the task needs anything else."""
         return goals(self._simulator.task)
 
     def hand(self) -> tuple[Point, Float64[np.ndarray, "3 3"]]:
@@ -37,14 +37,14 @@ class Scene:
         return data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3).copy()
 
     def position(self, name: str) -> Point:
-        """Of an object, a fixture or a region, as the benchmark's success checks take it."""
+        """Position of an object, fixture or region, as in the benchmark's success checks."""
         data = self._env.sim.data
         if name in self._env.obj_body_id:
             return data.body_xpos[self._env.obj_body_id[name]].copy()
         return data.get_site_xpos(name).copy()
 
     def owner(self, target: str) -> str:
-        """The object or fixture that a target is, or is a region of; "" for one of the table."""
+        """The object or fixture of a target, which may be a region of it; "" for the table."""
         if target in self._env.obj_body_id:
             return target
         parent = getattr(self._env.object_sites_dict[target], "parent_name", None)
@@ -60,7 +60,7 @@ class Scene:
         return np.concatenate(placed) if placed else np.empty((0, 3))
 
     def others(self, *names: str) -> Points:
-        """Surfaces of everything but `names`: what is not to be bumped into."""
+        """Surfaces of everything except `names`: the obstacles."""
         rest = [self.surface(name) for name in self._env.obj_body_id if name not in names]
         return np.concatenate(rest) if rest else np.empty((0, 3))
 
@@ -87,7 +87,7 @@ class Scene:
                 yield geom
 
     def _on_mesh(self, geom: int, count: int, rng: np.random.Generator) -> Points:
-        """Points spread evenly over a mesh's triangles, in the geom's frame."""
+        """Points sampled uniformly on a mesh's triangles, in the geom's frame."""
         model = self._env.sim.model
         mesh = model.geom_dataid[geom]
         start, size = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]

@@ -1,4 +1,4 @@
-"""Getting MuJoCo and LIBERO going without a display, or saying what is missing."""
+"""Setting up MuJoCo and LIBERO without a display, or reporting what is missing."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ MUJOCO = (3, 3)  # 3.4 and later change contacts: a bowl slides off its ramekin
 
 
 def missing() -> str:
-    """What keeps the simulator from running, with the command that mends it; "" if nothing does."""
+    """The problem that keeps the simulator from running, with the command to fix it; "" if none."""
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
         return f"{', '.join(absent)} not installed: pip install 'depthtok[sim]'"
     chosen = os.environ.get("MUJOCO_GL")
     if chosen and chosen not in RENDERERS:
-        return f"MUJOCO_GL={chosen} is no renderer without a display: set it to osmesa or egl"
+        return f"MUJOCO_GL={chosen} does not render without a display: set it to osmesa or egl"
     if not chosen and not _renderer():
         return f"neither OSMesa nor EGL is installed to render with: {SYSTEM}"
     return ""
 
 
 def prepare() -> None:
-    """Chooses a renderer where none is chosen, before MuJoCo is first imported.
+    """Selects a renderer if none is set, before MuJoCo is first imported.
 
     Raises `MissingPackage` with the remedy.
     """
@@ -49,8 +49,8 @@ def prepare() -> None:
 
 
 def software() -> dict[str, str]:
-    """What else decides the last digits of what is seen and done: versions of the toolkit and of
-    PyTorch, as far as they are installed, and what the renderer says of itself (Mesa's version)."""
+    """Other software that affects the last digits of results: the versions of this package and of
+    PyTorch, if installed, and the renderer's own description (Mesa's version)."""
     found = {}
     for name in ("depthtok", "torch"):
         with suppress(metadata.PackageNotFoundError):
@@ -72,7 +72,7 @@ def _graphics() -> str:
 
 
 def control_env() -> type:
-    """LIBERO's environment class. The packages warn of themselves when they are first imported."""
+    """LIBERO's environment class. The packages print warnings about themselves on first import."""
     prepare()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -96,6 +96,6 @@ def _require_mujoco() -> None:
 
 
 def versions(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The versions of everything that decides what happens in the simulator."""
+    """The versions of everything that affects the simulation."""
     found = {name: metadata.version(name) for name in DISTRIBUTIONS}
     return {**found, "renderer": environ.get("MUJOCO_GL", "")}

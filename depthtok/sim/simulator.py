@@ -1,11 +1,11 @@
-"""What rollouts and recordings ask of a simulator. (The command `eval` knows LIBERO's suites only:
-docs/simulator.md says where another one is added.)
+"""The simulator interface for rollouts and recordings. (The command `eval` only supports LIBERO:
+docs/simulator.md says where to add another one.)
 
-    simulator.reset(seed, init_state=3)     the world stands still and is ready to act in
+    simulator.reset(seed, init_state=3)     the world is at rest and ready
     while not simulator.step(action): ...   one control step; True when the task is done
     view = simulator.render("image")        colour and true depth, from the same instant
 
-Images come in the *published* orientation of the data sets that policies learn from.
+Images are in the *published* orientation of the data sets that policies are trained on.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 CLASSES = ("background", "robot", "gripper", "objects", "fixtures")
-"""What the numbers of a segmentation mean."""
+"""The meaning of the numbers in a segmentation."""
 SEEDS = 2**31
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a suite. `max_steps` is how many actions the benchmark allows."""
+    """One task of a suite. `max_steps` is the number of actions that the benchmark allows."""
 
     suite: str
     number: int
     name: str
     instruction: str
     max_steps: int
-    init_states: int  # official ones
+    init_states: int  # number of official ones
 
     def __str__(self) -> str:
         return f"{self.suite}/{self.number}"
 
     def seed(self, purpose: str, seed: int, number: int) -> int:
-        """A seed of its own for every episode, whatever order they are done in: another one for
-        another task, run (`seed`), episode (`number`) or purpose."""
+        """A separate seed for every episode, independent of execution order: it differs by task,
+        run (`seed`), episode (`number`) and purpose."""
         words = [*purpose.encode(), *self.suite.encode(), self.number, seed, number]
         return int(np.random.default_rng(words).integers(SEEDS))
 
 
 @dataclass(frozen=True)
 class View:
-    """What one camera sees."""
+    """The output of one camera."""
 
     rgb: UInt8[np.ndarray, "H W 3"]
     depth_m: Float32[np.ndarray, "H W"]  # along the optical axis
@@ -53,10 +53,10 @@ class View:
 
 @dataclass(frozen=True)
 class Lens:
-    """A camera as geometry, for the upright unmirrored view; axes x right, y down, z forward."""
+    """Camera geometry for the upright, unmirrored view; axes x right, y down, z forward."""
 
     intrinsics: Float[np.ndarray, "3 3"]  # px; pixel centres at +0.5
-    to_world: Float[np.ndarray, "4 4"]  # m, at this instant
+    to_world: Float[np.ndarray, "4 4"]  # m, at this moment
 
 
 class Simulator(Protocol):
@@ -69,19 +69,19 @@ class Simulator(Protocol):
 
     @property
     def clip_planes(self) -> tuple[float, float]:
-        """The nearest and the farthest depth that is drawn (m)."""
+        """The near and far clip planes (m)."""
         ...
 
     def reset(self, seed: int, init_state: int | None = None) -> None:
-        """A fresh episode: drawn from `seed`, or the benchmark's own initial state."""
+        """Starts an episode: sampled from `seed`, or the benchmark's own initial state."""
         ...
 
     def step(self, action: Float32[np.ndarray, " A"]) -> bool:
-        """Does one action. True if the task is done after it, by the benchmark's own check."""
+        """Executes one action. Returns whether the task is then done, by the benchmark's check."""
         ...
 
     def proprio(self) -> Float32[np.ndarray, " P"]:
-        """The robot's state as the data sets have it."""
+        """The robot's state, as in the data sets."""
         ...
 
     def joints(self) -> Float32[np.ndarray, " J"]:
@@ -89,7 +89,7 @@ class Simulator(Protocol):
         ...
 
     def render(self, camera: str, *, segmentation: bool = False) -> View:
-        """Colour and depth, and on request what each pixel shows."""
+        """Colour and depth, and optionally the class of each pixel."""
         ...
 
     def lens(self, camera: str) -> Lens:
@@ -101,7 +101,7 @@ class Simulator(Protocol):
         ...
 
     def restore(self, state: Float[np.ndarray, " S"]) -> None:
-        """Brings a saved state back, to be looked at."""
+        """Restores a saved state for rendering."""
         ...
 
     def close(self) -> None:

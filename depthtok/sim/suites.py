@@ -1,4 +1,4 @@
-"""LIBERO's suites and tasks, and the protocol under which policies are measured on them."""
+"""LIBERO's suites and tasks, and the protocol for evaluating policies on them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MAX_STEPS = {
     "libero_10": 520,
     "libero_90": 400,
 }
-"""Actions that a policy has for a task; the settling steps come before (as OpenVLA and openpi)."""
-SETTLE_STEPS = 10  # idle actions after a reset, until the objects lie still
-TRIALS = 50  # official initial states of a task
+"""Step limit of a task, after the settling steps (as in OpenVLA and openpi)."""
+SETTLE_STEPS = 10  # idle actions after a reset, until the objects are at rest
+TRIALS = 50  # official initial states per task
 
 
 def tasks(suite: str) -> list[Task]:
@@ -40,7 +40,7 @@ def tasks(suite: str) -> list[Task]:
 
 
 def task(suite: str, number: int) -> Task:
-    """One task. Raises `ConfigError` for a number that the suite has not."""
+    """One task. Raises `ConfigError` for a number that is not in the suite."""
     known = tasks(suite)
     if not 0 <= number < len(known):
         raise ConfigError(f"{suite} has no task {number}", remedy=f"give 0 to {len(known) - 1}")
@@ -48,12 +48,12 @@ def task(suite: str, number: int) -> Task:
 
 
 def task_named(name: str) -> Task:
-    """The task of that name (as file names of the official demonstrations have it)."""
+    """The task with this name (as in the official demonstrations' file names)."""
     found = [each for suite in MAX_STEPS for each in tasks(suite) if each.name == name]
     if not found:
         raise ConfigError(
-            f"no task of LIBERO is called {name!r}",
-            remedy="demonstrations keep their official file names, TASK_demo.hdf5",
+            f"there is no LIBERO task {name!r}",
+            remedy="demonstrations must keep their official file names, TASK_demo.hdf5",
         )
     return found[0]
 

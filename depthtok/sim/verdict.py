@@ -1,4 +1,4 @@
-"""What an evaluation says, and how two compare: the numbers, and the pages that show them."""
+"""Results of an evaluation, and comparison of two: the numbers, and the HTML reports."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from depthtok.sim.pictures import Film
 from depthtok.sim.suites import MAX_STEPS
 
 SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")
-"""What two evaluations must share for their trials to be the same."""
+"""Card entries that must be equal for the trials of two evaluations to be the same."""
 
 
 def results(evaluation: Evaluation) -> dict[str, Any]:
-    """Success rates with intervals, of the suite and of every task."""
+    """Success rates with intervals, for the suite and for every task."""
     tasks = evaluation.card["tasks"]
     rows = {number: summary(each) for number, each in by_task(evaluation.outcomes).items()}
     return {
@@ -30,13 +30,13 @@ def results(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def page(evaluation: Evaluation) -> Report:
-    """One evaluation: rates, what it was made with, and some of its trials."""
+    """The report of one evaluation: rates, settings, versions, and some of its trials."""
     found, card = results(evaluation), evaluation.card
     extra = sorted({*found["tasks"][0]} - KNOWN) if found["tasks"] else []
     report = Report(f"{measured(card)}: {share(found)}", subtitle=str(card["policy"]))
     report.numbers({k: v for k, v in found.items() if k != "tasks"})
     if not found["complete"]:
-        report.text("Not all trials are done: run the same command again.", title="Not complete")
+        report.text("Some trials are missing: run the same command again.", title="Incomplete")
     report.table(
         "Success by task, with 95 % Wilson intervals",
         ["task", "instruction", "successes", "trials", "rate", "from", "to", "steps", *extra],
@@ -47,14 +47,14 @@ def page(evaluation: Evaluation) -> Report:
         ],
     )  # fmt: skip
     facts = {name: card[name] for name in SHOWN if name in card}
-    report.facts("To do it again", {**facts, **card["versions"], **card.get("software", {})})
+    report.facts("Settings and versions", {**facts, **card["versions"], **card.get("software", {})})
     if "says" in card:
-        report.text("The noise of a policy behind a server is its own: the seed does not reach it.")
+        report.text("A policy behind a server draws its own noise: the seed does not affect it.")
     films = [Film.read(path, path.stem) for path in evaluation.videos()]
     if films:
-        told = "Camera, true depth"
-        told += ", codes of the true depth, codes the policy predicts" if extra else ""
-        report.pictures(f"Trials: {told}; a frame for every plan", films, columns=2)
+        told = "camera, ground-truth depth"
+        told += ", its codes, codes predicted by the policy" if extra else ""
+        report.pictures(f"Videos of trials: {told}; one frame per plan", films, columns=2)
     return report
 
 
@@ -66,18 +66,18 @@ KNOWN = {"task", "name", "trials", "successes", "rate", "low", "high", "steps"}
 
 
 def measured(card: Mapping[str, Any]) -> str:
-    """`libero_goal, tasks 0-3, 8`, and the number of steps where it is not the suite's own."""
+    """`libero_goal, tasks 0-3, 8`, and the step limit if it is not the suite's own."""
     numbers = sorted(int(number) for number in card["tasks"])
     runs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
     pieces = [[number for _, number in run] for _, run in runs]
     tasks = ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in pieces)
     steps, usual = card["max_steps"], MAX_STEPS.get(card["suite"], card["max_steps"])
-    limit = "" if steps == usual else f", {steps} steps where {usual} are usual"
+    limit = "" if steps == usual else f", at most {steps} steps instead of {usual}"
     return f"{card['suite']}, task{'s' if len(numbers) > 1 else ''} {tasks}{limit}"
 
 
 def share(found: Mapping[str, Any]) -> str:
-    """`31 of 50 (62 %, 95 % interval 48 to 74 %)`."""
+    """Successes in words: `31 of 50 (62 %, 95 % interval 48 to 74 %)`."""
     rate = 100 * (found["rate"] or 0)
     low, high = 100 * found["low"], 100 * found["high"]
     return (
@@ -87,8 +87,8 @@ def share(found: Mapping[str, Any]) -> str:
 
 
 def compared(a: Evaluation, b: Evaluation) -> dict[str, Any]:
-    """Two evaluations trial by trial, over those that both did. Raises `ConfigError` where they
-    are not the same trials."""
+    """Two evaluations compared over the trials in both. Raises `ConfigError` if the trials are not
+    the same."""
     for name in SAME:
         if a.card.get(name) != b.card.get(name):
             raise ConfigError(
@@ -119,7 +119,7 @@ def _counts(pairs: Paired) -> dict[str, Any]:
 
 
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
-    """A comparison in words."""
+    """A comparison as text."""
     n = found["trials"]
     certain = found["p_value"] < 0.05
     excludes_zero = found["low"] > 0 or found["high"] < 0
@@ -127,25 +127,25 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     return [
         f"A {found['a']}: {found['successes_a']} of {n}",
         f"B {found['b']}: {found['successes_b']} of {n}",
-        f"B less A: {100 * found['difference']:+.0f} points (95 % interval "
+        f"B - A: {100 * found['difference']:+.0f} points (95 % interval "
         f"{100 * found['low']:+.0f} to {100 * found['high']:+.0f}); only A succeeded in "
         f"{found['only_a']}, only B in {found['only_b']}",
         f"exact McNemar test: p = {found['p_value']:.3g}; "
-        + ("they differ" if certain else "no difference is shown by these trials")
+        + ("they differ" if certain else "these trials show no difference")
         + doubt,
     ]
 
 
 def comparison_page(found: Mapping[str, Any]) -> Report:
-    """A comparison as a page: all trials together, and task by task."""
+    """A comparison as a report: all trials together, and per task."""
     page = Report("Two evaluations", f"A {found['a']}, B {found['b']}")
     page.text(*comparison_lines(found))
     columns = {
         "trials": "trials", "successes_a": "A", "successes_b": "B", "only_a": "only A",
-        "only_b": "only B", "difference": "B less A", "low": "from", "high": "to",
+        "only_b": "only B", "difference": "B - A", "low": "from", "high": "to",
         "p_value": "p (McNemar)",
     }  # fmt: skip
     rows = [["all", *(found[name] for name in columns)]]
     rows += [[str(task), *(row[name] for name in columns)] for task, row in found["tasks"].items()]
-    title = "Successes in the trials that both did, with 95 % intervals of the difference"
+    title = "Successes in the trials of both, with 95 % intervals of the difference"
     return page.table(title, ["task", *columns.values()], rows)

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, each with one simulator: a renderer belongs to one process."""
+"""Jobs in separate processes, each with one simulator: a renderer cannot be shared."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ POLL_SECONDS = 1.0
 
 
 class Worker(Protocol[J, R]):
-    """Does jobs one by one."""
+    """Processes jobs one by one."""
 
     def do(self, job: J) -> R: ...
 
 
 def run(build: Callable[[], Worker[J, R]], jobs: Sequence[J], workers: int) -> Iterator[R]:
-    """Does all jobs, here (0 workers) or in `workers` processes, and yields what comes out.
+    """Runs all jobs, in this process (0 workers) or in `workers` processes, and yields results.
 
-    `build` makes a worker; it and the jobs travel by pickle. Raises the `DepthtokError` of a job,
-    and one where a process died.
+    `build` makes a worker; it and the jobs must be picklable. Re-raises the `DepthtokError` of a
+    job, and raises one if a process died.
     """
     if not jobs:
         return
@@ -45,7 +45,7 @@ def run(build: Callable[[], Worker[J, R]], jobs: Sequence[J], workers: int) -> I
         for _ in jobs:
             yield _next(done, processes)
         for process in processes:
-            process.join(POLL_SECONDS)  # time to close what they hold
+            process.join(POLL_SECONDS)  # time to release their resources
     finally:
         for process in processes:
             process.terminate()
@@ -54,7 +54,7 @@ def run(build: Callable[[], Worker[J, R]], jobs: Sequence[J], workers: int) -> I
 
 
 def _work(build: Callable[[], Worker[J, R]], todo, done) -> None:
-    """The life of a worker process."""
+    """The main loop of a worker process."""
     try:
         worker = build()
         while (job := _next_job(todo)) is not None:
@@ -64,8 +64,8 @@ def _work(build: Callable[[], Worker[J, R]], todo, done) -> None:
 
 
 def _next_job(todo) -> object | None:
-    """The next job; None where there is none, or where the process that gave them is gone: killed,
-    it could not end its workers, and each holds a simulator."""
+    """The next job; None if there is none, or if the parent process was killed and could not stop
+    its workers, each of which holds a simulator."""
     while parent_process().is_alive():
         try:
             return todo.get(timeout=POLL_SECONDS)
@@ -75,7 +75,7 @@ def _next_job(todo) -> object | None:
 
 
 def _next(done, processes) -> object:
-    """The next result. A process that died takes its job with it, so there may be none."""
+    """The next result. There may be none, because a dead process never finishes its job."""
     while True:
         dead = [process for process in processes if process.exitcode]
         try:
@@ -84,9 +84,9 @@ def _next(done, processes) -> object:
             if not dead:
                 continue
             raise DepthtokError(
-                f"a worker process died (exit code {dead[0].exitcode}), perhaps for lack of memory "
+                f"a worker process died (exit code {dead[0].exitcode}), perhaps out of memory "
                 "(a simulator takes 2.2 GB)",
-                remedy="run the same command again, with fewer --workers: what is finished is kept",
+                remedy="run the same command again, with fewer --workers: finished jobs are kept",
             ) from None
         if isinstance(found, DepthtokError):
             raise found

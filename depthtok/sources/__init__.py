@@ -1,1 +1,1 @@
-"""Where episodes come from: RLDS directories read without TensorFlow."""
+"""Sources of episodes: RLDS directories, read without TensorFlow."""

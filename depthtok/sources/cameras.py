@@ -13,16 +13,16 @@ from depthtok.sources.columns import Feature, feature
 from depthtok.sources.table import Table
 
 DEPTH_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "m/1024": 1 / 1024, "unknown": None}
-"""Metres a unit of stored depth. `unknown` keeps the key on record, but its values are refused."""
+"""Metres per unit of stored depth. `unknown` records the key, but its values are refused."""
 
 _OPTIONAL_KEYS = ("depth_key", "segmentation_key", "intrinsics_key")
 
 
 @dataclass(frozen=True)
 class CameraSchema:
-    """One camera. Keys are feature paths; None where there is nothing.
+    """One camera. Keys are feature paths; None if absent.
 
-    `segmentation_classes` names numbers of the segmentation ("robot", "gripper", "objects", ...).
+    `segmentation_classes` maps names ("robot", "gripper", "objects", ...) to segmentation numbers.
     With `optional` a data set may lack the camera, with `depth_optional` its depth,
     segmentation and intrinsics.
     """
@@ -57,7 +57,7 @@ class CameraSchema:
         table.finish()
         if (camera.depth_key is None) != (camera.depth_unit is None):
             raise SchemaError(
-                f"{table.where}: depth_key and depth_unit come together",
+                f"{table.where}: depth_key and depth_unit must be given together",
                 remedy=f"state both; units are {', '.join(DEPTH_UNITS)}",
             )
         classes = camera.segmentation_classes
@@ -67,7 +67,7 @@ class CameraSchema:
         ):
             raise SchemaError(
                 f"{table.where}: segmentation_classes {classes} without segmentation_key, or with "
-                "other values than whole numbers",
+                "values that are not whole numbers",
                 remedy="write segmentation_classes = { robot = 1, gripper = 2, objects = 3 }",
             )
         return camera
@@ -88,19 +88,8 @@ class CameraSchema:
         }
         return {name: value for name, value in fields.items() if value is not None}
 
-    @property
-    def metres_per_unit(self) -> float:
-        """Factor from stored depth to metres. Raises `SchemaError` where it is not known."""
-        scale = DEPTH_UNITS.get(self.depth_unit or "unknown")
-        if scale is None:
-            raise SchemaError(
-                f"camera {self.name!r}: the unit of {self.depth_key or 'its depth'} is not known",
-                remedy="copy the schema, state `depth_unit`, and pass the file's path",
-            )
-        return scale
-
     def fitted(self, features: Mapping[str, Feature], where: str) -> CameraSchema | None:
-        """This camera, checked, without optional keys that are not there; None if it is absent."""
+        """This camera, checked, without missing optional keys; None if the camera is missing."""
         where = f"{where}, camera {self.name!r}"
         if self.optional and self.key not in features:
             return None
@@ -119,7 +108,7 @@ class CameraSchema:
             if matrix.kind != "tensor" or matrix.shape not in ((9,), (3, 3)):
                 raise SchemaError(
                     f"{where}: {camera.intrinsics_key!r} has shape {matrix.shape}",
-                    remedy="intrinsics are nine numbers",
+                    remedy="intrinsics must be nine numbers",
                 )
         return camera
 
@@ -135,14 +124,14 @@ class CameraSchema:
 
 
 def _check_map(found: Feature, key: str, image: Feature, integer: bool, where: str) -> None:
-    """One number a pixel, of the image's size."""
+    """Raises `SchemaError` unless it has one number per pixel and the image's size."""
     kinds = "ui" if integer else "uif"
     flat = found.shape[:2] if found.shape[2:] == (1,) else found.shape
     numeric = found.kind in ("image", "tensor") and np.dtype(found.dtype).kind in kinds
     if not numeric or len(flat) != 2:
         raise SchemaError(
             f"{where}: {key!r} is {found.kind} {found.dtype} {found.shape}",
-            remedy="one number a pixel: shape H, W or H, W, 1",
+            remedy="it must have one number per pixel: shape H, W or H, W, 1",
         )
     sizes = zip(flat, image.shape[:2], strict=True)
     if any(None not in pair and pair[0] != pair[1] for pair in sizes):

@@ -1,4 +1,4 @@
-"""Where the columns of an action or a state come from: a feature, the columns taken, operations."""
+"""The source of an action's or state's columns: a feature, selected columns, operations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from depthtok.sources.table import Table
 
 @runtime_checkable
 class Feature(Protocol):
-    """What schemas need to know of a feature."""
+    """What schemas need to know about a feature."""
 
     @property
     def kind(self) -> str: ...
@@ -31,7 +31,7 @@ class Feature(Protocol):
 
 @runtime_checkable
 class RawEpisode(Protocol):
-    """What schemas need of an episode as it was read."""
+    """What schemas need from a raw episode."""
 
     index: int
 
@@ -41,7 +41,7 @@ class RawEpisode(Protocol):
 
 
 def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
-    """The feature of this path. Raises `SchemaError` naming `where` if there is none."""
+    """The feature at this path. Raises `SchemaError` naming `where` if there is none."""
     if key not in features:
         raise SchemaError(
             f"{where}: the data set has no feature {key!r}",
@@ -51,16 +51,16 @@ def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
 
 
 def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int:
-    """How many numbers this feature has a step. Raises `SchemaError` if it is not of that kind."""
+    """The number of values per step of a feature. Raises `SchemaError` if it is not numeric."""
     found = feature(features, key, where)
     if found.kind not in ("tensor", "scalar") or found.dtype in ("str", "object"):
         raise SchemaError(
-            f"{where}: {key!r} holds {found.kind} of {found.dtype}, not numbers",
+            f"{where}: {key!r} is {found.kind} of {found.dtype}, not numbers",
             remedy="name a tensor or a scalar",
         )
     if not found.per_step or None in found.shape:
         raise SchemaError(
-            f"{where}: {key!r} has no fixed number of values a step (shape {found.shape})",
+            f"{where}: {key!r} has no fixed number of values per step (shape {found.shape})",
             remedy="name a feature under steps/ of known shape",
         )
     return int(np.prod(found.shape))
@@ -68,9 +68,9 @@ def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int
 
 @dataclass(frozen=True)
 class Columns:
-    """Some columns of an action or a state: `take` of feature `path`, through `calls`.
+    """Some columns of an action or a state: columns `take` of feature `path`, processed by `calls`.
 
-    Without a path they are constant: `fill`. `dims` names them.
+    Without a path they are constant: `fill`. `dims` are their names.
     """
 
     dims: tuple[str, ...]
@@ -104,7 +104,7 @@ class Columns:
         return {"dims": list(self.dims), "from": self.path, "take": self.take, "ops": ops}
 
     def check(self, features: Mapping[str, Feature], where: str) -> None:
-        """Raises `SchemaError` unless the feature is there, numeric, a step's, and wide enough."""
+        """Raises `SchemaError` unless the feature exists, is numeric, per step, and wide enough."""
         if self.path is None:
             return
         where = f"{where} from {self.path!r}"
@@ -114,23 +114,23 @@ class Columns:
             width = call.width(width, where)
         if width != len(self.dims):
             raise SchemaError(
-                f"{where}: gives {width} columns, but dims names {len(self.dims)}",
+                f"{where}: there are {width} columns, but dims names {len(self.dims)}",
                 remedy="change `take` or `dims`",
             )
 
     def read(self, raw: RawEpisode) -> Float32[np.ndarray, "T n"]:
-        """The columns of all the steps. Raises `CorruptRecord` for a number that is not finite."""
+        """The columns of all steps. Raises `CorruptRecord` for numbers that are not finite."""
         steps = len(raw)
         if self.path is None or steps == 0:
             return np.full((steps, len(self.dims)), self.fill, np.float32)
         stored = np.asarray(raw.values(self.path), np.float64).reshape(steps, -1)
         values = stored[:, self._indices(stored.shape[1], self.path)]
-        self._finite(values, raw, "the data hold")
+        self._finite(values, raw, "the data have")
         for call in self.calls:
             values = call(values)
-        with np.errstate(over="ignore"):  # beyond float32: infinite, and found below
+        with np.errstate(over="ignore"):  # overflow becomes infinite, and is caught below
             values = np.asarray(values, np.float32)
-        self._finite(values, raw, "the operations give")
+        self._finite(values, raw, "the operations produce")
         return values
 
     def _finite(self, values: Float[np.ndarray, "T n"], raw: RawEpisode, what: str) -> None:
@@ -139,7 +139,7 @@ class Columns:
             raise CorruptRecord(
                 f"episode {raw.index}, {self.path}, step {int(bad.argmax())}: "
                 f"{what} a number that is not finite",
-                remedy="the episode is left out; ask the data set's authors, or mend the file",
+                remedy="the episode is left out; ask the data set's authors, or fix the file",
             )
 
     def _indices(self, width: int, where: str) -> list[int]:
@@ -165,13 +165,13 @@ def _ranges(take: str, where: str) -> list[tuple[int | None, int | None]]:
         found = re.fullmatch(r"(-?\d+)?(:)?(-?\d+)?", piece.strip())
         if found is None or not piece.strip() or (not found[2] and found[3] is not None):
             raise SchemaError(
-                f"{where}: take = {take!r} is not understood",
+                f"{where}: take = {take!r} cannot be parsed",
                 remedy='write columns as "0:6", "6", "-1" or "0:3, 7:10"',
             )
         start, stop = (None if text is None else int(text) for text in (found[1], found[3]))
         if found[2] and start is not None and start == stop:
             raise SchemaError(
-                f"{where}: take = {take!r} takes no column", remedy="a range excludes its end"
+                f"{where}: take = {take!r} selects no columns", remedy="a range excludes its end"
             )
         ranges.append((start, stop if found[2] else start))
     return ranges

@@ -2,7 +2,7 @@
 
     python -m depthtok.sources.cut RLDS_DIR --out DIR --name NAME --episodes 0,3 --steps 70
 
-How the sample that ships with depthtok was made is told in its own README.
+The README of the sample shipped with depthtok says how it was made.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from depthtok.sources.write import RldsWriter
 def cut(raw: RawEpisode, steps: int, quality: int | None) -> dict[str, object]:
     """The first `steps` steps of an episode, ready to be written.
 
-    Images keep their bytes, or, with `quality`, JPEGs are encoded anew from the accurate decoding.
-    The last step kept is marked as the episode's last.
+    Images keep their bytes; with `quality`, JPEGs are re-encoded from the accurate decoding. The
+    last step kept is marked as the last of the episode.
     """
     kept = min(steps, len(raw))
     values = {path: _values(raw, feature, kept, quality) for path, feature in raw.features.items()}
@@ -60,7 +60,7 @@ def _image(data: bytes, feature: Feature, quality: int | None) -> bytes:
 
 
 def chosen(rlds: RldsDirectory, split: str, numbers: Sequence[int]) -> list[RawEpisode]:
-    """Episodes of a split by their number, counted over its shards, in the order of `numbers`."""
+    """Episodes of a split by number, counted over its shards, in the order of `numbers`."""
     found, number = {}, 0
     for shard in rlds.splits[split].shards:
         for raw in rlds.records(shard):
@@ -79,10 +79,10 @@ def main() -> None:
     parser.add_argument("--version", default="1.0.0")
     parser.add_argument("--split", default="train")
     parser.add_argument(
-        "--episodes", required=True, help="numbers in the order wanted, such as 0,3,1"
+        "--episodes", required=True, help="episode numbers in the desired order, such as 0,3,1"
     )
     parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--quality", type=int, help="encode JPEGs anew; by default bytes are kept")
+    parser.add_argument("--quality", type=int, help="re-encode JPEGs; by default bytes are kept")
     parser.add_argument("--per-shard", type=int, default=2)
     args = parser.parse_args()
     rlds = RldsDirectory.open(args.source)

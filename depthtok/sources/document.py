@@ -11,7 +11,7 @@ from depthtok.sources.schema import Schema
 
 
 def updated(text: str) -> str:
-    """The page with its two tables made anew."""
+    """The page with its two tables regenerated."""
     for name, table in [("operations", _operations()), ("schemas", _schemas())]:
         block = f"<!-- {name} -->\n{table}<!-- end -->"
         text = re.sub(

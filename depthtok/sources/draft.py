@@ -1,6 +1,6 @@
-"""A first schema for an unknown data set, guessed from its features and to be checked by a person.
+"""A draft schema for an unknown data set, guessed from its features, for a person to check.
 
-What is guessed is marked `# check` in the draft. The draft loads, and fits the features it is from.
+Guesses are marked `# check` in the draft. The draft can be loaded, and matches its features.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def describe(features: Mapping[str, Feature]) -> list[tuple[str, str, str, str, 
 def draft(features: Mapping[str, Feature], dataset_name: str) -> str:
     """TOML text of a schema for a data set with these features.
 
-    Raises `SchemaError` if there is no image or no action in them.
+    Raises `SchemaError` if they have no image or no action.
     """
     steps = {path: found for path, found in sorted(features.items()) if found.per_step}
     cameras = [path for path, found in steps.items() if _is_image(found)]
@@ -40,7 +40,7 @@ def draft(features: Mapping[str, Feature], dataset_name: str) -> str:
     if not cameras or not actions:
         raise SchemaError(
             f"data set {dataset_name!r} has no {'action' if cameras else 'camera image'} "
-            "that could be recognised",
+            "that can be recognised",
             remedy="write the schema by hand, see docs/schemas.md",
         )
     action = [_columns("action", path, steps[path]) for path in actions]
@@ -65,14 +65,14 @@ def _head(features: Mapping[str, Feature], name: str, gripper: str) -> str:
         f"# A draft made from the features of {name}. Go through the lines marked `check`.\n"
         f"datasets = {json.dumps([name])}\n"
         'status = "unseen"\n\n'
-        "fps = 10.0  # check: frames a second\n"
+        "fps = 10.0  # check: frames per second\n"
         f"instruction = {json.dumps(texts[:1])}  # check\n"
         f'gripper = "{gripper}"  # check: open1_closed0 is the aim, see docs/schemas.md\n'
     )
 
 
 def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
-    """One table a camera; each depth map goes to the camera of its size with the nearest name."""
+    """One table per camera; each depth map goes to the camera of its size with the closest name."""
     depths = [path for path, found in steps.items() if "depth" in path and _is_map(found)]
     pairs = sorted(
         (_unlikeness(camera, depth), camera, depth)
@@ -137,7 +137,7 @@ def _state_paths(steps: Mapping[str, Feature]) -> list[str]:
 
 
 def _instruction_rank(path: str, found: Feature) -> int:
-    """Smaller is likelier; 9 is none."""
+    """Smaller is more likely to be an instruction; 9 is not one."""
     if found.kind != "text" and found.dtype not in ("str", "object"):
         return 9
     for rank, word in enumerate(("language_instruction", "instruction", "language", "task")):
@@ -161,13 +161,13 @@ def _is_vector(found: Feature) -> bool:
 
 
 def _unlikeness(camera: str, depth: str) -> int:
-    """How many words of the last parts of two paths are not in both."""
+    """The number of words in the last parts of two paths that are not in both."""
     words = [set(re.split(r"[_\W]", path.rsplit("/", 1)[-1])) for path in (camera, depth)]
     return len((words[0] ^ words[1]) - {"depth", "image", "rgb", "with", ""})
 
 
 def _names(paths: list[str]) -> dict[str, str]:
-    """The last part of each path; the whole path where that is not unique."""
+    """The last part of each path, or the whole path if that is not unique."""
     ends = [path.rsplit("/", 1)[-1] for path in paths]
     return {
         path: end if ends.count(end) == 1 else path.replace("/", "_")

@@ -1,4 +1,4 @@
-"""One episode as it lies in a shard: nothing is decoded until it is asked for."""
+"""One raw episode of a shard, decoded on demand."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _RAGGED = ("/ragged_flat_values", "/ragged_row_lengths_0")
 
 @dataclass(frozen=True)
 class Spans:
-    """Where every step of a feature lies in the shard file, and the checksum of those bytes.
+    """The location of every step of a feature in the shard file, and the checksum of its bytes.
 
-    One read of `length` bytes at `offset` gives what `PixelFormat.decode` takes.
+    `length` bytes at `offset` are the input of `PixelFormat.decode`.
     """
 
     offset: UInt64[np.ndarray, " T"]
@@ -33,11 +33,11 @@ class Spans:
 
 @dataclass(frozen=True)
 class RawEpisode:
-    """Record `index` of a shard, whose frame begins at byte `offset`. `len` is its steps.
+    """Record `index` of a shard, whose frame begins at byte `offset`. `len` is the number of steps.
 
-    Values are as the data set has them; names are paths of features. All methods raise
-    `SourceError` for a feature that is not there, or that is of another kind than asked for, and
-    `CorruptRecord` for bytes that do not fit the feature.
+    Values are as in the data set; names are paths of features. All methods raise `SourceError` for
+    a feature that does not exist or is of another kind than requested, and `CorruptRecord` for
+    bytes that do not match the feature.
     """
 
     shard: Path
@@ -62,13 +62,13 @@ class RawEpisode:
             count = self._entries(self.features[path])
             if count is not None:
                 return count
-        raise CorruptRecord(f"{self.where}: no feature tells the number of steps")
+        raise CorruptRecord(f"{self.where}: no feature determines the number of steps")
 
     def __len__(self) -> int:
         return self._steps
 
     def _entries(self, feature: Feature) -> int | None:
-        """Steps that a feature counts, or None where it does not tell."""
+        """The number of steps according to a feature, or None if it does not determine it."""
         column = self._columns.get(feature.path)
         if column is None or not feature.per_step or feature.kind == "other":
             return None
@@ -83,10 +83,10 @@ class RawEpisode:
         return count // feature.size
 
     def values(self, path: str) -> np.ndarray:
-        """[T, *shape] of a feature of the steps, [*shape] of another, in its dtype.
+        """[T, *shape] for a per-step feature, [*shape] for another, in its dtype.
 
-        bfloat16 becomes float32. Images are decoded. A dimension that is not known is found from
-        the data, and must be the same at every step.
+        bfloat16 becomes float32. Images are decoded. An unknown dimension is inferred from the
+        data, and must be the same at every step.
         """
         feature = self._feature(path)
         if feature.kind in ("text", "other"):
@@ -99,12 +99,12 @@ class RawEpisode:
         return self._blobs(feature)
 
     def text(self, path: str) -> list[str] | str:
-        """T strings of a feature of the steps, one string of another. Bytes that are not UTF-8
+        """T strings for a per-step feature, one string for another. Bytes that are not UTF-8
         become U+FFFD."""
         feature = self._feature(path)
         if feature.kind != "text" or feature.shape:
             raise SourceError(
-                f"{path} is not one text a step or episode ({feature.kind}, shape {feature.shape})",
+                f"{path} is not text per step or episode ({feature.kind}, shape {feature.shape})",
                 remedy="use values() for numbers",
             )
         column = self._column(path)
@@ -113,16 +113,16 @@ class RawEpisode:
         return texts if feature.per_step else texts[0]
 
     def items(self, path: str) -> list[bytes]:
-        """The bytes of every step of an image or of a tensor that is stored as bytes: what
-        `PixelFormat.decode` takes. One entry for a feature of the episode."""
+        """The bytes of every step of an image or of a tensor stored as bytes, as input of
+        `PixelFormat.decode`. One entry for a per-episode feature."""
         feature = self._feature(path)
         items = self._column(path).items()
         self._check_count(feature, len(items))
         return items
 
     def spans(self, path: str) -> Spans:
-        """Where every step of a feature lies: encoded images, zlib and raw tensors, and the
-        stretches of float and integer lists. A feature of the episode has one span."""
+        """The location of every step of a feature: encoded images, zlib and raw tensors, and
+        ranges of float and integer lists. A per-episode feature has one span."""
         feature = self._feature(path)
         column = self._column(path)
         if column.kind == BYTES:
@@ -140,12 +140,12 @@ class RawEpisode:
         return Spans(starts + base, (stops - starts).astype(np.uint32), np.array(checks, np.uint32))
 
     def _list_ranges(self, feature: Feature, column: Column) -> tuple[np.ndarray, np.ndarray]:
-        """Starts and stops of the steps of a packed list, in the record."""
+        """Starts and stops of the steps of a packed list, within the record."""
         size = feature.size
         runs = column.packed(column.kind) if column.kind else []
         if size is None or size == 0 or len(runs) > 1:
             raise SourceError(
-                f"{self.where}: the steps of {feature.path} do not lie in one piece each",
+                f"{self.where}: the steps of {feature.path} are not contiguous",
                 remedy="read it with values()",
             )
         start, stop = runs[0] if runs else (0, 0)
@@ -160,7 +160,7 @@ class RawEpisode:
         return np.concatenate((np.array([start], np.uint64), ends[:-1]))[: len(ends)], ends
 
     def _listed(self, feature: Feature) -> np.ndarray:
-        """A tensor that is a float or integer list."""
+        """A tensor stored as a float or integer list."""
         shape = feature.shape
         flat, rows = (feature.path + suffix for suffix in _RAGGED)
         ragged = flat in self._columns
@@ -169,8 +169,8 @@ class RawEpisode:
             lengths = np.unique(self._column(rows).ints())
             if len(lengths) > 1:
                 raise SourceError(
-                    f"{self.where}: {feature.path} has from {lengths[0]} to {lengths[-1]} entries "
-                    "a step: there is no array of it",
+                    f"{self.where}: {feature.path} has {lengths[0]} to {lengths[-1]} entries per "
+                    "step, which do not form an array",
                     remedy="leave it out",
                 )
             shape = (*lengths.tolist(), *shape[1:]) if len(lengths) else shape
@@ -187,7 +187,7 @@ class RawEpisode:
             raise self._corrupt(feature, error.problem) from error
 
     def _blobs(self, feature: Feature) -> np.ndarray:
-        """A tensor of bytes or an image: one byte string a step."""
+        """A tensor of bytes or an image: one byte string per step."""
         items, shapes = self._shaped_items(feature)
         self._check_count(feature, len(items))
         out: np.ndarray | None = None
@@ -205,7 +205,7 @@ class RawEpisode:
             if out is None:
                 out = np.empty((len(items), *value.shape), value.dtype)
             if out.shape[1:] != value.shape:
-                raise SourceError(f"{self.where}: {feature.path} changes its shape at step {step}")
+                raise SourceError(f"{self.where}: {feature.path} changes shape at step {step}")
             out[step] = value
         if out is not None:
             return out
@@ -215,7 +215,7 @@ class RawEpisode:
     def _shaped_items(self, feature: Feature) -> tuple[list[bytes], list[tuple[int | None, ...]]]:
         """The byte strings of a feature and the shape of each.
 
-        Where several dimensions are unknown, the record has them beside the value.
+        If several dimensions are unknown, the record stores them with the value.
         """
         path = feature.path
         if feature.kind != "image" and feature.shape.count(None) > 1:
@@ -239,23 +239,23 @@ class RawEpisode:
         column = self._columns.get(path)
         if column is None and any(key.startswith(f"{path}/") for key in self._columns):
             raise SourceError(
-                f"{self.where}: {path} may change its shape from step to step",
-                remedy="read it with values(), which needs the steps of an episode to agree",
+                f"{self.where}: {path} may change shape between steps",
+                remedy="read it with values(), which needs a constant shape within an episode",
             )
         if column is None:
             raise CorruptRecord(
                 f"{self.where}: {path} is declared in features.json but not in the record",
-                remedy="features.json belongs to other data, or the data set was cut down",
+                remedy="features.json belongs to other data, or the data set was reduced",
             )
         return column
 
     def _check_count(self, feature: Feature, count: int) -> None:
         wanted = len(self) if feature.per_step else 1
         if count != wanted:
-            raise self._corrupt(feature, f"{count} entries where {wanted} should be")
+            raise self._corrupt(feature, f"{count} entries instead of {wanted}")
 
     def _corrupt(self, feature: Feature, reason: str) -> CorruptRecord:
         return CorruptRecord(
             f"{self.where}: {feature.path}: {reason}",
-            remedy="features.json does not fit the data, or their writer is at fault",
+            remedy="features.json does not match the data, or the data were written incorrectly",
         )

@@ -1,12 +1,12 @@
-"""tf.train.Example on the wire, read without protocol buffers, and written.
+"""Reading and writing serialized tf.train.Example messages without protocol buffers.
 
 An example is a map from names to lists of bytes, float32 or int64:
 
     Example  1: Features      Features  1: map entry {1: name, 2: Feature}
     Feature  1: BytesList | 2: FloatList | 3: Int64List      each  1: repeated value, packed or not
 
-`parse_example` finds where each list lies and decodes nothing; a `Column` decodes when it is asked.
-Positions are byte offsets in the record, so a value can later be read from the file alone.
+`parse_example` locates each list without decoding it; a `Column` decodes on demand. Positions are
+byte offsets in the record, so that a value can later be read directly from the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BYTES, FLOATS, INTS = 1, 2, 3  # field numbers of the three lists in Feature
 KINDS = {BYTES: "bytes", FLOATS: "float", INTS: "int64"}
 
 _VARINT, _FIXED64, _CHUNK, _FIXED32 = 0, 1, 2, 5  # wire types
-_BLOCK = 1 << 20  # bytes of varints that are decoded at a time
+_BLOCK = 1 << 20  # bytes of varints decoded at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Column:
     """One list of an example. `lists` are the byte ranges of its list messages."""
 
     data: bytes = field(repr=False)
-    kind: int  # BYTES, FLOATS or INTS; 0 where the feature is empty
+    kind: int  # BYTES, FLOATS or INTS; 0 if the feature is empty
     lists: tuple[tuple[int, int], ...]
     where: str = ""  # file and record, for messages
 
@@ -53,31 +53,31 @@ class Column:
         return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, "<f4")])
 
     def ints(self, dtype: str = "int64") -> np.ndarray:
-        """The values of an int64 list as `dtype`, cut to its width like a C cast."""
+        """The values of an int64 list as `dtype`, truncated like a C cast."""
         runs = self.packed(INTS)
         parts = [decode_varints(self.data, a, b, dtype, self.where) for a, b in runs]
         return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, dtype)])
 
     def packed(self, kind: int) -> list[tuple[int, int]]:
-        """Byte ranges of the values of a numeric list, without tags: one range as a rule."""
+        """Byte ranges of the values of a numeric list, without tags: usually one range."""
         self._require(kind)
         runs = self._ranges(_FIXED32 if kind == FLOATS else _VARINT)
         if kind == FLOATS and any((stop - start) % 4 for start, stop in runs):
-            self._corrupt("a float list is not a whole number of floats long")
+            self._corrupt("the length of a float list is not a whole number of floats")
         return runs
 
     def _require(self, kind: int) -> None:
         if self.kind not in (kind, 0):
-            self._corrupt(f"holds a {KINDS[self.kind]} list where a {KINDS[kind]} list is declared")
+            self._corrupt(f"has a {KINDS[self.kind]} list, but a {KINDS[kind]} list is declared")
 
     def _corrupt(self, reason: str) -> NoReturn:
-        raise CorruptRecord(f"{self.where}: {reason}", remedy="the writer of this file is at fault")
+        raise CorruptRecord(f"{self.where}: {reason}", remedy="the file was written incorrectly")
 
     def _ranges(self, single: int) -> list[tuple[int, int]]:
         """Ranges of field 1 of the lists: chunks, and single values of wire type `single`."""
         data, found = self.data, []
         for start, stop in self.lists:
-            # The plain loop over "\x0a length bytes" is what nearly all time goes into.
+            # Nearly all time is spent in the plain loop over "\x0a length bytes".
             position = start
             while position < stop and data[position] == 10:
                 length = data[position + 1] if position + 1 < stop else 128
@@ -86,7 +86,7 @@ class Column:
                     length, position = _varint(data, position - 1, stop, self.where)
                 end = position + length
                 if end > stop:
-                    self._corrupt("a value reaches beyond its list")
+                    self._corrupt("a value extends beyond its list")
                 found.append((position, end))
                 position = end
             for number, wire, a, b in _fields(data, position, stop, self.where):
@@ -98,7 +98,7 @@ class Column:
 
 
 def parse_example(data: bytes, where: str = "example") -> dict[str, Column]:
-    """The columns of a serialized tf.train.Example. Raises `CorruptRecord`, and nothing else."""
+    """The columns of a serialized tf.train.Example. Only raises `CorruptRecord`."""
     columns: dict[str, Column] = {}
     for a, b in _submessages(data, 0, len(data), 1, where):
         for c, d in _submessages(data, a, b, 1, where):
@@ -151,7 +151,7 @@ def _fields(
         else:
             raise CorruptRecord(f"{where}: unknown wire type {wire} at byte {start} of the record")
         if position > stop:
-            raise CorruptRecord(f"{where}: a field at byte {start} reaches beyond its message")
+            raise CorruptRecord(f"{where}: a field at byte {start} extends beyond its message")
         yield tag >> 3, wire, start, position
 
 
@@ -176,7 +176,7 @@ def decode_varints(
         raise CorruptRecord(f"{where}: a list of integers ends inside an integer")
     out = np.empty(int(np.count_nonzero(view < 128)), dtype)
     done = position = 0
-    while position < len(view):  # in blocks: the temporaries are several times the data
+    while position < len(view):  # in blocks: temporaries are several times larger than the data
         block = view[position : position + _BLOCK]
         ends = np.flatnonzero(block < 128)
         if len(ends) == 0:
@@ -188,7 +188,7 @@ def decode_varints(
 
 
 def _varint_block(block: np.ndarray, ends: np.ndarray, where: str) -> Int64[np.ndarray, " n"]:
-    """Varints of whole bytes `block`, each ending at one of `ends`."""
+    """Decodes the varints in `block`, which end at `ends`."""
     if len(ends) == len(block):
         return block.astype(np.int64)
     starts = np.concatenate(([0], ends[:-1] + 1))
@@ -206,7 +206,7 @@ def _varint_block(block: np.ndarray, ends: np.ndarray, where: str) -> Int64[np.n
 def varint_boundaries(
     data: bytes, start: int, stop: int, every: int
 ) -> tuple[UInt64[np.ndarray, " n"], int]:
-    """Where each `every`-th integer of a range ends (offsets in `data`); the number of all."""
+    """The end offsets in `data` of every `every`-th integer of a range; and the total number."""
     view = np.frombuffer(data, np.uint8)
     cuts, count = [], 0
     for position in range(start, stop, _BLOCK):
@@ -218,7 +218,7 @@ def varint_boundaries(
 
 
 def encode_varints(values: np.ndarray) -> bytes:
-    """Integers (any width, signed or not; bool) as varints, one after the other."""
+    """Integers (any width, signed or not; bool) as concatenated varints."""
     values = np.asarray(values).ravel()
     values = values.astype(np.uint64 if values.dtype == np.uint64 else np.int64).view(np.uint64)
     if len(values) == 0:
@@ -238,9 +238,9 @@ def encode_varints(values: np.ndarray) -> bytes:
 
 
 def encode_example(columns: Mapping[str, Iterable[bytes] | np.ndarray]) -> bytes:
-    """A serialized tf.train.Example. Arrays of float32 make float lists, of integers or bool int64
-    lists; anything else is an iterable of bytes. The names are sorted, so equal data give equal
-    bytes."""
+    """A serialized tf.train.Example. Arrays of float32 become float lists, integers and bool int64
+    lists; anything else must be an iterable of bytes. Names are sorted, so that equal data give
+    equal bytes."""
     entries = []
     for name in sorted(columns):
         feature = _encode_feature(columns[name])

@@ -1,8 +1,8 @@
-"""features.json: what a data set's episodes hold, read as data, and written.
+"""features.json: the features of a data set's episodes, read as plain data, and written.
 
 tensorflow-datasets describes features as a tree of messages, each with a `pythonClassName` and one
 content: `featuresDict`, `sequence`, `tensor`, `image`, `text`, ... Here the tree becomes a flat
-table by path. No class is looked up: a feature of an unknown class is kept as kind "other".
+table by path. No class is imported: a feature of an unknown class is kept as kind "other".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CLASSES = {
     "scalar": "tensorflow_datasets.core.features.scalar.Scalar",
     "text": "tensorflow_datasets.core.features.text_feature.Text",
 }
-_LARGEST_STEP = 1 << 31  # values; the record of a whole episode cannot be larger
+_LARGEST_STEP = 1 << 31  # values; the record of an episode cannot be larger
 _STRINGS = ("string", "object", "str")
 _NUMBERS = frozenset(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)) | {
     "bool",
@@ -38,7 +38,7 @@ _NUMBERS = frozenset(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8,
 
 @dataclass(frozen=True)
 class Feature:
-    """One leaf of the tree. `shape` is that of one step where `per_step`, else of one episode."""
+    """One leaf of the tree. `shape` is that of one step if `per_step`, else of one episode."""
 
     path: str  # "steps/observation/image", "episode_metadata/file_path"
     kind: str  # "image" | "tensor" | "scalar" | "text" | "class_label" | "other"
@@ -50,7 +50,7 @@ class Feature:
 
     @property
     def size(self) -> int | None:
-        """Values of one step (or episode); None where a dimension is unknown."""
+        """The number of values per step (or episode); None if a dimension is unknown."""
         return None if None in self.shape else math.prod(self.shape)
 
 
@@ -60,7 +60,7 @@ Features = Mapping[str, Feature]  # by path
 def read_features(path: Path) -> dict[str, Feature]:
     """The features of a features.json, by path and in its order.
 
-    Raises `SourceError` where the file is no such thing, or describes no steps.
+    Raises `SourceError` if it is not such a file, or describes no steps.
     """
     tree = read_json(path)
     try:
@@ -68,18 +68,18 @@ def read_features(path: Path) -> dict[str, Feature]:
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise SourceError(
             f"{path} is not a features.json of tensorflow-datasets ({error!r})",
-            remedy="fetch it again; files from before tensorflow-datasets 4.5 must be rewritten",
+            remedy="download it again; files from before tensorflow-datasets 4.5 must be rewritten",
         ) from error
     if not any(feature.per_step for feature in features.values()):
         raise SourceError(
             f"{path} describes no `steps`: this is not an RLDS data set of episodes",
-            remedy=f"give one in RLDS form; this one holds {', '.join(features) or 'nothing'}",
+            remedy=f"give one in RLDS format; this one has {', '.join(features) or 'no features'}",
         )
     return features
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object from a file; `SourceError` with the reason where there is none."""
+    """A JSON object from a file. Raises `SourceError` with the reason if that fails."""
     try:
         text = path.read_bytes()
         if text.startswith(LFS_POINTER):
@@ -91,19 +91,19 @@ def read_json(path: Path) -> dict:
     except OSError as error:
         raise SourceError(
             f"{path} cannot be read ({error.strerror})",
-            remedy="an RLDS directory holds dataset_info.json, features.json and the shards",
+            remedy="an RLDS directory contains dataset_info.json, features.json and the shards",
         ) from error
     except (ValueError, RecursionError) as error:
         raise SourceError(
-            f"{path} is not valid JSON ({error})", remedy="fetch the file again"
+            f"{path} is not valid JSON ({error})", remedy="download the file again"
         ) from error
     if not isinstance(value, dict):
-        raise SourceError(f"{path} does not hold a JSON object", remedy="fetch the file again")
+        raise SourceError(f"{path} is not a JSON object", remedy="download the file again")
     return value
 
 
 def _leaves(node: dict, path: str) -> Iterator[Feature]:
-    """The leaves under a node, paths joined with slashes."""
+    """The leaves under a node, with slash-separated paths."""
     if "featuresDict" in node:
         for name, child in node["featuresDict"].get("features", {}).items():
             yield from _leaves(child, f"{path}/{name}" if path else name)
@@ -154,7 +154,7 @@ def _leaf(node: dict, path: str) -> Feature:
 
 
 def _in_sequence(leaf: Feature, length: int | None) -> Feature:
-    """A leaf inside a sequence that is not the steps: one more dimension in front."""
+    """A leaf inside a sequence other than the steps: one more leading dimension."""
     if leaf.kind == "text" or leaf.encoding == "none":
         return replace(leaf, shape=(length, *leaf.shape))
     return replace(leaf, kind="other", encoding=f"Sequence of {leaf.kind} ({leaf.encoding})")
@@ -170,7 +170,7 @@ def _shape(content: dict) -> tuple[int | None, ...]:
 def to_json(features: Features) -> dict:
     """The tree of features.json, as tensorflow-datasets reads it.
 
-    Raises `SourceError` for a kind that has no place in it.
+    Raises `SourceError` for a kind that cannot be represented.
     """
     steps = {name.removeprefix(STEPS): f for name, f in features.items() if f.per_step}
     rest = {name: f for name, f in features.items() if not f.per_step}
@@ -184,7 +184,7 @@ def to_json(features: Features) -> dict:
 
 
 def _dict_node(features: Features) -> dict:
-    """A FeaturesDict node of the features by their paths below it."""
+    """A FeaturesDict node for features, given by their relative paths."""
     children: dict[str, dict] = {}
     groups: dict[str, dict[str, Feature]] = {}
     for path, feature in features.items():

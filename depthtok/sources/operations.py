@@ -1,7 +1,7 @@
-"""The named operations of the schemas: small functions over all the steps of one episode.
+"""The named operations of schemas: small functions over all steps of one episode.
 
-An operation is written as text, its name and then its numbers: `"invert"`, `"clip 0 1"`. It takes
-float64[T, n] and gives float64[T, m]. `OPERATIONS` is the whole list; docs/schemas.md shows it.
+An operation is written as its name followed by its numbers: `"invert"`, `"clip 0 1"`. It maps
+float64[T, n] to float64[T, m]. `OPERATIONS` is the full list, shown in docs/schemas.md.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ Result = Float[np.ndarray, "T m"]
 
 @dataclass(frozen=True)
 class Operation:
-    """One entry of the list: what it does, the numbers it takes, the widths it maps."""
+    """One entry of the list: its description, its numbers, and the widths that it maps."""
 
     name: str
     doc: str
     function: Callable[..., Result]
     arguments: tuple[str, ...] = ()
     takes: int | None = None  # columns; None: any number
-    gives: int | None = None  # columns; None: as many as it takes
+    gives: int | None = None  # columns; None: the same number
 
 
 @dataclass(frozen=True)
 class Call:
-    """An operation, by name, with its numbers. Travels between processes."""
+    """An operation, by name, with its numbers. Picklable."""
 
     name: str
     numbers: tuple[float, ...] = ()
 
     @property
     def operation(self) -> Operation:
+        """The operation of this name."""
         return OPERATIONS[self.name]
 
     @classmethod
     def parse(cls, text: str, where: str) -> Call:
-        """Reads `"clip 0 1"`. Raises `SchemaError` naming `where` for what is not understood."""
+        """Reads `"clip 0 1"`. Raises `SchemaError` naming `where` if that fails."""
         name, *words = text.split() or [""]
         if name not in OPERATIONS:
             raise SchemaError(
@@ -60,7 +61,9 @@ class Call:
         arguments = OPERATIONS[name].arguments
         if len(numbers) != len(arguments) or not all(map(math.isfinite, numbers)):
             usage = " ".join([name, *arguments])
-            raise SchemaError(f"{where}: {text!r} is not {usage!r}", remedy="give these numbers")
+            raise SchemaError(
+                f"{where}: {text!r} does not match {usage!r}", remedy="give these numbers"
+            )
         return cls(name, numbers)
 
     def __str__(self) -> str:
@@ -70,26 +73,26 @@ class Call:
         return self.operation.function(values, *self.numbers)
 
     def width(self, width: int, where: str) -> int:
-        """Columns that come out of `width` columns. Raises `SchemaError` where they do not fit."""
+        """The number of output columns for `width` columns. Raises `SchemaError` for a mismatch."""
         takes, gives = self.operation.takes, self.operation.gives
         if takes is not None and width != takes:
             raise SchemaError(
-                f"{where}: {self.name!r} takes {takes} columns, and gets {width}",
+                f"{where}: {self.name!r} takes {takes} columns, but gets {width}",
                 remedy="change `take`, or the operation",
             )
         return width if gives is None else gives
 
 
 def _binarize_gripper(values: Rows) -> Rows:
-    """Values in between belong to the motion that they are part of, so they take the state that is
-    reached next. A motion cut off by the end of the episode has no such state: it is rounded."""
+    """Intermediate values belong to a motion, so they get the state that is reached next. A motion
+    cut off by the end of the episode has no such state, and is rounded."""
     decided = np.where(values > 0.95, 1.0, np.where(values < 0.05, 0.0, np.nan))
     decided[-1:] = np.where(np.isnan(decided[-1:]), values[-1:] >= 0.5, decided[-1:])
     return _hold(decided[::-1])[::-1]
 
 
 def _absolute_gripper(values: Rows) -> Rows:
-    """A relative command tells the state from then on. Before the first one the gripper must have
+    """A relative command sets the state from then on. Before the first one the gripper must have
     been in the other state, since closing a closed gripper makes no sense; without any command it
     is open."""
     state = np.where(values > 0.1, 0.0, np.where(values < -0.1, 1.0, np.nan))
@@ -101,7 +104,7 @@ def _absolute_gripper(values: Rows) -> Rows:
 
 
 def _hold(values: Rows) -> Rows:
-    """Every NaN replaced by the last number above it in its column."""
+    """Replaces every NaN by the last number before it in its column."""
     rows = np.arange(len(values))[:, None]
     last = np.maximum.accumulate(np.where(np.isnan(values), 0, rows), axis=0)
     return np.take_along_axis(values, last, axis=0)

@@ -1,9 +1,9 @@
-"""The bytes of one frame to pixels, equal bit by bit to what tensorflow-datasets gives; and back.
+"""Decoding the bytes of a frame, bit-identical to tensorflow-datasets; and encoding.
 
-JPEG needs the fast DCT for that: it is TensorFlow's default, and its rounding differs from the
-accurate one by up to nine levels. A float32 Image is stored as an RGBA PNG whose four channels are
-the bytes of the float. Every failure is a `CorruptRecord`; sizes are checked before memory is
-reserved, so that neither a PNG nor a zlib bomb goes off.
+For JPEG this needs the fast DCT, TensorFlow's default, whose rounding differs from the accurate one
+by up to nine levels. A float32 Image is stored as an RGBA PNG whose four channels are the bytes of
+the float. Every failure is a `CorruptRecord`; sizes are checked before memory is allocated, as a
+protection against PNG and zlib bombs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from depthtok.sources.features import Feature
 ENCODINGS = ("jpeg", "png", "raw", "varint", "zlib")
 Shape = tuple[int | None, ...]
 
-JPEG_QUALITY = 95  # that of tensorflow-datasets
+JPEG_QUALITY = 95  # as in tensorflow-datasets
 
-_LARGEST_IMAGE = 1 << 26  # pixels, where the shape leaves height or width open
-_LARGEST_TENSOR = 1 << 28  # bytes after decompression, where the shape leaves a dimension open
+_LARGEST_IMAGE = 1 << 26  # pixels, if height or width is undefined
+_LARGEST_TENSOR = 1 << 28  # bytes after decompression, if a dimension is undefined
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_SPACES = {1: "GRAY", 3: "RGB"}
@@ -38,10 +38,10 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by colour type; a palette is R
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How the bytes of one frame decode. Goes into stores as JSON.
+    """How to decode the bytes of one frame. Saved in stores as JSON.
 
-    `shape` is (H, W, C); H or W may be None where frames differ in size. "jpeg" and "png" also
-    decode each other, as tensorflow-datasets goes by the bytes and not by the declaration.
+    `shape` is (H, W, C); H or W may be None if frames differ in size. "jpeg" and "png" also decode
+    each other, because tensorflow-datasets goes by the bytes rather than the declaration.
     """
 
     encoding: str  # one of ENCODINGS
@@ -56,13 +56,13 @@ class PixelFormat:
     def of(cls, feature: Feature) -> PixelFormat:
         """The format of an image feature, or of a tensor [H, W] or [H, W, C].
 
-        A float list holds float32 whatever the feature's dtype; no value is lost by that. Raises
-        `SourceError` for features that are no pictures.
+        A float list is float32 whatever the feature's dtype, which loses no information. Raises
+        `SourceError` for features that are not images.
         """
         shape = feature.shape if len(feature.shape) == 3 else (*feature.shape, 1)
         if feature.kind not in ("image", "tensor") or len(shape) != 3:
             raise SourceError(
-                f"{feature.path} ({feature.kind}, shape {feature.shape}) is not a picture",
+                f"{feature.path} ({feature.kind}, shape {feature.shape}) is not an image",
                 remedy="name a feature that is an Image, or a Tensor of shape [H, W] or [H, W, C]",
             )
         if feature.kind == "image":
@@ -93,7 +93,7 @@ class PixelFormat:
 
 
 def decode_image(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
-    """An encoded image as [H, W, C]; JPEG or PNG is told by its first bytes."""
+    """An encoded image as [H, W, C]; JPEG and PNG are recognised by their first bytes."""
     if data.startswith(_JPEG_MAGIC) and dtype == "uint8":
         return _decode_jpeg(data, shape)
     if not data.startswith(_PNG_MAGIC):
@@ -107,30 +107,30 @@ def decode_image(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
 
 def _decode_jpeg(data: bytes, shape: Shape) -> np.ndarray:
     if shape[2] not in _JPEG_SPACES:
-        raise CorruptRecord(f"a JPEG where {shape[2]} channels are declared")
+        raise CorruptRecord(f"a JPEG, but {shape[2]} channels are declared")
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         _check_size((height, width), shape, "a JPEG")
         return simplejpeg.decode_jpeg(data, _JPEG_SPACES[shape[2]], fastdct=True)
     except ValueError as error:
-        raise CorruptRecord(f"a JPEG that does not decode: {error}") from error
+        raise CorruptRecord(f"a JPEG that cannot be decoded: {error}") from error
 
 
 def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
     """uint8 with one to four channels, or uint16 with one.
 
-    Colours are never mixed: RGB does not become grey. Grey becomes RGB, alpha is dropped or added
-    as opaque, as TensorFlow does.
+    Colours are never mixed: RGB does not become grey. Grey becomes RGB, and alpha is dropped or
+    added as opaque, as in TensorFlow.
     """
     try:
         width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
     except struct.error as error:
-        raise CorruptRecord(f"a PNG cut after {len(data)} bytes") from error
+        raise CorruptRecord(f"a PNG truncated after {len(data)} bytes") from error
     _check_size((height, width), shape, "a PNG")
     if (bits == 16) != (dtype == "uint16") or (bits == 16 and (colour, shape[2]) != (0, 1)):
         raise CorruptRecord(f"a PNG of {bits} bits, colour type {colour}, where {dtype} {shape} is")
     if _PNG_CHANNELS.get(colour, 0) > 2 >= shape[2]:
-        raise CorruptRecord(f"a colour PNG where {shape[2]} channels are declared")
+        raise CorruptRecord(f"a colour PNG, but {shape[2]} channels are declared")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             if picture.size != (width, height):
@@ -142,20 +142,20 @@ def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
                 )
             pixels = np.array(picture, dtype)
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
-        raise CorruptRecord(f"a PNG that does not decode: {error}") from error
+        raise CorruptRecord(f"a PNG that cannot be decoded: {error}") from error
     return pixels.reshape(height, width, shape[2])
 
 
 def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
     if any(want not in (None, have) for have, want in zip(size, shape, strict=False)):
-        raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px where {shape} is declared")
+        raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, but {shape} is declared")
     if size[0] * size[1] > _LARGEST_IMAGE:
         raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, more than {_LARGEST_IMAGE} pixels")
 
 
 def encode_image(image: np.ndarray, feature: Feature) -> bytes:
-    """[H, W, C] as JPEG (uint8 grey or RGB), or PNG: uint8 of one to four channels, uint16 of one,
-    float32 of one as the RGBA image of its bytes."""
+    """[H, W, C] as JPEG (uint8 grey or RGB) or PNG: uint8 with one to four channels, uint16 with
+    one, float32 with one as the RGBA image of its bytes."""
     channels = image.shape[2]
     if feature.encoding == "jpeg" and feature.dtype == "uint8" and channels in (1, 3):
         space, sampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
@@ -165,8 +165,8 @@ def encode_image(image: np.ndarray, feature: Feature) -> bytes:
     kinds = {"uint8": (1, 2, 3, 4), "uint16": (1,)}
     if feature.encoding != "png" or channels not in kinds.get(image.dtype.name, ()):
         raise SourceError(
-            f"{feature.path}: {feature.dtype} images of {channels} channels have no "
-            f"{feature.encoding!r} form",
+            f"{feature.path}: {feature.dtype} images with {channels} channels cannot be "
+            f"encoded as {feature.encoding!r}",
             remedy="use jpeg for RGB, png for depth in uint16 or float32",
         )
     buffer = io.BytesIO()
@@ -188,7 +188,7 @@ def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.nd
 
 
 def filled(values: np.ndarray, shape: Shape) -> np.ndarray:
-    """Flat values in `shape`, of which one dimension may be None. Raises `CorruptRecord`."""
+    """Flat values reshaped to `shape`, where one dimension may be None. Raises `CorruptRecord`."""
     sizes = [size for size in shape if size is not None]
     known, unknown = math.prod(sizes), len(shape) - len(sizes)
     rest = len(values) % known if unknown and known else len(values) - known
@@ -208,12 +208,12 @@ def from_raw(data: bytes, dtype: str) -> np.ndarray:
 
 
 def _inflate(data: bytes, limit: int) -> bytes:
-    """zlib, to at most `limit` bytes."""
+    """Decompresses zlib data to at most `limit` bytes."""
     stream = zlib.decompressobj()
     try:
         plain = stream.decompress(data, limit + 1)
     except zlib.error as error:
-        raise CorruptRecord(f"zlib data that do not decompress: {error}") from error
+        raise CorruptRecord(f"zlib data that cannot be decompressed: {error}") from error
     if len(plain) > limit or not stream.eof:
-        raise CorruptRecord(f"zlib data that hold more than {limit} bytes, or are cut")
+        raise CorruptRecord(f"zlib data with more than {limit} bytes, or truncated")
     return plain

@@ -1,8 +1,8 @@
-"""RLDS directories, as tensorflow-datasets writes them, read without TensorFlow.
+"""Reads RLDS directories, as written by tensorflow-datasets, without TensorFlow.
 
-`<name>/<version>/` holds features.json, dataset_info.json and the shards. One record of a shard is
-one episode. The two JSON files are data: what they name is only ever looked for inside the
-directory. Every count that they give is checked against the shards.
+`<name>/<version>/` contains features.json, dataset_info.json and the shards. One record of a shard
+is one episode. The two JSON files are not trusted: files that they name are only looked for inside
+the directory, and every count is checked against the shards.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of a split. `episodes` is how many it should hold."""
+    """One file of a split. `episodes` is the number of episodes that it should contain."""
 
     path: Path
     index: int
@@ -34,7 +34,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split, in order; `num_bytes` is their payload as the data set states it."""
+    """The shards of one split, in order; `num_bytes` is their payload according to the data set."""
 
     name: str
     shards: tuple[Shard, ...]
@@ -42,13 +42,13 @@ class Split:
 
     @cached_property
     def episodes(self) -> int:
-        """Episodes of all shards."""
+        """The number of episodes in all shards."""
         return sum(shard.episodes for shard in self.shards)
 
 
 @dataclass(frozen=True)
 class RldsDirectory:
-    """A data set on disk. `name` and `version` are those that it gives itself."""
+    """A data set on disk. `name` and `version` are from its own metadata."""
 
     path: Path
     name: str
@@ -61,7 +61,7 @@ class RldsDirectory:
     def open(cls, path: Path | str) -> RldsDirectory:
         """The data set in a version directory, or in a directory with exactly one inside.
 
-        Reads the two JSON files and no shard. Raises `SourceError`.
+        Reads only the two JSON files. Raises `SourceError`.
         """
         root = _version_directory(Path(path))
         info = read_json(root / INFO)
@@ -72,13 +72,13 @@ class RldsDirectory:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(
                 f"{root / INFO} is not a description by tensorflow-datasets ({error!r})",
-                remedy="fetch the file again",
+                remedy="download the file again",
             ) from error
         splits = {split.name: split for split in splits.values() if split.shards}
         if not any(split.episodes for split in splits.values()):
             raise SourceError(
                 f"{root / INFO} lists no episodes: the data set is empty, or was not finished",
-                remedy="build the data set to its end; shardLengths of its splits must be there",
+                remedy="finish building the data set; its splits must have shardLengths",
             )
         features = read_features(root / FEATURES)
         return cls(root, name, version, str(info.get("description", "")), features, splits)
@@ -87,8 +87,8 @@ class RldsDirectory:
         """The episodes of a shard in order, one in memory at a time, checksums verified.
 
         Raises `CorruptRecord` at the first bad record, after the good ones before it, and at the
-        end if the shard holds fewer or more episodes than stated. With `on_bad`, a bad payload in a
-        sound frame is told to it, by index, and the episodes after it are read.
+        end if the shard has fewer or more episodes than stated. With `on_bad`, a bad payload in an
+        intact frame is reported to it, by index, and the episodes after it are read.
         """
         count = end = 0
 
@@ -104,7 +104,7 @@ class RldsDirectory:
             yield RawEpisode(shard.path, record.index, record.offset, record.data, self.features)
             del record
         if count < shard.episodes:
-            raise _miscounted(shard, f"record {count} at byte {end} is not there")
+            raise _miscounted(shard, f"record {count} at byte {end} is missing")
 
     def record(self, shard: Shard, offset: int, index: int) -> RawEpisode:
         """The episode whose record begins at byte `offset`, number `index` of its shard."""
@@ -119,7 +119,7 @@ def _miscounted(shard: Shard, reason: str) -> CorruptRecord:
 
 
 def is_rlds(path: Path) -> bool:
-    """Whether a data set lies in this directory, or up to three levels below."""
+    """Whether there is a data set in this directory, or up to three levels below."""
     names = {FEATURES, INFO}
     return path.is_dir() and any(
         file.name in names for depth in range(4) for file in path.glob("*/" * depth + "*.json")
@@ -134,26 +134,26 @@ def _version_directory(path: Path) -> Path:
         below = {file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)}
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise SourceError(
-            f"{path} is not a directory that can be read ({error})",
+            f"{path} is not a readable directory ({error})",
             remedy="give the local directory with features.json, such as <name>/<version>",
         ) from error
     found = sorted(below)
     if not found:
         raise SourceError(
-            f"{path} holds no RLDS data set: there is no {INFO} in it or below it",
+            f"{path} is not an RLDS data set: there is no {INFO} in it or below it",
             remedy=f"give the directory with {INFO} and {FEATURES}, such as <name>/<version>",
         )
     if len(found) > 1:
         names = ", ".join(str(directory.relative_to(path)) for directory in found[:8])
-        raise SourceError(f"{path} holds {len(found)} data sets", remedy=f"choose one of: {names}")
+        raise SourceError(f"{path} has {len(found)} data sets", remedy=f"choose one of: {names}")
     return found[0]
 
 
 def _name(value: object, key: str, root: Path) -> str:
-    """A name that could be one component of a path."""
+    """Checks that a name is a single path component."""
     if not isinstance(value, str) or value in ("", ".", "..") or re.search(r"[/\\\x00]", value):
         raise SourceError(
-            f"{root / INFO}: {key} {value!r} is not a name", remedy="fetch the file again"
+            f"{root / INFO}: {key} {value!r} is not a name", remedy="download the file again"
         )
     return value
 
@@ -181,15 +181,15 @@ def _split(split: dict, dataset: str, root: Path) -> Split:
 
 
 def shard_numbers(index: int, of: int) -> tuple[str, str]:
-    """Both numbers as they stand in file names: five digits, or as many as the second needs."""
+    """Both numbers as in file names: five digits, or as many as the second needs."""
     digits = max(5, len(str(of)))
     return f"{index:0{digits}d}", f"{of:0{digits}d}"
 
 
 def _shard_path(root: Path, template: str, dataset: str, split: str, index: int, of: int) -> Path:
-    """The file of a shard. A template that leads out of the directory is refused.
+    """The file of a shard. A template that points outside the directory is refused.
 
-    Symbolic links are followed: downloads often are links into a cache.
+    Symbolic links are followed, because downloads are often links into a cache.
     """
     number, total = shard_numbers(index, of)
     values = {
@@ -205,6 +205,6 @@ def _shard_path(root: Path, template: str, dataset: str, split: str, index: int,
     if relative.is_absolute() or ".." in relative.parts or re.search(r"[{}\\\x00]", name):
         raise SourceError(
             f"{root / INFO}: filepathTemplate {template!r} does not name a file of the data set",
-            remedy=f"placeholders are {', '.join(values)}; files lie inside the directory",
+            remedy=f"placeholders are {', '.join(values)}; files must be inside the directory",
         )
     return root / relative

@@ -1,14 +1,14 @@
-"""Rotations in the forms that data sets use, turned into each other through unit quaternions.
+"""Rotations in the forms that data sets use, converted via unit quaternions.
 
 Forms, each a row of one array (angles in radians):
 
 - `euler`: roll, pitch, yaw about the fixed axes x, y, z in this order, so R = Rz(yaw) Ry(pitch)
-  Rx(roll). Roll and yaw come back in (-pi, pi], pitch in [-pi/2, pi/2].
-- `axis_angle`: the unit axis times the angle; the angle comes back in [0, pi].
-- `quat_xyzw`, `quat_wxyz`: unit quaternions; the sign comes back with w >= 0.
-- `matrix`: 3 x 3, row by row. It is taken to be a rotation; small errors are averaged out.
+  Rx(roll). Roll and yaw are returned in (-pi, pi], pitch in [-pi/2, pi/2].
+- `axis_angle`: the unit axis times the angle; the angle is returned in [0, pi].
+- `quat_xyzw`, `quat_wxyz`: unit quaternions; returned with w >= 0.
+- `matrix`: 3 x 3, row by row. It is assumed to be a rotation; small errors are averaged out.
 
-Inside, a quaternion is w, x, y, z in float64.
+Internally, a quaternion is w, x, y, z in float64.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SINGULAR = 1e-7
 
 
 def convert(values: Float[np.ndarray, "T n"], source: str, target: str) -> Float[np.ndarray, "T m"]:
-    """Rows of form `source` as rows of form `target`, in float64."""
+    """Rows of form `source` converted to form `target`, in float64."""
     return _TO[target](_FROM[source](np.asarray(values, np.float64)))
 
 
 def width(form: str) -> int:
-    """How many numbers a row of this form has."""
+    """The number of values in a row of this form."""
     return {"euler": 3, "axis_angle": 3, "quat_xyzw": 4, "quat_wxyz": 4, "matrix": 9}[form]
 
 
@@ -54,7 +54,7 @@ def _from_euler(angles: Rows) -> Quaternions:
 
 
 def _to_euler(q: Quaternions) -> Rows:
-    """By the half sum and half difference of roll and yaw, which stay exact near pitch +-90
+    """Uses the half sum and half difference of roll and yaw, which stay accurate near pitch +-90
     degrees, where an arcsine would lose half of the digits. At +-90 degrees only one of the two is
     defined: yaw is set to 0."""
     w, x, y, z = _unit(q).T
@@ -105,7 +105,7 @@ def _to_matrix(q: Quaternions) -> Rows:
 
 
 def wrap(angle: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """Angles in radians, brought into (-pi, pi] by whole turns."""
+    """Angles in radians, wrapped to (-pi, pi]."""
     return np.pi - np.mod(np.pi - angle, 2 * np.pi)
 
 

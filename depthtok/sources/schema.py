@@ -1,7 +1,7 @@
-"""What the features of a data set mean: cameras, depth, instruction, action, state.
+"""The meaning of a data set's features: cameras, depth, instruction, action, state.
 
-A schema is a TOML file (docs/schemas.md says how to write one), checked against the data set's
-features before any data are read. It replaces the per-data-set Python functions of the field.
+A schema is a TOML file (see docs/schemas.md), checked against the data set's features before any
+data are read. It replaces the per-data-set Python functions that are common elsewhere.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from depthtok.sources.columns import Columns, Feature, RawEpisode, feature, numb
 from depthtok.sources.table import Table
 
 STATUSES = ("verified", "catalogue", "unseen")
-"""verified: data of this very layout were read here. catalogue: written from published features.
-unseen: written from the configuration tables of other projects only."""
+"""verified: data of this exact layout were read here. catalogue: written from published features.
+unseen: written only from the configuration tables of other projects."""
 
 GRIPPERS = ("open1_closed0", "open-1_closed1", "open1_closed-1", "unknown", "none")
-"""What the gripper columns of the action mean, after the operations. The aim is `open1_closed0`;
-LIBERO keeps its `open-1_closed1`, which its simulator takes."""
+"""The meaning of the action's gripper columns, after the operations. The standard is
+`open1_closed0`; LIBERO keeps `open-1_closed1`, which its simulator expects."""
 
 
 @dataclass(frozen=True)
 class Keep:
     """Which steps of an episode are used.
 
-    The first step goes if all of `drop_first_if_zero` (paths) are zero there. `drop_first` and
-    `drop_last` count steps that always go.
+    The first step is dropped if all of `drop_first_if_zero` (paths) are zero there. `drop_first`
+    and `drop_last` steps are always dropped.
     """
 
     drop_first: int = 0
@@ -44,6 +44,7 @@ class Keep:
 
     @classmethod
     def parse(cls, table: Table) -> Keep:
+        """Reads a `[keep]` table."""
         keep = cls(
             table.take("drop_first", int, 0),
             table.take("drop_last", int, 0),
@@ -51,7 +52,7 @@ class Keep:
         )
         table.finish()
         if keep.drop_first < 0 or keep.drop_last < 0:
-            raise SchemaError(f"{table.where}: a negative count", remedy="count from 0 up")
+            raise SchemaError(f"{table.where}: a negative count", remedy="give 0 or more")
         return keep
 
     def to_json(self) -> dict:
@@ -62,7 +63,7 @@ class Keep:
         }
 
     def steps(self, raw: RawEpisode) -> slice:
-        """The steps kept; an empty slice where none is left."""
+        """The steps kept; an empty slice if there are none."""
         start = self.drop_first
         if self.drop_first_if_zero and start == 0 and len(raw) > 0:
             zero = [not np.any(raw.values(path)[0]) for path in self.drop_first_if_zero]
@@ -72,10 +73,10 @@ class Keep:
 
 @dataclass(frozen=True)
 class Schema:
-    """One data set's meaning. The fields below the line document it, and do not change results."""
+    """The meaning of one data set. Fields below the line are documentation without effect."""
 
     fps: float  # Hz
-    instruction: tuple[str, ...]  # paths; the first text that is not empty counts; () for none
+    instruction: tuple[str, ...]  # paths; the first non-empty text is used; () for none
     cameras: tuple[CameraSchema, ...]
     action_columns: tuple[Columns, ...]
     proprio_columns: tuple[Columns, ...]
@@ -91,12 +92,12 @@ class Schema:
 
     @classmethod
     def names(cls) -> list[str]:
-        """Names of the schemas that come with the package, sorted."""
+        """Names of the shipped schemas, sorted."""
         return sorted(name for name, _ in _shipped())
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Schema:
-        """A shipped schema by name or by a data set it fits, or any TOML file by its path.
+        """A shipped schema by its name or its data set's, or any TOML file by path.
 
         Raises `SchemaError` for an unknown name, and for a file that is not a schema.
         """
@@ -113,15 +114,15 @@ class Schema:
             raise SchemaError(
                 f"there is no schema {str(name_or_path)!r}",
                 remedy=did_you_mean(str(name_or_path), list(shipped))
-                + " A schema of your own is given by its path, ending in .toml.",
+                + " For your own schema give its path, ending in .toml.",
             )
         return found
 
     @classmethod
     def find(cls, dataset_name: str) -> Schema | None:
-        """The shipped schema that fits a data set of this name, or None."""
+        """The shipped schema for a data set of this name, or None."""
         for name, text in _shipped():
-            if dataset_name in text:  # spares the parsing of all the others
+            if dataset_name in text:  # avoids parsing all the others
                 schema = _parse_file(text, name, f"{name}.toml")
                 if dataset_name in schema.datasets:
                     return schema
@@ -133,7 +134,7 @@ class Schema:
         return _parse(Table(data, "schema"))
 
     def to_json(self) -> dict[str, Any]:
-        """All that changes results and nothing else, the same for equal schemas."""
+        """Everything that affects results, and nothing else; the same for equal schemas."""
         return {
             "fps": self.fps,
             "instruction": list(self.instruction),
@@ -156,11 +157,11 @@ class Schema:
 
     @property
     def gripper_dims(self) -> tuple[int, ...]:
-        """The action's gripper columns, which are left out of normalisation."""
+        """The action's gripper columns, which are not normalised."""
         return tuple(i for i, dim in enumerate(self.action_dims) if dim.startswith("gripper"))
 
     def check(self, features: Mapping[str, Feature], dataset: str = "") -> None:
-        """Raises `SchemaError` naming schema, data set and key for whatever does not fit."""
+        """Raises `SchemaError` naming schema, data set and key for any mismatch."""
         self.fitted(features, dataset)
 
     def fitted(self, features: Mapping[str, Feature], dataset: str = "") -> Schema:
@@ -170,7 +171,7 @@ class Schema:
         present = tuple(camera for camera in cameras if camera is not None)
         if not present:
             raise SchemaError(
-                f"{where}: none of its cameras is there", remedy="name one that is, [[camera]] key"
+                f"{where}: none of its cameras exists", remedy="name one that does, [[camera]] key"
             )
         for path in self.instruction:
             found = feature(features, path, f"{where}, instruction")
@@ -188,19 +189,19 @@ class Schema:
         return replace(self, cameras=present)
 
     def action(self, raw: RawEpisode) -> Float32[np.ndarray, "T A"]:
-        """The actions of all the steps (`keep` is applied by the caller)."""
+        """The actions of all steps (`keep` is applied by the caller)."""
         return _read(self.action_columns, raw)
 
     def proprio(self, raw: RawEpisode) -> Float32[np.ndarray, "T P"]:
-        """The robot's state at all the steps."""
+        """The robot's state at all steps."""
         return _read(self.proprio_columns, raw)
 
     def keep(self, raw: RawEpisode) -> slice:
-        """The steps that are used."""
+        """The steps to use."""
         return self.keep_rule.steps(raw)
 
     def instruction_of(self, raw: RawEpisode) -> list[str]:
-        """One text an episode, or one a step; of alternatives the first that is not empty."""
+        """One text per episode or per step; of alternatives the first that is not empty."""
         texts = [raw.text(path) for path in self.instruction]
         if all(isinstance(text, str) for text in texts):
             return [next((text for text in texts if text.strip()), "")]
@@ -210,9 +211,9 @@ class Schema:
         ]
 
     def intrinsics(self, raw: RawEpisode, camera: str) -> tuple[float, ...] | None:
-        """Nine numbers, row by row, px, of the upright true view; None where the schema names none.
+        """Nine numbers, row by row, px, for the upright true view; None if the schema has none.
 
-        Raises `CorruptRecord` for a camera whose intrinsics change during the episode.
+        Raises `CorruptRecord` if the camera's intrinsics change during the episode.
         """
         key = next(c.intrinsics_key for c in self.cameras if c.name == camera)
         if key is None:
@@ -220,7 +221,7 @@ class Schema:
         rows = np.asarray(raw.values(key), np.float64).reshape(-1, 9)
         if not np.isfinite(rows).all() or np.ptp(rows, axis=0).any():
             raise CorruptRecord(
-                f"episode {raw.index}, {key}: intrinsics are not finite, or change on the way",
+                f"episode {raw.index}, {key}: intrinsics are not finite, or not constant",
                 remedy="leave `intrinsics_key` out of the schema",
             )
         return tuple(float(number) for number in rows[0])
@@ -246,7 +247,7 @@ def _parse_file(text: str, name: str, where: str) -> Schema:
     try:
         table = Table(tomllib.loads(text), where)
     except tomllib.TOMLDecodeError as error:
-        raise SchemaError(f"{where} is not TOML: {error}", remedy="mend that line") from error
+        raise SchemaError(f"{where} is not TOML: {error}", remedy="fix that line") from error
     documentation = {
         "name": name,
         "datasets": table.texts("datasets"),
@@ -272,7 +273,7 @@ def _parse(table: Table) -> Schema:
 
 
 def _consistent(schema: Schema, where: str) -> None:
-    """What no single field can tell."""
+    """Checks across several fields."""
     names = [camera.name for camera in schema.cameras]
     for values, what in [
         (names, "camera"),
@@ -281,17 +282,19 @@ def _consistent(schema: Schema, where: str) -> None:
     ]:
         double = sorted({value for value in values if values.count(value) > 1})
         if double:
-            raise SchemaError(f"{where}: {what} {double[0]!r} is there twice", remedy="rename one")
+            raise SchemaError(
+                f"{where}: {what} {double[0]!r} is defined twice", remedy="rename one"
+            )
     for values, what in [
         (schema.cameras, "[[camera]]"),
         (schema.action_columns, "[[action]]"),
     ]:
         if not values:
-            raise SchemaError(f"{where}: there is no {what}", remedy="state at least one")
+            raise SchemaError(f"{where}: there is no {what}", remedy="add at least one")
     if not 0 < schema.fps < float("inf"):
-        raise SchemaError(f"{where}: fps = {schema.fps}", remedy="state frames a second")
+        raise SchemaError(f"{where}: fps = {schema.fps}", remedy="give frames per second")
     if (schema.gripper == "none") == bool(schema.gripper_dims):
         raise SchemaError(
             f"{where}: gripper = {schema.gripper!r}, with gripper columns {schema.gripper_dims}",
-            remedy='call its columns "gripper" in dims; gripper = "none" is for no gripper',
+            remedy='name its columns "gripper" in dims; gripper = "none" means no gripper',
         )

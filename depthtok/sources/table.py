@@ -1,4 +1,4 @@
-"""A TOML table read strictly: every field typed, every unknown field an error."""
+"""Strict reading of TOML tables: every field is typed, every unknown field is an error."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _REQUIRED = object()
 
 @dataclass
 class Table:
-    """One table, its fields taken one by one. `where` names file and table in errors."""
+    """One table, whose fields are taken one by one. `where` names file and table in errors."""
 
     data: dict[str, Any]
     where: str
     asked: list[str] = field(default_factory=list)
 
     def take(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
-        """The field's value, of exactly this type (an int also serves where a float is asked)."""
+        """The field's value, of exactly this type (an int is accepted as a float)."""
         self.asked.append(name)
         if name not in self.data:
             if default is _REQUIRED:
@@ -38,7 +38,7 @@ class Table:
         return value
 
     def choice(self, name: str, choices: tuple[str, ...], default: Any = _REQUIRED) -> Any:
-        """A text out of a fixed list, or the default."""
+        """A text from a fixed list, or the default."""
         value = self.take(name, str, default)
         if name in self.data and value not in choices:
             raise SchemaError(
@@ -47,7 +47,7 @@ class Table:
         return value
 
     def texts(self, name: str, default: Any = _REQUIRED) -> tuple[str, ...]:
-        """A list of texts; a single text is a list of one."""
+        """A list of texts; a single text becomes a list of one."""
         if isinstance(self.data.get(name), str):
             return (self.take(name, str),)
         values = self.take(name, list, default)
@@ -58,14 +58,16 @@ class Table:
         return tuple(values)
 
     def tables(self, name: str) -> list[Table]:
-        """The tables of `[[name]]`, which may be none."""
+        """The tables of `[[name]]`, possibly none."""
         rows = self.take(name, list, [])
         if not all(isinstance(row, dict) for row in rows):
-            raise SchemaError(f"{self.where}: {name!r} holds no tables", remedy=f"use [[{name}]]")
+            raise SchemaError(
+                f"{self.where}: {name!r} is not a list of tables", remedy=f"use [[{name}]]"
+            )
         return [Table(row, f"{self.where} [[{name}]] {i}") for i, row in enumerate(rows, 1)]
 
     def finish(self) -> None:
-        """Raises `SchemaError` for a field that nobody asked for."""
+        """Raises `SchemaError` for a field that was not taken."""
         for name in self.data:
             if name not in self.asked:
                 raise SchemaError(

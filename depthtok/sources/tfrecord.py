@@ -1,7 +1,7 @@
 """TFRecord framing: length, checksum of the length, payload, checksum of the payload.
 
 Both checksums are verified for every record, and a length is checked against the size of the file
-before a byte is reserved for it. One record is in memory at a time.
+before memory is allocated for it. One record is in memory at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of these e
 FOOTER = struct.Struct("<I")  # masked CRC32C of the payload
 OVERHEAD = HEADER.size + FOOTER.size
 LFS_POINTER = b"version https://git-lfs"
-FETCH_AGAIN = "fetch this file again: its bytes are not those that were published"
+FETCH_AGAIN = "download this file again: its bytes are not those that were published"
 
 _LARGEST = (1 << 31) - 1  # a protocol buffer message cannot be larger
 _MASK = 0xA282EAD8
@@ -30,7 +30,7 @@ _MASK = 0xA282EAD8
 
 @dataclass(frozen=True)
 class Record:
-    """One payload, and where its frame begins in the file."""
+    """One payload, and the offset of its frame in the file."""
 
     index: int
     offset: int
@@ -43,20 +43,20 @@ class Record:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC32C, rotated and offset as TFRecord files have it."""
+    """CRC32C, rotated and offset as in TFRecord files."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF
 
 
 def frame(data: bytes) -> bytes:
-    """The payload as it lies in a file."""
+    """The payload as framed in a file."""
     length = struct.pack("<Q", len(data))
     header = length + FOOTER.pack(masked_crc32c(length))
     return b"".join((header, data, FOOTER.pack(masked_crc32c(data))))
 
 
 class CorruptPayload(CorruptRecord):
-    """A payload that changed inside a sound frame: the records after it can still be read."""
+    """A corrupt payload inside an intact frame: the records after it can still be read."""
 
 
 OnBad = Callable[[int, CorruptPayload], None]
@@ -65,7 +65,7 @@ OnBad = Callable[[int, CorruptPayload], None]
 def read_records(path: Path, on_bad: OnBad | None = None) -> Iterator[Record]:
     """All records in order. Raises `CorruptRecord` at the first bad one, after the good ones.
 
-    With `on_bad` a record whose payload alone is bad is told to it, by index, and left out.
+    With `on_bad` a record with only a bad payload is reported to it, by index, and left out.
     """
     with _opened(path) as (file, size):
         index = offset = 0
@@ -81,7 +81,7 @@ def read_records(path: Path, on_bad: OnBad | None = None) -> Iterator[Record]:
                 continue
             index, offset = index + 1, record.end
             yield record
-            del record  # or it would stay in memory while the next one is read
+            del record  # else it would stay in memory while the next one is read
 
 
 def read_record(path: Path, offset: int, index: int) -> Record:
@@ -98,7 +98,7 @@ def _opened(path: Path) -> Iterator[tuple[int, int]]:
     except OSError as error:
         raise CorruptRecord(
             f"{path}: the shard cannot be opened ({error.strerror})",
-            remedy="fetch the missing file, or check its permissions",
+            remedy="download the missing file, or check its permissions",
         ) from error
     try:
         yield file, os.fstat(file).st_size
@@ -134,7 +134,7 @@ def _record_at(file: int, size: int, path: Path, index: int, offset: int) -> Rec
     data = os.pread(file, length, offset + HEADER.size)
     footer = os.pread(file, FOOTER.size, offset + HEADER.size + length)
     if len(data) != length or len(footer) != FOOTER.size:
-        corrupt("the file ended while it was read")
+        corrupt("the file was truncated while it was read")
     if masked_crc32c(data) != FOOTER.unpack(footer)[0]:
         raise CorruptPayload(
             f"{path}: record {index} at byte {offset}: the checksum of its data is wrong",

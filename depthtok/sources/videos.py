@@ -1,8 +1,8 @@
-"""A plain folder of videos or images as episodes: what is there, and the bytes of its frames.
+"""A plain folder of videos or images as episodes: finding them, and reading their frames.
 
-Every folder that holds images itself is an episode, one file a frame, in natural order (2 before
-10); every video file is an episode. Images are taken as they are; the frames of a video are
-decoded and kept as JPEG. Videos need PyAV (the extra `video`).
+Every folder that directly contains images is an episode, one file per frame, in natural order (2
+before 10); every video file is an episode. Images are used unchanged; the frames of a video are
+decoded and stored as JPEG. Videos need PyAV (the extra `video`).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 class Film:
     """One episode: a video file, or a folder of images."""
 
-    name: str  # path relative to the folder that was given
+    name: str  # path relative to the given folder
     path: Path
     images: tuple[Path, ...] = ()  # in order; () for a video
 
     @property
     def bytes(self) -> int:
-        """Size of all its files."""
+        """Total size of its files."""
         return sum(path.stat().st_size for path in self.images or (self.path,))
 
     def frames(self) -> Iterator[bytes]:
-        """Every frame, encoded. Raises `CorruptRecord` for a video that does not decode."""
+        """Every frame, encoded. Raises `CorruptRecord` if a video cannot be decoded."""
         if self.images:
             return (path.read_bytes() for path in self.images)
         return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in decoded(self.path))
 
     def look(self) -> tuple[tuple[int, int] | None, float | None]:
-        """Height and width in px, and Hz; None for what cannot be read, or is not known."""
+        """Height and width in px, and Hz; None if unreadable or unknown."""
         try:
             if self.images:
                 with Image.open(self.images[0]) as picture:
@@ -57,9 +57,9 @@ class Film:
 
 
 def films(folder: Path) -> list[Film]:
-    """The episodes below a folder, sorted by name. Raises `SourceError` where there are none.
+    """The episodes below a folder, sorted by name. Raises `SourceError` if there are none.
 
-    Hidden files and folders are left out. A single video file stands for itself.
+    Hidden files and folders are skipped. A single video file is accepted too.
     """
     if folder.is_file():
         found = [Film(folder.name, folder)] if folder.suffix.lower() in VIDEOS else []
@@ -67,7 +67,7 @@ def films(folder: Path) -> list[Film]:
         found = [film for place in _folders(folder) for film in _films_in(place, folder)]
     if not found:
         raise SourceError(
-            f"{folder} holds neither images ({', '.join(IMAGES)}) nor videos ({', '.join(VIDEOS)})",
+            f"{folder} has neither images ({', '.join(IMAGES)}) nor videos ({', '.join(VIDEOS)})",
             remedy="give an EpisodeStore, an RLDS directory, or a folder of videos or of folders "
             "of images",
         )
@@ -93,7 +93,7 @@ def _films_in(place: Path, root: Path) -> Iterator[Film]:
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    """Sorts numbers in names by their value."""
+    """A sort key that orders numbers in names by value."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts] + [(1, name)]
 
@@ -103,12 +103,14 @@ def decoded(path: Path) -> Iterator[np.ndarray]:
     av = _av()
     with _opened(path) as video:
         if not video.streams.video:
-            raise CorruptRecord(f"{path} has no pictures", remedy="leave it out")
+            raise CorruptRecord(f"{path} has no video frames", remedy="leave it out")
         try:
             for frame in video.decode(video=0):
                 yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
         except av.FFmpegError as error:
-            raise CorruptRecord(f"{path} does not decode: {error}", remedy="replace it") from error
+            raise CorruptRecord(
+                f"{path} cannot be decoded: {error}", remedy="replace it"
+            ) from error
 
 
 def _opened(path: Path):
@@ -116,7 +118,7 @@ def _opened(path: Path):
     try:
         return av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        raise CorruptRecord(f"{path} is no video: {error}", remedy="replace it") from error
+        raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
 
 
 def _av():
@@ -124,7 +126,7 @@ def _av():
         import av
     except ImportError:
         raise MissingPackage(
-            "videos are read with PyAV, which is not installed",
+            "reading videos needs the package `av` (PyAV)",
             remedy="pip install 'depthtok[video]', or give folders of images",
         ) from None
     return av

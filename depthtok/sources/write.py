@@ -1,8 +1,8 @@
-"""RLDS directories written without TensorFlow; tensorflow-datasets opens them.
+"""Writes RLDS directories without TensorFlow; tensorflow-datasets can open them.
 
-Shards are written to a temporary name and renamed when they are whole, so that a directory never
-holds part of one. Several processes may write shards of the same split; `finish` counts what is
-there and writes the two JSON files, without which nobody takes the directory for a data set.
+Shards are written under a temporary name and renamed when complete, so that a directory never
+contains a partial one. Several processes may write shards of the same split; `finish` counts them
+and writes the two JSON files, without which the directory is not recognised as a data set.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from depthtok.sources.pixels import encode_image
 from depthtok.sources.rlds import FEATURES, INFO, TEMPLATE, Shard, shard_numbers
 from depthtok.sources.tfrecord import OVERHEAD, frame, read_records
 
-EpisodeValues = Mapping[str, object]  # by path: [T, *shape] or T values; one value where not a step
+EpisodeValues = Mapping[str, object]  # by path: [T, *shape] or T values; one value if not per step
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class RldsWriter:
     """Writes one data set to `path`, the version directory.
 
     An episode is a mapping from every feature's path to its values: arrays, or T strings; images
-    may also be bytes that are encoded already. Raises `SourceError` for values that do not fit
-    their feature, `OutputError` where the directory cannot be written.
+    may also be already encoded bytes. Raises `SourceError` for values that do not match their
+    feature, `OutputError` if the directory cannot be written.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class RldsWriter:
     def write_shard(
         self, split: str, index: int, of: int, episodes: Iterable[EpisodeValues]
     ) -> Shard:
-        """Shard `index` of `of`, whole or not at all. An existing one is replaced."""
+        """Writes shard `index` of `of` atomically. An existing one is replaced."""
         shard = self._shard_path(split, index, of)
         with commit_file(shard) as partial:
             count = self._fill(partial, episodes)
@@ -63,9 +63,9 @@ class RldsWriter:
     def write(
         self, split: str, episodes: Iterable[EpisodeValues], episodes_per_shard: int
     ) -> list[Shard]:
-        """A stream of episodes as shards of `episodes_per_shard`, the last one of the rest.
+        """Writes a stream of episodes as shards of `episodes_per_shard`, the last with the rest.
 
-        The number of shards is part of their names, so none has its name before the last is
+        The number of shards is part of their names, so none gets its name before the last is
         written.
         """
         stream, partials, counts = iter(episodes), [], []
@@ -83,19 +83,19 @@ class RldsWriter:
                     partial.replace(shard.path)
         finally:
             for partial in partials:
-                with suppress(OSError):  # the error that brought us here says more
+                with suppress(OSError):  # the original error says more
                     partial.unlink()
         return shards
 
     def finish(self) -> Path:
-        """Write features.json and dataset_info.json for the shards that are there.
+        """Write features.json and dataset_info.json for the existing shards.
 
-        Raises `OutputError` where a split lacks a shard.
+        Raises `OutputError` if a split lacks a shard.
         """
         splits = [self._split(name, paths) for name, paths in sorted(self._present().items())]
         if not splits:
             raise OutputError(
-                f"{self.path} holds no shard of {self.name!r}", remedy="write episodes first"
+                f"{self.path} has no shard of {self.name!r}", remedy="write episodes first"
             )
         info = {
             "name": self.name,
@@ -120,7 +120,7 @@ class RldsWriter:
             make_directory(path.parent)
             file = path.open("wb", buffering=0)  # so that closing cannot fail on a full disk
         with file:
-            for record in encoded:  # an OSError of the episodes' own is not ours
+            for record in encoded:  # an OSError raised by the episodes is not ours
                 with output_errors(path):
                     left = memoryview(record)
                     while left:
@@ -145,8 +145,8 @@ class RldsWriter:
         if missing:
             names = ", ".join(sorted(path.name for path in missing)[:4])
             raise OutputError(
-                f"split {split} in {self.path} is not whole, or two are mixed: {names}",
-                remedy="write the missing shards, or remove the ones of another run",
+                f"split {split} in {self.path} is incomplete, or two are mixed: {names}",
+                remedy="write the missing shards, or remove those of another run",
             )
         lengths = [sum(1 for _ in read_records(path)) for path in paths]
         num_bytes = sum(path.stat().st_size for path in paths) - OVERHEAD * sum(lengths)
@@ -159,7 +159,7 @@ class RldsWriter:
 
 
 def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
-    """One episode as a serialized tf.train.Example. Raises `SourceError` where it does not fit."""
+    """One episode as a serialized tf.train.Example. Raises `SourceError` for a mismatch."""
     if unknown := sorted(set(episode) ^ set(features)):
         raise SourceError(
             f"the episode's values and the features differ in {', '.join(unknown)}",
@@ -177,7 +177,7 @@ def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
 
 
 def _column(values: object, feature: Feature) -> np.ndarray | list[bytes]:
-    """The list of an example that holds these values."""
+    """The values as a list of an example."""
     entries = values if feature.per_step else [values]
     if feature.kind == "text":
         return [text.encode() if isinstance(text, str) else text for text in entries]
@@ -196,17 +196,19 @@ def _column(values: object, feature: Feature) -> np.ndarray | list[bytes]:
 
 
 def _array(values: object, shape: tuple[int | None, ...], feature: Feature) -> np.ndarray:
-    """Values in the feature's dtype, little-endian. Integers must be those that were given."""
+    """Values in the feature's dtype, little-endian. Integers must not change by the cast."""
     try:
         given = np.asarray(values)
         with np.errstate(invalid="ignore"):
             array = np.ascontiguousarray(given, np.dtype(feature.dtype).newbyteorder("<"))
     except (TypeError, ValueError, OverflowError) as error:
-        raise SourceError(f"{feature.path}: no array of {feature.dtype} ({error})") from error
+        raise SourceError(
+            f"{feature.path}: cannot be an array of {feature.dtype} ({error})"
+        ) from error
     if array.dtype.kind != "f" and not np.array_equal(array, given):
         raise SourceError(f"{feature.path}: {given.dtype} values do not fit {feature.dtype}")
     if len(given.shape) != len(shape) or any(
         want not in (None, have) for have, want in zip(given.shape, shape, strict=True)
     ):
-        raise SourceError(f"{feature.path}: shape {given.shape} where {shape} is declared")
+        raise SourceError(f"{feature.path}: shape {given.shape}, but {shape} is declared")
     return array.reshape(given.shape)

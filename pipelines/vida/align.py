@@ -1,8 +1,8 @@
-"""Windows to one clip: each is fitted to the clip so far, and overlaps are blended.
+"""Stitching windows into one clip: each is fitted to the clip so far, and overlaps are blended.
 
-Relative depth is known up to scale and shift, and each window chooses its own. Two keyframes tie
-them together: the first frame of the clip, and slot 12 of the window before (arXiv 2501.12375,
-section 3.2). Everything happens at the frames' own resolution.
+Relative depth is known up to scale and shift, which differ between windows. Two keyframes connect
+them: the first frame of the clip, and slot 12 of the previous window (arXiv 2501.12375, section
+3.2). Everything is done at the frames' own resolution.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pipelines.vida.plan import KEYFRAMES, OVERLAP, SECOND_KEY, TAIL, Window
 def fit(
     prediction: Float[Tensor, "n H W"], target: Float[Tensor, "n H W"]
 ) -> Float64[Tensor, " 2"]:
-    """Scale and shift of the prediction that come nearest the target in least squares, float64.
+    """Least-squares scale and shift from the prediction to the target, in float64.
 
-    A constant prediction says nothing of the scale and is left as it is: (1, 0).
+    A constant prediction does not determine the scale and is left unchanged: (1, 0).
     """
     x, y = prediction.double(), target.double()
     x_mean, y_mean = x.mean(), y.mean()
@@ -31,7 +31,7 @@ def fit(
 
 
 class Stitcher:
-    """The state of one clip between windows: a few depth maps, whatever the clip's length.
+    """The state of one clip between windows: a few depth maps, independent of clip length.
 
     `fitted` is the scale and shift of the last window that was added.
     """
@@ -40,11 +40,11 @@ class Stitcher:
         self.align = align
         self.fitted = torch.tensor((1.0, 0.0), dtype=torch.float64)
         self._first: Tensor | None = None  # slot 0 of window 0, never changed
-        self._key: Tensor | None = None  # slot 12 of the window before
-        self._tail: Tensor | None = None  # slots 24 to 30 of the window before
+        self._key: Tensor | None = None  # slot 12 of the previous window
+        self._tail: Tensor | None = None  # slots 24 to 30 of the previous window
 
     def add(self, window: Window, depth: Float[Tensor, "n H W"]) -> Float[Tensor, "m H W"]:
-        """The depth of the window's needed slots in, that of its final frames out."""
+        """Takes the depth of the window's needed slots; returns that of its final frames."""
         row = {slot: index for index, slot in enumerate(window.needed)}
         if window.index == 0:
             self._first = depth[0].clone() if self.align else None
@@ -71,7 +71,7 @@ class Stitcher:
     def _blend(
         self, window: Window, depth: Float[Tensor, "n H W"], tail: Float[Tensor, "o H W"]
     ) -> Float[Tensor, "m H W"]:
-        """From the window before to this one over eight frames, with weights 1 to 0 and 0 to 1."""
+        """Cross-fades from the previous window to this one over eight frames."""
         fresh = depth[KEYFRAMES if self.align else 0 :]  # from slot 3 on
         length = window.final[1] - window.final[0]
         out = depth.new_empty((length, *depth.shape[1:]))

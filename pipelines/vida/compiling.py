@@ -1,8 +1,7 @@
 """torch.compile, where it works.
 
-Compiled code rounds in its own way. So whether a machine can compile is found out once, before
-anything is made, and is part of what the depth is made with: there is no going on without it
-halfway through a store.
+Compiled code rounds differently. So whether a machine can compile is determined once, at the start,
+and recorded as part of the estimator: there is no falling back halfway through a store.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ Output = TypeVar("Output")
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile makes code that runs here; where it does not, a warning says why."""
+    """Whether torch.compile works here; if not, a warning says why."""
     try:
         _compile(_trial)(torch.ones(8, device=device))
     except RuntimeError as error:
-        log.warning("going on without torch.compile, which fails here: %s", _reason(error))
+        log.warning("continuing without torch.compile, which fails here: %s", _reason(error))
         return False
     return True
 
 
 def compiled(part: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
-    """`part` through torch.compile, once for each shape of its inputs.
+    """`part` compiled by torch.compile, once for each shape of its inputs.
 
-    Raises `ConfigError` where that fails: whole or not at all, never partly as it was.
+    Raises `ConfigError` if that fails: all or nothing, without a fallback to eager code.
     """
     call = _compile(part)
 
@@ -46,7 +45,7 @@ def compiled(part: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
             raise
         except RuntimeError as error:
             raise ConfigError(
-                f"torch.compile cannot take this network: {_reason(error)}",
+                f"torch.compile cannot compile this network: {_reason(error)}",
                 remedy="leave --compile out",
             ) from error
 
@@ -54,7 +53,7 @@ def compiled(part: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
 
 
 def _compile(part: Callable[Inputs, Output]) -> Callable[Inputs, Output]:
-    """Sizes are constants: which code a size meets must not follow from those that came before."""
+    """Compiles with static shapes: the code for a size must not depend on earlier sizes."""
     return torch.compile(part, fullgraph=True, dynamic=False)
 
 
@@ -63,5 +62,5 @@ def _trial(x: Tensor) -> Tensor:
 
 
 def _reason(error: Exception) -> str:
-    """The start of a message that may run to pages: who failed, and with what."""
+    """The start of a message that may be pages long: what failed, and how."""
     return " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__

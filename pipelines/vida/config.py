@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from depthtok.errors import ConfigError, did_you_mean
 
 PATCH = 14  # px, side of an encoder patch
-WINDOW = 32  # frames that the temporal attention sees at once
+WINDOW = 32  # frames per window of the temporal attention
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ViDAConfig:
     """One network: a DINOv2 encoder, a DPT head, four temporal modules.
 
     `taps` are the encoder blocks (from 0) whose output feeds the head; `channels` the widths of
-    the four pyramid levels, fine to coarse; `features` the width where they are fused.
+    the four pyramid levels, fine to coarse; `features` the width for their fusion.
     """
 
     name: str
@@ -26,7 +26,7 @@ class ViDAConfig:
     features: int
     channels: tuple[int, int, int, int]
     table: int = 37  # patches, side of the learned position table
-    input_size: int = 518  # px, the shorter side of what the network sees
+    input_size: int = 518  # px, the shorter side of the input
     metric: bool = False  # metres (larger is farther) instead of disparity (larger is nearer)
 
 
@@ -56,25 +56,25 @@ def config_named(name: str) -> ViDAConfig:
     return CONFIGS[name]
 
 
-READERS = 4  # threads that decode for one GPU
+READERS = 4  # decoding threads per GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is run. Only `input_size`, `precision` and `compile` (its low bits) change what
-    comes out.
+    """How a network is run. Only `input_size`, `precision` and `compile` (low bits) affect the
+    output.
 
-    Left out, `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
-    float32 on a CPU. `memory_gb` bounds what a batch of windows takes on a GPU; `readers` is the
-    number of threads that decode ahead, so that a GPU does not wait (0: frames are read when they
-    are needed; that is so on a CPU, which has nothing to do meanwhile).
+    By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
+    float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
+    number of threads that decode ahead, so that a GPU does not wait (0: frames are read on demand,
+    as on a CPU, where reading ahead gains nothing).
     """
 
     input_size: int | None = None  # px
     precision: str | None = None
     memory_gb: float = 8.0
-    windows: int | None = None  # in a batch; None: as many as `memory_gb` holds, one on a CPU
+    windows: int | None = None  # per batch; None: as many as fit in `memory_gb`, one on a CPU
     readers: int | None = None
     compile: bool = False
 
@@ -96,11 +96,11 @@ class RunConfig:
             )
 
     def resolved(self, config: ViDAConfig, device: str) -> RunConfig:
-        """With nothing left out, for a network on a type of device ("cpu", "cuda")."""
+        """With all defaults filled in, for a network on a type of device ("cpu", "cuda")."""
         precision = self.precision or ("float32" if device == "cpu" else "float16")
         if device == "cpu" and precision != "float32":
             raise ConfigError(
-                f"{precision} is for GPUs: on a CPU it is slower, and not the reference's result",
+                f"{precision} is for GPUs: on a CPU it is slower, and differs from the reference",
                 remedy="use precision float32 with device cpu",
             )
         readers = self.readers if self.readers is not None else (0 if device == "cpu" else READERS)

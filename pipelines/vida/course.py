@@ -1,4 +1,4 @@
-"""One fine-tuning from start to finish: starting weights, checkpoint, final weights, their card."""
+"""A fine-tuning run from start to finish: initial weights, checkpoint, final weights, card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipelines.vida.weights import find_weights, load_network, save_network, wei
 
 @dataclass(frozen=True)
 class Course:
-    """What is learned from what. `data` is a digest of the clips that train."""
+    """The setup of a fine-tuning run. `data` is a digest of the training clips."""
 
     network: ViDAConfig
     config: FinetuneConfig
@@ -44,7 +44,7 @@ class Course:
             )
         if self.from_scratch and self.weights is not None:
             raise ConfigError(
-                "--from-scratch takes no --weights", remedy="leave one of the two out"
+                "--from-scratch takes no --weights", remedy="leave out one of the two"
             )
 
     @property
@@ -74,7 +74,7 @@ class Course:
         *,
         resume: bool = True,
     ) -> bool:
-        """Takes all steps that are left; False where `should_stop` ended it before the last."""
+        """Takes all remaining steps; returns False if `should_stop` ended it before the last."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         if not resume:
             remove(self.checkpoint)
@@ -88,7 +88,7 @@ class Course:
         return made is not None
 
     def finish(self, device: str) -> dict:
-        """Judges the weights as they were written, and writes their card."""
+        """Evaluates the weights as written to disk, and writes their card."""
         run = RunConfig(input_size=self.config.input_size)
         network = load_network(self.network, self.out)
         estimator = ViDAEstimator(network, run, torch.device(device))
@@ -115,7 +115,7 @@ class Course:
         return card
 
     def _figures(self, estimator: ViDAEstimator) -> dict[str, Mapping[str, float | None]]:
-        """Of the network, and of the mean map of each camera's training clips."""
+        """Figures of the network, and of the mean map of each camera's training clips."""
         if not self.judges:
             return {}
         maps = mean_maps(self.clips)
@@ -130,5 +130,5 @@ class Course:
         }
 
     def _listed(self, clips: Sequence[TrueClip]) -> list[str]:
-        """The episodes, each with its instruction, once for all cameras."""
+        """The episodes with their instructions, each listed once for all cameras."""
         return list(dict.fromkeys(f"{clip.key}: {clip.instruction}" for clip in clips))

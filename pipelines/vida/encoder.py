@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from pipelines.vida.config import PATCH, ViDAConfig
 
-TABLE_OFFSET = 0.1  # upstream's, in patches; it shifts the sampling grid and so the values
+TABLE_OFFSET = 0.1  # as upstream, in patches; it shifts the sampling grid and so the values
 
 
 class Encoder(nn.Module):
-    """Image to the features of four of its blocks."""
+    """The encoder: an image to the features of four of its blocks."""
 
     def __init__(self, config: ViDAConfig) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def forward(self, x_N3HW: Float[Tensor, "N 3 H W"]) -> list[Float[Tensor, "N S D"]]:
-        """The tapped blocks' output, each after the one final norm, without the class token."""
+        """The outputs of the tapped blocks after the shared final norm, without the class token."""
         x_NSD = self.patch_embed(x_N3HW)
         rows, columns = (side // PATCH for side in x_N3HW.shape[-2:])
         x_NSD = torch.cat((self.cls_token.expand(len(x_NSD), -1, -1), x_NSD), dim=1)
@@ -46,8 +46,8 @@ class Encoder(nn.Module):
     def positions(self, rows: int, columns: int) -> Float[Tensor, "1 positions D"]:
         """The position table for a grid of patches, class token first.
 
-        Bicubic, and scaled by (rows + 0.1) / side rather than to `rows`, as upstream does: the
-        factor fixes the sampling grid, so that it matters at every size but the table's own.
+        Bicubic, and scaled by (rows + 0.1) / side rather than to `rows`, as upstream: the factor
+        sets the sampling grid, so that it matters at every size except the table's own.
         """
         if rows == columns == self.side:
             return self.pos_embed

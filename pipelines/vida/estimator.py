@@ -1,5 +1,5 @@
-"""Video-Depth-Anything as a `DepthEstimator`: a network, how it is run, and what it says of
-itself. `pipelines/estimators.py` lists it by name, beside others."""
+"""Video-Depth-Anything as a `DepthEstimator`: a network, how it is run, and its specification.
+`pipelines/estimators.py` lists it by name with the other estimators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.vida.published import licence_of
 from pipelines.vida.runner import Runner
 from pipelines.vida.weights import find_weights, load_network, weights_hash
 
-ALGORITHM = "2"  # grows when the same weights and settings would give other depth
+ALGORITHM = "2"  # increased when the same weights and settings would give different depth
 
 
 class ViDAEstimator:
@@ -32,28 +32,28 @@ class ViDAEstimator:
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         """Depth of many clips at their own resolution, float32, clip by clip in order.
 
-        Frames reach the output as soon as the window that settles them is done. A clip that cannot
-        be read, or whose depth is not finite, ends with a block that carries the reason.
+        Frames are output as soon as the window that finalises them is done. A clip that cannot be
+        read, or whose depth is not finite, ends with a block that states the reason.
         """
         return estimate(self._runner, clips)
 
     @property
     def waited(self) -> float:
-        """Seconds for which there were no frames to work on."""
+        """Seconds spent waiting for frames."""
         return self._runner.waited
 
     @property
     def degraded(self) -> bool:
-        """Whether the device ran so short of memory that low bits of the result may differ."""
+        """Whether the device ran out of memory, so that low bits of the result may differ."""
         return self._runner.halvings > 0
 
 
 def load_estimator(
     config: ViDAConfig, weights: Path | None, run: RunConfig, device: torch.device
 ) -> ViDAEstimator:
-    """The network with its weights, ready to use. Without a path it looks where they usually are.
+    """The network with its weights, ready to use. Without a path it searches the usual places.
 
-    Where torch.compile does not work it goes on without, which its spec then says. Raises
+    If torch.compile does not work, it is not used, which is recorded in the spec. Raises
     `ConfigError` or `WeightsError`.
     """
     if run.compile:
@@ -62,12 +62,12 @@ def load_estimator(
 
 
 def kind_of(config: ViDAConfig) -> DepthKind:
-    """What a network's depth means."""
+    """The kind of depth that a network outputs."""
     return DepthKind.METRES if config.metric else DepthKind.DISPARITY
 
 
 def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> EstimatorSpec:
-    """What a network gives with these settings on this type of device."""
+    """The specification of a network with these settings on this type of device."""
     config = network.config
     run = run.resolved(config, device.type)
     return EstimatorSpec(
@@ -86,5 +86,5 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
 
 
 def device_name(device: torch.device) -> str:
-    """The device in words, for the record of what depth was made on."""
+    """The name of the device, recorded with the depth."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,8 +1,8 @@
-"""Fine-tuning on clips with true depth, from a simulator or a sensor.
+"""Fine-tuning on clips with ground-truth depth, from a simulator or a sensor.
 
-Relative networks learn disparity (1/m) up to one scale and shift for each window; metric networks
-learn metres. The windows of a step follow from the seed and the step's number alone, so that a run
-which was stopped and resumed ends with the same weights as one that was not.
+Relative networks learn disparity (1/m) up to one scale and shift per window; metric networks learn
+metres. The windows of a step depend only on the seed and the step number, so that a stopped and
+resumed run ends with the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from pipelines.vida.preprocess import network_size, preprocess
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """What is learned, and how."""
+    """Settings of a fine-tuning run."""
 
     steps: Annotated[int, "training steps"] = 1000
-    batch: Annotated[int, "windows in a step"] = 2
-    frames: Annotated[int, "frames of a training window, 2 to 32"] = 8
-    input_size: Annotated[int, "shorter side of what the network sees, px"] = 140
-    learning_rate: Annotated[float, "at its highest"] = 1e-4
-    weight_decay: Annotated[float, "of AdamW"] = 0.01
-    temporal_weight: Annotated[float, "of the temporal-gradient loss"] = 1.0
-    mirror: Annotated[bool, "show half of the windows left-right mirrored"] = True
-    seed: Annotated[int, "of everything random"] = 0
+    batch: Annotated[int, "windows per step"] = 2
+    frames: Annotated[int, "frames per training window, 2 to 32"] = 8
+    input_size: Annotated[int, "shorter side of the network's input, px"] = 140
+    learning_rate: Annotated[float, "peak learning rate"] = 1e-4
+    weight_decay: Annotated[float, "AdamW's weight decay"] = 0.01
+    temporal_weight: Annotated[float, "weight of the temporal-gradient loss"] = 1.0
+    mirror: Annotated[bool, "mirror half of the windows left to right"] = True
+    seed: Annotated[int, "random seed"] = 0
     save_every: Annotated[int, "steps between checkpoints"] = 200
 
     def __post_init__(self) -> None:
         if not 2 <= self.frames <= WINDOW:
             raise ConfigError(
                 f"frames={self.frames}: a training window has 2 to {WINDOW} frames",
-                remedy="8 is a good start",
+                remedy="8 is a good default",
             )
         for name in ("steps", "batch", "save_every"):
             if getattr(self, name) < 1:
@@ -56,7 +56,7 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step came to."""
+    """The figures of one step."""
 
     step: int
     loss: float
@@ -75,13 +75,13 @@ def finetune(
     on_step: Callable[[StepReport], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> VideoDepth | None:
-    """Train `network` in place; go on from `checkpoint` if it is there.
+    """Train `network` in place; resume from `checkpoint` if it exists.
 
-    `data` is a digest of what is learned from, kept with the checkpoint. None is returned when
-    `should_stop` asked to leave: the checkpoint then holds all steps so far.
+    `data` is a digest of the training data, stored in the checkpoint. Returns None if `should_stop`
+    ended the run: the checkpoint then includes all steps so far.
 
     Raises `StaleStore` if the checkpoint was made with other settings, and `SourceError` for clips
-    without true depth.
+    without ground-truth depth.
     """
     if not clips:
         raise SourceError("there is no clip to train on", remedy="give a source with true depth")
@@ -106,8 +106,8 @@ def finetune(
 
 
 def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
-    """A network to train from nothing. Its depth starts at 1 everywhere: below 0 the last ReLU
-    would let no gradient through."""
+    """A network to train from scratch. Its depth starts at 1 everywhere, because below 0 the last
+    ReLU would block the gradient."""
     torch.manual_seed(seed)
     network = VideoDepth(config)
     encoder = network.pretrained
@@ -118,7 +118,7 @@ def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
 
 
 def schedule(step: int, steps: int) -> float:
-    """Share of the learning rate: up over the first twentieth, then down along a cosine."""
+    """The learning rate as a share of its peak: warm-up over the first 5 %, then cosine decay."""
     warm = max(1, steps // 20)
     if step < warm:
         return (step + 1) / warm
@@ -149,7 +149,7 @@ def _train_step(
 def training_target(
     depth: Float[Tensor, "B T h w"], *, metric: bool
 ) -> tuple[Float[Tensor, "B T h w"], Bool[Tensor, "B T h w"]]:
-    """True depth (m, 0 where unknown) as what the network gives, and where it is known."""
+    """True depth (m, 0 where unknown) as the network's target, and where it is valid."""
     valid = depth > 0
     return (depth if metric else torch.where(valid, 1 / depth.clamp_min(1e-6), 0)), valid
 
@@ -157,11 +157,11 @@ def training_target(
 def training_batch(
     clips: Sequence[FrameClip], config: FinetuneConfig, step: int
 ) -> tuple[Float[Tensor, "B T 3 h w"], Float[Tensor, "B T h w"]]:
-    """The windows of one step: consecutive frames of clips drawn by their length, half of them
-    mirrored (unless `mirror` is off), with a random gain and offset of the colours.
+    """The windows of one step: consecutive frames of clips drawn in proportion to length, half of
+    them mirrored (unless `mirror` is off), with a random gain and offset of the colours.
 
-    Frames are resized as for inference. Of depth the nearest pixel is taken: an average over an
-    edge would be a depth that is nowhere. Raises `SourceError` for windows of unlike shapes.
+    Frames are resized as for inference, depth by nearest neighbour: an average over an edge would
+    be a depth that occurs nowhere. Raises `SourceError` for windows of different shapes.
     """
     rng = np.random.default_rng((config.seed, step))
     lengths = np.array([len(clip) for clip in clips], np.float64)
@@ -172,8 +172,8 @@ def training_batch(
     sizes = {network_size(*frames.shape[1:3], config.input_size) for frames, _ in windows}
     if len(sizes) > 1:
         raise SourceError(
-            f"frames of unlike shapes do not fit into one batch: the network would see {sizes}",
-            remedy="learn from cameras of one shape, with --camera, or give --batch 1",
+            f"frames of different shapes do not fit into one batch: network inputs are {sizes}",
+            remedy="train on cameras of the same shape (--camera), or give --batch 1",
         )
     size = sizes.pop()
     images = [preprocess(torch.from_numpy(frames), size) for frames, _ in windows]
@@ -191,7 +191,7 @@ def _window(
     start = int(rng.integers(max(1, len(clip) - length + 1)))
     stop = min(start + length, len(clip))
     frames, depth = clip.read(start, stop), clip.true_depth(start, stop)
-    short = length - len(frames)  # a clip shorter than the window: its last frame again
+    short = length - len(frames)  # a clip shorter than the window repeats its last frame
     frames = np.concatenate((frames, frames[-1:].repeat(short, 0)))
     depth = np.concatenate((depth, depth[-1:].repeat(short, 0)))
     if config.mirror and rng.random() < 0.5:
@@ -208,7 +208,7 @@ def _save(
     checkpoint: Path,
     done: int,
 ) -> None:
-    """A checkpoint is there whole, or the one before still is."""
+    """Writes a checkpoint, atomically replacing the previous one."""
     state = {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -234,7 +234,7 @@ def _resume(
         raise StaleStore(
             f"{checkpoint} was made with other settings: "
             + ", ".join(f"{key} {theirs.get(key)}, now {identity[key]}" for key in changed),
-            remedy="go on with the same settings, choose another --out, or give --no-resume",
+            remedy="resume with the same settings, choose another --out, or give --no-resume",
         )
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])

@@ -1,10 +1,10 @@
 """The DPT head (arXiv 2103.13413) with temporal modules between its stages.
 
-It falls into three parts, so that work is done as rarely as it can be:
+It has three parts, so that nothing is computed more often than necessary:
 
-    pyramid   depends on one frame alone: once a frame, however many windows see it
-    mix       mixes the frames of a window: once a window
-    decode    turns mixed features into depth: once a frame and window whose depth is used
+    pyramid   depends on a single frame: once per frame, however many windows contain it
+    mix       mixes the frames of a window: once per window
+    decode    turns mixed features into depth: once per depth map that is used
 
 Letters: N frames, B windows, T slots, F fused features, h and w patches.
 """
@@ -24,7 +24,7 @@ from pipelines.vida.temporal import TemporalModule
 
 
 class Pyramid(NamedTuple):
-    """What the head keeps of a frame: fine to coarse, the two fine levels ready for fusion."""
+    """The head's features of a frame, fine to coarse; the two fine levels are ready for fusion."""
 
     level1: Float[Tensor, "N F h1 w1"]  # 4h x 4w
     level2: Float[Tensor, "N F h2 w2"]  # 2h x 2w
@@ -32,12 +32,12 @@ class Pyramid(NamedTuple):
     level4: Float[Tensor, "N c4 h4 w4"]  # h/2 x w/2, rounded up
 
     def rows(self, index: Tensor) -> Pyramid:
-        """Some of the frames, copied; memory stays channels-last, as the encoder gives it."""
+        """A copy of some frames; memory stays channels-last, as in the encoder's output."""
         return Pyramid(*(level[index] for level in self))
 
     @classmethod
     def join(cls, parts: list[Pyramid]) -> Pyramid:
-        """Frames of several pyramids in a row."""
+        """Concatenates the frames of several pyramids."""
         return cls(*(torch.cat(levels) for levels in zip(*parts, strict=True)))
 
 
@@ -61,7 +61,7 @@ class Head(nn.Module):
         self.scratch = Scratch(config.features, config.channels)
 
     def pyramid(self, taps: list[Float[Tensor, "N S D"]], rows: int) -> Pyramid:
-        """Four levels from the encoder's four taps."""
+        """Four pyramid levels from the encoder's four taps."""
         maps = (rearrange(tap, "n (h w) d -> n d h w", h=rows) for tap in taps)
         stages = zip(maps, self.projects, self.resize_layers, strict=True)
         level1, level2, level3, level4 = (resize(project(x)) for x, project, resize in stages)
@@ -96,7 +96,7 @@ class Head(nn.Module):
         level1: Float[Tensor, "N F h1 w1"],
         level2: Float[Tensor, "N F h2 w2"],
     ) -> Float[Tensor, "N H W"]:
-        """Depth at the size of the network's input, not negative, float32."""
+        """Non-negative depth at the size of the network's input, float32."""
         scratch = self.scratch
         path3 = path3.contiguous(memory_format=torch.channels_last)
         path2 = scratch.refinenet2(path3 + level2, level1.shape[-2:])
@@ -107,7 +107,7 @@ class Head(nn.Module):
 
 
 class Scratch(nn.Module):
-    """The convolutions of the head, under their official names."""
+    """The convolutions of the head, with their official names."""
 
     def __init__(self, features: int, channels: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -120,10 +120,10 @@ class Scratch(nn.Module):
 
 
 class Fusion(nn.Module):
-    """One step from coarse to fine. `resConfUnit1` treats the finer level before it is added.
+    """One step from coarse to fine. `resConfUnit1` processes the finer level before it is added.
 
     The 1x1 convolution and the resize commute (both are linear, and the weights of a bilinear
-    sample sum to 1); upstream resizes first, here the convolution sees a quarter of the pixels.
+    sample sum to 1); upstream resizes first, here the convolution runs on a quarter of the pixels.
     """
 
     def __init__(self, features: int) -> None:
@@ -152,24 +152,24 @@ class ResidualUnit(nn.Module):
 
 
 class DepthOutput(nn.Sequential):
-    """Features at the input's size to one value that is not negative."""
+    """Features at the input's size to one non-negative value."""
 
     def __init__(self, width: int) -> None:
         super().__init__(nn.Conv2d(width, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1))
 
     def forward(self, x_NFHW: Float[Tensor, "N F H W"]) -> Float[Tensor, "N 1 H W"]:
-        """The last layer is a dot product per pixel, in float32 under autocast too: depth rounded
-        to float16 would show as terraces."""
+        """The last layer is a dot product per pixel, in float32 even under autocast: rounding
+        depth to float16 would cause visible steps."""
         hidden = functional.relu(self[0](x_NFHW))
         with torch.autocast(hidden.device.type, enabled=False):
             return functional.relu(self[2](hidden.float()))
 
 
 def images(x_BTChw: Float[Tensor, "B T C h w"]) -> Float[Tensor, "N C h w"]:
-    """Windows as a batch of images, channels last in memory: convolutions are faster on that."""
+    """Windows as a batch of images, channels last in memory, which is faster for convolutions."""
     return x_BTChw.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def resize(x_NCHW: Float[Tensor, "N C H W"], size: tuple[int, int]) -> Float[Tensor, "N C h w"]:
-    """Bilinear, corners on corners, as everywhere in this network."""
+    """Bilinear resize with aligned corners, as everywhere in this network."""
     return functional.interpolate(x_NCHW, size=tuple(size), mode="bilinear", align_corners=True)

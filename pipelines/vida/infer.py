@@ -1,8 +1,8 @@
 """Clips in, depth out: the clip algorithm of Video-Depth-Anything as a stream.
 
-Windows are taken clip by clip, in order, and grouped into batches that may span clips. What is held
-at any time is a batch or two, the ten frames that a window hands on, and a few depth maps: the
-length of a clip does not enter.
+Windows are processed clip by clip, in order, and grouped into batches that may span clips. Memory
+holds a batch or two, the ten frames that a window passes on, and a few depth maps: it does not
+depend on the length of a clip.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]
     )
     batches = _launched(_batches(items, runner), runner, kind)
     failed = -1
-    # On a GPU the next batch is under way before the results of the last are waited for.
+    # On a GPU the next batch is launched before waiting for the results of the last one.
     for results in _delayed(batches, 0 if runner.device.type == "cpu" else 1):
         for result in results:
             block = result()
@@ -51,7 +51,7 @@ def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]
 
 
 def _batches(items: Iterable[Job | Failure], runner: Runner) -> Iterator[list[Job] | Failure]:
-    """Consecutive windows of one input size, as many as the runner takes."""
+    """Batches of consecutive windows with the same input size, as large as the runner allows."""
     batch: list[Job] = []
     for item in items:
         if batch and (isinstance(item, Failure) or item.size != batch[0].size):
@@ -87,7 +87,7 @@ def _launched(
 
 @torch.inference_mode()
 def _finish(job: Job, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: DepthKind) -> Result:
-    """Frame size, fit and blend; the copy to the host is started, not waited for."""
+    """Resizes to the frame size, fits and blends; starts the copy to the host without waiting."""
     at_frame_size = resize(depth[:, None], job.frames.shape[1:3])[:, 0]
     fetch = _to_host(stitcher.add(job.window, at_frame_size))
 
@@ -95,7 +95,7 @@ def _finish(job: Job, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: D
         values = fetch()
         if not np.isfinite(values).all():
             first = job.window.final[0]
-            reason = f"the network gave depth that is not finite, in frames from {first} on"
+            reason = f"the network's depth is not finite, from frame {first} on"
             return DepthBlock(job.clip, error=reason)
         return DepthBlock(job.clip, depth=DepthClip.of(values, kind))
 

@@ -1,4 +1,4 @@
-"""What a network is worth on clips with true depth, beside what needs no network."""
+"""Evaluation of a network on clips with ground-truth depth, and of baselines without one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from depthtok.errors import SourceError
 from pipelines.audit import ClipAudit, Pair, audit
 from pipelines.vida.truth import TrueClip
 
-EVERY = 4  # frames between those that a mean map is made of
+EVERY = 4  # a mean map uses every n-th frame
 
 
 def judge(estimator: DepthEstimator, clips: Sequence[TrueClip]) -> Iterator[ClipAudit]:
-    """Each clip's audit, as soon as it is estimated. Raises `SourceError` for a clip that fails."""
+    """The audit of each clip, as soon as it is estimated. Raises `SourceError` if a clip fails."""
     parts: list[DepthClip] = []
     for block in estimator.estimate(clips):
         if block.error:
@@ -48,7 +48,7 @@ def mean_maps(clips: Sequence[TrueClip]) -> dict[str, Float32[np.ndarray, "H W"]
 def judge_maps(
     maps: dict[str, Float32[np.ndarray, "H W"]], clips: Sequence[TrueClip]
 ) -> Iterator[ClipAudit]:
-    """What comes of giving the mean map of a camera for each of its frames."""
+    """The audit of each clip with its camera's mean map as the estimate for every frame."""
     for clip in clips:
         if clip.camera in maps:
             still = np.broadcast_to(maps[clip.camera], (len(clip), *maps[clip.camera].shape))

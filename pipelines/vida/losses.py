@@ -1,7 +1,7 @@
-"""Losses for video depth (arXiv 2501.12375, section 3.3; the affine-invariant one after MiDaS,
+"""Losses for video depth (arXiv 2501.12375, section 3.3; the affine-invariant one follows MiDaS,
 arXiv 1907.01341).
 
-Letters: B windows, T frames. A pixel without true depth has `valid` False and counts nowhere.
+Letters: B windows, T frames. A pixel without true depth has `valid` False and is ignored.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-STATIC = 0.05  # of the target's spread: a larger change in time is motion, and not compared
+STATIC = 0.05  # share of the target's spread; larger changes over time are motion, and ignored
 
 
 def normalised(
     values: Float[Tensor, "B T H W"], valid: Bool[Tensor, "B T H W"]
 ) -> Float[Tensor, "B T H W"]:
-    """Each window less its median, over its mean absolute deviation: free of scale and shift."""
+    """Each window minus its median, divided by its mean absolute deviation: affine-invariant."""
     shape, count = (-1, 1, 1, 1), valid.flatten(1).sum(1).clamp_min(1)
     hidden = values.masked_fill(~valid, torch.nan).flatten(1)
-    centre = hidden.nanmedian(dim=1).values.nan_to_num(0)  # nothing valid, nothing to centre
+    centre = hidden.nanmedian(dim=1).values.nan_to_num(0)  # 0 if nothing is valid
     moved = (values - centre.view(shape)).masked_fill(~valid, 0)
     spread = moved.abs().flatten(1).sum(1) / count
     return moved / (spread.view(shape) + 1e-6)
 
 
 def mean_where(values: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Tensor:
-    """The mean over some of the values; 0 where there is none."""
+    """The mean of the values at `where`; 0 if there are none."""
     return (values * where).sum() / where.sum().clamp_min(1)
 
 
@@ -35,8 +35,8 @@ def affine_invariant_loss(
     target: Float[Tensor, "B T H W"],
     valid: Bool[Tensor, "B T H W"],
 ) -> Float[Tensor, ""]:
-    """Mean absolute difference after one scale and shift for each window, not for each frame:
-    a depth that drifts through the window costs."""
+    """Mean absolute difference after one scale and shift per window, not per frame, so that drift
+    within the window is penalised."""
     return mean_where((normalised(prediction, valid) - normalised(target, valid)).abs(), valid)
 
 
@@ -45,7 +45,7 @@ def temporal_gradient_loss(
     target: Float[Tensor, "B T H W"],
     valid: Bool[Tensor, "B T H W"],
 ) -> Float[Tensor, ""]:
-    """Changes from frame to frame should be as large as the truth's, where that is nearly still."""
+    """Penalises changes over time that differ from the truth's, where that is nearly static."""
     change, true_change = (
         normalised(values, valid).diff(dim=1).abs() for values in (prediction, target)
     )
@@ -58,7 +58,7 @@ def metric_loss(
     target: Float[Tensor, "B T H W"],
     valid: Bool[Tensor, "B T H W"],
 ) -> Float[Tensor, ""]:
-    """Mean absolute error in metres, over the mean depth."""
+    """Mean absolute error in metres, divided by the mean depth."""
     return mean_where((prediction - target).abs(), valid) / mean_where(target, valid).clamp_min(
         1e-3
     )

@@ -1,4 +1,4 @@
-"""Video-Depth-Anything (arXiv 2501.12375): the encoder sees frames, the head sees windows."""
+"""Video-Depth-Anything (arXiv 2501.12375): the encoder processes frames, the head windows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipelines.vida.head import Head, Pyramid
 class VideoDepth(nn.Module):
     """The network, with the parameter names of the official checkpoints.
 
-    `forward` is the whole of it, for training and comparison. The clip algorithm calls its parts:
-    `encode` once a frame, `head.mix` once a window, `head.decode` once a depth map.
+    `forward` is the whole network, for training and comparison. The clip algorithm calls its parts:
+    `encode` once per frame, `head.mix` once per window, `head.decode` once per depth map.
     """
 
     def __init__(self, config: ViDAConfig) -> None:
@@ -24,7 +24,7 @@ class VideoDepth(nn.Module):
         self.head = Head(config)
 
     def encode(self, images: Float[Tensor, "N 3 H W"]) -> Pyramid:
-        """What a frame brings to every window that sees it."""
+        """The features of frames, shared by all windows that contain them."""
         return self.head.pyramid(self.pretrained(images), images.shape[-2] // PATCH)
 
     def forward(self, windows: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T H W"]:

@@ -1,7 +1,7 @@
-"""Linear layers for inference on a CPU, with weights laid out once as oneDNN's kernels read them.
+"""Linear layers for CPU inference, with weights packed once in the layout of oneDNN's kernels.
 
-The usual layer hands its weights over row by row, and they are rearranged in every call. Laid out
-beforehand, the products of `vits` take an eighth less time; they are summed in another order.
+The usual layer passes its weights row by row, and they are reordered in every call. With packed
+weights the matrix products of `vits` take an eighth less time; sums have a different order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def packed(module: Module) -> Module:
-    """A twin of the module with packed linear layers; all else is shared, nothing is changed.
+    """A copy of the module with packed linear layers; everything else is shared and unchanged.
 
-    The module itself is returned where this build of torch has no oneDNN.
+    The module itself is returned if this build of torch has no oneDNN.
     """
     return _twin(module) if torch.backends.mkldnn.is_available() else module
 

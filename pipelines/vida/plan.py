@@ -1,17 +1,16 @@
-"""Which frames each window sees, in closed form, and which of its outputs are needed.
+"""The frames of each window, in closed form, and which of its outputs are needed.
 
-Upstream walks through a clip with windows of 32 frames and a step of 22. A window after the first
-holds two keyframes (the first frame of the clip, and slot 12 of the window before), the last eight
-frames of the window before, and 22 new ones. Its *inputs* depend on no earlier output, so all of
-that can be written down from the number of frames alone:
+Upstream goes through a clip in windows of 32 frames with a stride of 22. A window after the first
+has two keyframes (the first frame of the clip, and slot 12 of the previous window), the last eight
+frames of the previous window, and 22 new ones. Its *inputs* do not depend on earlier outputs, so
+everything follows from the number of frames alone:
 
     window 0      frames 0, 1, ..., 31
     window k      frames 0, 22k - 10, 22k + 2, 22k + 3, ..., 22k + 31       (k >= 1)
 
 where an index past the end stands for the last frame. The eight shared frames are blended with
 weights i/7, i = 0..7, so the first of them needs no output of the later window and the last none
-of the earlier one. A last window that would bring only frames which the window before has already
-settled is left out.
+of the earlier one. A last window whose frames were all finalised by the previous one is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pipelines.vida.config import WINDOW
 STEP = 22  # frames from one window to the next
 KEYFRAMES = 2  # slots 0 and 1 of a window after the first
 SECOND_KEY = 12  # the slot that becomes the next window's second keyframe
-TAIL = 24  # the slots from here on are seen again by the next window
+TAIL = 24  # the next window contains the slots from here on again
 OVERLAP = WINDOW - TAIL
 
 
@@ -33,7 +32,7 @@ class Window:
     """One pass of the network over 32 slots.
 
     `needed` are the slots whose depth is used, `fresh` the frames no earlier window has encoded,
-    `carried` those that the next window sees again, `final` the frames that are settled by this
+    `carried` those that the next window contains again, `final` the frames finalised by this
     window. `fresh` and `final` are half-open intervals.
     """
 
@@ -51,7 +50,7 @@ class Window:
 
 
 def window_count(frames: int) -> int:
-    """How many windows a clip needs."""
+    """The number of windows of a clip."""
     return max(1, -(-(frames - KEYFRAMES - 1) // STEP))
 
 
@@ -66,8 +65,8 @@ def window_frames(index: int, frames: int) -> tuple[int, ...]:
 def plan(frames: int, *, align: bool) -> Iterator[Window]:
     """The windows of a clip of `frames` frames, in order.
 
-    `align` says whether windows are fitted to each other on the keyframes, as they are for relative
-    depth: then slots 0 and 1 are needed too.
+    `align`: windows are fitted to each other on the keyframes, as for relative depth, so that slots
+    0 and 1 are needed too.
     """
     count = window_count(frames)
     return (_window(index, count, frames, align) for index in range(count))
@@ -92,7 +91,7 @@ def _window(index: int, count: int, frames: int, align: bool) -> Window:
 
 
 def _carried(index: int, frames: int) -> tuple[int, ...]:
-    """Frames of this window that the next one sees again, in ascending order."""
+    """Frames of this window that the next one contains again, in ascending order."""
     start = STEP * index
     tail = range(start + TAIL, min(start + WINDOW, frames))
     return tuple(sorted({0, start + SECOND_KEY, *tail}))

@@ -1,9 +1,9 @@
 """Frames to network input: size, bicubic resize, normalisation.
 
 The reference resizes with OpenCV's INTER_CUBIC on float32 RGB in [0, 1] (a = -0.75, no
-antialiasing, edges repeated). The same rule is written here as two small matrices, rows and
-columns, so that it runs wherever torch does and needs no OpenCV. Sampling positions are float64:
-in float32 they are off by 1e-5 px, and that is what separates other bicubic resizes from it.
+antialiasing, edges repeated). The same resize is implemented here as two small matrices, for rows
+and columns, so that it runs wherever torch does, without OpenCV. Sampling positions are float64: in
+float32 they are off by 1e-5 px, which is why other bicubic resizes differ.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch import Tensor
 from depthtok.errors import SourceError
 from pipelines.vida.config import PATCH
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1]
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's RGB mean, in [0, 1]
 STD = (0.229, 0.224, 0.225)
 CUBIC = -0.75
-WIDEST = 1.78  # longer over shorter side; beyond it the input gets smaller
+WIDEST = 1.78  # aspect ratio beyond which the input gets smaller
 WIDE_TARGET = 1.777
 
 
 def network_size(height: int, width: int, input_size: int) -> tuple[int, int]:
-    """Height and width in px that a frame is resized to: multiples of 14, about the same shape.
+    """Height and width in px that a frame is resized to: multiples of 14, similar aspect ratio.
 
-    The shorter side becomes `input_size`, less for very wide or tall frames. Raises `SourceError`
-    for a shape so extreme that nothing is left.
+    The shorter side becomes `input_size`, or less for very wide or tall frames. Raises
+    `SourceError` for a shape so extreme that nothing is left.
     """
     ratio = max(height, width) / min(height, width)
     target = input_size
@@ -75,7 +75,7 @@ def _cubic(x: Float64[np.ndarray, " n"]) -> list[Float64[np.ndarray, " n"]]:
 
 
 def preprocess(frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]) -> Float[Tensor, "N 3 h w"]:
-    """Resized and normalised frames, on the device where they are."""
+    """Resized and normalised frames, on the same device."""
     pixels = frames.permute(0, 3, 1, 2).float() / 255
     source = tuple(pixels.shape[-2:])
     if size != source:

@@ -1,4 +1,4 @@
-"""Published checkpoints: where, as which file, under which licence. Standard library only."""
+"""Published checkpoints: location, file and licence. Standard library only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def licence_notice(name: str) -> str:
-    """A sentence to show once before weights are used that forbid some uses; "" otherwise."""
+    """A notice to show once before using weights with a restrictive licence; "" otherwise."""
     published = PUBLISHED.get(name)
     if published is None or published.licence != NON_COMMERCIAL:
         return ""
@@ -56,7 +56,7 @@ def licence_of(name: str) -> str:
 
 
 def shipped_or_cached(name: str, cache: Path) -> Path | None:
-    """A network's weights, in the package or in a Hub cache; None where they are in neither."""
+    """A network's weights, from the package or a Hub cache; None if they are in neither."""
     shipped = SHIPPED / f"{name}.safetensors"
     if shipped.is_file():
         return shipped

@@ -1,4 +1,4 @@
-"""Clips to jobs: the frames of every window, read ahead by threads if asked for."""
+"""Clips to jobs: the frames of every window, optionally read ahead by threads."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pipelines.vida.preprocess import network_size
 from pipelines.vida.runner import Job
 
 T = TypeVar("T")
-AHEAD = 8  # windows for each reading thread
+AHEAD = 8  # windows per reading thread
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A clip that cannot go on, and why."""
+    """A clip that cannot be continued, and why."""
 
     clip: int
     reason: str
@@ -47,10 +47,10 @@ def read_jobs(
     readers: int,
     waited: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Job | Failure]:
-    """The windows of all clips in order, with their frames. A failure is the last of its clip.
+    """The windows of all clips in order, with their frames. A failure is the last item of its clip.
 
-    With `readers` > 0, that many threads call the clips' `read`. `waited` is told the seconds for
-    which nothing could be handed out.
+    With `readers` > 0, that many threads call the clips' `read`. `waited` is called with the
+    seconds in which no window was available.
     """
     failed, shape = -1, (0, 0, 0)
     for task, frames in _timed(_read_ahead(_tasks(clips, align), readers), waited):
@@ -72,7 +72,7 @@ def read_jobs(
 
 
 def _timed(items: Iterator[T], waited: Callable[[float], None]) -> Iterator[T]:
-    """The items; `waited` is told how long each took to come."""
+    """The items; `waited` is called with the time that each took."""
     while True:
         started = time.monotonic()
         try:
@@ -122,7 +122,7 @@ def _read(task: Task) -> np.ndarray | DepthtokError:
 
 
 def _job(task: Task, frames: np.ndarray, shape: tuple[int, ...], input_size: int) -> Job:
-    """`frames` come from outside, so that their type is checked rather than believed."""
+    """Builds a job; checks `frames`, because they come from outside."""
     start, stop = task.window.fresh
     if frames.dtype != np.uint8 or frames.shape != (stop - start, *shape) or shape[2:] != (3,):
         raise SourceError(

@@ -1,11 +1,11 @@
 """Batches of windows through the network, each distinct frame encoded once.
 
-The network runs on groups: so many frames through the encoder, windows through the mixing part,
-depth maps through the decoding part. What a picture comes to must not depend on its company, so
+The network runs on groups: of frames in the encoder, of windows in the mixing part, of depth maps
+in the decoding part. The result for an image must not depend on the rest of the batch, so
 
 - on the CPU, where larger batches gain nothing, groups are cut within one window;
-- elsewhere, and compiled, groups are cut across all windows of a batch, their size follows from the
-  picture's size alone, and the last one is padded: every item meets the same kernels in any batch.
+- elsewhere, and compiled, groups are cut across all windows of a batch, their size depends only on
+  the image size, and the last one is padded: every item runs through the same kernels in any batch.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ MOST_WINDOWS = 16
 
 @dataclass(frozen=True)
 class Job:
-    """One window of one clip, with the frames that no earlier window has brought."""
+    """One window of one clip, with the frames that no earlier window contained."""
 
     clip: int
     window: Window
     frames: UInt8[Tensor, "n H W 3"]
-    size: tuple[int, int]  # of the network's input, px
+    size: tuple[int, int]  # size of the network's input, px
 
 
 @dataclass(frozen=True)
 class Groups:
-    """How much goes through each part of the network at once."""
+    """The group size of each part of the network."""
 
     encode: int  # frames
     mix: int  # windows
@@ -52,14 +52,14 @@ class Groups:
 
     @classmethod
     def of(cls, device: torch.device, size: tuple[int, int], *, compiled: bool = False) -> Groups:
-        """What suits a device and an input size. Compiled code is made for one size of group."""
+        """Group sizes for a device and an input size. Code is compiled for one group size."""
         if device.type == "cpu":
             return cls(encode=8, mix=1, decode=2, pooled=compiled)
         smaller = max(1, FULL_GRID * PATCH * PATCH // (size[0] * size[1]))
         return cls(encode=16 * smaller, mix=smaller, decode=16 * smaller, pooled=True)
 
     def halved(self, times: int) -> Groups:
-        """Smaller groups, for a device without the memory."""
+        """Smaller groups, for a device with too little memory."""
         sizes = (max(1, size >> times) for size in (self.encode, self.mix, self.decode))
         return Groups(*sizes, pooled=self.pooled)
 
@@ -76,11 +76,11 @@ class Groups:
 
 
 class Runner:
-    """A network on a device, and what the windows of one clip hand on to each other.
+    """A network on a device, and the state passed on between the windows of one clip.
 
-    Jobs must come clip by clip, windows in order. `windows` is the size of batch to hand in; it and
-    `halvings` change when the device runs out of memory. `waited` counts the seconds for which
-    there were no frames to work on.
+    Jobs must come clip by clip, windows in order. `windows` is the batch size to use; it and
+    `halvings` change when the device runs out of memory. `waited` counts the seconds spent waiting
+    for frames.
     """
 
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
@@ -103,11 +103,11 @@ class Runner:
         self._carried_rows: dict[tuple[int, int], int] = {}
 
     def note_wait(self, seconds: float) -> None:
-        """Counts time without frames."""
+        """Adds time spent waiting for frames."""
         self.waited += seconds
 
     def batch_size(self, size: tuple[int, int]) -> int:
-        """How many windows of this input size to hand in at once."""
+        """The number of windows of this input size per batch."""
         if self.windows is None:
             self.windows = 1
             if self.device.type != "cpu":
@@ -127,7 +127,7 @@ class Runner:
         return self._with_less(jobs)
 
     def _with_less(self, jobs: list[Job]) -> list[Float[Tensor, "n h w"]]:
-        """After running out of memory: half the batch, then half the groups."""
+        """Retries after running out of memory: with half the batch, then with half the groups."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(jobs) > 1:
@@ -142,7 +142,7 @@ class Runner:
     @torch.inference_mode()
     def _attempt(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
         batches = [jobs] if groups.pooled else [[job] for job in jobs]
-        exact = torch.backends.cudnn.flags(  # no TF32, and the same kernels every time
+        exact = torch.backends.cudnn.flags(  # no TF32, and deterministic kernels
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         )
         half = self.dtype is not torch.float32
@@ -169,7 +169,7 @@ class Runner:
         return depth
 
     def _pool(self, jobs: list[Job], groups: Groups) -> tuple[Pyramid, dict[tuple[int, int], int]]:
-        """Every distinct frame of the batch once, and in which row each lies."""
+        """The distinct frames of the batch, each once, and the row of each."""
         keys = [(job.clip, frame) for job in jobs for frame in range(*job.window.fresh)]
         parts = []
         if keys:
@@ -188,7 +188,7 @@ class Runner:
     def _decode_needed(
         self, jobs: list[Job], groups: Groups, pool: Pyramid, rows_BT: Tensor, mixed: Tensor
     ) -> list[Float[Tensor, "n h w"]]:
-        """Depth of the needed slots. `mixed` holds all slots, or those alone for a single job."""
+        """Depth of the needed slots. `mixed` has all slots, or only those for a single job."""
         needed = [(b, slot) for b, job in enumerate(jobs) for slot in job.window.needed]
         window, slot = torch.tensor(needed, device=self.device).T
         rows = rows_BT[window, slot]
@@ -203,8 +203,8 @@ class Runner:
 
 
 def window_bytes(config: ViDAConfig, size: tuple[int, int], itemsize: int) -> int:
-    """Roughly what one window of a batch takes: its frames' pyramids, twice for what is computed
-    from them."""
+    """The approximate memory of one window of a batch: its frames' pyramids, twice to include what
+    is computed from them."""
     patches = size[0] * size[1] // PATCH**2
     channels = 20 * config.features + config.channels[2] + config.channels[3] // 4
     return 2 * WINDOW * patches * channels * itemsize

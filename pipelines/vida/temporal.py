@@ -1,6 +1,6 @@
 """The temporal modules (arXiv 2501.12375, section 3.1): every pixel attends over the frames.
 
-Letters: B windows, T frames of a window (at most 32), C channels, P sequences (one a pixel).
+Letters: B windows, T frames of a window (at most 32), C channels, P sequences (one per pixel).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch.nn import functional
 from pipelines.vida.config import WINDOW
 
 HEADS = 8
-GROUPS = 32  # of the group norm
+GROUPS = 32  # groups of the group norm
 
 
 class TemporalModule(nn.Module):
-    """Features of a window, mixed over time and added to themselves."""
+    """Mixes the features of a window over time, with a residual connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class TemporalModule(nn.Module):
     def forward(
         self, x_BTChw: Float[Tensor, "B T C h w"], slots: list[int] | None = None
     ) -> Float[Tensor, "B t C h w"]:
-        """All frames are attended to; only `slots` of them are returned (all by default)."""
+        """Attends to all frames; returns only those in `slots` (all by default)."""
         return self.temporal_transformer(x_BTChw, slots)
 
 
@@ -42,7 +42,7 @@ class TemporalTransformer(nn.Module):
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels)])
         self.proj_out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.proj_out.weight)  # a fresh module changes nothing
+        nn.init.zeros_(self.proj_out.weight)  # a fresh module is the identity
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(
@@ -79,7 +79,7 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalAttention(nn.Module):
-    """Attention over time; the position code is added to queries, keys and values alike."""
+    """Attention over time; the position encoding is added to queries, keys and values."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class TemporalAttention(nn.Module):
 
 
 class PositionCode(nn.Module):
-    """The sinusoid of "Attention is all you need", added by slot; part of the checkpoint."""
+    """The sinusoidal encoding of "Attention is all you need", per slot; stored in checkpoints."""
 
     pe: Tensor
 
@@ -117,7 +117,7 @@ class PositionCode(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """GEGLU (arXiv 2002.05202), four times as wide inside."""
+    """GEGLU (arXiv 2002.05202), with four times the width inside."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class FeedForward(nn.Module):
 
 
 class GatedLinear(nn.Module):
-    """One half of a projection, times the GELU of the other."""
+    """One half of a projection times the GELU of the other half."""
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()

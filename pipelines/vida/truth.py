@@ -1,4 +1,4 @@
-"""Clips to learn from: frames of an EpisodeStore beside the true depth that a DepthStore holds."""
+"""Training clips: frames of an EpisodeStore with the ground-truth depth of a DepthStore."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from vqvae.frames import ClipSource, split
 
 @dataclass(frozen=True)
 class TrueClip:
-    """A clip whose frames come from one store and whose depth comes from another.
+    """A clip with frames from one store and depth from another.
 
-    Both show the same view; each keeps its own size.
+    Both show the same view; each has its own size.
     """
 
     source: StoredFrames
@@ -46,16 +46,16 @@ class TrueClip:
         return whole.rgb(self.source.read(start, stop))
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
-        """Metres; 0 where not known."""
+        """Depth in metres; 0 where unknown."""
         return self.depth.read(start, stop).values
 
 
 def episodes_of(store: DepthStore, source_root: Path | None = None) -> EpisodeStore:
-    """The EpisodeStore that depth was made from. Raises `StaleStore` if it is another one now."""
+    """The EpisodeStore that depth was made from. Raises `StaleStore` if it has changed."""
     episodes = EpisodeStore(Path(store.spec.place["episodes"]), source_root=source_root)
     if episodes.fingerprint != store.spec.upstream:
         raise StaleStore(
-            f"{episodes.path} is not the store any more that {store.path} was made from",
+            f"{episodes.path} is no longer the store that {store.path} was made from",
             remedy="annotate it again into another --out",
         )
     return episodes
@@ -64,13 +64,13 @@ def episodes_of(store: DepthStore, source_root: Path | None = None) -> EpisodeSt
 def true_clips(
     store: DepthStore, cameras: Sequence[str] | None = None, source_root: Path | None = None
 ) -> list[TrueClip]:
-    """Every clip of a store of true depth, with its frames.
+    """Every clip of a store of ground-truth depth, with its frames.
 
-    Raises `DepthKindError` for a store of disparity, whose scale nobody knows.
+    Raises `DepthKindError` for a store of disparity, whose scale is unknown.
     """
     if store.kind is not DepthKind.METRES:
         raise DepthKindError(
-            f"{store.path} holds {store.kind}: that is an estimate, and no truth to learn from",
+            f"{store.path} has {store.kind}, which is an estimate, not ground truth",
             remedy="make it with `depthtok annotate --estimator dataset`",
         )
     episodes = episodes_of(store, source_root)
@@ -89,10 +89,10 @@ def held_out(
     tasks: Sequence[str],
     seed: int,
 ) -> tuple[list[TrueClip], list[TrueClip]]:
-    """Clips that train and clips that judge; all cameras of an episode are on one side.
+    """Training clips and held-out clips; all cameras of an episode are on the same side.
 
-    With `tasks` all episodes judge whose instruction holds one of these texts; else a share of
-    them, by a hash of their names. Raises `ConfigError` where one side would be empty.
+    With `tasks` the held-out episodes are those whose instruction contains one of these texts; else
+    a share of all, by a hash of their names. Raises `ConfigError` if one side would be empty.
     """
     if tasks:
         clips = [clip for _, found in stores for clip in found]
@@ -107,7 +107,7 @@ def held_out(
         )
     if not sides[0] or (tasks and not sides[1]):
         raise ConfigError(
-            f"{len(sides[0])} clips would train and {len(sides[1])} judge",
-            remedy="--held-out-task takes a part of the instruction of some episodes, not of all",
+            f"{len(sides[0])} clips for training, {len(sides[1])} held out",
+            remedy="--held-out-task must match the instructions of some episodes, but not of all",
         )
     return sides

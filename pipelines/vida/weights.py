@@ -1,7 +1,7 @@
-"""Checkpoints: where they come from, how they are read, what they hash to.
+"""Checkpoints: finding, reading and hashing them.
 
 Official `.pth` files are read with `weights_only=True` (no code in them is run); `.safetensors`
-files with the same tensor names are read too. Loading is strict.
+files with the same tensor names are supported too. Loading is strict.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pipelines.vida.published import PUBLISHED, SHIPPED, Published
 
 log = logging.getLogger(__name__)
 
-REACH = 5.0  # s, to wait for a first answer
+REACH = 5.0  # s, timeout of the first connection
 
 
 def find_weights(name: str, path: Path | None = None) -> Path:
-    """The file that holds a network's weights.
+    """The file with a network's weights.
 
-    `path` if given; what ships with the package; the Hub's cache; a download. Raises `WeightsError`
-    that says which file to get, where, and where to put it.
+    `path` if given; else from the package, the Hub's cache, or a download. Raises a `WeightsError`
+    that says which file to get, where from, and where to put it.
     """
     if path is not None:
         if not path.is_file():
@@ -46,7 +46,7 @@ def find_weights(name: str, path: Path | None = None) -> Path:
         return shipped
     if name not in PUBLISHED:
         raise WeightsError(
-            f"no weights of {name} are published", remedy="give your own with --weights PATH"
+            f"there are no published weights of {name}", remedy="give your own with --weights PATH"
         )
     return _from_hub(name, PUBLISHED[name])
 
@@ -57,7 +57,7 @@ def _from_hub(name: str, published: Published) -> Path:
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise MissingPackage(
-            f"the weights of {name} are looked up with huggingface_hub, which is not installed",
+            f"downloading the weights of {name} needs the package `huggingface_hub`",
             remedy=f"pip install 'depthtok[hf]', or {_by_hand(name)}",
         ) from None
     cached = try_to_load_from_cache(published.repo, published.file)
@@ -76,9 +76,9 @@ def _from_hub(name: str, published: Published) -> Path:
 
 
 def _reach(url: str) -> None:
-    """One try to reach a server. Raises `OSError` at once where the Hub's library would try anew
-    for half a minute."""
-    with suppress(HTTPError):  # an answer, whatever it says: the download will say it better
+    """Tries once to reach a server. Raises `OSError` immediately, where the Hub's library would
+    retry for half a minute."""
+    with suppress(HTTPError):  # any answer will do: the download reports errors better
         urlopen(Request(url, method="HEAD"), timeout=REACH).close()
 
 
@@ -87,12 +87,12 @@ def _by_hand(name: str) -> str:
         return "give the path of a .pth or .safetensors file with --weights"
     return (
         f"get {PUBLISHED[name].file} from {PUBLISHED[name].url} on a machine that is online, "
-        f"put it anywhere on this one, and give its path with --weights"
+        f"copy it to this one, and give its path with --weights"
     )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a checkpoint, on the CPU. Raises `WeightsError` for any other file."""
+    """All tensors of a checkpoint, on the CPU. Raises `WeightsError` for any other file."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -100,18 +100,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise WeightsError(
             f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}",
-            remedy="check that the download is complete; a .pth file may hold tensors only",
+            remedy="check that the download is complete; a .pth file may only contain tensors",
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(
-            f"{path} does not hold a plain dictionary of tensors",
+            f"{path} is not a plain dictionary of tensors",
             remedy="save `model.state_dict()`, not the model or a training checkpoint",
         )
     return state
 
 
 def load_network(config: ViDAConfig, path: Path) -> VideoDepth:
-    """The network with a checkpoint's weights, float32. Raises `WeightsError` for a misfit."""
+    """The network with a checkpoint's weights, float32. Raises `WeightsError` for a mismatch."""
     state = read_weights(path)
     with torch.device("meta"):
         network = VideoDepth(config)
@@ -133,13 +133,13 @@ def _check(state: dict, expected: dict, path: Path, name: str) -> None:
     if faults:
         shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
         raise WeightsError(
-            f"{path} does not fit {name}: {shown}",
+            f"{path} does not match {name}: {shown}",
             remedy="choose the estimator that the checkpoint was made for (vits, vitb, vitl, tiny)",
         )
 
 
 def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Weights as `.safetensors`, whole or not at all."""
+    """Writes weights as `.safetensors`, atomically."""
     state = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
     with commit_file(path) as partial:
         save_file(state, partial, metadata={"network": network.config.name})

@@ -91,14 +91,14 @@ def test_clips_of_one_episode_are_on_one_side(stores):
     assert len(train) + len(judges) == 8
     _, judges = held_out([(store, true_clips(store))], 0.0, ["box 1"], seed=0)
     assert {clip.instruction for clip in judges} == {"move box 1"}
-    with pytest.raises(ConfigError, match="0 clips would train"):
+    with pytest.raises(ConfigError, match="0 clips for training"):
         held_out([(store, true_clips(store))], 0.0, ["move"], seed=0)
 
 
 def test_estimates_are_no_truth(stores, tmp_path):
     with pytest.raises(DepthKindError, match="estimate"):
         call("finetune-vida", stores / "tiny", "--out", tmp_path / "x.safetensors", *FAST)
-    with pytest.raises(DepthKindError, match="no true depth"):
+    with pytest.raises(DepthKindError, match="not ground-truth depth"):
         call("audit-depth", "--estimated", stores / "true", "--truth", stores / "tiny",
              "--out", tmp_path)  # fmt: skip
     with pytest.raises(ConfigError, match="safetensors"):

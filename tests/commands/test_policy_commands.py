@@ -76,7 +76,7 @@ def test_the_report_shows_depth(run, tmp_path):
     told = json.loads((tmp_path / "report.json").read_text())
     titles = [section["title"] for section in told["sections"]]
     assert {"Losses", "Decoded depth on held-out episodes", "Frames"} <= set(titles)
-    begun = next(s for s in told["sections"] if s["title"] == "What it began with")
+    begun = next(s for s in told["sections"] if s["title"] == "Starting point")
     key = Codebook.load(DEMO).fingerprint[:12]
     assert begun["paragraphs"] == [f"From fresh weights; depth codes of the codebook {key}."]
     assert len(next(s for s in told["sections"] if s["title"] == "Data")["rows"]) == 1

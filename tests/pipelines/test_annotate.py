@@ -187,7 +187,6 @@ def entry_of(estimator):
         licence="",
         notice="",
         input_size=0,
-        precisions=("float32",),
         build=lambda weights, run, device: estimator(),
     )
 

@@ -157,7 +157,7 @@ def test_an_address_that_nobody_answers_at_is_refused_soon():
                 require_answer(address)
             assert "ray start" in caught.value.remedy
         for address in ("nowhere", "host:port", ":6379", "ray://"):
-            with pytest.raises(ConfigError, match="is no address"):
+            with pytest.raises(ConfigError, match="is not an address"):
                 require_answer(address)
         taken.listen()
         require_answer(f"127.0.0.1:{port}")

@@ -95,7 +95,7 @@ def test_videos_are_decoded(tmp_path):
     (path.parent / "two.mp4").write_bytes(b"no video")
     outcome = run(VideoStage(path.parent, tmp_path / "ep"), RunOptions())
     assert [failure.key.shard for failure in outcome.failures] == [1]
-    assert "is no video" in outcome.failures[0].reason
+    assert "is not a video" in outcome.failures[0].reason
     store = EpisodeStore(tmp_path / "ep")
     frames = store.episode(0).frames("image").read(0, 5)
     assert frames.shape == (5, 48, 64, 3)

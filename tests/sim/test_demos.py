@@ -29,7 +29,7 @@ def test_a_first_action_that_stands_still_goes():
 
 
 def test_names_say_the_task():
-    with pytest.raises(SourceError, match="is not called"):
+    with pytest.raises(SourceError, match="is not named"):
         demos.task_of(Path(__file__))
 
 
@@ -55,5 +55,5 @@ def test_what_is_no_hdf5(tmp_path):
     with pytest.raises(SourceError, match="there is no file"):
         demos.count(path)
     path.write_bytes(b"no")
-    with pytest.raises(SourceError, match="no HDF5"):
+    with pytest.raises(SourceError, match="not an HDF5"):
         demos.count(path)

@@ -120,7 +120,7 @@ def test_headlines_name_the_tasks_and_unusual_limits():
     card = {"suite": "libero_goal", "tasks": tasks, "max_steps": 300}
     assert verdict.measured(card) == "libero_goal, tasks 0-2, 8, 10"
     card = {"suite": "libero_goal", "tasks": {"8": "do"}, "max_steps": 600}
-    assert verdict.measured(card) == "libero_goal, task 8, 600 steps where 300 are usual"
+    assert verdict.measured(card) == "libero_goal, task 8, at most 600 steps instead of 300"
 
 
 @pytest.mark.parametrize(("only_b", "told"), [(5, True), (6, False), (0, False)])
@@ -137,7 +137,7 @@ def test_comparing_trial_by_trial(tmp_path):
     assert (found["trials"], found["successes_a"], found["successes_b"]) == (3, 1, 3)
     assert (found["only_a"], found["only_b"]) == (0, 2)
     assert found["p_value"] == 0.5
-    assert "no difference is shown" in verdict.comparison_lines(found)[-1]
+    assert "these trials show no difference" in verdict.comparison_lines(found)[-1]
     words = ["compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path, "--json"]
     told = CliRunner().invoke(app, [str(word) for word in words])
     assert json.loads(told.stdout) == json.loads(json.dumps(found))

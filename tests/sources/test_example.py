@@ -136,7 +136,7 @@ def test_an_empty_feature_has_no_values():
 
 def test_another_kind_than_asked_for():
     column = parse_example(encode_example({"a": [b"x"]}), "file: record 3")["a"]
-    with pytest.raises(CorruptRecord, match="file: record 3: holds a bytes list where a float"):
+    with pytest.raises(CorruptRecord, match="file: record 3: has a bytes list, but a float"):
         column.floats()
 
 

@@ -156,7 +156,7 @@ def test_every_operation_keeps_the_steps_its_width_and_its_input(name):
         ("clip 0", "clip low high"),
         ("clip 0 one", "clip low high"),
         ("scale nan", "scale by"),
-        ("invert 1", "is not 'invert'"),
+        ("invert 1", "does not match 'invert'"),
     ],
 )
 def test_a_call_that_is_not_understood_is_named(text, says):
@@ -165,5 +165,5 @@ def test_a_call_that_is_not_understood_is_named(text, says):
 
 
 def test_a_width_that_does_not_fit_is_named():
-    with pytest.raises(SchemaError, match="takes 3 columns, and gets 4"):
+    with pytest.raises(SchemaError, match="takes 3 columns, but gets 4"):
         Call.parse("euler_to_matrix", "here").width(4, "here")

@@ -151,7 +151,7 @@ def test_formats_of_features():
     assert of("tensor", "int32", (4, 5, 1), "none") == PixelFormat("varint", "int32", (4, 5, 1))
     assert of("tensor", "uint16", (4, 5), "zlib") == PixelFormat("zlib", "uint16", (4, 5, 1))
     for kind, shape in (("tensor", (8,)), ("scalar", ()), ("text", ()), ("other", (4, 5))):
-        with pytest.raises(SourceError, match="is not a picture"):
+        with pytest.raises(SourceError, match="is not an image"):
             of(kind, "float32", shape, "none")
 
 

@@ -98,10 +98,10 @@ def test_wrong_directories(copy, tmp_path):
     for path, problem in [
         (tmp_path / "absent", "No such file"),
         (copy / INFO, "Not a directory"),
-        (tmp_path / "empty", "holds no RLDS data set"),
+        (tmp_path / "empty", "is not an RLDS data set"),
         (tmp_path / ("x" * 300), "too long"),
         (tmp_path / "a\0b", "null"),
-        (tmp_path, "holds 2 data sets"),
+        (tmp_path, "has 2 data sets"),
     ]:
         with pytest.raises(SourceError, match=problem) as caught:
             RldsDirectory.open(path)
@@ -196,7 +196,7 @@ def test_errors_of_an_episode_name_their_place(sample):
     assert caught.value.remedy
     with pytest.raises(SourceError, match="no numeric values"):
         episode.values("steps/language_instruction")
-    with pytest.raises(SourceError, match="is not one text"):
+    with pytest.raises(SourceError, match="is not text per step"):
         episode.text("steps/action")
 
 

@@ -156,5 +156,5 @@ def test_frames_are_seen_as_in_inference_whatever_the_size_of_the_depth():
     assert (target[..., :21] == 2).all()
     assert not target[..., 21:].any()
     other = MemoryClip(recipe.clip(3, 40, 30, seed=1), depth)
-    with pytest.raises(SourceError, match="unlike shapes"):
+    with pytest.raises(SourceError, match="different shapes"):
         training_batch([MemoryClip(frames, depth), other], config(batch=20, input_size=28), 0)

@@ -143,7 +143,7 @@ def test_weights_are_seen_where_they_lie(tmp_path):
 
 def test_networks_without_published_weights_need_a_path(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "SHIPPED", tmp_path)
-    with pytest.raises(WeightsError, match="no weights of metric-tiny"):
+    with pytest.raises(WeightsError, match="no published weights of metric-tiny"):
         find_weights("metric-tiny")
 
 

@@ -101,7 +101,7 @@ def test_from_the_command_line(runs, tmp_path):
     words = call("compare", runs / "a", runs / "b", "--out", tmp_path)
     assert "settings that differ: train.lr 0.001 and 0.0" in words
     assert "After 4 updates, on 3 held-out episodes (12 samples)" in words
-    assert "cannot give less than 0.25" in words
+    assert "p is at least 0.25" in words
     page = json.loads((tmp_path / "compare.json").read_text())
     curves = [each for each in page["sections"] if each["kind"] == "curves"]
     assert curves[0]["series"]["A"]["x"] == [2, 4]
@@ -114,22 +114,22 @@ def test_from_the_command_line(runs, tmp_path):
 def test_what_cannot_be_compared(runs, tmp_path):
     a = Judged.open(runs / "a")
     other = trained(tmp_path / "other", held_out=(2, 3, 4))
-    with pytest.raises(ConfigError, match=r"different held-out episodes.*00002 is in one"):
+    with pytest.raises(ConfigError, match=r"different held-out episodes.*00002 is in only one"):
         Comparison.of(a, Judged.open(other))
     fewer = trained(tmp_path / "fewer", replace(OPTIONS, validate_batches=2))
     with pytest.raises(ConfigError, match="different samples"):
         Comparison.of(a, Judged.open(fewer))
     moved = trained(tmp_path / "moved", data__action_norm="q99")
-    with pytest.raises(ConfigError, match="other units"):
+    with pytest.raises(ConfigError, match="different units"):
         Comparison.of(a, Judged.open(moved))
     longer = trained(tmp_path / "longer", model__chunk=5)
-    with pytest.raises(ConfigError, match="other horizons"):
+    with pytest.raises(ConfigError, match="different horizons"):
         Comparison.of(a, Judged.open(longer))
     never = trained(tmp_path / "never", replace(OPTIONS, validate_every=0))
-    with pytest.raises(SourceError, match="keeps no figures"):
+    with pytest.raises(SourceError, match="has no figures"):
         Judged.open(never)
     early = replace(a, steps={1: a.steps[2]})
-    with pytest.raises(ConfigError, match="never judged at the same step"):
+    with pytest.raises(ConfigError, match="never validated at the same step"):
         Comparison.of(a, early)
 
 

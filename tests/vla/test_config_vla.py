@@ -63,14 +63,14 @@ def test_overrides_and_files(tmp_path):
         ({"model.depth.cameras": 2}, "depth.cameras = 2"),
         ({"train.batch": "many"}, "batch"),
         ({"train.freeze": ["head"]}, "train.freeze"),
-        ({"data.cameras": ["a", "b"]}, "names 2"),
-        ({"data.cameras": ["a", "a"], "model.cameras": 2}, "names one twice: a, a"),
-        ({"model.max_text": 1}, "max_text = 1, but must be 2 or more"),
-        ({"train.lr": -1e-4}, "train.lr = -0.0001, but must be 0 or more"),
+        ({"data.cameras": ["a", "b"]}, "has 2 names"),
+        ({"data.cameras": ["a", "a"], "model.cameras": 2}, "has a duplicate: a, a"),
+        ({"model.max_text": 1}, "max_text = 1, but must be at least 2"),
+        ({"train.lr": -1e-4}, "train.lr = -0.0001, but must be at least 0"),
         ({"train.depth_weight": -1}, "train.depth_weight"),
         ({"train.clip": -1}, "train.clip"),
         ({"train.lora_rank": -1}, "train.lora_rank"),
-        ({"model.vision.patch": 9}, "no multiple"),
+        ({"model.vision.patch": 9}, "not a multiple"),
     ],
 )
 def test_nonsense_is_refused(over, message):
@@ -89,7 +89,7 @@ def test_nonsense_is_refused(over, message):
     ],
 )
 def test_a_run_that_cannot_go_is_refused(name, value):
-    with pytest.raises(ConfigError, match=rf"{name} = {value}, but must be \d or more"):
+    with pytest.raises(ConfigError, match=rf"{name} = {value}, but must be at least \d"):
         RunOptions(**{name: value})
 
 

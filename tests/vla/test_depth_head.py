@@ -68,7 +68,7 @@ def test_a_prior_starts_from_the_best_answer_that_does_not_look():
     assert loss.item() == pytest.approx(math.log(3), rel=0.15)
     assert torch.isfinite(made.log_prior_MPK).all()
     assert made.log_prior_MPK.exp().sum(-1) == pytest.approx(torch.ones(M, GRID**2), abs=1e-4)
-    with pytest.raises(ConfigError, match="counts codes"):
+    with pytest.raises(ConfigError, match=r"needs depth\.target = 'codes'"):
         DepthConfig(prior=True, target="latents")
 
 

@@ -39,7 +39,7 @@ def test_cached_samples_equal_decoded_ones(micro, toy, tmp_path):
 )
 def test_another_stores_frames_are_refused(tmp_path, episodes, cameras, size, what):
     FrameCache.open(tmp_path / "c", fakes.FakeEpisodes(), ("main", "wrist"), 32)
-    with pytest.raises(StaleStore, match=f"of other {what}"):
+    with pytest.raises(StaleStore, match=f"made with different {what}"):
         FrameCache.open(tmp_path / "c", episodes, cameras, size)
 
 
@@ -68,11 +68,11 @@ def test_damaged_frames_are_named_and_never_read(tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole[: 2 * image.nbytes] + bytes(image.nbytes) + whole[3 * image.nbytes :])
     cache().read_into(image, 0, 1, 0)
-    with pytest.raises(CorruptPart, match=r"frames\.bin: frame 2 is not what was written"):
+    with pytest.raises(CorruptPart, match=r"frames\.bin: frame 2 was changed after it was written"):
         cache().read_into(image, 0, 2, 0)
     opened = cache()
     file.write_bytes(whole[:-1])
-    with pytest.raises(CorruptPart, match="not what was written"):
+    with pytest.raises(CorruptPart, match="changed after it was written"):
         opened.read_into(image, 0, len(opened.checks) - 1, 0)  # the last of all
-    with pytest.raises(CorruptPart, match=f"{len(whole) - 1:,} bytes of {len(whole):,}"):
+    with pytest.raises(CorruptPart, match=f"{len(whole) - 1:,} of {len(whole):,} bytes"):
         cache()

@@ -94,7 +94,7 @@ def test_one_hidden_key_shows():
 def test_seeing_a_later_stream_is_refused():
     table = SeesTable.named("qdepth")
     cells = {**table.cells, "image": {**table.cells["image"], "depth": "x"}}
-    with pytest.raises(ConfigError, match="image sees depth"):
+    with pytest.raises(ConfigError, match="image attends to depth"):
         sequential(experts(), streams(), SeesTable(cells))
 
 

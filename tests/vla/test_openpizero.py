@@ -164,7 +164,7 @@ def test_a_file_is_read_and_named_in_errors(config, theirs, tmp_path):
     with pytest.raises(WeightsError, match="cannot be read"):
         pretrained(str(path), config)
     torch.save({"weights": compiled}, path)
-    with pytest.raises(WeightsError, match="holds no `model`"):
+    with pytest.raises(WeightsError, match="has no `model`"):
         pretrained(str(path), config)
 
 

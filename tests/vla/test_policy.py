@@ -132,14 +132,14 @@ def test_a_graph_copies_in_and_out(monkeypatch):
         ({"images": {"main": np.zeros((8, 8, 3), np.uint8)}}, "images/wrist is missing"),
         ({"images": {n: np.zeros((8, 8, 3)) for n in ("main", "wrist")}}, "images/main is float64"),
         ({"images": {1: np.zeros((8, 8, 3), np.uint8)}}, "images/main is missing"),
-        ({"images": {"main": [[1, 2], [3]]}}, "images/main is list, which makes no array"),
-        ({"images": None}, "images is NoneType"),
-        ({"images": np.zeros((8, 8, 3), np.uint8)}, "images is ndarray"),
-        ({"proprio": "a"}, "proprio is str, which makes no array"),
+        ({"images": {"main": [[1, 2], [3]]}}, "images/main has type list, not an array"),
+        ({"images": None}, "images has type NoneType"),
+        ({"images": np.zeros((8, 8, 3), np.uint8)}, "images has type ndarray"),
+        ({"proprio": "a"}, "proprio has type str, not an array"),
         ({"proprio": np.zeros(3)}, "proprio has shape"),
         ({"proprio": np.full(8, np.nan)}, "finite"),
-        ({"instruction": 3}, "instruction is int"),
-        ({"instruction": "\ud800"}, "instruction is no text"),
+        ({"instruction": 3}, "instruction has type int"),
+        ({"instruction": "\ud800"}, "instruction is not valid text"),
     ],
 )
 def test_bad_observations_name_the_field(run, change, message):
@@ -153,7 +153,7 @@ def test_missing_field(run):
         Policy.load(run).act(observation)
     with pytest.raises(ConfigError, match="images is missing"):
         Policy.load(run).act({1: 2})
-    with pytest.raises(ConfigError, match="the observation is NoneType"):
+    with pytest.raises(ConfigError, match="the observation has type NoneType"):
         Policy.load(run).act(None)
 
 

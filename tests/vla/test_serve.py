@@ -73,14 +73,14 @@ def test_a_conversation(serve, run):
             pack({k: v for k, v in REQUEST.items() if "wrist" not in k}),
             "observation/wrist is missing",
         ),
-        (pack({**REQUEST, "observation/main": [[1, 2], [3]]}), "observation/main is list"),
+        (pack({**REQUEST, "observation/main": [[1, 2], [3]]}), "observation/main has type list"),
         (pack({**REQUEST, "observation/state": np.zeros(3)}), "observation/state has shape"),
-        (pack({**REQUEST, "observation/state": {}}), "observation/state is dict"),
-        (pack({**REQUEST, "prompt": 5}), "prompt is int"),
+        (pack({**REQUEST, "observation/state": {}}), "observation/state has type dict"),
+        (pack({**REQUEST, "prompt": 5}), "prompt has type int"),
         (pack({**REQUEST, "observation/main": np.zeros((9000, 1, 3), np.uint8)}), "4096"),
-        (b"\xc1", "not msgpack"),
+        (b"\xc1", "not valid openpi msgpack"),
         ("hello", "text message"),
-        (pack([1]), "no map"),
+        (pack([1]), "not a map"),
     ],
 )
 def test_errors_come_as_text_that_names_the_field(serve, request_, message):
@@ -135,7 +135,7 @@ def test_values_travel(value):
     ],
 )
 def test_bad_arrays_are_refused(array):
-    with pytest.raises(ConfigError, match="not msgpack of openpi"):
+    with pytest.raises(ConfigError, match="not valid openpi msgpack"):
         unpack(pack({"x": array}))
-    with pytest.raises(TypeError, match="does not travel"):
+    with pytest.raises(TypeError, match="cannot be sent"):
         pack({"x": np.array([None])})

@@ -80,7 +80,7 @@ def test_regression_learns(micro, codebook, tmp_path):
 
 
 def test_sizes_that_do_not_divide_are_refused(codebook):
-    with pytest.raises(ConfigError, match="does not divide"):
+    with pytest.raises(ConfigError, match="is not divisible"):
         PixelGrids(FakeDepth(fakes.FakeEpisodes()), "x", Normalisation(), (3, 3))
 
 

@@ -114,7 +114,7 @@ def test_broken_clips_are_left_out_and_listed(tmp_path, source):
         "synthetic|constant",
         "synthetic|empty",
     ]
-    with pytest.raises(SourceError, match="no clip can be trained on"):
+    with pytest.raises(SourceError, match="no clip can be used for training"):
         build(tmp_path, [replace(source, clips=[constant, empty])])
 
 

@@ -81,7 +81,7 @@ def test_broken_clips_are_listed_and_mixed_kinds_refused(codec):
     constant = array_clip(np.ones((3, SIZE, SIZE), np.float32), "constant")
     found = figures(codec, [*scenes(1), constant])
     assert [item[0] for item in found["failed"]] == ["constant"]
-    with pytest.raises(SourceError, match="no clip could be judged: the depth is constant"):
+    with pytest.raises(SourceError, match="no clip could be evaluated: the depth is constant"):
         figures(codec, [constant])
     with pytest.raises(DepthKindError):
         figures(codec, [*scenes(1), array_clip(1 / scene(0), "d", kind=DepthKind.DISPARITY)])

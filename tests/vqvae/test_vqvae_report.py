@@ -41,7 +41,7 @@ def sections(page) -> dict:
 def test_the_page_of_a_codebook_needs_its_directory_alone(trained, tmp_path):
     page = of_codebook(Codec.load(trained[0]))
     found = sections(page)
-    assert {"Frames", "The worst frames", "Every code, the most used first"} <= set(found)
+    assert {"Frames", "The worst frames", "All codes, most used first"} <= set(found)
     rows = {row[0] for row in found["Reconstruction errors"]["rows"]}
     assert rows == {"everywhere", "codes bypassed", "trained without codes", "sticky 0.5"}
     bits = [row[1] for row in found["Rate and distortion"]["rows"]]
@@ -55,7 +55,7 @@ def test_the_page_of_a_codebook_needs_its_directory_alone(trained, tmp_path):
 
 def test_a_continuous_codebook_has_a_page_without_codes(trained):
     found = sections(of_codebook(Codec.load(trained[1])))
-    assert "Every code, the most used first" not in found
+    assert "All codes, most used first" not in found
     assert "Frames" in found
 
 
@@ -66,7 +66,7 @@ def test_without_kept_frames_the_page_says_how_to_get_them(trained):
 
 
 def test_a_codebook_that_was_never_judged_has_no_page(trained, tmp_path):
-    with pytest.raises(SourceError, match="never judged"):
+    with pytest.raises(SourceError, match="never evaluated"):
         of_codebook(Codec.load(export.compact(trained[0], tmp_path / "small")))
 
 

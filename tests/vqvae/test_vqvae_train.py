@@ -84,13 +84,17 @@ def test_a_diverged_training_ends_at_once(tmp_path, source):
     ("file", "change", "told"),
     [
         ("frames.json", lambda data: b"{" + data, "is damaged"),
-        ("frames.u16", lambda data: data[:-2], "not what was written"),
-        ("frames.u16", lambda data: bytes([data[0] ^ 1]) + data[1:], "not what was written"),
+        ("frames.u16", lambda data: data[:-2], "changed after it was written"),
+        (
+            "frames.u16",
+            lambda data: bytes([data[0] ^ 1]) + data[1:],
+            "changed after it was written",
+        ),
         ("checkpoint.safetensors", lambda data: data[:-8], "is damaged"),
         (
             "checkpoint.safetensors",
             lambda data: data[:-1] + bytes([data[-1] ^ 1]),
-            "not what was written",
+            "changed after it was written",
         ),
     ],
 )
