@@ -69,7 +69,7 @@ class Codebook:
             )
         if not np.isfinite(vectors).all():
             raise WeightsError(
-                f"{path / WEIGHTS}: code vectors are no finite numbers: its training diverged",
+                f"{path / WEIGHTS}: code vectors are not finite: its training diverged",
                 remedy="train the codebook anew, with a lower training.lr",
             )
         vectors.flags.writeable = False

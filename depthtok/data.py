@@ -221,7 +221,7 @@ class DepthClip:
 
 @dataclass(frozen=True)
 class CodeGrid:
-    """The codes of one clip, bound to the codebook and the picture that they were made for.
+    """The codes of one clip, bound to the codebook and the image that they were made for.
 
     `range` is the clip's disparity interval that the codebook's normalisation mapped to [0, 1].
     """

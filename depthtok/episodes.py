@@ -41,7 +41,7 @@ STATISTICS = "statistics.json"
 
 @dataclass(frozen=True)
 class View:
-    """One picture stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
+    """One image stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
 
     camera: str
     kind: str

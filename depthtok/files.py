@@ -136,7 +136,7 @@ def _written(path: Path, data: bytes | str) -> Iterator[Path]:
 
 def read_json_lines(path: Path) -> list[dict]:
     """The objects of a file that has one a line. A last line whose writer was stopped in the middle
-    of it is left out. Raises `CorruptPart` for any other that is no JSON."""
+    of it is left out. Raises `CorruptPart` for any other that is not JSON."""
     lines, found = path.read_text().splitlines(), []
     for number, line in enumerate(lines, 1):
         try:
@@ -144,7 +144,7 @@ def read_json_lines(path: Path) -> list[dict]:
         except ValueError as error:
             if number < len(lines):
                 raise CorruptPart(
-                    f"line {number} of {path} is no JSON", remedy="delete that line"
+                    f"line {number} of {path} is not JSON", remedy="delete that line"
                 ) from error
     return found
 

@@ -65,7 +65,7 @@ class Paired:
 
     @property
     def difference(self) -> float:
-        """Success rate of B less that of A."""
+        """Success rate of B minus that of A."""
         return (self.only_b - self.only_a) / self.trials if self.trials else 0.0
 
     def interval(self) -> tuple[float, float]:

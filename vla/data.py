@@ -93,7 +93,7 @@ class Dataset:
         for member in self.members:
             if member.codes is not None and not isinstance(member.codes, DepthCrops):
                 raise ConfigError(
-                    f"the depth targets of {member.name} describe whole pictures, not crops",
+                    f"the depth targets of {member.name} describe whole images, not crops",
                     remedy="give --depth and --codebook in place of --codes (with the targets "
                     "codes and latents), or set data.crop = 1",
                 )

@@ -171,7 +171,7 @@ def _check_codes(
     if codes.missing() and not partial:
         raise MissingParts(
             f"the codes of {name} lack {len(codes.missing())} parts",
-            remedy="run the command that makes them again, or train on what is there with --partial",
+            remedy="run the command that made them again, or use what is there with --partial",
         )
 
 

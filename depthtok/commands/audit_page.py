@@ -26,7 +26,7 @@ EXPLAINED = (
     "Flicker is the mean relative change of the estimate from frame to frame where the truth "
     "stands still; at edges and at the gripper, AbsRel near those alone. `constant` and `rows` are "
     "the AbsRel of the true mean disparity of the clip, and of that of each row of the image: "
-    "depth that does not beat them has not looked at the picture.",
+    "depth that does not beat them has not looked at the image.",
 )
 
 
@@ -114,4 +114,4 @@ def _row(pair: Pair, clip: ClipAudit, images) -> Iterator[Picture]:
         pixels = colourise(error, DepthKind.DISPARITY, 0, WORST_ERROR, true.valid & found.valid)[0]
         yield Picture(pixels, f"relative error, 0 to {WORST_ERROR}")
     else:
-        yield Picture(blank, "the sizes differ: no picture of the error")
+        yield Picture(blank, "the sizes differ: no image of the error")

@@ -67,7 +67,7 @@ def kind_of(path: Path) -> str:
     if is_store(path):
         return CODES
     raise SourceError(
-        f"{path} is no evaluation, no training run and no store of codes",
+        f"{path} is not an evaluation, a training run or a CodeStore",
         remedy="name the --out of `depthtok eval`, `depthtok train-vla` or `depthtok tokenize`",
     )
 

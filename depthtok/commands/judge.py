@@ -54,7 +54,7 @@ def eval_depth(
     where, place = choose(device), checkpoint.find(run)
     state, config = checkpoint.read_state(place), checkpoint.read_config(place)
     require_codes(config.model.depth)
-    config = config.updated({"data.crop": 1.0})  # judged on whole pictures
+    config = config.updated({"data.crop": 1.0})  # evaluated on whole images
     given = stores.Given.open(config, [episodes], [codes], [], codebook, source_root)
     if given.book.fingerprint != state.codebook:
         raise StaleStore(
@@ -82,12 +82,12 @@ def words(run: Path, dataset: str, figures: dict[str, float]) -> list[str]:
     """The score as text."""
     rows = (
         ("loss", "depth", "constant_depth"),
-        ("codes right", "top1", "constant_top1"),
+        ("code accuracy", "top1", "constant_top1"),
         ("decoded depth off by (share of the range)", "error", "constant_error"),
     )
     lines = [f"{run} on {figures['frames']} frames of {dataset}:"]
     lines += [
-        f"  {title:<44}{figures[own]:>8.3f}   without looking: {figures[other]:.3f}"
+        f"  {title:<44}{figures[own]:>8.3f}   constant answer: {figures[other]:.3f}"
         for title, own, other in rows
     ]
-    return [*lines, "(without looking: each position's own statistics of these very frames)"]
+    return [*lines, "(constant answer: each position's own statistics of these very frames)"]

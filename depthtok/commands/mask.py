@@ -57,7 +57,7 @@ def inspect_mask(
 
 def words(proof: Proof) -> list[str]:
     """The table, and both measurements, as text."""
-    lines = ["Who sees whom (rows look at columns):", proof.table.draw()]
+    lines = ["Who attends to whom (rows attend to columns):", proof.table.draw()]
     for title, cells in (
         ("Largest gradient from column to row, through all layers:", proof.gradient),
         ("Share of the row's attention on the column:", proof.attention),
@@ -76,7 +76,7 @@ def _cell(value: float) -> str:
 
 
 def write(name: str, proof: Proof, out: Path) -> Path:
-    """The page, and the mask as a picture beside it."""
+    """The page, and the mask as an image beside it."""
     from PIL import Image
 
     from vla.report import mask_picture, mask_report

@@ -133,7 +133,7 @@ class _Server:
         """Nothing: the protocol has no word for it."""
 
     def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
-        """Sends pictures, state and prompt; returns the chunk of actions."""
+        """Sends images, state and prompt; returns the chunk of actions."""
         from websockets.exceptions import WebSocketException
 
         from vla.wire import pack, unpack

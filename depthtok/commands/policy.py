@@ -225,7 +225,7 @@ def _closing(done) -> list[str]:
     if "depth" in last:
         lines[0] += f", depth loss {last['depth']:.3f}"
     if "depth_top1" in last:
-        lines[0] += f", {100 * last['depth_top1']:.1f} % of the depth codes correct"
+        lines[0] += f", {100 * last['depth_top1']:.1f} % depth code accuracy"
     if "val_action_mse" in last:
         lines.append(
             f"on held-out episodes: action error (MSE, normalised) {last['val_action_mse']:.3f}"

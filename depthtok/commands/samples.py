@@ -104,8 +104,8 @@ def _crops(
 
     if not paths or codebook is None:
         raise ConfigError(
-            "stored codes describe whole pictures, and data.crop asks for crops",
-            remedy="give --depth DEPTH and --codebook, so that they are encoded anew",
+            "stored codes describe whole images, and data.crop asks for crops",
+            remedy="give --depth DEPTH and --codebook, so that they are re-encoded",
         )
     codec = Codec.load(codebook, device)
     crops = [DepthCrops(DepthStore(path), codec.codebook, codec) for path in paths]
@@ -131,7 +131,9 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
             "the checkpoint records",
         )
     if book and book.demo:
-        warn(f"{book.path} is a demo codebook: it shows the pipeline, and is no base for results")
+        warn(
+            f"{book.path} is a demo codebook: it shows the pipeline; do not report results from it"
+        )
     return {"gate_overridden": failures} if failures else {}
 
 
@@ -226,7 +228,7 @@ def datasets(
             remedy="lower --held-out, or check the stores with `depthtok inspect`",
         )
     if held_out and not judge:
-        warn("no episode judges: none is held out that has codes")
+        warn("no held-out episode has codes: nothing will be validated")
     judging = data.Dataset(judge, config, reader, augment=False) if judge else None
     return data.Dataset(learn, config, reader), judging
 

@@ -133,7 +133,7 @@ def tokenize(
     book, verdict = judged(codebook)
     if book.quality and book.quality["kind"] != store.kind:
         warn(
-            f"{codebook} was judged on {book.quality['kind']}, this depth is {store.kind}: see "
+            f"{codebook} was evaluated on {book.quality['kind']}, this depth is {store.kind}: see "
             f"`depthtok eval-vqvae {codebook} {depth} --out DIR`"
         )
     stage = TokenizeStage(

@@ -105,12 +105,12 @@ def test_crops_train_and_resume(stores, tmp_path):
     assert "val_depth_error" in told[-1]
     judged = call("eval-depth", tmp_path / "a", "--episodes", stores / "episodes", "--codes",
                   stores / "codes", "--samples", 4)  # fmt: skip
-    assert "codes right" in judged
+    assert "code accuracy" in judged
 
 
 def test_crops_of_what_holds_no_crops_are_refused(stores, tmp_path):
     crop = ["--set", "data.crop=0.8"]
-    with pytest.raises(ConfigError, match="describe whole pictures") as caught:
+    with pytest.raises(ConfigError, match="describe whole images") as caught:
         call(*training(stores, tmp_path / "a", *crop))
     assert "--depth" in caught.value.remedy
     depth = ["--depth", stores / "depth", "--codebook", DEMO]
@@ -118,9 +118,9 @@ def test_crops_of_what_holds_no_crops_are_refused(stores, tmp_path):
         call(*training(stores, tmp_path / "b", *crop, *depth, "--frame-cache", tmp_path / "c"))
     assert not (tmp_path / "c").exists()
     pixels = ["--set", "model.depth.target=pixels"]
-    with pytest.raises(ConfigError, match="whole pictures, not crops"):
+    with pytest.raises(ConfigError, match="whole images, not crops"):
         call(*training(stores, tmp_path / "d", *crop, *depth, *pixels))
     dataset = opened(stores, crop=0.8, augment=True)
     other = replace(dataset.members[0], codes=CodeStore(stores / "codes"))
-    with pytest.raises(ConfigError, match="whole pictures, not crops"):
+    with pytest.raises(ConfigError, match="whole images, not crops"):
         Dataset([other], dataset.config, ByteTokenizer())

@@ -75,6 +75,6 @@ def test_failed_episodes_are_left_out_though_no_other_judges(store, monkeypatch,
     assert len(learn) == 4 * (10 - len(judges))
     told = capsys.readouterr().err
     assert f"{len(judges)} episodes without codes are left out" in told
-    assert "no episode judges" in told
+    assert "no held-out episode has codes" in told
     with pytest.raises(ConfigError, match="no episode is left to train on"):
         joined(store, share, monkeypatch, failed=np.arange(10))

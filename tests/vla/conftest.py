@@ -5,8 +5,9 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread():
+    """Before the trainings of module fixtures too: their bits depend on the number of threads."""
     torch.set_num_threads(1)
 
 

@@ -157,7 +157,7 @@ def test_a_training_and_an_evaluation(runs, tmp_path):
     with pytest.raises(ConfigError, match=r"a is a training, .* is an evaluation"):
         call("compare", runs / "a", tmp_path)
     shutil.rmtree(tmp_path)
-    with pytest.raises(SourceError, match="no evaluation, no training run"):
+    with pytest.raises(SourceError, match="not an evaluation, a training run or a CodeStore"):
         call("compare", runs / "a", tmp_path)
 
 
