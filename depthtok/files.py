@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
-import socket
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +20,8 @@ from pathlib import Path
 
 from depthtok.errors import CorruptPart, OutputError
 from depthtok.signals import uninterrupted
+from depthtok.temporaries import discard, temporary_sibling
 
-TEMPORARY = ".tmp-"
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
 _HASHED = re.compile(r".*-[0-9a-f]{16}")
 _DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")  # no file can have these names on Windows
@@ -167,7 +165,7 @@ def commit_directory(final: Path, *, replace: bool = False) -> Iterator[Path]:
                 old = _put_away(final) if replace else None
                 _rename(temporary, final)
                 if old:
-                    _discard(old)
+                    discard(old)
         finally:
             with uninterrupted():
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -186,7 +184,7 @@ def _rename(temporary: Path, final: Path) -> None:
 def _remove(path: Path) -> None:
     """Removes a file or directory, if it is there, so that nobody sees half of it."""
     if away := _put_away(path):
-        _discard(away)
+        discard(away)
 
 
 def _put_away(path: Path) -> Path | None:
@@ -217,89 +215,6 @@ def make_directory(path: Path) -> None:
         ) from error
     for folder in missing:
         sync_directory(folder.parent)
-
-
-def sweep(directory: Path) -> int:
-    """Removes temporary files and directories whose writer is dead; returns how many.
-
-    Only a writer of this host can be known to be dead; others' leftovers stay until
-    `depthtok verify --repair`, run when no job is running, takes them away.
-    """
-    return sum(_discard(path) for path in _temporaries(directory) if _is_dead(path.name))
-
-
-def sweep_all(directory: Path) -> int:
-    """Removes every temporary file and directory; only when no job writes there."""
-    return sum(_discard(path) for path in _temporaries(directory))
-
-
-def has_temporary(final: Path) -> bool:
-    """Whether `final` is being written, or what an interrupted writer left of it is there."""
-    return bool(_temporaries(final.parent, f"{final.name[:100]}~"))
-
-
-def is_being_written(path: Path) -> bool:
-    """Whether a temporary's writer is a process of this host that still runs."""
-    return _is_here(path.name) and not _is_dead(path.name)
-
-
-def _temporaries(directory: Path, begin: str = "") -> list[Path]:
-    found = directory.iterdir() if directory.is_dir() else ()
-    return sorted(path for path in found if path.name.startswith(TEMPORARY + begin))
-
-
-def _discard(path: Path) -> int:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-    return 1
-
-
-def temporary_sibling(path: Path) -> Path:
-    """A new name beside `path` that tells who writes there, so that `sweep` knows the dead."""
-    process, unique = os.getpid(), secrets.token_hex(4)
-    writer = f"{_host()}~{process}~{_start_time(process)}~{unique}"
-    return path.parent / f"{TEMPORARY}{path.name[:100]}~{writer}"
-
-
-def _is_dead(name: str) -> bool:
-    """Whether the writer that the name tells of ran here and is gone."""
-    if not _is_here(name):
-        return False
-    fields = name.rsplit("~", 4)
-    process = int(fields[2])
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass  # it lives, and is another user's
-    return fields[3] != _start_time(process)  # its number went to another process
-
-
-def _is_here(name: str) -> bool:
-    """Whether the writer that the name tells of runs, or ran, on this host."""
-    fields = name.rsplit("~", 4)
-    return len(fields) == 5 and fields[1] == _host() and fields[2].isdigit()
-
-
-def _host() -> str:
-    """This host; on Linux with its space of process numbers: containers can share a host's name."""
-    try:
-        space = Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        space = 0
-    return f"{slug(socket.gethostname())}.{space}"
-
-
-def _start_time(process: int) -> str:
-    """When a process began, in the kernel's ticks; "0" where that is not told."""
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return "0"
-    return status.rpartition(")")[2].split()[19]
 
 
 def _sync_file(path: Path) -> None:

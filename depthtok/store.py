@@ -22,19 +22,16 @@ from depthtok.config import digest, flat
 from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
 from depthtok.files import (
     REPAIR,
-    TEMPORARY,
     DigestMemory,
     commit_directory,
-    has_temporary,
     make_directory,
     output_errors,
     remove,
-    sweep,
-    sweep_all,
     write_atomic,
     write_new,
 )
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
+from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 
 ROOT = "zarr.json"
 FORMAT = 1

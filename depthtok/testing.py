@@ -26,10 +26,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64, UInt8, UInt16
 
-from depthtok.files import TEMPORARY, file_sha256
+from depthtok.files import file_sha256
 from depthtok.signals import NUMBERS, Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
+from depthtok.temporaries import TEMPORARY
 
 Edit = Callable[[int, dict], None]
 _CAMERAS = ("", "wrist_")  # what the features of the two cameras begin with

@@ -10,7 +10,7 @@ from depthtok.codes import CodeStore
 from depthtok.depth import DepthStore
 from depthtok.episodes import STATISTICS, EpisodeStore
 from depthtok.errors import CorruptPart, CorruptRecord, DepthtokError, SourceError, StoreError
-from depthtok.files import TEMPORARY, is_being_written, remove
+from depthtok.files import remove
 from depthtok.parts import Part, PartName
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.store import (
@@ -22,6 +22,7 @@ from depthtok.store import (
     present_parts,
     read_spec,
 )
+from depthtok.temporaries import TEMPORARY, is_being_written
 
 TYPES = {
     "episodes": EpisodeStore,

@@ -18,7 +18,7 @@ from pathlib import Path
 from depthtok.arrays import ArraySpec
 from depthtok.config import digest
 from depthtok.errors import ConfigError, SourceError
-from depthtok.files import sweep, write_atomic
+from depthtok.files import write_atomic
 from depthtok.parts import Part, PartName, PartWriter, ShardKey, shard_name
 from depthtok.sim import demos, suites
 from depthtok.sim.goals import sort_out
@@ -32,6 +32,7 @@ from depthtok.sources.rlds import INFO
 from depthtok.sources.tfrecord import frame, read_records
 from depthtok.sources.write import EpisodeValues, RldsWriter, encode_episode
 from depthtok.store import Store, StoreSpec
+from depthtok.temporaries import sweep
 from pipelines.sim_config import CollectConfig, numbers
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 

@@ -31,7 +31,8 @@ from torch import Tensor, nn
 
 from depthtok.config import digest
 from depthtok.errors import CorruptPart, DepthtokError, WeightsError
-from depthtok.files import commit_directory, file_sha256, remove, sweep
+from depthtok.files import commit_directory, file_sha256, remove
+from depthtok.temporaries import sweep
 from vla import eightbit, tokenizer
 from vla.config import Config
 from vla.depth_view import FILE as PREDICTED

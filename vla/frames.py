@@ -23,8 +23,9 @@ from jaxtyping import Int64, UInt8, UInt32
 
 from depthtok.data import ImageTransform
 from depthtok.errors import CorruptPart, StaleStore
-from depthtok.files import commit_directory, sweep
+from depthtok.files import commit_directory
 from depthtok.images import OpenFile
+from depthtok.temporaries import sweep
 
 FRAMES, CHECKS, ABOUT = "frames.bin", "crc32c.bin", "cache.json"
 FORMAT = 2

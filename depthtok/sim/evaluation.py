@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from depthtok.errors import SourceError, StaleStore
-from depthtok.files import output_errors, sweep, write_atomic
+from depthtok.files import output_errors, write_atomic
 from depthtok.intervals import wilson
 from depthtok.sim.pictures import save_film
 from depthtok.sim.rollout import Player, Rollout, Trial, play
 from depthtok.sim.simulator import Simulator, Task
+from depthtok.temporaries import sweep
 
 CARD, TRIALS, VIDEOS = "eval.json", "trials", "videos"
 

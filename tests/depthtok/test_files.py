@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from depthtok import files
 from depthtok.config import canonical_json
 from depthtok.errors import CorruptPart, OutputError
-from depthtok.files import DigestMemory, commit_directory, output_errors, slug, sweep, sweep_all
+from depthtok.files import DigestMemory, commit_directory, output_errors, slug
 from depthtok.signals import Stopped, stoppable
+from depthtok.temporaries import sweep, sweep_all
 
 EVIL = [
     *("", ".", "..", "../x", "a/../../x", "/abs", "abs", "a\\..\\b", "x" * 300, "nul\0byte"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from depthtok.errors import CorruptPart, StaleStore
-from depthtok.files import temporary_sibling
+from depthtok.temporaries import temporary_sibling
 from vla.data import Dataset
 from vla.frames import FrameCache
 
