@@ -1,5 +1,5 @@
-"""Temporary siblings of what is being written: their names tell who writes, so that the leftovers of
-the dead are known from the work of the living.
+"""Temporary siblings of what is being written. Their names say who writes, which tells a running
+job's work from what a dead one left.
 
     .tmp-<name>~<host>.<pid namespace>~<process>~<start time>~<random>
 """

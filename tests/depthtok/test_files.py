@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depthtok import files
+from depthtok import files, temporaries
 from depthtok.config import canonical_json
 from depthtok.errors import CorruptPart, OutputError
 from depthtok.files import DigestMemory, commit_directory, output_errors, slug
@@ -142,10 +142,10 @@ def test_a_committed_file_is_whole_or_not_there(tmp_path):
             path.write_text("1")
             do()
     assert names(tmp_path / "new") == ["made"]
-    assert not files.has_temporary(tmp_path / "new" / "made")
+    assert not temporaries.has_temporary(tmp_path / "new" / "made")
     with files.commit_file(tmp_path / "new" / "made") as path:
         path.write_text("2")
-        assert files.has_temporary(tmp_path / "new" / "made")
+        assert temporaries.has_temporary(tmp_path / "new" / "made")
         assert (tmp_path / "new" / "made").read_text() == "1"
     assert (tmp_path / "new" / "made").read_text() == "2"
 
@@ -185,7 +185,7 @@ def dead_process() -> int:
 
 
 def test_sweep_takes_leftovers_of_dead_writers_of_this_host_only(tmp_path):
-    mine = files.temporary_sibling(tmp_path / "part").name
+    mine = temporaries.temporary_sibling(tmp_path / "part").name
     host, own = mine.rsplit("~", 4)[1:3]
     dead = dead_process()
     left = {
@@ -207,7 +207,7 @@ def test_sweep_takes_leftovers_of_dead_writers_of_this_host_only(tmp_path):
 
 
 def test_temporary_names_differ_and_are_short():
-    paths = {files.temporary_sibling(Path("x" * 300)) for _ in range(100)}
+    paths = {temporaries.temporary_sibling(Path("x" * 300)) for _ in range(100)}
     assert len(paths) == 100
     assert max(len(path.name) for path in paths) < 255
 
