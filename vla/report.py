@@ -23,6 +23,16 @@ from vla.masks import BLOCKS
 from vla.proof import Proof
 from vla.runlog import METRICS
 
+HEADLINE = {  # name in metrics.jsonl: what it is called
+    "step": "updates",
+    "flow": "action (flow) loss",
+    "depth": "depth loss",
+    "val_action_mse": "held-out action error (MSE)",
+    "val_action_within_0.1": "held-out actions within 0.1",
+    "val_depth_top1": "held-out code accuracy",
+    "val_depth_error": "held-out depth error",
+    "samples_per_s": "samples per second",
+}
 CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
     "Losses": (("loss", "flow", "depth"), "", True),
     "Action error on held-out episodes": (
@@ -49,7 +59,8 @@ def run_report(run: str | Path) -> Report:
     lines = read_json_lines(run / METRICS)
     page = Report("Training of a QDepth-VLA", str(run))
     if lines:
-        page.numbers({name: value for name, value in _last(lines).items() if name != "lr"})
+        last = _last(lines)
+        page.numbers({told: last[name] for name, told in HEADLINE.items() if name in last})
     if checkpoint.steps(run):
         _begun(page, checkpoint.read_state(checkpoint.find(run)))
     for title, (names, label, log) in CURVES.items():
@@ -65,6 +76,8 @@ def run_report(run: str | Path) -> Report:
             title="Predicted and ground-truth depth",
         )
         page.pictures("Frames", list(_views(view)), columns=3)
+    if lines:
+        page.facts("Newest value of every figure", last)
     return page.facts("Settings", flat(json.loads((run / "config.json").read_text())))
 
 

@@ -34,7 +34,7 @@ def page(evaluation: Evaluation) -> Report:
     found, card = results(evaluation), evaluation.card
     extra = sorted({*found["tasks"][0]} - KNOWN) if found["tasks"] else []
     report = Report(f"{measured(card)}: {share(found)}", subtitle=str(card["policy"]))
-    report.numbers({k: v for k, v in found.items() if k != "tasks"})
+    report.numbers(_headline(found))
     if not found["complete"]:
         report.text("Some trials are missing: run the same command again.", title="Incomplete")
     report.table(
@@ -63,6 +63,19 @@ SHOWN = (
     "max_steps", "size",
 )  # fmt: skip
 KNOWN = {"task", "name", "trials", "successes", "rate", "low", "high", "steps"}
+
+
+def _headline(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of all trials together, under names for people."""
+    told = {
+        "successes": found["successes"], "trials": found["trials"],
+        "success rate": found["rate"],
+        "95 % interval": f"{found['low']:.2f} to {found['high']:.2f}",
+        "steps of a success (mean)": found["steps"], "complete": found["complete"],
+        "code agreement with ground truth": found.get("code_agreement"),
+        "disparity error of its codes": found.get("disparity_error"),
+    }  # fmt: skip
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def measured(card: Mapping[str, Any]) -> str:
