@@ -1,7 +1,7 @@
 """What a stage would do, how long it would take and how much it would write, before it starts.
 
 Times and sizes are measured on a few items of the job itself, on the device that it would use, and
-extrapolated. Nothing is written.
+extrapolated. Episodes that the run would record as failed are skipped. Nothing is written.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,17 +22,20 @@ from depthtok.arrays import STREAM_SHARD, ArraySpec, ArrayWriter
 from depthtok.config import RunOptions
 from depthtok.data import Camera, DepthClip, EpisodeKey, FrameClip, ImageTransform
 from depthtok.episodes import StoredEpisode
+from depthtok.errors import SourceError
 from depthtok.format import human_bytes, human_count, human_duration
+from depthtok.sources.rlds import Shard
 from depthtok.store import ROOT
 from pipelines.annotate import AnnotateStage
 from pipelines.convert import ConvertStage
 from pipelines.device import one_thread
 from pipelines.fused import FusedStage
-from pipelines.stage import Stage, WorkPart, first_episodes, pending
+from pipelines.stage import BAD_EPISODE, Stage, WorkPart, first_episodes, pending
 from pipelines.tokenize import TokenizeStage
 
 FRAMES = 32  # frames of one clip: an estimator's window
 EPISODES = 8
+PARTS = 8  # tried if the first cannot be measured
 
 
 @dataclass(frozen=True)
@@ -56,18 +60,25 @@ class Plan:
     units: int
     device: str
     workers: int
-    seconds: float  # worker-seconds, over all workers
-    bytes: float
+    seconds: float | None  # worker-seconds, over all workers; None if nothing could be measured
+    bytes: float | None
     free_bytes: int
 
     def lines(self) -> list[str]:
         """The plan as text."""
-        wall = self.seconds / max(self.workers, 1)
+        counts = f"  {human_count(self.episodes)} episodes"
+        if self.unit != "episodes":
+            counts += f", {human_count(self.units)} {self.unit}"
         lines = [
             f"{self.stage} -> {self.out}: {self.parts} parts to make, {self.parts_there} done",
-            f"  {human_count(self.episodes)} episodes, {human_count(self.units)} {self.unit}",
-            f"  about {human_duration(self.seconds)} on one {self.device} worker"
-            + (f", {human_duration(wall)} on {self.workers}" if self.workers > 1 else ""),
+            counts,
+        ]
+        if self.seconds is None or self.bytes is None:
+            return [*lines, "  time and size are unknown: none of the episodes tried can be read"]
+        busy = min(self.workers, self.parts)  # a part is made by one worker
+        wall = f", {human_duration(self.seconds / busy)} on {busy}" if busy > 1 else ""
+        lines += [
+            f"  about {human_duration(self.seconds)} on one {self.device} worker{wall}",
             f"  about {human_bytes(self.bytes)} to write; {human_bytes(self.free_bytes)} are free",
         ]
         if self.bytes > self.free_bytes:
@@ -81,12 +92,13 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
     wanted = options.mine(first_episodes(work, options.limit))
     todo = pending(stage, wanted, options) if (stage.out / ROOT).is_file() else wanted
     units = sum(part.frames if stage.unit == "frames" else part.episodes for part in todo)
-    probe = _PROBES[type(stage)](stage, todo[0]) if todo else Probe(1, 0.0, 0.0)
+    some = [part for part in todo if part.episodes][:PARTS]
+    probe = _PROBES[type(stage)](stage, some) if some else Probe(1, 0.0, 0.0)
     return Plan(
         stage.spec.stage, str(stage.out), len(todo), len(wanted) - len(todo),
         sum(part.episodes for part in todo), stage.unit, units,
         getattr(stage, "device", "cpu"), options.workers,
-        probe.seconds / probe.units * units, probe.bytes / probe.units * units,
+        probe and probe.seconds / probe.units * units, probe and probe.bytes / probe.units * units,
         shutil.disk_usage(_existing(stage.out)).free,
     )  # fmt: skip
 
@@ -98,21 +110,29 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _convert(stage: ConvertStage, work: WorkPart) -> Probe:
+def _convert(stage: ConvertStage, parts: Sequence[WorkPart]) -> Probe | None:
     """Reads the first episodes of a shard; the stored size of a step follows from its columns."""
-    shard = stage.rlds.splits[work.source].shards[work.rows[0]]
+    shards = (stage.rlds.splits[part.source].shards[part.rows[0]] for part in parts)
+    probes = (_indexed(stage, shard) for shard in shards)
+    return next((probe for probe in probes if probe.units), None)
+
+
+def _indexed(stage: ConvertStage, shard: Shard) -> Probe:
     started, episodes, steps, images = time.monotonic(), 0, 0, 0
-    for raw in islice(stage.rlds.records(shard), EPISODES):
-        spans = [raw.spans(path) for path in stage.view_paths]
-        images += sum(int(span.length.sum()) for span in spans)
-        episodes, steps = episodes + 1, steps + len(raw)
+    records = stage.rlds.records(shard, lambda index, error: None)
+    with suppress(SourceError):  # nothing after this point can be read
+        for raw in islice(records, EPISODES):
+            with suppress(SourceError):
+                spans = [raw.spans(path) for path in stage.view_paths]
+                images += sum(int(span.length.sum()) for span in spans)
+                episodes, steps = episodes + 1, steps + len(raw)
     row = sum(
         np.dtype(spec.dtype).itemsize * int(np.prod(spec.row))
         for spec in stage.arrays().values()
         if not spec.per_episode
     )
     copied = images if stage.config.copy_images else 0
-    return Probe(max(episodes, 1), time.monotonic() - started, row * steps + copied)
+    return Probe(episodes, time.monotonic() - started, row * steps + copied)
 
 
 @dataclass(frozen=True)
@@ -144,23 +164,43 @@ class _Head:
         return self.clip.true_depth(start, stop)
 
 
-def _annotate(stage: AnnotateStage, work: WorkPart) -> Probe:
+Make = Callable[[WorkPart, int, int], tuple[int, int]]
+"""Processes the first frames of an episode, given its part, its row there and the number of frames.
+Returns the number of frames made (0 if the run would record a failure) and their bytes."""
+
+
+def _timed(make: Make, parts: Sequence[WorkPart]) -> Probe | None:
+    """Times the first episode that works: tries the first of every part, then the second, ..."""
+    for row in range(EPISODES):
+        for part in (part for part in parts if row < part.episodes):
+            if not make(part, row, 1)[0]:  # warm-up: imports, loads and compiles
+                continue
+            started = time.monotonic()
+            frames, size = make(part, row, FRAMES)
+            if frames:
+                return Probe(frames, time.monotonic() - started, size)
+    return None
+
+
+def _annotate(stage: AnnotateStage, parts: Sequence[WorkPart]) -> Probe | None:
     """Estimates and packs the first frames of an episode."""
     one_thread()
-    part = stage.episodes.part(work.source)
-    episode = StoredEpisode(stage.episodes, part, work.rows[0])
-    clip = _Head(episode.frames(stage.cameras[0]), FRAMES)
-    estimator = stage.load_estimator()
-    list(estimator.estimate([_Head(clip, 1)]))  # warm-up: loads and compiles
-    started = time.monotonic()
-    found = [block.depth for block in estimator.estimate([clip]) if block.depth is not None]
-    transform = ImageTransform(size=stage.size)
-    stored = [
-        depth.pack(DepthClip.of(transform.depth(clip.values, clip.kind), clip.kind), stage.encoding)
-        for clip in found
-    ]
-    size = _packed_bytes(np.concatenate(stored)) if stored else 0
-    return Probe(max(sum(map(len, stored)), 1), time.monotonic() - started, size)
+    estimator, transform = stage.load_estimator(), ImageTransform(size=stage.size)
+
+    def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
+        part = stage.episodes.part(work.source)
+        episode = StoredEpisode(stage.episodes, part, work.rows[0] + row)
+        head = _Head(episode.frames(stage.cameras[0]), frames)
+        found = [block.depth for block in estimator.estimate([head])]
+        if any(clip is None for clip in found):
+            return 0, 0
+        resized = [DepthClip.of(transform.depth(c.values, c.kind), c.kind) for c in found]
+        with suppress(SourceError):
+            stored = np.concatenate([depth.pack(clip, stage.encoding) for clip in resized])
+            return len(stored), _packed_bytes(stored)
+        return 0, 0
+
+    return _timed(make, parts)
 
 
 def _packed_bytes(values: np.ndarray) -> int:
@@ -173,29 +213,36 @@ def _packed_bytes(values: np.ndarray) -> int:
         return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
 
 
-def _tokenize(stage: TokenizeStage, work: WorkPart) -> Probe:
+def _tokenize(stage: TokenizeStage, parts: Sequence[WorkPart]) -> Probe | None:
     """Encodes the first frames of a clip; codes are not compressed."""
     from vqvae.codec import Codec
 
     one_thread()
     codec = Codec.load(stage.codebook.path, stage.device)
-    clips = stage.depth.clips_of(stage.depth.part(work.source), stage.cameras)
-    clip = next(iter(clips))
-    span = stage.codebook.normalisation.range_of(clip.disparity_quantiles)
-    codec.encode(clip.read(0, 1).to_disparity(), span)
-    started = time.monotonic()
-    frames = len(codec.encode(clip.read(0, min(FRAMES, len(clip))).to_disparity(), span))
-    return Probe(frames, time.monotonic() - started, frames * int(np.prod(stage.codebook.grid)))
+    camera, size = stage.cameras[:1], int(np.prod(stage.codebook.grid))
+
+    def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
+        clips = stage.depth.clips_of(stage.depth.part(work.source), camera)
+        clip = next(islice(clips, row, None))
+        with suppress(*BAD_EPISODE):
+            span = stage.codebook.normalisation.range_of(clip.disparity_quantiles)
+            disparity = clip.read(0, min(frames, len(clip))).to_disparity()
+            made = len(codec.encode(disparity, span))
+            return made, made * size
+        return 0, 0
+
+    return _timed(make, parts)
 
 
-def _fused(stage: FusedStage, work: WorkPart) -> Probe:
+def _fused(stage: FusedStage, parts: Sequence[WorkPart]) -> Probe | None:
     """Like `annotate`: encoding is cheap in comparison, and codes are not compressed. Depth is
     spilled too, but only that of the parts in progress."""
-    probe = _annotate(stage.annotate, work)
-    return Probe(probe.units, probe.seconds, probe.units * int(np.prod(stage.codebook.grid)))
+    probe = _annotate(stage.annotate, parts)
+    codes = int(np.prod(stage.codebook.grid))
+    return probe and Probe(probe.units, probe.seconds, probe.units * codes)
 
 
-_PROBES: dict[type, Callable[..., Probe]] = {
+_PROBES: dict[type, Callable[..., Probe | None]] = {
     ConvertStage: _convert,
     AnnotateStage: _annotate,
     TokenizeStage: _tokenize,

@@ -1,0 +1,101 @@
+"""--plan: whatever the run handles can be planned, and the figures are of the job."""
+
+import numpy as np
+import pytest
+
+from depthtok.config import RunOptions
+from depthtok.testing import make_rlds
+from pipelines import plan as planning
+from pipelines.annotate import AnnotateStage
+from pipelines.plan import Plan, plan
+from pipelines.stage import run
+
+NAMES = ["convert", "annotate", "tokenize"]
+
+
+def spoiled(rlds, shard: int, *, records: int = 1):
+    """Breaks the last byte of the payloads of a shard's first records."""
+    path = next(rlds.glob(f"*.tfrecord-{shard:05d}-*"))
+    data, place = bytearray(path.read_bytes()), 0
+    for _ in range(records):
+        end = place + 12 + int.from_bytes(data[place : place + 8], "little")
+        data[end - 1] ^= 1
+        place = end + 4
+    path.write_bytes(data)
+    return rlds
+
+
+def test_parts_without_episodes_are_passed_over(tmp_path, over):
+    path = over(spoiled(make_rlds(tmp_path / "rlds"), 0, records=2))
+    for name in NAMES:
+        told = plan(path.stage(name), RunOptions())
+        path.run(name)
+        assert told.parts == 3
+        assert told.units == (6 if name == "convert" else 4 * 5 * 2)
+        assert told.seconds > 0
+        assert told.bytes > 0
+
+
+def test_bad_records_are_passed_over(tmp_path, over):
+    path = over(spoiled(make_rlds(tmp_path / "rlds", shards=1), 0))
+    told = plan(path.stage("convert"), RunOptions())
+    assert (told.episodes, told.seconds > 0) == (6, True)
+
+
+def test_episodes_that_fail_are_passed_over(tmp_path, over):
+    def edit(number, values):
+        depth = values["steps/observation/depth"]
+        if number == 0:  # not to be decoded
+            values["steps/observation/depth"] = [b"no picture"] * len(depth)
+        if number == 1:  # nothing to tokenize
+            values["steps/observation/depth"] = np.zeros_like(depth)
+
+    path = over(make_rlds(tmp_path / "rlds", shards=1, edit=edit))
+    for name in NAMES:
+        assert plan(path.stage(name), RunOptions()).seconds > 0
+        path.run(name)
+
+
+def test_where_nothing_can_be_read_no_figures_are_told(tmp_path, over):
+    def edit(number, values):
+        broken = [b"no picture"] * len(values["steps/observation/depth"])
+        values["steps/observation/depth"] = broken
+
+    path = over(make_rlds(tmp_path / "rlds", edit=edit))
+    path.run("convert")
+    stage = path.stage("annotate")
+    told = plan(stage, RunOptions())
+    assert (told.episodes, told.seconds, told.bytes) == (6, None, None)
+    assert "unknown" in told.lines()[-1]
+    run(stage, RunOptions())
+    told = plan(path.stage("tokenize"), RunOptions())  # no part has an episode
+    assert (told.units, told.seconds, told.bytes) == (0, 0.0, 0.0)
+
+
+def test_what_is_loaded_once_is_not_scaled_up(whole, tmp_path, monkeypatch):
+    clock, seen = [0.0], set()
+
+    def slow_at_first(values):
+        clock[0] += 0.001 if seen else 5.0
+        seen.add(True)
+        return 100
+
+    monkeypatch.setattr(planning, "_packed_bytes", slow_at_first)
+    monkeypatch.setattr(planning.time, "monotonic", lambda: clock[0])
+    stage = whole.stage("annotate", tmp_path / "out")
+    assert isinstance(stage, AnnotateStage)
+    assert plan(stage, RunOptions()).seconds == pytest.approx(60 / 5 * 0.001)
+
+
+@pytest.mark.parametrize(
+    ("workers", "wall"), [(0, None), (1, None), (2, "15 s on 2"), (64, "10 s on 3")]
+)
+def test_no_more_workers_than_parts_share_the_time(workers, wall):
+    told = Plan("annotate", "out", 3, 0, 9, "frames", 90, "cpu", workers, 30.0, 1.0, 10)
+    (line,) = (line for line in told.lines() if "worker" in line)
+    assert line == "  about 30 s on one cpu worker" + (f", {wall}" if wall else "")
+
+
+def test_episodes_are_counted_once():
+    told = Plan("convert", "out", 3, 0, 9, "episodes", 9, "cpu", 0, 30.0, 1.0, 10)
+    assert told.lines()[1] == "  9 episodes"
