@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,6 +11,12 @@ from pipelines.vida.config import CONFIGS
 
 ESTIMATORS = ("dataset", *CONFIGS)
 """Every estimator by name: the data set's own depth, and Video-Depth-Anything by size."""
+
+
+def require_distinct(field: str, names: Sequence[str]) -> None:
+    """Raises `ConfigError` for a name that is given twice."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    require(twice is None, field, ", ".join(names), f"give {twice!r} once")
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,9 @@ class ConvertConfig:
     copy_images: Annotated[bool, "pack the image bytes into the store (slow or remote disks)"] = (
         False
     )
+
+    def __post_init__(self) -> None:
+        require_distinct("split", self.split)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class AnnotateConfig:
     compile: Annotated[bool, "use torch.compile: slow to start, low bits differ"] = False
 
     def __post_init__(self) -> None:
+        require_distinct("camera", self.camera)
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
         require(self.input_size >= 0, "input_size", self.input_size, "give 0, or pixels")
 
@@ -55,4 +66,5 @@ class TokenizeConfig:
     ] = 0.0
 
     def __post_init__(self) -> None:
+        require_distinct("camera", self.camera)
         require(self.sticky >= 0, "sticky", self.sticky, "give 0 (off) or more, such as 0.3")

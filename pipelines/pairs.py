@@ -13,6 +13,7 @@ from depthtok.depth import DepthStore, StoredDepth
 from depthtok.episodes import StoredFrames
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from pipelines.audit import Pair, dilated
+from pipelines.config import require_distinct
 from pipelines.vida.truth import episodes_of
 
 NEAR = 16  # pixels within 1 / NEAR of the frame's height count as near the gripper
@@ -34,6 +35,7 @@ def paired(
             f"{truth.path} has {truth.kind}, not ground-truth depth",
             remedy="make it with `depthtok annotate --estimator dataset`",
         )
+    require_distinct("camera", cameras or ())
     names = list(cameras or [name for name in estimated.cameras if name in truth.cameras])
     for name in names:
         estimated.require_camera(name), truth.require_camera(name)

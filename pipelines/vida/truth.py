@@ -13,6 +13,7 @@ from depthtok.data import DepthKind, EpisodeKey
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.episodes import EpisodeStore, StoredFrames
 from depthtok.errors import ConfigError, DepthKindError, StaleStore
+from pipelines.config import require_distinct
 from vqvae.frames import ClipSource, split
 
 
@@ -73,6 +74,7 @@ def true_clips(
             f"{store.path} has {store.kind}, which is an estimate, not ground truth",
             remedy="make it with `depthtok annotate --estimator dataset`",
         )
+    require_distinct("camera", cameras or ())
     episodes = episodes_of(store, source_root)
     rows = {episode.key: episode for episode in episodes}
     names = [store.cameras[store.require_camera(name)] for name in cameras or store.cameras]

@@ -95,6 +95,15 @@ def test_clips_of_one_episode_are_on_one_side(stores):
         held_out([(store, true_clips(store))], 0.0, ["move"], seed=0)
 
 
+def test_a_camera_that_is_named_twice_is_refused(stores, tmp_path):
+    twice = ["--camera", "image", "--camera", "image"]
+    with pytest.raises(ConfigError, match="image, image"):
+        call("finetune-vida", stores / "true", "--out", tmp_path / "x.safetensors", *FAST, *twice)
+    with pytest.raises(ConfigError, match="image, image"):
+        call("audit-depth", "--estimated", stores / "true", "--truth", stores / "true",
+             "--out", tmp_path, *twice)  # fmt: skip
+
+
 def test_estimates_are_no_truth(stores, tmp_path):
     with pytest.raises(DepthKindError, match="estimate"):
         call("finetune-vida", stores / "tiny", "--out", tmp_path / "x.safetensors", *FAST)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from depthtok import cli
-from depthtok.errors import OutputError
+from depthtok.errors import ConfigError, OutputError
 from depthtok.testing import interrupt, make_rlds, temporaries, tree_digest
 from depthtok.verify import verify_store
+from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
 PRELOAD = ["zarr", "depthtok.cli", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]
 
@@ -115,6 +116,16 @@ def test_what_the_command_line_refuses(whole, tmp_path):
         before["stderr"] = tree_digest(tmp_path)["stderr"]
         assert tree_digest(tmp_path) == before
         assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [(ConvertConfig, "split"), (AnnotateConfig, "camera"), (TokenizeConfig, "camera")],
+)
+def test_what_is_named_twice_is_refused(config, field):
+    with pytest.raises(ConfigError, match=f"`{field}` cannot be 'a, b, a'") as caught:
+        config(**{field: ("a", "b", "a")})
+    assert caught.value.remedy == "give 'a' once"
 
 
 def test_failures_are_told_and_the_exit_code_is_one(tmp_path):
