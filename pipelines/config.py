@@ -52,6 +52,10 @@ class AnnotateConfig:
         require_distinct("camera", self.camera)
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
         require(self.input_size >= 0, "input_size", self.input_size, "give 0, or pixels")
+        for name in ("input_size", "precision", "compile") if self.estimator == "dataset" else ():
+            value, default = getattr(self, name), getattr(AnnotateConfig, name)
+            remedy = "leave it out: the estimator 'dataset' runs no network"
+            require(value == default, name, value, remedy)
 
 
 @dataclass(frozen=True)

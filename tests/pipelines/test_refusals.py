@@ -128,6 +128,19 @@ def test_what_is_named_twice_is_refused(config, field):
     assert caught.value.remedy == "give 'a' once"
 
 
+@pytest.mark.parametrize(
+    "setting", [{"precision": "float32"}, {"input_size": 28}, {"compile": True}], ids=str
+)
+def test_settings_of_a_network_are_refused_where_none_runs(setting):
+    """They would be hashed, and stores that are equal would refuse each other."""
+    (name,) = setting
+    with pytest.raises(ConfigError, match=f"`{name}` cannot be") as caught:
+        AnnotateConfig(estimator="dataset", **setting)
+    assert "no network" in caught.value.remedy
+    AnnotateConfig(estimator="dataset")
+    AnnotateConfig(estimator="tiny", **setting)
+
+
 def test_failures_are_told_and_the_exit_code_is_one(tmp_path):
     rlds = make_rlds(tmp_path / "rlds")
     next(rlds.glob("*.tfrecord-00001*")).unlink()
