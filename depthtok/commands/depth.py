@@ -98,9 +98,10 @@ def finetune_vida(
         "temporal_weight": temporal_weight, "mirror": mirror,
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}
+    config = FinetuneConfig(**given)
     train, judges, data = _clips(depth, camera, source_root, held_out, held_out_task or [],
-                                 given.get("seed", 0), partial=partial)  # fmt: skip
-    course = Course(network, FinetuneConfig(**given), train, judges, data, out,
+                                 config.seed, partial=partial)  # fmt: skip
+    course = Course(network, config, train, judges, data, out,
                     weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
     say(f"{len(train)} clips train, {len(judges)} judge", json=json)
     _train(course, choose(device), resume=resume)

@@ -19,10 +19,11 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from depthtok.config import require
 from depthtok.data import FrameClip
 from depthtok.errors import ConfigError, SourceError, StaleStore
 from depthtok.files import commit_file
-from pipelines.vida.config import WINDOW, ViDAConfig
+from pipelines.vida.config import PATCH, WINDOW, ViDAConfig
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.preprocess import network_size, preprocess
@@ -52,6 +53,14 @@ class FinetuneConfig:
         for name in ("steps", "batch", "save_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        rate = self.learning_rate
+        require(0 < rate < math.inf, "learning_rate", rate, "give a number above 0, such as 1e-4")
+        for name in ("weight_decay", "temporal_weight"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, name, value, "give 0 (off) or more")
+        size = self.input_size
+        require(size >= PATCH, "input_size", size, f"give {PATCH} px or more, such as 140")
+        require(self.seed >= 0, "seed", self.seed, "give 0 or more")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from depthtok.config import require
 from depthtok.data import DepthKind, EpisodeKey
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.episodes import EpisodeStore, StoredFrames
@@ -96,6 +97,7 @@ def held_out(
     With `tasks` the held-out episodes are those whose instruction contains one of these texts; else
     a share of all, by a hash of their names. Raises `ConfigError` if one side would be empty.
     """
+    require(0 <= share < 1, "held_out", share, "give a share from 0 (none) to below 1")
     if tasks:
         clips = [clip for _, found in stores for clip in found]
         sides = ([], [])

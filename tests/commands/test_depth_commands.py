@@ -104,6 +104,13 @@ def test_a_camera_that_is_named_twice_is_refused(stores, tmp_path):
              "--out", tmp_path, *twice)  # fmt: skip
 
 
+@pytest.mark.parametrize("share", [1.5, 1.0, -1.0, float("nan")])
+def test_a_share_is_from_0_to_below_1(stores, share):
+    store = DepthStore(stores / "true")
+    with pytest.raises(ConfigError, match="`held_out` cannot be"):
+        held_out([(store, true_clips(store))], share, [], seed=0)
+
+
 def test_estimates_are_no_truth(stores, tmp_path):
     with pytest.raises(DepthKindError, match="estimate"):
         call("finetune-vida", stores / "tiny", "--out", tmp_path / "x.safetensors", *FAST)

@@ -33,6 +33,18 @@ def config(**changes):
     return FinetuneConfig(learning_rate=3e-3, **(settings | changes))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("learning_rate", float("nan")), ("learning_rate", -1.0), ("learning_rate", 0.0),
+     ("learning_rate", float("inf")), ("temporal_weight", float("nan")), ("temporal_weight", -1.0),
+     ("weight_decay", float("nan")), ("input_size", -5), ("seed", -1)],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(name, value):
+    with pytest.raises(ConfigError, match=f"`{name}` cannot be"):
+        FinetuneConfig(**{name: value})
+    FinetuneConfig(temporal_weight=0.0, weight_decay=0.0)
+
+
 def test_affine_invariant_loss_ignores_scale_and_shift_and_invalid_pixels():
     target = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 1
     valid = torch.ones_like(target, dtype=torch.bool)
