@@ -129,7 +129,7 @@ class Part:
             raise CorruptPart(f"{path} holds part {manifest['part']}", remedy=REPAIR)
         self.fingerprint: str = sys.intern(manifest["fingerprint"])  # the same in every part
         self.upstream: str = manifest["upstream"]
-        """Digest of the source's part that this one was made from; "" where there is none."""
+        """Digest of the source's part (or film) that it was made from; "" where there is none."""
         self.meta: dict = manifest["meta"]
         """What the stage noted about the whole part."""
         self.frames = np.asarray(manifest["episodes"]["frames"], np.int64)

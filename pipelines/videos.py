@@ -19,22 +19,25 @@ from depthtok.arrays import ArraySpec
 from depthtok.config import digest
 from depthtok.data import Camera
 from depthtok.episodes import INSTRUCTIONS, PACKED, View, array_specs
-from depthtok.errors import CorruptRecord
+from depthtok.errors import CorruptRecord, StaleStore
 from depthtok.files import slug
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.videos import Film, films
-from depthtok.store import StoreSpec
+from depthtok.store import ROOT, StoreSpec, read_spec
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
-VERSION = 1
+VERSION = 2
 SPLIT = "train"
 CAMERA = "image"
 
 
 @dataclass(frozen=True)
 class VideoStage:
-    """One part per video or folder of images."""
+    """One part per video or folder of images, remade if the size of a file changes.
+
+    The set of their names is fixed for a store, because the names of the parts follow from it.
+    """
 
     folder: Path
     out: Path
@@ -47,10 +50,12 @@ class VideoStage:
 
     @cached_property
     def _looks(self) -> tuple[tuple[int | None, int | None], float | None]:
-        """Height, width and Hz shared by all; None where they differ or are unknown."""
-        sizes, rates = (set(values) for values in zip(*(f.look() for f in self.films), strict=True))
-        size = sizes.pop() if len(sizes) == 1 else None
-        return size or (None, None), rates.pop() if len(rates) == 1 else None
+        """Height, width and Hz shared by all; None where they differ or are unknown. Unreadable
+        films are ignored, so that repairing one does not change the store's fingerprint."""
+        looks = [(size, rate) for size, rate in (f.look() for f in self.films) if size]
+        sizes, rates = {size for size, _ in looks}, {rate for _, rate in looks}
+        size = sizes.pop() if len(sizes) == 1 else (None, None)
+        return size, rates.pop() if len(rates) == 1 else None
 
     @cached_property
     def spec(self) -> StoreSpec:
@@ -64,18 +69,32 @@ class VideoStage:
                 "action_dim": 0, "proprio_dim": 0, "action_names": [], "proprio_names": [],
                 "gripper": [], "gripper_convention": "none",
             },
-            upstream=digest([[film.name, len(film.images), film.bytes] for film in self.films]),
+            upstream=digest([film.name for film in self.films]),
             shards={SPLIT: len(self.films)}, place={"source_root": str(self.folder.resolve())},
         )  # fmt: skip
 
     def work(self) -> list[WorkPart]:
+        self._require_same_films()
         dataset, count = self.spec.about["dataset"], len(self.films)
         return [
             WorkPart(PartName(shard_name(SPLIT, number, count)),
                      ShardKey(dataset, "0", SPLIT, number, count), 1, len(film.images),
-                     rows=(number, number + 1))
+                     digest(film.sizes), rows=(number, number + 1))
             for number, film in enumerate(self.films)
         ]  # fmt: skip
+
+    def _require_same_films(self) -> None:
+        if not (self.out / ROOT).is_file():
+            return
+        found, spec = read_spec(self.out), self.spec
+        same_stage = (found.what, found.stage_version) == (spec.what, VERSION)
+        if same_stage and found.upstream != spec.upstream:
+            raise StaleStore(
+                f"{self.out} was made from {found.shards[SPLIT]} videos or image folders, "
+                f"{self.folder} has {len(self.films)}, not the same ones",
+                remedy="put new videos into a separate folder and annotate that into another "
+                "--out, or annotate all of them into another --out",
+            )
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return array_specs(0, 0, 1, 1)

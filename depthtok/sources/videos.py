@@ -32,9 +32,9 @@ class Film:
     images: tuple[Path, ...] = ()  # in order; () for a video
 
     @property
-    def bytes(self) -> int:
-        """Total size of its files."""
-        return sum(path.stat().st_size for path in self.images or (self.path,))
+    def sizes(self) -> list[int]:
+        """Size of each of its files, in order."""
+        return [path.stat().st_size for path in self.images or (self.path,)]
 
     def frames(self) -> Iterator[bytes]:
         """Every frame, encoded. Raises `CorruptRecord` if a video cannot be decoded."""
@@ -64,7 +64,7 @@ def films(folder: Path) -> list[Film]:
     if folder.is_file():
         found = [Film(folder.name, folder)] if folder.suffix.lower() in VIDEOS else []
     else:
-        found = [film for place in _folders(folder) for film in _films_in(place, folder)]
+        found = [film for place in _folders(folder, set()) for film in _films_in(place, folder)]
     if not found:
         raise SourceError(
             f"{folder} has neither images ({', '.join(IMAGES)}) nor videos ({', '.join(VIDEOS)})",
@@ -74,11 +74,15 @@ def films(folder: Path) -> list[Film]:
     return sorted(found, key=lambda film: _natural(film.name))
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def _folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """A folder and all below it, each once even if links lead back up."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
     yield folder
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.name.startswith("."):
-            yield from _folders(path)
+            yield from _folders(path, seen)
 
 
 def _films_in(place: Path, root: Path) -> Iterator[Film]:

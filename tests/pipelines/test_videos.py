@@ -13,7 +13,10 @@ from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import MissingPackage, SourceError, StaleStore
 from depthtok.sources.videos import films
+from depthtok.testing import tree_digest
 from depthtok.verify import verify_store
+from pipelines.annotate import AnnotateStage
+from pipelines.config import AnnotateConfig
 from pipelines.stage import run
 from pipelines.videos import VideoStage
 
@@ -76,9 +79,48 @@ def test_annotate_takes_a_folder_and_records_what_is_broken(folder, tmp_path):
     assert "PNG" in reasons[0]
     assert "different sizes" in reasons[1] or "expected uint8" in reasons[1]
     assert all(np.isfinite(clip.read().values).all() for clip in store.clips())
-    save(folder / "a" / "frame99.png", picture(3))
-    with pytest.raises(StaleStore):
-        CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def annotated(folder, out):
+    """How long the films are that have depth, and the parts made: of episodes, and of depth."""
+    episodes = run(VideoStage(folder, out / "ep"), RunOptions())
+    config = AnnotateConfig(estimator="tiny", input_size=28, size=16)
+    stage = AnnotateStage(EpisodeStore(out / "ep"), out / "depth", config, "cpu")
+    depth = run(stage, RunOptions())
+    lengths = [len(clip) for clip in DepthStore(out / "depth").clips()]
+    return lengths, (episodes.made, depth.made)
+
+
+def test_films_that_were_mended_are_made_again_and_no_others(folder, tmp_path):
+    (folder / "c rgba" / "0.png").write_bytes(b"no picture")  # not even its size can be read
+    assert annotated(folder, tmp_path) == ([12, 1], (5, 5))
+    save(folder / "c rgba" / "0.png", picture(0))
+    assert annotated(folder, tmp_path) == ([12, 1, 1], (1, 1))
+    save(folder / "d broken" / "1.png", picture(1))
+    assert annotated(folder, tmp_path) == ([12, 1, 2, 1], (1, 1))
+    (folder / "a" / "frame11.png").unlink()
+    assert annotated(folder, tmp_path) == ([11, 1, 2, 1], (1, 1))
+    assert annotated(folder, tmp_path) == ([11, 1, 2, 1], (0, 0))
+    assert list(verify_store(tmp_path / "ep")) == list(verify_store(tmp_path / "depth")) == []
+    assert annotated(folder, tmp_path / "anew")[1] == (5, 5)
+    for name in ("ep", "depth"):
+        anew = tree_digest(tmp_path / "anew" / name / "parts")
+        assert tree_digest(tmp_path / name / "parts") == anew
+
+
+def test_a_store_keeps_its_set_of_films(folder, tmp_path):
+    run(VideoStage(folder, tmp_path / "ep"), RunOptions())
+    save(folder / "f" / "0.png", picture(0))
+    with pytest.raises(StaleStore, match=r"made from 5 videos .* has 6") as caught:
+        run(VideoStage(folder, tmp_path / "ep"), RunOptions())
+    assert "separate folder" in caught.value.remedy
+
+
+def test_a_link_to_a_folder_above_adds_no_films(folder):
+    before = films(folder)
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "deep" / "b" / "here").symlink_to(".")
+    assert films(folder) == before
 
 
 def test_videos_are_decoded(tmp_path):
