@@ -24,11 +24,11 @@ class ImageFiles:
         """The `length` bytes at `offset`. Raises `CorruptRecord` unless they have this CRC32C."""
         try:
             file = self._opened(path)  # held, or another thread's reads could close it
+            data = os.pread(file.number, length, offset)
         except OSError as error:
             raise CorruptRecord(
-                f"cannot open {path}: {error.strerror}", remedy="restore the file"
+                f"cannot read {path}: {error.strerror}", remedy="restore the file"
             ) from error
-        data = os.pread(file.number, length, offset)
         if google_crc32c.value(data) != crc32c:
             raise CorruptRecord(
                 f"{path}: the {length} bytes at {offset} changed since they were indexed",

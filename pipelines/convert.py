@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from depthtok.config import to_json
 from depthtok.data import Camera
 from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
 from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError, did_you_mean
+from depthtok.images import ImageFiles
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.cameras import DEPTH_UNITS
 from depthtok.sources.episode import RawEpisode
@@ -170,7 +170,7 @@ class _Shard:
     ) -> None:
         self.stage, self.shard, self.writer, self.advance = stage, shard, writer, advance
         self.instructions: dict[str, int] = {}
-        self.packed = None
+        self.images, self.packed = ImageFiles(), None
         self.done: set[int] = set()
 
     def read(self) -> None:
@@ -232,19 +232,15 @@ class _Shard:
         spans = raw.spans(path)
         offset, length, crc = spans.offset[keep], spans.length[keep], spans.crc32c[keep]
         if self.packed:
-            offset = self._pack(raw, offset, length)
+            offset = self._pack(offset, length, crc)
         low, high = (offset & 0xFFFFFFFF).astype(np.uint32), (offset >> 32).astype(np.uint32)
         return np.stack([low, high, length, crc], axis=1)
 
-    def _pack(self, raw: RawEpisode, offset: np.ndarray, length: np.ndarray) -> np.ndarray:
+    def _pack(self, offset: np.ndarray, length: np.ndarray, crc: np.ndarray) -> np.ndarray:
         """Copies frames to the part's own file; returns their locations there."""
         start = self.packed.tell()
-        handle = os.open(self.shard.path, os.O_RDONLY)
-        try:
-            for place, size in zip(offset.tolist(), length.tolist(), strict=True):
-                self.packed.write(os.pread(handle, size, place))
-        finally:
-            os.close(handle)
+        for place, size, check in zip(offset.tolist(), length.tolist(), crc.tolist(), strict=True):
+            self.packed.write(self.images.read(self.shard.path, place, size, check))
         ends = np.cumsum(length.astype(np.uint64))
         return start + ends - length
 

@@ -1,5 +1,7 @@
 """Image files under many threads: each read gets its own file's bytes, however few stay open."""
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import google_crc32c
@@ -35,3 +37,17 @@ def test_changed_bytes_and_missing_files_are_named(tmp_path):
         ImageFiles().read(tmp_path / "f", 0, 3, 1)
     with pytest.raises(CorruptRecord, match="No such file"):
         ImageFiles().read(tmp_path / "g", 0, 3, 1)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CorruptRecord, match=r"cannot read .*: Is a directory"):
+        ImageFiles().read(tmp_path / "folder", 0, 3, 1)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_fails_is_told(tmp_path, monkeypatch, number):
+    def fails(*args):
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "f").write_bytes(b"abc")
+    monkeypatch.setattr(os, "pread", fails)
+    with pytest.raises(CorruptRecord, match=os.strerror(number)):
+        ImageFiles().read(tmp_path / "f", 0, 3, 1)

@@ -1,5 +1,8 @@
+import errno
 import json
+import os
 import shutil
+from itertools import count
 
 import numpy as np
 import pytest
@@ -155,8 +158,23 @@ def test_an_image_that_changed_is_never_shown(tmp_path):
         store.episode(0).frames("image").read(0, 1)
     assert len(list(verify_store(tmp_path / "store", images=True))) == 1
     shard.unlink()
-    with pytest.raises(CorruptRecord, match="cannot open"):
+    with pytest.raises(CorruptRecord, match="cannot read"):
         EpisodeStore(tmp_path / "store").episode(0).frames("image").read(0, 1)
+
+
+def test_a_disk_that_fails_while_images_are_copied_costs_the_episode(tmp_path, monkeypatch):
+    calls, pread = count(1), os.pread
+
+    def fails(*args):
+        if next(calls) == 5:  # header, pointer, payload and checksum of a record come before
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(*args)
+
+    rlds = make_rlds(tmp_path / "rlds")
+    monkeypatch.setattr(os, "pread", fails)
+    outcome = convert(rlds, tmp_path / "store", copy_images=True)
+    assert ["Input/output error" in failure.reason for failure in outcome.failures] == [True]
+    assert outcome.episodes == 5
 
 
 def test_a_data_set_that_moved_is_found_again(tmp_path):
