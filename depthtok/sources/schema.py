@@ -105,7 +105,13 @@ class Schema:
             path = Path(name_or_path)
             if not path.is_file():
                 raise SchemaError(f"there is no file {path}", remedy="check the path")
-            return _parse_file(path.read_text("utf-8"), path.stem, str(path))
+            try:
+                text = path.read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise SchemaError(
+                    f"{path} cannot be read: {error}", remedy="save it as UTF-8 text"
+                ) from error
+            return _parse_file(text, path.stem, str(path))
         shipped = dict(_shipped())
         if name_or_path in shipped:
             return _parse_file(shipped[name_or_path], str(name_or_path), f"{name_or_path}.toml")

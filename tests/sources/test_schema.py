@@ -223,3 +223,11 @@ def test_features_that_do_not_fit(small, change, says):
 def test_files_that_are_not_schemas(small, old, new, says):
     with pytest.raises(SchemaError, match=r"(?s)small\.toml.*" + says.replace("(", r"\(")):
         small(old, new)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_bytes(b'source = "\xff"')
+    with pytest.raises(SchemaError, match=r"small\.toml cannot be read") as caught:
+        Schema.load(path)
+    assert "UTF-8" in caught.value.remedy
