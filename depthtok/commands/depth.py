@@ -14,6 +14,7 @@ from depthtok.options import command
 from depthtok.signals import stoppable
 
 if TYPE_CHECKING:
+    from depthtok.depth import DepthStore
     from pipelines.audit import ClipAudit
     from pipelines.findings import CameraAudit
     from pipelines.vida.truth import TrueClip
@@ -140,18 +141,24 @@ def _clips(
 ) -> tuple[list[TrueClip], list[TrueClip], str]:  # fmt: skip
     """Clips that train, clips that judge, and a digest of which those are."""
     from depthtok.config import digest
-    from depthtok.depth import DepthStore
     from pipelines.vida.truth import held_out, true_clips
 
-    stores = [DepthStore(path) for path in paths]
-    for store in stores:
-        store.require_complete(partial=partial)
-        if failures := store.failures():
-            warn(f"{store.path}: {len(failures)} failed episodes are left out")
+    stores = [_opened(path, partial=partial) for path in paths]
     found = [(store, true_clips(store, cameras, source_root)) for store in stores]
     train, judges = held_out(found, share, tasks, seed)
     content = [[store.fingerprint for store in stores], [[str(c.key), c.camera] for c in train]]
     return train, judges, digest(content)
+
+
+def _opened(path: Path, *, partial: bool) -> DepthStore:
+    """A DepthStore; says what is left out of it."""
+    from depthtok.depth import DepthStore
+
+    store = DepthStore(path)
+    store.require_complete(partial=partial)
+    if failures := store.failures():
+        warn(f"{store.path}: {len(failures)} failed episodes are left out")
+    return store
 
 
 def audit_depth(
@@ -163,6 +170,7 @@ def audit_depth(
     camera: Annotated[
         list[str] | None, typer.Option("--camera", help="cameras to compare; all by default")
     ] = None,
+    partial: Partial = False,
     source_root: SourceRoot = None,
     json: Json = False,
 ) -> None:
@@ -175,13 +183,12 @@ def audit_depth(
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """
     from depthtok.commands.audit_page import make_page
-    from depthtok.depth import DepthStore
     from depthtok.progress import progress
     from pipelines.audit import audit
     from pipelines.findings import plain, summarise
     from pipelines.pairs import paired
 
-    stores = DepthStore(estimated), DepthStore(truth)
+    stores = _opened(estimated, partial=partial), _opened(truth, partial=partial)
     pairs = list(paired(*stores, camera, source_root))
     clips: list[ClipAudit] = []
     with stoppable(), progress(total=len(pairs), unit="clips", label="audit-depth") as bar:

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from depthtok.cli import app
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import ConfigError, DepthKindError, SourceError, StaleStore
+from depthtok.errors import ConfigError, DepthKindError, MissingParts, SourceError, StaleStore
+from depthtok.store import Store, drop_part
 from depthtok.testing import make_rlds
 from pipelines.vida.config import CONFIGS
 from pipelines.vida.course import Course
@@ -180,3 +181,23 @@ def test_stores_without_a_common_episode_are_refused(stores, tmp_path):
     with pytest.raises(SourceError, match="no episode is in both"):
         call("audit-depth", "--estimated", tmp_path / "other", "--truth", stores / "true",
              "--out", tmp_path / "audit")  # fmt: skip
+
+
+def test_an_audit_says_what_it_leaves_out(tmp_path):
+    def edit(number, values):
+        if number == 0:
+            depth = values["steps/observation/depth"]
+            values["steps/observation/depth"] = [b"no picture"] * len(depth)
+
+    true, out = tmp_path / "true", tmp_path / "audit"
+    call("annotate", make_rlds(tmp_path / "rlds", shards=3, edit=edit), "--out", true,
+         "--estimator", "dataset", "--size", 16, code=1)  # fmt: skip
+    audit = ["audit-depth", "--estimated", true, "--truth", true, "--out", out, "--json"]
+    assert len(json.loads(call(*audit))["clips"]) == 5 * 2
+    drop_part(true, Store(true).part_names[-1])
+    with pytest.raises(MissingParts, match="lacks 1 of its parts"):
+        call(*audit)
+    result = CliRunner().invoke(app, [str(argument) for argument in [*audit, "--partial"]])
+    assert result.exit_code == 0
+    assert result.stderr.count("1 failed episodes are left out") == 2
+    assert len(json.loads(result.stdout)["clips"]) == 3 * 2
