@@ -222,7 +222,7 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         outcome.inherited += len(part.failures) - len(own)
 
 
-NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError)
+NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)
 """Errors that are not specific to an episode, unless they are in BAD_EPISODE."""
 BAD_EPISODE = (SourceError, DepthKindError)
 
@@ -231,7 +231,8 @@ BAD_EPISODE = (SourceError, DepthKindError)
 def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
     """Records a failure of episode `index` in its part, and lets the part continue.
 
-    A full disk, a wrong setting or a lack of memory is not the episode's fault, and is raised.
+    A full disk, a wrong setting, a lack of memory or a mistake of ours (AssertionError) is not the
+    episode's fault, and is raised.
     """
     try:
         yield

@@ -8,7 +8,7 @@ from depthtok.errors import (
 )
 from depthtok.store import Store
 from depthtok.testing import tree_digest
-from pipelines.stage import run
+from pipelines.stage import recording_failures, run
 
 STAGES = ["convert", "annotate", "tokenize"]
 
@@ -49,3 +49,8 @@ def test_a_limit_makes_whole_parts_and_the_rest_comes_later(whole, name, tmp_pat
         Store(tmp_path / "out").require_complete()
     assert run(stage, RunOptions()).made == 1
     assert tree_digest(tmp_path / "out") == tree_digest(whole.root / name)
+
+
+def test_our_own_mistakes_are_no_failures_of_episodes():
+    with pytest.raises(AssertionError), recording_failures(None, 0):
+        raise AssertionError("2 rows where 1 was promised")
