@@ -46,7 +46,7 @@ class ConvertStage:
         if found is None:
             raise SchemaError(
                 f"no shipped schema fits the data set {self.rlds.name!r}",
-                remedy=f"`depthtok inspect {self.rlds.path}` prints a draft: save it as a .toml "
+                remedy=f"`depthtok inspect {self.rlds.path} --draft` prints one: save it as .toml "
                 "file, check it, and give it to `depthtok convert` with --schema FILE",
             )
         return found.fitted(self.rlds.features, self.rlds.name)

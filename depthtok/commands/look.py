@@ -28,21 +28,27 @@ def inspect(
         list[Path],
         typer.Argument(metavar="PATH...", help="data sets, stores, codebooks, runs, evaluations"),
     ],
+    draft: Annotated[
+        bool, typer.Option("--draft", help="print a schema draft of RLDS data sets, as TOML")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Summarise data sets, stores, codebooks, runs, evaluations.
 
-    An RLDS data set without a schema gets a draft of one. For several EpisodeStores the statistics
-    of their mixture come last.
+    An RLDS data set without a schema gets a draft of one; `--draft` prints that alone. For several
+    EpisodeStores the statistics of their mixture come last.
 
     Example: depthtok inspect my_dataset/1.0.0
     """
+    from depthtok.commands.summary import inspect as look
+    from depthtok.commands.summary import inspect_mixture, schema_draft
     from depthtok.episodes import EpisodeStore
-    from depthtok.inspect import inspect as look
-    from depthtok.inspect import inspect_mixture
     from depthtok.store import is_store
     from depthtok.verify import open_store
 
+    if draft:
+        say(*(schema_draft(path) for path in paths))
+        return
     found = [look(path) for path in paths]
     stores = [open_store(path) for path in paths if is_store(path)]
     mixed = [store for store in stores if isinstance(store, EpisodeStore)]
@@ -97,7 +103,7 @@ def verify(
 
 def _findings(path: Path, *, images: bool, source_root: Path | None) -> list[Finding]:
     """What is not as it should be in whatever lies at `path`."""
-    from depthtok.inspect import kind_of, not_known
+    from depthtok.commands.summary import kind_of, not_known
     from depthtok.verify import Finding, verify_rlds, verify_store
 
     kind = "run" if (path / "state.json").is_file() else kind_of(path)  # or one checkpoint of it

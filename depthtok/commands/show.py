@@ -39,7 +39,7 @@ def report(
 
 def make_report(path: Path, source_root: Path | None = None) -> Report:
     """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
-    from depthtok.inspect import kind_of, not_known
+    from depthtok.commands.summary import kind_of, not_known
     from depthtok.verify import open_store
 
     makers = {
@@ -71,7 +71,7 @@ def evaluation_report(path: Path) -> Report:
 
 def store_report(store) -> Report:
     """Facts of a store, and frames of some of its episodes."""
-    from depthtok.inspect import inspect
+    from depthtok.commands.summary import inspect
     from depthtok.report.report import Report
 
     summary = inspect(store.path)

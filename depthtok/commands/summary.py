@@ -16,6 +16,7 @@ from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, SchemaError, SourceError
 from depthtok.files import read_json_lines
 from depthtok.format import human_bytes, human_number
+from depthtok.log import typed
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.schema import Schema
@@ -153,12 +154,21 @@ def _rlds(rlds: RldsDirectory) -> Summary:
     return summary
 
 
+def schema_draft(path: Path) -> str:
+    """A schema draft of an RLDS data set, as TOML. Raises `SchemaError` where none can be made."""
+    rlds = RldsDirectory.open(path)
+    return draft(rlds.features, rlds.name)
+
+
 def _draft(rlds: RldsDirectory) -> str:
     try:
         text = draft(rlds.features, rlds.name)
     except SchemaError as error:
         return str(error)
-    return f"# Save as a .toml file, check it, and convert with --schema FILE\n{text}"
+    return (
+        f"# A draft; `{typed('inspect', rlds.path, '--draft')} > my.toml` saves it. Check it, then "
+        f"convert with --schema my.toml.\n{text}"
+    )
 
 
 def _store(store: Store) -> Summary:
