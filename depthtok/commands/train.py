@@ -279,7 +279,8 @@ def describe(path: Path, quality: dict) -> list[str]:
         error += f", AbsRel {quality['metres']['abs_rel']:.4f}"
     lines = [
         f"{path}: {use}, {error}, on "
-        f"{quality['episodes']} {'held-out ' if quality['held_out'] else ''}episodes"
+        f"{quality['episodes']} {'held-out ' if quality['held_out'] else ''}"
+        f"episode{'' if quality['episodes'] == 1 else 's'}"
     ]
     if failures:
         lines.append("below the quality gate: " + "; ".join(failures))
