@@ -44,7 +44,7 @@ def build(
     page.table("Reconstruction errors", ("where", *COLUMNS), rows)
     page.table("Rate and distortion", *_rates(book, quality))
     if "codes" in quality:
-        page.facts("Code usage", quality["codes"])
+        page.facts("Code usage", _named(quality["codes"]))
         page.facts("Codes that change although the depth does not", _flips(quality))
         _use(page, np.asarray(quality["histogram"]))
     _pictures(page, examples)
@@ -124,11 +124,28 @@ def _error_rows(quality: Mapping) -> list[tuple]:
 
 
 def _flips(quality: Mapping) -> dict[str, object]:
-    found = dict(quality.get("flips", {"static": "no static camera"}))
+    found = _named(quality.get("flips", {"static": "no static camera"}))
     if calm := quality.get("with_sticky"):
-        found |= {f"{name}, sticky {calm['sticky']}": calm["flips"][name]
+        found |= {f"{_WORDS[name]}, sticky {calm['sticky']}": calm["flips"][name]
                   for name in ("static", "far") if "flips" in calm}  # fmt: skip
     return found
+
+
+def _named(figures: Mapping[str, object]) -> dict[str, object]:
+    """Figures of the quality report under names for people."""
+    return {_WORDS.get(name, name): value for name, value in figures.items()}
+
+
+_WORDS = {
+    "used": "codes used",
+    "of": "of",
+    "perplexity": "perplexity",
+    "distinct_per_frame": "distinct codes per frame",
+    "static": "share of static cells",
+    "far": "share of static cells far from motion",
+    "static_cells": "static cells",
+    "far_cells": "static cells far from motion",
+}
 
 
 def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]]:
