@@ -6,16 +6,20 @@ files are the checkpoint, so a worker may die at any time; its part goes to anot
 
 from __future__ import annotations
 
+import os
+import pickle
+import platform
 import signal
 import time
 from collections import Counter, deque
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from depthtok import store
 from depthtok.config import RunOptions
-from depthtok.errors import DepthtokError
+from depthtok.errors import ConfigError, DepthtokError, OutputError
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.ray_cluster import address_of, cluster
@@ -27,21 +31,29 @@ DEATH_SECONDS = 5.0  # for killed workers to be gone
 
 
 class _Worker:
-    """Lives in an actor: the model is loaded once, then parts come one by one."""
+    """Lives in an actor: the model is loaded once, then parts come one by one.
 
-    def __init__(self, stage: Stage, device: str) -> None:
-        self._stage, self._device = stage, device
+    The stage comes pickled: it opens its source as it is loaded, by paths that may be relative to
+    `folder`, where the command was given.
+    """
+
+    def __init__(self, pickled: bytes, device: str, folder: Path) -> None:
+        self._pickled, self._device, self._folder = pickled, device, folder
         self._made = 0
         self._stopped = False
         self._extra: dict[str, Extra] = {}
+        self._stage: Stage | None = None
         self._worker: Worker | None = None
 
     def make(self, work: WorkPart) -> float:
         """Makes one part; returns the seconds it took. A stopped worker leaves no part.
 
-        The model is loaded here and not in `__init__`: an error in there would look like a death.
+        All is loaded here and not in `__init__`: an error in there would look like a death.
         """
-        self._worker = self._worker or self._stage.build(self._device)
+        if self._worker is None:
+            _enter(self._folder)
+            self._stage = pickle.loads(self._pickled)
+            self._worker = self._stage.build(self._device)
         started = time.monotonic()
         with suppress(Stopped):  # the driver is leaving, too, and looks at no result any more
             make_part(self._stage, self._worker, work, self._advance)
@@ -61,6 +73,18 @@ class _Worker:
         self._extra = extra
         if self._stopped:
             raise Stopped(signal.SIGTERM)
+
+
+def _enter(folder: Path) -> None:
+    """Relative paths mean what they mean where the command was given."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"a worker on {platform.node()} cannot enter {folder}, where the command was given: "
+            f"{error.strerror}",
+            remedy="give the command in a directory that all machines of the cluster share",
+        ) from None
 
 
 def run_on_ray(
@@ -134,7 +158,7 @@ class _Pool:
         actor = self.ray.remote(_Worker).options(
             num_cpus=options.cpus_per_worker, num_gpus=gpus,
             max_concurrency=2,  # so that `advanced` is answered while `make` runs
-        ).remote(self.stage, options.device)  # fmt: skip
+        ).remote(self.ray.cloudpickle.dumps(self.stage), options.device, Path.cwd())  # fmt: skip
         self.seen[actor] = 0
         self._give(actor)
 
@@ -146,13 +170,19 @@ class _Pool:
     def _take(self, done: object) -> None:
         actor, work = self.running.pop(done)
         try:
-            note_made(self.outcome, work, self.ray.get(done))
+            seconds = self.ray.get(done)
         except self.ray.exceptions.RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, DepthtokError) else error from None
         except self.ray.exceptions.RayActorError as error:
             self._bury(actor, work, str(error).strip().splitlines()[0])
             return
+        if not (self.stage.out / "parts" / str(work.name)).is_dir():
+            raise OutputError(
+                f"a worker made {work.name}, but it is not in {self.stage.out}",
+                remedy="give an --out on a disk that all machines of the cluster share",
+            )
+        note_made(self.outcome, work, seconds)
         self._show_one(actor)
         self._give(actor)
 

@@ -5,15 +5,18 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from depthtok.config import RunOptions
+from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, OutputError, WeightsError
 from depthtok.signals import Stopped, kept_handlers, stoppable
 from depthtok.testing import temporaries, tree_digest
+from pipelines import ray_pool
 from pipelines.ray_cluster import require_answer
 from pipelines.ray_pool import mean
 from pipelines.stage import run
@@ -122,6 +125,44 @@ def test_what_no_part_is_to_blame_for_is_raised(whole, tmp_path, broken, error):
     with pytest.raises(error) as caught:
         run(stage, RunOptions(workers=1))
     assert caught.value.remedy
+
+
+def test_relative_paths_are_those_of_where_the_command_was_given(whole, tmp_path, monkeypatch):
+    """Workers of a cluster begin in the directory where it was started."""
+    (tmp_path / "source").symlink_to(whole.root / "convert")
+    monkeypatch.chdir(tmp_path)
+    stage = whole.stage("annotate", Path("out"))
+    stage = replace(stage, episodes=EpisodeStore(Path("source")))
+    outcome = run(stage, RunOptions(workers=1))
+    assert (outcome.made, outcome.episodes, outcome.exit_code) == (3, 6, 0)
+
+
+def test_a_directory_that_a_worker_does_not_have_is_named(tmp_path):
+    worker = ray_pool._Worker(b"", "cpu", tmp_path / "gone")
+    with pytest.raises(ConfigError, match="gone") as caught:
+        worker.make(None)
+    assert "share" in caught.value.remedy
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A stage whose workers have another disk below the same path."""
+
+    stage: object
+    disk: Path
+
+    def __getattr__(self, name):
+        return getattr(object.__getattribute__(self, "stage"), name)
+
+    def __reduce__(self):
+        return partial(replace, self.stage, out=self.disk), ()
+
+
+def test_parts_that_are_not_there_after_all_are_an_error(whole, tmp_path):
+    stage = Apart(whole.stage("convert", tmp_path / "out"), tmp_path / "other")
+    with pytest.raises(OutputError, match=f"not in {tmp_path / 'out'}") as caught:
+        run(stage, RunOptions(workers=1))
+    assert "share" in caught.value.remedy
 
 
 @pytest.mark.parametrize("wait", [0.5, 30.0])  # a part that ends soon, and one that does not
