@@ -163,9 +163,19 @@ class _Pool:
         self._give(actor)
 
     def _give(self, actor: object) -> None:
-        if self.queue:
-            work = self.queue.popleft()
-            self.running[actor.make.remote(work)] = (actor, work)
+        """Gives an actor the next part. Without one it leaves: another may wait for its room, as
+        the cluster has lost a machine, or never had room for all."""
+        if not self.queue:
+            self._dismiss(actor)
+            return
+        work = self.queue.popleft()
+        self.running[actor.make.remote(work)] = (actor, work)
+
+    def _dismiss(self, actor: object) -> None:
+        """Ends an actor, if it lives; what it told no longer counts."""
+        self.ray.kill(actor)
+        self.seen.pop(actor)
+        self.extras.pop(actor, None)
 
     def _take(self, done: object) -> None:
         actor, work = self.running.pop(done)
@@ -188,8 +198,7 @@ class _Pool:
 
     def _bury(self, actor: object, work: WorkPart, reason: str) -> None:
         """An actor died: its part goes back to the queue, unless it has killed too many."""
-        self.seen.pop(actor, None)
-        self.extras.pop(actor, None)
+        self._dismiss(actor)
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
             self.outcome.given_up[str(work.name)] = f"{ATTEMPTS} workers died over it: {reason}"

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -163,6 +164,30 @@ def test_parts_that_are_not_there_after_all_are_an_error(whole, tmp_path):
     with pytest.raises(OutputError, match=f"not in {tmp_path / 'out'}") as caught:
         run(stage, RunOptions(workers=1))
     assert "share" in caught.value.remedy
+
+
+def test_workers_without_work_make_room(whole, tmp_path):
+    """Three workers where there is room for one: the others come when it has left."""
+    options = RunOptions(workers=3, cpus_per_worker=2)
+    with alarm(90):
+        outcome = run(whole.stage("convert", tmp_path / "out"), options)
+    assert (outcome.made, outcome.exit_code) == (3, 0)
+
+
+@contextmanager
+def alarm(seconds: int):
+    """Fails where it would hang."""
+
+    def ring(signum, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("wait", [0.5, 30.0])  # a part that ends soon, and one that does not
