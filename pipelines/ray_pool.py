@@ -19,7 +19,7 @@ from pathlib import Path
 
 from depthtok import store
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError, DepthtokError, OutputError
+from depthtok.errors import ConfigError, DepthtokError, OutputError, WorkerDied
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.ray_cluster import address_of, cluster
@@ -184,8 +184,8 @@ class _Pool:
         except self.ray.exceptions.RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, DepthtokError) else error from None
-        except self.ray.exceptions.RayActorError as error:
-            self._bury(actor, work, str(error).strip().splitlines()[0])
+        except self.ray.exceptions.RayError as error:
+            self._bury(actor, work, error)
             return
         if not (self.stage.out / "parts" / str(work.name)).is_dir():
             raise OutputError(
@@ -196,9 +196,16 @@ class _Pool:
         self._show_one(actor)
         self._give(actor)
 
-    def _bury(self, actor: object, work: WorkPart, reason: str) -> None:
-        """An actor died: its part goes back to the queue, unless it has killed too many."""
+    def _bury(self, actor: object, work: WorkPart, error: Exception) -> None:
+        """An actor died, or cannot be reached any more: its part goes back to the queue, unless it
+        has killed too many. Raises `WorkerDied` where the actor could not even be made."""
         self._dismiss(actor)
+        reason = self._reason(error)
+        if getattr(error, "actor_init_failed", False):
+            raise WorkerDied(
+                f"a worker could not start: {reason}",
+                remedy="install the same depthtok and Python on every machine of the cluster",
+            )
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
             self.outcome.given_up[str(work.name)] = f"{ATTEMPTS} workers died over it: {reason}"
@@ -206,6 +213,13 @@ class _Pool:
             self.queue.append(work)
         if self.queue:
             self._start()
+
+    def _reason(self, error: Exception) -> str:
+        """Ray's first line says what happened, its last one why."""
+        if isinstance(error, self.ray.exceptions.OutOfMemoryError):
+            return "its machine ran out of memory; give fewer --workers, or more --cpus-per-worker"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return " ".join(dict.fromkeys([lines[0], lines[-1]])) if lines else type(error).__name__
 
     def _show(self) -> None:
         for actor, _ in list(self.running.values()):
@@ -215,7 +229,7 @@ class _Pool:
     def _show_one(self, actor: object) -> None:
         try:
             made, extra = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
-        except (self.ray.exceptions.GetTimeoutError, self.ray.exceptions.RayActorError):
+        except self.ray.exceptions.RayError:
             return  # still loading its model, or dead: `run` will see
         self.extras[actor] = extra
         self.bar.advance(made - self.seen[actor], **mean(self.extras.values()))

@@ -14,7 +14,7 @@ import pytest
 
 from depthtok.config import RunOptions
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import ConfigError, OutputError, WeightsError
+from depthtok.errors import ConfigError, OutputError, WeightsError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, stoppable
 from depthtok.testing import temporaries, tree_digest
 from pipelines import ray_pool
@@ -188,6 +188,63 @@ def alarm(seconds: int):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+DEATHS = {
+    "OutOfMemoryError": ("Task was killed.\nMemory on the node was low.",),
+    "NodeDiedError": ("The node is dead.",),
+    "WorkerCrashedError": (),
+}
+
+
+def dies(monkeypatch, name: str, times: int) -> None:
+    """The first `times` results are the death of their worker, in one of Ray's words for it."""
+    import ray
+
+    got, left = ray.get, [None] * times
+
+    def get(wanted, *, timeout=None):
+        if timeout is None and left:
+            left.pop()
+            raise getattr(ray.exceptions, name)(*DEATHS[name])
+        return got(wanted, timeout=timeout)
+
+    monkeypatch.setattr(ray, "get", get)
+
+
+@pytest.mark.parametrize("name", DEATHS)
+def test_every_way_to_die_is_a_death(whole, tmp_path, monkeypatch, name):
+    dies(monkeypatch, name, times=1)
+    outcome = run(whole.stage("convert", tmp_path / "out"), RunOptions(workers=2))
+    assert (outcome.made, outcome.exit_code) == (3, 0)
+    assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "convert")
+
+
+def test_a_lack_of_memory_has_its_remedy(whole, tmp_path, monkeypatch):
+    dies(monkeypatch, "OutOfMemoryError", times=3)
+    outcome = run(whole.stage("convert", tmp_path / "out"), RunOptions(workers=1, limit=1))
+    (reason,) = outcome.given_up.values()
+    assert "out of memory" in reason
+    assert "fewer --workers" in reason
+
+
+class Unstartable:
+    """A worker on a machine that lacks a package."""
+
+    def __init__(self, *args):
+        raise ModuleNotFoundError("No module named 'zarr'")
+
+    def make(self, *work):
+        """Never comes to it; nor do the others."""
+
+    advanced = stop = make
+
+
+def test_workers_that_cannot_start_say_why(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_pool, "_Worker", Unstartable)
+    with pytest.raises(WorkerDied, match="No module named 'zarr'") as caught:
+        run(whole.stage("convert", tmp_path / "out"), RunOptions(workers=1))
+    assert caught.value.remedy
 
 
 @pytest.mark.parametrize("wait", [0.5, 30.0])  # a part that ends soon, and one that does not
