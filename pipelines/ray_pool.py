@@ -6,16 +6,20 @@ The files are the checkpoint, so a worker may die at any time; its part goes to 
 
 from __future__ import annotations
 
+import os
+import pickle
+import platform
 import signal
 import time
 from collections import Counter, deque
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from depthtok import store
 from depthtok.config import RunOptions
-from depthtok.errors import DepthtokError
+from depthtok.errors import ConfigError, DepthtokError, OutputError, WorkerDied
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.ray_cluster import address_of, cluster
@@ -27,21 +31,29 @@ DEATH_SECONDS = 5.0  # for killed workers to be gone
 
 
 class _Worker:
-    """Runs in an actor: the model is loaded once, then parts are made one by one."""
+    """Runs in an actor: the model is loaded once, then parts are made one by one.
 
-    def __init__(self, stage: Stage, device: str) -> None:
-        self._stage, self._device = stage, device
+    The stage comes pickled: it opens its source as it is loaded, by paths that may be relative to
+    `folder`, where the command was given.
+    """
+
+    def __init__(self, pickled: bytes, device: str, folder: Path) -> None:
+        self._pickled, self._device, self._folder = pickled, device, folder
         self._made = 0
         self._stopped = False
         self._extra: dict[str, Extra] = {}
+        self._stage: Stage | None = None
         self._worker: Worker | None = None
 
     def make(self, work: WorkPart) -> float:
         """Makes one part; returns the seconds it took. A stopped worker leaves no part.
 
-        The model is loaded here rather than in `__init__`, where an error would look like a crash.
+        All is loaded here rather than in `__init__`, where an error would look like a crash.
         """
-        self._worker = self._worker or self._stage.build(self._device)
+        if self._worker is None:
+            _enter(self._folder)
+            self._stage = pickle.loads(self._pickled)
+            self._worker = self._stage.build(self._device)
         started = time.monotonic()
         with suppress(Stopped):  # the driver is stopping too, and ignores the result
             make_part(self._stage, self._worker, work, self._advance)
@@ -61,6 +73,18 @@ class _Worker:
         self._extra = extra
         if self._stopped:
             raise Stopped(signal.SIGTERM)
+
+
+def _enter(folder: Path) -> None:
+    """Relative paths mean what they mean where the command was given."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"a worker on {platform.node()} cannot enter {folder}, where the command was given: "
+            f"{error.strerror}",
+            remedy="give the command in a directory that all machines of the cluster share",
+        ) from None
 
 
 def run_on_ray(
@@ -134,32 +158,54 @@ class _Pool:
         actor = self.ray.remote(_Worker).options(
             num_cpus=options.cpus_per_worker, num_gpus=gpus,
             max_concurrency=2,  # so that `advanced` can be called while `make` runs
-        ).remote(self.stage, options.device)  # fmt: skip
+        ).remote(self.ray.cloudpickle.dumps(self.stage), options.device, Path.cwd())  # fmt: skip
         self.seen[actor] = 0
         self._give(actor)
 
     def _give(self, actor: object) -> None:
-        if self.queue:
-            work = self.queue.popleft()
-            self.running[actor.make.remote(work)] = (actor, work)
+        """Gives an actor the next part. Without one it leaves: another may wait for its room, as
+        the cluster has lost a machine, or never had room for all."""
+        if not self.queue:
+            self._dismiss(actor)
+            return
+        work = self.queue.popleft()
+        self.running[actor.make.remote(work)] = (actor, work)
+
+    def _dismiss(self, actor: object) -> None:
+        """Ends an actor, if it lives; what it told no longer counts."""
+        self.ray.kill(actor)
+        self.seen.pop(actor)
+        self.extras.pop(actor, None)
 
     def _take(self, done: object) -> None:
         actor, work = self.running.pop(done)
         try:
-            note_made(self.outcome, work, self.ray.get(done))
+            seconds = self.ray.get(done)
         except self.ray.exceptions.RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, DepthtokError) else error from None
-        except self.ray.exceptions.RayActorError as error:
-            self._bury(actor, work, str(error).strip().splitlines()[0])
+        except self.ray.exceptions.RayError as error:
+            self._bury(actor, work, error)
             return
+        if not (self.stage.out / "parts" / str(work.name)).is_dir():
+            raise OutputError(
+                f"a worker made {work.name}, but it is not in {self.stage.out}",
+                remedy="give an --out on a disk that all machines of the cluster share",
+            )
+        note_made(self.outcome, work, seconds)
         self._show_one(actor)
         self._give(actor)
 
-    def _bury(self, actor: object, work: WorkPart, reason: str) -> None:
-        """Handles a dead actor: its part is queued again, unless it has killed too many workers."""
-        self.seen.pop(actor, None)
-        self.extras.pop(actor, None)
+    def _bury(self, actor: object, work: WorkPart, error: Exception) -> None:
+        """Handles a dead or unreachable actor: its part is queued again, unless it has killed too many
+        workers. Raises `WorkerDied` if the actor could not even start."""
+        self._dismiss(actor)
+        reason = self._reason(error)
+        if getattr(error, "actor_init_failed", False):
+            raise WorkerDied(
+                f"a worker could not start: {reason}",
+                remedy="install the same depthtok and Python on every machine of the cluster",
+            )
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
             self.outcome.given_up[str(work.name)] = f"{ATTEMPTS} workers died making it: {reason}"
@@ -167,6 +213,13 @@ class _Pool:
             self.queue.append(work)
         if self.queue:
             self._start()
+
+    def _reason(self, error: Exception) -> str:
+        """Ray's first line says what happened, its last one why."""
+        if isinstance(error, self.ray.exceptions.OutOfMemoryError):
+            return "its machine ran out of memory; give fewer --workers, or more --cpus-per-worker"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return " ".join(dict.fromkeys([lines[0], lines[-1]])) if lines else type(error).__name__
 
     def _show(self) -> None:
         for actor, _ in list(self.running.values()):
@@ -176,7 +229,7 @@ class _Pool:
     def _show_one(self, actor: object) -> None:
         try:
             made, extra = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
-        except (self.ray.exceptions.GetTimeoutError, self.ray.exceptions.RayActorError):
+        except self.ray.exceptions.RayError:
             return  # still loading its model, or dead: `run` will find out
         self.extras[actor] = extra
         self.bar.advance(made - self.seen[actor], **mean(self.extras.values()))

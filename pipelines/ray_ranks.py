@@ -188,7 +188,7 @@ class _Ranks:
         try:
             with uninterrupted():
                 lines = self.ray.get(self.actors[0].take.remote(self.seen), timeout=POLL_SECONDS)
-        except (self.ray.exceptions.GetTimeoutError, self.ray.exceptions.RayActorError):
+        except self.ray.exceptions.RayError:
             return  # busy, or dead: `finish` will find out
         self.seen += len(lines)
         for line in lines:

@@ -5,15 +5,19 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError, OutputError, WeightsError
+from depthtok.episodes import EpisodeStore
+from depthtok.errors import ConfigError, OutputError, WeightsError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, stoppable
 from depthtok.testing import temporaries, tree_digest
+from pipelines import ray_pool
 from pipelines.ray_cluster import require_answer
 from pipelines.ray_pool import mean
 from pipelines.stage import run
@@ -121,6 +125,125 @@ def test_what_no_part_is_to_blame_for_is_raised(whole, tmp_path, broken, error):
     stage = Noted(whole.stage("convert", tmp_path / "out"), tmp_path / "notes", broken=broken)
     with pytest.raises(error) as caught:
         run(stage, RunOptions(workers=1))
+    assert caught.value.remedy
+
+
+def test_relative_paths_are_those_of_where_the_command_was_given(whole, tmp_path, monkeypatch):
+    """Workers of a cluster begin in the directory where it was started."""
+    (tmp_path / "source").symlink_to(whole.root / "convert")
+    monkeypatch.chdir(tmp_path)
+    stage = whole.stage("annotate", Path("out"))
+    stage = replace(stage, episodes=EpisodeStore(Path("source")))
+    outcome = run(stage, RunOptions(workers=1))
+    assert (outcome.made, outcome.episodes, outcome.exit_code) == (3, 6, 0)
+
+
+def test_a_directory_that_a_worker_does_not_have_is_named(tmp_path):
+    worker = ray_pool._Worker(b"", "cpu", tmp_path / "gone")
+    with pytest.raises(ConfigError, match="gone") as caught:
+        worker.make(None)
+    assert "share" in caught.value.remedy
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A stage whose workers have another disk below the same path."""
+
+    stage: object
+    disk: Path
+
+    def __getattr__(self, name):
+        return getattr(object.__getattribute__(self, "stage"), name)
+
+    def __reduce__(self):
+        return partial(replace, self.stage, out=self.disk), ()
+
+
+def test_parts_that_are_not_there_after_all_are_an_error(whole, tmp_path):
+    stage = Apart(whole.stage("convert", tmp_path / "out"), tmp_path / "other")
+    with pytest.raises(OutputError, match=f"not in {tmp_path / 'out'}") as caught:
+        run(stage, RunOptions(workers=1))
+    assert "share" in caught.value.remedy
+
+
+def test_workers_without_work_make_room(whole, tmp_path):
+    """Three workers where there is room for one: the others come when it has left."""
+    options = RunOptions(workers=3, cpus_per_worker=2)
+    with alarm(90):
+        outcome = run(whole.stage("convert", tmp_path / "out"), options)
+    assert (outcome.made, outcome.exit_code) == (3, 0)
+
+
+@contextmanager
+def alarm(seconds: int):
+    """Fails where it would hang."""
+
+    def ring(signum, frame):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+DEATHS = {
+    "OutOfMemoryError": ("Task was killed.\nMemory on the node was low.",),
+    "NodeDiedError": ("The node is dead.",),
+    "WorkerCrashedError": (),
+}
+
+
+def dies(monkeypatch, name: str, times: int) -> None:
+    """The first `times` results are the death of their worker, in one of Ray's words for it."""
+    import ray
+
+    got, left = ray.get, [None] * times
+
+    def get(wanted, *, timeout=None):
+        if timeout is None and left:
+            left.pop()
+            raise getattr(ray.exceptions, name)(*DEATHS[name])
+        return got(wanted, timeout=timeout)
+
+    monkeypatch.setattr(ray, "get", get)
+
+
+@pytest.mark.parametrize("name", DEATHS)
+def test_every_way_to_die_is_a_death(whole, tmp_path, monkeypatch, name):
+    dies(monkeypatch, name, times=1)
+    outcome = run(whole.stage("convert", tmp_path / "out"), RunOptions(workers=2))
+    assert (outcome.made, outcome.exit_code) == (3, 0)
+    assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "convert")
+
+
+def test_a_lack_of_memory_has_its_remedy(whole, tmp_path, monkeypatch):
+    dies(monkeypatch, "OutOfMemoryError", times=3)
+    outcome = run(whole.stage("convert", tmp_path / "out"), RunOptions(workers=1, limit=1))
+    (reason,) = outcome.given_up.values()
+    assert "out of memory" in reason
+    assert "fewer --workers" in reason
+
+
+class Unstartable:
+    """A worker on a machine that lacks a package."""
+
+    def __init__(self, *args):
+        raise ModuleNotFoundError("No module named 'zarr'")
+
+    def make(self, *work):
+        """Never comes to it; nor do the others."""
+
+    advanced = stop = make
+
+
+def test_workers_that_cannot_start_say_why(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_pool, "_Worker", Unstartable)
+    with pytest.raises(WorkerDied, match="No module named 'zarr'") as caught:
+        run(whole.stage("convert", tmp_path / "out"), RunOptions(workers=1))
     assert caught.value.remedy
 
 
