@@ -197,8 +197,8 @@ class _Pool:
         self._give(actor)
 
     def _bury(self, actor: object, work: WorkPart, error: Exception) -> None:
-        """Handles a dead or unreachable actor: its part is queued again, unless it has killed too many
-        workers. Raises `WorkerDied` if the actor could not even start."""
+        """Handles a dead or unreachable actor: its part is queued again, unless it has killed too
+        many workers. Raises `WorkerDied` if the actor could not even start."""
         self._dismiss(actor)
         reason = self._reason(error)
         if getattr(error, "actor_init_failed", False):
