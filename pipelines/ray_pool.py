@@ -200,15 +200,15 @@ class _Pool:
         """Handles a dead or unreachable actor: its part is queued again, unless it has killed too
         many workers. Raises `WorkerDied` if the actor could not even start."""
         self._dismiss(actor)
-        reason = self._reason(error)
         if getattr(error, "actor_init_failed", False):
             raise WorkerDied(
-                f"a worker could not start: {reason}",
+                f"a worker could not start: {str(error).strip().splitlines()[-1]}",
                 remedy="install the same depthtok and Python on every machine of the cluster",
             )
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
-            self.outcome.given_up[str(work.name)] = f"{ATTEMPTS} workers died making it: {reason}"
+            reason = f"{ATTEMPTS} workers died making it: {self._reason(error)}"
+            self.outcome.given_up[str(work.name)] = reason
         else:
             self.queue.append(work)
         if self.queue:
