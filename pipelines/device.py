@@ -1,24 +1,52 @@
-"""Which device a stage runs on. Chosen once by the driver, because it affects the output."""
+"""Which device a stage runs on. Chosen once by the driver, because it affects the output. On a
+cluster the driver goes by the cluster's GPUs, and each worker checks that it can use them."""
 
 from __future__ import annotations
 
 import os
+import platform
 
+from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 
 
 def choose(name: str) -> str:
     """Resolves `auto` to cuda if there is a GPU, else cpu. Raises `ConfigError` if unavailable."""
+    if name == "cpu":
+        return name
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name == "mps":
+        usable = torch.backends.mps.is_available()
+    else:
+        number = int(name.partition(":")[2] or 0)
+        usable = torch.cuda.is_available() and number < torch.cuda.device_count()
+    if not usable:
         raise ConfigError(
-            "no CUDA device is available", remedy="give --device cpu, or see `depthtok doctor`"
+            f"{name} cannot be used on {platform.node()}",
+            remedy="give --device cpu, or see `depthtok doctor` on that machine; workers on Ray "
+            "are shown the GPUs of --gpus-per-worker only",
         )
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("no Apple GPU is available", remedy="give --device cpu")
+    return name
+
+
+def choose_for(options: RunOptions) -> str:
+    """`choose` for the workers of a stage: by the GPUs of the Ray cluster that they join, if any,
+    which the workers check themselves. What `--plan` measures, it measures here."""
+    from pipelines.ray_cluster import address_of, has_gpus
+
+    name, gpus = options.device, options.gpus_per_worker
+    if not options.workers or options.plan:
+        return choose(name)
+    if name == "auto" and gpus is not None:
+        name = "cuda" if gpus else "cpu"
+    address = address_of(options.ray_address)
+    if address is None:
+        return choose(name)
+    if name == "auto":
+        name = "cuda" if has_gpus(address) else "cpu"
     return name
 
 

@@ -42,6 +42,13 @@ def address_of(given: str | None) -> str | None:
     return given or os.environ.get("RAY_ADDRESS")
 
 
+def has_gpus(address: str) -> bool:
+    """Whether any machine of a cluster has a GPU. Raises `ConfigError` where no cluster answers."""
+    require_answer(address)
+    with cluster(0, address) as ray:
+        return bool(ray.cluster_resources().get("GPU"))
+
+
 def _connect(ray: ModuleType, cpus: float, address: str | None) -> None:
     local = {} if address else {
         "num_cpus": max(os.cpu_count() or 1, round(cpus)), "include_dashboard": False,

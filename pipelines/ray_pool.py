@@ -22,6 +22,7 @@ from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, DepthtokError, OutputError, WorkerDied
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
+from pipelines.device import choose
 from pipelines.ray_cluster import address_of, cluster
 from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
 
@@ -53,7 +54,7 @@ class _Worker:
         if self._worker is None:
             _enter(self._folder)
             self._stage = pickle.loads(self._pickled)
-            self._worker = self._stage.build(self._device)
+            self._worker = self._stage.build(choose(self._device))
         started = time.monotonic()
         with suppress(Stopped):  # the driver is stopping too, and ignores the result
             make_part(self._stage, self._worker, work, self._advance)
@@ -153,12 +154,13 @@ class _Pool:
     def _start(self) -> None:
         """Starts an actor on the next part."""
         options, gpus = self.options, self.options.gpus_per_worker
+        device = getattr(self.stage, "device", "cpu")  # convert has no use for another
         if gpus is None:
-            gpus = 1 if self.ray.cluster_resources().get("GPU") and options.device != "cpu" else 0
+            gpus = 1 if self.ray.cluster_resources().get("GPU") and device != "cpu" else 0
         actor = self.ray.remote(_Worker).options(
             num_cpus=options.cpus_per_worker, num_gpus=gpus,
             max_concurrency=2,  # so that `advanced` can be called while `make` runs
-        ).remote(self.ray.cloudpickle.dumps(self.stage), options.device, Path.cwd())  # fmt: skip
+        ).remote(self.ray.cloudpickle.dumps(self.stage), device, Path.cwd())  # fmt: skip
         self.seen[actor] = 0
         self._give(actor)
 

@@ -85,10 +85,10 @@ def decode(
     """
     from depthtok.codes import CodeStore
     from pipelines.decode import DecodeStage
-    from pipelines.device import choose
+    from pipelines.device import choose_for
 
     store = CodeStore(codes)
     stage = DecodeStage(
-        store, store.open_codebook(codebook), out, choose(options.device), partial=options.partial
+        store, store.open_codebook(codebook), out, choose_for(options), partial=options.partial
     )
     carry_out(stage, options, typed("report", out))

@@ -88,7 +88,7 @@ def annotate(
     Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
     """
     from pipelines.annotate import AnnotateStage
-    from pipelines.device import choose
+    from pipelines.device import choose, choose_for
     from pipelines.estimators import find
 
     episodes, whole = open_episodes(source, out, options)
@@ -96,9 +96,10 @@ def annotate(
         return
     if notice := find(settings.estimator).notice:
         warn(notice)
-    stage = AnnotateStage(
-        episodes, out, settings, choose(options.device), partial=options.partial, weights=weights
-    )
+    device = choose_for(options)
+    if settings.compile:
+        choose(device)  # what compiles is tried here, for all workers
+    stage = AnnotateStage(episodes, out, settings, device, partial=options.partial, weights=weights)
     if then_tokenize is None:
         book = out.parent / "codebook"
         carry_out(stage, options, typed("train-vqvae", out, "--out", book), whole=whole)
@@ -126,7 +127,7 @@ def tokenize(
     Example: depthtok tokenize runs/depth --codebook runs/codebook --out runs/codes
     """
     from depthtok.depth import DepthStore
-    from pipelines.device import choose
+    from pipelines.device import choose, choose_for
     from pipelines.tokenize import TokenizeStage
 
     store = DepthStore(depth)
@@ -136,16 +137,17 @@ def tokenize(
             f"{codebook} was evaluated on {book.quality['kind']}, this depth is {store.kind}: see "
             f"`depthtok eval-vqvae {codebook} {depth} --out DIR`"
         )
-    stage = TokenizeStage(
-        store, book, out, settings, choose(options.device), verdict, partial=options.partial
-    )
+    device = choose_for(options)
+    if verify_sample:
+        choose(device)  # the sample is encoded here: refused before the work, and not after it
+    stage = TokenizeStage(store, book, out, settings, device, verdict, partial=options.partial)
     then = train_next(store.spec.place["episodes"], out)
     carry_out(stage, options, "" if verify_sample else then)
     if verify_sample and not options.plan:
         from depthtok.codes import CodeStore
         from pipelines.verify_codes import verify_sample as verify
 
-        checked = verify(CodeStore(out), store, book, choose(options.device), verify_sample)
+        checked = verify(CodeStore(out), store, book, device, verify_sample)
         say(f"{checked} clips re-encoded: every code is the same", json=options.json)
         suggest(then, json=options.json)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -22,12 +23,25 @@ ALGORITHM = "2"  # increased when the same weights and settings would give diffe
 
 
 class ViDAEstimator:
-    """Video-Depth-Anything on one device."""
+    """Video-Depth-Anything on one device.
+
+    It goes there with the first frames: who asks for its `spec` only, for others, may have none.
+    """
 
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
         self.spec = spec_of(network, run, device)
-        self.device = device_name(device)
-        self._runner = Runner(network, run, device)
+        self._given = network, run, device
+
+    @cached_property
+    def _runner(self) -> Runner:
+        runner = Runner(*self._given)
+        del self._given  # the runner may have laid out the weights anew: no need for both
+        return runner
+
+    @property
+    def device(self) -> str:
+        """The name of the device, for the record of what depth was made on."""
+        return device_name(self._runner.device)
 
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         """Depth of many clips at their own resolution, float32, clip by clip in order.
