@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -38,6 +37,8 @@ app = new_app(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata  # 30 ms, which --help would pay for
+
         print(metadata.version("depthtok"))
         raise typer.Exit
 
