@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
-
-import typer
 
 from depthtok.commands import (
     ablate,
@@ -31,29 +28,9 @@ app = new_app(
     """Depth tokens for any robot data set, and the QDepth-VLA that trains on them.
 
     From a data set to a policy: convert, annotate, train-vqvae, tokenize, train-vla. `run` does all
-    of it, and `demo` shows all of it on data that ships with the package."""
+    of it, and `demo` shows all of it on data that ships with the package. `depthtok --version` says
+    which version this is."""
 )
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib import metadata  # 30 ms, which --help would pay for
-
-        print(metadata.version("depthtok"))
-        raise typer.Exit
-
-
-@app.callback(no_args_is_help=True)
-def _top(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Show the version and exit.", is_eager=True, callback=_print_version
-        ),
-    ] = False,
-) -> None: ...
-
-
 TOPICS = (
     stages, train, policy, whole, look, show, depth, codes, mask, judge, ablate, sim, compare,
     serve,
@@ -64,6 +41,11 @@ for topic in TOPICS:
 
 def main() -> None:
     """Runs a command. What the user can mend is said in two lines; a bug keeps its traceback."""
+    if sys.argv[1:] == ["--version"]:  # an option of the application would cost --help 0.1 s
+        from importlib import metadata
+
+        print(metadata.version("depthtok"))
+        return
     try:
         app()
     except DepthtokError as error:

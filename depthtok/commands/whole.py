@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from depthtok.commands import depth, policy, stages, train
-from depthtok.commands.samples import parse_settings
 from depthtok.config import RunOptions, field_types, from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import say, unsuggesting
@@ -221,6 +220,7 @@ def _training(function: Callable, tables: Mapping, name: str, **paths: Any) -> C
 def _check_settings(tables: Mapping) -> None:
     """Raises `ConfigError` for settings of the trainings that do not exist: before hours of
     annotating, not after them."""
+    from depthtok.commands.samples import parse_settings
     from vla.named import load
     from vqvae.config import TokeniserConfig
 
