@@ -7,11 +7,9 @@ changes a byte of the result. `depthtok/options.py` turns the classes into comma
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
@@ -217,11 +215,15 @@ def digest(value: Any) -> str:
         text = canonical_json(to_json(value))
     except ValueError as error:
         raise ConfigError(f"no fingerprint: {error}", remedy="give finite numbers") from None
+    import hashlib  # loads OpenSSL, which --help has no use for
+
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary. Raises `ConfigError` naming file and line."""
+    import tomllib
+
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,7 +7,6 @@ The files are the checkpoint, so a worker may die at any time; its part goes to 
 from __future__ import annotations
 
 import os
-import pickle
 import platform
 import signal
 import time
@@ -52,8 +51,10 @@ class _Worker:
         All is loaded here rather than in `__init__`, where an error would look like a crash.
         """
         if self._worker is None:
+            from ray import cloudpickle
+
             _enter(self._folder)
-            self._stage = pickle.loads(self._pickled)
+            self._stage = cloudpickle.loads(self._pickled)
             self._worker = self._stage.build(choose(self._device))
         started = time.monotonic()
         with suppress(Stopped):  # the driver is stopping too, and ignores the result

@@ -91,22 +91,39 @@ def test_all_packages_are_listed():
     assert found == set(listed)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["annotate", "--help"], ["train-vla", "--help"]])
-def test_help_is_instant(arguments):
-    """CPU time under 0.3 s, and none of the heavy packages loaded."""
+# The smallest program with commands that typer can make: what no command line on it can beat.
+BARE = """
+import typer
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+app.command("annotate")(lambda: None)
+app.command("train-vla")(lambda: None)
+"""
+
+
+def cpu_of_help(program: str, arguments: list[str]) -> float:
+    """CPU seconds of a fresh process; asserts that it loaded none of the heavy packages."""
     program = (
-        "import sys, time\n"
-        "from depthtok.cli import app\n"
+        f"import sys, time\n{program}\n"
         "try: app(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         f"print('LOADED', [m for m in {HEAVY!r} if m in sys.modules])\n"
         "print('CPU', time.process_time())\n"
     )
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in range(3)
+    command = [sys.executable, "-c", program, *arguments]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "LOADED []" in told
+    return float(told.rsplit("CPU", 1)[1])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["annotate", "--help"], ["train-vla", "--help"]])
+def test_help_is_instant(arguments):
+    """Under 0.3 s of CPU time; on a machine that is slow just now, under twice a bare typer's."""
+    pairs = [
+        (
+            cpu_of_help("from depthtok.cli import app", arguments),
+            cpu_of_help(BARE, ["train-vla", "--help"]),
+        )
+        for _ in range(5)
     ]
-    assert all("LOADED []" in text for text in told)
-    assert min(float(text.rsplit("CPU", 1)[1]) for text in told) < 0.3
+    ours, bare = map(min, zip(*pairs, strict=True))
+    assert ours < max(0.3, 2 * bare)

@@ -12,7 +12,6 @@ import typer
 
 from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot, Threads
 from depthtok.errors import ConfigError
-from depthtok.files import read_json_lines
 from depthtok.log import result, say, suggest, typed
 from depthtok.options import command
 
@@ -220,6 +219,8 @@ def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]
 
 
 def _closing(done) -> list[str]:
+    from depthtok.files import read_json_lines
+
     last = done.last or read_json_lines(done.run / "metrics.jsonl")[-1]
     lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
     if "depth" in last:

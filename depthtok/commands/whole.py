@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,6 +78,8 @@ def demo(
     Takes a few minutes and no downloads: a small simulated data set with ground-truth depth comes
     with the package.
     """
+    from importlib.resources import files
+
     from depthtok.commands.show import demo_report
 
     package = files("depthtok")

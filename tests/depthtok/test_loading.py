@@ -12,10 +12,13 @@ FORBIDDEN = [
     r"^\s*(import|from)\s+(cPickle|dill|joblib|shelve|marshal|yaml)\b",
     r"^\s*import\s+pickle\b",
     r"from pickle import (?!UnpicklingError$)",
+    r"pickle\.loads?\(",
     r"weights_only\s*=\s*False",
     r"torch\.load\((?![^)]*weights_only=True)",
     r"\b(eval|exec)\((?!\))",
 ]
+# A driver's own stage on its way to its own workers, as Ray itself would send it.
+ALLOWED = "pipelines/ray_pool.py", "self._stage = cloudpickle.loads(self._pickled)"
 
 
 def test_nothing_that_can_run_code_is_loaded():
@@ -25,6 +28,8 @@ def test_nothing_that_can_run_code_is_loaded():
         for path in sorted((ROOT / package).rglob("*.py"))
         for number, line in enumerate(path.read_text().splitlines(), 1)
         for pattern in FORBIDDEN
-        if re.search(pattern, line) and ".eval(" not in line
+        if re.search(pattern, line)
+        and ".eval(" not in line
+        and (path.relative_to(ROOT).as_posix(), line.strip()) != ALLOWED
     ]
     assert found == []
