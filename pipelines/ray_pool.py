@@ -120,6 +120,7 @@ class _Pool:
     running: dict[object, tuple[object, WorkPart]] = field(default_factory=dict)
     deaths: Counter = field(default_factory=Counter)
     seen: dict[object, int] = field(default_factory=dict)  # actor -> progress already shown
+    begun: dict[object, int] = field(default_factory=dict)  # the same, as its part began
     extras: dict[object, dict[str, Extra]] = field(default_factory=dict)  # other values last shown
 
     def run(self, workers: int) -> None:
@@ -172,12 +173,14 @@ class _Pool:
             self._dismiss(actor)
             return
         work = self.queue.popleft()
+        self.begun[actor] = self.seen[actor]
         self.running[actor.make.remote(work)] = (actor, work)
 
     def _dismiss(self, actor: object) -> None:
         """Ends an actor, if it lives; what it told no longer counts."""
         self.ray.kill(actor)
         self.seen.pop(actor)
+        self.begun.pop(actor, None)
         self.extras.pop(actor, None)
 
     def _take(self, done: object) -> None:
@@ -202,6 +205,7 @@ class _Pool:
     def _bury(self, actor: object, work: WorkPart, error: Exception) -> None:
         """Handles a dead or unreachable actor: its part is queued again, unless it has killed too
         many workers. Raises `WorkerDied` if the actor could not even start."""
+        self.bar.advance(self.begun[actor] - self.seen[actor])  # what it did of the part is lost
         self._dismiss(actor)
         if getattr(error, "actor_init_failed", False):
             raise WorkerDied(

@@ -109,10 +109,15 @@ def test_workers_that_die_cost_nothing(whole, tmp_path):
     assert len(list(stage.notes.glob("*"))) >= 3
 
 
-def test_a_part_that_kills_its_workers_is_given_up(whole, tmp_path):
+def test_a_part_that_kills_its_workers_is_given_up(whole, tmp_path, monkeypatch, capsys):
+    """What dead workers did of it does not count as progress."""
+    monkeypatch.setattr(ray_pool, "POLL_SECONDS", 0.1)
     stage = whole.stage("convert", tmp_path / "out")
-    poison = str(stage.work()[1].name)
-    outcome = run(Noted(stage, tmp_path / "notes", poison=poison), RunOptions(workers=2))
+    work = stage.work()[1]
+    poison, total = str(work.name), sum(each.episodes for each in stage.work())
+    noted = Noted(stage, tmp_path / "notes", poison=poison, wait=0.5)
+    outcome = run(noted, RunOptions(workers=2))
+    assert f" {total - work.episodes}/{total} episodes" in capsys.readouterr().err.splitlines()[-1]
     assert outcome.exit_code == 1
     assert list(outcome.given_up) == [poison]
     assert outcome.made == 2
