@@ -31,7 +31,8 @@ class Bar(Protocol):
         ...
 
     def reach(self, done: int, **extra: Extra) -> None:
-        """As `advance`, to `done` in all."""
+        """As `advance`, to `done` in all. The rate is that since the first call: a resumed training
+        has steps that it did not take, and a first step that is slow."""
         ...
 
 
@@ -82,6 +83,7 @@ class Lines:
         self.done = self.before = done
         self.interval, self.clock, self.stream = interval, clock, stream
         self.start = self.last = clock()
+        self.since: float | None = None  # the first `reach`
         self.extra: dict[str, Extra] = {}
 
     def advance(self, n: int = 1, **extra: Extra) -> None:
@@ -93,6 +95,8 @@ class Lines:
             self._print([*self._facts(now), *self._left(now)])
 
     def reach(self, done: int, **extra: Extra) -> None:
+        if self.since is None:
+            self.since, self.before, self.done = self.clock(), done, done
         self.advance(done - self.done, **extra)
 
     def finish(self, how: str) -> None:
@@ -118,7 +122,7 @@ class Lines:
         return [f"{human_duration((self.total - self.done) / rate)} left"]
 
     def _rate(self, now: float) -> float | None:
-        elapsed = now - self.start
+        elapsed = now - (self.start if self.since is None else self.since)
         return (self.done - self.before) / elapsed if elapsed > 0 else None
 
     def _print(self, words: list[str]) -> None:
@@ -132,6 +136,7 @@ def _terminal(total: int | None, unit: str, label: str, done: int, stream: Strea
 
     class Terminal(tqdm):
         monitor_interval = 0  # no watching thread: it would not survive a fork
+        reached = False
 
         def advance(self, n: int = 1, **extra: Extra) -> None:
             if extra:
@@ -139,6 +144,10 @@ def _terminal(total: int | None, unit: str, label: str, done: int, stream: Strea
             self.update(n)
 
         def reach(self, done: int, **extra: Extra) -> None:
+            if not self.reached:
+                self.reached = True
+                self.initial = self.n = self.last_print_n = done
+                self.start_t = self.last_print_t = self._time()
             self.advance(done - self.n, **extra)
 
     with Terminal(

@@ -45,6 +45,33 @@ def test_work_done_before_counts_for_the_share_but_not_for_the_rate():
     assert out.getvalue().splitlines()[0] == "90/100 items (90%), 1 items/s, 10 s left"
 
 
+def test_the_rate_of_a_resumed_training_begins_with_its_first_step():
+    clock, out = Clock(), io.StringIO()
+    with progress(1600, "steps", clock=clock, stream=out, interval=10) as bar:
+        clock.now += 60  # to load, and to take the first step
+        for step in range(1001, 1022):
+            bar.reach(step, loss=0.5)
+            clock.now += 2
+    first, second, *_, last = out.getvalue().splitlines()
+    assert first == "1,001/1,600 steps (62%), loss=0.5"
+    assert second == "1,006/1,600 steps (62%), 0.5 steps/s, loss=0.5, 19 min 48 s left"
+    assert last == "1,021/1,600 steps (63%), 0.4762 steps/s, loss=0.5, done after 1 min 42 s"
+
+
+def test_a_terminal_counts_the_same_way(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("tqdm.std.time", clock)
+    out = Terminal()
+    with progress(1600, "steps", stream=out) as bar:
+        clock.now += 60
+        for step in range(1001, 1022):
+            bar.reach(step)
+            clock.now += 2
+    last = out.getvalue().split("\r")[-1]
+    assert "1021/1600" in last
+    assert " 2.10s/ steps" in last or " 2.00s/ steps" in last
+
+
 @pytest.mark.parametrize("total", [None, 0, 3])
 def test_no_time_left_is_claimed_where_none_is_known(total):
     clock, out = Clock(), io.StringIO()
