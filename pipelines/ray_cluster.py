@@ -58,8 +58,12 @@ def _connect(ray: ModuleType, cpus: float, address: str | None) -> None:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except ConnectionError as error:
         raise _no_cluster(address, error) from error
-    except SystemExit as stop:  # from Ray's SIGTERM handler, until `kept_handlers` ends
-        raise Stopped(signal.SIGTERM) from stop
+    except (
+        SystemExit,
+        Stopped,
+    ) as stop:  # the former from Ray's handler, until `kept_handlers` ends
+        signal.alarm(0)  # Ray's handler in C++ has set one, to abort the process 3 s after it
+        raise stop if isinstance(stop, Stopped) else Stopped(signal.SIGTERM) from stop
 
 
 def require_answer(address: str | None) -> None:

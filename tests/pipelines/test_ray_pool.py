@@ -18,7 +18,7 @@ from depthtok.errors import ConfigError, OutputError, WeightsError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, stoppable
 from depthtok.testing import temporaries, tree_digest
 from pipelines import ray_pool
-from pipelines.ray_cluster import require_answer
+from pipelines.ray_cluster import cluster, require_answer
 from pipelines.ray_pool import mean
 from pipelines.stage import run
 
@@ -274,6 +274,21 @@ def test_a_signal_stops_driver_and_workers(whole, tmp_path, wait):
     assert temporaries(tmp_path / "out") == []
     assert run(whole.stage("convert", tmp_path / "out"), RunOptions()).exit_code == 0
     assert tree_digest(tmp_path / "out") == tree_digest(whole.root / "convert")
+
+
+def test_a_signal_while_ray_starts_leaves_no_alarm(monkeypatch):
+    """Ray's own handler sets one, which aborts the process seconds later."""
+    import ray
+
+    def init(**settings):
+        signal.alarm(30)
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Stopped), cluster(1, None):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def test_an_address_that_nobody_answers_at_is_refused_soon():
