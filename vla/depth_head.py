@@ -60,14 +60,13 @@ class DepthHead(nn.Module):
         features = 1 if config.target == "pixels" else config.code_dim
         self.spread = nn.Conv2d(width, config.code_dim * self.zoom**2, 1)
         self.smooth = nn.Conv2d(config.code_dim, features, 3, padding=1)
-        self.classify = (
-            nn.Linear(config.code_dim, config.codes) if config.head == "linear" else nn.Identity()
-        )
+        linear = config.target == "codes" and config.head == "linear"
+        self.classify = nn.Linear(config.code_dim, config.codes) if linear else nn.Identity()
         self.register_buffer("codebook_KD", torch.zeros(config.codes, config.code_dim))
         if config.prior:
             shape = config.cameras, config.grid**2, config.codes
             self.register_buffer("log_prior_MPK", torch.zeros(shape))
-        learnt = config.temperature == 0 and config.head == "distance"
+        learnt = config.target == "codes" and config.head == "distance" and config.temperature == 0
         self.log_scale = nn.Parameter(torch.zeros(1), requires_grad=learnt)
 
     @torch.no_grad()

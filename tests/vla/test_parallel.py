@@ -24,9 +24,17 @@ OPTIONS = RunOptions(workers=0, log_every=1, checkpoint_every=2, validate_every=
 OVER = {"train__steps": 4, "train__ema": 0.5, "train__warmup": 1}
 
 
-def run(out, options, stop_after=99):
+# Other depth heads: DDP refuses weights that no loss depends on.
+HEADS = {
+    "latents": {"model__depth__target": "latents"},
+    "linear": {"model__depth__head": "linear"},
+    "linear-latents": {"model__depth__head": "linear", "model__depth__target": "latents"},
+}
+
+
+def run(out, options, stop_after=99, over=None):
     """A run on the toy data; ends early after `stop_after` log lines."""
-    config = fakes.micro(**OVER)
+    config = fakes.micro(**OVER, **(over or {}))
     data, book, seen = fakes.toy(config), fakes.FakeCodebook(codes=16, dim=12), []
     train(
         config, data, out, options, codebook=book, validation=data, on_step=seen.append,
@@ -42,6 +50,8 @@ def worker(rank, folder):
         options = replace(OPTIONS, sharding=sharding)
         run(folder / sharding, options, stop_after=2 if rank else 99)  # one rank's wish is enough
         run(folder / sharding, replace(options, micro_batch=1))
+    for name, over in HEADS.items():
+        run(folder / name, OPTIONS, over=over)
     dist.destroy_process_group()
 
 
@@ -72,6 +82,13 @@ def test_two_ranks_equal_one(folder, sharding):
         b = checkpoint.read_tensors(folder / "one" / last, kind)
         assert a.keys() == b.keys()
         assert max((a[n].float() - b[n].float()).abs().max() for n in a) < 2e-3
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_depth_head_trains_on_two_ranks(folder, head):
+    lines = read(folder / head)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert len({line["depth"] for line in lines}) == 4
 
 
 def test_a_sharded_run_acts(folder):
