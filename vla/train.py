@@ -244,13 +244,15 @@ class Trainer:
         return every > 0 and (self.step % every == 0 or self.step == self.config.train.steps)
 
     def _require_finite(self, line: Line) -> None:
-        """Raises `TrainingError` if the loss is not finite, before broken weights are saved."""
-        if not math.isfinite(line["loss"]):
-            raise TrainingError(
-                f"the loss is {line['loss']} at step {self.step}",
-                remedy="lower train.lr, or clip gradients (train.clip); earlier checkpoints are "
-                "kept, and the same command resumes from them",
-            )
+        """Raises `TrainingError` if loss or gradient is not finite, before broken weights are
+        saved: a gradient breaks the weights one step before any loss shows it."""
+        for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+            if not math.isfinite(line[name]):
+                raise TrainingError(
+                    f"the {what} is {line[name]} at step {self.step}",
+                    remedy="lower train.lr, or clip gradients (train.clip); earlier checkpoints "
+                    "are kept, and the same command resumes from them",
+                )
 
     def _rates(self) -> Line:
         config, done = self.config.train, self.step - 1
@@ -304,9 +306,15 @@ class Trainer:
     def _write(self, place: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
         gathered = {
-            kind: {name: whole(tensor) for name, tensor in named.items()}
+            kind: {name: self._gathered(tensor) for name, tensor in named.items()}
             for kind, named in tensors.items()
         }
         if self.ranks.rank == 0:
             checkpoint.write(place, self.config, replace(self.identity, step=self.step), gathered)
         self.ranks.wait()
+
+    def _gathered(self, tensor: Tensor) -> Tensor | None:
+        """The whole tensor in the first rank's host memory; None on the others. No device ever
+        holds more than one that is not its own."""
+        full = whole(tensor)
+        return full.cpu() if self.ranks.rank == 0 else None

@@ -90,12 +90,12 @@ class Update:
             x[self.ranks.rows(self.config.train.batch)][:size]
             for x in draws(self.config, step, self.device)
         )
-        with self._autocast():
-            losses = self.model(batch.rows(0, size), noise, times)
         weight = optim.depth_weight(self.config.train, step)
         norms = []
-        for loss in (losses.flow, weight * losses.depth):
-            grads = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        for loss_of in (lambda losses: losses.flow, lambda losses: weight * losses.depth):
+            with self._autocast():  # a pass for each: compiled ones go backward only once
+                loss = loss_of(self.model(batch.rows(0, size), noise, times))
+            grads = torch.autograd.grad(loss, weights, allow_unused=True)
             norms.append(torch.nn.utils.get_total_norm([g for g in grads if g is not None]).item())
         return {"grad_flow": norms[0], "grad_depth": norms[1], "grad_ratio": norms[1] / norms[0]}
 

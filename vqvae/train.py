@@ -56,7 +56,8 @@ class Trainer:
         self.step = 0
 
     def advance(self) -> dict[str, float]:
-        """One step. Returns loss, l1 (both of this rank), codes and perplexity in the batch."""
+        """One step. Returns loss, l1 (both of this rank), the gradient's norm, codes and perplexity
+        in the batch."""
         training, quantizer = self.config.training, self.model.quantizer
         if self.step == self.config.warmup and not quantizer.initialised:
             quantizer.initialise(self._sample_latents(), training.seed)
@@ -69,12 +70,12 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._average_gradients()
-        clip_grad_norm_(self.parameters, 1.0)
+        norm = clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
         if done.codes is not None:
             quantizer.update(done.latents.detach(), done.codes)
         self.step += 1
-        return {"loss": loss.item(), "l1": l1.item(), **_use(done)}
+        return {"loss": loss.item(), "l1": l1.item(), "grad_norm": norm.item(), **_use(done)}
 
     def _crops(self, stream: int, number: int) -> tuple[Tensor, Tensor]:
         training, cell = self.config.training, self.config.network.cell
@@ -206,9 +207,11 @@ def _run(
     steps = trainer.config.training.steps
     while trainer.step < steps:
         figures = trainer.advance()
-        if _on_any_rank(not math.isfinite(figures["loss"]), trainer.device):
+        finite = math.isfinite(figures["loss"]) and math.isfinite(figures["grad_norm"])
+        if _on_any_rank(not finite, trainer.device):
             raise TrainingError(
-                f"the loss is {figures['loss']} at step {trainer.step}",
+                f"the loss is {figures['loss']} and the norm of its gradient is "
+                f"{figures['grad_norm']} at step {trainer.step}",
                 remedy="lower training.lr",
             )
         if on_step:

@@ -15,6 +15,7 @@ from vla import checkpoint
 from vla.config import RunOptions
 from vla.policy import load_model
 from vla.train import train
+from vla.update import Update
 from vla.validate import validate
 
 QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
@@ -188,6 +189,25 @@ def test_a_diverged_training_stops_before_it_saves(micro, toy, codebook, tmp_pat
     assert len(checkpoint.steps(tmp_path)) < 8
     assert "nan" not in json.dumps([line["loss"] for line in lines(tmp_path)]).lower()
     assert kept
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(micro, toy, codebook, tmp_path, monkeypatch):
+    """The loss of that step is finite; only the weights after it are not."""
+    backward = Update._backward
+
+    def overflowing(self, part, step, *rest):
+        sums = backward(self, part, step, *rest)
+        if step == 3:
+            next(iter(self.trained.values())).grad.view(-1)[0] = torch.inf
+        return sums
+
+    monkeypatch.setattr(Update, "_backward", overflowing)
+    config, options = micro(train__steps=6), replace(QUIET, checkpoint_every=2)
+    with pytest.raises(TrainingError, match=r"norm of the gradient is (inf|nan) at step 4"):
+        train(config, toy(config), tmp_path, options, codebook=codebook)
+    assert checkpoint.find(tmp_path).name == "step-000002"
+    monkeypatch.undo()
+    assert train(config, toy(config), tmp_path, options, codebook=codebook).finished
 
 
 def test_a_log_that_was_cut_is_read_up_to_there(micro, toy, codebook, tmp_path):
