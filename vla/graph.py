@@ -27,6 +27,10 @@ class Graphed:
                 "a CUDA graph needs a CUDA device", remedy="leave --cuda-graph out on this machine"
             )
         self._inputs = tuple(tensor.clone() for tensor in example)
+        with torch.cuda.device(example[0].device):  # streams are those of the current device
+            self._capture(function)
+
+    def _capture(self, function: Callable[..., Tensor]) -> None:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):

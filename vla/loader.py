@@ -111,5 +111,5 @@ class Loader:
         batch = buffer.batch.to(self.device)
         if self.device.type == "cuda":
             buffer.copied = torch.cuda.Event()
-            buffer.copied.record()
+            buffer.copied.record(torch.cuda.current_stream(self.device))
         return self.dataset.encoded(batch)

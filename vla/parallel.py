@@ -33,6 +33,8 @@ def launched(device: str) -> Iterator[tuple[Ranks, str]]:
     torchrun sets rank and world size in the environment.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        if device.startswith("cuda:"):
+            torch.cuda.set_device(device)
         yield Ranks(), device
         return
     if device == "cuda":
