@@ -98,7 +98,7 @@ def test_a_graph_needs_a_gpu(run):
 
 def test_a_graph_copies_in_and_out(monkeypatch):
     """On a stand-in for CUDA that runs the function again at every replay."""
-    recorded = []
+    recorded, entered = [], []
 
     class Recorder:
         def replay(self):
@@ -117,6 +117,7 @@ def test_a_graph_copies_in_and_out(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", recording)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or recording(0))
     monkeypatch.setattr(graph, "DEVICE", "cpu")
     example = (torch.zeros(2), torch.zeros(2))
     double = graph.Graphed(lambda x, y: 2 * x + y, example)
@@ -124,6 +125,7 @@ def test_a_graph_copies_in_and_out(monkeypatch):
     first, second = (double(torch.full((2,), x), torch.ones(2)) for x in (1.0, 5.0))
     assert (first.tolist(), second.tolist()) == ([3, 3], [11, 11])
     assert example[0].tolist() == [0, 0]
+    assert entered == [torch.device("cpu")]
 
 
 @pytest.mark.parametrize(
