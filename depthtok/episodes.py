@@ -29,6 +29,7 @@ from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
 from depthtok.files import write_atomic
 from depthtok.images import ImageFiles
+from depthtok.meaning import Column, Meaning
 from depthtok.parts import Part, pack_manifest, unpack_manifest
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
@@ -84,6 +85,17 @@ class EpisodeStore(Store):
         self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
         self._instructions: dict[str, list[str]] = {}
         self._images = ImageFiles()
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the columns of actions and states are; unknown where the store does not say."""
+        about = self.about
+        if "meaning" in about:
+            return Meaning.from_json(about["meaning"])
+        action, proprio = (
+            tuple(map(Column, about[f"{name}_names"])) for name in ("action", "proprio")
+        )
+        return Meaning(action, proprio, about["gripper_convention"], self.fps)
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:

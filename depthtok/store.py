@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -238,6 +238,17 @@ def create(path: Path, spec: StoreSpec) -> None:
             write_atomic(path / ROOT, text)
     if not parts_root_is_sound(path):
         write_atomic(path / "parts" / ROOT, group_json({}))
+
+
+def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> StoreSpec:
+    """What to go on with at `path`: `spec`, or one of the `earlier` descriptions of the same store,
+    by former versions of its stage, if that is what lies there. Its parts are kept and completed;
+    what it does not know stays unknown."""
+    if (Path(path) / ROOT).is_file():
+        found = read_spec(Path(path))
+        if found.fingerprint in {before.fingerprint for before in earlier}:
+            return replace(found, place=spec.place)
+    return spec
 
 
 def _names(path: Path) -> set[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
 from depthtok.data import Camera
@@ -26,7 +27,7 @@ from depthtok.store import StoreSpec
 from pipelines.config import ConvertConfig
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
-VERSION = 1
+VERSION = 2  # 1 kept names of columns and the gripper's convention, and no other meaning
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class ConvertStage:
     @cached_property
     def spec(self) -> StoreSpec:
         schema, rlds = self.schema, self.rlds
-        return StoreSpec(
+        now = StoreSpec(
             type="episodes", stage="convert", stage_version=VERSION,
             what={
                 "schema": schema.to_json(),
@@ -106,11 +107,19 @@ class ConvertStage:
                 "proprio_names": list(schema.proprio_dims),
                 "gripper": list(schema.gripper_dims),
                 "gripper_convention": schema.gripper,
+                "meaning": schema.meaning.to_json(),
             },
             upstream=_fingerprint(rlds, self.splits),
             shards={split.name: len(split.shards) for split in self.splits},
             place={"source_root": str(rlds.path.resolve())},
         )  # fmt: skip
+        return store.standing(self.out, now, [self._before_meaning(now)])
+
+    def _before_meaning(self, now: StoreSpec) -> StoreSpec:
+        """The same store as version 1 described it."""
+        about = {name: value for name, value in now.about.items() if name != "meaning"}
+        what = {**now.what, "schema": self.schema.to_json_before_meaning()}
+        return replace(now, stage_version=1, what=what, about=about)
 
     def _cameras(self) -> Iterator[Camera]:
         for camera in self.schema.cameras:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
+from depthtok.meaning import REFERENCES, UNITS, UNKNOWN, Column
 from depthtok.sources.operations import Call
 from depthtok.sources.table import Table
 
@@ -70,7 +71,8 @@ def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int
 class Columns:
     """Some columns of an action or a state: columns `take` of feature `path`, processed by `calls`.
 
-    Without a path they are constant: `fill`. `dims` are their names.
+    Without a path they are constant: `fill`. `dims` are their names; `reference` and `units` say
+    what they are after the operations (see `depthtok.meaning`).
     """
 
     dims: tuple[str, ...]
@@ -78,6 +80,8 @@ class Columns:
     take: str = ":"
     calls: tuple[Call, ...] = ()
     fill: float = 0.0
+    reference: str = UNKNOWN
+    units: tuple[str, ...] = ()  # one for each of `dims`; () where none is stated
 
     @classmethod
     def parse(cls, table: Table) -> Columns:
@@ -85,23 +89,35 @@ class Columns:
         dims = table.texts("dims")
         if not dims:
             raise SchemaError(f"{table.where}: dims is empty", remedy="name each column")
+        reference = table.choice("reference", REFERENCES, UNKNOWN)
+        units = _units(table, len(dims))
         if "fill" in table.data:
-            columns = cls(dims, fill=table.take("fill", float))
+            fill = table.take("fill", float)
             table.finish()
-            return columns
+            return cls(dims, fill=fill, reference=reference, units=units)
         path, take = table.take("from", str), table.take("take", str, ":")
         calls = tuple(Call.parse(text, table.where) for text in table.texts("ops", []))
         table.asked.append("fill")
         table.finish()
         _ranges(take, table.where)
-        return cls(dims, path, take, calls)
+        return cls(dims, path, take, calls, reference=reference, units=units)
 
     def to_json(self) -> dict:
         """The table that `parse` reads."""
+        stated = {"reference": self.reference} if self.reference != UNKNOWN else {}
+        stated |= {"unit": list(self.units)} if self.units else {}
         if self.path is None:
-            return {"dims": list(self.dims), "fill": self.fill}
+            return {"dims": list(self.dims), "fill": self.fill, **stated}
         ops = [str(call) for call in self.calls]
-        return {"dims": list(self.dims), "from": self.path, "take": self.take, "ops": ops}
+        table = {"dims": list(self.dims), "from": self.path, "take": self.take, "ops": ops}
+        return {**table, **stated}
+
+    @property
+    def meaning(self) -> tuple[Column, ...]:
+        """What each column is."""
+        units = self.units or (UNKNOWN,) * len(self.dims)
+        pairs = zip(self.dims, units, strict=True)
+        return tuple(Column(name, self.reference, unit) for name, unit in pairs)
 
     def check(self, features: Mapping[str, Feature], where: str) -> None:
         """Raises `SchemaError` unless the feature exists, is numeric, per step, and wide enough."""
@@ -156,6 +172,25 @@ class Columns:
                 )
             indices += range(first, last)
         return indices
+
+
+def _units(table: Table, width: int) -> tuple[str, ...]:
+    """The units of `width` columns: one text for all of them, or one for each."""
+    units = table.texts("unit", [])
+    for unit in units:
+        if unit not in UNITS:
+            raise SchemaError(
+                f"{table.where}: unit = {unit!r} is not known",
+                remedy=did_you_mean(unit, list(UNITS)),
+            )
+    if isinstance(table.data.get("unit"), str):
+        return units * width
+    if units and len(units) != width:
+        raise SchemaError(
+            f"{table.where}: {len(units)} units for {width} columns",
+            remedy="give one unit for all columns, or one for each of `dims`",
+        )
+    return units
 
 
 def _ranges(take: str, where: str) -> list[tuple[int | None, int | None]]:

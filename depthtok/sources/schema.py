@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from depthtok import meaning
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
+from depthtok.meaning import Meaning
 from depthtok.sources.cameras import CameraSchema
 from depthtok.sources.columns import Columns, Feature, RawEpisode, feature, numbers_a_step
 from depthtok.sources.table import Table
@@ -25,7 +27,7 @@ STATUSES = ("verified", "catalogue", "unseen")
 """verified: data of this exact layout were read here. catalogue: written from published features.
 unseen: written only from the configuration tables of other projects."""
 
-GRIPPERS = ("open1_closed0", "open-1_closed1", "open1_closed-1", "unknown", "none")
+GRIPPERS = (*meaning.GRIPPERS, "unknown", "none")
 """The meaning of the action's gripper columns, after the operations. The standard is
 `open1_closed0`; LIBERO keeps `open-1_closed1`, which its simulator expects."""
 
@@ -150,6 +152,23 @@ class Schema:
             "action": [columns.to_json() for columns in self.action_columns],
             "proprio": [columns.to_json() for columns in self.proprio_columns],
         }
+
+    def to_json_before_meaning(self) -> dict[str, Any]:
+        """`to_json` as depthtok wrote it before schemas stated references and units."""
+        table = self.to_json()
+        for columns in (*table["action"], *table["proprio"]):
+            columns.pop("reference", None)
+            columns.pop("unit", None)
+        return table
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the columns of actions and states are."""
+        action, proprio = (
+            tuple(column for columns in group for column in columns.meaning)
+            for group in (self.action_columns, self.proprio_columns)
+        )
+        return Meaning(action, proprio, self.gripper, self.fps)
 
     @property
     def action_dims(self) -> tuple[str, ...]:
