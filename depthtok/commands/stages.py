@@ -226,6 +226,8 @@ def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = Tru
 
 def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     """What a run did, where it lies, and what to type next."""
+    from depthtok import instructions
+
     lines = [
         f"{outcome.out}: {human_count(outcome.episodes)} episodes, "
         f"{human_count(outcome.steps)} steps, {human_bytes(outcome.bytes)}; "
@@ -241,6 +243,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     if len(outcome.failures) > SHOWN_FAILURES:
         more = len(outcome.failures) - SHOWN_FAILURES
         lines.append(f"failed: {more} more; `{typed('inspect', outcome.out)}` lists them")
+    lines += instructions.notice(outcome.out)
     lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures:
         lines.append("run the same command with --retry-failed to try those again")

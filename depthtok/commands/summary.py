@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from depthtok import codebook
+from depthtok import codebook, instructions
 from depthtok.codes import CodeStore
 from depthtok.config import flat
 from depthtok.depth import DepthStore
@@ -205,6 +205,7 @@ def _typed(store: Store) -> dict[str, object]:
             "action": f"{store.action_dim}: {', '.join(store.about['action_names'])}",
             "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names'])}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
+            "instructions": instructions.read(store).line(),
             "images in": store.source_root,
         }
     if isinstance(store, DepthStore):
@@ -278,6 +279,7 @@ def _run(path: Path) -> Summary:
             f"{n} ({size:,} samples)" for n, _, _, size in state["data"]
         )
         summary.facts["codebook"] = state["codebook"][:16] or "none"
+        summary.facts["instructions"] = _prompts((state["notes"] or {}).get("instructions"))
     if metrics:
         last = {name: value for line in metrics for name, value in line.items()}
         rows = [(name, human_number(value)) for name, value in last.items()]
@@ -286,6 +288,15 @@ def _run(path: Path) -> Summary:
     rows = [(name, value) for name, value in given.items() if value != usual.get(name)]
     summary.tables["Settings that are not the defaults"] = (("setting", "value"), rows)
     return summary
+
+
+def _prompts(noted: Mapping[str, Any] | None) -> str:
+    """What a run noted of its instructions before it began."""
+    from vla.prompts import Prompts
+
+    if noted is None:
+        return "not known: an older depthtok did not look"
+    return Prompts.from_json(noted).line()
 
 
 def _evaluation(path: Path) -> Summary:
