@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -236,6 +237,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
     if outcome.inherited:
         lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+    lines += _not_measured(outcome)
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
@@ -249,3 +251,14 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     say(*lines, json=options.json)
     if then and not outcome.left and not outcome.given_up:
         suggest(then, json=options.json)
+
+
+def _not_measured(outcome: Outcome) -> Iterator[str]:
+    """What was taken for no measurement in the data set's own depth, by camera."""
+    for camera, counts in outcome.not_measured.items():
+        held = {name: count for name, count in counts.items() if name != "pixels"}
+        share = 100 * sum(held.values()) / counts["pixels"]
+        yield (
+            f"{camera}: {share:.2g} % of the depth's pixels hold no measurement, by their value: "
+            + ", ".join(f"{human_count(count)} x {name}" for name, count in held.items())
+        )
