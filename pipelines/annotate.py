@@ -25,6 +25,7 @@ from pipelines.device import one_thread
 from pipelines.estimators import find
 from pipelines.stage import Advance, Worker, WorkPart
 from pipelines.vida.config import RunConfig
+from pipelines.vida.origin import Origin
 
 VERSION = 1
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
@@ -64,7 +65,17 @@ class AnnotateStage:
     @cached_property
     def estimator(self) -> EstimatorSpec:
         """The estimator's specification. Determined once, by the driver; workers check theirs."""
-        return self.load_estimator().spec
+        return self._described[0]
+
+    @property
+    def origin(self) -> Origin | None:
+        """What its weights say they are of, and how that is known; None without weights."""
+        return self._described[1]
+
+    @cached_property
+    def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+        estimator = self.load_estimator()
+        return estimator.spec, getattr(estimator, "origin", None)
 
     def load_estimator(self) -> DepthEstimator:
         """The estimator, ready to use."""
@@ -120,7 +131,10 @@ class AnnotateStage:
                 "fps": self.episodes.fps,
             },
             upstream=self.episodes.fingerprint, shards=self.episodes.spec.shards,
-            place={"episodes": str(self.episodes.path.resolve())},
+            place={
+                "episodes": str(self.episodes.path.resolve()),
+                **({"weights": str(self.origin)} if self.origin else {}),
+            },
         )  # fmt: skip
 
     def work(self) -> list[WorkPart]:

@@ -101,6 +101,8 @@ def annotate(
     if settings.compile:
         choose(device)  # what compiles is tried here, for all workers
     stage = AnnotateStage(episodes, out, settings, device, partial=options.partial, weights=weights)
+    if stage.origin is not None and not stage.origin.networks:
+        warn(unknown_weights(weights, settings.estimator))
     if then_tokenize is None:
         book = out.parent / "codebook"
         carry_out(stage, options, typed("train-vqvae", out, "--out", book), whole=whole)
@@ -110,6 +112,15 @@ def annotate(
     book, verdict = judged(then_tokenize)
     fused = FusedStage(stage, book, out, TokenizeConfig(), verdict)
     carry_out(fused, options, train_next(episodes.path, out), whole=whole)
+
+
+def unknown_weights(path: Path | None, estimator: str) -> str:
+    """A warning: nothing tells a relative network's weights from a metric one's."""
+    return (
+        f"nothing says which network {path} is of: its name is no published one, and it has no "
+        f"metadata. It is run as {estimator}; relative and metric weights have the same tensors, "
+        "and the wrong ones give depth that is inverted: hold some of it against the images"
+    )
 
 
 def tokenize(
