@@ -31,6 +31,7 @@ from depthtok.files import write_atomic
 from depthtok.images import ImageFiles
 from depthtok.meaning import Column, Meaning
 from depthtok.parts import Part, pack_manifest, unpack_manifest
+from depthtok.placeholders import ClipDepth, NotMeasured
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
 from depthtok.store import Store
@@ -48,15 +49,21 @@ class View:
     kind: str
     format: PixelFormat
     scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
+    not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
 
     def to_json(self) -> dict:
         """A plain dictionary."""
-        return {**asdict(self), "format": self.format.to_json()}
+        rule = {"not_measured": self.not_measured.to_json()} if self.not_measured else {}
+        plain = {name: value for name, value in asdict(self).items() if name != "not_measured"}
+        return {**plain, "format": self.format.to_json(), **rule}
 
     @classmethod
     def from_json(cls, data: Mapping) -> View:
         """The inverse of `to_json`."""
-        return cls(**{**data, "format": PixelFormat.from_json(data["format"])})
+        rule = data.get("not_measured")
+        read = {"format": PixelFormat.from_json(data["format"]),
+                "not_measured": rule and NotMeasured.from_json(rule)}  # fmt: skip
+        return cls(**{**data, **read})
 
 
 def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
@@ -309,15 +316,23 @@ class StoredFrames:
         return self._decode("rgb", start, stop)
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
+        return self.clip_depth.metres(start, stop)
+
+    @cached_property
+    def clip_depth(self) -> ClipDepth:
+        """The reader of the clip's own depth. Raises `SourceError` where its unit is not known."""
         store = self.episode.store
-        scale = store.views[store.view_index(self.camera.name, "depth")].scale_m
-        if scale is None:
+        view = store.views[store.view_index(self.camera.name, "depth")]
+        if view.scale_m is None:
             raise SourceError(
                 f"the unit of the depth of camera {self.camera.name!r} is not known",
                 remedy="copy the data set's schema, state `depth_unit`, and convert with --schema",
             )
-        metres = self._decode("depth", start, stop)[..., 0].astype(np.float64) * scale
-        return np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)
+
+        def decode(start: int, stop: int) -> np.ndarray:
+            return self._decode("depth", start, stop)[..., 0]
+
+        return ClipDepth(len(self), decode, view.scale_m, view.format.dtype, view.not_measured)
 
     def segmentation(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W"]:
         """The class of every pixel as the data set numbers them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
 from depthtok.data import DepthBlock, DepthClip, DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.depth import ClipQuantiles, DepthEncoding
-from depthtok.episodes import EpisodeStore, StoredEpisode, View
+from depthtok.episodes import EpisodeStore, StoredEpisode, StoredFrames, View
 from depthtok.errors import ConfigError, SourceError
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
@@ -25,6 +25,7 @@ from pipelines.device import one_thread
 from pipelines.estimators import find
 from pipelines.stage import Advance, Worker, WorkPart
 from pipelines.vida.config import RunConfig
+from pipelines.vida.origin import Origin
 
 VERSION = 1
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
@@ -64,7 +65,17 @@ class AnnotateStage:
     @cached_property
     def estimator(self) -> EstimatorSpec:
         """The estimator's specification. Determined once, by the driver; workers check theirs."""
-        return self.load_estimator().spec
+        return self._described[0]
+
+    @property
+    def origin(self) -> Origin | None:
+        """What its weights say they are of, and how that is known; None without weights."""
+        return self._described[1]
+
+    @cached_property
+    def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+        estimator = self.load_estimator()
+        return estimator.spec, getattr(estimator, "origin", None)
 
     def load_estimator(self) -> DepthEstimator:
         """The estimator, ready to use."""
@@ -120,7 +131,10 @@ class AnnotateStage:
                 "fps": self.episodes.fps,
             },
             upstream=self.episodes.fingerprint, shards=self.episodes.spec.shards,
-            place={"episodes": str(self.episodes.path.resolve())},
+            place={
+                "episodes": str(self.episodes.path.resolve()),
+                **({"weights": str(self.origin)} if self.origin else {}),
+            },
         )  # fmt: skip
 
     def work(self) -> list[WorkPart]:
@@ -160,6 +174,8 @@ class AnnotateStage:
                 sink.take(block)
             sink.close()
             writer.meta["device"] = estimator.device
+            if self.config.estimator == "dataset" and (counts := _not_measured(clips)):
+                writer.meta["not_measured"] = counts
             if estimator.degraded:
                 writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 
@@ -174,6 +190,19 @@ def _in_millimetres(view: View) -> bool:
     scale_mm = (view.scale_m or 0) * 1000
     whole = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
     return whole and np.dtype(view.format.dtype).kind in "iu"
+
+
+def _not_measured(clips: Sequence[StoredFrames]) -> dict[str, dict[str, int]]:
+    """By camera: how many pixels there were, and how many of them held which placeholder. Cameras
+    without one are left out."""
+    found: dict[str, dict[str, int]] = {}
+    for clip in clips:
+        depth = clip.clip_depth
+        counts = {"pixels": depth.pixels, **depth.tally}
+        total = found.setdefault(clip.camera.name, {})
+        for name, count in counts.items():
+            total[name] = total.get(name, 0) + count
+    return {camera: counts for camera, counts in found.items() if len(counts) > 1}
 
 
 def inherit(part: Part, writer: PartWriter, *, first_piece: bool = True) -> None:

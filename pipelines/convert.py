@@ -18,7 +18,7 @@ from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_sp
 from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError, did_you_mean
 from depthtok.images import ImageFiles
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
-from depthtok.sources.cameras import DEPTH_UNITS
+from depthtok.sources.cameras import depth_scale
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Shard, Split
@@ -73,9 +73,10 @@ class ConvertStage:
             keys["segmentation"] = camera.segmentation_key
             for kind, key in keys.items():
                 if key is not None:
-                    scale = DEPTH_UNITS[camera.depth_unit] if kind == "depth" else None
-                    format = PixelFormat.of(self.rlds.features[key])
-                    found.append(View(camera.name, kind, format, scale))
+                    format, depth = PixelFormat.of(self.rlds.features[key]), kind == "depth"
+                    scale = depth_scale(camera.depth_unit, camera.name) if depth else None
+                    rule = camera.not_measured if depth else None
+                    found.append(View(camera.name, kind, format, scale, rule))
         return found
 
     @cached_property
@@ -118,6 +119,7 @@ class ConvertStage:
     def _before_meaning(self, now: StoreSpec) -> StoreSpec:
         """The same store as version 1 described it."""
         about = {name: value for name, value in now.about.items() if name != "meaning"}
+        about["views"] = [replace(view, not_measured=None).to_json() for view in self.views]
         what = {**now.what, "schema": self.schema.to_json_before_meaning()}
         return replace(now, stage_version=1, what=what, about=about)
 

@@ -93,6 +93,9 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)  # failures of this stage
     inherited: int = 0  # episodes that failed in an earlier stage
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
+    not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of depth that the data set has, by camera: its pixels, and how many held which placeholder
+    (in the parts that held some)."""
 
     @property
     def exit_code(self) -> int:
@@ -217,6 +220,9 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         outcome.episodes += len(part.frames)
         outcome.steps += int(part.frames.sum())
         outcome.bytes += sum(size for size, _ in part.manifest["files"].values())
+        for camera, counts in part.meta.get("not_measured", {}).items():
+            total = outcome.not_measured.setdefault(camera, {})
+            total.update({name: total.get(name, 0) + count for name, count in counts.items()})
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
         outcome.inherited += len(part.failures) - len(own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,6 +101,8 @@ def annotate(
     if settings.compile:
         choose(device)  # what compiles is tried here, for all workers
     stage = AnnotateStage(episodes, out, settings, device, partial=options.partial, weights=weights)
+    if stage.origin is not None and not stage.origin.networks:
+        warn(unknown_weights(weights, settings.estimator))
     if then_tokenize is None:
         book = out.parent / "codebook"
         carry_out(stage, options, typed("train-vqvae", out, "--out", book), whole=whole)
@@ -109,6 +112,15 @@ def annotate(
     book, verdict = judged(then_tokenize)
     fused = FusedStage(stage, book, out, TokenizeConfig(), verdict)
     carry_out(fused, options, train_next(episodes.path, out), whole=whole)
+
+
+def unknown_weights(path: Path | None, estimator: str) -> str:
+    """A warning: nothing tells a relative network's weights from a metric one's."""
+    return (
+        f"nothing says which network {path} is of: its name is no published one, and it has no "
+        f"metadata. It is run as {estimator}; relative and metric weights have the same tensors, "
+        "and the wrong ones give depth that is inverted: hold some of it against the images"
+    )
 
 
 def tokenize(
@@ -238,6 +250,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
     if outcome.inherited:
         lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+    lines += _not_measured(outcome)
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
@@ -252,3 +265,14 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     say(*lines, json=options.json)
     if then and not outcome.left and not outcome.given_up:
         suggest(then, json=options.json)
+
+
+def _not_measured(outcome: Outcome) -> Iterator[str]:
+    """What was taken for no measurement in the data set's own depth, by camera."""
+    for camera, counts in outcome.not_measured.items():
+        held = {name: count for name, count in counts.items() if name != "pixels"}
+        share = 100 * sum(held.values()) / counts["pixels"]
+        yield (
+            f"{camera}: {share:.2g} % of the depth's pixels hold no measurement, by their value: "
+            + ", ".join(f"{human_count(count)} x {name}" for name, count in held.items())
+        )

@@ -194,6 +194,13 @@ def _store(store: Store) -> Summary:
     return summary
 
 
+def _weights(store: DepthStore) -> dict[str, str]:
+    """Which network the weights are of and how that is known, where a network made the depth."""
+    if not store.estimator.get("weights"):
+        return {}
+    return {"weights": store.spec.place.get("weights", "not recorded: made before that was kept")}
+
+
 def _typed(store: Store) -> dict[str, object]:
     """The facts that only one type of store has."""
     if isinstance(store, EpisodeStore):
@@ -212,6 +219,7 @@ def _typed(store: Store) -> dict[str, object]:
         return {
             "kind": store.kind.value,
             "estimator": store.estimator["name"],
+            **_weights(store),
             "cameras": ", ".join(store.cameras),
             "pixels": f"{store.size[0]}x{store.size[1]}, stored as {store.encoding.value} "
             f"(error: {store.encoding.error})",
