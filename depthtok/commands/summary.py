@@ -186,12 +186,21 @@ def _store(store: Store) -> Summary:
         "failed": len(failures),
     })  # fmt: skip
     summary.facts.update(_typed(store))
+    summary.facts.update(_absent(store))
     if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
         summary.tables.update(_statistics_tables(store, found))
     if failures:
         rows = [(str(f.key), f.stage, f.reason) for f in failures[:50]]
         summary.tables["Failed episodes"] = (("episode", "stage", "reason"), rows)
     return summary
+
+
+def _absent(store: Store) -> dict[str, object]:
+    """What the store knows of cameras that episodes do not have."""
+    found = ", ".join(f"{name} in {count} episodes" for name, count in store.absent().items())
+    if isinstance(store, EpisodeStore) and not store.knows_absent:
+        found = f"{found}; " * bool(found) + "not looked for: annotate decides"
+    return {"absent": found} if found else {}
 
 
 def _typed(store: Store) -> dict[str, object]:

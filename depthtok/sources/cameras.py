@@ -15,6 +15,9 @@ from depthtok.sources.table import Table
 DEPTH_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "m/1024": 1 / 1024, "unknown": None}
 """Metres per unit of stored depth. `unknown` records the key, but its values are refused."""
 
+CHANNELS = ("rgb", "bgr")
+"""Orders of the colours in a picture's bytes: `bgr` where OpenCV's were stored as they were."""
+
 _OPTIONAL_KEYS = ("depth_key", "segmentation_key", "intrinsics_key")
 
 
@@ -23,8 +26,10 @@ class CameraSchema:
     """One camera. Keys are feature paths; None if absent.
 
     `segmentation_classes` maps names ("robot", "gripper", "objects", ...) to segmentation numbers.
-    With `optional` a data set may lack the camera, with `depth_optional` its depth,
-    segmentation and intrinsics.
+    `present_key` is a flag by episode, false where the episode does not have the camera: only for
+    data sets whose flags are right. `channels` is the order of the colours in the bytes. With
+    `optional` a data set may lack the camera, with `depth_optional` its depth, segmentation and
+    intrinsics.
     """
 
     name: str
@@ -37,6 +42,8 @@ class CameraSchema:
     intrinsics_key: str | None = None
     optional: bool = False
     depth_optional: bool = False
+    channels: str = "rgb"
+    present_key: str | None = None
 
     @classmethod
     def parse(cls, table: Table) -> CameraSchema:
@@ -53,6 +60,8 @@ class CameraSchema:
             intrinsics_key=table.take("intrinsics_key", str, None),
             optional=table.take("optional", bool, False),
             depth_optional=table.take("depth_optional", bool, False),
+            channels=table.choice("channels", CHANNELS, "rgb"),
+            present_key=table.take("present_key", str, None),
         )
         table.finish()
         if (camera.depth_key is None) != (camera.depth_unit is None):
@@ -85,6 +94,8 @@ class CameraSchema:
             "intrinsics_key": self.intrinsics_key,
             "optional": self.optional,
             "depth_optional": self.depth_optional,
+            "channels": None if self.channels == "rgb" else self.channels,
+            "present_key": self.present_key,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -110,6 +121,8 @@ class CameraSchema:
                     f"{where}: {camera.intrinsics_key!r} has shape {matrix.shape}",
                     remedy="intrinsics must be nine numbers",
                 )
+        if camera.present_key is not None:
+            _check_flag(feature(features, camera.present_key, where), camera.present_key, where)
         return camera
 
     def _without_absent(self, features: Mapping[str, Feature]) -> CameraSchema:
@@ -121,6 +134,16 @@ class CameraSchema:
         if "segmentation_key" in absent:
             absent["segmentation_classes"] = None
         return replace(self, **absent)
+
+
+def _check_flag(found: Feature, key: str, where: str) -> None:
+    """Raises `SchemaError` unless it is one truth value, by episode or by step."""
+    if found.kind not in ("scalar", "tensor") or found.shape != () or found.dtype != "bool":
+        raise SchemaError(
+            f"{where}: present_key {key!r} is {found.kind} of {found.dtype} {found.shape}",
+            remedy="name a boolean of the episode, or leave present_key out: pictures of one flat "
+            "colour are found without it",
+        )
 
 
 def _check_map(found: Feature, key: str, image: Feature, integer: bool, where: str) -> None:
