@@ -50,12 +50,20 @@ class View:
     format: PixelFormat
     scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
     not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
+    channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
 
     def to_json(self) -> dict:
-        """A plain dictionary."""
+        """A plain dictionary, without what is usual."""
+        usual = {"channels"} if self.channels == "rgb" else set()
+        usual |= set() if self.not_measured else {"not_measured"}
         rule = {"not_measured": self.not_measured.to_json()} if self.not_measured else {}
-        plain = {name: value for name, value in asdict(self).items() if name != "not_measured"}
-        return {**plain, "format": self.format.to_json(), **rule}
+        plain = {**asdict(self), "format": self.format.to_json(), **rule}
+        return {name: value for name, value in plain.items() if name not in usual}
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """One frame [H, W, C] from its bytes. Raises `CorruptRecord`."""
+        frame = self.format.decode(data)
+        return frame if self.channels == "rgb" else np.ascontiguousarray(frame[..., ::-1])
 
     @classmethod
     def from_json(cls, data: Mapping) -> View:
@@ -112,6 +120,12 @@ class EpisodeStore(Store):
             fields = {**camera, "orientation": Orientation(camera["orientation"])}
             by_name[camera["name"]] = Camera(**fields)
         return by_name
+
+    @property
+    def knows_absent(self) -> bool:
+        """Whether it was looked for cameras that episodes do not have: not by former versions, and
+        not in videos and images, of which `annotate` decides."""
+        return self.spec.stage == "convert" and self.spec.stage_version >= 2
 
     def camera(self, name: str) -> Camera:
         """The camera `name`. Raises `ConfigError` with the names there are."""
@@ -265,6 +279,11 @@ class StoredEpisode:
     def fps(self) -> float | None:
         return self.store.fps
 
+    def absent(self, camera: str) -> bool:
+        """Whether the episode is known not to have this camera (see `EpisodeStore.knows_absent`):
+        its frames are one flat colour, or the data set says so."""
+        return self.part.lacks(camera, int(self.part.indices[self.row]))
+
     def intrinsics(self, camera: str) -> Float32[np.ndarray, "3 3"] | None:
         """Of the upright true view, in pixels; None where the source does not say."""
         place = list(self.cameras).index(camera)
@@ -345,7 +364,7 @@ class StoredFrames:
         for step in range(start, stop):
             data = store.image_bytes(episode.part, episode.start + step, view)
             try:
-                frames.append(store.views[view].format.decode(data))
+                frames.append(store.views[view].decode(data))
             except SourceError as error:
                 raise CorruptRecord(
                     f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",

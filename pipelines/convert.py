@@ -1,4 +1,5 @@
-"""convert: RLDS directory -> EpisodeStore. Every record is read once; no image is decoded."""
+"""convert: RLDS directory -> EpisodeStore. Every record is read once. No image is decoded, but for
+those that by their sizes and checksums may show nothing at all."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok import store
+from depthtok import absent, store
 from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
 from depthtok.data import Camera
@@ -19,7 +20,7 @@ from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError
 from depthtok.images import ImageFiles
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.cameras import depth_scale
-from depthtok.sources.episode import RawEpisode
+from depthtok.sources.episode import RawEpisode, Spans
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Shard, Split
 from depthtok.sources.schema import Schema
@@ -76,7 +77,8 @@ class ConvertStage:
                     format, depth = PixelFormat.of(self.rlds.features[key]), kind == "depth"
                     scale = depth_scale(camera.depth_unit, camera.name) if depth else None
                     rule = camera.not_measured if depth else None
-                    found.append(View(camera.name, kind, format, scale, rule))
+                    channels = camera.channels if kind == "rgb" else "rgb"
+                    found.append(View(camera.name, kind, format, scale, rule, channels))
         return found
 
     @cached_property
@@ -173,6 +175,29 @@ def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
     return StoreSpec("rlds", "", 1, features, counts, "", {rlds.name: 1}).fingerprint
 
 
+class _Flags:
+    """What flags of the data set say of cameras, held against the pictures.
+
+    `against` counts, by camera, the episodes whose flag contradicts them: `seen` is said to be
+    absent and shows something, `blank` is said to be there and is one flat colour.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._keys = {camera.name: camera.present_key for camera in schema.cameras}
+        self.against: dict[str, dict[str, int]] = {}
+
+    def absent(self, raw: RawEpisode, camera: str, *, blank: bool) -> bool:
+        """Whether the camera is absent: by its picture, or by its flag."""
+        key = self._keys[camera]
+        if key is None:
+            return blank
+        present = bool(np.any(raw.values(key)))
+        if present == blank:
+            counts = self.against.setdefault(camera, {"seen": 0, "blank": 0})
+            counts["blank" if blank else "seen"] += 1
+        return blank or not present
+
+
 class _Shard:
     """Indexes one shard."""
 
@@ -183,6 +208,7 @@ class _Shard:
         self.instructions: dict[str, int] = {}
         self.images, self.packed = ImageFiles(), None
         self.done: set[int] = set()
+        self.flags = _Flags(stage.schema)
 
     def read(self) -> None:
         """Fills the part. All intact episodes of a damaged shard are kept."""
@@ -196,6 +222,8 @@ class _Shard:
         finally:
             if self.packed:
                 self.packed.close()
+        if self.flags.against:
+            self.writer.meta["flags_against_pictures"] = self.flags.against
         names = list(self.instructions)
         (self.writer.directory / INSTRUCTIONS).write_text(json.dumps(names))
 
@@ -234,14 +262,27 @@ class _Shard:
             writer.append(name, values[keep])
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
-        spans = [self._spans(raw, path, keep) for path in self.stage.view_paths]
-        writer.append("images", np.stack(spans, axis=1))
+        spans = [raw.spans(path)[keep] for path in self.stage.view_paths]
+        writer.append("images", np.stack([self._placed(found) for found in spans], axis=1))
+        missing = self._absent(raw, spans)
         writer.end(raw.index, steps, intrinsics=intrinsics)
+        for camera in missing:
+            writer.absent(camera, raw.index)
 
-    def _spans(self, raw: RawEpisode, path: str, keep: slice) -> np.ndarray:
+    def _absent(self, raw: RawEpisode, spans: list[Spans]) -> list[str]:
+        """The cameras that the episode does not have."""
+        missing = []
+        for view, found in zip(self.stage.views, spans, strict=True):
+            if view.kind == "rgb":
+                blank = absent.suspect(found.length, found.crc32c, view.format.shape)
+                blank = blank and absent.blank(raw.bytes_at(found), view.format)
+                if self.flags.absent(raw, view.camera, blank=blank):
+                    missing.append(view.camera)
+        return missing
+
+    def _placed(self, spans: Spans) -> np.ndarray:
         """uint32[T, 4]: the location of every frame of a view."""
-        spans = raw.spans(path)
-        offset, length, crc = spans.offset[keep], spans.length[keep], spans.crc32c[keep]
+        offset, length, crc = spans.offset, spans.length, spans.crc32c
         if self.packed:
             offset = self._pack(offset, length, crc)
         low, high = (offset & 0xFFFFFFFF).astype(np.uint32), (offset >> 32).astype(np.uint32)

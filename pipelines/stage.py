@@ -92,6 +92,8 @@ class Outcome:
     busy: float = 0.0  # worker-seconds spent on parts
     failures: list[Failure] = field(default_factory=list)  # failures of this stage
     inherited: int = 0  # episodes that failed in an earlier stage
+    absent: dict[str, int] = field(default_factory=dict)  # by camera: episodes without it
+    flags_against_pictures: dict[str, dict[str, int]] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
     not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of depth that the data set has, by camera: its pixels, and how many held which placeholder
@@ -226,6 +228,12 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
         outcome.inherited += len(part.failures) - len(own)
+        for camera, indices in part.absent.items():
+            outcome.absent[camera] = outcome.absent.get(camera, 0) + len(indices)
+        for camera, counts in part.meta.get("flags_against_pictures", {}).items():
+            total = outcome.flags_against_pictures.setdefault(camera, dict.fromkeys(counts, 0))
+            for name, count in counts.items():
+                total[name] += count
 
 
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)

@@ -262,7 +262,17 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         lines.append("run the same command with --retry-failed to try those again")
     if outcome.given_up:
         lines.append("run the same command again to try those parts again")
+    for camera, count in sorted(outcome.absent.items()):
+        lines.append(
+            f"{camera}: absent in {count} episodes (no depth, no codes, masked in training)"
+        )
     say(*lines, json=options.json)
+    for camera, counts in sorted(outcome.flags_against_pictures.items()):
+        warn(
+            f"{camera}: its present_key is false in {counts['seen']} episodes whose pictures show "
+            f"something, and true in {counts['blank']} whose pictures are one flat colour; if the "
+            "flag is wrong, leave present_key out of the schema"
+        )
     if then and not outcome.left and not outcome.given_up:
         suggest(then, json=options.json)
 

@@ -186,6 +186,7 @@ def _store(store: Store) -> Summary:
         "failed": len(failures),
     })  # fmt: skip
     summary.facts.update(_typed(store))
+    summary.facts.update(_absent(store))
     if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
         summary.tables.update(_statistics_tables(store, found))
     if failures:
@@ -199,6 +200,14 @@ def _weights(store: DepthStore) -> dict[str, str]:
     if not store.estimator.get("weights"):
         return {}
     return {"weights": store.spec.place.get("weights", "not recorded: made before that was kept")}
+
+
+def _absent(store: Store) -> dict[str, object]:
+    """What the store knows of cameras that episodes do not have."""
+    found = ", ".join(f"{name} in {count} episodes" for name, count in store.absent().items())
+    if isinstance(store, EpisodeStore) and not store.knows_absent:
+        found = f"{found}; " * bool(found) + "not looked for: annotate decides"
+    return {"absent": found} if found else {}
 
 
 def _typed(store: Store) -> dict[str, object]:
