@@ -52,6 +52,11 @@ class View:
     not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
     channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
 
+    @property
+    def name(self) -> str:
+        """`image/rgb`: what identifies the view in a store."""
+        return f"{self.camera}/{self.kind}"
+
     def to_json(self) -> dict:
         """A plain dictionary, without what is usual."""
         usual = {"channels"} if self.channels == "rgb" else set()
@@ -206,9 +211,10 @@ class EpisodeStore(Store):
     def image_bytes(self, part: Part, row: int, view: int) -> bytes:
         """The encoded bytes of one frame of one view, CRC32C checked."""
         low, high, length, crc = self.table(part, "images")[row, view].tolist()
-        return self._images.read(self._image_file(part), low | high << 32, length, crc)
+        return self._images.read(self.image_file(part), low | high << 32, length, crc)
 
-    def _image_file(self, part: Part) -> Path:
+    def image_file(self, part: Part) -> Path:
+        """The file in which the images of a part lie."""
         source = part.meta["source"]
         return part.path / PACKED if source is None else self.source_root / source
 
@@ -217,7 +223,7 @@ class EpisodeStore(Store):
 
     def require_source(self) -> None:
         """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
-        files = {self._image_file(part) for part in self.parts()}
+        files = {self.image_file(part) for part in self.parts()}
         if files and not any(path.is_file() for path in files):
             raise SourceError(
                 f"the images that {self.path} indexes are not in {self.source_root}",

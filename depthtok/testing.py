@@ -30,6 +30,7 @@ from depthtok.files import file_sha256
 from depthtok.signals import NUMBERS, Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
+from depthtok.store import SEEN
 from depthtok.temporaries import TEMPORARY
 
 Edit = Callable[[int, dict], None]
@@ -154,12 +155,13 @@ def support_plane(
 
 
 def tree_digest(path: Path) -> dict[str, str]:
-    """SHA-256 of every file under `path`, by relative path; leftovers of runs do not count."""
+    """SHA-256 of every file under `path`, by relative path. Leftovers of runs do not count, nor
+    what a store remembers of the times of its source's files."""
     files = (file.relative_to(path) for file in sorted(Path(path).rglob("*")) if file.is_file())
     return {
         file.as_posix(): file_sha256(path / file)
         for file in files
-        if not any(part.startswith(TEMPORARY) for part in file.parts)
+        if not any(part.startswith(TEMPORARY) for part in file.parts) and file.name != SEEN
     }
 
 

@@ -26,8 +26,10 @@ from depthtok.data import (
 from depthtok.depth import ClipQuantiles, DepthEncoding
 from depthtok.episodes import EpisodeStore, StoredEpisode, StoredFrames, View
 from depthtok.errors import ConfigError, SourceError
+from depthtok.origin import FRAMES, frames_of
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
+from pipelines.changes import ImageWatch
 from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
 from pipelines.estimators import find
@@ -165,7 +167,16 @@ class AnnotateStage:
         for piece, (start, stop) in enumerate(cuts):
             frames = int(part.frames[start:stop].sum()) * len(self.cameras)
             yield WorkPart(PartName(shard, piece, len(cuts)), part.shard, stop - start, frames,
-                           part.digest, part.name, (start, stop))  # fmt: skip
+                           part.digest, part.name, (start, stop),
+                           frames_from=frames_of(part.meta, self.cameras))  # fmt: skip
+
+    def watch(self) -> ImageWatch:
+        """Tells which parts cannot be made now, because their images are not there."""
+        store, files = self.episodes, {}
+        for part in store.parts():
+            path = store.image_file(part)
+            files |= {str(work.name): (path, part) for work in self._pieces(part)}
+        return ImageWatch(files)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return depth.array_specs(self.cameras, self.size, self.encoding)
@@ -189,6 +200,8 @@ class AnnotateStage:
             for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()
+            if work.frames_from:
+                writer.meta[FRAMES] = dict(work.frames_from)
             writer.meta["device"] = estimator.device
             if self.config.estimator == "dataset" and (counts := sink.not_measured()):
                 writer.meta["not_measured"] = counts

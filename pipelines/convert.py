@@ -13,19 +13,24 @@ import numpy as np
 
 from depthtok import absent, store
 from depthtok.arrays import ArraySpec
-from depthtok.config import to_json
+from depthtok.config import digest, to_json
 from depthtok.data import Camera
 from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
 from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError, did_you_mean
 from depthtok.images import ImageFiles
+from depthtok.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.episode import RawEpisode, Spans
+from depthtok.sources.framing import ShardDigest
 from depthtok.sources.pixels import PixelFormat
-from depthtok.sources.rlds import RldsDirectory, Shard, Split
+from depthtok.sources.rlds import RldsDirectory, Split
 from depthtok.sources.schema import Schema
+from depthtok.sources.shards import Shard
 from depthtok.store import StoreSpec
+from pipelines.changes import ShardWatch
 from pipelines.config import ConvertConfig
+from pipelines.overwrite import require_same_store
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
 VERSION = 2  # 1 kept names of columns and the gripper's convention, and no other meaning
@@ -89,9 +94,10 @@ class ConvertStage:
         return [getattr(cameras[view.camera], names[view.kind]) for view in self.views]
 
     @cached_property
-    def spec(self) -> StoreSpec:
+    def current(self) -> StoreSpec:
+        """What a new store is. Shards are not part of it: each part says what it was made from."""
         schema, rlds = self.schema, self.rlds
-        now = StoreSpec(
+        return StoreSpec(
             type="episodes", stage="convert", stage_version=VERSION,
             what={
                 "schema": schema.to_json(),
@@ -112,18 +118,24 @@ class ConvertStage:
                 "gripper_convention": schema.gripper,
                 "meaning": schema.meaning.to_json(),
             },
-            upstream=_fingerprint(rlds, self.splits),
+            upstream=digest({path: to_json(f) for path, f in sorted(rlds.features.items())}),
             shards={split.name: len(split.shards) for split in self.splits},
             place={"source_root": str(rlds.path.resolve())},
         )  # fmt: skip
-        return store.standing(self.out, now, [self._before_meaning(now)])
 
-    def _before_meaning(self, now: StoreSpec) -> StoreSpec:
+    @cached_property
+    def spec(self) -> StoreSpec:
+        return store.standing(self.out, self.current, [self._before_meaning])
+
+    @cached_property
+    def _before_meaning(self) -> StoreSpec:
         """The same store as version 1 described it."""
+        now = self.current
         about = {name: value for name, value in now.about.items() if name != "meaning"}
         about["views"] = [replace(view, not_measured=None).to_json() for view in self.views]
         what = {**now.what, "schema": self.schema.to_json_before_meaning()}
-        return replace(now, stage_version=1, what=what, about=about)
+        upstream = _fingerprint(self.rlds, self.splits)
+        return replace(now, stage_version=1, what=what, about=about, upstream=upstream)
 
     def _cameras(self) -> Iterator[Camera]:
         for camera in self.schema.cameras:
@@ -133,6 +145,7 @@ class ConvertStage:
             )
 
     def work(self) -> list[WorkPart]:
+        require_same_store(self.out, self.spec, [self.current, self._before_meaning])
         rlds = self.rlds
         shards = [shard.path for split in self.splits for shard in split.shards]
         if not any(path.exists() for path in shards):
@@ -149,6 +162,15 @@ class ConvertStage:
             for split in self.splits
             for shard in split.shards
         ]  # fmt: skip
+
+    def watch(self) -> ShardWatch:
+        """Tells which parts are of other shards than those that are there now."""
+        shards = {
+            str(PartName(shard_name(split.name, shard.index, shard.of))): shard
+            for split in self.splits
+            for shard in split.shards
+        }
+        return ShardWatch(self.out, self.rlds.path, shards, tuple(self.rlds.notes))
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         schema = self.schema
@@ -169,7 +191,7 @@ class ConvertStage:
 
 
 def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
-    """Fingerprint of the data set's metadata: names, counts, features. The bytes have CRCs."""
+    """Fingerprint of the data set's metadata as version 1 kept it: names, counts, features."""
     counts = {s.name: [[shard.episodes for shard in s.shards], s.num_bytes] for s in splits}
     features = {path: to_json(feature) for path, feature in sorted(rlds.features.items())}
     return StoreSpec("rlds", "", 1, features, counts, "", {rlds.name: 1}).fingerprint
@@ -207,6 +229,8 @@ class _Shard:
         self.stage, self.shard, self.writer, self.advance = stage, shard, writer, advance
         self.instructions: dict[str, int] = {}
         self.images, self.packed = ImageFiles(), None
+        self.framing = ShardDigest()
+        self.frames = FrameDigests(view.name for view in stage.views)
         self.done: set[int] = set()
         self.flags = _Flags(stage.schema)
 
@@ -218,18 +242,23 @@ class _Shard:
         try:
             if copy:
                 self.packed = (self.writer.directory / PACKED).open("wb")
-            self._read_records()
+            if self.shard.state != "empty":
+                self._read_records()
+                self.framing.complete(self.shard.path)
         finally:
             if self.packed:
                 self.packed.close()
         if self.flags.against:
             self.writer.meta["flags_against_pictures"] = self.flags.against
+        stated = {"episodes": self.shard.episodes}
+        self.writer.meta[MADE_FROM] = {**self.framing.to_json(), **stated}
+        self.writer.meta[FRAMES] = self.frames.to_json()
         names = list(self.instructions)
         (self.writer.directory / INSTRUCTIONS).write_text(json.dumps(names))
 
     def _read_records(self) -> None:
         try:
-            for raw in self.stage.rlds.records(self.shard, self._bad):
+            for raw in self.stage.rlds.records(self.shard, self._bad, self.framing):
                 with recording_failures(self.writer, raw.index):
                     self._episode(raw)
                 self._count(raw.index)
@@ -263,11 +292,13 @@ class _Shard:
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
         spans = [raw.spans(path)[keep] for path in self.stage.view_paths]
-        writer.append("images", np.stack([self._placed(found) for found in spans], axis=1))
+        placed = [self._placed(found) for found in spans]
+        writer.append("images", np.stack(placed, axis=1))
         missing = self._absent(raw, spans)
         writer.end(raw.index, steps, intrinsics=intrinsics)
         for camera in missing:
             writer.absent(camera, raw.index)
+        self.frames.add(raw.index, placed)
 
     def _absent(self, raw: RawEpisode, spans: list[Spans]) -> list[str]:
         """The cameras that the episode does not have."""

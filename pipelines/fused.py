@@ -24,6 +24,7 @@ from depthtok.parts import PartWriter
 from depthtok.store import StoreSpec
 from pipelines import tokenize
 from pipelines.annotate import AnnotateStage
+from pipelines.changes import ImageWatch
 from pipelines.config import TokenizeConfig
 from pipelines.stage import Advance, Worker, WorkPart
 
@@ -76,6 +77,10 @@ class FusedStage:
 
     def work(self) -> list[WorkPart]:
         return self.annotate.work()
+
+    def watch(self) -> ImageWatch:
+        """Tells which parts cannot be made now, because their images are not there."""
+        return self.annotate.watch()
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return codes.array_specs(self.cameras, self.codebook.grid)

@@ -17,6 +17,7 @@ from depthtok.config import to_json
 from depthtok.data import DepthKind
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import SourceError, StoreError
+from depthtok.origin import FRAMES
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.ahead import disparity_blocks
@@ -129,6 +130,8 @@ def encode_part(
 ) -> None:  # fmt: skip
     """Writes the codes of every clip in a part of a DepthStore."""
     writer.roots = (depth.path,)
+    if FRAMES in part.meta:
+        writer.meta[FRAMES] = part.meta[FRAMES]
     inherit(part, writer)
     clips = list(depth.clips_of(part, cameras, absent=True))
     for first in range(0, len(clips), len(cameras)):

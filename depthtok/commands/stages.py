@@ -27,7 +27,7 @@ SHARED = (
     "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume",
     "retry_failed", "json",
 )  # fmt: skip
-ON_CPU = Annotated[RunOptions, Only(*SHARED)]
+CONVERTING = Annotated[RunOptions, Only(*SHARED, "overwrite")]
 ON_DEVICE = Annotated[RunOptions, Only(*SHARED, "partial", "device", "gpus_per_worker")]
 
 
@@ -41,12 +41,12 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="directory of the data set")],
     out: Out,
     settings: ConvertConfig,
-    options: ON_CPU,
+    options: CONVERTING,
 ) -> None:
     """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
 
     Reads every record once. Images stay where they are; actions, states, instructions and the place
-    of every image go into the store.
+    of every image go into the store. Given again, it makes the parts of shards that changed anew.
 
     Example: depthtok convert libero_spatial_no_noops/1.0.0 --out runs/episodes
     """
@@ -217,6 +217,7 @@ def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[Episode
 def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = True) -> None:
     """Plans or runs a stage, says what came out, and exits with its code: 1 also where an earlier
     stage of the same command was not `whole`."""
+    from pipelines.overwrite import run_over
     from pipelines.stage import run
 
     if options.plan:
@@ -228,7 +229,7 @@ def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = Tru
             result(planned)
         return
     with stoppable():
-        outcome = run(stage, options)
+        outcome = run_over(stage, options) if options.overwrite else run(stage, options)
     show(outcome, options, then)
     if options.json:
         result(outcome)
@@ -246,6 +247,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         f"{outcome.made} {'part' if outcome.made == 1 else 'parts'} made, {outcome.kept} kept, "
         f"in {human_duration(outcome.seconds)}"
     ]
+    lines += outcome.notes
     if outcome.left:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
     if outcome.inherited:
