@@ -184,6 +184,7 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
             return
         shard = split.shards[part.shard.shard]
         counted = len(part.frames) + len({failure.key.index for failure in part.failures})
+        counted += sum(map(len, part.meta.get("left_out", {}).values()))
         if counted < shard.episodes:
             yield Finding(
                 f"{part.path} accounts for {counted} of {shard.episodes} episodes", part.name

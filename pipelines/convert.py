@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,8 +13,15 @@ from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
 from depthtok.data import Camera
-from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
-from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError, did_you_mean
+from depthtok.episodes import PACKED, EpisodeStore, View, array_specs, write_instructions
+from depthtok.errors import (
+    ConfigError,
+    CorruptRecord,
+    SchemaError,
+    SourceError,
+    StaleStore,
+    did_you_mean,
+)
 from depthtok.images import ImageFiles
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.cameras import DEPTH_UNITS
@@ -25,9 +31,12 @@ from depthtok.sources.rlds import RldsDirectory, Shard, Split
 from depthtok.sources.schema import Schema
 from depthtok.store import StoreSpec
 from pipelines.config import ConvertConfig
+from pipelines.gripper import judge_gripper, require_gripper
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
-VERSION = 2  # 1 kept names of columns and the gripper's convention, and no other meaning
+VERSION = 2
+"""1 kept names of columns and the gripper's convention, and no other meaning; its
+`drop_first_if_zero` looked for exact zeros, in all columns."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,12 @@ class ConvertStage:
                 "file, check it, and give it to `depthtok convert` with --schema FILE",
             )
         return found.fitted(self.rlds.features, self.rlds.name)
+
+    @cached_property
+    def judges_grippers(self) -> bool:
+        """Whether a gripper out of its range is an error; a store of a former version is gone on
+        with as it is, and warned about."""
+        return self.spec.stage_version == VERSION
 
     @cached_property
     def splits(self) -> list[Split]:
@@ -113,13 +128,32 @@ class ConvertStage:
             shards={split.name: len(split.shards) for split in self.splits},
             place={"source_root": str(rlds.path.resolve())},
         )  # fmt: skip
-        return store.standing(self.out, now, [self._before_meaning(now)])
+        return store.standing(self.out, now, self._before_meaning(now))
 
-    def _before_meaning(self, now: StoreSpec) -> StoreSpec:
-        """The same store as version 1 described it."""
+    def _before_meaning(self, now: StoreSpec) -> list[StoreSpec]:
+        """The same store as version 1 described it; [] if version 1 would not have made the same.
+
+        Raises `StaleStore` for a store that it made with first steps that are dropped now.
+        """
+        schema = self.schema.to_json_before_meaning()
+        if schema is None:
+            self._require_same_first_steps()
+            return []
         about = {name: value for name, value in now.about.items() if name != "meaning"}
-        what = {**now.what, "schema": self.schema.to_json_before_meaning()}
-        return replace(now, stage_version=1, what=what, about=about)
+        what = {**now.what, "schema": schema}
+        return [replace(now, stage_version=1, what=what, about=about)]
+
+    def _require_same_first_steps(self) -> None:
+        if not store.is_store(self.out):
+            return
+        found = store.read_spec(self.out)
+        if (found.stage, found.stage_version) == ("convert", 1):
+            raise StaleStore(
+                f"{self.out} was made by an earlier depthtok: its `drop_first_if_zero` kept first "
+                "steps that are nearly zero, or zero but for the gripper; they are dropped now",
+                remedy="choose another --out, or delete that directory first; to go on with it as "
+                "it is, use the depthtok that made it",
+            )
 
     def _cameras(self) -> Iterator[Camera]:
         for camera in self.schema.cameras:
@@ -160,8 +194,10 @@ class ConvertStage:
         return fill
 
     def finish(self) -> None:
-        """Computes statistics, once all episodes exist."""
-        EpisodeStore(self.out).store_statistics()
+        """Computes statistics, once all episodes exist, and judges the gripper by them."""
+        episodes = EpisodeStore(self.out)
+        episodes.store_statistics()
+        judge_gripper(episodes, refuse=self.judges_grippers)
 
 
 def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
@@ -178,7 +214,8 @@ class _Shard:
         self, stage: ConvertStage, shard: Shard, writer: PartWriter, advance: Advance
     ) -> None:
         self.stage, self.shard, self.writer, self.advance = stage, shard, writer, advance
-        self.instructions: dict[str, int] = {}
+        self.instructions: dict[tuple[str, ...], int] = {}
+        self.left_out: dict[str, list[int]] = {}
         self.images, self.packed = ImageFiles(), None
         self.done: set[int] = set()
 
@@ -194,8 +231,9 @@ class _Shard:
         finally:
             if self.packed:
                 self.packed.close()
-        names = list(self.instructions)
-        (self.writer.directory / INSTRUCTIONS).write_text(json.dumps(names))
+        if self.left_out:
+            self.writer.meta["left_out"] = self.left_out
+        write_instructions(self.writer.directory, list(self.instructions))
 
     def _read_records(self) -> None:
         try:
@@ -221,15 +259,19 @@ class _Shard:
         schema, writer = self.stage.schema, self.writer
         keep = schema.keep(raw)
         steps = len(range(*keep.indices(len(raw))))
+        texts = schema.instructions_of(raw)
+        if reason := schema.left_out(raw, keep, texts):
+            self.left_out.setdefault(reason, []).append(raw.index)
+            return
         if steps == 0:
             raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
-        texts = schema.instruction_of(raw) or [""]
+        action = schema.action(raw, keep)[keep]
+        if self.stage.judges_grippers:
+            require_gripper(action[:, schema.gripper_dims], schema.gripper)
         texts = texts * len(raw) if len(texts) == 1 else texts
         numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
-        for name, values in (("action", schema.action(raw)), ("proprio", schema.proprio(raw))):
-            if not np.isfinite(values[keep]).all():
-                raise CorruptRecord(f"{name} has values that are not finite")
-            writer.append(name, values[keep])
+        writer.append("action", action)
+        writer.append("proprio", schema.proprio(raw, keep)[keep])
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
         spans = [self._spans(raw, path, keep) for path in self.stage.view_paths]

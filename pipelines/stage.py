@@ -92,6 +92,7 @@ class Outcome:
     busy: float = 0.0  # worker-seconds spent on parts
     failures: list[Failure] = field(default_factory=list)  # failures of this stage
     inherited: int = 0  # episodes that failed in an earlier stage
+    left_out: dict[str, int] = field(default_factory=dict)  # by the schema: reason -> episodes
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
 
     @property
@@ -220,6 +221,8 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
         outcome.inherited += len(part.failures) - len(own)
+        for reason, indices in part.meta.get("left_out", {}).items():
+            outcome.left_out[reason] = outcome.left_out.get(reason, 0) + len(indices)
 
 
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)

@@ -185,6 +185,9 @@ def _store(store: Store) -> Summary:
         "size": human_bytes(store.files_bytes()),
         "failed": len(failures),
     })  # fmt: skip
+    if isinstance(store, EpisodeStore) and store.left_out:
+        reasons = (f"{count:,} ({reason})" for reason, count in store.left_out.items())
+        summary.facts["left out by the schema"] = ", ".join(reasons)
     summary.facts.update(_typed(store))
     if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
         summary.tables.update(_statistics_tables(store, found))
