@@ -14,7 +14,7 @@ A view is the RGB, depth or segmentation of one camera.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ from depthtok.store import Store
 
 PACKED = "images.bin"
 INSTRUCTIONS = "instructions.json"
+ALTERNATIVES = "alternatives.json"
 STATISTICS = "statistics.json"
 
 
@@ -90,6 +91,17 @@ def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str
     }
 
 
+def write_instructions(part: Path, texts: Sequence[tuple[str, ...]]) -> None:
+    """Writes the instructions of a part: the first text of each number, and beside them all texts
+    of the numbers that have several."""
+    (part / INSTRUCTIONS).write_text(json.dumps([first for first, *_ in texts]))
+    several = {
+        str(n): list(alternatives) for n, alternatives in enumerate(texts) if alternatives[1:]
+    }
+    if several:
+        (part / ALTERNATIVES).write_text(json.dumps(several))
+
+
 class EpisodeStore(Store):
     """Episodes by number, in the order of their keys; random access to every frame."""
 
@@ -104,6 +116,7 @@ class EpisodeStore(Store):
         self.proprio_dim: int = self.about["proprio_dim"]
         self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
         self._instructions: dict[str, list[str]] = {}
+        self._alternatives: dict[str, dict[str, list[str]]] = {}
         self._images = ImageFiles()
 
     @cached_property
@@ -207,6 +220,24 @@ class EpisodeStore(Store):
             part.require(INSTRUCTIONS)
             self._instructions[part.name] = json.loads((part.path / INSTRUCTIONS).read_text())
         return self._instructions[part.name]
+
+    def alternatives(self, part: Part) -> dict[str, list[str]]:
+        """By number (as text) of an instruction: all the texts to draw from, where there are
+        several. {} in stores that keep one text each."""
+        if part.name not in self._alternatives:
+            part.require(ALTERNATIVES)
+            file = part.path / ALTERNATIVES
+            self._alternatives[part.name] = json.loads(file.read_text()) if file.is_file() else {}
+        return self._alternatives[part.name]
+
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        """How many episodes the schema's `[keep.episodes]` left out, by reason."""
+        counts: dict[str, int] = {}
+        for part in self.parts():
+            for reason, indices in part.meta.get("left_out", {}).items():
+                counts[reason] = counts.get(reason, 0) + len(indices)
+        return counts
 
     def image_bytes(self, part: Part, row: int, view: int) -> bytes:
         """The encoded bytes of one frame of one view, CRC32C checked."""
@@ -314,6 +345,12 @@ class StoredEpisode:
     def instruction(self, step: int = 0) -> str:
         number = int(self.store.table(self.part, "instruction")[self.start + step])
         return self.store.instructions(self.part)[number]
+
+    def instructions(self, step: int = 0) -> list[str]:
+        """All the texts that say what to do at a step, of which training draws one."""
+        number = int(self.store.table(self.part, "instruction")[self.start + step])
+        several = self.store.alternatives(self.part).get(str(number))
+        return several or [self.store.instructions(self.part)[number]]
 
     def frames(self, camera: str) -> StoredFrames:
         return StoredFrames(self, self.store.camera(camera))

@@ -3,7 +3,6 @@ those that by their sizes and checksums may show nothing at all."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,8 +14,15 @@ from depthtok import absent, store
 from depthtok.arrays import ArraySpec
 from depthtok.config import digest, to_json
 from depthtok.data import Camera
-from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
-from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError, did_you_mean
+from depthtok.episodes import PACKED, EpisodeStore, View, array_specs, write_instructions
+from depthtok.errors import (
+    ConfigError,
+    CorruptRecord,
+    SchemaError,
+    SourceError,
+    StaleStore,
+    did_you_mean,
+)
 from depthtok.images import ImageFiles
 from depthtok.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
@@ -30,10 +36,13 @@ from depthtok.sources.shards import Shard
 from depthtok.store import StoreSpec
 from pipelines.changes import ShardWatch
 from pipelines.config import ConvertConfig
+from pipelines.gripper import judge_gripper, require_gripper
 from pipelines.overwrite import require_same_store
 from pipelines.stage import Advance, Worker, WorkPart, recording_failures
 
-VERSION = 2  # 1 kept names of columns and the gripper's convention, and no other meaning
+VERSION = 2
+"""1 kept names of columns and the gripper's convention, and no other meaning; its
+`drop_first_if_zero` looked for exact zeros, in all columns."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,12 @@ class ConvertStage:
                 "file, check it, and give it to `depthtok convert` with --schema FILE",
             )
         return found.fitted(self.rlds.features, self.rlds.name)
+
+    @cached_property
+    def judges_grippers(self) -> bool:
+        """Whether a gripper out of its range is an error; a store of a former version is gone on
+        with as it is, and warned about."""
+        return self.spec.stage_version == VERSION
 
     @cached_property
     def splits(self) -> list[Split]:
@@ -125,17 +140,35 @@ class ConvertStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
-        return store.standing(self.out, self.current, [self._before_meaning])
+        return store.standing(self.out, self.current, self._before_meaning)
 
     @cached_property
-    def _before_meaning(self) -> StoreSpec:
-        """The same store as version 1 described it."""
-        now = self.current
+    def _before_meaning(self) -> list[StoreSpec]:
+        """The same store as version 1 described it; [] if version 1 would not have made the same.
+
+        Raises `StaleStore` for a store that it made with first steps that are dropped now.
+        """
+        schema, now = self.schema.to_json_before_meaning(), self.current
+        if schema is None:
+            self._require_same_first_steps()
+            return []
         about = {name: value for name, value in now.about.items() if name != "meaning"}
         about["views"] = [replace(view, not_measured=None).to_json() for view in self.views]
-        what = {**now.what, "schema": self.schema.to_json_before_meaning()}
+        what = {**now.what, "schema": schema}
         upstream = _fingerprint(self.rlds, self.splits)
-        return replace(now, stage_version=1, what=what, about=about, upstream=upstream)
+        return [replace(now, stage_version=1, what=what, about=about, upstream=upstream)]
+
+    def _require_same_first_steps(self) -> None:
+        if not store.is_store(self.out):
+            return
+        found = store.read_spec(self.out)
+        if (found.stage, found.stage_version) == ("convert", 1):
+            raise StaleStore(
+                f"{self.out} was made by an earlier depthtok: its `drop_first_if_zero` kept first "
+                "steps that are nearly zero, or zero but for the gripper; they are dropped now",
+                remedy="make it again with --overwrite, or choose another --out; to go on with it "
+                "as it is, use the depthtok that made it",
+            )
 
     def _cameras(self) -> Iterator[Camera]:
         for camera in self.schema.cameras:
@@ -145,7 +178,7 @@ class ConvertStage:
             )
 
     def work(self) -> list[WorkPart]:
-        require_same_store(self.out, self.spec, [self.current, self._before_meaning])
+        require_same_store(self.out, self.spec, [self.current, *self._before_meaning])
         rlds = self.rlds
         shards = [shard.path for split in self.splits for shard in split.shards]
         if not any(path.exists() for path in shards):
@@ -186,8 +219,10 @@ class ConvertStage:
         return fill
 
     def finish(self) -> None:
-        """Computes statistics, once all episodes exist."""
-        EpisodeStore(self.out).store_statistics()
+        """Computes statistics, once all episodes exist, and judges the gripper by them."""
+        episodes = EpisodeStore(self.out)
+        episodes.store_statistics()
+        judge_gripper(episodes, refuse=self.judges_grippers)
 
 
 def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
@@ -227,7 +262,8 @@ class _Shard:
         self, stage: ConvertStage, shard: Shard, writer: PartWriter, advance: Advance
     ) -> None:
         self.stage, self.shard, self.writer, self.advance = stage, shard, writer, advance
-        self.instructions: dict[str, int] = {}
+        self.instructions: dict[tuple[str, ...], int] = {}
+        self.left_out: dict[str, list[int]] = {}
         self.images, self.packed = ImageFiles(), None
         self.framing = ShardDigest()
         self.frames = FrameDigests(view.name for view in stage.views)
@@ -253,8 +289,9 @@ class _Shard:
         stated = {"episodes": self.shard.episodes}
         self.writer.meta[MADE_FROM] = {**self.framing.to_json(), **stated}
         self.writer.meta[FRAMES] = self.frames.to_json()
-        names = list(self.instructions)
-        (self.writer.directory / INSTRUCTIONS).write_text(json.dumps(names))
+        if self.left_out:
+            self.writer.meta["left_out"] = self.left_out
+        write_instructions(self.writer.directory, list(self.instructions))
 
     def _read_records(self) -> None:
         try:
@@ -280,15 +317,19 @@ class _Shard:
         schema, writer = self.stage.schema, self.writer
         keep = schema.keep(raw)
         steps = len(range(*keep.indices(len(raw))))
+        texts = schema.instructions_of(raw)
+        if reason := schema.left_out(raw, keep, texts):
+            self.left_out.setdefault(reason, []).append(raw.index)
+            return
         if steps == 0:
             raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
-        texts = schema.instruction_of(raw) or [""]
+        action = schema.action(raw, keep)[keep]
+        if self.stage.judges_grippers:
+            require_gripper(action[:, schema.gripper_dims], schema.gripper)
         texts = texts * len(raw) if len(texts) == 1 else texts
         numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
-        for name, values in (("action", schema.action(raw)), ("proprio", schema.proprio(raw))):
-            if not np.isfinite(values[keep]).all():
-                raise CorruptRecord(f"{name} has values that are not finite")
-            writer.append(name, values[keep])
+        writer.append("action", action)
+        writer.append("proprio", schema.proprio(raw, keep)[keep])
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
         spans = [raw.spans(path)[keep] for path in self.stage.view_paths]

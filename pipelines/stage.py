@@ -104,6 +104,7 @@ class Outcome:
     inherited: int = 0  # episodes that failed in an earlier stage
     absent: dict[str, int] = field(default_factory=dict)  # by camera: episodes without it
     flags_against_pictures: dict[str, dict[str, int]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)  # by the schema: reason -> episodes
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
     not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of depth that the data set has, by camera: its pixels, and how many held which placeholder
@@ -268,6 +269,8 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
             total = outcome.flags_against_pictures.setdefault(camera, dict.fromkeys(counts, 0))
             for name, count in counts.items():
                 total[name] += count
+        for reason, indices in part.meta.get("left_out", {}).items():
+            outcome.left_out[reason] = outcome.left_out.get(reason, 0) + len(indices)
 
 
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)

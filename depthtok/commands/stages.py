@@ -19,6 +19,7 @@ from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 if TYPE_CHECKING:
     from depthtok.codebook import Codebook
     from depthtok.episodes import EpisodeStore
+    from depthtok.sources.schema import Schema
     from pipelines.stage import Outcome, Stage
 
 Out = Annotated[Path, typer.Option("--out", help="directory of the store, new or to resume")]
@@ -55,6 +56,7 @@ def convert(
 
     rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
+    warn_of_unknown(stage.schema)
     carry_out(stage, options, typed("annotate", out, "--out", out.parent / "depth"))
 
 
@@ -201,6 +203,7 @@ def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[Episode
     converted = converted.with_name(f"{converted.name}.episodes")
     if is_rlds(source) or not source.is_dir():
         stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
+        warn_of_unknown(stage.schema)
     else:
         stage = VideoStage(source, converted)
     how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
@@ -212,6 +215,12 @@ def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[Episode
         outcome = run(stage, how)
     show(outcome, options, "")
     return EpisodeStore(converted), not outcome.exit_code
+
+
+def warn_of_unknown(schema: Schema) -> None:
+    """Says what the schema does not know: that is not checked, and can be wrong in silence."""
+    if schema.unknown:
+        warn(f"the schema {schema.name} does not say: {'; '.join(schema.unknown)}")
 
 
 def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = True) -> None:
@@ -250,6 +259,9 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     lines += outcome.notes
     if outcome.left:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
+    if outcome.left_out:
+        reasons = ", ".join(f"{count} ({reason})" for reason, count in outcome.left_out.items())
+        lines.append(f"left out, as the schema's [keep.episodes] says: {reasons}")
     if outcome.inherited:
         lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
     lines += _not_measured(outcome)

@@ -19,6 +19,7 @@ from depthtok.format import human_bytes, human_number
 from depthtok.log import typed
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
+from depthtok.sources.sample import sample
 from depthtok.sources.schema import Schema
 from depthtok.statistics import Statistics, mixture
 from depthtok.store import Store, is_store
@@ -157,12 +158,12 @@ def _rlds(rlds: RldsDirectory) -> Summary:
 def schema_draft(path: Path) -> str:
     """A schema draft of an RLDS data set, as TOML. Raises `SchemaError` where none can be made."""
     rlds = RldsDirectory.open(path)
-    return draft(rlds.features, rlds.name)
+    return draft(rlds.features, rlds.name, sample(rlds))
 
 
 def _draft(rlds: RldsDirectory) -> str:
     try:
-        text = draft(rlds.features, rlds.name)
+        text = draft(rlds.features, rlds.name, sample(rlds))
     except SchemaError as error:
         return str(error)
     return (
@@ -185,6 +186,9 @@ def _store(store: Store) -> Summary:
         "size": human_bytes(store.files_bytes()),
         "failed": len(failures),
     })  # fmt: skip
+    if isinstance(store, EpisodeStore) and store.left_out:
+        reasons = (f"{count:,} ({reason})" for reason, count in store.left_out.items())
+        summary.facts["left out by the schema"] = ", ".join(reasons)
     summary.facts.update(_typed(store))
     summary.facts.update(_absent(store))
     if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
