@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,8 @@ from depthtok.store import StoreSpec
 from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
 from pipelines.estimators import find
-from pipelines.stage import Advance, Worker, WorkPart
+from pipelines.probe import annotated
+from pipelines.stage import Advance, Probe, Worker, WorkPart
 from pipelines.vida.config import RunConfig
 
 VERSION = 1
@@ -164,6 +165,9 @@ class AnnotateStage:
                 writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        return annotated(self, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,8 @@ from depthtok.sources.rlds import RldsDirectory, Shard, Split
 from depthtok.sources.schema import Schema
 from depthtok.store import StoreSpec
 from pipelines.config import ConvertConfig
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.probe import converted
+from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
 VERSION = 2  # 1 kept names of columns and the gripper's convention, and no other meaning
 
@@ -158,6 +159,9 @@ class ConvertStage:
             _Shard(self, shard, writer, advance).read()
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        return converted(self, parts)
 
     def finish(self) -> None:
         """Computes statistics, once all episodes exist."""
