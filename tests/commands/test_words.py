@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,14 @@ from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.errors import ConfigError
-from depthtok.testing import make_rlds
+from depthtok.testing import make_rlds, make_tokenizer
 from vla import checkpoint
 from vla.model import build
 from vla.named import load
 from vla.policy import Policy
 from vla.weights import to_paligemma
 
-sys.path.append(str(Path(__file__).parents[1] / "vla"))
-from test_tokenizer import word_level
+pytest.importorskip("tokenizers")
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 TEXTS = ["open the lid", "open the lid slowly", "", "open the lid", "", "close it"]
@@ -60,7 +58,7 @@ def said(*arguments):
 def paligemma(place, folder, rows, words):
     """A folder in the Hub's layout: weights of the micro model's sizes, and a tokenizer."""
     model = build(load(str(place / "micro.toml"), {"model.vocabulary": rows}).model, 0)
-    word_level(folder, words)
+    make_tokenizer(folder, words)
     save_file(to_paligemma(model), folder / "model.safetensors")
     return folder
 
@@ -74,7 +72,7 @@ def test_the_tokenizer_of_the_weights_is_used_and_kept(place, tmp_path):
     assert policy._tokenizer.encode("open the lid slowly") == [5, 6, 7, 8]
     own = checkpoint.find(tmp_path / "run") / "tokenizer.json"
     assert own.read_bytes() == (folder / "tokenizer.json").read_bytes()
-    for wrong in ("bytes", word_level(tmp_path / "other", [*reversed(words)])):
+    for wrong in ("bytes", make_tokenizer(tmp_path / "other", [*reversed(words)])):
         with pytest.raises(ConfigError, match=r"leave data.tokenizer out"):
             call(*training(place, tmp_path / "x", *start, "--set", f"data.tokenizer={wrong}"))
     # Another size of the same embedding, and the second run takes the first one's tokenizer.

@@ -2,14 +2,16 @@
 
 import pytest
 from fakes import FakeCodebook, toy
-from test_tokenizer import word_level
 
 from depthtok.errors import ConfigError, StaleStore, WeightsError
+from depthtok.testing import make_tokenizer
 from vla.named import load as preset
 from vla.named import presets
 from vla.pretrained import reader, resolved, tokenizer_of
 from vla.tokenizer import load
 from vla.train import train
+
+pytest.importorskip("tokenizers")
 
 PALIGEMMA = {"model.vocabulary": 257_216}
 
@@ -17,7 +19,7 @@ PALIGEMMA = {"model.vocabulary": 257_216}
 @pytest.fixture
 def weights(tmp_path):
     """A folder of weights with their tokenizer; nothing reads the weights themselves here."""
-    return word_level(tmp_path / "paligemma", ["open", "lid"])
+    return make_tokenizer(tmp_path / "paligemma", ["open", "lid"])
 
 
 @pytest.fixture
@@ -40,8 +42,8 @@ def test_it_comes_from_the_weights(weights, vocabulary):
 
 
 def test_the_same_one_may_be_named_and_no_other(weights, tmp_path):
-    other = word_level(tmp_path / "other", ["close", "lid"])
-    copy = word_level(tmp_path / "copy", ["open", "lid"])
+    other = make_tokenizer(tmp_path / "other", ["close", "lid"])
+    copy = make_tokenizer(tmp_path / "copy", ["open", "lid"])
     config = preset("tiny", {"data.tokenizer": str(copy), **PALIGEMMA})
     assert resolved(config, str(weights)) == config
     for wrong in ("bytes", str(other)):
@@ -123,7 +125,7 @@ def test_a_run_goes_on_with_the_one_it_was_begun_with(tmp_path, micro, weights):
     config, run = begun(tmp_path, micro, str(weights))
     assert resolved(micro(train__steps=1), "no/such weights", run) == config
     assert reader(config, run).encode("open lid") == [5, 6]
-    word_level(weights, ["close", "lid"])  # another file in the same place
+    make_tokenizer(weights, ["close", "lid"])  # another file in the same place
     with pytest.raises(StaleStore, match=r"is not the tokenizer that .*run was begun with"):
         reader(config, run)
     (weights / "tokenizer.json").unlink()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from depthtok.errors import ConfigError
+from depthtok.testing import make_tokenizer
 from vla.tokenizer import ByteTokenizer, FileTokenizer, load, prompt, same
 
 
@@ -47,39 +48,24 @@ def test_what_is_no_tokenizer(tmp_path):
         FileTokenizer(tmp_path)
 
 
-def word_level(folder, words, **more):
-    """A folder with a tokenizer.json in the manner of PaliGemma's: `<image>` is the last token."""
-    tokenizers = pytest.importorskip("tokenizers")
-    names = ["<pad>", "<eos>", "<bos>", "<unk>", "\n", *words]
-    made = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({w: n for n, w in enumerate(names)}, unk_token="<unk>")
-    )
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "removed")
-    special = ("<pad>", "<eos>", "<bos>", "<unk>", "<image>")
-    made.add_special_tokens([tokenizers.AddedToken(name, special=True) for name in special])
-    for name, value in more.items():
-        getattr(made, f"enable_{name}")(**value)
-    folder.mkdir(parents=True, exist_ok=True)
-    made.save(str(folder / "tokenizer.json"))
-    return folder
-
-
 def test_the_image_token_needs_no_row_and_no_text_has_it(tmp_path):
     """PaliGemma: 257,152 tokens and `<image>`, which may have no row of the embedding."""
-    reader = load(str(word_level(tmp_path, ["open", "lid"])))
+    pytest.importorskip("tokenizers")
+    reader = load(str(make_tokenizer(tmp_path, ["open", "lid"])))
     assert reader._tokenizer.token_to_id("<image>") == 7
     assert reader.size == 7
     tokens, valid = prompt(reader, "open <image> lid", 8)
     assert tokens[valid].tolist() == [2, 5, 3, 6, 4]
-    word = load(str(word_level(tmp_path, ["open", "lid", "<image>"])))  # a word of its own, too
+    word = load(str(make_tokenizer(tmp_path, ["open", "lid", "<image>"])))  # a word of its own, too
     assert word.size == 7
     assert word.encode("open <image> lid") == [5, 6]
 
 
 def test_what_a_file_says_of_padding_and_length_is_left_to_the_prompt(tmp_path):
-    plain = load(str(word_level(tmp_path / "plain", ["open", "lid"])))
+    pytest.importorskip("tokenizers")
+    plain = load(str(make_tokenizer(tmp_path / "plain", ["open", "lid"])))
     more = {"truncation": {"max_length": 2}, "padding": {"length": 16}}
-    saved = load(str(word_level(tmp_path / "saved", ["open", "lid"], **more)))
+    saved = load(str(make_tokenizer(tmp_path / "saved", ["open", "lid"], **more)))
     text = "open lid open lid"
     assert saved.encode(text) == plain.encode(text) == [5, 6, 5, 6]
     assert plain.content != saved.content
@@ -87,14 +73,15 @@ def test_what_a_file_says_of_padding_and_length_is_left_to_the_prompt(tmp_path):
 
 
 def test_same_means_the_same_tokens(tmp_path):
-    one, other = (word_level(tmp_path / name, [name, "lid"]) for name in ("open", "close"))
+    pytest.importorskip("tokenizers")
+    one, other = (make_tokenizer(tmp_path / name, [name, "lid"]) for name in ("open", "close"))
     assert same(load(str(one)), load(str(one / "tokenizer.json")))
     assert not same(load(str(one)), load(str(other)))
     assert not same(load(str(one)), ByteTokenizer())
     assert same(ByteTokenizer(), ByteTokenizer())
     path = one / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text())))  # other bytes
-    assert same(load(str(word_level(tmp_path / "again", ["open", "lid"]))), load(str(one)))
+    assert same(load(str(make_tokenizer(tmp_path / "again", ["open", "lid"]))), load(str(one)))
 
 
 def test_auto_is_bytes_for_the_vocabulary_of_bytes_only():
