@@ -222,6 +222,7 @@ def datasets(
                 members.append(
                     _member(config, given, place, weights[place], chosen, cache, partial=partial)
                 )
+        _say_absent(config, store, given.targets[place] if given.targets else None)
         left_out = sum(m.left_out for m in (*learn, *judge) if m.episodes is store)
         if left_out:
             warn(f"{store.path}: {left_out} episodes without codes are left out")
@@ -249,6 +250,24 @@ def _usable(config: Config, store: EpisodeStore) -> np.ndarray:
     if empty.any():
         warn(f"{store.path}: {int(empty.sum())} episodes without an instruction are left out")
     return ~empty
+
+
+def _say_absent(config: Config, episodes: EpisodeStore, codes: Any) -> None:
+    """Says which of the cameras to train on are masked, and in how many episodes."""
+    found = [episodes.absent()] + ([_absent_in(codes)] if codes is not None else [])
+    for camera in config.data.cameras:
+        if count := max(counts.get(camera, 0) for counts in found):
+            total = len(episodes)
+            warn(f"{episodes.path}: {camera} is absent in {count} of {total} episodes: masked")
+
+
+def _absent_in(codes: Any) -> dict[str, int]:
+    """By camera: in how many episodes of a CodeStore, or of what stands for one, it is absent."""
+    found: dict[str, int] = {}
+    for part in codes.parts():
+        for camera, indices in part.absent.items():
+            found[camera] = found.get(camera, 0) + len(indices)
+    return found
 
 
 def member_names(stores: Sequence[EpisodeStore]) -> list[str]:

@@ -1,13 +1,17 @@
 """Makes tests/data/before with the depthtok that is installed: see the README there."""
+
 import sys
 from pathlib import Path
+
 import numpy as np
+
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
 
 OUT = Path(sys.argv[1])
 OB = "steps/observation/"
 SIDE, STEPS = 32, 12
+
 
 def features():
     found = [
@@ -20,6 +24,7 @@ def features():
         Feature("steps/is_first", "scalar", "bool", (), "none"),
     ]
     return {f.path: f for f in found}
+
 
 def episode(number):
     rng = np.random.default_rng(number)
@@ -37,17 +42,20 @@ def episode(number):
     grip = (np.arange(STEPS) > 5).astype(np.float32)[:, None]
     move = rng.uniform(-1, 1, (STEPS, 6))
     return {
-        OB + "image": images, OB + "wrist": wrist, OB + "depth": depth,
+        OB + "image": images,
+        OB + "wrist": wrist,
+        OB + "depth": depth,
         OB + "state": rng.normal(size=(STEPS, 8)).astype(np.float32),
         "steps/action": np.hstack([move, grip]).astype(np.float32),
         "steps/language_instruction": [("pick up the cup", "open the drawer")[number % 2]] * STEPS,
         "steps/is_first": np.arange(STEPS) == 0,
     }
 
+
 writer = RldsWriter(OUT / "rlds" / "1.0.0", "before_set", "1.0.0", features())
 writer.write("train", (episode(n) for n in range(6)), 3)
 writer.finish()
-(OUT / "schema.toml").write_text('''datasets = ["before_set"]
+(OUT / "schema.toml").write_text("""datasets = ["before_set"]
 status = "verified"
 fps = 10.0
 instruction = "steps/language_instruction"
@@ -72,8 +80,8 @@ dims = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
 [[proprio]]
 from = "steps/observation/state"
 dims = ["a", "b", "c", "d", "e", "f", "g", "h"]
-''')
-(OUT / "vqvae.toml").write_text('''normalisation = "clip_quantile"
+""")
+(OUT / "vqvae.toml").write_text("""normalisation = "clip_quantile"
 
 [network]
 size = 64
@@ -88,8 +96,9 @@ crop = 64
 
 [quantizer]
 warmup = 5
-''')
-(OUT / "micro.toml").write_text('''base = "tiny"
+""")
+(OUT / "micro.toml").write_text(
+    """base = "tiny"
 [model]
 chunk = 2
 [model.vision]
@@ -98,7 +107,9 @@ patch = 2
 width = 16
 layers = 1
 mlp = 16
-''' + "".join(
-    f"[model.{name}]\nwidth = 16\nmlp = 16\nlayers = 2\nheads = 2\nhead_dim = 8\n"
-    for name in ("vlm", "action", "depth_expert")
-))
+"""
+    + "".join(
+        f"[model.{name}]\nwidth = 16\nmlp = 16\nlayers = 2\nheads = 2\nhead_dim = 8\n"
+        for name in ("vlm", "action", "depth_expert")
+    )
+)
