@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from depthtok.data import EpisodeKey
 from depthtok.depth import DepthStore, StoredDepth
-from depthtok.episodes import StoredFrames
+from depthtok.episodes import StoredEpisode, StoredFrames
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from pipelines.audit import Pair, dilated
 from pipelines.config import require_distinct
@@ -45,7 +46,7 @@ def paired(
             f"{', '.join(truth.cameras)}",
             remedy="annotate the same cameras",
         )
-    near = _Grippers(truth, source_root)
+    source = _Source(truth, source_root)
     true = {(clip.key, clip.camera): clip for name in names for clip in truth.clips(name)}
     found = [clip for name in names for clip in estimated.clips(name)]
     found = [clip for clip in found if (clip.key, clip.camera) in true]
@@ -54,33 +55,34 @@ def paired(
             f"no episode is in both {estimated.path} and {truth.path}",
             remedy="annotate the same data set twice: once by an estimator, once with `dataset`",
         )
-    return (_pair(clip, true[clip.key, clip.camera], near) for clip in found)
+    return (_pair(clip, true[clip.key, clip.camera], source) for clip in found)
 
 
-def _pair(clip: StoredDepth, true: StoredDepth, near: _Grippers) -> Pair:
+def _pair(clip: StoredDepth, true: StoredDepth, source: _Source) -> Pair:
     if len(clip) != len(true):
         raise SourceError(
             f"{clip.key}: {len(clip)} estimated frames, {len(true)} true frames",
             remedy="make both from the same EpisodeStore",
         )
     return Pair(clip.key, clip.camera, len(clip), clip.read, true.read,
-                near.of(clip, clip.store.size))  # fmt: skip
+                source.near(clip, clip.store.size), source.spans(clip))  # fmt: skip
 
 
-class _Grippers:
-    """The area around the gripper, for cameras whose segmentation includes it."""
+class _Source:
+    """What the episodes know that the truth was made from, if they are still there: the area around
+    the gripper, for cameras whose segmentation includes it, and the intrinsics."""
 
     def __init__(self, truth: DepthStore, source_root: Path | None) -> None:
         self._classes: dict[str, int] = {}
-        self._rows = {}
+        self._rows: dict[EpisodeKey, StoredEpisode] = {}
         if not (Path(truth.spec.place["episodes"]) / "zarr.json").is_file():
             return
         episodes = episodes_of(truth, source_root)
         classes = episodes.segmentation_classes
         self._classes = {c: found["gripper"] for c, found in classes.items() if "gripper" in found}
-        self._rows = {episode.key: episode for episode in episodes} if self._classes else {}
+        self._rows = {episode.key: episode for episode in episodes}
 
-    def of(
+    def near(
         self, clip: StoredDepth, size: tuple[int, int]
     ) -> Callable[[int, int], Bool[np.ndarray, "n H W"]] | None:
         """The pixels near the gripper in a clip, at `size`; None if unknown."""
@@ -94,6 +96,16 @@ class _Grippers:
             return dilated(_resized(gripper, size), max(1, size[0] // NEAR))
 
         return near
+
+    def spans(self, clip: StoredDepth) -> tuple[float, float] | None:
+        """Height and width, in metres, of what a metre away fills the image; None if unknown."""
+        if clip.key not in self._rows:
+            return None
+        episode = self._rows[clip.key]
+        camera, matrix = episode.cameras[clip.camera], episode.intrinsics(clip.camera)
+        if matrix is None or camera.height is None or not (matrix.diagonal() > 0).all():
+            return None
+        return camera.height / float(matrix[1, 1]), camera.width / float(matrix[0, 0])
 
 
 def _resized(marks: Bool[np.ndarray, "n H W"], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:

@@ -177,11 +177,23 @@ def audit_depth(
     """Compare estimated depth with ground truth.
 
     Errors and flicker in disparity, after the best scale and shift of each clip. Exit code 1 if
-    depth is rotated, mirrored, inverted or in another unit. The page shows the best, the median and
-    the worst clip.
+    depth is rotated, mirrored, inverted or in another unit or scale, or is worse than a plane or
+    the mean of each row. The page shows the best, the median and the worst clip.
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """
+    cameras = held_against(
+        estimated, truth, out, camera, partial=partial, source_root=source_root, json=json
+    )
+    if any(each.wrong or each.weak for each in cameras):
+        raise typer.Exit(1)
+
+
+def held_against(
+    estimated: Path, truth: Path, out: Path, camera: list[str] | None = None, *,
+    partial: bool = False, source_root: Path | None = None, json: bool = False,
+) -> list[CameraAudit]:  # fmt: skip
+    """Compares two DepthStores, writes the page, says what came out, and returns it."""
     from depthtok.commands.audit_page import make_page
     from depthtok.progress import progress
     from pipelines.audit import audit
@@ -206,16 +218,17 @@ def audit_depth(
         f"{page.with_suffix('.json').name}", json=json)  # fmt: skip
     if json:
         result({"cameras": list(map(plain, cameras)), "clips": list(map(plain, clips))})
-    if any(each.wrong for each in cameras):
-        raise typer.Exit(1)
+    return cameras
 
 
 def _lines(cameras: list[CameraAudit]) -> list[str]:
     """Figures and findings of every camera."""
     lines = []
     for each in cameras:
-        lines.append(f"{each.camera}: {_told(each.figures)}, over {each.clips} clips")
+        scale = f", scale {each.scale}" if each.scale else ""
+        lines.append(f"{each.camera}: {_told(each.figures)}{scale}, over {each.clips} clips")
         lines += [f"  WRONG: {text}" for text in each.wrong]
+        lines += [f"  WEAK: {text}" for text in each.weak]
         lines += [f"  note: {text}" for text in each.notes]
     return lines
 
@@ -223,7 +236,7 @@ def _lines(cameras: list[CameraAudit]) -> list[str]:
 SHOWN = {
     "abs_rel": "AbsRel", "delta1": "delta1", "rmse_m": "RMSE (m)", "r2": "R2", "flicker": "flicker",
     "edges": "AbsRel at edges", "gripper": "AbsRel near the gripper",
-    "rows": "AbsRel of row means",
+    "rows": "AbsRel of row means", "plane": "AbsRel of the best plane",
 }  # fmt: skip
 
 
