@@ -19,6 +19,9 @@ DEPTH_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "unknown": None}
 """Metres per unit of stored depth. `unknown` records the key, but its values are refused. Any other
 scale is written "m/<numbers in a metre>": "m/10000" is 0.1 mm."""
 
+CHANNELS = ("rgb", "bgr")
+"""Orders of the colours in a picture's bytes: `bgr` where OpenCV's were stored as they were."""
+
 _OPTIONAL_KEYS = ("depth_key", "segmentation_key", "intrinsics_key")
 
 
@@ -42,9 +45,10 @@ class CameraSchema:
 
     `depth_invalid` are stored values that are no measurement, `depth_max` is the depth in metres
     beyond which there is none. `segmentation_classes` maps names ("robot", "gripper", "objects",
-    ...) to segmentation numbers.
-    With `optional` a data set may lack the camera, with `depth_optional` its depth,
-    segmentation and intrinsics.
+    ...) to segmentation numbers. `present_key` is a flag by episode, false where the episode does
+    not have the camera: only for data sets whose flags are right. `channels` is the order of the
+    colours in the bytes. With `optional` a data set may lack the camera, with `depth_optional` its
+    depth, segmentation and intrinsics.
     """
 
     name: str
@@ -59,6 +63,8 @@ class CameraSchema:
     depth_optional: bool = False
     depth_invalid: tuple[float, ...] = ()
     depth_max: float | None = None
+    channels: str = "rgb"
+    present_key: str | None = None
 
     @classmethod
     def parse(cls, table: Table) -> CameraSchema:
@@ -77,6 +83,8 @@ class CameraSchema:
             depth_optional=table.take("depth_optional", bool, False),
             depth_invalid=tuple(table.take("depth_invalid", list, [])),
             depth_max=table.take("depth_max", float, None),
+            channels=table.choice("channels", CHANNELS, "rgb"),
+            present_key=table.take("present_key", str, None),
         )
         table.finish()
         camera._check_depth(table.where)
@@ -137,6 +145,8 @@ class CameraSchema:
             "depth_optional": self.depth_optional,
             "depth_invalid": list(self.depth_invalid) or None,
             "depth_max": self.depth_max,
+            "channels": None if self.channels == "rgb" else self.channels,
+            "present_key": self.present_key,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -162,6 +172,8 @@ class CameraSchema:
                     f"{where}: {camera.intrinsics_key!r} has shape {matrix.shape}",
                     remedy="intrinsics must be nine numbers",
                 )
+        if camera.present_key is not None:
+            _check_flag(feature(features, camera.present_key, where), camera.present_key, where)
         return camera
 
     def _without_absent(self, features: Mapping[str, Feature]) -> CameraSchema:
@@ -173,6 +185,16 @@ class CameraSchema:
         if "segmentation_key" in absent:
             absent["segmentation_classes"] = None
         return replace(self, **absent)
+
+
+def _check_flag(found: Feature, key: str, where: str) -> None:
+    """Raises `SchemaError` unless it is one truth value, by episode or by step."""
+    if found.kind not in ("scalar", "tensor") or found.shape != () or found.dtype != "bool":
+        raise SchemaError(
+            f"{where}: present_key {key!r} is {found.kind} of {found.dtype} {found.shape}",
+            remedy="name a boolean of the episode, or leave present_key out: pictures of one flat "
+            "colour are found without it",
+        )
 
 
 def _check_map(found: Feature, key: str, image: Feature, integer: bool, where: str) -> None:

@@ -37,6 +37,11 @@ class Raw:
     def text(self, path: str) -> list[str] | str:
         return self.data[path]
 
+    def texts(self, path: str) -> list[tuple[str, ...]]:
+        found = self.data[path]
+        entries = [found] if isinstance(found, str) else found
+        return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in entries]
+
 
 SMALL = """
 datasets = ["small"]
