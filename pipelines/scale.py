@@ -45,7 +45,7 @@ class Scale:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.factor:.4g} times ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.factor:#.4g} times ({self.low:#.4g} to {self.high:#.4g})"
 
     @property
     def wrong(self) -> bool:

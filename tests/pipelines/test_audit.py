@@ -115,7 +115,9 @@ def test_a_unit_taken_for_another_is_named_with_its_factor(stored, taken, told, 
     summary = found(seen.astype(np.float32), METRES)
     assert summary.scale.factor == pytest.approx(factor, rel=0.01)
     (text,) = summary.wrong
-    assert text.startswith(f"in 1 of 1 clips estimated depth is {summary.scale.factor:.4g} times (")
+    assert text.startswith(
+        f"in 1 of 1 clips estimated depth is {summary.scale.factor:#.4g} times ("
+    )
     assert told in text
     assert audit(pair(seen, METRES)).abs_rel < 0.1  # the alignment hides it
 
@@ -148,12 +150,14 @@ def test_the_clips_that_are_wrong_are_named_one_by_one():
     (summary,) = summarise([*clips, odd])
     assert summary.scale.factor == pytest.approx(1)
     (text,) = summary.wrong
-    assert text.startswith("in 1 of 7 clips estimated depth is 0.1 times (0.1 to 0.1) the true one")
+    assert text.startswith(
+        "in 1 of 7 clips estimated depth is 0.1000 times (0.1000 to 0.1000) the true one"
+    )
     assert "mm read as 0.1 mm in the estimate" in text
     assert str(odd.key) in text
     two = summarise([*clips, odd, audit(pair(scene() * 2, METRES))])[0].wrong
     assert [t.split(" the true")[0].split("depth is ")[1] for t in two] == [
-        "0.1 times (0.1 to 0.1)", "2 times (2 to 2)"
+        "0.1000 times (0.1000 to 0.1000)", "2.000 times (2.000 to 2.000)"
     ]  # fmt: skip
 
 
