@@ -13,6 +13,7 @@ The alignment hides a wrong scale. Where both sides are in metres it is judged b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,7 +23,9 @@ from jaxtyping import Bool, Float, Float32
 
 from depthtok.data import DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.errors import SourceError
-from pipelines.scale import Scale, scale_of
+from pipelines.height import Rays, distance
+from pipelines.plane import PlaneFit
+from pipelines.scale import Scale, of_medians, scale_of
 
 BLOCK = 32  # frames in memory at a time
 LOOKED_AT = 8  # frames per clip that are tested for orientation
@@ -40,8 +43,9 @@ TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two depths of one clip, read on demand; `near` marks the pixels around the gripper, and
-    `spans` is the height and width of what a metre away fills the image, in metres."""
+    """Two depths of one clip, read on demand; `near` marks the pixels around the gripper, `rays` is
+    where the pixels of the truth look, `height_m` how far the camera is from the plane that fills
+    most of its image: what is known of them."""
 
     key: EpisodeKey
     camera: str
@@ -49,7 +53,8 @@ class Pair:
     estimated: Callable[[int, int], DepthClip]
     truth: Callable[[int, int], DepthClip]
     near: Callable[[int, int], Bool[np.ndarray, "n H W"]] | None = None
-    spans: tuple[float, float] | None = None
+    rays: Rays | None = None
+    height_m: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class ClipAudit:
     scale: Scale | None  # None: the estimate has none, or too few pixels are valid
     metric: bool  # whether the estimate is in metres
     spans_m: tuple[float, float] | None  # height and width of the image at `truth_m`
+    height: Scale | None  # true depth by the camera's known height; None: not known, or no plane
     fit: Fit = field(repr=False)
     turned: Mapping[str, float] = field(repr=False)  # rank correlation, by orientation
 
@@ -113,11 +119,11 @@ def audit(pair: Pair) -> ClipAudit:
         estimated, truth, valid = _read(pair, start, stop)
         sums.add(estimated, truth, valid, pair.near(start, stop) if pair.near else None)
     look = _Look.at(pair)
-    spans = pair.spans and tuple(float(side * look.truth_m) for side in pair.spans)
+    spans = pair.rays and tuple(side * look.truth_m for side in pair.rays.spans)
     return ClipAudit(
         pair.key, pair.camera, pair.frames, **sums.figures(), r2=fit.r2, fit=fit,
         truth_m=look.truth_m, scale=look.scale, metric=look.metric, turned=look.turned,
-        spans_m=spans,
+        spans_m=spans, height=_height(pair),
     )  # fmt: skip
 
 
@@ -139,7 +145,7 @@ def _read(pair: Pair, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np
 
 def fit_clip(pair: Pair) -> Fit:
     """The least-squares scale and shift, in float64."""
-    low, high, total, plane = np.inf, -np.inf, np.zeros(6), _PlaneFit()
+    low, high, total, plane = np.inf, -np.inf, np.zeros(6), PlaneFit()
     rows: list[np.ndarray] = []
     for start, stop in _blocks(pair.frames):
         x, y, valid = _read(pair, start, stop)
@@ -162,31 +168,6 @@ def fit_clip(pair: Pair) -> Fit:
         scale, y - scale * x, low, high, y, means, np.clip(plane.solved(), low, high),
         1 - left / target if target else 0.0,
     )  # fmt: skip
-
-
-class _PlaneFit:
-    """The least-squares plane of a clip's true disparity over the image, block by block."""
-
-    def __init__(self) -> None:
-        self._matrix, self._target, self._size = np.zeros((3, 3)), np.zeros(3), (0, 0)
-
-    def add(self, y: Float[np.ndarray, "n H W"], valid: Bool[np.ndarray, "n H W"]) -> None:
-        """Counts frames; `y` is 0 where it is not valid."""
-        self._size = y.shape[1:]
-        counts, sums = valid.sum(0).ravel(), y.sum(0).ravel()
-        terms = self._terms()
-        self._matrix += (terms * counts) @ terms.T
-        self._target += terms @ sums
-
-    def _terms(self) -> Float[np.ndarray, "3 N"]:
-        height, width = self._size
-        v, u = (axis.ravel() for axis in np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j])
-        return np.stack([np.ones_like(u), u, v])
-
-    def solved(self) -> Float[np.ndarray, "H W"]:
-        """The plane, of the size of the image."""
-        weights = np.linalg.lstsq(self._matrix, self._target, rcond=None)[0]
-        return (weights @ self._terms()).reshape(self._size)
 
 
 class _Sums:
@@ -284,8 +265,7 @@ class _Look:
     @classmethod
     def at(cls, pair: Pair) -> _Look:
         """Looks at frames that are evenly spread, or the first with valid pixels if none has."""
-        steps = np.unique(np.linspace(0, pair.frames - 1, LOOKED_AT).astype(int)).tolist()
-        x, y, valid = _frames(pair, steps)
+        x, y, valid = _frames(pair, _looked_at(pair))
         if not valid.any():
             seen = (n for n in range(pair.frames) if _read(pair, n, n + 1)[2].any())
             x, y, valid = _frames(pair, islice(seen, LOOKED_AT))
@@ -299,6 +279,22 @@ class _Look:
         with np.errstate(divide="ignore"):
             scale = scale_of(1 / x, 1 / y, valid) if metric else None
         return cls(turned, scale, metric, float(1 / np.median(y[valid])))
+
+
+def _height(pair: Pair) -> Scale | None:
+    """True depth over what the camera's height says, by the planes of some frames."""
+    if pair.height_m is None or pair.rays is None:
+        return None
+    logs = []
+    for step in _looked_at(pair):
+        truth = pair.truth(step, step + 1).to_disparity()
+        found = distance(truth.values[0], truth.valid[0], pair.rays)
+        logs += [math.log(found / pair.height_m)] if found else []
+    return of_medians(logs)
+
+
+def _looked_at(pair: Pair) -> list[int]:
+    return np.unique(np.linspace(0, pair.frames - 1, LOOKED_AT).astype(int)).tolist()
 
 
 def _frames(pair: Pair, steps: Iterable[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def _summarise(camera: str, clips: Sequence[ClipAudit]) -> CameraAudit:
     return CameraAudit(
         camera, len(clips), sum(clip.frames for clip in clips), figures,
         of_medians([math.log(scale.factor) for scale in scales]),
-        [*wrong, *_reach(clips)], weak, [*notes, *_untested(clips, swapped)],
+        [*wrong, *_height(clips), *_reach(clips)], weak, [*notes, *_untested(clips, swapped)],
     )  # fmt: skip
 
 
@@ -88,28 +88,45 @@ def _orientation(turned: Mapping[str, float]) -> Iterator[str]:
 
 
 def _scale(clips: Sequence[ClipAudit]) -> Iterator[str]:
-    """Findings about clips in another scale, grouped by what would explain it."""
-    groups: dict[tuple, list[ClipAudit]] = {}
-    for clip in clips:
-        if clip.scale.wrong:
-            groups.setdefault(clip.scale.causes, []).append(clip)
-    for causes, group in groups.items():
+    """Findings about clips whose estimate is in another scale than the truth."""
+    for told, units, where in _in_another_scale(clips, [clip.scale for clip in clips]):
         words = [
             f"{stored} read as {taken} in the estimate, or {taken} read as {stored} in the truth"
-            for stored, taken in causes
+            for stored, taken in units
         ]
-        some = [f"{clip.key} {clip.scale}" for clip in group[:SHOWN]]
+        yield f"{told[0]} estimated depth is {told[1]} the true one{_as_by(words)}: {where}"
+
+
+def _height(clips: Sequence[ClipAudit]) -> Iterator[str]:
+    """Findings about true depth that does not fit the camera's height."""
+    for told, units, where in _in_another_scale(clips, [clip.height for clip in clips]):
+        words = [f"{stored} read as {taken}" for stored, taken in units]
+        said = "what the camera's height says"
+        yield f"{told[0]} true depth is {told[1]} {said}{_as_by(words)}: {where}"
+
+
+def _as_by(words: Sequence[str]) -> str:
+    return f", as by {'; or '.join(words)}" if words else ", which no unit known here explains"
+
+
+def _in_another_scale(
+    clips: Sequence[ClipAudit], scales: Sequence[Scale | None]
+) -> Iterator[tuple[tuple[str, str], tuple[tuple[str, str], ...], str]]:
+    """Clips that are wrong, grouped by the units that explain it: how many and their scale, those
+    units, and the clips."""
+    groups: dict[tuple, list[tuple[ClipAudit, Scale]]] = {}
+    for clip, scale in zip(clips, scales, strict=True):
+        if scale and scale.wrong:
+            groups.setdefault(scale.causes, []).append((clip, scale))
+    for causes, group in groups.items():
+        some = ", ".join(f"{clip.key} {scale}" for clip, scale in group[:SHOWN])
         more = f", and {len(group) - SHOWN} more" if group[SHOWN:] else ""
-        yield (
-            f"in {len(group)} of {len(clips)} clips estimated depth is {_over(group)} the true one"
-            + (f", as by {'; or '.join(words)}" if words else ", which no unit known here explains")
-            + f": {', '.join(some)}{more}"
-        )
+        count = f"in {len(group)} of {len(clips)} clips"
+        yield (count, _over([scale for _, scale in group])), causes, some + more
 
 
-def _over(clips: Sequence[ClipAudit]) -> str:
-    """The scale of some clips: the median factor, and what all their intervals span."""
-    scales = [clip.scale for clip in clips]
+def _over(scales: Sequence[Scale]) -> str:
+    """The median factor of some clips, and what all their intervals span."""
     factor = float(np.median([scale.factor for scale in scales]))
     return str(Scale(factor, min(s.low for s in scales), max(s.high for s in scales)))
 
@@ -134,17 +151,33 @@ def _untested(clips: Sequence[ClipAudit], swapped: bool) -> Iterator[str]:
         if unknown:
             yield f"the scale of {len(unknown)} clips was not tested: too few pixels are valid"
         return
+    heights = [clip.height for clip in clips if clip.height]
+    if heights:
+        fitting = of_medians([math.log(height.factor) for height in heights])
+        yield f"true depth is {fitting} what the camera's height says, over {len(heights)} clips"
+        return
+    yield (
+        "scale was not tested, as near and far are swapped. " if metric else
+        "scale is not testable: the estimate is disparity, which has none, and the scale and shift "
+        "of each clip hide a wrong unit of the truth (0.1 mm read as mm). "
+    ) + _to_hold_against(clips)  # fmt: skip
+
+
+def _to_hold_against(clips: Sequence[ClipAudit]) -> str:
+    """What is known of the true scene, for people."""
     median = float(np.median([clip.truth_m for clip in clips]))
     spans = [clip.spans_m for clip in clips if clip.spans_m]
-    yield (
-        ("scale was not tested, as near and far are swapped. "
-         if metric else "scale is not testable: the estimate is disparity, which has none, and the "
-         "scale and shift of each clip hide a wrong unit of the truth (0.1 mm read as mm). ")
-        + f"Hold it against the scene: the median true depth is {median:.3g} m"
-        + ("; there the image is {1:.3g} m wide and {0:.3g} m high, by the camera's intrinsics"
-           .format(*np.median(spans, axis=0)) if spans else "; the intrinsics are not known")
-        + ". The camera's height is not known"
-    )  # fmt: skip
+    if not spans:
+        return (
+            f"Hold it against the scene: the median true depth is {median:.3g} m; the intrinsics "
+            "are not known"
+        )
+    high, wide = np.median(spans, axis=0)
+    return (
+        f"Hold it against the scene: the median true depth is {median:.3g} m; there the image is "
+        f"{wide:.3g} m wide and {high:.3g} m high, by the camera's intrinsics. Of a camera that "
+        f"stands above a table or a floor, --camera-height {clips[0].camera}=METRES tests it"
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -345,3 +345,46 @@ def test_the_demo_takes_weak_depth_but_no_wrong_depth(
     else:
         whole.estimate(plan)
     assert ("so weak" in capsys.readouterr().out) == bool(weak)
+
+
+def heights(stores, out, *given):
+    words = [word for text in given for word in ("--camera-height", text)]
+    return CliRunner().invoke(app, [str(word) for word in (
+        "audit-depth", "--estimated", stores / "true", "--truth", stores / "true", "--out", out,
+        *words)])  # fmt: skip
+
+
+def test_the_height_of_a_camera_is_held_against_the_truth(tmp_path):
+    """It looks down at a table, 0.7 m away along its normal, and at a box on it."""
+
+    def table(number, values):
+        rows = (np.arange(32) + 0.5 - 16) / 32
+        metres = np.repeat(0.7 / (0.8 + 0.6 * rows)[:, None], 32, axis=1)
+        metres[4:12, 4:20] -= 0.1
+        values["steps/observation/depth"][:] = np.rint(metres * 1000)[..., None]
+
+    call("annotate", make_rlds(tmp_path / "rlds", episodes=2, shards=1, edit=table), "--out",
+         tmp_path / "true", "--estimator", "dataset", "--size", 32)  # fmt: skip
+    assert heights(tmp_path, tmp_path / "a", "image=0.7").exit_code == 0
+    result = heights(tmp_path, tmp_path / "b", "image=0.07")
+    assert result.exit_code == 1
+    (wrong,) = (line for line in result.stdout.splitlines() if "WRONG" in line)
+    assert "in 2 of 2 clips true depth is 10.0" in wrong
+    assert "what the camera's height says, as by 0.1 mm read as mm" in wrong
+
+
+@pytest.mark.parametrize(
+    "given", ["0.7", "image", "image=", "image=0", "image=-1", "image=high", "=1"]
+)
+def test_a_height_is_written_so(stores, tmp_path, given):
+    result = heights(stores, tmp_path, given)
+    assert isinstance(result.exception, ConfigError)
+    assert "image=0.71" in result.exception.remedy
+
+
+def test_a_height_needs_its_camera_and_its_intrinsics(stores, rgbd, tmp_path):
+    assert "name one of" in heights(stores, tmp_path, "imag=0.7").exception.remedy
+    _, right = rgbd
+    with pytest.raises(ConfigError, match="intrinsics of camera 'image' are not known"):
+        call("audit-depth", "--estimated", right / "true", "--truth", right / "true", "--out",
+             tmp_path, "--camera-height", "image=1")  # fmt: skip

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.data import DepthClip, DepthKind, EpisodeKey
+from depthtok.data import DepthClip, DepthKind, EpisodeKey, Orientation
 from depthtok.errors import DepthKindError, SourceError
 from pipelines.audit import Pair, audit, dilated, edges, fit_clip
 from pipelines.findings import summarise
+from pipelines.height import Rays
 from pipelines.scale import interval
 
 METRES, DISPARITY = DepthKind.METRES, DepthKind.DISPARITY
@@ -183,9 +184,53 @@ def test_where_the_estimate_has_no_scale_that_is_said_and_the_truth_is_held_agai
     (note,) = summary.notes
     assert note.startswith("scale is not testable: the estimate is disparity")
     assert "the median true depth is 16.2 m; the intrinsics are not known" in note
-    wide = replace(pair(1 / scene(), DISPARITY, truth=truth), spans=(0.5, 1.0))
-    (note,) = summarise([audit(wide)])[0].notes
+    matrix = np.float32([[64, 0, 32], [0, 64, 16], [0, 0, 1]])
+    rays = Rays.of(matrix, (32, 64), (32, 32), Orientation.IDENTITY)
+    (note,) = summarise([audit(replace(pair(1 / scene(), DISPARITY, truth=truth), rays=rays))])[
+        0
+    ].notes
     assert "the image is 16.2 m wide and 8.1 m high, by the camera's intrinsics" in note
+    assert "--camera-height front=METRES tests it" in note
+
+
+def tilted(orientation, height_m=0.7, pitch=0.6, stored=(24, 48), published=(96, 96)):
+    """Depth of a table seen from above at an angle, with a box on it, in the published view."""
+    matrix = np.float32([[100, 0, 40], [0, 110, 56], [0, 0, 1]])
+    rays = Rays.of(matrix, published, stored, Orientation.IDENTITY)
+    down = rays.v[:, None] * np.cos(pitch) + np.sin(pitch) + 0 * rays.u
+    depth = (height_m / down).astype(np.float32)
+    depth[4:12, 30:44] *= 0.8
+    depth += np.random.default_rng(1).normal(0, 0.001, depth.shape).astype(np.float32)
+    if orientation is not Orientation.IDENTITY:
+        depth = depth[:, ::-1]
+    if orientation is Orientation.ROTATE180:
+        depth = depth[::-1]
+    return depth, Rays.of(matrix, published, stored, orientation)
+
+
+@pytest.mark.parametrize("orientation", ["identity", "mirror", "rotate180"])
+@pytest.mark.parametrize(
+    ("factor", "told"), [(1, None), (10, "0.1 mm read as mm"), (0.2, "m/5000")]
+)
+def test_a_cameras_height_tests_the_truth_where_the_estimate_has_no_scale(
+    orientation, factor, told
+):
+    depth, rays = tilted(Orientation(orientation))
+    truth = np.repeat(depth[None], 9, 0) * np.float32(factor)
+    one = replace(pair(1 / truth, DISPARITY, truth=truth), rays=rays, height_m=0.7)
+    clip = audit(one)
+    assert clip.height.factor == pytest.approx(factor, rel=0.01)
+    (summary,) = summarise([clip])
+    assert "what the camera's height says, over 1 clips" in summary.notes[0]
+    assert [told in text for text in summary.wrong] == ([True] if told else [])
+    assert not told or "true depth is" in summary.wrong[0]
+
+
+def test_an_image_without_a_plane_tests_nothing():
+    depth, rays = tilted(Orientation.IDENTITY)
+    rough = np.random.default_rng(3).uniform(0.3, 3, (9, *depth.shape)).astype(np.float32)
+    one = replace(pair(1 / rough, DISPARITY, truth=rough), rays=rays, height_m=0.7)
+    assert audit(one).height is None
 
 
 @pytest.mark.parametrize(("factor", "wrong"), [(1, False), (10, False), (100, True), (0.01, True)])
