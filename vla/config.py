@@ -203,8 +203,19 @@ class DataConfig:
         float, "smallest area of a random crop, as a share; its depth is re-encoded; 1: no crops"
     ] = 1.0
     tokenizer: Annotated[str, "bytes, or the path of a tokenizer.json"] = "bytes"
+    gripper: Annotated[
+        str, "convert the gripper of every data set to this convention, e.g. open1_closed0"
+    ] = ""
+    mix: Annotated[
+        tuple[str, ...], "what may differ between data sets: gripper, fps, action.names, ..."
+    ] = ()
 
     def __post_init__(self) -> None:
+        if self.gripper or self.mix:  # imported only then: help stays instant
+            from depthtok.agreement import require_aspects, require_gripper
+
+            require_aspects(self.mix, "data.mix")
+            require_gripper(self.gripper or "open1_closed0", "data.gripper")
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
         once = len({*self.cameras}) == len(self.cameras)

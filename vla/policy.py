@@ -3,8 +3,8 @@
     policy = Policy.load("runs/bridge")
     actions = policy.act({"images": {"main": frame}, "proprio": state, "instruction": "open it"})
 
-Actions are in the data set's own units. Images and instruction are encoded once per observation;
-the Euler steps reuse their keys and values.
+Actions are in the data set's own units; `policy.meaning` says which. Images and instruction are
+encoded once per observation; the Euler steps reuse their keys and values.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from depthtok.agreement import GripperChange
 from depthtok.data import ImageTransform
 from depthtok.errors import ConfigError, WeightsError, did_you_mean
+from depthtok.meaning import Meaning
 from vla import checkpoint, lora, tokenizer
 from vla.batch import Observation
 from vla.config import Config
@@ -35,6 +37,8 @@ class Policy:
     named in the settings. One instance serves one robot at a time."""
 
     place: Path | None = None  # the checkpoint that it was loaded from
+    meaning: Meaning | None = None  # of its actions and states; None: the run does not say
+    change: GripperChange | None = None  # of its actions, for a robot of another convention
 
     def __init__(
         self,
@@ -77,12 +81,24 @@ class Policy:
         config, state = checkpoint.read_config(place), checkpoint.read_state(place)
         model = load_model(place, device, averaged=averaged)
         norms = _choose(state.norms, dataset, place)
+        name = dataset or next(iter(state.norms))
         reader = checkpoint.read_tokenizer(place)
         policy = cls(
             model, config, norms, device=device, seed=seed, cuda_graph=cuda_graph, reader=reader
         )
-        policy.place = place
+        policy.place, policy.meaning = place, state.meanings.get(name)
         return policy
+
+    def speak(self, gripper: str) -> None:
+        """Acts in this gripper convention from now on. Raises `ConfigError` where its own is not
+        known, or this is none."""
+        if self.meaning is None:
+            raise ConfigError(
+                "the run does not say what its gripper's numbers mean: it was made before this "
+                "was kept",
+                remedy="say it with --policy-gripper: the schema of its training data states it",
+            )
+        self.change = GripperChange.of(self.meaning, gripper)
 
     def reset(self, seed: int = 0) -> None:
         """Restarts the noise: the same observations then give the same actions."""
@@ -99,7 +115,8 @@ class Policy:
         noise = torch.randn(1, model.chunk, model.action_dim, generator=self._generator)
         with torch.inference_mode():
             actions = self._sample(*seen.tensors(), noise.to(self.device))
-        return self.norms.action.undo(actions[0].float().cpu().numpy())
+        made = self.norms.action.undo(actions[0].float().cpu().numpy())
+        return self.change(made) if self.change else made
 
     def _eager(self, *tensors: Tensor) -> Tensor:
         """Actions [B C A] from the tensors of an observation and noise."""

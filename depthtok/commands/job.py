@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthtok.commands.samples import Given
+    from vla.checkpoint import State
     from vla.config import Config, RunOptions
     from vla.data import Dataset
     from vla.train import Result
@@ -44,14 +45,16 @@ class Stores:
         )
 
     def datasets(
-        self, config: Config, given: Given, cache: Path | None
+        self, config: Config, given: Given, cache: Path | None, begun: State | None = None
     ) -> tuple[Dataset, Dataset | None]:
-        """What is learnt from and what judges; frames are kept decoded in `cache`."""
+        """What is learnt from and what judges, by a run that goes on from `begun`; frames are kept
+        decoded in `cache`."""
         from depthtok.commands import samples
 
         return samples.datasets(
-            config, given, self.weight, self.held_out, partial=self.partial, cache=cache
-        )
+            config, given, self.weight, self.held_out, partial=self.partial, cache=cache,
+            begun=begun,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class Job:
     device: str = "auto"
     threads: int = 0
 
+    @property
+    def begun(self) -> State | None:
+        """The newest checkpoint's, from which the training goes on; None where it begins."""
+        from vla import checkpoint
+
+        newest = checkpoint.steps(self.out)[-1:] if self.options.resume else []
+        return checkpoint.read_state(newest[0]) if newest else None
+
     def __call__(self, say: Say, should_stop: Callable[[], bool]) -> Result:
         """This process's part of it, from the newest checkpoint on."""
         with self.opened() as train:
@@ -75,9 +86,8 @@ class Job:
     @contextmanager
     def opened(self) -> Iterator[Train]:
         """The training with all data open, among the ranks that were started together."""
-        from depthtok.commands import samples
+        from depthtok.commands import data_checks, samples
         from pipelines.device import choose, training_threads
-        from vla import checkpoint
         from vla.parallel import launched
         from vla.pretrained import pretrained
         from vla.train import train
@@ -86,12 +96,13 @@ class Job:
         training_threads(self.threads)
         with launched(choose(self.device)) as (ranks, where):
             given = self.stores.open(config, where)
+            begun, cache = self.begun, self.stores.frame_cache
             with ranks.first():  # the others find the frame cache made
-                learn, judge = self.stores.datasets(config, given, self.stores.frame_cache)
-            begun = checkpoint.newest_step(self.out) if options.resume else 0
-            fresh = self.weights and not begun
+                learn, judge = self.stores.datasets(config, given, cache, begun)
+            rule, fresh = data_checks.rule_of(begun), self.weights and not begun
+            notes = {**self.notes, **data_checks.notes(learn, judge, given.book, rule)}
             more = {
-                "codebook": given.book, "device": where, "validation": judge, "notes": self.notes,
+                "codebook": given.book, "device": where, "validation": judge, "notes": notes,
                 "weights": pretrained(self.weights, config.model) if fresh else None,
                 "decode": samples.decoder(given.book, where) if judge else None,
             }  # fmt: skip

@@ -184,7 +184,7 @@ def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
         raise ConfigError(
             "--ranks under torchrun, which has started its own", remedy="leave --ranks out"
         )
-    job.stores.datasets(job.config, given, None)  # warnings and refusals are said here
+    job.stores.datasets(job.config, given, None, job.begun)  # warnings and refusals are said here
     with _watched(job, quiet=False) as (follow, should_stop):
         done = run_on_ranks(
             job, ranks, device=job.device, address=address, on_line=follow, should_stop=should_stop
@@ -219,8 +219,11 @@ def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]
 
 
 def _closing(done) -> list[str]:
+    from depthtok.commands.data_checks import words
     from depthtok.files import read_json_lines
+    from vla import checkpoint
 
+    notes = checkpoint.read_state(checkpoint.find(done.run)).notes or {}
     last = done.last or read_json_lines(done.run / "metrics.jsonl")[-1]
     lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
     if "depth" in last:
@@ -234,4 +237,5 @@ def _closing(done) -> list[str]:
         )
     if "val_depth_error" in last:
         lines[-1] += f", decoded depth off by {last['val_depth_error']:.3f} of the range"
+    lines += words(notes.get("held_out"))
     return [*lines, f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}"]
