@@ -24,13 +24,13 @@ from depthtok.data import Camera, DepthClip, EpisodeKey, FrameClip, ImageTransfo
 from depthtok.episodes import StoredEpisode
 from depthtok.errors import SourceError
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.sources.rlds import Shard
+from depthtok.sources.shards import Shard
 from depthtok.store import ROOT
 from pipelines.annotate import AnnotateStage
 from pipelines.convert import ConvertStage
 from pipelines.device import one_thread
 from pipelines.fused import FusedStage
-from pipelines.stage import BAD_EPISODE, Stage, WorkPart, first_episodes, pending
+from pipelines.stage import BAD_EPISODE, Stage, WorkPart, first_episodes, pending, watched
 from pipelines.tokenize import TokenizeStage
 
 FRAMES = 32  # frames of one clip: an estimator's window
@@ -90,7 +90,9 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
     """The plan of a stage; measures a few items if anything is left to do."""
     work = stage.work()
     wanted = options.mine(first_episodes(work, options.limit))
-    todo = pending(stage, wanted, options) if (stage.out / ROOT).is_file() else wanted
+    todo = wanted
+    if (stage.out / ROOT).is_file():
+        todo = pending(stage, wanted, options, watched(stage, wanted))
     units = sum(part.frames if stage.unit == "frames" else part.episodes for part in todo)
     some = [part for part in todo if part.episodes][:PARTS]
     probe = _PROBES[type(stage)](stage, some) if some else Probe(1, 0.0, 0.0)

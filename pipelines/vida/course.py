@@ -66,7 +66,8 @@ class Course:
         """The network before the first step."""
         if self.from_scratch:
             return fresh_network(self.network, self.config.seed)
-        return load_network(self.network, find_weights(self.network.name, self.weights))
+        path = find_weights(self.network.name, self.weights)
+        return load_network(self.network, path, any_kind=True)  # it is taught its own kind
 
     @cached_property
     def start_hash(self) -> str:
@@ -115,6 +116,7 @@ class Course:
             "stored_as": "float16" if self.half else "float32",
             "training": {
                 "started_from": "random weights" if self.from_scratch else self.start_hash,
+                "started_from_network": None if self.from_scratch else str(self.start.origin),
                 "clips": self._listed(self.clips),
                 "settings": asdict(self.config),
             },

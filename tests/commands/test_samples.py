@@ -45,7 +45,7 @@ def store():
         path="toy", about={"dataset": "toy"}, lengths=np.full(10, 4),
         cameras={"image": Camera("image", 8, 8)},
         action_dim=7, proprio_dim=8, gripper=(), meaning=MEANING, parts=lambda: [part],
-        require_complete=lambda partial: None, statistics=statistics,
+        require_complete=lambda partial: None, statistics=statistics, absent=dict,
     )  # fmt: skip
 
 
@@ -65,8 +65,9 @@ def statistics():
 def joined(store, share, monkeypatch, failed, begun=None):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
-        codebook="book", cameras=("image",), grid=(16, 16), missing=list, transform=ImageTransform()
-    )
+        codebook="book", cameras=("image",), grid=(16, 16), missing=list, parts=list,
+        transform=ImageTransform(),
+    )  # fmt: skip
     held = np.ones(10, bool)
     held[failed] = False
     monkeypatch.setattr("vla.member.held_by", lambda codes, episodes: held)
