@@ -78,53 +78,52 @@ def contradictions(
 
 
 def for_robot(
-    policy: Meaning, robot: Meaning, accepted: Collection[str] = (), *, state: bool = True
+    policy: Meaning | None, robot: Meaning, accepted: Collection[str] = ()
 ) -> GripperChange | None:
     """What makes a policy's actions those that a robot takes: its gripper's convention is
     converted.
 
-    `state` is whether the policy sees the robot's state, `accepted` aspects are not compared.
-    Raises `ConfigError` where the two mean different things, or the gripper's is not known.
+    A policy without `proprio` sees no state; `accepted` aspects are not compared. Raises
+    `ConfigError` where the two mean different things, or the gripper's convention is not known.
     """
-    gripper = "gripper" in accepted
-    names = contradictions(policy, robot, {*accepted, "gripper"}, state=state)
-    if names:
-        listed = "; ".join(f"{aspect}: {words}" for aspect, words in names.items())
+    if policy is None or (policy.gripper == UNKNOWN and policy.gripper_columns):
+        if "gripper" not in accepted and robot.gripper_columns:
+            raise ConfigError(
+                "the policy does not say what its gripper's numbers mean, and the robot's is "
+                f"{robot.gripper}",
+                remedy=f"say it with --gripper, one of {', '.join(GRIPPERS)}: the schema of its "
+                "training data states it",
+            )
+        if policy is None:
+            return None
+    found = contradictions(policy, robot, {*accepted, "gripper"}, state=bool(policy.proprio))
+    if found:
+        listed = "; ".join(f"{aspect}: {words}" for aspect, words in found.items())
         raise ConfigError(
             f"the policy's actions or states are not this robot's (policy, robot): {listed}",
-            remedy="evaluate a policy that was trained on data of this robot; where only the words "
-            + "differ, accept it: "
-            + " ".join(f"--accept {aspect}" for aspect in names),
+            remedy="evaluate a policy that was trained on data of this robot; where only words "
+            "differ, accept that: " + " ".join(f"--accept {aspect}" for aspect in found),
         )
-    if gripper or not robot.gripper_columns:
+    if "gripper" in accepted or not robot.gripper_columns:
         return None
-    if policy.gripper == UNKNOWN:
-        raise ConfigError(
-            "the policy does not say what its gripper's numbers mean, and the robot's is "
-            f"{robot.gripper}",
-            remedy=f"say it with --gripper, one of {', '.join(GRIPPERS)}: the schema of its "
-            "training data states it",
-        )
     return GripperChange.of(policy, robot.gripper)
 
 
-def stated(meaning: Meaning | None, gripper: str | None, robot: Meaning | None) -> Meaning | None:
-    """A policy's meaning, with its gripper as the user states it where it does not itself.
+def stated(meaning: Meaning | None, gripper: str | None, otherwise: Meaning) -> Meaning | None:
+    """A policy's meaning, with its gripper as the user states it where it does not itself; of a
+    policy that says nothing, all but the gripper is as in `otherwise`.
 
-    Of a policy that says nothing, what is stated of its gripper makes it the robot's otherwise.
-    Raises `ConfigError` where the two contradict each other.
+    Raises `ConfigError` where the two contradict each other, or this is no convention.
     """
     if gripper is None:
         return meaning
-    require_gripper(gripper, "--gripper")
-    if meaning is None:
-        return None if robot is None else replace(robot, gripper=gripper)
-    if meaning.gripper not in (UNKNOWN, gripper):
+    require_gripper(gripper, "the policy's gripper")
+    if meaning is not None and meaning.gripper not in (UNKNOWN, gripper):
         raise ConfigError(
             f"the policy's gripper is {meaning.gripper}, as its training data say, not {gripper}",
-            remedy="leave the flag out",
+            remedy="leave out the flag that states it",
         )
-    return replace(meaning, gripper=gripper)
+    return replace(meaning or otherwise, gripper=gripper)
 
 
 def among(meanings: Mapping[str, Meaning], accepted: Collection[str], *, state: bool) -> dict:

@@ -10,7 +10,7 @@ encoded once per observation; the Euler steps reuse their keys and values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from depthtok.agreement import GripperChange
+from depthtok.agreement import GripperChange, stated
 from depthtok.data import ImageTransform
 from depthtok.errors import ConfigError, WeightsError, did_you_mean
-from depthtok.meaning import Meaning
+from depthtok.meaning import Column, Meaning
 from vla import checkpoint, lora, tokenizer
 from vla.batch import Observation
 from vla.config import Config
@@ -86,19 +86,35 @@ class Policy:
         policy = cls(
             model, config, norms, device=device, seed=seed, cuda_graph=cuda_graph, reader=reader
         )
-        policy.place, policy.meaning = place, state.meanings.get(name)
+        policy.place, policy.meaning = place, seen(state.meanings.get(name), config)
         return policy
 
-    def speak(self, gripper: str) -> None:
-        """Acts in this gripper convention from now on. Raises `ConfigError` where its own is not
-        known, or this is none."""
+    def speak(self, gripper: str, own: str | None = None) -> None:
+        """Acts in this gripper convention from now on. `own` states the policy's convention, where
+        its run does not. Raises `ConfigError` where neither does, or one is none."""
+        self.state(own)
         if self.meaning is None:
             raise ConfigError(
                 "the run does not say what its gripper's numbers mean: it was made before this "
                 "was kept",
-                remedy="say it with --policy-gripper: the schema of its training data states it",
+                remedy="state it with --policy-gripper, as the schema of its training data does",
             )
         self.change = GripperChange.of(self.meaning, gripper)
+
+    def state(self, gripper: str | None) -> None:
+        """States what its gripper's numbers mean, where its run does not: in the columns that were
+        not normalised."""
+        keep = self.norms.action.keep
+        names = ["gripper" if n in keep else f"{n}" for n in range(self.config.model.action_dim)]
+        nameless = Meaning(tuple(map(Column, names)), ())
+        self.meaning = stated(self.meaning, gripper, nameless)
+
+    @property
+    def spoken(self) -> Meaning | None:
+        """What the actions of `act` mean: `meaning`, with the gripper converted."""
+        if self.meaning is None or self.change is None:
+            return self.meaning
+        return replace(self.meaning, gripper=self.change.target)
 
     def reset(self, seed: int = 0) -> None:
         """Restarts the noise: the same observations then give the same actions."""
@@ -149,6 +165,13 @@ class Policy:
             torch.from_numpy(np.array(proprio, np.float32)),
         )
         return seen.to(self.device)
+
+
+def seen(meaning: Meaning | None, config: Config) -> Meaning | None:
+    """What a policy knows of its data set's meaning: without states, nothing of these."""
+    if meaning is None or config.model.proprio_dim:
+        return meaning
+    return replace(meaning, proprio=())
 
 
 def load_model(

@@ -1,6 +1,7 @@
 """The policies that eval plays: their depth codes judged, and what is said of those that fail."""
 
 import threading
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fake_world import FakeWorld
+from fake_world import MEANING, FakeWorld
 
 from depthtok.codebook import Codebook
 from depthtok.commands import play
@@ -21,6 +22,8 @@ BOOK = Path(str(files("vqvae") / "demo"))
 
 class Knowing:
     """A policy whose depth head always says code 3."""
+
+    meaning = MEANING
 
     def __init__(self, grid):
         self.model = SimpleNamespace(predict_depth=lambda seen: self.logits)
@@ -56,18 +59,18 @@ def test_a_plain_policy_is_not_judged():
 
 def test_there_is_no_run(tmp_path):
     with pytest.raises(WeightsError, match="no checkpoint"):
-        play.PolicySource(str(tmp_path)).card()
+        play.PolicySource(str(tmp_path)).card(MEANING)
 
 
 def test_a_server_does_not_tell_codes():
     with pytest.raises(ConfigError, match="depth codes"):
-        play.PolicySource("ws://127.0.0.1:9", codebook=BOOK).card()
+        play.PolicySource("ws://127.0.0.1:9", codebook=BOOK).card(MEANING)
 
 
 def test_no_server_answers():
     pytest.importorskip("websockets", reason="needs the extra `serve`")
     with pytest.raises(ConfigError, match="no policy server answers at ws://127"):
-        play.PolicySource("ws://127.0.0.1:9").open()
+        play.PolicySource("ws://127.0.0.1:9").open(MEANING)
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def served(monkeypatch):
     data = SimpleNamespace(cameras=["image"])
     model = SimpleNamespace(chunk=3, action_dim=2, proprio_dim=0)
     config = SimpleNamespace(name="tiny", data=data, model=model)
-    greeting = pack(describe(SimpleNamespace(config=config, place=None)))
+    greeting = pack(describe(SimpleNamespace(config=config, place=None, spoken=None)))
 
     def talk(connection):
         connection.send(greeting)
@@ -96,12 +99,15 @@ def served(monkeypatch):
         server.shutdown()
 
 
+SERVED = partial(play.PolicySource, gripper="open-1_closed1")
+
+
 def test_a_server_that_asks_for_a_key_and_goes_away(served, monkeypatch):
     monkeypatch.delenv(play.API_KEY, raising=False)
     with pytest.raises(ConfigError, match=rf"401(.|\n)*{play.API_KEY}"):
-        play.PolicySource(served).card()
+        SERVED(served).card(MEANING)
     monkeypatch.setenv(play.API_KEY, "abc")
-    assert play.PolicySource(served).card()["says"]["name"] == "tiny"
-    player = play.PolicySource(served).open()
+    assert SERVED(served).card(MEANING)["says"]["name"] == "tiny"
+    player = SERVED(served).open(MEANING)
     with pytest.raises(DepthtokError, match=r"went away(.|\n)*finished trials are kept"):
         player.act({"images": {}, "proprio": np.zeros(1), "instruction": "go"})
