@@ -1,6 +1,7 @@
 """The policies that eval plays: their depth codes judged, and what is said of those that fail."""
 
 import threading
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -13,9 +14,12 @@ from fake_world import MEANING, FakeWorld
 
 from depthtok.codebook import Codebook
 from depthtok.commands import play
-from depthtok.errors import ConfigError, DepthtokError, WeightsError
+from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
+from depthtok.sim.evaluation import Evaluation
+from depthtok.sim.libero import MEANING as LIBERO
 from depthtok.sim.rollout import Trial
 from depthtok.sim.rollout import play as roll
+from depthtok.sources.schema import Schema
 
 BOOK = Path(str(files("vqvae") / "demo"))
 
@@ -73,9 +77,62 @@ def test_no_server_answers():
         play.PolicySource("ws://127.0.0.1:9").open(MEANING)
 
 
+BEFORE = Path(__file__).parents[1] / "data" / "before" / "run"
+ROBOT = replace(LIBERO, gripper="open1_closed0")
+
+
+def test_a_run_from_before_meaning_was_kept_is_asked_for_its_gripper():
+    with pytest.raises(ConfigError, match="does not say what its gripper"):
+        play.PolicySource(str(BEFORE)).card(LIBERO)
+    stated = play.PolicySource(str(BEFORE), gripper="open1_closed0")
+    assert stated.card(LIBERO)["meaning"] == ROBOT.to_json()
+    assert stated.open(LIBERO).meaning == ROBOT
+    with pytest.raises(ConfigError, match="--accept = 'rate' is not known"):
+        play.PolicySource(str(BEFORE), accepted=("rate",)).card(LIBERO)
+
+
+def test_a_run_from_before_on_data_with_a_shipped_schema_is_taken_as_that_says(monkeypatch, capsys):
+    schema = Schema.load("libero")
+    monkeypatch.setattr(Schema, "find", lambda name: {"before_set": schema}.get(name), raising=True)
+    source = play.PolicySource(str(BEFORE))
+    card = source.card(LIBERO)
+    assert card["meaning"]["gripper"] == "open-1_closed1"
+    assert card["accepted"] == []
+    assert "shipped schema of before_set, gripper open-1_closed1" in capsys.readouterr().err
+    assert source.open(LIBERO).meaning == schema.meaning
+
+
+def test_older_evaluations_go_on(tmp_path):
+    card = {"policy": "p", "trials": 2, "suite": "s"}
+    Evaluation(tmp_path, card).begin()
+    Evaluation(tmp_path, {**card, "meaning": None, "accepted": []}).begin()
+    new = {**card, "meaning": {"gripper": "open1_closed0"}, "accepted": []}
+    Evaluation(tmp_path / "new", new).begin()
+    with pytest.raises(StaleStore, match=r"what the policy's actions mean \(--gripper\)"):
+        Evaluation(tmp_path / "new", {**new, "meaning": {"gripper": "open0_closed1"}}).begin()
+
+
+def test_a_server_says_what_its_actions_mean(served, monkeypatch):
+    monkeypatch.setenv(play.API_KEY, "abc")
+    with pytest.raises(ConfigError, match="does not say what its gripper"):
+        play.PolicySource(served).card(MEANING)
+    said["meaning"] = replace(MEANING, gripper="open1_closed0")
+    source = play.PolicySource(served)
+    card = source.card(MEANING)
+    assert card["meaning"]["gripper"] == "open1_closed0"
+    assert "meaning" not in card["says"]  # that of older servers goes on
+    assert source.open(MEANING).meaning == said["meaning"]
+    with pytest.raises(ConfigError, match=r"action\.names: x, gripper; x, y"):
+        source.card(LIBERO)
+
+
+said: dict = {}
+
+
 @pytest.fixture
 def served(monkeypatch):
-    """A server of no policy in particular that asks for the key `abc` and leaves when asked."""
+    """A server of no policy in particular that asks for the key `abc` and leaves when asked. What
+    `said` has as `meaning` is its actions'."""
     pytest.importorskip("websockets", reason="needs the extra `serve`")
     from websockets.sync.server import serve
 
@@ -85,10 +142,11 @@ def served(monkeypatch):
     data = SimpleNamespace(cameras=["image"])
     model = SimpleNamespace(chunk=3, action_dim=2, proprio_dim=0)
     config = SimpleNamespace(name="tiny", data=data, model=model)
-    greeting = pack(describe(SimpleNamespace(config=config, place=None, spoken=None)))
+    said.clear()
 
     def talk(connection):
-        connection.send(greeting)
+        policy = SimpleNamespace(config=config, place=None, spoken=said.get("meaning"))
+        connection.send(pack(describe(policy)))
         connection.recv()
         connection.close()
 
