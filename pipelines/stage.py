@@ -9,7 +9,7 @@ at a time, and `options` do not affect the bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +56,15 @@ class WorkPart:
         return bool(recorded) and recorded == dict(self.frames_from)
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk."""
+
+    units: int
+    seconds: float
+    bytes: float
+
+
 Worker = Callable[[WorkPart, PartWriter, Advance], None]
 
 
@@ -76,6 +85,10 @@ class Stage(Protocol):
 
     def build(self, device: str) -> Worker:
         """Loads what a worker needs, once; the returned worker then fills parts."""
+        ...
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """A measurement on some of `parts`, for `--plan`; None if none can be read."""
         ...
 
     def finish(self) -> None:
