@@ -18,8 +18,13 @@ class Extreme:
     key: EpisodeKey
     step: int
 
+    @property
+    def where(self) -> str:
+        """The episode and the step, for people."""
+        return f"{self.key}, step {self.step}"
+
     def __str__(self) -> str:
-        return f"{self.value:g} in {self.key}, step {self.step}"
+        return f"{self.value:g} in {self.where}"
 
 
 def find(store: EpisodeStore, table: str, column: int, end: str) -> Extreme:

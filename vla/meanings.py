@@ -5,21 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from depthtok.agreement import GripperChange, among, unlike
 from depthtok.data import Camera, Orientation
 from depthtok.errors import ConfigError
-from depthtok.gripper_range import out_of_range
 from depthtok.meaning import GRIPPERS, UNKNOWN, Meaning
+from depthtok.sources import grippers
 from vla.config import Config
 
 
-def change_of(name: str, meaning: Meaning | None, config: Config) -> GripperChange | None:
+def change_of(name: str, meaning: Meaning, config: Config) -> GripperChange | None:
     """What `data.gripper` does to the actions of a data set. Raises `ConfigError` for one whose
     convention is not known."""
     target = config.data.gripper
     if not target:
         return None
-    if meaning is None or (meaning.gripper == UNKNOWN and meaning.gripper_columns):
+    if meaning.gripper == UNKNOWN and meaning.gripper_columns:
         raise ConfigError(
             f"data.gripper = {target!r}, but what the gripper of {name} means is not known",
             remedy="state `gripper` in its schema (look at the images), and convert it again",
@@ -89,15 +91,17 @@ def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[st
     return found
 
 
-def require_range(name: str, meaning: Meaning | None, statistics) -> None:
+def require_range(name: str, meaning: Meaning, statistics) -> None:
     """Raises `ConfigError` for a gripper column, which is not normalised, that does not lie where
     its convention says. `statistics` are those of the data set's actions."""
-    for column in meaning.gripper_columns if meaning else ():
+    for column in meaning.gripper_columns:
         low, high = float(statistics.min[column]), float(statistics.max[column])
-        misfit = out_of_range(meaning.gripper, low, high)
-        if misfit:
+        error = grippers.misfit(np.array([low, high]), meaning.gripper)
+        if error is not None:
             raise ConfigError(
-                f"{name}, action column {meaning.action[column].name!r}: {misfit.problem}; gripper "
-                "columns are not normalised, so the policy would learn a wrong value",
-                remedy=misfit.remedy,
+                f"{name}, action column {meaning.action[column].name!r}: its values go from "
+                f"{low:g} to {high:g}, {grippers.stated(meaning.gripper)}; it is not normalised, "
+                "so the policy would learn a wrong value",
+                remedy=f"in the data set's schema: {error.remedy}; then convert it again, with "
+                "--schema",
             )

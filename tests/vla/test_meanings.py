@@ -112,7 +112,7 @@ def test_an_unknown_gripper_is_not_converted(micro):
 
 @pytest.mark.parametrize(
     ("convention", "said"),
-    [("open1_closed0", "-1 to 1: outside 0 to 1"), ("open-1_closed1", None), ("unknown", None)],
+    [("open1_closed0", "from -1 to 1, but gripper"), ("open-1_closed1", None), ("unknown", None)],
 )
 def test_a_gripper_out_of_its_range_is_refused(micro, convention, said):
     store = fakes.FakeEpisodes()
@@ -122,6 +122,17 @@ def test_a_gripper_out_of_its_range_is_refused(micro, convention, said):
         return
     with pytest.raises(ConfigError, match=f"toy, action column 'gripper': .*{said}"):
         member("toy", store, None, micro(model__depth__expert=False))
+
+
+def test_a_percentage_is_refused_with_the_operation_that_mends_it(micro):
+    """Also of a store that was converted before `convert` looked."""
+    store = fakes.FakeEpisodes()
+    store.meaning = replace(MEANING, gripper="unknown")
+    for episode in store._made:
+        episode.action[:, -1] = np.where(episode.action[:, -1] > 0, 100, 45)
+    with pytest.raises(ConfigError, match="go from 45 to 100, but") as raised:
+        member("toy", store, None, micro(model__depth__expert=False))
+    assert '"unit_interval 0 100"' in raised.value.remedy
 
 
 def trained(config, store, out, codebook):
