@@ -32,6 +32,7 @@ from pipelines.device import one_thread
 from pipelines.fused import FusedStage
 from pipelines.stage import BAD_EPISODE, Stage, WorkPart, first_episodes, pending
 from pipelines.tokenize import TokenizeStage
+from pipelines.videos import VideoStage, sample
 
 FRAMES = 32  # frames of one clip: an estimator's window
 EPISODES = 8
@@ -42,7 +43,7 @@ PARTS = 8  # tried if the first cannot be measured
 class Probe:
     """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk."""
 
-    units: int
+    units: float
     seconds: float
     bytes: float
 
@@ -190,7 +191,10 @@ def _annotate(stage: AnnotateStage, parts: Sequence[WorkPart]) -> Probe | None:
     def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
         part = stage.episodes.part(work.source)
         episode = StoredEpisode(stage.episodes, part, work.rows[0] + row)
-        head = _Head(episode.frames(stage.cameras[0]), frames)
+        present = [name for name in stage.cameras if not episode.absent(name)]
+        if not present:
+            return 0, 0
+        head = _Head(episode.frames(present[0]), frames)
         found = [block.depth for block in estimator.estimate([head])]
         if any(clip is None for clip in found):
             return 0, 0
@@ -223,7 +227,9 @@ def _tokenize(stage: TokenizeStage, parts: Sequence[WorkPart]) -> Probe | None:
 
     def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
         clips = stage.depth.clips_of(stage.depth.part(work.source), camera)
-        clip = next(islice(clips, row, None))
+        clip = next(islice(clips, row, None), None)
+        if clip is None:  # the episodes before do not have this camera
+            return 0, 0
         with suppress(*BAD_EPISODE):
             span = stage.codebook.normalisation.range_of(clip.disparity_quantiles)
             disparity = clip.read(0, min(frames, len(clip))).to_disparity()
@@ -242,9 +248,16 @@ def _fused(stage: FusedStage, parts: Sequence[WorkPart]) -> Probe | None:
     return probe and Probe(probe.units, probe.seconds, probe.units * codes)
 
 
+def _videos(stage: VideoStage, parts: Sequence[WorkPart]) -> Probe | None:
+    """Packs the first frames of a film; how long films are is what their containers say."""
+    measured = sample(stage, parts, FRAMES)
+    return measured and Probe(*measured)
+
+
 _PROBES: dict[type, Callable[..., Probe | None]] = {
     ConvertStage: _convert,
     AnnotateStage: _annotate,
     TokenizeStage: _tokenize,
     FusedStage: _fused,
+    VideoStage: _videos,
 }

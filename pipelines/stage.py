@@ -94,6 +94,7 @@ class Outcome:
     inherited: int = 0  # episodes that failed in an earlier stage
     absent: dict[str, int] = field(default_factory=dict)  # by camera: episodes without it
     flags_against_pictures: dict[str, dict[str, int]] = field(default_factory=dict)
+    unstated: int = 0  # videos whose containers do not say how long they are
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
 
     @property
@@ -222,6 +223,7 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
         outcome.inherited += len(part.failures) - len(own)
+        outcome.unstated += "length" in part.meta
         for camera, indices in part.absent.items():
             outcome.absent[camera] = outcome.absent.get(camera, 0) + len(indices)
         for camera, counts in part.meta.get("flags_against_pictures", {}).items():
