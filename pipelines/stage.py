@@ -102,6 +102,7 @@ class Outcome:
     busy: float = 0.0  # worker-seconds spent on parts
     failures: list[Failure] = field(default_factory=list)  # failures of this stage
     inherited: int = 0  # episodes that failed in an earlier stage
+    earlier: dict[str, int] = field(default_factory=dict)  # the same by stage
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
     notes: list[str] = field(default_factory=list)  # what else is worth saying
 
@@ -253,7 +254,10 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         outcome.bytes += sum(size for size, _ in part.manifest["files"].values())
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
-        outcome.inherited += len(part.failures) - len(own)
+        for failure in part.failures:
+            if failure.stage != stage.spec.stage:
+                outcome.earlier[failure.stage] = outcome.earlier.get(failure.stage, 0) + 1
+    outcome.inherited = sum(outcome.earlier.values())
 
 
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)

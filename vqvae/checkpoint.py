@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,9 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load(work: Path, trainer: Trainer, identity: str) -> bool:
-    """Restore `trainer` from the checkpoint; returns whether there is one.
+def load(work: Path, trainer: Trainer, identities: Collection[str]) -> bool:
+    """Restore `trainer` from the checkpoint of a run with one of these identities; returns whether
+    there is one.
 
     Raises `StaleStore` for the checkpoint of a run with other settings or data, `CorruptPart` for
     one that was changed after it was written.
@@ -61,7 +63,7 @@ def load(work: Path, trainer: Trainer, identity: str) -> bool:
     if not file.is_file():
         return False
     note, tensors = _read(file)
-    if note["identity"] != identity:
+    if note["identity"] not in identities:
         raise StaleStore(
             f"{file} belongs to a training run with other settings, data or ranks",
             remedy="use --no-resume to start over, or another --out",

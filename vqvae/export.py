@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,13 +31,13 @@ def identity(config: TokeniserConfig, cache_key: str) -> str:
     return digest([config.to_json(), cache_key, ranks])
 
 
-def is_finished(out: Path, identity: str) -> bool:
-    """Whether `out` is the evaluated codebook of this same run. Raises `StaleStore` for that of
-    another run, because codes may have been made with it."""
+def is_finished(out: Path, identities: Collection[str]) -> bool:
+    """Whether `out` is the evaluated codebook of a run with one of these identities. Raises
+    `StaleStore` for that of another run, because codes may have been made with it."""
     if not (out / codebook.META).is_file():
         return False
     book = Codebook.load(out)
-    if book.meta.get("training_identity") != identity:
+    if book.meta.get("training_identity") not in identities:
         raise StaleStore(
             f"{out} is a codebook from other settings, data or ranks",
             remedy="choose another --out, or replace it with --no-resume: its codes would "

@@ -165,12 +165,14 @@ def train(
     rule = fit_normalisation(config.normalisation, config.metric_range, learn)
     key = cache_key(learn, rule, config.network.size, training.frames)
     identity = export.identity(config, key)
-    if options.resume and export.is_finished(out, identity):
+    before = cache_key(learn, rule, config.network.size, training.frames, parts=False)
+    known = (identity, export.identity(config, before))  # or begun by an earlier depthtok
+    if options.resume and export.is_finished(out, known):
         shutil.rmtree(work, ignore_errors=True)  # of a process stopped right before this
         return out
     trainer = Trainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
-        checkpoint.load(work, trainer, identity)
+        checkpoint.load(work, trainer, known)
     if not _run(trainer, work, identity, options, on_step, should_stop):
         return None
     _require_equal_ranks(trainer)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthtok.errors import ConfigError, GateError
+from depthtok.failures import in_words, left_out
 from depthtok.log import warn
 
 if TYPE_CHECKING:
@@ -61,6 +62,19 @@ class Given:
         if config.model.depth.supervised and config.data.crop < 1:
             return cls(stores, *_crops(depth, codebook, device))
         return cls(stores, *_codes(codes, codebook))
+
+
+def failed_episodes(given: Given) -> dict[str, dict[str, int]]:
+    """By data set and stage: how many episodes failed. Without the data sets in which none did."""
+    counts = {
+        name: _failed(given, place) for place, name in enumerate(member_names(given.episodes))
+    }
+    return {name: stages for name, stages in counts.items() if stages}
+
+
+def _failed(given: Given, place: int) -> dict[str, int]:
+    """How many episodes of a data set failed on the way to its targets, by stage."""
+    return left_out(given.targets[place] if given.targets else given.episodes[place])
 
 
 def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
@@ -195,7 +209,7 @@ def datasets(
     """What is learnt from and what judges, split by episode. `cache` is where frames are kept
     decoded, a directory a data set."""
     from vla import data, tokenizer
-    from vla.member import split
+    from vla.member import of_unknown_origin, split
 
     weights = weights or [1.0] * len(given.episodes)
     if len(weights) != len(given.episodes):
@@ -218,9 +232,14 @@ def datasets(
                 members.append(
                     _member(config, given, place, weights[place], chosen, cache, partial=partial)
                 )
-        left_out = sum(m.left_out for m in (*learn, *judge) if m.episodes is store)
-        if left_out:
-            warn(f"{store.path}: {left_out} episodes without codes are left out")
+        if given.targets and (unknown := of_unknown_origin(given.targets[place], store)):
+            warn(f"{store.path}: the codes of {unknown} parts are of an earlier depthtok: whether "
+                 "they are of these very frames is not known")  # fmt: skip
+        bare = sum(m.left_out for m in (*learn, *judge) if m.episodes is store)
+        if bare:
+            warn(f"{store.path}: {bare} episodes without codes are left out")
+        if failed := in_words(_failed(given, place)):
+            warn(f"{store.path}: {failed}")
     learn, judge = ([m for m in members if len(m.episodes_used)] for members in (learn, judge))
     if not learn:
         raise ConfigError(

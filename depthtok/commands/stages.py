@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.config import RunOptions
+from depthtok.failures import in_words
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import Only, command
@@ -237,7 +238,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     if outcome.left:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
     if outcome.inherited:
-        lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+        lines.append(f"earlier: {in_words(outcome.earlier)}")
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
     if len(outcome.failures) > SHOWN_FAILURES:

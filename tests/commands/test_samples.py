@@ -55,8 +55,9 @@ def statistics():
 def joined(store, share, monkeypatch, failed):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
-        codebook="book", cameras=("image",), grid=(16, 16), missing=list, transform=ImageTransform()
-    )
+        codebook="book", cameras=("image",), grid=(16, 16), missing=list, transform=ImageTransform(),
+        parts=list, failures=list,
+    )  # fmt: skip
     held = np.ones(10, bool)
     held[failed] = False
     monkeypatch.setattr("vla.member.held_by", lambda codes, episodes: held)
