@@ -52,7 +52,9 @@ def convert(
     """
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.convert import ConvertStage
+    from pipelines.overwrite import settle
 
+    settle(out)
     rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
     carry_out(stage, options, typed("annotate", out, "--out", out.parent / "depth"))

@@ -55,12 +55,13 @@ def statistics():
 def joined(store, share, monkeypatch, failed):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
-        codebook="book", cameras=("image",), grid=(16, 16), missing=list, transform=ImageTransform(),
-        parts=list, failures=list,
+        codebook="book", cameras=("image",), grid=(16, 16), missing=list, failures=list,
+        transform=ImageTransform(),
     )  # fmt: skip
     held = np.ones(10, bool)
     held[failed] = False
     monkeypatch.setattr("vla.member.held_by", lambda codes, episodes: held)
+    monkeypatch.setattr("vla.member.of_unknown_origin", lambda codes, episodes: 0)
     stores = SimpleNamespace(
         episodes=[store], targets=[codes], book=SimpleNamespace(fingerprint="book")
     )
