@@ -152,6 +152,14 @@ class Store:
         """Episodes that were left out, with stage and reason."""
         return [failure for part in self.parts() for failure in part.failures]
 
+    def absent(self) -> dict[str, int]:
+        """By camera: how many episodes are known not to have it."""
+        found: dict[str, int] = {}
+        for part in self.parts():
+            for camera, indices in part.absent.items():
+                found[camera] = found.get(camera, 0) + len(indices)
+        return found
+
     def require_complete(self, *, partial: bool = False) -> None:
         """Raises `MissingParts` where parts are missing, unless `partial` accepts that."""
         missing = self.missing()

@@ -216,6 +216,7 @@ def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
         )
         return
     counted = len(part.frames) + len({failure.key.index for failure in part.failures})
+    counted += sum(map(len, part.meta.get("left_out", {}).values()))
     if counted < shard.episodes:
         yield Finding(f"{part.path} accounts for {counted} of {shard.episodes} episodes", part.name)
 

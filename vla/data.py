@@ -54,8 +54,10 @@ class Dataset:
             )
         if tokenizer.size > config.model.vocabulary:
             raise ConfigError(
-                f"the tokenizer has {tokenizer.size} tokens, the model {config.model.vocabulary}",
-                remedy="set data.tokenizer to the model's own",
+                f"the tokenizer {tokenizer.name} needs {tokenizer.size} rows of the embedding, the "
+                f"model has {config.model.vocabulary}",
+                remedy=f"set model.vocabulary = {tokenizer.size} (or all the rows of the weights), "
+                "or data.tokenizer to the model's own",
             )
         for each in members:
             good = 0 < each.weight < math.inf
@@ -175,6 +177,9 @@ class Dataset:
         ]
         for place, camera in enumerate(self.config.data.cameras):
             image = row["images_BIHW3"][place]
+            if episode.absent(camera):
+                image[:] = 0
+                continue
             if member.frames is not None and boxes[place] == WHOLE:
                 member.frames.read_into(image, index, step, place)
             else:
@@ -203,17 +208,18 @@ class Dataset:
         row["actions_BCA"][:] = member.norms.action.apply(actions)
 
     def _fill_codes(self, row, member: Member, episode: Episode, step: int, boxes) -> None:
-        """The codes of this frame, or of one ahead; not valid where that lies after the end."""
+        """The codes of this frame, or of one ahead; not valid where that lies after the end, and
+        of a camera that the episode does not have."""
         ahead = step + self.config.model.depth.future
         row["depth_valid_BM"][:] = ahead < len(episode)
         ahead = min(ahead, len(episode) - 1)
         for place in range(self.config.model.depth.cameras):
             camera = self.config.data.cameras[place]
             if self._crops is None:
-                grid = member.codes.grid_of(episode.key, camera)
-                row["depth_BMK"][place] = grid.codes[ahead].reshape(-1)
-                continue
-            image = member.codes.image(episode.key, camera, ahead, boxes[place])
+                grid = member.codes.find_grid(episode.key, camera)
+                image = None if grid is None else grid.codes[ahead]
+            else:
+                image = member.codes.image(episode.key, camera, ahead, boxes[place])
             row["depth_valid_BM"][place] &= image is not None
             row["depth_BMK"][place] = 0 if image is None else image.reshape(-1)
 
@@ -234,9 +240,9 @@ class Dataset:
             episode, ahead = member.episodes.episode(index), step + depth.future
             if ahead >= len(episode):
                 continue
-            for place in range(depth.cameras):
-                grid = member.codes.grid_of(episode.key, self.config.data.cameras[place])
-                counts[place, positions, grid.codes[ahead].reshape(-1)] += 1
+            for place, camera in enumerate(self.config.data.cameras[: depth.cameras]):
+                if grid := member.codes.find_grid(episode.key, camera):
+                    counts[place, positions, grid.codes[ahead].reshape(-1)] += 1
         return counts
 
     def encoded(self, batch: Batch) -> Batch:

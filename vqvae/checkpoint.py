@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +51,17 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load(work: Path, trainer: Trainer, identities: Collection[str]) -> bool:
-    """Restore `trainer` from the checkpoint of a run with one of these identities; returns whether
-    there is one.
+def identity_of(work: Path) -> str | None:
+    """The identity of the run whose checkpoint lies in `work`; None where none can be read."""
+    try:
+        with safe_open(work / FILE, framework="pt") as opened:
+            return (opened.metadata() or {}).get("identity")
+    except (SafetensorError, OSError):
+        return None
+
+
+def load(work: Path, trainer: Trainer, identity: str) -> bool:
+    """Restore `trainer` from the checkpoint; returns whether there is one.
 
     Raises `StaleStore` for the checkpoint of a run with other settings or data, `CorruptPart` for
     one that was changed after it was written.
@@ -63,7 +70,7 @@ def load(work: Path, trainer: Trainer, identities: Collection[str]) -> bool:
     if not file.is_file():
         return False
     note, tensors = _read(file)
-    if note["identity"] not in identities:
+    if note["identity"] != identity:
         raise StaleStore(
             f"{file} belongs to a training run with other settings, data or ranks",
             remedy="use --no-resume to start over, or another --out",

@@ -253,6 +253,8 @@ def depth_sources(
         sources.append(ClipSource(name, store.fingerprint, clips, weight, content))
         if failures := in_words(left_out(store)):
             warn(f"{path}: {failures}")
+        if clips.absent:
+            warn(f"{path}: {clips.absent} clips of cameras that episodes do not have are left out")
     return sources
 
 

@@ -40,7 +40,7 @@ def store():
     return SimpleNamespace(
         path="toy", about={"dataset": "toy"}, lengths=np.full(10, 4), cameras={"image": None},
         action_dim=7, proprio_dim=8, gripper=(), parts=lambda: [part],
-        require_complete=lambda partial: None, statistics=statistics,
+        require_complete=lambda partial: None, statistics=statistics, absent=dict,
     )  # fmt: skip
 
 
@@ -55,13 +55,14 @@ def statistics():
 def joined(store, share, monkeypatch, failed):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
-        codebook="book", cameras=("image",), grid=(16, 16), missing=list, failures=list,
+        codebook="book", cameras=("image",), grid=(16, 16), missing=list, failures=list, absent=dict,
         transform=ImageTransform(),
     )  # fmt: skip
     held = np.ones(10, bool)
     held[failed] = False
     monkeypatch.setattr("vla.member.held_by", lambda codes, episodes: held)
     monkeypatch.setattr("vla.member.of_unknown_origin", lambda codes, episodes: 0)
+    monkeypatch.setattr("depthtok.commands.samples._say_absent", lambda *stores: None)
     stores = SimpleNamespace(
         episodes=[store], targets=[codes], book=SimpleNamespace(fingerprint="book")
     )

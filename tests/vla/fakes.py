@@ -30,6 +30,10 @@ class FakeEpisode:
     proprio: np.ndarray
     images: dict
     text: str
+    lacking: frozenset = frozenset()  # cameras
+
+    def absent(self, camera):
+        return camera in self.lacking
 
     def __len__(self):
         return len(self.action)
@@ -120,6 +124,7 @@ class FakeCodes:
         self.fingerprint, self.codebook = "codes", FakeCodebook.fingerprint
         self.grid, self.cameras = (grid, grid), tuple(episodes.cameras)
         self.transform = transform or ImageTransform(size=(256, 256))
+        self.absent = set()  # (key, camera)
         self._codes = {
             episode.key: {
                 c: rng.integers(0, codes, (len(episode), grid, grid), np.uint8)
@@ -134,6 +139,9 @@ class FakeCodes:
 
     def parts(self):
         return parts({k: len(next(iter(c.values()))) for k, c in self._codes.items()})
+
+    def find_grid(self, key, camera):
+        return None if (key, camera) in self.absent else self.grid_of(key, camera)
 
     def grid_of(self, key, camera):
         return CodeGrid(self._codes[key][camera], self.codebook, (0.0, 1.0), self.transform)

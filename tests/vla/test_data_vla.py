@@ -58,6 +58,39 @@ def test_future_codes(micro, toy):
     assert not sample(data, 5)["depth_valid_BM"].any()
 
 
+def without(data, number, camera):
+    """Takes a camera away from an episode of the toy data, and its codes."""
+    member = data.members[0]
+    episode = member.episodes._made[number]
+    member.episodes._made[number] = replace(episode, lacking=frozenset({camera}))
+    member.codes.absent.add((episode.key, camera))
+
+
+def test_an_absent_camera_is_black_and_has_no_target(micro, toy):
+    data = toy(micro(model__depth__cameras=2, data__photometric=0.4))
+    before = [sample(data, number) for number in (3, 10)]
+    without(data, 0, "wrist")
+    row, other = sample(data, 3), sample(data, 10)
+    assert not row["images_BIHW3"][1].any()
+    assert (row["images_BIHW3"][0] == before[0]["images_BIHW3"][0]).all()
+    assert row["depth_valid_BM"].tolist() == [True, False]
+    assert (row["depth_BMK"][0] == before[0]["depth_BMK"][0]).all()
+    assert not row["depth_BMK"][1].any()
+    assert all((other[name] == before[1][name]).all() for name in other)
+
+
+def test_an_absent_camera_does_not_count_for_the_prior(micro, toy):
+    data = toy(micro(model__depth__cameras=2))
+    every = data.code_counts()
+    without(data, 0, "wrist")
+    counts = data.code_counts()
+    assert (counts[0] == every[0]).all()
+    episode = data.members[0].episodes.episode(0)
+    codes = data.members[0].codes.grid_of(episode.key, "wrist").codes.reshape(8, -1)
+    mine = np.stack([np.bincount(column, minlength=16) for column in codes.T])
+    assert (counts[1] == every[1] - mine).all()
+
+
 def test_augmentation_follows_seed_epoch_and_number(micro, toy):
     data = toy(micro(data__photometric=0.4))
     a, b = sample(data, 3), sample(data, 3)
