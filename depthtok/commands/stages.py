@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.config import RunOptions
+from depthtok.failures import in_words
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import Only, command
@@ -53,7 +54,9 @@ def convert(
     """
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.convert import ConvertStage
+    from pipelines.overwrite import settle
 
+    settle(out)
     rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
     warn_of_unknown(stage.schema)
@@ -266,7 +269,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         reasons = ", ".join(f"{count} ({reason})" for reason, count in outcome.left_out.items())
         lines.append(f"left out, as the schema's [keep.episodes] says: {reasons}")
     if outcome.inherited:
-        lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+        lines.append(f"earlier: {in_words(outcome.earlier)}")
     lines += _not_measured(outcome)
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")

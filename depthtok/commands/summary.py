@@ -104,10 +104,14 @@ def inspect_mixture(stores: list[EpisodeStore]) -> Summary:
 def _rlds(rlds: RldsDirectory) -> Summary:
     summary = Summary(f"RLDS data set {rlds.name} {rlds.version} in {rlds.path}")
     for split in rlds.splits.values():
+        absent = [shard.path.name for shard in split.shards if shard.state == "absent"]
         summary.facts[f"split {split.name}"] = (
             f"{split.episodes:,} episodes in {len(split.shards):,} shards, "
             f"{human_bytes(split.num_bytes)}"
+            + (f"; {len(absent):,} are not there (first: {absent[0]})" if absent else "")
         )
+    if rlds.notes:
+        summary.facts["files"] = "; ".join(rlds.notes)
     columns = ("feature", "kind", "dtype", "shape", "per")
     summary.tables["Features"] = (columns, describe(rlds.features))
     schema = Schema.find(rlds.name)

@@ -133,9 +133,9 @@ def is_rlds(path: Path) -> bool:
 
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
-    if error := foreign(path):
-        raise error
     try:
+        if error := foreign(path):
+            raise error
         if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
             return path
         below = {file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)}
