@@ -203,10 +203,14 @@ class DataConfig:
         float, "smallest area of a random crop, as a share; its depth is re-encoded; 1: no crops"
     ] = 1.0
     tokenizer: Annotated[str, "bytes, or the path of a tokenizer.json"] = "bytes"
+    instruction: Annotated[
+        str, "of several texts for one step, where the data keep them: draw one anew, or the first"
+    ] = "draw"
 
     def __post_init__(self) -> None:
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
+        one_of("data.instruction", self.instruction, ("draw", "first"))
         once = len({*self.cameras}) == len(self.cameras)
         _require(once, f"data.cameras has a duplicate: {', '.join(self.cameras)}")
         _require(0 < self.crop <= 1, f"data.crop = {self.crop}, but must be in (0, 1]")

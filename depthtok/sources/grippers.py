@@ -47,7 +47,7 @@ def misfit(values: Float[np.ndarray, "*n"], convention: str) -> SchemaError | No
     stated = (
         "open {:g}, closed {:g}".format(*GRIPPERS[convention])
         if convention in GRIPPERS
-        else "anything from -1 to 1, as far as the schema knows"
+        else "-1 to 1 at most, since it is not normalised"
     )
     return SchemaError(
         f'the gripper is {_seen(values)}, but gripper = "{convention}" means {stated}',

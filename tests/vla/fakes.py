@@ -37,6 +37,9 @@ class FakeEpisode:
     def instruction(self, step=0):
         return self.text
 
+    def instructions(self, step=0):
+        return [self.text]
+
     def frames(self, camera):
         return Frames(self.images[camera])
 
