@@ -45,6 +45,14 @@ class FakeEpisode:
 
 
 @dataclass(frozen=True)
+class SeveralTexts(FakeEpisode):
+    """An episode whose steps can be said in three ways."""
+
+    def instructions(self, step=0):
+        return [self.text, "please", "now"]
+
+
+@dataclass(frozen=True)
 class Columns:
     min: tuple
     max: tuple
