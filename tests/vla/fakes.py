@@ -49,8 +49,19 @@ class FakeEpisode:
     def instruction(self, step=0):
         return self.text
 
+    def instructions(self, step=0):
+        return [self.text]
+
     def frames(self, camera):
         return Frames(self.images[camera])
+
+
+@dataclass(frozen=True)
+class SeveralTexts(FakeEpisode):
+    """An episode whose steps can be said in three ways."""
+
+    def instructions(self, step=0):
+        return [self.text, "please", "now"]
 
 
 @dataclass(frozen=True)
