@@ -10,7 +10,7 @@ import typer
 
 from depthtok.commands.train import Device
 from depthtok.errors import ConfigError
-from depthtok.log import say
+from depthtok.log import say, warn
 from depthtok.options import command
 
 KEY = "DEPTHTOK_API_KEY"
@@ -41,15 +41,22 @@ def serve(
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="replay inference as one CUDA graph: less latency")
     ] = False,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--origin", help="let web pages of this origin in, as http://localhost:3000"),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Serve a policy to openpi clients over a websocket.
 
-    Where DEPTHTOK_API_KEY is set, clients must send it. openpi's LIBERO client takes
-    5 actions of a chunk: run it with --args.replan-steps 4 for a policy of chunk 4.
+    Where DEPTHTOK_API_KEY is set, clients must send it. Every connection has noise of its own,
+    which begins with --seed. openpi's LIBERO client takes 5 actions of a chunk: run it with
+    --args.replan-steps 4 for a policy of chunk 4.
 
     Example: depthtok serve runs/policy --port 8000
     """
+    from ipaddress import ip_address
+
     from depthtok.signals import Stopped, stoppable
     from pipelines.device import choose
     from vla.policy import Policy
@@ -59,21 +66,28 @@ def serve(
         run, dataset=dataset, device=choose(device), averaged=averaged, seed=seed,
         cuda_graph=cuda_graph,
     )  # fmt: skip
+    api_key = os.environ.get(KEY) or None
     try:
-        server = make_server(policy, host, port, api_key=os.environ.get(KEY) or None)
+        server = make_server(policy, host, port, api_key=api_key, origins=origin or ())
     except OSError as error:
         raise ConfigError(
             f"cannot serve on {host}, port {port}: {error}",
             remedy="give another --port (0 takes a free one), or another --host",
         ) from error
     with server:
-        number = server.socket.getsockname()[1]
+        address, number = server.socket.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
         about = describe(policy)
         say(
             f"{run}: cameras {', '.join(about['cameras'])}; state of {about['state_dim']}, "
             f"{about['action_horizon']} actions of {about['action_dim']} at once",
             f"serving on ws://{host}:{number} (health: http://{host}:{number}/healthz)",
         )
+        if not ip_address(address).is_loopback and api_key is None:
+            warn(
+                f"whoever reaches {host}:{number} can use this policy: set {KEY}, or serve on "
+                "127.0.0.1 and let clients in through ssh -L"
+            )
         try:
             with stoppable():
                 server.serve_forever()
