@@ -26,7 +26,7 @@ class Client:
     def __init__(self, port):
         from websockets.sync.client import connect
 
-        self.socket = connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None).__enter__()
+        self.socket = connect(f"ws://127.0.0.1:{port}", compression=None).__enter__()
         self.about = unpack(self.socket.recv(timeout=30))
         self.slowest = 0.0  # s, of its answers
 
