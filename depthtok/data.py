@@ -160,6 +160,10 @@ class Episode(Protocol):
 
     def instruction(self, step: int = 0) -> str: ...
 
+    def absent(self, camera: str) -> bool:
+        """Whether the episode is known not to have this camera."""
+        ...
+
     def frames(self, camera: str) -> FrameClip: ...
 
 

@@ -26,6 +26,7 @@ from depthtok.parts import PartWriter
 from depthtok.store import StoreSpec
 from pipelines import tokenize
 from pipelines.annotate import AnnotateStage
+from pipelines.changes import ImageWatch
 from pipelines.config import TokenizeConfig
 from pipelines.stage import Advance, Probe, Worker, WorkPart
 
@@ -61,9 +62,14 @@ class FusedStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
-        depth = self.annotate.spec
+        now = self._spec_over(self.annotate.spec, tokenize.VERSION)
+        earlier = [self._spec_over(depth, 1) for depth in self.annotate.earlier]
+        return store.standing(self.out, now, earlier)
+
+    def _spec_over(self, depth: StoreSpec, version: int) -> StoreSpec:
+        """The codes of depth of this description, as a version of `tokenize` describes them."""
         return StoreSpec(
-            type="codes", stage="annotate", stage_version=tokenize.VERSION,
+            type="codes", stage="annotate", stage_version=version,
             what={**to_json(self.config), "device": self.device.split(":")[0],
                   "depth": depth.fingerprint, "depth_what": depth.what},
             about=tokenize.about(depth, self.codebook, self.cameras, self.quality),
@@ -73,6 +79,10 @@ class FusedStage:
 
     def work(self) -> list[WorkPart]:
         return self.annotate.work()
+
+    def watch(self) -> ImageWatch:
+        """Tells which parts cannot be made now, because their images are not there."""
+        return self.annotate.watch()
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return codes.array_specs(self.cameras, self.codebook.grid)
@@ -92,7 +102,7 @@ class FusedStage:
             )  # fmt: skip
             depth = DepthStore(spill)
             part = depth.part(str(work.name))
-            writer.meta.update(part.meta)
+            writer.meta.update({k: v for k, v in part.meta.items() if k != "absent"})
             tokenize.encode_part(
                 codec, self.config, depth, part, self.cameras, writer, lambda *_, **__: None
             )

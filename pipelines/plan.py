@@ -13,7 +13,7 @@ from pathlib import Path
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.store import ROOT
-from pipelines.stage import Probe, Stage, first_episodes, pending
+from pipelines.stage import Probe, Stage, first_episodes, pending, watched
 
 PARTS = 8  # tried if the first cannot be measured
 
@@ -61,7 +61,9 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
     """The plan of a stage; measures a few items if anything is left to do."""
     work = stage.work()
     wanted = options.mine(first_episodes(work, options.limit))
-    todo = pending(stage, wanted, options) if (stage.out / ROOT).is_file() else wanted
+    todo = wanted
+    if (stage.out / ROOT).is_file():
+        todo = pending(stage, wanted, options, watched(stage, wanted))
     units = sum(part.frames if stage.unit == "frames" else part.episodes for part in todo)
     some = [part for part in todo if part.episodes][:PARTS]
     probe = stage.probe(some) if some else Probe(1, 0.0, 0.0)

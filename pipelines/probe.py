@@ -21,7 +21,7 @@ from depthtok.arrays import STREAM_SHARD, ArraySpec, ArrayWriter
 from depthtok.data import Camera, DepthClip, EpisodeKey, FrameClip, ImageTransform
 from depthtok.episodes import StoredEpisode
 from depthtok.errors import SourceError
-from depthtok.sources.rlds import Shard
+from depthtok.sources.shards import Shard
 from depthtok.sources.videos import Film
 from pipelines.device import one_thread
 from pipelines.stage import Probe, WorkPart

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depthtok import codes
+from depthtok import codes, store
 from depthtok.arrays import ArraySpec
 from depthtok.codebook import Codebook
 from depthtok.config import to_json
 from depthtok.data import DepthKind
 from depthtok.depth import DepthStore, StoredDepth
-from depthtok.errors import StoreError
+from depthtok.errors import SourceError, StoreError
+from depthtok.origin import FRAMES
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.ahead import disparity_blocks
@@ -31,7 +32,7 @@ from pipelines.stage import BAD_EPISODE, Advance, Probe, Worker, WorkPart, recor
 if TYPE_CHECKING:  # torch is not needed to plan
     from vqvae.codec import Codec
 
-VERSION = 1
+VERSION = 2  # 1 gave codes to cameras that an episode does not have
 READ = 64  # frames read at a time: a multiple of the encoder's group size
 
 
@@ -57,7 +58,7 @@ class TokenizeStage:
     @cached_property
     def spec(self) -> StoreSpec:
         depth = self.depth.spec
-        return StoreSpec(
+        now = StoreSpec(
             type="codes", stage="tokenize", stage_version=VERSION,
             what={**to_json(self.config), "device": self.device.split(":")[0]},
             about=about(depth, self.codebook, self.cameras, self.quality),
@@ -68,6 +69,7 @@ class TokenizeStage:
                 "codebook": str(self.codebook.path.resolve()),
             },
         )  # fmt: skip
+        return store.standing(self.out, now, [replace(now, stage_version=1)])
 
     def work(self) -> list[WorkPart]:
         self.depth.require_complete(partial=self.partial)
@@ -151,19 +153,32 @@ def encode_part(
 ) -> None:  # fmt: skip
     """Writes the codes of every clip in a part of a DepthStore."""
     writer.roots = (depth.path,)
+    if FRAMES in part.meta:
+        writer.meta[FRAMES] = part.meta[FRAMES]
     inherit(part, writer)
-    clips = list(depth.clips_of(part, cameras))
+    clips = list(depth.clips_of(part, cameras, absent=True))
     for first in range(0, len(clips), len(cameras)):
         views = clips[first : first + len(cameras)]
         index = views[0].key.index
         with recording_failures(writer, index):
+            if all(clip.absent for clip in views):
+                raise SourceError("every camera is absent: there is no depth to encode")
             ranges = [_encode(codec, config, clip, writer, advance) for clip in views]
             writer.end(index, len(views[0]), range=np.asarray(ranges, np.float32))
+            for clip in views:
+                if clip.absent:
+                    writer.absent(clip.camera, index)
 
 
 def _encode(
     codec: Codec, config: TokenizeConfig, clip: StoredDepth, writer: PartWriter, advance: Advance
 ) -> tuple[float, float]:
+    """Writes the codes of a clip, zeros of an absent camera; returns its range, NaN of one."""
+    if clip.absent:
+        nothing = np.zeros((len(clip), *codec.codebook.grid), np.uint8)
+        writer.append(codes.array_name(clip.camera), nothing)
+        advance(len(clip))
+        return (np.nan, np.nan)
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
     previous = None
     for block in disparity_blocks(clip, READ, codec.group):
