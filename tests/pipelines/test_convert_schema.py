@@ -12,6 +12,7 @@ from depthtok.commands.summary import inspect
 from depthtok.config import RunOptions
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import SchemaError, StaleStore
+from depthtok.instructions import read
 from depthtok.sources.features import Feature
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.write import RldsWriter
@@ -299,6 +300,8 @@ def test_all_texts_are_kept_to_draw_from(convert):
     drawn = EpisodeStore(all_texts.out)
     assert drawn.episode(3).instruction(2) == "do 3"
     assert drawn.episode(3).instructions(2) == ["do 3", "please do 3"]
+    third = np.arange(len(drawn)) == 3
+    assert {*read(drawn, third).texts} == {"do 3", "please do 3"}, "each may be drawn"
     part = drawn.part(drawn.part_names[1])
     plain = json.loads((part.path / "instructions.json").read_text())
     assert plain == ["do 2", "do 3"], "as former versions read it"
