@@ -33,7 +33,8 @@ from pipelines.changes import ImageWatch
 from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
 from pipelines.estimators import find
-from pipelines.stage import Advance, Worker, WorkPart
+from pipelines.probe import annotated
+from pipelines.stage import Advance, Probe, Worker, WorkPart
 from pipelines.vida.config import RunConfig
 from pipelines.vida.origin import Origin
 from pipelines.watch import Watched
@@ -209,6 +210,9 @@ class AnnotateStage:
                 writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        return annotated(self, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""

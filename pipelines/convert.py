@@ -3,7 +3,7 @@ those that by their sizes and checksums may show nothing at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,8 @@ from pipelines.changes import ShardWatch
 from pipelines.config import ConvertConfig
 from pipelines.gripper import judge_gripper, require_gripper
 from pipelines.overwrite import require_same_store
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.probe import converted
+from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
 VERSION = 2
 """1 kept names of columns and the gripper's convention, and no other meaning; its
@@ -217,6 +218,9 @@ class ConvertStage:
             _Shard(self, shard, writer, advance).read()
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        return converted(self, parts)
 
     def finish(self) -> None:
         """Computes statistics, once all episodes exist, and judges the gripper by them."""

@@ -9,7 +9,7 @@ at a time, and `options` do not affect the bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +56,15 @@ class WorkPart:
         return bool(recorded) and recorded == dict(self.frames_from)
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk."""
+
+    units: float
+    seconds: float
+    bytes: float
+
+
 Worker = Callable[[WorkPart, PartWriter, Advance], None]
 
 
@@ -76,6 +85,10 @@ class Stage(Protocol):
 
     def build(self, device: str) -> Worker:
         """Loads what a worker needs, once; the returned worker then fills parts."""
+        ...
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """A measurement on some of `parts`, for `--plan`; None if none can be read."""
         ...
 
     def finish(self) -> None:
@@ -105,6 +118,7 @@ class Outcome:
     absent: dict[str, int] = field(default_factory=dict)  # by camera: episodes without it
     flags_against_pictures: dict[str, dict[str, int]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)  # by the schema: reason -> episodes
+    unstated: int = 0  # videos whose containers do not say how long they are
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
     not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of depth that the data set has, by camera: its pixels, and how many held which placeholder
@@ -263,6 +277,7 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
         outcome.inherited += len(part.failures) - len(own)
+        outcome.unstated += "length" in part.meta
         for camera, indices in part.absent.items():
             outcome.absent[camera] = outcome.absent.get(camera, 0) + len(indices)
         for camera, counts in part.meta.get("flags_against_pictures", {}).items():

@@ -221,8 +221,11 @@ def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]
 
 
 def _closing(done) -> list[str]:
+    from depthtok.commands.data_checks import words
     from depthtok.files import read_json_lines
+    from vla import checkpoint
 
+    notes = checkpoint.read_state(checkpoint.find(done.run)).notes or {}
     last = done.last or read_json_lines(done.run / "metrics.jsonl")[-1]
     lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
     if "depth" in last:
@@ -236,4 +239,5 @@ def _closing(done) -> list[str]:
         )
     if "val_depth_error" in last:
         lines[-1] += f", decoded depth off by {last['val_depth_error']:.3f} of the range"
+    lines += words(notes.get("held_out"))
     return [*lines, f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}"]

@@ -65,7 +65,7 @@ def annotate(
         Path,
         typer.Argument(
             metavar="EPISODES|RLDS_DIR|VIDEOS",
-            help="an EpisodeStore, an RLDS data set, or a folder of videos or images",
+            help="an EpisodeStore, an RLDS data set, a video, or a folder of videos or images",
         ),
     ],
     out: Out,
@@ -192,6 +192,7 @@ def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[Episode
     where the conversion itself is only planned."""
     from depthtok.episodes import EpisodeStore
     from depthtok.sources.rlds import RldsDirectory, is_rlds
+    from depthtok.sources.videos import is_video
     from depthtok.store import is_store
     from pipelines.convert import ConvertStage
     from pipelines.stage import run
@@ -201,11 +202,13 @@ def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[Episode
         return EpisodeStore(source, source_root=options.source_root), True
     converted = out.absolute() if not out.name else out
     converted = converted.with_name(f"{converted.name}.episodes")
-    if is_rlds(source) or not source.is_dir():
+    if is_rlds(source) or not (source.is_dir() or is_video(source)):
         stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
         warn_of_unknown(stage.schema)
     else:
         stage = VideoStage(source, converted)
+        if stage.films and (names := stage.depth_videos):
+            warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
     how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
     if options.plan and not (is_store(converted) and not EpisodeStore(converted).missing()):
         carry_out(stage, replace(how, plan=True), "")
@@ -279,6 +282,10 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     for camera, count in sorted(outcome.absent.items()):
         lines.append(
             f"{camera}: absent in {count} episodes (no depth, no codes, masked in training)"
+        )
+    if outcome.unstated:
+        lines.append(
+            f"{outcome.unstated} videos do not state their length: if they were cut, it is not seen"
         )
     say(*lines, json=options.json)
     for camera, counts in sorted(outcome.flags_against_pictures.items()):
