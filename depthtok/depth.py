@@ -52,12 +52,13 @@ class DepthEncoding(StrEnum):
 
 def pack(clip: DepthClip, encoding: DepthEncoding) -> np.ndarray:
     """Depth as stored. Raises `SourceError` for values that the encoding cannot hold."""
-    top = {DepthEncoding.UINT16_MM: 65.5354, DepthEncoding.FLOAT16: 65504.0}.get(encoding, np.inf)
+    top = 65.5354 if encoding is DepthEncoding.UINT16_MM else 65504.0  # quantiles are float16's
     low, high = (float(f(clip.values)) if clip.values.size else 0.0 for f in (np.min, np.max))
     if not (low >= 0 and high <= top):
         raise SourceError(
             f"depth from {low:g} to {high:g} does not fit the encoding {encoding} (0 to {top:g})",
-            remedy="check the unit of the depth in the data set's schema",
+            remedy="check the unit of the depth in the data set's schema, and state there which "
+            "values are no measurement (depth_invalid), and the largest depth (depth_max)",
         )
     if encoding is DepthEncoding.UINT16_MM:
         clip.require(DepthKind.METRES)

@@ -14,7 +14,7 @@ A view is the RGB, depth or segmentation of one camera.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,12 +31,14 @@ from depthtok.files import write_atomic
 from depthtok.images import ImageFiles
 from depthtok.meaning import Column, Meaning
 from depthtok.parts import Part, pack_manifest, unpack_manifest
+from depthtok.placeholders import ClipDepth, NotMeasured
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
 from depthtok.store import Store
 
 PACKED = "images.bin"
 INSTRUCTIONS = "instructions.json"
+ALTERNATIVES = "alternatives.json"
 STATISTICS = "statistics.json"
 
 
@@ -48,12 +50,20 @@ class View:
     kind: str
     format: PixelFormat
     scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
+    not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
     channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
+
+    @property
+    def name(self) -> str:
+        """`image/rgb`: what identifies the view in a store."""
+        return f"{self.camera}/{self.kind}"
 
     def to_json(self) -> dict:
         """A plain dictionary, without what is usual."""
         usual = {"channels"} if self.channels == "rgb" else set()
-        plain = {**asdict(self), "format": self.format.to_json()}
+        usual |= set() if self.not_measured else {"not_measured"}
+        rule = {"not_measured": self.not_measured.to_json()} if self.not_measured else {}
+        plain = {**asdict(self), "format": self.format.to_json(), **rule}
         return {name: value for name, value in plain.items() if name not in usual}
 
     def decode(self, data: bytes) -> np.ndarray:
@@ -64,7 +74,10 @@ class View:
     @classmethod
     def from_json(cls, data: Mapping) -> View:
         """The inverse of `to_json`."""
-        return cls(**{**data, "format": PixelFormat.from_json(data["format"])})
+        rule = data.get("not_measured")
+        read = {"format": PixelFormat.from_json(data["format"]),
+                "not_measured": rule and NotMeasured.from_json(rule)}  # fmt: skip
+        return cls(**{**data, **read})
 
 
 def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
@@ -76,6 +89,17 @@ def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str
         "instruction": ArraySpec("uint32"),
         "images": ArraySpec("uint32", (views, 4)),
     }
+
+
+def write_instructions(part: Path, texts: Sequence[tuple[str, ...]]) -> None:
+    """Writes the instructions of a part: the first text of each number, and beside them all texts
+    of the numbers that have several."""
+    (part / INSTRUCTIONS).write_text(json.dumps([first for first, *_ in texts]))
+    several = {
+        str(n): list(alternatives) for n, alternatives in enumerate(texts) if alternatives[1:]
+    }
+    if several:
+        (part / ALTERNATIVES).write_text(json.dumps(several))
 
 
 class EpisodeStore(Store):
@@ -92,6 +116,7 @@ class EpisodeStore(Store):
         self.proprio_dim: int = self.about["proprio_dim"]
         self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
         self._instructions: dict[str, list[str]] = {}
+        self._alternatives: dict[str, dict[str, list[str]]] = {}
         self._images = ImageFiles()
 
     @cached_property
@@ -196,12 +221,31 @@ class EpisodeStore(Store):
             self._instructions[part.name] = json.loads((part.path / INSTRUCTIONS).read_text())
         return self._instructions[part.name]
 
+    def alternatives(self, part: Part) -> dict[str, list[str]]:
+        """By number (as text) of an instruction: all the texts to draw from, where there are
+        several. {} in stores that keep one text each."""
+        if part.name not in self._alternatives:
+            part.require(ALTERNATIVES)
+            file = part.path / ALTERNATIVES
+            self._alternatives[part.name] = json.loads(file.read_text()) if file.is_file() else {}
+        return self._alternatives[part.name]
+
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        """How many episodes the schema's `[keep.episodes]` left out, by reason."""
+        counts: dict[str, int] = {}
+        for part in self.parts():
+            for reason, indices in part.meta.get("left_out", {}).items():
+                counts[reason] = counts.get(reason, 0) + len(indices)
+        return counts
+
     def image_bytes(self, part: Part, row: int, view: int) -> bytes:
         """The encoded bytes of one frame of one view, CRC32C checked."""
         low, high, length, crc = self.table(part, "images")[row, view].tolist()
-        return self._images.read(self._image_file(part), low | high << 32, length, crc)
+        return self._images.read(self.image_file(part), low | high << 32, length, crc)
 
-    def _image_file(self, part: Part) -> Path:
+    def image_file(self, part: Part) -> Path:
+        """The file in which the images of a part lie."""
         source = part.meta["source"]
         return part.path / PACKED if source is None else self.source_root / source
 
@@ -210,7 +254,7 @@ class EpisodeStore(Store):
 
     def require_source(self) -> None:
         """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
-        files = {self._image_file(part) for part in self.parts()}
+        files = {self.image_file(part) for part in self.parts()}
         if files and not any(path.is_file() for path in files):
             raise SourceError(
                 f"the images that {self.path} indexes are not in {self.source_root}",
@@ -302,6 +346,12 @@ class StoredEpisode:
         number = int(self.store.table(self.part, "instruction")[self.start + step])
         return self.store.instructions(self.part)[number]
 
+    def instructions(self, step: int = 0) -> list[str]:
+        """All the texts that say what to do at a step, of which training draws one."""
+        number = int(self.store.table(self.part, "instruction")[self.start + step])
+        several = self.store.alternatives(self.part).get(str(number))
+        return several or [self.store.instructions(self.part)[number]]
+
     def frames(self, camera: str) -> StoredFrames:
         return StoredFrames(self, self.store.camera(camera))
 
@@ -328,15 +378,23 @@ class StoredFrames:
         return self._decode("rgb", start, stop)
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
+        return self.clip_depth.metres(start, stop)
+
+    @cached_property
+    def clip_depth(self) -> ClipDepth:
+        """The reader of the clip's own depth. Raises `SourceError` where its unit is not known."""
         store = self.episode.store
-        scale = store.views[store.view_index(self.camera.name, "depth")].scale_m
-        if scale is None:
+        view = store.views[store.view_index(self.camera.name, "depth")]
+        if view.scale_m is None:
             raise SourceError(
                 f"the unit of the depth of camera {self.camera.name!r} is not known",
                 remedy="copy the data set's schema, state `depth_unit`, and convert with --schema",
             )
-        metres = self._decode("depth", start, stop)[..., 0].astype(np.float64) * scale
-        return np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)
+
+        def decode(start: int, stop: int) -> np.ndarray:
+            return self._decode("depth", start, stop)[..., 0]
+
+        return ClipDepth(len(self), decode, view.scale_m, view.format.dtype, view.not_measured)
 
     def segmentation(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W"]:
         """The class of every pixel as the data set numbers them."""

@@ -128,7 +128,8 @@ def _count(keys: np.ndarray, inside: np.ndarray | None = None) -> Int64[np.ndarr
     columns = (
         keys[:, d] if inside is None else keys[inside[:, d], d] for d in range(keys.shape[1])
     )
-    return np.stack([np.bincount(column, minlength=1 << 16) for column in columns])
+    counts = [np.bincount(column, minlength=1 << 16) for column in columns]
+    return np.stack(counts) if counts else np.zeros((0, 1 << 16), np.int64)
 
 
 def mixture(parts: Sequence[tuple[Statistics, float]]) -> Statistics:

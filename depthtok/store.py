@@ -34,6 +34,7 @@ from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_
 from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 
 ROOT = "zarr.json"
+SEEN = "seen.json"  # what this host knows of the source's files: no part of the store's content
 FORMAT = 1
 MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
 
@@ -120,6 +121,12 @@ class Store:
         if name not in self._parts:
             part = Part(self.path / "parts" / name, self._digests)
             if part.fingerprint != self.fingerprint:
+                if read_spec(self.path).fingerprint != self.fingerprint:
+                    raise StaleStore(
+                        f"{self.path} was replaced by one made with other settings while it was "
+                        "open",
+                        remedy="start the command again",
+                    )
                 raise CorruptPart(f"{part.path} is of another store", remedy=REPAIR)
             self._parts[name] = part
         return self._parts[name]

@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt8, UInt16
+from jaxtyping import Float, Float32, Float64, UInt8, UInt16
 
 from depthtok.files import file_sha256
 from depthtok.signals import NUMBERS, Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
+from depthtok.store import SEEN
 from depthtok.temporaries import TEMPORARY
 
 Edit = Callable[[int, dict], None]
@@ -91,7 +92,7 @@ def _features(size: int, *, depth: bool) -> Iterator[Feature]:
 def _episode(number: int, steps: int, size: int, rng: np.random.Generator) -> dict:
     values: dict = {
         "steps/observation/state": rng.normal(size=(steps, 8)).astype(np.float32),
-        "steps/action": rng.normal(size=(steps, 7)).astype(np.float32),
+        "steps/action": _actions(rng.normal(size=(steps, 7)).astype(np.float32)),
         "steps/language_instruction": [f"move box {number % 3}"] * steps,
         "steps/is_first": np.arange(steps) == 0,
         "steps/is_last": np.arange(steps) == steps - 1,
@@ -108,6 +109,11 @@ def _episode(number: int, steps: int, size: int, rng: np.random.Generator) -> di
         if not camera:
             values["steps/observation/segmentation"] = box.astype(np.uint8)
     return values
+
+
+def _actions(values: Float32[np.ndarray, "T 7"]) -> Float32[np.ndarray, "T 7"]:
+    """The values with a last column of -1 and 1, a gripper's."""
+    return np.hstack([values[:, :6], np.where(values[:, 6:] < 0, -1, 1).astype(np.float32)])
 
 
 def _scene(
@@ -154,12 +160,13 @@ def support_plane(
 
 
 def tree_digest(path: Path) -> dict[str, str]:
-    """SHA-256 of every file under `path`, by relative path; leftovers of runs do not count."""
+    """SHA-256 of every file under `path`, by relative path. Leftovers of runs do not count, nor
+    what a store remembers of the times of its source's files."""
     files = (file.relative_to(path) for file in sorted(Path(path).rglob("*")) if file.is_file())
     return {
         file.as_posix(): file_sha256(path / file)
         for file in files
-        if not any(part.startswith(TEMPORARY) for part in file.parts)
+        if not any(part.startswith(TEMPORARY) for part in file.parts) and file.name != SEEN
     }
 
 

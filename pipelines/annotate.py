@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,15 +24,19 @@ from depthtok.data import (
     ImageTransform,
 )
 from depthtok.depth import ClipQuantiles, DepthEncoding
-from depthtok.episodes import EpisodeStore, StoredEpisode, View
+from depthtok.episodes import EpisodeStore, StoredEpisode, StoredFrames, View
 from depthtok.errors import ConfigError, SourceError
+from depthtok.origin import FRAMES, frames_of
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
+from pipelines.changes import ImageWatch
 from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
 from pipelines.estimators import find
-from pipelines.stage import Advance, Worker, WorkPart
+from pipelines.probe import annotated
+from pipelines.stage import Advance, Probe, Worker, WorkPart
 from pipelines.vida.config import RunConfig
+from pipelines.vida.origin import Origin
 from pipelines.watch import Watched
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
@@ -73,7 +77,17 @@ class AnnotateStage:
     @cached_property
     def estimator(self) -> EstimatorSpec:
         """The estimator's specification. Determined once, by the driver; workers check theirs."""
-        return self.load_estimator().spec
+        return self._described[0]
+
+    @property
+    def origin(self) -> Origin | None:
+        """What its weights say they are of, and how that is known; None without weights."""
+        return self._described[1]
+
+    @cached_property
+    def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+        estimator = self.load_estimator()
+        return estimator.spec, getattr(estimator, "origin", None)
 
     def load_estimator(self) -> DepthEstimator:
         """The estimator, ready to use."""
@@ -110,14 +124,14 @@ class AnnotateStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
-        return store.standing(self.out, self._described(VERSION), self.earlier)
+        return store.standing(self.out, self._spec_of(VERSION), self.earlier)
 
     @property
     def earlier(self) -> list[StoreSpec]:
         """The same store as former versions described it."""
-        return [self._described(1)]
+        return [self._spec_of(1)]
 
-    def _described(self, version: int) -> StoreSpec:
+    def _spec_of(self, version: int) -> StoreSpec:
         transform = ImageTransform(size=self.size)
         return StoreSpec(
             type="depth", stage="annotate", stage_version=version,
@@ -137,7 +151,10 @@ class AnnotateStage:
                 "fps": self.episodes.fps,
             },
             upstream=self.episodes.fingerprint, shards=self.episodes.spec.shards,
-            place={"episodes": str(self.episodes.path.resolve())},
+            place={
+                "episodes": str(self.episodes.path.resolve()),
+                **({"weights": str(self.origin)} if self.origin else {}),
+            },
         )  # fmt: skip
 
     def work(self) -> list[WorkPart]:
@@ -151,7 +168,16 @@ class AnnotateStage:
         for piece, (start, stop) in enumerate(cuts):
             frames = int(part.frames[start:stop].sum()) * len(self.cameras)
             yield WorkPart(PartName(shard, piece, len(cuts)), part.shard, stop - start, frames,
-                           part.digest, part.name, (start, stop))  # fmt: skip
+                           part.digest, part.name, (start, stop),
+                           frames_from=frames_of(part.meta, self.cameras))  # fmt: skip
+
+    def watch(self) -> ImageWatch:
+        """Tells which parts cannot be made now, because their images are not there."""
+        store, files = self.episodes, {}
+        for part in store.parts():
+            path = store.image_file(part)
+            files |= {str(work.name): (path, part) for work in self._pieces(part)}
+        return ImageWatch(files)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return depth.array_specs(self.cameras, self.size, self.encoding)
@@ -175,11 +201,18 @@ class AnnotateStage:
             for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()
+            if work.frames_from:
+                writer.meta[FRAMES] = dict(work.frames_from)
             writer.meta["device"] = estimator.device
+            if self.config.estimator == "dataset" and (counts := sink.not_measured()):
+                writer.meta["not_measured"] = counts
             if estimator.degraded:
                 writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        return annotated(self, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
@@ -190,6 +223,19 @@ def _in_millimetres(view: View) -> bool:
     scale_mm = (view.scale_m or 0) * 1000
     whole = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
     return whole and np.dtype(view.format.dtype).kind in "iu"
+
+
+def _not_measured(clips: Sequence[StoredFrames]) -> dict[str, dict[str, int]]:
+    """By camera: how many pixels there were, and how many of them held which placeholder. Cameras
+    without one are left out."""
+    found: dict[str, dict[str, int]] = {}
+    for clip in clips:
+        depth = clip.clip_depth
+        counts = {"pixels": depth.pixels, **depth.tally}
+        total = found.setdefault(clip.camera.name, {})
+        for name, count in counts.items():
+            total[name] = total.get(name, 0) + count
+    return {camera: counts for camera, counts in found.items() if len(counts) > 1}
 
 
 def inherit(part: Part, writer: PartWriter, *, first_piece: bool = True) -> None:
@@ -279,6 +325,10 @@ class _Sink:
     def close(self) -> None:
         """Checks at the end that every episode is complete or has failed."""
         assert self.row == len(self.episodes), f"the estimator stopped in episode {self.row}"
+
+    def not_measured(self) -> dict[str, dict[str, int]]:
+        """The placeholders in the data set's own depth, see `_not_measured`."""
+        return _not_measured([watched.clip for watched in self.clips])
 
     def _stored(self, clip: DepthClip) -> np.ndarray:
         values = self.transform.depth(clip.values, clip.kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,8 @@ from depthtok.parts import PartEpisode, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.annotate import inherit
 from pipelines.device import one_thread
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.probe import packed_bytes, timed
+from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
 VERSION = 2  # 1 decoded codes of cameras that an episode does not have
 BLOCK = 64  # frames decoded at a time
@@ -126,6 +127,23 @@ class DecodeStage:
             writer.append(depth.array_name(camera), rows)
         advance(episode.frames)
         return ClipQuantiles(ENCODING).values()
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Decodes and packs the first frames of a clip."""
+        from vqvae.codec import Codec
+
+        one_thread()
+        codec = Codec.load(self.codebook.path, self.device)
+
+        def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
+            key = self.codes.part(work.source).episodes[row].key
+            grid = self.codes.grid_of(key, self.codes.cameras[0])
+            values = codec.decode_disparity(grid.codes[:frames], grid.range)
+            clip = DepthClip.of(np.maximum(values, 0), DepthKind.DISPARITY)
+            stored = depth.pack(clip, ENCODING)
+            return len(stored), packed_bytes(stored)
+
+        return timed(make, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""

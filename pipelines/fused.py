@@ -8,10 +8,12 @@ after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from depthtok import codes, store
 from depthtok.arrays import ArraySpec
@@ -24,8 +26,9 @@ from depthtok.parts import PartWriter
 from depthtok.store import StoreSpec
 from pipelines import tokenize
 from pipelines.annotate import AnnotateStage
+from pipelines.changes import ImageWatch
 from pipelines.config import TokenizeConfig
-from pipelines.stage import Advance, Worker, WorkPart
+from pipelines.stage import Advance, Probe, Worker, WorkPart
 
 SPILL = "spilled-depth"  # in a part's directory; deleted before the part is committed
 
@@ -77,6 +80,10 @@ class FusedStage:
     def work(self) -> list[WorkPart]:
         return self.annotate.work()
 
+    def watch(self) -> ImageWatch:
+        """Tells which parts cannot be made now, because their images are not there."""
+        return self.annotate.watch()
+
     def arrays(self) -> Mapping[str, ArraySpec]:
         return codes.array_specs(self.cameras, self.codebook.grid)
 
@@ -102,6 +109,13 @@ class FusedStage:
             remove(spill)
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Like `annotate`: encoding is cheap in comparison, and codes are not compressed. Depth is
+        spilled too, but only that of the parts in progress."""
+        probe = self.annotate.probe(parts)
+        codes = int(np.prod(self.codebook.grid))
+        return probe and Probe(probe.units, probe.seconds, probe.units * codes)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,15 @@ from depthtok.config import to_json
 from depthtok.data import DepthKind
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import SourceError, StoreError
+from depthtok.origin import FRAMES
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.ahead import disparity_blocks
 from pipelines.annotate import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.probe import timed
+from pipelines.stage import BAD_EPISODE, Advance, Probe, Worker, WorkPart, recording_failures
 
 if TYPE_CHECKING:  # torch is not needed to plan
     from vqvae.codec import Codec
@@ -92,6 +96,28 @@ class TokenizeStage:
 
         return fill
 
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Encodes the first frames of a clip; codes are not compressed."""
+        from vqvae.codec import Codec
+
+        one_thread()
+        codec = Codec.load(self.codebook.path, self.device)
+        camera, size = self.cameras[:1], int(np.prod(self.codebook.grid))
+
+        def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
+            clips = self.depth.clips_of(self.depth.part(work.source), camera)
+            clip = next(islice(clips, row, None), None)
+            if clip is None:  # the episodes before do not have this camera
+                return 0, 0
+            with suppress(*BAD_EPISODE):
+                span = self.codebook.normalisation.range_of(clip.disparity_quantiles)
+                disparity = clip.read(0, min(frames, len(clip))).to_disparity()
+                made = len(codec.encode(disparity, span))
+                return made, made * size
+            return 0, 0
+
+        return timed(make, parts)
+
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
 
@@ -129,6 +155,8 @@ def encode_part(
 ) -> None:  # fmt: skip
     """Writes the codes of every clip in a part of a DepthStore."""
     writer.roots = (depth.path,)
+    if FRAMES in part.meta:
+        writer.meta[FRAMES] = part.meta[FRAMES]
     inherit(part, writer)
     clips = list(depth.clips_of(part, cameras, absent=True))
     for first in range(0, len(clips), len(cameras)):

@@ -8,7 +8,7 @@ RUN/checkpoints/step-000200/
     model.safetensors            weights, including the codebook
     average.safetensors          their moving average, if enabled
     optimizer.safetensors        AdamW's two moments; if 8-bit: codes, scale, qmap
-    tokenizer.json               if the settings name one
+    tokenizer.json               if the tokenizer is a file
     config.json                  every setting
     state.json                   step, data sets, normalisation, codebook fingerprint; digests of
                                  the other files, and its own
@@ -17,7 +17,6 @@ RUN/checkpoints/step-000200/
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -70,11 +69,16 @@ def place(run: Path, step: int) -> Path:
 
 
 def write(
-    final: Path, config: Config, state: State, tensors: Mapping[str, Mapping[str, Tensor]]
+    final: Path,
+    config: Config,
+    state: State,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    words: bytes | None = None,
 ) -> None:
     """Writes a checkpoint, atomically replacing what was there.
 
-    `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name.
+    `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name; `words` is
+    the content of the tokenizer's file.
     """
     with commit_directory(final, replace=True) as folder:
         for kind, named in tensors.items():
@@ -82,8 +86,8 @@ def write(
                 {name: tensor.detach().contiguous() for name, tensor in named.items()},
                 folder / f"{kind}.safetensors",
             )
-        if own := tokenizer.file_of(config.data.tokenizer):
-            shutil.copyfile(own, folder / tokenizer.FILE)
+        if words is not None:
+            (folder / tokenizer.FILE).write_bytes(words)
         (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
         content = {**state.to_json(), "files": _digests(folder)}
         described = {**content, "digest": digest(content)}
@@ -160,12 +164,10 @@ def find(path: str | Path) -> Path:
 def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
     """The tokenizer stored in the checkpoint, or the one that its settings name."""
     own = checkpoint / tokenizer.FILE
-    name = (
-        str(_sound(checkpoint, own.name))
-        if own.is_file()
-        else read_config(checkpoint).data.tokenizer
-    )
-    return tokenizer.load(name)
+    if own.is_file():
+        return tokenizer.load(str(_sound(checkpoint, own.name)))
+    config = read_config(checkpoint)
+    return tokenizer.load(config.data.tokenizer, config.model.vocabulary)
 
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:

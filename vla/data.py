@@ -54,8 +54,10 @@ class Dataset:
             )
         if tokenizer.size > config.model.vocabulary:
             raise ConfigError(
-                f"the tokenizer has {tokenizer.size} tokens, the model {config.model.vocabulary}",
-                remedy="set data.tokenizer to the model's own",
+                f"the tokenizer {tokenizer.name} needs {tokenizer.size} rows of the embedding, the "
+                f"model has {config.model.vocabulary}",
+                remedy=f"set model.vocabulary = {tokenizer.size} (or all the rows of the weights), "
+                "or data.tokenizer to the model's own",
             )
         for each in members:
             good = 0 < each.weight < math.inf

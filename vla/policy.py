@@ -49,7 +49,7 @@ class Policy:
     ) -> None:
         self.model, self.config, self.norms = model.to(device).eval(), config, norms
         self.device = torch.device(device)
-        self._tokenizer = reader or tokenizer.load(config.data.tokenizer)
+        self._tokenizer = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
         size = config.model.vision.image_size
         self._door = ImageTransform(size=(size, size))
         self._sample = self._graphed() if cuda_graph else self._eager

@@ -20,6 +20,7 @@ from vla import checkpoint
 from vla.depth_view import SHOWN, DepthView
 from vla.judge import DepthScore
 from vla.masks import BLOCKS
+from vla.prompts import Prompts
 from vla.proof import Proof
 from vla.runlog import METRICS
 
@@ -88,12 +89,32 @@ def _begun(page: Report, state: checkpoint.State) -> None:
         page.text(*overridden, title="The codebook failed the quality gate, which was overridden")
     rows = [(name, key[:12], weight, size) for name, key, weight, size in state.data or ()]
     page.table("Data", ("data set", "fingerprint", "weight", "samples"), rows)
+    if noted := notes.get("instructions"):
+        _prompts(page, Prompts.from_json(noted))
+    else:
+        page.text("Not known: an older depthtok did not look.", title="Instructions")
     weights, codes = notes.get("weights"), state.codebook
     page.text(
         f"From {weights or 'fresh weights'}; "
         + (f"depth codes of the codebook {codes[:12]}." if codes else "without depth codes."),
         title="Starting point",
     )
+
+
+def _prompts(page: Report, found: Prompts) -> None:
+    """Adds what the model reads of the instructions."""
+    page.text(
+        f"{found.line()}. Tokenizer: {found.tokenizer} ({found.sha256[:12]}).",
+        *found.warnings(),
+        title="Instructions",
+    )
+    columns = ("data set", "episodes", "distinct", "cut", "equal to another", "episodes without")
+    rows = [(m.name, m.episodes, m.distinct, m.cut, m.equal, m.empty) for m in found.members]
+    page.table("Instructions by data set", columns, rows)
+    if found.cut_texts:
+        page.text(*found.cut_texts, title="Instructions that are cut, some of them")
+    for number, group in enumerate(found.equal_texts, 1):
+        page.text(*group, title=f"Instructions that become one prompt, group {number}")
 
 
 def depth_report(title: str, score: DepthScore) -> Report:

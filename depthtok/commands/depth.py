@@ -100,11 +100,18 @@ def finetune_vida(
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}
     config = FinetuneConfig(**given)
-    train, judges, data = _clips(depth, camera, source_root, held_out, held_out_task or [],
-                                 config.seed, partial=partial)  # fmt: skip
-    course = Course(network, config, train, judges, data, out,
-                    weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
-    say(f"{len(train)} clips train, {len(judges)} judge", json=json)
+    stores = [_opened(path, partial=partial) for path in depth]
+
+    def course_of(before: int | None) -> Course:
+        clips = _clips(stores, camera, source_root, held_out, held_out_task or [], before)
+        return Course(network, config, *clips, out,
+                      weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
+
+    course = course_of(None)
+    if resume and course.checkpoint.is_file() and not course.goes_on():
+        before = course_of(config.seed)  # a run of former versions keeps its held-out episodes
+        course = before if before.goes_on() else course
+    say(f"{len(course.clips)} clips train, {len(course.judges)} judge", json=json)
     _train(course, choose(device), resume=resume)
     with stoppable():
         card = course.finish(choose(device))
@@ -136,16 +143,16 @@ def _train(course, device: str, *, resume: bool) -> None:
 
 
 def _clips(
-    paths: list[Path], cameras: list[str] | None, source_root: Path | None, share: float,
-    tasks: list[str], seed: int, *, partial: bool,
+    stores: list[DepthStore], cameras: list[str] | None, source_root: Path | None, share: float,
+    tasks: list[str], before: int | None,
 ) -> tuple[list[TrueClip], list[TrueClip], str]:  # fmt: skip
-    """Clips that train, clips that judge, and a digest of which those are."""
+    """Clips that train, clips that judge, and a digest of which those are; `before` is the seed of
+    a run that held out by the rule of former versions."""
     from depthtok.config import digest
     from pipelines.vida.truth import held_out, true_clips
 
-    stores = [_opened(path, partial=partial) for path in paths]
     found = [(store, true_clips(store, cameras, source_root)) for store in stores]
-    train, judges = held_out(found, share, tasks, seed)
+    train, judges = held_out(found, share, tasks, before)
     content = [[store.fingerprint for store in stores], [[str(c.key), c.camera] for c in train]]
     return train, judges, digest(content)
 

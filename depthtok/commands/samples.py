@@ -15,6 +15,8 @@ from depthtok.errors import ConfigError, GateError
 from depthtok.log import warn
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from depthtok.codebook import Codebook
     from depthtok.codes import CodeStore
     from depthtok.episodes import EpisodeStore
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from vla.crops import DepthCrops
     from vla.data import Dataset
     from vla.pixels import PixelGrids
+    from vla.tokenizer import Tokenizer
 
     Targets = CodeStore | PixelGrids | DepthCrops
 
@@ -191,9 +194,10 @@ def datasets(
     *,
     partial: bool,
     cache: Path | None = None,
+    reader: Tokenizer | None = None,
 ) -> tuple[Dataset, Dataset | None]:
     """What is learnt from and what judges, split by episode. `cache` is where frames are kept
-    decoded, a directory a data set."""
+    decoded, a directory a data set; `reader` is the tokenizer, if not the one the settings name."""
     from vla import data, tokenizer
     from vla.member import split
 
@@ -208,12 +212,12 @@ def datasets(
             "crops are cut from the source's frames, which a frame cache does not hold",
             remedy="leave --frame-cache out, or set data.crop = 1",
         )
-    reader = tokenizer.load(config.data.tokenizer)
+    reader = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
     learn, judge = [], []
     for place, store in enumerate(given.episodes):
         store.require_complete(partial=partial)
-        out = split(store, held_out)
-        for chosen, members in ((~out, learn), (out, judge)):
+        out, usable = split(store, held_out), _usable(config, store)
+        for chosen, members in ((~out & usable, learn), (out & usable, judge)):
             if chosen.any():
                 members.append(
                     _member(config, given, place, weights[place], chosen, cache, partial=partial)
@@ -225,13 +229,27 @@ def datasets(
     learn, judge = ([m for m in members if len(m.episodes_used)] for members in (learn, judge))
     if not learn:
         raise ConfigError(
-            "no episode is left to train on: all are held out, or have no codes",
+            "no episode is left to train on: all are held out, have no codes, or no instruction",
             remedy="lower --held-out, or check the stores with `depthtok inspect`",
         )
     if held_out and not judge:
         warn("no held-out episode has codes: nothing will be validated")
     judging = data.Dataset(judge, config, reader, augment=False) if judge else None
     return data.Dataset(learn, config, reader), judging
+
+
+def _usable(config: Config, store: EpisodeStore) -> np.ndarray:
+    """bool[E]: which episodes may be used: all, or only those with an instruction."""
+    import numpy as np
+
+    from depthtok.instructions import without
+
+    if config.data.empty_instructions == "keep":
+        return np.ones(len(store.lengths), bool)
+    empty = without(store)
+    if empty.any():
+        warn(f"{store.path}: {int(empty.sum())} episodes without an instruction are left out")
+    return ~empty
 
 
 def _say_absent(config: Config, episodes: EpisodeStore, codes: Any) -> None:

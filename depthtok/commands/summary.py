@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from depthtok import codebook
+from depthtok import codebook, instructions
 from depthtok.codes import CodeStore
 from depthtok.config import flat
 from depthtok.depth import DepthStore
@@ -19,6 +19,7 @@ from depthtok.format import human_bytes, human_number
 from depthtok.log import typed
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
+from depthtok.sources.sample import sample
 from depthtok.sources.schema import Schema
 from depthtok.statistics import Statistics, mixture
 from depthtok.store import Store, is_store
@@ -157,12 +158,12 @@ def _rlds(rlds: RldsDirectory) -> Summary:
 def schema_draft(path: Path) -> str:
     """A schema draft of an RLDS data set, as TOML. Raises `SchemaError` where none can be made."""
     rlds = RldsDirectory.open(path)
-    return draft(rlds.features, rlds.name)
+    return draft(rlds.features, rlds.name, sample(rlds))
 
 
 def _draft(rlds: RldsDirectory) -> str:
     try:
-        text = draft(rlds.features, rlds.name)
+        text = draft(rlds.features, rlds.name, sample(rlds))
     except SchemaError as error:
         return str(error)
     return (
@@ -185,6 +186,9 @@ def _store(store: Store) -> Summary:
         "size": human_bytes(store.files_bytes()),
         "failed": len(failures),
     })  # fmt: skip
+    if isinstance(store, EpisodeStore) and store.left_out:
+        reasons = (f"{count:,} ({reason})" for reason, count in store.left_out.items())
+        summary.facts["left out by the schema"] = ", ".join(reasons)
     summary.facts.update(_typed(store))
     summary.facts.update(_absent(store))
     if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
@@ -193,6 +197,13 @@ def _store(store: Store) -> Summary:
         rows = [(str(f.key), f.stage, f.reason) for f in failures[:50]]
         summary.tables["Failed episodes"] = (("episode", "stage", "reason"), rows)
     return summary
+
+
+def _weights(store: DepthStore) -> dict[str, str]:
+    """Which network the weights are of and how that is known, where a network made the depth."""
+    if not store.estimator.get("weights"):
+        return {}
+    return {"weights": store.spec.place.get("weights", "not recorded: made before that was kept")}
 
 
 def _absent(store: Store) -> dict[str, object]:
@@ -214,12 +225,14 @@ def _typed(store: Store) -> dict[str, object]:
             "action": f"{store.action_dim}: {', '.join(store.about['action_names'])}",
             "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names'])}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
+            "instructions": instructions.read(store).line(),
             "images in": store.source_root,
         }
     if isinstance(store, DepthStore):
         return {
             "kind": store.kind.value,
             "estimator": store.estimator["name"],
+            **_weights(store),
             "cameras": ", ".join(store.cameras),
             "pixels": f"{store.size[0]}x{store.size[1]}, stored as {store.encoding.value} "
             f"(error: {store.encoding.error})",
@@ -287,6 +300,7 @@ def _run(path: Path) -> Summary:
             f"{n} ({size:,} samples)" for n, _, _, size in state["data"]
         )
         summary.facts["codebook"] = state["codebook"][:16] or "none"
+        summary.facts["instructions"] = _prompts((state["notes"] or {}).get("instructions"))
     if metrics:
         last = {name: value for line in metrics for name, value in line.items()}
         rows = [(name, human_number(value)) for name, value in last.items()]
@@ -295,6 +309,15 @@ def _run(path: Path) -> Summary:
     rows = [(name, value) for name, value in given.items() if value != usual.get(name)]
     summary.tables["Settings that are not the defaults"] = (("setting", "value"), rows)
     return summary
+
+
+def _prompts(noted: Mapping[str, Any] | None) -> str:
+    """What a run noted of its instructions before it began."""
+    from vla.prompts import Prompts
+
+    if noted is None:
+        return "not known: an older depthtok did not look"
+    return Prompts.from_json(noted).line()
 
 
 def _evaluation(path: Path) -> Summary:

@@ -39,6 +39,7 @@ class RawEpisode(Protocol):
     def __len__(self) -> int: ...
     def values(self, path: str) -> np.ndarray: ...
     def text(self, path: str) -> list[str] | str: ...
+    def texts(self, path: str) -> list[tuple[str, ...]]: ...
 
 
 def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
@@ -94,6 +95,8 @@ class Columns:
         if "fill" in table.data:
             fill = table.take("fill", float)
             table.finish()
+            if not np.isfinite(fill):
+                raise SchemaError(f"{table.where}: fill = {fill}", remedy="give a finite number")
             return cls(dims, fill=fill, reference=reference, units=units)
         path, take = table.take("from", str), table.take("take", str, ":")
         calls = tuple(Call.parse(text, table.where) for text in table.texts("ops", []))
@@ -125,7 +128,7 @@ class Columns:
             return
         where = f"{where} from {self.path!r}"
         stored = numbers_a_step(features, self.path, where)
-        width = len(self._indices(stored, where))
+        width = len(self.indices(stored, where))
         for call in self.calls:
             width = call.width(width, where)
         if width != len(self.dims):
@@ -134,31 +137,46 @@ class Columns:
                 remedy="change `take` or `dims`",
             )
 
-    def read(self, raw: RawEpisode) -> Float32[np.ndarray, "T n"]:
-        """The columns of all steps. Raises `CorruptRecord` for numbers that are not finite."""
+    def read(self, raw: RawEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T n"]:
+        """The columns of all steps. Raises `CorruptRecord` for numbers that are not finite in the
+        steps of `keep`; those of the others are not looked at, and may be anything."""
         steps = len(raw)
         if self.path is None or steps == 0:
             return np.full((steps, len(self.dims)), self.fill, np.float32)
         stored = np.asarray(raw.values(self.path), np.float64).reshape(steps, -1)
-        values = stored[:, self._indices(stored.shape[1], self.path)]
-        self._finite(values, raw, "the data have")
-        for call in self.calls:
-            values = call(values)
-        with np.errstate(over="ignore"):  # overflow becomes infinite, and is caught below
+        values = stored[:, self.indices(stored.shape[1], self.path)]
+        self._finite(values, raw, keep, "the data have")
+        values = np.where(np.isfinite(values), values, np.nan)  # of steps that are not kept
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes out is judged below
+            for call in self.calls:
+                values = call(values)
             values = np.asarray(values, np.float32)
-        self._finite(values, raw, "the operations produce")
+        self._finite(values, raw, keep, "the operations produce")
         return values
 
-    def _finite(self, values: Float[np.ndarray, "T n"], raw: RawEpisode, what: str) -> None:
+    def _finite(
+        self, values: Float[np.ndarray, "T n"], raw: RawEpisode, keep: slice, what: str
+    ) -> None:
         bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
+        steps = np.arange(len(values))[keep]
+        if bad[steps].any():
             raise CorruptRecord(
-                f"episode {raw.index}, {self.path}, step {int(bad.argmax())}: "
+                f"episode {raw.index}, {self.path}, step {int(steps[bad[steps].argmax()])}: "
                 f"{what} a number that is not finite",
-                remedy="the episode is left out; ask the data set's authors, or fix the file",
+                remedy="the episode is left out; ask the data set's authors, fix the file, or drop "
+                "the step with the schema's [keep]",
             )
 
-    def _indices(self, width: int, where: str) -> list[int]:
+    def motion(self, width: int) -> list[int]:
+        """Which of the feature's `width` columns are not read as a gripper's."""
+        indices = self.indices(width, str(self.path))
+        if len(indices) != len(self.dims):  # an operation makes other columns: a rotation
+            return indices
+        pairs = zip(indices, self.dims, strict=True)
+        return [index for index, dim in pairs if not dim.startswith("gripper")]
+
+    def indices(self, width: int, where: str) -> list[int]:
+        """The columns that `take` selects of `width`. Raises `SchemaError` where it cannot."""
         indices: list[int] = []
         for start, stop in _ranges(self.take, where):
             first = 0 if start is None else start + width * (start < 0)

@@ -18,6 +18,7 @@ from depthtok.sources.tfrecord import LFS_POINTER
 
 STEPS = "steps/"
 _DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+_SEQUENCE = "tensorflow_datasets.core.features.sequence_feature.Sequence"
 _DATASET = "tensorflow_datasets.core.features.dataset_feature.Dataset"
 _CLASSES = {
     "image": "tensorflow_datasets.core.features.image_feature.Image",
@@ -209,7 +210,11 @@ def _leaf_node(feature: Feature) -> dict:
     if feature.description:
         node["description"] = feature.description
     if feature.kind == "text":
-        return node | {"text": {}}
+        node |= {"text": {}}
+        for size in reversed(feature.shape):  # a list of texts
+            sequence = {"feature": node, "length": str(-1 if size is None else size)}
+            node = {"pythonClassName": _SEQUENCE, "sequence": sequence}
+        return node
     content = {"shape": shape, "dtype": feature.dtype}
     if feature.kind == "image":
         return node | {"image": content | {"encodingFormat": feature.encoding}}
