@@ -213,8 +213,19 @@ class DataConfig:
     empty_instructions: Annotated[
         str, "episodes without any instruction: keep, or drop (not trained on, not validated on)"
     ] = "keep"
+    gripper: Annotated[
+        str, "convert the gripper of every data set to this convention, e.g. open1_closed0"
+    ] = ""
+    mix: Annotated[
+        tuple[str, ...], "what may differ between data sets: gripper, fps, action.names, ..."
+    ] = ()
 
     def __post_init__(self) -> None:
+        if self.gripper or self.mix:  # imported only then: help stays instant
+            from depthtok.agreement import require_aspects, require_gripper
+
+            require_aspects(self.mix, "data.mix")
+            require_gripper(self.gripper or "open1_closed0", "data.gripper")
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
         one_of("data.equal_prompts", self.equal_prompts, ("refuse", "allow"))

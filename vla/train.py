@@ -30,6 +30,7 @@ from vla.data import Dataset
 from vla.depth_view import Decode
 from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
+from vla.meanings import require_same
 from vla.member import Member
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, whole
@@ -141,6 +142,7 @@ class Trainer:
             "" if codebook is None else codebook.fingerprint,
             [_identity(member, size) for member, size in dataset.sources()],
             dict(notes or {}),
+            dataset.meanings(),
         )
         self.ranks = Ranks.here()
         self.decode = decode
@@ -162,6 +164,8 @@ class Trainer:
         if config.lora_rank:
             lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:]
+        if not newest or checkpoint.read_state(newest[0]).meanings:  # older runs go on as they are
+            require_same(self.identity.meanings, self.config)
         if newest:
             checkpoint.load_weights(
                 self.model, checkpoint.read_tensors(newest[0], "model"), str(newest[0])

@@ -128,7 +128,7 @@ def train_vla(
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
-    from depthtok.commands import samples
+    from depthtok.commands import data_checks, samples
     from depthtok.commands.job import Job, Stores
     from vla.config import RunOptions
     from vla.named import load
@@ -153,7 +153,7 @@ def train_vla(
     given = stores.open(config)
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
-    failed = samples.failed_episodes(given)
+    failed = data_checks.failed_episodes(given)
     notes = {
         "weights": weights,
         "left_out": failed,
@@ -225,8 +225,11 @@ def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]
 
 
 def _closing(done) -> list[str]:
+    from depthtok.commands.data_checks import words
     from depthtok.files import read_json_lines
+    from vla import checkpoint
 
+    notes = checkpoint.read_state(checkpoint.find(done.run)).notes or {}
     last = done.last or read_json_lines(done.run / "metrics.jsonl")[-1]
     lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
     if "depth" in last:
@@ -240,4 +243,5 @@ def _closing(done) -> list[str]:
         )
     if "val_depth_error" in last:
         lines[-1] += f", decoded depth off by {last['val_depth_error']:.3f} of the range"
+    lines += words(notes.get("held_out"))
     return [*lines, f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}"]

@@ -104,9 +104,13 @@ def estimate(plan: Plan) -> None:
             source=place / "episodes", out=place / "estimated-depth",
             settings=AnnotateConfig(estimator="tiny"), options=options,
         )  # fmt: skip
-        depth.audit_depth(
+        cameras = depth.held_against(
             estimated=place / "estimated-depth", truth=place / "depth", out=place / "audit"
         )
+    if any(each.wrong for each in cameras):  # weak it may be: nothing below is made from it
+        raise typer.Exit(1)
+    if any(each.weak for each in cameras):
+        say("so weak is a tiny network: `depthtok audit-depth` would end with exit code 1")
 
 
 def _summary(plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
+from depthtok.meaning import Column, Meaning
 from depthtok.parts import ShardKey
 from vla.data import Dataset
 from vla.member import member
@@ -13,6 +14,13 @@ from vla.named import load
 from vla.tokenizer import ByteTokenizer
 
 INSTRUCTIONS = ("put the red cup on the plate", "open the drawer")
+
+MEANING = Meaning(
+    tuple(Column(name) for name in ("x", "y", "z", "roll", "pitch", "yaw", "gripper")),
+    tuple(Column(f"s{n}") for n in range(8)),
+    "open1_closed-1",
+    10.0,
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ class FakeEpisodes:
     gripper = (-1,)
     action_dim, proprio_dim = 7, 8
     content = "as first made"
+    meaning = MEANING
 
     def __init__(self, count=3, steps=8, cameras=("main", "wrist"), size=32, name="toy", seed=0):
         rng = np.random.default_rng(seed)

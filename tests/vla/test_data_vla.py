@@ -9,8 +9,9 @@ import pytest
 
 from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
+from depthtok.holdout import BEFORE, KEYED, place
 from vla.data import Dataset, Stream
-from vla.member import held_by, member, of_unknown_origin, split
+from vla.member import Member, held_by, held_out, member, of_unknown_origin
 from vla.tokenizer import ByteTokenizer
 
 
@@ -164,6 +165,9 @@ def test_depth_ahead_of_every_episodes_end_is_refused(micro):
     assert len(fakes.toy(micro(model__depth__future=7))) == 21
     with pytest.raises(ConfigError, match="no episode of toy has more than 8"):
         fakes.toy(micro(model__depth__future=8))
+    judge = fakes.toy(micro(), only=[2]).members
+    with pytest.raises(ConfigError, match="none of the 1 held-out episodes of toy has more than 5"):
+        Dataset(judge, micro(model__depth__future=5), ByteTokenizer(), held_out=True)
 
 
 def test_instructions_of_the_whole_store_are_known(micro):
@@ -193,13 +197,35 @@ class Store:
         return fakes.parts(self.lengths)
 
 
+def sided(keys, share, rule):
+    members = [Member("d", Store(keys), None, None, np.arange(len(keys)))]
+    return held_out(members, share, rule)[0]
+
+
 def test_held_out_episodes_follow_their_keys():
     keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(100)]
-    out = split(Store(keys), 0.1)
+    out = sided(keys, 0.1, KEYED)
     assert 20 <= out.sum() <= 60
-    assert (split(Store(keys[:200]), 0.1) == out[:200]).all()
+    assert (sided(keys[:200], 0.1, KEYED) == out[:200]).all()
+    assert (out == [place(key) < 0.1 for key in keys]).all()
+
+
+def test_runs_of_former_versions_keep_their_rule():
+    keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(100)]
     hashes = [zlib.crc32(str(key).encode()) % 10_000 for key in keys]
-    assert (out == (np.array(hashes) < 1000)).all()
+    assert (sided(keys, 0.1, BEFORE) == (np.array(hashes) < 1000)).all()
+    assert not sided(keys[:2], 1e-4, BEFORE).any()
+
+
+def test_of_two_stores_of_one_data_set_no_episode_is_on_both_sides():
+    keys = [EpisodeKey("d", "1", "train", 0, 1, n) for n in range(4)]
+    order = sorted(range(4), key=lambda n: place(keys[n]))
+    parts = sorted(order[:2]), sorted(order[1:])  # the second store's lowest is the first's highest
+    members = [Member(f"d-{n}", Store([keys[i] for i in part]), None, None, np.arange(len(part)))
+               for n, part in enumerate(parts)]  # fmt: skip
+    first, second = held_out(members, 1e-6)
+    held = {i for part, out in ((parts[0], first), (parts[1], second)) for i in np.array(part)[out]}
+    assert held == {order[0]}
 
 
 def test_codes_are_joined_by_key():
