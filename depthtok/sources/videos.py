@@ -7,8 +7,12 @@ decoded and stored as JPEG. Videos need PyAV (the extra `video`).
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +20,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from depthtok.errors import CorruptRecord, MissingPackage, SourceError
+from depthtok.errors import CorruptRecord, MissingPackage, SourceError, SourceUnavailable
+from depthtok.files import file_sha256
 from depthtok.sources.pixels import JPEG_QUALITY
+from depthtok.sources.tfrecord import unavailable
 
 IMAGES = (".jpg", ".jpeg", ".png")
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
@@ -33,13 +39,37 @@ class Film:
 
     @property
     def sizes(self) -> list[int]:
-        """Size of each of its files, in order."""
-        return [path.stat().st_size for path in self.images or (self.path,)]
+        """Size of each of its files, in order. Raises `SourceUnavailable`, as all here do that
+        looks at the files."""
+        return [status.st_size for status in self._statuses()]
+
+    @property
+    def times(self) -> list[int]:
+        """Sizes and times of its files: as long as they are the same, so is the film."""
+        return [
+            number
+            for status in self._statuses()
+            for number in (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        ]
+
+    def _statuses(self) -> Iterator[os.stat_result]:
+        for path in self.images or (self.path,):
+            with reading(path):
+                yield path.stat()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of its files; reads them."""
+        told = hashlib.sha256()
+        for path in self.images or (self.path,):
+            with reading(path):
+                told.update(file_sha256(path).encode())
+        return told.hexdigest()
 
     def frames(self) -> Iterator[bytes]:
         """Every frame, encoded. Raises `CorruptRecord` if a video cannot be decoded."""
         if self.images:
-            return (path.read_bytes() for path in self.images)
+            return map(_read, self.images)
         return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in decoded(self.path))
 
     def count(self) -> int:
@@ -61,8 +91,22 @@ class Film:
                 stream = video.streams.video[0]
                 rate = stream.average_rate
                 return (stream.height, stream.width), float(rate) if rate else None
-        except (OSError, IndexError, CorruptRecord):
+        except (OSError, IndexError, CorruptRecord, SourceUnavailable):
             return None, None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What the file system says of a file is `SourceUnavailable`, and nobody's failure."""
+    try:
+        yield
+    except OSError as error:
+        raise unavailable(path, error, "cannot be read") from error
+
+
+def _read(path: Path) -> bytes:
+    with reading(path):
+        return path.read_bytes()
 
 
 def films(folder: Path) -> list[Film]:
@@ -121,6 +165,7 @@ def decoded(path: Path) -> Iterator[np.ndarray]:
             for frame in video.decode(video=0):
                 yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
         except av.FFmpegError as error:
+            _require_readable(path, error)
             raise CorruptRecord(
                 f"{path} cannot be decoded: {error}", remedy="replace it"
             ) from error
@@ -131,7 +176,19 @@ def _opened(path: Path):
     try:
         return av.open(str(path))
     except (av.FFmpegError, OSError) as error:
+        _require_readable(path, error)
         raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
+
+
+def _require_readable(path: Path, error: Exception) -> None:
+    """Raises `SourceUnavailable` where it was the file system that failed. FFmpeg says EIO for some
+    broken videos too, so that the file itself is tried."""
+    if not isinstance(error, OSError):
+        return
+    if error.errno != errno.EIO:
+        raise unavailable(path, error, "cannot be read") from error
+    with reading(path):
+        file_sha256(path)
 
 
 def _av():
