@@ -39,7 +39,7 @@ from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 from pipelines.convert import ConvertStage
 from pipelines.stage import Stage, run
-from pipelines.tokenize import BLOCK, TokenizeStage
+from pipelines.tokenize import READ, TokenizeStage
 from vqvae import export
 from vqvae.config import TokeniserConfig
 from vqvae.model import Tokeniser
@@ -83,8 +83,8 @@ def stages(source: Path, folder: Path, book: Codebook) -> dict[str, float]:
     depth = DepthStore(folder / "depth")
     stage = TokenizeStage(depth, book, folder / "codes", TokenizeConfig(), "cpu", {})
     found |= cost("tokenize", stage)
-    read = cpu(lambda: [clip.read(0, BLOCK) for clip in depth.clips()])
-    frames = sum(min(len(clip), BLOCK) for clip in depth.clips())
+    read = cpu(lambda: [clip.read(0, READ) for clip in depth.clips()])
+    frames = sum(min(len(clip), READ) for clip in depth.clips())
     return {**found, "read_depth_frames_per_cpu_s": frames / read}
 
 

@@ -162,6 +162,10 @@ class Episode(Protocol):
 
     def instructions(self, step: int = 0) -> list[str]: ...
 
+    def absent(self, camera: str) -> bool:
+        """Whether the episode is known not to have this camera."""
+        ...
+
     def frames(self, camera: str) -> FrameClip: ...
 
 

@@ -34,6 +34,7 @@ from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_
 from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 
 ROOT = "zarr.json"
+SEEN = "seen.json"  # what this host knows of the source's files: no part of the store's content
 FORMAT = 1
 MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
 
@@ -120,6 +121,12 @@ class Store:
         if name not in self._parts:
             part = Part(self.path / "parts" / name, self._digests)
             if part.fingerprint != self.fingerprint:
+                if read_spec(self.path).fingerprint != self.fingerprint:
+                    raise StaleStore(
+                        f"{self.path} was replaced by one made with other settings while it was "
+                        "open",
+                        remedy="start the command again",
+                    )
                 raise CorruptPart(f"{part.path} is of another store", remedy=REPAIR)
             self._parts[name] = part
         return self._parts[name]
@@ -139,6 +146,14 @@ class Store:
     def failures(self) -> list[Failure]:
         """Episodes that were left out, with stage and reason."""
         return [failure for part in self.parts() for failure in part.failures]
+
+    def absent(self) -> dict[str, int]:
+        """By camera: how many episodes are known not to have it."""
+        found: dict[str, int] = {}
+        for part in self.parts():
+            for camera, indices in part.absent.items():
+                found[camera] = found.get(camera, 0) + len(indices)
+        return found
 
     def require_complete(self, *, partial: bool = False) -> None:
         """Raises `MissingParts` where parts are missing, unless `partial` accepts that."""
@@ -233,7 +248,7 @@ def create(path: Path, spec: StoreSpec) -> None:
         make_directory(path / "parts")
     if not write_new(path / ROOT, text):
         found = read_spec(path)
-        if _entries(path / "parts") - {ROOT}:  # else nothing was made yet: settings may change
+        if not is_unmade(path):
             require_same(path, found, spec)
         if (found.place, found.fingerprint) != (spec.place, spec.fingerprint):
             write_atomic(path / ROOT, text)
@@ -250,6 +265,12 @@ def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> Store
         if found.fingerprint in {before.fingerprint for before in earlier}:
             return replace(found, place=spec.place)
     return spec
+
+
+def is_unmade(path: Path) -> bool:
+    """Whether the store at `path` has no part, nor one that is being written: a run was refused
+    before its first one. Its settings may change."""
+    return not _entries(path / "parts") - {ROOT}
 
 
 def _names(path: Path) -> set[str]:

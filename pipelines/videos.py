@@ -7,7 +7,7 @@ folder or file is used as the instruction.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,8 @@ from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.videos import Film, films
 from depthtok.store import ROOT, StoreSpec, read_spec
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.probe import first_frames
+from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
 VERSION = 2
 SPLIT = "train"
@@ -110,6 +111,11 @@ class VideoStage:
             advance(1)
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Reads the first frames of a film, and takes the others to be like it."""
+        probes = (first_frames(self.films[part.rows[0]]) for part in parts)
+        return next((probe for probe in probes if probe), None)
 
     def finish(self) -> None:
         """Does nothing: there are no columns for statistics."""

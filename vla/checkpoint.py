@@ -8,19 +8,18 @@ RUN/checkpoints/step-000200/
     model.safetensors            weights, including the codebook
     average.safetensors          their moving average, if enabled
     optimizer.safetensors        AdamW's two moments; if 8-bit: codes, scale, qmap
-    tokenizer.json               if the settings name one
+    tokenizer.json               if the tokenizer is a file
     config.json                  every setting
-    state.json                   step, data sets, normalisation, codebook fingerprint; digests of
-                                 the other files, and its own
+    state.json                   step, data sets, what their numbers mean, normalisation, codebook
+                                 fingerprint; digests of the other files, and its own
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from torch import Tensor, nn
 from depthtok.config import digest
 from depthtok.errors import CorruptPart, DepthtokError, WeightsError
 from depthtok.files import commit_directory, file_sha256, remove
+from depthtok.meaning import Meaning
 from depthtok.temporaries import sweep
 from vla import eightbit, tokenizer
 from vla.config import Config
@@ -53,15 +53,21 @@ class State:
     codebook: str = ""  # fingerprint
     data: Any = None  # training data: names, fingerprints, sizes
     notes: Mapping[str, Any] | None = None  # the caller's notes: overridden gates, versions
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)  # by data set; before: none
 
     def to_json(self) -> dict:
-        norms = {name: norm.to_json() for name, norm in self.norms.items()}
-        return {**vars(self), "norms": norms}
+        norms, meanings = (
+            {name: each.to_json() for name, each in found.items()}
+            for found in (self.norms, self.meanings)
+        )
+        return {**vars(self), "norms": norms, "meanings": meanings}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:
         norms = {name: Norms.from_json(norm) for name, norm in data["norms"].items()}
-        return cls(**{**data, "norms": norms})
+        found = data.get("meanings", {}).items()
+        meanings = {name: Meaning.from_json(meaning) for name, meaning in found}
+        return cls(**{**data, "norms": norms, "meanings": meanings})
 
 
 def place(run: Path, step: int) -> Path:
@@ -70,11 +76,16 @@ def place(run: Path, step: int) -> Path:
 
 
 def write(
-    final: Path, config: Config, state: State, tensors: Mapping[str, Mapping[str, Tensor]]
+    final: Path,
+    config: Config,
+    state: State,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    words: bytes | None = None,
 ) -> None:
     """Writes a checkpoint, atomically replacing what was there.
 
-    `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name.
+    `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name; `words` is
+    the content of the tokenizer's file.
     """
     with commit_directory(final, replace=True) as folder:
         for kind, named in tensors.items():
@@ -82,8 +93,8 @@ def write(
                 {name: tensor.detach().contiguous() for name, tensor in named.items()},
                 folder / f"{kind}.safetensors",
             )
-        if own := tokenizer.file_of(config.data.tokenizer):
-            shutil.copyfile(own, folder / tokenizer.FILE)
+        if words is not None:
+            (folder / tokenizer.FILE).write_bytes(words)
         (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
         content = {**state.to_json(), "files": _digests(folder)}
         described = {**content, "digest": digest(content)}
@@ -160,12 +171,10 @@ def find(path: str | Path) -> Path:
 def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
     """The tokenizer stored in the checkpoint, or the one that its settings name."""
     own = checkpoint / tokenizer.FILE
-    name = (
-        str(_sound(checkpoint, own.name))
-        if own.is_file()
-        else read_config(checkpoint).data.tokenizer
-    )
-    return tokenizer.load(name)
+    if own.is_file():
+        return tokenizer.load(str(_sound(checkpoint, own.name)))
+    config = read_config(checkpoint)
+    return tokenizer.load(config.data.tokenizer, config.model.vocabulary)
 
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:

@@ -8,16 +8,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
+from depthtok.agreement import GripperChange
 from depthtok.data import Camera, CodeGrid, Episode, EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
+from depthtok.holdout import BEFORE, KEYED, limits, places
+from depthtok.meaning import Meaning
 from depthtok.parts import ShardKey
 from vla.config import Config
 from vla.frames import FrameCache
+from vla.meanings import change_of, require_range
 from vla.normalise import Norms, Scale
 from vla.pixels import PixelGrids
 
@@ -40,6 +44,7 @@ class Episodes(Protocol):
     action_dim: int
     proprio_dim: int
     gripper: Sequence[int]
+    meaning: Meaning
 
     def episode(self, number: int) -> Episode: ...
 
@@ -61,7 +66,7 @@ class Codes(Protocol):
 
     def parts(self) -> Iterable[Part]: ...
 
-    def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid: ...
+    def find_grid(self, key: EpisodeKey, camera: str) -> CodeGrid | None: ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,14 @@ class Member:
     left_out: int = 0  # episodes without codes
     weight: float = 1.0
     frames: FrameCache | None = None
+    change: GripperChange | None = None  # of every action, before it is normalised
+    statistics: Any = None  # of all its actions and states, as `depthtok.statistics.Statistics`
+
+    @property
+    def meaning(self) -> Meaning:
+        """What its numbers mean once they are a sample's."""
+        own = self.episodes.meaning
+        return replace(own, gripper=self.change.target) if self.change else own
 
 
 def member(
@@ -109,12 +122,14 @@ def member(
         used = numbers[held_by(codes, episodes)[numbers]]
     _check_shapes(name, episodes, config)
     stats = episodes.statistics()
+    require_range(name, episodes.meaning, stats.action)
+    change = change_of(name, episodes.meaning, config)
     norms = Norms(
-        Scale.of(stats.action, config.data.action_norm, episodes.gripper),
+        Scale.of(stats.action, config.data.action_norm, episodes.gripper).changed(change),
         Scale.of(stats.proprio, config.data.proprio_norm),
     )
     left_out = len(numbers) - len(used)
-    return Member(name, episodes, codes, norms, used, left_out, weight, frames)
+    return Member(name, episodes, codes, norms, used, left_out, weight, frames, change, stats)
 
 
 def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
@@ -220,8 +235,32 @@ def _require_same_dataset(codes: ShardKey, episodes: ShardKey) -> None:
         )
 
 
-def split(episodes: Episodes, share: float) -> Bool[np.ndarray, " E"]:
-    """Which episodes are held out: decided by a hash of the key, whatever else is there."""
+def held_out(
+    members: Sequence[Member], share: float, rule: str = KEYED
+) -> list[Bool[np.ndarray, " _"]]:
+    """Which of each member's episodes are held out, in the order of `episodes_used`.
+
+    By the one rule of `depthtok.holdout`; or by `BEFORE`, which runs keep that record none.
+    """
+    if rule == BEFORE:
+        return [_held_out_before(m.episodes, share)[m.episodes_used] for m in members]
+    found = [_places(m.episodes)[m.episodes_used] for m in members]
+    names = [_dataset(m) for m in members]
+    return [here < limit for here, limit in zip(found, limits(names, found, share), strict=True)]
+
+
+def _places(episodes: Episodes) -> Float64[np.ndarray, " E"]:
+    found = [places(part.shard, part.indices) for part in episodes.parts()]
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _dataset(member: Member) -> str:
+    """Two stores of one data set have one name here, whatever they are called in the mixture."""
+    return next((part.shard.dataset for part in member.episodes.parts()), member.name)
+
+
+def _held_out_before(episodes: Episodes, share: float) -> Bool[np.ndarray, " E"]:
+    """By a hash of the key alone: a small data set may have none on one side."""
     marks = []
     for part in episodes.parts():
         shard = zlib.crc32(str(part.shard.episode(0)).removesuffix("00000").encode())

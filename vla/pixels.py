@@ -104,6 +104,8 @@ class PixelGrids(DepthTargets):
         super().__init__(store, codebook, grid)
         self._normalisation = normalisation
 
-    def grid_of(self, key: EpisodeKey, camera: str) -> PixelClip:
-        """The targets of one clip, computed on demand."""
-        return PixelClip(self._clips[key, camera], self._normalisation, self.grid)
+    def find_grid(self, key: EpisodeKey, camera: str) -> PixelClip | None:
+        """The targets of one clip, computed on demand; None where the episode does not have this
+        camera."""
+        clip = self._clips.get((key, camera))
+        return clip and PixelClip(clip, self._normalisation, self.grid)

@@ -2,8 +2,9 @@
 
 The server first sends a map that describes the policy. Each request is one binary message, a map of
 `observation/<camera>` (uint8 [H W 3]), `observation/state` (float [P]) and `prompt`; each reply a
-map of `actions` (float32 [chunk, A], in the data set's units) and `server_timing`. A text message
-reports an error, and ends the connection. `GET /healthz` answers 200.
+map of `actions` (float32 [chunk, A], in the data set's units, the gripper in the convention that
+the description names) and `server_timing`. A text message reports an error, and ends the
+connection. `GET /healthz` answers 200.
 
 Needs the packages `websockets` and `msgpack`.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from depthtok.errors import ConfigError, DepthtokError, MissingPackage
+from depthtok.meaning import UNKNOWN
 from vla import checkpoint
 from vla.policy import Policy
 from vla.wire import pack, unpack
@@ -68,8 +70,8 @@ def make_server(
 
 def describe(policy: Policy) -> dict[str, Any]:
     """The description of the policy that a client gets on connecting: enough to tell whether two
-    answers came from the same weights."""
-    config, place = policy.config, policy.place
+    answers came from the same weights, and what their numbers mean (None: not known)."""
+    config, place, spoken = policy.config, policy.place, policy.spoken
     made = {}
     if place is not None:
         step = checkpoint.read_state(place).step
@@ -81,6 +83,8 @@ def describe(policy: Policy) -> dict[str, Any]:
         "action_horizon": config.model.chunk,
         "action_dim": config.model.action_dim,
         "state_dim": config.model.proprio_dim,
+        "gripper": spoken.gripper if spoken else UNKNOWN,
+        "meaning": spoken.to_json() if spoken else None,
     }
 
 

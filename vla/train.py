@@ -29,9 +29,11 @@ from vla.data import Dataset
 from vla.depth_view import Decode
 from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
+from vla.meanings import require_same
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, whole
 from vla.runlog import JUDGED, METRICS, Line, Log, Meter
+from vla.tokenizer import AUTO
 from vla.trackers import Tracker, open_tracker
 from vla.update import Update
 from vla.validate import validate
@@ -103,7 +105,11 @@ class Trainer:
         notes: Mapping[str, Any] | None,
         decode: Decode | None,
     ) -> None:
-        self.config, self.options, self.device, self.out_dir = config, options, device, out_dir
+        self.options, self.device, self.out_dir = options, device, out_dir
+        self.words = dataset.tokenizer
+        if config.data.tokenizer == AUTO:
+            config = config.updated({"data.tokenizer": self.words.name})
+        self.config = config
         depth = config.model.depth
         if codebook is None and depth.supervised and depth.target != "pixels":
             raise ConfigError(
@@ -125,6 +131,7 @@ class Trainer:
             "" if codebook is None else codebook.fingerprint,
             [[m.name, m.episodes.fingerprint, m.weight, size] for m, size in dataset.sources()],
             dict(notes or {}),
+            dataset.meanings(),
         )
         self.ranks = Ranks.here()
         self.decode = decode
@@ -146,6 +153,8 @@ class Trainer:
         if config.lora_rank:
             lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:]
+        if not newest or checkpoint.read_state(newest[0]).meanings:  # older runs go on as they are
+            require_same(self.identity.meanings, self.config)
         if newest:
             checkpoint.load_weights(
                 self.model, checkpoint.read_tensors(newest[0], "model"), str(newest[0])
@@ -185,11 +194,7 @@ class Trainer:
         state = checkpoint.read_state(path)
         begun, now = (flat(each.to_json()) for each in (checkpoint.read_config(path), self.config))
         if begun != now:
-            differ = sorted(name for name in begun | now if begun.get(name) != now.get(name))
-            raise StaleStore(
-                f"{self.out_dir} was started with other settings: {', '.join(differ)}",
-                remedy="give the same settings, or choose another --out",
-            )
+            raise _other_settings(self.out_dir, begun, now)
         if (state.codebook, state.data) != (self.identity.codebook, self.identity.data):
             raise StaleStore(
                 f"{self.out_dir} was started with other data or another codebook",
@@ -310,7 +315,8 @@ class Trainer:
             for kind, named in tensors.items()
         }
         if self.ranks.rank == 0:
-            checkpoint.write(place, self.config, replace(self.identity, step=self.step), gathered)
+            state = replace(self.identity, step=self.step)
+            checkpoint.write(place, self.config, state, gathered, self.words.content)
         self.ranks.wait()
 
     def _gathered(self, tensor: Tensor) -> Tensor | None:
@@ -318,3 +324,13 @@ class Trainer:
         holds more than one that is not its own."""
         full = whole(tensor)
         return full.cpu() if self.ranks.rank == 0 else None
+
+
+def _other_settings(run: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> StaleStore:
+    """What to raise for a run that was begun with other settings, all by dotted names."""
+    differ = sorted(name for name in begun | now if begun.get(name) != now.get(name))
+    return StaleStore(
+        f"{run} was started with other settings: {', '.join(differ)}",
+        remedy=f"give the same settings ({', '.join(f'{n} = {begun.get(n)!r}' for n in differ)}), "
+        "or choose another --out",
+    )

@@ -51,6 +51,15 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def identity_of(work: Path) -> str | None:
+    """The identity of the run whose checkpoint lies in `work`; None where none can be read."""
+    try:
+        with safe_open(work / FILE, framework="pt") as opened:
+            return (opened.metadata() or {}).get("identity")
+    except (SafetensorError, OSError):
+        return None
+
+
 def load(work: Path, trainer: Trainer, identity: str) -> bool:
     """Restore `trainer` from the checkpoint; returns whether there is one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,7 @@ SHARED = (
     "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume",
     "retry_failed", "json",
 )  # fmt: skip
-ON_CPU = Annotated[RunOptions, Only(*SHARED)]
+CONVERTING = Annotated[RunOptions, Only(*SHARED, "overwrite")]
 ON_DEVICE = Annotated[RunOptions, Only(*SHARED, "partial", "device", "gpus_per_worker")]
 
 
@@ -42,12 +43,12 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="directory of the data set")],
     out: Out,
     settings: ConvertConfig,
-    options: ON_CPU,
+    options: CONVERTING,
 ) -> None:
     """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
 
     Reads every record once. Images stay where they are; actions, states, instructions and the place
-    of every image go into the store.
+    of every image go into the store. Given again, it makes the parts of shards that changed anew.
 
     Example: depthtok convert libero_spatial_no_noops/1.0.0 --out runs/episodes
     """
@@ -106,6 +107,8 @@ def annotate(
     if settings.compile:
         choose(device)  # what compiles is tried here, for all workers
     stage = AnnotateStage(episodes, out, settings, device, partial=options.partial, weights=weights)
+    if stage.origin is not None and not stage.origin.networks:
+        warn(unknown_weights(weights, settings.estimator))
     if then_tokenize is None:
         book = out.parent / "codebook"
         carry_out(stage, options, typed("train-vqvae", out, "--out", book), whole=whole)
@@ -115,6 +118,15 @@ def annotate(
     book, verdict = judged(then_tokenize)
     fused = FusedStage(stage, book, out, TokenizeConfig(), verdict)
     carry_out(fused, options, train_next(episodes.path, out), whole=whole)
+
+
+def unknown_weights(path: Path | None, estimator: str) -> str:
+    """A warning: nothing tells a relative network's weights from a metric one's."""
+    return (
+        f"nothing says which network {path} is of: its name is no published one, and it has no "
+        f"metadata. It is run as {estimator}; relative and metric weights have the same tensors, "
+        "and the wrong ones give depth that is inverted: hold some of it against the images"
+    )
 
 
 def tokenize(
@@ -225,6 +237,7 @@ def warn_of_unknown(schema: Schema) -> None:
 def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = True) -> None:
     """Plans or runs a stage, says what came out, and exits with its code: 1 also where an earlier
     stage of the same command was not `whole`."""
+    from pipelines.overwrite import run_over
     from pipelines.stage import run
 
     if options.plan:
@@ -236,7 +249,7 @@ def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = Tru
             result(planned)
         return
     with stoppable():
-        outcome = run(stage, options)
+        outcome = run_over(stage, options) if options.overwrite else run(stage, options)
     show(outcome, options, then)
     if options.json:
         result(outcome)
@@ -246,12 +259,15 @@ def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = Tru
 
 def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     """What a run did, where it lies, and what to type next."""
+    from depthtok import instructions
+
     lines = [
         f"{outcome.out}: {human_count(outcome.episodes)} episodes, "
         f"{human_count(outcome.steps)} steps, {human_bytes(outcome.bytes)}; "
         f"{outcome.made} {'part' if outcome.made == 1 else 'parts'} made, {outcome.kept} kept, "
         f"in {human_duration(outcome.seconds)}"
     ]
+    lines += outcome.notes
     if outcome.left:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
     if outcome.left_out:
@@ -259,16 +275,39 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         lines.append(f"left out, as the schema's [keep.episodes] says: {reasons}")
     if outcome.inherited:
         lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+    lines += _not_measured(outcome)
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
         more = len(outcome.failures) - SHOWN_FAILURES
         lines.append(f"failed: {more} more; `{typed('inspect', outcome.out)}` lists them")
+    lines += instructions.notice(outcome.out)
     lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures:
         lines.append("run the same command with --retry-failed to try those again")
     if outcome.given_up:
         lines.append("run the same command again to try those parts again")
+    for camera, count in sorted(outcome.absent.items()):
+        lines.append(
+            f"{camera}: absent in {count} episodes (no depth, no codes, masked in training)"
+        )
     say(*lines, json=options.json)
+    for camera, counts in sorted(outcome.flags_against_pictures.items()):
+        warn(
+            f"{camera}: its present_key is false in {counts['seen']} episodes whose pictures show "
+            f"something, and true in {counts['blank']} whose pictures are one flat colour; if the "
+            "flag is wrong, leave present_key out of the schema"
+        )
     if then and not outcome.left and not outcome.given_up:
         suggest(then, json=options.json)
+
+
+def _not_measured(outcome: Outcome) -> Iterator[str]:
+    """What was taken for no measurement in the data set's own depth, by camera."""
+    for camera, counts in outcome.not_measured.items():
+        held = {name: count for name, count in counts.items() if name != "pixels"}
+        share = 100 * sum(held.values()) / counts["pixels"]
+        yield (
+            f"{camera}: {share:.2g} % of the depth's pixels hold no measurement, by their value: "
+            + ", ".join(f"{human_count(count)} x {name}" for name, count in held.items())
+        )

@@ -251,6 +251,8 @@ def depth_sources(
         sources.append(ClipSource(store.about["dataset"], store.fingerprint, clips, weight))
         if failures := store.failures():
             warn(f"{path}: {len(failures)} failed episodes are left out")
+        if clips.absent:
+            warn(f"{path}: {clips.absent} clips of cameras that episodes do not have are left out")
     return sources
 
 

@@ -31,6 +31,10 @@ class Spans:
     length: UInt32[np.ndarray, " T"]
     crc32c: UInt32[np.ndarray, " T"]
 
+    def __getitem__(self, steps: slice) -> Spans:
+        """Those of some steps."""
+        return Spans(self.offset[steps], self.length[steps], self.crc32c[steps])
+
 
 @dataclass(frozen=True)
 class RawEpisode:
@@ -165,6 +169,12 @@ class RawEpisode:
         ]
         base = np.uint64(self.offset + HEADER.size)
         return Spans(starts + base, (stops - starts).astype(np.uint32), np.array(checks, np.uint32))
+
+    def bytes_at(self, spans: Spans) -> list[bytes]:
+        """The bytes of what `spans` gave, or of some steps of it."""
+        starts = (spans.offset - np.uint64(self.offset + HEADER.size)).tolist()
+        sizes = spans.length.tolist()
+        return [self.data[k : k + size] for k, size in zip(starts, sizes, strict=True)]
 
     def _list_ranges(self, feature: Feature, column: Column) -> tuple[np.ndarray, np.ndarray]:
         """Starts and stops of the steps of a packed list, within the record."""

@@ -42,6 +42,15 @@ class Film:
             return (path.read_bytes() for path in self.images)
         return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in decoded(self.path))
 
+    def count(self) -> int:
+        """How many frames there are, as far as the container says; 0 where it does not."""
+        if self.images:
+            return len(self.images)
+        with _opened(self.path) as video:
+            stream = video.streams.video[0]
+            seconds = (video.duration or 0) / 1e6  # FFmpeg's unit is the microsecond
+            return stream.frames or round(seconds * float(stream.average_rate or 0))
+
     def look(self) -> tuple[tuple[int, int] | None, float | None]:
         """Height and width in px, and Hz; None if unreadable or unknown."""
         try:

@@ -25,7 +25,8 @@ from depthtok.sources.episode import RAGGED
 from depthtok.sources.example import encode_example
 from depthtok.sources.features import Feature, Features, to_json
 from depthtok.sources.pixels import encode_image
-from depthtok.sources.rlds import FEATURES, INFO, TEMPLATE, Shard, shard_numbers
+from depthtok.sources.rlds import FEATURES
+from depthtok.sources.shards import INFO, TEMPLATE, Shard, shard_numbers
 from depthtok.sources.tfrecord import OVERHEAD, frame, read_records
 from depthtok.temporaries import temporary_sibling
 

@@ -114,6 +114,14 @@ def finetune(
     return network.eval()
 
 
+def begun(checkpoint: Path) -> str | None:
+    """The digest of the training data that a stopped run was begun with; None where there is no
+    checkpoint."""
+    if not checkpoint.is_file():
+        return None
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["identity"].get("data")
+
+
 def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
     """A network to train from scratch. Its depth starts at 1 everywhere, because below 0 the last
     ReLU would block the gradient."""

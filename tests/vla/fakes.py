@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
+from depthtok.meaning import Column, Meaning
 from depthtok.parts import ShardKey
 from vla.data import Dataset
 from vla.member import member
@@ -13,6 +14,13 @@ from vla.named import load
 from vla.tokenizer import ByteTokenizer
 
 INSTRUCTIONS = ("put the red cup on the plate", "open the drawer")
+
+MEANING = Meaning(
+    tuple(Column(name) for name in ("x", "y", "z", "roll", "pitch", "yaw", "gripper")),
+    tuple(Column(f"s{n}") for n in range(8)),
+    "open1_closed-1",
+    10.0,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,10 @@ class FakeEpisode:
     proprio: np.ndarray
     images: dict
     text: str
+    lacking: frozenset = frozenset()  # cameras
+
+    def absent(self, camera):
+        return camera in self.lacking
 
     def __len__(self):
         return len(self.action)
@@ -91,6 +103,7 @@ class FakeEpisodes:
 
     gripper = (-1,)
     action_dim, proprio_dim = 7, 8
+    meaning = MEANING
 
     def __init__(self, count=3, steps=8, cameras=("main", "wrist"), size=32, name="toy", seed=0):
         rng = np.random.default_rng(seed)
@@ -127,6 +140,7 @@ class FakeCodes:
         self.fingerprint, self.codebook = "codes", FakeCodebook.fingerprint
         self.grid, self.cameras = (grid, grid), tuple(episodes.cameras)
         self.transform = transform or ImageTransform(size=(256, 256))
+        self.absent = set()  # (key, camera)
         self._codes = {
             episode.key: {
                 c: rng.integers(0, codes, (len(episode), grid, grid), np.uint8)
@@ -141,6 +155,9 @@ class FakeCodes:
 
     def parts(self):
         return parts({k: len(next(iter(c.values()))) for k, c in self._codes.items()})
+
+    def find_grid(self, key, camera):
+        return None if (key, camera) in self.absent else self.grid_of(key, camera)
 
     def grid_of(self, key, camera):
         return CodeGrid(self._codes[key][camera], self.codebook, (0.0, 1.0), self.transform)

@@ -1,6 +1,7 @@
 """Samples: chunks, codes, normalisation, and joins that are refused."""
 
 import zlib
+from dataclasses import replace
 
 import fakes
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 
 from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
+from depthtok.holdout import BEFORE, KEYED, place
 from vla.data import Dataset, Stream
-from vla.member import held_by, member, split
+from vla.member import Member, held_by, held_out, member
 from vla.tokenizer import ByteTokenizer
 
 
@@ -55,6 +57,39 @@ def test_future_codes(micro, toy):
     assert (sample(data, 1)["depth_BMK"][0] == codes[4].reshape(-1)).all()
     assert sample(data, 4)["depth_valid_BM"].all()
     assert not sample(data, 5)["depth_valid_BM"].any()
+
+
+def without(data, number, camera):
+    """Takes a camera away from an episode of the toy data, and its codes."""
+    member = data.members[0]
+    episode = member.episodes._made[number]
+    member.episodes._made[number] = replace(episode, lacking=frozenset({camera}))
+    member.codes.absent.add((episode.key, camera))
+
+
+def test_an_absent_camera_is_black_and_has_no_target(micro, toy):
+    data = toy(micro(model__depth__cameras=2, data__photometric=0.4))
+    before = [sample(data, number) for number in (3, 10)]
+    without(data, 0, "wrist")
+    row, other = sample(data, 3), sample(data, 10)
+    assert not row["images_BIHW3"][1].any()
+    assert (row["images_BIHW3"][0] == before[0]["images_BIHW3"][0]).all()
+    assert row["depth_valid_BM"].tolist() == [True, False]
+    assert (row["depth_BMK"][0] == before[0]["depth_BMK"][0]).all()
+    assert not row["depth_BMK"][1].any()
+    assert all((other[name] == before[1][name]).all() for name in other)
+
+
+def test_an_absent_camera_does_not_count_for_the_prior(micro, toy):
+    data = toy(micro(model__depth__cameras=2))
+    every = data.code_counts()
+    without(data, 0, "wrist")
+    counts = data.code_counts()
+    assert (counts[0] == every[0]).all()
+    episode = data.members[0].episodes.episode(0)
+    codes = data.members[0].codes.grid_of(episode.key, "wrist").codes.reshape(8, -1)
+    mine = np.stack([np.bincount(column, minlength=16) for column in codes.T])
+    assert (counts[1] == every[1] - mine).all()
 
 
 def test_augmentation_follows_seed_epoch_and_number(micro, toy):
@@ -167,6 +202,9 @@ def test_depth_ahead_of_every_episodes_end_is_refused(micro):
     assert len(fakes.toy(micro(model__depth__future=7))) == 21
     with pytest.raises(ConfigError, match="no episode of toy has more than 8"):
         fakes.toy(micro(model__depth__future=8))
+    judge = fakes.toy(micro(), only=[2]).members
+    with pytest.raises(ConfigError, match="none of the 1 held-out episodes of toy has more than 5"):
+        Dataset(judge, micro(model__depth__future=5), ByteTokenizer(), held_out=True)
 
 
 def test_instructions_of_the_whole_store_are_known(micro):
@@ -196,13 +234,35 @@ class Store:
         return fakes.parts(self.lengths)
 
 
+def sided(keys, share, rule):
+    members = [Member("d", Store(keys), None, None, np.arange(len(keys)))]
+    return held_out(members, share, rule)[0]
+
+
 def test_held_out_episodes_follow_their_keys():
     keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(100)]
-    out = split(Store(keys), 0.1)
+    out = sided(keys, 0.1, KEYED)
     assert 20 <= out.sum() <= 60
-    assert (split(Store(keys[:200]), 0.1) == out[:200]).all()
+    assert (sided(keys[:200], 0.1, KEYED) == out[:200]).all()
+    assert (out == [place(key) < 0.1 for key in keys]).all()
+
+
+def test_runs_of_former_versions_keep_their_rule():
+    keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(100)]
     hashes = [zlib.crc32(str(key).encode()) % 10_000 for key in keys]
-    assert (out == (np.array(hashes) < 1000)).all()
+    assert (sided(keys, 0.1, BEFORE) == (np.array(hashes) < 1000)).all()
+    assert not sided(keys[:2], 1e-4, BEFORE).any()
+
+
+def test_of_two_stores_of_one_data_set_no_episode_is_on_both_sides():
+    keys = [EpisodeKey("d", "1", "train", 0, 1, n) for n in range(4)]
+    order = sorted(range(4), key=lambda n: place(keys[n]))
+    parts = sorted(order[:2]), sorted(order[1:])  # the second store's lowest is the first's highest
+    members = [Member(f"d-{n}", Store([keys[i] for i in part]), None, None, np.arange(len(part)))
+               for n, part in enumerate(parts)]  # fmt: skip
+    first, second = held_out(members, 1e-6)
+    held = {i for part, out in ((parts[0], first), (parts[1], second)) for i in np.array(part)[out]}
+    assert held == {order[0]}
 
 
 def test_codes_are_joined_by_key():

@@ -10,7 +10,7 @@ import pytest
 from depthtok.errors import ConfigError
 from vla.config import RunOptions
 from vla.policy import Policy
-from vla.serve import make_server, observation
+from vla.serve import describe, make_server, observation
 from vla.train import train
 from vla.wire import pack, unpack
 
@@ -56,6 +56,8 @@ def test_a_conversation(serve, run):
         greeting = unpack(client.recv())
         assert greeting["action_horizon"] == 4
         assert greeting["cameras"] == ["main", "wrist"]
+        assert greeting["gripper"] == "open1_closed-1"
+        assert greeting["meaning"] == fakes.MEANING.to_json()
         replies = []
         for _ in range(2):
             client.send(pack(REQUEST))
@@ -64,6 +66,29 @@ def test_a_conversation(serve, run):
     for reply in replies:
         assert (reply["actions"] == policy.act(observation(pack(REQUEST)))).all()
         assert reply["server_timing"]["infer_ms"] > 0
+
+
+def test_a_robot_gets_its_own_gripper_convention(run):
+    policy, other = Policy.load(run), Policy.load(run)
+    other.speak("open0_closed1")
+    assert describe(other)["gripper"] == describe(other)["meaning"]["gripper"] == "open0_closed1"
+    asked = observation(pack(REQUEST))
+    own, converted = policy.act(asked)[:, -1], other.act(asked)[:, -1]
+    np.testing.assert_allclose(converted, (1 - own) / 2, atol=1e-6)
+
+
+def test_a_policy_that_does_not_state_its_gripper_can_be_told(run):
+    policy = Policy.load(run)
+    policy.meaning = None
+    assert (describe(policy)["gripper"], describe(policy)["meaning"]) == ("unknown", None)
+    with pytest.raises(ConfigError, match="does not say what its gripper's numbers mean"):
+        policy.speak("open1_closed0")
+    policy.speak("open1_closed0", own="open-1_closed1")
+    assert describe(policy)["gripper"] == "open1_closed0"
+    own = Policy.load(run).act(observation(pack(REQUEST)))
+    made = policy.act(observation(pack(REQUEST)))
+    np.testing.assert_allclose(made[:, -1], (1 - own[:, -1]) / 2, atol=1e-6)
+    assert (made[:, :-1] == own[:, :-1]).all()
 
 
 @pytest.mark.parametrize(
