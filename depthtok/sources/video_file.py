@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok.errors import CorruptRecord, MissingPackage
+from depthtok.errors import CorruptRecord, MissingPackage, SourceUnavailable
+from depthtok.sources.reading import require_readable
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
 CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"
@@ -26,13 +27,11 @@ _MATRIX = "DISPLAYMATRIX"
 @dataclass(frozen=True)
 class Look:
     """Height and width of the upright frames, px, and Hz; None if unreadable or unknown. `depth`:
-    its pixels are one number of more than 8 bits, which is no picture. `frames` is about how many
-    there are, if known."""
+    its pixels are one number of more than 8 bits, which is no picture."""
 
     size: tuple[int, int] | None = None
     rate: float | None = None
     depth: bool = False
-    frames: int | None = None
 
 
 def look(path: Path) -> Look:
@@ -48,10 +47,20 @@ def look(path: Path) -> Look:
             frame = next(video.decode(stream), None)
             if frame is not None and swaps_sides(way_of(frame)):
                 size = size[::-1]
-            count = stream.frames or round((video.duration or 0) / 1e6 * (rate or 0))
-            return Look(size, float(rate) if rate else None, frames=count or None)
-    except (OSError, IndexError, CorruptRecord, av.FFmpegError):
+            return Look(size, float(rate) if rate else None)
+    except (OSError, IndexError, CorruptRecord, SourceUnavailable, av.FFmpegError):
         return Look()
+
+
+def count(path: Path) -> int:
+    """How many frames there are, as far as the container says; 0 where it does not. Raises
+    `CorruptRecord` for what is no video."""
+    with _opened(path) as video:
+        if not video.streams.video:
+            return 0
+        stream = video.streams.video[0]
+        seconds = (video.duration or 0) / 1e6  # FFmpeg's unit is the microsecond
+        return stream.frames or round(seconds * float(stream.average_rate or 0))
 
 
 def is_depth(stream) -> bool:
@@ -93,6 +102,7 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
                 ways[way] = ways.get(way, 0) + 1
                 yield turned(frame.to_ndarray(format="rgb24"), way)
         except av.FFmpegError as error:
+            require_readable(path, error)
             raise ledger.broken(f"cannot be decoded: {error}") from error
         ledger.require_whole()
     if not ledger.stated:
@@ -209,6 +219,7 @@ def _opened(path: Path):
     try:
         return av.open(str(path))
     except (av.FFmpegError, OSError) as error:
+        require_readable(path, error)
         raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
 
 
