@@ -280,7 +280,7 @@ def _run(path: Path) -> Summary:
     if steps and (steps[-1] / "state.json").is_file():
         state = json.loads((steps[-1] / "state.json").read_text())
         summary.facts["data"] = ", ".join(
-            f"{n} ({size:,} samples)" for n, _, _, size in state["data"]
+            f"{n} ({size:,} samples)" for n, _, _, size, *_ in state["data"]
         )
         summary.facts["codebook"] = state["codebook"][:16] or "none"
         summary.facts |= _meant(state)
