@@ -165,7 +165,7 @@ def _opened(path: Path, *, partial: bool) -> DepthStore:
     store.require_complete(partial=partial)
     if failures := store.failures():
         warn(f"{store.path}: {len(failures)} failed episodes are left out")
-    for name, count in store.absent().items():
+    for name, count in store.absent_counts().items():
         warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
     return store
 
