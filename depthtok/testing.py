@@ -2,6 +2,7 @@
 
 make_rlds(path)                          an RLDS directory that the schema `libero_depth` reads
 tree_digest(store)                       two stores are the same bytes if these are equal
+make_tokenizer(folder, words)            a tokenizer.json as PaliGemma has one
 damages(store, seed=0, count=9)          ways to spoil a file that a disk or a person has
 interrupt(work, args, signum=9, ...)     work in a process of its own that a signal stops
 back_project(depth, intrinsics, pose)    where in the world every pixel of a depth map lies
@@ -18,7 +19,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,23 @@ def _scene(
     box = (rows >= top) & (rows < top + side) & (columns >= shifts) & (columns < shifts + side)
     depth = np.where(box, 600 + rng.integers(0, 300), wall)
     return depth.astype(np.uint16)[..., None], box.astype(np.uint8)[..., None]
+
+
+def make_tokenizer(folder: Path, words: Sequence[str], **more: Mapping[str, int]) -> Path:
+    """A folder with a tokenizer.json in the manner of PaliGemma's: four special tokens, newline,
+    `words`, and `<image>` as the last one. `more` is what it says of padding and truncation."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    numbers = {word: number for number, word in enumerate([*special, "\n", *words])}
+    made = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    made.add_special_tokens([AddedToken(name, special=True) for name in (*special, "<image>")])
+    for name, value in more.items():
+        getattr(made, f"enable_{name}")(**value)
+    folder.mkdir(parents=True, exist_ok=True)
+    made.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 def back_project(

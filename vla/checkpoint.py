@@ -10,8 +10,8 @@ RUN/checkpoints/step-000200/
     optimizer.safetensors        AdamW's two moments; if 8-bit: codes, scale, qmap
     tokenizer.json               if the tokenizer is a file
     config.json                  every setting
-    state.json                   step, data sets, normalisation, codebook fingerprint; digests of
-                                 the other files, and its own
+    state.json                   step, data sets, what their numbers mean, normalisation, codebook
+                                 fingerprint; digests of the other files, and its own
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from depthtok.config import digest
 from depthtok.errors import CorruptPart, DepthtokError, WeightsError
 from depthtok.files import commit_directory, file_sha256, remove
+from depthtok.meaning import Meaning
 from depthtok.temporaries import sweep
 from vla import eightbit, tokenizer
 from vla.config import Config
@@ -52,15 +53,21 @@ class State:
     codebook: str = ""  # fingerprint
     data: Any = None  # training data: names, fingerprints, sizes
     notes: Mapping[str, Any] | None = None  # the caller's notes: overridden gates, versions
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)  # by data set; before: none
 
     def to_json(self) -> dict:
-        norms = {name: norm.to_json() for name, norm in self.norms.items()}
-        return {**vars(self), "norms": norms}
+        norms, meanings = (
+            {name: each.to_json() for name, each in found.items()}
+            for found in (self.norms, self.meanings)
+        )
+        return {**vars(self), "norms": norms, "meanings": meanings}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:
         norms = {name: Norms.from_json(norm) for name, norm in data["norms"].items()}
-        return cls(**{**data, "norms": norms})
+        found = data.get("meanings", {}).items()
+        meanings = {name: Meaning.from_json(meaning) for name, meaning in found}
+        return cls(**{**data, "norms": norms, "meanings": meanings})
 
 
 def place(run: Path, step: int) -> Path:

@@ -83,7 +83,8 @@ class FileTokenizer:
         return 1 + max((set(tokens.values()) - special) | unknown | {self.bos, self.pad})
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        found = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [number for number in found if number < self.size]
 
     def canonical(self) -> str:
         """The tokenizer however its file was formatted."""

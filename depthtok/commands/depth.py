@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import command
 from depthtok.signals import stoppable
@@ -160,11 +160,12 @@ def _clips(
 def _opened(path: Path, *, partial: bool) -> DepthStore:
     """A DepthStore; says what is left out of it."""
     from depthtok.depth import DepthStore
+    from depthtok.failures import in_words, left_out
 
     store = DepthStore(path)
     store.require_complete(partial=partial)
-    if failures := store.failures():
-        warn(f"{store.path}: {len(failures)} failed episodes are left out")
+    if failures := in_words(left_out(store)):
+        warn(f"{store.path}: {failures}")
     for name, count in store.absent_counts().items():
         warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
     return store
@@ -179,6 +180,14 @@ def audit_depth(
     camera: Annotated[
         list[str] | None, typer.Option("--camera", help="cameras to compare; all by default")
     ] = None,
+    camera_height: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--camera-height",
+            metavar="CAMERA=METRES",
+            help="its distance from the plane that fills most of its image: tests true depth",
+        ),
+    ] = None,
     partial: Partial = False,
     source_root: SourceRoot = None,
     json: Json = False,
@@ -186,11 +195,41 @@ def audit_depth(
     """Compare estimated depth with ground truth.
 
     Errors and flicker in disparity, after the best scale and shift of each clip. Exit code 1 if
-    depth is rotated, mirrored, inverted or in another unit. The page shows the best, the median and
-    the worst clip.
+    depth is rotated, mirrored, inverted or in another unit or scale, or is worse than a plane or
+    the mean of each row. The page shows the best, the median and the worst clip.
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """
+    cameras = held_against(
+        estimated, truth, out, camera, _heights(camera_height or []), partial=partial,
+        source_root=source_root, json=json,
+    )  # fmt: skip
+    if any(each.wrong or each.weak for each in cameras):
+        raise typer.Exit(1)
+
+
+def _heights(given: list[str]) -> dict[str, float]:
+    """Metres by camera, from `CAMERA=METRES`. Raises `ConfigError`."""
+    heights = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        try:
+            heights[name] = float(number)
+        except ValueError:
+            heights[name] = 0.0
+        if not name or not 0 < heights[name] < 1000:
+            raise ConfigError(
+                f"--camera-height {text}", remedy="write CAMERA=METRES, such as image=0.71"
+            )
+    return heights
+
+
+def held_against(
+    estimated: Path, truth: Path, out: Path, camera: list[str] | None = None,
+    heights: dict[str, float] | None = None, *,
+    partial: bool = False, source_root: Path | None = None, json: bool = False,
+) -> list[CameraAudit]:  # fmt: skip
+    """Compares two DepthStores, writes the page, says what came out, and returns it."""
     from depthtok.commands.audit_page import make_page
     from depthtok.progress import progress
     from pipelines.audit import audit
@@ -198,7 +237,7 @@ def audit_depth(
     from pipelines.pairs import paired
 
     stores = _opened(estimated, partial=partial), _opened(truth, partial=partial)
-    pairs = list(paired(*stores, camera, source_root))
+    pairs = list(paired(*stores, camera, source_root, heights))
     clips: list[ClipAudit] = []
     with stoppable(), progress(total=len(pairs), unit="clips", label="audit-depth") as bar:
         for pair in pairs:
@@ -215,16 +254,17 @@ def audit_depth(
         f"{page.with_suffix('.json').name}", json=json)  # fmt: skip
     if json:
         result({"cameras": list(map(plain, cameras)), "clips": list(map(plain, clips))})
-    if any(each.wrong for each in cameras):
-        raise typer.Exit(1)
+    return cameras
 
 
 def _lines(cameras: list[CameraAudit]) -> list[str]:
     """Figures and findings of every camera."""
     lines = []
     for each in cameras:
-        lines.append(f"{each.camera}: {_told(each.figures)}, over {each.clips} clips")
+        scale = f", scale {each.scale}" if each.scale else ""
+        lines.append(f"{each.camera}: {_told(each.figures)}{scale}, over {each.clips} clips")
         lines += [f"  WRONG: {text}" for text in each.wrong]
+        lines += [f"  WEAK: {text}" for text in each.weak]
         lines += [f"  note: {text}" for text in each.notes]
     return lines
 
@@ -232,7 +272,7 @@ def _lines(cameras: list[CameraAudit]) -> list[str]:
 SHOWN = {
     "abs_rel": "AbsRel", "delta1": "delta1", "rmse_m": "RMSE (m)", "r2": "R2", "flicker": "flicker",
     "edges": "AbsRel at edges", "gripper": "AbsRel near the gripper",
-    "rows": "AbsRel of row means",
+    "rows": "AbsRel of row means", "plane": "AbsRel of the best plane",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthtok.commands.samples import Given
+    from vla.checkpoint import State
     from vla.config import Config, RunOptions
     from vla.data import Dataset
     from vla.prompts import Prompts
@@ -46,14 +47,20 @@ class Stores:
         )
 
     def datasets(
-        self, config: Config, given: Given, cache: Path | None, reader: Tokenizer | None = None
+        self,
+        config: Config,
+        given: Given,
+        cache: Path | None,
+        reader: Tokenizer | None = None,
+        begun: State | None = None,
     ) -> tuple[Dataset, Dataset | None]:
-        """What is learnt from and what judges; frames are kept decoded in `cache`."""
+        """What is learnt from and what judges, by a run that goes on from `begun`; frames are kept
+        decoded in `cache`."""
         from depthtok.commands import samples
 
         return samples.datasets(
             config, given, self.weight, self.held_out, partial=self.partial, cache=cache,
-            reader=reader,
+            reader=reader, begun=begun,
         )  # fmt: skip
 
 
@@ -69,6 +76,13 @@ class Job:
     notes: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     threads: int = 0
+
+    @property
+    def state(self) -> State | None:
+        """The newest checkpoint's, from which the training goes on; None where it begins."""
+        from vla import checkpoint
+
+        return None if self.begun is None else checkpoint.read_state(checkpoint.find(self.out))
 
     def __call__(self, say: Say, should_stop: Callable[[], bool]) -> Result:
         """This process's part of it, from the newest checkpoint on."""
@@ -90,13 +104,13 @@ class Job:
         from vla.pretrained import reader
 
         words = reader(self.config, self.begun)
-        learn, judge = self.stores.datasets(self.config, given, cache, words)
+        learn, judge = self.stores.datasets(self.config, given, cache, words, self.state)
         return learn, judge, look_over(learn, judge, begun=self.begun is not None, quiet=quiet)
 
     @contextmanager
     def opened(self, *, quiet: bool = False) -> Iterator[Train]:
         """The training with all data open, among the ranks that were started together."""
-        from depthtok.commands import samples
+        from depthtok.commands import data_checks, samples
         from pipelines.device import choose, training_threads
         from vla.parallel import launched
         from vla.train import train
@@ -107,9 +121,10 @@ class Job:
             given = self.stores.open(config, where)
             with ranks.first():  # the others find the frame cache made
                 learn, judge, prompts = self.data(given, self.stores.frame_cache, quiet=quiet)
+            checks = data_checks.notes(learn, judge, given.book, data_checks.rule_of(self.state))
             more = {
                 "codebook": given.book, "device": where, "validation": judge,
-                "notes": {**self.notes, "instructions": prompts.to_json()},
+                "notes": {**self.notes, "instructions": prompts.to_json(), **checks},
                 "weights": self._weights(learn.tokenizer) if self.begun is None else None,
                 "decode": samples.decoder(given.book, where) if judge else None,
             }  # fmt: skip

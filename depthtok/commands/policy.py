@@ -12,6 +12,7 @@ import typer
 
 from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot, Threads
 from depthtok.errors import ConfigError
+from depthtok.failures import in_words
 from depthtok.log import result, say, suggest, typed
 from depthtok.options import command
 
@@ -152,8 +153,10 @@ def train_vla(
     given = stores.open(config)
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
+    failed = samples.failed_episodes(given)
     notes = {
         "weights": weights,
+        "left_out": failed,
         **(samples.pass_gate(given.book, force=force) if uses_codes else {}),
     }
     job = Job(config, stores, out, options, weights, notes, device, threads)
@@ -163,10 +166,11 @@ def train_vla(
         )
     done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
     if done is not None:
-        say(*_closing(done), json=json)
+        lines = [f"{name}: {in_words(counts)}" for name, counts in failed.items()]
+        say(*_closing(done), *lines, json=json)
         suggest(typed("report", out), json=json)
         if json:
-            result({"run": str(out), "step": done.step, "last": done.last})
+            result({"run": str(out), "step": done.step, "last": done.last, "left_out": failed})
 
 
 def _here(job: Job) -> Result | None:
@@ -221,8 +225,11 @@ def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]
 
 
 def _closing(done) -> list[str]:
+    from depthtok.commands.data_checks import words
     from depthtok.files import read_json_lines
+    from vla import checkpoint
 
+    notes = checkpoint.read_state(checkpoint.find(done.run)).notes or {}
     last = done.last or read_json_lines(done.run / "metrics.jsonl")[-1]
     lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
     if "depth" in last:
@@ -236,4 +243,5 @@ def _closing(done) -> list[str]:
         )
     if "val_depth_error" in last:
         lines[-1] += f", decoded depth off by {last['val_depth_error']:.3f} of the range"
+    lines += words(notes.get("held_out"))
     return [*lines, f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}"]

@@ -10,18 +10,19 @@ from typing import Any
 
 from depthtok import codebook, instructions
 from depthtok.codes import CodeStore
+from depthtok.commands import column_tables, data_checks
 from depthtok.config import flat
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import ConfigError, SchemaError, SourceError
+from depthtok.errors import SchemaError, SourceError
 from depthtok.files import read_json_lines
 from depthtok.format import human_bytes, human_number
 from depthtok.log import typed
+from depthtok.meaning import Meaning
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.sample import sample
 from depthtok.sources.schema import Schema
-from depthtok.statistics import Statistics, mixture
 from depthtok.store import Store, is_store
 from depthtok.verify import open_store
 
@@ -91,48 +92,26 @@ def not_known(path: Path) -> SourceError:
 
 
 def inspect_mixture(stores: list[EpisodeStore]) -> Summary:
-    """Statistics of data sets drawn so that every step is equally likely.
-
-    Raises `ConfigError` for stores whose actions or states have other dimensions.
-    """
-    first = stores[0]
-    for store in stores[1:]:
-        if (store.action_dim, store.proprio_dim) != (first.action_dim, first.proprio_dim):
-            raise ConfigError(
-                f"{store.path} has {store.action_dim} action and {store.proprio_dim} state "
-                f"dimensions, {first.path} {first.action_dim} and {first.proprio_dim}",
-                remedy="a mixture has statistics only where its dimensions are the same",
-            )
-    mixed = mixture([(store.statistics(), store.steps) for store in stores])
+    """Data sets drawn so that every step is equally likely: what they differ in, and statistics of
+    the columns that mean the same in all."""
     summary = Summary(f"Mixture of {len(stores)} data sets, every step equally likely")
-    summary.facts.update({"episodes": f"{mixed.episodes:,}", "steps": f"{mixed.steps:,}"})
-    summary.tables.update(_statistics_tables(first, mixed))
+    episodes, steps = sum(map(len, stores)), sum(store.steps for store in stores)
+    summary.facts.update({"episodes": f"{episodes:,}", "steps": f"{steps:,}"})
+    summary.tables.update(column_tables.of_mixture(stores))
     return summary
-
-
-def _statistics_tables(store: EpisodeStore, found: Statistics) -> dict:
-    """Each dimension of actions and states, in the data set's own units."""
-    fields = ("mean", "std", "min", "q01", "q99", "max")
-    tables = {}
-    for name, title in (("action", "Actions"), ("proprio", "States")):
-        columns = getattr(found, name)
-        values = zip(*(getattr(columns, field) for field in fields), strict=True)
-        rows = [
-            (dim, *(f"{value:.4g}" for value in row))
-            for dim, row in zip(store.about[f"{name}_names"], values, strict=False)
-        ]
-        if rows:
-            tables[title] = (("dimension", *fields), rows)
-    return tables
 
 
 def _rlds(rlds: RldsDirectory) -> Summary:
     summary = Summary(f"RLDS data set {rlds.name} {rlds.version} in {rlds.path}")
     for split in rlds.splits.values():
+        absent = [shard.path.name for shard in split.shards if shard.state == "absent"]
         summary.facts[f"split {split.name}"] = (
             f"{split.episodes:,} episodes in {len(split.shards):,} shards, "
             f"{human_bytes(split.num_bytes)}"
+            + (f"; {len(absent):,} are not there (first: {absent[0]})" if absent else "")
         )
+    if rlds.notes:
+        summary.facts["files"] = "; ".join(rlds.notes)
     columns = ("feature", "kind", "dtype", "shape", "per")
     summary.tables["Features"] = (columns, describe(rlds.features))
     schema = Schema.find(rlds.name)
@@ -148,7 +127,9 @@ def _rlds(rlds: RldsDirectory) -> Summary:
         )
         summary.facts["rate"] = f"{fitted.fps:g} Hz"
         summary.facts["action"] = ", ".join(fitted.action_dims)
-        summary.facts["proprio"] = ", ".join(fitted.proprio_dims)
+        summary.facts["proprio"] = ", ".join(fitted.proprio_dims) or "none"
+        if fitted.unknown:
+            summary.facts["not stated"] = "; ".join(fitted.unknown)
     except SchemaError as error:
         summary.facts["schema"] = f"{schema.name} does not fit: {error.problem}"
         summary.text = _draft(rlds)
@@ -192,7 +173,7 @@ def _store(store: Store) -> Summary:
     summary.facts.update(_typed(store))
     summary.facts.update(_absent(store))
     if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
-        summary.tables.update(_statistics_tables(store, found))
+        summary.tables.update(column_tables.of_store(store, found))
     if failures:
         rows = [(str(f.key), f.stage, f.reason) for f in failures[:50]]
         summary.tables["Failed episodes"] = (("episode", "stage", "reason"), rows)
@@ -225,8 +206,10 @@ def _typed(store: Store) -> dict[str, object]:
                 for c in store.cameras.values()
             ),
             "action": f"{store.action_dim}: {', '.join(store.about['action_names'])}",
-            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names'])}",
+            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names']) or 'none'}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
+            "gripper": store.meaning.gripper,
+            "not known": ", ".join(store.meaning.unknown) or "nothing",
             "instructions": instructions.read(store).line(),
             "images in": store.source_root,
         }
@@ -302,6 +285,7 @@ def _run(path: Path) -> Summary:
             f"{n} ({size:,} samples)" for n, _, _, size in state["data"]
         )
         summary.facts["codebook"] = state["codebook"][:16] or "none"
+        summary.facts |= _meant(state)
         summary.facts["instructions"] = _prompts((state["notes"] or {}).get("instructions"))
     if metrics:
         last = {name: value for line in metrics for name, value in line.items()}
@@ -320,6 +304,21 @@ def _prompts(noted: Mapping[str, Any] | None) -> str:
     if noted is None:
         return "not known: an older depthtok did not look"
     return Prompts.from_json(noted).line()
+
+
+def _meant(state: Mapping[str, Any]) -> dict[str, object]:
+    """What the numbers of a run's data sets mean, and which episodes were held out."""
+    found: dict[str, object] = {}
+    for name, data in state.get("meanings", {}).items():
+        meaning = Meaning.from_json(data)
+        for side in ("action", "proprio"):
+            found[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side)))
+        rate = "rate not known" if meaning.fps is None else f"{meaning.fps:g} Hz"
+        found[f"gripper of {name}"] = f"{meaning.gripper}; {rate}"
+    found = found or {"meaning": "not known: made before runs kept what their numbers mean"}
+    if held := data_checks.words((state.get("notes") or {}).get("held_out")):
+        found["held out"] = held[0].removeprefix("held out: ")
+    return found
 
 
 def _evaluation(path: Path) -> Summary:

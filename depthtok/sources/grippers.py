@@ -44,15 +44,20 @@ def misfit(values: Float[np.ndarray, "*n"], convention: str) -> SchemaError | No
     halves = convention in GRIPPERS and low == -1 and -0.05 < least < 0.05 and most <= 1.05
     if not outside(np.array([least, most]), convention).any() and not halves:
         return None
-    stated = (
-        "open {:g}, closed {:g}".format(*GRIPPERS[convention])
-        if convention in GRIPPERS
-        else "anything from -1 to 1, as far as the schema knows"
-    )
     return SchemaError(
-        f'the gripper is {_seen(values)}, but gripper = "{convention}" means {stated}',
+        f"the gripper is {_seen(values)}, {stated(convention)}",
         remedy=_remedy(least, most, low, high),
     )
+
+
+def stated(convention: str) -> str:
+    """What a convention says of its values, as the second half of a sentence."""
+    meant = (
+        "open {:g}, closed {:g}".format(*GRIPPERS[convention])
+        if convention in GRIPPERS
+        else "-1 to 1 at most, since it is not normalised"
+    )
+    return f'but gripper = "{convention}" means {meant}'
 
 
 def narrow(least: float, most: float, convention: str) -> str | None:
