@@ -152,7 +152,13 @@ class Store:
         """Episodes that were left out, with stage and reason."""
         return [failure for part in self.parts() for failure in part.failures]
 
-    def absent(self) -> dict[str, int]:
+    @property
+    def knows_absent(self) -> bool:
+        """Whether its stage looked for cameras that episodes do not have: former versions did
+        not."""
+        return self.spec.stage_version >= 2
+
+    def absent_counts(self) -> dict[str, int]:
         """By camera: how many episodes are known not to have it."""
         found: dict[str, int] = {}
         for part in self.parts():

@@ -189,9 +189,11 @@ def _weights(store: DepthStore) -> dict[str, str]:
 
 def _absent(store: Store) -> dict[str, object]:
     """What the store knows of cameras that episodes do not have."""
-    found = ", ".join(f"{name} in {count} episodes" for name, count in Store.absent(store).items())
-    if isinstance(store, EpisodeStore) and not store.knows_absent:
-        found = f"{found}; " * bool(found) + "not looked for: annotate decides"
+    found = ", ".join(
+        f"{name} in {count} episodes" for name, count in store.absent_counts().items()
+    )
+    if not store.knows_absent:
+        found = f"{found}; " * bool(found) + "not known"
     return {"absent": found} if found else {}
 
 

@@ -76,10 +76,6 @@ class Film:
         frames = video_file.decoded(self.path, notes)
         return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in frames)
 
-    def count(self) -> int:
-        """How many frames there are, as far as the container says; 0 where it does not."""
-        return len(self.images) or video_file.count(self.path)
-
     def look(self) -> Look:
         """What its frames look like, upright."""
         if not self.images:
@@ -90,7 +86,7 @@ class Film:
             way = of_image(self.images[0].read_bytes())
         except OSError:
             return Look()
-        return Look(size[::-1] if swaps_sides(way) else size)
+        return Look(size[::-1] if swaps_sides(way) else size, frames=len(self.images))
 
 
 def _images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
