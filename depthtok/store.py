@@ -253,8 +253,9 @@ def create(path: Path, spec: StoreSpec) -> None:
         make_directory(path / "parts")
     if not write_new(path / ROOT, text):
         found = read_spec(path)
-        require_same(path, found, spec)
-        if found.place != spec.place:
+        if _entries(path / "parts") - {ROOT}:  # else nothing was made yet: settings may change
+            require_same(path, found, spec)
+        if (found.place, found.fingerprint) != (spec.place, spec.fingerprint):
             write_atomic(path / ROOT, text)
     if not parts_root_is_sound(path):
         write_atomic(path / "parts" / ROOT, group_json({}))
@@ -273,8 +274,11 @@ def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> Store
 
 def _names(path: Path) -> set[str]:
     """What lies in a directory, other than temporaries."""
-    entries = path.iterdir() if path.exists() else ()
-    return {entry.name for entry in entries if not entry.name.startswith(TEMPORARY)}
+    return {name for name in _entries(path) if not name.startswith(TEMPORARY)}
+
+
+def _entries(path: Path) -> set[str]:
+    return {entry.name for entry in path.iterdir()} if path.exists() else set()
 
 
 def parts_root_is_sound(path: Path) -> bool:

@@ -22,7 +22,6 @@ from depthtok.data import Camera, DepthClip, EpisodeKey, FrameClip, ImageTransfo
 from depthtok.episodes import StoredEpisode
 from depthtok.errors import SourceError
 from depthtok.sources.shards import Shard
-from depthtok.sources.videos import Film
 from pipelines.device import one_thread
 from pipelines.stage import Probe, WorkPart
 
@@ -114,7 +113,10 @@ def annotated(stage: AnnotateStage, parts: Sequence[WorkPart]) -> Probe | None:
     def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
         part = stage.episodes.part(work.source)
         episode = StoredEpisode(stage.episodes, part, work.rows[0] + row)
-        head = _Head(episode.frames(stage.cameras[0]), frames)
+        present = [name for name in stage.cameras if not episode.absent(name)]
+        if not present:
+            return 0, 0
+        head = _Head(episode.frames(present[0]), frames)
         found = [block.depth for block in estimator.estimate([head])]
         if any(clip is None for clip in found):
             return 0, 0
@@ -135,15 +137,3 @@ def packed_bytes(values: np.ndarray) -> int:
         writer.append(values[:STREAM_SHARD])
         writer.close()
         return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
-
-
-def first_frames(film: Film) -> Probe | None:
-    """Reads the first frames of a film; None if it has none that can be read. A film that does not
-    say how long it is counts as one of as many frames as were read."""
-    started, sizes = time.monotonic(), []
-    with suppress(SourceError, OSError):
-        sizes += [len(data) for data in islice(film.frames(), FRAMES)]
-    if not sizes:
-        return None
-    share = max(film.count(), len(sizes)) / len(sizes)
-    return Probe(1, (time.monotonic() - started) * share, sum(sizes) * share)

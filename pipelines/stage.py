@@ -60,7 +60,7 @@ class WorkPart:
 class Probe:
     """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk."""
 
-    units: int
+    units: float
     seconds: float
     bytes: float
 
@@ -119,6 +119,7 @@ class Outcome:
     absent: dict[str, int] = field(default_factory=dict)  # by camera: episodes without it
     flags_against_pictures: dict[str, dict[str, int]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)  # by the schema: reason -> episodes
+    unstated: int = 0  # videos whose containers do not say how long they are
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
     not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of depth that the data set has, by camera: its pixels, and how many held which placeholder
@@ -276,6 +277,7 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
             total.update({name: total.get(name, 0) + count for name, count in counts.items()})
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
+        outcome.unstated += "length" in part.meta
         for failure in part.failures:
             if failure.stage != stage.spec.stage:
                 outcome.earlier[failure.stage] = outcome.earlier.get(failure.stage, 0) + 1

@@ -127,7 +127,9 @@ def _rlds(rlds: RldsDirectory) -> Summary:
         )
         summary.facts["rate"] = f"{fitted.fps:g} Hz"
         summary.facts["action"] = ", ".join(fitted.action_dims)
-        summary.facts["proprio"] = ", ".join(fitted.proprio_dims)
+        summary.facts["proprio"] = ", ".join(fitted.proprio_dims) or "none"
+        if fitted.unknown:
+            summary.facts["not stated"] = "; ".join(fitted.unknown)
     except SchemaError as error:
         summary.facts["schema"] = f"{schema.name} does not fit: {error.problem}"
         summary.text = _draft(rlds)
@@ -202,7 +204,7 @@ def _typed(store: Store) -> dict[str, object]:
                 for c in store.cameras.values()
             ),
             "action": f"{store.action_dim}: {', '.join(store.about['action_names'])}",
-            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names'])}",
+            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names']) or 'none'}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
             "gripper": store.meaning.gripper,
             "not known": ", ".join(store.meaning.unknown) or "nothing",

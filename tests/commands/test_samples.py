@@ -65,7 +65,8 @@ def statistics():
 def joined(store, share, monkeypatch, failed, begun=None):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
-        codebook="book", cameras=("image",), grid=(16, 16), missing=list, parts=list, failures=list,
+        codebook="book", cameras=("image",), grid=(16, 16), missing=list, parts=list,
+        failures=list, absent=dict,
         transform=ImageTransform(),
     )  # fmt: skip
     held = np.ones(10, bool)

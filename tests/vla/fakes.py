@@ -49,8 +49,19 @@ class FakeEpisode:
     def instruction(self, step=0):
         return self.text
 
+    def instructions(self, step=0):
+        return [self.text]
+
     def frames(self, camera):
         return Frames(self.images[camera])
+
+
+@dataclass(frozen=True)
+class SeveralTexts(FakeEpisode):
+    """An episode whose steps can be said in three ways."""
+
+    def instructions(self, step=0):
+        return [self.text, "please", "now"]
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,8 @@ class FakeEpisodes:
 
     gripper = (-1,)
     action_dim, proprio_dim = 7, 8
-    content = "as first made"
     meaning = MEANING
+    content = "as first made"
 
     def __init__(self, count=3, steps=8, cameras=("main", "wrist"), size=32, name="toy", seed=0):
         rng = np.random.default_rng(seed)

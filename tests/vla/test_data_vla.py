@@ -101,6 +101,43 @@ def test_augmentation_follows_seed_epoch_and_number(micro, toy):
         assert (a["depth_BMK"] == other["depth_BMK"]).all()
 
 
+class SeveralTexts(fakes.FakeEpisodes):
+    """Every step can be said in three ways."""
+
+    def episode(self, number):
+        found = super().episode(number)
+        return fakes.SeveralTexts(**vars(found))
+
+
+def said(row):
+    return bytes(t - 4 for t in row["text_BL"][row["text_valid_BL"]][1:-1])
+
+
+def test_one_of_several_texts_is_drawn_by_seed_epoch_and_number(micro, toy):
+    data = toy(micro(), SeveralTexts())
+    drawn = {said(sample(data, 3, epoch)) for epoch in range(20)}
+    assert len(drawn) == 3
+    assert said(sample(data, 3, 5)) == said(sample(data, 3, 5))
+    assert len({said(sample(data, number)) for number in range(8)}) == 3
+    assert len({said(sample(data, 3, seed=seed)) for seed in range(20)}) == 3
+
+
+def test_the_first_of_several_texts_is_used_where_told_and_to_judge(micro, toy):
+    first = said(sample(toy(micro(), fakes.FakeEpisodes()), 3))
+    told = toy(micro(data__instruction="first"), SeveralTexts())
+    judged = Dataset(told.members, micro(), ByteTokenizer(), augment=False)
+    for data in (told, judged):
+        assert {said(sample(data, 3, epoch)) for epoch in range(20)} == {first}
+
+
+def test_what_is_drawn_changes_nothing_else(micro, toy):
+    one, several = (
+        toy(micro(data__photometric=0.4), e()) for e in (fakes.FakeEpisodes, SeveralTexts)
+    )
+    a, b = sample(one, 3), sample(several, 3)
+    assert (a["images_BIHW3"] == b["images_BIHW3"]).all()
+
+
 def test_mixtures_draw_by_weight(micro):
     config = micro(model__depth__expert=False)
     parts = [
