@@ -116,7 +116,7 @@ def _texts(part: Part) -> list[str]:
 
 
 def _alternatives(part: Part) -> dict[str, list[str]]:
-    """By number (as text) of a text: all that a step with it may be told, where there are several."""
+    """By number (as text) of a text: all that a step with it may be told, if there are several."""
     if ALTERNATIVES not in part.manifest["files"]:
         return {}
     part.require(ALTERNATIVES)

@@ -30,13 +30,11 @@ _MATRIX = "DISPLAYMATRIX"
 @dataclass(frozen=True)
 class Look:
     """Height and width of the upright frames, px, and Hz; None if unreadable or unknown. `depth`:
-    its pixels are one number of more than 8 bits, which is no picture. `frames` is about how many
-    there are, if known."""
+    its pixels are one number of more than 8 bits, which is no picture."""
 
     size: tuple[int, int] | None = None
     rate: float | None = None
     depth: bool = False
-    frames: int | None = None
 
 
 def look(path: Path) -> Look:
@@ -52,11 +50,21 @@ def look(path: Path) -> Look:
             frame = next(video.decode(stream), None)
             if frame is not None and swaps_sides(way_of(frame)):
                 size = size[::-1]
-            count = stream.frames or round((video.duration or 0) / 1e6 * (rate or 0))
-            return Look(size, float(rate) if rate else None, frames=count or None)
+            return Look(size, float(rate) if rate else None)
     except (OSError, IndexError, CorruptRecord, av.FFmpegError) as error:
         require_readable(path, error)
         return Look()
+
+
+def count(path: Path) -> int:
+    """How many frames there are, as far as the container says; 0 where it does not. Raises
+    `CorruptRecord` for what is no video."""
+    with _opened(path) as video:
+        if not video.streams.video:
+            return 0
+        stream = video.streams.video[0]
+        seconds = (video.duration or 0) / 1e6  # FFmpeg's unit is the microsecond
+        return stream.frames or round(seconds * float(stream.average_rate or 0))
 
 
 def is_depth(stream) -> bool:

@@ -76,6 +76,10 @@ class Film:
         frames = video_file.decoded(self.path, notes)
         return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in frames)
 
+    def count(self) -> int:
+        """How many frames there are, as far as the container says; 0 where it does not."""
+        return len(self.images) or video_file.count(self.path)
+
     def look(self) -> Look:
         """What its frames look like, upright."""
         if not self.images:
@@ -88,7 +92,7 @@ class Film:
             if error.errno is None:  # of PIL: it is no picture
                 return Look()
             raise unavailable(self.images[0], error, "cannot be read") from error
-        return Look(size[::-1] if swaps_sides(way) else size, frames=len(self.images))
+        return Look(size[::-1] if swaps_sides(way) else size)
 
 
 def _images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
