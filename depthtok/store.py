@@ -116,6 +116,11 @@ class Store:
         """The parts that are there, sorted."""
         return present_parts(self.path)
 
+    @cached_property
+    def content(self) -> str:
+        """Digest of all parts that are there: another one if any of them was made anew."""
+        return digest([part.digest for part in self.parts()])
+
     def part(self, name: str) -> Part:
         """One part; its manifest is checked, its arrays when they are first touched."""
         if name not in self._parts:

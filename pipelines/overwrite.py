@@ -17,7 +17,7 @@ from depthtok.config import RunOptions
 from depthtok.errors import StaleStore, StoreError
 from depthtok.files import exchange, remove
 from depthtok.store import ROOT, Store, StoreSpec, is_unmade, read_spec
-from depthtok.temporaries import is_being_written
+from depthtok.temporaries import is_being_written, sweep
 
 if TYPE_CHECKING:
     from pipelines.convert import ConvertStage
@@ -39,6 +39,7 @@ def settle(out: Path) -> None:
     new = beside(out)
     if not out.exists() and (new / ROOT).is_file() and not Store(new).missing():
         exchange(new, out)
+        sweep(out.absolute().parent)  # the old store, under the name that it was put away with
 
 
 def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
@@ -47,11 +48,11 @@ def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
 
     out, new = stage.out, beside(stage.out)
     settle(out)
+    if (new / ROOT).is_file() and read_spec(new).fingerprint != stage.current.fingerprint:
+        _drop(new)  # of settings before these, or the old store, killed right before this
     if not (out / ROOT).is_file() or read_spec(out).fingerprint == stage.current.fingerprint:
         return run(stage, options)
     _require_episodes(out)
-    if (new / ROOT).is_file() and read_spec(new).fingerprint != stage.current.fingerprint:
-        _drop(new)  # of settings before these
     fresh = replace(stage, out=new)
     outcome = run(fresh, options)
     if outcome.given_up or Store(new).missing():

@@ -207,6 +207,9 @@ class DataConfig:
         "auto (that of the weights; without weights bytes, if model.vocabulary is that of bytes), "
         "bytes, the path of a tokenizer.json, or a name on the Hub",
     ] = "auto"
+    instruction: Annotated[
+        str, "of several texts for one step, where the data keep them: draw one anew, or the first"
+    ] = "draw"
     equal_prompts: Annotated[
         str, "distinct instructions that become one prompt, cut to model.max_text: refuse or allow"
     ] = "refuse"
@@ -219,9 +222,6 @@ class DataConfig:
     mix: Annotated[
         tuple[str, ...], "what may differ between data sets: gripper, fps, action.names, ..."
     ] = ()
-    instruction: Annotated[
-        str, "of several texts for one step, where the data keep them: draw one anew, or the first"
-    ] = "draw"
 
     def __post_init__(self) -> None:
         if self.gripper or self.mix:  # imported only then: help stays instant

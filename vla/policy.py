@@ -34,7 +34,8 @@ from vla.normalise import Norms
 
 class Policy:
     """A policy that runs `model` with the normalisation `norms`; `reader` replaces the tokenizer
-    named in the settings. One instance serves one robot at a time."""
+    named in the settings. One instance serves one robot at a time; or several in turns, each with a
+    `generator` of its own."""
 
     place: Path | None = None  # the checkpoint that it was loaded from
     meaning: Meaning | None = None  # of its actions and states; None: the run does not say
@@ -118,17 +119,27 @@ class Policy:
 
     def reset(self, seed: int = 0) -> None:
         """Restarts the noise: the same observations then give the same actions."""
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed = seed
+        self._generator = self.generator()
 
-    def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
+    def generator(self) -> torch.Generator:
+        """Noise of its own for one of several robots; it begins like the policy's."""
+        return torch.Generator().manual_seed(self._seed)
+
+    def act(
+        self, observation: Mapping[str, Any], generator: torch.Generator | None = None
+    ) -> Float32[np.ndarray, "C A"]:
         """A chunk of actions for one observation: `images` (uint8 [H W 3] by camera name),
-        `proprio` (float [P], absent where the model takes none), `instruction`.
+        `proprio` (float [P], absent where the model takes none), `instruction`. The noise comes
+        from `generator`, or from the policy's own.
 
         Raises a `ConfigError` that starts with the name of the bad field: `images/main`.
         """
         seen = self.observe([observation])
         model = self.config.model
-        noise = torch.randn(1, model.chunk, model.action_dim, generator=self._generator)
+        noise = torch.randn(
+            1, model.chunk, model.action_dim, generator=generator or self._generator
+        )
         with torch.inference_mode():
             actions = self._sample(*seen.tensors(), noise.to(self.device))
         made = self.norms.action.undo(actions[0].float().cpu().numpy())

@@ -11,6 +11,7 @@ import typer
 
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
+from depthtok.failures import in_words
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import Only, command
@@ -54,7 +55,9 @@ def convert(
     """
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.convert import ConvertStage
+    from pipelines.overwrite import settle
 
+    settle(out)
     rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
     warn_of_unknown(stage.schema)
@@ -66,7 +69,7 @@ def annotate(
         Path,
         typer.Argument(
             metavar="EPISODES|RLDS_DIR|VIDEOS",
-            help="an EpisodeStore, an RLDS data set, or a folder of videos or images",
+            help="an EpisodeStore, an RLDS data set, a video, or a folder of videos or images",
         ),
     ],
     out: Out,
@@ -198,6 +201,7 @@ def open_episodes(
     episodes could be converted. None where the conversion itself is only planned."""
     from depthtok.episodes import EpisodeStore
     from depthtok.sources.rlds import RldsDirectory, is_rlds
+    from depthtok.sources.videos import is_video
     from depthtok.store import is_store
     from pipelines.convert import ConvertStage
     from pipelines.stage import run
@@ -212,11 +216,13 @@ def open_episodes(
         return EpisodeStore(source, source_root=options.source_root), True
     converted = out.absolute() if not out.name else out
     converted = converted.with_name(f"{converted.name}.episodes")
-    if is_rlds(source) or not source.is_dir():
+    if is_rlds(source) or not (source.is_dir() or is_video(source)):
         stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig(schema=schema))
         warn_of_unknown(stage.schema)
     else:
         stage = VideoStage(source, converted)
+        if stage.films and (names := stage.depth_videos):
+            warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
     how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
     if options.plan and not (is_store(converted) and not EpisodeStore(converted).missing()):
         carry_out(stage, replace(how, plan=True), "")
@@ -274,7 +280,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         reasons = ", ".join(f"{count} ({reason})" for reason, count in outcome.left_out.items())
         lines.append(f"left out, as the schema's [keep.episodes] says: {reasons}")
     if outcome.inherited:
-        lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+        lines.append(f"earlier: {in_words(outcome.earlier)}")
     lines += _not_measured(outcome)
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
@@ -290,6 +296,10 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     for camera, count in sorted(outcome.absent.items()):
         lines.append(
             f"{camera}: absent in {count} episodes (no depth, no codes, masked in training)"
+        )
+    if outcome.unstated:
+        lines.append(
+            f"{outcome.unstated} videos do not state their length: if they were cut, it is not seen"
         )
     say(*lines, json=options.json)
     for camera, counts in sorted(outcome.flags_against_pictures.items()):

@@ -290,6 +290,8 @@ def test_all_texts_are_kept_to_draw_from(convert):
     drawn = EpisodeStore(all_texts.out)
     assert drawn.episode(3).instruction(2) == "do 3"
     assert drawn.episode(3).instructions(2) == ["do 3", "please do 3"]
+    third = np.arange(len(drawn)) == 3
+    assert {*instructions.read(drawn, third).texts} == {"do 3", "please do 3"}
     part = drawn.part(drawn.part_names[1])
     plain = json.loads((part.path / "instructions.json").read_text())
     assert plain == ["do 2", "do 3"], "as former versions read it"
