@@ -24,7 +24,6 @@ from jaxtyping import Float32, Integer, UInt8
 
 from depthtok import statistics
 from depthtok.arrays import ArraySpec
-from depthtok.config import digest
 from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
 from depthtok.files import write_atomic
@@ -282,18 +281,15 @@ class EpisodeStore(Store):
         if not stored.is_file():
             return None
         content, _ = unpack_manifest(stored.read_bytes(), stored)
-        same = content["parts"] == self._parts_digest()
+        same = content["parts"] == self.content
         return Statistics.from_json(content["statistics"]) if same else None
 
     def store_statistics(self) -> None:
         """Keeps the statistics of a complete store beside its parts."""
         if self.stored_statistics() is None:
             found = self.compute_statistics()
-            content = {"parts": self._parts_digest(), "statistics": found.to_json()}
+            content = {"parts": self.content, "statistics": found.to_json()}
             write_atomic(self.path / STATISTICS, pack_manifest(content))
-
-    def _parts_digest(self) -> str:
-        return digest([part.digest for part in self.parts()])
 
 
 @dataclass(frozen=True)

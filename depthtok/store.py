@@ -116,6 +116,11 @@ class Store:
         """The parts that are there, sorted."""
         return present_parts(self.path)
 
+    @cached_property
+    def content(self) -> str:
+        """Digest of all parts that are there: another one if any of them was made anew."""
+        return digest([part.digest for part in self.parts()])
+
     def part(self, name: str) -> Part:
         """One part; its manifest is checked, its arrays when they are first touched."""
         if name not in self._parts:
@@ -248,8 +253,9 @@ def create(path: Path, spec: StoreSpec) -> None:
         make_directory(path / "parts")
     if not write_new(path / ROOT, text):
         found = read_spec(path)
-        require_same(path, found, spec)
-        if found.place != spec.place:
+        if not is_unmade(path):
+            require_same(path, found, spec)
+        if (found.place, found.fingerprint) != (spec.place, spec.fingerprint):
             write_atomic(path / ROOT, text)
     if not parts_root_is_sound(path):
         write_atomic(path / "parts" / ROOT, group_json({}))
@@ -266,10 +272,19 @@ def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> Store
     return spec
 
 
+def is_unmade(path: Path) -> bool:
+    """Whether the store at `path` has no part, nor one that is being written: a run was refused
+    before its first one. Its settings may change."""
+    return not _entries(path / "parts") - {ROOT}
+
+
 def _names(path: Path) -> set[str]:
     """What lies in a directory, other than temporaries."""
-    entries = path.iterdir() if path.exists() else ()
-    return {entry.name for entry in entries if not entry.name.startswith(TEMPORARY)}
+    return {name for name in _entries(path) if not name.startswith(TEMPORARY)}
+
+
+def _entries(path: Path) -> set[str]:
+    return {entry.name for entry in path.iterdir()} if path.exists() else set()
 
 
 def parts_root_is_sound(path: Path) -> bool:

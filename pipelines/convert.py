@@ -329,7 +329,8 @@ class _Shard:
             raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
         action = schema.action(raw, keep)[keep]
         if self.stage.judges_grippers:
-            require_gripper(action[:, schema.gripper_dims], schema.gripper)
+            where = f"{self.shard.path.name}, episode {raw.index}"
+            require_gripper(action[:, schema.gripper_dims], schema.gripper, where)
         texts = texts * len(raw) if len(texts) == 1 else texts
         numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
         writer.append("action", action)

@@ -12,15 +12,15 @@ from depthtok.log import warn
 from depthtok.sources import grippers
 
 
-def require_gripper(values: Float32[np.ndarray, "T G"], convention: str) -> None:
-    """Raises `SchemaError` if an episode's gripper is of another convention without a doubt: a
-    slip of the sensor is left to `judge_gripper`, which knows all episodes."""
+def require_gripper(values: Float32[np.ndarray, "T G"], convention: str, where: str) -> None:
+    """Raises `SchemaError` if the gripper of the episode `where` is of another convention without a
+    doubt: a slip of the sensor is left to `judge_gripper`, which knows all episodes."""
     for one in values.T:
         if (error := grippers.misfit(one, convention)) is None:
             continue
         slips = float(grippers.outside(one, convention).mean()) <= grippers.FEW
         if not slips or set(np.unique(one).tolist()) == {0.0, 1.0}:
-            raise error
+            raise SchemaError(f"{where}: {error.problem}", remedy=error.remedy)
 
 
 def judge_gripper(episodes: EpisodeStore, *, refuse: bool) -> None:

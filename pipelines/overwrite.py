@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from depthtok.config import RunOptions
 from depthtok.errors import StaleStore, StoreError
 from depthtok.files import exchange, remove
-from depthtok.store import ROOT, Store, StoreSpec, read_spec
-from depthtok.temporaries import is_being_written
+from depthtok.store import ROOT, Store, StoreSpec, is_unmade, read_spec
+from depthtok.temporaries import is_being_written, sweep
 
 if TYPE_CHECKING:
     from pipelines.convert import ConvertStage
@@ -39,6 +39,7 @@ def settle(out: Path) -> None:
     new = beside(out)
     if not out.exists() and (new / ROOT).is_file() and not Store(new).missing():
         exchange(new, out)
+        sweep(out.absolute().parent)  # the old store, under the name that it was put away with
 
 
 def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
@@ -47,11 +48,11 @@ def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
 
     out, new = stage.out, beside(stage.out)
     settle(out)
+    if (new / ROOT).is_file() and read_spec(new).fingerprint != stage.current.fingerprint:
+        _drop(new)  # of settings before these, or the old store, killed right before this
     if not (out / ROOT).is_file() or read_spec(out).fingerprint == stage.current.fingerprint:
         return run(stage, options)
     _require_episodes(out)
-    if (new / ROOT).is_file() and read_spec(new).fingerprint != stage.current.fingerprint:
-        _drop(new)  # of settings before these
     fresh = replace(stage, out=new)
     outcome = run(fresh, options)
     if outcome.given_up or Store(new).missing():
@@ -85,7 +86,7 @@ def _drop(new: Path) -> None:
 def require_same_store(out: Path, wanted: StoreSpec, versions: Sequence[StoreSpec]) -> None:
     """Raises `StaleStore` with all that differs, where `out` is an EpisodeStore that was converted
     with other settings. `versions` describe the wanted store as each version of the stage does."""
-    if not (out / ROOT).is_file():
+    if not (out / ROOT).is_file() or is_unmade(out):
         return
     found = read_spec(out)
     if found.fingerprint == wanted.fingerprint or (found.type, found.stage) != (

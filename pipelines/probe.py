@@ -114,7 +114,10 @@ def annotated(stage: AnnotateStage, parts: Sequence[WorkPart]) -> Probe | None:
     def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
         part = stage.episodes.part(work.source)
         episode = StoredEpisode(stage.episodes, part, work.rows[0] + row)
-        head = _Head(episode.frames(stage.cameras[0]), frames)
+        present = [name for name in stage.cameras if not episode.absent(name)]
+        if not present:
+            return 0, 0
+        head = _Head(episode.frames(present[0]), frames)
         found = [block.depth for block in estimator.estimate([head])]
         if any(clip is None for clip in found):
             return 0, 0
@@ -142,7 +145,7 @@ def first_frames(film: Film) -> Probe | None:
     say how long it is counts as one of as many frames as were read."""
     started, sizes = time.monotonic(), []
     with suppress(SourceError, OSError):
-        sizes += [len(data) for data in islice(film.frames(), FRAMES)]
+        sizes += [len(data) for data in islice(film.frames({}), FRAMES)]
     if not sizes:
         return None
     share = max(film.count(), len(sizes)) / len(sizes)

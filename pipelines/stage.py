@@ -60,7 +60,7 @@ class WorkPart:
 class Probe:
     """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk."""
 
-    units: int
+    units: float
     seconds: float
     bytes: float
 
@@ -115,8 +115,10 @@ class Outcome:
     busy: float = 0.0  # worker-seconds spent on parts
     failures: list[Failure] = field(default_factory=list)  # failures of this stage
     inherited: int = 0  # episodes that failed in an earlier stage
+    earlier: dict[str, int] = field(default_factory=dict)  # the same by stage
     absent: dict[str, int] = field(default_factory=dict)  # by camera: episodes without it
     flags_against_pictures: dict[str, dict[str, int]] = field(default_factory=dict)
+    unstated: int = 0  # videos whose containers do not say how long they are
     left_out: dict[str, int] = field(default_factory=dict)  # by the schema: reason -> episodes
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
     not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -275,7 +277,10 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
             total.update({name: total.get(name, 0) + count for name, count in counts.items()})
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
-        outcome.inherited += len(part.failures) - len(own)
+        outcome.unstated += "length" in part.meta
+        for failure in part.failures:
+            if failure.stage != stage.spec.stage:
+                outcome.earlier[failure.stage] = outcome.earlier.get(failure.stage, 0) + 1
         for camera, indices in part.absent.items():
             outcome.absent[camera] = outcome.absent.get(camera, 0) + len(indices)
         for camera, counts in part.meta.get("flags_against_pictures", {}).items():
@@ -284,6 +289,7 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
                 total[name] += count
         for reason, indices in part.meta.get("left_out", {}).items():
             outcome.left_out[reason] = outcome.left_out.get(reason, 0) + len(indices)
+    outcome.inherited = sum(outcome.earlier.values())
 
 
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)

@@ -106,7 +106,9 @@ class TokenizeStage:
 
         def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
             clips = self.depth.clips_of(self.depth.part(work.source), camera)
-            clip = next(islice(clips, row, None))
+            clip = next(islice(clips, row, None), None)
+            if clip is None:  # the episodes before do not have this camera
+                return 0, 0
             with suppress(*BAD_EPISODE):
                 span = self.codebook.normalisation.range_of(clip.disparity_quantiles)
                 disparity = clip.read(0, min(frames, len(clip))).to_disparity()

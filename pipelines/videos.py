@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
+from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import digest
 from depthtok.data import Camera
 from depthtok.episodes import INSTRUCTIONS, PACKED, View, array_specs
-from depthtok.errors import CorruptRecord, StaleStore
+from depthtok.errors import CorruptRecord, SourceError, StaleStore
 from depthtok.files import slug
+from depthtok.origin import MADE_FROM
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.pixels import PixelFormat
-from depthtok.sources.videos import Film, films
+from depthtok.sources.video_file import Look
+from depthtok.sources.videos import Film, films, is_lerobot_depth
 from depthtok.store import ROOT, StoreSpec, read_spec
+from pipelines.changes import FilmWatch
 from pipelines.probe import first_frames
 from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
-VERSION = 2
+VERSION = 3  # 2 took frames as they lie, cut files for whole ones, and depth videos for pictures
 SPLIT = "train"
 CAMERA = "image"
 
@@ -45,22 +49,44 @@ class VideoStage:
     unit: str = "episodes"
 
     @cached_property
-    def films(self) -> list[Film]:
-        """The episodes found in the folder."""
-        return films(self.folder)
+    def _looks(self) -> list[tuple[Film, Look]]:
+        """Everything in the folder, and what it looks like."""
+        return [
+            (film, Look(depth=True) if is_lerobot_depth(film.path) else film.look())
+            for film in films(self.folder)
+        ]
 
     @cached_property
-    def _looks(self) -> tuple[tuple[int | None, int | None], float | None]:
+    def films(self) -> list[Film]:
+        """The episodes found in the folder. Raises `SourceError` where all of them are depth."""
+        pictures = [film for film, look in self._looks if not look.depth]
+        if not pictures:
+            raise SourceError(
+                f"{self.folder} has depth videos only (first: {self.depth_videos[0]})",
+                remedy="depth is estimated from pictures: name the folder of a camera's videos",
+            )
+        return pictures
+
+    @property
+    def depth_videos(self) -> list[str]:
+        """Names of the videos that hold depth and are left out."""
+        return [film.name for film, look in self._looks if look.depth]
+
+    def _shared(self) -> tuple[tuple[int | None, int | None], float | None]:
         """Height, width and Hz shared by all; None where they differ or are unknown. Unreadable
         films are ignored, so that repairing one does not change the store's fingerprint."""
-        looks = [(size, rate) for size, rate in (f.look() for f in self.films) if size]
-        sizes, rates = {size for size, _ in looks}, {rate for _, rate in looks}
+        looks = [look for _, look in self._looks if look.size]
+        sizes, rates = {look.size for look in looks}, {look.rate for look in looks}
         size = sizes.pop() if len(sizes) == 1 else (None, None)
         return size, rates.pop() if len(rates) == 1 else None
 
     @cached_property
     def spec(self) -> StoreSpec:
-        (height, width), fps = self._looks
+        now = self._described(self._shared())
+        return store.standing(self.out, now, [replace(now, stage_version=2)])
+
+    def _described(self, look: tuple[tuple[int | None, int | None], float | None]) -> StoreSpec:
+        (height, width), fps = look
         view = View(CAMERA, "rgb", PixelFormat("jpeg", "uint8", (None, None, 3)))
         return StoreSpec(
             type="episodes", stage="annotate", stage_version=VERSION, what={"source": "videos"},
@@ -88,14 +114,19 @@ class VideoStage:
         if not (self.out / ROOT).is_file():
             return
         found, spec = read_spec(self.out), self.spec
-        same_stage = (found.what, found.stage_version) == (spec.what, VERSION)
-        if same_stage and found.upstream != spec.upstream:
+        if found.what == spec.what and found.upstream != spec.upstream:
             raise StaleStore(
                 f"{self.out} was made from {found.shards[SPLIT]} videos or image folders, "
                 f"{self.folder} has {len(self.films)}, not the same ones",
                 remedy="put new videos into a separate folder and annotate that into another "
                 "--out, or annotate all of them into another --out",
             )
+
+    def watch(self) -> FilmWatch:
+        """Tells which parts are of other files than those that are there now."""
+        count = len(self.films)
+        names = (str(PartName(shard_name(SPLIT, number, count))) for number in range(count))
+        return FilmWatch(self.out, dict(zip(names, self.films, strict=True)))
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return array_specs(0, 0, 1, 1)
@@ -105,6 +136,7 @@ class VideoStage:
             film = self.films[work.rows[0]]
             writer.meta["source"] = None
             writer.roots = (self.folder,)
+            writer.meta[MADE_FROM] = {"size": sum(film.sizes), "digest": film.digest}
             with recording_failures(writer, 0):
                 _pack(film, writer)
             (writer.directory / INSTRUCTIONS).write_text(json.dumps([film.name]))
@@ -122,14 +154,18 @@ class VideoStage:
 
 
 def _pack(film: Film, writer: PartWriter) -> None:
-    """Copies the frames of an episode, and records their locations."""
+    """Copies the frames of an episode, and records their locations; no byte where it fails."""
     places, start = [], 0
     with (writer.directory / PACKED).open("wb") as packed:
-        for data in film.frames():
-            packed.write(data)
-            row = (start & 0xFFFFFFFF, start >> 32, len(data), google_crc32c.value(data))
-            places.append(row)
-            start += len(data)
+        try:
+            for data in film.frames(writer.meta):
+                packed.write(data)
+                row = (start & 0xFFFFFFFF, start >> 32, len(data), google_crc32c.value(data))
+                places.append(row)
+                start += len(data)
+        except SourceError:
+            packed.truncate(0)
+            raise
     if not places:
         raise CorruptRecord(f"{film.path} has no frames")
     frames = len(places)

@@ -207,6 +207,9 @@ class DataConfig:
         "auto (that of the weights; without weights bytes, if model.vocabulary is that of bytes), "
         "bytes, the path of a tokenizer.json, or a name on the Hub",
     ] = "auto"
+    instruction: Annotated[
+        str, "of several texts for one step, where the data keep them: draw one anew, or the first"
+    ] = "draw"
     equal_prompts: Annotated[
         str, "distinct instructions that become one prompt, cut to model.max_text: refuse or allow"
     ] = "refuse"
@@ -230,6 +233,7 @@ class DataConfig:
             one_of(name, getattr(self, name), ("bounds", "q99"))
         one_of("data.equal_prompts", self.equal_prompts, ("refuse", "allow"))
         one_of("data.empty_instructions", self.empty_instructions, ("keep", "drop"))
+        one_of("data.instruction", self.instruction, ("draw", "first"))
         once = len({*self.cameras}) == len(self.cameras)
         _require(once, f"data.cameras has a duplicate: {', '.join(self.cameras)}")
         _require(0 < self.crop <= 1, f"data.crop = {self.crop}, but must be in (0, 1]")

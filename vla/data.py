@@ -69,6 +69,7 @@ class Dataset:
         self._prompt = lru_cache(PROMPTS)(partial(prompt, tokenizer, length=config.model.max_text))
         self._photometric = config.data.photometric if augment else 0.0
         self._crop = config.data.crop if augment else 1.0
+        self._draws = augment and config.data.instruction == "draw"
         self._crops = next((m.codes for m in members if isinstance(m.codes, DepthCrops)), None)
         if self._crop < 1:
             self._require_depth()
@@ -197,7 +198,10 @@ class Dataset:
                 image[:] = self._picture(frames, boxes[place])
             if self._photometric:
                 image[:] = photometric(image, self._photometric, rng)
-        row["text_BL"][:], row["text_valid_BL"][:] = self._prompt(episode.instruction(step))
+        text = episode.instruction(step)
+        if self._draws and len(texts := episode.instructions(step)) > 1:
+            text = texts[int(rng.integers(len(texts)))]
+        row["text_BL"][:], row["text_valid_BL"][:] = self._prompt(text)
         if self.config.model.proprio_dim:
             row["proprio_BP"][:] = member.norms.proprio.apply(episode.proprio[step])
         self._fill_actions(row, member, episode, step)

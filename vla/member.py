@@ -18,6 +18,7 @@ from depthtok.data import Camera, CodeGrid, Episode, EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
 from depthtok.holdout import BEFORE, KEYED, limits, places
 from depthtok.meaning import Meaning
+from depthtok.origin import same_frames
 from depthtok.parts import ShardKey
 from vla.config import Config
 from vla.frames import FrameCache
@@ -28,17 +29,19 @@ from vla.pixels import PixelGrids
 
 class Part(Protocol):
     """What is used of a part of a store: its shard, which of the shard's episodes it holds, and
-    how long they are."""
+    how long they are, and what it records of its origin."""
 
     shard: ShardKey
     indices: Int64[np.ndarray, " E"]
     frames: Int64[np.ndarray, " E"]
+    meta: Mapping
 
 
 class Episodes(Protocol):
     """What is used of a `depthtok.episodes.EpisodeStore`."""
 
     fingerprint: str
+    content: str
     cameras: Mapping[str, Camera]
     lengths: np.ndarray
     action_dim: int
@@ -57,6 +60,7 @@ class Codes(Protocol):
     """What is used of a `depthtok.codes.CodeStore`."""
 
     fingerprint: str
+    content: str
     codebook: str
     grid: tuple[int, int]
     cameras: Sequence[str]
@@ -193,14 +197,19 @@ def _check_codes(
 def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
     """Which of the episodes, in their order, have codes.
 
-    Raises `StaleStore` for codes of another data set, or of episodes of other lengths: two runs of
-    `depthtok collect` give their episodes equal names.
+    Raises `StaleStore` for codes of another data set, of episodes of other lengths (two runs of
+    `depthtok collect` give their episodes equal names), or of other frames: the source changed, and
+    only one of them was made anew.
     """
     parts: dict[ShardKey, list[Part]] = {}
     for part in codes.parts():
         parts.setdefault(part.shard, []).append(part)
-    marks = []
+    marks: list[Bool[np.ndarray, " E"]] = []
+    others: list[ShardKey] = []
     for part in episodes.parts():
+        if any(same_frames(own.meta, part.meta) is False for own in parts.get(part.shard, ())):
+            others.append(part.shard)
+            continue
         if parts and part.shard not in parts:
             _require_same_dataset(next(iter(parts)), part.shard)
         frames = _frames(parts.get(part.shard, ()), part.indices)
@@ -213,7 +222,27 @@ def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
                 remedy="give the codes that were made from these very episodes",
             )
         marks.append(frames >= 0)
+    if others:
+        raise StaleStore(
+            f"the codes of {len(others)} of {len(others) + len(marks)} shards are of other frames "
+            f"than the episodes (first: {others[0].split} {others[0].shard:05d}): the data set "
+            "changed between them",
+            remedy="run `depthtok convert`, `annotate` and `tokenize` again, as before: each makes "
+            "just the parts that changed anew",
+        )
     return np.concatenate(marks)
+
+
+def of_unknown_origin(codes: Codes, episodes: Episodes) -> int:
+    """How many of the episodes' parts have codes of which it is not known whether they are of these
+    very frames: they, or the episodes, were made by a depthtok that did not record it."""
+    parts: dict[ShardKey, list[Part]] = {}
+    for part in codes.parts():
+        parts.setdefault(part.shard, []).append(part)
+    return sum(
+        any(same_frames(own.meta, part.meta) is None for own in parts.get(part.shard, ()))
+        for part in episodes.parts()
+    )
 
 
 def _frames(parts: Sequence[Part], indices: Int64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:

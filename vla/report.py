@@ -13,6 +13,7 @@ from PIL import Image
 
 from depthtok.config import flat
 from depthtok.data import DepthKind
+from depthtok.failures import in_words
 from depthtok.files import read_json_lines
 from depthtok.meaning import Column, Meaning
 from depthtok.report.colour import colourise
@@ -89,7 +90,9 @@ def _begun(page: Report, state: checkpoint.State) -> None:
     notes = state.notes or {}
     if overridden := notes.get("gate_overridden"):
         page.text(*overridden, title="The codebook failed the quality gate, which was overridden")
-    rows = [(name, key[:12], weight, size) for name, key, weight, size in state.data or ()]
+    for name, stages in (notes.get("left_out") or {}).items():
+        page.text(f"{name}: {in_words(stages)}.", title="Failed episodes")
+    rows = [(name, key[:12], weight, size) for name, key, weight, size, *_ in state.data or ()]
     page.table("Data", ("data set", "fingerprint", "weight", "samples"), rows)
     if noted := notes.get("instructions"):
         _prompts(page, Prompts.from_json(noted))

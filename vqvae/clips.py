@@ -37,6 +37,7 @@ class ClipSource:
     fingerprint: str
     clips: Sequence[DepthSequence]
     weight: float = 1.0
+    content: str = ""  # digest of the store's parts
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
@@ -135,7 +136,7 @@ def where(source: ClipSource, chosen: Iterable[bool]) -> ClipSource:
     """The source restricted to the clips for which `chosen` is true."""
     marks = np.fromiter(chosen, bool, len(source.clips))
     numbers = np.flatnonzero(marks).astype(np.int32)
-    return ClipSource(source.name, source.fingerprint, Picked(source.clips, numbers), source.weight)
+    return replace(source, clips=Picked(source.clips, numbers))
 
 
 def spread(clips: Sequence[DepthSequence], number: int) -> Sequence[DepthSequence]:

@@ -293,12 +293,16 @@ def _check_size(depth: DepthClip, size: int) -> None:
 
 
 def cache_key(
-    sources: Sequence[ClipSource], normalisation: Normalisation, size: int, limit: int
-) -> str:
-    """A key that identifies the content of a cache."""
+    sources: Sequence[ClipSource], normalisation: Normalisation, size: int, limit: int,
+    *, parts: bool = True,
+) -> str:  # fmt: skip
+    """A key that identifies the content of a cache. Without `parts`, as it was made before what the
+    stores' parts are was part of it."""
     told = hashlib.sha256(json.dumps([normalisation.to_json(), size, limit]).encode())
     for source in sources:
         told.update(json.dumps([source.name, source.fingerprint, source.weight]).encode())
+        if parts:
+            told.update(source.content.encode())
         for clip in source.clips:
             told.update(f"\n{clip.key}|{clip.camera}|{clip.frames}".encode())
     return told.hexdigest()

@@ -159,15 +159,12 @@ def train(
     out = Path(out)
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
     require_one_kind([*sources, *(judge or [])])
-    if judge is None:
-        begun = export.begun(out, work) if options.resume else None
-        sides = _split(config, sources, begun)
-    else:
-        sides = Sides(list(sources), list(judge))
+    begun = export.begun(out, work) if options.resume else None
+    sides = _split(config, sources, begun) if judge is None else Sides(list(sources), list(judge))
     learn = sides.learn
     if not any(len(source.clips) for source in learn if source.weight):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
-    rule, identity = _identity(config, learn)
+    rule, identity = _identity(config, learn, begun)
     if options.resume and export.is_finished(out, identity):
         shutil.rmtree(work, ignore_errors=True)  # of a process stopped right before this
         return out
@@ -192,16 +189,23 @@ def _split(config: TokeniserConfig, sources: Sequence[ClipSource], begun: str | 
     training = config.training
     if begun is not None:
         before = split_before(sources, training.held_out, training.seed)
-        if _identity(config, before.learn)[1] == begun:
+        if _identity(config, before.learn, begun)[1] == begun:
             return before
     return split(sources, training.held_out)
 
 
-def _identity(config: TokeniserConfig, learn: Sequence[ClipSource]) -> tuple[Normalisation, str]:
-    """How clips are normalised, and what identifies the training on them."""
+def _identity(
+    config: TokeniserConfig, learn: Sequence[ClipSource], begun: str | None
+) -> tuple[Normalisation, str]:
+    """How clips are normalised, and what identifies the training on them. A run `begun` by a
+    depthtok whose identities did not count the parts of stores keeps its own."""
     rule = fit_normalisation(config.normalisation, config.metric_range, learn)
-    key = cache_key(learn, rule, config.network.size, config.training.frames)
-    return rule, export.identity(config, key)
+    size, frames = config.network.size, config.training.frames
+    identity, before = (
+        export.identity(config, cache_key(learn, rule, size, frames, parts=parts))
+        for parts in (True, False)
+    )
+    return rule, before if before == begun else identity
 
 
 def _require_equal_ranks(trainer: Trainer) -> None:

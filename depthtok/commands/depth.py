@@ -160,11 +160,12 @@ def _clips(
 def _opened(path: Path, *, partial: bool) -> DepthStore:
     """A DepthStore; says what is left out of it."""
     from depthtok.depth import DepthStore
+    from depthtok.failures import in_words, left_out
 
     store = DepthStore(path)
     store.require_complete(partial=partial)
-    if failures := store.failures():
-        warn(f"{store.path}: {len(failures)} failed episodes are left out")
+    if failures := in_words(left_out(store)):
+        warn(f"{store.path}: {failures}")
     for name, count in store.absent().items():
         warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
     return store

@@ -12,6 +12,7 @@ import typer
 
 from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot, Threads
 from depthtok.errors import ConfigError
+from depthtok.failures import in_words
 from depthtok.log import result, say, suggest, typed
 from depthtok.options import command
 
@@ -127,7 +128,7 @@ def train_vla(
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
-    from depthtok.commands import samples
+    from depthtok.commands import data_checks, samples
     from depthtok.commands.job import Job, Stores
     from vla.config import RunOptions
     from vla.named import load
@@ -152,8 +153,10 @@ def train_vla(
     given = stores.open(config)
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
+    failed = data_checks.failed_episodes(given)
     notes = {
         "weights": weights,
+        "left_out": failed,
         **(samples.pass_gate(given.book, force=force) if uses_codes else {}),
     }
     job = Job(config, stores, out, options, weights, notes, device, threads)
@@ -163,10 +166,11 @@ def train_vla(
         )
     done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
     if done is not None:
-        say(*_closing(done), json=json)
+        lines = [f"{name}: {in_words(counts)}" for name, counts in failed.items()]
+        say(*_closing(done), *lines, json=json)
         suggest(typed("report", out), json=json)
         if json:
-            result({"run": str(out), "step": done.step, "last": done.last})
+            result({"run": str(out), "step": done.step, "last": done.last, "left_out": failed})
 
 
 def _here(job: Job) -> Result | None:

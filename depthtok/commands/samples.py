@@ -227,6 +227,7 @@ def datasets(
         _say_absent(config, store, given.targets[place] if given.targets else None)
         if member.left_out:
             warn(f"{store.path}: {member.left_out} episodes without codes are left out")
+        data_checks.say_origin(store, given.targets[place] if given.targets else None)
         data_checks.check_spread(member, config)
         joined.append(member)
     data_checks.check_meaning(joined, config, begun)

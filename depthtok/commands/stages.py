@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.config import RunOptions
+from depthtok.errors import ConfigError
+from depthtok.failures import in_words
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import Only, command
@@ -53,7 +55,9 @@ def convert(
     """
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.convert import ConvertStage
+    from pipelines.overwrite import settle
 
+    settle(out)
     rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
     warn_of_unknown(stage.schema)
@@ -65,7 +69,7 @@ def annotate(
         Path,
         typer.Argument(
             metavar="EPISODES|RLDS_DIR|VIDEOS",
-            help="an EpisodeStore, an RLDS data set, or a folder of videos or images",
+            help="an EpisodeStore, an RLDS data set, a video, or a folder of videos or images",
         ),
     ],
     out: Out,
@@ -74,6 +78,9 @@ def annotate(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="the estimator's weights: .pth or .safetensors")
     ] = None,
+    schema: Annotated[
+        str, typer.Option("--schema", help="of an RLDS data set: a shipped name, or a .toml file")
+    ] = "",
     then_tokenize: Annotated[
         Path | None,
         typer.Option(
@@ -94,7 +101,7 @@ def annotate(
     from pipelines.device import choose, choose_for
     from pipelines.estimators import find
 
-    episodes, whole = open_episodes(source, out, options)
+    episodes, whole = open_episodes(source, out, options, schema)
     if episodes is None:  # only planned
         return
     if notice := find(settings.estimator).notice:
@@ -186,26 +193,36 @@ def judged(path: Path) -> tuple[Codebook, dict]:
     return book, verdict
 
 
-def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[EpisodeStore | None, bool]:
-    """The EpisodeStore at `source`, or the one beside `out` that an RLDS directory, or a folder of
-    videos or images, is converted to; and whether all of its episodes could be converted. None
-    where the conversion itself is only planned."""
+def open_episodes(
+    source: Path, out: Path, options: RunOptions, schema: str = ""
+) -> tuple[EpisodeStore | None, bool]:
+    """The EpisodeStore at `source`, or the one beside `out` that an RLDS directory (by `schema`, or
+    the shipped one), or a folder of videos or images, is converted to; and whether all of its
+    episodes could be converted. None where the conversion itself is only planned."""
     from depthtok.episodes import EpisodeStore
     from depthtok.sources.rlds import RldsDirectory, is_rlds
+    from depthtok.sources.videos import is_video
     from depthtok.store import is_store
     from pipelines.convert import ConvertStage
     from pipelines.stage import run
     from pipelines.videos import VideoStage
 
+    if schema and (is_store(source) or (source.is_dir() and not is_rlds(source))):
+        raise ConfigError(
+            f"--schema is for RLDS data sets, {source} is none",
+            remedy="leave it out; `depthtok convert` takes it for a store that is to be made anew",
+        )
     if is_store(source):
         return EpisodeStore(source, source_root=options.source_root), True
     converted = out.absolute() if not out.name else out
     converted = converted.with_name(f"{converted.name}.episodes")
-    if is_rlds(source) or not source.is_dir():
-        stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
+    if is_rlds(source) or not (source.is_dir() or is_video(source)):
+        stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig(schema=schema))
         warn_of_unknown(stage.schema)
     else:
         stage = VideoStage(source, converted)
+        if stage.films and (names := stage.depth_videos):
+            warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
     how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
     if options.plan and not (is_store(converted) and not EpisodeStore(converted).missing()):
         carry_out(stage, replace(how, plan=True), "")
@@ -263,7 +280,7 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
         reasons = ", ".join(f"{count} ({reason})" for reason, count in outcome.left_out.items())
         lines.append(f"left out, as the schema's [keep.episodes] says: {reasons}")
     if outcome.inherited:
-        lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+        lines.append(f"earlier: {in_words(outcome.earlier)}")
     lines += _not_measured(outcome)
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
@@ -279,6 +296,10 @@ def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     for camera, count in sorted(outcome.absent.items()):
         lines.append(
             f"{camera}: absent in {count} episodes (no depth, no codes, masked in training)"
+        )
+    if outcome.unstated:
+        lines.append(
+            f"{outcome.unstated} videos do not state their length: if they were cut, it is not seen"
         )
     say(*lines, json=options.json)
     for camera, counts in sorted(outcome.flags_against_pictures.items()):

@@ -104,10 +104,14 @@ def inspect_mixture(stores: list[EpisodeStore]) -> Summary:
 def _rlds(rlds: RldsDirectory) -> Summary:
     summary = Summary(f"RLDS data set {rlds.name} {rlds.version} in {rlds.path}")
     for split in rlds.splits.values():
+        absent = [shard.path.name for shard in split.shards if shard.state == "absent"]
         summary.facts[f"split {split.name}"] = (
             f"{split.episodes:,} episodes in {len(split.shards):,} shards, "
             f"{human_bytes(split.num_bytes)}"
+            + (f"; {len(absent):,} are not there (first: {absent[0]})" if absent else "")
         )
+    if rlds.notes:
+        summary.facts["files"] = "; ".join(rlds.notes)
     columns = ("feature", "kind", "dtype", "shape", "per")
     summary.tables["Features"] = (columns, describe(rlds.features))
     schema = Schema.find(rlds.name)
@@ -123,7 +127,9 @@ def _rlds(rlds: RldsDirectory) -> Summary:
         )
         summary.facts["rate"] = f"{fitted.fps:g} Hz"
         summary.facts["action"] = ", ".join(fitted.action_dims)
-        summary.facts["proprio"] = ", ".join(fitted.proprio_dims)
+        summary.facts["proprio"] = ", ".join(fitted.proprio_dims) or "none"
+        if fitted.unknown:
+            summary.facts["not stated"] = "; ".join(fitted.unknown)
     except SchemaError as error:
         summary.facts["schema"] = f"{schema.name} does not fit: {error.problem}"
         summary.text = _draft(rlds)
@@ -183,7 +189,7 @@ def _weights(store: DepthStore) -> dict[str, str]:
 
 def _absent(store: Store) -> dict[str, object]:
     """What the store knows of cameras that episodes do not have."""
-    found = ", ".join(f"{name} in {count} episodes" for name, count in store.absent().items())
+    found = ", ".join(f"{name} in {count} episodes" for name, count in Store.absent(store).items())
     if isinstance(store, EpisodeStore) and not store.knows_absent:
         found = f"{found}; " * bool(found) + "not looked for: annotate decides"
     return {"absent": found} if found else {}
@@ -198,7 +204,7 @@ def _typed(store: Store) -> dict[str, object]:
                 for c in store.cameras.values()
             ),
             "action": f"{store.action_dim}: {', '.join(store.about['action_names'])}",
-            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names'])}",
+            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names']) or 'none'}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
             "gripper": store.meaning.gripper,
             "not known": ", ".join(store.meaning.unknown) or "nothing",
@@ -274,7 +280,7 @@ def _run(path: Path) -> Summary:
     if steps and (steps[-1] / "state.json").is_file():
         state = json.loads((steps[-1] / "state.json").read_text())
         summary.facts["data"] = ", ".join(
-            f"{n} ({size:,} samples)" for n, _, _, size in state["data"]
+            f"{name} ({size:,} samples)" for name, _, _, size, *_ in state["data"]
         )
         summary.facts["codebook"] = state["codebook"][:16] or "none"
         summary.facts |= _meant(state)

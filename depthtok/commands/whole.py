@@ -91,7 +91,7 @@ def demo(
     carry_out(plan)
     estimate(plan)
     page = demo_report(plan.out, plan.place("sample", ""))
-    say("", "What was made:", *_summary(plan), f"look:  open {page} in a browser")
+    say("", "What was made:", *_summary(plan), *_failed(plan), f"look:  open {page} in a browser")
 
 
 def estimate(plan: Plan) -> None:
@@ -128,6 +128,21 @@ def _summary(plan: Plan) -> list[str]:
             for name, words in told.items()]  # fmt: skip
 
 
+def _failed(plan: Plan) -> list[str]:
+    """What the stores of the data sets lack, by stage."""
+    from depthtok.failures import in_words, left_out
+    from depthtok.store import is_store
+    from depthtok.verify import open_store
+
+    lines = []
+    for name in plan.data:
+        places = [plan.place(name, kind) for kind in ("codes", "depth", "episodes")]
+        last = next((place for place in places if is_store(place)), None)  # knows of all before
+        if last and (words := in_words(left_out(open_store(last)))):
+            lines.append(f"{name}: {words}")
+    return lines
+
+
 def carry_out(plan: Plan) -> None:
     """The stages in order. A stage with failed episodes lets the next ones go on."""
     todo = list(_stages(plan))
@@ -141,6 +156,7 @@ def carry_out(plan: Plan) -> None:
         except typer.Exit as stop:
             failed |= bool(stop.exit_code)
     if failed:
+        say("", *_failed(plan))
         raise typer.Exit(1)
 
 

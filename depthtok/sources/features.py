@@ -210,11 +210,14 @@ def _leaf_node(feature: Feature) -> dict:
     if feature.description:
         node["description"] = feature.description
     if feature.kind == "text":
-        node |= {"text": {}}
-        for size in reversed(feature.shape):  # a list of texts
-            sequence = {"feature": node, "length": str(-1 if size is None else size)}
-            node = {"pythonClassName": _SEQUENCE, "sequence": sequence}
-        return node
+        if feature.shape == (None,):  # a list of texts
+            leaf = {"pythonClassName": _CLASSES["text"], "text": {}}
+            sequence = {"feature": leaf, "length": "-1"}
+            return node | {"pythonClassName": _SEQUENCE, "sequence": sequence}
+        if feature.shape:
+            content = {"shape": shape, "dtype": "string", "encoding": "none"}
+            return node | {"pythonClassName": _CLASSES["tensor"], "tensor": content}
+        return node | {"text": {}}
     content = {"shape": shape, "dtype": feature.dtype}
     if feature.kind == "image":
         return node | {"image": content | {"encodingFormat": feature.encoding}}

@@ -55,7 +55,7 @@ def stated(convention: str) -> str:
     meant = (
         "open {:g}, closed {:g}".format(*GRIPPERS[convention])
         if convention in GRIPPERS
-        else "anything from -1 to 1, as far as the schema knows"
+        else "-1 to 1 at most, since it is not normalised"
     )
     return f'but gripper = "{convention}" means {meant}'
 

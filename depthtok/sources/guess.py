@@ -55,10 +55,10 @@ def groups(kind: str, path: str, found: Feature, values: Sequence[np.ndarray]) -
     episodes, float[T, width] each, or none."""
     width = int(np.prod(found.shape))
     stem = re.sub(r"\W", "_", re.sub(r"^steps/(observation/|action/)?", "", path))
-    said = _described(getattr(found, "description", ""), width)
+    said = _described(kind, getattr(found, "description", ""), width)
     if said is None:
         gripper = kind == "action" and "grip" in path.rsplit("/", 1)[-1] and width <= 2
-        stem = _named(stem, gripper)
+        stem = _named(stem, gripper) if kind == "action" else stem
         names = (stem,) if width == 1 else tuple(f"{stem}_{i}" for i in range(width))
         note = _values_seen(values, 0) if gripper else ""
         said = [Group(0, width, names, gripper, reference_of(path), note)]
@@ -77,7 +77,7 @@ def reference_of(words: str) -> str:
     return "delta" if re.search(r"delta|displacement|residual", words) else UNKNOWN
 
 
-def _described(text: str, width: int) -> list[Group] | None:
+def _described(kind: str, text: str, width: int) -> list[Group] | None:
     """Groups by a description such as `7x joint velocities, 1x gripper position`; None if it does
     not account for all columns."""
     said = [(int(n), what.strip()) for n, what in re.findall(r"(\d+)\s*x\s+([^,;\[\].]+)", text)]
@@ -88,7 +88,8 @@ def _described(text: str, width: int) -> list[Group] | None:
         opening = "gripper" in what.lower() and not re.search(_NOT_ITS_OPENING, what.lower())
         gripper = opening and count <= 2
         name = "terminate" if "terminat" in what else re.sub(r"\W+", "_", what.lower()).strip("_")
-        name = "gripper" if gripper else _named(name, gripper)
+        if kind == "action":
+            name = "gripper" if gripper else _named(name, gripper)
         while name in taken:
             name += "_2"
         taken.add(name)

@@ -55,14 +55,16 @@ class Motion:
         return self.path if self.take is None else {"from": self.path, "take": self.take}
 
     def columns(self, action: Sequence[Columns], width: int) -> list[int]:
-        """Which of the feature's `width` columns are looked at: those that are not a gripper's.
-        All of a feature that the action does not read; none of one that is only a gripper's."""
+        """Which of the feature's `width` columns are looked at: those that the action reads as
+        anything but a gripper; if there are none, all that are no gripper's."""
         if self.take is not None:
             return Columns(("",), self.path, self.take).indices(width, self.path)
-        readers = [columns for columns in action if columns.path == self.path]
-        if not readers:
-            return list(range(width))
-        return sorted({index for columns in readers for index in columns.motion(width)})
+        read, grippers = set(), set()
+        for columns in (columns for columns in action if columns.path == self.path):
+            motion = columns.motion(width)
+            read |= {*motion}
+            grippers |= {*columns.indices(width, self.path)} - {*motion}
+        return sorted(read or {*range(width)} - grippers)
 
 
 @dataclass(frozen=True)

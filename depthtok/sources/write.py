@@ -186,7 +186,7 @@ def _columns(
         return
     entries = values if feature.per_step else [values]
     texts = [text.encode() if isinstance(text, str) else text for row in entries for text in row]
-    if feature.per_step:
+    if feature.per_step and feature.shape == (None,):
         flat, lengths = (path + suffix for suffix in RAGGED)
         yield flat, texts
         yield lengths, np.array([len(row) for row in entries], np.int64)

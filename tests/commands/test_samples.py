@@ -66,11 +66,14 @@ def joined(store, share, monkeypatch, failed, begun=None):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
         codebook="book", cameras=("image",), grid=(16, 16), missing=list, parts=list,
+        failures=list, absent=dict,
         transform=ImageTransform(),
     )  # fmt: skip
     held = np.ones(10, bool)
     held[failed] = False
     monkeypatch.setattr("vla.member.held_by", lambda codes, episodes: held)
+    monkeypatch.setattr("vla.member.of_unknown_origin", lambda codes, episodes: 0)
+    monkeypatch.setattr("depthtok.commands.samples._say_absent", lambda *stores: None)
     stores = SimpleNamespace(
         episodes=[store], targets=[codes], book=SimpleNamespace(fingerprint="book")
     )

@@ -97,7 +97,7 @@ def test_wrong_directories(copy, tmp_path):
     (tmp_path / "empty").mkdir()
     for path, problem in [
         (tmp_path / "absent", "No such file"),
-        (copy / INFO, "Not a directory"),
+        (copy / INFO, "is a file, not an RLDS directory"),
         (tmp_path / "empty", "is not an RLDS data set"),
         (tmp_path / ("x" * 300), "too long"),
         (tmp_path / "a\0b", "null"),

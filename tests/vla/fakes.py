@@ -1,6 +1,6 @@
 """In-memory stand-ins for the stores, and a model of a few thousand weights for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -49,8 +49,19 @@ class FakeEpisode:
     def instruction(self, step=0):
         return self.text
 
+    def instructions(self, step=0):
+        return [self.text]
+
     def frames(self, camera):
         return Frames(self.images[camera])
+
+
+@dataclass(frozen=True)
+class SeveralTexts(FakeEpisode):
+    """An episode whose steps can be said in three ways."""
+
+    def instructions(self, step=0):
+        return [self.text, "please", "now"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,7 @@ class FakePart:
     shard: ShardKey
     indices: np.ndarray
     frames: np.ndarray
+    meta: dict = field(default_factory=dict)
 
 
 def parts(lengths):
@@ -93,6 +105,7 @@ class FakeEpisodes:
     gripper = (-1,)
     action_dim, proprio_dim = 7, 8
     meaning = MEANING
+    content = "as first made"
 
     def __init__(self, count=3, steps=8, cameras=("main", "wrist"), size=32, name="toy", seed=0):
         rng = np.random.default_rng(seed)
@@ -123,6 +136,8 @@ class FakeEpisodes:
 
 class FakeCodes:
     """Random codes of all cameras, except for the episodes in `failed`."""
+
+    content = "as first made"
 
     def __init__(self, episodes, grid=16, codes=256, failed=(), transform=None, seed=0):
         rng = np.random.default_rng(seed)

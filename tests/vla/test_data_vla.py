@@ -11,7 +11,7 @@ from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
 from depthtok.holdout import BEFORE, KEYED, place
 from vla.data import Dataset, Stream
-from vla.member import Member, held_by, held_out, member
+from vla.member import Member, held_by, held_out, member, of_unknown_origin
 from vla.tokenizer import ByteTokenizer
 
 
@@ -99,6 +99,43 @@ def test_augmentation_follows_seed_epoch_and_number(micro, toy):
     for other in (sample(data, 3, epoch=1), sample(data, 3, seed=1)):
         assert (a["images_BIHW3"] != other["images_BIHW3"]).any()
         assert (a["depth_BMK"] == other["depth_BMK"]).all()
+
+
+class SeveralTexts(fakes.FakeEpisodes):
+    """Every step can be said in three ways."""
+
+    def episode(self, number):
+        found = super().episode(number)
+        return fakes.SeveralTexts(**vars(found))
+
+
+def said(row):
+    return bytes(t - 4 for t in row["text_BL"][row["text_valid_BL"]][1:-1])
+
+
+def test_one_of_several_texts_is_drawn_by_seed_epoch_and_number(micro, toy):
+    data = toy(micro(), SeveralTexts())
+    drawn = {said(sample(data, 3, epoch)) for epoch in range(20)}
+    assert len(drawn) == 3
+    assert said(sample(data, 3, 5)) == said(sample(data, 3, 5))
+    assert len({said(sample(data, number)) for number in range(8)}) == 3
+    assert len({said(sample(data, 3, seed=seed)) for seed in range(20)}) == 3
+
+
+def test_the_first_of_several_texts_is_used_where_told_and_to_judge(micro, toy):
+    first = said(sample(toy(micro(), fakes.FakeEpisodes()), 3))
+    told = toy(micro(data__instruction="first"), SeveralTexts())
+    judged = Dataset(told.members, micro(), ByteTokenizer(), augment=False)
+    for data in (told, judged):
+        assert {said(sample(data, 3, epoch)) for epoch in range(20)} == {first}
+
+
+def test_what_is_drawn_changes_nothing_else(micro, toy):
+    one, several = (
+        toy(micro(data__photometric=0.4), e()) for e in (fakes.FakeEpisodes, SeveralTexts)
+    )
+    a, b = sample(one, 3), sample(several, 3)
+    assert (a["images_BIHW3"] == b["images_BIHW3"]).all()
 
 
 def test_mixtures_draw_by_weight(micro):
@@ -242,3 +279,36 @@ def test_codes_of_other_episodes_are_refused():
     with pytest.raises(StaleStore, match="00000 has 10 frames, its codes are for 11"):
         held_by(Store(keys, frames=11), Store(keys))
     assert not held_by(Store([]), Store(keys)).any()
+
+
+def part_of(shard, frames, **views):
+    """A part of a store with one episode, that records the frames of some views."""
+    key = EpisodeKey("d", "1", "train", shard, 3, 0)
+    part = fakes.parts({key: frames})[0]
+    return replace(part, meta={"frames": views} if views else {})
+
+
+class Parts:
+    def __init__(self, *parts):
+        self._parts = parts
+
+    def parts(self):
+        return self._parts
+
+
+def test_codes_of_other_frames_are_refused_and_counted():
+    episodes = Parts(*(part_of(n, 5, main=f"m{n}", wrist="w") for n in range(3)))
+    same = Parts(*(part_of(n, 5, main=f"m{n}") for n in range(3)))
+    assert held_by(same, episodes).all()
+    assert of_unknown_origin(same, episodes) == 0
+    stale = Parts(part_of(0, 5, main="m0"), *(part_of(n, 5, main="old") for n in (1, 2)))
+    with pytest.raises(StaleStore, match=r"codes of 2 of 3 shards .*first: train 00001") as caught:
+        held_by(stale, episodes)
+    assert "`tokenize` again" in caught.value.remedy
+
+
+def test_codes_that_do_not_say_what_they_are_of_are_counted():
+    episodes = Parts(*(part_of(n, 5, main="m") for n in range(3)))
+    older = Parts(part_of(0, 5), part_of(1, 5, main="m"), part_of(2, 5, other="m"))
+    assert held_by(older, episodes).all()
+    assert of_unknown_origin(older, episodes) == 2

@@ -1,0 +1,44 @@
+"""Sources that are not RLDS, recognised so that the refusal says what they are and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from depthtok.errors import SourceError
+from depthtok.sources.videos import VIDEOS
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_TO_RLDS = (
+    "write it as RLDS first, with tensorflow-datasets or depthtok.sources.write.RldsWriter "
+    "(docs/interfaces.md)"
+)
+
+
+def is_lerobot(path: Path) -> bool:
+    """Whether a folder is a LeRobot data set."""
+    return (path / "meta" / "info.json").is_file()
+
+
+def foreign_folder(path: Path) -> SourceError:
+    """What to raise for a LeRobot data set in place of an RLDS directory."""
+    return SourceError(
+        f"{path} is a LeRobot data set, not RLDS",
+        remedy=f"for depth of its videos: depthtok annotate {path} --out DIR; for its actions "
+        f"{_TO_RLDS}",
+    )
+
+
+def foreign_file(path: Path) -> SourceError:
+    """What to raise for a file in place of an RLDS directory."""
+    if path.suffix.lower() in VIDEOS:
+        return SourceError(
+            f"{path} is a video, not an RLDS directory",
+            remedy=f"for its depth: depthtok annotate {path} --out DIR",
+        )
+    with path.open("rb") as file:
+        if file.read(len(_HDF5)) == _HDF5:
+            return SourceError(f"{path} is an HDF5 file, not an RLDS directory", remedy=_TO_RLDS)
+    return SourceError(
+        f"{path} is a file, not an RLDS directory",
+        remedy="give the local directory with features.json, such as <name>/<version>",
+    )
