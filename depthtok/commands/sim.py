@@ -57,9 +57,11 @@ def collect(
 
     Example: depthtok collect --suite libero_object --tasks 0,1 --episodes 10 --out runs/demos
     """
+    from depthtok.sim.setup import graphics
     from pipelines.collect import CollectStage
     from pipelines.stage import run
 
+    graphics()  # refused here, and not by every episode
     stage = CollectStage(out, settings)
     if stage.left_out:
         warn(f"left out, as the scripted expert only puts things somewhere: tasks {stage.left_out}")
