@@ -10,6 +10,7 @@
     │   ├── CorruptPart      digest or shape differs from the manifest
     │   ├── MissingParts     not complete yet
     │   └── OutputError      disk full, read-only, wrong place
+    │       └── InUse        another process writes there
     ├── DepthKindError       disparity where metres were meant, or the reverse
     ├── MissingPackage       an extra that is not installed
     ├── WorkerDied           a process ended before its work did
@@ -75,6 +76,10 @@ class MissingParts(StoreError):
 
 class OutputError(StoreError):
     """The output cannot be written: disk full, read-only, or not an empty place or a store."""
+
+
+class InUse(OutputError):
+    """Another process writes to this output now."""
 
 
 class DepthKindError(DepthtokError):

@@ -22,6 +22,7 @@ from torch import Tensor
 from depthtok.config import flat
 from depthtok.errors import ConfigError, StaleStore, TrainingError
 from depthtok.files import write_atomic
+from depthtok.locks import writing
 from vla import checkpoint, lora, optim
 from vla.checkpoint import State
 from vla.config import Config, RunOptions
@@ -69,24 +70,26 @@ def train(
     `codebook` is a `depthtok.codebook.Codebook` (its vectors and fingerprint are used), `weights`
     pretrained tensors that replace the fresh ones, `notes` are stored in every checkpoint, `decode`
     turns codes into normalised disparity, so that depth can be evaluated and shown. `on_step` gets
-    every log line. Raises `StaleStore` if the run directory has other settings.
+    every log line. Raises `StaleStore` if the run directory has other settings,
+    `InUse` while another process trains into it.
     """
     options = options or RunOptions()
     device = torch.device(device)
-    run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
-    run.prepare(weights)
-    with Loader(
-        dataset,
-        config.train.batch,
-        seed=config.train.seed,
-        start=run.step,
-        rank=run.ranks.rank,
-        ranks=run.ranks.count,
-        workers=options.workers,
-        prefetch=options.prefetch,
-        device=device,
-    ) as loader:
-        return run.loop(iter(loader), should_stop, on_step, validation)
+    with writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
+        run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
+        run.prepare(weights)
+        with Loader(
+            dataset,
+            config.train.batch,
+            seed=config.train.seed,
+            start=run.step,
+            rank=run.ranks.rank,
+            ranks=run.ranks.count,
+            workers=options.workers,
+            prefetch=options.prefetch,
+            device=device,
+        ) as loader:
+            return run.loop(iter(loader), should_stop, on_step, validation)
 
 
 class Trainer:

@@ -84,6 +84,7 @@ def finetune_vida(
 
     Example: depthtok finetune-vida runs/true-depth --out runs/vits-mine.safetensors
     """
+    from depthtok.locks import writing
     from pipelines.device import choose
     from pipelines.vida.config import config_named
     from pipelines.vida.course import Course
@@ -105,9 +106,10 @@ def finetune_vida(
     course = Course(network, config, train, judges, data, out,
                     weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
     say(f"{len(train)} clips train, {len(judges)} judge", json=json)
-    _train(course, choose(device), resume=resume)
-    with stoppable():
-        card = course.finish(choose(device))
+    with writing(out, file=True):
+        _train(course, choose(device), resume=resume)
+        with stoppable():
+            card = course.finish(choose(device))
     for name, figures in card["held_out"]["figures"].items():
         say(f"{name}: " + _told(figures), json=json)
     say(f"{out}, and what it is worth in {course.card.name}", json=json)

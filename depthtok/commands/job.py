@@ -6,7 +6,7 @@ Every rank carries out the same job, whoever started it: a command line alone, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ class Job:
     def opened(self) -> Iterator[Train]:
         """The training with all data open, among the ranks that were started together."""
         from depthtok.commands import samples
+        from depthtok.locks import writing
         from pipelines.device import choose, training_threads
         from vla import checkpoint
         from vla.parallel import launched
@@ -84,7 +85,9 @@ class Job:
 
         config, options = self.config, self.options
         training_threads(self.threads)
-        with launched(choose(self.device)) as (ranks, where):
+        with launched(choose(self.device)) as (ranks, where), ExitStack() as locked:
+            if ranks.rank == 0:  # which writes all of the run
+                locked.enter_context(writing(self.out))
             given = self.stores.open(config, where)
             with ranks.first():  # the others find the frame cache made
                 learn, judge = self.stores.datasets(config, given, self.stores.frame_cache)

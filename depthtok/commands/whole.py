@@ -126,16 +126,18 @@ def _summary(plan: Plan) -> list[str]:
 
 def carry_out(plan: Plan) -> None:
     """The stages in order. A stage with failed episodes lets the next ones go on."""
+    from depthtok.locks import writing
+
     todo = list(_stages(plan))
     _check_settings(plan.tables)
     failed = False
-    for number, (title, do) in enumerate(todo, 1):
-        say("", f"[{number}/{len(todo)}] {title}")
-        try:
-            with unsuggesting():
+    with writing(plan.out), unsuggesting():
+        for number, (title, do) in enumerate(todo, 1):
+            say("", f"[{number}/{len(todo)}] {title}")
+            try:
                 do()
-        except typer.Exit as stop:
-            failed |= bool(stop.exit_code)
+            except typer.Exit as stop:
+                failed |= bool(stop.exit_code)
     if failed:
         raise typer.Exit(1)
 
