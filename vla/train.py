@@ -33,6 +33,7 @@ from vla.loader import Loader
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, whole
 from vla.runlog import JUDGED, METRICS, Line, Log, Meter
+from vla.soundness import beside
 from vla.trackers import Tracker, open_tracker
 from vla.update import Update
 from vla.validate import validate
@@ -296,7 +297,8 @@ class Trainer:
         """Writes a checkpoint of this step, and deletes old ones."""
         moments = checkpoint.optimizer_tensors(self.update.optimizer, self.update.trained)
         place = checkpoint.place(self.out_dir, self.step)
-        self._write(place, {**self._weights(), "optimizer": moments})
+        noted = beside(self.out_dir, (self.log, self.judged)) if self.ranks.rank == 0 else None
+        self._write(place, {**self._weights(), "optimizer": moments}, noted)
         if self.ranks.rank == 0:
             checkpoint.prune(self.out_dir, self.options.keep_last)
 
@@ -306,14 +308,20 @@ class Trainer:
         weights = {"model": self.model.state_dict()}
         return weights | {"average": average.weights} if average else weights
 
-    def _write(self, place: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def _write(
+        self,
+        place: Path,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        noted: Mapping[str, Any] | None = None,
+    ) -> None:
         """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
         gathered = {
             kind: {name: self._gathered(tensor) for name, tensor in named.items()}
             for kind, named in tensors.items()
         }
         if self.ranks.rank == 0:
-            checkpoint.write(place, self.config, replace(self.identity, step=self.step), gathered)
+            state = replace(self.identity, step=self.step)
+            checkpoint.write(place, self.config, state, gathered, noted)
         self.ranks.wait()
 
     def _gathered(self, tensor: Tensor) -> Tensor | None:

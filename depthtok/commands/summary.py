@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ from depthtok.config import flat
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, SchemaError, SourceError
-from depthtok.files import read_json_lines
 from depthtok.format import human_bytes, human_number
 from depthtok.log import typed
 from depthtok.sources.draft import describe, draft
@@ -24,7 +22,7 @@ from depthtok.statistics import Statistics, mixture
 from depthtok.store import Store, is_store
 from depthtok.verify import open_store
 
-RUN, EVALUATION = "config.json", "eval.json"
+RUN, LOG, EVALUATION = "config.json", "metrics.jsonl", "eval.json"
 
 
 @dataclass
@@ -68,7 +66,7 @@ def kind_of(path: Path) -> str | None:
         return "store"
     if (path / codebook.META).is_file():
         return "codebook"
-    if (path / RUN).is_file() and (path / "checkpoints").is_dir():
+    if (path / "checkpoints").is_dir() and any((path / name).is_file() for name in (RUN, LOG)):
         return "run"
     if (path / EVALUATION).is_file():
         return "evaluation"
@@ -266,23 +264,26 @@ _FIGURES = (
 
 
 def _run(path: Path) -> Summary:
+    from vla import checkpoint
     from vla.config import Config
+    from vla.runlog import METRICS
+    from vla.soundness import read_log, settings
 
-    metrics = read_json_lines(path / "metrics.jsonl")
-    steps = sorted((path / "checkpoints").glob("step-*"))
+    metrics = read_log(path, METRICS)
+    steps = checkpoint.steps(path)
     summary = Summary(f"Training run in {path}")
     summary.facts["checkpoints"] = ", ".join(step.name for step in steps) or "none yet"
-    if steps and (steps[-1] / "state.json").is_file():
-        state = json.loads((steps[-1] / "state.json").read_text())
+    if steps:
+        state = checkpoint.read_state(steps[-1])
         summary.facts["data"] = ", ".join(
-            f"{n} ({size:,} samples)" for n, _, _, size in state["data"]
+            f"{n} ({size:,} samples)" for n, _, _, size in state.data or ()
         )
-        summary.facts["codebook"] = state["codebook"][:16] or "none"
+        summary.facts["codebook"] = state.codebook[:16] or "none"
     if metrics:
         last = {name: value for line in metrics for name, value in line.items()}
         rows = [(name, human_number(value)) for name, value in last.items()]
         summary.tables["Newest figures"] = (("figure", "value"), rows)
-    usual, given = flat(Config().to_json()), flat(json.loads((path / RUN).read_text()))
+    usual, given = flat(Config().to_json()), flat(settings(path).to_json())
     rows = [(name, value) for name, value in given.items() if value != usual.get(name)]
     summary.tables["Settings that are not the defaults"] = (("setting", "value"), rows)
     return summary
