@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import BinaryIO
 
 from depthtok.errors import CorruptPart
 
@@ -32,13 +33,25 @@ def require_sound(path: Path, remedy: str) -> bool:
     """Raises `CorruptPart` for a file that was changed after it was sealed, or that is no zip file.
     Returns whether it was sealed: files of older versions are not."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 22 - _DIGITS))
+            end = file.read()
+            if end[:4] == _END and end[20:22] == _DIGITS.to_bytes(2, "little"):
+                if _sha256(file, size - _DIGITS) == end[22:]:
+                    return True
+            elif end[-22:-18] == _END and end[-2:] == b"\0\0":
+                return False
     except OSError as error:
         raise CorruptPart(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
-    body, claimed = data[:-_DIGITS], data[-_DIGITS:]
-    if body[-22:-18] == _END and body[-2:] == _DIGITS.to_bytes(2, "little"):
-        if hashlib.sha256(body).hexdigest().encode() == claimed:
-            return True
-    elif data[-22:-18] == _END and data[-2:] == b"\0\0":
-        return False
     raise CorruptPart(f"{path} was changed after it was written", remedy=remedy)
+
+
+def _sha256(file: BinaryIO, size: int) -> bytes:
+    """The digest, in hex, of the first `size` bytes."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size > 0 and (block := file.read(min(size, 1 << 20))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest().encode()

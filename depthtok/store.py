@@ -10,9 +10,10 @@ Any number of processes may fill one store: each writes parts of its own, rename
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,12 @@ from depthtok.files import (
     write_new,
 )
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
+from depthtok.tables import tables
 from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 
 ROOT = "zarr.json"
 FORMAT = 1
-MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
+MAPPED_TABLES = 16_384  # of all stores: well under the 65,530 maps of a process on Linux
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Store:
             )
         self._digests = DigestMemory()
         self._parts: dict[str, Part] = {}
-        self._tables = lru_cache(MAPPED_TABLES)(Part.map)  # threads may share it
+        self._owner = object()  # of this store's tables among the process's
+        weakref.finalize(self, _let_go, self._owner)
 
     def __getstate__(self) -> dict:  # maps and open files stay with their process
         return {"path": self.path}
@@ -130,7 +133,8 @@ class Store:
 
     def table(self, part: Part, name: str) -> np.ndarray:
         """A table of a part; the most recent ones stay mapped."""
-        return self._tables(part, name)
+        mapped = tables(MAPPED_TABLES)
+        return mapped.get(self._owner, (part.name, name), lambda: part.map(name))
 
     def missing(self) -> list[str]:
         """Source shards, or pieces of them, that have no part; [] for a complete store."""
@@ -153,6 +157,10 @@ class Store:
     def files_bytes(self) -> int:
         """Bytes of all parts, as their manifests say."""
         return sum(size for part in self.parts() for size, _ in part.manifest["files"].values())
+
+
+def _let_go(owner: object) -> None:
+    tables(MAPPED_TABLES).drop(owner)
 
 
 def missing_parts(shards: Mapping[str, int], names: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Annotated
 
 import numpy as np
@@ -21,8 +22,9 @@ from torch.nn import functional
 
 from depthtok.config import require
 from depthtok.data import FrameClip
-from depthtok.errors import ConfigError, SourceError, StaleStore
+from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
 from depthtok.files import commit_file
+from depthtok.sealed import require_sound, seal
 from pipelines.vida.config import PATCH, WINDOW, ViDAConfig
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.vida.network import VideoDepth
@@ -226,6 +228,7 @@ def _save(
     }
     with commit_file(checkpoint) as partial:
         torch.save(state, partial)
+        seal(partial)
 
 
 def _resume(
@@ -236,8 +239,14 @@ def _resume(
 ) -> int:
     if not checkpoint.is_file():
         return 0
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    theirs = state["identity"]
+    remedy = "give --no-resume to start over"
+    require_sound(checkpoint, remedy)
+    damaged = CorruptPart(f"{checkpoint} holds no state of a fine-tuning", remedy=remedy)
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        theirs, done = dict(state["identity"]), int(state["done"])
+    except (RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+        raise damaged from error
     changed = [k for k in identity if k != "save_every" and identity[k] != theirs.get(k)]
     if changed:
         raise StaleStore(
@@ -245,6 +254,9 @@ def _resume(
             + ", ".join(f"{key} {theirs.get(key)}, now {identity[key]}" for key in changed),
             remedy="resume with the same settings, choose another --out, or give --no-resume",
         )
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["done"]
+    try:
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged from error
+    return done
