@@ -1,7 +1,8 @@
 """CodeStore: a grid of codes for every frame, bound to the codebook that made it.
 
 Tables of a part: for every camera C `codes/<C>` uint8[N, h, w], and once `range` float32[E,
-cameras, 2], the disparity interval that each clip's normalisation mapped to [0, 1].
+cameras, 2], the disparity interval that each clip's normalisation mapped to [0, 1]. Of a camera
+that an episode does not have, the codes are 0, the range is NaN, and neither is given out.
 """
 
 from __future__ import annotations
@@ -87,8 +88,24 @@ class CodeStore(Store):
     def __contains__(self, key: EpisodeKey) -> bool:
         return self.find(key) is not None
 
+    def absent(self, key: EpisodeKey, camera: str) -> bool:
+        """Whether the episode is known not to have this camera, and so no codes of it."""
+        place = self.find(key)
+        return place is not None and place[0].lacks(camera, key.index)
+
     def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid:
-        """The codes of one clip, memory-mapped. Raises `SourceError` where there are none."""
+        """The codes of one clip, memory-mapped. Raises `SourceError` where there are none: see
+        `in` and `absent`."""
+        grid = self.find_grid(key, camera)
+        if grid is None:
+            raise SourceError(
+                f"episode {key} does not have camera {camera!r}: there are no codes of it",
+                remedy="ask `absent(key, camera)` first, or `find_grid`, which gives None",
+            )
+        return grid
+
+    def find_grid(self, key: EpisodeKey, camera: str) -> CodeGrid | None:
+        """Like `grid_of`, but None where the episode does not have this camera."""
         if camera not in self.cameras:
             raise ConfigError(
                 f"{self.path} has no codes of camera {camera!r}",
@@ -101,6 +118,8 @@ class CodeStore(Store):
                 remedy="`depthtok inspect` lists what failed; `tokenize --retry-failed` tries anew",
             )
         part, row = place
+        if part.lacks(camera, key.index):
+            return None
         start, frames = int(part.starts[row]), int(part.frames[row])
         low, high = self.table(part, "range")[row, self.cameras.index(camera)].tolist()
         codes = self.table(part, array_name(camera))[start : start + frames]

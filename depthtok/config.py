@@ -38,6 +38,9 @@ class RunOptions:
     plan: Annotated[bool, "print what would be done, its time and size, and stop"] = False
     resume: Annotated[bool, "keep finished parts"] = True
     retry_failed: Annotated[bool, "rebuild parts with failed episodes"] = False
+    overwrite: Annotated[
+        bool, "replace a store made with other settings, once the new one is whole"
+    ] = False
     partial: Annotated[bool, "use a source that lacks parts"] = False
     json: Annotated[bool, "machine-readable result on stdout"] = False
 

@@ -52,12 +52,13 @@ class DepthEncoding(StrEnum):
 
 def pack(clip: DepthClip, encoding: DepthEncoding) -> np.ndarray:
     """Depth as stored. Raises `SourceError` for values that the encoding cannot hold."""
-    top = {DepthEncoding.UINT16_MM: 65.5354, DepthEncoding.FLOAT16: 65504.0}.get(encoding, np.inf)
+    top = 65.5354 if encoding is DepthEncoding.UINT16_MM else 65504.0  # quantiles are float16's
     low, high = (float(f(clip.values)) if clip.values.size else 0.0 for f in (np.min, np.max))
     if not (low >= 0 and high <= top):
         raise SourceError(
             f"depth from {low:g} to {high:g} does not fit the encoding {encoding} (0 to {top:g})",
-            remedy="check the unit of the depth in the data set's schema",
+            remedy="check the unit of the depth in the data set's schema, and state there which "
+            "values are no measurement (depth_invalid), and the largest depth (depth_max)",
         )
     if encoding is DepthEncoding.UINT16_MM:
         clip.require(DepthKind.METRES)
@@ -75,6 +76,15 @@ def unpack(stored: np.ndarray, encoding: DepthEncoding, kind: DepthKind) -> Dept
     valid = values >= 0
     np.copyto(values, 0, where=~valid)
     return DepthClip(values, valid, kind)
+
+
+def invalid_rows(
+    frames: int, size: tuple[int, int], encoding: DepthEncoding, block: int = 64
+) -> Iterator[np.ndarray]:
+    """Stored rows without a valid pixel, `block` at a time: of a camera that is absent."""
+    value = 0 if encoding is DepthEncoding.UINT16_MM else -1
+    for start in range(0, frames, block):
+        yield np.full((min(block, frames - start), *size), value, encoding.dtype)
 
 
 class ClipQuantiles:
@@ -142,15 +152,21 @@ class DepthStore(Store):
         return self.cameras.index(camera)
 
     def clips(self, camera: str | None = None) -> Iterator[StoredDepth]:
-        """The clips of one camera, or of all: part by part, episode by episode."""
+        """The clips of one camera, or of all: part by part, episode by episode, without those of
+        cameras that are absent."""
         names = self.cameras if camera is None else (camera,)
         return (clip for part in self.parts() for clip in self.clips_of(part, names))
 
-    def clips_of(self, part: Part, cameras: Sequence[str]) -> Iterator[StoredDepth]:
-        """The clips of a part."""
+    def clips_of(
+        self, part: Part, cameras: Sequence[str], *, absent: bool = False
+    ) -> Iterator[StoredDepth]:
+        """The clips of a part; with `absent` also those of cameras that an episode does not have,
+        which have no valid pixel."""
         quantiles = part.map("quantiles") if len(part.frames) else None
         for episode in part.episodes:
             for camera in cameras:
+                if not absent and part.lacks(camera, episode.key.index):
+                    continue
                 found = quantiles[episode.row, self.require_camera(camera)]
                 yield StoredDepth(self, part, episode.key, camera, episode.start, episode.frames,
                                   tuple(found.tolist()))  # fmt: skip
@@ -170,6 +186,12 @@ class StoredDepth:
 
     def __len__(self) -> int:
         return self.frames
+
+    @property
+    def absent(self) -> bool:
+        """Whether the episode does not have this camera: no pixel is valid, nothing was
+        estimated."""
+        return self.part.lacks(self.camera, self.key.index)
 
     @property
     def disparity_quantiles(self) -> tuple[float, ...]:

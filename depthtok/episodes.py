@@ -14,7 +14,7 @@ A view is the RGB, depth or segmentation of one camera.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,19 +24,20 @@ from jaxtyping import Float32, Integer, UInt8
 
 from depthtok import statistics
 from depthtok.arrays import ArraySpec
-from depthtok.config import digest
 from depthtok.data import Camera, EpisodeKey, Orientation
 from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
 from depthtok.files import write_atomic
 from depthtok.images import ImageFiles
 from depthtok.meaning import Column, Meaning
 from depthtok.parts import Part, pack_manifest, unpack_manifest
+from depthtok.placeholders import ClipDepth, NotMeasured
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
 from depthtok.store import Store
 
 PACKED = "images.bin"
 INSTRUCTIONS = "instructions.json"
+ALTERNATIVES = "alternatives.json"
 STATISTICS = "statistics.json"
 
 
@@ -48,15 +49,34 @@ class View:
     kind: str
     format: PixelFormat
     scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
+    not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
+    channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
+
+    @property
+    def name(self) -> str:
+        """`image/rgb`: what identifies the view in a store."""
+        return f"{self.camera}/{self.kind}"
 
     def to_json(self) -> dict:
-        """A plain dictionary."""
-        return {**asdict(self), "format": self.format.to_json()}
+        """A plain dictionary, without what is usual."""
+        usual = {"channels"} if self.channels == "rgb" else set()
+        usual |= set() if self.not_measured else {"not_measured"}
+        rule = {"not_measured": self.not_measured.to_json()} if self.not_measured else {}
+        plain = {**asdict(self), "format": self.format.to_json(), **rule}
+        return {name: value for name, value in plain.items() if name not in usual}
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """One frame [H, W, C] from its bytes. Raises `CorruptRecord`."""
+        frame = self.format.decode(data)
+        return frame if self.channels == "rgb" else np.ascontiguousarray(frame[..., ::-1])
 
     @classmethod
     def from_json(cls, data: Mapping) -> View:
         """The inverse of `to_json`."""
-        return cls(**{**data, "format": PixelFormat.from_json(data["format"])})
+        rule = data.get("not_measured")
+        read = {"format": PixelFormat.from_json(data["format"]),
+                "not_measured": rule and NotMeasured.from_json(rule)}  # fmt: skip
+        return cls(**{**data, **read})
 
 
 def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
@@ -68,6 +88,17 @@ def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str
         "instruction": ArraySpec("uint32"),
         "images": ArraySpec("uint32", (views, 4)),
     }
+
+
+def write_instructions(part: Path, texts: Sequence[tuple[str, ...]]) -> None:
+    """Writes the instructions of a part: the first text of each number, and beside them all texts
+    of the numbers that have several."""
+    (part / INSTRUCTIONS).write_text(json.dumps([first for first, *_ in texts]))
+    several = {
+        str(n): list(alternatives) for n, alternatives in enumerate(texts) if alternatives[1:]
+    }
+    if several:
+        (part / ALTERNATIVES).write_text(json.dumps(several))
 
 
 class EpisodeStore(Store):
@@ -84,6 +115,7 @@ class EpisodeStore(Store):
         self.proprio_dim: int = self.about["proprio_dim"]
         self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
         self._instructions: dict[str, list[str]] = {}
+        self._alternatives: dict[str, dict[str, list[str]]] = {}
         self._images = ImageFiles()
 
     @cached_property
@@ -105,6 +137,12 @@ class EpisodeStore(Store):
             fields = {**camera, "orientation": Orientation(camera["orientation"])}
             by_name[camera["name"]] = Camera(**fields)
         return by_name
+
+    @property
+    def knows_absent(self) -> bool:
+        """Whether it was looked for cameras that episodes do not have: not by former versions, and
+        not in videos and images, of which `annotate` decides."""
+        return self.spec.stage == "convert" and self.spec.stage_version >= 2
 
     def camera(self, name: str) -> Camera:
         """The camera `name`. Raises `ConfigError` with the names there are."""
@@ -182,12 +220,31 @@ class EpisodeStore(Store):
             self._instructions[part.name] = json.loads((part.path / INSTRUCTIONS).read_text())
         return self._instructions[part.name]
 
+    def alternatives(self, part: Part) -> dict[str, list[str]]:
+        """By number (as text) of an instruction: all the texts to draw from, where there are
+        several. {} in stores that keep one text each."""
+        if part.name not in self._alternatives:
+            part.require(ALTERNATIVES)
+            file = part.path / ALTERNATIVES
+            self._alternatives[part.name] = json.loads(file.read_text()) if file.is_file() else {}
+        return self._alternatives[part.name]
+
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        """How many episodes the schema's `[keep.episodes]` left out, by reason."""
+        counts: dict[str, int] = {}
+        for part in self.parts():
+            for reason, indices in part.meta.get("left_out", {}).items():
+                counts[reason] = counts.get(reason, 0) + len(indices)
+        return counts
+
     def image_bytes(self, part: Part, row: int, view: int) -> bytes:
         """The encoded bytes of one frame of one view, CRC32C checked."""
         low, high, length, crc = self.table(part, "images")[row, view].tolist()
-        return self._images.read(self._image_file(part), low | high << 32, length, crc)
+        return self._images.read(self.image_file(part), low | high << 32, length, crc)
 
-    def _image_file(self, part: Part) -> Path:
+    def image_file(self, part: Part) -> Path:
+        """The file in which the images of a part lie."""
         source = part.meta["source"]
         return part.path / PACKED if source is None else self.source_root / source
 
@@ -196,7 +253,7 @@ class EpisodeStore(Store):
 
     def require_source(self) -> None:
         """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
-        files = {self._image_file(part) for part in self.parts()}
+        files = {self.image_file(part) for part in self.parts()}
         if files and not any(path.is_file() for path in files):
             raise SourceError(
                 f"the images that {self.path} indexes are not in {self.source_root}",
@@ -224,18 +281,15 @@ class EpisodeStore(Store):
         if not stored.is_file():
             return None
         content, _ = unpack_manifest(stored.read_bytes(), stored)
-        same = content["parts"] == self._parts_digest()
+        same = content["parts"] == self.content
         return Statistics.from_json(content["statistics"]) if same else None
 
     def store_statistics(self) -> None:
         """Keeps the statistics of a complete store beside its parts."""
         if self.stored_statistics() is None:
             found = self.compute_statistics()
-            content = {"parts": self._parts_digest(), "statistics": found.to_json()}
+            content = {"parts": self.content, "statistics": found.to_json()}
             write_atomic(self.path / STATISTICS, pack_manifest(content))
-
-    def _parts_digest(self) -> str:
-        return digest([part.digest for part in self.parts()])
 
 
 @dataclass(frozen=True)
@@ -257,6 +311,11 @@ class StoredEpisode:
     @property
     def fps(self) -> float | None:
         return self.store.fps
+
+    def absent(self, camera: str) -> bool:
+        """Whether the episode is known not to have this camera (see `EpisodeStore.knows_absent`):
+        its frames are one flat colour, or the data set says so."""
+        return self.part.lacks(camera, int(self.part.indices[self.row]))
 
     def intrinsics(self, camera: str) -> Float32[np.ndarray, "3 3"] | None:
         """Of the upright true view, in pixels; None where the source does not say."""
@@ -282,6 +341,12 @@ class StoredEpisode:
     def instruction(self, step: int = 0) -> str:
         number = int(self.store.table(self.part, "instruction")[self.start + step])
         return self.store.instructions(self.part)[number]
+
+    def instructions(self, step: int = 0) -> list[str]:
+        """All the texts that say what to do at a step, of which training draws one."""
+        number = int(self.store.table(self.part, "instruction")[self.start + step])
+        several = self.store.alternatives(self.part).get(str(number))
+        return several or [self.store.instructions(self.part)[number]]
 
     def frames(self, camera: str) -> StoredFrames:
         return StoredFrames(self, self.store.camera(camera))
@@ -309,15 +374,23 @@ class StoredFrames:
         return self._decode("rgb", start, stop)
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
+        return self.clip_depth.metres(start, stop)
+
+    @cached_property
+    def clip_depth(self) -> ClipDepth:
+        """The reader of the clip's own depth. Raises `SourceError` where its unit is not known."""
         store = self.episode.store
-        scale = store.views[store.view_index(self.camera.name, "depth")].scale_m
-        if scale is None:
+        view = store.views[store.view_index(self.camera.name, "depth")]
+        if view.scale_m is None:
             raise SourceError(
                 f"the unit of the depth of camera {self.camera.name!r} is not known",
                 remedy="copy the data set's schema, state `depth_unit`, and convert with --schema",
             )
-        metres = self._decode("depth", start, stop)[..., 0].astype(np.float64) * scale
-        return np.where(np.isfinite(metres) & (metres > 0), metres, 0).astype(np.float32)
+
+        def decode(start: int, stop: int) -> np.ndarray:
+            return self._decode("depth", start, stop)[..., 0]
+
+        return ClipDepth(len(self), decode, view.scale_m, view.format.dtype, view.not_measured)
 
     def segmentation(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W"]:
         """The class of every pixel as the data set numbers them."""
@@ -330,7 +403,7 @@ class StoredFrames:
         for step in range(start, stop):
             data = store.image_bytes(episode.part, episode.start + step, view)
             try:
-                frames.append(store.views[view].format.decode(data))
+                frames.append(store.views[view].decode(data))
             except SourceError as error:
                 raise CorruptRecord(
                     f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",

@@ -5,6 +5,7 @@
     ├── SchemaError          a data set's schema does not fit its features
     ├── SourceError          data that come in
     │   └── CorruptRecord    bytes that are not what was written; names file and record
+    ├── SourceUnavailable    a source that cannot be read now: nothing is known of its bytes
     ├── StoreError           stores that we write
     │   ├── StaleStore       made with other settings, or from other data
     │   ├── CorruptPart      digest or shape differs from the manifest
@@ -56,6 +57,14 @@ class SourceError(DepthtokError):
 
 class CorruptRecord(SourceError):
     """Input bytes that are not what was written. The problem names file and record."""
+
+
+class SourceUnavailable(DepthtokError):
+    """A file of the source cannot be read now: it is away, or reading it failed.
+
+    Not a `SourceError`: nothing is known of the bytes, so it is no episode's failure. It ends a
+    run, which the same command resumes.
+    """
 
 
 class StoreError(DepthtokError):

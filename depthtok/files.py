@@ -228,6 +228,19 @@ def remove(path: Path) -> None:
         sync_directory(path.parent)
 
 
+def exchange(new: Path, final: Path) -> None:
+    """Gives the directory `new` the place of `final`, whose own content is then at `new`.
+
+    Between the two renames there is nothing at `final`; both directories are whole at any time.
+    """
+    with output_errors(final), uninterrupted():
+        old = _put_away(final)
+        new.rename(final)
+        if old:
+            old.rename(new)
+        sync_directory(final.parent)
+
+
 def make_directory(path: Path) -> None:
     """Makes a directory and its parents, so that they last over a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]

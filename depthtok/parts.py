@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -177,6 +178,17 @@ class Part:
             for entry in self.manifest["failed"]
         ]
 
+    @property
+    def absent(self) -> dict[str, list[int]]:
+        """By camera: the indices, ascending, of the episodes that do not have it."""
+        return self.meta.get("absent", {})
+
+    def lacks(self, camera: str, index: int) -> bool:
+        """Whether the shard's episode `index` is known not to have this camera."""
+        indices = self.absent.get(camera, ())
+        place = bisect_left(indices, index)
+        return place < len(indices) and indices[place] == index
+
     def require(self, prefix: str) -> None:
         """Digests all files whose path starts with `prefix`, once. Raises `CorruptPart`."""
         self._require(lambda name: name.startswith(prefix))
@@ -242,6 +254,14 @@ class PartWriter:
     def append(self, array: str, values: np.ndarray) -> None:
         """Adds rows to the episode at hand."""
         self._by_frame[array].append(values)
+
+    def take_back(self, array: str) -> None:
+        """Drops what was added to one array for the episode at hand."""
+        self._by_frame[array].truncate(self._rows)
+
+    def absent(self, camera: str, index: int) -> None:
+        """Notes that the episode `index` does not have this camera. Episodes come in order."""
+        self.meta.setdefault("absent", {}).setdefault(camera, []).append(index)
 
     def end(self, index: int, frames: int, **rows: np.ndarray) -> None:
         """Closes the episode `index` of the shard: every array by frame has got `frames` rows for

@@ -30,6 +30,11 @@ class Columns:
     q01: tuple[float, ...]
     q99: tuple[float, ...]
 
+    def picked(self, places: Sequence[int]) -> Columns:
+        """Some of the columns, in this order."""
+        fields = (getattr(self, name) for name in ("mean", "std", "min", "max", "q01", "q99"))
+        return Columns(self.count, *(tuple(values[p] for p in places) for values in fields))
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -128,7 +133,8 @@ def _count(keys: np.ndarray, inside: np.ndarray | None = None) -> Int64[np.ndarr
     columns = (
         keys[:, d] if inside is None else keys[inside[:, d], d] for d in range(keys.shape[1])
     )
-    return np.stack([np.bincount(column, minlength=1 << 16) for column in columns])
+    counts = [np.bincount(column, minlength=1 << 16) for column in columns]
+    return np.stack(counts) if counts else np.zeros((0, 1 << 16), np.int64)
 
 
 def mixture(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
@@ -138,19 +144,23 @@ def mixture(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
     follow from its parts' quantiles: the widest are taken, so that no part is clipped more than it
     would be alone.
     """
-    total = sum(weight for _, weight in parts)
-    shares = [weight / total for _, weight in parts]
-
-    def merge(name: str) -> Columns:
-        columns = [getattr(statistics, name) for statistics, _ in parts]
-        of = {field: np.array([getattr(c, field) for c in columns]) for field in asdict(columns[0])}
-        mean = np.average(of["mean"], axis=0, weights=shares)
-        square = np.average(of["std"] ** 2 + of["mean"] ** 2, axis=0, weights=shares)
-        low, q01 = of["min"].min(0), of["q01"].min(0)
-        high, q99 = of["max"].max(0), of["q99"].max(0)
-        std = np.sqrt(np.maximum(square - mean**2, 0))
-        fields = (tuple(map(float, x)) for x in (mean, std, low, high, q01, q99))
-        return Columns(int(of["count"].sum()), *fields)
-
+    weights = [weight for _, weight in parts]
+    action, proprio = (
+        mixed_columns([getattr(statistics, name) for statistics, _ in parts], weights)
+        for name in ("action", "proprio")
+    )
     episodes, steps = (sum(getattr(s, n) for s, _ in parts) for n in ("episodes", "steps"))
-    return Statistics(merge("action"), merge("proprio"), episodes, steps)
+    return Statistics(action, proprio, episodes, steps)
+
+
+def mixed_columns(columns: Sequence[Columns], weights: Sequence[float]) -> Columns:
+    """`mixture` of columns that mean the same."""
+    shares = [weight / sum(weights) for weight in weights]
+    of = {field: np.array([getattr(c, field) for c in columns]) for field in asdict(columns[0])}
+    mean = np.average(of["mean"], axis=0, weights=shares)
+    square = np.average(of["std"] ** 2 + of["mean"] ** 2, axis=0, weights=shares)
+    low, q01 = of["min"].min(0), of["q01"].min(0)
+    high, q99 = of["max"].max(0), of["q99"].max(0)
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    fields = (tuple(map(float, x)) for x in (mean, std, low, high, q01, q99))
+    return Columns(int(of["count"].sum()), *fields)

@@ -36,6 +36,7 @@ from depthtok.tables import tables
 from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 
 ROOT = "zarr.json"
+SEEN = "seen.json"  # what this host knows of the source's files: no part of the store's content
 FORMAT = 1
 MAPPED_TABLES = 16_384  # of all stores: well under the 65,530 maps of a process on Linux
 
@@ -118,11 +119,22 @@ class Store:
         """The parts that are there, sorted."""
         return present_parts(self.path)
 
+    @cached_property
+    def content(self) -> str:
+        """Digest of all parts that are there: another one if any of them was made anew."""
+        return digest([part.digest for part in self.parts()])
+
     def part(self, name: str) -> Part:
         """One part; its manifest is checked, its arrays when they are first touched."""
         if name not in self._parts:
             part = Part(self.path / "parts" / name, self._digests)
             if part.fingerprint != self.fingerprint:
+                if read_spec(self.path).fingerprint != self.fingerprint:
+                    raise StaleStore(
+                        f"{self.path} was replaced by one made with other settings while it was "
+                        "open",
+                        remedy="start the command again",
+                    )
                 raise CorruptPart(f"{part.path} is of another store", remedy=REPAIR)
             self._parts[name] = part
         return self._parts[name]
@@ -143,6 +155,14 @@ class Store:
     def failures(self) -> list[Failure]:
         """Episodes that were left out, with stage and reason."""
         return [failure for part in self.parts() for failure in part.failures]
+
+    def absent(self) -> dict[str, int]:
+        """By camera: how many episodes are known not to have it."""
+        found: dict[str, int] = {}
+        for part in self.parts():
+            for camera, indices in part.absent.items():
+                found[camera] = found.get(camera, 0) + len(indices)
+        return found
 
     def require_complete(self, *, partial: bool = False) -> None:
         """Raises `MissingParts` where parts are missing, unless `partial` accepts that."""
@@ -241,8 +261,9 @@ def create(path: Path, spec: StoreSpec) -> None:
         make_directory(path / "parts")
     if not write_new(path / ROOT, text):
         found = read_spec(path)
-        require_same(path, found, spec)
-        if found.place != spec.place:
+        if _entries(path / "parts") - {ROOT}:  # else nothing was made yet: settings may change
+            require_same(path, found, spec)
+        if (found.place, found.fingerprint) != (spec.place, spec.fingerprint):
             write_atomic(path / ROOT, text)
     if not parts_root_is_sound(path):
         write_atomic(path / "parts" / ROOT, group_json({}))
@@ -261,8 +282,11 @@ def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> Store
 
 def _names(path: Path) -> set[str]:
     """What lies in a directory, other than temporaries."""
-    entries = path.iterdir() if path.exists() else ()
-    return {entry.name for entry in entries if not entry.name.startswith(TEMPORARY)}
+    return {name for name in _entries(path) if not name.startswith(TEMPORARY)}
+
+
+def _entries(path: Path) -> set[str]:
+    return {entry.name for entry in path.iterdir()} if path.exists() else set()
 
 
 def parts_root_is_sound(path: Path) -> bool:

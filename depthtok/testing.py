@@ -2,6 +2,7 @@
 
 make_rlds(path)                          an RLDS directory that the schema `libero_depth` reads
 tree_digest(store)                       two stores are the same bytes if these are equal
+make_tokenizer(folder, words)            a tokenizer.json as PaliGemma has one
 damages(store, seed=0, count=9)          ways to spoil a file that a disk or a person has
 interrupt(work, args, signum=9, ...)     work in a process of its own that a signal stops
 back_project(depth, intrinsics, pose)    where in the world every pixel of a depth map lies
@@ -18,18 +19,19 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt8, UInt16
+from jaxtyping import Float, Float32, Float64, UInt8, UInt16
 
 from depthtok.files import file_sha256
 from depthtok.signals import NUMBERS, Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
+from depthtok.store import SEEN
 from depthtok.temporaries import TEMPORARY
 
 Edit = Callable[[int, dict], None]
@@ -91,7 +93,7 @@ def _features(size: int, *, depth: bool) -> Iterator[Feature]:
 def _episode(number: int, steps: int, size: int, rng: np.random.Generator) -> dict:
     values: dict = {
         "steps/observation/state": rng.normal(size=(steps, 8)).astype(np.float32),
-        "steps/action": rng.normal(size=(steps, 7)).astype(np.float32),
+        "steps/action": _actions(rng.normal(size=(steps, 7)).astype(np.float32)),
         "steps/language_instruction": [f"move box {number % 3}"] * steps,
         "steps/is_first": np.arange(steps) == 0,
         "steps/is_last": np.arange(steps) == steps - 1,
@@ -110,6 +112,11 @@ def _episode(number: int, steps: int, size: int, rng: np.random.Generator) -> di
     return values
 
 
+def _actions(values: Float32[np.ndarray, "T 7"]) -> Float32[np.ndarray, "T 7"]:
+    """The values with a last column of -1 and 1, a gripper's."""
+    return np.hstack([values[:, :6], np.where(values[:, 6:] < 0, -1, 1).astype(np.float32)])
+
+
 def _scene(
     steps: int, size: int, rng: np.random.Generator
 ) -> tuple[UInt16[np.ndarray, "T S S 1"], UInt8[np.ndarray, "T S S 1"]]:
@@ -121,6 +128,23 @@ def _scene(
     box = (rows >= top) & (rows < top + side) & (columns >= shifts) & (columns < shifts + side)
     depth = np.where(box, 600 + rng.integers(0, 300), wall)
     return depth.astype(np.uint16)[..., None], box.astype(np.uint8)[..., None]
+
+
+def make_tokenizer(folder: Path, words: Sequence[str], **more: Mapping[str, int]) -> Path:
+    """A folder with a tokenizer.json in the manner of PaliGemma's: four special tokens, newline,
+    `words`, and `<image>` as the last one. `more` is what it says of padding and truncation."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    numbers = {word: number for number, word in enumerate([*special, "\n", *words])}
+    made = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    made.add_special_tokens([AddedToken(name, special=True) for name in (*special, "<image>")])
+    for name, value in more.items():
+        getattr(made, f"enable_{name}")(**value)
+    folder.mkdir(parents=True, exist_ok=True)
+    made.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 def back_project(
@@ -154,12 +178,13 @@ def support_plane(
 
 
 def tree_digest(path: Path) -> dict[str, str]:
-    """SHA-256 of every file under `path`, by relative path; leftovers of runs do not count."""
+    """SHA-256 of every file under `path`, by relative path. Leftovers of runs do not count, nor
+    what a store remembers of the times of its source's files."""
     files = (file.relative_to(path) for file in sorted(Path(path).rglob("*")) if file.is_file())
     return {
         file.as_posix(): file_sha256(path / file)
         for file in files
-        if not any(part.startswith(TEMPORARY) for part in file.parts)
+        if not any(part.startswith(TEMPORARY) for part in file.parts) and file.name != SEEN
     }
 
 

@@ -9,10 +9,19 @@ from pathlib import Path
 from depthtok.codes import CodeStore
 from depthtok.depth import DepthStore
 from depthtok.episodes import STATISTICS, EpisodeStore
-from depthtok.errors import CorruptPart, CorruptRecord, DepthtokError, SourceError, StoreError
+from depthtok.errors import (
+    CorruptPart,
+    CorruptRecord,
+    DepthtokError,
+    SourceError,
+    SourceUnavailable,
+    StoreError,
+)
 from depthtok.files import remove
+from depthtok.origin import MADE_FROM, same_frames, shard_differs
 from depthtok.parts import Part, PartName
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.sources.shards import Shard
 from depthtok.store import (
     ROOT,
     Store,
@@ -150,7 +159,7 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
         if source is None:
             yield Finding(f"{part.path}: its source has no such part", part.name)
             continue
-        if part.upstream != source.digest:
+        if part.upstream != source.digest and not same_frames(part.meta, source.meta):
             yield Finding(f"{part.path} was made from an earlier version of its source", part.name)
         frames = dict(zip(source.indices.tolist(), source.frames.tolist(), strict=True))
         failed = {failure.key.index for failure in part.failures}
@@ -182,12 +191,34 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
             rlds.name, rlds.version) != (part.shard.dataset, part.shard.version):  # fmt: skip
             yield Finding(f"{rlds.path} is not the data set that {store.path} was made from")
             return
-        shard = split.shards[part.shard.shard]
-        counted = len(part.frames) + len({failure.key.index for failure in part.failures})
-        if counted < shard.episodes:
-            yield Finding(
-                f"{part.path} accounts for {counted} of {shard.episodes} episodes", part.name
-            )
+        yield from _against_shard(part, split.shards[part.shard.shard], rlds.path)
+    unknown = sum(MADE_FROM not in part.meta for part in _sound(store))
+    if unknown:
+        yield Finding(
+            f"{unknown} parts were made by an earlier depthtok, and do not say what their shards "
+            "were: whether those changed is not known",
+            note=True,
+        )
+
+
+def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
+    try:
+        differs = shard_differs(part.meta, shard, root)
+    except SourceUnavailable as error:
+        packed = part.meta["source"] is None  # it needs its shard no more
+        yield Finding(f"{part.path}: {error.problem}", note=packed)
+        return
+    if differs:
+        yield Finding(
+            f"{shard.path} changed since it was converted ({differs}): `depthtok convert` makes "
+            f"the part anew",
+            part.name,
+        )
+        return
+    counted = len(part.frames) + len({failure.key.index for failure in part.failures})
+    counted += sum(map(len, part.meta.get("left_out", {}).values()))
+    if counted < shard.episodes:
+        yield Finding(f"{part.path} accounts for {counted} of {shard.episodes} episodes", part.name)
 
 
 def _statistics(store: EpisodeStore) -> Iterator[Finding]:
@@ -214,12 +245,18 @@ def _statistics(store: EpisodeStore) -> Iterator[Finding]:
 
 def _images(store: EpisodeStore) -> Iterator[Finding]:
     for part in _sound(store):
-        for row in range(int(part.frames.sum())):
-            for view in range(len(store.views)):
-                try:
-                    store.image_bytes(part, row, view)
-                except CorruptRecord as error:
-                    yield Finding(error.problem)
+        yield from _images_of(store, part)
+
+
+def _images_of(store: EpisodeStore, part: Part) -> Iterator[Finding]:
+    for row in range(int(part.frames.sum())):
+        for view in range(len(store.views)):
+            try:
+                store.image_bytes(part, row, view)
+            except CorruptRecord as error:
+                yield Finding(error.problem)
+            except SourceUnavailable:
+                return  # its shard is named already
 
 
 def verify_rlds(path: Path) -> Iterator[Finding]:
@@ -227,11 +264,13 @@ def verify_rlds(path: Path) -> Iterator[Finding]:
     rlds = RldsDirectory.open(path)
     for split in rlds.splits.values():
         for shard in split.shards:
-            bad: list[CorruptRecord] = []
+            bad: list[DepthtokError] = []
+            if shard.state == "empty":
+                continue
             try:
                 for _ in rlds.records(shard, lambda index, error, bad=bad: bad.append(error)):
                     pass
-            except CorruptRecord as error:
+            except (CorruptRecord, SourceUnavailable) as error:
                 bad.append(error)
             yield from (Finding(error.problem) for error in bad)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,22 +12,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from depthtok import depth
+from depthtok import depth, store
 from depthtok.arrays import ArraySpec
 from depthtok.config import to_json
-from depthtok.data import DepthBlock, DepthClip, DepthEstimator, EstimatorSpec, ImageTransform
+from depthtok.data import (
+    QUANTILES,
+    DepthBlock,
+    DepthClip,
+    DepthEstimator,
+    EstimatorSpec,
+    ImageTransform,
+)
 from depthtok.depth import ClipQuantiles, DepthEncoding
-from depthtok.episodes import EpisodeStore, StoredEpisode, View
+from depthtok.episodes import EpisodeStore, StoredEpisode, StoredFrames, View
 from depthtok.errors import ConfigError, SourceError
+from depthtok.origin import FRAMES, frames_of
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
+from pipelines.changes import ImageWatch
 from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
 from pipelines.estimators import find
-from pipelines.stage import Advance, Worker, WorkPart
+from pipelines.probe import annotated
+from pipelines.stage import Advance, Probe, Worker, WorkPart
 from pipelines.vida.config import RunConfig
+from pipelines.vida.origin import Origin
+from pipelines.watch import Watched
 
-VERSION = 1
+VERSION = 2  # 1 gave depth of cameras that an episode does not have
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
@@ -64,7 +77,17 @@ class AnnotateStage:
     @cached_property
     def estimator(self) -> EstimatorSpec:
         """The estimator's specification. Determined once, by the driver; workers check theirs."""
-        return self.load_estimator().spec
+        return self._described[0]
+
+    @property
+    def origin(self) -> Origin | None:
+        """What its weights say they are of, and how that is known; None without weights."""
+        return self._described[1]
+
+    @cached_property
+    def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+        estimator = self.load_estimator()
+        return estimator.spec, getattr(estimator, "origin", None)
 
     def load_estimator(self) -> DepthEstimator:
         """The estimator, ready to use."""
@@ -101,9 +124,17 @@ class AnnotateStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
+        return store.standing(self.out, self._spec_of(VERSION), self.earlier)
+
+    @property
+    def earlier(self) -> list[StoreSpec]:
+        """The same store as former versions described it."""
+        return [self._spec_of(1)]
+
+    def _spec_of(self, version: int) -> StoreSpec:
         transform = ImageTransform(size=self.size)
         return StoreSpec(
-            type="depth", stage="annotate", stage_version=VERSION,
+            type="depth", stage="annotate", stage_version=version,
             what={
                 **to_json(self.config),
                 "estimator": to_json(self.estimator),
@@ -120,7 +151,10 @@ class AnnotateStage:
                 "fps": self.episodes.fps,
             },
             upstream=self.episodes.fingerprint, shards=self.episodes.spec.shards,
-            place={"episodes": str(self.episodes.path.resolve())},
+            place={
+                "episodes": str(self.episodes.path.resolve()),
+                **({"weights": str(self.origin)} if self.origin else {}),
+            },
         )  # fmt: skip
 
     def work(self) -> list[WorkPart]:
@@ -134,7 +168,16 @@ class AnnotateStage:
         for piece, (start, stop) in enumerate(cuts):
             frames = int(part.frames[start:stop].sum()) * len(self.cameras)
             yield WorkPart(PartName(shard, piece, len(cuts)), part.shard, stop - start, frames,
-                           part.digest, part.name, (start, stop))  # fmt: skip
+                           part.digest, part.name, (start, stop),
+                           frames_from=frames_of(part.meta, self.cameras))  # fmt: skip
+
+    def watch(self) -> ImageWatch:
+        """Tells which parts cannot be made now, because their images are not there."""
+        store, files = self.episodes, {}
+        for part in store.parts():
+            path = store.image_file(part)
+            files |= {str(work.name): (path, part) for work in self._pieces(part)}
+        return ImageWatch(files)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return depth.array_specs(self.cameras, self.size, self.encoding)
@@ -154,16 +197,22 @@ class AnnotateStage:
             writer.roots = (self.episodes.source_root, self.episodes.path)
             inherit(part, writer, first_piece=work.name.piece == 0)
             rows = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
-            clips = [episode.frames(camera) for episode in rows for camera in self.cameras]
             sink = _Sink(self, rows, writer, _Meter(estimator, advance))
-            for block in estimator.estimate(clips):
+            for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()
+            if work.frames_from:
+                writer.meta[FRAMES] = dict(work.frames_from)
             writer.meta["device"] = estimator.device
+            if self.config.estimator == "dataset" and (counts := sink.not_measured()):
+                writer.meta["not_measured"] = counts
             if estimator.degraded:
                 writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        return annotated(self, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
@@ -174,6 +223,19 @@ def _in_millimetres(view: View) -> bool:
     scale_mm = (view.scale_m or 0) * 1000
     whole = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
     return whole and np.dtype(view.format.dtype).kind in "iu"
+
+
+def _not_measured(clips: Sequence[StoredFrames]) -> dict[str, dict[str, int]]:
+    """By camera: how many pixels there were, and how many of them held which placeholder. Cameras
+    without one are left out."""
+    found: dict[str, dict[str, int]] = {}
+    for clip in clips:
+        depth = clip.clip_depth
+        counts = {"pixels": depth.pixels, **depth.tally}
+        total = found.setdefault(clip.camera.name, {})
+        for name, count in counts.items():
+            total[name] = total.get(name, 0) + count
+    return {camera: counts for camera, counts in found.items() if len(counts) > 1}
 
 
 def inherit(part: Part, writer: PartWriter, *, first_piece: bool = True) -> None:
@@ -213,7 +275,8 @@ class _Meter:
 
 
 class _Sink:
-    """Writes an estimator's blocks, clip by clip, as episodes."""
+    """Writes an estimator's blocks, clip by clip, as episodes. `clips` is what to estimate: the
+    cameras that the episodes are known not to have are left out."""
 
     def __init__(
         self, stage: AnnotateStage, episodes: list[StoredEpisode], writer: PartWriter,
@@ -221,61 +284,99 @@ class _Sink:
     ) -> None:  # fmt: skip
         self.stage, self.episodes, self.writer, self.advance = stage, episodes, writer, advance
         self.transform = ImageTransform(size=stage.size)
+        self.places = [
+            (row, camera)
+            for row, episode in enumerate(episodes)
+            for camera in stage.cameras
+            if not episode.absent(camera)
+        ]
+        self.clips = [Watched(episodes[row].frames(camera)) for row, camera in self.places]
+        self.left = Counter(row for row, _ in self.places)  # clips of each episode to come
         self.row = 0  # the current episode
         self.failed: int | None = None  # the episode whose other clips are skipped
         self.got = 0  # frames written of the current clip
+        self.told = 0  # frames of the current episode reported as done
         self.counts = ClipQuantiles(stage.encoding)
-        self.quantiles: list[np.ndarray] = []
+        self.quantiles: dict[str, np.ndarray] = {}  # of the current episode's clips so far
+        self._end_episodes()
 
     def take(self, block: DepthBlock) -> None:
         """Writes a block, or records why its episode failed."""
         started = time.monotonic()
-        row, place = divmod(block.clip, len(self.stage.cameras))
+        row, camera = self.places[block.clip]
         if row == self.failed:
             return
         assert row == self.row, f"got a block of episode {row}, but {self.row} is not complete"
-        camera = self.stage.cameras[place]
-        if block.error:
-            self._fail(camera, block.error)
-            return
         try:
+            if block.error:
+                raise SourceError(block.error)
             stored = self._stored(block.depth)
         except SourceError as error:  # not caused by the settings: other episodes may fit
-            self._fail(camera, error.problem)
+            self._fail(f"{camera}: {error.problem}")
+            self._end_episodes()
             return
         self.writer.append(depth.array_name(camera), stored)
         self.counts.add(stored)
         self.got += len(stored)
-        self.advance(len(stored), time.monotonic() - started)
+        self._tell(len(stored), time.monotonic() - started)
         if self.got == len(self.episodes[row]):
-            self._end_clip()
+            self._end_clip(camera, blank=self.clips[block.clip].blank)
 
     def close(self) -> None:
         """Checks at the end that every episode is complete or has failed."""
         assert self.row == len(self.episodes), f"the estimator stopped in episode {self.row}"
+
+    def not_measured(self) -> dict[str, dict[str, int]]:
+        """The placeholders in the data set's own depth, see `_not_measured`."""
+        return _not_measured([watched.clip for watched in self.clips])
 
     def _stored(self, clip: DepthClip) -> np.ndarray:
         values = self.transform.depth(clip.values, clip.kind)
         valid = self.transform.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
         return depth.pack(DepthClip.of(values, clip.kind, valid), self.stage.encoding)
 
-    def _fail(self, camera: str, reason: str) -> None:
+    def _tell(self, frames: int, storing: float = 0.0) -> None:
+        self.told += frames
+        self.advance(frames, storing)
+
+    def _end_clip(self, camera: str, *, blank: bool) -> None:
+        if blank:  # seen only now that all of its frames were: its depth means nothing
+            self.writer.take_back(depth.array_name(camera))
+        else:
+            self.quantiles[camera] = self.counts.values()
+        self.got, self.counts = 0, ClipQuantiles(self.stage.encoding)
+        self.left[self.row] -= 1
+        self._end_episodes()
+
+    def _end_episodes(self) -> None:
+        """Ends the current episode if all of its clips are done, and those after it that have no
+        clip to wait for."""
+        while self.row < len(self.episodes) and not self.left[self.row]:
+            if self.quantiles:
+                self._end_episode(self.episodes[self.row])
+                self._next_episode()
+            else:
+                self._fail("every camera is absent: its picture is one flat colour throughout")
+
+    def _end_episode(self, episode: StoredEpisode) -> None:
+        table = np.full((len(self.stage.cameras), len(QUANTILES)), np.nan, np.float32)
+        for place, camera in enumerate(self.stage.cameras):
+            if camera in self.quantiles:
+                table[place] = self.quantiles[camera]
+                continue
+            for rows in depth.invalid_rows(len(episode), self.stage.size, self.stage.encoding):
+                self.writer.append(depth.array_name(camera), rows)
+            self.writer.absent(camera, episode.key.index)
+        self._tell(len(episode) * len(self.stage.cameras) - self.told)
+        self.writer.end(episode.key.index, len(episode), quantiles=table)
+
+    def _fail(self, reason: str) -> None:
         episode = self.episodes[self.row]
-        self.writer.fail(episode.key.index, f"{camera}: {reason}")
-        done = len(self.quantiles) * len(episode) + self.got
-        self.advance(len(episode) * len(self.stage.cameras) - done)
+        self.writer.fail(episode.key.index, reason)
+        self._tell(len(episode) * len(self.stage.cameras) - self.told)
         self.failed = self.row
         self._next_episode()
 
-    def _end_clip(self) -> None:
-        episode = self.episodes[self.row]
-        self.quantiles.append(self.counts.values())
-        self.got, self.counts = 0, ClipQuantiles(self.stage.encoding)
-        if len(self.quantiles) == len(self.stage.cameras):
-            table = np.stack(self.quantiles)
-            self.writer.end(episode.key.index, len(episode), quantiles=table)
-            self._next_episode()
-
     def _next_episode(self) -> None:
-        self.row, self.got, self.quantiles = self.row + 1, 0, []
+        self.row, self.got, self.told, self.quantiles = self.row + 1, 0, 0, {}
         self.counts = ClipQuantiles(self.stage.encoding)

@@ -4,21 +4,28 @@ Estimates are compared after one least-squares scale and shift in disparity per 
 only known up to those two); the scale is never negative, and results are clipped to the clip's true
 range. Errors are means over the pixels of a clip, then over clips.
 
-Each clip has two baselines: one disparity for all of it, and one per image row (both are means of
-the clip's ground truth, which no estimator knows). Depth that does not beat the second has learned
-less than where things usually are.
+Each clip has three baselines: one disparity for all of it, one per image row, and one plane (all
+of the clip's ground truth, which no estimator knows). Depth that is worse than the last two has
+learned less than where things usually are.
+
+The alignment hides a wrong scale. Where both sides are in metres it is judged before (`scale.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from depthtok.data import DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.errors import SourceError
+from pipelines.height import Rays, distance
+from pipelines.plane import PlaneFit
+from pipelines.scale import Scale, of_medians, scale_of
 
 BLOCK = 32  # frames in memory at a time
 LOOKED_AT = 8  # frames per clip that are tested for orientation
@@ -36,7 +43,9 @@ TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two depths of one clip, read on demand; `near` marks the pixels around the gripper."""
+    """Two depths of one clip, read on demand; `near` marks the pixels around the gripper, `rays` is
+    where the pixels of the truth look, `height_m` how far the camera is from the plane that fills
+    most of its image: what is known of them."""
 
     key: EpisodeKey
     camera: str
@@ -44,13 +53,16 @@ class Pair:
     estimated: Callable[[int, int], DepthClip]
     truth: Callable[[int, int], DepthClip]
     near: Callable[[int, int], Bool[np.ndarray, "n H W"]] | None = None
+    rays: Rays | None = None
+    height_m: float | None = None
 
 
 @dataclass(frozen=True)
 class Fit:
     """The least-squares `scale` and `shift` from estimated to true disparity.
 
-    `low` to `high` is the true range, `rows` the mean of each image row, all in 1/m.
+    `low` to `high` is the true range, `rows` the mean of each image row, `plane` the least-squares
+    plane over the image, held to the range, all in 1/m.
     """
 
     scale: float
@@ -59,6 +71,7 @@ class Fit:
     high: float
     mean: float
     rows: Float[np.ndarray, " H"]
+    plane: Float[np.ndarray, "H W"]
     r2: float  # explained share of the variance of true disparity
 
     def depth(self, disparity: Float32[np.ndarray, "n H W"]) -> Float32[np.ndarray, "n H W"]:
@@ -83,12 +96,19 @@ class ClipAudit:
     gripper: float | None  # abs_rel near the gripper
     constant: float  # abs_rel of a constant disparity for the clip
     rows: float  # abs_rel of a constant disparity per row
+    plane: float  # abs_rel of the best plane of disparity over the image
+    truth_m: float  # median true depth of some frames
+    scale: Scale | None  # None: the estimate has none, or too few pixels are valid
+    metric: bool  # whether the estimate is in metres
+    spans_m: tuple[float, float] | None  # height and width of the image at `truth_m`
+    height: Scale | None  # true depth by the camera's known height; None: not known, or no plane
     fit: Fit = field(repr=False)
     turned: Mapping[str, float] = field(repr=False)  # rank correlation, by orientation
-    ratio: float | None = field(repr=False)  # ratio of medians, if the estimate is in metres
 
 
-FIGURES = ("abs_rel", "rmse_m", "delta1", "r2", "flicker", "edges", "gripper", "constant", "rows")
+FIGURES = (
+    "abs_rel", "rmse_m", "delta1", "r2", "flicker", "edges", "gripper", "constant", "rows", "plane",
+)  # fmt: skip
 
 
 def audit(pair: Pair) -> ClipAudit:
@@ -98,10 +118,12 @@ def audit(pair: Pair) -> ClipAudit:
     for start, stop in _blocks(pair.frames):
         estimated, truth, valid = _read(pair, start, stop)
         sums.add(estimated, truth, valid, pair.near(start, stop) if pair.near else None)
-    turned, ratio = _look(pair)
+    look = _Look.at(pair)
+    spans = pair.rays and tuple(side * look.truth_m for side in pair.rays.spans)
     return ClipAudit(
-        pair.key, pair.camera, pair.frames, **sums.figures(), r2=fit.r2, fit=fit, turned=turned,
-        ratio=ratio,
+        pair.key, pair.camera, pair.frames, **sums.figures(), r2=fit.r2, fit=fit,
+        truth_m=look.truth_m, scale=look.scale, metric=look.metric, turned=look.turned,
+        spans_m=spans, height=_height(pair),
     )  # fmt: skip
 
 
@@ -123,7 +145,7 @@ def _read(pair: Pair, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np
 
 def fit_clip(pair: Pair) -> Fit:
     """The least-squares scale and shift, in float64."""
-    low, high, total = np.inf, -np.inf, np.zeros(6)
+    low, high, total, plane = np.inf, -np.inf, np.zeros(6), PlaneFit()
     rows: list[np.ndarray] = []
     for start, stop in _blocks(pair.frames):
         x, y, valid = _read(pair, start, stop)
@@ -132,6 +154,7 @@ def fit_clip(pair: Pair) -> Fit:
         x, y = np.where(valid, x, 0).astype(np.float64), np.where(valid, y, 0).astype(np.float64)
         total += [valid.sum(), x.sum(), y.sum(), (x * x).sum(), (x * y).sum(), (y * y).sum()]
         rows.append(np.stack([y.sum((0, 2)), valid.sum((0, 2))]))
+        plane.add(y, valid)
     count = total[0]
     if not count:
         raise SourceError(f"{pair.key} {pair.camera}: no pixel is valid in both depths")
@@ -141,7 +164,10 @@ def fit_clip(pair: Pair) -> Fit:
     left = target - 2 * scale * covariance + scale * scale * spread
     sums, counts = np.sum(rows, axis=0)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), y)
-    return Fit(scale, y - scale * x, low, high, y, means, 1 - left / target if target else 0.0)
+    return Fit(
+        scale, y - scale * x, low, high, y, means, np.clip(plane.solved(), low, high),
+        1 - left / target if target else 0.0,
+    )  # fmt: skip
 
 
 class _Sums:
@@ -171,6 +197,8 @@ class _Sums:
         self._count("constant", np.abs(1 / self.fit.mean - true) / true, valid)
         by_row = (1 / self.fit.rows).astype(np.float32)[:, None]
         self._count("rows", np.abs(by_row - true) / true, valid)
+        plane = (1 / self.fit.plane).astype(np.float32)
+        self._count("plane", np.abs(plane - true) / true, valid)
         if near is not None:
             self._count("gripper", error, valid & near)
         self._flicker(depth, true, valid)
@@ -225,20 +253,53 @@ def dilated(marks: Bool[np.ndarray, "n H W"], reach: int) -> Bool[np.ndarray, "n
     return marks
 
 
-def _look(pair: Pair) -> tuple[dict[str, float], float | None]:
-    """Rank correlation of some frames in all orientations, and the ratio of medians, which shows
-    the unit."""
-    steps = np.unique(np.linspace(0, pair.frames - 1, LOOKED_AT).astype(int)).tolist()
+@dataclass(frozen=True)
+class _Look:
+    """What some frames of a clip show before any alignment."""
+
+    turned: dict[str, float]  # rank correlation, by orientation
+    scale: Scale | None
+    metric: bool
+    truth_m: float
+
+    @classmethod
+    def at(cls, pair: Pair) -> _Look:
+        """Looks at frames that are evenly spread, or the first with valid pixels if none has."""
+        x, y, valid = _frames(pair, _looked_at(pair))
+        if not valid.any():
+            seen = (n for n in range(pair.frames) if _read(pair, n, n + 1)[2].any())
+            x, y, valid = _frames(pair, islice(seen, LOOKED_AT))
+        turned = {}
+        for name, turn in TURNS.items():
+            here = (valid & turn(valid))[:, ::STRIDE, ::STRIDE]
+            turned[name] = _rank_correlation(
+                turn(x)[:, ::STRIDE, ::STRIDE][here], y[:, ::STRIDE, ::STRIDE][here]
+            )
+        metric = pair.estimated(0, 1).kind is DepthKind.METRES
+        with np.errstate(divide="ignore"):
+            scale = scale_of(1 / x, 1 / y, valid) if metric else None
+        return cls(turned, scale, metric, float(1 / np.median(y[valid])))
+
+
+def _height(pair: Pair) -> Scale | None:
+    """True depth over what the camera's height says, by the planes of some frames."""
+    if pair.height_m is None or pair.rays is None:
+        return None
+    logs = []
+    for step in _looked_at(pair):
+        truth = pair.truth(step, step + 1).to_disparity()
+        found = distance(truth.values[0], truth.valid[0], pair.rays)
+        logs += [math.log(found / pair.height_m)] if found else []
+    return of_medians(logs)
+
+
+def _looked_at(pair: Pair) -> list[int]:
+    return np.unique(np.linspace(0, pair.frames - 1, LOOKED_AT).astype(int)).tolist()
+
+
+def _frames(pair: Pair, steps: Iterable[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     read = [_read(pair, step, step + 1) for step in steps]
-    x, y, valid = (np.concatenate(parts) for parts in zip(*read, strict=True))
-    turned = {}
-    for name, turn in TURNS.items():
-        here = (valid & turn(valid))[:, ::STRIDE, ::STRIDE]
-        turned[name] = _rank_correlation(
-            turn(x)[:, ::STRIDE, ::STRIDE][here], y[:, ::STRIDE, ::STRIDE][here]
-        )
-    metric = pair.estimated(0, 1).kind is DepthKind.METRES and valid.any()
-    return turned, float(np.median(y[valid]) / np.median(x[valid])) if metric else None
+    return tuple(np.concatenate(parts) for parts in zip(*read, strict=True))
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:

@@ -28,7 +28,7 @@ from depthtok.sim.recording import Origin, features, film
 from depthtok.sim.setup import versions
 from depthtok.sim.simulator import Task
 from depthtok.sources.episode import RawEpisode
-from depthtok.sources.rlds import INFO
+from depthtok.sources.shards import INFO
 from depthtok.sources.tfrecord import frame, read_records
 from depthtok.sources.write import EpisodeValues, RldsWriter, encode_episode
 from depthtok.store import Store, StoreSpec

@@ -1,33 +1,49 @@
-"""convert: RLDS directory -> EpisodeStore. Every record is read once; no image is decoded."""
+"""convert: RLDS directory -> EpisodeStore. Every record is read once. No image is decoded, but for
+those that by their sizes and checksums may show nothing at all."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from depthtok import store
+from depthtok import absent, store
 from depthtok.arrays import ArraySpec
-from depthtok.config import to_json
+from depthtok.config import digest, to_json
 from depthtok.data import Camera
-from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
-from depthtok.errors import ConfigError, CorruptRecord, SchemaError, SourceError, did_you_mean
+from depthtok.episodes import PACKED, EpisodeStore, View, array_specs, write_instructions
+from depthtok.errors import (
+    ConfigError,
+    CorruptRecord,
+    SchemaError,
+    SourceError,
+    StaleStore,
+    did_you_mean,
+)
 from depthtok.images import ImageFiles
+from depthtok.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
-from depthtok.sources.cameras import DEPTH_UNITS
-from depthtok.sources.episode import RawEpisode
+from depthtok.sources.cameras import depth_scale
+from depthtok.sources.episode import RawEpisode, Spans
+from depthtok.sources.framing import ShardDigest
 from depthtok.sources.pixels import PixelFormat
-from depthtok.sources.rlds import RldsDirectory, Shard, Split
+from depthtok.sources.rlds import RldsDirectory, Split
 from depthtok.sources.schema import Schema
+from depthtok.sources.shards import Shard
 from depthtok.store import StoreSpec
+from pipelines.changes import ShardWatch
 from pipelines.config import ConvertConfig
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.gripper import judge_gripper, require_gripper
+from pipelines.overwrite import require_same_store
+from pipelines.probe import converted
+from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
-VERSION = 2  # 1 kept names of columns and the gripper's convention, and no other meaning
+VERSION = 2
+"""1 kept names of columns and the gripper's convention, and no other meaning; its
+`drop_first_if_zero` looked for exact zeros, in all columns."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,12 @@ class ConvertStage:
         return found.fitted(self.rlds.features, self.rlds.name)
 
     @cached_property
+    def judges_grippers(self) -> bool:
+        """Whether a gripper out of its range is an error; a store of a former version is gone on
+        with as it is, and warned about."""
+        return self.spec.stage_version == VERSION
+
+    @cached_property
     def splits(self) -> list[Split]:
         """The splits to read. Raises `ConfigError` for an unknown one."""
         for name in self.config.split:
@@ -73,9 +95,11 @@ class ConvertStage:
             keys["segmentation"] = camera.segmentation_key
             for kind, key in keys.items():
                 if key is not None:
-                    scale = DEPTH_UNITS[camera.depth_unit] if kind == "depth" else None
-                    format = PixelFormat.of(self.rlds.features[key])
-                    found.append(View(camera.name, kind, format, scale))
+                    format, depth = PixelFormat.of(self.rlds.features[key]), kind == "depth"
+                    scale = depth_scale(camera.depth_unit, camera.name) if depth else None
+                    rule = camera.not_measured if depth else None
+                    channels = camera.channels if kind == "rgb" else "rgb"
+                    found.append(View(camera.name, kind, format, scale, rule, channels))
         return found
 
     @cached_property
@@ -86,9 +110,10 @@ class ConvertStage:
         return [getattr(cameras[view.camera], names[view.kind]) for view in self.views]
 
     @cached_property
-    def spec(self) -> StoreSpec:
+    def current(self) -> StoreSpec:
+        """What a new store is. Shards are not part of it: each part says what it was made from."""
         schema, rlds = self.schema, self.rlds
-        now = StoreSpec(
+        return StoreSpec(
             type="episodes", stage="convert", stage_version=VERSION,
             what={
                 "schema": schema.to_json(),
@@ -109,17 +134,42 @@ class ConvertStage:
                 "gripper_convention": schema.gripper,
                 "meaning": schema.meaning.to_json(),
             },
-            upstream=_fingerprint(rlds, self.splits),
+            upstream=digest({path: to_json(f) for path, f in sorted(rlds.features.items())}),
             shards={split.name: len(split.shards) for split in self.splits},
             place={"source_root": str(rlds.path.resolve())},
         )  # fmt: skip
-        return store.standing(self.out, now, [self._before_meaning(now)])
 
-    def _before_meaning(self, now: StoreSpec) -> StoreSpec:
-        """The same store as version 1 described it."""
+    @cached_property
+    def spec(self) -> StoreSpec:
+        return store.standing(self.out, self.current, self._before_meaning)
+
+    @cached_property
+    def _before_meaning(self) -> list[StoreSpec]:
+        """The same store as version 1 described it; [] if version 1 would not have made the same.
+
+        Raises `StaleStore` for a store that it made with first steps that are dropped now.
+        """
+        schema, now = self.schema.to_json_before_meaning(), self.current
+        if schema is None:
+            self._require_same_first_steps()
+            return []
         about = {name: value for name, value in now.about.items() if name != "meaning"}
-        what = {**now.what, "schema": self.schema.to_json_before_meaning()}
-        return replace(now, stage_version=1, what=what, about=about)
+        about["views"] = [replace(view, not_measured=None).to_json() for view in self.views]
+        what = {**now.what, "schema": schema}
+        upstream = _fingerprint(self.rlds, self.splits)
+        return [replace(now, stage_version=1, what=what, about=about, upstream=upstream)]
+
+    def _require_same_first_steps(self) -> None:
+        if not store.is_store(self.out):
+            return
+        found = store.read_spec(self.out)
+        if (found.stage, found.stage_version) == ("convert", 1):
+            raise StaleStore(
+                f"{self.out} was made by an earlier depthtok: its `drop_first_if_zero` kept first "
+                "steps that are nearly zero, or zero but for the gripper; they are dropped now",
+                remedy="make it again with --overwrite, or choose another --out; to go on with it "
+                "as it is, use the depthtok that made it",
+            )
 
     def _cameras(self) -> Iterator[Camera]:
         for camera in self.schema.cameras:
@@ -129,6 +179,7 @@ class ConvertStage:
             )
 
     def work(self) -> list[WorkPart]:
+        require_same_store(self.out, self.spec, [self.current, *self._before_meaning])
         rlds = self.rlds
         shards = [shard.path for split in self.splits for shard in split.shards]
         if not any(path.exists() for path in shards):
@@ -146,6 +197,15 @@ class ConvertStage:
             for shard in split.shards
         ]  # fmt: skip
 
+    def watch(self) -> ShardWatch:
+        """Tells which parts are of other shards than those that are there now."""
+        shards = {
+            str(PartName(shard_name(split.name, shard.index, shard.of))): shard
+            for split in self.splits
+            for shard in split.shards
+        }
+        return ShardWatch(self.out, self.rlds.path, shards, tuple(self.rlds.notes))
+
     def arrays(self) -> Mapping[str, ArraySpec]:
         schema = self.schema
         sizes = map(len, (schema.action_dims, schema.proprio_dims, self.views, schema.cameras))
@@ -159,16 +219,44 @@ class ConvertStage:
 
         return fill
 
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        return converted(self, parts)
+
     def finish(self) -> None:
-        """Computes statistics, once all episodes exist."""
-        EpisodeStore(self.out).store_statistics()
+        """Computes statistics, once all episodes exist, and judges the gripper by them."""
+        episodes = EpisodeStore(self.out)
+        episodes.store_statistics()
+        judge_gripper(episodes, refuse=self.judges_grippers)
 
 
 def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:
-    """Fingerprint of the data set's metadata: names, counts, features. The bytes have CRCs."""
+    """Fingerprint of the data set's metadata as version 1 kept it: names, counts, features."""
     counts = {s.name: [[shard.episodes for shard in s.shards], s.num_bytes] for s in splits}
     features = {path: to_json(feature) for path, feature in sorted(rlds.features.items())}
     return StoreSpec("rlds", "", 1, features, counts, "", {rlds.name: 1}).fingerprint
+
+
+class _Flags:
+    """What flags of the data set say of cameras, held against the pictures.
+
+    `against` counts, by camera, the episodes whose flag contradicts them: `seen` is said to be
+    absent and shows something, `blank` is said to be there and is one flat colour.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._keys = {camera.name: camera.present_key for camera in schema.cameras}
+        self.against: dict[str, dict[str, int]] = {}
+
+    def absent(self, raw: RawEpisode, camera: str, *, blank: bool) -> bool:
+        """Whether the camera is absent: by its picture, or by its flag."""
+        key = self._keys[camera]
+        if key is None:
+            return blank
+        present = bool(np.any(raw.values(key)))
+        if present == blank:
+            counts = self.against.setdefault(camera, {"seen": 0, "blank": 0})
+            counts["blank" if blank else "seen"] += 1
+        return blank or not present
 
 
 class _Shard:
@@ -178,9 +266,13 @@ class _Shard:
         self, stage: ConvertStage, shard: Shard, writer: PartWriter, advance: Advance
     ) -> None:
         self.stage, self.shard, self.writer, self.advance = stage, shard, writer, advance
-        self.instructions: dict[str, int] = {}
+        self.instructions: dict[tuple[str, ...], int] = {}
+        self.left_out: dict[str, list[int]] = {}
         self.images, self.packed = ImageFiles(), None
+        self.framing = ShardDigest()
+        self.frames = FrameDigests(view.name for view in stage.views)
         self.done: set[int] = set()
+        self.flags = _Flags(stage.schema)
 
     def read(self) -> None:
         """Fills the part. All intact episodes of a damaged shard are kept."""
@@ -190,16 +282,24 @@ class _Shard:
         try:
             if copy:
                 self.packed = (self.writer.directory / PACKED).open("wb")
-            self._read_records()
+            if self.shard.state != "empty":
+                self._read_records()
+                self.framing.complete(self.shard.path)
         finally:
             if self.packed:
                 self.packed.close()
-        names = list(self.instructions)
-        (self.writer.directory / INSTRUCTIONS).write_text(json.dumps(names))
+        if self.flags.against:
+            self.writer.meta["flags_against_pictures"] = self.flags.against
+        stated = {"episodes": self.shard.episodes}
+        self.writer.meta[MADE_FROM] = {**self.framing.to_json(), **stated}
+        self.writer.meta[FRAMES] = self.frames.to_json()
+        if self.left_out:
+            self.writer.meta["left_out"] = self.left_out
+        write_instructions(self.writer.directory, list(self.instructions))
 
     def _read_records(self) -> None:
         try:
-            for raw in self.stage.rlds.records(self.shard, self._bad):
+            for raw in self.stage.rlds.records(self.shard, self._bad, self.framing):
                 with recording_failures(self.writer, raw.index):
                     self._episode(raw)
                 self._count(raw.index)
@@ -221,25 +321,45 @@ class _Shard:
         schema, writer = self.stage.schema, self.writer
         keep = schema.keep(raw)
         steps = len(range(*keep.indices(len(raw))))
+        texts = schema.instructions_of(raw)
+        if reason := schema.left_out(raw, keep, texts):
+            self.left_out.setdefault(reason, []).append(raw.index)
+            return
         if steps == 0:
             raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
-        texts = schema.instruction_of(raw) or [""]
+        action = schema.action(raw, keep)[keep]
+        if self.stage.judges_grippers:
+            where = f"{self.shard.path.name}, episode {raw.index}"
+            require_gripper(action[:, schema.gripper_dims], schema.gripper, where)
         texts = texts * len(raw) if len(texts) == 1 else texts
         numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
-        for name, values in (("action", schema.action(raw)), ("proprio", schema.proprio(raw))):
-            if not np.isfinite(values[keep]).all():
-                raise CorruptRecord(f"{name} has values that are not finite")
-            writer.append(name, values[keep])
+        writer.append("action", action)
+        writer.append("proprio", schema.proprio(raw, keep)[keep])
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
-        spans = [self._spans(raw, path, keep) for path in self.stage.view_paths]
-        writer.append("images", np.stack(spans, axis=1))
+        spans = [raw.spans(path)[keep] for path in self.stage.view_paths]
+        placed = [self._placed(found) for found in spans]
+        writer.append("images", np.stack(placed, axis=1))
+        missing = self._absent(raw, spans)
         writer.end(raw.index, steps, intrinsics=intrinsics)
+        for camera in missing:
+            writer.absent(camera, raw.index)
+        self.frames.add(raw.index, placed)
 
-    def _spans(self, raw: RawEpisode, path: str, keep: slice) -> np.ndarray:
+    def _absent(self, raw: RawEpisode, spans: list[Spans]) -> list[str]:
+        """The cameras that the episode does not have."""
+        missing = []
+        for view, found in zip(self.stage.views, spans, strict=True):
+            if view.kind == "rgb":
+                blank = absent.suspect(found.length, found.crc32c, view.format.shape)
+                blank = blank and absent.blank(raw.bytes_at(found), view.format)
+                if self.flags.absent(raw, view.camera, blank=blank):
+                    missing.append(view.camera)
+        return missing
+
+    def _placed(self, spans: Spans) -> np.ndarray:
         """uint32[T, 4]: the location of every frame of a view."""
-        spans = raw.spans(path)
-        offset, length, crc = spans.offset[keep], spans.length[keep], spans.crc32c[keep]
+        offset, length, crc = spans.offset, spans.length, spans.crc32c
         if self.packed:
             offset = self._pack(offset, length, crc)
         low, high = (offset & 0xFFFFFFFF).astype(np.uint32), (offset >> 32).astype(np.uint32)

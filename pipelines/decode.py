@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from depthtok import depth
+from depthtok import depth, store
 from depthtok.arrays import ArraySpec
 from depthtok.codebook import Codebook
 from depthtok.codes import CodeStore
@@ -20,9 +20,10 @@ from depthtok.parts import PartEpisode, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.annotate import inherit
 from pipelines.device import one_thread
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.probe import packed_bytes, timed
+from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
-VERSION = 1
+VERSION = 2  # 1 decoded codes of cameras that an episode does not have
 BLOCK = 64  # frames decoded at a time
 ENCODING = DepthEncoding.FLOAT16
 
@@ -47,7 +48,7 @@ class DecodeStage:
                 remedy="use a codebook with clip_quantile normalisation if you need to decode",
             )
         about = self.codes.about
-        return StoreSpec(
+        now = StoreSpec(
             type="depth", stage="decode", stage_version=VERSION,
             what={"codebook": self.codebook.fingerprint, "device": self.device.split(":")[0]},
             about={
@@ -63,6 +64,7 @@ class DecodeStage:
             upstream=self.codes.fingerprint, shards=self.codes.spec.shards,
             place={**self.codes.spec.place, "codes": str(self.codes.path.resolve())},
         )  # fmt: skip
+        return store.standing(self.out, now, [replace(now, stage_version=1)])
 
     def work(self) -> list[WorkPart]:
         self.codes.require_complete(partial=self.partial)
@@ -88,11 +90,17 @@ class DecodeStage:
             inherit(part, writer)
             for episode in part.episodes:
                 with recording_failures(writer, episode.key.index):
+                    index = episode.key.index
+                    absent = [name for name in self.codes.cameras if part.lacks(name, index)]
                     found = [
-                        self._decode(codec, episode, camera, writer, advance)
+                        self._nothing(episode, camera, writer, advance)
+                        if camera in absent
+                        else self._decode(codec, episode, camera, writer, advance)
                         for camera in self.codes.cameras
                     ]
-                    writer.end(episode.key.index, episode.frames, quantiles=np.stack(found))
+                    writer.end(index, episode.frames, quantiles=np.stack(found))
+                    for camera in absent:
+                        writer.absent(camera, index)
 
         return fill
 
@@ -110,6 +118,32 @@ class DecodeStage:
             writer.append(depth.array_name(camera), stored)
             advance(len(stored))
         return quantiles.values()
+
+    def _nothing(
+        self, episode: PartEpisode, camera: str, writer: PartWriter, advance: Advance
+    ) -> np.ndarray:
+        """Writes the invalid rows of an absent camera; returns the quantiles of nothing."""
+        for rows in depth.invalid_rows(episode.frames, self.codebook.size, ENCODING):
+            writer.append(depth.array_name(camera), rows)
+        advance(episode.frames)
+        return ClipQuantiles(ENCODING).values()
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Decodes and packs the first frames of a clip."""
+        from vqvae.codec import Codec
+
+        one_thread()
+        codec = Codec.load(self.codebook.path, self.device)
+
+        def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
+            key = self.codes.part(work.source).episodes[row].key
+            grid = self.codes.grid_of(key, self.codes.cameras[0])
+            values = codec.decode_disparity(grid.codes[:frames], grid.range)
+            clip = DepthClip.of(np.maximum(values, 0), DepthKind.DISPARITY)
+            stored = depth.pack(clip, ENCODING)
+            return len(stored), packed_bytes(stored)
+
+        return timed(make, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from pipelines.audit import FIGURES, TURNS, ClipAudit
+from pipelines.scale import Scale, of_medians
 
 MARGIN = 0.1  # by this much rank correlation another orientation must fit better
-WEAK = 0.99  # share of the row means' error that depth must beat
-UNITS = {2: "centimetres", 3: "millimetres"}
-"""Units that may have been confused with metres, by powers of ten."""
+EQUAL = 0.01  # relative: closer to a baseline's error is as good as the baseline
+ROUNDING = 1e-4  # AbsRel that rounding makes
+BASELINES = {"rows": "the mean depth of each row", "plane": "the best plane"}
+"""What depth must beat: both are of the clip's own truth, and have not looked at the image."""
+REACH_M = (0.05, 20.0)  # median depth of a robot's camera: a wrist above a table, a hall
+SHOWN = 3  # clips named one by one
 
 
 @dataclass(frozen=True)
 class CameraAudit:
-    """Summary of one camera's clips. `wrong` lists what makes the depth useless, `notes` what makes
-    it weak."""
+    """Summary of one camera's clips.
+
+    `wrong` lists what makes the depth useless, `weak` the baselines that it is worse than, `notes`
+    what else there is to know. `scale` is over the clips; None where it cannot be tested.
+    """
 
     camera: str
     clips: int
     frames: int
     figures: Mapping[str, float | None]
+    scale: Scale | None
     wrong: Sequence[str]
+    weak: Sequence[str]
     notes: Sequence[str]
 
 
@@ -37,14 +47,30 @@ def summarise(clips: Sequence[ClipAudit]) -> list[CameraAudit]:
 def _summarise(camera: str, clips: Sequence[ClipAudit]) -> CameraAudit:
     figures = {name: _mean(getattr(clip, name) for clip in clips) for name in FIGURES}
     turned = {name: _mean(clip.turned[name] for clip in clips) for name in TURNS}
-    notes = []
-    if figures["abs_rel"] >= WEAK * figures["rows"]:
-        notes.append(
-            f"no better than the mean depth of each row (AbsRel {figures['abs_rel']:.3f}, rows "
-            f"{figures['rows']:.3f})"
-        )
-    wrong = [*_orientation(turned), *_unit([c.ratio for c in clips if c.ratio is not None])]
-    return CameraAudit(camera, len(clips), sum(c.frames for c in clips), figures, wrong, notes)
+    weak, notes = _against_baselines(figures)
+    wrong = list(_orientation(turned))
+    scales = [clip.scale for clip in clips if clip.scale is not None]
+    swapped = any("swapped" in text for text in wrong)  # then a ratio of depths means nothing
+    if scales and not swapped:
+        wrong += _scale([clip for clip in clips if clip.scale is not None])
+    return CameraAudit(
+        camera, len(clips), sum(clip.frames for clip in clips), figures,
+        of_medians([math.log(scale.factor) for scale in scales]),
+        [*wrong, *_height(clips), *_reach(clips)], weak, [*notes, *_untested(clips, swapped)],
+    )  # fmt: skip
+
+
+def _against_baselines(figures: Mapping[str, float | None]) -> tuple[list[str], list[str]]:
+    """What the estimate is worse than, and what it is as good as."""
+    weak, equal, error = [], [], figures["abs_rel"]
+    for name, words in BASELINES.items():
+        base = figures[name]
+        told = f"(AbsRel {error:.3f}, {name} {base:.3f})"
+        if error > base * (1 + EQUAL) + ROUNDING:
+            weak.append(f"worse than {words} {told}")
+        elif error >= base * (1 - EQUAL) and error > ROUNDING:
+            equal.append(f"no better than {words} {told}")
+    return weak, equal
 
 
 def _orientation(turned: Mapping[str, float]) -> Iterator[str]:
@@ -61,15 +87,97 @@ def _orientation(turned: Mapping[str, float]) -> Iterator[str]:
         yield f"the estimate looks {name} relative to the ground truth ({told})"
 
 
-def _unit(ratios: Sequence[float]) -> Iterator[str]:
-    power = np.log10(np.median(ratios)) if ratios else 0.0
-    whole = round(abs(power))
-    if whole in UNITS and abs(abs(power) - whole) < 0.2:
-        which, other = ("estimated", "true") if power > 0 else ("true", "estimated")
+def _scale(clips: Sequence[ClipAudit]) -> Iterator[str]:
+    """Findings about clips whose estimate is in another scale than the truth."""
+    for told, units, where in _in_another_scale(clips, [clip.scale for clip in clips]):
+        words = [
+            f"{stored} read as {taken} in the estimate, or {taken} read as {stored} in the truth"
+            for stored, taken in units
+        ]
+        yield f"{told[0]} estimated depth is {told[1]} the true one{_as_by(words)}: {where}"
+
+
+def _height(clips: Sequence[ClipAudit]) -> Iterator[str]:
+    """Findings about true depth that does not fit the camera's height."""
+    for told, units, where in _in_another_scale(clips, [clip.height for clip in clips]):
+        words = [f"{stored} read as {taken}" for stored, taken in units]
+        said = "what the camera's height says"
+        yield f"{told[0]} true depth is {told[1]} {said}{_as_by(words)}: {where}"
+
+
+def _as_by(words: Sequence[str]) -> str:
+    return f", as by {'; or '.join(words)}" if words else ", which no unit known here explains"
+
+
+def _in_another_scale(
+    clips: Sequence[ClipAudit], scales: Sequence[Scale | None]
+) -> Iterator[tuple[tuple[str, str], tuple[tuple[str, str], ...], str]]:
+    """Clips that are wrong, grouped by the units that explain it: how many and their scale, those
+    units, and the clips."""
+    groups: dict[tuple, list[tuple[ClipAudit, Scale]]] = {}
+    for clip, scale in zip(clips, scales, strict=True):
+        if scale and scale.wrong:
+            groups.setdefault(scale.causes, []).append((clip, scale))
+    for causes, group in groups.items():
+        some = ", ".join(f"{clip.key} {scale}" for clip, scale in group[:SHOWN])
+        more = f", and {len(group) - SHOWN} more" if group[SHOWN:] else ""
+        count = f"in {len(group)} of {len(clips)} clips"
+        yield (count, _over([scale for _, scale in group])), causes, some + more
+
+
+def _over(scales: Sequence[Scale]) -> str:
+    """The median factor of some clips, and what all their intervals span."""
+    factor = float(np.median([scale.factor for scale in scales]))
+    return str(Scale(factor, min(s.low for s in scales), max(s.high for s in scales)))
+
+
+def _reach(clips: Sequence[ClipAudit]) -> Iterator[str]:
+    """True depth that no robot's camera sees."""
+    low, high = REACH_M
+    far = [clip for clip in clips if not low <= clip.truth_m <= high]
+    if far:
+        some = ", ".join(f"{clip.key} {clip.truth_m:.4g} m" for clip in far[:SHOWN])
         yield (
-            f"{which} depth is about {10**whole} times the {other} one: {UNITS[whole]} taken for "
-            "metres"
+            f"the median true depth of {len(far)} of {len(clips)} clips is not within the {low:g} "
+            f"to {high:g} m of a robot's camera: {some}. Check `depth_unit` in its schema"
         )
+
+
+def _untested(clips: Sequence[ClipAudit], swapped: bool) -> Iterator[str]:
+    """What could not be tested, and what there is to hold the truth against."""
+    metric = all(clip.metric for clip in clips)
+    if metric and not swapped:
+        unknown = [clip for clip in clips if clip.scale is None]
+        if unknown:
+            yield f"the scale of {len(unknown)} clips was not tested: too few pixels are valid"
+        return
+    heights = [clip.height for clip in clips if clip.height]
+    if heights:
+        fitting = of_medians([math.log(height.factor) for height in heights])
+        yield f"true depth is {fitting} what the camera's height says, over {len(heights)} clips"
+        return
+    yield (
+        "scale was not tested, as near and far are swapped. " if metric else
+        "scale is not testable: the estimate is disparity, which has none, and the scale and shift "
+        "of each clip hide a wrong unit of the truth (0.1 mm read as mm). "
+    ) + _to_hold_against(clips)  # fmt: skip
+
+
+def _to_hold_against(clips: Sequence[ClipAudit]) -> str:
+    """What is known of the true scene, for people."""
+    median = float(np.median([clip.truth_m for clip in clips]))
+    spans = [clip.spans_m for clip in clips if clip.spans_m]
+    if not spans:
+        return (
+            f"Hold it against the scene: the median true depth is {median:.3g} m; the intrinsics "
+            "are not known"
+        )
+    high, wide = np.median(spans, axis=0)
+    return (
+        f"Hold it against the scene: the median true depth is {median:.3g} m; there the image is "
+        f"{wide:.3g} m wide and {high:.3g} m high, by the camera's intrinsics. Of a camera that "
+        f"stands above a table or a floor, --camera-height {clips[0].camera}=METRES tests it"
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -79,5 +187,5 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def plain(audit: ClipAudit | CameraAudit) -> dict:
     """Plain values for JSON, without the internal fields."""
-    found = {k: v for k, v in asdict(audit).items() if k not in ("fit", "turned", "ratio")}
+    found = {k: v for k, v in asdict(audit).items() if k not in ("fit", "turned")}
     return {**found, "key": str(audit.key)} if isinstance(audit, ClipAudit) else found

@@ -8,10 +8,12 @@ after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from depthtok import codes, store
 from depthtok.arrays import ArraySpec
@@ -24,8 +26,9 @@ from depthtok.parts import PartWriter
 from depthtok.store import StoreSpec
 from pipelines import tokenize
 from pipelines.annotate import AnnotateStage
+from pipelines.changes import ImageWatch
 from pipelines.config import TokenizeConfig
-from pipelines.stage import Advance, Worker, WorkPart
+from pipelines.stage import Advance, Probe, Worker, WorkPart
 
 SPILL = "spilled-depth"  # in a part's directory; deleted before the part is committed
 
@@ -59,9 +62,14 @@ class FusedStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
-        depth = self.annotate.spec
+        now = self._spec_over(self.annotate.spec, tokenize.VERSION)
+        earlier = [self._spec_over(depth, 1) for depth in self.annotate.earlier]
+        return store.standing(self.out, now, earlier)
+
+    def _spec_over(self, depth: StoreSpec, version: int) -> StoreSpec:
+        """The codes of depth of this description, as a version of `tokenize` describes them."""
         return StoreSpec(
-            type="codes", stage="annotate", stage_version=tokenize.VERSION,
+            type="codes", stage="annotate", stage_version=version,
             what={**to_json(self.config), "device": self.device.split(":")[0],
                   "depth": depth.fingerprint, "depth_what": depth.what},
             about=tokenize.about(depth, self.codebook, self.cameras, self.quality),
@@ -71,6 +79,10 @@ class FusedStage:
 
     def work(self) -> list[WorkPart]:
         return self.annotate.work()
+
+    def watch(self) -> ImageWatch:
+        """Tells which parts cannot be made now, because their images are not there."""
+        return self.annotate.watch()
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return codes.array_specs(self.cameras, self.codebook.grid)
@@ -90,13 +102,20 @@ class FusedStage:
             )  # fmt: skip
             depth = DepthStore(spill)
             part = depth.part(str(work.name))
-            writer.meta.update(part.meta)
+            writer.meta.update({k: v for k, v in part.meta.items() if k != "absent"})
             tokenize.encode_part(
                 codec, self.config, depth, part, self.cameras, writer, lambda *_, **__: None
             )
             remove(spill)
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Like `annotate`: encoding is cheap in comparison, and codes are not compressed. Depth is
+        spilled too, but only that of the parts in progress."""
+        probe = self.annotate.probe(parts)
+        codes = int(np.prod(self.codebook.grid))
+        return probe and Probe(probe.units, probe.seconds, probe.units * codes)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""

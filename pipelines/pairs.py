@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from depthtok.config import require
+from depthtok.data import EpisodeKey
 from depthtok.depth import DepthStore, StoredDepth
-from depthtok.episodes import StoredFrames
+from depthtok.episodes import StoredEpisode, StoredFrames
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from pipelines.audit import Pair, dilated
 from pipelines.config import require_distinct
+from pipelines.height import Rays
 from pipelines.vida.truth import episodes_of
 
 NEAR = 16  # pixels within 1 / NEAR of the frame's height count as near the gripper
@@ -24,8 +27,11 @@ def paired(
     truth: DepthStore,
     cameras: Sequence[str] | None = None,
     source_root: Path | None = None,
+    heights: Mapping[str, float] | None = None,
 ) -> Iterator[Pair]:
     """The clips of the same episode and camera in both, in the order of the estimates.
+
+    `heights` is how far a camera is from the plane that fills most of its image, m, where known.
 
     Raises `DepthKindError` if the truth is not in metres, `ConfigError` for a camera that one of
     them lacks, `SourceError` if no clip is in both.
@@ -45,7 +51,9 @@ def paired(
             f"{', '.join(truth.cameras)}",
             remedy="annotate the same cameras",
         )
-    near = _Grippers(truth, source_root)
+    for name in heights or ():
+        require(name in names, "camera_height", name, f"name one of {', '.join(names)}")
+    source = _Source(truth, source_root)
     true = {(clip.key, clip.camera): clip for name in names for clip in truth.clips(name)}
     found = [clip for name in names for clip in estimated.clips(name)]
     found = [clip for clip in found if (clip.key, clip.camera) in true]
@@ -54,33 +62,44 @@ def paired(
             f"no episode is in both {estimated.path} and {truth.path}",
             remedy="annotate the same data set twice: once by an estimator, once with `dataset`",
         )
-    return (_pair(clip, true[clip.key, clip.camera], near) for clip in found)
+    return (_pair(clip, true[clip.key, clip.camera], source, heights or {}) for clip in found)
 
 
-def _pair(clip: StoredDepth, true: StoredDepth, near: _Grippers) -> Pair:
+def _pair(
+    clip: StoredDepth, true: StoredDepth, source: _Source, heights: Mapping[str, float]
+) -> Pair:
     if len(clip) != len(true):
         raise SourceError(
             f"{clip.key}: {len(clip)} estimated frames, {len(true)} true frames",
             remedy="make both from the same EpisodeStore",
         )
+    rays = source.rays(true)
+    if rays is None and clip.camera in heights:
+        raise ConfigError(
+            f"{clip.key}: the intrinsics of camera {clip.camera!r} are not known, so its height "
+            "tests nothing",
+            remedy="name them in the data set's schema (intrinsics_key) and convert again, or "
+            "leave --camera-height out",
+        )
     return Pair(clip.key, clip.camera, len(clip), clip.read, true.read,
-                near.of(clip, clip.store.size))  # fmt: skip
+                source.near(clip, clip.store.size), rays, heights.get(clip.camera))  # fmt: skip
 
 
-class _Grippers:
-    """The area around the gripper, for cameras whose segmentation includes it."""
+class _Source:
+    """What the episodes know that the truth was made from, if they are still there: the area around
+    the gripper, for cameras whose segmentation includes it, and the intrinsics."""
 
     def __init__(self, truth: DepthStore, source_root: Path | None) -> None:
         self._classes: dict[str, int] = {}
-        self._rows = {}
+        self._rows: dict[EpisodeKey, StoredEpisode] = {}
         if not (Path(truth.spec.place["episodes"]) / "zarr.json").is_file():
             return
         episodes = episodes_of(truth, source_root)
         classes = episodes.segmentation_classes
         self._classes = {c: found["gripper"] for c, found in classes.items() if "gripper" in found}
-        self._rows = {episode.key: episode for episode in episodes} if self._classes else {}
+        self._rows = {episode.key: episode for episode in episodes}
 
-    def of(
+    def near(
         self, clip: StoredDepth, size: tuple[int, int]
     ) -> Callable[[int, int], Bool[np.ndarray, "n H W"]] | None:
         """The pixels near the gripper in a clip, at `size`; None if unknown."""
@@ -94,6 +113,17 @@ class _Grippers:
             return dilated(_resized(gripper, size), max(1, size[0] // NEAR))
 
         return near
+
+    def rays(self, clip: StoredDepth) -> Rays | None:
+        """Where the pixels of the truth look; None if the intrinsics are unknown."""
+        if clip.key not in self._rows:
+            return None
+        episode = self._rows[clip.key]
+        camera, matrix = episode.cameras[clip.camera], episode.intrinsics(clip.camera)
+        if matrix is None or camera.height is None or not (matrix.diagonal() > 0).all():
+            return None
+        published = camera.height, camera.width
+        return Rays.of(matrix, published, clip.store.size, camera.orientation)
 
 
 def _resized(marks: Bool[np.ndarray, "n H W"], size: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:

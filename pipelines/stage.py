@@ -9,7 +9,7 @@ at a time, and `options` do not affect the bytes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +19,11 @@ from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import RunOptions
 from depthtok.errors import DepthKindError, DepthtokError, SourceError
+from depthtok.origin import FRAMES
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
 from depthtok.progress import Bar, progress
 from depthtok.store import Store, StoreSpec
+from pipelines.changes import Watch
 
 ATTEMPTS = 3  # worker deaths before a part is given up
 Advance = Callable[..., None]  # how many more are done, and other values to show
@@ -34,6 +36,7 @@ class WorkPart:
     `frames` counts the images of all cameras; `rows` is the range `start` to `stop` of the source
     part's episodes; `upstream` is the digest of the source part, so that a part made from an
     earlier version of it can be recognised. `replaces`: an existing part of that name is replaced.
+    `frames_from` are the digests of the frames that it is made from, by view.
     """
 
     name: PartName
@@ -44,6 +47,22 @@ class WorkPart:
     source: str = ""
     rows: tuple[int, int] = (0, 0)
     replaces: bool = False
+    frames_from: Mapping[str, str] = field(default_factory=dict)
+
+    def same_source(self, part: Part) -> bool:
+        """Whether a part that was made from an earlier version of the source part is of the same
+        frames all the same: actions or texts were corrected, say."""
+        recorded = dict(part.meta.get(FRAMES, {}))
+        return bool(recorded) and recorded == dict(self.frames_from)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk."""
+
+    units: float
+    seconds: float
+    bytes: float
 
 
 Worker = Callable[[WorkPart, PartWriter, Advance], None]
@@ -66,6 +85,10 @@ class Stage(Protocol):
 
     def build(self, device: str) -> Worker:
         """Loads what a worker needs, once; the returned worker then fills parts."""
+        ...
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """A measurement on some of `parts`, for `--plan`; None if none can be read."""
         ...
 
     def finish(self) -> None:
@@ -92,7 +115,16 @@ class Outcome:
     busy: float = 0.0  # worker-seconds spent on parts
     failures: list[Failure] = field(default_factory=list)  # failures of this stage
     inherited: int = 0  # episodes that failed in an earlier stage
+    earlier: dict[str, int] = field(default_factory=dict)  # the same by stage
+    absent: dict[str, int] = field(default_factory=dict)  # by camera: episodes without it
+    flags_against_pictures: dict[str, dict[str, int]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)  # by the schema: reason -> episodes
+    unstated: int = 0  # videos whose containers do not say how long they are
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
+    not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of depth that the data set has, by camera: its pixels, and how many held which placeholder
+    (in the parts that held some)."""
+    notes: list[str] = field(default_factory=list)  # what else is worth saying
 
     @property
     def exit_code(self) -> int:
@@ -115,8 +147,12 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     store.drop_dead(stage.out)
     drop_other_cuts(stage.out, work)
     wanted = options.mine(first_episodes(work, options.limit))
-    todo = pending(stage, wanted, options)
+    watch = watched(stage, wanted)
+    todo = pending(stage, wanted, options, watch)
     outcome = Outcome(stage.out, kept=len(wanted) - len(todo), left=len(work) - len(wanted))
+    if watch:
+        outcome.given_up, outcome.notes = dict(watch.absent), watch.lines()
+        outcome.kept -= len(watch.absent)
     outcome.remade = sum(work.replaces for work in todo)
     count = {"frames": sum(p.frames for p in todo), "episodes": sum(p.episodes for p in todo)}
     with progress(total=count[stage.unit], unit=stage.unit, label=stage.spec.stage) as bar:
@@ -129,6 +165,8 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
                 store.drop_dead(stage.out)  # left behind by dead workers
         else:
             run_here(stage, todo, options, bar, outcome)
+    if watch:
+        watch.remember([str(work.name) for work in todo if str(work.name) not in outcome.given_up])
     _look(stage, wanted, outcome)
     outcome.seconds = time.monotonic() - started
     if not outcome.given_up and not Store(stage.out).missing():
@@ -157,22 +195,39 @@ def drop_other_cuts(out: Path, work: list[WorkPart]) -> None:
             store.drop_part(out, name)
 
 
-def pending(stage: Stage, wanted: list[WorkPart], options: RunOptions) -> list[WorkPart]:
+def watched(stage: Stage, wanted: list[WorkPart]) -> Watch | None:
+    """What became of the sources of the wanted parts, where the stage's source is no store."""
+    if not hasattr(stage, "watch"):
+        return None
+    watch, found = stage.watch(), Store(stage.out)
+    names = [str(work.name) for work in wanted]
+    present = {*names} & {*found.part_names}
+    watch.look(names, {name: found.part(name) for name in sorted(present)})
+    return watch
+
+
+def pending(
+    stage: Stage, wanted: list[WorkPart], options: RunOptions, watch: Watch | None = None
+) -> list[WorkPart]:
     """The parts still to be made; those that replace an existing part are marked."""
     found = Store(stage.out)
     present = set(found.part_names)
     todo = []
     for work in wanted:
-        there = str(work.name) in present
-        if there and options.resume and not _outdated(found.part(str(work.name)), work, options):
+        name = str(work.name)
+        there, changed = name in present, watch is not None and name in watch.changed
+        if there and options.resume and not changed and not _outdated(
+            found.part(name), work, options
+        ):  # fmt: skip
             continue
-        todo.append(replace(work, replaces=there))
+        if watch is None or name not in watch.absent:
+            todo.append(replace(work, replaces=there))
     return todo
 
 
 def _outdated(part: Part, work: WorkPart, options: RunOptions) -> bool:
     if part.upstream != work.upstream:
-        return True
+        return not work.same_source(part)
     own = (failure.stage == part.manifest["stage"] for failure in part.failures)
     return options.retry_failed and any(own)
 
@@ -217,9 +272,24 @@ def _look(stage: Stage, wanted: list[WorkPart], outcome: Outcome) -> None:
         outcome.episodes += len(part.frames)
         outcome.steps += int(part.frames.sum())
         outcome.bytes += sum(size for size, _ in part.manifest["files"].values())
+        for camera, counts in part.meta.get("not_measured", {}).items():
+            total = outcome.not_measured.setdefault(camera, {})
+            total.update({name: total.get(name, 0) + count for name, count in counts.items()})
         own = [failure for failure in part.failures if failure.stage == stage.spec.stage]
         outcome.failures += own
-        outcome.inherited += len(part.failures) - len(own)
+        outcome.unstated += "length" in part.meta
+        for failure in part.failures:
+            if failure.stage != stage.spec.stage:
+                outcome.earlier[failure.stage] = outcome.earlier.get(failure.stage, 0) + 1
+        for camera, indices in part.absent.items():
+            outcome.absent[camera] = outcome.absent.get(camera, 0) + len(indices)
+        for camera, counts in part.meta.get("flags_against_pictures", {}).items():
+            total = outcome.flags_against_pictures.setdefault(camera, dict.fromkeys(counts, 0))
+            for name, count in counts.items():
+                total[name] += count
+        for reason, indices in part.meta.get("left_out", {}).items():
+            outcome.left_out[reason] = outcome.left_out.get(reason, 0) + len(indices)
+    outcome.inherited = sum(outcome.earlier.values())
 
 
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)

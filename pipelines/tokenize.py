@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depthtok import codes
+from depthtok import codes, store
 from depthtok.arrays import ArraySpec
 from depthtok.codebook import Codebook
 from depthtok.config import to_json
 from depthtok.data import DepthKind
 from depthtok.depth import DepthStore, StoredDepth
-from depthtok.errors import StoreError
+from depthtok.errors import SourceError, StoreError
+from depthtok.origin import FRAMES
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.ahead import disparity_blocks
 from pipelines.annotate import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.probe import timed
+from pipelines.stage import BAD_EPISODE, Advance, Probe, Worker, WorkPart, recording_failures
 
 if TYPE_CHECKING:  # torch is not needed to plan
     from vqvae.codec import Codec
 
-VERSION = 1
+VERSION = 2  # 1 gave codes to cameras that an episode does not have
 READ = 64  # frames read at a time: a multiple of the encoder's group size
 
 
@@ -54,7 +58,7 @@ class TokenizeStage:
     @cached_property
     def spec(self) -> StoreSpec:
         depth = self.depth.spec
-        return StoreSpec(
+        now = StoreSpec(
             type="codes", stage="tokenize", stage_version=VERSION,
             what={**to_json(self.config), "device": self.device.split(":")[0]},
             about=about(depth, self.codebook, self.cameras, self.quality),
@@ -65,6 +69,7 @@ class TokenizeStage:
                 "codebook": str(self.codebook.path.resolve()),
             },
         )  # fmt: skip
+        return store.standing(self.out, now, [replace(now, stage_version=1)])
 
     def work(self) -> list[WorkPart]:
         self.depth.require_complete(partial=self.partial)
@@ -90,6 +95,28 @@ class TokenizeStage:
             encode_part(codec, self.config, self.depth, part, self.cameras, writer, advance)
 
         return fill
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Encodes the first frames of a clip; codes are not compressed."""
+        from vqvae.codec import Codec
+
+        one_thread()
+        codec = Codec.load(self.codebook.path, self.device)
+        camera, size = self.cameras[:1], int(np.prod(self.codebook.grid))
+
+        def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
+            clips = self.depth.clips_of(self.depth.part(work.source), camera)
+            clip = next(islice(clips, row, None), None)
+            if clip is None:  # the episodes before do not have this camera
+                return 0, 0
+            with suppress(*BAD_EPISODE):
+                span = self.codebook.normalisation.range_of(clip.disparity_quantiles)
+                disparity = clip.read(0, min(frames, len(clip))).to_disparity()
+                made = len(codec.encode(disparity, span))
+                return made, made * size
+            return 0, 0
+
+        return timed(make, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
@@ -128,19 +155,32 @@ def encode_part(
 ) -> None:  # fmt: skip
     """Writes the codes of every clip in a part of a DepthStore."""
     writer.roots = (depth.path,)
+    if FRAMES in part.meta:
+        writer.meta[FRAMES] = part.meta[FRAMES]
     inherit(part, writer)
-    clips = list(depth.clips_of(part, cameras))
+    clips = list(depth.clips_of(part, cameras, absent=True))
     for first in range(0, len(clips), len(cameras)):
         views = clips[first : first + len(cameras)]
         index = views[0].key.index
         with recording_failures(writer, index):
+            if all(clip.absent for clip in views):
+                raise SourceError("every camera is absent: there is no depth to encode")
             ranges = [_encode(codec, config, clip, writer, advance) for clip in views]
             writer.end(index, len(views[0]), range=np.asarray(ranges, np.float32))
+            for clip in views:
+                if clip.absent:
+                    writer.absent(clip.camera, index)
 
 
 def _encode(
     codec: Codec, config: TokenizeConfig, clip: StoredDepth, writer: PartWriter, advance: Advance
 ) -> tuple[float, float]:
+    """Writes the codes of a clip, zeros of an absent camera; returns its range, NaN of one."""
+    if clip.absent:
+        nothing = np.zeros((len(clip), *codec.codebook.grid), np.uint8)
+        writer.append(codes.array_name(clip.camera), nothing)
+        advance(len(clip))
+        return (np.nan, np.nan)
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
     previous = None
     for block in disparity_blocks(clip, READ, codec.group):

@@ -7,27 +7,33 @@ folder or file is used as the instruction.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
+from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import digest
 from depthtok.data import Camera
 from depthtok.episodes import INSTRUCTIONS, PACKED, View, array_specs
-from depthtok.errors import CorruptRecord, StaleStore
+from depthtok.errors import CorruptRecord, SourceError, StaleStore
 from depthtok.files import slug
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.pixels import PixelFormat
-from depthtok.sources.videos import Film, films
+from depthtok.sources.video_file import Look
+from depthtok.sources.videos import Film, films, is_lerobot_depth
 from depthtok.store import ROOT, StoreSpec, read_spec
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from pipelines.probe import FRAMES
+from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
-VERSION = 2
+VERSION = 3  # 2 took frames as they lie, cut files for whole ones, and depth videos for pictures
 SPLIT = "train"
 CAMERA = "image"
 
@@ -44,22 +50,44 @@ class VideoStage:
     unit: str = "episodes"
 
     @cached_property
-    def films(self) -> list[Film]:
-        """The episodes found in the folder."""
-        return films(self.folder)
+    def looks(self) -> list[tuple[Film, Look]]:
+        """Everything in the folder, and what it looks like."""
+        return [
+            (film, Look(depth=True) if is_lerobot_depth(film.path) else film.look())
+            for film in films(self.folder)
+        ]
 
     @cached_property
-    def _looks(self) -> tuple[tuple[int | None, int | None], float | None]:
+    def films(self) -> list[Film]:
+        """The episodes found in the folder. Raises `SourceError` where all of them are depth."""
+        pictures = [film for film, look in self.looks if not look.depth]
+        if not pictures:
+            raise SourceError(
+                f"{self.folder} has depth videos only (first: {self.depth_videos[0]})",
+                remedy="depth is estimated from pictures: name the folder of a camera's videos",
+            )
+        return pictures
+
+    @property
+    def depth_videos(self) -> list[str]:
+        """Names of the videos that hold depth and are left out."""
+        return [film.name for film, look in self.looks if look.depth]
+
+    def _shared(self) -> tuple[tuple[int | None, int | None], float | None]:
         """Height, width and Hz shared by all; None where they differ or are unknown. Unreadable
         films are ignored, so that repairing one does not change the store's fingerprint."""
-        looks = [(size, rate) for size, rate in (f.look() for f in self.films) if size]
-        sizes, rates = {size for size, _ in looks}, {rate for _, rate in looks}
+        looks = [look for _, look in self.looks if look.size]
+        sizes, rates = {look.size for look in looks}, {look.rate for look in looks}
         size = sizes.pop() if len(sizes) == 1 else (None, None)
         return size, rates.pop() if len(rates) == 1 else None
 
     @cached_property
     def spec(self) -> StoreSpec:
-        (height, width), fps = self._looks
+        now = self._described(self._shared())
+        return store.standing(self.out, now, [replace(now, stage_version=2)])
+
+    def _described(self, look: tuple[tuple[int | None, int | None], float | None]) -> StoreSpec:
+        (height, width), fps = look
         view = View(CAMERA, "rgb", PixelFormat("jpeg", "uint8", (None, None, 3)))
         return StoreSpec(
             type="episodes", stage="annotate", stage_version=VERSION, what={"source": "videos"},
@@ -87,8 +115,7 @@ class VideoStage:
         if not (self.out / ROOT).is_file():
             return
         found, spec = read_spec(self.out), self.spec
-        same_stage = (found.what, found.stage_version) == (spec.what, VERSION)
-        if same_stage and found.upstream != spec.upstream:
+        if found.what == spec.what and found.upstream != spec.upstream:
             raise StaleStore(
                 f"{self.out} was made from {found.shards[SPLIT]} videos or image folders, "
                 f"{self.folder} has {len(self.films)}, not the same ones",
@@ -111,19 +138,28 @@ class VideoStage:
 
         return fill
 
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Packs the first frames of a film; how long films are is what their containers say."""
+        measured = sample(self, parts, FRAMES)
+        return measured and Probe(*measured)
+
     def finish(self) -> None:
         """Does nothing: there are no columns for statistics."""
 
 
 def _pack(film: Film, writer: PartWriter) -> None:
-    """Copies the frames of an episode, and records their locations."""
+    """Copies the frames of an episode, and records their locations; no byte where it fails."""
     places, start = [], 0
     with (writer.directory / PACKED).open("wb") as packed:
-        for data in film.frames():
-            packed.write(data)
-            row = (start & 0xFFFFFFFF, start >> 32, len(data), google_crc32c.value(data))
-            places.append(row)
-            start += len(data)
+        try:
+            for data in film.frames(writer.meta):
+                packed.write(data)
+                row = (start & 0xFFFFFFFF, start >> 32, len(data), google_crc32c.value(data))
+                places.append(row)
+                start += len(data)
+        except SourceError:
+            packed.truncate(0)
+            raise
     if not places:
         raise CorruptRecord(f"{film.path} has no frames")
     frames = len(places)
@@ -132,3 +168,20 @@ def _pack(film: Film, writer: PartWriter) -> None:
         writer.append(name, np.zeros((frames, 0), np.float32))
     writer.append("instruction", np.zeros(frames, np.uint32))
     writer.end(0, frames, intrinsics=np.full((1, 9), np.nan, np.float32))
+
+
+def sample(
+    stage: VideoStage, parts: Sequence[WorkPart], most: int
+) -> tuple[float, float, float] | None:
+    """What an average film has, going by the first `most` frames of one that can be read: frames
+    sampled as a share of a film's, and seconds and bytes for these. None where it is not known."""
+    counts = [look.frames for _, look in stage.looks if look.frames]
+    for part in parts if counts else ():
+        started, frames, size = time.monotonic(), 0, 0
+        with suppress(SourceError):
+            for data in islice(stage.films[part.rows[0]].frames({}), most):
+                frames, size = frames + 1, size + len(data)
+        if frames:
+            share = frames / (sum(counts) / len(counts))
+            return share, time.monotonic() - started, size
+    return None

@@ -8,19 +8,19 @@ RUN/checkpoints/step-000200/
     model.safetensors            weights, including the codebook
     average.safetensors          their moving average, if enabled
     optimizer.safetensors        AdamW's two moments; if 8-bit: codes, scale, qmap
-    tokenizer.json               if the settings name one
+    tokenizer.json               if the tokenizer is a file
     config.json                  every setting
-    state.json                   step, data sets, normalisation, codebook fingerprint; digests of
-                                 the other files, and its own; what the run's other files were
+    state.json                   step, data sets, what their numbers mean, normalisation, codebook
+                                 fingerprint; digests of the other files, and its own; what the
+                                 run's other files were
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from depthtok.files import (
     remove,
     with_usual_mode,
 )
+from depthtok.meaning import Meaning
 from depthtok.temporaries import sweep
 from vla import eightbit, tokenizer
 from vla.config import Config
@@ -60,15 +61,21 @@ class State:
     codebook: str = ""  # fingerprint
     data: Any = None  # training data: names, fingerprints, sizes
     notes: Mapping[str, Any] | None = None  # the caller's notes: overridden gates, versions
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)  # by data set; before: none
 
     def to_json(self) -> dict:
-        norms = {name: norm.to_json() for name, norm in self.norms.items()}
-        return {**vars(self), "norms": norms}
+        norms, meanings = (
+            {name: each.to_json() for name, each in found.items()}
+            for found in (self.norms, self.meanings)
+        )
+        return {**vars(self), "norms": norms, "meanings": meanings}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:
         norms = {name: Norms.from_json(norm) for name, norm in data["norms"].items()}
-        return cls(**{**data, "norms": norms})
+        found = data.get("meanings", {}).items()
+        meanings = {name: Meaning.from_json(meaning) for name, meaning in found}
+        return cls(**{**data, "norms": norms, "meanings": meanings})
 
 
 def place(run: Path, step: int) -> Path:
@@ -81,12 +88,14 @@ def write(
     config: Config,
     state: State,
     tensors: Mapping[str, Mapping[str, Tensor]],
+    words: bytes | None = None,
     beside: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a checkpoint, atomically replacing what was there.
 
-    `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name. `beside` says
-    what the run's other files are (`vla.soundness`).
+    `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name; `words` is
+    the content of the tokenizer's file. `beside` says what the run's other files are
+    (`vla.soundness`).
     """
     with commit_directory(final, replace=True) as folder:
         for kind, named in tensors.items():
@@ -94,8 +103,8 @@ def write(
             whole = {name: tensor.detach().contiguous() for name, tensor in named.items()}
             save_file(whole, path, {_MARK: str(FORMAT)})
             with_usual_mode(path)
-        if own := tokenizer.file_of(config.data.tokenizer):
-            shutil.copyfile(own, folder / tokenizer.FILE)
+        if words is not None:
+            (folder / tokenizer.FILE).write_bytes(words)
         (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=1))
         about = {"format": FORMAT, "beside": dict(beside or {})}
         content = {**state.to_json(), **about, "files": _digests(folder)}
@@ -153,12 +162,10 @@ def find(path: str | Path) -> Path:
 def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
     """The tokenizer stored in the checkpoint, or the one that its settings name."""
     own = checkpoint / tokenizer.FILE
-    name = (
-        str(sound(checkpoint, own.name))
-        if own.is_file()
-        else read_config(checkpoint).data.tokenizer
-    )
-    return tokenizer.load(name)
+    if own.is_file():
+        return tokenizer.load(str(sound(checkpoint, own.name)))
+    config = read_config(checkpoint)
+    return tokenizer.load(config.data.tokenizer, config.model.vocabulary)
 
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:
@@ -190,7 +197,7 @@ def _require_types(state: State) -> None:
     for value, kind in ((state.step, int), (state.codebook, str), (state.notes or {}, Mapping)):
         if not isinstance(value, kind):
             raise TypeError(f"{value!r} is no {kind.__name__}")
-    for name, key, weight, size in state.data or ():
+    for name, key, weight, size, *_ in state.data or ():
         if not (isinstance(name, str) and isinstance(key, str)):
             raise TypeError(f"{name!r} and {key!r} name no data")
         float(weight), int(size)

@@ -158,7 +158,7 @@ class ModelConfig:
         bool, "actions attend to depth tokens; if not, inference skips the depth expert"
     ] = True
     vocabulary: Annotated[int, "rows of the token embedding"] = 257_216
-    max_text: Annotated[int, "text tokens, including <bos> and the closing newline"] = 20
+    max_text: Annotated[int, "text tokens, including <bos> and the closing newline"] = 48
     cameras: Annotated[int, "cameras that the model sees"] = 1
     action_dim: Annotated[int, "numbers in an action"] = 7
     proprio_dim: Annotated[int, "numbers of proprioception; 0: no proprio token"] = 8
@@ -202,11 +202,38 @@ class DataConfig:
     crop: Annotated[
         float, "smallest area of a random crop, as a share; its depth is re-encoded; 1: no crops"
     ] = 1.0
-    tokenizer: Annotated[str, "bytes, or the path of a tokenizer.json"] = "bytes"
+    tokenizer: Annotated[
+        str,
+        "auto (that of the weights; without weights bytes, if model.vocabulary is that of bytes), "
+        "bytes, the path of a tokenizer.json, or a name on the Hub",
+    ] = "auto"
+    instruction: Annotated[
+        str, "of several texts for one step, where the data keep them: draw one anew, or the first"
+    ] = "draw"
+    equal_prompts: Annotated[
+        str, "distinct instructions that become one prompt, cut to model.max_text: refuse or allow"
+    ] = "refuse"
+    empty_instructions: Annotated[
+        str, "episodes without any instruction: keep, or drop (not trained on, not validated on)"
+    ] = "keep"
+    gripper: Annotated[
+        str, "convert the gripper of every data set to this convention, e.g. open1_closed0"
+    ] = ""
+    mix: Annotated[
+        tuple[str, ...], "what may differ between data sets: gripper, fps, action.names, ..."
+    ] = ()
 
     def __post_init__(self) -> None:
+        if self.gripper or self.mix:  # imported only then: help stays instant
+            from depthtok.agreement import require_aspects, require_gripper
+
+            require_aspects(self.mix, "data.mix")
+            require_gripper(self.gripper or "open1_closed0", "data.gripper")
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
+        one_of("data.equal_prompts", self.equal_prompts, ("refuse", "allow"))
+        one_of("data.empty_instructions", self.empty_instructions, ("keep", "drop"))
+        one_of("data.instruction", self.instruction, ("draw", "first"))
         once = len({*self.cameras}) == len(self.cameras)
         _require(once, f"data.cameras has a duplicate: {', '.join(self.cameras)}")
         _require(0 < self.crop <= 1, f"data.crop = {self.crop}, but must be in (0, 1]")

@@ -47,8 +47,11 @@ class DepthCrops(DepthTargets):
     def image(
         self, key: EpisodeKey, camera: str, step: int, box: Box
     ) -> Float32[np.ndarray, "H W"] | None:
-        """The encoder's input for a crop of a frame; None if none of its pixels is valid."""
-        clip = self._clips[key, camera]
+        """The encoder's input for a crop of a frame; None if none of its pixels is valid, or the
+        episode does not have this camera."""
+        clip = self._clips.get((key, camera))
+        if clip is None:
+            return None
         frame = clip.read(step, step + 1)
         cut = box.transform(frame.values.shape[1:], self.size)
         # Interpolated disparity is valid only where all of its source pixels are.

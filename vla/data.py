@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int64
 from depthtok.config import require
 from depthtok.data import Episode
 from depthtok.errors import ConfigError
+from depthtok.meaning import Meaning
 from depthtok.shuffle import Permutation
 from vla.augment import WHOLE, Box, photometric
 from vla.batch import Batch
@@ -34,6 +35,7 @@ class Dataset:
     """All samples of a mixture: number -> sample, written into the rows of given arrays.
 
     With `augment`, pictures are changed as the settings say: for training, not for judging.
+    `held_out` says that the episodes are those that judge, for messages.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Dataset:
         tokenizer: Tokenizer,
         *,
         augment: bool = True,
+        held_out: bool = False,
     ) -> None:
         if not members:
             raise ConfigError("no data set to train on")
@@ -54,8 +57,10 @@ class Dataset:
             )
         if tokenizer.size > config.model.vocabulary:
             raise ConfigError(
-                f"the tokenizer has {tokenizer.size} tokens, the model {config.model.vocabulary}",
-                remedy="set data.tokenizer to the model's own",
+                f"the tokenizer {tokenizer.name} needs {tokenizer.size} rows of the embedding, the "
+                f"model has {config.model.vocabulary}",
+                remedy=f"set model.vocabulary = {tokenizer.size} (or all the rows of the weights), "
+                "or data.tokenizer to the model's own",
             )
         for each in members:
             good = 0 < each.weight < math.inf
@@ -64,11 +69,12 @@ class Dataset:
         self._prompt = lru_cache(PROMPTS)(partial(prompt, tokenizer, length=config.model.max_text))
         self._photometric = config.data.photometric if augment else 0.0
         self._crop = config.data.crop if augment else 1.0
+        self._draws = augment and config.data.instruction == "draw"
         self._crops = next((m.codes for m in members if isinstance(m.codes, DepthCrops)), None)
         if self._crop < 1:
             self._require_depth()
         for member in members:
-            self._require_samples(member)
+            self._require_samples(member, held_out=held_out)
         self._ends = [np.cumsum(m.episodes.lengths[m.episodes_used]) for m in members]
         self.sizes = [int(ends[-1]) for ends in self._ends]
         drawn = [
@@ -76,16 +82,19 @@ class Dataset:
         ]
         self._bounds = np.cumsum(drawn)
 
-    def _require_samples(self, member: Member) -> None:
+    def _require_samples(self, member: Member, *, held_out: bool) -> None:
         lengths = member.episodes.lengths[member.episodes_used]
         ahead = self.config.model.depth.future if self.config.model.depth.supervised else 0
         if not len(lengths):
             raise ConfigError(f"{member.name} has no episode to use", remedy="check its stores")
         if ahead >= lengths.max():
+            which = f"of the {len(lengths)} held-out episodes" if held_out else "episode"
             raise ConfigError(
-                f"model.depth.future = {ahead}, and no episode of {member.name} has more than "
-                f"{lengths.max()} steps",
-                remedy="lower model.depth.future",
+                f"model.depth.future = {ahead}, and {'none' if held_out else 'no'} {which} of "
+                f"{member.name} has more than {lengths.max()} steps",
+                remedy="hold out more (--held-out), or lower model.depth.future"
+                if held_out
+                else "lower model.depth.future",
             )
 
     def _require_depth(self) -> None:
@@ -105,6 +114,10 @@ class Dataset:
     def norms(self) -> dict[str, Norms]:
         """How each data set is normalised."""
         return {m.name: m.norms for m in self.members}
+
+    def meanings(self) -> dict[str, Meaning]:
+        """What the numbers of each data set's samples mean."""
+        return {m.name: m.meaning for m in self.members}
 
     def sources(self) -> Iterator[tuple[Member, int]]:
         """The data sets, and how many samples each has."""
@@ -175,6 +188,9 @@ class Dataset:
         ]
         for place, camera in enumerate(self.config.data.cameras):
             image = row["images_BIHW3"][place]
+            if episode.absent(camera):
+                image[:] = 0
+                continue
             if member.frames is not None and boxes[place] == WHOLE:
                 member.frames.read_into(image, index, step, place)
             else:
@@ -182,7 +198,10 @@ class Dataset:
                 image[:] = self._picture(frames, boxes[place])
             if self._photometric:
                 image[:] = photometric(image, self._photometric, rng)
-        row["text_BL"][:], row["text_valid_BL"][:] = self._prompt(episode.instruction(step))
+        text = episode.instruction(step)
+        if self._draws and len(texts := episode.instructions(step)) > 1:
+            text = texts[int(rng.integers(len(texts)))]
+        row["text_BL"][:], row["text_valid_BL"][:] = self._prompt(text)
         if self.config.model.proprio_dim:
             row["proprio_BP"][:] = member.norms.proprio.apply(episode.proprio[step])
         self._fill_actions(row, member, episode, step)
@@ -200,20 +219,22 @@ class Dataset:
         steps = np.arange(step, step + chunk)
         row["action_valid_BC"][:] = steps < len(episode)
         actions = episode.action[np.minimum(steps, len(episode) - 1)]
+        actions = member.change(actions) if member.change else actions
         row["actions_BCA"][:] = member.norms.action.apply(actions)
 
     def _fill_codes(self, row, member: Member, episode: Episode, step: int, boxes) -> None:
-        """The codes of this frame, or of one ahead; not valid where that lies after the end."""
+        """The codes of this frame, or of one ahead; not valid where that lies after the end, and
+        of a camera that the episode does not have."""
         ahead = step + self.config.model.depth.future
         row["depth_valid_BM"][:] = ahead < len(episode)
         ahead = min(ahead, len(episode) - 1)
         for place in range(self.config.model.depth.cameras):
             camera = self.config.data.cameras[place]
             if self._crops is None:
-                grid = member.codes.grid_of(episode.key, camera)
-                row["depth_BMK"][place] = grid.codes[ahead].reshape(-1)
-                continue
-            image = member.codes.image(episode.key, camera, ahead, boxes[place])
+                grid = member.codes.find_grid(episode.key, camera)
+                image = None if grid is None else grid.codes[ahead]
+            else:
+                image = member.codes.image(episode.key, camera, ahead, boxes[place])
             row["depth_valid_BM"][place] &= image is not None
             row["depth_BMK"][place] = 0 if image is None else image.reshape(-1)
 
@@ -234,9 +255,9 @@ class Dataset:
             episode, ahead = member.episodes.episode(index), step + depth.future
             if ahead >= len(episode):
                 continue
-            for place in range(depth.cameras):
-                grid = member.codes.grid_of(episode.key, self.config.data.cameras[place])
-                counts[place, positions, grid.codes[ahead].reshape(-1)] += 1
+            for place, camera in enumerate(self.config.data.cameras[: depth.cameras]):
+                if grid := member.codes.find_grid(episode.key, camera):
+                    counts[place, positions, grid.codes[ahead].reshape(-1)] += 1
         return counts
 
     def encoded(self, batch: Batch) -> Batch:

@@ -21,10 +21,12 @@ import google_crc32c
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
+from depthtok.config import digest
 from depthtok.data import ImageTransform
 from depthtok.errors import CorruptPart, StaleStore
 from depthtok.files import commit_directory
 from depthtok.images import OpenFile
+from depthtok.origin import frames_of
 from depthtok.temporaries import sweep
 
 FRAMES, CHECKS, ABOUT = "frames.bin", "crc32c.bin", "cache.json"
@@ -55,12 +57,16 @@ class FrameCache:
             "cameras": list(cameras),
             "size": size,
         }
+        views = [frames_of(part.meta, cameras) for part in episodes.parts()]
+        if all(views):
+            about["frames"] = digest(views)
         sweep(path.parent)
         if not path.exists():
             _build(path, episodes, about)
         found = _about(path)
-        if found != about:
-            names = sorted(name for name in about if found.get(name) != about[name])
+        unknown = {"frames"} - {*found}  # in a cache made before this was kept
+        names = sorted(k for k in about if found.get(k) != about[k] and k not in unknown)
+        if names:
             raise StaleStore(
                 f"the frames cached in {path} were made with different {', '.join(names)}",
                 remedy="delete that directory, or choose another one",

@@ -65,6 +65,12 @@ def judge_depth(
                 sums += found[0]
                 valid = rows.depth_valid_BM[:, 0].cpu()
                 seen.append(rows.depth_BMK[:, 0].cpu()[valid].numpy())
+    if not seen:
+        raise ConfigError(
+            f"none of {samples} frames of camera {dataset.config.data.cameras[0]!r} has depth: the "
+            "episodes end before the predicted frame, or do not have this camera",
+            remedy="name another camera first with --camera",
+        )
     loss, right, error = (sums[:3] / sums[3]).tolist()
     figures = {"frames": int(sums[3]), "depth": loss, "top1": right, "error": error}
     targets = np.concatenate(seen).astype(np.int64)

@@ -8,38 +8,46 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
+from depthtok.agreement import GripperChange
 from depthtok.data import Camera, CodeGrid, Episode, EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
+from depthtok.holdout import BEFORE, KEYED, limits, places
+from depthtok.meaning import Meaning
+from depthtok.origin import same_frames
 from depthtok.parts import ShardKey
 from vla.config import Config
 from vla.frames import FrameCache
+from vla.meanings import change_of, require_range
 from vla.normalise import Norms, Scale
 from vla.pixels import PixelGrids
 
 
 class Part(Protocol):
     """What is used of a part of a store: its shard, which of the shard's episodes it holds, and
-    how long they are."""
+    how long they are, and what it records of its origin."""
 
     shard: ShardKey
     indices: Int64[np.ndarray, " E"]
     frames: Int64[np.ndarray, " E"]
+    meta: Mapping
 
 
 class Episodes(Protocol):
     """What is used of a `depthtok.episodes.EpisodeStore`."""
 
     fingerprint: str
+    content: str
     cameras: Mapping[str, Camera]
     lengths: np.ndarray
     action_dim: int
     proprio_dim: int
     gripper: Sequence[int]
+    meaning: Meaning
 
     def episode(self, number: int) -> Episode: ...
 
@@ -52,6 +60,7 @@ class Codes(Protocol):
     """What is used of a `depthtok.codes.CodeStore`."""
 
     fingerprint: str
+    content: str
     codebook: str
     grid: tuple[int, int]
     cameras: Sequence[str]
@@ -61,7 +70,7 @@ class Codes(Protocol):
 
     def parts(self) -> Iterable[Part]: ...
 
-    def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid: ...
+    def find_grid(self, key: EpisodeKey, camera: str) -> CodeGrid | None: ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,14 @@ class Member:
     left_out: int = 0  # episodes without codes
     weight: float = 1.0
     frames: FrameCache | None = None
+    change: GripperChange | None = None  # of every action, before it is normalised
+    statistics: Any = None  # of all its actions and states, as `depthtok.statistics.Statistics`
+
+    @property
+    def meaning(self) -> Meaning:
+        """What its numbers mean once they are a sample's."""
+        own = self.episodes.meaning
+        return replace(own, gripper=self.change.target) if self.change else own
 
 
 def member(
@@ -109,12 +126,14 @@ def member(
         used = numbers[held_by(codes, episodes)[numbers]]
     _check_shapes(name, episodes, config)
     stats = episodes.statistics()
+    require_range(name, episodes.meaning, stats.action)
+    change = change_of(name, episodes.meaning, config)
     norms = Norms(
-        Scale.of(stats.action, config.data.action_norm, episodes.gripper),
+        Scale.of(stats.action, config.data.action_norm, episodes.gripper).changed(change),
         Scale.of(stats.proprio, config.data.proprio_norm),
     )
     left_out = len(numbers) - len(used)
-    return Member(name, episodes, codes, norms, used, left_out, weight, frames)
+    return Member(name, episodes, codes, norms, used, left_out, weight, frames, change, stats)
 
 
 def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
@@ -178,14 +197,19 @@ def _check_codes(
 def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
     """Which of the episodes, in their order, have codes.
 
-    Raises `StaleStore` for codes of another data set, or of episodes of other lengths: two runs of
-    `depthtok collect` give their episodes equal names.
+    Raises `StaleStore` for codes of another data set, of episodes of other lengths (two runs of
+    `depthtok collect` give their episodes equal names), or of other frames: the source changed, and
+    only one of them was made anew.
     """
     parts: dict[ShardKey, list[Part]] = {}
     for part in codes.parts():
         parts.setdefault(part.shard, []).append(part)
-    marks = []
+    marks: list[Bool[np.ndarray, " E"]] = []
+    others: list[ShardKey] = []
     for part in episodes.parts():
+        if any(same_frames(own.meta, part.meta) is False for own in parts.get(part.shard, ())):
+            others.append(part.shard)
+            continue
         if parts and part.shard not in parts:
             _require_same_dataset(next(iter(parts)), part.shard)
         frames = _frames(parts.get(part.shard, ()), part.indices)
@@ -198,7 +222,27 @@ def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
                 remedy="give the codes that were made from these very episodes",
             )
         marks.append(frames >= 0)
+    if others:
+        raise StaleStore(
+            f"the codes of {len(others)} of {len(others) + len(marks)} shards are of other frames "
+            f"than the episodes (first: {others[0].split} {others[0].shard:05d}): the data set "
+            "changed between them",
+            remedy="run `depthtok convert`, `annotate` and `tokenize` again, as before: each makes "
+            "just the parts that changed anew",
+        )
     return np.concatenate(marks)
+
+
+def of_unknown_origin(codes: Codes, episodes: Episodes) -> int:
+    """How many of the episodes' parts have codes of which it is not known whether they are of these
+    very frames: they, or the episodes, were made by a depthtok that did not record it."""
+    parts: dict[ShardKey, list[Part]] = {}
+    for part in codes.parts():
+        parts.setdefault(part.shard, []).append(part)
+    return sum(
+        any(same_frames(own.meta, part.meta) is None for own in parts.get(part.shard, ()))
+        for part in episodes.parts()
+    )
 
 
 def _frames(parts: Sequence[Part], indices: Int64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
@@ -220,8 +264,32 @@ def _require_same_dataset(codes: ShardKey, episodes: ShardKey) -> None:
         )
 
 
-def split(episodes: Episodes, share: float) -> Bool[np.ndarray, " E"]:
-    """Which episodes are held out: decided by a hash of the key, whatever else is there."""
+def held_out(
+    members: Sequence[Member], share: float, rule: str = KEYED
+) -> list[Bool[np.ndarray, " _"]]:
+    """Which of each member's episodes are held out, in the order of `episodes_used`.
+
+    By the one rule of `depthtok.holdout`; or by `BEFORE`, which runs keep that record none.
+    """
+    if rule == BEFORE:
+        return [_held_out_before(m.episodes, share)[m.episodes_used] for m in members]
+    found = [_places(m.episodes)[m.episodes_used] for m in members]
+    names = [_dataset(m) for m in members]
+    return [here < limit for here, limit in zip(found, limits(names, found, share), strict=True)]
+
+
+def _places(episodes: Episodes) -> Float64[np.ndarray, " E"]:
+    found = [places(part.shard, part.indices) for part in episodes.parts()]
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _dataset(member: Member) -> str:
+    """Two stores of one data set have one name here, whatever they are called in the mixture."""
+    return next((part.shard.dataset for part in member.episodes.parts()), member.name)
+
+
+def _held_out_before(episodes: Episodes, share: float) -> Bool[np.ndarray, " E"]:
+    """By a hash of the key alone: a small data set may have none on one side."""
     marks = []
     for part in episodes.parts():
         shard = zlib.crc32(str(part.shard.episode(0)).removesuffix("00000").encode())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32
 
+from depthtok import spread
+from depthtok.agreement import GripperChange
 from depthtok.errors import ConfigError
 
 
@@ -35,18 +37,24 @@ class Scale:
 
     @classmethod
     def of(cls, columns: Columns, mode: str, keep: Sequence[int] = ()) -> Scale:
-        """A scale by `bounds` (minimum and maximum) or `q99` (1 % and 99 % quantiles)."""
-        low, high = {"bounds": ("min", "max"), "q99": ("q01", "q99")}[mode]
+        """A scale by `bounds` (minimum and maximum) or `q99` (1 % and 99 % quantiles; the bounds
+        of a column where those are equal)."""
         width = len(columns.min)
         if any(not -width <= index < width for index in keep):
             raise ConfigError(
                 f"gripper columns {tuple(keep)} are out of range: the action has {width} numbers"
             )
-        return cls(
-            tuple(map(float, getattr(columns, low))),
-            tuple(map(float, getattr(columns, high))),
-            tuple(sorted(index % width for index in keep)),
-        )
+        ends = [spread.ends(columns, column, mode) for column in range(width)]
+        low, high = zip(*ends, strict=True) if ends else ((), ())
+        return cls(low, high, tuple(sorted(index % width for index in keep)))
+
+    def changed(self, change: GripperChange | None) -> Scale:
+        """The same for actions whose gripper is in another convention: columns in `keep` are not
+        scaled, but their ends are stated."""
+        if change is None:
+            return self
+        ends = np.sort(change(np.array([self.low, self.high])), axis=0)
+        return replace(self, low=tuple(ends[0].tolist()), high=tuple(ends[1].tolist()))
 
     def apply(self, values: Float[np.ndarray, "... D"]) -> Float32[np.ndarray, "... D"]:
         """Normalised values."""

@@ -41,7 +41,9 @@ FOREIGN = {
 }
 
 
-def load_open_pi_zero(path: Path, config: ModelConfig) -> dict[str, Tensor]:
+def load_open_pi_zero(
+    path: Path, config: ModelConfig, tokens: int | None = None
+) -> dict[str, Tensor]:
     """`from_open_pi_zero` for a file. Raises `WeightsError` if it is not such a checkpoint."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -54,14 +56,17 @@ def load_open_pi_zero(path: Path, config: ModelConfig) -> dict[str, Tensor]:
             f"{path} has no `model`",
             remedy="name a checkpoint of open-pi-zero, a PaliGemma folder, or a run",
         )
-    return from_open_pi_zero(content["model"], config)
+    return from_open_pi_zero(content["model"], config, tokens)
 
 
-def from_open_pi_zero(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def from_open_pi_zero(
+    tensors: Mapping[str, Tensor], config: ModelConfig, tokens: int | None = None
+) -> dict[str, Tensor]:
     """All weights except the depth expert's, from open-pi-zero's tensors.
 
-    Raises `WeightsError` for a tensor that is missing, has another shape, or that this model does
-    not support.
+    `tokens` is how many tokens a prompt can have: see `vla.weights.with_rows`. Raises
+    `WeightsError` for a tensor that is missing, has another shape, or that this model does not
+    support.
     """
     named = {_name(name): tensor.float() for name, tensor in tensors.items()}
     for mark, what in FOREIGN.items():
@@ -70,7 +75,7 @@ def from_open_pi_zero(tensors: Mapping[str, Tensor], config: ModelConfig) -> dic
     norm = torch.zeros(config.vlm.width)
     found = {"language_model.norm.weight": norm, **named}
     parts = ("vision", "projector", "embed", "vlm", "action")
-    return gathered(found, config, parts) | _door(found, config)
+    return gathered(found, config, parts, tokens) | _door(found, config)
 
 
 def _name(theirs: str) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32
 from depthtok.data import DepthClip, EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError
 from depthtok.normalisation import Normalisation
+from depthtok.parts import Failure
 
 
 class Clip(Protocol):
@@ -32,6 +33,7 @@ class Depth(Protocol):
     """The part of `depthtok.depth.DepthStore` used here."""
 
     fingerprint: str
+    content: str
     cameras: Sequence[str]
     size: tuple[int, int]
     transform: ImageTransform
@@ -77,6 +79,7 @@ class DepthTargets:
 
     def __init__(self, store: Depth, codebook: str, grid: tuple[int, int]) -> None:
         self.fingerprint, self.codebook, self.grid = store.fingerprint, codebook, grid
+        self.content = store.content
         self.cameras, self.transform = store.cameras, store.transform
         self._store = store
         self._clips = {(clip.key, clip.camera): clip for clip in store.clips()}
@@ -84,6 +87,10 @@ class DepthTargets:
     def missing(self) -> list[str]:
         """Parts missing from the store."""
         return self._store.missing()
+
+    def failures(self) -> list[Failure]:
+        """Episodes that were left out of the store."""
+        return self._store.failures()
 
     def parts(self) -> Iterable[Any]:
         """The store's parts, which describe its contents."""
@@ -104,6 +111,8 @@ class PixelGrids(DepthTargets):
         super().__init__(store, codebook, grid)
         self._normalisation = normalisation
 
-    def grid_of(self, key: EpisodeKey, camera: str) -> PixelClip:
-        """The targets of one clip, computed on demand."""
-        return PixelClip(self._clips[key, camera], self._normalisation, self.grid)
+    def find_grid(self, key: EpisodeKey, camera: str) -> PixelClip | None:
+        """The targets of one clip, computed on demand; None where the episode does not have this
+        camera."""
+        clip = self._clips.get((key, camera))
+        return clip and PixelClip(clip, self._normalisation, self.grid)

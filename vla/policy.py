@@ -3,14 +3,14 @@
     policy = Policy.load("runs/bridge")
     actions = policy.act({"images": {"main": frame}, "proprio": state, "instruction": "open it"})
 
-Actions are in the data set's own units. Images and instruction are encoded once per observation;
-the Euler steps reuse their keys and values.
+Actions are in the data set's own units; `policy.meaning` says which. Images and instruction are
+encoded once per observation; the Euler steps reuse their keys and values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from depthtok.agreement import GripperChange, stated
 from depthtok.data import ImageTransform
 from depthtok.errors import ConfigError, WeightsError, did_you_mean
+from depthtok.meaning import Column, Meaning
 from vla import checkpoint, lora, tokenizer
 from vla.batch import Observation
 from vla.config import Config
@@ -32,9 +34,12 @@ from vla.normalise import Norms
 
 class Policy:
     """A policy that runs `model` with the normalisation `norms`; `reader` replaces the tokenizer
-    named in the settings. One instance serves one robot at a time."""
+    named in the settings. One instance serves one robot at a time; or several in turns, each with a
+    `generator` of its own."""
 
     place: Path | None = None  # the checkpoint that it was loaded from
+    meaning: Meaning | None = None  # of its actions and states; None: the run does not say
+    change: GripperChange | None = None  # of its actions, for a robot of another convention
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class Policy:
     ) -> None:
         self.model, self.config, self.norms = model.to(device).eval(), config, norms
         self.device = torch.device(device)
-        self._tokenizer = reader or tokenizer.load(config.data.tokenizer)
+        self._tokenizer = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
         size = config.model.vision.image_size
         self._door = ImageTransform(size=(size, size))
         self._sample = self._graphed() if cuda_graph else self._eager
@@ -77,29 +82,68 @@ class Policy:
         config, state = checkpoint.read_config(place), checkpoint.read_state(place)
         model = load_model(place, device, averaged=averaged)
         norms = _choose(state.norms, dataset, place)
+        name = dataset or next(iter(state.norms))
         reader = checkpoint.read_tokenizer(place)
         policy = cls(
             model, config, norms, device=device, seed=seed, cuda_graph=cuda_graph, reader=reader
         )
-        policy.place = place
+        policy.place, policy.meaning = place, seen(state.meanings.get(name), config)
         return policy
+
+    def speak(self, gripper: str, own: str | None = None) -> None:
+        """Acts in this gripper convention from now on. `own` states the policy's convention, where
+        its run does not. Raises `ConfigError` where neither does, or one is none."""
+        self.state(own)
+        if self.meaning is None:
+            raise ConfigError(
+                "the run does not say what its gripper's numbers mean: it was made before this "
+                "was kept",
+                remedy="state it with --policy-gripper, as the schema of its training data does",
+            )
+        self.change = GripperChange.of(self.meaning, gripper)
+
+    def state(self, gripper: str | None) -> None:
+        """States what its gripper's numbers mean, where its run does not: in the columns that were
+        not normalised."""
+        keep = self.norms.action.keep
+        names = ["gripper" if n in keep else f"{n}" for n in range(self.config.model.action_dim)]
+        nameless = Meaning(tuple(map(Column, names)), ())
+        self.meaning = stated(self.meaning, gripper, nameless)
+
+    @property
+    def spoken(self) -> Meaning | None:
+        """What the actions of `act` mean: `meaning`, with the gripper converted."""
+        if self.meaning is None or self.change is None:
+            return self.meaning
+        return replace(self.meaning, gripper=self.change.target)
 
     def reset(self, seed: int = 0) -> None:
         """Restarts the noise: the same observations then give the same actions."""
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed = seed
+        self._generator = self.generator()
 
-    def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
+    def generator(self) -> torch.Generator:
+        """Noise of its own for one of several robots; it begins like the policy's."""
+        return torch.Generator().manual_seed(self._seed)
+
+    def act(
+        self, observation: Mapping[str, Any], generator: torch.Generator | None = None
+    ) -> Float32[np.ndarray, "C A"]:
         """A chunk of actions for one observation: `images` (uint8 [H W 3] by camera name),
-        `proprio` (float [P], absent where the model takes none), `instruction`.
+        `proprio` (float [P], absent where the model takes none), `instruction`. The noise comes
+        from `generator`, or from the policy's own.
 
         Raises a `ConfigError` that starts with the name of the bad field: `images/main`.
         """
         seen = self.observe([observation])
         model = self.config.model
-        noise = torch.randn(1, model.chunk, model.action_dim, generator=self._generator)
+        noise = torch.randn(
+            1, model.chunk, model.action_dim, generator=generator or self._generator
+        )
         with torch.inference_mode():
             actions = self._sample(*seen.tensors(), noise.to(self.device))
-        return self.norms.action.undo(actions[0].float().cpu().numpy())
+        made = self.norms.action.undo(actions[0].float().cpu().numpy())
+        return self.change(made) if self.change else made
 
     def _eager(self, *tensors: Tensor) -> Tensor:
         """Actions [B C A] from the tensors of an observation and noise."""
@@ -132,6 +176,13 @@ class Policy:
             torch.from_numpy(np.array(proprio, np.float32)),
         )
         return seen.to(self.device)
+
+
+def seen(meaning: Meaning | None, config: Config) -> Meaning | None:
+    """What a policy knows of its data set's meaning: without states, nothing of these."""
+    if meaning is None or config.model.proprio_dim:
+        return meaning
+    return replace(meaning, proprio=())
 
 
 def load_model(

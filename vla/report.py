@@ -12,12 +12,16 @@ from PIL import Image
 
 from depthtok.config import flat
 from depthtok.data import DepthKind
+from depthtok.failures import in_words
+from depthtok.meaning import Column, Meaning
 from depthtok.report.colour import colourise
 from depthtok.report.report import Picture, Report
 from vla import checkpoint
 from vla.depth_view import SHOWN, DepthView
 from vla.judge import DepthScore
 from vla.masks import BLOCKS
+from vla.normalise import Scale
+from vla.prompts import Prompts
 from vla.proof import Proof
 from vla.runlog import METRICS
 from vla.soundness import read_log, settings
@@ -85,14 +89,71 @@ def _begun(page: Report, state: checkpoint.State) -> None:
     notes = state.notes or {}
     if overridden := notes.get("gate_overridden"):
         page.text(*overridden, title="The codebook failed the quality gate, which was overridden")
-    rows = [(name, key[:12], weight, size) for name, key, weight, size in state.data or ()]
+    for name, stages in (notes.get("left_out") or {}).items():
+        page.text(f"{name}: {in_words(stages)}.", title="Failed episodes")
+    rows = [(name, key[:12], weight, size) for name, key, weight, size, *_ in state.data or ()]
     page.table("Data", ("data set", "fingerprint", "weight", "samples"), rows)
+    if noted := notes.get("instructions"):
+        _prompts(page, Prompts.from_json(noted))
+    else:
+        page.text("Not known: an older depthtok did not look.", title="Instructions")
+    for name, norms in state.norms.items():
+        spread, meaning = notes.get("spread", {}).get(name, {}), state.meanings.get(name)
+        for side, told in (("action", "actions"), ("proprio", "states")):
+            page.table(
+                f"Normalisation of {name}: {told}",
+                ("column", "becomes -1", "becomes 1", "note"),
+                list(_columns(getattr(norms, side), meaning, side, spread.get(side, {}))),
+            )
+    if state.meanings:
+        page.facts("Gripper and rate", {
+            name: f"{meaning.gripper}, {meaning.fps or 'unknown'} Hz"
+            for name, meaning in state.meanings.items()
+        })  # fmt: skip
+    if held := notes.get("held_out"):
+        page.facts("Held-out episodes", {
+            "held out": held["episodes"], "learnt from": held["learnt_from"],
+            "held out, but the codebook was trained on them": _known(held.get("in_codebook")),
+            "rule": held["rule"] or "that of former versions",
+        })  # fmt: skip
     weights, codes = notes.get("weights"), state.codebook
     page.text(
         f"From {weights or 'fresh weights'}; "
         + (f"depth codes of the codebook {codes[:12]}." if codes else "without depth codes."),
         title="Starting point",
     )
+
+
+def _prompts(page: Report, found: Prompts) -> None:
+    """Adds what the model reads of the instructions."""
+    page.text(
+        f"{found.line()}. Tokenizer: {found.tokenizer} ({found.sha256[:12]}).",
+        *found.warnings(),
+        title="Instructions",
+    )
+    columns = ("data set", "episodes", "distinct", "cut", "equal to another", "episodes without")
+    rows = [(m.name, m.episodes, m.distinct, m.cut, m.equal, m.empty) for m in found.members]
+    page.table("Instructions by data set", columns, rows)
+    if found.cut_texts:
+        page.text(*found.cut_texts, title="Instructions that are cut, some of them")
+    for number, group in enumerate(found.equal_texts, 1):
+        page.text(*group, title=f"Instructions that become one prompt, group {number}")
+
+
+def _known(number: int | None) -> int | str:
+    return "not known" if number is None else number
+
+
+def _columns(
+    scale: Scale, meaning: Meaning | None, side: str, notes: Mapping[str, str]
+) -> Iterator[tuple]:
+    """How each column is normalised, and what is unusual in it."""
+    columns = getattr(meaning, side) if meaning else [Column(f"{n}") for n in range(len(scale.low))]
+    for place, column in enumerate(columns):
+        if place in scale.keep:
+            yield str(column), "-", "-", "not normalised"
+        else:
+            yield str(column), scale.low[place], scale.high[place], notes.get(column.name, "")
 
 
 def depth_report(title: str, score: DepthScore) -> Report:

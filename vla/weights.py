@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -21,6 +23,9 @@ from vla.config import ModelConfig
 from vla.model import QDepthVLA
 
 PARTS = ("vision", "projector", "embed", "vlm")
+EMBED = "language_model.embed_tokens.weight"
+HEADS = ("language_model.lm_head.weight", "lm_head.weight")  # tied to the embedding
+TOKENS = 257_152  # PaliGemma's, without <image>; its embedding has 64 rows more, or none
 
 ENDS = {
     "vision.patches": ["vision_tower.embeddings.patch_embedding"],
@@ -72,16 +77,37 @@ def sources(own: str) -> list[str]:
     return [f"{prefix}.{index}.{source}.{kind}" for source in table[inner]]
 
 
-def from_paligemma(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Our SigLIP, projector, embedding and Gemma from PaliGemma's tensors, in any layout.
+def from_paligemma(
+    tensors: Mapping[str, Tensor], config: ModelConfig, tokens: int | None = None
+) -> dict[str, Tensor]:
+    """Our SigLIP, projector, embedding and Gemma from PaliGemma's tensors, in any layout. The
+    embedding may be stored under the name of the output layer that it is tied to.
 
-    Raises `WeightsError` for a tensor that is missing or has another shape.
+    `tokens` is how many tokens a prompt can have: see `with_rows`. Raises `WeightsError` for a
+    tensor that is missing or has another shape.
     """
-    return gathered({canonical(name): tensor for name, tensor in tensors.items()}, config, PARTS)
+    found = {canonical(name): tensor for name, tensor in tensors.items()}
+    for head in HEADS:
+        if EMBED not in found and head in found:
+            found[EMBED] = found[head]
+    return gathered(found, config, PARTS, tokens)
+
+
+def with_rows(
+    embedding: Float[Tensor, "R W"], rows: int, tokens: int | None
+) -> Float[Tensor, "R2 W"]:
+    """An embedding with `rows` rows, where it and they have all `tokens` that a prompt can have (if
+    None, PaliGemma's): what lies behind is padding, cut off or zero. Else it stays as it is."""
+    if min(len(embedding), rows) < (TOKENS if tokens is None else tokens):
+        return embedding
+    return F.pad(embedding, (0, 0, 0, rows - len(embedding)))
 
 
 def gathered(
-    found: Mapping[str, Tensor], config: ModelConfig, parts: Sequence[str]
+    found: Mapping[str, Tensor],
+    config: ModelConfig,
+    parts: Sequence[str],
+    tokens: int | None = None,
 ) -> dict[str, Tensor]:
     """The tensors of some parts of this model, from others by canonical name."""
     with torch.device("meta"):
@@ -100,18 +126,41 @@ def gathered(
         tensor = torch.cat(rows) if len(rows) > 1 else rows[0]
         if own == "vision.patches.weight":
             tensor = tensor.flatten(1)
+        if own == "embed.weight":
+            tensor = with_rows(tensor, config.vocabulary, tokens)
         if tensor.shape != like.shape:
             raise WeightsError(
                 f"{sources(own)[0]} makes {own} {tuple(tensor.shape)}, not {tuple(like.shape)}",
-                remedy="use PaliGemma-3B-pt-224, or set the model's sizes to the checkpoint's",
+                remedy="use PaliGemma-3B-pt-224, or set the model's sizes to the checkpoint's"
+                + (f": model.vocabulary = {len(tensor)}" if own == "embed.weight" else ""),
             )
         made[own] = tensor
     return made
 
 
-def load_paligemma(folder: str | Path, config: ModelConfig) -> dict[str, Tensor]:
+def load_paligemma(
+    folder: str | Path, config: ModelConfig, tokens: int | None = None
+) -> dict[str, Tensor]:
     """`from_paligemma` for a folder: one file, or several listed in an index."""
-    return from_paligemma(dict(_read(Path(folder))), config)
+    tensors = dict(_read(Path(folder)))
+    if not _tied(Path(folder)) and EMBED not in map(canonical, tensors):
+        raise WeightsError(
+            f"{folder} has no {EMBED}, and its config.json says that the output layer is not it"
+            " (tie_word_embeddings)",
+            remedy="name a folder with the embedding of the text",
+        )
+    return from_paligemma(tensors, config, tokens)
+
+
+def _tied(folder: Path) -> bool:
+    """Whether the output layer is the embedding: PaliGemma's is, unless its config denies it."""
+    path = folder / "config.json"
+    try:
+        said = json.loads(path.read_text()) if path.is_file() else {}
+        text = said.get("text_config", {})
+        return said.get("tie_word_embeddings", text.get("tie_word_embeddings", True))
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", remedy="download it again") from error
 
 
 def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:

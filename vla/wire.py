@@ -7,6 +7,7 @@ An array is a map {b"__ndarray__": True, b"data", b"dtype", b"shape"}, a numpy n
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ import numpy as np
 from depthtok.errors import ConfigError, MissingPackage
 
 KINDS = "biuf"  # kinds of dtypes that may be sent: no objects, void or complex
+DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")  # numpy would parse longer ones for long
+DIMENSIONS = 8
+# A message of a few bytes can claim or hold many objects, which take up far more memory.
+LISTED, MAPPED, TEXT = 4096, 256, 2**16  # entries of one list, of one map; bytes of one text
+ENTRIES = 2**16  # of all lists and maps together
 BROKEN = ValueError, TypeError, LookupError, ArithmeticError, SyntaxError  # for broken arrays
 
 
@@ -33,10 +39,22 @@ def pack(message: Any) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """Decodes a message. Raises `ConfigError` for anything else."""
-    msgpack = _msgpack()
+    """Decodes a message. Raises `ConfigError` for anything else, and for one of too many values:
+    numbers belong into arrays."""
+    msgpack, entries = _msgpack(), 0
+
+    def counted(value: list | dict) -> Any:
+        nonlocal entries
+        entries += len(value) + 1
+        if entries > ENTRIES:
+            raise ValueError(f"more than {ENTRIES} values: send numbers as arrays")
+        return _decode(value) if isinstance(value, dict) else value
+
     try:
-        return msgpack.unpackb(data, object_hook=_decode)
+        return msgpack.unpackb(
+            data, object_hook=counted, list_hook=counted, max_array_len=LISTED, max_map_len=MAPPED,
+            max_str_len=TEXT,
+        )  # fmt: skip
     except (*BROKEN, msgpack.exceptions.UnpackException) as error:
         raise ConfigError(
             f"the message is not valid openpi msgpack: {error}",
@@ -61,7 +79,7 @@ def _decode(value: dict) -> Any:
     if b"__ndarray__" in value:
         dtype, shape = _dtype(value), tuple(value[b"shape"])
         data = value[b"data"]
-        if any(type(n) is not int or n < 0 for n in shape):
+        if len(shape) > DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
             raise ValueError(f"an array of shape {shape}")
         if len(data) != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"an array of {len(data)} bytes for {dtype} {shape}")
@@ -72,7 +90,7 @@ def _decode(value: dict) -> Any:
 
 
 def _dtype(value: dict) -> np.dtype:
-    dtype = np.dtype(value[b"dtype"])
-    if dtype.kind not in KINDS:
-        raise ValueError(f"dtype {dtype} cannot be sent")
-    return dtype
+    name = value[b"dtype"]
+    if not isinstance(name, str) or not DTYPE.fullmatch(name):
+        raise ValueError(f"dtype {str(name)[:40]!r} cannot be sent")
+    return np.dtype(name)

@@ -112,6 +112,8 @@ class Agreement:
         found = {name: CameraAgreement(a.grid) for name in names}
         for key in keys:
             for name, camera in found.items():
+                if a.absent(key, name) or b.absent(key, name):
+                    continue
                 pair = a.grid_of(key, name).codes, b.grid_of(key, name).codes
                 _require_frames(key, *pair)
                 camera.add(*pair)

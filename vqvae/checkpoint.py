@@ -75,6 +75,15 @@ def _is_whole_of_old(note: Mapping[str, str], tensors: Mapping[str, torch.Tensor
     return {str(int(step)) for step in steps} <= {note.get("step")}
 
 
+def identity_of(work: Path) -> str | None:
+    """The identity of the run whose checkpoint lies in `work`; None where none can be read."""
+    try:
+        with safe_open(work / FILE, framework="pt") as opened:
+            return (opened.metadata() or {}).get("identity")
+    except (SafetensorError, OSError):
+        return None
+
+
 def load(work: Path, trainer: Trainer, identity: str) -> bool:
     """Restore `trainer` from the checkpoint; returns whether there is one.
 

@@ -37,6 +37,7 @@ class ClipSource:
     fingerprint: str
     clips: Sequence[DepthSequence]
     weight: float = 1.0
+    content: str = ""  # digest of the store's parts
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
@@ -47,8 +48,8 @@ class ClipSource:
 
 
 class StoredClips(Sequence[StoredDepth]):
-    """All clips of a DepthStore for some cameras, ordered by episode, then camera. A clip takes
-    memory only while it is in use."""
+    """All clips of a DepthStore for some cameras, ordered by episode, then camera, without those of
+    cameras that an episode does not have. A clip takes memory only while it is in use."""
 
     def __init__(
         self, store: DepthStore, cameras: Sequence[str], parts: Sequence[str] | None = None
@@ -56,7 +57,13 @@ class StoredClips(Sequence[StoredDepth]):
         self.store, self.cameras = store, tuple(cameras)
         self._places = [store.require_camera(name) for name in self.cameras]
         self._parts = [store.part(name) for name in (store.part_names if parts is None else parts)]
-        counts = [len(part.frames) * len(self.cameras) for part in self._parts]
+        self._present = [self._numbers(part) for part in self._parts]
+        counts = [
+            len(part.frames) * len(self.cameras) if numbers is None else len(numbers)
+            for part, numbers in zip(self._parts, self._present, strict=True)
+        ]
+        self.absent = sum(len(p.frames) for p in self._parts) * len(self.cameras) - sum(counts)
+        """How many clips are left out, because an episode does not have the camera."""
         self._ends = np.cumsum(counts, dtype=np.int64)
         self._open: tuple[int, np.ndarray] | None = None  # part, its quantiles
 
@@ -68,8 +75,10 @@ class StoredClips(Sequence[StoredDepth]):
             raise IndexError(number)
         place = int(np.searchsorted(self._ends, number, side="right"))
         part = self._parts[place]
-        first = int(self._ends[place]) - len(part.frames) * len(self.cameras)
-        row, camera = divmod(number - first, len(self.cameras))
+        number -= int(self._ends[place - 1]) if place else 0
+        if (present := self._present[place]) is not None:
+            number = int(present[number])
+        row, camera = divmod(number, len(self.cameras))
         found = self._quantiles(place, part)[row, self._places[camera]]
         return StoredDepth(
             self.store, part, part.shard.episode(int(part.indices[row])), self.cameras[camera],
@@ -79,8 +88,18 @@ class StoredClips(Sequence[StoredDepth]):
     @cached_property
     def lengths(self) -> Integer[np.ndarray, " n"]:
         """The number of frames of every clip."""
-        columns = [np.repeat(part.frames, len(self.cameras)) for part in self._parts]
+        columns = [
+            np.repeat(part.frames, len(self.cameras))[slice(None) if numbers is None else numbers]
+            for part, numbers in zip(self._parts, self._present, strict=True)
+        ]
         return np.concatenate(columns).astype(np.int32) if columns else np.empty(0, np.int32)
+
+    def _numbers(self, part: Part) -> np.ndarray | None:
+        """Which of the part's clips there are, where some are not: episode by camera, in order."""
+        absent = [part.absent.get(name, ()) for name in self.cameras]
+        if not any(absent):
+            return None
+        return np.flatnonzero(np.stack([~np.isin(part.indices, a) for a in absent], axis=1))
 
     def _quantiles(self, place: int, part: Part) -> np.ndarray:
         if self._open is None or self._open[0] != place:
@@ -117,7 +136,7 @@ def where(source: ClipSource, chosen: Iterable[bool]) -> ClipSource:
     """The source restricted to the clips for which `chosen` is true."""
     marks = np.fromiter(chosen, bool, len(source.clips))
     numbers = np.flatnonzero(marks).astype(np.int32)
-    return ClipSource(source.name, source.fingerprint, Picked(source.clips, numbers), source.weight)
+    return replace(source, clips=Picked(source.clips, numbers))
 
 
 def spread(clips: Sequence[DepthSequence], number: int) -> Sequence[DepthSequence]:

@@ -120,7 +120,7 @@ class TrainingConfig:
     frames: Annotated[int, "most frames used for training, evenly spread over clips; 0: all"] = (
         50_000
     )
-    seed: Annotated[int, "random seed of weights, split, crops and re-seeding"] = 0
+    seed: Annotated[int, "random seed of weights, crops and re-seeding"] = 0
 
     def __post_init__(self) -> None:
         _check(self.steps > 0, f"steps {self.steps} must be positive", "400 is a short training")

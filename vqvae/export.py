@@ -16,13 +16,15 @@ from depthtok import codebook
 from depthtok.codebook import Codebook
 from depthtok.config import digest
 from depthtok.errors import StaleStore
+from depthtok.holdout import BEFORE
 from depthtok.normalisation import Normalisation
+from vqvae import checkpoint
 from vqvae.clips import ClipSource, spread_over
 from vqvae.codec import Codec
 from vqvae.config import TokeniserConfig, TrainingConfig
-from vqvae.frames import split
 from vqvae.model import Tokeniser
 from vqvae.quality import Masks, assess
+from vqvae.sides import Sides, split, split_before
 
 
 def identity(config: TokeniserConfig, cache_key: str) -> str:
@@ -46,12 +48,18 @@ def is_finished(out: Path, identity: str) -> bool:
     return bool(book.quality)
 
 
+def begun(out: Path, work: Path) -> str | None:
+    """The identity of the run that `out` is the codebook of, or that was stopped in `work`."""
+    if (out / codebook.META).is_file():
+        return Codebook.load(out).meta.get("training_identity")
+    return checkpoint.identity_of(work)
+
+
 def finish(
     out: Path,
     trainer,
     rule: Normalisation,
-    learn: Sequence[ClipSource],
-    judge: Sequence[ClipSource],
+    sides: Sides,
     identity: str,
     *,
     masks: Masks | None,
@@ -61,11 +69,9 @@ def finish(
     meta = description(trainer.config, rule, demo=demo)
     meta["codes"] = len(trainer.model.quantizer.vectors())
     meta["training_identity"] = identity
-    chosen, held = judging(learn, judge, trainer.config.training.judged)
+    chosen, held = judging(sides.learn, sides.judge, trainer.config.training.judged)
     meta["data"] = {
-        "sources": [
-            {"name": s.name, "fingerprint": s.fingerprint, "weight": s.weight} for s in learn
-        ],
+        **sides.to_json(),
         "frames": len(trainer.cache),
         "skipped": trainer.cache.index["skipped"],
         "held_out": sorted({f"{s.name}|{c.key}" for s in chosen for c in s.clips} if held else ()),
@@ -96,7 +102,13 @@ def add_sticky(
     book = Codebook.load(path)
     training, learn = TrainingConfig(**book.meta["training"]), sources
     if judge is None:
-        learn, judge = split(sources, training.held_out, training.seed)
+        old = book.meta["data"].get("held_out_rule", BEFORE) == BEFORE
+        sides = (
+            split_before(sources, training.held_out, training.seed)
+            if old
+            else split(sources, training.held_out)
+        )
+        learn, judge = sides.learn, sides.judge
     chosen, _ = judging(learn, judge, training.judged)
     found, _ = assess(Codec.load(path, device), chosen, sticky=sticky)
     kept = {name: found[name] for name in ("disparity", "metres", "flips") if name in found}

@@ -1,5 +1,5 @@
-"""Where training frames come from: clips of depth stores, split by episode, normalised once into a
-memory-mapped cache, and served as random crops.
+"""Where training frames come from: clips of depth stores, normalised once into a memory-mapped
+cache, and served as random crops.
 
 A cached pixel is a uint16: 15 bits of normalised disparity over `LOW`..`HIGH` (steps of 6e-5), and
 the top bit marks pixels that were invalid and have been filled.
@@ -24,10 +24,11 @@ from depthtok.errors import ConfigError, CorruptPart, DepthKindError, OutputErro
 from depthtok.files import commit_file, file_sha256, write_atomic
 from depthtok.normalisation import HIGH, LOW, Normalisation, Range
 from depthtok.temporaries import sweep
-from vqvae.clips import ClipSource, DepthSequence, lengths_of, where
+from vqvae.clips import ClipSource, DepthSequence, lengths_of
 from vqvae.codec import fill_invalid
 from vqvae.config import TrainingConfig
 from vqvae.paste import Image, Mask, paste
+from vqvae.sides import name_of
 
 FORMAT = 2  # of the cache's description
 BLOCK = 32  # frames read at a time
@@ -53,43 +54,6 @@ class _Places:
     frames: Int64[np.ndarray, " B"]
     corners: Int64[np.ndarray, "B 2"]
     mirrored: Bool[np.ndarray, " B"]
-
-
-def split(
-    sources: Sequence[ClipSource], share: float, seed: int
-) -> tuple[list[ClipSource], list[ClipSource]]:
-    """Training and held-out clips. An episode is assigned by a hash of its name, independent of
-    order and of which other episodes there are; but each side gets at least one.
-
-    Raises `ConfigError` if there is only one episode for two sides.
-    """
-    places = [
-        np.fromiter((_place(_episode(source, clip), seed) for clip in source.clips), np.float64)
-        for source in sources
-    ]
-    distinct = np.unique(np.concatenate(places)) if places else np.empty(0)
-    if share == 0 or not len(distinct):
-        return list(sources), []
-    if len(distinct) == 1:
-        raise ConfigError(
-            "one episode cannot be both for training and held out",
-            remedy="give more episodes, or set held_out = 0 to evaluate on the training data",
-        )
-    # Hashes below the share are held out: at least the lowest, and never the highest.
-    limit = min(max(share, np.nextafter(distinct[0], 1)), distinct[-1])
-    pairs = list(zip(sources, places, strict=True))
-    learn = [where(source, place >= limit) for source, place in pairs]
-    judge = [where(source, place < limit) for source, place in pairs]
-    return learn, judge
-
-
-def _episode(source: ClipSource, clip: DepthSequence) -> str:
-    return f"{source.name}|{clip.key}"
-
-
-def _place(name: str, seed: int) -> float:
-    drawn = hashlib.sha256(f"{seed}|{name}".encode()).digest()
-    return int.from_bytes(drawn[:8], "big") / 2**64
 
 
 def range_of(clip: DepthSequence, normalisation: Normalisation) -> Range:
@@ -312,7 +276,7 @@ def _write(
                 out.seek(begin)
                 out.truncate()
                 if len(skipped) < SKIPPED_LISTED:
-                    skipped.append([_episode(source, clip), clip.camera, error.problem])
+                    skipped.append([name_of(source, clip), clip.camera, error.problem])
         frames = (out.tell() - first) // (size * size * 2)
         listed.append({"name": source.name, "weight": source.weight, "frames": frames})
     return listed, skipped
@@ -343,12 +307,16 @@ def _check_size(depth: DepthClip, size: int) -> None:
 
 
 def cache_key(
-    sources: Sequence[ClipSource], normalisation: Normalisation, size: int, limit: int
-) -> str:
-    """A key that identifies the content of a cache."""
+    sources: Sequence[ClipSource], normalisation: Normalisation, size: int, limit: int,
+    *, parts: bool = True,
+) -> str:  # fmt: skip
+    """A key that identifies the content of a cache. Without `parts`, as it was made before what the
+    stores' parts are was part of it."""
     told = hashlib.sha256(json.dumps([normalisation.to_json(), size, limit]).encode())
     for source in sources:
         told.update(json.dumps([source.name, source.fingerprint, source.weight]).encode())
+        if parts:
+            told.update(source.content.encode())
         for clip in source.clips:
             told.update(f"\n{clip.key}|{clip.camera}|{clip.frames}".encode())
     return told.hexdigest()

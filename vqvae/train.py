@@ -21,13 +21,15 @@ from torch.nn.utils import clip_grad_norm_
 
 from depthtok.errors import ConfigError, SourceError, TrainingError
 from depthtok.locks import writing
+from depthtok.normalisation import Normalisation
 from vqvae import checkpoint, export
 from vqvae.clips import ClipSource
 from vqvae.config import TokeniserConfig, TrainOptions
-from vqvae.frames import FrameCache, cache_key, fit_normalisation, require_one_kind, split
+from vqvae.frames import FrameCache, cache_key, fit_normalisation, require_one_kind
 from vqvae.losses import reconstruction
 from vqvae.model import Pass, Tokeniser
 from vqvae.quality import Masks
+from vqvae.sides import Sides, split, split_before
 
 KMEANS_BATCHES = 16  # their latents initialise the codes
 _STREAM_TRAIN, _STREAM_KMEANS = 0, 1
@@ -172,17 +174,14 @@ def _train(
     masks: Masks | None,
     demo: bool,
 ) -> Path | None:
-    training = config.training
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
-    learn = sources
     require_one_kind([*sources, *(judge or [])])
-    if judge is None:
-        learn, judge = split(sources, training.held_out, training.seed)
+    begun = export.begun(out, work) if options.resume else None
+    sides = _split(config, sources, begun) if judge is None else Sides(list(sources), list(judge))
+    learn = sides.learn
     if not any(len(source.clips) for source in learn if source.weight):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
-    rule = fit_normalisation(config.normalisation, config.metric_range, learn)
-    key = cache_key(learn, rule, config.network.size, training.frames)
-    identity = export.identity(config, key)
+    rule, identity = _identity(config, learn, begun)
     if options.resume and export.is_finished(out, identity):
         shutil.rmtree(work, ignore_errors=True)  # of a process stopped right before this
         return out
@@ -193,12 +192,37 @@ def _train(
         return None
     _require_equal_ranks(trainer)
     if trainer.rank == 0:
-        export.finish(out, trainer, rule, learn, judge, identity, masks=masks, demo=demo)
+        export.finish(out, trainer, rule, sides, identity, masks=masks, demo=demo)
         if not options.keep_work:
             shutil.rmtree(work)
     if dist.is_initialized():
         dist.barrier()
     return out
+
+
+def _split(config: TokeniserConfig, sources: Sequence[ClipSource], begun: str | None) -> Sides:
+    """Which episodes train and which judge. A run that was begun (its identity is `begun`) by the
+    rule of former versions goes on with it."""
+    training = config.training
+    if begun is not None:
+        before = split_before(sources, training.held_out, training.seed)
+        if _identity(config, before.learn, begun)[1] == begun:
+            return before
+    return split(sources, training.held_out)
+
+
+def _identity(
+    config: TokeniserConfig, learn: Sequence[ClipSource], begun: str | None
+) -> tuple[Normalisation, str]:
+    """How clips are normalised, and what identifies the training on them. A run `begun` by a
+    depthtok whose identities did not count the parts of stores keeps its own."""
+    rule = fit_normalisation(config.normalisation, config.metric_range, learn)
+    size, frames = config.network.size, config.training.frames
+    identity, before = (
+        export.identity(config, cache_key(learn, rule, size, frames, parts=parts))
+        for parts in (True, False)
+    )
+    return rule, before if before == begun else identity
 
 
 def _require_equal_ranks(trainer: Trainer) -> None:

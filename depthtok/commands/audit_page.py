@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from depthtok.data import DepthKind
 from depthtok.errors import DepthtokError
+from pipelines.scale import TOLERANCE
 
 if TYPE_CHECKING:
     from depthtok.depth import DepthStore
@@ -18,15 +19,20 @@ WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {
     "abs_rel": "AbsRel", "delta1": "delta1", "rmse_m": "RMSE, m", "r2": "R2", "flicker": "flicker",
     "edges": "at edges", "gripper": "at gripper", "constant": "constant", "rows": "rows",
+    "plane": "plane",
 }  # fmt: skip
 EXPLAINED = (
     "Each clip's estimate is compared after the one scale and shift, in disparity, that bring it "
     "nearest the truth. AbsRel is the mean relative error of depth, delta1 the share of pixels "
     "within a factor of 1.25, R2 the share of the variance of true disparity that is explained.",
     "Flicker is the mean relative change of the estimate from frame to frame where the truth "
-    "stands still; at edges and at the gripper, AbsRel near those alone. `constant` and `rows` are "
-    "the AbsRel of the true mean disparity of the clip, and of that of each row of the image: "
-    "depth that does not beat them has not looked at the image.",
+    "stands still; at edges and at the gripper, AbsRel near those alone. `constant`, `rows` and "
+    "`plane` are the AbsRel of the true mean disparity of the clip, of that of each row of the "
+    "image, and of the plane of disparity nearest the truth: depth that does not beat them has not "
+    "looked at the image.",
+    "Scale is estimated over true depth before that alignment, where both are in metres: the "
+    "median of 16 regions of the image, and between which of them it lies with 95 %. It is wrong "
+    f"where all of that is beyond a factor of {TOLERANCE}, as in delta1.",
 )
 
 
@@ -45,24 +51,34 @@ def make_page(
         page.numbers({f"AbsRel, {each.camera}": each.figures["abs_rel"],
                       f"delta1, {each.camera}": each.figures["delta1"]})  # fmt: skip
     wrong = [f"{each.camera}: {text}" for each in cameras for text in each.wrong]
+    weak = [f"{each.camera}: {text}" for each in cameras for text in each.weak]
     notes = [f"{each.camera}: {text}" for each in cameras for text in each.notes]
-    page.numbers({"the right way round, in the right unit": not wrong})
+    tested = any(each.scale for each in cameras)
+    right = "the right way round, in the right unit" if tested else "the right way round"
+    page.numbers({right: not wrong, "better than a plane and the rows": not weak})
     if wrong:
         page.text(*wrong, title="What is wrong")
+    if weak:
+        page.text(*weak, title="What is weak")
     if notes:
         page.text(*notes, title="What to know")
     head, names = [*COLUMNS.values()], [*COLUMNS]
-    page.table("By camera", ["camera", "clips", "frames", *head], [
-        [each.camera, each.clips, each.frames, *(each.figures[name] for name in names)]
+    page.table("By camera", ["camera", "clips", "frames", "scale", *head], [
+        [each.camera, each.clips, each.frames, _scale(each), *(each.figures[n] for n in names)]
         for each in cameras
     ])  # fmt: skip
     page.text(*EXPLAINED)
     page.pictures("Best, median and worst clip of each camera", _rows(truth, pairs, clips), 4)
     page.facts("The estimator", {k: v for k, v in estimated.estimator.items() if k != "settings"})
-    return page.table("By clip", ["episode", "camera", "frames", *head], [
-        [str(clip.key), clip.camera, clip.frames, *(getattr(clip, name) for name in names)]
+    return page.table("By clip", ["episode", "camera", "frames", "true m", "scale", *head], [
+        [str(clip.key), clip.camera, clip.frames, clip.truth_m, _scale(clip),
+         *(getattr(clip, name) for name in names)]
         for clip in clips
     ])  # fmt: skip
+
+
+def _scale(audit: ClipAudit | CameraAudit) -> str:
+    return str(audit.scale) if audit.scale else "not tested"
 
 
 def _rows(

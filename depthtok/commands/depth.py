@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import command
 from depthtok.signals import stoppable
@@ -101,12 +101,19 @@ def finetune_vida(
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}
     config = FinetuneConfig(**given)
-    train, judges, data = _clips(depth, camera, source_root, held_out, held_out_task or [],
-                                 config.seed, partial=partial)  # fmt: skip
-    course = Course(network, config, train, judges, data, out,
-                    weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
-    say(f"{len(train)} clips train, {len(judges)} judge", json=json)
+    stores = [_opened(path, partial=partial) for path in depth]
+
+    def course_of(before: int | None) -> Course:
+        clips = _clips(stores, camera, source_root, held_out, held_out_task or [], before)
+        return Course(network, config, *clips, out,
+                      weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
+
     with writing(out, file=True):
+        course = course_of(None)
+        if resume and course.checkpoint.is_file() and not course.goes_on():
+            before = course_of(config.seed)  # a run of former versions keeps its held-out episodes
+            course = before if before.goes_on() else course
+        say(f"{len(course.clips)} clips train, {len(course.judges)} judge", json=json)
         _train(course, choose(device), resume=resume)
         with stoppable():
             card = course.finish(choose(device))
@@ -138,16 +145,16 @@ def _train(course, device: str, *, resume: bool) -> None:
 
 
 def _clips(
-    paths: list[Path], cameras: list[str] | None, source_root: Path | None, share: float,
-    tasks: list[str], seed: int, *, partial: bool,
+    stores: list[DepthStore], cameras: list[str] | None, source_root: Path | None, share: float,
+    tasks: list[str], before: int | None,
 ) -> tuple[list[TrueClip], list[TrueClip], str]:  # fmt: skip
-    """Clips that train, clips that judge, and a digest of which those are."""
+    """Clips that train, clips that judge, and a digest of which those are; `before` is the seed of
+    a run that held out by the rule of former versions."""
     from depthtok.config import digest
     from pipelines.vida.truth import held_out, true_clips
 
-    stores = [_opened(path, partial=partial) for path in paths]
     found = [(store, true_clips(store, cameras, source_root)) for store in stores]
-    train, judges = held_out(found, share, tasks, seed)
+    train, judges = held_out(found, share, tasks, before)
     content = [[store.fingerprint for store in stores], [[str(c.key), c.camera] for c in train]]
     return train, judges, digest(content)
 
@@ -155,11 +162,14 @@ def _clips(
 def _opened(path: Path, *, partial: bool) -> DepthStore:
     """A DepthStore; says what is left out of it."""
     from depthtok.depth import DepthStore
+    from depthtok.failures import in_words, left_out
 
     store = DepthStore(path)
     store.require_complete(partial=partial)
-    if failures := store.failures():
-        warn(f"{store.path}: {len(failures)} failed episodes are left out")
+    if failures := in_words(left_out(store)):
+        warn(f"{store.path}: {failures}")
+    for name, count in store.absent().items():
+        warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
     return store
 
 
@@ -172,6 +182,14 @@ def audit_depth(
     camera: Annotated[
         list[str] | None, typer.Option("--camera", help="cameras to compare; all by default")
     ] = None,
+    camera_height: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--camera-height",
+            metavar="CAMERA=METRES",
+            help="its distance from the plane that fills most of its image: tests true depth",
+        ),
+    ] = None,
     partial: Partial = False,
     source_root: SourceRoot = None,
     json: Json = False,
@@ -179,11 +197,41 @@ def audit_depth(
     """Compare estimated depth with ground truth.
 
     Errors and flicker in disparity, after the best scale and shift of each clip. Exit code 1 if
-    depth is rotated, mirrored, inverted or in another unit. The page shows the best, the median and
-    the worst clip.
+    depth is rotated, mirrored, inverted or in another unit or scale, or is worse than a plane or
+    the mean of each row. The page shows the best, the median and the worst clip.
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """
+    cameras = held_against(
+        estimated, truth, out, camera, _heights(camera_height or []), partial=partial,
+        source_root=source_root, json=json,
+    )  # fmt: skip
+    if any(each.wrong or each.weak for each in cameras):
+        raise typer.Exit(1)
+
+
+def _heights(given: list[str]) -> dict[str, float]:
+    """Metres by camera, from `CAMERA=METRES`. Raises `ConfigError`."""
+    heights = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        try:
+            heights[name] = float(number)
+        except ValueError:
+            heights[name] = 0.0
+        if not name or not 0 < heights[name] < 1000:
+            raise ConfigError(
+                f"--camera-height {text}", remedy="write CAMERA=METRES, such as image=0.71"
+            )
+    return heights
+
+
+def held_against(
+    estimated: Path, truth: Path, out: Path, camera: list[str] | None = None,
+    heights: dict[str, float] | None = None, *,
+    partial: bool = False, source_root: Path | None = None, json: bool = False,
+) -> list[CameraAudit]:  # fmt: skip
+    """Compares two DepthStores, writes the page, says what came out, and returns it."""
     from depthtok.commands.audit_page import make_page
     from depthtok.progress import progress
     from pipelines.audit import audit
@@ -191,7 +239,7 @@ def audit_depth(
     from pipelines.pairs import paired
 
     stores = _opened(estimated, partial=partial), _opened(truth, partial=partial)
-    pairs = list(paired(*stores, camera, source_root))
+    pairs = list(paired(*stores, camera, source_root, heights))
     clips: list[ClipAudit] = []
     with stoppable(), progress(total=len(pairs), unit="clips", label="audit-depth") as bar:
         for pair in pairs:
@@ -208,16 +256,17 @@ def audit_depth(
         f"{page.with_suffix('.json').name}", json=json)  # fmt: skip
     if json:
         result({"cameras": list(map(plain, cameras)), "clips": list(map(plain, clips))})
-    if any(each.wrong for each in cameras):
-        raise typer.Exit(1)
+    return cameras
 
 
 def _lines(cameras: list[CameraAudit]) -> list[str]:
     """Figures and findings of every camera."""
     lines = []
     for each in cameras:
-        lines.append(f"{each.camera}: {_told(each.figures)}, over {each.clips} clips")
+        scale = f", scale {each.scale}" if each.scale else ""
+        lines.append(f"{each.camera}: {_told(each.figures)}{scale}, over {each.clips} clips")
         lines += [f"  WRONG: {text}" for text in each.wrong]
+        lines += [f"  WEAK: {text}" for text in each.weak]
         lines += [f"  note: {text}" for text in each.notes]
     return lines
 
@@ -225,7 +274,7 @@ def _lines(cameras: list[CameraAudit]) -> list[str]:
 SHOWN = {
     "abs_rel": "AbsRel", "delta1": "delta1", "rmse_m": "RMSE (m)", "r2": "R2", "flicker": "flicker",
     "edges": "AbsRel at edges", "gripper": "AbsRel near the gripper",
-    "rows": "AbsRel of row means",
+    "rows": "AbsRel of row means", "plane": "AbsRel of the best plane",
 }  # fmt: skip
 
 

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthtok.commands.samples import Given
+    from vla.checkpoint import State
     from vla.config import Config, RunOptions
     from vla.data import Dataset
+    from vla.prompts import Prompts
+    from vla.tokenizer import Tokenizer
     from vla.train import Result
 
     Say = Callable[[Mapping[str, float]], None]
@@ -44,14 +47,21 @@ class Stores:
         )
 
     def datasets(
-        self, config: Config, given: Given, cache: Path | None
+        self,
+        config: Config,
+        given: Given,
+        cache: Path | None,
+        reader: Tokenizer | None = None,
+        begun: State | None = None,
     ) -> tuple[Dataset, Dataset | None]:
-        """What is learnt from and what judges; frames are kept decoded in `cache`."""
+        """What is learnt from and what judges, by a run that goes on from `begun`; frames are kept
+        decoded in `cache`."""
         from depthtok.commands import samples
 
         return samples.datasets(
-            config, given, self.weight, self.held_out, partial=self.partial, cache=cache
-        )
+            config, given, self.weight, self.held_out, partial=self.partial, cache=cache,
+            reader=reader, begun=begun,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,20 +77,43 @@ class Job:
     device: str = "auto"
     threads: int = 0
 
+    @property
+    def state(self) -> State | None:
+        """The newest checkpoint's, from which the training goes on; None where it begins."""
+        from vla import checkpoint
+
+        return None if self.begun is None else checkpoint.read_state(checkpoint.find(self.out))
+
     def __call__(self, say: Say, should_stop: Callable[[], bool]) -> Result:
         """This process's part of it, from the newest checkpoint on."""
-        with self.opened() as train:
+        with self.opened(quiet=True) as train:
             return train(say, should_stop)
 
+    @property
+    def begun(self) -> Path | None:
+        """The run, if it goes on."""
+        from vla import checkpoint
+
+        return self.out if self.options.resume and checkpoint.steps(self.out) else None
+
+    def data(
+        self, given: Given, cache: Path | None, *, quiet: bool = False
+    ) -> tuple[Dataset, Dataset | None, Prompts]:
+        """What is learnt from, what judges, and what will be read of their instructions."""
+        from depthtok.commands.prompts import look_over
+        from vla.pretrained import reader
+
+        words = reader(self.config, self.begun)
+        learn, judge = self.stores.datasets(self.config, given, cache, words, self.state)
+        return learn, judge, look_over(learn, judge, begun=self.begun is not None, quiet=quiet)
+
     @contextmanager
-    def opened(self) -> Iterator[Train]:
+    def opened(self, *, quiet: bool = False) -> Iterator[Train]:
         """The training with all data open, among the ranks that were started together."""
-        from depthtok.commands import samples
+        from depthtok.commands import data_checks, samples
         from depthtok.locks import writing
         from pipelines.device import choose, training_threads
-        from vla import checkpoint
         from vla.parallel import launched
-        from vla.pretrained import pretrained
         from vla.train import train
 
         config, options = self.config, self.options
@@ -90,15 +123,22 @@ class Job:
                 locked.enter_context(writing(self.out))
             given = self.stores.open(config, where)
             with ranks.first():  # the others find the frame cache made
-                learn, judge = self.stores.datasets(config, given, self.stores.frame_cache)
-            begun = checkpoint.newest_step(self.out) if options.resume else 0
-            fresh = self.weights and not begun
+                learn, judge, prompts = self.data(given, self.stores.frame_cache, quiet=quiet)
+            checks = data_checks.notes(learn, judge, given.book, data_checks.rule_of(self.state))
             more = {
-                "codebook": given.book, "device": where, "validation": judge, "notes": self.notes,
-                "weights": pretrained(self.weights, config.model) if fresh else None,
+                "codebook": given.book, "device": where, "validation": judge,
+                "notes": {**self.notes, "instructions": prompts.to_json(), **checks},
+                "weights": self._weights(learn.tokenizer) if self.begun is None else None,
                 "decode": samples.decoder(given.book, where) if judge else None,
             }  # fmt: skip
             options = options if judge else replace(options, validate_every=0)
             yield lambda say, should_stop: train(
                 config, learn, self.out, options, on_step=say, should_stop=should_stop, **more
             )
+
+    def _weights(self, words: Tokenizer) -> Mapping[str, Any] | None:
+        """The tensors to begin from."""
+        from vla.pretrained import pretrained
+
+        tokens = None if words.content is None else words.size
+        return pretrained(self.weights, self.config.model, tokens) if self.weights else None

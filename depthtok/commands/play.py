@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from depthtok.errors import ConfigError, DepthtokError, MissingPackage
+from depthtok.log import warn
 from depthtok.sim.rollout import Player, Rollout
+
+if TYPE_CHECKING:
+    from depthtok.meaning import Meaning
+    from vla.checkpoint import State
+    from vla.config import Config
 
 SERVER = ("ws://", "wss://")
 API_KEY = "DEPTHTOK_API_KEY"  # environment variable, as of `depthtok serve`
+_MEANT = ("meaning", "gripper")  # in a server's greeting; a card has entries of their own for it
 PATIENCE_S = 600.0  # for an answer: the first one may compile
 
 
@@ -29,6 +37,8 @@ class PolicySource:
     dataset: str | None = None  # in whose units it acts
     device: str = "cpu"
     codebook: Path | None = None  # to compare its depth codes with those of the true depth
+    gripper: str | None = None  # its convention, as the user states it
+    accepted: tuple[str, ...] = ()  # aspects in which it may differ from the robot
 
     @property
     def is_server(self) -> bool:
@@ -39,15 +49,23 @@ class PolicySource:
         """The device of a policy that is not behind a server."""
         return {} if self.is_server else {"device": self.device}
 
-    def card(self) -> dict[str, Any]:
-        """What identifies the policy. Raises `WeightsError`, `ConfigError`."""
+    def card(self, robot: Meaning) -> dict[str, Any]:
+        """What identifies the policy, and what its actions mean. Raises `WeightsError`, and
+        `ConfigError` for one whose actions are not those of the robot."""
+        from depthtok.agreement import require_aspects
+
+        require_aspects(self.accepted, "--accept")
         if self.is_server:
             if self.codebook is not None:
                 raise ConfigError(
                     "a server does not tell its depth codes", remedy="leave --codebook out"
                 )
             with closing(_Server(self.where)) as server:
-                return {"policy": self.where, "says": plain(server.greeting)}
+                says = plain(server.greeting)
+                if isinstance(says, dict):
+                    says = {name: value for name, value in says.items() if name not in _MEANT}
+                meant = self._meant(server.meaning, robot)
+                return {"policy": self.where, "says": says, **meant}
         from vla import checkpoint
 
         place = checkpoint.find(self.where)
@@ -61,7 +79,35 @@ class PolicySource:
             "policy": str(place), "step": state.step, "weights": checkpoint.weights_sha256(place),
             "dataset": self.dataset, "config": config.to_json(),
             "codebook": state.codebook, "judged_by": self._fingerprint(state.codebook),
+            **self._meant(self._meaning(state, config), robot),
         }  # fmt: skip
+
+    def _meant(self, meaning: Meaning | None, robot: Meaning) -> dict[str, Any]:
+        """What the card says of the policy's meaning. Raises `ConfigError` where that is not the
+        robot's."""
+        from depthtok.agreement import for_robot, stated
+
+        meaning = stated(meaning, self.gripper, robot)
+        for_robot(meaning, robot, self.accepted)
+        return {"meaning": meaning and meaning.to_json(), "accepted": list(self.accepted)}
+
+    def _meaning(self, state: State, config: Config) -> Meaning | None:
+        """What a run's actions mean; of one that was made before runs kept it, as the shipped
+        schema of its data set says."""
+        from depthtok.sources.schema import Schema
+        from vla.policy import seen
+
+        name = self.dataset or next(iter(state.norms), "")
+        if name in state.meanings:
+            return seen(state.meanings[name], config)
+        schema = Schema.find(re.sub(r"-\d+$", "", name)) if not state.meanings else None
+        if schema is None or len(schema.meaning.action) != config.model.action_dim:
+            return None
+        warn(
+            f"{self.where} does not say what its actions mean (it was made before runs kept that): "
+            f"taken as in the shipped schema of {name}, gripper {schema.gripper}"
+        )
+        return seen(schema.meaning, config)
 
     def _fingerprint(self, trained: str) -> str:
         """Of the codebook that the depth codes are judged with: that of the training."""
@@ -77,13 +123,20 @@ class PolicySource:
             )
         return found
 
-    def open(self) -> Player:
-        """The policy, ready to act."""
+    def open(self, robot: Meaning) -> Player:
+        """The policy, ready to act; it says what its actions mean."""
+        from depthtok.agreement import stated
+
         if self.is_server:
-            return _Server(self.where)
+            server = _Server(self.where)
+            server.meaning = stated(server.meaning, self.gripper, robot)
+            return server
+        from vla import checkpoint
         from vla.policy import Policy
 
         policy = Policy.load(self.where, dataset=self.dataset, device=self.device)
+        state = checkpoint.read_state(checkpoint.find(self.where))
+        policy.meaning = stated(self._meaning(state, policy.config), self.gripper, robot)
         return policy if self.codebook is None else Seeing(policy, self.codebook, self.device)
 
 
@@ -118,6 +171,7 @@ class _Server:
             self._open = ExitStack()
             self._connection = self._open.enter_context(opening)
             self.greeting = unpack(self._connection.recv(timeout=PATIENCE_S))
+            self.meaning = _told(self.greeting)
             finalize(self, self._open.close)  # the server is told that nobody asks any more
         except (OSError, TimeoutError, WebSocketException) as error:
             raise ConfigError(
@@ -153,6 +207,17 @@ class _Server:
         return np.asarray(unpack(answer)["actions"], np.float32)
 
 
+def _told(greeting: Any) -> Meaning | None:
+    """What a server says that its numbers mean; None where it does not, as other servers."""
+    from depthtok.meaning import Meaning
+
+    said = greeting.get("meaning") if isinstance(greeting, Mapping) else None
+    try:
+        return Meaning.from_json(said) if said else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 class Seeing:
     """A policy whose depth codes are noted whenever it is asked, to be judged after the trial."""
 
@@ -160,6 +225,7 @@ class Seeing:
         from vqvae.codec import Codec
 
         self._policy = policy
+        self.meaning = policy.meaning
         self._codec = Codec.load(codebook, device)
         self._seen: list[UInt8[np.ndarray, "h w"]] = []
 

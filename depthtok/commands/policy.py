@@ -12,6 +12,7 @@ import typer
 
 from depthtok.commands.flags import Device, Json, Partial, Resume, SourceRoot, Threads
 from depthtok.errors import ConfigError
+from depthtok.failures import in_words
 from depthtok.log import result, say, suggest, typed
 from depthtok.options import command
 
@@ -131,6 +132,7 @@ def train_vla(
     from depthtok.commands.job import Job, Stores
     from vla.config import RunOptions
     from vla.named import load
+    from vla.pretrained import resolved
 
     numbers = {"train.steps": steps, "train.batch": batch, "train.seed": seed}
     changes = {name: value for name, value in numbers.items() if value is not None}
@@ -147,11 +149,14 @@ def train_vla(
         validate_every=validate_every, grad_norms_every=grad_norms_every,
         compile=compile, recompute=recompute, sharding=sharding, trackers=tuple(log or ()),
     )  # fmt: skip
+    config = resolved(config, weights, out if resume else None)
     given = stores.open(config)
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
+    failed = samples.failed_episodes(given)
     notes = {
         "weights": weights,
+        "left_out": failed,
         **(samples.pass_gate(given.book, force=force) if uses_codes else {}),
     }
     job = Job(config, stores, out, options, weights, notes, device, threads)
@@ -161,19 +166,20 @@ def train_vla(
         )
     done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
     if done is not None:
-        say(*_closing(done), json=json)
+        lines = [f"{name}: {in_words(counts)}" for name, counts in failed.items()]
+        say(*_closing(done), *lines, json=json)
         suggest(typed("report", out), json=json)
         if json:
-            result({"run": str(out), "step": done.step, "last": done.last})
+            result({"run": str(out), "step": done.step, "last": done.last, "left_out": failed})
 
 
 def _here(job: Job) -> Result | None:
     """The training in this process, or this rank's part of it; None on other ranks than the first,
     which say nothing."""
-    first = os.environ.get("RANK", "0") == "0"
-    with job.opened() as train, _watched(job, quiet=not first) as (follow, should_stop):
+    quiet = os.environ.get("RANK", "0") != "0"
+    with job.opened(quiet=quiet) as train, _watched(job, quiet=quiet) as (follow, should_stop):
         done = _finished(train(follow, should_stop), should_stop)
-    return done if first else None
+    return None if quiet else done
 
 
 def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
@@ -187,7 +193,7 @@ def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
         )
     with writing(job.out):  # the first rank locks it; a refusal is better now
         pass
-    job.stores.datasets(job.config, given, None)  # warnings and refusals are said here
+    job.data(given, None)  # warnings and refusals are said here
     with _watched(job, quiet=False) as (follow, should_stop):
         done = run_on_ranks(
             job, ranks, device=job.device, address=address, on_line=follow, should_stop=should_stop
@@ -222,8 +228,11 @@ def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]
 
 
 def _closing(done) -> list[str]:
+    from depthtok.commands.data_checks import words
     from depthtok.files import read_json_lines
+    from vla import checkpoint
 
+    notes = checkpoint.read_state(checkpoint.find(done.run)).notes or {}
     last = done.last or read_json_lines(done.run / "metrics.jsonl")[-1]
     lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
     if "depth" in last:
@@ -237,4 +246,5 @@ def _closing(done) -> list[str]:
         )
     if "val_depth_error" in last:
         lines[-1] += f", decoded depth off by {last['val_depth_error']:.3f} of the range"
+    lines += words(notes.get("held_out"))
     return [*lines, f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}"]

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthtok.errors import ConfigError, GateError
+from depthtok.failures import in_words, left_out
 from depthtok.log import warn
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from depthtok.codebook import Codebook
     from depthtok.codes import CodeStore
     from depthtok.episodes import EpisodeStore
+    from vla.checkpoint import State
     from vla.config import Config
     from vla.crops import DepthCrops
     from vla.data import Dataset
+    from vla.member import Member
     from vla.pixels import PixelGrids
+    from vla.tokenizer import Tokenizer
 
     Targets = CodeStore | PixelGrids | DepthCrops
 
@@ -61,6 +67,19 @@ class Given:
         if config.model.depth.supervised and config.data.crop < 1:
             return cls(stores, *_crops(depth, codebook, device))
         return cls(stores, *_codes(codes, codebook))
+
+
+def failed_episodes(given: Given) -> dict[str, dict[str, int]]:
+    """By data set and stage: how many episodes failed. Without the data sets in which none did."""
+    counts = {
+        name: _failed(given, place) for place, name in enumerate(member_names(given.episodes))
+    }
+    return {name: stages for name, stages in counts.items() if stages}
+
+
+def _failed(given: Given, place: int) -> dict[str, int]:
+    """How many episodes of a data set failed on the way to its targets, by stage."""
+    return left_out(given.targets[place] if given.targets else given.episodes[place])
 
 
 def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
@@ -191,11 +210,16 @@ def datasets(
     *,
     partial: bool,
     cache: Path | None = None,
+    reader: Tokenizer | None = None,
+    begun: State | None = None,
 ) -> tuple[Dataset, Dataset | None]:
     """What is learnt from and what judges, split by episode. `cache` is where frames are kept
-    decoded, a directory a data set."""
+    decoded, a directory a data set; `reader` is the tokenizer, if not the one the settings name. A
+    run that goes on from `begun` keeps its norms, and the rule by which its episodes are held out.
+    """
+    from depthtok.commands import data_checks
     from vla import data, tokenizer
-    from vla.member import split
+    from vla.member import of_unknown_origin
 
     weights = weights or [1.0] * len(given.episodes)
     if len(weights) != len(given.episodes):
@@ -208,29 +232,78 @@ def datasets(
             "crops are cut from the source's frames, which a frame cache does not hold",
             remedy="leave --frame-cache out, or set data.crop = 1",
         )
-    reader = tokenizer.load(config.data.tokenizer)
-    learn, judge = [], []
+    reader = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
+    joined = []
     for place, store in enumerate(given.episodes):
         store.require_complete(partial=partial)
-        out = split(store, held_out)
-        for chosen, members in ((~out, learn), (out, judge)):
-            if chosen.any():
-                members.append(
-                    _member(config, given, place, weights[place], chosen, cache, partial=partial)
-                )
-        left_out = sum(m.left_out for m in (*learn, *judge) if m.episodes is store)
-        if left_out:
-            warn(f"{store.path}: {left_out} episodes without codes are left out")
-    learn, judge = ([m for m in members if len(m.episodes_used)] for members in (learn, judge))
+        member = _member(config, given, place, weights[place], cache, partial=partial)
+        if begun is not None:
+            member = replace(member, norms=begun.norms.get(member.name, member.norms))
+        if given.targets and (unknown := of_unknown_origin(given.targets[place], store)):
+            warn(f"{store.path}: the codes of {unknown} parts are of an earlier depthtok: whether "
+                 "they are of these very frames is not known")  # fmt: skip
+        _say_absent(config, store, given.targets[place] if given.targets else None)
+        if member.left_out:
+            warn(f"{store.path}: {member.left_out} episodes without codes are left out")
+        if failed := in_words(_failed(given, place)):
+            warn(f"{store.path}: {failed}")
+        data_checks.check_spread(member, config)
+        joined.append(member)
+    data_checks.check_meaning(joined, config, begun)
+    learn, judge = _sides(joined, held_out, data_checks.rule_of(begun))
     if not learn:
         raise ConfigError(
-            "no episode is left to train on: all are held out, or have no codes",
+            "no episode is left to train on: all are held out, have no codes, or no instruction",
             remedy="lower --held-out, or check the stores with `depthtok inspect`",
         )
     if held_out and not judge:
         warn("no held-out episode has codes: nothing will be validated")
-    judging = data.Dataset(judge, config, reader, augment=False) if judge else None
+    judging = data.Dataset(judge, config, reader, augment=False, held_out=True) if judge else None
     return data.Dataset(learn, config, reader), judging
+
+
+def _sides(joined: Sequence[Member], share: float, rule: str) -> tuple[list[Member], list[Member]]:
+    """The members with the episodes to learn from, and those with episodes that judge."""
+    from vla.member import held_out
+
+    sides: tuple[list[Member], list[Member]] = [], []
+    for member, out in zip(joined, held_out(joined, share, rule), strict=True):
+        for marks, side in zip((~out, out), sides, strict=True):
+            if marks.any():
+                side.append(replace(member, episodes_used=member.episodes_used[marks]))
+    return sides
+
+
+def _usable(config: Config, store: EpisodeStore) -> np.ndarray:
+    """bool[E]: which episodes may be used: all, or only those with an instruction."""
+    import numpy as np
+
+    from depthtok.instructions import without
+
+    if config.data.empty_instructions == "keep":
+        return np.ones(len(store.lengths), bool)
+    empty = without(store)
+    if empty.any():
+        warn(f"{store.path}: {int(empty.sum())} episodes without an instruction are left out")
+    return ~empty
+
+
+def _say_absent(config: Config, episodes: EpisodeStore, codes: Any) -> None:
+    """Says which of the cameras to train on are masked, and in how many episodes."""
+    found = [episodes.absent()] + ([_absent_in(codes)] if codes is not None else [])
+    for camera in config.data.cameras:
+        if count := max(counts.get(camera, 0) for counts in found):
+            total = len(episodes)
+            warn(f"{episodes.path}: {camera} is absent in {count} of {total} episodes: masked")
+
+
+def _absent_in(codes: Any) -> dict[str, int]:
+    """By camera: in how many episodes of a CodeStore, or of what stands for one, it is absent."""
+    found: dict[str, int] = {}
+    for part in codes.parts():
+        for camera, indices in part.absent.items():
+            found[camera] = found.get(camera, 0) + len(indices)
+    return found
 
 
 def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
@@ -245,7 +318,7 @@ def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
     ]
 
 
-def _member(config, given: Given, place: int, weight, chosen, cache: Path | None, *, partial: bool):
+def _member(config, given: Given, place: int, weight, cache: Path | None, *, partial: bool):
     from vla.frames import FrameCache
     from vla.member import member
 
@@ -257,5 +330,5 @@ def _member(config, given: Given, place: int, weight, chosen, cache: Path | None
     return member(
         name, store, given.targets[place] if given.targets else None, config,
         codebook=given.book.fingerprint if given.book else "", weight=weight,
-        only=chosen.nonzero()[0], partial=partial, frames=frames,
+        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 
 from depthtok.commands.train import Device
 from depthtok.errors import ConfigError
-from depthtok.log import say
+from depthtok.log import say, warn
 from depthtok.options import command
 
 KEY = "DEPTHTOK_API_KEY"
@@ -41,15 +41,32 @@ def serve(
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="replay inference as one CUDA graph: less latency")
     ] = False,
+    gripper: Annotated[
+        str | None,
+        typer.Option("--gripper", help="the robot's gripper convention, to convert to"),
+    ] = None,
+    policy_gripper: Annotated[
+        str | None,
+        typer.Option("--policy-gripper", help="the policy's, where its run does not state it"),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--origin", help="let web pages of this origin in, as http://localhost:3000"),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Serve a policy to openpi clients over a websocket.
 
-    Where DEPTHTOK_API_KEY is set, clients must send it. openpi's LIBERO client takes
-    5 actions of a chunk: run it with --args.replan-steps 4 for a policy of chunk 4.
+    Actions are in the units of the training data; the description that clients get on connecting
+    names the columns and the gripper's convention. --gripper converts it, say to open1_closed0.
+
+    Where DEPTHTOK_API_KEY is set, clients must send it. Every connection has noise of its own,
+    which begins with --seed. openpi's LIBERO client takes 5 actions of a chunk: run it with
+    --args.replan-steps 4 for a policy of chunk 4.
 
     Example: depthtok serve runs/policy --port 8000
     """
+    from depthtok.meaning import UNKNOWN
     from depthtok.signals import Stopped, stoppable
     from pipelines.device import choose
     from vla.policy import Policy
@@ -59,23 +76,47 @@ def serve(
         run, dataset=dataset, device=choose(device), averaged=averaged, seed=seed,
         cuda_graph=cuda_graph,
     )  # fmt: skip
+    policy.state(policy_gripper)
+    if gripper:
+        policy.speak(gripper)
+    api_key = os.environ.get(KEY) or None
     try:
-        server = make_server(policy, host, port, api_key=os.environ.get(KEY) or None)
+        server = make_server(policy, host, port, api_key=api_key, origins=origin or ())
     except OSError as error:
         raise ConfigError(
             f"cannot serve on {host}, port {port}: {error}",
             remedy="give another --port (0 takes a free one), or another --host",
         ) from error
+    if policy.norms.action.keep and describe(policy)["gripper"] == UNKNOWN:
+        warn(
+            "what the gripper's numbers mean is not known: state it with --policy-gripper, and "
+            "--gripper converts it to the robot's convention"
+        )
     with server:
-        number = server.socket.getsockname()[1]
+        address, number = server.socket.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
         about = describe(policy)
         say(
             f"{run}: cameras {', '.join(about['cameras'])}; state of {about['state_dim']}, "
-            f"{about['action_horizon']} actions of {about['action_dim']} at once",
+            f"{about['action_horizon']} actions of {about['action_dim']} at once; gripper "
+            f"{about['gripper']}",
             f"serving on ws://{host}:{number} (health: http://{host}:{number}/healthz)",
         )
+        if api_key is None:
+            warn_if_public(address, f"{host}:{number}")
         try:
             with stoppable():
                 server.serve_forever()
         except Stopped:
             say("stopped")
+
+
+def warn_if_public(address: str, shown: str) -> None:
+    """Warns where other machines can reach a server that asks for no key."""
+    from ipaddress import ip_address
+
+    if not ip_address(address).is_loopback:
+        warn(
+            f"whoever reaches {shown} can use this policy: set {KEY}, or serve on 127.0.0.1 and "
+            "let clients in through ssh -L"
+        )

@@ -124,6 +124,8 @@ def _codes(store):
     for part in _first_with_episodes(store):
         for episode in part.episodes[:PICTURED]:
             for camera in store.cameras:
+                if store.absent(episode.key, camera):
+                    continue
                 grids = store.grid_of(episode.key, camera).codes
                 for step in _steps(len(grids)):
                     yield Picture(
@@ -183,7 +185,7 @@ def _rows(episodes, depth, codes, codec):
     from depthtok.report.report import Picture
 
     for clip in list(depth.clips())[: 2 * len(depth.cameras)]:
-        if clip.key not in codes:
+        if clip.key not in codes or codes.absent(clip.key, clip.camera):
             continue
         episode = next(e for e in episodes if e.key == clip.key)
         step = len(clip) // 2

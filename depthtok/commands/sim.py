@@ -110,11 +110,20 @@ def evaluate(
         Path | None,
         typer.Option("--codebook", help="also compare its depth codes with the ground truth's"),
     ] = None,
+    gripper: Annotated[
+        str | None,
+        typer.Option("--gripper", help="the policy's gripper convention, where it states none"),
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", help="what may differ from the robot's: fps, proprio.names, ..."),
+    ] = None,
 ) -> None:
     """Evaluate a policy in LIBERO, closed loop.
 
     The field's protocol: official initial states, settling steps, step limits. Writes success rates
-    with intervals, videos and a report. Rerun to resume. Needs the extra `sim`.
+    with intervals, videos and a report. Rerun to resume. Needs the extra `sim`. A policy whose
+    actions are of another robot or rate is refused; another gripper convention is converted.
 
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """
@@ -122,7 +131,9 @@ def evaluate(
     from depthtok.locks import writing_shard
     from pipelines.device import choose
 
-    source = PolicySource(policy, dataset, choose(options.device), codebook)
+    source = PolicySource(
+        policy, dataset, choose(options.device), codebook, gripper, tuple(accept or ())
+    )
     with writing_shard(out, options.shard):
         _evaluate(*_evaluation(out, settings, source), source, settings, options)
 
@@ -175,6 +186,7 @@ def _evaluation(
     """The directory's description, and all the trials that belong to it."""
     from depthtok.sim import suites
     from depthtok.sim.evaluation import Evaluation, Job
+    from depthtok.sim.libero import MEANING
     from depthtok.sim.rollout import Trial
     from depthtok.sim.setup import prepare, software, versions
 
@@ -188,7 +200,8 @@ def _evaluation(
         )
     limit = settings.max_steps or suites.MAX_STEPS[settings.suite]
     card = {
-        **source.card(), "suite": settings.suite, "trials": settings.trials, "seed": settings.seed,
+        **source.card(MEANING), "suite": settings.suite, "trials": settings.trials,
+        "seed": settings.seed,
         "replan_steps": settings.replan_steps, "max_steps": limit, "size": settings.size,
         "settle_steps": suites.SETTLE_STEPS, "orientation": "raw[::-1, ::-1]",
         "tasks": {str(task.number): task.instruction for task in tasks},
@@ -219,9 +232,10 @@ class ArenaBuilder:
 
         from depthtok.commands.play import judge
         from depthtok.sim.evaluation import Arena
-        from depthtok.sim.libero import LiberoSimulator
+        from depthtok.sim.libero import MEANING, LiberoSimulator
         from pipelines.device import one_thread
 
         one_thread()
         build = partial(LiberoSimulator, size=self.settings.size)
-        return Arena(self.evaluation, self.source.open(), build, self.settings.videos, judge)
+        player, accepted = self.source.open(MEANING), self.source.accepted
+        return Arena(self.evaluation, player, build, self.settings.videos, judge, accepted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.config import RunOptions
+from depthtok.errors import ConfigError
+from depthtok.failures import in_words
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.options import Only, command
@@ -18,6 +21,7 @@ from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 if TYPE_CHECKING:
     from depthtok.codebook import Codebook
     from depthtok.episodes import EpisodeStore
+    from depthtok.sources.schema import Schema
     from pipelines.stage import Outcome, Stage
 
 Out = Annotated[Path, typer.Option("--out", help="directory of the store, new or to resume")]
@@ -26,7 +30,7 @@ SHARED = (
     "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume",
     "retry_failed", "json",
 )  # fmt: skip
-ON_CPU = Annotated[RunOptions, Only(*SHARED)]
+CONVERTING = Annotated[RunOptions, Only(*SHARED, "overwrite")]
 ON_DEVICE = Annotated[RunOptions, Only(*SHARED, "partial", "device", "gpus_per_worker")]
 
 
@@ -40,20 +44,23 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="RLDS_DIR", help="directory of the data set")],
     out: Out,
     settings: ConvertConfig,
-    options: ON_CPU,
+    options: CONVERTING,
 ) -> None:
     """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
 
     Reads every record once. Images stay where they are; actions, states, instructions and the place
-    of every image go into the store.
+    of every image go into the store. Given again, it makes the parts of shards that changed anew.
 
     Example: depthtok convert libero_spatial_no_noops/1.0.0 --out runs/episodes
     """
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.convert import ConvertStage
+    from pipelines.overwrite import settle
 
+    settle(out)
     rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
+    warn_of_unknown(stage.schema)
     carry_out(stage, options, typed("annotate", out, "--out", out.parent / "depth"))
 
 
@@ -62,7 +69,7 @@ def annotate(
         Path,
         typer.Argument(
             metavar="EPISODES|RLDS_DIR|VIDEOS",
-            help="an EpisodeStore, an RLDS data set, or a folder of videos or images",
+            help="an EpisodeStore, an RLDS data set, a video, or a folder of videos or images",
         ),
     ],
     out: Out,
@@ -71,6 +78,9 @@ def annotate(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="the estimator's weights: .pth or .safetensors")
     ] = None,
+    schema: Annotated[
+        str, typer.Option("--schema", help="of an RLDS data set: a shipped name, or a .toml file")
+    ] = "",
     then_tokenize: Annotated[
         Path | None,
         typer.Option(
@@ -91,7 +101,7 @@ def annotate(
     from pipelines.device import choose, choose_for
     from pipelines.estimators import find
 
-    episodes, whole = open_episodes(source, out, options)
+    episodes, whole = open_episodes(source, out, options, schema)
     if episodes is None:  # only planned
         return
     if notice := find(settings.estimator).notice:
@@ -100,6 +110,8 @@ def annotate(
     if settings.compile:
         choose(device)  # what compiles is tried here, for all workers
     stage = AnnotateStage(episodes, out, settings, device, partial=options.partial, weights=weights)
+    if stage.origin is not None and not stage.origin.networks:
+        warn(unknown_weights(weights, settings.estimator))
     if then_tokenize is None:
         book = out.parent / "codebook"
         carry_out(stage, options, typed("train-vqvae", out, "--out", book), whole=whole)
@@ -109,6 +121,15 @@ def annotate(
     book, verdict = judged(then_tokenize)
     fused = FusedStage(stage, book, out, TokenizeConfig(), verdict)
     carry_out(fused, options, train_next(episodes.path, out), whole=whole)
+
+
+def unknown_weights(path: Path | None, estimator: str) -> str:
+    """A warning: nothing tells a relative network's weights from a metric one's."""
+    return (
+        f"nothing says which network {path} is of: its name is no published one, and it has no "
+        f"metadata. It is run as {estimator}; relative and metric weights have the same tensors, "
+        "and the wrong ones give depth that is inverted: hold some of it against the images"
+    )
 
 
 def tokenize(
@@ -172,25 +193,36 @@ def judged(path: Path) -> tuple[Codebook, dict]:
     return book, verdict
 
 
-def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[EpisodeStore | None, bool]:
-    """The EpisodeStore at `source`, or the one beside `out` that an RLDS directory, or a folder of
-    videos or images, is converted to; and whether all of its episodes could be converted. None
-    where the conversion itself is only planned."""
+def open_episodes(
+    source: Path, out: Path, options: RunOptions, schema: str = ""
+) -> tuple[EpisodeStore | None, bool]:
+    """The EpisodeStore at `source`, or the one beside `out` that an RLDS directory (by `schema`, or
+    the shipped one), or a folder of videos or images, is converted to; and whether all of its
+    episodes could be converted. None where the conversion itself is only planned."""
     from depthtok.episodes import EpisodeStore
     from depthtok.sources.rlds import RldsDirectory, is_rlds
+    from depthtok.sources.videos import is_video
     from depthtok.store import is_store
     from pipelines.convert import ConvertStage
     from pipelines.stage import run
     from pipelines.videos import VideoStage
 
+    if schema and (is_store(source) or (source.is_dir() and not is_rlds(source))):
+        raise ConfigError(
+            f"--schema is for RLDS data sets, {source} is none",
+            remedy="leave it out; `depthtok convert` takes it for a store that is to be made anew",
+        )
     if is_store(source):
         return EpisodeStore(source, source_root=options.source_root), True
     converted = out.absolute() if not out.name else out
     converted = converted.with_name(f"{converted.name}.episodes")
-    if is_rlds(source) or not source.is_dir():
-        stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig())
+    if is_rlds(source) or not (source.is_dir() or is_video(source)):
+        stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig(schema=schema))
+        warn_of_unknown(stage.schema)
     else:
         stage = VideoStage(source, converted)
+        if stage.films and (names := stage.depth_videos):
+            warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
     how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
     if options.plan and not (is_store(converted) and not EpisodeStore(converted).missing()):
         carry_out(stage, replace(how, plan=True), "")
@@ -202,9 +234,16 @@ def open_episodes(source: Path, out: Path, options: RunOptions) -> tuple[Episode
     return EpisodeStore(converted), not outcome.exit_code
 
 
+def warn_of_unknown(schema: Schema) -> None:
+    """Says what the schema does not know: that is not checked, and can be wrong in silence."""
+    if schema.unknown:
+        warn(f"the schema {schema.name} does not say: {'; '.join(schema.unknown)}")
+
+
 def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = True) -> None:
     """Plans or runs a stage, says what came out, and exits with its code: 1 also where an earlier
     stage of the same command was not `whole`."""
+    from pipelines.overwrite import run_over
     from pipelines.stage import run
 
     if options.plan:
@@ -216,7 +255,7 @@ def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = Tru
             result(planned)
         return
     with stoppable():
-        outcome = run(stage, options)
+        outcome = run_over(stage, options) if options.overwrite else run(stage, options)
     show(outcome, options, then)
     if options.json:
         result(outcome)
@@ -226,26 +265,59 @@ def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = Tru
 
 def show(outcome: Outcome, options: RunOptions, then: str) -> None:
     """What a run did, where it lies, and what to type next."""
+    from depthtok import instructions
+
     lines = [
         f"{outcome.out}: {human_count(outcome.episodes)} episodes, "
         f"{human_count(outcome.steps)} steps, {human_bytes(outcome.bytes)}; "
         f"{outcome.made} {'part' if outcome.made == 1 else 'parts'} made, {outcome.kept} kept, "
         f"in {human_duration(outcome.seconds)}"
     ]
+    lines += outcome.notes
     if outcome.left:
         lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
+    if outcome.left_out:
+        reasons = ", ".join(f"{count} ({reason})" for reason, count in outcome.left_out.items())
+        lines.append(f"left out, as the schema's [keep.episodes] says: {reasons}")
     if outcome.inherited:
-        lines.append(f"{outcome.inherited} episodes were left out by an earlier stage")
+        lines.append(f"earlier: {in_words(outcome.earlier)}")
+    lines += _not_measured(outcome)
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
         more = len(outcome.failures) - SHOWN_FAILURES
         lines.append(f"failed: {more} more; `{typed('inspect', outcome.out)}` lists them")
+    lines += instructions.notice(outcome.out)
     lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures:
         lines.append("run the same command with --retry-failed to try those again")
     if outcome.given_up:
         lines.append("run the same command again to try those parts again")
+    for camera, count in sorted(outcome.absent.items()):
+        lines.append(
+            f"{camera}: absent in {count} episodes (no depth, no codes, masked in training)"
+        )
+    if outcome.unstated:
+        lines.append(
+            f"{outcome.unstated} videos do not state their length: if they were cut, it is not seen"
+        )
     say(*lines, json=options.json)
+    for camera, counts in sorted(outcome.flags_against_pictures.items()):
+        warn(
+            f"{camera}: its present_key is false in {counts['seen']} episodes whose pictures show "
+            f"something, and true in {counts['blank']} whose pictures are one flat colour; if the "
+            "flag is wrong, leave present_key out of the schema"
+        )
     if then and not outcome.left and not outcome.given_up:
         suggest(then, json=options.json)
+
+
+def _not_measured(outcome: Outcome) -> Iterator[str]:
+    """What was taken for no measurement in the data set's own depth, by camera."""
+    for camera, counts in outcome.not_measured.items():
+        held = {name: count for name, count in counts.items() if name != "pixels"}
+        share = 100 * sum(held.values()) / counts["pixels"]
+        yield (
+            f"{camera}: {share:.2g} % of the depth's pixels hold no measurement, by their value: "
+            + ", ".join(f"{human_count(count)} x {name}" for name, count in held.items())
+        )

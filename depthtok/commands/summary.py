@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from depthtok import codebook
+from depthtok import codebook, instructions
 from depthtok.codes import CodeStore
+from depthtok.commands import column_tables, data_checks
 from depthtok.config import flat
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import ConfigError, SchemaError, SourceError
+from depthtok.errors import SchemaError, SourceError
 from depthtok.format import human_bytes, human_number
 from depthtok.log import typed
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
+from depthtok.sources.sample import sample
 from depthtok.sources.schema import Schema
-from depthtok.statistics import Statistics, mixture
 from depthtok.store import Store, is_store
 from depthtok.verify import open_store
+
+if TYPE_CHECKING:
+    from vla.checkpoint import State
 
 RUN, LOG, EVALUATION = "config.json", "metrics.jsonl", "eval.json"
 
@@ -88,48 +92,26 @@ def not_known(path: Path) -> SourceError:
 
 
 def inspect_mixture(stores: list[EpisodeStore]) -> Summary:
-    """Statistics of data sets drawn so that every step is equally likely.
-
-    Raises `ConfigError` for stores whose actions or states have other dimensions.
-    """
-    first = stores[0]
-    for store in stores[1:]:
-        if (store.action_dim, store.proprio_dim) != (first.action_dim, first.proprio_dim):
-            raise ConfigError(
-                f"{store.path} has {store.action_dim} action and {store.proprio_dim} state "
-                f"dimensions, {first.path} {first.action_dim} and {first.proprio_dim}",
-                remedy="a mixture has statistics only where its dimensions are the same",
-            )
-    mixed = mixture([(store.statistics(), store.steps) for store in stores])
+    """Data sets drawn so that every step is equally likely: what they differ in, and statistics of
+    the columns that mean the same in all."""
     summary = Summary(f"Mixture of {len(stores)} data sets, every step equally likely")
-    summary.facts.update({"episodes": f"{mixed.episodes:,}", "steps": f"{mixed.steps:,}"})
-    summary.tables.update(_statistics_tables(first, mixed))
+    episodes, steps = sum(map(len, stores)), sum(store.steps for store in stores)
+    summary.facts.update({"episodes": f"{episodes:,}", "steps": f"{steps:,}"})
+    summary.tables.update(column_tables.of_mixture(stores))
     return summary
-
-
-def _statistics_tables(store: EpisodeStore, found: Statistics) -> dict:
-    """Each dimension of actions and states, in the data set's own units."""
-    fields = ("mean", "std", "min", "q01", "q99", "max")
-    tables = {}
-    for name, title in (("action", "Actions"), ("proprio", "States")):
-        columns = getattr(found, name)
-        values = zip(*(getattr(columns, field) for field in fields), strict=True)
-        rows = [
-            (dim, *(f"{value:.4g}" for value in row))
-            for dim, row in zip(store.about[f"{name}_names"], values, strict=False)
-        ]
-        if rows:
-            tables[title] = (("dimension", *fields), rows)
-    return tables
 
 
 def _rlds(rlds: RldsDirectory) -> Summary:
     summary = Summary(f"RLDS data set {rlds.name} {rlds.version} in {rlds.path}")
     for split in rlds.splits.values():
+        absent = [shard.path.name for shard in split.shards if shard.state == "absent"]
         summary.facts[f"split {split.name}"] = (
             f"{split.episodes:,} episodes in {len(split.shards):,} shards, "
             f"{human_bytes(split.num_bytes)}"
+            + (f"; {len(absent):,} are not there (first: {absent[0]})" if absent else "")
         )
+    if rlds.notes:
+        summary.facts["files"] = "; ".join(rlds.notes)
     columns = ("feature", "kind", "dtype", "shape", "per")
     summary.tables["Features"] = (columns, describe(rlds.features))
     schema = Schema.find(rlds.name)
@@ -145,7 +127,9 @@ def _rlds(rlds: RldsDirectory) -> Summary:
         )
         summary.facts["rate"] = f"{fitted.fps:g} Hz"
         summary.facts["action"] = ", ".join(fitted.action_dims)
-        summary.facts["proprio"] = ", ".join(fitted.proprio_dims)
+        summary.facts["proprio"] = ", ".join(fitted.proprio_dims) or "none"
+        if fitted.unknown:
+            summary.facts["not stated"] = "; ".join(fitted.unknown)
     except SchemaError as error:
         summary.facts["schema"] = f"{schema.name} does not fit: {error.problem}"
         summary.text = _draft(rlds)
@@ -155,12 +139,12 @@ def _rlds(rlds: RldsDirectory) -> Summary:
 def schema_draft(path: Path) -> str:
     """A schema draft of an RLDS data set, as TOML. Raises `SchemaError` where none can be made."""
     rlds = RldsDirectory.open(path)
-    return draft(rlds.features, rlds.name)
+    return draft(rlds.features, rlds.name, sample(rlds))
 
 
 def _draft(rlds: RldsDirectory) -> str:
     try:
-        text = draft(rlds.features, rlds.name)
+        text = draft(rlds.features, rlds.name, sample(rlds))
     except SchemaError as error:
         return str(error)
     return (
@@ -183,13 +167,32 @@ def _store(store: Store) -> Summary:
         "size": human_bytes(store.files_bytes()),
         "failed": len(failures),
     })  # fmt: skip
+    if isinstance(store, EpisodeStore) and store.left_out:
+        reasons = (f"{count:,} ({reason})" for reason, count in store.left_out.items())
+        summary.facts["left out by the schema"] = ", ".join(reasons)
     summary.facts.update(_typed(store))
+    summary.facts.update(_absent(store))
     if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
-        summary.tables.update(_statistics_tables(store, found))
+        summary.tables.update(column_tables.of_store(store, found))
     if failures:
         rows = [(str(f.key), f.stage, f.reason) for f in failures[:50]]
         summary.tables["Failed episodes"] = (("episode", "stage", "reason"), rows)
     return summary
+
+
+def _weights(store: DepthStore) -> dict[str, str]:
+    """Which network the weights are of and how that is known, where a network made the depth."""
+    if not store.estimator.get("weights"):
+        return {}
+    return {"weights": store.spec.place.get("weights", "not recorded: made before that was kept")}
+
+
+def _absent(store: Store) -> dict[str, object]:
+    """What the store knows of cameras that episodes do not have."""
+    found = ", ".join(f"{name} in {count} episodes" for name, count in store.absent().items())
+    if isinstance(store, EpisodeStore) and not store.knows_absent:
+        found = f"{found}; " * bool(found) + "not looked for: annotate decides"
+    return {"absent": found} if found else {}
 
 
 def _typed(store: Store) -> dict[str, object]:
@@ -201,14 +204,18 @@ def _typed(store: Store) -> dict[str, object]:
                 for c in store.cameras.values()
             ),
             "action": f"{store.action_dim}: {', '.join(store.about['action_names'])}",
-            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names'])}",
+            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names']) or 'none'}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
+            "gripper": store.meaning.gripper,
+            "not known": ", ".join(store.meaning.unknown) or "nothing",
+            "instructions": instructions.read(store).line(),
             "images in": store.source_root,
         }
     if isinstance(store, DepthStore):
         return {
             "kind": store.kind.value,
             "estimator": store.estimator["name"],
+            **_weights(store),
             "cameras": ", ".join(store.cameras),
             "pixels": f"{store.size[0]}x{store.size[1]}, stored as {store.encoding.value} "
             f"(error: {store.encoding.error})",
@@ -279,6 +286,8 @@ def _run(path: Path) -> Summary:
             f"{n} ({size:,} samples)" for n, _, _, size in state.data or ()
         )
         summary.facts["codebook"] = state.codebook[:16] or "none"
+        summary.facts |= _meant(state)
+        summary.facts["instructions"] = _prompts((state.notes or {}).get("instructions"))
     if metrics:
         last = {name: value for line in metrics for name, value in line.items()}
         rows = [(name, human_number(value)) for name, value in last.items()]
@@ -287,6 +296,29 @@ def _run(path: Path) -> Summary:
     rows = [(name, value) for name, value in given.items() if value != usual.get(name)]
     summary.tables["Settings that are not the defaults"] = (("setting", "value"), rows)
     return summary
+
+
+def _prompts(noted: Mapping[str, Any] | None) -> str:
+    """What a run noted of its instructions before it began."""
+    from vla.prompts import Prompts
+
+    if noted is None:
+        return "not known: an older depthtok did not look"
+    return Prompts.from_json(noted).line()
+
+
+def _meant(state: State) -> dict[str, object]:
+    """What the numbers of a run's data sets mean, and which episodes were held out."""
+    found: dict[str, object] = {}
+    for name, meaning in state.meanings.items():
+        for side in ("action", "proprio"):
+            found[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side)))
+        rate = "rate not known" if meaning.fps is None else f"{meaning.fps:g} Hz"
+        found[f"gripper of {name}"] = f"{meaning.gripper}; {rate}"
+    found = found or {"meaning": "not known: made before runs kept what their numbers mean"}
+    if held := data_checks.words((state.notes or {}).get("held_out")):
+        found["held out"] = held[0].removeprefix("held out: ")
+    return found
 
 
 def _evaluation(path: Path) -> Summary:

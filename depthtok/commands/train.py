@@ -248,6 +248,7 @@ def depth_sources(
 ) -> list[ClipSource]:
     """The clips of DepthStores. Raises `MissingParts` unless `partial`."""
     from depthtok.depth import DepthStore
+    from depthtok.failures import in_words, left_out
     from vqvae.clips import ClipSource, StoredClips
 
     weights = weights or [1.0] * len(paths)
@@ -260,9 +261,12 @@ def depth_sources(
         store = DepthStore(path)
         store.require_complete(partial=partial)
         clips = StoredClips(store, cameras or store.cameras)
-        sources.append(ClipSource(store.about["dataset"], store.fingerprint, clips, weight))
-        if failures := store.failures():
-            warn(f"{path}: {len(failures)} failed episodes are left out")
+        name, content = store.about["dataset"], store.content
+        sources.append(ClipSource(name, store.fingerprint, clips, weight, content))
+        if failures := in_words(left_out(store)):
+            warn(f"{path}: {failures}")
+        if clips.absent:
+            warn(f"{path}: {clips.absent} clips of cameras that episodes do not have are left out")
     return sources
 
 

@@ -91,7 +91,7 @@ def demo(
     carry_out(plan)
     estimate(plan)
     page = demo_report(plan.out, plan.place("sample", ""))
-    say("", "What was made:", *_summary(plan), f"look:  open {page} in a browser")
+    say("", "What was made:", *_summary(plan), *_failed(plan), f"look:  open {page} in a browser")
 
 
 def estimate(plan: Plan) -> None:
@@ -104,9 +104,13 @@ def estimate(plan: Plan) -> None:
             source=place / "episodes", out=place / "estimated-depth",
             settings=AnnotateConfig(estimator="tiny"), options=options,
         )  # fmt: skip
-        depth.audit_depth(
+        cameras = depth.held_against(
             estimated=place / "estimated-depth", truth=place / "depth", out=place / "audit"
         )
+    if any(each.wrong for each in cameras):  # weak it may be: nothing below is made from it
+        raise typer.Exit(1)
+    if any(each.weak for each in cameras):
+        say("so weak is a tiny network: `depthtok audit-depth` would end with exit code 1")
 
 
 def _summary(plan: Plan) -> list[str]:
@@ -124,12 +128,27 @@ def _summary(plan: Plan) -> list[str]:
             for name, words in told.items()]  # fmt: skip
 
 
+def _failed(plan: Plan) -> list[str]:
+    """What the stores of the data sets lack, by stage."""
+    from depthtok.failures import in_words, left_out
+    from depthtok.store import is_store
+    from depthtok.verify import open_store
+
+    lines = []
+    for name in plan.data:
+        places = [plan.place(name, kind) for kind in ("codes", "depth", "episodes")]
+        last = next((place for place in places if is_store(place)), None)  # knows of all before
+        if last and (words := in_words(left_out(open_store(last)))):
+            lines.append(f"{name}: {words}")
+    return lines
+
+
 def carry_out(plan: Plan) -> None:
     """The stages in order. A stage with failed episodes lets the next ones go on."""
     from depthtok.locks import writing
 
     todo = list(_stages(plan))
-    _check_settings(plan.tables)
+    _check_settings(plan)
     failed = False
     with writing(plan.out), unsuggesting():
         for number, (title, do) in enumerate(todo, 1):
@@ -139,6 +158,7 @@ def carry_out(plan: Plan) -> None:
             except typer.Exit as stop:
                 failed |= bool(stop.exit_code)
     if failed:
+        say("", *_failed(plan))
         raise typer.Exit(1)
 
 
@@ -220,13 +240,16 @@ def _training(function: Callable, tables: Mapping, name: str, **paths: Any) -> C
     return lambda: function(**paths, **given)
 
 
-def _check_settings(tables: Mapping) -> None:
-    """Raises `ConfigError` for settings of the trainings that do not exist: before hours of
-    annotating, not after them."""
+def _check_settings(plan: Plan) -> None:
+    """Raises `ConfigError` for settings of the trainings that do not exist, and for a tokenizer
+    that is not known: before hours of annotating, not after them."""
     from depthtok.commands.samples import parse_settings
     from vla.named import load
+    from vla.pretrained import resolved
     from vqvae.config import TokeniserConfig
 
-    TokeniserConfig.preset(tables["train-vqvae"].get("preset", "default"))
-    vla = tables["train-vla"]
-    load(vla.get("preset", "tiny"), parse_settings(vla.get("set", [])))
+    TokeniserConfig.preset(plan.tables["train-vqvae"].get("preset", "default"))
+    vla = plan.tables["train-vla"]
+    config = load(vla.get("preset", "tiny"), parse_settings(vla.get("set", [])))
+    run = plan.out / "policy" if vla.get("resume", True) else None
+    resolved(config, vla.get("weights"), run)

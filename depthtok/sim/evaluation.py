@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ _FLAGS = {
     "policy": "RUN", "says": "the policy served", "step": "RUN", "weights": "the weights of RUN",
     "config": "the settings of RUN", "codebook": "the codebook of RUN", "judged_by": "--codebook",
     "versions": "versions of the simulator", "software": "versions of torch, depthtok or Mesa",
+    "meaning": "what the policy's actions mean (--gripper)", "accepted": "--accept",
     "settle_steps": "settling steps", "orientation": "orientation of images",
 }  # fmt: skip
 
@@ -112,7 +113,7 @@ class Evaluation:
         digests, not by path; more trials and another number of videos are allowed."""
         now = json.loads(json.dumps(self.card))
         free = {"videos"} | ({"policy"} if "weights" in now else set())
-        free |= {"software"} - found.keys()  # older cards lack it
+        free |= {"software", "meaning", "accepted"} - found.keys()  # older cards lack them
         if found.get("trials", 0) < now["trials"]:
             free.add("trials")
         return sorted(k for k in {*found, *now} - free if found.get(k) != now.get(k))
@@ -189,9 +190,10 @@ class Arena:
 
     def __init__(
         self, evaluation: Evaluation, player: Player, build: Callable[[Task], Simulator],
-        videos: int, judge: Judge | None = None,
+        videos: int, judge: Judge | None = None, accepted: Collection[str] = (),
     ) -> None:  # fmt: skip
         self._evaluation, self._player, self._judge = evaluation, player, judge
+        self._accepted = accepted
         self._build, self._videos = build, videos
         self._simulator: Simulator | None = None
 
@@ -201,7 +203,7 @@ class Arena:
             if self._simulator is not None:
                 self._simulator.close()
             self._simulator = self._build(job.task)
-        rollout = play(self._simulator, self._player, job.trial)
+        rollout = play(self._simulator, self._player, job.trial, self._accepted)
         measures = self._judge(self._player, rollout) if self._judge else {}
         outcome = Outcome(
             job.task.number, job.trial.number, job.trial.seed, rollout.success, rollout.steps,

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt8
 
 from depthtok.errors import ConfigError, SourceError
+from depthtok.meaning import Column, Meaning
 from depthtok.sim.setup import control_env
 from depthtok.sim.simulator import CLASSES, Lens, Task, View
 from depthtok.sim.suites import SETTLE_STEPS, definition, init_states
@@ -23,6 +24,16 @@ from depthtok.sim.suites import SETTLE_STEPS, definition, init_states
 CAMERAS = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}  # ours -> MuJoCo's
 IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float32)  # no motion, gripper open
 FPS = 20  # control steps per second
+_POSE = ("x", "y", "z", "rx", "ry", "rz")
+_STATE_UNITS = dict.fromkeys(_POSE[:3], "m") | dict.fromkeys(_POSE[3:], "rad")
+_STATE_UNITS |= {"finger_left": "m", "finger_right": "m"}
+MEANING = Meaning(
+    (*(Column(name, "delta", "1") for name in _POSE), Column("gripper", "absolute", "1")),
+    tuple(Column(name, "absolute", unit) for name, unit in _STATE_UNITS.items()),
+    "open-1_closed1",
+    float(FPS),
+)
+"""What the robot takes and tells: as the shipped schemas of LIBERO's data sets name it."""
 ROBOT, GRIPPER, OBJECT, FIXTURE = (CLASSES.index(name) for name in CLASSES[1:])
 NEVER = 10**9  # steps before robosuite ends an episode; time limits are set elsewhere
 
@@ -30,7 +41,7 @@ NEVER = 10**9  # steps before robosuite ends an episode; time limits are set els
 class LiberoSimulator:
     """One task of LIBERO. Frames are `size` px squares. Raises `MissingPackage`."""
 
-    idle = IDLE
+    idle, meaning = IDLE, MEANING
 
     def __init__(self, task: Task, size: int = 256) -> None:
         self.task, self.size = task, size

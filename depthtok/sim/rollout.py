@@ -8,13 +8,14 @@ the policy is queried.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from depthtok.agreement import for_robot
 from depthtok.errors import ConfigError
 from depthtok.sim.simulator import Simulator, View
 
@@ -65,8 +66,17 @@ def observe(simulator: Simulator) -> tuple[dict[str, Any], dict[str, View]]:
     return observation, views
 
 
-def play(simulator: Simulator, player: Player, trial: Trial) -> Rollout:
-    """Runs one trial. Raises `ConfigError` for invalid actions."""
+def play(
+    simulator: Simulator, player: Player, trial: Trial, accepted: Collection[str] = ()
+) -> Rollout:
+    """Runs one trial, with the gripper in the simulator's convention.
+
+    Raises `ConfigError` for invalid actions, and for a player whose `meaning` is not the
+    simulator's, but for the `accepted` aspects; a player without that attribute speaks the
+    simulator's.
+    """
+    meaning = getattr(player, "meaning", simulator.meaning)
+    change = for_robot(meaning, simulator.meaning, accepted)
     simulator.reset(trial.seed, trial.number)
     player.reset(trial.seed)
     rollout, plan = Rollout(), []
@@ -77,7 +87,9 @@ def play(simulator: Simulator, player: Player, trial: Trial) -> Rollout:
             rollout.frames.append(main.rgb)
             rollout.depth_m.append(main.depth_m)
             rollout.plans += 1
-            plan = list(_checked(player.act(observation), simulator)[: trial.replan_steps])
+            actions = _checked(player.act(observation), simulator)
+            actions = change(actions) if change else actions
+            plan = list(np.clip(actions, -1, 1)[: trial.replan_steps])
         rollout.success = simulator.step(plan.pop(0))
         rollout.steps += 1
     end = simulator.render(simulator.cameras[0])
@@ -96,4 +108,4 @@ def _checked(actions: np.ndarray, simulator: Simulator) -> Float32[np.ndarray, "
         )
     if not np.isfinite(actions).all():
         raise ConfigError("the policy's actions are not finite", remedy="its training diverged")
-    return np.clip(actions, -1, 1)
+    return actions

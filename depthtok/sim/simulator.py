@@ -16,6 +16,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from depthtok.meaning import Meaning
+
 CLASSES = ("background", "robot", "gripper", "objects", "fixtures")
 """The meaning of the numbers in a segmentation."""
 SEEDS = 2**31
@@ -66,6 +68,7 @@ class Simulator(Protocol):
     cameras: tuple[str, ...]  # the main one first
     size: int  # side of the images (px)
     idle: Float32[np.ndarray, " A"]  # the action that does nothing
+    meaning: Meaning  # of the actions it takes and of `proprio`
 
     @property
     def clip_planes(self) -> tuple[float, float]:

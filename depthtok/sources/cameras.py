@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,22 +11,44 @@ import numpy as np
 
 from depthtok.data import Orientation
 from depthtok.errors import SchemaError
+from depthtok.placeholders import NotMeasured
 from depthtok.sources.columns import Feature, feature
 from depthtok.sources.table import Table
 
-DEPTH_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "m/1024": 1 / 1024, "unknown": None}
-"""Metres per unit of stored depth. `unknown` records the key, but its values are refused."""
+DEPTH_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "unknown": None}
+"""Metres per unit of stored depth. `unknown` records the key, but its values are refused. Any other
+scale is written "m/<numbers in a metre>": "m/10000" is 0.1 mm."""
+
+CHANNELS = ("rgb", "bgr")
+"""Orders of the colours in a picture's bytes: `bgr` where OpenCV's were stored as they were."""
 
 _OPTIONAL_KEYS = ("depth_key", "segmentation_key", "intrinsics_key")
+
+
+def depth_scale(unit: str, where: str) -> float | None:
+    """Metres per unit of stored depth; None where that is unknown. Raises `SchemaError`."""
+    if unit in DEPTH_UNITS:
+        return DEPTH_UNITS[unit]
+    number = re.fullmatch(r"m/(\d+(?:\.\d+)?)", unit)
+    if not number or not float(number[1]):
+        raise SchemaError(
+            f"{where}: depth_unit = {unit!r}",
+            remedy=f"write {', '.join(DEPTH_UNITS)}, or m/ and how many stored units are a metre: "
+            "m/10000 where one is 0.1 mm, m/5000 where 5000 are a metre",
+        )
+    return 1 / float(number[1])
 
 
 @dataclass(frozen=True)
 class CameraSchema:
     """One camera. Keys are feature paths; None if absent.
 
-    `segmentation_classes` maps names ("robot", "gripper", "objects", ...) to segmentation numbers.
-    With `optional` a data set may lack the camera, with `depth_optional` its depth,
-    segmentation and intrinsics.
+    `depth_invalid` are stored values that are no measurement, `depth_max` is the depth in metres
+    beyond which there is none. `segmentation_classes` maps names ("robot", "gripper", "objects",
+    ...) to segmentation numbers. `present_key` is a flag by episode, false where the episode does
+    not have the camera: only for data sets whose flags are right. `channels` is the order of the
+    colours in the bytes. With `optional` a data set may lack the camera, with `depth_optional` its
+    depth, segmentation and intrinsics.
     """
 
     name: str
@@ -37,6 +61,10 @@ class CameraSchema:
     intrinsics_key: str | None = None
     optional: bool = False
     depth_optional: bool = False
+    depth_invalid: tuple[float, ...] = ()
+    depth_max: float | None = None
+    channels: str = "rgb"
+    present_key: str | None = None
 
     @classmethod
     def parse(cls, table: Table) -> CameraSchema:
@@ -47,19 +75,19 @@ class CameraSchema:
             key=table.take("key", str),
             orientation=Orientation(table.choice("orientation", orientations)),
             depth_key=table.take("depth_key", str, None),
-            depth_unit=table.choice("depth_unit", tuple(DEPTH_UNITS), None),
+            depth_unit=table.take("depth_unit", str, None),
             segmentation_key=table.take("segmentation_key", str, None),
             segmentation_classes=table.take("segmentation_classes", dict, None),
             intrinsics_key=table.take("intrinsics_key", str, None),
             optional=table.take("optional", bool, False),
             depth_optional=table.take("depth_optional", bool, False),
+            depth_invalid=tuple(table.take("depth_invalid", list, [])),
+            depth_max=table.take("depth_max", float, None),
+            channels=table.choice("channels", CHANNELS, "rgb"),
+            present_key=table.take("present_key", str, None),
         )
         table.finish()
-        if (camera.depth_key is None) != (camera.depth_unit is None):
-            raise SchemaError(
-                f"{table.where}: depth_key and depth_unit must be given together",
-                remedy=f"state both; units are {', '.join(DEPTH_UNITS)}",
-            )
+        camera._check_depth(table.where)
         classes = camera.segmentation_classes
         if classes is not None and (
             camera.segmentation_key is None
@@ -71,6 +99,36 @@ class CameraSchema:
                 remedy="write segmentation_classes = { robot = 1, gripper = 2, objects = 3 }",
             )
         return camera
+
+    @property
+    def not_measured(self) -> NotMeasured:
+        """What in the depth is no measurement."""
+        return NotMeasured(self.depth_invalid, self.depth_max)
+
+    def _check_depth(self, where: str) -> None:
+        if (self.depth_key is None) != (self.depth_unit is None):
+            raise SchemaError(
+                f"{where}: depth_key and depth_unit must be given together",
+                remedy=f"state both; units are {', '.join(DEPTH_UNITS)}, and m/10000 and the like",
+            )
+        if self.depth_unit is not None:
+            depth_scale(self.depth_unit, where)
+        if self.depth_key is None and (self.depth_invalid or self.depth_max is not None):
+            raise SchemaError(
+                f"{where}: depth_invalid or depth_max of a camera without depth_key",
+                remedy="state depth_key and depth_unit, or leave these out",
+            )
+        if not all(type(value) in (int, float) for value in self.depth_invalid):
+            raise SchemaError(
+                f"{where}: depth_invalid = {list(self.depth_invalid)!r} are not stored numbers",
+                remedy="write depth_invalid = [65535]: numbers as they are in the file, before the "
+                "unit (not finite and 0 or less never is depth)",
+            )
+        if self.depth_max is not None and not 0 < self.depth_max < math.inf:
+            raise SchemaError(
+                f"{where}: depth_max = {self.depth_max:g} is no depth",
+                remedy="write the largest depth in metres, such as depth_max = 10.0",
+            )
 
     def to_json(self) -> dict:
         """The table that `parse` reads."""
@@ -85,6 +143,10 @@ class CameraSchema:
             "intrinsics_key": self.intrinsics_key,
             "optional": self.optional,
             "depth_optional": self.depth_optional,
+            "depth_invalid": list(self.depth_invalid) or None,
+            "depth_max": self.depth_max,
+            "channels": None if self.channels == "rgb" else self.channels,
+            "present_key": self.present_key,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -110,6 +172,8 @@ class CameraSchema:
                     f"{where}: {camera.intrinsics_key!r} has shape {matrix.shape}",
                     remedy="intrinsics must be nine numbers",
                 )
+        if camera.present_key is not None:
+            _check_flag(feature(features, camera.present_key, where), camera.present_key, where)
         return camera
 
     def _without_absent(self, features: Mapping[str, Feature]) -> CameraSchema:
@@ -117,10 +181,20 @@ class CameraSchema:
             return self
         absent = {name: None for name in _OPTIONAL_KEYS if getattr(self, name) not in features}
         if "depth_key" in absent:
-            absent["depth_unit"] = None
+            absent |= {"depth_unit": None, "depth_invalid": (), "depth_max": None}
         if "segmentation_key" in absent:
             absent["segmentation_classes"] = None
         return replace(self, **absent)
+
+
+def _check_flag(found: Feature, key: str, where: str) -> None:
+    """Raises `SchemaError` unless it is one truth value, by episode or by step."""
+    if found.kind not in ("scalar", "tensor") or found.shape != () or found.dtype != "bool":
+        raise SchemaError(
+            f"{where}: present_key {key!r} is {found.kind} of {found.dtype} {found.shape}",
+            remedy="name a boolean of the episode, or leave present_key out: pictures of one flat "
+            "colour are found without it",
+        )
 
 
 def _check_map(found: Feature, key: str, image: Feature, integer: bool, where: str) -> None:

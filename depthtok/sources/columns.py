@@ -39,6 +39,7 @@ class RawEpisode(Protocol):
     def __len__(self) -> int: ...
     def values(self, path: str) -> np.ndarray: ...
     def text(self, path: str) -> list[str] | str: ...
+    def texts(self, path: str) -> list[tuple[str, ...]]: ...
 
 
 def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
@@ -71,8 +72,9 @@ def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int
 class Columns:
     """Some columns of an action or a state: columns `take` of feature `path`, processed by `calls`.
 
-    Without a path they are constant: `fill`. `dims` are their names; `reference` and `units` say
-    what they are after the operations (see `depthtok.meaning`).
+    Without a path they are constant: `fill`. `dims` are their names; `references` and `units` say
+    what they are after the operations (see `depthtok.meaning`): one for each of `dims`, or () where
+    none is stated.
     """
 
     dims: tuple[str, ...]
@@ -80,8 +82,8 @@ class Columns:
     take: str = ":"
     calls: tuple[Call, ...] = ()
     fill: float = 0.0
-    reference: str = UNKNOWN
-    units: tuple[str, ...] = ()  # one for each of `dims`; () where none is stated
+    references: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, table: Table) -> Columns:
@@ -89,22 +91,26 @@ class Columns:
         dims = table.texts("dims")
         if not dims:
             raise SchemaError(f"{table.where}: dims is empty", remedy="name each column")
-        reference = table.choice("reference", REFERENCES, UNKNOWN)
-        units = _units(table, len(dims))
+        stated = {
+            "references": _words(table, "reference", REFERENCES, len(dims)),
+            "units": _words(table, "unit", UNITS, len(dims)),
+        }
         if "fill" in table.data:
             fill = table.take("fill", float)
             table.finish()
-            return cls(dims, fill=fill, reference=reference, units=units)
+            if not np.isfinite(fill):
+                raise SchemaError(f"{table.where}: fill = {fill}", remedy="give a finite number")
+            return cls(dims, fill=fill, **stated)
         path, take = table.take("from", str), table.take("take", str, ":")
         calls = tuple(Call.parse(text, table.where) for text in table.texts("ops", []))
         table.asked.append("fill")
         table.finish()
         _ranges(take, table.where)
-        return cls(dims, path, take, calls, reference=reference, units=units)
+        return cls(dims, path, take, calls, **stated)
 
     def to_json(self) -> dict:
         """The table that `parse` reads."""
-        stated = {"reference": self.reference} if self.reference != UNKNOWN else {}
+        stated = {"reference": list(self.references)} if self.references else {}
         stated |= {"unit": list(self.units)} if self.units else {}
         if self.path is None:
             return {"dims": list(self.dims), "fill": self.fill, **stated}
@@ -115,9 +121,9 @@ class Columns:
     @property
     def meaning(self) -> tuple[Column, ...]:
         """What each column is."""
-        units = self.units or (UNKNOWN,) * len(self.dims)
-        pairs = zip(self.dims, units, strict=True)
-        return tuple(Column(name, self.reference, unit) for name, unit in pairs)
+        nothing = (UNKNOWN,) * len(self.dims)
+        rows = zip(self.dims, self.references or nothing, self.units or nothing, strict=True)
+        return tuple(Column(*row) for row in rows)
 
     def check(self, features: Mapping[str, Feature], where: str) -> None:
         """Raises `SchemaError` unless the feature exists, is numeric, per step, and wide enough."""
@@ -125,7 +131,7 @@ class Columns:
             return
         where = f"{where} from {self.path!r}"
         stored = numbers_a_step(features, self.path, where)
-        width = len(self._indices(stored, where))
+        width = len(self.indices(stored, where))
         for call in self.calls:
             width = call.width(width, where)
         if width != len(self.dims):
@@ -134,31 +140,46 @@ class Columns:
                 remedy="change `take` or `dims`",
             )
 
-    def read(self, raw: RawEpisode) -> Float32[np.ndarray, "T n"]:
-        """The columns of all steps. Raises `CorruptRecord` for numbers that are not finite."""
+    def read(self, raw: RawEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T n"]:
+        """The columns of all steps. Raises `CorruptRecord` for numbers that are not finite in the
+        steps of `keep`; those of the others are not looked at, and may be anything."""
         steps = len(raw)
         if self.path is None or steps == 0:
             return np.full((steps, len(self.dims)), self.fill, np.float32)
         stored = np.asarray(raw.values(self.path), np.float64).reshape(steps, -1)
-        values = stored[:, self._indices(stored.shape[1], self.path)]
-        self._finite(values, raw, "the data have")
-        for call in self.calls:
-            values = call(values)
-        with np.errstate(over="ignore"):  # overflow becomes infinite, and is caught below
+        values = stored[:, self.indices(stored.shape[1], self.path)]
+        self._finite(values, raw, keep, "the data have")
+        values = np.where(np.isfinite(values), values, np.nan)  # of steps that are not kept
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes out is judged below
+            for call in self.calls:
+                values = call(values)
             values = np.asarray(values, np.float32)
-        self._finite(values, raw, "the operations produce")
+        self._finite(values, raw, keep, "the operations produce")
         return values
 
-    def _finite(self, values: Float[np.ndarray, "T n"], raw: RawEpisode, what: str) -> None:
+    def _finite(
+        self, values: Float[np.ndarray, "T n"], raw: RawEpisode, keep: slice, what: str
+    ) -> None:
         bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
+        steps = np.arange(len(values))[keep]
+        if bad[steps].any():
             raise CorruptRecord(
-                f"episode {raw.index}, {self.path}, step {int(bad.argmax())}: "
+                f"episode {raw.index}, {self.path}, step {int(steps[bad[steps].argmax()])}: "
                 f"{what} a number that is not finite",
-                remedy="the episode is left out; ask the data set's authors, or fix the file",
+                remedy="the episode is left out; ask the data set's authors, fix the file, or drop "
+                "the step with the schema's [keep]",
             )
 
-    def _indices(self, width: int, where: str) -> list[int]:
+    def motion(self, width: int) -> list[int]:
+        """Which of the feature's `width` columns are not read as a gripper's."""
+        indices = self.indices(width, str(self.path))
+        if len(indices) != len(self.dims):  # an operation makes other columns: a rotation
+            return indices
+        pairs = zip(indices, self.dims, strict=True)
+        return [index for index, dim in pairs if not dim.startswith("gripper")]
+
+    def indices(self, width: int, where: str) -> list[int]:
+        """The columns that `take` selects of `width`. Raises `SchemaError` where it cannot."""
         indices: list[int] = []
         for start, stop in _ranges(self.take, where):
             first = 0 if start is None else start + width * (start < 0)
@@ -174,23 +195,23 @@ class Columns:
         return indices
 
 
-def _units(table: Table, width: int) -> tuple[str, ...]:
-    """The units of `width` columns: one text for all of them, or one for each."""
-    units = table.texts("unit", [])
-    for unit in units:
-        if unit not in UNITS:
+def _words(table: Table, name: str, known: tuple[str, ...], width: int) -> tuple[str, ...]:
+    """What is stated of `width` columns: one text for all of them, or one for each; () for none."""
+    words = table.texts(name, [])
+    for word in words:
+        if word not in known:
             raise SchemaError(
-                f"{table.where}: unit = {unit!r} is not known",
-                remedy=did_you_mean(unit, list(UNITS)),
+                f"{table.where}: {name} = {word!r} is not known",
+                remedy=did_you_mean(word, list(known)),
             )
-    if isinstance(table.data.get("unit"), str):
-        return units * width
-    if units and len(units) != width:
+    if isinstance(table.data.get(name), str):
+        words *= width
+    if words and len(words) != width:
         raise SchemaError(
-            f"{table.where}: {len(units)} units for {width} columns",
-            remedy="give one unit for all columns, or one for each of `dims`",
+            f"{table.where}: {len(words)} of {name} for {width} columns",
+            remedy="give one for all columns, or one for each of `dims`",
         )
-    return units
+    return words if set(words) != {UNKNOWN} else ()
 
 
 def _ranges(take: str, where: str) -> list[tuple[int | None, int | None]]:

@@ -1,18 +1,30 @@
 """A draft schema for an unknown data set, guessed from its features, for a person to check.
 
-Guesses are marked `# check` in the draft. The draft can be loaded, and matches its features.
+Guesses are marked `# check` in the draft. The draft can be loaded, and matches its features. What
+is less likely is in it as a comment: no state, text or depth is left out without a word.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from depthtok.errors import SchemaError
+from depthtok.meaning import REFERENCES, UNITS
+from depthtok.sources import guess
 from depthtok.sources.columns import Feature
+from depthtok.sources.guess import Group
+from depthtok.sources.instruction import is_codes, is_text
+
+_WORDS = ("language_instruction", "instruction", "language", "lang", "task", "annotation", "prompt",
+          "command", "caption", "goal")  # fmt: skip
+"""Words in the paths of instructions, the likeliest first."""
+
+_PICTURES = re.compile(r"depth|segment|mask|flow|normal")
 
 
 def describe(features: Mapping[str, Feature]) -> list[tuple[str, str, str, str, str]]:
@@ -29,13 +41,20 @@ def describe(features: Mapping[str, Feature]) -> list[tuple[str, str, str, str, 
     ]
 
 
-def draft(features: Mapping[str, Feature], dataset_name: str) -> str:
+def draft(
+    features: Mapping[str, Feature],
+    dataset_name: str,
+    sample: Mapping[str, Sequence[np.ndarray]] | None = None,
+) -> str:
     """TOML text of a schema for a data set with these features.
 
-    Raises `SchemaError` if they have no image or no action.
+    `sample`: the values of some features in a few episodes (see `depthtok.sources.sample`), which
+    tell a gripper from a joint. Raises `SchemaError` if there is no image or no action.
     """
     steps = {path: found for path, found in sorted(features.items()) if found.per_step}
+    values = sample or {}
     cameras = [path for path, found in steps.items() if _is_image(found)]
+    cameras = [path for path in cameras if not _PICTURES.search(_last(path))] or cameras
     actions = _action_paths(steps)
     if not cameras or not actions:
         raise SchemaError(
@@ -43,37 +62,70 @@ def draft(features: Mapping[str, Feature], dataset_name: str) -> str:
             "that can be recognised",
             remedy="write the schema by hand, see docs/schemas.md",
         )
-    action = [_columns("action", path, steps[path]) for path in actions]
-    proprio = [_columns("proprio", path, steps[path]) for path in _state_paths(steps)]
-    gripper = "unknown" if any(_has_gripper(table) for table in action) else "none"
-    parts = [
+    action = {p: guess.groups("action", p, steps[p], values.get(p, ())) for p in actions}
+    gripper = any(group.gripper for found in action.values() for group in found)
+    return "\n".join([
         _head(features, dataset_name, gripper),
         *_cameras(steps, cameras),
-        "# Steps to leave out, if there are any:\n"
-        f"# [keep]\n# drop_first_if_zero = {json.dumps(actions)}\n",
-        "# What does each column mean? In which unit? Which one is the gripper?\n" + action[0],
-        *action[1:],
-        *proprio,
-    ]
-    return "\n".join(parts)
+        _keep(features, actions),
+        "# What does each column mean? In which unit? Which one is the gripper?\n"
+        + "\n".join(_table("action", p, g) for p, found in action.items() for g in found),
+        *_states(steps, actions, values),
+    ])  # fmt: skip
 
 
-def _head(features: Mapping[str, Feature], name: str, gripper: str) -> str:
-    texts = [path for path in sorted(features) if _instruction_rank(path, features[path]) < 9]
-    texts.sort(key=lambda path: (_instruction_rank(path, features[path]), path))
+def _head(features: Mapping[str, Feature], name: str, gripper: bool) -> str:
+    why = (
+        "open1_closed0 is the aim, see docs/schemas.md"
+        if gripper
+        else 'no column is known to be a gripper; name one "gripper" in dims if it is'
+    )
     return (
         f"# A draft made from the features of {name}. Go through the lines marked `check`.\n"
         f"datasets = {json.dumps([name])}\n"
         'status = "unseen"\n\n'
         "fps = 10.0  # check: frames per second\n"
-        f"instruction = {json.dumps(texts[:1])}  # check\n"
-        f'gripper = "{gripper}"  # check: open1_closed0 is the aim, see docs/schemas.md\n'
+        f"{_instructions(features)}"
+        f'gripper = "{"unknown" if gripper else "none"}"  # check: {why}\n'
     )
 
 
+def _instructions(features: Mapping[str, Feature]) -> str:
+    """The likeliest instruction, and as comments all others, and texts that may be one."""
+    likely = [path for path in features if _instruction_rank(path, features[path]) < len(_WORDS)]
+    likely.sort(
+        key=lambda p: (_instruction_rank(p, features[p]), not features[p].per_step, len(p), p)
+    )
+    texts = [path for path in sorted(features) if is_text(features[path]) and path not in likely]
+    lines = [f"{_instruction(path, features[path])}  # check" for path in likely]
+    if not likely:
+        first = "which of these says what to do?" if texts else "there is no text"
+        lines = [f"instruction = []  # check: {first}"]
+    lines += [] if likely else [_instruction(path, features[path]) for path in texts]
+    return lines[0] + "\n" + "".join(f"# {line}\n" for line in lines[1:])
+
+
+def _instruction(path: str, found: Feature) -> str:
+    if is_codes(found):
+        return f'instruction = {{ from = "{path}", ops = ["characters"] }}'
+    return f'instruction = "{path}"'
+
+
+def _instruction_rank(path: str, found: Feature) -> int:
+    """Smaller is more likely to be an instruction; the number of words if it is none."""
+    codes = is_codes(found) and (found.shape[-1] or 0) >= 16
+    if not (is_text(found) or codes) or "embedding" in path:
+        return len(_WORDS)
+    name = path.removeprefix("steps/").removeprefix("observation/")
+    words = (rank for rank, word in enumerate(_WORDS) if word in name)
+    return next(words, len(_WORDS))
+
+
 def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
-    """One table per camera; each depth map goes to the camera of its size with the closest name."""
-    depths = [path for path, found in steps.items() if "depth" in path and _is_map(found)]
+    """One table per camera; each depth map goes to the camera of its size with the closest name.
+    Maps of 8 bits and those of no camera's size are left as comments."""
+    maps = [path for path, found in steps.items() if "depth" in path and _is_map(found)]
+    depths = [path for path in maps if steps[path].dtype != "uint8"]
     pairs = sorted(
         (_unlikeness(camera, depth), camera, depth)
         for camera in paths
@@ -95,22 +147,79 @@ def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
             table += f'depth_key = "{depth}"\ndepth_unit = "{unit}"  # check: a guess by dtype\n'
         tables.append(table)
     left = [depth for depth in depths if depth not in depth_of.values()]
-    return tables + [f"# depth of no camera here: {depth}\n" for depth in left]
+    left = [
+        f"# depth, but of no camera's size, or of one that has depth: {path}\n" for path in left
+    ]
+    coarse = [
+        "# 8 bits hold no millimetres: a picture of depth, of unknown scale. If it has one, add to "
+        f'its camera:\n# depth_key = "{path}"\n# depth_unit = "unknown"\n'
+        for path in maps
+        if path not in depths
+    ]
+    others = [path for path, found in steps.items() if _is_image(found) and path not in paths]
+    return tables + left + coarse + [f"# a picture, but of no camera: {path}\n" for path in others]
 
 
-def _columns(kind: str, path: str, found: Feature) -> str:
-    width = int(np.prod(found.shape))
-    stem = re.sub(r"\W", "_", path.split("/", 2)[-1] if kind == "proprio" else path[6:])
-    dims = [stem] if width == 1 else [f"{stem}_{i}" for i in range(width)]
-    if kind == "action" and "gripper" in path:
-        dims = ["gripper_" + dim for dim in dims]
-    elif path == "steps/action" and width > 1:
-        dims[-1] = "gripper"
-    return f'[[{kind}]]\nfrom = "{path}"\ntake = "0:{width}"\ndims = {json.dumps(dims)}  # check\n'
+def _keep(features: Mapping[str, Feature], actions: list[str]) -> str:
+    flags = [path for path in features if "success" in _last(path) and _is_vector(features[path])]
+    text = (
+        "# Steps to leave out, if there are any:\n"
+        f"# [keep]\n# drop_first_if_zero = {json.dumps(actions)}\n"
+    )
+    if flags:
+        text += "# Episodes to leave out:\n# [keep.episodes]\n"
+        text += "".join(f'# if_true = "{path}"\n' for path in flags)
+    return text
 
 
-def _has_gripper(table: str) -> bool:
-    return '"gripper' in table
+def _table(kind: str, path: str, group: Group, comment: str = "") -> str:
+    """One `[[action]]` or `[[proprio]]`; each line behind `# ` with a `comment` above."""
+    take = f"{group.start}:{group.stop}"
+    take = str(group.start) if group.stop == group.start + 1 else take
+    lines = [f"[[{kind}]]"]
+    lines += [f"# {group.note}"] if group.note else []
+    lines += [
+        f'from = "{path}"',
+        f'take = "{take}"',
+        f"dims = {json.dumps(group.names)}  # check",
+        f'reference = "{group.reference}"  # check: {", ".join(REFERENCES[:-1])}',
+        f'unit = "unknown"  # check: {", ".join(UNITS[:-1])}',
+    ]
+    if comment:
+        lines = [f"# {line.removeprefix('# ')}" for line in [comment, *lines]]
+    return "\n".join(lines) + "\n"
+
+
+def _states(
+    steps: Mapping[str, Feature], actions: list[str], values: Mapping[str, Sequence[np.ndarray]]
+) -> list[str]:
+    """Tables of the likely state; of every other vector, commented."""
+    vectors = [
+        path
+        for path, found in steps.items()
+        if path not in actions and _is_state(found) and not guess.LABELS.search(_last(path))
+    ]
+    likely = [
+        path
+        for path in vectors
+        if path.startswith("steps/observation/")
+        and guess.STATES.search(path.removeprefix("steps/observation/"))
+        and not guess.ASIDE.search(_last(path))
+        and _is_vector(steps[path])
+    ]
+    whole = [path for path in likely if guess.WHOLE.search(_last(path))]
+    used = whole[:1] or likely
+    if not used:  # a name that says nothing is still more likely than none
+        used = [p for p in vectors if _is_vector(steps[p]) and not guess.ASIDE.search(_last(p))][:1]
+    tables, taken = [], set()
+    for path in sorted(vectors, key=lambda path: path not in used):
+        comment = "" if path in used else "also there; part of the state?"
+        for group in guess.groups("proprio", path, steps[path], values.get(path, ())):
+            if taken & set(group.names):
+                group = replace(group, names=tuple(f"{_last(path)}_{n}" for n in group.names))
+            taken |= set(group.names)
+            tables.append(_table("proprio", path, group, comment))
+    return tables
 
 
 def _action_paths(steps: Mapping[str, Feature]) -> list[str]:
@@ -123,27 +232,8 @@ def _action_paths(steps: Mapping[str, Feature]) -> list[str]:
     ]
 
 
-def _state_paths(steps: Mapping[str, Feature]) -> list[str]:
-    vectors = [
-        path
-        for path, found in steps.items()
-        if path.startswith("steps/observation/")
-        and "embedding" not in path
-        and np.dtype(found.dtype if _is_vector(found) else "O").kind == "f"
-    ]
-    likely = [path for path in vectors if re.search(r"state|proprio|robot_obs|pose", path)]
-    exact = [path for path in likely if path.endswith(("/state", "/proprio", "/robot_obs"))]
-    return exact[:1] or likely[:1] or vectors[:1]
-
-
-def _instruction_rank(path: str, found: Feature) -> int:
-    """Smaller is more likely to be an instruction; 9 is not one."""
-    if found.kind != "text" and found.dtype not in ("str", "object"):
-        return 9
-    for rank, word in enumerate(("language_instruction", "instruction", "language", "task")):
-        if word in path:
-            return 2 * rank + (not found.per_step)
-    return 9
+def _last(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
 
 
 def _is_image(found: Feature) -> bool:
@@ -152,7 +242,8 @@ def _is_image(found: Feature) -> bool:
 
 def _is_map(found: Feature) -> bool:
     flat = len(found.shape) == 2 or (len(found.shape) == 3 and found.shape[2] == 1)
-    return flat and found.kind in ("image", "tensor") and np.dtype(found.dtype).kind in "uif"
+    large = None not in found.shape and min(found.shape[:2], default=0) >= 8
+    return flat and large and found.kind in ("image", "tensor") and _kind(found) in "uif"
 
 
 def _is_vector(found: Feature) -> bool:
@@ -160,15 +251,26 @@ def _is_vector(found: Feature) -> bool:
     return numeric and len(found.shape) <= 1 and None not in found.shape
 
 
+def _is_state(found: Feature) -> bool:
+    """A vector, or a small matrix, of floats; or a single flag."""
+    numeric = found.kind in ("tensor", "scalar") and found.dtype not in ("str", "object")
+    small = None not in found.shape and len(found.shape) <= 2 and np.prod(found.shape) <= 256
+    return numeric and small and (_kind(found) == "f" or np.prod(found.shape) == 1)
+
+
+def _kind(found: Feature) -> str:
+    return "f" if found.dtype == "bfloat16" else np.dtype(found.dtype).kind
+
+
 def _unlikeness(camera: str, depth: str) -> int:
     """The number of words in the last parts of two paths that are not in both."""
-    words = [set(re.split(r"[_\W]", path.rsplit("/", 1)[-1])) for path in (camera, depth)]
+    words = [set(re.split(r"[_\W]", _last(path))) for path in (camera, depth)]
     return len((words[0] ^ words[1]) - {"depth", "image", "rgb", "with", ""})
 
 
 def _names(paths: list[str]) -> dict[str, str]:
     """The last part of each path, or the whole path if that is not unique."""
-    ends = [path.rsplit("/", 1)[-1] for path in paths]
+    ends = [_last(path) for path in paths]
     return {
         path: end if ends.count(end) == 1 else path.replace("/", "_")
         for path, end in zip(paths, ends, strict=True)

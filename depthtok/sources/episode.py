@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import google_crc32c
@@ -16,7 +17,7 @@ from depthtok.sources.features import Feature, Features
 from depthtok.sources.pixels import decode_image, decode_tensor, filled
 from depthtok.sources.tfrecord import HEADER
 
-_RAGGED = ("/ragged_flat_values", "/ragged_row_lengths_0")
+RAGGED = ("/ragged_flat_values", "/ragged_row_lengths_0")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Spans:
     offset: UInt64[np.ndarray, " T"]
     length: UInt32[np.ndarray, " T"]
     crc32c: UInt32[np.ndarray, " T"]
+
+    def __getitem__(self, steps: slice) -> Spans:
+        """Those of some steps."""
+        return Spans(self.offset[steps], self.length[steps], self.crc32c[steps])
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,32 @@ class RawEpisode:
         self._check_count(feature, len(texts))
         return texts if feature.per_step else texts[0]
 
+    def texts(self, path: str) -> list[tuple[str, ...]]:
+        """All texts of a text, or of a list of texts: T entries for a per-step feature, one entry
+        for another. Bytes that are not UTF-8 become U+FFFD."""
+        feature = self._feature(path)
+        if not feature.shape:
+            texts = self.text(path)
+            return [(text,) for text in texts] if feature.per_step else [(str(texts),)]
+        if feature.kind != "text" or len(feature.shape) > 1:
+            raise SourceError(
+                f"{path} is not a list of texts ({feature.kind}, shape {feature.shape})",
+                remedy="use values() for numbers",
+            )
+        flat, rows = (path + suffix for suffix in RAGGED)
+        ragged = flat in self._columns
+        items = self._column(flat if ragged else path).items()
+        entries = len(self) if feature.per_step else 1
+        if ragged:  # as many as each step has
+            counts = self._column(rows).ints().tolist()
+            self._check_count(feature, len(counts))
+        else:
+            counts = [len(items) // max(entries, 1)] * entries
+        if sum(counts) != len(items) or min(counts, default=0) < 0:
+            raise self._corrupt(feature, f"{len(items)} texts in lists of {counts[:8]}")
+        found = iter(item.decode("utf-8", "replace") for item in items)
+        return [tuple(islice(found, count)) for count in counts]
+
     def items(self, path: str) -> list[bytes]:
         """The bytes of every step of an image or of a tensor stored as bytes, as input of
         `PixelFormat.decode`. One entry for a per-episode feature."""
@@ -139,6 +170,12 @@ class RawEpisode:
         base = np.uint64(self.offset + HEADER.size)
         return Spans(starts + base, (stops - starts).astype(np.uint32), np.array(checks, np.uint32))
 
+    def bytes_at(self, spans: Spans) -> list[bytes]:
+        """The bytes of what `spans` gave, or of some steps of it."""
+        starts = (spans.offset - np.uint64(self.offset + HEADER.size)).tolist()
+        sizes = spans.length.tolist()
+        return [self.data[k : k + size] for k, size in zip(starts, sizes, strict=True)]
+
     def _list_ranges(self, feature: Feature, column: Column) -> tuple[np.ndarray, np.ndarray]:
         """Starts and stops of the steps of a packed list, within the record."""
         size = feature.size
@@ -162,7 +199,7 @@ class RawEpisode:
     def _listed(self, feature: Feature) -> np.ndarray:
         """A tensor stored as a float or integer list."""
         shape = feature.shape
-        flat, rows = (feature.path + suffix for suffix in _RAGGED)
+        flat, rows = (feature.path + suffix for suffix in RAGGED)
         ragged = flat in self._columns
         column = self._column(flat if ragged else feature.path)
         if ragged:  # a sequence inside the steps

@@ -18,6 +18,7 @@ from depthtok.sources.tfrecord import LFS_POINTER
 
 STEPS = "steps/"
 _DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
+_SEQUENCE = "tensorflow_datasets.core.features.sequence_feature.Sequence"
 _DATASET = "tensorflow_datasets.core.features.dataset_feature.Dataset"
 _CLASSES = {
     "image": "tensorflow_datasets.core.features.image_feature.Image",
@@ -209,6 +210,13 @@ def _leaf_node(feature: Feature) -> dict:
     if feature.description:
         node["description"] = feature.description
     if feature.kind == "text":
+        if feature.shape == (None,):  # a list of texts
+            leaf = {"pythonClassName": _CLASSES["text"], "text": {}}
+            sequence = {"feature": leaf, "length": "-1"}
+            return node | {"pythonClassName": _SEQUENCE, "sequence": sequence}
+        if feature.shape:
+            content = {"shape": shape, "dtype": "string", "encoding": "none"}
+            return node | {"pythonClassName": _CLASSES["tensor"], "tensor": content}
         return node | {"text": {}}
     content = {"shape": shape, "dtype": feature.dtype}
     if feature.kind == "image":

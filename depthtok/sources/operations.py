@@ -86,6 +86,7 @@ class Call:
 def _binarize_gripper(values: Rows) -> Rows:
     """Intermediate values belong to a motion, so they get the state that is reached next. A motion
     cut off by the end of the episode has no such state, and is rounded."""
+    values = _hold(values)  # NaN: a step that is not used
     decided = np.where(values > 0.95, 1.0, np.where(values < 0.05, 0.0, np.nan))
     decided[-1:] = np.where(np.isnan(decided[-1:]), values[-1:] >= 0.5, decided[-1:])
     return _hold(decided[::-1])[::-1]

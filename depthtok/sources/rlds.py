@@ -11,34 +11,30 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.features import Feature, read_features, read_json
+from depthtok.sources.foreign import foreign
+from depthtok.sources.framing import ShardDigest
+from depthtok.sources.shards import INFO, TEMPLATE, Naming, Shard, shards_of
 from depthtok.sources.tfrecord import FETCH_AGAIN, OnBad, read_record, read_records
 
-FEATURES, INFO = "features.json", "dataset_info.json"
-TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of a split. `episodes` is the number of episodes that it should contain."""
-
-    path: Path
-    index: int
-    of: int
-    episodes: int
+FEATURES = "features.json"
 
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split, in order; `num_bytes` is their payload according to the data set."""
+    """The shards of one split, in order; `num_bytes` is their payload according to the data set.
+
+    `notes` say where the files and the data set's description of them differ.
+    """
 
     name: str
     shards: tuple[Shard, ...]
     num_bytes: int
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def episodes(self) -> int:
@@ -61,7 +57,8 @@ class RldsDirectory:
     def open(cls, path: Path | str) -> RldsDirectory:
         """The data set in a version directory, or in a directory with exactly one inside.
 
-        Reads only the two JSON files. Raises `SourceError`.
+        Reads the two JSON files and the names of the shards; the shards only where they must be
+        counted. Raises `SourceError`.
         """
         root = _version_directory(Path(path))
         info = read_json(root / INFO)
@@ -78,17 +75,25 @@ class RldsDirectory:
         if not any(split.episodes for split in splits.values()):
             raise SourceError(
                 f"{root / INFO} lists no episodes: the data set is empty, or was not finished",
-                remedy="finish building the data set; its splits must have shardLengths",
+                remedy="finish building the data set, or download its shards",
             )
         features = read_features(root / FEATURES)
         return cls(root, name, version, str(info.get("description", "")), features, splits)
 
-    def records(self, shard: Shard, on_bad: OnBad | None = None) -> Iterator[RawEpisode]:
+    @property
+    def notes(self) -> list[str]:
+        """Where the files of the splits and the description of them differ."""
+        return [note for split in self.splits.values() for note in split.notes]
+
+    def records(
+        self, shard: Shard, on_bad: OnBad | None = None, framing: ShardDigest | None = None
+    ) -> Iterator[RawEpisode]:
         """The episodes of a shard in order, one in memory at a time, checksums verified.
 
         Raises `CorruptRecord` at the first bad record, after the good ones before it, and at the
         end if the shard has fewer or more episodes than stated. With `on_bad`, a bad payload in an
-        intact frame is reported to it, by index, and the episodes after it are read.
+        intact frame is reported to it, by index, and the episodes after it are read. `framing` is
+        filled with what is read.
         """
         count = end = 0
 
@@ -97,7 +102,7 @@ class RldsDirectory:
             count = index + 1
             on_bad(index, error)
 
-        for record in read_records(shard.path, on_bad and counted):
+        for record in read_records(shard.path, on_bad and counted, framing):
             count, end = record.index + 1, record.end
             if count > shard.episodes:
                 raise _miscounted(shard, f"there is one more at byte {record.offset}")
@@ -129,6 +134,8 @@ def is_rlds(path: Path) -> bool:
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
     try:
+        if error := foreign(path):
+            raise error
         if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
             return path
         below = {file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)}
@@ -168,43 +175,9 @@ def _require_tfrecord(file_format: object, root: Path) -> None:
 
 def _split(split: dict, dataset: str, root: Path) -> Split:
     name = _name(split["name"], "the name of a split", root)
-    lengths = [int(length) for length in split.get("shardLengths", [])]
+    lengths = [int(length) for length in split.get("shardLengths") or []]
     if any(length < 0 for length in lengths):
         raise ValueError(f"negative shardLengths of split {name}")
-    template = split.get("filepathTemplate") or TEMPLATE
-    of = len(lengths)
-    shards = tuple(
-        Shard(_shard_path(root, template, dataset, name, index, of), index, of, length)
-        for index, length in enumerate(lengths)
-    )
-    return Split(name, shards, int(split.get("numBytes", 0)))
-
-
-def shard_numbers(index: int, of: int) -> tuple[str, str]:
-    """Both numbers as in file names: five digits, or as many as the second needs."""
-    digits = max(5, len(str(of)))
-    return f"{index:0{digits}d}", f"{of:0{digits}d}"
-
-
-def _shard_path(root: Path, template: str, dataset: str, split: str, index: int, of: int) -> Path:
-    """The file of a shard. A template that points outside the directory is refused.
-
-    Symbolic links are followed, because downloads are often links into a cache.
-    """
-    number, total = shard_numbers(index, of)
-    values = {
-        "DATASET": dataset,
-        "SPLIT": split,
-        "FILEFORMAT": "tfrecord",
-        "SHARD_INDEX": number,
-        "NUM_SHARDS": total,
-        "SHARD_X_OF_Y": f"{number}-of-{total}",
-    }
-    name = re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or re.search(r"[{}\\\x00]", name):
-        raise SourceError(
-            f"{root / INFO}: filepathTemplate {template!r} does not name a file of the data set",
-            remedy=f"placeholders are {', '.join(values)}; files must be inside the directory",
-        )
-    return root / relative
+    naming = Naming(root, split.get("filepathTemplate") or TEMPLATE, dataset, name)
+    shards, notes = shards_of(naming, lengths)
+    return Split(name, shards, int(split.get("numBytes", 0)), tuple(notes))

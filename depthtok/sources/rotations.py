@@ -26,8 +26,12 @@ SINGULAR = 1e-7
 
 
 def convert(values: Float[np.ndarray, "T n"], source: str, target: str) -> Float[np.ndarray, "T m"]:
-    """Rows of form `source` converted to form `target`, in float64."""
-    return _TO[target](_FROM[source](np.asarray(values, np.float64)))
+    """Rows of form `source` converted to form `target`, in float64. A row with a number that is
+    not finite becomes NaN."""
+    values = np.asarray(values, np.float64)
+    finite = np.isfinite(values).all(axis=1, keepdims=True)
+    converted = _TO[target](_FROM[source](np.where(finite, values, 1.0)))
+    return np.where(finite, converted, np.nan)
 
 
 def width(form: str) -> int:

@@ -17,10 +17,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from depthtok import meaning
+from depthtok.data import Orientation
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import Meaning
 from depthtok.sources.cameras import CameraSchema
-from depthtok.sources.columns import Columns, Feature, RawEpisode, feature, numbers_a_step
+from depthtok.sources.columns import Columns, Feature, RawEpisode
+from depthtok.sources.instruction import Instruction
+from depthtok.sources.keep import Keep
 from depthtok.sources.table import Table
 
 STATUSES = ("verified", "catalogue", "unseen")
@@ -33,57 +36,16 @@ GRIPPERS = (*meaning.GRIPPERS, "unknown", "none")
 
 
 @dataclass(frozen=True)
-class Keep:
-    """Which steps of an episode are used.
-
-    The first step is dropped if all of `drop_first_if_zero` (paths) are zero there. `drop_first`
-    and `drop_last` steps are always dropped.
-    """
-
-    drop_first: int = 0
-    drop_last: int = 0
-    drop_first_if_zero: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, table: Table) -> Keep:
-        """Reads a `[keep]` table."""
-        keep = cls(
-            table.take("drop_first", int, 0),
-            table.take("drop_last", int, 0),
-            table.texts("drop_first_if_zero", []),
-        )
-        table.finish()
-        if keep.drop_first < 0 or keep.drop_last < 0:
-            raise SchemaError(f"{table.where}: a negative count", remedy="give 0 or more")
-        return keep
-
-    def to_json(self) -> dict:
-        return {
-            "drop_first": self.drop_first,
-            "drop_last": self.drop_last,
-            "drop_first_if_zero": list(self.drop_first_if_zero),
-        }
-
-    def steps(self, raw: RawEpisode) -> slice:
-        """The steps kept; an empty slice if there are none."""
-        start = self.drop_first
-        if self.drop_first_if_zero and start == 0 and len(raw) > 0:
-            zero = [not np.any(raw.values(path)[0]) for path in self.drop_first_if_zero]
-            start = int(all(zero))
-        return slice(start, max(start, len(raw) - self.drop_last))
-
-
-@dataclass(frozen=True)
 class Schema:
     """The meaning of one data set. Fields below the line are documentation without effect."""
 
     fps: float  # Hz
-    instruction: tuple[str, ...]  # paths; the first non-empty text is used; () for none
+    instruction: Instruction
     cameras: tuple[CameraSchema, ...]
     action_columns: tuple[Columns, ...]
     proprio_columns: tuple[Columns, ...]
     gripper: str = "none"
-    keep_rule: Keep = Keep()
+    keep_rule: Keep = field(default_factory=Keep)
     # --
     name: str = field(default="", compare=False)
     datasets: tuple[str, ...] = field(default=(), compare=False)
@@ -145,7 +107,7 @@ class Schema:
         """Everything that affects results, and nothing else; the same for equal schemas."""
         return {
             "fps": self.fps,
-            "instruction": list(self.instruction),
+            "instruction": self.instruction.to_json(),
             "gripper": self.gripper,
             "keep": self.keep_rule.to_json(),
             "camera": [camera.to_json() for camera in self.cameras],
@@ -153,8 +115,14 @@ class Schema:
             "proprio": [columns.to_json() for columns in self.proprio_columns],
         }
 
-    def to_json_before_meaning(self) -> dict[str, Any]:
-        """`to_json` as depthtok wrote it before schemas stated references and units."""
+    def to_json_before_meaning(self) -> dict[str, Any] | None:
+        """`to_json` as depthtok wrote it before schemas stated references and units.
+
+        None where what it made then is not what it makes now: a first step that is only nearly
+        zero, or is zero but for its gripper, was kept.
+        """
+        if self.keep_rule.drop_first_if_zero:
+            return None
         table = self.to_json()
         for columns in (*table["action"], *table["proprio"]):
             columns.pop("reference", None)
@@ -169,6 +137,15 @@ class Schema:
             for group in (self.action_columns, self.proprio_columns)
         )
         return Meaning(action, proprio, self.gripper, self.fps)
+
+    @property
+    def unknown(self) -> list[str]:
+        """What the schema does not say, in words, for people; [] where it says everything."""
+        turned = [c.name for c in self.cameras if c.orientation is Orientation.UNKNOWN]
+        unmeasured = [c.name for c in self.cameras if c.depth_unit == meaning.UNKNOWN]
+        found = [f"orientation of {', '.join(turned)}"] if turned else []
+        found += [f"unit of the depth of {', '.join(unmeasured)}"] if unmeasured else []
+        return found + self.meaning.unknown
 
     @property
     def action_dims(self) -> tuple[str, ...]:
@@ -198,42 +175,38 @@ class Schema:
             raise SchemaError(
                 f"{where}: none of its cameras exists", remedy="name one that does, [[camera]] key"
             )
-        for path in self.instruction:
-            found = feature(features, path, f"{where}, instruction")
-            if found.kind != "text" and found.dtype not in ("str", "object"):
-                raise SchemaError(
-                    f"{where}: instruction {path!r} is {found.kind} of {found.dtype}, not text",
-                    remedy="name a text feature",
-                )
-        for path in self.keep_rule.drop_first_if_zero:
-            numbers_a_step(features, path, f"{where}, keep")
+        self.instruction.check(features, where)
         for columns in self.action_columns:
             columns.check(features, f"{where}, action")
         for columns in self.proprio_columns:
             columns.check(features, f"{where}, proprio")
+        self.keep_rule.check(features, self.action_columns, where)
         return replace(self, cameras=present)
 
-    def action(self, raw: RawEpisode) -> Float32[np.ndarray, "T A"]:
-        """The actions of all steps (`keep` is applied by the caller)."""
-        return _read(self.action_columns, raw)
+    def action(self, raw: RawEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T A"]:
+        """The actions of all steps; those outside `keep` may be anything, and are to be dropped."""
+        return _read(self.action_columns, raw, keep)
 
-    def proprio(self, raw: RawEpisode) -> Float32[np.ndarray, "T P"]:
-        """The robot's state at all steps."""
-        return _read(self.proprio_columns, raw)
+    def proprio(self, raw: RawEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T P"]:
+        """The robot's state at all steps; those outside `keep` may be anything."""
+        return _read(self.proprio_columns, raw, keep)
 
     def keep(self, raw: RawEpisode) -> slice:
         """The steps to use."""
-        return self.keep_rule.steps(raw)
+        return self.keep_rule.steps(raw, self.action_columns)
+
+    def left_out(self, raw: RawEpisode, keep: slice, texts: list[tuple[str, ...]]) -> str | None:
+        """Why the schema leaves this episode out; None if it is used. `keep` are the steps to use,
+        `texts` its instructions."""
+        return self.keep_rule.episodes.against(raw, len(range(*keep.indices(len(raw)))), texts)
+
+    def instructions_of(self, raw: RawEpisode) -> list[tuple[str, ...]]:
+        """The texts to use, per episode or per step: one, or the alternatives to draw from."""
+        return self.instruction.texts(raw)
 
     def instruction_of(self, raw: RawEpisode) -> list[str]:
         """One text per episode or per step; of alternatives the first that is not empty."""
-        texts = [raw.text(path) for path in self.instruction]
-        if all(isinstance(text, str) for text in texts):
-            return [next((text for text in texts if text.strip()), "")]
-        rows = [[text] * len(raw) if isinstance(text, str) else text for text in texts]
-        return [
-            next((text for text in step if text.strip()), "") for step in zip(*rows, strict=True)
-        ]
+        return [texts[0] for texts in self.instruction.texts(raw)]
 
     def intrinsics(self, raw: RawEpisode, camera: str) -> tuple[float, ...] | None:
         """Nine numbers, row by row, px, for the upright true view; None if the schema has none.
@@ -252,10 +225,10 @@ class Schema:
         return tuple(float(number) for number in rows[0])
 
 
-def _read(groups: tuple[Columns, ...], raw: RawEpisode) -> Float32[np.ndarray, "T n"]:
+def _read(groups: tuple[Columns, ...], raw: RawEpisode, keep: slice) -> Float32[np.ndarray, "T n"]:
     if not groups:
         return np.zeros((len(raw), 0), np.float32)
-    return np.concatenate([columns.read(raw) for columns in groups], axis=1)
+    return np.concatenate([columns.read(raw, keep) for columns in groups], axis=1)
 
 
 def _shipped() -> list[tuple[str, str]]:
@@ -285,7 +258,7 @@ def _parse_file(text: str, name: str, where: str) -> Schema:
 def _parse(table: Table) -> Schema:
     schema = Schema(
         fps=table.take("fps", float),
-        instruction=table.texts("instruction"),
+        instruction=Instruction.parse(table),
         cameras=tuple(CameraSchema.parse(row) for row in table.tables("camera")),
         action_columns=tuple(Columns.parse(row) for row in table.tables("action")),
         proprio_columns=tuple(Columns.parse(row) for row in table.tables("proprio")),

@@ -1,7 +1,8 @@
 """TFRecord framing: length, checksum of the length, payload, checksum of the payload.
 
 Both checksums are verified for every record, and a length is checked against the size of the file
-before memory is allocated for it. One record is in memory at a time.
+before memory is allocated for it. One record is in memory at a time. A file that cannot be opened
+or read is `SourceUnavailable`, which says nothing about its bytes.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import google_crc32c
 
-from depthtok.errors import CorruptRecord
+from depthtok.errors import CorruptRecord, SourceUnavailable
 
 HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of these eight bytes
 FOOTER = struct.Struct("<I")  # masked CRC32C of the payload
@@ -62,16 +63,32 @@ class CorruptPayload(CorruptRecord):
 OnBad = Callable[[int, CorruptPayload], None]
 
 
-def read_records(path: Path, on_bad: OnBad | None = None) -> Iterator[Record]:
+class Framing(Protocol):
+    """What is told of every frame as it is read: see `framing.py`."""
+
+    def begin(self, size: int) -> None:
+        """The size of the file, as it is opened."""
+        ...
+
+    def add(self, header: bytes, footer: bytes, *, sound: bool) -> None:
+        """A frame; without a footer where nothing can be read from this header on."""
+        ...
+
+
+def read_records(
+    path: Path, on_bad: OnBad | None = None, framing: Framing | None = None
+) -> Iterator[Record]:
     """All records in order. Raises `CorruptRecord` at the first bad one, after the good ones.
 
     With `on_bad` a record with only a bad payload is reported to it, by index, and left out.
     """
-    with _opened(path) as (file, size):
+    with opened(path) as (file, size):
+        if framing:
+            framing.begin(size)
         index = offset = 0
         while offset < size:
             try:
-                record = _record_at(file, size, path, index, offset)
+                record = _record_at(file, size, path, index, offset, framing)
             except CorruptPayload as error:
                 if on_bad is None:
                     raise
@@ -86,29 +103,51 @@ def read_records(path: Path, on_bad: OnBad | None = None) -> Iterator[Record]:
 
 def read_record(path: Path, offset: int, index: int) -> Record:
     """The record that begins at byte `offset`; `index` is its number, for messages."""
-    with _opened(path) as (file, size):
-        return _record_at(file, size, path, index, offset)
+    with opened(path) as (file, size):
+        return _record_at(file, size, path, index, offset, None)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, int]]:
-    """File descriptor and size; every failure of the file system is a `CorruptRecord`."""
+def opened(path: Path) -> Iterator[tuple[int, int]]:
+    """File descriptor and size. Whatever the file system says is `SourceUnavailable`."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise CorruptRecord(
-            f"{path}: the shard cannot be opened ({error.strerror})",
-            remedy="download the missing file, or check its permissions",
-        ) from error
+        raise unavailable(path, error, "cannot be opened") from error
     try:
         yield file, os.fstat(file).st_size
     except OSError as error:
-        raise CorruptRecord(f"{path}: reading failed ({error})", remedy=FETCH_AGAIN) from error
+        raise unavailable(path, error, "cannot be read") from error
     finally:
         os.close(file)
 
 
-def _record_at(file: int, size: int, path: Path, index: int, offset: int) -> Record:
+def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
+    """The error for a file of the source that the file system does not give."""
+    remedy = "see that the file is there and may be read, then run the same command again: what is "
+    return SourceUnavailable(
+        f"{path} {what} now ({error.strerror or error})", remedy=f"{remedy}done is kept"
+    )
+
+
+def payload_length(header: bytes, room: int) -> int:
+    """The length that a header states, where `room` bytes follow its first. Raises `ValueError`
+    with the reason where it states none: nothing after it can be read."""
+    if len(header) < HEADER.size:
+        raise ValueError(f"the file ends inside a header ({len(header)} of {HEADER.size} bytes)")
+    length, length_crc = HEADER.unpack(header)
+    if masked_crc32c(header[:8]) != length_crc:
+        raise ValueError("the checksum of its length is wrong")
+    if length > room - OVERHEAD:
+        raise ValueError(f"the file ends inside it (it needs {length} bytes)")
+    if length > _LARGEST:
+        raise ValueError(f"{length} bytes are more than a record can have")
+    return length
+
+
+def _record_at(
+    file: int, size: int, path: Path, index: int, offset: int, framing: Framing | None
+) -> Record:
     def corrupt(reason: str) -> NoReturn:
         raise CorruptRecord(
             f"{path}: record {index} at byte {offset}: {reason}", remedy=FETCH_AGAIN
@@ -117,25 +156,28 @@ def _record_at(file: int, size: int, path: Path, index: int, offset: int) -> Rec
     if not 0 <= offset <= size:
         corrupt(f"the file has only {size} bytes")
     header = os.pread(file, HEADER.size, offset)
-    if offset == 0 and os.pread(file, len(LFS_POINTER), 0) == LFS_POINTER:
-        raise CorruptRecord(
-            f"{path}: record 0 at byte 0: this is a Git LFS pointer, not the data",
-            remedy="run `git lfs pull` in the data set's repository",
-        )
-    if len(header) < HEADER.size:
-        corrupt(f"the file ends inside a header ({len(header)} of {HEADER.size} bytes)")
-    length, length_crc = HEADER.unpack(header)
-    if masked_crc32c(header[:8]) != length_crc:
-        corrupt("the checksum of its length is wrong")
-    if length > size - offset - OVERHEAD:
-        corrupt(f"the file ends inside it (it needs {length} bytes)")
-    if length > _LARGEST:
-        corrupt(f"{length} bytes are more than a record can have")
+    try:
+        length = payload_length(header, size - offset)
+    except ValueError as error:
+        if framing:
+            framing.add(header, b"", sound=False)
+        if offset == 0 and os.pread(file, len(LFS_POINTER), 0) == LFS_POINTER:
+            raise CorruptRecord(
+                f"{path}: record 0 at byte 0: this is a Git LFS pointer, not the data",
+                remedy="run `git lfs pull` in the data set's repository",
+            ) from None
+        corrupt(str(error))
     data = os.pread(file, length, offset + HEADER.size)
     footer = os.pread(file, FOOTER.size, offset + HEADER.size + length)
     if len(data) != length or len(footer) != FOOTER.size:
-        corrupt("the file was truncated while it was read")
-    if masked_crc32c(data) != FOOTER.unpack(footer)[0]:
+        raise SourceUnavailable(
+            f"{path} became shorter while it was read",
+            remedy="let whatever writes it finish, then run the same command again",
+        )
+    sound = masked_crc32c(data) == FOOTER.unpack(footer)[0]
+    if framing:
+        framing.add(header, footer, sound=sound)
+    if not sound:
         raise CorruptPayload(
             f"{path}: record {index} at byte {offset}: the checksum of its data is wrong",
             remedy=FETCH_AGAIN,

@@ -1,23 +1,27 @@
-"""A plain folder of videos or images as episodes: finding them, and reading their frames.
+"""A plain folder of videos or images as episodes: finding them, and reading their frames, upright.
 
 Every folder that directly contains images is an episode, one file per frame, in natural order (2
-before 10); every video file is an episode. Images are used unchanged; the frames of a video are
-decoded and stored as JPEG. Videos need PyAV (the extra `video`).
+before 10); every video file is an episode. Images are used as they are, but for those that EXIF
+says to turn; the frames of a video are decoded and stored as JPEG. Depth videos are no pictures,
+and are left out. Videos need PyAV (the extra `video`).
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import simplejpeg
 from PIL import Image
 
-from depthtok.errors import CorruptRecord, MissingPackage, SourceError
+from depthtok.errors import CorruptRecord, SourceError
+from depthtok.sources import video_file
 from depthtok.sources.pixels import JPEG_QUALITY
+from depthtok.sources.upright import STORED, of_image, swaps_sides, upright
+from depthtok.sources.video_file import Look
 
 IMAGES = (".jpg", ".jpeg", ".png")
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
@@ -36,30 +40,46 @@ class Film:
         """Size of each of its files, in order."""
         return [path.stat().st_size for path in self.images or (self.path,)]
 
-    def frames(self) -> Iterator[bytes]:
-        """Every frame, encoded. Raises `CorruptRecord` if a video cannot be decoded."""
+    def frames(self, notes: dict[str, object]) -> Iterator[bytes]:
+        """Every frame, encoded and upright. When all are out, `notes` has what is to be recorded
+        about them. Raises `CorruptRecord` if a video cannot be decoded whole."""
         if self.images:
-            return (path.read_bytes() for path in self.images)
-        return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in decoded(self.path))
+            return _images(self.images, notes)
+        frames = video_file.decoded(self.path, notes)
+        return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in frames)
 
-    def look(self) -> tuple[tuple[int, int] | None, float | None]:
-        """Height and width in px, and Hz; None if unreadable or unknown."""
+    def look(self) -> Look:
+        """What its frames look like, upright."""
+        if not self.images:
+            return video_file.look(self.path)
         try:
-            if self.images:
-                with Image.open(self.images[0]) as picture:
-                    return (picture.height, picture.width), None
-            with _opened(self.path) as video:
-                stream = video.streams.video[0]
-                rate = stream.average_rate
-                return (stream.height, stream.width), float(rate) if rate else None
-        except (OSError, IndexError, CorruptRecord):
-            return None, None
+            with Image.open(self.images[0]) as picture:
+                size = (picture.height, picture.width)
+            way = of_image(self.images[0].read_bytes())
+        except OSError:
+            return Look()
+        return Look(size[::-1] if swaps_sides(way) else size, frames=len(self.images))
+
+
+def _images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
+    ways: dict[int, int] = {}
+    for path in paths:
+        data = path.read_bytes()
+        way = of_image(data)
+        ways[way] = ways.get(way, 0) + 1
+        try:
+            yield data if way == STORED else upright(data, way)
+        except CorruptRecord as error:
+            raise CorruptRecord(f"{path}: {error.problem}", remedy="replace it") from error
+    if ways.keys() - {STORED}:
+        notes["turned"] = {str(way): count for way, count in sorted(ways.items())}
 
 
 def films(folder: Path) -> list[Film]:
     """The episodes below a folder, sorted by name. Raises `SourceError` if there are none.
 
-    Hidden files and folders are skipped. A single video file is accepted too.
+    Hidden files and folders are skipped. A single video file is accepted too. Videos that a
+    LeRobot data set calls depth maps are left out: `Film.look` knows depth videos elsewhere.
     """
     if folder.is_file():
         found = [Film(folder.name, folder)] if folder.suffix.lower() in VIDEOS else []
@@ -72,6 +92,40 @@ def films(folder: Path) -> list[Film]:
             "of images",
         )
     return sorted(found, key=lambda film: _natural(film.name))
+
+
+def is_video(path: Path) -> bool:
+    """Whether a path is a video file by its name."""
+    return path.suffix.lower() in VIDEOS and path.is_file()
+
+
+def is_lerobot_depth(path: Path) -> bool:
+    """Whether a video lies in a LeRobot data set that says it is a depth map."""
+    return bool(_lerobot_depth(path.resolve().parent) & set(path.resolve().parts))
+
+
+def _lerobot_depth(folder: Path) -> frozenset[str]:
+    """The depth maps' features in the LeRobot data set that a folder is in; none elsewhere. Their
+    videos lie in folders of these names."""
+    for place in (folder, *folder.parents):
+        try:
+            features = json.loads((place / "meta" / "info.json").read_text())["features"]
+        except OSError:
+            continue
+        except (ValueError, KeyError, TypeError):
+            break
+        return frozenset(name for name, about in features.items() if _says_depth(about))
+    return frozenset()
+
+
+def _says_depth(about: object) -> bool:
+    """`is_depth_map`, or as older versions write it `video.is_depth_map`, at any level."""
+    if not isinstance(about, Mapping):
+        return False
+    return any(
+        value is True if name.endswith("is_depth_map") else _says_depth(value)
+        for name, value in about.items()
+    )
 
 
 def _folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
@@ -100,37 +154,3 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
     """A sort key that orders numbers in names by value."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts] + [(1, name)]
-
-
-def decoded(path: Path) -> Iterator[np.ndarray]:
-    """The frames of a video, uint8 [H, W, 3]. Raises `CorruptRecord`, `MissingPackage`."""
-    av = _av()
-    with _opened(path) as video:
-        if not video.streams.video:
-            raise CorruptRecord(f"{path} has no video frames", remedy="leave it out")
-        try:
-            for frame in video.decode(video=0):
-                yield np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
-        except av.FFmpegError as error:
-            raise CorruptRecord(
-                f"{path} cannot be decoded: {error}", remedy="replace it"
-            ) from error
-
-
-def _opened(path: Path):
-    av = _av()
-    try:
-        return av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
-
-
-def _av():
-    try:
-        import av
-    except ImportError:
-        raise MissingPackage(
-            "reading videos needs the package `av` (PyAV)",
-            remedy="pip install 'depthtok[video]', or give folders of images",
-        ) from None
-    return av

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -21,10 +21,12 @@ import numpy as np
 
 from depthtok.errors import OutputError, SourceError
 from depthtok.files import commit_file, make_directory, output_errors, write_atomic
+from depthtok.sources.episode import RAGGED
 from depthtok.sources.example import encode_example
 from depthtok.sources.features import Feature, Features, to_json
 from depthtok.sources.pixels import encode_image
-from depthtok.sources.rlds import FEATURES, INFO, TEMPLATE, Shard, shard_numbers
+from depthtok.sources.rlds import FEATURES
+from depthtok.sources.shards import INFO, TEMPLATE, Shard, shard_numbers
 from depthtok.sources.tfrecord import OVERHEAD, frame, read_records
 from depthtok.temporaries import temporary_sibling
 
@@ -160,7 +162,11 @@ def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
             f"the episode's values and the features differ in {', '.join(unknown)}",
             remedy="give exactly one entry for every feature",
         )
-    columns = {path: _column(episode[path], features[path]) for path in features}
+    columns = {
+        name: column
+        for path, feature in features.items()
+        for name, column in _columns(path, episode[path], feature)
+    }
     steps = {
         path: len(episode[path])  # type: ignore[arg-type]
         for path, feature in features.items()
@@ -169,6 +175,23 @@ def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
     if len(set(steps.values())) > 1:
         raise SourceError(f"the features have different numbers of steps: {steps}")
     return encode_example(columns)
+
+
+def _columns(
+    path: str, values: object, feature: Feature
+) -> Iterator[tuple[str, np.ndarray | list[bytes]]]:
+    """The lists of an example that hold a feature: one, or two for lists of texts by step."""
+    if feature.kind != "text" or not feature.shape:
+        yield path, _column(values, feature)
+        return
+    entries = values if feature.per_step else [values]
+    texts = [text.encode() if isinstance(text, str) else text for row in entries for text in row]
+    if feature.per_step and feature.shape == (None,):
+        flat, lengths = (path + suffix for suffix in RAGGED)
+        yield flat, texts
+        yield lengths, np.array([len(row) for row in entries], np.int64)
+    else:
+        yield path, texts
 
 
 def _column(values: object, feature: Feature) -> np.ndarray | list[bytes]:

@@ -16,7 +16,13 @@ from depthtok.files import remove, write_atomic
 from pipelines.findings import summarise
 from pipelines.vida.config import RunConfig, ViDAConfig
 from pipelines.vida.estimator import ViDAEstimator
-from pipelines.vida.finetune import FinetuneConfig, StepReport, finetune, fresh_network
+from pipelines.vida.finetune import (
+    FinetuneConfig,
+    StepReport,
+    begun,
+    finetune,
+    fresh_network,
+)
 from pipelines.vida.judge import judge, judge_maps, mean_maps
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.truth import TrueClip
@@ -60,11 +66,21 @@ class Course:
         """The network before the first step."""
         if self.from_scratch:
             return fresh_network(self.network, self.config.seed)
-        return load_network(self.network, find_weights(self.network.name, self.weights))
+        path = find_weights(self.network.name, self.weights)
+        return load_network(self.network, path, any_kind=True)  # it is taught its own kind
 
     @cached_property
     def start_hash(self) -> str:
         return weights_hash(self.start)
+
+    @property
+    def origin(self) -> str:
+        """A digest of what the run starts from: its clips, and the weights."""
+        return digest([self.data, self.start_hash])
+
+    def goes_on(self) -> bool:
+        """Whether a checkpoint is there that was begun from the same clips and weights."""
+        return begun(self.checkpoint) == self.origin
 
     def train(
         self,
@@ -78,10 +94,9 @@ class Course:
         self.out.parent.mkdir(parents=True, exist_ok=True)
         if not resume:
             remove(self.checkpoint)
-        origin = digest([self.data, self.start_hash])
         made = finetune(
             self.start, self.clips, self.config, checkpoint=self.checkpoint,
-            device=torch.device(device), data=origin, on_step=on_step, should_stop=should_stop,
+            device=torch.device(device), data=self.origin, on_step=on_step, should_stop=should_stop,
         )  # fmt: skip
         if made is not None:
             save_network(made, self.out, dtype=torch.float16 if self.half else torch.float32)
@@ -101,6 +116,7 @@ class Course:
             "stored_as": "float16" if self.half else "float32",
             "training": {
                 "started_from": "random weights" if self.from_scratch else self.start_hash,
+                "started_from_network": None if self.from_scratch else str(self.start.origin),
                 "clips": self._listed(self.clips),
                 "settings": asdict(self.config),
             },

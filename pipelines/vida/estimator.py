@@ -30,6 +30,7 @@ class ViDAEstimator:
 
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
         self.spec = spec_of(network, run, device)
+        self.origin = network.origin
         self._given = network, run, device
 
     @cached_property

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -114,6 +114,14 @@ def finetune(
         if stopping and step + 1 < config.steps:
             return None
     return network.eval()
+
+
+def begun(checkpoint: Path) -> str | None:
+    """The digest of the training data that a stopped run was begun with; None where there is no
+    checkpoint."""
+    if not checkpoint.is_file():
+        return None
+    return _read(checkpoint)["identity"].get("data")
 
 
 def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
@@ -231,6 +239,23 @@ def _save(
         seal(partial)
 
 
+def _read(checkpoint: Path) -> dict[str, Any]:
+    """The content of a checkpoint. Raises `CorruptPart` for one that was changed, or is none."""
+    require_sound(checkpoint, _START_OVER)
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return {**state, "identity": dict(state["identity"]), "done": int(state["done"])}
+    except (RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+        raise _no_state(checkpoint) from error
+
+
+def _no_state(checkpoint: Path) -> CorruptPart:
+    return CorruptPart(f"{checkpoint} holds no state of a fine-tuning", remedy=_START_OVER)
+
+
+_START_OVER = "give --no-resume to start over"
+
+
 def _resume(
     network: VideoDepth,
     optimizer: torch.optim.Optimizer,
@@ -239,14 +264,8 @@ def _resume(
 ) -> int:
     if not checkpoint.is_file():
         return 0
-    remedy = "give --no-resume to start over"
-    require_sound(checkpoint, remedy)
-    damaged = CorruptPart(f"{checkpoint} holds no state of a fine-tuning", remedy=remedy)
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        theirs, done = dict(state["identity"]), int(state["done"])
-    except (RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
-        raise damaged from error
+    state = _read(checkpoint)
+    theirs = state["identity"]
     changed = [k for k in identity if k != "save_every" and identity[k] != theirs.get(k)]
     if changed:
         raise StaleStore(
@@ -258,5 +277,5 @@ def _resume(
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise damaged from error
-    return done
+        raise _no_state(checkpoint) from error
+    return state["done"]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pipelines.vida.config import PATCH, ViDAConfig
 from pipelines.vida.encoder import Encoder
 from pipelines.vida.head import Head, Pyramid
+from pipelines.vida.origin import Origin
 
 
 class VideoDepth(nn.Module):
@@ -20,6 +21,7 @@ class VideoDepth(nn.Module):
     def __init__(self, config: ViDAConfig) -> None:
         super().__init__()
         self.config = config
+        self.origin = Origin()  # what the file of its weights says that they are
         self.pretrained = Encoder(config)
         self.head = Head(config)
 

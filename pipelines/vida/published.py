@@ -11,32 +11,49 @@ APACHE, NON_COMMERCIAL, DEMO = "Apache-2.0", "CC-BY-NC-4.0", "Apache-2.0"
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint on the Hugging Face Hub."""
+    """A checkpoint on the Hugging Face Hub: size and SHA-256 are those of the file."""
 
     repo: str
     file: str
     licence: str
+    bytes: int
+    sha256: str
 
     @property
     def url(self) -> str:
         return f"https://huggingface.co/{self.repo}/resolve/main/{self.file}"
 
 
-def _published(size: str, letter: str, licence: str) -> dict[str, Published]:
+def _published(
+    size: str, letter: str, licence: str, relative: tuple[int, str], metric: tuple[int, str]
+) -> dict[str, Published]:
     repo, file = f"Video-Depth-Anything-{size}", f"video_depth_anything_vit{letter}.pth"
     return {
-        f"vit{letter}": Published(f"depth-anything/{repo}", file, licence),
+        f"vit{letter}": Published(f"depth-anything/{repo}", file, licence, *relative),
         f"metric-vit{letter}": Published(
-            f"depth-anything/Metric-{repo}", f"metric_{file}", licence
+            f"depth-anything/Metric-{repo}", f"metric_{file}", licence, *metric
         ),
     }
 
 
 PUBLISHED: dict[str, Published] = {
-    **_published("Small", "s", APACHE),
-    **_published("Base", "b", NON_COMMERCIAL),
-    **_published("Large", "l", NON_COMMERCIAL),
-}
+    **_published(
+        "Small", "s", APACHE,
+        (116440756, "13379300b739e659f076a59d52e9801bd8d38c541a7e71f73bbca4dcfb013609"),
+        (116444063, "3c28432b4e1f0d7bb31cad5151b6313b49457db5aa58d82e85bfb0f8b1311b33"),
+    ),
+    **_published(
+        "Base", "b", NON_COMMERCIAL,
+        (458247082, "775e578e8f9431ec0496514aa466bd0a1f67c28d0f518267809f35a43c04329b"),
+        (458249567, "f6f58576b9680a112f2428d4f39aff92656d3ae85745b0164675ace8d5b1fade"),
+    ),
+    **_published(
+        "Large", "l", NON_COMMERCIAL,
+        (1538392012, "43df27c6b396042ba34ff7b798ab279f64d204d2e86d7a373968f8fa36d0e6fa"),
+        (1538348216, "24eba25342e7ee0f054be25da6a852ebd7cfa40cd6bf41a353ecb6abfe24e620"),
+    ),
+}  # fmt: skip
+"""Sizes and hashes as several public projects that pin these files give them (November 2026)."""
 
 
 def licence_notice(name: str) -> str:

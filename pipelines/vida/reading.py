@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from depthtok.data import FrameClip
-from depthtok.errors import DepthtokError, SourceError
+from depthtok.errors import SourceError
 from pipelines.vida.plan import Window, plan
 from pipelines.vida.preprocess import network_size
 from pipelines.vida.runner import Job
@@ -57,14 +57,14 @@ def read_jobs(
         if task.clip == failed:
             continue
         try:
-            if isinstance(frames, DepthtokError):
+            if isinstance(frames, SourceError):
                 raise frames
             first = task.window.index == 0
             shape = frames.shape[1:] if first else shape
             if not len(frames):  # a last window may bring no new frame
                 frames = frames.reshape(0, *shape)
             job = _job(task, frames, shape, input_size)
-        except DepthtokError as error:
+        except SourceError as error:  # what else may come is not the clip's
             failed = task.clip
             yield Failure(task.clip, error.problem)
         else:
@@ -93,7 +93,7 @@ def _tasks(clips: Iterable[FrameClip], align: bool) -> Iterator[Task]:
 
 def _read_ahead(
     tasks: Iterator[Task], readers: int
-) -> Iterator[tuple[Task, np.ndarray | DepthtokError]]:
+) -> Iterator[tuple[Task, np.ndarray | SourceError]]:
     if readers == 0:
         yield from ((task, _read(task)) for task in tasks)
         return
@@ -111,13 +111,13 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(task: Task) -> np.ndarray | DepthtokError:
+def _read(task: Task) -> np.ndarray | SourceError:
     if task.window is None:
         return SourceError("the clip has no frames")
     start, stop = task.window.fresh
     try:
         return task.source.read(start, stop) if stop > start else np.empty((0,), np.uint8)
-    except DepthtokError as error:
+    except SourceError as error:
         return error
 
 

@@ -15,7 +15,8 @@ from depthtok.depth import DepthStore, StoredDepth
 from depthtok.episodes import EpisodeStore, StoredFrames
 from depthtok.errors import ConfigError, DepthKindError, StaleStore
 from pipelines.config import require_distinct
-from vqvae.frames import ClipSource, split
+from vqvae.clips import ClipSource
+from vqvae.sides import split, split_before
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,13 @@ def held_out(
     stores: Sequence[tuple[DepthStore, list[TrueClip]]],
     share: float,
     tasks: Sequence[str],
-    seed: int,
+    before: int | None = None,
 ) -> tuple[list[TrueClip], list[TrueClip]]:
     """Training clips and held-out clips; all cameras of an episode are on the same side.
 
     With `tasks` the held-out episodes are those whose instruction contains one of these texts; else
-    a share of all, by a hash of their names. Raises `ConfigError` if one side would be empty.
+    a share of all, by the one rule of `depthtok.holdout`, or, with `before`, by that of former
+    versions and this seed. Raises `ConfigError` if one side would be empty.
     """
     require(0 <= share < 1, "held_out", share, "give a share from 0 (none) to below 1")
     if tasks:
@@ -105,9 +107,10 @@ def held_out(
             sides[any(text in clip.instruction for text in tasks)].append(clip)
     else:
         sources = [ClipSource(s.about["dataset"], s.fingerprint, clips) for s, clips in stores]
+        found = split(sources, share) if before is None else split_before(sources, share, before)
         sides = tuple(
             [clip for source in side for clip in source.clips]
-            for side in split(sources, share, seed)
+            for side in (found.learn, found.judge)
         )
     if not sides[0] or (tasks and not sides[1]):
         raise ConfigError(

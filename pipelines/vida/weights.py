@@ -22,8 +22,9 @@ from torch import Tensor
 
 from depthtok.errors import MissingPackage, WeightsError
 from depthtok.files import commit_file, with_usual_mode
-from pipelines.vida.config import ViDAConfig
+from pipelines.vida.config import CONFIGS, ViDAConfig
 from pipelines.vida.network import VideoDepth
+from pipelines.vida.origin import by_card, origin_of
 from pipelines.vida.published import PUBLISHED, SHIPPED, Published
 
 log = logging.getLogger(__name__)
@@ -110,13 +111,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_network(config: ViDAConfig, path: Path) -> VideoDepth:
-    """The network with a checkpoint's weights, float32. Raises `WeightsError` for a mismatch."""
+def load_network(config: ViDAConfig, path: Path, *, any_kind: bool = False) -> VideoDepth:
+    """The network with a checkpoint's weights, float32, and its `origin`.
+
+    Raises `WeightsError` for a mismatch, or where the file says that it is of another network. With
+    `any_kind` metric weights may go into a relative network and the reverse, to train on from.
+    """
+    origin = origin_of(path)
+    origin.require(config.name, path, any_kind=any_kind)
     state = read_weights(path)
     with torch.device("meta"):
         network = VideoDepth(config)
     _check(state, network.state_dict(), path, config.name)
     network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    if not origin.networks:
+        origin = by_card(path, lambda: weights_hash(network))
+        origin.require(config.name, path, any_kind=any_kind)
+    network.origin = origin
     return network.eval()
 
 
@@ -132,10 +143,26 @@ def _check(state: dict, expected: dict, path: Path, name: str) -> None:
     faults = shapes + faults
     if faults:
         shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
+        fits = _fitting(state)
         raise WeightsError(
             f"{path} does not match {name}: {shown}",
-            remedy="choose the estimator that the checkpoint was made for (vits, vitb, vitl, tiny)",
+            remedy=f"its tensors are those of {' and '.join(fits)}: give that --estimator (a "
+            "relative and a metric network have the same tensors: see where the file is from)"
+            if fits
+            else f"it fits no estimator: give a checkpoint of {', '.join(CONFIGS)}",
         )
+
+
+def _fitting(state: dict[str, Tensor]) -> list[str]:
+    """The networks whose tensors have these names and shapes."""
+    fits = []
+    shapes = {key: value.shape for key, value in state.items()}
+    for name, config in CONFIGS.items():
+        with torch.device("meta"):
+            expected = VideoDepth(config).state_dict()
+        if {key: value.shape for key, value in expected.items()} == shapes:
+            fits.append(name)
+    return fits
 
 
 def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.float32) -> None:

@@ -1,10 +1,12 @@
 """finetune-vida and audit-depth from the command line, on boxes that move."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 from depthtok.cli import app
@@ -13,6 +15,7 @@ from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, DepthKindError, MissingParts, SourceError, StaleStore
 from depthtok.store import Store, drop_part
 from depthtok.testing import make_rlds
+from pipelines.findings import CameraAudit
 from pipelines.vida.config import CONFIGS
 from pipelines.vida.course import Course
 from pipelines.vida.finetune import FinetuneConfig
@@ -85,15 +88,34 @@ def test_a_stopped_course_goes_on_to_the_same_weights(stores, tmp_path):
     assert cut.out.read_bytes() == whole.out.read_bytes()
 
 
+def test_a_course_begun_by_the_former_rule_keeps_its_held_out_episodes(
+    stores, tmp_path, monkeypatch
+):
+    """Seed 1 holds out another episode by the former rule than the key does."""
+    from pipelines.vida import truth
+
+    def train():
+        told = call("finetune-vida", stores / "true", "--out", tmp_path / "x.safetensors", *FAST,
+                    "--held-out", 0.3, "--seed", 1, "--json")  # fmt: skip
+        return set(json.loads(told)["held_out"]["clips"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(truth, "split", lambda sources, share: truth.split_before(sources, share, 1))
+        former = train()
+    assert train() == former
+    (tmp_path / "x.checkpoint.pt").unlink()
+    assert train() != former
+
+
 def test_clips_of_one_episode_are_on_one_side(stores):
     store = DepthStore(stores / "true")
-    train, judges = held_out([(store, true_clips(store))], 0.3, [], seed=0)
+    train, judges = held_out([(store, true_clips(store))], 0.3, [])
     assert {clip.key for clip in train}.isdisjoint({clip.key for clip in judges})
     assert len(train) + len(judges) == 8
-    _, judges = held_out([(store, true_clips(store))], 0.0, ["box 1"], seed=0)
+    _, judges = held_out([(store, true_clips(store))], 0.0, ["box 1"])
     assert {clip.instruction for clip in judges} == {"move box 1"}
     with pytest.raises(ConfigError, match="0 clips for training"):
-        held_out([(store, true_clips(store))], 0.0, ["move"], seed=0)
+        held_out([(store, true_clips(store))], 0.0, ["move"])
 
 
 def test_a_camera_that_is_named_twice_is_refused(stores, tmp_path):
@@ -109,7 +131,7 @@ def test_a_camera_that_is_named_twice_is_refused(stores, tmp_path):
 def test_a_share_is_from_0_to_below_1(stores, share):
     store = DepthStore(stores / "true")
     with pytest.raises(ConfigError, match="`held_out` cannot be"):
-        held_out([(store, true_clips(store))], share, [], seed=0)
+        held_out([(store, true_clips(store))], share, [])
 
 
 def test_estimates_are_no_truth(stores, tmp_path):
@@ -201,3 +223,168 @@ def test_an_audit_says_what_it_leaves_out(tmp_path):
     assert result.exit_code == 0
     assert result.stderr.count("1 failed episodes are left out") == 2
     assert len(json.loads(result.stdout)["clips"]) == 3 * 2
+
+
+REAL = Path(__file__).parents[1] / "data" / "real" / "real_rgbd" / "1.0.0"
+RGBD = """
+datasets = ["real_rgbd"]
+status = "unseen"
+fps = 10.0
+instruction = "steps/language_instruction"
+gripper = "none"
+[[camera]]
+name = "image"
+key = "steps/observation/image"
+orientation = "identity"
+depth_key = "steps/observation/%s"
+depth_unit = "%s"
+[[action]]
+from = "steps/action"
+take = "0:6"
+dims = ["x", "y", "z", "roll", "pitch", "yaw"]
+[[proprio]]
+from = "steps/observation/state"
+dims = ["nothing"]
+"""
+
+
+@pytest.fixture(scope="module")
+def rgbd(tmp_path_factory):
+    """What makes stores of real depth, read from a feature in a unit; and the right ones."""
+    root = tmp_path_factory.mktemp("rgbd")
+
+    def make(name, feature, unit):
+        (root / f"{name}.toml").write_text(RGBD % (feature, unit))
+        call("convert", REAL, "--schema", root / f"{name}.toml", "--out", root / name / "episodes")
+        call("annotate", root / name / "episodes", "--estimator", "dataset", "--size", 128,
+             "--out", root / name / "true")  # fmt: skip
+        return root / name
+
+    return make, make("mm", "depth", "mm")
+
+
+def audited(estimated, truth, out, code):
+    return json.loads(call("audit-depth", "--estimated", estimated, "--truth", truth, "--out", out,
+                           "--json", code=code))  # fmt: skip
+
+
+def test_real_depth_is_its_own_equal(rgbd, tmp_path):
+    _, right = rgbd
+    told = audited(right / "true", right / "true", tmp_path, 0)
+    (camera,) = told["cameras"]
+    assert camera["scale"] == {"factor": 1, "low": 1, "high": 1}
+    assert not camera["wrong"]
+    assert not camera["weak"]
+    assert [0.3 < clip["truth_m"] < 2.5 for clip in told["clips"]] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("feature", "unit", "factors", "cause"),
+    [
+        ("depth_native", "mm", [10, 10, 1], "0.1 mm read as mm in the estimate"),
+        ("depth_native", "m/10000", [1, 1, 0.1], "mm read as 0.1 mm in the estimate"),
+        ("depth", "m/5000", [0.2] * 3, "mm read as m/5000 in the estimate"),
+        ("depth", "m/1024", [1000 / 1024] * 3, "mm read as m/1024 in the estimate"),
+        ("depth", "m/1000", [1] * 3, None),
+    ],
+)
+def test_the_clips_of_real_depth_that_are_in_another_unit_are_named(
+    rgbd, tmp_path, feature, unit, factors, cause
+):
+    make, right = rgbd
+    other = make(f"{feature}-{unit.replace('/', '-')}", feature, unit)
+    told = audited(other / "true", right / "true", tmp_path, 1 if cause else 0)
+    found = sorted((clip["key"], clip["scale"]["factor"]) for clip in told["clips"])
+    assert sorted(f for _, f in found) == pytest.approx(sorted(factors), rel=1e-3)
+    (camera,) = told["cameras"]
+    assert [cause in text for text in camera["wrong"]] == ([True] if cause else [])
+    for key, factor in found:
+        assert cause is None or (key in camera["wrong"][0]) == (abs(factor - 1) > 0.001)
+
+
+def test_a_weak_network_on_real_images_fails_and_says_that_scale_is_not_testable(rgbd, tmp_path):
+    _, right = rgbd
+    call("annotate", right / "episodes", "--estimator", "tiny", "--size", 64,
+         "--out", tmp_path / "tiny")  # fmt: skip
+    text = call("audit-depth", "--estimated", tmp_path / "tiny", "--truth", right / "true",
+                "--out", tmp_path / "audit", code=1)  # fmt: skip
+    assert "WRONG" not in text
+    assert "WEAK: worse than the best plane" in text
+    assert "scale is not testable: the estimate is disparity" in text
+    page = (tmp_path / "audit" / "report.html").read_text()
+    assert "What is weak" in page
+    assert "not tested" in page
+
+
+def test_a_disparity_estimate_is_held_against_the_intrinsics(stores, tmp_path):
+    """The made cameras see as wide and high as far."""
+    audit = json.loads(call("audit-depth", "--estimated", stores / "tiny", "--truth",
+                            stores / "true", "--out", tmp_path, "--json", code=1))  # fmt: skip
+    for clip in audit["clips"]:
+        assert clip["spans_m"] == pytest.approx([clip["truth_m"]] * 2)
+        assert clip["scale"] is None
+    assert all("by the camera's intrinsics" in c["notes"][-1] for c in audit["cameras"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "weak", "code"), [([], ["x"], None), (["y"], [], 1), ([], [], None)]
+)
+def test_the_demo_takes_weak_depth_but_no_wrong_depth(
+    monkeypatch, tmp_path, capsys, wrong, weak, code
+):
+    from depthtok.commands import depth, stages, whole
+
+    found = [CameraAudit("image", 1, 1, {}, None, wrong, weak, [])]
+    monkeypatch.setattr(stages, "annotate", lambda **_: None)
+    monkeypatch.setattr(depth, "held_against", lambda **_: found)
+    plan = whole.Plan(tmp_path, {}, {"how": {}})
+    if code:
+        with pytest.raises(typer.Exit) as stop:
+            whole.estimate(plan)
+        assert stop.value.exit_code == code
+    else:
+        whole.estimate(plan)
+    assert ("so weak" in capsys.readouterr().out) == bool(weak)
+
+
+def heights(stores, out, *given):
+    words = [word for text in given for word in ("--camera-height", text)]
+    return CliRunner().invoke(app, [str(word) for word in (
+        "audit-depth", "--estimated", stores / "true", "--truth", stores / "true", "--out", out,
+        *words)])  # fmt: skip
+
+
+def test_the_height_of_a_camera_is_held_against_the_truth(tmp_path):
+    """It looks down at a table, 0.7 m away along its normal, and at a box on it."""
+
+    def table(number, values):
+        rows = (np.arange(32) + 0.5 - 16) / 32
+        metres = np.repeat(0.7 / (0.8 + 0.6 * rows)[:, None], 32, axis=1)
+        metres[4:12, 4:20] -= 0.1
+        values["steps/observation/depth"][:] = np.rint(metres * 1000)[..., None]
+
+    call("annotate", make_rlds(tmp_path / "rlds", episodes=2, shards=1, edit=table), "--out",
+         tmp_path / "true", "--estimator", "dataset", "--size", 32)  # fmt: skip
+    assert heights(tmp_path, tmp_path / "a", "image=0.7").exit_code == 0
+    result = heights(tmp_path, tmp_path / "b", "image=0.07")
+    assert result.exit_code == 1
+    (wrong,) = (line for line in result.stdout.splitlines() if "WRONG" in line)
+    assert "in 2 of 2 clips true depth is 10.0" in wrong
+    assert "what the camera's height says, as by 0.1 mm read as mm" in wrong
+
+
+@pytest.mark.parametrize(
+    "given", ["0.7", "image", "image=", "image=0", "image=-1", "image=high", "=1"]
+)
+def test_a_height_is_written_so(stores, tmp_path, given):
+    result = heights(stores, tmp_path, given)
+    assert isinstance(result.exception, ConfigError)
+    assert "image=0.71" in result.exception.remedy
+
+
+def test_a_height_needs_its_camera_and_its_intrinsics(stores, rgbd, tmp_path):
+    assert "name one of" in heights(stores, tmp_path, "imag=0.7").exception.remedy
+    _, right = rgbd
+    with pytest.raises(ConfigError, match="intrinsics of camera 'image' are not known"):
+        call("audit-depth", "--estimated", right / "true", "--truth", right / "true", "--out",
+             tmp_path, "--camera-height", "image=1")  # fmt: skip

@@ -1,15 +1,20 @@
 """What the commands of the policy share."""
 
+import zlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from depthtok.commands.samples import datasets, fit, member_names
-from depthtok.data import ImageTransform
+from depthtok.data import Camera, ImageTransform
 from depthtok.errors import ConfigError
-from vla.member import split
+from depthtok.meaning import Column, Meaning
+from depthtok.parts import ShardKey
+from vla.checkpoint import State
 from vla.named import load
+from vla.normalise import Norms, Scale
 
 
 def test_members_of_one_data_set_keep_names_of_their_own():
@@ -35,46 +40,72 @@ def test_a_grid_that_was_asked_for_is_not_replaced():
 @pytest.fixture
 def store():
     """What is used of an EpisodeStore with ten episodes of one part."""
-    key = SimpleNamespace(episode=lambda index: "toy/00000")
-    part = SimpleNamespace(shard=key, indices=np.arange(10))
+    part = SimpleNamespace(shard=ShardKey("toy", "1", "train", 0, 1), indices=np.arange(10))
     return SimpleNamespace(
-        path="toy", about={"dataset": "toy"}, lengths=np.full(10, 4), cameras={"image": None},
-        action_dim=7, proprio_dim=8, gripper=(), parts=lambda: [part],
-        require_complete=lambda partial: None, statistics=statistics,
+        path="toy", about={"dataset": "toy"}, lengths=np.full(10, 4),
+        cameras={"image": Camera("image", 8, 8)},
+        action_dim=7, proprio_dim=8, gripper=(), meaning=MEANING, parts=lambda: [part],
+        require_complete=lambda partial: None, statistics=statistics, absent=dict,
     )  # fmt: skip
+
+
+MEANING = Meaning(
+    tuple(Column(f"a{n}") for n in range(7)), tuple(Column(f"s{n}") for n in range(8)), "none", 10.0
+)
 
 
 def statistics():
     def columns(width):
-        ones = (1.0,) * width
-        return SimpleNamespace(min=ones, max=ones, q01=ones, q99=ones)
+        low, high = (0.0,) * width, (1.0,) * width
+        return SimpleNamespace(min=low, max=high, q01=low, q99=high)
 
     return SimpleNamespace(action=columns(7), proprio=columns(8))
 
 
-def joined(store, share, monkeypatch, failed):
+def joined(store, share, monkeypatch, failed, begun=None):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
-        codebook="book", cameras=("image",), grid=(16, 16), missing=list, transform=ImageTransform()
-    )
+        codebook="book", cameras=("image",), grid=(16, 16), missing=list, parts=list,
+        failures=list, absent=dict,
+        transform=ImageTransform(),
+    )  # fmt: skip
     held = np.ones(10, bool)
     held[failed] = False
     monkeypatch.setattr("vla.member.held_by", lambda codes, episodes: held)
+    monkeypatch.setattr("vla.member.of_unknown_origin", lambda codes, episodes: 0)
+    monkeypatch.setattr("depthtok.commands.samples._say_absent", lambda *stores: None)
     stores = SimpleNamespace(
         episodes=[store], targets=[codes], book=SimpleNamespace(fingerprint="book")
     )
-    return datasets(config, stores, None, share, partial=False)
+    return datasets(config, stores, None, share, partial=False, begun=begun)
 
 
-def test_failed_episodes_are_left_out_though_no_other_judges(store, monkeypatch, capsys):
-    share = 0.3
-    judges = split(store, share).nonzero()[0]
-    assert 0 < len(judges) < 10
-    learn, judge = joined(store, share, monkeypatch, failed=judges)
-    assert judge is None
-    assert len(learn) == 4 * (10 - len(judges))
-    told = capsys.readouterr().err
-    assert f"{len(judges)} episodes without codes are left out" in told
-    assert "no held-out episode has codes" in told
+def test_failed_episodes_are_left_out_and_others_judge(store, monkeypatch, capsys):
+    """The codebook, whose depth lacks the same episodes, holds out the same others."""
+    whole = judges(store, 0.3, monkeypatch, [])
+    again = judges(store, 0.3, monkeypatch, sorted(whole))
+    assert whole
+    assert again
+    assert not whole & again
+    assert f"{len(whole)} episodes without codes are left out" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="no episode is left to train on"):
-        joined(store, share, monkeypatch, failed=np.arange(10))
+        joined(store, 0.3, monkeypatch, failed=np.arange(10))
+
+
+def judges(store, share, monkeypatch, failed):
+    learn, judge = joined(store, share, monkeypatch, failed)
+    used = [set(side.members[0].episodes_used.tolist()) for side in (learn, judge)]
+    assert not used[0] & used[1]
+    assert used[0] | used[1] == {*range(10)} - {*failed}
+    return used[1]
+
+
+def test_a_run_of_former_versions_keeps_its_rule_and_its_norms(store, monkeypatch, capsys):
+    state = State(3, {"toy": Norms(Scale((5.0,) * 7, (6.0,) * 7), Scale((7.0,) * 8, (8.0,) * 8))})
+    learn, judge = joined(store, 0.3, monkeypatch, [], state)
+    crc = [zlib.crc32(b"%05d" % n, zlib.crc32(b"toy/1/train/00000-of-00001/")) for n in range(10)]
+    former = [n for n in range(10) if crc[n] % 10_000 < 3000]
+    assert judge.members[0].episodes_used.tolist() == former
+    assert learn.members[0].norms == state.norms["toy"]
+    newer = replace(state, notes={"held_out": {"rule": "key"}})
+    assert joined(store, 0.3, monkeypatch, [], newer)[1].members[0].episodes_used.tolist() != former

@@ -8,7 +8,7 @@ import google_crc32c
 import pytest
 
 from depthtok import images
-from depthtok.errors import CorruptRecord
+from depthtok.errors import CorruptRecord, SourceUnavailable
 from depthtok.images import ImageFiles
 
 
@@ -35,10 +35,10 @@ def test_changed_bytes_and_missing_files_are_named(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     with pytest.raises(CorruptRecord, match="the 3 bytes at 0 changed"):
         ImageFiles().read(tmp_path / "f", 0, 3, 1)
-    with pytest.raises(CorruptRecord, match="No such file"):
+    with pytest.raises(SourceUnavailable, match="No such file"):
         ImageFiles().read(tmp_path / "g", 0, 3, 1)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CorruptRecord, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(SourceUnavailable, match=r"cannot be read now \(Is a directory"):
         ImageFiles().read(tmp_path / "folder", 0, 3, 1)
 
 
@@ -49,5 +49,10 @@ def test_a_disk_that_fails_is_told(tmp_path, monkeypatch, number):
 
     (tmp_path / "f").write_bytes(b"abc")
     monkeypatch.setattr(os, "pread", fails)
-    with pytest.raises(CorruptRecord, match=os.strerror(number)):
-        ImageFiles().read(tmp_path / "f", 0, 3, 1)
+    files = ImageFiles()
+    with pytest.raises(SourceUnavailable, match=os.strerror(number)):
+        files.read(tmp_path / "f", 0, 3, 1)
+    monkeypatch.undo()
+    (tmp_path / "f").rename(tmp_path / "away")  # a stale handle would still read it
+    with pytest.raises(SourceUnavailable, match="No such file"):
+        files.read(tmp_path / "f", 0, 3, 1)

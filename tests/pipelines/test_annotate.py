@@ -255,3 +255,96 @@ def test_a_data_set_elsewhere_gives_the_same_bytes_failures_too(tmp_path, over):
         manifests.append([m.read_bytes() for f in found for m in sorted(f.glob("*/manifest.json"))])
     assert len(manifests[0]) == 9
     assert manifests[0] == manifests[1]
+
+
+STATED = """
+datasets = ["libero_sim_depth"]
+status = "unseen"
+fps = 20.0
+instruction = "steps/language_instruction"
+gripper = "open-1_closed1"
+[[camera]]
+name = "image"
+key = "steps/observation/image"
+orientation = "mirror"
+depth_key = "steps/observation/depth"
+DEPTH
+[[action]]
+from = "steps/action"
+dims = ["x", "y", "z", "rx", "ry", "rz", "gripper"]
+[[proprio]]
+from = "steps/observation/state"
+take = "0:3"
+dims = ["x", "y", "z"]
+"""
+
+
+def own_depth(path, tmp_path, depth):
+    """The DepthStore of the data set's own depth, with a schema that says `depth` of it."""
+    (tmp_path / "stated.toml").write_text(STATED.replace("DEPTH", depth))
+    run(path.stage("convert", schema=str(tmp_path / "stated.toml")), RunOptions())
+    return path.run("annotate"), DepthStore(path.root / "annotate")
+
+
+def blind(number, values):
+    """A band that only one of the two eyes sees, and a far wall."""
+    depth = values["steps/observation/depth"]
+    depth[:, :, :5] = 65535
+    depth[:, :4, 5:] = 9000
+    values["steps/observation/depth"] = depth
+
+
+def test_pixels_that_hold_a_placeholder_are_not_valid_and_are_counted(tmp_path, over):
+    path = over(make_rlds(tmp_path / "rlds", episodes=3, shards=2, edit=blind))
+    outcome, store = own_depth(path, tmp_path, 'depth_unit = "mm"')
+    assert store.encoding is depth.DepthEncoding.UINT16_MM
+    for clip in store.clips("image"):
+        valid = clip.read().valid
+        assert not valid[:, :, :5].any()
+        assert valid[:, :, 5:].all()
+        assert clip.quantiles[-1] == 9.0
+    assert outcome.not_measured == {"image": {"pixels": 3 * 5 * 32 * 32, "65535": 3 * 5 * 32 * 5}}
+
+
+@pytest.mark.parametrize(
+    ("stated", "top", "counts"),
+    [
+        ("depth_invalid = [65535, 9000]", 2.743, {"65535": 2400, "9000": 1620}),
+        ("depth_max = 3.0", 2.743, {"beyond 3 m": 4020}),
+        ("depth_max = 9.0", 9.0, {"beyond 9 m": 2400}),
+    ],
+)
+def test_what_the_schema_calls_no_measurement_is_none(tmp_path, over, stated, top, counts):
+    path = over(make_rlds(tmp_path / "rlds", episodes=3, shards=1, edit=blind))
+    outcome, store = own_depth(path, tmp_path, f'depth_unit = "mm"\n{stated}')
+    assert outcome.not_measured == {"image": {"pixels": 15360, **counts}}
+    found = max(clip.quantiles[-1] for clip in store.clips("image"))
+    assert found == pytest.approx(top, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale", "encoding"),
+    [("m/10000", 1e-4, "float32"), ("m/5000", 2e-4, "float32"), ("m/1024", 1 / 1024, "float32"),
+     ("mm", 1e-3, "uint16_mm"), ("m/1000", 1e-3, "uint16_mm"), ("m/500", 2e-3, "uint16_mm")],
+)  # fmt: skip
+def test_depth_of_any_scale_is_stored_without_loss(tmp_path, over, unit, scale, encoding):
+    stored = {}
+
+    def keep(number, values):
+        stored[number] = values["steps/observation/depth"][..., 0]
+
+    path = over(make_rlds(tmp_path / "rlds", episodes=2, shards=1, edit=keep))
+    outcome, store = own_depth(path, tmp_path, f'depth_unit = "{unit}"')
+    assert store.encoding == encoding
+    for number, clip in enumerate(store.clips("image")):
+        exact = (stored[number] * np.float64(scale)).astype(np.float32)
+        np.testing.assert_allclose(clip.read().values, exact, rtol=1e-7)
+    assert outcome.not_measured == {}
+
+
+def test_depth_beyond_all_bounds_fails_loudly():
+    """No placeholder that is known, and no unit of any camera: told, not stored as infinity."""
+    clip = DepthClip.of(np.float32([[[0.5, 70000.0]]]), DepthKind.METRES)
+    with pytest.raises(SourceError, match="does not fit the encoding float32") as caught:
+        depth.pack(clip, depth.DepthEncoding.FLOAT32)
+    assert "depth_max" in caught.value.remedy

@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from depthtok.codebook import Codebook
+from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
+from depthtok.episodes import PACKED
 from depthtok.testing import make_rlds
-from pipelines import plan as planning
+from pipelines import probe as probing
 from pipelines.annotate import AnnotateStage
+from pipelines.decode import DecodeStage
 from pipelines.plan import Plan, plan
 from pipelines.stage import run
+from pipelines.videos import VideoStage
 
 NAMES = ["convert", "annotate", "tokenize"]
 
@@ -80,11 +86,53 @@ def test_what_is_loaded_once_is_not_scaled_up(whole, tmp_path, monkeypatch):
         seen.add(True)
         return 100
 
-    monkeypatch.setattr(planning, "_packed_bytes", slow_at_first)
-    monkeypatch.setattr(planning.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(probing, "packed_bytes", slow_at_first)
+    monkeypatch.setattr(probing.time, "monotonic", lambda: clock[0])
     stage = whole.stage("annotate", tmp_path / "out")
     assert isinstance(stage, AnnotateStage)
     assert plan(stage, RunOptions()).seconds == pytest.approx(60 / 5 * 0.001)
+
+
+def test_decoding_is_planned_too(whole, book, tmp_path):
+    stage = DecodeStage(CodeStore(whole.root / "tokenize"), Codebook.load(book), tmp_path, "cpu")
+    told = plan(stage, RunOptions())
+    assert (told.stage, told.units, told.parts) == ("decode", 60, 3)
+    assert told.seconds > 0
+    run(stage, RunOptions())
+    made = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert made / 2 < told.bytes < made * 2
+
+
+def test_packing_pictures_is_planned_too(tmp_path):
+    for name, count in (("a", 3), ("b", 3)):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for number in range(count):
+            picture = Image.fromarray(np.full((8, 8, 3), 40 * number, np.uint8))
+            picture.save(tmp_path / "in" / name / f"{number}.png")
+    (tmp_path / "in" / "a" / "0.png").write_bytes(b"")  # is packed as it is
+    told = plan(VideoStage(tmp_path / "in", tmp_path / "out"), RunOptions())
+    size = sum(path.stat().st_size for path in (tmp_path / "in" / "a").iterdir())
+    assert (told.unit, told.units, told.parts) == ("episodes", 2, 2)
+    assert told.bytes == 2 * size
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_long_video_is_planned_from_its_first_frames(tmp_path):
+    av = pytest.importorskip("av")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "0.mp4").write_bytes(b"no video")
+    with av.open(str(tmp_path / "in" / "1.mp4"), "w") as video:
+        stream = video.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 64, 48
+        for _ in range(128):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
+            video.mux(stream.encode(picture))
+        video.mux(stream.encode())
+    stage = VideoStage(tmp_path / "in", tmp_path / "out")
+    told = plan(stage, RunOptions())
+    run(stage, RunOptions())
+    made = sum(path.stat().st_size for path in (tmp_path / "out").rglob(PACKED))
+    assert told.bytes == pytest.approx(2 * made, rel=0.1)  # one of two is broken
 
 
 @pytest.mark.parametrize(

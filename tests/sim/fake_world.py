@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from depthtok.meaning import Column, Meaning
 from depthtok.sim.simulator import Lens, Task, View
 
+MEANING = Meaning(
+    (Column("x", "delta", "1"), Column("gripper", "absolute", "1")),
+    (Column("x", "absolute", "m"),),
+    "open-1_closed1",
+    20.0,
+)
 TASK = Task("libero_fake", 2, "go_right", "go right", max_steps=9, init_states=50)
 
 
@@ -15,6 +22,7 @@ class FakeWorld:
     size, clip_planes = 8, (0.01, 50.0)
     cameras = ("image", "wrist_image")
     idle = np.zeros(2, np.float32)
+    meaning = MEANING
 
     def __init__(self, task: Task = TASK) -> None:
         self.task = task

@@ -1,6 +1,8 @@
 """The policies that eval plays: their depth codes judged, and what is said of those that fail."""
 
 import threading
+from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,19 +10,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fake_world import FakeWorld
+from fake_world import MEANING, FakeWorld
 
 from depthtok.codebook import Codebook
 from depthtok.commands import play
-from depthtok.errors import ConfigError, DepthtokError, WeightsError
+from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
+from depthtok.sim.evaluation import Evaluation
+from depthtok.sim.libero import MEANING as LIBERO
 from depthtok.sim.rollout import Trial
 from depthtok.sim.rollout import play as roll
+from depthtok.sources.schema import Schema
 
 BOOK = Path(str(files("vqvae") / "demo"))
 
 
 class Knowing:
     """A policy whose depth head always says code 3."""
+
+    meaning = MEANING
 
     def __init__(self, grid):
         self.model = SimpleNamespace(predict_depth=lambda seen: self.logits)
@@ -56,23 +63,76 @@ def test_a_plain_policy_is_not_judged():
 
 def test_there_is_no_run(tmp_path):
     with pytest.raises(WeightsError, match="no checkpoint"):
-        play.PolicySource(str(tmp_path)).card()
+        play.PolicySource(str(tmp_path)).card(MEANING)
 
 
 def test_a_server_does_not_tell_codes():
     with pytest.raises(ConfigError, match="depth codes"):
-        play.PolicySource("ws://127.0.0.1:9", codebook=BOOK).card()
+        play.PolicySource("ws://127.0.0.1:9", codebook=BOOK).card(MEANING)
 
 
 def test_no_server_answers():
     pytest.importorskip("websockets", reason="needs the extra `serve`")
     with pytest.raises(ConfigError, match="no policy server answers at ws://127"):
-        play.PolicySource("ws://127.0.0.1:9").open()
+        play.PolicySource("ws://127.0.0.1:9").open(MEANING)
+
+
+BEFORE = Path(__file__).parents[1] / "data" / "before" / "run"
+ROBOT = replace(LIBERO, gripper="open1_closed0")
+
+
+def test_a_run_from_before_meaning_was_kept_is_asked_for_its_gripper():
+    with pytest.raises(ConfigError, match="does not say what its gripper"):
+        play.PolicySource(str(BEFORE)).card(LIBERO)
+    stated = play.PolicySource(str(BEFORE), gripper="open1_closed0")
+    assert stated.card(LIBERO)["meaning"] == ROBOT.to_json()
+    assert stated.open(LIBERO).meaning == ROBOT
+    with pytest.raises(ConfigError, match="--accept = 'rate' is not known"):
+        play.PolicySource(str(BEFORE), accepted=("rate",)).card(LIBERO)
+
+
+def test_a_run_from_before_on_data_with_a_shipped_schema_is_taken_as_that_says(monkeypatch, capsys):
+    schema = Schema.load("libero")
+    monkeypatch.setattr(Schema, "find", lambda name: {"before_set": schema}.get(name), raising=True)
+    source = play.PolicySource(str(BEFORE))
+    card = source.card(LIBERO)
+    assert card["meaning"]["gripper"] == "open-1_closed1"
+    assert card["accepted"] == []
+    assert "shipped schema of before_set, gripper open-1_closed1" in capsys.readouterr().err
+    assert source.open(LIBERO).meaning == schema.meaning
+
+
+def test_older_evaluations_go_on(tmp_path):
+    card = {"policy": "p", "trials": 2, "suite": "s"}
+    Evaluation(tmp_path, card).begin()
+    Evaluation(tmp_path, {**card, "meaning": None, "accepted": []}).begin()
+    new = {**card, "meaning": {"gripper": "open1_closed0"}, "accepted": []}
+    Evaluation(tmp_path / "new", new).begin()
+    with pytest.raises(StaleStore, match=r"what the policy's actions mean \(--gripper\)"):
+        Evaluation(tmp_path / "new", {**new, "meaning": {"gripper": "open0_closed1"}}).begin()
+
+
+def test_a_server_says_what_its_actions_mean(served, monkeypatch):
+    monkeypatch.setenv(play.API_KEY, "abc")
+    with pytest.raises(ConfigError, match="does not say what its gripper"):
+        play.PolicySource(served).card(MEANING)
+    said["meaning"] = replace(MEANING, gripper="open1_closed0")
+    source = play.PolicySource(served)
+    card = source.card(MEANING)
+    assert card["meaning"]["gripper"] == "open1_closed0"
+    assert "meaning" not in card["says"]  # that of older servers goes on
+    assert source.open(MEANING).meaning == said["meaning"]
+    with pytest.raises(ConfigError, match=r"action\.names: x, gripper; x, y"):
+        source.card(LIBERO)
+
+
+said: dict = {}
 
 
 @pytest.fixture
 def served(monkeypatch):
-    """A server of no policy in particular that asks for the key `abc` and leaves when asked."""
+    """A server of no policy in particular that asks for the key `abc` and leaves when asked. What
+    `said` has as `meaning` is its actions'."""
     pytest.importorskip("websockets", reason="needs the extra `serve`")
     from websockets.sync.server import serve
 
@@ -82,10 +142,11 @@ def served(monkeypatch):
     data = SimpleNamespace(cameras=["image"])
     model = SimpleNamespace(chunk=3, action_dim=2, proprio_dim=0)
     config = SimpleNamespace(name="tiny", data=data, model=model)
-    greeting = pack(describe(SimpleNamespace(config=config, place=None)))
+    said.clear()
 
     def talk(connection):
-        connection.send(greeting)
+        policy = SimpleNamespace(config=config, place=None, spoken=said.get("meaning"))
+        connection.send(pack(describe(policy)))
         connection.recv()
         connection.close()
 
@@ -96,12 +157,15 @@ def served(monkeypatch):
         server.shutdown()
 
 
+SERVED = partial(play.PolicySource, gripper="open-1_closed1")
+
+
 def test_a_server_that_asks_for_a_key_and_goes_away(served, monkeypatch):
     monkeypatch.delenv(play.API_KEY, raising=False)
     with pytest.raises(ConfigError, match=rf"401(.|\n)*{play.API_KEY}"):
-        play.PolicySource(served).card()
+        SERVED(served).card(MEANING)
     monkeypatch.setenv(play.API_KEY, "abc")
-    assert play.PolicySource(served).card()["says"]["name"] == "tiny"
-    player = play.PolicySource(served).open()
+    assert SERVED(served).card(MEANING)["says"]["name"] == "tiny"
+    player = SERVED(served).open(MEANING)
     with pytest.raises(DepthtokError, match=r"went away(.|\n)*finished trials are kept"):
         player.act({"images": {}, "proprio": np.zeros(1), "instruction": "go"})

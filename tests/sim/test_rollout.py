@@ -1,12 +1,14 @@
 """The protocol of a trial, on a simulator that needs nothing installed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_world import FakeWorld, Walker
+from fake_world import MEANING, FakeWorld, Walker
 
 from depthtok.errors import ConfigError
+from depthtok.meaning import Column
 from depthtok.sim.rollout import Trial, play
 from depthtok.sim.simulator import Simulator
 
@@ -54,6 +56,35 @@ def test_actions_that_are_none(actions, message):
     walker.act = lambda observation: actions
     with pytest.raises(ConfigError, match=message):
         play(FakeWorld(), walker, Trial(0, 0, 9, 1))
+
+
+class Gripping(FakeWorld):
+    """Notes what its gripper is told."""
+
+    def step(self, action):
+        self.told = [*getattr(self, "told", []), float(action[1])]
+        return super().step(action)
+
+
+def test_another_gripper_convention_is_converted():
+    world, walker = Gripping(), Walker(0.3)
+    walker.meaning = replace(MEANING, gripper="open1_closed0")  # 0, which it always says, closes
+    play(world, walker, Trial(0, 0, 9, 3))
+    assert set(world.told) == {1.0}
+    plain = Gripping()
+    play(plain, Walker(0.3), Trial(0, 0, 9, 3))
+    assert set(plain.told) == {0.0}
+
+
+def test_a_policy_of_another_robot_is_refused():
+    walker = Walker(0.3)
+    walker.meaning = replace(MEANING, action=(Column("j1"), Column("gripper")), fps=10.0)
+    with pytest.raises(ConfigError, match=r"fps: 10 Hz, 20 Hz; action\.names: j1, gripper; x"):
+        play(FakeWorld(), walker, Trial(0, 0, 9, 3))
+    assert play(FakeWorld(), walker, Trial(0, 0, 9, 3), ("fps", "action.names")).success
+    walker.meaning = None
+    with pytest.raises(ConfigError, match="does not say what its gripper"):
+        play(FakeWorld(), walker, Trial(0, 0, 9, 3))
 
 
 def asked() -> set[str]:

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from depthtok.errors import CorruptRecord
+from depthtok.errors import CorruptRecord, SourceUnavailable
 from depthtok.sources.features import Feature
 from depthtok.sources.rlds import INFO, RldsDirectory
 from depthtok.sources.write import RldsWriter
@@ -150,12 +150,15 @@ def test_another_file_in_its_place(damaged, content):
 def test_shards_that_are_no_files(damaged):
     data, shard, _ = damaged
     shard.path.unlink()
-    assert shard.path.name in _read(data, shard)[1]
+    with pytest.raises(SourceUnavailable, match=shard.path.name):
+        _read(data, shard)
     shard.path.mkdir()
-    assert shard.path.name in _read(data, shard)[1]
+    with pytest.raises(SourceUnavailable, match=shard.path.name):
+        _read(data, shard)
     shard.path.rmdir()
     shard.path.symlink_to(shard.path.name)
-    assert shard.path.name in _read(data, shard)[1]
+    with pytest.raises(SourceUnavailable, match=shard.path.name):
+        _read(data, shard)
 
 
 @pytest.mark.parametrize("stated", ["3", "5", "1000000000"])

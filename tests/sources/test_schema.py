@@ -5,7 +5,10 @@ import pytest
 
 from depthtok.data import Orientation
 from depthtok.errors import CorruptRecord, SchemaError
+from depthtok.placeholders import NotMeasured
+from depthtok.sources.cameras import CameraSchema, depth_scale
 from depthtok.sources.schema import Schema
+from depthtok.sources.table import Table
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Raw:
 
     def text(self, path: str) -> list[str] | str:
         return self.data[path]
+
+    def texts(self, path: str) -> list[tuple[str, ...]]:
+        found = self.data[path]
+        entries = [found] if isinstance(found, str) else found
+        return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in entries]
 
 
 SMALL = """
@@ -231,3 +239,61 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     with pytest.raises(SchemaError, match=r"small\.toml cannot be read") as caught:
         Schema.load(path)
     assert "UTF-8" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale"),
+    [("m", 1.0), ("cm", 0.01), ("mm", 0.001), ("m/1000", 0.001), ("m/1024", 1 / 1024),
+     ("m/10000", 1e-4), ("m/5000", 2e-4), ("m/256.5", 1 / 256.5), ("unknown", None)],
+)  # fmt: skip
+def test_depth_has_any_scale(small, unit, scale):
+    (camera,) = small('depth_unit = "mm"', f'depth_unit = "{unit}"').cameras
+    assert depth_scale(camera.depth_unit, "here") == scale
+
+
+@pytest.mark.parametrize(
+    "unit", ["0.0001 m", "0.1mm", "M", "m/0", "m/-5", "m/", "m/1e4", "m/x", ""]
+)
+def test_a_unit_that_is_none_is_refused_with_the_way_to_write_it(small, unit):
+    with pytest.raises(SchemaError) as error:
+        small('depth_unit = "mm"', f'depth_unit = "{unit}"')
+    assert "m/10000 where one is 0.1 mm" in error.value.remedy
+
+
+def test_what_is_no_measurement_is_said_in_the_schema(small):
+    stated = 'depth_unit = "mm"\ndepth_invalid = [65535, 9.5]\ndepth_max = 10'
+    (camera,) = small('depth_unit = "mm"', stated).cameras
+    assert camera.not_measured == NotMeasured((65535, 9.5), 10.0)
+    table = camera.to_json()
+    assert (table["depth_invalid"], table["depth_max"]) == ([65535, 9.5], 10.0)
+    assert CameraSchema.parse(Table(table, "again")) == camera
+    (camera,) = small().cameras
+    assert camera.not_measured == NotMeasured()
+    assert not {"depth_invalid", "depth_max"} & camera.to_json().keys()
+
+
+@pytest.mark.parametrize(
+    ("stated", "says"),
+    [
+        ('depth_invalid = ["65535"]', "are not stored numbers"),
+        ("depth_invalid = [true]", "are not stored numbers"),
+        ("depth_invalid = 65535", "is not a list"),
+        ("depth_max = 0", "depth_max = 0 is no depth"),
+        ("depth_max = -2.0", "depth_max = -2 is no depth"),
+        ("depth_max = inf", "depth_max = inf is no depth"),
+        ("depth_max = nan", "depth_max = nan is no depth"),
+        ('depth_max = "10"', "is not a number"),
+    ],
+)
+def test_what_is_no_measurement_must_make_sense(small, stated, says):
+    with pytest.raises(SchemaError, match=says):
+        small('depth_unit = "mm"', f'depth_unit = "mm"\n{stated}')
+
+
+def test_there_is_no_invalid_depth_without_depth(small):
+    text = 'depth_key = "steps/depth"\ndepth_unit = "mm"\n'
+    with pytest.raises(SchemaError, match="without depth_key"):
+        small(text, "depth_max = 3.0\n")
+    features = {key: found for key, found in SMALL_FEATURES.items() if key != "steps/depth"}
+    stated = text + "depth_optional = true\ndepth_max = 3.0\ndepth_invalid = [1]\n"
+    assert small(text, stated).fitted(features).cameras[0].not_measured == NotMeasured()

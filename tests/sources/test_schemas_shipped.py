@@ -1,6 +1,7 @@
 """The schemas that ship, and drafts, against the features of published data sets."""
 
 import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,21 +21,29 @@ class Feature:
     dtype: str
     shape: tuple[int | None, ...] = ()
     per_step: bool = True
+    description: str = ""
 
 
-def tables() -> dict[str, dict[str, Feature]]:
+def tables(file: str) -> dict[str, dict[str, Feature]]:
     found: dict[str, dict[str, Feature]] = {}
-    for line in (ROOT / "tests/data/features.txt").read_text("utf-8").splitlines():
+    for line in (ROOT / "tests/data" / file).read_text("utf-8").splitlines():
         if line.startswith("["):
             features = found[line.strip("[]")] = {}
         elif not line.startswith("#"):
-            path, kind, dtype, *shape = line.split()
-            sizes = tuple(int(size) for size in shape[0].split(",")) if shape else ()
-            features[path] = Feature(kind, dtype, sizes, path.startswith("steps/"))
+            words, _, said = line.partition(" | ")
+            path, kind, dtype, *shape = words.split()
+            sizes = [
+                None if size == "?" else int(size) for size in ",".join(shape).split(",") if size
+            ]
+            features[path] = Feature(kind, dtype, tuple(sizes), path.startswith("steps/"), said)
     return found
 
 
-FEATURES = tables()
+FEATURES = tables("features.txt")
+TRUE = tables("oxe_features/features.txt")
+"""The features of published data sets as their catalogue states them, whole."""
+
+SHIPPED = {name for schema in Schema.names() for name in Schema.load(schema).datasets}
 
 
 @pytest.mark.parametrize("dataset", FEATURES)
@@ -44,6 +53,68 @@ def test_shipped_schemas_fit_the_published_features(dataset):
     assert all(
         camera.key in FEATURES[dataset] for camera in schema.fitted(FEATURES[dataset]).cameras
     )
+
+
+@pytest.mark.parametrize("dataset", sorted(SHIPPED & set(TRUE)))
+def test_shipped_schemas_fit_the_true_features(dataset):
+    schema, features = Schema.find(dataset), TRUE[dataset]
+    fitted = schema.fitted(features, dataset)
+    lacking = {camera.name for camera in schema.cameras} - {c.name for c in fitted.cameras}
+    assert lacking == ({"image_1"} if dataset == "bridge" else set())
+    assert all(
+        c.depth_key == f.depth_key for c, f in zip(schema.cameras, fitted.cameras, strict=False)
+    )
+    pictures = {p for p, f in features.items() if f.dtype == "uint8" and f.shape[2:] == (3,)}
+    assert {camera.key for camera in fitted.cameras} == pictures
+
+
+def test_ten_shipped_schemas_have_true_features():
+    assert len(SHIPPED & set(TRUE)) == 10
+    assert len(TRUE) == 55
+
+
+@pytest.mark.parametrize("dataset", sorted(TRUE))
+def test_a_draft_fits_the_true_features(dataset, tmp_path):
+    if dataset == "tidybot":  # its action is a text
+        with pytest.raises(SchemaError, match="no action"):
+            draft(TRUE[dataset], dataset)
+        return
+    path = tmp_path / "mine.toml"
+    text = draft(TRUE[dataset], dataset)
+    path.write_text(text, "utf-8")
+    schema = Schema.load(path)
+    schema.check(TRUE[dataset], dataset)
+    assert schema.instruction.paths, "all of them have a language instruction"
+    states = {
+        path
+        for path, found in TRUE[dataset].items()
+        if re.match(r"steps/observation/.*(state|pose|joint|gripper)", path)
+        and found.dtype == "float32" and len(found.shape) <= 2 and found.kind != "image"
+        and "depth" not in path
+    }  # fmt: skip
+    assert [path for path in states if f'from = "{path}"' not in text] == []
+    assert not re.search(r'from = ".*(success|reward|is_last|discount)"', text)
+
+
+GRIPPERS = {  # what the catalogue's own words say
+    "aloha_mobile": [],
+    "berkeley_fanuc_manipulation": [],
+    "utokyo_xarm_bimanual_converted_externally_to_rlds": [],
+    "taco_play": [],
+    "stanford_robocook_converted_externally_to_rlds": [],
+    "austin_buds_dataset_converted_externally_to_rlds": [6],
+    "nyu_franka_play_dataset_converted_externally_to_rlds": [13],
+    "cmu_play_fusion": [7],
+    "stanford_mask_vit_converted_externally_to_rlds": [4],
+    "viola": [0],
+}
+
+
+@pytest.mark.parametrize("dataset", GRIPPERS)
+def test_a_draft_names_a_gripper_where_the_catalogue_does(dataset, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(draft(TRUE[dataset], dataset), "utf-8")
+    assert list(Schema.load(path).gripper_dims) == GRIPPERS[dataset]
 
 
 @pytest.mark.parametrize("name", Schema.names())

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from depthtok.errors import CorruptRecord
+from depthtok.errors import CorruptRecord, SourceUnavailable
 from depthtok.sources.tfrecord import OVERHEAD, frame, masked_crc32c, read_record, read_records
 
 PAYLOADS = [b"first", b"", b"x" * 1000]
@@ -57,5 +57,5 @@ def test_a_wrong_offset_is_no_record(shard, offset):
 
 def test_what_is_no_file_is_named(tmp_path):
     for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(CorruptRecord, match=str(path)):
+        with pytest.raises(SourceUnavailable, match=str(path)):
             list(read_records(path))

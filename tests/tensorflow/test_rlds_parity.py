@@ -351,3 +351,33 @@ def _episode_for(features, number: int, length: int):
             values[path] = _tensor(rng, feature.dtype, (*count, *feature.shape))
     values["episode_metadata/seed"] = -number
     return values
+
+
+def test_lists_of_texts_are_written_as_tensorflow_datasets_reads_them(tmp_path):
+    features = {
+        feature.path: feature
+        for feature in (
+            Feature("steps/is_first", "scalar", "bool", (), "none"),
+            Feature("steps/several", "text", "str", (None,)),
+            Feature("steps/pair", "text", "str", (2,)),
+            Feature("notes", "text", "str", (None,), "", per_step=False),
+        )
+    }
+    episode = {
+        "steps/is_first": [True, False, False],
+        "steps/several": [["a"], [], ["b", "ç"]],
+        "steps/pair": [["p", "q"]] * 3,
+        "notes": ["n", "m"],
+    }
+    writer = RldsWriter(tmp_path / "words/1.0.0", "words", "1.0.0", features)
+    writer.write("train", iter([episode]), 1)
+    builder = tfds.builder_from_directory(str(writer.finish()))
+    (read,) = tfds.as_numpy(builder.as_dataset("train"))
+    steps = list(read["steps"])
+    assert [text.decode() for text in read["notes"]] == ["n", "m"]
+    for name in ("several", "pair"):
+        found = [[text.decode() for text in step[name]] for step in steps]
+        assert found == episode[f"steps/{name}"]
+        shard = RldsDirectory.open(writer.path).splits["train"].shards[0]
+        (raw,) = RldsDirectory.open(writer.path).records(shard)
+        assert [list(texts) for texts in raw.texts(f"steps/{name}")] == found

@@ -95,7 +95,7 @@ def test_an_official_checkpoint_annotates(tmp_path, official):
              "--input-size", 28, "--size", 16, "--camera", "image", "--limit", 1)  # fmt: skip
     (clip,) = DepthStore(tmp_path / "depth").clips()
     assert clip.read().values.std() > 0
-    with pytest.raises(WeightsError, match="does not match vitb"):
+    with pytest.raises(WeightsError, match=r"of vits \(by its name .*, not of vitb"):
         annotate(rlds, "--out", tmp_path / "other", "--estimator", "vitb", "--weights", official)
 
 

@@ -1,8 +1,15 @@
 """The micro model and its data, as fixtures."""
 
+import threading
+
+import clients
 import fakes
 import pytest
 import torch
+
+from vla.config import RunOptions
+from vla.policy import Policy
+from vla.train import train
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -26,3 +33,33 @@ def codebook():
 def toy():
     """Makes a data set for a configuration."""
     return fakes.toy
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory):
+    """The run of a policy that is served."""
+    out, config = tmp_path_factory.mktemp("served"), fakes.micro(train__steps=1)
+    book = fakes.FakeCodebook(codes=16, dim=12)
+    train(config, fakes.toy(config), out, RunOptions(workers=0), codebook=book)
+    return out
+
+
+@pytest.fixture
+def serve(served):
+    """Starts servers; gives their port."""
+    from vla.serve import make_server
+
+    begun = []
+
+    def start(**options):
+        server = make_server(Policy.load(served), port=0, **options)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        begun.append((server, thread))
+        return server.socket.getsockname()[1]
+
+    yield start
+    clients.close_all()
+    for server, thread in begun:
+        server.shutdown()
+        thread.join()

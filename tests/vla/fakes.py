@@ -1,11 +1,12 @@
 """In-memory stand-ins for the stores, and a model of a few thousand weights for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
+from depthtok.meaning import Column, Meaning
 from depthtok.parts import ShardKey
 from vla.data import Dataset
 from vla.member import member
@@ -13,6 +14,13 @@ from vla.named import load
 from vla.tokenizer import ByteTokenizer
 
 INSTRUCTIONS = ("put the red cup on the plate", "open the drawer")
+
+MEANING = Meaning(
+    tuple(Column(name) for name in ("x", "y", "z", "roll", "pitch", "yaw", "gripper")),
+    tuple(Column(f"s{n}") for n in range(8)),
+    "open1_closed-1",
+    10.0,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,10 @@ class FakeEpisode:
     proprio: np.ndarray
     images: dict
     text: str
+    lacking: frozenset = frozenset()  # cameras
+
+    def absent(self, camera):
+        return camera in self.lacking
 
     def __len__(self):
         return len(self.action)
@@ -37,8 +49,19 @@ class FakeEpisode:
     def instruction(self, step=0):
         return self.text
 
+    def instructions(self, step=0):
+        return [self.text]
+
     def frames(self, camera):
         return Frames(self.images[camera])
+
+
+@dataclass(frozen=True)
+class SeveralTexts(FakeEpisode):
+    """An episode whose steps can be said in three ways."""
+
+    def instructions(self, step=0):
+        return [self.text, "please", "now"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,7 @@ class FakePart:
     shard: ShardKey
     indices: np.ndarray
     frames: np.ndarray
+    meta: dict = field(default_factory=dict)
 
 
 def parts(lengths):
@@ -80,6 +104,8 @@ class FakeEpisodes:
 
     gripper = (-1,)
     action_dim, proprio_dim = 7, 8
+    meaning = MEANING
+    content = "as first made"
 
     def __init__(self, count=3, steps=8, cameras=("main", "wrist"), size=32, name="toy", seed=0):
         rng = np.random.default_rng(seed)
@@ -111,11 +137,14 @@ class FakeEpisodes:
 class FakeCodes:
     """Random codes of all cameras, except for the episodes in `failed`."""
 
+    content = "as first made"
+
     def __init__(self, episodes, grid=16, codes=256, failed=(), transform=None, seed=0):
         rng = np.random.default_rng(seed)
         self.fingerprint, self.codebook = "codes", FakeCodebook.fingerprint
         self.grid, self.cameras = (grid, grid), tuple(episodes.cameras)
         self.transform = transform or ImageTransform(size=(256, 256))
+        self.absent = set()  # (key, camera)
         self._codes = {
             episode.key: {
                 c: rng.integers(0, codes, (len(episode), grid, grid), np.uint8)
@@ -130,6 +159,9 @@ class FakeCodes:
 
     def parts(self):
         return parts({k: len(next(iter(c.values()))) for k, c in self._codes.items()})
+
+    def find_grid(self, key, camera):
+        return None if (key, camera) in self.absent else self.grid_of(key, camera)
 
     def grid_of(self, key, camera):
         return CodeGrid(self._codes[key][camera], self.codebook, (0.0, 1.0), self.transform)

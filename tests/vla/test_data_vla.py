@@ -1,6 +1,7 @@
 """Samples: chunks, codes, normalisation, and joins that are refused."""
 
 import zlib
+from dataclasses import replace
 
 import fakes
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 
 from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
+from depthtok.holdout import BEFORE, KEYED, place
 from vla.data import Dataset, Stream
-from vla.member import held_by, member, split
+from vla.member import Member, held_by, held_out, member, of_unknown_origin
 from vla.tokenizer import ByteTokenizer
 
 
@@ -57,6 +59,39 @@ def test_future_codes(micro, toy):
     assert not sample(data, 5)["depth_valid_BM"].any()
 
 
+def without(data, number, camera):
+    """Takes a camera away from an episode of the toy data, and its codes."""
+    member = data.members[0]
+    episode = member.episodes._made[number]
+    member.episodes._made[number] = replace(episode, lacking=frozenset({camera}))
+    member.codes.absent.add((episode.key, camera))
+
+
+def test_an_absent_camera_is_black_and_has_no_target(micro, toy):
+    data = toy(micro(model__depth__cameras=2, data__photometric=0.4))
+    before = [sample(data, number) for number in (3, 10)]
+    without(data, 0, "wrist")
+    row, other = sample(data, 3), sample(data, 10)
+    assert not row["images_BIHW3"][1].any()
+    assert (row["images_BIHW3"][0] == before[0]["images_BIHW3"][0]).all()
+    assert row["depth_valid_BM"].tolist() == [True, False]
+    assert (row["depth_BMK"][0] == before[0]["depth_BMK"][0]).all()
+    assert not row["depth_BMK"][1].any()
+    assert all((other[name] == before[1][name]).all() for name in other)
+
+
+def test_an_absent_camera_does_not_count_for_the_prior(micro, toy):
+    data = toy(micro(model__depth__cameras=2))
+    every = data.code_counts()
+    without(data, 0, "wrist")
+    counts = data.code_counts()
+    assert (counts[0] == every[0]).all()
+    episode = data.members[0].episodes.episode(0)
+    codes = data.members[0].codes.grid_of(episode.key, "wrist").codes.reshape(8, -1)
+    mine = np.stack([np.bincount(column, minlength=16) for column in codes.T])
+    assert (counts[1] == every[1] - mine).all()
+
+
 def test_augmentation_follows_seed_epoch_and_number(micro, toy):
     data = toy(micro(data__photometric=0.4))
     a, b = sample(data, 3), sample(data, 3)
@@ -64,6 +99,43 @@ def test_augmentation_follows_seed_epoch_and_number(micro, toy):
     for other in (sample(data, 3, epoch=1), sample(data, 3, seed=1)):
         assert (a["images_BIHW3"] != other["images_BIHW3"]).any()
         assert (a["depth_BMK"] == other["depth_BMK"]).all()
+
+
+class SeveralTexts(fakes.FakeEpisodes):
+    """Every step can be said in three ways."""
+
+    def episode(self, number):
+        found = super().episode(number)
+        return fakes.SeveralTexts(**vars(found))
+
+
+def said(row):
+    return bytes(t - 4 for t in row["text_BL"][row["text_valid_BL"]][1:-1])
+
+
+def test_one_of_several_texts_is_drawn_by_seed_epoch_and_number(micro, toy):
+    data = toy(micro(), SeveralTexts())
+    drawn = {said(sample(data, 3, epoch)) for epoch in range(20)}
+    assert len(drawn) == 3
+    assert said(sample(data, 3, 5)) == said(sample(data, 3, 5))
+    assert len({said(sample(data, number)) for number in range(8)}) == 3
+    assert len({said(sample(data, 3, seed=seed)) for seed in range(20)}) == 3
+
+
+def test_the_first_of_several_texts_is_used_where_told_and_to_judge(micro, toy):
+    first = said(sample(toy(micro(), fakes.FakeEpisodes()), 3))
+    told = toy(micro(data__instruction="first"), SeveralTexts())
+    judged = Dataset(told.members, micro(), ByteTokenizer(), augment=False)
+    for data in (told, judged):
+        assert {said(sample(data, 3, epoch)) for epoch in range(20)} == {first}
+
+
+def test_what_is_drawn_changes_nothing_else(micro, toy):
+    one, several = (
+        toy(micro(data__photometric=0.4), e()) for e in (fakes.FakeEpisodes, SeveralTexts)
+    )
+    a, b = sample(one, 3), sample(several, 3)
+    assert (a["images_BIHW3"] == b["images_BIHW3"]).all()
 
 
 def test_mixtures_draw_by_weight(micro):
@@ -130,6 +202,9 @@ def test_depth_ahead_of_every_episodes_end_is_refused(micro):
     assert len(fakes.toy(micro(model__depth__future=7))) == 21
     with pytest.raises(ConfigError, match="no episode of toy has more than 8"):
         fakes.toy(micro(model__depth__future=8))
+    judge = fakes.toy(micro(), only=[2]).members
+    with pytest.raises(ConfigError, match="none of the 1 held-out episodes of toy has more than 5"):
+        Dataset(judge, micro(model__depth__future=5), ByteTokenizer(), held_out=True)
 
 
 def test_instructions_of_the_whole_store_are_known(micro):
@@ -159,13 +234,35 @@ class Store:
         return fakes.parts(self.lengths)
 
 
+def sided(keys, share, rule):
+    members = [Member("d", Store(keys), None, None, np.arange(len(keys)))]
+    return held_out(members, share, rule)[0]
+
+
 def test_held_out_episodes_follow_their_keys():
     keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(100)]
-    out = split(Store(keys), 0.1)
+    out = sided(keys, 0.1, KEYED)
     assert 20 <= out.sum() <= 60
-    assert (split(Store(keys[:200]), 0.1) == out[:200]).all()
+    assert (sided(keys[:200], 0.1, KEYED) == out[:200]).all()
+    assert (out == [place(key) < 0.1 for key in keys]).all()
+
+
+def test_runs_of_former_versions_keep_their_rule():
+    keys = [EpisodeKey("d", "1", "train", s, 4, n) for s in range(4) for n in range(100)]
     hashes = [zlib.crc32(str(key).encode()) % 10_000 for key in keys]
-    assert (out == (np.array(hashes) < 1000)).all()
+    assert (sided(keys, 0.1, BEFORE) == (np.array(hashes) < 1000)).all()
+    assert not sided(keys[:2], 1e-4, BEFORE).any()
+
+
+def test_of_two_stores_of_one_data_set_no_episode_is_on_both_sides():
+    keys = [EpisodeKey("d", "1", "train", 0, 1, n) for n in range(4)]
+    order = sorted(range(4), key=lambda n: place(keys[n]))
+    parts = sorted(order[:2]), sorted(order[1:])  # the second store's lowest is the first's highest
+    members = [Member(f"d-{n}", Store([keys[i] for i in part]), None, None, np.arange(len(part)))
+               for n, part in enumerate(parts)]  # fmt: skip
+    first, second = held_out(members, 1e-6)
+    held = {i for part, out in ((parts[0], first), (parts[1], second)) for i in np.array(part)[out]}
+    assert held == {order[0]}
 
 
 def test_codes_are_joined_by_key():
@@ -182,3 +279,36 @@ def test_codes_of_other_episodes_are_refused():
     with pytest.raises(StaleStore, match="00000 has 10 frames, its codes are for 11"):
         held_by(Store(keys, frames=11), Store(keys))
     assert not held_by(Store([]), Store(keys)).any()
+
+
+def part_of(shard, frames, **views):
+    """A part of a store with one episode, that records the frames of some views."""
+    key = EpisodeKey("d", "1", "train", shard, 3, 0)
+    part = fakes.parts({key: frames})[0]
+    return replace(part, meta={"frames": views} if views else {})
+
+
+class Parts:
+    def __init__(self, *parts):
+        self._parts = parts
+
+    def parts(self):
+        return self._parts
+
+
+def test_codes_of_other_frames_are_refused_and_counted():
+    episodes = Parts(*(part_of(n, 5, main=f"m{n}", wrist="w") for n in range(3)))
+    same = Parts(*(part_of(n, 5, main=f"m{n}") for n in range(3)))
+    assert held_by(same, episodes).all()
+    assert of_unknown_origin(same, episodes) == 0
+    stale = Parts(part_of(0, 5, main="m0"), *(part_of(n, 5, main="old") for n in (1, 2)))
+    with pytest.raises(StaleStore, match=r"codes of 2 of 3 shards .*first: train 00001") as caught:
+        held_by(stale, episodes)
+    assert "`tokenize` again" in caught.value.remedy
+
+
+def test_codes_that_do_not_say_what_they_are_of_are_counted():
+    episodes = Parts(*(part_of(n, 5, main="m") for n in range(3)))
+    older = Parts(part_of(0, 5), part_of(1, 5, main="m"), part_of(2, 5, other="m"))
+    assert held_by(older, episodes).all()
+    assert of_unknown_origin(older, episodes) == 2

@@ -76,3 +76,23 @@ def test_damaged_frames_are_named_and_never_read(tmp_path):
         opened.read_into(image, 0, len(opened.checks) - 1, 0)  # the last of all
     with pytest.raises(CorruptPart, match=f"{len(whole) - 1:,} of {len(whole):,} bytes"):
         cache()
+
+
+class Recording(fakes.FakeEpisodes):
+    """Episodes whose parts record their frames."""
+
+    def parts(self):
+        return [replace(part, meta={"frames": self.digests}) for part in super().parts()]
+
+
+def test_frames_that_changed_are_not_shown_from_the_cache(tmp_path):
+    episodes = Recording()
+    episodes.digests = {"main/rgb": "a", "wrist/rgb": "b"}
+    FrameCache.open(tmp_path / "c", episodes, ("main",), 16)
+    episodes.digests = {"main/rgb": "a", "wrist/rgb": "c"}  # not cached
+    FrameCache.open(tmp_path / "c", episodes, ("main",), 16)
+    episodes.digests = {"main/rgb": "d", "wrist/rgb": "b"}
+    with pytest.raises(StaleStore, match="made with different frames"):
+        FrameCache.open(tmp_path / "c", episodes, ("main",), 16)
+    FrameCache.open(tmp_path / "old", fakes.FakeEpisodes(), ("main",), 16)
+    FrameCache.open(tmp_path / "old", episodes, ("main",), 16)  # it does not say: still opened

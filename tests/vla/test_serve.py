@@ -1,69 +1,62 @@
 """Serving: openpi's protocol, spoken by a client written out here and by openpi-client."""
 
-import threading
+import tracemalloc
 import urllib.request
 
+import clients
 import fakes
 import numpy as np
 import pytest
 
 from depthtok.errors import ConfigError
-from vla.config import RunOptions
 from vla.policy import Policy
-from vla.serve import make_server, observation
-from vla.train import train
+from vla.serve import describe, make_server, observation
 from vla.wire import pack, unpack
 
 websockets = pytest.importorskip("websockets.sync.client")
 pytest.importorskip("msgpack")
 
-REQUEST = {
-    "observation/main": np.full((24, 24, 3), 90, np.uint8),
-    "observation/wrist": np.full((24, 24, 3), 20, np.uint8),
-    "observation/state": np.zeros(8),
-    "prompt": "open the drawer",
-}
+REQUEST = clients.REQUEST
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out, config = tmp_path_factory.mktemp("served"), fakes.micro(train__steps=1)
-    book = fakes.FakeCodebook(codes=16, dim=12)
-    train(config, fakes.toy(config), out, RunOptions(workers=0), codebook=book)
-    return out
-
-
-@pytest.fixture
-def serve(run):
-    """Starts servers; gives their port."""
-    begun = []
-
-    def start(**options):
-        server = make_server(Policy.load(run), port=0, **options)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        begun.append((server, thread))
-        return server.socket.getsockname()[1]
-
-    yield start
-    for server, thread in begun:
-        server.shutdown()
-        thread.join()
-
-
-def test_a_conversation(serve, run):
+def test_a_conversation(serve, served):
     with websockets.connect(f"ws://127.0.0.1:{serve()}", compression=None) as client:
         greeting = unpack(client.recv())
         assert greeting["action_horizon"] == 4
         assert greeting["cameras"] == ["main", "wrist"]
+        assert greeting["gripper"] == "open1_closed-1"
+        assert greeting["meaning"] == fakes.MEANING.to_json()
         replies = []
         for _ in range(2):
             client.send(pack(REQUEST))
             replies.append(unpack(client.recv()))
-    policy = Policy.load(run)
+    policy = Policy.load(served)
     for reply in replies:
         assert (reply["actions"] == policy.act(observation(pack(REQUEST)))).all()
         assert reply["server_timing"]["infer_ms"] > 0
+
+
+def test_a_robot_gets_its_own_gripper_convention(served):
+    policy, other = Policy.load(served), Policy.load(served)
+    other.speak("open0_closed1")
+    assert describe(other)["gripper"] == describe(other)["meaning"]["gripper"] == "open0_closed1"
+    asked = observation(pack(REQUEST))
+    own, converted = policy.act(asked)[:, -1], other.act(asked)[:, -1]
+    np.testing.assert_allclose(converted, (1 - own) / 2, atol=1e-6)
+
+
+def test_a_policy_that_does_not_state_its_gripper_can_be_told(served):
+    policy = Policy.load(served)
+    policy.meaning = None
+    assert (describe(policy)["gripper"], describe(policy)["meaning"]) == ("unknown", None)
+    with pytest.raises(ConfigError, match="does not say what its gripper's numbers mean"):
+        policy.speak("open1_closed0")
+    policy.speak("open1_closed0", own="open-1_closed1")
+    assert describe(policy)["gripper"] == "open1_closed0"
+    own = Policy.load(served).act(observation(pack(REQUEST)))
+    made = policy.act(observation(pack(REQUEST)))
+    np.testing.assert_allclose(made[:, -1], (1 - own[:, -1]) / 2, atol=1e-6)
+    assert (made[:, :-1] == own[:, :-1]).all()
 
 
 @pytest.mark.parametrize(
@@ -77,6 +70,10 @@ def test_a_conversation(serve, run):
         (pack({**REQUEST, "observation/state": np.zeros(3)}), "observation/state has shape"),
         (pack({**REQUEST, "observation/state": {}}), "observation/state has type dict"),
         (pack({**REQUEST, "prompt": 5}), "prompt has type int"),
+        (pack({**REQUEST, "prompt": "go " * 700}), "prompt has 2100 characters"),
+        (pack({**REQUEST, "prompt": "x" * 2**17}), "exceeds max_str_len"),
+        (pack({**REQUEST, "prompt": "\U0001f600" * 3000}), "prompt has 3000 characters"),
+        (pack({"\x1b[2J\U0001f600" * 40: 1}), "observation/main is missing"),
         (pack({**REQUEST, "observation/main": np.zeros((9000, 1, 3), np.uint8)}), "4096"),
         (b"\xc1", "not valid openpi msgpack"),
         ("hello", "text message"),
@@ -90,6 +87,7 @@ def test_errors_come_as_text_that_names_the_field(serve, request_, message):
         reply = client.recv()
         assert isinstance(reply, str)
         assert message in reply
+        assert "\x1b" not in reply
         with pytest.raises(Exception, match="1011"):
             client.recv()
 
@@ -103,6 +101,35 @@ def test_health_and_keys(serve):
     headers = {"Authorization": "Api-Key secret"}
     with websockets.connect(f"ws://127.0.0.1:{port}", additional_headers=headers) as client:
         assert "action_dim" in unpack(client.recv())
+
+
+@pytest.mark.parametrize(
+    "sent", [b"Api-Key \xff\xfe", b"Api-Key secret\r\nAuthorization: Api-Key x"]
+)
+def test_keys_that_are_no_text_or_sent_twice_are_refused(serve, sent, capfd):
+    answer = clients.raw(serve(api_key="secret"), b"Authorization: " + sent + b"\r\n").recv(4096)
+    assert answer.startswith(b"HTTP/1.1 401")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_web_pages_are_refused_unless_they_are_let_in(serve):
+    port = serve(origins=["http://localhost:3000"])
+    for origin in ("https://evil.example", f"http://127.0.0.1:{port}", "null", "http://localhost"):
+        assert clients.raw(port, b"Origin: %s\r\n" % origin.encode()).recv(4096)[9:12] == b"403"
+    assert clients.raw(port, b"Origin: http://localhost:3000\r\n").recv(4096)[9:12] == b"101"
+    assert clients.raw(port, b"").recv(4096)[9:12] == b"101"
+
+
+def test_actions_that_are_not_finite_are_not_sent(serve, monkeypatch):
+    monkeypatch.setattr(Policy, "act", lambda *_: np.array([[1.0, np.inf]]))
+    with clients.Client(serve()) as client, pytest.raises(RuntimeError, match="not finite"):
+        client.ask()
+
+
+def test_a_server_may_end_before_it_began(served):
+    with make_server(Policy.load(served), port=0) as server:
+        server.shutdown()
+        server.serve_forever()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the client's own imports
@@ -132,6 +159,10 @@ def test_values_travel(value):
         {b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"},
         {b"__ndarray__": True},
         {b"__ndarray__": True, b"data": b"", b"dtype": "(,", b"shape": [0]},
+        {b"__ndarray__": True, b"data": b"12345678", b"dtype": "f4,f4", b"shape": [1]},
+        {b"__ndarray__": True, b"data": b"1" * 16, b"dtype": "<f16", b"shape": [1]},
+        {b"__ndarray__": True, b"data": b"1", b"dtype": "u1", b"shape": [1] * 9},
+        {b"__ndarray__": True, b"data": b"1", b"dtype": b"u1", b"shape": [1]},
     ],
 )
 def test_bad_arrays_are_refused(array):
@@ -139,3 +170,27 @@ def test_bad_arrays_are_refused(array):
         unpack(pack({"x": array}))
     with pytest.raises(TypeError, match="cannot be sent"):
         pack({"x": np.array([None])})
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\xdd\x00\x80\x00\x00" * 900 + bytes(2**23),  # lists in lists, each claims 8 million
+        b"\x9f" * 900 + b"\xc0" * 2**20,
+        (b"\xdc\x0f\xff" + b"\x90" * 4095) * 600,  # empty lists: 56 bytes for one
+        b"\xdc\x02\x58" + (b"\xdc\x0f\xff" + b"\x90" * 4095) * 600,
+        b"\xdc\x02\x58" + (b"\xdc\x0f\xff" + b"\x80" * 4095) * 600,
+        b"\x91" * 100_000,
+        b"\x81\xa1a" * 100_000,
+        b"\xdf\x00\x00\x40\x00" + bytes(2**20),
+    ],
+    ids=range(8),
+)
+def test_few_bytes_do_not_become_many_objects(bomb):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="not valid openpi msgpack"):
+            unpack(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import count
 
 import fakes
 import numpy as np
@@ -319,3 +320,38 @@ def test_a_prior_resumes_with_the_weights_and_never_comes_from_others(
     plain = micro(train__steps=1)
     train(plain, toy(plain), tmp_path / "c", QUIET, codebook=codebook, weights=kept)
     assert name not in checkpoint.read_tensors(checkpoint.find(tmp_path / "c"), "model")
+
+
+@pytest.mark.parametrize("side", ["episodes", "codes"])
+def test_parts_that_were_made_anew_are_other_data(
+    micro, toy, codebook, tmp_path, monkeypatch, side
+):
+    config = micro(train__steps=4)
+    train(config, toy(config), tmp_path, QUIET, codebook=codebook, should_stop=stop_after(2))
+    kind = {"episodes": fakes.FakeEpisodes, "codes": fakes.FakeCodes}[side]
+    monkeypatch.setattr(kind, "content", "made anew")
+    with pytest.raises(StaleStore, match=f"the {side} of toy were made anew since") as caught:
+        train(config, toy(config), tmp_path, QUIET, codebook=codebook)
+    assert "--no-resume" in caught.value.remedy
+    monkeypatch.undo()
+    assert train(config, toy(config), tmp_path, QUIET, codebook=codebook).finished
+
+
+def test_a_run_that_does_not_say_what_its_parts_were_is_resumed_and_told(
+    micro, toy, codebook, tmp_path, monkeypatch, capsys
+):
+    config = micro(train__steps=4)
+    with monkeypatch.context() as older:
+        older.setattr(
+            "vla.train._identity", lambda m, size: [m.name, m.episodes.fingerprint, m.weight, size]
+        )
+        train(config, toy(config), tmp_path, QUIET, codebook=codebook, should_stop=stop_after(2))
+    assert train(config, toy(config), tmp_path, QUIET, codebook=codebook).finished
+    assert "whether the parts of toy were made anew since is not known" in capsys.readouterr().err
+    assert len(checkpoint.read_state(checkpoint.find(tmp_path)).data[0]) == 5
+
+
+def stop_after(updates):
+    """Stops a training after so many updates."""
+    asked = count()
+    return lambda: next(asked) >= updates

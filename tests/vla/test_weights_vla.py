@@ -1,5 +1,6 @@
 """PaliGemma's weights give PaliGemma's numbers, in all three layouts of names."""
 
+import dataclasses
 import json
 import re
 
@@ -11,7 +12,7 @@ from depthtok.errors import WeightsError
 from vla import mixture
 from vla.batch import Observation
 from vla.model import build
-from vla.weights import canonical, from_paligemma, load_paligemma, to_paligemma
+from vla.weights import canonical, from_paligemma, load_paligemma, to_paligemma, with_rows
 
 transformers = pytest.importorskip("transformers")
 
@@ -141,3 +142,52 @@ def test_what_does_not_fit_is_refused(theirs, config, micro, tmp_path):
     del tensors["multi_modal_projector.linear.bias"]
     with pytest.raises(WeightsError, match=r"tensor multi_modal_projector.* is missing"):
         from_paligemma(tensors, config)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "language_model.lm_head.weight"])
+def test_a_tied_embedding_may_have_the_name_of_the_output_layer(theirs, config, tmp_path, name):
+    tensors = {key: tensor.contiguous() for key, tensor in renamed(theirs, "hub").items()}
+    plain = from_paligemma(tensors, config)
+    embedding = tensors.pop("language_model.model.embed_tokens.weight")
+    save_file({**tensors, name: embedding.clone()}, tmp_path / "model.safetensors")
+    found = load_paligemma(tmp_path, config)
+    assert torch.equal(found["embed.weight"], plain["embed.weight"])
+    both = {**tensors, name: embedding + 1, "language_model.model.embed_tokens.weight": embedding}
+    assert torch.equal(from_paligemma(both, config)["embed.weight"], embedding)
+
+
+@pytest.mark.parametrize(
+    "said", [{"tie_word_embeddings": False}, {"text_config": {"tie_word_embeddings": False}}]
+)
+def test_an_output_layer_of_its_own_is_not_taken_for_the_embedding(theirs, config, tmp_path, said):
+    tensors = {key: tensor.contiguous() for key, tensor in renamed(theirs, "hub").items()}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert len(load_paligemma(tmp_path, config)["embed.weight"]) == 300
+    tensors["lm_head.weight"] = tensors.pop("language_model.model.embed_tokens.weight")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="tie_word_embeddings"):
+        load_paligemma(tmp_path, config)
+
+
+@pytest.mark.parametrize("rows", [299, 320])
+def test_rows_behind_the_last_token_are_padding(theirs, config, micro, rows):
+    """The embedding of 300 rows in models of other sizes, for a tokenizer of 299 tokens."""
+    tensors = renamed(theirs, "hub")
+    own = tensors["language_model.model.embed_tokens.weight"]
+    other = dataclasses.replace(config, vocabulary=rows)
+    found = from_paligemma(tensors, other, 299)["embed.weight"]
+    assert found.shape == (rows, 32)
+    assert torch.equal(found[:299], own[:299])
+    assert (found[300:] == 0).all()
+    for tokens in (301, None):  # tokens that the weights do not have; a tokenizer that is not known
+        with pytest.raises(WeightsError, match=r"model\.vocabulary = 300"):
+            from_paligemma(tensors, other, tokens)
+
+
+@pytest.mark.parametrize(("has", "wanted"), [(257_152, 257_216), (257_216, 257_152)])
+def test_both_sizes_of_paligemmas_own_embedding(has, wanted):
+    embedding = torch.arange(has, dtype=torch.float32)[:, None]
+    found = with_rows(embedding, wanted, None)
+    assert found.shape == (wanted, 1)
+    assert torch.equal(found[:257_152], embedding[:257_152])

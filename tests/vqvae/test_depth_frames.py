@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SIZE, array_clip, scene, scenes
+from conftest import SIZE, array_clip, scene
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from depthtok.normalisation import Normalisation
 from vqvae.clips import ClipSource
 from vqvae.config import TrainingConfig
-from vqvae.frames import FrameCache, fit_normalisation, pack, split, unpack
+from vqvae.frames import FrameCache, fit_normalisation, pack, unpack
 
 TRAINING = TrainingConfig(batch=12, crop=32)
 
@@ -22,30 +22,6 @@ def build(folder, sources, limit=0, rule=Normalisation()):  # noqa: B008
 
 def keys(sources):
     return [{str(clip.key) for clip in source.clips} for source in sources]
-
-
-def test_split_is_by_episode_and_does_not_depend_on_order(source):
-    both = [*source.clips, *(replace(clip, camera="wrist") for clip in source.clips)]
-    learn, judge = split([replace(source, clips=both)], 0.3, seed=0)
-    assert not keys(learn)[0] & keys(judge)[0]
-    assert len(judge[0].clips) % 2 == 0
-    again, _ = split([replace(source, clips=both[::-1])], 0.3, seed=0)
-    assert keys(learn) == keys(again)
-
-
-def test_more_episodes_move_none_to_the_other_side():
-    few, many = (ClipSource("s", "f", scenes(n, frames=1)) for n in (20, 30))
-    assert keys(split([few], 0.3, 0)[1])[0] <= keys(split([many], 0.3, 0)[1])[0]
-
-
-def test_each_side_gets_an_episode(source):
-    for share in (0.001, 0.999):
-        learn, judge = split([source], share, seed=0)
-        assert learn[0].clips
-        assert judge[0].clips
-    assert not split([source], 0.0, seed=0)[1]
-    with pytest.raises(ConfigError, match="one episode"):
-        split([replace(source, clips=source.clips[:1])], 0.1, seed=0)
 
 
 def test_packing_keeps_normalised_disparity_and_the_mask():

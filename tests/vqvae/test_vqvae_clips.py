@@ -20,6 +20,7 @@ class FakePart:
         self.frames = np.full(episodes, 10 + number, np.int64)
         self.indices = np.arange(episodes)
         self.starts = np.cumsum(self.frames) - self.frames
+        self.absent = {}
 
     def map(self, name: str) -> np.ndarray:
         return np.zeros((len(self.frames), 2, 11), np.float32)

@@ -1,0 +1,102 @@
+"""Cameras that an episode does not have: their picture is one flat colour from the first frame to
+the last, mostly black. A camera that goes dark for a while, or shows a still scene, is there.
+
+`suspect` needs sizes and checksums only, which an index has anyway; `blank` decodes a suspect;
+`Looks` decides over frames that are decoded for another reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from threading import Lock
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from depthtok.errors import CorruptRecord
+from depthtok.sources.pixels import PixelFormat
+
+FLAT = 8
+"""Levels of 255 that the values of a channel may span, over all pixels of all frames, in a picture
+of one colour: what codecs and a covered lens add to black."""
+
+HEADER = 704  # bytes: a JPEG's header with its standard tables has 623
+BLOCK = 16  # px: side of a JPEG's largest unit
+FLAT_BLOCK = 8
+"""Bytes that a block of one colour takes at most. A JPEG spends 6 bits on a flat 8x8 square of
+luma and 4 on one of chroma: 7 bytes without subsampling, 4 with (a PNG needs fewer). Pictures
+with anything on them take many times that."""
+
+
+def largest_flat(height: int, width: int) -> int:
+    """Bytes that a picture of one colour takes at most, as JPEG or PNG, and hardly any other."""
+    return HEADER + -(-height // BLOCK) * -(-width // BLOCK) * FLAT_BLOCK
+
+
+def suspect(
+    lengths: Integer[np.ndarray, " T"],
+    checks: Integer[np.ndarray, " T"],
+    size: Sequence[int | None],
+) -> bool:
+    """Whether an episode's frames may all be one flat colour, by their encoded bytes: all are the
+    same, or all as small as such pictures are. `size` begins with height and width, px."""
+    if not len(lengths):
+        return False
+    if (lengths == lengths[0]).all() and (checks == checks[0]).all():
+        return True
+    height, width = size[:2]
+    if height is None or width is None:
+        return False
+    return int(lengths.max()) <= largest_flat(height, width)
+
+
+def blank(frames: Sequence[bytes], format: PixelFormat) -> bool:
+    """Whether the encoded frames of a suspect are one flat colour. Each distinct one is decoded
+    once, spread over the episode, until one shows something; one that cannot be decoded is not
+    flat: whoever needs it will say what is wrong."""
+    looks = Looks()
+    try:
+        for data in _spread(list(dict.fromkeys(frames))):
+            looks.add(format.decode(data)[None])
+            if looks.textured:
+                return False
+    except CorruptRecord:
+        return False
+    return looks.frames > 0
+
+
+def _spread(items: list[bytes]) -> Iterator[bytes]:
+    """All items: the middle one, the quarters, the eighths, ..."""
+    seen: set[int] = set()
+    step = len(items)
+    while len(seen) < len(items):
+        step = max(1, step // 2)
+        for place in range(0, len(items), step):
+            if place not in seen:
+                seen.add(place)
+                yield items[place]
+
+
+class Looks:
+    """How far the values of each channel reach, over frames in any order. Threads may share it."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.textured = False  # seen so far: more than one colour
+        self._low = self._high = np.empty(0, np.uint8)
+        self._lock = Lock()
+
+    def add(self, frames: UInt8[np.ndarray, "n H W C"]) -> None:
+        """Looks at more frames; at none any more once there is texture."""
+        with self._lock:
+            self.frames += len(frames)
+        if self.textured or not len(frames):
+            return
+        low, high = frames[0].min(axis=(0, 1)), frames[0].max(axis=(0, 1))
+        if int((high - low).max()) <= FLAT:  # most pictures are settled by their first frame
+            low, high = frames.min(axis=(0, 1, 2)), frames.max(axis=(0, 1, 2))
+        with self._lock:
+            if self._low.size:
+                low, high = np.minimum(low, self._low), np.maximum(high, self._high)
+            self._low, self._high = low, high
+            self.textured = self.textured or int((high - low).max()) > FLAT

@@ -1,0 +1,160 @@
+"""Where two meanings meet: what differs between them, what is not known, and the one thing that can
+be converted exactly, a gripper's convention."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from depthtok.errors import ConfigError, did_you_mean
+from depthtok.meaning import GRIPPERS, UNKNOWN, Meaning, convert_gripper
+
+ASPECTS = (
+    "gripper",
+    "fps",
+    *(
+        f"{side}.{what}"
+        for side in ("action", "proprio")
+        for what in ("names", "reference", "unit")
+    ),
+)
+"""What `Meaning.differences` tells apart."""
+
+
+@dataclass(frozen=True)
+class GripperChange:
+    """Gripper columns of an action, from one convention to another."""
+
+    columns: tuple[int, ...]
+    source: str
+    target: str
+
+    @classmethod
+    def of(cls, meaning: Meaning, target: str) -> GripperChange | None:
+        """What brings actions of `meaning` to `target`; None where they are so already, or have no
+        gripper. Raises `ConfigError` for a convention that is not known."""
+        if not meaning.gripper_columns or meaning.gripper == target:
+            return None
+        convert_gripper(np.zeros(1), meaning.gripper, target)  # raises
+        return cls(meaning.gripper_columns, meaning.gripper, target)
+
+    def __call__(self, actions: Float[np.ndarray, "*n A"]) -> Float[np.ndarray, "*n A"]:
+        """The actions, their gripper in the other convention."""
+        made, columns = np.array(actions), list(self.columns)
+        made[..., columns] = convert_gripper(made[..., columns], self.source, self.target)
+        return made
+
+
+def require_aspects(names: Collection[str], where: str) -> None:
+    """Raises `ConfigError` for a name that is not one of ASPECTS."""
+    for name in names:
+        if name not in ASPECTS:
+            raise ConfigError(
+                f"{where} = {name!r} is not known", remedy=did_you_mean(name, list(ASPECTS))
+            )
+
+
+def require_gripper(name: str, where: str) -> None:
+    """Raises `ConfigError` for a convention that is not one of GRIPPERS."""
+    if name not in GRIPPERS:
+        raise ConfigError(
+            f"{where} = {name!r} is not known", remedy=did_you_mean(name, list(GRIPPERS))
+        )
+
+
+def contradictions(
+    ours: Meaning, theirs: Meaning, accepted: Collection[str] = (), *, state: bool = True
+) -> dict[str, str]:
+    """`Meaning.differences` but for those accepted, and those of states where `state` is false."""
+    found = ours.differences(theirs)
+    return {
+        aspect: words
+        for aspect, words in found.items()
+        if aspect not in accepted and (state or not aspect.startswith("proprio"))
+    }
+
+
+def for_robot(
+    policy: Meaning | None, robot: Meaning, accepted: Collection[str] = ()
+) -> GripperChange | None:
+    """What makes a policy's actions those that a robot takes: its gripper's convention is
+    converted.
+
+    A policy without `proprio` sees no state; `accepted` aspects are not compared. Raises
+    `ConfigError` where the two mean different things, or the gripper's convention is not known.
+    """
+    if policy is None or (policy.gripper == UNKNOWN and policy.gripper_columns):
+        if "gripper" not in accepted and robot.gripper_columns:
+            raise ConfigError(
+                "the policy does not say what its gripper's numbers mean, and the robot's is "
+                f"{robot.gripper}",
+                remedy=f"say it with --gripper, one of {', '.join(GRIPPERS)}: the schema of its "
+                "training data states it",
+            )
+        if policy is None:
+            return None
+    found = contradictions(policy, robot, {*accepted, "gripper"}, state=bool(policy.proprio))
+    if found:
+        listed = "; ".join(f"{aspect}: {words}" for aspect, words in found.items())
+        raise ConfigError(
+            f"the policy's actions or states are not this robot's (policy, robot): {listed}",
+            remedy="evaluate a policy that was trained on data of this robot; where only words "
+            "differ, accept that: " + " ".join(f"--accept {aspect}" for aspect in found),
+        )
+    if "gripper" in accepted or not robot.gripper_columns:
+        return None
+    return GripperChange.of(policy, robot.gripper)
+
+
+def stated(meaning: Meaning | None, gripper: str | None, otherwise: Meaning) -> Meaning | None:
+    """A policy's meaning, with its gripper as the user states it where it does not itself; of a
+    policy that says nothing, all but the gripper is as in `otherwise`.
+
+    Raises `ConfigError` where the two contradict each other, or this is no convention.
+    """
+    if gripper is None:
+        return meaning
+    require_gripper(gripper, "the policy's gripper")
+    if meaning is not None and meaning.gripper not in (UNKNOWN, gripper):
+        raise ConfigError(
+            f"the policy's gripper is {meaning.gripper}, as its training data say, not {gripper}",
+            remedy="leave out the flag that states it",
+        )
+    return replace(meaning or otherwise, gripper=gripper)
+
+
+def among(meanings: Mapping[str, Meaning], accepted: Collection[str], *, state: bool) -> dict:
+    """Contradictions among data sets: aspect -> `first and second: this, that`, of the first pair
+    in which it occurs."""
+    found: dict[str, str] = {}
+    names = list(meanings)
+    for place, first in enumerate(names):
+        for second in names[place + 1 :]:
+            pair = contradictions(meanings[first], meanings[second], accepted, state=state)
+            for aspect, words in pair.items():
+                found.setdefault(aspect, f"{first} and {second}: {words}")
+    return found
+
+
+def unlike(meanings: Mapping[str, Meaning], *, state: bool) -> dict[str, Sequence[str]]:
+    """What is known of some data sets and not of others: aspect -> the names of the others."""
+
+    def known(meaning: Meaning) -> dict[str, bool]:
+        sides = {"action": meaning.action, **({"proprio": meaning.proprio} if state else {})}
+        columns = {
+            f"{side}.{what}": all(getattr(column, what) != UNKNOWN for column in found)
+            for side, found in sides.items()
+            for what in ("reference", "unit")
+        }
+        return {"gripper": meaning.gripper != UNKNOWN, "fps": meaning.fps is not None, **columns}
+
+    marks = {name: known(meaning) for name, meaning in meanings.items()}
+    aspects = {aspect for mark in marks.values() for aspect in mark}
+    return {
+        aspect: [name for name, mark in marks.items() if not mark[aspect]]
+        for aspect in sorted(aspects)
+        if len({mark[aspect] for mark in marks.values()}) > 1
+    }

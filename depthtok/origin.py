@@ -1,0 +1,91 @@
+"""What a part was made from, and whether parts of different stores belong together.
+
+A part of an EpisodeStore records in its meta
+
+    made_from   of its shard: size, digest of the framing, episodes stated, records damaged
+    frames      by view: a digest of all its frames, wherever their bytes lie
+
+and every part of depth or codes hands down
+
+    frames      of the episodes that it was made from
+
+Depth and codes belong to the episodes that have the same frames, whatever became of actions, schema
+or files since. Parts made before this was kept record nothing: whether they belong is not known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt32
+
+from depthtok.errors import SourceUnavailable
+from depthtok.sources.framing import is_same
+from depthtok.sources.shards import Shard, status_of
+
+MADE_FROM, FRAMES = "made_from", "frames"
+
+
+class FrameDigests:
+    """Digests of the frames of each view, filled episode by episode."""
+
+    def __init__(self, views: Iterable[str]) -> None:
+        self._hashes = {view: hashlib.sha256() for view in views}
+
+    def add(self, index: int, spans: Sequence[UInt32[np.ndarray, "T 4"]]) -> None:
+        """The frames of episode `index`, for every view in order: length and CRC32C count, and
+        where they lie does not."""
+        for hashed, rows in zip(self._hashes.values(), spans, strict=True):
+            hashed.update(np.array([index, len(rows)], "<u4"))
+            hashed.update(rows[:, 2:].astype("<u4").tobytes())
+
+    def to_json(self) -> dict[str, str]:
+        """By view, in hex."""
+        return {view: hashed.hexdigest() for view, hashed in self._hashes.items()}
+
+
+def frames_of(meta: Mapping[str, object], cameras: Iterable[str]) -> dict[str, str]:
+    """The digests of the frames of some cameras that a part records; {} where it does not."""
+    wanted = {*cameras}
+    digests = dict(meta.get(FRAMES, {}))
+    return {view: value for view, value in digests.items() if view.split("/")[0] in wanted}
+
+
+def same_frames(one: Mapping[str, object], other: Mapping[str, object]) -> bool | None:
+    """Whether two parts, by their meta, are of the same frames; None where it is not known.
+
+    Views that only one of them has say nothing.
+    """
+    first, second = dict(one.get(FRAMES, {})), dict(other.get(FRAMES, {}))
+    both = first.keys() & second.keys()
+    return all(first[view] == second[view] for view in both) if both else None
+
+
+def shard_looks_other(meta: Mapping, shard: Shard, root: Path, size: int) -> str:
+    """How a shard of `size` bytes differs from the one that a part was made from, as far as can be
+    told without reading it; "" where it does not, or the part does not say."""
+    made_from, source = meta.get(MADE_FROM), meta["source"]
+    if made_from is None:
+        return ""
+    if source not in (None, shard.path.relative_to(root).as_posix()):
+        return f"another file: it was {source}"
+    if size != made_from["size"]:
+        return f"{size:,} bytes, not {made_from['size']:,}"
+    if shard.episodes != made_from["episodes"]:
+        return f"{shard.episodes} episodes are stated, not {made_from['episodes']}"
+    return ""
+
+
+def shard_differs(meta: Mapping, shard: Shard, root: Path) -> str:
+    """How a shard differs from the one that a part was made from; "" where it does not, or the part
+    does not say. Reads the framing. Raises `SourceUnavailable` where the shard is not there."""
+    status = status_of(shard.path)
+    if status is None and shard.state == "absent":
+        raise SourceUnavailable(f"{shard.path} is not there", remedy="download or restore it")
+    differs = shard_looks_other(meta, shard, root, status.st_size if status else 0)
+    if differs or MADE_FROM not in meta or not status:
+        return differs
+    return "" if is_same(shard.path, meta[MADE_FROM]) else "other bytes"

@@ -1,0 +1,208 @@
+"""A data set's own depth in metres, without the pixels that hold no measurement.
+
+0, less than 0 and what is not finite never is depth. Beyond that a view says what is none
+(`NotMeasured`):
+
+- the stored values that the data set's schema names, and depth beyond the largest it allows;
+- the usual placeholders (the dtype's maximum, 65504, 1e10, ...) where they stand apart in the clip:
+  of its pixels from 9/10 to 10/9 of such a value, at most one per hundred is another number. A
+  surface that reaches the end of the sensor's range does not stand apart.
+
+Placeholders are stored numbers, without any unit, and stand apart in a whole clip or not at all:
+how it is cut into blocks does not matter. A clip is read ahead when the first candidate turns up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Shaped
+
+REACH = 0.9  # a placeholder's surroundings: from REACH of it to 1 / REACH of it
+OTHERS = 0.01  # other numbers that may lie there, as a share of the pixels that hold it
+ROUNDING = 3e-7  # relative, of a float32 that was computed in another way
+BLOCK = 32  # frames looked at together
+AHEAD = 128 << 20  # bytes of frames that are kept when a clip is read ahead
+
+USUAL_FLOATS = (65.535, 65504, 65535, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e12, 1e20, 1e30, 3.4028235e38)
+"""The largest uint16 in millimetres, the largest float16, uint16 and float32; numbers for "far"."""
+USUAL_INTEGERS = (65535, 2**31 - 1, 2**32 - 1)
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """What in a view's stored depth is no measurement, besides 0 and what is not finite.
+
+    `values` are stored numbers, `max_m` is in metres; `usual`: the usual placeholders, too.
+    """
+
+    values: tuple[float, ...] = ()
+    max_m: float | None = None
+    usual: bool = True
+
+    def to_json(self) -> dict:
+        """A plain dictionary."""
+        return {"values": list(self.values), "max_m": self.max_m, "usual": self.usual}
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> NotMeasured:
+        """The inverse of `to_json`."""
+        return cls(tuple(data["values"]), data["max_m"], data["usual"])
+
+
+def usual(dtype: np.dtype) -> tuple[float, ...]:
+    """The usual placeholders that a dtype holds, ascending; the last is its own maximum."""
+    info = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    known = USUAL_FLOATS if dtype.kind == "f" else USUAL_INTEGERS
+    largest = float(info.max)
+    return (*(value for value in known if value < largest * (1 - ROUNDING)), largest)
+
+
+def holding(stored: Shaped[np.ndarray, "*shape"], value: float) -> Bool[np.ndarray, "*shape"]:
+    """Where stored numbers are `value`, up to the rounding of a float."""
+    if stored.dtype.kind != "f":
+        return stored == value
+    with np.errstate(over="ignore"):
+        middle = float(stored.dtype.type(value))
+        low, high = (stored.dtype.type(middle * (1 + sign * ROUNDING)) for sign in (-1, 1))
+    low, high = min(low, high), max(low, high)
+    return (stored >= low) & (stored <= high) & np.isfinite(stored)
+
+
+class Census:
+    """Counts over the frames of a clip: pixels that hold a candidate, and pixels near it that hold
+    something else."""
+
+    def __init__(self, candidates: tuple[float, ...]) -> None:
+        self.candidates = candidates
+        self._held = dict.fromkeys(candidates, 0)
+        self._near = dict.fromkeys(candidates, 0)
+
+    def seen(self, stored: Shaped[np.ndarray, ...]) -> bool:
+        """Whether some pixel holds a candidate."""
+        top = _top(stored, self.candidates)
+        return any(holding(stored, value).any() for value in self._up_to(top / (1 - ROUNDING)))
+
+    def add(self, stored: Shaped[np.ndarray, ...]) -> None:
+        """Counts some frames."""
+        for value in self._up_to(_top(stored, self.candidates) / REACH):
+            low, high = value * REACH, value / REACH
+            with np.errstate(over="ignore"):  # beyond the largest float lies its infinity
+                near = int(((stored >= low) & (stored <= high) & (stored < np.inf)).sum())
+            held = {v: int(holding(stored, v).sum()) for v in self.candidates if low <= v <= high}
+            self._held[value] += held[value]
+            self._near[value] += near - sum(held.values())
+
+    def _up_to(self, top: float) -> list[float]:
+        return [value for value in self.candidates if value <= top]
+
+    def apart(self) -> tuple[float, ...]:
+        """The candidates that are there and stand apart."""
+        return tuple(
+            value
+            for value, count in self._held.items()
+            if count and self._near[value] <= OTHERS * count
+        )
+
+
+def _top(stored: Shaped[np.ndarray, ...], candidates: tuple[float, ...]) -> float:
+    """The largest finite number; one pass where it is below all candidates."""
+    if not stored.size or not candidates:
+        return 0.0
+    top = float(stored.max())
+    if top < candidates[0] * REACH or stored.dtype.kind != "f":
+        return top
+    return float(stored.max(initial=0, where=np.isfinite(stored)))
+
+
+class ClipDepth:
+    """The depth of one clip, read in blocks of any size.
+
+    `decode(start, stop)` gives stored numbers, `scale_m` is metres in one of them. `tally` has how
+    many of the `pixels` read so far held which placeholder, or were beyond the largest depth.
+    """
+
+    def __init__(
+        self, frames: int, decode: Callable[[int, int], Shaped[np.ndarray, "n H W"]],
+        scale_m: float, dtype: str, rule: NotMeasured | None,
+    ) -> None:  # fmt: skip
+        self._frames, self._decode, self._scale_m = frames, decode, scale_m
+        self._rule = rule or NotMeasured(usual=False)
+        self._candidates: tuple[float, ...] = ()
+        if self._rule.usual:
+            limit = np.inf if self._rule.max_m is None else self._rule.max_m / scale_m
+            found = usual(np.dtype("float32" if dtype == "bfloat16" else dtype))
+            self._candidates = tuple(v for v in found if v not in self._rule.values and v <= limit)
+        self._apart: tuple[float, ...] | None = None  # None: no candidate has turned up yet
+        self._ahead: dict[int, np.ndarray] = {}  # frames by number
+        self.tally: dict[str, int] = {}
+        self.pixels = 0
+
+    def metres(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
+        """Frames `start` to `stop`; 0 where nothing was measured."""
+        stored = self._stored(start, stop)
+        metres = stored.astype(np.float64) * self._scale_m
+        good = np.isfinite(metres) & (metres > 0)
+        for name, marks in self._marks(stored, metres, start, stop):
+            self._count(name, marks & good)
+            good &= ~marks
+        self.pixels += stored.size
+        return np.where(good, metres, 0).astype(np.float32)
+
+    def _marks(
+        self, stored: Shaped[np.ndarray, "n H W"], metres: Float64[np.ndarray, "n H W"],
+        start: int, stop: int,
+    ):  # fmt: skip
+        """What is no measurement, by its name."""
+        for value in self._rule.values:
+            yield f"{value:.10g}", holding(stored, value)
+        if self._rule.max_m is not None:
+            yield f"beyond {self._rule.max_m:g} m", metres > self._rule.max_m
+        if self._apart is None and Census(self._candidates).seen(stored):
+            self._apart = self._judged(stored, start, stop)
+        for value in self._apart or ():
+            yield f"{value:.10g}", holding(stored, value)
+
+    def _judged(
+        self, stored: Shaped[np.ndarray, "n H W"], start: int, stop: int
+    ) -> tuple[float, ...]:
+        """The candidates that stand apart in the whole clip, of which `stored` is read already."""
+        census = Census(self._candidates)
+        for first, last, frames in [(start, stop, stored), *self._others(start, stop)]:
+            if frames is None:
+                frames = self._decode(first, last)
+                if first >= stop and frames.nbytes * (len(self._ahead) // BLOCK + 1) <= AHEAD:
+                    self._ahead.update(zip(range(first, last), frames, strict=True))
+            census.add(self._unstated(frames))
+        return census.apart()
+
+    def _others(self, start: int, stop: int) -> list[tuple[int, int, None]]:
+        """The blocks of all other frames."""
+        return [
+            (first, min(first + BLOCK, end), None)
+            for begin, end in ((0, start), (stop, self._frames))
+            for first in range(begin, end, BLOCK)
+        ]
+
+    def _unstated(self, stored: Shaped[np.ndarray, "n H W"]) -> Shaped[np.ndarray, ...]:
+        """Without the pixels of which the schema says that they hold nothing."""
+        for value in self._rule.values:
+            stored = stored[~holding(stored, value)]
+        return stored
+
+    def _stored(self, start: int, stop: int) -> Shaped[np.ndarray, "n H W"]:
+        if not self._ahead:
+            return self._decode(start, stop)
+        known = [self._ahead.pop(step, None) for step in range(start, stop)]
+        if all(frame is None for frame in known):
+            return self._decode(start, stop)
+        return np.stack([
+            self._decode(step, step + 1)[0] if frame is None else frame
+            for step, frame in enumerate(known, start)
+        ])  # fmt: skip
+
+    def _count(self, name: str, marks: Bool[np.ndarray, "n H W"]) -> None:
+        if count := int(marks.sum()):
+            self.tally[name] = self.tally.get(name, 0) + count

@@ -1,0 +1,109 @@
+"""Is a shard still the one that was read? Told by its framing, 16 bytes a record.
+
+The digest is over the headers and footers of all frames in order: lengths, and so offsets, and the
+checksums of lengths and payloads. A shard that was written properly has another digest if any of
+its bytes is another. Reading a shard gives the digest without reading more; to compute it alone
+takes one read of 16 bytes a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from depthtok.errors import CorruptRecord
+from depthtok.sources.tfrecord import (
+    FOOTER,
+    HEADER,
+    OVERHEAD,
+    Framing,
+    opened,
+    payload_length,
+    read_records,
+)
+
+
+class ShardDigest(Framing):
+    """What identifies the bytes of a shard; filled while its records are read.
+
+    `damaged` are the records whose payload differs from its checksum: their footer does not tell
+    whether the payload has been mended since.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.size = self.end = self.records = 0
+        self.damaged: list[int] = []
+        self._broken = False
+
+    def begin(self, size: int) -> None:
+        """The size of the file, as it is opened."""
+        self.size = size
+
+    def add(self, header: bytes, footer: bytes, *, sound: bool) -> None:
+        """A frame; without a footer where nothing can be read from this header on."""
+        self._hash.update(header)
+        self._hash.update(footer)
+        if not footer:
+            self._broken = True
+            return
+        if not sound:
+            self.damaged.append(self.records)
+        self.records += 1
+        self.end += OVERHEAD + HEADER.unpack(header)[0]
+
+    def complete(self, path: Path) -> None:
+        """Adds the frames that were not read, by their headers and footers alone."""
+        if self.end < self.size and not self._broken:
+            with opened(path) as (file, _):
+                self._walk(file)
+
+    def _walk(self, file: int) -> None:
+        header = os.pread(file, HEADER.size, self.end)
+        while header:  # the footer of a frame and the header of the next lie side by side
+            try:
+                length = payload_length(header, self.size - self.end)
+            except ValueError:
+                self.add(header, b"", sound=False)
+                return
+            ahead = os.pread(file, OVERHEAD, self.end + HEADER.size + length)
+            self.add(header, ahead[: FOOTER.size], sound=True)
+            header = ahead[FOOTER.size :]
+
+    def to_json(self) -> dict[str, object]:
+        """Size, digest, and the damaged records if there are any."""
+        damaged = {"damaged": self.damaged} if self.damaged else {}
+        return {"size": self.size, "digest": self._hash.hexdigest(), **damaged}
+
+
+def framing_of(path: Path) -> ShardDigest:
+    """The framing of a shard, without reading payloads. Raises `SourceUnavailable`."""
+    found = ShardDigest()
+    with opened(path) as (file, size):
+        found.begin(size)
+        found._walk(file)
+    return found
+
+
+def is_same(path: Path, made_from: Mapping[str, object]) -> bool:
+    """Whether a shard is the one that `ShardDigest.to_json` described. Raises `SourceUnavailable`.
+
+    Payloads are read only where one was damaged: it may have been mended in place.
+    """
+    found = framing_of(path).to_json()
+    if (found["size"], found["digest"]) != (made_from["size"], made_from["digest"]):
+        return False
+    return not made_from.get("damaged") or _damaged(path) == made_from["damaged"]
+
+
+def _damaged(path: Path) -> list[int]:
+    """The records whose payload differs from its checksum."""
+    damaged: list[int] = []
+    try:
+        for _ in read_records(path, lambda index, error: damaged.append(index)):
+            pass
+    except CorruptRecord:
+        pass  # the framing ends there
+    return damaged

@@ -1,0 +1,102 @@
+"""Whether gripper columns hold what their convention says: they are not normalised, so a percentage
+or a width would reach the model as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from depthtok.errors import SchemaError
+from depthtok.meaning import GRIPPERS
+
+MARGIN = 0.1
+"""How far values may lie outside of their range, as a share of it: sensors overshoot."""
+
+FEW = 0.2
+"""With a larger share of an episode's steps outside it is no slip of the sensor."""
+
+_SHOWN = 4  # distinct values that are named one by one
+
+
+def range_of(convention: str) -> tuple[float, float]:
+    """Smallest and largest value of a convention; -1 to 1 where it is not known, since more than
+    that is not fit for a column that is not normalised."""
+    low, high = sorted(GRIPPERS.get(convention, (-1.0, 1.0)))
+    return low, high
+
+
+def outside(values: Float[np.ndarray, "*n"], convention: str) -> np.ndarray:
+    """Which values are out of the convention's range."""
+    low, high = range_of(convention)
+    margin = MARGIN * (high - low)
+    return (values < low - margin) | (values > high + margin)
+
+
+def misfit(values: Float[np.ndarray, "*n"], convention: str) -> SchemaError | None:
+    """The error if values, seen together, are not of the convention; None if they may be.
+
+    They are not where any is out of range, and where -1 and 1 are stated and only 0 and 1 seen.
+    """
+    if not values.size or convention == "none":
+        return None
+    low, high = range_of(convention)
+    least, most = float(values.min()), float(values.max())
+    halves = convention in GRIPPERS and low == -1 and -0.05 < least < 0.05 and most <= 1.05
+    if not outside(np.array([least, most]), convention).any() and not halves:
+        return None
+    return SchemaError(
+        f"the gripper is {_seen(values)}, {stated(convention)}",
+        remedy=_remedy(least, most, low, high),
+    )
+
+
+def stated(convention: str) -> str:
+    """What a convention says of its values, as the second half of a sentence."""
+    meant = (
+        "open {:g}, closed {:g}".format(*GRIPPERS[convention])
+        if convention in GRIPPERS
+        else "-1 to 1 at most, since it is not normalised"
+    )
+    return f'but gripper = "{convention}" means {meant}'
+
+
+def narrow(least: float, most: float, convention: str) -> str | None:
+    """A sentence where values use so little of their range that they may be of another unit."""
+    low, high = range_of(convention)
+    if convention not in GRIPPERS or not 0 < most - least < FEW * (high - low) or least > low + FEW:
+        return None
+    return (
+        f'the gripper is only ever {least:g} to {most:g}, but gripper = "{convention}" means '
+        f"{low:g} to {high:g}: if that is its whole way, add to its ops "
+        f'"unit_interval {least:g} {most:g}"'
+    )
+
+
+def _seen(values: Float[np.ndarray, "*n"]) -> str:
+    distinct = np.unique(values)
+    if len(distinct) <= _SHOWN:
+        return " or ".join(f"{value:.4g}" for value in distinct)
+    return f"{distinct[0]:.4g} to {distinct[-1]:.4g} ({len(distinct)} distinct values)"
+
+
+def _remedy(least: float, most: float, low: float, high: float) -> str:
+    """What brings `least`..`most` to `low`..`high`."""
+    if low == -1 and least >= -MARGIN and most <= 1 + MARGIN:
+        return (
+            'say gripper = "open1_closed0" or "open0_closed1", or add "scale 2" and "offset -1" to '
+            "its ops"
+        )
+    if low == 0 and least >= -1 - MARGIN and most <= 1 + MARGIN:
+        return (
+            'say gripper = "open1_closed-1" or "open-1_closed1", or add "unit_interval -1 1" to '
+            "its ops"
+        )
+    beyond = max(low - least, most - high)
+    if beyond < (high - low) / 2:
+        return f'if these are slips of the sensor, add "clip {low:g} {high:g}" to its ops'
+    bottom = 0.0 if least >= 0 else least
+    top = next((full for full in (100.0, 255.0) if 0.9 * full < most <= full), most)
+    return (
+        f'add "unit_interval {bottom:g} {top:g}" to its ops (the numbers of closed and of open; '
+        'then 0 is closed and 1 open), and say gripper = "open1_closed0"'
+    )

@@ -1,0 +1,156 @@
+"""What the robot is told: which features hold it, how they are decoded, which of several is used.
+
+A schema says it as one path, as a list of alternatives, or as a table:
+
+    [instruction]
+    from = "steps/observation/instruction"   # a path, or several
+    ops = ["characters"]                     # the features hold character codes, not text
+    pick = "draw"                            # keep all texts; training draws one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Integer
+
+from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
+from depthtok.sources.columns import Feature, RawEpisode, feature
+from depthtok.sources.table import Table
+
+OPERATIONS = {"characters": "integers, one a character, zeros at the end, to text"}
+PICKS = {
+    "first": "the first text that is not empty",
+    "draw": "all texts that are not empty are kept, and training draws one by seed and epoch",
+}
+_INTEGERS = ("int8", "int16", "int32", "int64")
+_LAST_CHARACTER = 0x10FFFF
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """Features that hold instructions, in the order of preference; () where there are none."""
+
+    paths: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()  # of OPERATIONS
+    pick: str = "first"  # one of PICKS
+
+    @classmethod
+    def parse(cls, schema: Table) -> Instruction:
+        """Reads the field `instruction` of a schema."""
+        if not isinstance(schema.data.get("instruction"), dict):
+            return cls(schema.texts("instruction"))
+        table = Table(schema.take("instruction", dict), f"{schema.where} [instruction]")
+        paths, ops = table.texts("from"), table.texts("ops", [])
+        pick = table.choice("pick", tuple(PICKS), "first")
+        table.finish()
+        for op in ops:
+            if op not in OPERATIONS:
+                raise SchemaError(
+                    f"{table.where}: there is no operation {op!r} for instructions",
+                    remedy=did_you_mean(op, list(OPERATIONS)),
+                )
+        return cls(paths, ops, pick)
+
+    def to_json(self) -> list[str] | dict:
+        """What `parse` reads; a plain list where that says it all."""
+        if not self.ops and self.pick == "first":
+            return list(self.paths)
+        table: dict = {"from": list(self.paths)}
+        table |= {"ops": list(self.ops)} if self.ops else {}
+        return table | ({"pick": self.pick} if self.pick != "first" else {})
+
+    def check(self, features: Mapping[str, Feature], where: str) -> None:
+        """Raises `SchemaError` unless every feature has the type that the operations need."""
+        for path in self.paths:
+            found = feature(features, path, f"{where}, instruction")
+            told = f"{where}, instruction: {path!r} is {found.kind} of {found.dtype}"
+            if is_text(found):
+                if self.ops:
+                    raise SchemaError(f"{told}: text already", remedy="leave `ops` out")
+            elif not is_codes(found):
+                texts = [name for name in features if is_text(features[name])]
+                raise SchemaError(
+                    f"{told} {found.shape}, not text",
+                    remedy=f"name a text feature: {', '.join(texts) or 'there is none'}",
+                )
+            elif not self.ops:
+                raise SchemaError(
+                    f"{told} {found.shape}, not text",
+                    remedy="if these are character codes, write "
+                    f'instruction = {{ from = "{path}", ops = ["characters"] }}',
+                )
+
+    def texts(self, raw: RawEpisode) -> list[tuple[str, ...]]:
+        """The texts to use, one entry for the episode or one for each step: a single text, or with
+        `pick = "draw"` all of them. An entry without any holds one empty text."""
+        found = [self._stored(raw, path) for path in self.paths]
+        if all(len(rows) == 1 for rows in found):
+            found = [rows[0] for rows in found]
+            return [self._picked(text for texts in found for text in texts)]
+        steps = len(raw)
+        rows = [texts * steps if len(texts) == 1 else texts for texts in found]
+        return [
+            self._picked(text for texts in step for text in texts)
+            for step in zip(*rows, strict=True)
+        ]
+
+    def _picked(self, texts: Iterator[str]) -> tuple[str, ...]:
+        some = tuple(dict.fromkeys(text for text in texts if text.strip())) or ("",)
+        return some if self.pick == "draw" else some[:1]
+
+    def _stored(self, raw: RawEpisode, path: str) -> list[tuple[str, ...]]:
+        """All texts of a feature: one entry for the episode, or one for each step."""
+        if not self.ops:
+            return raw.texts(path)
+        codes = np.asarray(raw.values(path))
+        rows = codes if path.startswith("steps/") else codes[None]
+        known: dict[bytes, tuple[str, ...]] = {}  # most steps say the same
+        entries = []
+        for row in rows:
+            key = row.tobytes()
+            if key not in known:
+                lines = row.reshape(-1, row.shape[-1])
+                known[key] = tuple(decoded(line, f"episode {raw.index}, {path}") for line in lines)
+            entries.append(known[key])
+        return entries
+
+
+def is_text(found: Feature) -> bool:
+    """Whether a feature is a text, or a list of texts."""
+    return (found.kind == "text" or found.dtype in ("str", "object")) and len(found.shape) <= 1
+
+
+def is_codes(found: Feature) -> bool:
+    """Whether a feature could hold character codes: rows of integers."""
+    integers = found.kind == "tensor" and found.dtype.lstrip("u") in _INTEGERS
+    return integers and len(found.shape) in (1, 2)
+
+
+def decoded(codes: Integer[np.ndarray, " n"], where: str) -> str:
+    """Character codes up to the first 0 as text.
+
+    Codes below 256 throughout are the bytes of UTF-8, or characters where they are not valid UTF-8
+    (Latin-1); with any larger code all of them are characters (code points). Raises `CorruptRecord`
+    for a number that is no character.
+    """
+    ends = np.flatnonzero(codes == 0)
+    codes = codes[: ends[0]] if len(ends) else codes
+    if not len(codes):
+        return ""
+    numbers = codes.tolist()
+    if max(numbers) < 256 and min(numbers) > 0:
+        data = bytes(numbers)
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            return data.decode("latin-1")
+    wrong = [n for n in numbers if not 0 < n <= _LAST_CHARACTER or 0xD800 <= n <= 0xDFFF]
+    if wrong:
+        raise CorruptRecord(
+            f"{where}: {wrong[0]} is not a character",
+            remedy="the feature does not hold character codes: name another in the schema",
+        )
+    return "".join(map(chr, numbers))

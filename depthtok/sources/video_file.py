@@ -1,0 +1,223 @@
+"""One video file: what it looks like, and its frames, upright and complete, or an error.
+
+A file that was cut short mostly still plays to where it ends. So what was read is held against what
+the container says: mp4 and mov by their index, avi by its frame count, Matroska and WebM by their
+duration. A container that says nothing (a live stream) is noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.errors import CorruptRecord, MissingPackage
+from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
+
+CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"
+STRICT = {"mjpeg": "explode", "ffv1": "explode"}
+"""Decoders that hide damage unless they are told not to. Others flag or raise it by themselves,
+or (VP8, VP9, HEVC) cannot tell most of it."""
+_MATRIX = "DISPLAYMATRIX"
+
+
+@dataclass(frozen=True)
+class Look:
+    """Height and width of the upright frames, px, and Hz; None if unreadable or unknown. `depth`:
+    its pixels are one number of more than 8 bits, which is no picture. `frames` is about how many
+    there are, if known."""
+
+    size: tuple[int, int] | None = None
+    rate: float | None = None
+    depth: bool = False
+    frames: int | None = None
+
+
+def look(path: Path) -> Look:
+    """What a video looks like, by its header and its first frame. Raises `MissingPackage`."""
+    av = _av()
+    try:
+        with _opened(path) as video:
+            stream = video.streams.video[0]
+            if is_depth(stream):
+                return Look(depth=True)
+            rate = stream.average_rate
+            size = (stream.height, stream.width)
+            frame = next(video.decode(stream), None)
+            if frame is not None and swaps_sides(way_of(frame)):
+                size = size[::-1]
+            count = stream.frames or round((video.duration or 0) / 1e6 * (rate or 0))
+            return Look(size, float(rate) if rate else None, frames=count or None)
+    except (OSError, IndexError, CorruptRecord, av.FFmpegError):
+        return Look()
+
+
+def is_depth(stream) -> bool:
+    """Whether a stream holds one number a pixel of more than 8 bits, as depth videos do."""
+    pixels = stream.codec_context.format
+    if pixels is None:
+        return False
+    return len(pixels.components) == 1 and pixels.components[0].bits > 8
+
+
+def way_of(frame) -> int:
+    """How a decoded frame is to be turned."""
+    for data in frame.side_data:
+        if data.type.name == _MATRIX:
+            return of_matrix(np.frombuffer(bytes(data)[:36], np.int32).tolist())
+    return STORED
+
+
+def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
+    """The frames of a video, uint8 [H, W, 3], upright.
+
+    When all are out, `notes` says how many of them were `turned` which way, and whether the
+    `length` could not be checked. Raises `CorruptRecord` for a file that cannot be decoded whole,
+    `MissingPackage`.
+    """
+    av = _av()
+    with _opened(path) as video:
+        if not video.streams.video:
+            raise CorruptRecord(f"{path} has no video frames", remedy="leave it out")
+        stream = video.streams.video[0]
+        if is_depth(stream):
+            raise CorruptRecord(f"{path} is a depth video, not a picture", remedy="leave it out")
+        if mode := STRICT.get(stream.codec_context.name):
+            stream.codec_context.options = {"err_detect": mode}
+        ledger, ways = _Ledger(path, video, stream), {}
+        try:
+            for frame in ledger.frames():
+                way = way_of(frame)
+                ways[way] = ways.get(way, 0) + 1
+                yield turned(frame.to_ndarray(format="rgb24"), way)
+        except av.FFmpegError as error:
+            raise ledger.broken(f"cannot be decoded: {error}") from error
+        ledger.require_whole()
+    if not ledger.stated:
+        notes["length"] = "not stated by the container: it may have been cut"
+    if ways.keys() - {STORED}:
+        notes["turned"] = {str(way): count for way, count in sorted(ways.items())}
+
+
+class _Ledger:
+    """What was read of a video, against what its container states."""
+
+    def __init__(self, path: Path, video, stream) -> None:
+        self.path, self.video, self.stream = path, video, stream
+        self.kind = video.format.name
+        self.stated = bool(video.duration if "matroska" in self.kind else stream.frames)
+        """Whether the container says how much there is to read."""
+        self.packets = self.decoded = self.discarded = 0
+        self.end = self.end_decoded = self.end_of_all = 0.0  # s
+        self.ticks = 0  # of the stream's time base, in the order of decoding
+        self.gap = 0.0  # s, the largest between frames
+        self._last_time: float | None = None
+        self._last_has_duration = True
+
+    def frames(self) -> Iterator:
+        """The decoded frames. Raises `CorruptRecord` for damage that is flagged."""
+        for packet in self.video.demux():
+            self._note(packet)
+            if packet.stream_index != self.stream.index:
+                continue
+            if packet.is_corrupt:
+                raise self.broken("breaks off, or is damaged")
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise self.broken("has a damaged frame")
+                self._note_frame(frame)
+                yield frame
+
+    def broken(self, what: str) -> CorruptRecord:
+        """The error for damage at this place."""
+        of = f" of {self.stream.frames}" if self.stream.frames else ""
+        return CorruptRecord(f"{self.path} {what} after {self.decoded}{of} frames", remedy=CUT)
+
+    def _note(self, packet) -> None:
+        if not packet.size:
+            return
+        unit = float(packet.time_base) if packet.time_base else 0.0
+        length = packet.duration or 0
+        if packet.pts is not None:
+            self.end_of_all = max(self.end_of_all, (packet.pts + length) * unit)
+        if packet.stream_index != self.stream.index:
+            return
+        self.packets += 1
+        self.discarded += packet.is_discard
+        if packet.pts is not None:
+            self.end = max(self.end, (packet.pts + length) * unit)
+        if packet.dts is not None:
+            self.ticks = max(self.ticks, packet.dts + length)
+        self._last_has_duration = length > 0
+
+    def _note_frame(self, frame) -> None:
+        self.decoded += 1
+        if frame.time is not None:
+            if self._last_time is not None:
+                self.gap = max(self.gap, frame.time - self._last_time)
+            self._last_time = frame.time
+            length = (getattr(frame, "duration", 0) or 0) * float(frame.time_base or 0)
+            self.end_decoded = max(self.end_decoded, frame.time + length)
+
+    def require_whole(self) -> None:
+        """Raises `CorruptRecord` where less was read than the container states."""
+        if "mov" in self.kind:
+            indexed = len(self.stream.index_entries)
+            wanted = max(indexed, self.packets) - self.discarded
+            if self.packets < indexed or self.decoded < self.packets - self.discarded:
+                raise self._short(f"{self.decoded} of {wanted} frames")
+        elif self.kind == "avi" and self.stated:
+            wanted = self.stream.frames * self._frame_ticks()
+            if self.ticks < wanted:
+                raise self._short(f"{self.decoded} of {self.stream.frames} frames")
+        elif "matroska" in self.kind and self.stated:
+            self._require_duration()
+
+    def _frame_ticks(self) -> float:
+        rate, unit = self.stream.average_rate, self.stream.time_base
+        return float(1 / (rate * unit)) if rate and unit else 1.0
+
+    def _require_duration(self) -> None:
+        """By time, because Matroska counts no frames. Its duration covers all tracks; a tag may
+        state that of the video alone."""
+        mean = self.end / max(self.packets, 1)
+        slack = (0.5 * mean if self._last_has_duration else 1.5 * max(mean, self.gap)) + 0.002
+        whole = self.video.duration / 1e6  # in av's time base
+        own = _seconds(self.stream.metadata.get("DURATION")) or whole
+        if self.end < own - slack and self.end_of_all < whole - slack:
+            raise self._short(f"{self.end:.3f} of {own:.3f} s")
+        if self.end_decoded < self.end - slack - 0.5 * mean:
+            raise self._short(f"frames for {self.end_decoded:.3f} of {self.end:.3f} s")
+
+    def _short(self, what: str) -> CorruptRecord:
+        return CorruptRecord(f"{self.path} ends early: {what} are there", remedy=CUT)
+
+
+def _seconds(text: str | None) -> float | None:
+    """Of "HH:MM:SS.fraction"."""
+    try:
+        hours, minutes, seconds = (text or "").split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return None
+
+
+def _opened(path: Path):
+    av = _av()
+    try:
+        return av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
+
+
+def _av():
+    try:
+        import av
+    except ImportError:
+        raise MissingPackage(
+            "reading videos needs the package `av` (PyAV)",
+            remedy="pip install 'depthtok[video]', or give folders of images",
+        ) from None
+    return av

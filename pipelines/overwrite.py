@@ -1,0 +1,145 @@
+"""convert --overwrite: a store made with other settings gives way to a new one, once that is whole.
+
+The new store is made beside the old one, as `NAME.overwriting`: an ordinary store, which any number
+of jobs may fill and a killed one resumes. When it is complete, the two change places and the old
+one is dropped. Until then nothing of the old one is touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from depthtok.config import RunOptions
+from depthtok.errors import StaleStore, StoreError
+from depthtok.files import exchange, remove
+from depthtok.store import ROOT, Store, StoreSpec, read_spec
+from depthtok.temporaries import is_being_written, sweep
+
+if TYPE_CHECKING:
+    from pipelines.convert import ConvertStage
+    from pipelines.stage import Outcome
+
+SHOWN = 12  # differences in a message
+SUFFIX = ".overwriting"
+
+
+def beside(out: Path) -> Path:
+    """Where the store that is to replace `out` is made."""
+    out = out.absolute()
+    return out.with_name(out.name + SUFFIX)
+
+
+def settle(out: Path) -> None:
+    """Finishes a replacement that was interrupted between its two renames: the old store is away,
+    and the new one, which is whole, is not yet in its place."""
+    new = beside(out)
+    if not out.exists() and (new / ROOT).is_file() and not Store(new).missing():
+        exchange(new, out)
+        sweep(out.absolute().parent)  # the old store, under the name that it was put away with
+
+
+def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
+    """Runs a stage whose result replaces the store at its place, if that was made differently."""
+    from pipelines.stage import run
+
+    out, new = stage.out, beside(stage.out)
+    settle(out)
+    if (new / ROOT).is_file() and read_spec(new).fingerprint != stage.current.fingerprint:
+        _drop(new)  # of settings before these, or the old store, killed right before this
+    if not (out / ROOT).is_file() or read_spec(out).fingerprint == stage.current.fingerprint:
+        return run(stage, options)
+    _require_episodes(out)
+    fresh = replace(stage, out=new)
+    outcome = run(fresh, options)
+    if outcome.given_up or Store(new).missing():
+        outcome.notes.append(f"{out} stays as it was until {new.name} is complete")
+        return outcome
+    exchange(new, out)
+    remove(new)
+    outcome.out = out
+    outcome.notes.append("the store that was there, made with other settings, is replaced")
+    return outcome
+
+
+def _require_episodes(out: Path) -> None:
+    found = read_spec(out)
+    if (found.type, found.stage) != ("episodes", "convert"):
+        raise StoreError(
+            f"{out} holds {found.type} made by `depthtok {found.stage}`",
+            remedy="choose another --out: --overwrite replaces what `convert` made",
+        )
+
+
+def _drop(new: Path) -> None:
+    if any(map(is_being_written, (new / "parts").iterdir())):
+        raise StoreError(
+            f"a job with other settings is writing to {new}",
+            remedy="wait until it ends, or stop it",
+        )
+    remove(new)
+
+
+def require_same_store(out: Path, wanted: StoreSpec, versions: Sequence[StoreSpec]) -> None:
+    """Raises `StaleStore` with all that differs, where `out` is an EpisodeStore that was converted
+    with other settings. `versions` describe the wanted store as each version of the stage does."""
+    if not (out / ROOT).is_file():
+        return
+    found = read_spec(out)
+    if found.fingerprint == wanted.fingerprint or (found.type, found.stage) != (
+        wanted.type, wanted.stage
+    ):  # fmt: skip
+        return
+    alike = next((s for s in versions if s.stage_version == found.stage_version), wanted)
+    lines = list(differences(found, alike)) or ["another version of `depthtok convert` made it"]
+    if len(lines) > SHOWN:
+        lines = [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
+    raise StaleStore(
+        f"{out} was converted differently (there -> now):\n  " + "\n  ".join(lines),
+        remedy="give --overwrite to make it anew (what is there stays until the new store is "
+        "whole), the same settings again, or another --out",
+    )
+
+
+def differences(there: StoreSpec, now: StoreSpec) -> Iterator[str]:
+    """What differs between the settings of two EpisodeStores, one line each."""
+    before, after = dict(there.what), dict(now.what)
+    yield from _changes("", before.pop("schema", {}), after.pop("schema", {}))
+    yield from _changes("", before, after)
+    named = [[spec.about[key] for key in ("dataset", "version")] for spec in (there, now)]
+    if named[0] != named[1]:
+        yield f"data set: {' '.join(named[0])} -> {' '.join(named[1])}"
+    yield from _changes("shards of split ", there.shards, now.shards)
+    if there.upstream != now.upstream:
+        counted = " or the numbers of episodes" if there.stage_version == 1 else ""
+        yield f"the data set's features{counted} are other ones"
+
+
+def _changes(where: str, before: object, after: object) -> Iterator[str]:
+    """`camera wrist: depth_unit: "mm" -> "m"` of every leaf that differs."""
+    if before == after:
+        return
+    before, after = _named(before), _named(after)
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in [*before, *(key for key in after if key not in before)]:
+            inner = f"{where}: {key}" if where and not where.endswith(" ") else f"{where}{key}"
+            yield from _changes(inner, before.get(key), after.get(key))
+    else:
+        yield f"{where}: {_short(before)} -> {_short(after)}"
+
+
+def _named(value: object) -> object:
+    """A list of tables as one table: by their names where they have such, else by number."""
+    if isinstance(value, Sequence) and value and all(isinstance(item, Mapping) for item in value):
+        return {str(item.get("name", number)): item for number, item in enumerate(value, 1)}
+    return value
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

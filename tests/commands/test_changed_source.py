@@ -1,0 +1,107 @@
+"""From the command line: a data set that is corrected, and what each command says of it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from trainings import DEMO, MICRO, call, training
+from typer.testing import CliRunner
+
+from depthtok.cli import app
+from depthtok.commands.train import depth_sources
+from depthtok.episodes import EpisodeStore
+from depthtok.errors import StaleStore
+from depthtok.testing import make_rlds
+
+
+def said(*command, code=0):
+    """Everything that a command says, which must end with `code`."""
+    result = CliRunner().invoke(app, [str(argument) for argument in command])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Six episodes in three shards through all stages; the settings of a micro model."""
+    source = make_rlds(tmp_path / "rlds", steps=4)
+    stages(tmp_path, source)
+    (tmp_path / "micro.toml").write_text(MICRO)
+    return tmp_path
+
+
+def stages(root, source):
+    call("convert", source, "--out", root / "episodes")
+    call("annotate", root / "episodes", "--out", root / "depth", "--estimator", "dataset")
+    call("tokenize", root / "depth", "--codebook", DEMO, "--out", root / "codes")
+
+
+def rebuild(root, edit):
+    shutil.rmtree(root / "rlds")
+    make_rlds(root / "rlds", steps=4, edit=edit)
+
+
+def test_a_corrected_action_reaches_the_store_and_stops_the_old_run(stores):
+    call(*training(stores, stores / "run", "--steps", 2))
+    before = EpisodeStore(stores / "episodes").episode(4).action.copy()
+
+    def flipped(number, values):
+        if number == 4:
+            values["steps/action"][:, 6] *= -1
+
+    rebuild(stores, flipped)
+    words = said("convert", stores / "rlds", "--out", stores / "episodes")
+    assert "1 of 3 shards changed since they were converted" in words
+    assert "1 part made, 2 kept" in words
+    after = EpisodeStore(stores / "episodes").episode(4).action
+    np.testing.assert_array_equal(after[:, 6], -before[:, 6])
+    assert "is sound" in said("verify", stores / "codes")
+    with pytest.raises(StaleStore, match="the episodes of libero_sim_depth were made anew since"):
+        call(*training(stores, stores / "run", "--steps", 2))
+    call(*training(stores, stores / "new run", "--steps", 2))  # its codes are of the same frames
+
+
+def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores):
+    def other(number, values):
+        if number == 0:
+            image = values["steps/observation/image"]
+            values["steps/observation/image"] = np.ascontiguousarray(image[:, :, ::-1])
+
+    rebuild(stores, other)
+    assert "1 part made" in said("convert", stores / "rlds", "--out", stores / "episodes")
+    with pytest.raises(StaleStore, match=r"the codes of 1 of 3 shards are of other frames"):
+        call(*training(stores, stores / "run", "--steps", 2))
+    stages(stores, stores / "rlds")
+    call(*training(stores, stores / "run", "--steps", 2))
+
+
+def test_what_failed_is_said_by_all_that_comes_after(tmp_path, capsys):
+    def edit(number, values):
+        if number == 1:
+            values["steps/action"][2, 0] = np.nan
+        if number == 5:
+            values["steps/observation/wrist_depth"] = [b"no image"] * 4
+
+    source = make_rlds(tmp_path / "rlds", steps=4, edit=edit)
+    out = {name: tmp_path / name for name in ("episodes", "depth", "codes", "run")}
+    assert "failed: libero_sim_depth/1.0.0/train/00000-of-00003/00001" in said(
+        "convert", source, "--out", out["episodes"], code=1
+    )
+    dataset = ("--estimator", "dataset")
+    words = said("annotate", out["episodes"], "--out", out["depth"], *dataset, code=1)
+    assert "earlier: 1 failed episode is left out: 1 in convert" in words
+    everything = "2 failed episodes are left out: 1 in convert, 1 in annotate"
+    words = said("tokenize", out["depth"], "--codebook", DEMO, "--out", out["codes"])
+    assert everything in words
+    (tmp_path / "micro.toml").write_text(MICRO)
+    words = said(*training(tmp_path, out["run"], "--steps", 2))
+    assert f"libero_sim_depth: {everything}" in words
+    state = json.loads(next(out["run"].glob("checkpoints/*/state.json")).read_text())
+    assert state["notes"]["left_out"] == {"libero_sim_depth": {"convert": 1, "annotate": 1}}
+    call("report", out["run"])
+    assert everything in (out["run"] / "report.html").read_text()
+    depth_sources([out["depth"]], None, None, partial=False)  # of train-vqvae
+    assert f"{out['depth']}: {everything}" in capsys.readouterr().err

@@ -1,0 +1,184 @@
+"""Another schema for a store that is there: shown, and made anew without losing what is there."""
+
+import shutil
+from importlib.resources import files
+
+import pytest
+
+from depthtok.config import RunOptions
+from depthtok.episodes import STATISTICS, EpisodeStore
+from depthtok.errors import StaleStore, StoreError
+from depthtok.sources.rlds import RldsDirectory
+from depthtok.testing import make_rlds, tree_digest
+from pipelines import overwrite
+from pipelines.config import ConvertConfig
+from pipelines.convert import ConvertStage
+from pipelines.overwrite import beside, run_over, settle
+from pipelines.stage import run
+
+SCHEMA = (files("depthtok.schemas") / "libero_depth.toml").read_text()
+
+
+@pytest.fixture
+def source(tmp_path):
+    return make_rlds(tmp_path / "rlds")
+
+
+def edited(tmp_path, *pairs):
+    """A file with the shipped schema, edited."""
+    text = SCHEMA
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / f"schema-{len(list(tmp_path.glob('schema*')))}.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def stage(source, out, **settings):
+    return ConvertStage(RldsDirectory.open(source), out, ConvertConfig(**settings))
+
+
+FASTER = ("fps = 20", "fps = 10")
+
+
+def test_what_differs_is_shown_by_name(source, tmp_path):
+    run(stage(source, tmp_path / "out"), RunOptions())
+    schema = edited(tmp_path, FASTER, ('depth_unit = "mm"', 'depth_unit = "m"'))
+    with pytest.raises(StaleStore) as caught:
+        run(stage(source, tmp_path / "out", schema=schema), RunOptions())
+    lines = [line.strip() for line in caught.value.problem.splitlines()[1:]]
+    assert "fps: 20.0 -> 10.0" in lines
+    assert 'camera: image: depth_unit: "mm" -> "m"' in lines
+    assert 'camera: wrist_image: depth_unit: "mm" -> "m"' in lines
+    assert "--overwrite" in caught.value.remedy
+
+
+def test_other_splits_shards_and_features_are_shown_too(source, tmp_path):
+    run(stage(source, tmp_path / "out"), RunOptions())
+    with pytest.raises(StaleStore, match=r"split: \[\] -> \[\"train\"\]"):
+        run(stage(source, tmp_path / "out", split=("train",)), RunOptions())
+    other = make_rlds(tmp_path / "other", shards=2)
+    with pytest.raises(StaleStore, match="shards of split train: 3 -> 2"):
+        run(stage(other, tmp_path / "out"), RunOptions())
+    larger = make_rlds(tmp_path / "larger", size=48)
+    with pytest.raises(StaleStore, match="the data set's features are other ones"):
+        run(stage(larger, tmp_path / "out"), RunOptions())
+
+
+def test_overwriting_gives_what_a_new_store_would_be(source, tmp_path):
+    run(stage(source, tmp_path / "out"), RunOptions())
+    schema = edited(tmp_path, FASTER)
+    outcome = run_over(stage(source, tmp_path / "out", schema=schema), RunOptions())
+    assert (outcome.out, outcome.made) == (tmp_path / "out", 3)
+    assert "is replaced" in outcome.notes[-1]
+    run(stage(source, tmp_path / "fresh", schema=schema), RunOptions())
+    assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "fresh")
+    assert EpisodeStore(tmp_path / "out").fps == 10
+    assert (tmp_path / "out" / STATISTICS).is_file()
+    assert not beside(tmp_path / "out").exists()
+    assert run_over(stage(source, tmp_path / "out", schema=schema), RunOptions()).kept == 3
+
+
+class Killed(BaseException):
+    """As if by SIGKILL: nothing is caught."""
+
+
+def test_a_killed_overwriting_leaves_the_old_store_whole_and_is_resumed(
+    source, tmp_path, monkeypatch
+):
+    old = tree_digest(run(stage(source, tmp_path / "out"), RunOptions()).out)
+    schema, episode = edited(tmp_path, FASTER), overwrite_after(monkeypatch, 4)
+    with pytest.raises(Killed):
+        run_over(stage(source, tmp_path / "out", schema=schema), RunOptions())
+    assert tree_digest(tmp_path / "out") == old
+    assert len(EpisodeStore(beside(tmp_path / "out")).part_names) == 2
+    monkeypatch.undo()
+    with pytest.raises(StaleStore, match="converted differently"):
+        run(stage(source, tmp_path / "out", schema=schema), RunOptions())
+    outcome = run_over(stage(source, tmp_path / "out", schema=schema), RunOptions())
+    assert (outcome.made, outcome.kept) == (1, 2)
+    assert EpisodeStore(tmp_path / "out").fps == 10
+    assert episode == [4]
+
+
+def overwrite_after(monkeypatch, episodes):
+    """Kills the conversion when so many episodes are read."""
+    from depthtok.sources.schema import Schema
+
+    calls, real = [0], Schema.action
+
+    def counting(self, raw):
+        if calls[0] == episodes:
+            raise Killed
+        calls[0] += 1
+        return real(self, raw)
+
+    monkeypatch.setattr(Schema, "action", counting)
+    return calls
+
+
+@pytest.mark.parametrize("step", ["before", "between", "after"])
+def test_a_kill_as_the_stores_change_places_loses_nothing(source, tmp_path, monkeypatch, step):
+    out = tmp_path / "out"
+    run(stage(source, out), RunOptions())
+    schema, real = edited(tmp_path, FASTER), overwrite.exchange
+
+    def killed(new, final):
+        if step == "between":
+            final.rename(tmp_path / ".tmp-old")
+        if step == "after":
+            real(new, final)
+        raise Killed
+
+    monkeypatch.setattr(overwrite, "exchange", killed)
+    with pytest.raises(Killed):
+        run_over(stage(source, out, schema=schema), RunOptions())
+    monkeypatch.undo()
+    settle(out)
+    assert EpisodeStore(out).fps == (20 if step == "before" else 10)
+    assert EpisodeStore(out).missing() == []
+    outcome = run_over(stage(source, out, schema=schema), RunOptions())
+    assert outcome.made == 0
+    assert EpisodeStore(out).fps == 10
+    assert not beside(out).exists()
+
+
+def test_array_jobs_share_an_overwriting(source, tmp_path):
+    run(stage(source, tmp_path / "out"), RunOptions())
+    schema = edited(tmp_path, FASTER)
+    for job in (1, 2, 3):
+        assert EpisodeStore(tmp_path / "out").fps == 20
+        jobs = RunOptions(shard=f"{job}/3")
+        outcome = run_over(stage(source, tmp_path / "out", schema=schema), jobs)
+        assert outcome.made == 1
+    assert EpisodeStore(tmp_path / "out").fps == 10
+    late = run_over(stage(source, tmp_path / "out", schema=schema), RunOptions(shard="1/3"))
+    assert (late.made, late.kept) == (0, 1)
+
+
+def test_a_second_edit_starts_anew(source, tmp_path):
+    run(stage(source, tmp_path / "out"), RunOptions())
+    first, second = edited(tmp_path, FASTER), edited(tmp_path, ("fps = 20", "fps = 5"))
+    run_over(stage(source, tmp_path / "out", schema=first), RunOptions(limit=2))
+    assert beside(tmp_path / "out").is_dir()
+    run_over(stage(source, tmp_path / "out", schema=second), RunOptions())
+    assert EpisodeStore(tmp_path / "out").fps == 5
+
+
+def test_only_what_convert_made_is_replaced(source, tmp_path, whole):
+    shutil.copytree(whole.root / "annotate", tmp_path / "out")
+    with pytest.raises(StoreError, match="holds depth made by `depthtok annotate`"):
+        run_over(stage(source, tmp_path / "out"), RunOptions())
+
+
+def test_a_reader_is_told_that_its_store_was_replaced(source, tmp_path):
+    run(stage(source, tmp_path / "out"), RunOptions())
+    reader = EpisodeStore(tmp_path / "out")
+    action = reader.episode(0).action
+    names = reader.part_names
+    run_over(stage(source, tmp_path / "out", schema=edited(tmp_path, FASTER)), RunOptions())
+    assert action.shape == (5, 7)  # what is mapped stays readable
+    reader._parts.clear()
+    with pytest.raises(StaleStore, match="was replaced by one made with other settings"):
+        reader.part(names[1])

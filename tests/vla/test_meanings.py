@@ -1,0 +1,177 @@
+"""Data sets of one mixture mean the same, are converted, or are refused."""
+
+from dataclasses import replace
+
+import fakes
+import numpy as np
+import pytest
+from fakes import MEANING
+
+from depthtok.data import Camera, Orientation
+from depthtok.errors import ConfigError
+from depthtok.meaning import Column
+from vla import checkpoint, meanings
+from vla.config import RunOptions
+from vla.data import Dataset
+from vla.member import member
+from vla.policy import Policy
+from vla.tokenizer import ByteTokenizer
+from vla.train import train
+
+JOINTS = (*(Column(f"j{n}") for n in range(6)), Column("gripper"))
+DELTA = tuple(Column(c.name, "delta", "m") for c in MEANING.action)
+ABSOLUTE = tuple(Column(c.name, "absolute", "m") for c in MEANING.action)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"gripper": "open0_closed1"}, {}, "gripper: a and b: open0_closed1, open1_closed-1"),
+        ({}, {"action": JOINTS}, r"action.names: a and b: x, y, z, roll, .*; j0, j1"),
+        ({"action": DELTA}, {"action": ABSOLUTE}, "action.reference: a and b: x: delta, absolute"),
+        ({}, {"fps": 5.0}, "fps: a and b: 10 Hz, 5 Hz"),
+        ({}, {"proprio": (Column("q"),) * 8}, r"proprio.names: a and b: s0, "),
+    ],
+)
+def test_data_sets_that_mean_something_else_are_refused(micro, first, second, said):
+    found = {"a": replace(MEANING, **first), "b": replace(MEANING, **second)}
+    with pytest.raises(ConfigError, match=said) as raised:
+        meanings.require_same(found, micro())
+    aspect = said.partition(":")[0]
+    assert f'data.mix=["{aspect}"]' in raised.value.remedy
+    assert ("data.gripper" in raised.value.remedy) == (aspect == "gripper")
+    meanings.require_same(found, micro(data__mix=(aspect,)))
+    with pytest.raises(ConfigError, match=said):
+        meanings.require_same(found, micro(data__mix=("action.unit",)))
+
+
+def test_states_do_not_matter_to_a_model_without_states(micro):
+    found = {"a": MEANING, "b": replace(MEANING, proprio=())}
+    meanings.require_same(found, micro(model__proprio_dim=0))
+    with pytest.raises(ConfigError, match=r"proprio\.names"):
+        meanings.require_same(found, micro())
+
+
+def test_settings_name_what_there_is(micro):
+    with pytest.raises(ConfigError, match=r"data\.mix = 'grippers'"):
+        micro(data__mix=("grippers",))
+    with pytest.raises(ConfigError, match=r"data\.gripper = 'open'"):
+        micro(data__gripper="open")
+
+
+def test_what_is_unknown_is_said(micro):
+    found = {"a": MEANING, "b": replace(MEANING, gripper="unknown", fps=None)}
+    meanings.require_same(found, micro())
+    views = {
+        name: {"main": Camera("main", 8, 8, orientation=way), "wrist": Camera("wrist", 8, 8)}
+        for name, way in (("a", Orientation.MIRROR), ("b", Orientation.IDENTITY))
+    }
+    said = meanings.warnings(found, views, micro())
+    assert [text.partition(" is not")[0] for text in said] == [
+        "fps",
+        "gripper",
+        "what the gripper of b means",
+        "camera 'main'",
+    ]
+    assert "mirror: a; identity: b" in said[-1]
+    assert meanings.warnings({"a": MEANING}, {"a": views["a"]}, micro()) == []
+
+
+class Other(fakes.FakeEpisodes):
+    """Its gripper's 1 closes."""
+
+    meaning = replace(MEANING, gripper="open-1_closed1")
+
+
+def test_grippers_are_brought_to_one_convention(micro):
+    config = micro(data__gripper="open1_closed0", model__depth__expert=False)
+    stores = {"a": fakes.FakeEpisodes(name="a"), "b": Other(name="b")}
+    members = [member(name, store, None, config) for name, store in stores.items()]
+    data = Dataset(members, config, ByteTokenizer())
+    assert {m.gripper for m in data.meanings().values()} == {"open1_closed0"}
+    openness = {"a": lambda v: (v + 1) / 2, "b": lambda v: (1 - v) / 2}
+    for number in range(0, len(data), 5):
+        fields = {n: np.zeros(shape, kind) for n, (shape, kind) in data.fields().items()}
+        data.fill(fields, number, 0, 0)
+        which, index, step = data.place(number)
+        name = members[which].name
+        own = members[which].episodes.episode(index).action
+        assert fields["actions_BCA"][0, -1] == openness[name](own[step, -1])
+        plain = members[which].norms.action
+        np.testing.assert_allclose(fields["actions_BCA"][0, :-1], plain.apply(own[step])[:-1])
+    assert [(m.norms.action.low[-1], m.norms.action.high[-1]) for m in members] == [(0, 1)] * 2
+
+
+def test_an_unknown_gripper_is_not_converted(micro):
+    store = fakes.FakeEpisodes()
+    store.meaning = replace(MEANING, gripper="unknown")
+    config = micro(data__gripper="open1_closed0", model__depth__expert=False)
+    with pytest.raises(ConfigError, match="what the gripper of toy means is not known"):
+        member("toy", store, None, config)
+
+
+@pytest.mark.parametrize(
+    ("convention", "said"),
+    [("open1_closed0", "from -1 to 1, but gripper"), ("open-1_closed1", None), ("unknown", None)],
+)
+def test_a_gripper_out_of_its_range_is_refused(micro, convention, said):
+    store = fakes.FakeEpisodes()
+    store.meaning = replace(MEANING, gripper=convention)
+    if said is None:
+        member("toy", store, None, micro(model__depth__expert=False))
+        return
+    with pytest.raises(ConfigError, match=f"toy, action column 'gripper': .*{said}"):
+        member("toy", store, None, micro(model__depth__expert=False))
+
+
+def test_a_percentage_is_refused_with_the_operation_that_mends_it(micro):
+    """Also of a store that was converted before `convert` looked."""
+    store = fakes.FakeEpisodes()
+    store.meaning = replace(MEANING, gripper="unknown")
+    for episode in store._made:
+        episode.action[:, -1] = np.where(episode.action[:, -1] > 0, 100, 45)
+    with pytest.raises(ConfigError, match="go from 45 to 100, but") as raised:
+        member("toy", store, None, micro(model__depth__expert=False))
+    assert '"unit_interval 0 100"' in raised.value.remedy
+
+
+def trained(config, store, out, codebook):
+    return train(config, fakes.toy(config, store), out, RunOptions(workers=0), codebook=codebook)
+
+
+def test_a_run_keeps_what_its_numbers_mean(micro, codebook, tmp_path):
+    config = micro(train__steps=1)
+    trained(config, fakes.FakeEpisodes(), tmp_path, codebook)
+    state = checkpoint.read_state(checkpoint.find(tmp_path))
+    assert state.meanings == {"toy": MEANING}
+    policy = Policy.load(tmp_path)
+    assert policy.meaning == MEANING
+    seen = {"images": {n: np.zeros((8, 8, 3), np.uint8) for n in ("main", "wrist")},
+            "proprio": np.zeros(8), "instruction": "open it"}  # fmt: skip
+    own = policy.act(seen)
+    policy.reset()
+    policy.speak("open0_closed1")
+    other = policy.act(seen)
+    np.testing.assert_allclose(other[:, -1], (1 - own[:, -1]) / 2, atol=1e-6)
+    assert (other[:, :-1] == own[:, :-1]).all()
+    with pytest.raises(ConfigError, match="'open'"):
+        policy.speak("open")
+
+
+def test_training_refuses_a_mixture_too(micro, codebook, tmp_path):
+    """Of Python, not only of the command."""
+    config = micro(train__steps=1)
+    parts = []
+    for name, kind in (("a", fakes.FakeEpisodes), ("b", Other)):
+        episodes = kind(name=name)
+        codes = fakes.FakeCodes(episodes, grid=4, codes=16)
+        parts.append(member(name, episodes, codes, config, codebook=codes.codebook))
+    data = Dataset(parts, config, ByteTokenizer())
+    with pytest.raises(ConfigError, match="do not mean the same: gripper"):
+        train(config, data, tmp_path, RunOptions(workers=0), codebook=codebook)
+
+
+def test_a_state_before_meaning_was_kept_reads_as_nothing():
+    old = {"step": 2, "norms": {}, "codebook": "", "data": [], "notes": {}}
+    state = checkpoint.State.from_json(old)
+    assert state.meanings == {}
