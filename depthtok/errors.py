@@ -23,6 +23,11 @@ The command line prints `problem` and `remedy` and exits with code 2. Anything e
 keeps its traceback.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DepthtokError(Exception):
     """A problem in the user's hands, with its remedy: both are sentences for people."""
@@ -91,6 +96,22 @@ class InUse(OutputError):
     """Another process writes to this output now."""
 
 
+@contextmanager
+def as_written(path: object, remedy: str) -> Iterator[None]:
+    """Turns whatever goes wrong while a description that we wrote is taken apart into a
+    `CorruptPart`: its digest may fit, but it is nothing that we write. Put nothing else into the
+    block."""
+    try:
+        yield
+    except (
+        ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        kind = type(error).__name__
+        raise CorruptPart(
+            f"{path} is not as depthtok writes it ({kind}: {error})", remedy=remedy
+        ) from error
+
+
 class DepthKindError(DepthtokError):
     """Disparity met metres."""
 
@@ -115,7 +136,7 @@ class GateError(DepthtokError):
     """A codebook below the limits of the quality gate."""
 
 
-def did_you_mean(word: str, choices: "list[str] | tuple[str, ...]") -> str:
+def did_you_mean(word: str, choices: list[str] | tuple[str, ...]) -> str:
     """`Did you mean 'x'?`, or the list of choices where nothing is near."""
     import difflib
 

@@ -227,7 +227,7 @@ def read_spec(path: Path) -> StoreSpec:
         claimed = content.pop("sha256")
         fingerprint, version = content.pop("fingerprint"), content.pop("format")
         spec = StoreSpec(**content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptPart(f"{root} is damaged or not depthtok's", remedy=_ROOT_REMEDY) from error
     if version != FORMAT:
         raise StoreError(
