@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from depthtok.episodes import INSTRUCTIONS, EpisodeStore
+from depthtok.episodes import ALTERNATIVES, INSTRUCTIONS, EpisodeStore
 from depthtok.parts import Part
 from depthtok.store import Store, is_store
 
@@ -42,18 +42,22 @@ def is_empty(text: str) -> bool:
     return not text.replace("_", " ").strip()
 
 
-def read(store: EpisodeStore, only: Bool[np.ndarray, " E"] | None = None) -> Instructions:
-    """The texts of all episodes, or `only` of some: exact."""
+def read(
+    store: EpisodeStore, only: Bool[np.ndarray, " E"] | None = None, *, drawn: bool = True
+) -> Instructions:
+    """The texts of all episodes, or `only` of some: exact. With `drawn`, all texts that a step may
+    be told by count, else the first."""
     counts: dict[str, int] = {}
     episodes = empty = partly = 0
     for part, chosen in _parts(store, only):
-        texts = _texts(part)
+        texts, several = _texts(part), _alternatives(part) if drawn else {}
         numbers = part.map("instruction")[: int(part.frames.sum())]
         rows = np.repeat(np.arange(len(chosen)), part.frames)
         numbers, rows = numbers[chosen[rows]], rows[chosen[rows]]
         for number, steps in enumerate(np.bincount(numbers, minlength=len(texts)).tolist()):
-            if steps and not is_empty(texts[number]):
-                counts[texts[number]] = counts.get(texts[number], 0) + steps
+            for text in several.get(str(number), [texts[number]]) if steps else ():
+                if not is_empty(text):
+                    counts[text] = counts.get(text, 0) + steps
         blank, spoken = _sides(texts, numbers, rows, len(chosen))
         episodes += int(chosen.sum())
         empty += int((blank & ~spoken).sum())
@@ -111,6 +115,14 @@ def _texts(part: Part) -> list[str]:
     """The distinct texts of a part, which are not kept: a store has many parts."""
     part.require(INSTRUCTIONS)
     return json.loads((part.path / INSTRUCTIONS).read_text())
+
+
+def _alternatives(part: Part) -> dict[str, list[str]]:
+    """By number (as text) of a text: all that a step with it may be told, if there are several."""
+    if ALTERNATIVES not in part.manifest["files"]:
+        return {}
+    part.require(ALTERNATIVES)
+    return json.loads((part.path / ALTERNATIVES).read_text())
 
 
 def _sides(

@@ -82,21 +82,29 @@ class Census:
 
     def seen(self, stored: Shaped[np.ndarray, ...]) -> bool:
         """Whether some pixel holds a candidate."""
-        top = _top(stored, self.candidates)
-        return any(holding(stored, value).any() for value in self._up_to(top / (1 - ROUNDING)))
+        high = self._high(stored)
+        return any(holding(high, value).any() for value in self.candidates) if len(high) else False
 
     def add(self, stored: Shaped[np.ndarray, ...]) -> None:
         """Counts some frames."""
-        for value in self._up_to(_top(stored, self.candidates) / REACH):
-            low, high = value * REACH, value / REACH
+        high = self._high(stored)
+        held = {value: int(holding(high, value).sum()) for value in self.candidates if len(high)}
+        for value in held:
+            low, top = value * REACH, value / REACH
             with np.errstate(over="ignore"):  # beyond the largest float lies its infinity
-                near = int(((stored >= low) & (stored <= high) & (stored < np.inf)).sum())
-            held = {v: int(holding(stored, v).sum()) for v in self.candidates if low <= v <= high}
+                near = int(((high >= low) & (high <= top)).sum())
             self._held[value] += held[value]
-            self._near[value] += near - sum(held.values())
+            self._near[value] += near - sum(held[v] for v in held if low <= v <= top)
 
-    def _up_to(self, top: float) -> list[float]:
-        return [value for value in self.candidates if value <= top]
+    def _high(self, stored: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, " n"]:
+        """The finite numbers that may be near a candidate: few, or none, of a usual frame's."""
+        if not stored.size or not self.candidates:
+            return stored.ravel()[:0]
+        lowest = min(self.candidates) * REACH
+        if float(stored.max()) < lowest:  # not so where one is NaN
+            return stored.ravel()[:0]
+        high = stored[stored >= lowest]
+        return high[np.isfinite(high)]
 
     def apart(self) -> tuple[float, ...]:
         """The candidates that are there and stand apart."""
@@ -105,16 +113,6 @@ class Census:
             for value, count in self._held.items()
             if count and self._near[value] <= OTHERS * count
         )
-
-
-def _top(stored: Shaped[np.ndarray, ...], candidates: tuple[float, ...]) -> float:
-    """The largest finite number; one pass where it is below all candidates."""
-    if not stored.size or not candidates:
-        return 0.0
-    top = float(stored.max())
-    if top < candidates[0] * REACH or stored.dtype.kind != "f":
-        return top
-    return float(stored.max(initial=0, where=np.isfinite(stored)))
 
 
 class ClipDepth:

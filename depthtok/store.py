@@ -156,7 +156,13 @@ class Store:
         """Episodes that were left out, with stage and reason."""
         return [failure for part in self.parts() for failure in part.failures]
 
-    def absent(self) -> dict[str, int]:
+    @property
+    def knows_absent(self) -> bool:
+        """Whether its stage looked for cameras that episodes do not have: former versions did
+        not."""
+        return self.spec.stage_version >= 2
+
+    def absent_counts(self) -> dict[str, int]:
         """By camera: how many episodes are known not to have it."""
         found: dict[str, int] = {}
         for part in self.parts():
@@ -261,7 +267,7 @@ def create(path: Path, spec: StoreSpec) -> None:
         make_directory(path / "parts")
     if not write_new(path / ROOT, text):
         found = read_spec(path)
-        if _entries(path / "parts") - {ROOT}:  # else nothing was made yet: settings may change
+        if not is_unmade(path):
             require_same(path, found, spec)
         if (found.place, found.fingerprint) != (spec.place, spec.fingerprint):
             write_atomic(path / ROOT, text)
@@ -278,6 +284,12 @@ def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> Store
         if found.fingerprint in {before.fingerprint for before in earlier}:
             return replace(found, place=spec.place)
     return spec
+
+
+def is_unmade(path: Path) -> bool:
+    """Whether the store at `path` has no part, nor one that is being written: a run was refused
+    before its first one. Its settings may change."""
+    return not _entries(path / "parts") - {ROOT}
 
 
 def _names(path: Path) -> set[str]:

@@ -168,7 +168,7 @@ def _opened(path: Path, *, partial: bool) -> DepthStore:
     store.require_complete(partial=partial)
     if failures := in_words(left_out(store)):
         warn(f"{store.path}: {failures}")
-    for name, count in store.absent().items():
+    for name, count in store.absent_counts().items():
         warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
     return store
 

@@ -128,7 +128,7 @@ def train_vla(
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
-    from depthtok.commands import samples
+    from depthtok.commands import data_checks, samples
     from depthtok.commands.job import Job, Stores
     from vla.config import RunOptions
     from vla.named import load
@@ -153,7 +153,7 @@ def train_vla(
     given = stores.open(config)
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
-    failed = samples.failed_episodes(given)
+    failed = data_checks.failed_episodes(given)
     notes = {
         "weights": weights,
         "left_out": failed,

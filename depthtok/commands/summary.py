@@ -189,9 +189,11 @@ def _weights(store: DepthStore) -> dict[str, str]:
 
 def _absent(store: Store) -> dict[str, object]:
     """What the store knows of cameras that episodes do not have."""
-    found = ", ".join(f"{name} in {count} episodes" for name, count in store.absent().items())
-    if isinstance(store, EpisodeStore) and not store.knows_absent:
-        found = f"{found}; " * bool(found) + "not looked for: annotate decides"
+    found = ", ".join(
+        f"{name} in {count} episodes" for name, count in store.absent_counts().items()
+    )
+    if not store.knows_absent:
+        found = f"{found}; " * bool(found) + "not known"
     return {"absent": found} if found else {}
 
 
@@ -283,7 +285,7 @@ def _run(path: Path) -> Summary:
     if steps:
         state = checkpoint.read_state(steps[-1])
         summary.facts["data"] = ", ".join(
-            f"{n} ({size:,} samples)" for n, _, _, size in state.data or ()
+            f"{name} ({size:,} samples)" for name, _, _, size, *_ in state.data or ()
         )
         summary.facts["codebook"] = state.codebook[:16] or "none"
         summary.facts |= _meant(state)

@@ -14,31 +14,31 @@ _TO_RLDS = (
 )
 
 
-def foreign(path: Path) -> SourceError | None:
-    """What to raise for a source of a kind that is known and not RLDS; None for anything else."""
-    if path.is_file():
-        problem, remedy = _of_file(path)
-        return SourceError(problem, remedy=remedy)
-    if (path / "meta" / "info.json").is_file():
-        return SourceError(
-            f"{path} is a LeRobot data set, not RLDS",
-            remedy=f"for depth of its videos: depthtok annotate {path} --out DIR; for its actions "
-            f"{_TO_RLDS}",
-        )
-    return None
+def is_lerobot(path: Path) -> bool:
+    """Whether a folder is a LeRobot data set."""
+    return (path / "meta" / "info.json").is_file()
 
 
-def _of_file(path: Path) -> tuple[str, str]:
-    """Problem and remedy."""
+def foreign_folder(path: Path) -> SourceError:
+    """What to raise for a LeRobot data set in place of an RLDS directory."""
+    return SourceError(
+        f"{path} is a LeRobot data set, not RLDS",
+        remedy=f"for depth of its videos: depthtok annotate {path} --out DIR; for its actions "
+        f"{_TO_RLDS}",
+    )
+
+
+def foreign_file(path: Path) -> SourceError:
+    """What to raise for a file in place of an RLDS directory."""
     if path.suffix.lower() in VIDEOS:
-        return (
+        return SourceError(
             f"{path} is a video, not an RLDS directory",
-            f"for its depth: depthtok annotate {path} --out DIR",
+            remedy=f"for its depth: depthtok annotate {path} --out DIR",
         )
     with path.open("rb") as file:
         if file.read(len(_HDF5)) == _HDF5:
-            return f"{path} is an HDF5 file, not an RLDS directory", _TO_RLDS
-    return (
+            return SourceError(f"{path} is an HDF5 file, not an RLDS directory", remedy=_TO_RLDS)
+    return SourceError(
         f"{path} is a file, not an RLDS directory",
-        "give the local directory with features.json, such as <name>/<version>",
+        remedy="give the local directory with features.json, such as <name>/<version>",
     )

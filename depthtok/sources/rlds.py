@@ -16,7 +16,7 @@ from pathlib import Path
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.features import Feature, read_features, read_json
-from depthtok.sources.foreign import foreign
+from depthtok.sources.foreign import foreign_file, foreign_folder, is_lerobot
 from depthtok.sources.framing import ShardDigest
 from depthtok.sources.shards import INFO, TEMPLATE, Naming, Shard, shards_of
 from depthtok.sources.tfrecord import FETCH_AGAIN, OnBad, read_record, read_records
@@ -134,17 +134,19 @@ def is_rlds(path: Path) -> bool:
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
     try:
-        if error := foreign(path):
-            raise error
         if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
             return path
         below = {file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)}
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, NotADirectoryError) and path.is_file():
+            raise foreign_file(path) from error
         raise SourceError(
             f"{path} is not a readable directory ({error})",
             remedy="give the local directory with features.json, such as <name>/<version>",
         ) from error
     found = sorted(below)
+    if not found and is_lerobot(path):
+        raise foreign_folder(path)
     if not found:
         raise SourceError(
             f"{path} is not an RLDS data set: there is no {INFO} in it or below it",

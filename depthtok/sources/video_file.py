@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok.errors import CorruptRecord, MissingPackage
+from depthtok.errors import CorruptRecord, MissingPackage, SourceUnavailable
+from depthtok.sources.reading import require_readable
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
 CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"
@@ -50,7 +51,7 @@ def look(path: Path) -> Look:
                 size = size[::-1]
             count = stream.frames or round((video.duration or 0) / 1e6 * (rate or 0))
             return Look(size, float(rate) if rate else None, frames=count or None)
-    except (OSError, IndexError, CorruptRecord, av.FFmpegError):
+    except (OSError, IndexError, CorruptRecord, SourceUnavailable, av.FFmpegError):
         return Look()
 
 
@@ -93,6 +94,7 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
                 ways[way] = ways.get(way, 0) + 1
                 yield turned(frame.to_ndarray(format="rgb24"), way)
         except av.FFmpegError as error:
+            require_readable(path, error)
             raise ledger.broken(f"cannot be decoded: {error}") from error
         ledger.require_whole()
     if not ledger.stated:
@@ -209,6 +211,7 @@ def _opened(path: Path):
     try:
         return av.open(str(path))
     except (av.FFmpegError, OSError) as error:
+        require_readable(path, error)
         raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
 
 

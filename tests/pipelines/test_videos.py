@@ -1,6 +1,11 @@
 """annotate on plain folders: images as they are, videos through PyAV."""
 
+import errno
+import json
+import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +16,9 @@ from depthtok.cli import app
 from depthtok.config import RunOptions
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import MissingPackage, SourceError, StaleStore
+from depthtok.errors import MissingPackage, SourceError, SourceUnavailable, StaleStore
 from depthtok.sources.videos import films
+from depthtok.store import create
 from depthtok.testing import tree_digest
 from depthtok.verify import verify_store
 from pipelines.annotate import AnnotateStage
@@ -155,3 +161,196 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
     with pytest.raises(MissingPackage) as caught:
         run(VideoStage(tmp_path, tmp_path / "ep"), RunOptions())
     assert "depthtok[video]" in caught.value.remedy
+
+
+def write_film(path, frames=12, pix_fmt="yuv420p", codec="mpeg4", container=None):
+    av = pytest.importorskip("av")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=container or {}) as video:
+        stream = video.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+        for number in range(frames):
+            if pix_fmt.startswith("gray"):
+                depth = np.full((48, 64), 900 + number, np.uint16)
+                frame = av.VideoFrame.from_ndarray(depth, format="gray16le")
+            else:
+                frame = av.VideoFrame.from_ndarray(picture(number, 48, 64), format="rgb24")
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode())
+    return path
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+SMALL = ("--estimator", "tiny", "--input-size", 28, "--size", 16, "--device", "cpu")
+
+
+def test_images_stand_upright_by_their_exif(tmp_path):
+    wide = picture(0, 20, 32)
+    for number, way in enumerate((6, 6, 6)):
+        exif = Image.Exif()
+        exif[0x0112] = way
+        path = tmp_path / "films" / "phone" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rot90(wide).copy()).save(path, exif=exif)
+    run(VideoStage(tmp_path / "films", tmp_path / "ep"), RunOptions())
+    store = EpisodeStore(tmp_path / "ep")
+    frames = store.episode(0).frames("image").read(0, 3)
+    np.testing.assert_array_equal(frames[1], wide)
+    camera = store.cameras["image"]
+    assert (camera.height, camera.width) == (20, 32)
+    assert store.part(store.part_names[0]).meta["turned"] == {"6": 3}
+
+
+def test_a_film_that_was_cut_fails_and_leaves_no_frame(tmp_path):
+    whole = write_film(tmp_path / "films" / "a.mkv")
+    cut = tmp_path / "films" / "b.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    result = command("annotate", tmp_path / "films", "--out", tmp_path / "depth", *SMALL)
+    assert result.exit_code == 1
+    store = EpisodeStore(tmp_path / "depth.episodes")
+    assert [len(episode) for episode in store] == [12]
+    assert "b.mkv ends early" in store.failures()[0].reason
+    assert (store.path / "parts" / store.part_names[1] / "images.bin").stat().st_size == 0
+    assert list(verify_store(store.path)) == []
+    cut.write_bytes(whole.read_bytes())
+    assert (
+        command("annotate", tmp_path / "films", "--out", tmp_path / "depth", *SMALL).exit_code == 0
+    )
+    assert len(list(DepthStore(tmp_path / "depth").clips())) == 2
+
+
+def test_a_film_of_unstated_length_is_read_and_said(tmp_path):
+    write_film(tmp_path / "films" / "live.mkv", container={"live": "1"})
+    result = command("annotate", tmp_path / "films", "--out", tmp_path / "depth", *SMALL)
+    assert result.exit_code == 0
+    assert "1 videos do not state their length" in result.output
+
+
+def test_a_plan_before_anything_is_made(folder, tmp_path):
+    write_film(tmp_path / "films" / "a.mp4", frames=40)
+    for source in (tmp_path / "films", folder):
+        result = command("annotate", source, "--plan", "--out", tmp_path / "depth", *SMALL)
+        assert result.exit_code == 0, result.output
+        assert "to write" in result.output
+        assert "can be planned when this is done" in result.output
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.mp4").write_bytes(b"no video")
+    result = command("annotate", tmp_path / "broken", "--plan", "--out", tmp_path / "depth", *SMALL)
+    assert "unknown: none of the episodes tried can be read" in result.output
+    assert not (tmp_path / "depth.episodes").exists()
+
+
+def test_a_plan_extrapolates_to_whole_films(tmp_path):
+    from pipelines.plan import plan
+
+    for name in ("a.mp4", "b.mp4"):
+        write_film(tmp_path / "films" / name, frames=80)
+    planned = plan(VideoStage(tmp_path / "films", tmp_path / "ep"), RunOptions())
+    outcome = run(VideoStage(tmp_path / "films", tmp_path / "ep"), RunOptions())
+    assert planned.units == 2
+    assert planned.bytes == pytest.approx(outcome.bytes, rel=0.2)
+
+
+def test_one_video_by_its_name(tmp_path):
+    path = write_film(tmp_path / "films" / "a.mp4")
+    result = command("annotate", path, "--out", tmp_path / "depth", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert [len(clip) for clip in DepthStore(tmp_path / "depth").clips()] == [12]
+
+
+def lerobot(root, *, stated=True):
+    """A LeRobot data set of one camera and one depth map, both with videos a picture decodes."""
+    features = {
+        "observation.images.top": {"dtype": "video", "info": {"is_depth_map": False}},
+        "observation.depth.top": {"dtype": "video", "info": {"video.is_depth_map": True}},
+    }
+    (root / "meta").mkdir(parents=True)
+    info = {"features": features if stated else {}}
+    (root / "meta" / "info.json").write_text(json.dumps(info))
+    for name in features:
+        grey = not stated and "depth" in name
+        write_film(root / "videos" / name / "chunk-000" / "file-000.mkv",
+                   pix_fmt="gray16le" if grey else "yuv420p",
+                   codec="ffv1" if grey else "mpeg4")  # fmt: skip
+    return root
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_depth_videos_of_a_lerobot_data_set_are_no_pictures(tmp_path, stated):
+    root = lerobot(tmp_path / "set", stated=stated)
+    result = command("annotate", root, "--out", tmp_path / "depth", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "1 depth videos are left out" in result.output
+    store = EpisodeStore(tmp_path / "depth.episodes")
+    assert [e.instruction() for e in store] == [
+        "videos/observation.images.top/chunk-000/file-000.mkv"
+    ]
+    only = root / "videos" / "observation.depth.top"
+    with pytest.raises(SourceError, match="has depth videos only"):
+        run(VideoStage(only, tmp_path / "alone"), RunOptions())
+    below = command("annotate", only / "chunk-000" / "file-000.mkv", "--out", tmp_path / "one",
+                    *SMALL)  # fmt: skip
+    assert below.exit_code != 0
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_store_of_the_former_version_keeps_its_parts(folder, tmp_path):
+    stage = VideoStage(folder, tmp_path / "ep")
+    before = replace(stage.spec, stage_version=2)
+    create(tmp_path / "ep", before)
+    assert run(VideoStage(folder, tmp_path / "ep"), RunOptions()).made == 5
+    assert EpisodeStore(tmp_path / "ep").fingerprint == before.fingerprint
+    assert run(VideoStage(folder, tmp_path / "ep"), RunOptions()).made == 0
+
+
+def test_what_is_no_rlds_is_named(tmp_path):
+    root = lerobot(tmp_path / "set")
+    result = command("convert", root, "--out", tmp_path / "ep")
+    assert "is a LeRobot data set" in str(result.exception)
+    (tmp_path / "demo.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
+    result = command("convert", tmp_path / "demo.hdf5", "--out", tmp_path / "ep")
+    assert "is an HDF5 file" in str(result.exception)
+    film = root / "videos/observation.images.top/chunk-000/file-000.mkv"
+    result = command("convert", film, "--out", tmp_path / "ep")
+    assert "depthtok annotate" in result.exception.remedy
+
+
+def pack(folder, out):
+    return run(VideoStage(folder, out), RunOptions())
+
+
+def test_a_picture_of_equal_size_that_changed_is_packed_again(folder, tmp_path):
+    first = pack(folder, tmp_path / "out")
+    assert pack(folder, tmp_path / "out").made == 0
+    changed = sorted((folder / "a").iterdir())[0]
+    data = bytearray(changed.read_bytes())
+    data[-20] ^= 1
+    changed.write_bytes(data)
+    outcome = pack(folder, tmp_path / "out")
+    assert (outcome.made, outcome.kept) == (1, first.made - 1)
+    assert outcome.notes == ["changed since it was packed: a; its part is made anew"]
+    os.utime(changed, ns=(5, 5))
+    assert pack(folder, tmp_path / "out").made == 0
+    assert pack(folder, tmp_path / "fresh").made == first.made
+    assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT])
+def test_a_picture_that_cannot_be_read_now_has_not_failed(folder, tmp_path, monkeypatch, number):
+    failures = {f.key.shard for f in pack(folder, tmp_path / "expected").failures}
+    real = Path.read_bytes
+
+    def failing(path):
+        if path.name == "frame7.png":
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(SourceUnavailable, match=os.strerror(number)):
+        pack(folder, tmp_path / "out")
+    monkeypatch.undo()
+    assert {f.key.shard for f in pack(folder, tmp_path / "out").failures} == failures
+    assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "expected")

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from depthtok.arrays import group_json
 from depthtok.cli import app
 from depthtok.depth import DepthStore
 from depthtok.errors import WeightsError
@@ -199,3 +200,16 @@ def test_where_the_file_tells_that_is_kept_and_the_fingerprint_is_of_the_tensors
     other, again = annotated(tmp_path, tmp_path / "last.pth")
     assert "0 parts made, 1 kept" in other.stdout
     assert again.fingerprint == store.fingerprint
+
+
+def test_a_store_made_before_origins_were_kept_says_so_and_goes_on(tmp_path):
+    save_network(fresh_network(TINY, seed=5), tmp_path / "mine.safetensors")
+    _, store = annotated(tmp_path, tmp_path / "mine.safetensors")
+    place = {name: where for name, where in store.spec.place.items() if name != "weights"}
+    before = replace(store.spec, place=place)
+    (store.path / "zarr.json").write_text(group_json(before.attributes()))
+    looked = CliRunner().invoke(app, ["inspect", str(store.path)]).stdout
+    assert re.search(r"weights +not recorded", looked)
+    again, store = annotated(tmp_path, tmp_path / "mine.safetensors")
+    assert "0 parts made, 1 kept" in again.stdout
+    assert store.spec.place["weights"] == "tiny, by its metadata"
