@@ -8,8 +8,8 @@ changes a byte of the result. `depthtok/options.py` turns the classes into comma
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
@@ -140,7 +140,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         if kind is Path and isinstance(value, str) and value:
             return Path(value)
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-            if math.isfinite(value):
+            if abs(value) <= sys.float_info.max:  # no infinity, and no whole number beyond
                 return float(value)
         elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
             return value
@@ -233,7 +233,7 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error.strerror}", remedy="give a TOML file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", remedy="give a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep
         raise ConfigError(f"{path}: {error}", remedy="mend the TOML at that line") from None
 
 

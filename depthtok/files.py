@@ -205,10 +205,12 @@ def _rename(temporary: Path, final: Path) -> None:
     sync_directory(final.parent)
 
 
-def _remove(path: Path) -> None:
-    """Removes a file or directory, if it is there, so that nobody sees half of it."""
-    if away := _put_away(path):
+def _remove(path: Path) -> bool:
+    """Removes a file or directory, so that nobody sees half of it. Whether it was there."""
+    away = _put_away(path)
+    if away:
         discard(away)
+    return away is not None
 
 
 def _put_away(path: Path) -> Path | None:
@@ -224,8 +226,8 @@ def _put_away(path: Path) -> Path | None:
 def remove(path: Path) -> None:
     """Removes a file or committed directory, if it is there; readers see all of it or nothing."""
     with output_errors(path), uninterrupted():
-        _remove(path)
-        sync_directory(path.parent)
+        if _remove(path):
+            sync_directory(path.parent)
 
 
 def exchange(new: Path, final: Path) -> None:

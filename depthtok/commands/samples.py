@@ -153,6 +153,10 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
             found[name] = tomllib.loads(f"x = {value}")["x"]
         except tomllib.TOMLDecodeError:
             found[name] = value
+        except (ValueError, RecursionError) as error:  # a number too long, lists too deep
+            raise ConfigError(
+                f"--set {name} has an impossible value: {error}", remedy="write --set train.lr=1e-4"
+            ) from None
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from depthtok.commands import depth, policy, stages, train
-from depthtok.config import RunOptions, field_types, from_mapping, load_toml
+from depthtok.config import RunOptions, convert, field_types, from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import say, unsuggesting
 from depthtok.options import arguments, command
@@ -18,6 +18,15 @@ from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
 ALONE = ("plan", "limit", "shard", "json")
 """Options that a whole run has no use for."""
+OF_RUNS = {
+    "skip": bool,
+    "codebook": str,
+    "preset": str,
+    "set": list[str],
+    "weights": str,
+    "device": str,
+}
+"""Keys that the run reads itself, and their types."""
 TABLES = ("convert", "annotate", "train-vqvae", "tokenize", "train-vla", "how")
 
 
@@ -45,8 +54,19 @@ class Plan:
         for key in ("out", "data"):
             if not content.get(key):
                 raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
-        data = {name: Path(path) for name, path in content["data"].items()}
-        return cls(Path(content["out"]), data, {name: content.get(name, {}) for name in TABLES})
+        data = convert(content["data"], dict[str, Path], f"{where}: [data]")
+        for name in data:
+            if Path(name).name != name or "\0" in name:
+                problem = f"{where}: [data] {name!r} cannot be the name of a folder"
+                raise ConfigError(problem, remedy="give the data set a plain name")
+        tables = {
+            name: convert(content.get(name, {}), dict[str, Any], f"{where}: [{name}]")
+            for name in TABLES
+        }
+        for name, table in tables.items():
+            for key in table.keys() & OF_RUNS.keys():
+                table[key] = convert(table[key], OF_RUNS[key], f"{where}: [{name}] `{key}`")
+        return cls(convert(content["out"], Path, f"{where}: `out`"), data, tables)
 
     def place(self, name: str, what: str) -> Path:
         """Where a data set's store lies."""
@@ -147,8 +167,7 @@ def carry_out(plan: Plan) -> None:
     """The stages in order. A stage with failed episodes lets the next ones go on."""
     from depthtok.locks import writing
 
-    todo = list(_stages(plan))
-    _check_settings(plan)
+    todo = prepared(plan)
     failed = False
     with writing(plan.out), unsuggesting():
         for number, (title, do) in enumerate(todo, 1):
@@ -160,6 +179,13 @@ def carry_out(plan: Plan) -> None:
     if failed:
         say("", *_failed(plan))
         raise typer.Exit(1)
+
+
+def prepared(plan: Plan) -> list[tuple[str, Callable[[], None]]]:
+    """Title and call of every stage, all settings checked."""
+    todo = list(_stages(plan))
+    _check_settings(plan)
+    return todo
 
 
 def _stages(plan: Plan):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.episode import RawEpisode
@@ -22,6 +23,7 @@ from depthtok.sources.shards import INFO, TEMPLATE, Naming, Shard, shards_of
 from depthtok.sources.tfrecord import FETCH_AGAIN, OnBad, read_record, read_records
 
 FEATURES = "features.json"
+TFRECORD = "tfrecord"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class RldsDirectory:
         root = _version_directory(Path(path))
         info = read_json(root / INFO)
         name, version = (_name(info.get(key), key, root) for key in ("name", "version"))
-        _require_tfrecord(info.get("fileFormat") or "tfrecord", root)
+        _require_tfrecord(info, root)
         try:
             splits = {split["name"]: _split(split, name, root) for split in info["splits"]}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -167,12 +169,22 @@ def _name(value: object, key: str, root: Path) -> str:
     return value
 
 
-def _require_tfrecord(file_format: object, root: Path) -> None:
-    if file_format != "tfrecord":
-        raise SourceError(
-            f"{root} is stored as {file_format!r}; only 'tfrecord' can be read",
-            remedy="convert it with `tfds convert_format --out_file_format=tfrecord`",
-        )
+def _require_tfrecord(info: dict, root: Path) -> None:
+    """Raises `SourceError` unless the shards are there as TFRecord, alone or beside others."""
+    file_format, others = info.get("fileFormat") or TFRECORD, info.get("alternativeFileFormats")
+    if file_format == TFRECORD or (isinstance(others, list) and TFRECORD in others):
+        return
+    remedy = (
+        "`pip install apache-beam mlcroissant`, then `tfds convert_format --num_workers=1 "
+        f"--out_file_format={TFRECORD} --dataset_version_dir={root.resolve()}`"
+    )
+    if file_format == "array_record":  # which tfds writes and cannot convert
+        script = f"python -m depthtok.sources.array_record {quote(str(root))} OUT"
+        remedy = f"`pip install array_record`, then `{script}`"
+    raise SourceError(
+        f"{root} is stored as {file_format!r}; only {TFRECORD!r} can be read",
+        remedy=f"write it anew: {remedy}",
+    )
 
 
 def _split(split: dict, dataset: str, root: Path) -> Split:

@@ -244,7 +244,7 @@ def _shipped() -> list[tuple[str, str]]:
 def _parse_file(text: str, name: str, where: str) -> Schema:
     try:
         table = Table(tomllib.loads(text), where)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep
         raise SchemaError(f"{where} is not TOML: {error}", remedy="fix that line") from error
     documentation = {
         "name": name,
