@@ -1,30 +1,27 @@
-"""Did the shards change since an EpisodeStore was made of them?
+"""Did the files change since an EpisodeStore was made of them?
 
 A part records the size and the digest of its shard. Which sizes and times were found to be those of
-that digest is remembered in a file of the store that is no part of its content: it may be absent,
-out of date, damaged, or written by many jobs at once, which costs another check (16 bytes a
-record). So a data set that was copied, touched or mounted elsewhere is checked once, and one that
-has not changed is not read at all.
+that digest is remembered (`seen.py`); what is not is checked, which reads 16 bytes a record. So a
+data set that was copied, touched or mounted elsewhere is checked once, and one that has not changed
+is not read at all. Videos and images are checked by all of their bytes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from depthtok.errors import OutputError
-from depthtok.files import write_atomic
 from depthtok.origin import MADE_FROM, shard_looks_other
 from depthtok.parts import Part
 from depthtok.sources.framing import is_same
 from depthtok.sources.shards import Shard, status_of
-from depthtok.store import SEEN, Store
+from depthtok.sources.videos import Film
+from depthtok.store import Store
+from pipelines import seen
 
 READERS = 8  # threads that check shards: most of the time goes into waiting for the disk
 SHOWN = 3  # names in a message
@@ -68,12 +65,7 @@ class ShardWatch:
 
     @cached_property
     def _remembered(self) -> dict[str, list]:
-        """By part: size, times, and the digest that they stand for."""
-        try:
-            found = json.loads((self.out / SEEN).read_bytes())
-            return {str(name): list(entry) for name, entry in found.items()}
-        except (OSError, ValueError, AttributeError, TypeError):
-            return {}
+        return seen.recall(self.out)
 
     def look(self, names: Sequence[str], present: Mapping[str, Part]) -> None:
         """Looks at the shards of these parts. Raises `SourceUnavailable`."""
@@ -128,11 +120,7 @@ class ShardWatch:
             if made_from.get("size") == self._times.get(name, [None])[0]:
                 self._same[name] = made_from["digest"]
         new = {n: [*self._times[n], same] for n, same in self._same.items() if n in self._times}
-        self.__dict__.pop("_remembered", None)  # another job may have written since
-        entries = {**self._remembered, **new}
-        if entries != self._remembered:
-            with suppress(OSError, OutputError):
-                write_atomic(self.out / SEEN, json.dumps(entries, sort_keys=True, indent=0))
+        seen.keep(self.out, new)
 
     def lines(self) -> list[str]:
         """What is worth saying."""
@@ -154,6 +142,56 @@ class ShardWatch:
                 f"{len(self.unknown)} parts were made by an earlier depthtok, and do not say what "
                 "their shards were: whether those changed is not known; --overwrite makes the "
                 "store anew"
+            )
+        return lines
+
+
+@dataclass
+class FilmWatch:
+    """Videos and folders of images, by the name of their part."""
+
+    out: Path
+    films: Mapping[str, Film]
+    changed: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    unknown: int = 0  # parts that do not say
+    _times: dict[str, list[int]] = field(default_factory=dict)
+    _same: dict[str, str] = field(default_factory=dict)
+
+    def look(self, names: Sequence[str], present: Mapping[str, Part]) -> None:
+        """Looks at the files of these parts, and reads those whose times are others. Raises
+        `SourceUnavailable`."""
+        remembered = seen.recall(self.out)
+        for name in names:
+            film = self.films[name]
+            self._times[name] = film.times
+            made_from = present[name].meta.get(MADE_FROM) if name in present else None
+            if made_from is None:
+                self.unknown += name in present
+            elif remembered.get(name) == [*film.times, made_from["digest"]] or (
+                film.digest == made_from["digest"]
+            ):
+                self._same[name] = made_from["digest"]
+            else:
+                self.changed[name] = "other bytes"
+
+    def remember(self, made: Sequence[str]) -> None:
+        """Keeps the sizes and times that stand for digests."""
+        parts = Store(self.out)
+        for name in made:
+            self._same[name] = parts.part(name).meta[MADE_FROM]["digest"]
+        seen.keep(self.out, {n: [*self._times[n], same] for n, same in self._same.items()})
+
+    def lines(self) -> list[str]:
+        """What is worth saying."""
+        lines = [
+            f"changed since it was packed: {self.films[name].name}; its part is made anew"
+            for name in list(self.changed)[:SHOWN]
+        ]
+        if self.unknown:
+            lines.append(
+                f"{self.unknown} videos or image folders were packed by an earlier depthtok: "
+                "whether they changed since, with equal sizes, is not known"
             )
         return lines
 

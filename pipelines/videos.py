@@ -25,11 +25,13 @@ from depthtok.data import Camera
 from depthtok.episodes import INSTRUCTIONS, PACKED, View, array_specs
 from depthtok.errors import CorruptRecord, SourceError, StaleStore
 from depthtok.files import slug
+from depthtok.origin import MADE_FROM
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.video_file import Look
 from depthtok.sources.videos import Film, films, is_lerobot_depth
 from depthtok.store import ROOT, StoreSpec, read_spec
+from pipelines.changes import FilmWatch
 from pipelines.probe import FRAMES
 from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
@@ -123,6 +125,12 @@ class VideoStage:
                 "--out, or annotate all of them into another --out",
             )
 
+    def watch(self) -> FilmWatch:
+        """Tells which parts are of other files than those that are there now."""
+        count = len(self.films)
+        names = (str(PartName(shard_name(SPLIT, number, count))) for number in range(count))
+        return FilmWatch(self.out, dict(zip(names, self.films, strict=True)))
+
     def arrays(self) -> Mapping[str, ArraySpec]:
         return array_specs(0, 0, 1, 1)
 
@@ -131,6 +139,7 @@ class VideoStage:
             film = self.films[work.rows[0]]
             writer.meta["source"] = None
             writer.roots = (self.folder,)
+            writer.meta[MADE_FROM] = {"size": sum(film.sizes), "digest": film.digest}
             with recording_failures(writer, 0):
                 _pack(film, writer)
             (writer.directory / INSTRUCTIONS).write_text(json.dumps([film.name]))

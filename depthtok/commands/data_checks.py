@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from depthtok.failures import in_words, left_out
 from depthtok.log import warn
 
 if TYPE_CHECKING:
     from depthtok.codebook import Codebook
+    from depthtok.commands.samples import Given, Targets
+    from depthtok.episodes import EpisodeStore
     from vla.checkpoint import State
     from vla.config import Config
     from vla.data import Dataset
@@ -130,3 +133,24 @@ def words(held: dict[str, Any] | None) -> list[str]:
         line + f"; the codebook was trained on {seen} of them, so depth figures on them flatter "
         "(train it with the same --held-out to change that)"
     ]
+
+
+def say_origin(store: EpisodeStore, targets: Targets | None) -> None:
+    """Says how many episodes failed on the way to the targets, and of how many it is not known
+    whether these very episodes are what the targets were made from."""
+    from vla.member import of_unknown_origin
+
+    if targets is not None and (unknown := of_unknown_origin(targets, store)):
+        warn(f"{store.path}: the codes of {unknown} parts are of an earlier depthtok: whether they "
+             "are of these very frames is not known")  # fmt: skip
+    if failed := in_words(left_out(store if targets is None else targets)):
+        warn(f"{store.path}: {failed}")
+
+
+def failed_episodes(given: Given) -> dict[str, dict[str, int]]:
+    """By data set and stage: how many episodes failed. Without the data sets in which none did."""
+    from depthtok.commands.samples import member_names
+
+    last = given.targets or given.episodes
+    counts = dict(zip(member_names(given.episodes), map(left_out, last), strict=True))
+    return {name: stages for name, stages in counts.items() if stages}

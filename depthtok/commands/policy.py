@@ -128,7 +128,7 @@ def train_vla(
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
-    from depthtok.commands import samples
+    from depthtok.commands import data_checks, samples
     from depthtok.commands.job import Job, Stores
     from vla.config import RunOptions
     from vla.named import load
@@ -153,7 +153,7 @@ def train_vla(
     given = stores.open(config)
     config = samples.fit(config, given, camera)
     uses_codes = config.model.depth.supervised and config.model.depth.target != "pixels"
-    failed = samples.failed_episodes(given)
+    failed = data_checks.failed_episodes(given)
     notes = {
         "weights": weights,
         "left_out": failed,
@@ -184,12 +184,15 @@ def _here(job: Job) -> Result | None:
 
 def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
     """The training on Ray, watched from here."""
+    from depthtok.locks import writing
     from pipelines.ray_ranks import run_on_ranks
 
     if "WORLD_SIZE" in os.environ:
         raise ConfigError(
             "--ranks under torchrun, which has started its own", remedy="leave --ranks out"
         )
+    with writing(job.out):  # the first rank locks it; a refusal is better now
+        pass
     job.data(given, None)  # warnings and refusals are said here
     with _watched(job, quiet=False) as (follow, should_stop):
         done = run_on_ranks(

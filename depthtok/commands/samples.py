@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthtok.errors import ConfigError, GateError
-from depthtok.failures import in_words, left_out
 from depthtok.log import warn
 
 if TYPE_CHECKING:
@@ -67,19 +66,6 @@ class Given:
         if config.model.depth.supervised and config.data.crop < 1:
             return cls(stores, *_crops(depth, codebook, device))
         return cls(stores, *_codes(codes, codebook))
-
-
-def failed_episodes(given: Given) -> dict[str, dict[str, int]]:
-    """By data set and stage: how many episodes failed. Without the data sets in which none did."""
-    counts = {
-        name: _failed(given, place) for place, name in enumerate(member_names(given.episodes))
-    }
-    return {name: stages for name, stages in counts.items() if stages}
-
-
-def _failed(given: Given, place: int) -> dict[str, int]:
-    """How many episodes of a data set failed on the way to its targets, by stage."""
-    return left_out(given.targets[place] if given.targets else given.episodes[place])
 
 
 def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
@@ -219,7 +205,6 @@ def datasets(
     """
     from depthtok.commands import data_checks
     from vla import data, tokenizer
-    from vla.member import of_unknown_origin
 
     weights = weights or [1.0] * len(given.episodes)
     if len(weights) != len(given.episodes):
@@ -239,14 +224,10 @@ def datasets(
         member = _member(config, given, place, weights[place], cache, partial=partial)
         if begun is not None:
             member = replace(member, norms=begun.norms.get(member.name, member.norms))
-        if given.targets and (unknown := of_unknown_origin(given.targets[place], store)):
-            warn(f"{store.path}: the codes of {unknown} parts are of an earlier depthtok: whether "
-                 "they are of these very frames is not known")  # fmt: skip
         _say_absent(config, store, given.targets[place] if given.targets else None)
         if member.left_out:
             warn(f"{store.path}: {member.left_out} episodes without codes are left out")
-        if failed := in_words(_failed(given, place)):
-            warn(f"{store.path}: {failed}")
+        data_checks.say_origin(store, given.targets[place] if given.targets else None)
         data_checks.check_spread(member, config)
         joined.append(member)
     data_checks.check_meaning(joined, config, begun)

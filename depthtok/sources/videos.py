@@ -8,7 +8,9 @@ and are left out. Videos need PyAV (the extra `video`).
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +20,10 @@ import simplejpeg
 from PIL import Image
 
 from depthtok.errors import CorruptRecord, SourceError
+from depthtok.files import file_sha256
 from depthtok.sources import video_file
 from depthtok.sources.pixels import JPEG_QUALITY
+from depthtok.sources.tfrecord import reading, unavailable
 from depthtok.sources.upright import STORED, of_image, swaps_sides, upright
 from depthtok.sources.video_file import Look
 
@@ -37,8 +41,32 @@ class Film:
 
     @property
     def sizes(self) -> list[int]:
-        """Size of each of its files, in order."""
-        return [path.stat().st_size for path in self.images or (self.path,)]
+        """Size of each of its files, in order. Raises `SourceUnavailable`, as all here do that
+        looks at the files."""
+        return [status.st_size for status in self._statuses()]
+
+    @property
+    def times(self) -> list[int]:
+        """Sizes and times of its files: as long as they are the same, so is the film."""
+        return [
+            number
+            for status in self._statuses()
+            for number in (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        ]
+
+    def _statuses(self) -> Iterator[os.stat_result]:
+        for path in self.images or (self.path,):
+            with reading(path):
+                yield path.stat()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of its files; reads them."""
+        told = hashlib.sha256()
+        for path in self.images or (self.path,):
+            with reading(path):
+                told.update(file_sha256(path).encode())
+        return told.hexdigest()
 
     def frames(self, notes: dict[str, object]) -> Iterator[bytes]:
         """Every frame, encoded and upright. When all are out, `notes` has what is to be recorded
@@ -56,15 +84,18 @@ class Film:
             with Image.open(self.images[0]) as picture:
                 size = (picture.height, picture.width)
             way = of_image(self.images[0].read_bytes())
-        except OSError:
-            return Look()
+        except OSError as error:
+            if error.errno is None:  # of PIL: it is no picture
+                return Look()
+            raise unavailable(self.images[0], error, "cannot be read") from error
         return Look(size[::-1] if swaps_sides(way) else size, frames=len(self.images))
 
 
 def _images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
     ways: dict[int, int] = {}
     for path in paths:
-        data = path.read_bytes()
+        with reading(path):
+            data = path.read_bytes()
         way = of_image(data)
         ways[way] = ways.get(way, 0) + 1
         try:
