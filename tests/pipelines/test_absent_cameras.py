@@ -9,7 +9,7 @@ from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.store import create
 from depthtok.testing import make_rlds, tree_digest
 from depthtok.verify import verify_store
@@ -188,6 +188,21 @@ def test_fused_codes_are_those_of_the_two_stages(made, tmp_path):
     same = Agreement.of(one, two)
     assert [len(same.cameras[name].episodes) for name in one.cameras] == [4, 4]
     assert all(camera.estimate("same").mean == 1 for camera in same.cameras.values())
+
+
+def test_cameras_that_no_episode_has_are_not_compared(made, tmp_path, monkeypatch):
+    made.run("tokenize")
+    store = CodeStore(made.root / "tokenize")
+    real = CodeStore.absent
+    monkeypatch.setattr(
+        CodeStore,
+        "absent",
+        lambda self, key, camera: camera == "image" or real(self, key, camera),
+    )
+    assert list(Agreement.of(store, store).cameras) == ["wrist_image"]
+    monkeypatch.setattr(CodeStore, "absent", lambda self, key, camera: True)
+    with pytest.raises(ConfigError, match="no episode"):
+        Agreement.of(store, store)
 
 
 def test_decoded_depth_has_no_absent_camera_either(made, tmp_path):
