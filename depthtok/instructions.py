@@ -42,13 +42,15 @@ def is_empty(text: str) -> bool:
     return not text.replace("_", " ").strip()
 
 
-def read(store: EpisodeStore, only: Bool[np.ndarray, " E"] | None = None) -> Instructions:
-    """The texts of all episodes, or `only` of some: exact. Of a step with several texts all count,
-    since each may be drawn."""
+def read(
+    store: EpisodeStore, only: Bool[np.ndarray, " E"] | None = None, *, drawn: bool = True
+) -> Instructions:
+    """The texts of all episodes, or `only` of some: exact. With `drawn`, all texts that a step may
+    be told by count, else the first."""
     counts: dict[str, int] = {}
     episodes = empty = partly = 0
     for part, chosen in _parts(store, only):
-        texts, several = _texts(part), _alternatives(part)
+        texts, several = _texts(part), _alternatives(part) if drawn else {}
         numbers = part.map("instruction")[: int(part.frames.sum())]
         rows = np.repeat(np.arange(len(chosen)), part.frames)
         numbers, rows = numbers[chosen[rows]], rows[chosen[rows]]

@@ -253,7 +253,7 @@ def create(path: Path, spec: StoreSpec) -> None:
         make_directory(path / "parts")
     if not write_new(path / ROOT, text):
         found = read_spec(path)
-        if _entries(path / "parts") - {ROOT}:  # else nothing was made yet: settings may change
+        if not is_unmade(path):
             require_same(path, found, spec)
         if (found.place, found.fingerprint) != (spec.place, spec.fingerprint):
             write_atomic(path / ROOT, text)
@@ -270,6 +270,12 @@ def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> Store
         if found.fingerprint in {before.fingerprint for before in earlier}:
             return replace(found, place=spec.place)
     return spec
+
+
+def is_unmade(path: Path) -> bool:
+    """Whether the store at `path` has no part, nor one that is being written: a run was refused
+    before its first one. Its settings may change."""
+    return not _entries(path / "parts") - {ROOT}
 
 
 def _names(path: Path) -> set[str]:

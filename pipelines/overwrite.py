@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from depthtok.config import RunOptions
 from depthtok.errors import StaleStore, StoreError
 from depthtok.files import exchange, remove
-from depthtok.store import ROOT, Store, StoreSpec, read_spec
+from depthtok.store import ROOT, Store, StoreSpec, is_unmade, read_spec
 from depthtok.temporaries import is_being_written, sweep
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _drop(new: Path) -> None:
 def require_same_store(out: Path, wanted: StoreSpec, versions: Sequence[StoreSpec]) -> None:
     """Raises `StaleStore` with all that differs, where `out` is an EpisodeStore that was converted
     with other settings. `versions` describe the wanted store as each version of the stage does."""
-    if not (out / ROOT).is_file():
+    if not (out / ROOT).is_file() or is_unmade(out):
         return
     found = read_spec(out)
     if found.fingerprint == wanted.fingerprint or (found.type, found.stage) != (

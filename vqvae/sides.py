@@ -107,6 +107,8 @@ def learnt_from(meta: Mapping[str, Any], keys: Sequence[EpisodeKey]) -> int | No
     data, training = meta.get("data", {}), meta.get("training", {})
     known = {source["name"]: source for source in data.get("sources", ())}
     seen = [key for key in keys if key.dataset in known]
+    if not seen:
+        return 0
     listed = {*data.get("held_out", ()), *data.get("held_out_episodes", ())}
     rule = data.get("held_out_rule", BEFORE)
     if rule == KEYED:

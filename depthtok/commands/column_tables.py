@@ -60,8 +60,11 @@ def of_mixture(stores: Sequence[EpisodeStore]) -> Tables:
         names = _agreed(list(meanings.values()), side)
         if not names:
             continue
-        parts = [_picked(store, side, names) for store in stores]
-        merged = mixed_columns(parts, [store.steps for store in stores])
+        filled = [store for store in stores if store.steps]
+        if not filled:
+            continue
+        parts = [_picked(store, side, names) for store in filled]
+        merged = mixed_columns(parts, [store.steps for store in filled])
         rows = [
             (*row, Spread.of(merged, place).note) for place, row in enumerate(_rows(names, merged))
         ]

@@ -30,7 +30,8 @@ def look_over(
         none = np.zeros(len(member.episodes.lengths), bool)
         _, marks = used.setdefault(member.name, (member.episodes, none))
         marks[member.episodes_used] = True
-    texts = [(name, read(store, marks)) for name, (store, marks) in used.items()]
+    drawn = learn.config.data.instruction == "draw"
+    texts = [(name, read(store, marks, drawn=drawn)) for name, (store, marks) in used.items()]
     found = prompts.check(texts, learn.tokenizer, learn.config.model.max_text)
     if learn.config.data.equal_prompts == "refuse" and not begun:
         found.require_distinct()

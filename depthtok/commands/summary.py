@@ -189,7 +189,7 @@ def _weights(store: DepthStore) -> dict[str, str]:
 
 def _absent(store: Store) -> dict[str, object]:
     """What the store knows of cameras that episodes do not have."""
-    found = ", ".join(f"{name} in {count} episodes" for name, count in store.absent().items())
+    found = ", ".join(f"{name} in {count} episodes" for name, count in Store.absent(store).items())
     if isinstance(store, EpisodeStore) and not store.knows_absent:
         found = f"{found}; " * bool(found) + "not looked for: annotate decides"
     return {"absent": found} if found else {}
@@ -280,7 +280,7 @@ def _run(path: Path) -> Summary:
     if steps and (steps[-1] / "state.json").is_file():
         state = json.loads((steps[-1] / "state.json").read_text())
         summary.facts["data"] = ", ".join(
-            f"{n} ({size:,} samples)" for n, _, _, size in state["data"]
+            f"{name} ({size:,} samples)" for name, _, _, size, *_ in state["data"]
         )
         summary.facts["codebook"] = state["codebook"][:16] or "none"
         summary.facts |= _meant(state)

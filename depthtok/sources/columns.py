@@ -148,19 +148,21 @@ class Columns:
             return np.full((steps, len(self.dims)), self.fill, np.float32)
         stored = np.asarray(raw.values(self.path), np.float64).reshape(steps, -1)
         values = stored[:, self.indices(stored.shape[1], self.path)]
-        self._finite(values, raw, keep, "the data have")
-        values = np.where(np.isfinite(values), values, np.nan)  # of steps that are not kept
+        values = self._finite(values, raw, keep, "the data have")
         with np.errstate(over="ignore", invalid="ignore"):  # what comes out is judged below
             for call in self.calls:
                 values = call(values)
             values = np.asarray(values, np.float32)
-        self._finite(values, raw, keep, "the operations produce")
-        return values
+        return self._finite(values, raw, keep, "the operations produce")
 
     def _finite(
         self, values: Float[np.ndarray, "T n"], raw: RawEpisode, keep: slice, what: str
-    ) -> None:
-        bad = ~np.isfinite(values).all(axis=1)
+    ) -> Float[np.ndarray, "T n"]:
+        """The values, with NaN for what is not finite: of steps outside `keep` only."""
+        finite = np.isfinite(values)
+        if finite.all():
+            return values
+        bad = ~finite.all(axis=1)
         steps = np.arange(len(values))[keep]
         if bad[steps].any():
             raise CorruptRecord(
@@ -169,6 +171,7 @@ class Columns:
                 remedy="the episode is left out; ask the data set's authors, fix the file, or drop "
                 "the step with the schema's [keep]",
             )
+        return np.where(finite, values, np.nan).astype(values.dtype)
 
     def motion(self, width: int) -> list[int]:
         """Which of the feature's `width` columns are not read as a gripper's."""

@@ -10,7 +10,7 @@ A schema says it as one path, as a list of alternatives, or as a table:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,18 +88,17 @@ class Instruction:
         `pick = "draw"` all of them. An entry without any holds one empty text."""
         found = [self._stored(raw, path) for path in self.paths]
         if all(len(rows) == 1 for rows in found):
-            found = [rows[0] for rows in found]
-            return [self._picked(text for texts in found for text in texts)]
+            return [self._picked([rows[0] for rows in found])]
         steps = len(raw)
         rows = [texts * steps if len(texts) == 1 else texts for texts in found]
-        return [
-            self._picked(text for texts in step for text in texts)
-            for step in zip(*rows, strict=True)
-        ]
+        entries = list(zip(*rows, strict=True))
+        picked = {entry: self._picked(entry) for entry in set(entries)}  # most say the same
+        return [picked[entry] for entry in entries]
 
-    def _picked(self, texts: Iterator[str]) -> tuple[str, ...]:
-        some = tuple(dict.fromkeys(text for text in texts if text.strip())) or ("",)
-        return some if self.pick == "draw" else some[:1]
+    def _picked(self, entry: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+        some = (text for texts in entry for text in texts if text.strip())
+        several = tuple(dict.fromkeys(some)) or ("",)
+        return several if self.pick == "draw" else several[:1]
 
     def _stored(self, raw: RawEpisode, path: str) -> list[tuple[str, ...]]:
         """All texts of a feature: one entry for the episode, or one for each step."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float64
 
-from depthtok.errors import SourceError
+from depthtok.errors import SourceError, SourceUnavailable
 from depthtok.sources.features import Feature
 from depthtok.sources.rlds import RldsDirectory
 
@@ -36,7 +36,10 @@ def sample(rlds: RldsDirectory, episodes: int = EPISODES) -> Sample:
                     read, size = read + 1, size + len(raw.data)
                     if read == episodes or size > BYTES:
                         return values
-            except SourceError:  # not downloaded, or damaged: `convert` says so
+            except (
+                SourceError,
+                SourceUnavailable,
+            ):  # not downloaded, or damaged: `convert` says so
                 continue
     return values
 

@@ -7,7 +7,6 @@ duration. A container that says nothing (a live stream) is noted.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.errors import CorruptRecord, MissingPackage
-from depthtok.files import file_sha256
-from depthtok.sources.tfrecord import reading, unavailable
+from depthtok.sources.reading import require_readable
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
 CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"
-AMBIGUOUS = (errno.EIO, errno.EPERM)  # demuxers say EIO at an early end, decoders -1 for an error
 STRICT = {"mjpeg": "explode", "ffv1": "explode"}
 """Decoders that hide damage unless they are told not to. Others flag or raise it by themselves,
 or (VP8, VP9, HEVC) cannot tell most of it."""
@@ -225,17 +222,6 @@ def _opened(path: Path):
     except (av.FFmpegError, OSError) as error:
         require_readable(path, error)
         raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
-
-
-def require_readable(path: Path, error: Exception) -> None:
-    """Raises `SourceUnavailable` where it was the file system that failed. What FFmpeg also says of
-    broken videos proves nothing, so that the file itself is tried."""
-    if not isinstance(error, OSError):
-        return
-    if error.errno not in AMBIGUOUS:
-        raise unavailable(path, error, "cannot be read") from error
-    with reading(path):
-        file_sha256(path)
 
 
 def _av():

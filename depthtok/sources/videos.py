@@ -23,7 +23,8 @@ from depthtok.errors import CorruptRecord, SourceError
 from depthtok.files import file_sha256
 from depthtok.sources import video_file
 from depthtok.sources.pixels import JPEG_QUALITY
-from depthtok.sources.tfrecord import reading, unavailable
+from depthtok.sources.reading import read, reading
+from depthtok.sources.tfrecord import unavailable
 from depthtok.sources.upright import STORED, of_image, swaps_sides, upright
 from depthtok.sources.video_file import Look
 
@@ -98,8 +99,7 @@ class Film:
 def _images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
     ways: dict[int, int] = {}
     for path in paths:
-        with reading(path):
-            data = path.read_bytes()
+        data = read(path)
         way = of_image(data)
         ways[way] = ways.get(way, 0) + 1
         try:

@@ -1,6 +1,7 @@
 """What inspect and train-vla say of columns: their meaning, and how they are spread."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from trainings import MICRO, call, lines
 from typer.testing import CliRunner
 
 from depthtok.cli import app
+from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
+from depthtok.store import drop_part
 from vla import checkpoint
 from vla.policy import Policy
 
@@ -149,6 +152,14 @@ def test_inspect_merges_only_what_means_the_same(a, b, joints):
     same = call("inspect", a, a).partition("Mixture of 2")[2]
     assert "What differs" not in same
     assert "24" in same
+
+
+def test_a_store_without_episodes_has_no_share(a, b, tmp_path):
+    empty = shutil.copytree(b, tmp_path / "empty")
+    drop_part(empty, EpisodeStore(empty).part_names[0])
+    mixed = call("inspect", a, empty).partition("Mixture of 2")[2]
+    assert table(mixed, "States") == table(call("inspect", a), "States")
+    assert "Actions" not in call("inspect", empty, empty)
 
 
 def table(text, title):

@@ -221,7 +221,7 @@ def test_an_audit_says_what_it_leaves_out(tmp_path):
         call(*audit)
     result = CliRunner().invoke(app, [str(argument) for argument in [*audit, "--partial"]])
     assert result.exit_code == 0
-    assert result.stderr.count("1 failed episodes are left out") == 2
+    assert result.stderr.count("1 failed episode is left out") == 2
     assert len(json.loads(result.stdout)["clips"]) == 3 * 2
 
 

@@ -38,7 +38,7 @@ warmup = 4
 [training]
 steps = 8
 batch = 4
-held_out = 0.25
+held_out = 0.3
 """
 
 
@@ -75,5 +75,12 @@ def test_the_codebook_and_the_policy_learnt_from_both(out):
     assert set(state["norms"]) == {"libero_sim_depth", "libero_sample"}
     for name in state["norms"]:
         assert name in book
+    judged = json.loads((out / "policy" / "validation.jsonl").read_text().splitlines()[-1])
+    held = json.loads(book)["data"]["held_out"]
+    assert sorted(name.partition("|")[2] for name in held) == sorted(judged["episodes"])
+    assert len({name.partition("|")[0] for name in held}) == 2  # of each data set
+    assert state["notes"]["held_out"] == {
+        "rule": "key", "episodes": len(held), "learnt_from": 8 - len(held), "in_codebook": 0,
+    }  # fmt: skip
     lines = (out / "policy" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 4

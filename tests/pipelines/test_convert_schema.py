@@ -262,20 +262,11 @@ def test_a_width_taken_for_a_share_is_warned_of(convert, capsys):
     assert '"unit_interval 0 0.08"' in capsys.readouterr().err
 
 
-def before(stage):
-    """The stage's store as version 1 described it."""
-    now = replace(stage, out=stage.out.with_name("elsewhere")).spec
-    about = {name: value for name, value in now.about.items() if name != "meaning"}
-    schema = {**stage.schema.to_json()}
-    for group in ("action", "proprio"):
-        keys = ("reference", "unit")
-        schema[group] = [{k: v for k, v in row.items() if k not in keys} for row in schema[group]]
-    return replace(now, stage_version=1, about=about, what={**now.what, "schema": schema})
-
-
 def test_a_store_of_the_former_version_is_gone_on_with_and_warned_about(convert, capsys):
     stage = convert(gripper(0, 100))
-    store.create(stage.out, before(stage))
+    (former,) = replace(stage, out=stage.out.with_name("elsewhere"))._before_meaning
+    assert former.stage_version == 1
+    store.create(stage.out, former)
     assert run(stage, RunOptions()).exit_code == 0
     assert "the gripper is 0 or 100" in capsys.readouterr().err
     assert EpisodeStore(stage.out).spec.stage_version == 1
@@ -284,7 +275,7 @@ def test_a_store_of_the_former_version_is_gone_on_with_and_warned_about(convert,
 def test_a_store_that_kept_other_first_steps_is_stale_and_says_why(convert):
     stage = convert(old="[[camera]]", new='[keep]\ndrop_first_if_zero = "steps/action"\n[[camera]]')
     assert stage.schema.to_json_before_meaning() is None
-    store.create(stage.out, before(stage))
+    store.create(stage.out, replace(stage.current, stage_version=1))
     with pytest.raises(StaleStore, match="kept first steps that are nearly zero") as caught:
         run(stage, RunOptions())
     assert "another --out" in caught.value.remedy

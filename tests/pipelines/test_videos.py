@@ -163,44 +163,6 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
     assert "depthtok[video]" in caught.value.remedy
 
 
-def pack(folder, out):
-    return run(VideoStage(folder, out), RunOptions())
-
-
-def test_a_picture_of_equal_size_that_changed_is_packed_again(folder, tmp_path):
-    first = pack(folder, tmp_path / "out")
-    assert pack(folder, tmp_path / "out").made == 0
-    changed = sorted((folder / "a").iterdir())[0]
-    data = bytearray(changed.read_bytes())
-    data[-20] ^= 1
-    changed.write_bytes(data)
-    outcome = pack(folder, tmp_path / "out")
-    assert (outcome.made, outcome.kept) == (1, first.made - 1)
-    assert outcome.notes == ["changed since it was packed: a; its part is made anew"]
-    os.utime(changed, ns=(5, 5))
-    assert pack(folder, tmp_path / "out").made == 0
-    assert pack(folder, tmp_path / "fresh").made == first.made
-    assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "fresh")
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT])
-def test_a_picture_that_cannot_be_read_now_has_not_failed(folder, tmp_path, monkeypatch, number):
-    failures = {f.key.shard for f in pack(folder, tmp_path / "expected").failures}
-    real = Path.read_bytes
-
-    def failing(path):
-        if path.name == "frame7.png":
-            raise OSError(number, os.strerror(number))
-        return real(path)
-
-    monkeypatch.setattr(Path, "read_bytes", failing)
-    with pytest.raises(SourceUnavailable, match=os.strerror(number)):
-        pack(folder, tmp_path / "out")
-    monkeypatch.undo()
-    assert {f.key.shard for f in pack(folder, tmp_path / "out").failures} == failures
-    assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "expected")
-
-
 def write_film(path, frames=12, pix_fmt="yuv420p", codec="mpeg4", container=None):
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -354,3 +316,41 @@ def test_what_is_no_rlds_is_named(tmp_path):
     film = root / "videos/observation.images.top/chunk-000/file-000.mkv"
     result = command("convert", film, "--out", tmp_path / "ep")
     assert "depthtok annotate" in result.exception.remedy
+
+
+def pack(folder, out):
+    return run(VideoStage(folder, out), RunOptions())
+
+
+def test_a_picture_of_equal_size_that_changed_is_packed_again(folder, tmp_path):
+    first = pack(folder, tmp_path / "out")
+    assert pack(folder, tmp_path / "out").made == 0
+    changed = sorted((folder / "a").iterdir())[0]
+    data = bytearray(changed.read_bytes())
+    data[-20] ^= 1
+    changed.write_bytes(data)
+    outcome = pack(folder, tmp_path / "out")
+    assert (outcome.made, outcome.kept) == (1, first.made - 1)
+    assert outcome.notes == ["changed since it was packed: a; its part is made anew"]
+    os.utime(changed, ns=(5, 5))
+    assert pack(folder, tmp_path / "out").made == 0
+    assert pack(folder, tmp_path / "fresh").made == first.made
+    assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT])
+def test_a_picture_that_cannot_be_read_now_has_not_failed(folder, tmp_path, monkeypatch, number):
+    failures = {f.key.shard for f in pack(folder, tmp_path / "expected").failures}
+    real = Path.read_bytes
+
+    def failing(path):
+        if path.name == "frame7.png":
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(SourceUnavailable, match=os.strerror(number)):
+        pack(folder, tmp_path / "out")
+    monkeypatch.undo()
+    assert {f.key.shard for f in pack(folder, tmp_path / "out").failures} == failures
+    assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "expected")
