@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 from depthtok.commands import (
     ablate,
@@ -20,7 +22,7 @@ from depthtok.commands import (
     train,
     whole,
 )
-from depthtok.errors import DepthtokError
+from depthtok.errors import ConfigError, DepthtokError
 from depthtok.options import new_app
 from depthtok.signals import Stopped
 
@@ -39,6 +41,27 @@ for topic in TOPICS:
     topic.register(app)
 
 
+def require_own_packages() -> None:
+    """Raises `ConfigError` where another package hides one of ours, which have common names: one in
+    the current directory with `python -m depthtok`, or one in PYTHONPATH."""
+    root = Path(__file__).parents[1]
+    for name in ("pipelines", "vla", "vqvae"):
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            problem = f"the package `{name}` of depthtok is not found as a package"
+            place = "the folder of that name"
+        else:
+            place = Path(spec.origin).resolve().parents[bool(spec.submodule_search_locations)]
+            if place == root.resolve():
+                continue
+            problem = f"another package `{name}`, in {place}, hides the one of depthtok, in {root}"
+        raise ConfigError(
+            problem,
+            remedy=f"run `depthtok` from another directory (not `python -m depthtok`), and leave "
+            f"{place} out of PYTHONPATH",
+        )
+
+
 def main() -> None:
     """Runs a command. What the user can mend is said in two lines; a bug keeps its traceback."""
     if sys.argv[1:] == ["--version"]:  # an option of the application would cost --help 0.1 s
@@ -47,6 +70,7 @@ def main() -> None:
         print(metadata.version("depthtok"))
         return
     try:
+        require_own_packages()
         app()
     except DepthtokError as error:
         print(f"error: {error.problem}", file=sys.stderr)

@@ -53,7 +53,8 @@ def new_app(help: str) -> typer.Typer:
         help=help,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        add_completion=False,
+        add_completion=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
         no_args_is_help=True,
     )
 

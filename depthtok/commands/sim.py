@@ -57,9 +57,11 @@ def collect(
 
     Example: depthtok collect --suite libero_object --tasks 0,1 --episodes 10 --out runs/demos
     """
+    from depthtok.sim.setup import graphics
     from pipelines.collect import CollectStage
     from pipelines.stage import run
 
+    graphics()  # refused here, and not by every episode
     stage = CollectStage(out, settings)
     if stage.left_out:
         warn(f"left out, as the scripted expert only puts things somewhere: tasks {stage.left_out}")
@@ -128,14 +130,25 @@ def evaluate(
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """
     from depthtok.commands.play import PolicySource
-    from depthtok.sim.evaluation import Evaluation
-    from depthtok.sim.workers import run
+    from depthtok.locks import writing_shard
     from pipelines.device import choose
 
     source = PolicySource(
         policy, dataset, choose(options.device), codebook, gripper, tuple(accept or ())
     )
-    evaluation, jobs = _evaluation(out, settings, source)
+    with writing_shard(out, options.shard):
+        _evaluate(*_evaluation(out, settings, source), source, settings, options)
+
+
+def _evaluate(
+    evaluation: Evaluation, jobs: list[Job], source: PolicySource, settings: EvalConfig,
+    options: RunOptions,
+) -> None:  # fmt: skip
+    """Runs the trials that are not done yet, and says what came out."""
+    from depthtok.sim.evaluation import Evaluation
+    from depthtok.sim.workers import run
+
+    out = evaluation.path
     evaluation.begin()
     jobs = options.mine(jobs)[: options.limit]
     if not options.resume:

@@ -30,6 +30,8 @@ def missing() -> str:
         return f"MUJOCO_GL={chosen} does not render without a display: set it to osmesa or egl"
     if not chosen and not _renderer():
         return f"neither OSMesa nor EGL is installed to render with: {SYSTEM}"
+    if chosen and not ctypes.util.find_library(RENDERERS[chosen]):
+        return f"MUJOCO_GL={chosen}, but its library is not installed: {SYSTEM}"
     return ""
 
 
@@ -55,20 +57,31 @@ def software() -> dict[str, str]:
     for name in ("depthtok", "torch"):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    return {**found, "gl": _graphics()}
+    return {**found, "gl": graphics()}
 
 
-def _graphics() -> str:
+def graphics() -> str:
+    """The renderer's own description, found by rendering with it. Raises `MissingPackage` where its
+    libraries, or their drivers, are not there."""
     prepare()
-    import mujoco
-    from OpenGL import GL
-
-    context = mujoco.GLContext(16, 16)
     try:
-        context.make_current()
-        return GL.glGetString(GL.GL_VERSION).decode()
-    finally:
-        context.free()
+        import mujoco
+        from OpenGL import GL
+
+        mujoco.GLContext._context = None  # which it lacks where it cannot be made, and then prints
+        context = mujoco.GLContext(16, 16)
+        try:
+            context.make_current()
+            return GL.glGetString(GL.GL_VERSION).decode()
+        finally:
+            context.free()
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:  # as PyOpenGL does
+        name = os.environ["MUJOCO_GL"]
+        other = next(each for each in RENDERERS if each != name)
+        raise MissingPackage(
+            f"MuJoCo cannot render with MUJOCO_GL={name} here: {error}",
+            remedy=f"{SYSTEM}; or set MUJOCO_GL={other}",
+        ) from error
 
 
 def control_env() -> type:

@@ -10,8 +10,7 @@ import pytest
 av = pytest.importorskip("av")
 
 from depthtok.errors import CorruptRecord, SourceUnavailable  # noqa: E402
-from depthtok.sources.reading import require_readable  # noqa: E402
-from depthtok.sources.video_file import decoded, look  # noqa: E402
+from depthtok.sources.video_file import decoded, look, require_readable  # noqa: E402
 
 FRAMES = 48
 FAST = {"movflags": "faststart"}

@@ -1,0 +1,5 @@
+"""`python -m depthtok`: the command line."""
+
+from depthtok.cli import main
+
+main()
