@@ -23,6 +23,7 @@ from depthtok.commands import (
     whole,
 )
 from depthtok.errors import ConfigError, DepthtokError
+from depthtok.log import plain
 from depthtok.options import new_app
 from depthtok.signals import Stopped
 
@@ -73,9 +74,9 @@ def main() -> None:
         require_own_packages()
         app()
     except DepthtokError as error:
-        print(f"error: {error.problem}", file=sys.stderr)
+        print(f"error: {plain(error.problem)}", file=sys.stderr)
         if error.remedy:
-            print(f"  fix: {error.remedy}", file=sys.stderr)
+            print(f"  fix: {plain(error.remedy)}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
         print("stopped; the same command goes on where it was", file=sys.stderr)

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "vqvae": {"vqvae", "depthtok"},
     "vla": {"vla", "depthtok"},
 }
-ROOF = ("depthtok/cli.py", "depthtok/commands/")
+ROOF = ("depthtok/cli.py", "depthtok/__main__.py", "depthtok/commands/")
 ONE_PLACE = {
     "zarr": "depthtok/arrays.py",
     "numcodecs": "depthtok/arrays.py",
