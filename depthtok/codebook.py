@@ -146,7 +146,7 @@ def _read_meta(path: Path) -> dict:
         meta = json.loads(file.read_bytes())
         claimed = meta.pop("digest")
         good = claimed == digest(meta) and meta["fingerprint"] == fingerprint(meta)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _changed(file) from error
     if not good:
         raise _changed(file)

@@ -140,9 +140,8 @@ class EpisodeStore(Store):
 
     @property
     def knows_absent(self) -> bool:
-        """Whether it was looked for cameras that episodes do not have: not by former versions, and
-        not in videos and images, of which `annotate` decides."""
-        return self.spec.stage == "convert" and self.spec.stage_version >= 2
+        """As for every store, and not of videos and images, of which `annotate` decides."""
+        return self.spec.stage == "convert" and super().knows_absent
 
     def camera(self, name: str) -> Camera:
         """The camera `name`. Raises `ConfigError` with the names there are."""

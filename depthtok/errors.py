@@ -11,6 +11,7 @@
     │   ├── CorruptPart      digest or shape differs from the manifest
     │   ├── MissingParts     not complete yet
     │   └── OutputError      disk full, read-only, wrong place
+    │       └── InUse        another process writes there
     ├── DepthKindError       disparity where metres were meant, or the reverse
     ├── MissingPackage       an extra that is not installed
     ├── WorkerDied           a process ended before its work did
@@ -21,6 +22,11 @@
 The command line prints `problem` and `remedy` and exits with code 2. Anything else is a bug and
 keeps its traceback.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class DepthtokError(Exception):
@@ -86,6 +92,26 @@ class OutputError(StoreError):
     """The output cannot be written: disk full, read-only, or not an empty place or a store."""
 
 
+class InUse(OutputError):
+    """Another process writes to this output now."""
+
+
+@contextmanager
+def as_written(path: object, remedy: str) -> Iterator[None]:
+    """Turns whatever goes wrong while a description that we wrote is taken apart into a
+    `CorruptPart`: its digest may fit, but it is nothing that we write. Put nothing else into the
+    block."""
+    try:
+        yield
+    except (
+        ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        kind = type(error).__name__
+        raise CorruptPart(
+            f"{path} is not as depthtok writes it ({kind}: {error})", remedy=remedy
+        ) from error
+
+
 class DepthKindError(DepthtokError):
     """Disparity met metres."""
 
@@ -110,7 +136,7 @@ class GateError(DepthtokError):
     """A codebook below the limits of the quality gate."""
 
 
-def did_you_mean(word: str, choices: "list[str] | tuple[str, ...]") -> str:
+def did_you_mean(word: str, choices: list[str] | tuple[str, ...]) -> str:
     """`Did you mean 'x'?`, or the list of choices where nothing is near."""
     import difflib
 

@@ -13,9 +13,10 @@ import json
 import os
 import re
 import shutil
+import stat
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthtok.errors import CorruptPart, OutputError
@@ -83,7 +84,7 @@ def commit_file(final: Path) -> Iterator[Path]:
         try:
             yield temporary
             with uninterrupted():
-                _sync_file(temporary)
+                sync_file(temporary)
                 temporary.replace(final)
                 sync_directory(final.parent)
         finally:
@@ -130,6 +131,29 @@ def _written(path: Path, data: bytes | str) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
         sync_directory(path.parent)
+
+
+def with_usual_mode(path: Path) -> None:
+    """Gives a file the mode of any other that is made beside it (the umask's, or that of a default
+    ACL): some libraries make theirs for this user alone."""
+    other = temporary_sibling(path)
+    other.touch()
+    try:
+        with suppress(PermissionError):  # of a file system without modes
+            path.chmod(stat.S_IMODE(other.stat().st_mode))
+    finally:
+        other.unlink()
+
+
+def read_json_object(path: Path, remedy: str) -> dict:
+    """The object in a JSON file. Raises `CorruptPart` where there is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptPart(f"{path} cannot be read: {error}", remedy=remedy) from error
+    if not isinstance(content, dict):
+        raise CorruptPart(f"{path} holds no JSON object", remedy=remedy)
+    return content
 
 
 def read_json_lines(path: Path) -> list[dict]:
@@ -232,7 +256,8 @@ def make_directory(path: Path) -> None:
         sync_directory(folder.parent)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Makes the bytes of a file last over a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -242,14 +267,14 @@ def _sync_file(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Makes the names in a directory last over a power cut."""
-    _sync_file(path)
+    sync_file(path)
 
 
 def sync_tree(path: Path) -> None:
     """Makes a directory and all below it last over a power cut."""
     for folder, _, names in os.walk(path):
         for name in names:
-            _sync_file(Path(folder) / name)
+            sync_file(Path(folder) / name)
         sync_directory(Path(folder))
 
 

@@ -29,7 +29,7 @@ from depthtok.arrays import (
 )
 from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
-from depthtok.errors import CorruptPart
+from depthtok.errors import CorruptPart, as_written
 from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
 
 MANIFEST = "manifest.json"
@@ -112,7 +112,38 @@ def unpack_manifest(data: bytes, path: Path) -> tuple[dict, str]:
     found = hashlib.sha256(body).hexdigest()
     if data[-tail:] != (_TAIL % found).encode():
         raise CorruptPart(f"{path} is damaged", remedy=REPAIR)
-    return json.loads(body), found
+    with as_written(path, REPAIR):
+        content = json.loads(body)
+    if not isinstance(content, dict):
+        raise CorruptPart(f"{path} holds no JSON object", remedy=REPAIR)
+    return content, found
+
+
+def _require_types(manifest: dict) -> None:
+    """Raises `TypeError`, `ValueError` or `KeyError` for a manifest that `PartWriter` did not
+    write."""
+    texts = [manifest[name] for name in ("part", "fingerprint", "upstream")]
+    key = ShardKey(**manifest["shard"])
+    texts += [key.dataset, key.version, key.split]
+    numbers = [key.shard, key.shards]
+    index, frames = (np.asarray(manifest["episodes"][name]) for name in ("index", "frames"))
+    for column in (index, frames):
+        if column.shape != (len(index),) or (len(column) and column.dtype != np.int64):
+            raise TypeError(f"episodes are numbered and counted by {column.dtype} {column.shape}")
+        if len(column) and column.min() < 0:
+            raise ValueError(f"{column.min()} is no number or count of frames of an episode")
+    for entry in manifest["failed"]:
+        texts += [entry["stage"], entry["reason"]]
+        numbers += [entry["index"]]
+    for name, (size, sha256) in manifest["files"].items():
+        texts += [sha256]
+        numbers += [size]
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{name} lies outside")
+    for values, kind in ((texts, str), (numbers, int), ([manifest["meta"]], dict)):
+        for value in values:
+            if type(value) is not kind:
+                raise TypeError(f"{value!r} is no {kind.__name__}")
 
 
 class Part:
@@ -126,6 +157,8 @@ class Part:
             problem = f"{path / MANIFEST} cannot be read ({error.strerror})"
             raise CorruptPart(problem, remedy=REPAIR) from error
         manifest, self.digest = unpack_manifest(data, path / MANIFEST)
+        with as_written(path / MANIFEST, REPAIR):
+            _require_types(manifest)
         if manifest["part"] != path.name:
             raise CorruptPart(f"{path} holds part {manifest['part']}", remedy=REPAIR)
         self.fingerprint: str = sys.intern(manifest["fingerprint"])  # the same in every part
@@ -196,7 +229,11 @@ class Part:
     def map(self, array: str) -> np.ndarray:
         """A table, as a read-only memory map over bytes that were digested once."""
         self.require(f"{array}/")
-        return map_table(self.path, array)
+        with as_written(self.path / array, REPAIR):
+            table = map_table(self.path, array)
+            if len(table) not in (int(self.frames.sum()), len(self.frames)):
+                raise ValueError(f"{len(table)} rows")
+        return table
 
     def read(self, array: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows of a stream, from files that were digested once; every chunk's CRC32C is checked."""

@@ -10,9 +10,10 @@ Any number of processes may fill one store: each writes parts of its own, rename
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,13 @@ from depthtok.files import (
     write_new,
 )
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
+from depthtok.tables import tables
 from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 
 ROOT = "zarr.json"
 SEEN = "seen.json"  # what this host knows of the source's files: no part of the store's content
 FORMAT = 1
-MAPPED_TABLES = 8192  # well under the 65,530 maps that Linux gives a process
+MAPPED_TABLES = 16_384  # of all stores: well under the 65,530 maps of a process on Linux
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Store:
             )
         self._digests = DigestMemory()
         self._parts: dict[str, Part] = {}
-        self._tables = lru_cache(MAPPED_TABLES)(Part.map)  # threads may share it
+        self._owner = object()  # of this store's tables among the process's
+        weakref.finalize(self, _let_go, self._owner)
 
     def __getstate__(self) -> dict:  # maps and open files stay with their process
         return {"path": self.path}
@@ -142,7 +145,8 @@ class Store:
 
     def table(self, part: Part, name: str) -> np.ndarray:
         """A table of a part; the most recent ones stay mapped."""
-        return self._tables(part, name)
+        mapped = tables(MAPPED_TABLES)
+        return mapped.get(self._owner, (part.name, name), lambda: part.map(name))
 
     def missing(self) -> list[str]:
         """Source shards, or pieces of them, that have no part; [] for a complete store."""
@@ -152,7 +156,13 @@ class Store:
         """Episodes that were left out, with stage and reason."""
         return [failure for part in self.parts() for failure in part.failures]
 
-    def absent(self) -> dict[str, int]:
+    @property
+    def knows_absent(self) -> bool:
+        """Whether its stage looked for cameras that episodes do not have: former versions did
+        not."""
+        return self.spec.stage_version >= 2
+
+    def absent_counts(self) -> dict[str, int]:
         """By camera: how many episodes are known not to have it."""
         found: dict[str, int] = {}
         for part in self.parts():
@@ -173,6 +183,10 @@ class Store:
     def files_bytes(self) -> int:
         """Bytes of all parts, as their manifests say."""
         return sum(size for part in self.parts() for size, _ in part.manifest["files"].values())
+
+
+def _let_go(owner: object) -> None:
+    tables(MAPPED_TABLES).drop(owner)
 
 
 def missing_parts(shards: Mapping[str, int], names: Iterable[str]) -> list[str]:
@@ -219,7 +233,7 @@ def read_spec(path: Path) -> StoreSpec:
         claimed = content.pop("sha256")
         fingerprint, version = content.pop("fingerprint"), content.pop("format")
         spec = StoreSpec(**content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptPart(f"{root} is damaged or not depthtok's", remedy=_ROOT_REMEDY) from error
     if version != FORMAT:
         raise StoreError(

@@ -56,7 +56,7 @@ def discard(path: Path) -> int:
 def temporary_sibling(path: Path) -> Path:
     """A new name beside `path` that tells who writes there, so that `sweep` knows the dead."""
     process, unique = os.getpid(), secrets.token_hex(4)
-    writer = f"{_host()}~{process}~{_start_time(process)}~{unique}"
+    writer = f"{host_name()}~{process}~{_start_time(process)}~{unique}"
     return path.parent / f"{TEMPORARY}{path.name[:100]}~{writer}"
 
 
@@ -78,10 +78,10 @@ def _is_dead(name: str) -> bool:
 def _is_here(name: str) -> bool:
     """Whether the writer that the name tells of runs, or ran, on this host."""
     fields = name.rsplit("~", 4)
-    return len(fields) == 5 and fields[1] == _host() and fields[2].isdigit()
+    return len(fields) == 5 and fields[1] == host_name() and fields[2].isdigit()
 
 
-def _host() -> str:
+def host_name() -> str:
     """This host; on Linux with its space of process numbers: containers can share a host's name."""
     try:
         space = Path("/proc/self/ns/pid").stat().st_ino

@@ -22,7 +22,6 @@ from depthtok.data import Camera, DepthClip, EpisodeKey, FrameClip, ImageTransfo
 from depthtok.episodes import StoredEpisode
 from depthtok.errors import SourceError
 from depthtok.sources.shards import Shard
-from depthtok.sources.videos import Film
 from pipelines.device import one_thread
 from pipelines.stage import Probe, WorkPart
 
@@ -138,15 +137,3 @@ def packed_bytes(values: np.ndarray) -> int:
         writer.append(values[:STREAM_SHARD])
         writer.close()
         return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
-
-
-def first_frames(film: Film) -> Probe | None:
-    """Reads the first frames of a film; None if it has none that can be read. A film that does not
-    say how long it is counts as one of as many frames as were read."""
-    started, sizes = time.monotonic(), []
-    with suppress(SourceError, OSError):
-        sizes += [len(data) for data in islice(film.frames({}), FRAMES)]
-    if not sizes:
-        return None
-    share = max(film.count(), len(sizes)) / len(sizes)
-    return Probe(1, (time.monotonic() - started) * share, sum(sizes) * share)

@@ -118,8 +118,8 @@ class Outcome:
     earlier: dict[str, int] = field(default_factory=dict)  # the same by stage
     absent: dict[str, int] = field(default_factory=dict)  # by camera: episodes without it
     flags_against_pictures: dict[str, dict[str, int]] = field(default_factory=dict)
-    unstated: int = 0  # videos whose containers do not say how long they are
     left_out: dict[str, int] = field(default_factory=dict)  # by the schema: reason -> episodes
+    unstated: int = 0  # videos whose containers do not say how long they are
     given_up: dict[str, str] = field(default_factory=dict)  # part -> reason
     not_measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of depth that the data set has, by camera: its pixels, and how many held which placeholder

@@ -7,9 +7,12 @@ folder or file is used as the instruction.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import google_crc32c
@@ -29,7 +32,7 @@ from depthtok.sources.video_file import Look
 from depthtok.sources.videos import Film, films, is_lerobot_depth
 from depthtok.store import ROOT, StoreSpec, read_spec
 from pipelines.changes import FilmWatch
-from pipelines.probe import first_frames
+from pipelines.probe import FRAMES
 from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
 
 VERSION = 3  # 2 took frames as they lie, cut files for whole ones, and depth videos for pictures
@@ -49,7 +52,7 @@ class VideoStage:
     unit: str = "episodes"
 
     @cached_property
-    def _looks(self) -> list[tuple[Film, Look]]:
+    def looks(self) -> list[tuple[Film, Look]]:
         """Everything in the folder, and what it looks like."""
         return [
             (film, Look(depth=True) if is_lerobot_depth(film.path) else film.look())
@@ -59,7 +62,7 @@ class VideoStage:
     @cached_property
     def films(self) -> list[Film]:
         """The episodes found in the folder. Raises `SourceError` where all of them are depth."""
-        pictures = [film for film, look in self._looks if not look.depth]
+        pictures = [film for film, look in self.looks if not look.depth]
         if not pictures:
             raise SourceError(
                 f"{self.folder} has depth videos only (first: {self.depth_videos[0]})",
@@ -70,12 +73,12 @@ class VideoStage:
     @property
     def depth_videos(self) -> list[str]:
         """Names of the videos that hold depth and are left out."""
-        return [film.name for film, look in self._looks if look.depth]
+        return [film.name for film, look in self.looks if look.depth]
 
     def _shared(self) -> tuple[tuple[int | None, int | None], float | None]:
         """Height, width and Hz shared by all; None where they differ or are unknown. Unreadable
         films are ignored, so that repairing one does not change the store's fingerprint."""
-        looks = [look for _, look in self._looks if look.size]
+        looks = [look for _, look in self.looks if look.size]
         sizes, rates = {look.size for look in looks}, {look.rate for look in looks}
         size = sizes.pop() if len(sizes) == 1 else (None, None)
         return size, rates.pop() if len(rates) == 1 else None
@@ -145,9 +148,9 @@ class VideoStage:
         return fill
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
-        """Reads the first frames of a film, and takes the others to be like it."""
-        probes = (first_frames(self.films[part.rows[0]]) for part in parts)
-        return next((probe for probe in probes if probe), None)
+        """Packs the first frames of a film; how long films are is what their containers say."""
+        measured = sample(self, parts, FRAMES)
+        return measured and Probe(*measured)
 
     def finish(self) -> None:
         """Does nothing: there are no columns for statistics."""
@@ -174,3 +177,20 @@ def _pack(film: Film, writer: PartWriter) -> None:
         writer.append(name, np.zeros((frames, 0), np.float32))
     writer.append("instruction", np.zeros(frames, np.uint32))
     writer.end(0, frames, intrinsics=np.full((1, 9), np.nan, np.float32))
+
+
+def sample(
+    stage: VideoStage, parts: Sequence[WorkPart], most: int
+) -> tuple[float, float, float] | None:
+    """What an average film has, going by the first `most` frames of one that can be read: frames
+    sampled as a share of a film's, and seconds and bytes for these. None where it is not known."""
+    counts = [look.frames for _, look in stage.looks if look.frames]
+    for part in parts if counts else ():
+        started, frames, size = time.monotonic(), 0, 0
+        with suppress(SourceError):
+            for data in islice(stage.films[part.rows[0]].frames({}), most):
+                frames, size = frames + 1, size + len(data)
+        if frames:
+            share = frames / (sum(counts) / len(counts))
+            return share, time.monotonic() - started, size
+    return None

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthtok.files import read_json_lines
 from depthtok.intervals import Estimate
 from depthtok.report.report import Report
 from vla import checkpoint
 from vla.runlog import METRICS
+from vla.soundness import read_log
 
 FIGURES = {  # each taken from the last line that has it; its label
     "val_action_mse": "action error",
@@ -123,5 +123,5 @@ def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
 
 def _figures(run: Path) -> dict[str, float]:
     """The latest value of every figure in a run's log."""
-    lines = read_json_lines(run / METRICS)
+    lines = read_log(run, METRICS)
     return {name: line[name] for line in lines for name in FIGURES if name in line}

@@ -1,8 +1,8 @@
 """Checkpoints: directories written atomically, without pickle, sufficient to act or to resume.
 
 RUN/config.json                  every setting
-RUN/metrics.jsonl                one line per log point
-RUN/validation.jsonl             figures of each held-out episode, one line per validation
+RUN/metrics.jsonl                one line per log point; metrics.sums: digests of its lines
+RUN/validation.jsonl             figures of each held-out episode, one line per validation; .sums
 RUN/best/                        a checkpoint without the optimiser: the lowest action error
 RUN/checkpoints/step-000200/
     model.safetensors            weights, including the codebook
@@ -11,26 +11,33 @@ RUN/checkpoints/step-000200/
     tokenizer.json               if the tokenizer is a file
     config.json                  every setting
     state.json                   step, data sets, what their numbers mean, normalisation, codebook
-                                 fingerprint; digests of the other files, and its own
+                                 fingerprint; digests of the other files, and its own; what the
+                                 run's other files were
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from depthtok.config import digest
-from depthtok.errors import CorruptPart, DepthtokError, WeightsError
-from depthtok.files import commit_directory, file_sha256, remove
+from depthtok.errors import CorruptPart, WeightsError
+from depthtok.files import (
+    commit_directory,
+    file_sha256,
+    read_json_object,
+    remove,
+    with_usual_mode,
+)
 from depthtok.meaning import Meaning
 from depthtok.temporaries import sweep
 from vla import eightbit, tokenizer
@@ -39,7 +46,8 @@ from vla.depth_view import FILE as PREDICTED
 from vla.normalise import Norms
 from vla.parallel import sharded_like
 
-BEST, STATE = "best", "state.json"
+BEST, CONFIG, STATE = "best", "config.json", "state.json"
+FORMAT = 2  # of state.json; in the weights' metadata, too, because older ones had no digests
 CODEBOOK, PRIOR = "depth_head.codebook_KD", "depth_head.log_prior_MPK"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -81,22 +89,25 @@ def write(
     state: State,
     tensors: Mapping[str, Mapping[str, Tensor]],
     words: bytes | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a checkpoint, atomically replacing what was there.
 
     `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name; `words` is
-    the content of the tokenizer's file.
+    the content of the tokenizer's file. `beside` says what the run's other files are
+    (`vla.soundness`).
     """
     with commit_directory(final, replace=True) as folder:
         for kind, named in tensors.items():
-            save_file(
-                {name: tensor.detach().contiguous() for name, tensor in named.items()},
-                folder / f"{kind}.safetensors",
-            )
+            path = folder / f"{kind}.safetensors"
+            whole = {name: tensor.detach().contiguous() for name, tensor in named.items()}
+            save_file(whole, path, {_MARK: str(FORMAT)})
+            with_usual_mode(path)
         if words is not None:
             (folder / tokenizer.FILE).write_bytes(words)
-        (folder / "config.json").write_text(json.dumps(config.to_json(), indent=1))
-        content = {**state.to_json(), "files": _digests(folder)}
+        (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=1))
+        about = {"format": FORMAT, "beside": dict(beside or {})}
+        content = {**state.to_json(), **about, "files": _digests(folder)}
         described = {**content, "digest": digest(content)}
         (folder / STATE).write_text(json.dumps(described, indent=1))
 
@@ -106,26 +117,6 @@ def _digests(folder: Path) -> dict[str, str]:
     files = sorted(folder.iterdir())
     with ThreadPoolExecutor(max_workers=4) as pool:
         return dict(zip((file.name for file in files), pool.map(file_sha256, files), strict=True))
-
-
-def damage(path: Path) -> Iterator[str]:
-    """Files that were changed after they were written, in a checkpoint or in all of a run's."""
-    found = [path] if (path / STATE).is_file() else [*steps(path), path / BEST]
-    for checkpoint in found:
-        if not (checkpoint / STATE).is_file():
-            continue
-        try:
-            files = _described(checkpoint)["files"]
-        except DepthtokError as error:
-            yield error.problem
-            continue
-        if not files:
-            yield f"{checkpoint} was written without digests by an older depthtok: not checked"
-        for name in files:
-            try:
-                _sound(checkpoint, name)
-            except DepthtokError as error:
-                yield error.problem
 
 
 def clear(run: Path, *, everything: bool) -> None:
@@ -172,7 +163,7 @@ def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
     """The tokenizer stored in the checkpoint, or the one that its settings name."""
     own = checkpoint / tokenizer.FILE
     if own.is_file():
-        return tokenizer.load(str(_sound(checkpoint, own.name)))
+        return tokenizer.load(str(sound(checkpoint, own.name)))
     config = read_config(checkpoint)
     return tokenizer.load(config.data.tokenizer, config.model.vocabulary)
 
@@ -186,26 +177,71 @@ def weights_sha256(checkpoint: Path) -> dict[str, str]:
 def read_config(checkpoint: Path) -> Config:
     """The settings. Raises `WeightsError`, and `CorruptPart` for files changed after writing, as
     all readers here do."""
-    return Config.from_json(_json(_sound(checkpoint, "config.json")))
+    return Config.from_json(read_json_object(sound(checkpoint, CONFIG), _DAMAGED))
 
 
 def read_state(checkpoint: Path) -> State:
     """The state. Raises `WeightsError` and `CorruptPart`, as all readers here do."""
-    return State.from_json({k: v for k, v in _described(checkpoint).items() if k != "files"})
+    about = described(checkpoint)
+    try:
+        state = State.from_json({k: v for k, v in about.items() if k not in _OURS})
+        _require_types(state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"{checkpoint / STATE} holds no state: {error!r}"
+        raise CorruptPart(problem, remedy=_DAMAGED) from error
+    return state
 
 
-def _described(checkpoint: Path) -> dict:
-    """state.json; its `files` is empty in checkpoints written without digests."""
-    content = _json(checkpoint / STATE)
-    claimed = content.pop("digest", None)
+def _require_types(state: State) -> None:
+    """Raises `TypeError` or `ValueError` for a state that was not written by `write`."""
+    for value, kind in ((state.step, int), (state.codebook, str), (state.notes or {}, Mapping)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is no {kind.__name__}")
+    for name, key, weight, size, *_ in state.data or ():
+        if not (isinstance(name, str) and isinstance(key, str)):
+            raise TypeError(f"{name!r} and {key!r} name no data")
+        float(weight), int(size)
+
+
+def described(checkpoint: Path) -> dict[str, Any]:
+    """state.json, verified. Its `files` is empty in checkpoints of older versions that had no
+    digests, its `beside` in those that did not note what else was there."""
+    path = checkpoint / STATE
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing", remedy=_DAMAGED)
+    content = read_json_object(path, _DAMAGED)
+    changed = CorruptPart(f"{path} was changed after it was written", remedy=_DAMAGED)
+    claimed, version = content.pop("digest", None), content.get("format", 1)
+    if claimed is None and not _is_of_old(checkpoint, content):
+        raise changed
     if claimed is not None and claimed != digest(content):
-        raise CorruptPart(f"{checkpoint / STATE} was changed after it was written", remedy=_DAMAGED)
-    return {"files": {}, **content}
+        raise changed
+    if version not in (1, FORMAT):
+        raise WeightsError(
+            f"{path} has format {version}, this depthtok reads {FORMAT}",
+            remedy="use the version of depthtok that wrote it, or a newer one",
+        )
+    about = {"format": 1, "beside": {}, "files": {}, **content}
+    if not all(isinstance(about[name], dict) for name in ("beside", "files")):
+        raise changed
+    return about
 
 
-def _sound(checkpoint: Path, name: str) -> Path:
+def _is_of_old(checkpoint: Path, content: Mapping[str, Any]) -> bool:
+    """Whether a state without a digest is of a version that wrote none, neither there nor into the
+    weights."""
+    if content.get("files") or "format" in content:
+        return False
+    try:
+        with safe_open(checkpoint / "model.safetensors", "pt") as weights:
+            return _MARK not in (weights.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
+def sound(checkpoint: Path, name: str) -> Path:
     """The path of a checkpoint's file, after verifying its digest."""
-    path, files = checkpoint / name, _described(checkpoint)["files"]
+    path, files = checkpoint / name, described(checkpoint)["files"]
     if files and not path.is_file():
         raise WeightsError(f"{path} is missing", remedy=_DAMAGED)
     if files and file_sha256(path) != files.get(name):
@@ -213,19 +249,14 @@ def _sound(checkpoint: Path, name: str) -> Path:
     return path
 
 
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}", remedy=_DAMAGED) from error
-
-
+_MARK = "depthtok"  # in the weights' metadata: the format of the checkpoint they were written with
+_OURS = ("format", "beside", "files")  # of state.json, besides the state
 _DAMAGED = "the checkpoint is damaged: use an older one of the same run"
 
 
 def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
     """The tensors of one file: `model`, `optimizer` or `average`."""
-    path = _sound(checkpoint, f"{name}.safetensors")
+    path = sound(checkpoint, f"{name}.safetensors")
     try:
         return load_file(path, device=device)
     except (OSError, SafetensorError) as error:

@@ -20,12 +20,12 @@ from jaxtyping import Float64
 
 from depthtok.config import flat
 from depthtok.errors import ConfigError, SourceError
-from depthtok.files import read_json_lines
 from depthtok.intervals import Estimate
 from depthtok.report.plots import Line
 from depthtok.report.report import Report, plain
 from vla import checkpoint
 from vla.runlog import JUDGED
+from vla.soundness import read_log
 
 FIGURES = {  # name: label, and whether higher is better
     "action_mse": ("action error (MSE, normalised)", False),
@@ -55,7 +55,7 @@ class Judged:
     def open(cls, run: Path) -> Judged:
         """The run in a directory. Raises `SourceError` if it was never validated on held-out
         episodes."""
-        lines = read_json_lines(run / JUDGED) if (run / JUDGED).is_file() else []
+        lines = read_log(run, JUDGED)
         if not lines:
             raise SourceError(
                 f"{run} has no figures of held-out episodes ({JUDGED})",

@@ -9,20 +9,26 @@ targets are comparable.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int, UInt8
 from torch import Tensor
 
+from depthtok.errors import CorruptPart
+from depthtok.files import commit_file
+from depthtok.sealed import require_sound, seal
 from vla.batch import Batch
 from vla.depth_head import DepthHead
 
 Decode = Callable[[UInt8[np.ndarray, "T h w"]], Float32[np.ndarray, "T H W"]]
 FILE = "depth.npz"
+_REMEDY = "delete that file: the report then shows no frames"
 SHOWN = 4  # frames kept as images
 
 
@@ -70,15 +76,31 @@ class DepthView:
     def save(self, run: Path) -> None:
         """Saves a few of the frames for the run's report."""
         kept = {name: getattr(self, name)[:SHOWN] for name in ("image", "truth", "predicted")}
-        np.savez_compressed(run / FILE, **kept, grid=self.grid)
+        with commit_file(run / FILE) as temporary:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **kept, grid=self.grid)
+            seal(temporary)
 
     @classmethod
     def find(cls, run: Path) -> DepthView | None:
-        """The view that `save` wrote, if any."""
+        """The view that `save` wrote, if any. Raises `CorruptPart` for one that was changed."""
         if not (run / FILE).is_file():
             return None
-        with np.load(run / FILE) as kept:
-            return cls(kept["image"], kept["truth"], kept["predicted"], int(kept["grid"]))
+        require_sound(run / FILE, _REMEDY)
+        try:
+            with np.load(run / FILE, allow_pickle=False) as kept:
+                found = cls(kept["image"], kept["truth"], kept["predicted"], int(kept["grid"]))
+        except (ValueError, KeyError, TypeError, OSError, BadZipFile, zlib.error) as error:
+            raise CorruptPart(f"{run / FILE} is damaged: {error}", remedy=_REMEDY) from error
+        shapes = [np.shape(getattr(found, name)) for name in ("image", "truth", "predicted")]
+        if [len(shape) for shape in shapes] != [4, 3, 3] or len({s[0] for s in shapes}) > 1:
+            raise CorruptPart(f"{run / FILE} holds no frames with depth", remedy=_REMEDY)
+        return found
+
+    @classmethod
+    def is_sealed(cls, run: Path) -> bool:
+        """Whether the view that `save` wrote has a digest: those of older versions have none."""
+        return require_sound(run / FILE, _REMEDY)
 
 
 def nearest(head: DepthHead, predicted_BMKN: Tensor) -> Int[Tensor, "B M K"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from PIL import Image
 from depthtok.config import flat
 from depthtok.data import DepthKind
 from depthtok.failures import in_words
-from depthtok.files import read_json_lines
 from depthtok.meaning import Column, Meaning
 from depthtok.report.colour import colourise
 from depthtok.report.report import Picture, Report
@@ -26,6 +24,7 @@ from vla.normalise import Scale
 from vla.prompts import Prompts
 from vla.proof import Proof
 from vla.runlog import METRICS
+from vla.soundness import read_log, settings
 
 HEADLINE = {  # name in metrics.jsonl: what it is called
     "step": "updates",
@@ -60,7 +59,7 @@ MASK_PIXELS = 640
 def run_report(run: str | Path) -> Report:
     """Curves, predicted depth and settings of a training run."""
     run = Path(run)
-    lines = read_json_lines(run / METRICS)
+    lines = read_log(run, METRICS)
     page = Report("Training of a QDepth-VLA", str(run))
     if lines:
         last = _last(lines)
@@ -82,7 +81,7 @@ def run_report(run: str | Path) -> Report:
         page.pictures("Frames", list(_views(view)), columns=3)
     if lines:
         page.facts("Newest value of every figure", last)
-    return page.facts("Settings", flat(json.loads((run / "config.json").read_text())))
+    return page.facts("Settings", flat(settings(run).to_json()))
 
 
 def _begun(page: Report, state: checkpoint.State) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from depthtok.config import flat
 from depthtok.errors import ConfigError, StaleStore, TrainingError
 from depthtok.files import write_atomic
+from depthtok.locks import writing
 from depthtok.log import warn
 from vla import checkpoint, lora, optim
 from vla.checkpoint import State
@@ -35,6 +36,7 @@ from vla.member import Member
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, whole
 from vla.runlog import JUDGED, METRICS, Line, Log, Meter
+from vla.soundness import beside
 from vla.tokenizer import AUTO
 from vla.trackers import Tracker, open_tracker
 from vla.update import Update
@@ -73,24 +75,26 @@ def train(
     `codebook` is a `depthtok.codebook.Codebook` (its vectors and fingerprint are used), `weights`
     pretrained tensors that replace the fresh ones, `notes` are stored in every checkpoint, `decode`
     turns codes into normalised disparity, so that depth can be evaluated and shown. `on_step` gets
-    every log line. Raises `StaleStore` if the run directory has other settings.
+    every log line. Raises `StaleStore` if the run directory has other settings,
+    `InUse` while another process trains into it.
     """
     options = options or RunOptions()
     device = torch.device(device)
-    run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
-    run.prepare(weights)
-    with Loader(
-        dataset,
-        config.train.batch,
-        seed=config.train.seed,
-        start=run.step,
-        rank=run.ranks.rank,
-        ranks=run.ranks.count,
-        workers=options.workers,
-        prefetch=options.prefetch,
-        device=device,
-    ) as loader:
-        return run.loop(iter(loader), should_stop, on_step, validation)
+    with writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
+        run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
+        run.prepare(weights)
+        with Loader(
+            dataset,
+            config.train.batch,
+            seed=config.train.seed,
+            start=run.step,
+            rank=run.ranks.rank,
+            ranks=run.ranks.count,
+            workers=options.workers,
+            prefetch=options.prefetch,
+            device=device,
+        ) as loader:
+            return run.loop(iter(loader), should_stop, on_step, validation)
 
 
 def _identity(member: Member, size: int) -> list:
@@ -327,7 +331,8 @@ class Trainer:
         """Writes a checkpoint of this step, and deletes old ones."""
         moments = checkpoint.optimizer_tensors(self.update.optimizer, self.update.trained)
         place = checkpoint.place(self.out_dir, self.step)
-        self._write(place, {**self._weights(), "optimizer": moments})
+        noted = beside(self.out_dir, (self.log, self.judged)) if self.ranks.rank == 0 else None
+        self._write(place, {**self._weights(), "optimizer": moments}, noted)
         if self.ranks.rank == 0:
             checkpoint.prune(self.out_dir, self.options.keep_last)
 
@@ -337,7 +342,12 @@ class Trainer:
         weights = {"model": self.model.state_dict()}
         return weights | {"average": average.weights} if average else weights
 
-    def _write(self, place: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def _write(
+        self,
+        place: Path,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        noted: Mapping[str, Any] | None = None,
+    ) -> None:
         """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
         gathered = {
             kind: {name: self._gathered(tensor) for name, tensor in named.items()}
@@ -345,7 +355,8 @@ class Trainer:
         }
         if self.ranks.rank == 0:
             state = replace(self.identity, step=self.step)
-            checkpoint.write(place, self.config, state, gathered, self.words.content)
+            words = self.words.content
+            checkpoint.write(place, self.config, state, gathered, words, noted)
         self.ranks.wait()
 
     def _gathered(self, tensor: Tensor) -> Tensor | None:

@@ -118,7 +118,13 @@ class Agreement:
                 _require_frames(key, *pair)
                 camera.add(*pair)
         alone = tuple(sum(1 for _ in _keys(store)) - len(keys) for store in (a, b))
-        return cls(a, b, found, alone)
+        there = {name: camera for name, camera in found.items() if camera.episodes}
+        if not there:
+            raise ConfigError(
+                f"no episode of {a.path} and {b.path} has a camera that both have",
+                remedy="tokenize depth of the same cameras",
+            )
+        return cls(a, b, there, alone)
 
     def words(self) -> list[str]:
         """The comparison as text."""

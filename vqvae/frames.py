@@ -18,16 +18,19 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16
 
+from depthtok.config import digest
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import ConfigError, CorruptPart, DepthKindError, OutputError, SourceError
-from depthtok.files import file_sha256, write_atomic
+from depthtok.files import commit_file, file_sha256, write_atomic
 from depthtok.normalisation import HIGH, LOW, Normalisation, Range
+from depthtok.temporaries import sweep
 from vqvae.clips import ClipSource, DepthSequence, lengths_of
 from vqvae.codec import fill_invalid
 from vqvae.config import TrainingConfig
 from vqvae.paste import Image, Mask, paste
 from vqvae.sides import name_of
 
+FORMAT = 2  # of the cache's description
 BLOCK = 32  # frames read at a time
 SKIPPED_LISTED = 1000  # most clips that are listed as left out
 INVALID = np.uint16(1 << 15)
@@ -126,17 +129,16 @@ class FrameCache:
         """
         key = cache_key(sources, normalisation, size, limit)
         file = folder / "frames.json"
-        if file.is_file() and (index := _read_index(file))["key"] == key:
-            if file_sha256(folder / "frames.u16") != index["sha256"]:
-                raise CorruptPart(
-                    f"{folder / 'frames.u16'} was changed after it was written", remedy=_REMAKE
-                )
+        index = _read_index(file) if file.is_file() else {}
+        if index.get("key") == key:
+            _require_frames(folder / "frames.u16", index["sha256"])
             return cls(folder, index)
-        folder.mkdir(parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)
+        sweep(folder)
         wanted = _wanted(sum(int(lengths_of(s.clips).sum()) for s in sources), limit)
         try:
-            with (folder / "frames.u16").open("wb") as out:
+            # A new file: who has mapped the old one goes on reading that.
+            with commit_file(folder / "frames.u16") as temporary, temporary.open("wb") as out:
+                file.unlink(missing_ok=True)
                 listed, skipped = _write(out, sources, normalisation, size, wanted)
         except OSError as error:
             raise OutputError(
@@ -150,10 +152,10 @@ class FrameCache:
                 remedy="check the depth stores with `depthtok inspect`",
             )
         index = {
-            "key": key, "shape": [frames, size, size], "sources": listed, "skipped": skipped,
-            "sha256": file_sha256(folder / "frames.u16"),
+            "format": FORMAT, "key": key, "shape": [frames, size, size], "sources": listed,
+            "skipped": skipped, "sha256": file_sha256(folder / "frames.u16"),
         }  # fmt: skip
-        write_atomic(file, json.dumps(index))
+        write_atomic(file, json.dumps({**index, "digest": digest(index)}))
         return cls(folder, index)
 
     def batch(
@@ -207,10 +209,22 @@ class FrameCache:
 
 
 def _read_index(file: Path) -> dict:
+    """The cache's description; empty for one without a digest, by an older version, whose cache is
+    built anew. Raises `CorruptPart` for one that was changed after it was written."""
     try:
-        return json.loads(file.read_text())
-    except ValueError as error:
+        index = json.loads(file.read_bytes())
+        known = {"format", "digest"} & index.keys()
+        sound = not known or index.pop("digest", None) == digest(index)
+    except (ValueError, AttributeError, RecursionError) as error:
         raise CorruptPart(f"{file} is damaged: {error}", remedy=_REMAKE) from error
+    if not sound or (known and index.get("format") != FORMAT):
+        raise CorruptPart(f"{file} was changed after it was written", remedy=_REMAKE)
+    return index if known else {}
+
+
+def _require_frames(file: Path, sha256: str) -> None:
+    if not file.is_file() or file_sha256(file) != sha256:
+        raise CorruptPart(f"{file} was changed after it was written", remedy=_REMAKE)
 
 
 def pack(

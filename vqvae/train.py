@@ -11,6 +11,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from torch import distributed as dist
 from torch.nn.utils import clip_grad_norm_
 
 from depthtok.errors import ConfigError, SourceError, TrainingError
+from depthtok.locks import writing
 from depthtok.normalisation import Normalisation
 from vqvae import checkpoint, export
 from vqvae.clips import ClipSource
@@ -154,9 +156,24 @@ def train(
 
     Raises `StaleStore` if `out` is a codebook of another run, unless `options.resume` is off, or
     for a checkpoint of another run; `TrainingError` for a loss that is not finite; `ConfigError`,
-    `SourceError` for unsuitable data.
+    `SourceError` for unsuitable data; `InUse` while another process trains into `out`.
     """
-    out = Path(out)
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    with writing(Path(out), file=True) if first else nullcontext():
+        return _train(config, sources, Path(out), options, on_step, should_stop, judge, masks, demo)
+
+
+def _train(
+    config: TokeniserConfig,
+    sources: Sequence[ClipSource],
+    out: Path,
+    options: TrainOptions,
+    on_step: Report | None,
+    should_stop: Callable[[], bool],
+    judge: Sequence[ClipSource] | None,
+    masks: Masks | None,
+    demo: bool,
+) -> Path | None:
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
     require_one_kind([*sources, *(judge or [])])
     begun = export.begun(out, work) if options.resume else None

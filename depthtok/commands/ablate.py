@@ -112,9 +112,16 @@ def ablate(
 
     Example: depthtok ablate docs/ablation.toml
     """
-    from vla.ablation import tabulate
+    from depthtok.locks import writing
 
     study = Study.read(load_toml(config), str(config))
+    with writing(study.out):
+        _carry_out(study, str(config), json=json)
+
+
+def _carry_out(study: Study, title: str, *, json: bool) -> None:
+    from vla.ablation import tabulate
+
     todo = list(study.runs())
     for number, (name, seed, place) in enumerate(todo, 1):
         say("", f"[{number}/{len(todo)}] {name}, seed {seed}", json=json)
@@ -126,7 +133,7 @@ def ablate(
             policy.train_vla(**flags, preset=preset, seed=seed, out=place)
     table = tabulate({name: [study.out / name / f"seed-{seed}" for seed in study.seeds]
                       for name in study.variants})  # fmt: skip
-    page = table.report(str(config)).write(study.out, "ablation")
+    page = table.report(title).write(study.out, "ablation")
     say("", *table.words(), f"{page}: open it in a browser", json=json)
     if json:
         result(table.to_json())

@@ -84,6 +84,7 @@ def finetune_vida(
 
     Example: depthtok finetune-vida runs/true-depth --out runs/vits-mine.safetensors
     """
+    from depthtok.locks import writing
     from pipelines.device import choose
     from pipelines.vida.config import config_named
     from pipelines.vida.course import Course
@@ -107,14 +108,15 @@ def finetune_vida(
         return Course(network, config, *clips, out,
                       weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
 
-    course = course_of(None)
-    if resume and course.checkpoint.is_file() and not course.goes_on():
-        before = course_of(config.seed)  # a run of former versions keeps its held-out episodes
-        course = before if before.goes_on() else course
-    say(f"{len(course.clips)} clips train, {len(course.judges)} judge", json=json)
-    _train(course, choose(device), resume=resume)
-    with stoppable():
-        card = course.finish(choose(device))
+    with writing(out, file=True):
+        course = course_of(None)
+        if resume and course.checkpoint.is_file() and not course.goes_on():
+            before = course_of(config.seed)  # a run of former versions keeps its held-out episodes
+            course = before if before.goes_on() else course
+        say(f"{len(course.clips)} clips train, {len(course.judges)} judge", json=json)
+        _train(course, choose(device), resume=resume)
+        with stoppable():
+            card = course.finish(choose(device))
     for name, figures in card["held_out"]["figures"].items():
         say(f"{name}: " + _told(figures), json=json)
     say(f"{out}, and what it is worth in {course.card.name}", json=json)
@@ -166,7 +168,7 @@ def _opened(path: Path, *, partial: bool) -> DepthStore:
     store.require_complete(partial=partial)
     if failures := in_words(left_out(store)):
         warn(f"{store.path}: {failures}")
-    for name, count in store.absent().items():
+    for name, count in store.absent_counts().items():
         warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
     return store
 

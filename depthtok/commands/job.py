@@ -6,7 +6,7 @@ Every rank carries out the same job, whoever started it: a command line alone, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,13 +111,16 @@ class Job:
     def opened(self, *, quiet: bool = False) -> Iterator[Train]:
         """The training with all data open, among the ranks that were started together."""
         from depthtok.commands import data_checks, samples
+        from depthtok.locks import writing
         from pipelines.device import choose, training_threads
         from vla.parallel import launched
         from vla.train import train
 
         config, options = self.config, self.options
         training_threads(self.threads)
-        with launched(choose(self.device)) as (ranks, where):
+        with launched(choose(self.device)) as (ranks, where), ExitStack() as locked:
+            if ranks.rank == 0:  # which writes all of the run
+                locked.enter_context(writing(self.out))
             given = self.stores.open(config, where)
             with ranks.first():  # the others find the frame cache made
                 learn, judge, prompts = self.data(given, self.stores.frame_cache, quiet=quiet)

@@ -104,7 +104,7 @@ def verify(
 def _findings(path: Path, *, images: bool, source_root: Path | None) -> list[Finding]:
     """What is not as it should be in whatever lies at `path`."""
     from depthtok.commands.summary import kind_of, not_known
-    from depthtok.verify import Finding, verify_rlds, verify_store
+    from depthtok.verify import verify_rlds, verify_store
 
     kind = "run" if (path / "state.json").is_file() else kind_of(path)  # or one checkpoint of it
     if kind == "store":
@@ -117,9 +117,9 @@ def _findings(path: Path, *, images: bool, source_root: Path | None) -> list[Fin
         Examples.load(path)
         return []
     if kind == "run":
-        from vla.checkpoint import damage
+        from vla.soundness import findings
 
-        return [Finding(problem) for problem in damage(path)]
+        return list(findings(path))
     if kind == "evaluation":
         from depthtok.sim.evaluation import Evaluation
 

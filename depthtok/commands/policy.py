@@ -184,12 +184,15 @@ def _here(job: Job) -> Result | None:
 
 def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
     """The training on Ray, watched from here."""
+    from depthtok.locks import writing
     from pipelines.ray_ranks import run_on_ranks
 
     if "WORLD_SIZE" in os.environ:
         raise ConfigError(
             "--ranks under torchrun, which has started its own", remedy="leave --ranks out"
         )
+    with writing(job.out):  # the first rank locks it; a refusal is better now
+        pass
     job.data(given, None)  # warnings and refusals are said here
     with _watched(job, quiet=False) as (follow, should_stop):
         done = run_on_ranks(

@@ -275,7 +275,7 @@ def _usable(config: Config, store: EpisodeStore) -> np.ndarray:
 
 def _say_absent(config: Config, episodes: EpisodeStore, codes: Any) -> None:
     """Says which of the cameras to train on are masked, and in how many episodes."""
-    found = [episodes.absent()] + ([_absent_in(codes)] if codes is not None else [])
+    found = [episodes.absent_counts()] + ([_absent_in(codes)] if codes is not None else [])
     for camera in config.data.cameras:
         if count := max(counts.get(camera, 0) for counts in found):
             total = len(episodes)

@@ -130,14 +130,25 @@ def evaluate(
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """
     from depthtok.commands.play import PolicySource
-    from depthtok.sim.evaluation import Evaluation
-    from depthtok.sim.workers import run
+    from depthtok.locks import writing_shard
     from pipelines.device import choose
 
     source = PolicySource(
         policy, dataset, choose(options.device), codebook, gripper, tuple(accept or ())
     )
-    evaluation, jobs = _evaluation(out, settings, source)
+    with writing_shard(out, options.shard):
+        _evaluate(*_evaluation(out, settings, source), source, settings, options)
+
+
+def _evaluate(
+    evaluation: Evaluation, jobs: list[Job], source: PolicySource, settings: EvalConfig,
+    options: RunOptions,
+) -> None:  # fmt: skip
+    """Runs the trials that are not done yet, and says what came out."""
+    from depthtok.sim.evaluation import Evaluation
+    from depthtok.sim.workers import run
+
+    out = evaluation.path
     evaluation.begin()
     jobs = options.mine(jobs)[: options.limit]
     if not options.resume:

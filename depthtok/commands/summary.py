@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from depthtok import codebook, instructions
 from depthtok.codes import CodeStore
@@ -15,10 +14,8 @@ from depthtok.config import flat
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import SchemaError, SourceError
-from depthtok.files import read_json_lines
 from depthtok.format import human_bytes, human_number
 from depthtok.log import typed
-from depthtok.meaning import Meaning
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.sample import sample
@@ -26,7 +23,10 @@ from depthtok.sources.schema import Schema
 from depthtok.store import Store, is_store
 from depthtok.verify import open_store
 
-RUN, EVALUATION = "config.json", "eval.json"
+if TYPE_CHECKING:
+    from vla.checkpoint import State
+
+RUN, LOG, EVALUATION = "config.json", "metrics.jsonl", "eval.json"
 
 
 @dataclass
@@ -72,7 +72,7 @@ def kind_of(path: Path) -> str | None:
         return "store"
     if (path / codebook.META).is_file():
         return "codebook"
-    if (path / RUN).is_file() and (path / "checkpoints").is_dir():
+    if (path / "checkpoints").is_dir() and any((path / name).is_file() for name in (RUN, LOG)):
         return "run"
     if (path / EVALUATION).is_file():
         return "evaluation"
@@ -199,9 +199,11 @@ def _weights(store: DepthStore) -> dict[str, str]:
 
 def _absent(store: Store) -> dict[str, object]:
     """What the store knows of cameras that episodes do not have."""
-    found = ", ".join(f"{name} in {count} episodes" for name, count in Store.absent(store).items())
-    if isinstance(store, EpisodeStore) and not store.knows_absent:
-        found = f"{found}; " * bool(found) + "not looked for: annotate decides"
+    found = ", ".join(
+        f"{name} in {count} episodes" for name, count in store.absent_counts().items()
+    )
+    if not store.knows_absent:
+        found = f"{found}; " * bool(found) + "not known"
     return {"absent": found} if found else {}
 
 
@@ -281,25 +283,28 @@ _FIGURES = (
 
 
 def _run(path: Path) -> Summary:
+    from vla import checkpoint
     from vla.config import Config
+    from vla.runlog import METRICS
+    from vla.soundness import read_log, settings
 
-    metrics = read_json_lines(path / "metrics.jsonl")
-    steps = sorted((path / "checkpoints").glob("step-*"))
+    metrics = read_log(path, METRICS)
+    steps = checkpoint.steps(path)
     summary = Summary(f"Training run in {path}")
     summary.facts["checkpoints"] = ", ".join(step.name for step in steps) or "none yet"
-    if steps and (steps[-1] / "state.json").is_file():
-        state = json.loads((steps[-1] / "state.json").read_text())
+    if steps:
+        state = checkpoint.read_state(steps[-1])
         summary.facts["data"] = ", ".join(
-            f"{name} ({size:,} samples)" for name, _, _, size, *_ in state["data"]
+            f"{name} ({size:,} samples)" for name, _, _, size, *_ in state.data or ()
         )
-        summary.facts["codebook"] = state["codebook"][:16] or "none"
+        summary.facts["codebook"] = state.codebook[:16] or "none"
         summary.facts |= _meant(state)
-        summary.facts["instructions"] = _prompts((state["notes"] or {}).get("instructions"))
+        summary.facts["instructions"] = _prompts((state.notes or {}).get("instructions"))
     if metrics:
         last = {name: value for line in metrics for name, value in line.items()}
         rows = [(name, human_number(value)) for name, value in last.items()]
         summary.tables["Newest figures"] = (("figure", "value"), rows)
-    usual, given = flat(Config().to_json()), flat(json.loads((path / RUN).read_text()))
+    usual, given = flat(Config().to_json()), flat(settings(path).to_json())
     rows = [(name, value) for name, value in given.items() if value != usual.get(name)]
     summary.tables["Settings that are not the defaults"] = (("setting", "value"), rows)
     return summary
@@ -314,17 +319,16 @@ def _prompts(noted: Mapping[str, Any] | None) -> str:
     return Prompts.from_json(noted).line()
 
 
-def _meant(state: Mapping[str, Any]) -> dict[str, object]:
+def _meant(state: State) -> dict[str, object]:
     """What the numbers of a run's data sets mean, and which episodes were held out."""
     found: dict[str, object] = {}
-    for name, data in state.get("meanings", {}).items():
-        meaning = Meaning.from_json(data)
+    for name, meaning in state.meanings.items():
         for side in ("action", "proprio"):
             found[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side)))
         rate = "rate not known" if meaning.fps is None else f"{meaning.fps:g} Hz"
         found[f"gripper of {name}"] = f"{meaning.gripper}; {rate}"
     found = found or {"meaning": "not known: made before runs kept what their numbers mean"}
-    if held := data_checks.words((state.get("notes") or {}).get("held_out")):
+    if held := data_checks.words((state.notes or {}).get("held_out")):
         found["held out"] = held[0].removeprefix("held out: ")
     return found
 

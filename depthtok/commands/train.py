@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,7 +102,8 @@ def train_vqvae(
     if normalisation:
         config = replace(config, normalisation=normalisation)
     sources = depth_sources(depth, weight, camera, partial=partial)
-    with ranks(device, threads) as (rank, place):
+    outs = [out, _twin(out)] if twin else [out]
+    with ranks(device, threads) as (rank, place), only_writer(outs if rank == 0 else []):
         behind = EpisodesBehind(episodes or (), source_root)
         run = _Run(sources, held_out_task or [], behind, place, resume, quiet=rank > 0)
         run.train(config, out, demo=demo)
@@ -145,6 +146,17 @@ def ranks(device: str, threads: int) -> Iterator[tuple[int, str]]:
         yield distributed.get_rank(), chosen
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def only_writer(outs: Sequence[Path]) -> Iterator[None]:
+    """Locks these codebooks, whose directories appear when they are done."""
+    from depthtok.locks import writing
+
+    with ExitStack() as stack:
+        for out in outs:
+            stack.enter_context(writing(out, file=True))
+        yield
 
 
 class _Run:

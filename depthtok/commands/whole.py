@@ -165,15 +165,17 @@ def _failed(plan: Plan) -> list[str]:
 
 def carry_out(plan: Plan) -> None:
     """The stages in order. A stage with failed episodes lets the next ones go on."""
+    from depthtok.locks import writing
+
     todo = prepared(plan)
     failed = False
-    for number, (title, do) in enumerate(todo, 1):
-        say("", f"[{number}/{len(todo)}] {title}")
-        try:
-            with unsuggesting():
+    with writing(plan.out), unsuggesting():
+        for number, (title, do) in enumerate(todo, 1):
+            say("", f"[{number}/{len(todo)}] {title}")
+            try:
                 do()
-        except typer.Exit as stop:
-            failed |= bool(stop.exit_code)
+            except typer.Exit as stop:
+                failed |= bool(stop.exit_code)
     if failed:
         say("", *_failed(plan))
         raise typer.Exit(1)

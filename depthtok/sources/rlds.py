@@ -139,9 +139,9 @@ def _version_directory(path: Path) -> Path:
         if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
             return path
         below = {file.parent for depth in (1, 2, 3) for file in path.glob("*/" * depth + INFO)}
-    except NotADirectoryError as error:
-        raise foreign_file(path) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if isinstance(error, NotADirectoryError) and path.is_file():
+            raise foreign_file(path) from error
         raise SourceError(
             f"{path} is not a readable directory ({error})",
             remedy="give the local directory with features.json, such as <name>/<version>",

@@ -122,6 +122,15 @@ def opened(path: Path) -> Iterator[tuple[int, int]]:
         os.close(file)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what the file system says of a file into `SourceUnavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise unavailable(path, error, "cannot be read") from error
+
+
 def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
     """The error for a file of the source that the file system does not give."""
     remedy = "see that the file is there and may be read, then run the same command again: what is "

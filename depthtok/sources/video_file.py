@@ -7,17 +7,20 @@ duration. A container that says nothing (a live stream) is noted.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from depthtok.errors import CorruptRecord, MissingPackage, SourceUnavailable
-from depthtok.sources.reading import require_readable
+from depthtok.errors import CorruptRecord, MissingPackage
+from depthtok.files import file_sha256
+from depthtok.sources.tfrecord import reading, unavailable
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
 CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"
+AMBIGUOUS = (errno.EIO, errno.EPERM)  # demuxers say EIO at an early end, decoders -1 for an error
 STRICT = {"mjpeg": "explode", "ffv1": "explode"}
 """Decoders that hide damage unless they are told not to. Others flag or raise it by themselves,
 or (VP8, VP9, HEVC) cannot tell most of it."""
@@ -27,11 +30,13 @@ _MATRIX = "DISPLAYMATRIX"
 @dataclass(frozen=True)
 class Look:
     """Height and width of the upright frames, px, and Hz; None if unreadable or unknown. `depth`:
-    its pixels are one number of more than 8 bits, which is no picture."""
+    its pixels are one number of more than 8 bits, which is no picture. `frames` is about how many
+    there are, if known."""
 
     size: tuple[int, int] | None = None
     rate: float | None = None
     depth: bool = False
+    frames: int | None = None
 
 
 def look(path: Path) -> Look:
@@ -47,20 +52,11 @@ def look(path: Path) -> Look:
             frame = next(video.decode(stream), None)
             if frame is not None and swaps_sides(way_of(frame)):
                 size = size[::-1]
-            return Look(size, float(rate) if rate else None)
-    except (OSError, IndexError, CorruptRecord, SourceUnavailable, av.FFmpegError):
+            count = stream.frames or round((video.duration or 0) / 1e6 * (rate or 0))
+            return Look(size, float(rate) if rate else None, frames=count or None)
+    except (OSError, IndexError, CorruptRecord, av.FFmpegError) as error:
+        require_readable(path, error)
         return Look()
-
-
-def count(path: Path) -> int:
-    """How many frames there are, as far as the container says; 0 where it does not. Raises
-    `CorruptRecord` for what is no video."""
-    with _opened(path) as video:
-        if not video.streams.video:
-            return 0
-        stream = video.streams.video[0]
-        seconds = (video.duration or 0) / 1e6  # FFmpeg's unit is the microsecond
-        return stream.frames or round(seconds * float(stream.average_rate or 0))
 
 
 def is_depth(stream) -> bool:
@@ -221,6 +217,17 @@ def _opened(path: Path):
     except (av.FFmpegError, OSError) as error:
         require_readable(path, error)
         raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
+
+
+def require_readable(path: Path, error: Exception) -> None:
+    """Raises `SourceUnavailable` where it was the file system that failed. What FFmpeg also says of
+    broken videos proves nothing, so that the file itself is tried."""
+    if not isinstance(error, OSError):
+        return
+    if error.errno not in AMBIGUOUS:
+        raise unavailable(path, error, "cannot be read") from error
+    with reading(path):
+        file_sha256(path)
 
 
 def _av():

@@ -23,7 +23,7 @@ from depthtok.errors import CorruptRecord, SourceError
 from depthtok.files import file_sha256
 from depthtok.sources import video_file
 from depthtok.sources.pixels import JPEG_QUALITY
-from depthtok.sources.reading import read, reading
+from depthtok.sources.tfrecord import reading, unavailable
 from depthtok.sources.upright import STORED, of_image, swaps_sides, upright
 from depthtok.sources.video_file import Look
 
@@ -76,10 +76,6 @@ class Film:
         frames = video_file.decoded(self.path, notes)
         return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in frames)
 
-    def count(self) -> int:
-        """How many frames there are, as far as the container says; 0 where it does not."""
-        return len(self.images) or video_file.count(self.path)
-
     def look(self) -> Look:
         """What its frames look like, upright."""
         if not self.images:
@@ -88,15 +84,18 @@ class Film:
             with Image.open(self.images[0]) as picture:
                 size = (picture.height, picture.width)
             way = of_image(self.images[0].read_bytes())
-        except OSError:
-            return Look()
-        return Look(size[::-1] if swaps_sides(way) else size)
+        except OSError as error:
+            if error.errno is None:  # of PIL: it is no picture
+                return Look()
+            raise unavailable(self.images[0], error, "cannot be read") from error
+        return Look(size[::-1] if swaps_sides(way) else size, frames=len(self.images))
 
 
 def _images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
     ways: dict[int, int] = {}
     for path in paths:
-        data = read(path)
+        with reading(path):
+            data = path.read_bytes()
         way = of_image(data)
         ways[way] = ways.get(way, 0) + 1
         try:

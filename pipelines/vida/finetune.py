@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from pickle import UnpicklingError
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from torch.nn import functional
 
 from depthtok.config import require
 from depthtok.data import FrameClip
-from depthtok.errors import ConfigError, SourceError, StaleStore
+from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
 from depthtok.files import commit_file
+from depthtok.sealed import require_sound, seal
 from pipelines.vida.config import PATCH, WINDOW, ViDAConfig
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.vida.network import VideoDepth
@@ -119,7 +121,7 @@ def begun(checkpoint: Path) -> str | None:
     checkpoint."""
     if not checkpoint.is_file():
         return None
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["identity"].get("data")
+    return _read(checkpoint)["identity"].get("data")
 
 
 def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
@@ -234,6 +236,24 @@ def _save(
     }
     with commit_file(checkpoint) as partial:
         torch.save(state, partial)
+        seal(partial)
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    """The content of a checkpoint. Raises `CorruptPart` for one that was changed, or is none."""
+    require_sound(checkpoint, _START_OVER)
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return {**state, "identity": dict(state["identity"]), "done": int(state["done"])}
+    except (RuntimeError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+        raise _no_state(checkpoint) from error
+
+
+def _no_state(checkpoint: Path) -> CorruptPart:
+    return CorruptPart(f"{checkpoint} holds no state of a fine-tuning", remedy=_START_OVER)
+
+
+_START_OVER = "give --no-resume to start over"
 
 
 def _resume(
@@ -244,7 +264,7 @@ def _resume(
 ) -> int:
     if not checkpoint.is_file():
         return 0
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = _read(checkpoint)
     theirs = state["identity"]
     changed = [k for k in identity if k != "save_every" and identity[k] != theirs.get(k)]
     if changed:
@@ -253,6 +273,9 @@ def _resume(
             + ", ".join(f"{key} {theirs.get(key)}, now {identity[key]}" for key in changed),
             remedy="resume with the same settings, choose another --out, or give --no-resume",
         )
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
+    try:
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _no_state(checkpoint) from error
     return state["done"]

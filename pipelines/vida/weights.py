@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from depthtok.errors import MissingPackage, WeightsError
-from depthtok.files import commit_file
+from depthtok.files import commit_file, with_usual_mode
 from pipelines.vida.config import CONFIGS, ViDAConfig
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.origin import by_card, origin_of
@@ -170,6 +170,7 @@ def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.
     state = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
     with commit_file(path) as partial:
         save_file(state, partial, metadata={"network": network.config.name})
+        with_usual_mode(partial)
 
 
 def weights_hash(network: VideoDepth) -> str:

@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from trainings import DEMO, call, lines, training
 from typer.testing import CliRunner
 
@@ -254,8 +255,12 @@ def test_depth_on_another_data_set(stores, run, tmp_path):
     foreign.mkdir()
     for file in (run / "best").iterdir():
         (foreign / file.name).write_bytes(file.read_bytes())
-    del other["digest"]  # a checkpoint without digests, as they were written once
-    (foreign / "state.json").write_text(json.dumps({**other, "codebook": "f" * 64, "files": {}}))
+    for key in ("digest", "files", "format", "beside"):  # as they were written once
+        del other[key]
+    (foreign / "state.json").write_text(json.dumps({**other, "codebook": "f" * 64}))
+    with pytest.raises(CorruptPart, match=r"state\.json was changed"):  # with today's weights
+        call("eval-depth", foreign, *where)
+    save_file(load_file(foreign / "model.safetensors"), foreign / "model.safetensors")
     with pytest.raises(StaleStore, match="was trained on ffffffffffff"):
         call("eval-depth", foreign, *where)
     settings = json.loads((foreign / "config.json").read_text())

@@ -9,7 +9,7 @@ from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import SourceError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.store import create
 from depthtok.testing import make_rlds, tree_digest
 from depthtok.verify import verify_store
@@ -83,7 +83,7 @@ def test_convert_finds_those_of_one_colour_without_decoding_others(spoiled, over
     outcome = path.run("convert")
     store = EpisodeStore(path.root / "convert")
     assert known(store) == {(1, "wrist_image"), (2, "wrist_image"), (2, "image")}
-    assert store.absent() == outcome.absent == {"wrist_image": 2, "image": 1}
+    assert store.absent_counts() == outcome.absent == {"wrist_image": 2, "image": 1}
     assert store.knows_absent
     assert [e.absent("wrist_image") for e in store] == [False, True, True, False, False, False]
     assert len(decoded) == 4  # three of one colour, and the scene that stands still
@@ -190,6 +190,21 @@ def test_fused_codes_are_those_of_the_two_stages(made, tmp_path):
     assert all(camera.estimate("same").mean == 1 for camera in same.cameras.values())
 
 
+def test_cameras_that_no_episode_has_are_not_compared(made, tmp_path, monkeypatch):
+    made.run("tokenize")
+    store = CodeStore(made.root / "tokenize")
+    real = CodeStore.absent
+    monkeypatch.setattr(
+        CodeStore,
+        "absent",
+        lambda self, key, camera: camera == "image" or real(self, key, camera),
+    )
+    assert list(Agreement.of(store, store).cameras) == ["wrist_image"]
+    monkeypatch.setattr(CodeStore, "absent", lambda self, key, camera: True)
+    with pytest.raises(ConfigError, match="no episode"):
+        Agreement.of(store, store)
+
+
 def test_decoded_depth_has_no_absent_camera_either(made, tmp_path):
     made.run("tokenize")
     book = made.stage("tokenize").codebook
@@ -225,9 +240,15 @@ def test_clips_of_a_codebook_leave_them_out(made):
 def test_it_is_said(made, over, tmp_path):
     result = CliRunner().invoke(app, ["inspect", str(made.root / "convert")])
     assert "wrist_image in 2 episodes, image in 1 episodes" in result.output.replace("\n", " ")
-    result = CliRunner().invoke(app, ["inspect", str(made.root / "annotate")])
-    assert "wrist_image in 1 episodes" in result.output
-    again = over(made.rlds, tmp_path)
+    made.run("tokenize")
+    for store in ("annotate", "tokenize"):
+        result = CliRunner().invoke(app, ["inspect", str(made.root / store)])
+        assert "wrist_image in 1 episodes" in result.output
+    for store in ("convert", "annotate", "tokenize"):
+        page = ["report", str(made.root / store), "--out", str(tmp_path / store)]
+        result = CliRunner().invoke(app, page)
+        assert result.exit_code == 0, result.output
+    again = over(made.rlds, tmp_path / "again")
     arguments = ["convert", made.rlds, "--out", again.root / "convert"]
     result = CliRunner().invoke(app, list(map(str, arguments)))
     assert "wrist_image: absent in 2 episodes" in result.output

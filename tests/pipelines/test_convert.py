@@ -1,5 +1,6 @@
 import json
 import shutil
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -243,3 +244,25 @@ dims = ["x", "y", "z", "rx", "ry", "rz", "gripper"]
 from = "steps/observation/state"
 dims = ["x", "y", "z", "rx", "ry", "rz", "finger_left", "finger_right"]
 """
+
+
+def test_colours_stored_as_bgr_are_read_as_rgb(tmp_path):
+    rlds = make_rlds(tmp_path / "rlds")
+    text = (resources.files("depthtok.schemas") / "libero_depth.toml").read_text()
+    key = 'key = "steps/observation/image"\n'
+    assert key in text
+    (tmp_path / "bgr.toml").write_text(text.replace(key, key + 'channels = "bgr"\n'))
+    convert(rlds, tmp_path / "rgb", schema="libero_depth")
+    convert(rlds, tmp_path / "bgr", schema=str(tmp_path / "bgr.toml"))
+    for one, other in zip(
+        EpisodeStore(tmp_path / "rgb"), EpisodeStore(tmp_path / "bgr"), strict=True
+    ):
+        right, turned = (e.frames("image").read(0, 2) for e in (one, other))
+        np.testing.assert_array_equal(turned, right[..., ::-1])
+        assert turned.flags.c_contiguous
+        for read in (lambda e: e.frames("wrist_image").read(0, 1),
+                     lambda e: e.frames("image").true_depth(0, 1),
+                     lambda e: e.frames("image").segmentation(0, 1)):  # fmt: skip
+            np.testing.assert_array_equal(read(one), read(other))
+    views = EpisodeStore(tmp_path / "rgb").about["views"]
+    assert all("channels" not in view for view in views)  # as former versions described it

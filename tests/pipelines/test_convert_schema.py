@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok import store
-from depthtok.commands.stages import show, warn_of_unknown
+from depthtok import instructions, store
+from depthtok.commands.stages import open_episodes, show, warn_of_unknown
 from depthtok.commands.summary import inspect
 from depthtok.config import RunOptions
 from depthtok.episodes import EpisodeStore
-from depthtok.errors import SchemaError, StaleStore
-from depthtok.instructions import read
+from depthtok.errors import ConfigError, SchemaError, StaleStore
 from depthtok.sources.features import Feature
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.write import RldsWriter
@@ -292,10 +291,13 @@ def test_all_texts_are_kept_to_draw_from(convert):
     assert drawn.episode(3).instruction(2) == "do 3"
     assert drawn.episode(3).instructions(2) == ["do 3", "please do 3"]
     third = np.arange(len(drawn)) == 3
-    assert {*read(drawn, third).texts} == {"do 3", "please do 3"}, "each may be drawn"
+    assert {*instructions.read(drawn, third).texts} == {"do 3", "please do 3"}
     part = drawn.part(drawn.part_names[1])
     plain = json.loads((part.path / "instructions.json").read_text())
     assert plain == ["do 2", "do 3"], "as former versions read it"
+    counted = instructions.read(drawn).texts
+    assert counted == {f"{say} {n}": STEPS for n in range(4) for say in ("do", "please do")}
+    assert len(instructions.read(drawn, drawn=False).texts) == 4
     run(convert(), RunOptions())
     assert EpisodeStore(first.out).episode(3).instructions(2) == ["do 3"]
     assert not list(first.out.rglob("alternatives.json"))
@@ -309,3 +311,14 @@ def test_what_the_schema_does_not_say_is_said(convert, capsys):
     assert capsys.readouterr().err == (
         "warning: the schema arm does not say: orientation of image\n"
     )
+
+
+def test_annotate_converts_by_an_own_schema(convert, tmp_path):
+    stage = convert()
+    options = RunOptions()
+    schema = stage.config.schema
+    episodes, whole = open_episodes(stage.rlds.path, tmp_path / "depth", options, schema)
+    assert (len(episodes), whole) == (4, True)
+    assert episodes.path == tmp_path / "depth.episodes"
+    with pytest.raises(ConfigError, match="--schema is for RLDS data sets"):
+        open_episodes(episodes.path, tmp_path / "depth", options, schema)

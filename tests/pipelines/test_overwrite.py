@@ -8,6 +8,7 @@ import pytest
 from depthtok.config import RunOptions
 from depthtok.episodes import STATISTICS, EpisodeStore
 from depthtok.errors import StaleStore, StoreError
+from depthtok.parts import PartWriter
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds, tree_digest
 from pipelines import overwrite
@@ -103,18 +104,16 @@ def test_a_killed_overwriting_leaves_the_old_store_whole_and_is_resumed(
 
 
 def overwrite_after(monkeypatch, episodes):
-    """Kills the conversion when so many episodes are read."""
-    from depthtok.sources.schema import Schema
+    """Kills the conversion when so many episodes are written."""
+    calls, real = [0], PartWriter.end
 
-    calls, real = [0], Schema.action
-
-    def counting(self, raw):
+    def counting(self, *args, **rows):
         if calls[0] == episodes:
             raise Killed
         calls[0] += 1
-        return real(self, raw)
+        real(self, *args, **rows)
 
-    monkeypatch.setattr(Schema, "action", counting)
+    monkeypatch.setattr(PartWriter, "end", counting)
     return calls
 
 

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,7 +137,7 @@ def served(monkeypatch):
     pytest.importorskip("websockets", reason="needs the extra `serve`")
     from websockets.sync.server import serve
 
-    from vla.serve import _admit, describe
+    from vla.serve import describe
     from vla.wire import pack
 
     data = SimpleNamespace(cameras=["image"])
@@ -144,13 +145,18 @@ def served(monkeypatch):
     config = SimpleNamespace(name="tiny", data=data, model=model)
     said.clear()
 
+    def admit(connection, request):
+        if request.headers.get("Authorization") == "Api-Key abc":
+            return None
+        return connection.respond(HTTPStatus.UNAUTHORIZED, "wrong or missing API key\n")
+
     def talk(connection):
         policy = SimpleNamespace(config=config, place=None, spoken=said.get("meaning"))
         connection.send(pack(describe(policy)))
         connection.recv()
         connection.close()
 
-    server = serve(talk, "127.0.0.1", 0, process_request=lambda c, r: _admit(c, r, "abc"))
+    server = serve(talk, "127.0.0.1", 0, process_request=admit)
     with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"

@@ -297,3 +297,46 @@ def test_there_is_no_invalid_depth_without_depth(small):
     features = {key: found for key, found in SMALL_FEATURES.items() if key != "steps/depth"}
     stated = text + "depth_optional = true\ndepth_max = 3.0\ndepth_invalid = [1]\n"
     assert small(text, stated).fitted(features).cameras[0].not_measured == NotMeasured()
+
+
+FLAGGED = SMALL.replace(
+    'key = "steps/image"\n', 'key = "steps/image"\npresent_key = "has_front"\nchannels = "bgr"\n'
+)
+
+
+def test_a_camera_states_its_flag_and_the_order_of_its_colours(tmp_path):
+    (tmp_path / "flagged.toml").write_text(FLAGGED)
+    schema = Schema.load(tmp_path / "flagged.toml")
+    camera = schema.cameras[0]
+    assert (camera.present_key, camera.channels) == ("has_front", "bgr")
+    assert Schema.from_json(schema.to_json()).cameras == schema.cameras
+    (tmp_path / "small.toml").write_text(SMALL)
+    table = Schema.load(tmp_path / "small.toml").to_json()["camera"][0]
+    assert not {"present_key", "channels"} & table.keys()  # as former versions described it
+
+
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        (None, "no feature 'has_front'"),
+        (Feature("scalar", "float32", (), per_step=False), "is scalar of float32"),
+        (Feature("tensor", "bool", (4,), per_step=False), r"\(4,\)"),
+    ],
+)
+def test_a_flag_is_one_truth_value(tmp_path, flag, problem):
+    (tmp_path / "flagged.toml").write_text(FLAGGED)
+    camera = Schema.load(tmp_path / "flagged.toml").cameras[0]
+    features = {"steps/image": Feature("image", "uint8", (8, 8, 3)),
+                "steps/depth": Feature("tensor", "uint16", (8, 8))}  # fmt: skip
+    if flag is not None:
+        features["has_front"] = flag
+    with pytest.raises(SchemaError, match=problem):
+        camera.fitted(features, "here")
+    features["has_front"] = Feature("scalar", "bool", (), per_step=False)
+    assert camera.fitted(features, "here") == camera
+
+
+def test_colours_have_no_other_order(tmp_path):
+    (tmp_path / "odd.toml").write_text(FLAGGED.replace('"bgr"', '"yuv"'))
+    with pytest.raises(SchemaError, match="rgb"):
+        Schema.load(tmp_path / "odd.toml")

@@ -1,5 +1,7 @@
 """Videos that are cut, damaged or turned, and those that only look so."""
 
+import errno
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -7,8 +9,8 @@ import pytest
 
 av = pytest.importorskip("av")
 
-from depthtok.errors import CorruptRecord  # noqa: E402
-from depthtok.sources.video_file import decoded, look  # noqa: E402
+from depthtok.errors import CorruptRecord, SourceUnavailable  # noqa: E402
+from depthtok.sources.video_file import decoded, look, require_readable  # noqa: E402
 
 FRAMES = 48
 FAST = {"movflags": "faststart"}
@@ -244,3 +246,18 @@ def test_a_depth_video_is_no_picture(tmp_path):
         box.mux(stream.encode())
     assert not look(monochrome).depth  # a camera without colour
     assert read(monochrome)[0][0].shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOENT, errno.EACCES])
+def test_a_file_system_that_fails_is_not_a_broken_video(tmp_path, number):
+    with pytest.raises(SourceUnavailable, match=os.strerror(number)):
+        require_readable(tmp_path / "a.mp4", OSError(number, os.strerror(number)))
+
+
+def test_what_ffmpeg_says_of_broken_videos_too_is_decided_by_the_file(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"cut")
+    said = OSError(errno.EIO, "Input/output error")
+    require_readable(tmp_path / "a.mp4", said)
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(SourceUnavailable, match="No such file"):
+        require_readable(tmp_path / "a.mp4", said)

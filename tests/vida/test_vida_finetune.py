@@ -1,10 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 import torch
 import vida_recipe as recipe
 from vida_made import MemoryClip, tiny_network
 
-from depthtok.errors import ConfigError, SourceError, StaleStore
+from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
 from pipelines.vida.finetune import (
     FinetuneConfig,
     finetune,
@@ -134,6 +136,34 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
             checkpoint=tmp_path / "a",
             device=CPU,
         )
+
+
+def test_a_changed_checkpoint_is_never_gone_on_with(tmp_path):
+    file = tmp_path / "a"
+    finetune(tiny_network(), clips(), config(steps=1), checkpoint=file, device=CPU)
+    data, rng = file.read_bytes(), np.random.default_rng(14)
+    count = 20 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))
+    flips = [(at, 1 << bit) for at, bit in rng.integers((len(data), 8), size=(count, 2))]
+    for change in [bytes(data[: len(data) // 2]), b"", b"x" * 99, data + b"\0"] + [
+        data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :] for at, bit in flips
+    ]:
+        file.write_bytes(change)
+        with pytest.raises(CorruptPart, match="was changed after it was written"):
+            finetune(tiny_network(), clips(), config(steps=1), checkpoint=file, device=CPU)
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_with_and_a_forged_one_refused(tmp_path):
+    file = tmp_path / "a"
+    finetune(tiny_network(), clips(), config(steps=2), checkpoint=file, device=CPU)
+    state = torch.load(file, weights_only=True)
+    torch.save(state, file)  # without a digest
+    finetune(tiny_network(), clips(), config(steps=2), checkpoint=file, device=CPU,
+             on_step=lambda report: pytest.fail("begins anew"))  # fmt: skip
+    for forged in ([], {}, {**state, "network": {}}, {**state, "identity": 5},
+                   {**state, "optimizer": {"state": 1}}, {**state, "done": "x"}):  # fmt: skip
+        torch.save(forged, file)
+        with pytest.raises(CorruptPart, match="holds no state of a fine-tuning"):
+            finetune(tiny_network(), clips(), config(steps=2), checkpoint=file, device=CPU)
 
 
 def test_settings_are_checked():

@@ -184,3 +184,13 @@ def test_judging_is_of_the_first_camera_in_the_targets_own_loss(target):
     assert found["constant_depth"] == pytest.approx(best.item(), rel=1e-4)
     with pytest.raises(ConfigError, match="`samples` cannot be 0"):
         judge_depth(model, data, 0, None, "cpu")
+
+
+def test_depth_of_a_camera_that_no_episode_has_cannot_be_judged():
+    config = fakes.micro()
+    data = fakes.toy(config)
+    codes = data.members[0].codes
+    codes.absent |= {(episode.key, "main") for episode in data.members[0].episodes._made}
+    model = SimpleNamespace(config=config.model)
+    with pytest.raises(ConfigError, match="'main' has depth"):
+        judge_depth(model, data, 8, None, "cpu")

@@ -89,3 +89,13 @@ def test_stored_codes_are_no_pixels(micro):
     config = micro(model__depth__target="pixels")
     with pytest.raises(ConfigError, match="pixels"):
         member("toy", episodes, fakes.FakeCodes(episodes, grid=4), config, codebook="c0debook")
+
+
+def test_there_is_no_target_of_an_absent_camera(micro):
+    episodes = fakes.FakeEpisodes()
+    depth = FakeDepth(episodes)
+    gone = depth._clips.pop(0)
+    grids = PixelGrids(depth, "book", Normalisation(), (4, 4))
+    assert grids.find_grid(gone.key, "main") is None
+    there = grids.find_grid(episodes.episode(1).key, "main")
+    assert there.codes[2].shape == (4, 4)

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import array_clip, scene, scenes, tiny
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from depthtok import locks
 from depthtok.codebook import Codebook
 from depthtok.data import DepthKind
-from depthtok.errors import CorruptPart, DepthKindError, StaleStore, TrainingError
+from depthtok.errors import CorruptPart, DepthKindError, InUse, StaleStore, TrainingError
+from depthtok.normalisation import Normalisation
 from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
+from vqvae.frames import FrameCache
 from vqvae.train import learning_rate, train
 
 
@@ -104,6 +114,101 @@ def test_a_damaged_training_is_not_gone_on_with(tmp_path, source, file, change, 
     damaged.write_bytes(change(damaged.read_bytes()))
     with pytest.raises(CorruptPart, match=told):
         run(tiny(6), source, tmp_path / "cb")
+
+
+def _resaved(file, how, old):
+    """A checkpoint with other metadata, in today's format or as older versions wrote it."""
+    with safe_open(file, framework="pt") as opened:
+        note = opened.metadata()
+    tensors = load_file(file)
+    if old:
+        digest = hashlib.sha256()
+        for name, value in sorted(tensors.items()):
+            digest.update(name.encode())
+            digest.update(value.numpy().tobytes())
+        del note["format"]
+        note["sha256"] = digest.hexdigest()
+    save_file(tensors, file, metadata=how(note))
+
+
+def test_a_training_that_an_older_version_stopped_resumes(tmp_path, source):
+    whole = run(tiny(8), source, tmp_path / "whole")
+    first = run(tiny(8), source, tmp_path / "cb", stop_at=4)
+    _resaved(tmp_path / "cb.training/checkpoint.safetensors", dict, old=True)
+    index = tmp_path / "cb.training/frames.json"
+    known = json.loads(index.read_text())
+    index.write_text(json.dumps({k: known[k] for k in known if k not in ("format", "digest")}))
+    assert {**first, **run(tiny(8), source, tmp_path / "cb")} == whole
+    assert (
+        Codebook.load(tmp_path / "cb").fingerprint == Codebook.load(tmp_path / "whole").fingerprint
+    )
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda note: {**note, "step": str(int(note["step"]) ^ 1)},
+        lambda note: {k: v for k, v in note.items() if k != "step"},
+        lambda note: {k: v for k, v in note.items() if k != "sha256"},
+        lambda note: (
+            {"gormat" if k == "format" else k: v for k, v in note.items()}
+            | ({} if "format" in note else {"format": "2"})
+        ),
+        lambda note: {},
+    ],
+)
+def test_a_checkpoints_own_description_is_digested(tmp_path, source, old, change):
+    """A flipped bit of the step once gave another codebook, without a word."""
+    run(tiny(6), source, tmp_path / "cb", stop_at=4)
+    _resaved(tmp_path / "cb.training/checkpoint.safetensors", change, old=old)
+    with pytest.raises(CorruptPart, match=r"checkpoint\.safetensors was changed"):
+        run(tiny(6), source, tmp_path / "cb")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index["sources"][0].update(weight=2.0),
+        lambda index: index["sources"][0].update(frames=1),
+        lambda index: index["shape"].reverse(),
+        lambda index: index.update(format=3),
+        lambda index: index.pop("digest"),
+        lambda index: index.pop("format"),
+        lambda index: index.update(key="x"),
+    ],
+)
+def test_the_description_of_the_frames_is_digested(tmp_path, source, change):
+    run(tiny(6), source, tmp_path / "cb", stop_at=4)
+    file = tmp_path / "cb.training/frames.json"
+    index = json.loads(file.read_text())
+    change(index)
+    file.write_text(json.dumps(index))
+    with pytest.raises(CorruptPart, match=r"frames\.json was changed"):
+        run(tiny(6), source, tmp_path / "cb")
+
+
+def test_frames_that_are_read_are_never_written_over(tmp_path, source):
+    """A map of a file that is cut ends its process by SIGBUS."""
+    cache = FrameCache.build(tmp_path, [source], Normalisation(), 64, 0)
+    before = cache.frames.copy()
+    FrameCache.build(tmp_path, [source], Normalisation("per_frame"), 64, 4)
+    assert np.array_equal(cache.frames, before)
+    assert [path.name for path in tmp_path.glob("*.u16")] == ["frames.u16"]
+
+
+def test_a_second_training_into_one_codebook_is_refused(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
+    code = "import sys, time; from pathlib import Path; from depthtok.locks import writing\n"
+    code += "with writing(Path(sys.argv[1]), file=True): print(flush=True); time.sleep(30)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "cb"], stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        with pytest.raises(InUse, match="cb is being written by process"):
+            run(tiny(6), source, tmp_path / "cb")
+        other.kill()
+    assert run(tiny(6), source, tmp_path / "cb")
 
 
 def test_without_held_out_episodes_the_report_says_so(tmp_path, source):

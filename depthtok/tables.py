@@ -1,0 +1,64 @@
+"""Which tables stay mapped. Every map holds an open file, and the limit of those is the process's,
+so all its stores share the ones there are."""
+
+from __future__ import annotations
+
+import resource
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import cache, lru_cache
+from threading import Lock
+
+import numpy as np
+
+OTHERS = 512  # open files left to all else: images, weights, sockets, libraries
+ENOUGH = 65_536
+
+
+class Tables:
+    """The `most` recently used tables by owner and name. Threads may share it."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, Lock()
+        self._mapped: OrderedDict[tuple[Hashable, ...], np.ndarray] = OrderedDict()
+
+    def get(self, owner: Hashable, name: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The table, made if it is not mapped. Views of one that gives way stay good."""
+        key = (owner, name)
+        with self._lock:
+            if key in self._mapped:
+                self._mapped.move_to_end(key)
+                return self._mapped[key]
+        table = make()
+        with self._lock:
+            self._mapped[key] = table
+            while len(self._mapped) > self._most:
+                self._mapped.popitem(last=False)
+        return table
+
+    def drop(self, owner: Hashable) -> None:
+        """Lets go of all tables of an owner."""
+        with self._lock:
+            for key in [key for key in self._mapped if key[0] == owner]:
+                del self._mapped[key]
+
+
+@lru_cache(maxsize=1)
+def tables(most: int) -> Tables:
+    """Those of this process: at most `most`, and no more than it may open files."""
+    limit = open_files()
+    return Tables(max(1, min(most, max(limit - OTHERS, limit // 2))))
+
+
+@cache
+def open_files() -> int:
+    """How many files this process may open, after raising that to what it may be raised to: usual
+    limits are 1,024 and far more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return soft if soft != resource.RLIM_INFINITY else most
+    with suppress(ValueError, OSError):  # some systems allow less than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

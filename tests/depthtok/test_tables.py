@@ -1,0 +1,106 @@
+"""Tables that stay mapped: their number, whose they are, and stores of many parts under the usual
+limit of open files."""
+
+import gc
+import subprocess
+import sys
+import weakref
+
+import numpy as np
+import pytest
+
+from depthtok import tables
+from depthtok.tables import Tables, open_files
+
+
+def test_the_least_recently_used_give_way():
+    held, made = Tables(2), []
+
+    def table(owner, name):
+        return held.get(owner, name, lambda: made.append((owner, name)) or np.zeros(1))
+
+    first = table(1, "a")
+    table(2, "a")
+    assert table(1, "a") is first
+    table(1, "b")  # 2, "a" gives way
+    assert table(1, "a") is first
+    table(2, "a")
+    assert made == [(1, "a"), (2, "a"), (1, "b"), (2, "a")]
+
+
+def test_an_owner_that_is_gone_holds_nothing():
+    held, ours = Tables(9), [np.zeros(3)]
+    held.get(1, "a", lambda: ours[0])
+    kept = held.get(2, "a", lambda: np.ones(3))
+    gone = weakref.ref(ours[0])
+    ours.clear()
+    gc.collect()
+    assert gone() is not None
+    held.drop(1)
+    gc.collect()
+    assert gone() is None
+    assert held.get(2, "a", lambda: None) is kept
+
+
+@pytest.mark.parametrize(("soft", "hard", "most"), [(1024, 4096, 3584), (1024, 1024, 512),
+                                                    (64, 64, 32)])  # fmt: skip
+def test_the_soft_limit_is_raised_and_some_files_are_left_to_others(soft, hard, most):
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+from depthtok.tables import open_files, tables
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == ({soft}, {hard})
+print(open_files(), tables(16_384)._most, *resource.getrlimit(resource.RLIMIT_NOFILE))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(hard), str(most), str(hard), str(hard)]
+
+
+def test_there_are_always_some(monkeypatch):
+    monkeypatch.setattr(tables, "open_files", lambda: 10**6)
+    tables.tables.cache_clear()
+    assert tables.tables(3)._most == 3
+    tables.tables.cache_clear()
+    assert open_files() > 0
+
+
+MANY = """
+import os, resource, sys
+from pathlib import Path
+import numpy as np
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+from depthtok import files, store
+from depthtok.arrays import ArraySpec
+from depthtok.parts import PartName, ShardKey, shard_name
+files.sync_tree = lambda path: None
+path, count = Path(sys.argv[1]), 150
+spec = store.StoreSpec("toy", "toy", 1, {}, {}, "0", {"train": count})
+store.create(path, spec)
+for shard in range(count):
+    def fill(writer):
+        for name in "ab":
+            writer.append(name, np.full((2, 3), shard, np.int32))
+        writer.end(0, 2)
+    store.write_part(path, spec, PartName(shard_name("train", shard, count)),
+                     ShardKey("d", "1", "train", shard, count),
+                     {"a": ArraySpec("int32", (3,)), "b": ArraySpec("int32", (3,))}, fill,
+                     upstream="")
+stores = [store.Store(path) for _ in range(3)]
+for each in stores * 2:
+    for shard, part in enumerate(each.parts()):
+        for name in "ab":
+            assert (each.table(part, name) == shard).all()
+    assert len(os.listdir("/proc/self/fd")) < 200
+del stores, each
+import gc
+gc.collect()
+print(len(os.listdir("/proc/self/fd")))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts open files in /proc")
+def test_more_tables_than_files_may_be_open(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, str(tmp_path / "s")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 40
