@@ -11,7 +11,6 @@ from typing import Any
 
 from depthtok.config import to_json
 
-
 _UNPRINTABLE = re.compile(  # control characters, surrogates, and what turns the reading direction
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )

@@ -1,4 +1,4 @@
-"""What `inspect` says of videos, and of folders of videos or images: those of an evaluation, too."""
+"""What `inspect` says of videos, and of folders of videos or images; evaluations write some."""
 
 from __future__ import annotations
 
@@ -34,8 +34,13 @@ def summary(path: Path, *, inside: bool) -> tuple[str, dict[str, object], dict[s
 
 def _row(film: Film) -> tuple[str, str, str, str]:
     try:
-        look, frames = film.look(), film.count()
+        look = film.look()
     except DepthtokError as error:  # damaged, or a video without the package for it
         return film.name, "?", "?", error.problem
     size = "{1} x {0} px".format(*look.size) if look.size else "depth" if look.depth else "?"
-    return film.name, str(frames or "?"), size, f"{look.rate:g}" if look.rate else "?"
+    return (
+        film.name,
+        str(len(film.images) or look.frames or "?"),
+        size,
+        f"{look.rate:g}" if look.rate else "?",
+    )

@@ -82,7 +82,11 @@ def kind_of(path: Path) -> str | None:
 def _inside(path: Path) -> list[str]:
     """Directories in this one, and in those in it, that are something we know."""
     children = sorted(path.glob("*")) + sorted(path.glob("*/*")) if path.is_dir() else []
-    return [str(each) for each in children if each.is_dir() and kind_of(each)]
+    return [
+        str(each)
+        for each in children
+        if each.is_dir() and kind_of(each) and not is_store(each.parent)
+    ]
 
 
 def not_known(path: Path) -> SourceError:
