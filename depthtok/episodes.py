@@ -20,20 +20,21 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import Integer
 
 from depthtok import statistics
 from depthtok.arrays import ArraySpec
-from depthtok.data import Camera, EpisodeKey, Orientation
-from depthtok.errors import ConfigError, CorruptRecord, SourceError, did_you_mean
+from depthtok.data import Camera, Orientation
+from depthtok.errors import ConfigError, SourceError, did_you_mean
 from depthtok.files import write_atomic
 from depthtok.images import ImageFiles
 from depthtok.meaning import Column, Meaning
 from depthtok.parts import Part, pack_manifest, unpack_manifest
-from depthtok.placeholders import ClipDepth, NotMeasured
+from depthtok.placeholders import NotMeasured
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
 from depthtok.store import Store
+from depthtok.stored_episode import StoredEpisode
 
 PACKED = "images.bin"
 INSTRUCTIONS = "instructions.json"
@@ -289,128 +290,3 @@ class EpisodeStore(Store):
             found = self.compute_statistics()
             content = {"parts": self.content, "statistics": found.to_json()}
             write_atomic(self.path / STATISTICS, pack_manifest(content))
-
-
-@dataclass(frozen=True)
-class StoredEpisode:
-    """An `Episode` of an EpisodeStore."""
-
-    store: EpisodeStore
-    part: Part
-    row: int  # in the part
-
-    @property
-    def key(self) -> EpisodeKey:
-        return self.part.shard.episode(int(self.part.indices[self.row]))
-
-    @property
-    def cameras(self) -> dict[str, Camera]:
-        return self.store.cameras
-
-    @property
-    def fps(self) -> float | None:
-        return self.store.fps
-
-    def absent(self, camera: str) -> bool:
-        """Whether the episode is known not to have this camera (see `EpisodeStore.knows_absent`):
-        its frames are one flat colour, or the data set says so."""
-        return self.part.lacks(camera, int(self.part.indices[self.row]))
-
-    def intrinsics(self, camera: str) -> Float32[np.ndarray, "3 3"] | None:
-        """Of the upright true view, in pixels; None where the source does not say."""
-        place = list(self.cameras).index(camera)
-        matrix = self.store.table(self.part, "intrinsics")[self.row, place].reshape(3, 3)
-        return None if np.isnan(matrix).any() else matrix
-
-    @property
-    def start(self) -> int:
-        return int(self.part.starts[self.row])
-
-    def __len__(self) -> int:
-        return int(self.part.frames[self.row])
-
-    @property
-    def action(self) -> Float32[np.ndarray, "T A"]:
-        return self.store.table(self.part, "action")[self.start : self.start + len(self)]
-
-    @property
-    def proprio(self) -> Float32[np.ndarray, "T P"]:
-        return self.store.table(self.part, "proprio")[self.start : self.start + len(self)]
-
-    def instruction(self, step: int = 0) -> str:
-        number = int(self.store.table(self.part, "instruction")[self.start + step])
-        return self.store.instructions(self.part)[number]
-
-    def instructions(self, step: int = 0) -> list[str]:
-        """All the texts that say what to do at a step, of which training draws one."""
-        number = int(self.store.table(self.part, "instruction")[self.start + step])
-        several = self.store.alternatives(self.part).get(str(number))
-        return several or [self.store.instructions(self.part)[number]]
-
-    def frames(self, camera: str) -> StoredFrames:
-        return StoredFrames(self, self.store.camera(camera))
-
-
-@dataclass(frozen=True)
-class StoredFrames:
-    """A `FrameClip` of an EpisodeStore."""
-
-    episode: StoredEpisode
-    camera: Camera
-
-    @property
-    def key(self) -> EpisodeKey:
-        return self.episode.key
-
-    @property
-    def fps(self) -> float | None:
-        return self.episode.fps
-
-    def __len__(self) -> int:
-        return len(self.episode)
-
-    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W 3"]:
-        return self._decode("rgb", start, stop)
-
-    def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
-        return self.clip_depth.metres(start, stop)
-
-    @cached_property
-    def clip_depth(self) -> ClipDepth:
-        """The reader of the clip's own depth. Raises `SourceError` where its unit is not known."""
-        store = self.episode.store
-        view = store.views[store.view_index(self.camera.name, "depth")]
-        if view.scale_m is None:
-            raise SourceError(
-                f"the unit of the depth of camera {self.camera.name!r} is not known",
-                remedy="copy the data set's schema, state `depth_unit`, and convert with --schema",
-            )
-
-        def decode(start: int, stop: int) -> np.ndarray:
-            return self._decode("depth", start, stop)[..., 0]
-
-        return ClipDepth(len(self), decode, view.scale_m, view.format.dtype, view.not_measured)
-
-    def segmentation(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W"]:
-        """The class of every pixel as the data set numbers them."""
-        return self._decode("segmentation", start, stop)[..., 0]
-
-    def _decode(self, kind: str, start: int, stop: int) -> np.ndarray:
-        episode, store = self.episode, self.episode.store
-        view = store.view_index(self.camera.name, kind)
-        frames = []
-        for step in range(start, stop):
-            data = store.image_bytes(episode.part, episode.start + step, view)
-            try:
-                frames.append(store.views[view].decode(data))
-            except SourceError as error:
-                raise CorruptRecord(
-                    f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",
-                    remedy=error.remedy,
-                ) from error
-        sizes = {frame.shape for frame in frames}
-        if len(sizes) > 1:
-            raise CorruptRecord(
-                f"{episode.key}: the {kind} frames of {self.camera.name} have different sizes"
-            )
-        return np.stack(frames)

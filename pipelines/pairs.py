@@ -12,8 +12,8 @@ from PIL import Image
 from depthtok.config import require
 from depthtok.data import EpisodeKey
 from depthtok.depth import DepthStore, StoredDepth
-from depthtok.episodes import StoredEpisode, StoredFrames
 from depthtok.errors import ConfigError, DepthKindError, SourceError
+from depthtok.stored_episode import StoredEpisode, StoredFrames
 from pipelines.audit import Pair, dilated
 from pipelines.config import require_distinct
 from pipelines.height import Rays

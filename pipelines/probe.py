@@ -19,9 +19,9 @@ import numpy as np
 from depthtok import depth
 from depthtok.arrays import STREAM_SHARD, ArraySpec, ArrayWriter
 from depthtok.data import Camera, DepthClip, EpisodeKey, FrameClip, ImageTransform
-from depthtok.episodes import StoredEpisode
 from depthtok.errors import SourceError
 from depthtok.sources.shards import Shard
+from depthtok.stored_episode import StoredEpisode
 from pipelines.device import one_thread
 from pipelines.stage import Probe, WorkPart
 

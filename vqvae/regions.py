@@ -10,10 +10,11 @@ from jaxtyping import Bool
 
 from depthtok.data import DepthKind
 from depthtok.depth import DepthStore, StoredDepth
-from depthtok.episodes import EpisodeStore, StoredEpisode
+from depthtok.episodes import EpisodeStore
 from depthtok.errors import DepthtokError
 from depthtok.log import warn
 from depthtok.parts import PartName
+from depthtok.stored_episode import StoredEpisode
 from vqvae.clips import DepthSequence
 
 

@@ -12,8 +12,9 @@ from jaxtyping import Float32, UInt8
 from depthtok.config import require
 from depthtok.data import DepthKind, EpisodeKey
 from depthtok.depth import DepthStore, StoredDepth
-from depthtok.episodes import EpisodeStore, StoredFrames
+from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, DepthKindError, StaleStore
+from depthtok.stored_episode import StoredFrames
 from pipelines.config import require_distinct
 from vqvae.clips import ClipSource
 from vqvae.sides import split, split_before
