@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float32, UInt8
 from safetensors.torch import load_file
 from torch import Tensor
 
-from depthtok.codebook import WEIGHTS, Codebook
+from depthtok.codebook import META, WEIGHTS, Codebook
 from depthtok.data import DepthClip, DepthKind
-from depthtok.errors import ConfigError, SourceError, WeightsError
+from depthtok.errors import ConfigError, SourceError, WeightsError, as_written
 from depthtok.normalisation import Range
 from vqvae.config import NetworkConfig, QuantizerConfig
 from vqvae.model import Tokeniser
@@ -44,10 +44,12 @@ class Codec:
         """Open a codebook directory. Raises `WeightsError`, `CorruptPart` as `Codebook.load` does,
         and `WeightsError` if weights and architecture do not match."""
         codebook = Codebook.load(path)
-        network = NetworkConfig(**codebook.meta["network"])
-        settings = dict(codebook.meta["quantizer"])
-        settings["levels"] = tuple(settings["levels"])
-        model = Tokeniser(network, QuantizerConfig(**settings), seed=0)
+        with as_written(Path(path) / META, "train the codebook anew"):
+            network = NetworkConfig(**codebook.meta["network"])
+            settings = dict(codebook.meta["quantizer"])
+            settings["levels"] = tuple(settings["levels"])
+            quantizer = QuantizerConfig(**settings)
+        model = Tokeniser(network, quantizer, seed=0)
         state = load_file(Path(path) / WEIGHTS)
         state.pop("vectors")
         try:
