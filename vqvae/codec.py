@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -50,11 +51,11 @@ class Codec:
             settings["levels"] = tuple(settings["levels"])
             quantizer = QuantizerConfig(**settings)
         model = Tokeniser(network, quantizer, seed=0)
-        state = load_file(Path(path) / WEIGHTS)
-        state.pop("vectors")
         try:
+            state = load_file(Path(path) / WEIGHTS)
+            state.pop("vectors")
             model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
+        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"the weights in {path} do not match their own description: {error}",
                 remedy="retrain the codebook",
