@@ -90,9 +90,9 @@ def test_convert_finds_those_of_one_colour_without_decoding_others(spoiled, over
 
 
 def test_all_steps_of_ordinary_data_are_told_apart_without_decoding(rlds, over, monkeypatch):
-    from pipelines import convert
+    from depthtok import absent
 
-    monkeypatch.setattr(convert.absent, "blank", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(absent, "blank", lambda *_: pytest.fail("decoded"))
     path = over(rlds)
     assert path.run("convert").absent == {}
     assert all("absent" not in part.meta for part in EpisodeStore(path.root / "convert").parts())
