@@ -79,6 +79,11 @@ def kind_of(path: Path) -> str | None:
     return "rlds" if is_rlds(path) else None
 
 
+def is_run(path: Path) -> bool:
+    """Whether a training ran in this directory."""
+    return (path / RUN).is_file() and (path / "checkpoints").is_dir()
+
+
 def _inside(path: Path) -> list[str]:
     """Directories in this one, and in those in it, that are something we know."""
     children = sorted(path.glob("*")) + sorted(path.glob("*/*")) if path.is_dir() else []
@@ -92,7 +97,7 @@ def _inside(path: Path) -> list[str]:
 def not_known(path: Path) -> SourceError:
     """What to raise for a directory that is nothing we know. Names what is known inside it."""
     inside = _inside(path)
-    run = next((folder for folder in path.parents if kind_of(folder) == "run"), None)
+    run = next((folder for folder in path.parents if is_run(folder)), None)
     if run and path.exists():
         return SourceError(f"{path} is a part of a run", remedy=f"name the run: {run}")
     return SourceError(

@@ -15,8 +15,8 @@ _TO_RLDS = (
 
 
 _DEMOS = (
-    "LIBERO's official demonstrations are replayed, with true depth: depthtok collect --suite SUITE "
-    "--demos {} --out DIR; others: "
+    "LIBERO's official demonstrations are replayed, with true depth: depthtok collect "
+    "--suite SUITE --demos {} --out DIR; others: "
 )
 
 

@@ -131,7 +131,7 @@ def test_folders_that_are_no_rlds_are_told_what_takes_them(tmp_path, name, remed
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SourceError, match="is a file, not an RLDS directory"):
+    with pytest.raises(SourceError, match="pipe is "):
         RldsDirectory.open(tmp_path / "pipe")
 
 
@@ -154,6 +154,11 @@ def test_pictures_are_inspected(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="is not a store"):
         inspect(tmp_path / "empty")
+    (tmp_path / "checkpoints" / "step-000001").mkdir(parents=True)
+    (tmp_path / "config.json").touch()
+    with pytest.raises(SourceError, match="is a part of a run") as caught:
+        inspect(tmp_path / "checkpoints" / "step-000001")
+    assert caught.value.remedy == f"name the run: {tmp_path}"
 
 
 def test_videos_are_inspected_damaged_ones_too(tmp_path):
