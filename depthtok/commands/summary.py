@@ -72,7 +72,7 @@ def kind_of(path: Path) -> str | None:
         return "store"
     if (path / codebook.META).is_file():
         return "codebook"
-    if (path / "checkpoints").is_dir() and any((path / name).is_file() for name in (RUN, LOG)):
+    if is_run(path):
         return "run"
     if (path / EVALUATION).is_file():
         return "evaluation"
@@ -81,7 +81,8 @@ def kind_of(path: Path) -> str | None:
 
 def is_run(path: Path) -> bool:
     """Whether a training ran in this directory."""
-    return (path / RUN).is_file() and (path / "checkpoints").is_dir()
+    logged = any((path / name).is_file() for name in (RUN, LOG))
+    return logged and (path / "checkpoints").is_dir()
 
 
 def _inside(path: Path) -> list[str]:
