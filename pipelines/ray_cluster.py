@@ -9,16 +9,22 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers
+from pipelines.ray_reaper import reaped
 
 ANSWER_SECONDS = 5.0  # to wait for a connection to a cluster; Ray tries for minutes
 PORTS = {"ray": 10001}  # default ports
+LOCAL = (None, "", "local")  # addresses of a Ray of our own
+LOCAL_SETTINGS = {
+    # Agents of a raylet that dies fill the screen 5 such checks later: by then the run has ended.
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "3",
+}
 
 
 @contextmanager
@@ -27,14 +33,30 @@ def cluster(cpus: float, address: str | None) -> Iterator[ModuleType]:
     with at least `cpus` cores. Raises `ConfigError` if no cluster answers."""
     import ray
 
-    joined = ray.is_initialized()  # if the caller started Ray, it stays up
-    if not joined:
-        _connect(ray, cpus, address)
-    try:
+    if ray.is_initialized():  # the caller started Ray, and it stays up
         yield ray
+        return
+    with ExitStack() as stack:
+        marks = stack.enter_context(reaped()) if address in LOCAL else {}
+        stack.callback(ray.shutdown)
+        with _environment(LOCAL_SETTINGS | marks if address in LOCAL else {}):
+            _connect(ray, cpus, address)
+        yield ray
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for the processes that are started in the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
     finally:
-        if not joined:
-            ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def address_of(given: str | None) -> str | None:
