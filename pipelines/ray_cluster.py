@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from depthtok.errors import ConfigError, WorkerDied
+from depthtok.errors import ConfigError
 from depthtok.signals import Stopped, kept_handlers
 from pipelines.ray_reaper import reaped
 

@@ -64,8 +64,8 @@ def answers(place: Place) -> bool:
 def attended(ray: ModuleType, address: str | None) -> Iterator[Health]:
     """Looks after the Ray at `address` (None: a local one) during the block.
 
-    Whatever error the block ends with, `WorkerDied` is raised if Ray is gone. Where even that cannot
-    be raised, as the main thread does not come out of a call to Ray, the process is ended.
+    Whatever error the block ends with, `WorkerDied` is raised if Ray is gone. Where even that
+    cannot be raised, as the main thread does not come out of a call to Ray, the process is ended.
     """
     local = address in (None, "", "local")
     health = Health(places(ray, address), LOCAL_PATIENCE if local else CLUSTER_PATIENCE)

@@ -2,10 +2,10 @@
 
     python -I -S ray_reaper.py MARK
 
-A process of its own, which waits for the end of its standard input: the driver holds the other end,
-and the kernel closes that however the driver ends. Ray's own processes then have a few seconds to
-leave by themselves (its agents would take a minute); those that do not are killed. They are known by
-MARK, a variable in their environment. Imports nothing but the standard library.
+A process of its own, which waits for the end of its standard input: the driver holds the other
+end, and the kernel closes that however the driver ends. Ray's own processes then have a few seconds
+to leave by themselves (its agents would take a minute); those that do not are killed. They are
+known by MARK, a variable in their environment. Imports nothing but the standard library.
 """
 
 import os
