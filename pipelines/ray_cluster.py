@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import ModuleType
 from urllib.parse import urlsplit
 
 from depthtok.errors import ConfigError
 from depthtok.signals import Stopped, kept_handlers
-from pipelines.ray_reaper import reaped
+from pipelines.ray_health import starting
+from pipelines.ray_reaper import VARIABLE, reaped
 
 ANSWER_SECONDS = 5.0  # to wait for a connection to a cluster; Ray tries for minutes
 PORTS = {"ray": 10001}  # default ports
@@ -37,26 +38,26 @@ def cluster(cpus: float, address: str | None) -> Iterator[ModuleType]:
         yield ray
         return
     with ExitStack() as stack:
-        marks = stack.enter_context(reaped()) if address in LOCAL else {}
+        mark = stack.enter_context(reaped()) if address in LOCAL else ""
         stack.callback(ray.shutdown)
-        with _environment(LOCAL_SETTINGS | marks if address in LOCAL else {}):
+        with _marking(mark) if mark else nullcontext():
             _connect(ray, cpus, address)
         yield ray
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables for the processes that are started in the block."""
+def _marking(mark: str) -> Iterator[None]:
+    """A local Ray that is started in the block has the mark, and is looked after as it starts."""
+    variables = {VARIABLE: mark, **LOCAL_SETTINGS}
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
-        yield
+        with starting(mark):
+            yield
     finally:
         for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
 
 
 def address_of(given: str | None) -> str | None:
@@ -82,6 +83,8 @@ def _connect(ray: ModuleType, cpus: float, address: str | None) -> None:
         with kept_handlers():  # Ray replaces them
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except ConnectionError as error:
+        if local:
+            raise
         raise _no_cluster(address, error) from error
     except (
         SystemExit,

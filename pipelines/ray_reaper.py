@@ -25,19 +25,19 @@ ORDERLY = b"."  # Ray was shut down: whatever is left need not be waited for
 
 
 @contextmanager
-def reaped() -> Iterator[dict[str, str]]:
-    """Yields what to put into the environment of processes that must not outlive the block, nor
-    this process. Where there is no /proc, nothing is reaped."""
+def reaped() -> Iterator[str]:
+    """Yields the mark, for the environment of processes that must not outlive the block, nor this
+    process. Where there is no /proc, nothing is reaped, and the mark is empty."""
     mark = f"{os.getpid()}.{secrets.token_hex(8)}"
     if not Path("/proc/self/environ").exists():
-        yield {}
+        yield ""
         return
     reaper = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, mark], stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
     )  # fmt: skip
     try:
-        yield {VARIABLE: mark}
+        yield mark
     finally:
         try:
             reaper.communicate(ORDERLY, timeout=2 * KILL_SECONDS)
