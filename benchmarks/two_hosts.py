@@ -164,6 +164,15 @@ def on_ray(cluster: Cluster, words: list[object], rng: np.random.Generator, ends
             raise SystemExit(f"ended with {driver.returncode}:\n{text}")
 
 
+def differs(out: Path, undisturbed: Path) -> bool:
+    """Whether two stores differ; says in what."""
+    pairs = tree_digest(out).items() ^ tree_digest(undisturbed).items()
+    names = sorted({name for name, _ in pairs})
+    if names:
+        print(f"{undisturbed.name} differs: {', '.join(names)}", flush=True)
+    return bool(names)
+
+
 def main() -> None:
     """Runs the rounds and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -192,7 +201,7 @@ def main() -> None:
                     shutil.rmtree(out)
                     machines[:] = shards(machines, words, span, rng, ends)
                 ends["left by crashed hosts"] += sweep_all(out / "parts")
-                wrong += tree_digest(out) != tree_digest(root / name)
+                wrong += differs(out, root / name)
                 shutil.rmtree(out)
         finally:
             for host in machines:
