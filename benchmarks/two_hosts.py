@@ -26,13 +26,11 @@ from pathlib import Path
 
 import numpy as np
 from hosts import Host, boot, network
-from kill_rounds import STAGES, stage
 
-from depthtok.config import RunOptions
 from depthtok.temporaries import sweep_all
 from depthtok.testing import make_rlds, tree_digest
-from pipelines.stage import run
 
+STAGES = ("convert", "annotate", "tokenize")
 BIN = Path(sys.executable).parent
 SECONDS = 300  # that a job may take before it counts as hanging
 CALM = 4  # kills of one job after which it is left in peace
@@ -164,12 +162,19 @@ def on_ray(cluster: Cluster, words: list[object], rng: np.random.Generator, ends
             raise SystemExit(f"ended with {driver.returncode}:\n{text}")
 
 
-def differs(out: Path, undisturbed: Path) -> bool:
+def undisturbed(words: list[object]) -> float:
+    """Runs a command; returns how long it took in seconds."""
+    begun = time.monotonic()
+    subprocess.run(list(map(str, words)), check=True, capture_output=True)
+    return time.monotonic() - begun
+
+
+def differs(out: Path, wanted: Path) -> bool:
     """Whether two stores differ; says in what."""
-    pairs = tree_digest(out).items() ^ tree_digest(undisturbed).items()
+    pairs = tree_digest(out).items() ^ tree_digest(wanted).items()
     names = sorted({name for name, _ in pairs})
     if names:
-        print(f"{undisturbed.name} differs: {', '.join(names)}", flush=True)
+        print(f"{wanted.name} differs: {', '.join(names)}", flush=True)
     return bool(names)
 
 
@@ -184,8 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, network():
         root = Path(folder)
         make_rlds(root / "rlds", episodes=12, steps=20, shards=6)
-        for name in STAGES:
-            run(stage(name, root, root / name), RunOptions())
+        spans = [undisturbed(job(name, root, root / name)) for name in STAGES]
         machines = [boot(number, f"host-{number}") for number in (1, 2)]
         try:
             cluster = Cluster(machines, root / "r") if given.ray else None
@@ -195,10 +199,7 @@ def main() -> None:
                 if cluster:
                     on_ray(cluster, words, rng, ends)
                 else:
-                    begun = time.monotonic()
-                    subprocess.run(list(map(str, words)), check=True, capture_output=True)
-                    span = time.monotonic() - begun
-                    shutil.rmtree(out)
+                    span = spans[number % len(STAGES)]
                     machines[:] = shards(machines, words, span, rng, ends)
                 ends["left by crashed hosts"] += sweep_all(out / "parts")
                 wrong += differs(out, root / name)
