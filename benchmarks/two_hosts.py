@@ -33,7 +33,6 @@ from depthtok.testing import make_rlds, tree_digest
 STAGES = ("convert", "annotate", "tokenize")
 BIN = Path(sys.executable).parent
 SECONDS = 300  # that a job may take before it counts as hanging
-CALM = 4  # kills of one job after which it is left in peace
 
 
 def job(name: str, root: Path, out: Path) -> list[object]:
@@ -47,12 +46,12 @@ def job(name: str, root: Path, out: Path) -> list[object]:
 
 
 def shards(
-    machines: list[Host], words: list[object], span: float, rng: np.random.Generator, ends: Counter
-) -> list[Host]:
+    machines: list[Host], words: list[object], span: float, kills: int, rng: np.random.Generator,
+    ends: Counter,
+) -> None:  # fmt: skip
     """Runs shard 1/2 on the first host and 2/2 on the second, with kills; a host that crashes is
-    booted again. Returns the hosts that are there afterwards."""
-    machines = list(machines)
-    for calm in [False] * CALM + [True]:
+    booted again, and takes its place in `machines`."""
+    for calm in [False] * kills + [True]:
         jobs = [
             host.start([*words, "--shard", f"{number}/2"])
             for number, host in enumerate(machines, 1)
@@ -76,7 +75,6 @@ def shards(
             if each.returncode not in (0, -signal.SIGKILL, 137):
                 raise SystemExit(f"ended with {each.returncode}:\n{text}")
             ends["ended by itself"] += each.returncode == 0
-    return machines
 
 
 class Cluster:
@@ -183,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=4, help="of each shard's job, at most")
     parser.add_argument("--ray", action="store_true", help="a Ray cluster instead of two shards")
     given = parser.parse_args()
     rng, ends, wrong = np.random.default_rng(given.seed), Counter(), 0
@@ -200,7 +199,7 @@ def main() -> None:
                     on_ray(cluster, words, rng, ends)
                 else:
                     span = spans[number % len(STAGES)]
-                    machines[:] = shards(machines, words, span, rng, ends)
+                    shards(machines, words, span, given.kills, rng, ends)
                 ends["left by crashed hosts"] += sweep_all(out / "parts")
                 wrong += differs(out, root / name)
                 shutil.rmtree(out)
