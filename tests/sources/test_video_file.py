@@ -111,6 +111,31 @@ def test_a_cut_between_two_frames_is_damage_too(films, tmp_path):
                 read(path)
 
 
+def test_the_last_bytes_of_frames_count(films, tmp_path):
+    """Of B frames the last one stored is not the last one shown: no duration tells."""
+    whole = films("b-frames.mkv").read_bytes()
+    path = tmp_path / "cut.mkv"
+    cues = whole.rindex(bytes.fromhex("1c53bb6b"))  # behind the frames
+    path.write_bytes(whole[: cues - 8])
+    with pytest.raises(CorruptRecord, match=f"breaks off after {FRAMES - 1} frames"):
+        read(path)
+    path.write_bytes(whole[:cues])
+    assert len(read(path)[0]) == FRAMES
+
+
+def test_an_mp4_cut_in_the_description_at_its_end_is_damaged(films, tmp_path):
+    whole = films("index-last.mov").read_bytes()
+    path = tmp_path / "cut.mov"
+    for end in range(whole.rindex(b"trak"), len(whole), 16):
+        path.write_bytes(whole[:end])
+        assert look(path).size in (None, (64, 96))
+        try:
+            frames = len(read(path)[0])
+        except CorruptRecord:
+            continue
+        assert frames in (0, FRAMES)
+
+
 def test_the_message_counts(films, tmp_path):
     data = films("mpeg4.mp4").read_bytes()
     path = tmp_path / "half.mp4"
