@@ -1,4 +1,4 @@
-"""Was a Matroska or WebM file cut short? Told by the sizes that it states of its clusters of frames.
+"""Was a Matroska or WebM file cut short? Told by the sizes that it states of its clusters.
 
 A file is a sequence of elements, (number, size, content) each; the clusters lie in the content of
 the segment. Only numbers and sizes are read.
@@ -32,7 +32,7 @@ def breaks_off(path: Path) -> bool:
 
 
 def _number(file: BinaryIO, *, marked: bool) -> int | None:
-    """A number of one to eight bytes, whose first one says how many; None where it is unknown (all
+    """A number of one to eight bytes, whose first says how many; None where it is unknown (all
     ones) or there is none. `marked`: with the bit that says so, as numbers of elements are given."""
     first = file.read(1)
     if not first or not first[0]:
