@@ -32,8 +32,8 @@ def breaks_off(path: Path) -> bool:
 
 
 def _number(file: BinaryIO, *, marked: bool) -> int | None:
-    """A number of one to eight bytes, whose first says how many; None where it is unknown (all
-    ones) or there is none. `marked`: with the bit that says so, as numbers of elements are given."""
+    """A number of one to eight bytes, whose first says how many; None where it is unknown
+    (all ones) or there is none. `marked`: with the bit that says so, as those of elements are."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -113,7 +113,8 @@ def test_a_cut_between_two_frames_is_damage_too(films, tmp_path):
 
 def test_the_last_bytes_of_frames_count(tmp_path):
     """Of B frames the last one stored is not the last one shown: no duration tells."""
-    path = write(tmp_path / "cut.mkv", "libx264", {}, {"bf": "3"}, frames=40)
+    settings = {"x264-params": "bframes=3:b-adapt=0"}
+    path = write(tmp_path / "cut.mkv", "libx264", {}, settings, frames=40)
     whole = path.read_bytes()
     cues = whole.rindex(bytes.fromhex("1c53bb6b"))  # behind the frames
     path.write_bytes(whole[: cues - 8])
