@@ -26,7 +26,7 @@ from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Split
 from depthtok.sources.schema import Schema
 from depthtok.store import StoreSpec
-from pipelines.changes import ShardWatch
+from pipelines.changes import SHOWN, ShardWatch
 from pipelines.config import ConvertConfig
 from pipelines.convert_shard import ShardIndexer
 from pipelines.gripper import judge_gripper
@@ -186,9 +186,12 @@ class ConvertStage:
         rlds = self.rlds
         shards = [shard.path for split in self.splits for shard in split.shards]
         if not any(path.exists() for path in shards):
+            others = sorted(path.name for path in rlds.path.iterdir() if path.suffix != ".json")
+            there = f"; there are {', '.join(others[:SHOWN])}" if others else ""
             raise SourceError(
-                f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name})",
-                remedy="download them, or give the data set's new place with --source-root DIR",
+                f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name}){there}",
+                remedy="download them, or name the directory in which they are; files of other "
+                "names must be renamed",
             )
         return [
             WorkPart(
