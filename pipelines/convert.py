@@ -189,7 +189,8 @@ class ConvertStage:
             others = sorted(path.name for path in rlds.path.iterdir() if path.suffix != ".json")
             there = f"; there are {', '.join(others[:SHOWN])}" if others else ""
             raise SourceError(
-                f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name}){there}",
+                f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name})"
+                + there,
                 remedy="download them, or name the directory in which they are; files of other "
                 "names must be renamed",
             )

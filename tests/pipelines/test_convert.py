@@ -273,5 +273,5 @@ def test_files_of_another_name_are_named(tmp_path):
     for shard in rlds.glob("libero*"):
         shard.rename(rlds / f"other-{shard.name}")
     stage = ConvertStage(RldsDirectory.open(rlds), tmp_path / "out", ConvertConfig())
-    with pytest.raises(SourceError, match="none of its 3 shards .*; there are other-libero"):
+    with pytest.raises(SourceError, match=r"none of its 3 shards .*; there are other-libero"):
         stage.work()

@@ -258,7 +258,7 @@ def test_a_slip_is_found_among_all_episodes_and_named(convert):
 
 def test_a_width_where_minus_one_is_open_is_refused(convert):
     stage = convert(gripper(0, 0.03, 0.08), '"open1_closed0"', '"open-1_closed1"')
-    with pytest.raises(SchemaError, match="the gripper is 0 or 0.03 or 0.08") as caught:
+    with pytest.raises(SchemaError, match=r"the gripper is 0 or 0\.03 or 0\.08") as caught:
         run(stage, RunOptions())
     assert '"unit_interval 0 0.08"' in caught.value.remedy
 
