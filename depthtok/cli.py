@@ -5,40 +5,20 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from depthtok.commands import (
-    ablate,
-    codes,
-    compare,
-    depth,
-    judge,
-    look,
-    mask,
-    policy,
-    serve,
-    show,
-    sim,
-    stages,
-    train,
-    whole,
-)
 from depthtok.errors import ConfigError, DepthtokError
-from depthtok.options import new_app
+from depthtok.log import plain
 from depthtok.signals import Stopped
 
-app = new_app(
-    """Depth tokens for any robot data set, and the QDepth-VLA that trains on them.
 
-    From a data set to a policy: convert, annotate, train-vqvae, tokenize, train-vla. `run` does all
-    of it, and `demo` shows all of it on data that ships with the package. `depthtok --version` says
-    which version this is."""
-)
-TOPICS = (
-    stages, train, policy, whole, look, show, depth, codes, mask, judge, ablate, sim, compare,
-    serve,
-)  # fmt: skip
-for topic in TOPICS:
-    topic.register(app)
+def __getattr__(name: str) -> Any:
+    """`app`, the application, which is only made where it is asked for."""
+    if name == "app":
+        from depthtok.commands.application import app
+
+        return app
+    raise AttributeError(name)
 
 
 def require_own_packages() -> None:
@@ -70,12 +50,14 @@ def main() -> None:
         print(metadata.version("depthtok"))
         return
     try:
-        require_own_packages()
+        require_own_packages()  # before they are imported
+        from depthtok.commands.application import app
+
         app()
     except DepthtokError as error:
-        print(f"error: {error.problem}", file=sys.stderr)
+        print(f"error: {plain(error.problem)}", file=sys.stderr)
         if error.remedy:
-            print(f"  fix: {error.remedy}", file=sys.stderr)
+            print(f"  fix: {plain(error.remedy)}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
         print("stopped; the same command goes on where it was", file=sys.stderr)

@@ -1,6 +1,7 @@
 """What a command says at its end. Words and machine-readable results never share a stream."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -10,13 +11,24 @@ from typing import Any
 
 from depthtok.config import to_json
 
+_UNPRINTABLE = re.compile(  # control characters, surrogates, and what turns the reading direction
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def plain(text: str) -> str:
+    """`text` for a terminal, which parts of it, from data of others, must not steer: such
+    characters are shown by their codes."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
 
 def say(*lines: str, json: bool = False) -> None:
     """Print lines for people: what was made, where, what to type next.
 
     On stdout, or on stderr with `json`, because then stdout belongs to the result alone.
     """
-    print(*lines, sep="\n", file=sys.stderr if json else sys.stdout, flush=True)
+    text = map(plain, lines)
+    print(*text, sep="\n", file=sys.stderr if json else sys.stdout, flush=True)
 
 
 _suggesting: ContextVar[bool] = ContextVar("suggesting", default=True)
@@ -45,7 +57,7 @@ def unsuggesting() -> Iterator[None]:
 
 def warn(text: str) -> None:
     """Print one line on stderr that people should not miss."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(f"warning: {plain(text)}", file=sys.stderr, flush=True)
 
 
 def result(value: Any) -> None:

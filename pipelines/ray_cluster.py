@@ -50,7 +50,10 @@ def has_gpus(address: str) -> bool:
 
 
 def _connect(ray: ModuleType, cpus: float, address: str | None) -> None:
-    local = {} if address else {
+    """Joins the cluster at `address`, or starts one: without an address, Ray itself would join any
+    that runs on this machine, somebody else's too."""
+    address = address or "local"
+    local = {} if address != "local" else {
         "num_cpus": max(os.cpu_count() or 1, round(cpus)), "include_dashboard": False,
     }  # fmt: skip
     try:

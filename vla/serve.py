@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from depthtok.errors import ConfigError, DepthtokError, MissingPackage
-from depthtok.log import warn
+from depthtok.log import plain, warn
 from depthtok.meaning import UNKNOWN
 from vla import checkpoint
 from vla.policy import Policy
@@ -140,8 +140,8 @@ class PolicyServer:
                     reply = await self._loop.run_in_executor(self._worker, answer)
                 except DepthtokError as error:
                     told = as_sent(error)
-                    await client.send(_printable(str(told))[:ERROR_LIMIT])
-                    await client.close(INTERNAL_ERROR, brief(_printable(told.problem)))
+                    await client.send(plain(str(told))[:ERROR_LIMIT])
+                    await client.close(INTERNAL_ERROR, brief(plain(told.problem)))
                     return
                 client.answered()
                 if reply is not None:
@@ -221,11 +221,6 @@ def _knows(request, api_key: str) -> bool:
     return len(sent) == 1 and hmac.compare_digest(
         sent[0].encode("utf-8", "surrogateescape"), wanted
     )
-
-
-def _printable(text: str) -> str:
-    """Text without control characters but line ends: parts of it may be a client's own."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _logger() -> logging.Logger:

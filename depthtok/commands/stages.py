@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthtok.commands.next_step import after_codes, after_convert
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 from depthtok.failures import in_words
@@ -61,7 +62,7 @@ def convert(
     rlds = RldsDirectory.open(source)
     stage = ConvertStage(rlds, out, settings)
     warn_of_unknown(stage.schema)
-    carry_out(stage, options, typed("annotate", out, "--out", out.parent / "depth"))
+    carry_out(stage, options, after_convert(stage))
 
 
 def annotate(
@@ -120,7 +121,7 @@ def annotate(
 
     book, verdict = judged(then_tokenize)
     fused = FusedStage(stage, book, out, TokenizeConfig(), verdict)
-    carry_out(fused, options, train_next(episodes.path, out), whole=whole)
+    carry_out(fused, options, after_codes(episodes.path, out), whole=whole)
 
 
 def unknown_weights(path: Path | None, estimator: str) -> str:
@@ -162,7 +163,7 @@ def tokenize(
     if verify_sample:
         choose(device)  # the sample is encoded here: refused before the work, and not after it
     stage = TokenizeStage(store, book, out, settings, device, verdict, partial=options.partial)
-    then = train_next(store.spec.place["episodes"], out)
+    then = after_codes(store.spec.source("episodes"), out)
     carry_out(stage, options, "" if verify_sample else then)
     if verify_sample and not options.plan:
         from depthtok.codes import CodeStore
@@ -171,14 +172,6 @@ def tokenize(
         checked = verify(CodeStore(out), store, book, device, verify_sample)
         say(f"{checked} clips re-encoded: every code is the same", json=options.json)
         suggest(then, json=options.json)
-
-
-def train_next(episodes: str | Path, codes: Path) -> str:
-    """The command that trains on codes."""
-    return typed(
-        "train-vla", "--episodes", episodes, "--codes", codes, "--preset", "tiny",
-        "--out", codes.parent / "policy",
-    )  # fmt: skip
 
 
 def judged(path: Path) -> tuple[Codebook, dict]:

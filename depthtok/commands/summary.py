@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthtok import codebook, instructions
 from depthtok.codes import CodeStore
-from depthtok.commands import column_tables, data_checks
+from depthtok.commands import column_tables, data_checks, film_table
 from depthtok.config import flat
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
@@ -60,6 +60,8 @@ def inspect(path: Path) -> Summary:
     """A summary of what lies at `path`. Raises `SourceError` where it is nothing we know."""
     kind = kind_of(path)
     if kind is None:
+        if shown := film_table.summary(path, inside=bool(_inside(path))):
+            return Summary(*shown)
         raise not_known(path)
     return _SUMMARIES[kind](path)
 
@@ -70,17 +72,35 @@ def kind_of(path: Path) -> str | None:
         return "store"
     if (path / codebook.META).is_file():
         return "codebook"
-    if (path / "checkpoints").is_dir() and any((path / name).is_file() for name in (RUN, LOG)):
+    if is_run(path):
         return "run"
     if (path / EVALUATION).is_file():
         return "evaluation"
     return "rlds" if is_rlds(path) else None
 
 
+def is_run(path: Path) -> bool:
+    """Whether a training ran in this directory."""
+    logged = any((path / name).is_file() for name in (RUN, LOG))
+    return logged and (path / "checkpoints").is_dir()
+
+
+def _inside(path: Path) -> list[str]:
+    """Directories in this one, and in those in it, that are something we know."""
+    children = sorted(path.glob("*")) + sorted(path.glob("*/*")) if path.is_dir() else []
+    return [
+        str(each)
+        for each in children
+        if each.is_dir() and kind_of(each) and not is_store(each.parent)
+    ]
+
+
 def not_known(path: Path) -> SourceError:
     """What to raise for a directory that is nothing we know. Names what is known inside it."""
-    children = sorted(path.glob("*")) + sorted(path.glob("*/*")) if path.is_dir() else []
-    inside = [str(each) for each in children if each.is_dir() and kind_of(each)]
+    inside = _inside(path)
+    run = next((folder for folder in path.parents if is_run(folder)), None)
+    if run and path.exists():
+        return SourceError(f"{path} is a part of a run", remedy=f"name the run: {run}")
     return SourceError(
         f"{path} is not a store, codebook, training run, evaluation or RLDS data set"
         if path.exists()

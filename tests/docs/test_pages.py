@@ -65,3 +65,13 @@ def test_flags_in_prose_exist(page):
 
 def test_the_pages_have_commands():
     assert len(commands(ROOT / "README.md")) > 8
+
+
+def test_the_files_that_check_exist():
+    """Every file in the table of checks is there, in the package or beside its commands."""
+    text = (ROOT / "docs" / "checks.md").read_text()
+    files = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert len(files) > 25
+    assert [
+        f for f in files if not ((ROOT / f).is_file() or (ROOT / "depthtok" / f).is_file())
+    ] == []

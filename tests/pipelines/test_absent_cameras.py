@@ -90,7 +90,7 @@ def test_convert_finds_those_of_one_colour_without_decoding_others(spoiled, over
 
 
 def test_all_steps_of_ordinary_data_are_told_apart_without_decoding(rlds, over, monkeypatch):
-    from pipelines import convert
+    from depthtok import absent
 
     monkeypatch.setattr(absent, "blank", lambda *_: pytest.fail("decoded"))
     path = over(rlds)

@@ -291,6 +291,21 @@ def test_a_signal_while_ray_starts_leaves_no_alarm(monkeypatch):
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
+@pytest.mark.parametrize("address", [None, "", "local", "auto", "10.0.0.1:6379"])
+def test_a_ray_that_runs_here_is_joined_only_where_asked(monkeypatch, address):
+    """Without an address `ray.init` would join it, and refuse a number of cores."""
+    import ray
+
+    calls = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **settings: calls.append(settings))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with cluster(2, address):
+        pass
+    assert calls[0]["address"] == (address or "local")
+    assert ("num_cpus" in calls[0]) == (address in (None, "", "local"))
+
+
 def test_an_address_that_nobody_answers_at_is_refused_soon():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen

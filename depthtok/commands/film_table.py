@@ -1,0 +1,46 @@
+"""What `inspect` says of videos, and of folders of videos or images; evaluations write some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from depthtok.errors import DepthtokError, SourceError
+from depthtok.log import typed
+from depthtok.sources.videos import Film, films
+
+SHOWN = 20
+
+
+def summary(path: Path, *, inside: bool) -> tuple[str, dict[str, object], dict[str, Any]] | None:
+    """Title, facts and tables for a video, or a folder of videos or images; None for anything else,
+    and for a folder that has what we know `inside`."""
+    if inside or not path.exists():
+        return None
+    try:
+        found = films(path)
+    except SourceError:
+        return None
+    facts: dict[str, object] = {
+        "videos": sum(not film.images for film in found),
+        "folders of images": sum(bool(film.images) for film in found),
+        "next": typed("annotate", path, "--out", "DEPTH"),
+    }
+    columns = ("name", "frames", "size", "Hz")
+    title = f"{len(found)} films" if len(found) > SHOWN else "Films"
+    tables = {title: (columns, [_row(film) for film in found[:SHOWN]])}
+    return f"Videos or images in {path}", facts, tables
+
+
+def _row(film: Film) -> tuple[str, str, str, str]:
+    try:
+        look = film.look()
+    except DepthtokError as error:  # damaged, or a video without the package for it
+        return film.name, "?", "?", error.problem
+    size = "{1} x {0} px".format(*look.size) if look.size else "depth" if look.depth else "?"
+    return (
+        film.name,
+        str(len(film.images) or look.frames or "?"),
+        size,
+        f"{look.rate:g}" if look.rate else "?",
+    )
