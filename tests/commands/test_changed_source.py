@@ -64,7 +64,7 @@ def test_a_corrected_action_reaches_the_store_and_stops_the_old_run(stores):
     call(*training(stores, stores / "new run", "--steps", 2))  # its codes are of the same frames
 
 
-def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores):
+def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores, capsys):
     def other(number, values):
         if number == 0:
             image = values["steps/observation/image"]
@@ -74,7 +74,17 @@ def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores):
     assert "1 part made" in said("convert", stores / "rlds", "--out", stores / "episodes")
     with pytest.raises(StaleStore, match=r"the codes of 1 of 3 shards are of other frames"):
         call(*training(stores, stores / "run", "--steps", 2))
+    stale = f"1 of 3 parts of {stores / 'depth'} are of other frames than"
+    tokenize = ("tokenize", stores / "depth", "--codebook", DEMO, "--out", stores / "codes")
+    assert f"warning: {stale}" in said(*tokenize)
+    assert f"upstream: {stale}" in said("verify", stores / "codes", code=1)
+    for store in ("depth", "codes"):
+        assert stale in said("inspect", stores / store)
+    depth_sources([stores / "depth"], None, None, partial=False)  # of train-vqvae
+    assert f"warning: {stale}" in capsys.readouterr().err
     stages(stores, stores / "rlds")
+    assert "is sound" in said("verify", stores / "codes")
+    assert "out of date" not in said("inspect", stores / "codes")
     call(*training(stores, stores / "run", "--steps", 2))
 
 
