@@ -1,6 +1,7 @@
 """What a command says at its end. Words and machine-readable results never share a stream."""
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -56,8 +57,10 @@ def unsuggesting() -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Print one line on stderr that people should not miss."""
-    print(f"warning: {plain(text)}", file=sys.stderr, flush=True)
+    """Print one line on stderr that people should not miss. Of processes that torchrun started, all
+    of which find the same, the first one does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {plain(text)}", file=sys.stderr, flush=True)
 
 
 def result(value: Any) -> None:

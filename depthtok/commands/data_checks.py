@@ -37,7 +37,7 @@ def check_meaning(members: Sequence[Member], config: Config, begun: State | None
     try:
         meanings.require_same(found, config)
     except ConfigError as error:
-        if begun is None or begun.meanings:
+        if begun is None:
             raise
         warn(f"{error.problem}; this run was begun before that was checked, and goes on")
     cameras = {member.name: member.episodes.cameras for member in members}

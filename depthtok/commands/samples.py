@@ -225,7 +225,7 @@ def datasets(
     joined = []
     for place, store in enumerate(given.episodes):
         store.require_complete(partial=partial)
-        member = _member(config, given, place, weights[place], cache, partial=partial)
+        member = _member(config, given, place, weights[place], cache, partial, begun is not None)
         if begun is not None:
             member = replace(member, norms=begun.norms.get(member.name, member.norms))
         _say_absent(config, store, given.targets[place] if given.targets else None)
@@ -303,7 +303,7 @@ def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
     ]
 
 
-def _member(config, given: Given, place: int, weight, cache: Path | None, *, partial: bool):
+def _member(config, given: Given, place: int, weight, cache: Path | None, partial, begun):
     from vla.frames import FrameCache
     from vla.member import member
 
@@ -315,5 +315,5 @@ def _member(config, given: Given, place: int, weight, cache: Path | None, *, par
     return member(
         name, store, given.targets[place] if given.targets else None, config,
         codebook=given.book.fingerprint if given.book else "", weight=weight,
-        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames,
+        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames, begun=begun,
     )  # fmt: skip

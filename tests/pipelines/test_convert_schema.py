@@ -1,6 +1,7 @@
 """What a schema says is what convert does: steps, episodes, grippers, texts, states."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -216,6 +217,23 @@ def test_a_gripper_of_another_range_is_refused_at_once(convert, values, conventi
         run(stage, RunOptions())
     assert f"episode 0: the gripper is {seen}, but" in caught.value.problem
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("values", "convention", "remains"),
+    [
+        ((0, 100), "open1_closed0", "open1_closed0"),
+        ((0, 100), "open0_closed1", "open0_closed1"),
+        ((3, 80), "open1_closed-1", "open1_closed0"),
+        ((0, 850), "open-1_closed1", "open0_closed1"),
+    ],
+)
+def test_the_remedy_keeps_which_end_is_open(convert, values, convention, remains):
+    """Typed as it stands it may not turn a gripper around."""
+    with pytest.raises(SchemaError) as caught:
+        run(convert(gripper(*values), '"open1_closed0"', f'"{convention}"'), RunOptions())
+    assert f'gripper = "{remains}"' in caught.value.remedy
+    assert {*re.findall(r"open\S+_closed-?\d", caught.value.remedy)} == {remains}
 
 
 def test_the_remedy_works_in_the_same_place(convert):
