@@ -162,11 +162,12 @@ class AnnotateStage:
     def _pieces(self, part: Part) -> Iterator[WorkPart]:
         cuts = cut(part.frames.tolist(), PART_FRAMES)
         shard = PartName.parse(part.name).shard
+        kinds = ("rgb", "depth") if self.config.estimator == "dataset" else ("rgb",)
         for piece, (start, stop) in enumerate(cuts):
             frames = int(part.frames[start:stop].sum()) * len(self.cameras)
             yield WorkPart(PartName(shard, piece, len(cuts)), part.shard, stop - start, frames,
                            part.digest, part.name, (start, stop),
-                           frames_from=frames_of(part.meta, self.cameras))  # fmt: skip
+                           frames_from=frames_of(part.meta, self.cameras, kinds))  # fmt: skip
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""
