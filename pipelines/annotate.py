@@ -82,6 +82,7 @@ class AnnotateStage:
 
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+        _ = self.cameras  # a wrong name is said before weights are looked for
         estimator = self.load_estimator()
         return estimator.spec, getattr(estimator, "origin", None)
 

@@ -16,7 +16,7 @@ from depthtok.log import say, unsuggesting
 from depthtok.options import arguments, command
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
-ALONE = ("plan", "limit", "shard", "json")
+ALONE = ("plan", "limit", "shard", "json", "overwrite")
 """Options that a whole run has no use for."""
 OF_RUNS = {
     "skip": bool,

@@ -82,7 +82,8 @@ def _seen(values: Float[np.ndarray, "*n"]) -> str:
 def _remedy(least: float, most: float, convention: str) -> str:
     """What brings `least`..`most` to the range of a convention."""
     low, high = range_of(convention)
-    if low == -1 and least >= -MARGIN and most <= 1 + MARGIN:
+    width = 0 < most - least < FEW and -MARGIN < least < MARGIN  # of the fingers, in metres
+    if low == -1 and least >= -MARGIN and most <= 1 + MARGIN and not width:
         return (
             'say gripper = "open1_closed0" or "open0_closed1", or add "scale 2" and "offset -1" to '
             "its ops"
@@ -93,7 +94,7 @@ def _remedy(least: float, most: float, convention: str) -> str:
             "its ops"
         )
     beyond = max(low - least, most - high)
-    if beyond < (high - low) / 2:
+    if beyond < (high - low) / 2 and not width:
         return f'if these are slips of the sensor, add "clip {low:g} {high:g}" to its ops'
     bottom = 0.0 if least >= 0 else least
     top = next((full for full in (100.0, 255.0) if 0.9 * full < most <= full), most)

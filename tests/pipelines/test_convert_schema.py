@@ -274,6 +274,13 @@ def test_a_slip_is_found_among_all_episodes_and_named(convert):
     assert EpisodeStore(stage.out).stored_statistics().action.max[2] == pytest.approx(1.4)
 
 
+def test_a_width_where_minus_one_is_open_is_refused(convert):
+    stage = convert(gripper(0, 0.03, 0.08), '"open1_closed0"', '"open-1_closed1"')
+    with pytest.raises(SchemaError, match=r"the gripper is 0 or 0\.03 or 0\.08") as caught:
+        run(stage, RunOptions())
+    assert '"unit_interval 0 0.08"' in caught.value.remedy
+
+
 def test_a_width_taken_for_a_share_is_warned_of(convert, capsys):
     assert run(convert(gripper(0, 0.08)), RunOptions()).exit_code == 0
     assert '"unit_interval 0 0.08"' in capsys.readouterr().err
