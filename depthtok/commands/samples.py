@@ -246,6 +246,8 @@ def datasets(
 
 def _nothing_left(joined: Sequence[Member]) -> ConfigError:
     """What to raise where no episode is left to train on."""
+    from depthtok.instructions import NAME_IT
+
     if any(len(member.episodes_used) for member in joined):
         why, remedy = "all are held out", "lower --held-out"
     elif any(member.left_out for member in joined):
@@ -253,10 +255,7 @@ def _nothing_left(joined: Sequence[Member]) -> ConfigError:
         remedy = "see which failed, and why: `depthtok inspect CODES`"
     else:
         why = "none has an instruction"
-        remedy = (
-            "name the feature that holds it in the schema (`instruction`), and convert again; or "
-            "train without: --set data.empty_instructions=keep"
-        )
+        remedy = f"{NAME_IT}; or train without: --set data.empty_instructions=keep"
     return ConfigError(f"no episode is left to train on: {why}", remedy=remedy)
 
 

@@ -117,13 +117,13 @@ def test_where_no_episode_has_one(place, tmp_path):
         values["steps/language_instruction"] = [""] * 4
 
     source = make_rlds(tmp_path / "rlds", episodes=2, steps=4, size=16, edit=edit)
-    assert "2 of 2 episodes (100 %) have no instruction" in call(
-        "convert", source, "--out", tmp_path / "episodes"
-    )
+    told = call("convert", source, "--out", tmp_path / "episodes")
+    assert "2 of 2 episodes (100 %) have no instruction; if a feature holds it, name that" in told
     shutil.copy(place / "micro.toml", tmp_path)
     with pytest.raises(ConfigError, match=r"no episode is left .*: none has an instruction"):
         call(*training(tmp_path, tmp_path / "x", "--set", "data.empty_instructions=drop"))
-    call(*training(tmp_path, tmp_path / "x"))
+    words = said(*training(tmp_path, tmp_path / "x"))
+    assert "2 of 2 episodes have no instruction; if a feature holds it, name that" in words
 
 
 def test_a_model_for_a_foreign_vocabulary_asks_for_its_tokenizer(place, tmp_path):
