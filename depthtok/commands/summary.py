@@ -336,7 +336,7 @@ def _meant(state: State) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, meaning in state.meanings.items():
         for side in ("action", "proprio"):
-            found[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side)))
+            found[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side))) or "none"
         rate = "rate not known" if meaning.fps is None else f"{meaning.fps:g} Hz"
         found[f"gripper of {name}"] = f"{meaning.gripper}; {rate}"
     found = found or {"meaning": "not known: made before runs kept what their numbers mean"}
