@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthtok.errors import CorruptPart, OutputError
+from depthtok.regular import require_file
 from depthtok.signals import uninterrupted
 from depthtok.temporaries import discard, temporary_sibling
 
@@ -43,6 +44,7 @@ def slug(name: str) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
+    require_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -147,6 +149,7 @@ def with_usual_mode(path: Path) -> None:
 
 def read_json_object(path: Path, remedy: str) -> dict:
     """The object in a JSON file. Raises `CorruptPart` where there is none."""
+    require_file(path)
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -159,6 +162,7 @@ def read_json_object(path: Path, remedy: str) -> dict:
 def read_json_lines(path: Path) -> list[dict]:
     """The objects of a file that has one a line. A last line whose writer was stopped in the middle
     of it is left out. Raises `CorruptPart` for any other that is not JSON."""
+    require_file(path)
     lines, found = path.read_text().splitlines(), []
     for number, line in enumerate(lines, 1):
         try:

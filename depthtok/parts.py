@@ -31,6 +31,7 @@ from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.errors import CorruptPart, as_written
 from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
+from depthtok.regular import require_file
 
 MANIFEST = "manifest.json"
 _TAIL = ',"sha256":"%s"}\n'
@@ -151,6 +152,7 @@ class Part:
 
     def __init__(self, path: Path, digests: DigestMemory) -> None:
         self.path = path
+        require_file(path / MANIFEST)
         try:
             data = (path / MANIFEST).read_bytes()
         except OSError as error:

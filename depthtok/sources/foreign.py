@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from depthtok.errors import SourceError
+from depthtok.regular import require_file
 from depthtok.sources.videos import VIDEOS
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -35,6 +36,7 @@ def foreign_file(path: Path) -> SourceError:
             f"{path} is a video, not an RLDS directory",
             remedy=f"for its depth: depthtok annotate {path} --out DIR",
         )
+    require_file(path)
     with path.open("rb") as file:
         if file.read(len(_HDF5)) == _HDF5:
             return SourceError(f"{path} is an HDF5 file, not an RLDS directory", remedy=_TO_RLDS)

@@ -109,6 +109,18 @@ def decode_image(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
     return _decode_png(data, dtype, shape)
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Height and width of an encoded JPEG or PNG, px, by its header. Raises `CorruptRecord`."""
+    try:
+        if data.startswith(_JPEG_MAGIC):
+            return simplejpeg.decode_jpeg_header(data)[:2]
+        if data.startswith(_PNG_MAGIC):
+            return struct.unpack_from(">II", data, 16)[::-1]
+    except (ValueError, struct.error) as error:
+        raise CorruptRecord(f"an image that cannot be decoded: {error}") from error
+    raise CorruptRecord(f"{len(data)} bytes that are neither JPEG nor PNG")
+
+
 def _decode_jpeg(data: bytes, shape: Shape) -> np.ndarray:
     if shape[2] not in _JPEG_SPACES:
         raise CorruptRecord(f"a JPEG, but {shape[2]} channels are declared")

@@ -18,6 +18,7 @@ from typing import NoReturn, Protocol
 import google_crc32c
 
 from depthtok.errors import CorruptRecord, SourceUnavailable
+from depthtok.regular import open_file
 
 HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of these eight bytes
 FOOTER = struct.Struct("<I")  # masked CRC32C of the payload
@@ -111,7 +112,7 @@ def read_record(path: Path, offset: int, index: int) -> Record:
 def opened(path: Path) -> Iterator[tuple[int, int]]:
     """File descriptor and size. Whatever the file system says is `SourceUnavailable`."""
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = open_file(path)
     except OSError as error:
         raise unavailable(path, error, "cannot be opened") from error
     try:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from depthtok.errors import MissingPackage, WeightsError
 from depthtok.files import commit_file, with_usual_mode
+from depthtok.regular import require_file
 from pipelines.vida.config import CONFIGS, ViDAConfig
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.origin import by_card, origin_of
@@ -94,6 +95,7 @@ def _by_hand(name: str) -> str:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint, on the CPU. Raises `WeightsError` for any other file."""
+    require_file(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
