@@ -16,10 +16,18 @@ import numpy as np
 from depthtok.arrays import ArraySpec
 from depthtok.codebook import Codebook
 from depthtok.data import CodeGrid, EpisodeKey, ImageTransform
-from depthtok.errors import ConfigError, SourceError, StaleStore, StoreError, did_you_mean
+from depthtok.errors import (
+    ConfigError,
+    SourceError,
+    StaleStore,
+    StoreError,
+    as_type,
+    as_written,
+    did_you_mean,
+)
 from depthtok.files import slug
 from depthtok.parts import Part, ShardKey
-from depthtok.store import Store
+from depthtok.store import ROOT, ROOT_REMEDY, Store, as_size
 
 
 def array_name(camera: str) -> str:
@@ -40,10 +48,13 @@ class CodeStore(Store):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.codebook: str = self.about["codebook"]
-        self.cameras: tuple[str, ...] = tuple(self.about["cameras"])
-        self.grid: tuple[int, int] = tuple(self.about["grid"])
-        self.transform = ImageTransform.from_json(self.about["transform"])
+        with as_written(self.path / ROOT, ROOT_REMEDY):
+            self.codebook: str = self.about["codebook"]
+            self.cameras: tuple[str, ...] = tuple(
+                as_type(str, name) for name in self.about["cameras"]
+            )
+            self.grid = as_size(self.about["grid"])
+            self.transform = ImageTransform.from_json(self.about["transform"])
 
     def require_codebook(self, fingerprint: str) -> None:
         """Raises `StaleStore` unless the codes are of this codebook."""
@@ -59,7 +70,7 @@ class CodeStore(Store):
 
         Raises `StoreError` where it is in neither place, `StaleStore` where it is another one.
         """
-        place = moved or Path(self.spec.place["codebook"])
+        place = moved or self.spec.source("codebook")
         if not place.is_dir():
             raise StoreError(
                 f"the codebook of {self.path} is not in {place}",

@@ -22,11 +22,11 @@ from jaxtyping import Float32, Shaped
 
 from depthtok.arrays import ArraySpec
 from depthtok.data import QUANTILES, DepthClip, DepthKind, EpisodeKey, ImageTransform
-from depthtok.errors import ConfigError, SourceError, did_you_mean
+from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_you_mean
 from depthtok.files import slug
 from depthtok.parts import Part
 from depthtok.quantiles import QuantileCounter
-from depthtok.store import Store
+from depthtok.store import ROOT, ROOT_REMEDY, Store, as_size
 
 
 class DepthEncoding(StrEnum):
@@ -129,11 +129,14 @@ class DepthStore(Store):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.kind = DepthKind(self.about["kind"])
-        self.encoding = DepthEncoding(self.about["encoding"])
-        self.cameras: tuple[str, ...] = tuple(self.about["cameras"])
-        self.size: tuple[int, int] = tuple(self.about["size"])
-        self.transform = ImageTransform.from_json(self.about["transform"])
+        with as_written(self.path / ROOT, ROOT_REMEDY):
+            self.kind = DepthKind(self.about["kind"])
+            self.encoding = DepthEncoding(self.about["encoding"])
+            self.cameras: tuple[str, ...] = tuple(
+                as_type(str, name) for name in self.about["cameras"]
+            )
+            self.size = as_size(self.about["size"])
+            self.transform = ImageTransform.from_json(self.about["transform"])
 
     @property
     def estimator(self) -> Mapping[str, object]:

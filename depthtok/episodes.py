@@ -25,15 +25,15 @@ from jaxtyping import Integer
 from depthtok import statistics
 from depthtok.arrays import ArraySpec
 from depthtok.data import Camera, Orientation
-from depthtok.errors import ConfigError, SourceError, did_you_mean
-from depthtok.files import write_atomic
+from depthtok.errors import ConfigError, CorruptPart, SourceError, as_type, as_written, did_you_mean
+from depthtok.files import REPAIR, write_atomic
 from depthtok.images import ImageFiles
 from depthtok.meaning import Column, Meaning
-from depthtok.parts import Part, pack_manifest, unpack_manifest
+from depthtok.parts import MANIFEST, Part, pack_manifest, unpack_manifest
 from depthtok.placeholders import NotMeasured
 from depthtok.sources.pixels import PixelFormat
 from depthtok.statistics import Statistics
-from depthtok.store import Store
+from depthtok.store import ROOT, ROOT_REMEDY, Store
 from depthtok.stored_episode import StoredEpisode
 
 PACKED = "images.bin"
@@ -109,12 +109,15 @@ class EpisodeStore(Store):
 
     def __init__(self, path: Path, *, source_root: Path | None = None) -> None:
         super().__init__(path)
-        self.source_root = Path(source_root or self.spec.place["source_root"])
-        self.views = [View.from_json(view) for view in self.about["views"]]
-        self.fps: float | None = self.about["fps"]
-        self.action_dim: int = self.about["action_dim"]
-        self.proprio_dim: int = self.about["proprio_dim"]
-        self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
+        with as_written(self.path / ROOT, ROOT_REMEDY):
+            self.source_root = Path(source_root or self.spec.place["source_root"])
+            self.views = [View.from_json(view) for view in self.about["views"]]
+            _ = [as_type(str, name) for view in self.views for name in (view.camera, view.kind)]
+            self.fps: float | None = self.about["fps"]
+            self.action_dim = as_type(int, self.about["action_dim"])
+            self.proprio_dim = as_type(int, self.about["proprio_dim"])
+            self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
+            _ = self.cameras, self.meaning, self.segmentation_classes
         self._instructions: dict[str, list[str]] = {}
         self._alternatives: dict[str, dict[str, list[str]]] = {}
         self._images = ImageFiles()
@@ -245,7 +248,9 @@ class EpisodeStore(Store):
 
     def image_file(self, part: Part) -> Path:
         """The file in which the images of a part lie."""
-        source = part.meta["source"]
+        source = part.meta.get("source", 0)
+        if not (source is None or isinstance(source, str)):
+            raise CorruptPart(f"{part.path / MANIFEST} names no file of images", remedy=REPAIR)
         return part.path / PACKED if source is None else self.source_root / source
 
     def __getstate__(self) -> dict:
@@ -281,8 +286,9 @@ class EpisodeStore(Store):
         if not stored.is_file():
             return None
         content, _ = unpack_manifest(stored.read_bytes(), stored)
-        same = content["parts"] == self.content
-        return Statistics.from_json(content["statistics"]) if same else None
+        with as_written(stored, "delete it: `depthtok convert` makes it anew"):
+            same = content["parts"] == self.content
+            return Statistics.from_json(content["statistics"]) if same else None
 
     def store_statistics(self) -> None:
         """Keeps the statistics of a complete store beside its parts."""

@@ -28,6 +28,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class DepthtokError(Exception):
@@ -112,9 +115,15 @@ def as_written(path: object, remedy: str) -> Iterator[None]:
         ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
     ) as error:  # fmt: skip
         kind = type(error).__name__
-        raise CorruptPart(
-            f"{path} is not as depthtok writes it ({kind}: {error})", remedy=remedy
-        ) from error
+        problem = f"{path} is not as depthtok writes it ({kind}: {error})"
+        raise CorruptPart(problem, remedy=remedy) from error
+
+
+def as_type(kind: type[T], value: object) -> T:
+    """The value, if it is exactly of this type; else raises `TypeError`, for `as_written`."""
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
 
 
 class DepthKindError(DepthtokError):

@@ -29,7 +29,7 @@ from depthtok.arrays import (
 )
 from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
-from depthtok.errors import CorruptPart, as_written
+from depthtok.errors import CorruptPart, as_type, as_written
 from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
 from depthtok.regular import require_file
 
@@ -143,8 +143,7 @@ def _require_types(manifest: dict) -> None:
             raise ValueError(f"{name} lies outside")
     for values, kind in ((texts, str), (numbers, int), ([manifest["meta"]], dict)):
         for value in values:
-            if type(value) is not kind:
-                raise TypeError(f"{value!r} is no {kind.__name__}")
+            as_type(kind, value)
 
 
 class Part:
@@ -231,6 +230,8 @@ class Part:
     def map(self, array: str) -> np.ndarray:
         """A table, as a read-only memory map over bytes that were digested once."""
         self.require(f"{array}/")
+        if f"{array}/zarr.json" not in self.manifest["files"]:
+            raise CorruptPart(f"{self.path} has no table {array!r}", remedy=REPAIR)
         with as_written(self.path / array, REPAIR):
             table = map_table(self.path, array)
             if len(table) not in (int(self.frames.sum()), len(self.frames)):

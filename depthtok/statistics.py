@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from depthtok.errors import as_type
+
 Block = Float32[np.ndarray, "n D"]
 Blocks = Callable[[], Iterable[Block]]
 ROWS = 1 << 16  # rows summed together
@@ -56,7 +58,11 @@ class Statistics:
             Columns(**{k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()})
             for name in ("action", "proprio")
         )
-        return cls(action, proprio, data["episodes"], data["steps"])
+        for columns in (action, proprio):
+            for name in ("mean", "std", "min", "max", "q01", "q99"):
+                np.asarray(getattr(columns, name), np.float64).reshape(len(columns.mean))
+            as_type(int, columns.count)
+        return cls(action, proprio, as_type(int, data["episodes"]), as_type(int, data["steps"]))
 
 
 def of_columns(blocks: Blocks) -> Columns:

@@ -20,7 +20,14 @@ import numpy as np
 
 from depthtok.arrays import ArraySpec, group_json
 from depthtok.config import digest, flat
-from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
+from depthtok.errors import (
+    CorruptPart,
+    MissingParts,
+    OutputError,
+    StaleStore,
+    StoreError,
+    as_type,
+)
 from depthtok.files import (
     REPAIR,
     DigestMemory,
@@ -39,6 +46,7 @@ from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 ROOT = "zarr.json"
 SEEN = "seen.json"  # what this host knows of the source's files: no part of the store's content
 FORMAT = 1
+MOST_SHARDS = 1_000_000  # of a split: every one that is missing is named
 MAPPED_TABLES = 16_384  # of all stores: well under the 65,530 maps of a process on Linux
 
 
@@ -65,6 +73,15 @@ class StoreSpec:
             [FORMAT, self.type, self.stage, self.stage_version, self.what, self.about,
              self.upstream, self.shards]
         )  # fmt: skip
+
+    def source(self, what: str) -> Path:
+        """Where that lies, or lay, which the store was made from. Raises `StoreError`."""
+        if what not in self.place:
+            raise StoreError(
+                f"a store of {self.type} does not say where its {what} lies",
+                remedy="run the command that made it again, with the same settings",
+            )
+        return Path(self.place[what])
 
     def attributes(self) -> dict:
         """What the root group says about the store."""
@@ -223,7 +240,7 @@ def read_spec(path: Path) -> StoreSpec:
     root = path / ROOT
     require_file(root)
     if is_store(path) and not root.is_file():
-        raise CorruptPart(f"{root} is missing", remedy=_ROOT_REMEDY)
+        raise CorruptPart(f"{root} is missing", remedy=ROOT_REMEDY)
     if not root.is_file():
         state = "does not exist" if not path.exists() else "is not a depthtok store"
         raise StoreError(
@@ -235,8 +252,9 @@ def read_spec(path: Path) -> StoreSpec:
         claimed = content.pop("sha256")
         fingerprint, version = content.pop("fingerprint"), content.pop("format")
         spec = StoreSpec(**content)
+        _require_types(spec)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptPart(f"{root} is damaged or not depthtok's", remedy=_ROOT_REMEDY) from error
+        raise CorruptPart(f"{root} is damaged or not depthtok's", remedy=ROOT_REMEDY) from error
     if version != FORMAT:
         raise StoreError(
             f"{path} has format {version}, this depthtok reads {FORMAT}",
@@ -247,11 +265,31 @@ def read_spec(path: Path) -> StoreSpec:
     if (claimed, fingerprint) != (expected["sha256"], expected["fingerprint"]) or (
         text != group_json(attributes)
     ):
-        raise CorruptPart(f"{root} is damaged", remedy=_ROOT_REMEDY)
+        raise CorruptPart(f"{root} is damaged", remedy=ROOT_REMEDY)
     return spec
 
 
-_ROOT_REMEDY = (
+def _require_types(spec: StoreSpec) -> None:
+    """Raises `TypeError` for a description that `StoreSpec.attributes` did not make."""
+    for value in (spec.type, spec.stage, spec.upstream, *spec.place.values()):
+        as_type(str, value)
+    for value in (spec.stage_version, *spec.shards.values()):
+        as_type(int, value)
+    for value in (spec.what, spec.about):
+        as_type(dict, value)
+    if not all(0 <= count <= MOST_SHARDS for count in spec.shards.values()):
+        raise ValueError(f"{spec.shards} are no numbers of shards")
+
+
+def as_size(value: object) -> tuple[int, int]:
+    """Height and width. Raises `TypeError` or `ValueError` for what cannot be that."""
+    height, width = (as_type(int, side) for side in value)
+    if not (0 < height < 1 << 16 and 0 < width < 1 << 16):
+        raise ValueError(f"{value!r} is no height and width")
+    return height, width
+
+
+ROOT_REMEDY = (
     "delete that one file if it is there, and run the command that made the store again, with the "
     "same settings: its parts are kept"
 )

@@ -69,7 +69,12 @@ class Finding:
 def open_store(path: Path, source_root: Path | None = None) -> Store:
     """The store at `path`, as its own type. `source_root`: where the data set of an EpisodeStore
     lies now, if it moved."""
-    kind = TYPES[read_spec(path).type]
+    kind = TYPES.get(read_spec(path).type)
+    if kind is None:
+        raise StoreError(
+            f"{path} is a store of {read_spec(path).type!r}, which this depthtok does not know",
+            remedy="use the version of depthtok that wrote it",
+        )
     return EpisodeStore(path, source_root=source_root) if kind is EpisodeStore else kind(path)
 
 
@@ -134,7 +139,7 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None:  # a recording is made from a simulator, not from a store
         return
-    place = Path(store.spec.place[key])
+    place = store.spec.source(key)
     if not place.is_dir():
         problem = f"{place}, which {store.path} was made from, is not there to compare with"
         yield Finding(problem, note=True)

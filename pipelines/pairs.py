@@ -92,7 +92,7 @@ class _Source:
     def __init__(self, truth: DepthStore, source_root: Path | None) -> None:
         self._classes: dict[str, int] = {}
         self._rows: dict[EpisodeKey, StoredEpisode] = {}
-        if not (Path(truth.spec.place["episodes"]) / "zarr.json").is_file():
+        if not (truth.spec.source("episodes") / "zarr.json").is_file():
             return
         episodes = episodes_of(truth, source_root)
         classes = episodes.segmentation_classes

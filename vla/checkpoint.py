@@ -259,7 +259,7 @@ def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, 
     path = sound(checkpoint, f"{name}.safetensors")
     try:
         return load_file(path, device=device)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", remedy=_DAMAGED) from error
 
 

@@ -25,7 +25,7 @@ from depthtok.bounds import together
 from depthtok.config import digest
 from depthtok.data import Camera, ImageTransform
 from depthtok.errors import CorruptPart, StaleStore
-from depthtok.files import commit_directory
+from depthtok.files import commit_directory, read_json_object
 from depthtok.images import OpenFile
 from depthtok.origin import frames_of
 from depthtok.temporaries import sweep
@@ -65,7 +65,7 @@ class FrameCache:
         sweep(path.parent)
         if not path.exists():
             _build(path, episodes, about)
-        found = _about(path)
+        found = read_json_object(path / ABOUT, REMAKE)
         unknown = {"frames"} - {*found}  # in a cache made before this was kept
         names = sorted(k for k in about if found.get(k) != about[k] and k not in unknown)
         if names:
@@ -94,13 +94,6 @@ class FrameCache:
             raise CorruptPart(
                 f"{self.file.path}: frame {number} was changed after it was written", remedy=REMAKE
             )
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads((path / ABOUT).read_text())
-    except (OSError, ValueError) as error:
-        raise CorruptPart(f"{path / ABOUT} cannot be read: {error}", remedy=REMAKE) from error
 
 
 def _require_length(path: Path, length: int) -> None:

@@ -232,7 +232,8 @@ def _field(observation: Mapping[str, Any], name: str) -> Any:
 
 def _array(value: Any, name: str, dtype: type | None = None) -> np.ndarray:
     try:
-        return np.asarray(value, dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite, and refused where it matters
+            return np.asarray(value, dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(
             f"{name} has type {type(value).__name__}, not an array",

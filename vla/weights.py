@@ -184,7 +184,7 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
             with safe_open(folder / name, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 (a file is not a mapping)
                     yield key, file.get_tensor(key)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"{folder / name} cannot be read: {error}", remedy="download it again"
             ) from error

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from depthtok.codebook import WEIGHTS, Codebook
+from depthtok.codebook import META, WEIGHTS, Codebook
 from depthtok.data import DepthClip, DepthKind
-from depthtok.errors import ConfigError, SourceError, WeightsError
+from depthtok.errors import ConfigError, SourceError, WeightsError, as_written
 from depthtok.normalisation import Range
 from vqvae.config import NetworkConfig, QuantizerConfig
 from vqvae.model import Tokeniser
@@ -44,15 +45,17 @@ class Codec:
         """Open a codebook directory. Raises `WeightsError`, `CorruptPart` as `Codebook.load` does,
         and `WeightsError` if weights and architecture do not match."""
         codebook = Codebook.load(path)
-        network = NetworkConfig(**codebook.meta["network"])
-        settings = dict(codebook.meta["quantizer"])
-        settings["levels"] = tuple(settings["levels"])
-        model = Tokeniser(network, QuantizerConfig(**settings), seed=0)
-        state = load_file(Path(path) / WEIGHTS)
-        state.pop("vectors")
+        with as_written(Path(path) / META, "train the codebook anew"):
+            network = NetworkConfig(**codebook.meta["network"])
+            settings = dict(codebook.meta["quantizer"])
+            settings["levels"] = tuple(settings["levels"])
+            quantizer = QuantizerConfig(**settings)
+        model = Tokeniser(network, quantizer, seed=0)
         try:
+            state = load_file(Path(path) / WEIGHTS)
+            state.pop("vectors")
             model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
+        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"the weights in {path} do not match their own description: {error}",
                 remedy="retrain the codebook",

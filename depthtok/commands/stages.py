@@ -163,7 +163,7 @@ def tokenize(
     if verify_sample:
         choose(device)  # the sample is encoded here: refused before the work, and not after it
     stage = TokenizeStage(store, book, out, settings, device, verdict, partial=options.partial)
-    then = after_codes(store.spec.place["episodes"], out)
+    then = after_codes(store.spec.source("episodes"), out)
     carry_out(stage, options, "" if verify_sample else then)
     if verify_sample and not options.plan:
         from depthtok.codes import CodeStore

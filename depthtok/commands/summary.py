@@ -72,11 +72,17 @@ def kind_of(path: Path) -> str | None:
         return "store"
     if (path / codebook.META).is_file():
         return "codebook"
-    if (path / "checkpoints").is_dir() and any((path / name).is_file() for name in (RUN, LOG)):
+    if is_run(path):
         return "run"
     if (path / EVALUATION).is_file():
         return "evaluation"
     return "rlds" if is_rlds(path) else None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a training ran in this directory."""
+    logged = any((path / name).is_file() for name in (RUN, LOG))
+    return logged and (path / "checkpoints").is_dir()
 
 
 def _inside(path: Path) -> list[str]:
@@ -92,7 +98,7 @@ def _inside(path: Path) -> list[str]:
 def not_known(path: Path) -> SourceError:
     """What to raise for a directory that is nothing we know. Names what is known inside it."""
     inside = _inside(path)
-    run = next((folder for folder in path.parents if kind_of(folder) == "run"), None)
+    run = next((folder for folder in path.parents if is_run(folder)), None)
     if run and path.exists():
         return SourceError(f"{path} is a part of a run", remedy=f"name the run: {run}")
     return SourceError(

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from depthtok.errors import SourceError, StaleStore
-from depthtok.files import output_errors, write_atomic
+from depthtok.errors import SourceError, StaleStore, as_type, as_written
+from depthtok.files import output_errors, read_json_object, write_atomic
 from depthtok.intervals import wilson
 from depthtok.sim.pictures import save_film
 from depthtok.sim.rollout import Player, Rollout, Trial, play
@@ -83,7 +83,9 @@ class Evaluation:
         """Opens an existing one. Raises `SourceError`."""
         try:
             card = json.loads((path / CARD).read_text())
-        except (OSError, ValueError) as error:
+            if not isinstance(card, dict):
+                raise ValueError("its card is no JSON object")
+        except (OSError, ValueError, RecursionError) as error:
             raise SourceError(
                 f"{path} is not an evaluation ({error})",
                 remedy="give the directory that `depthtok eval` wrote with --out",
@@ -142,7 +144,7 @@ class Evaluation:
     def outcomes(self) -> list[Outcome]:
         """The finished trials, in order."""
         found = sorted((self.path / TRIALS).glob("task-*.json"))
-        return [Outcome(**json.loads(path.read_text())) for path in found]
+        return [_outcome(path) for path in found]
 
     def videos(self) -> list[Path]:
         """The existing videos, in order."""
@@ -165,6 +167,21 @@ class Evaluation:
     def _films(self, name: str, end: str) -> list[Path]:
         task = name.partition("-trial-")[0]
         return list((self.path / VIDEOS).glob(f"{task}-trial-*-{end}.webp"))
+
+
+def _outcome(path: Path) -> Outcome:
+    content = read_json_object(path, _AGAIN)
+    with as_written(path, _AGAIN):
+        outcome = Outcome(**content)
+        for name in ("task", "trial", "seed", "steps", "plans"):
+            as_type(int, getattr(outcome, name))
+        as_type(bool, outcome.success)
+        for value in as_type(dict, outcome.measures).values():
+            float(value)
+    return outcome
+
+
+_AGAIN = "delete that file: the same `depthtok eval` runs the trial again"
 
 
 def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:

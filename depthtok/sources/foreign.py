@@ -6,12 +6,18 @@ from pathlib import Path
 
 from depthtok.errors import SourceError
 from depthtok.regular import require_file
-from depthtok.sources.videos import VIDEOS
+from depthtok.sources.videos import IMAGES, VIDEOS
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _TO_RLDS = (
     "write it as RLDS first, with tensorflow-datasets or depthtok.sources.write.RldsWriter "
     "(docs/interfaces.md)"
+)
+
+
+_DEMOS = (
+    "LIBERO's official demonstrations are replayed, with true depth: depthtok collect "
+    "--suite SUITE --demos {} --out DIR; others: "
 )
 
 
@@ -39,8 +45,19 @@ def foreign_file(path: Path) -> SourceError:
     require_file(path)
     with path.open("rb") as file:
         if file.read(len(_HDF5)) == _HDF5:
-            return SourceError(f"{path} is an HDF5 file, not an RLDS directory", remedy=_TO_RLDS)
+            remedy = _DEMOS.format(path) + _TO_RLDS
+            return SourceError(f"{path} is an HDF5 file, not an RLDS directory", remedy=remedy)
     return SourceError(
         f"{path} is a file, not an RLDS directory",
         remedy="give the local directory with features.json, such as <name>/<version>",
     )
+
+
+def folder_remedy(path: Path) -> str:
+    """What to do with a folder that is no RLDS directory, by the files in it; "" if unknown."""
+    suffixes = {file.suffix.lower() for file in path.iterdir()}
+    if suffixes & {".hdf5", ".h5"}:
+        return _DEMOS.format("FILE") + _TO_RLDS
+    if suffixes & {*VIDEOS, *IMAGES}:
+        return f"for depth of its videos or images: depthtok annotate {path} --out DIR"
+    return ""

@@ -17,7 +17,7 @@ from shlex import quote
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.features import Feature, read_features, read_json
-from depthtok.sources.foreign import foreign_file, foreign_folder, is_lerobot
+from depthtok.sources.foreign import folder_remedy, foreign_file, foreign_folder, is_lerobot
 from depthtok.sources.framing import ShardDigest
 from depthtok.sources.shards import INFO, TEMPLATE, Naming, Shard, shards_of
 from depthtok.sources.tfrecord import FETCH_AGAIN, OnBad, read_record, read_records
@@ -152,7 +152,8 @@ def _version_directory(path: Path) -> Path:
     if not found:
         raise SourceError(
             f"{path} is not an RLDS data set: there is no {INFO} in it or below it",
-            remedy=f"give the directory with {INFO} and {FEATURES}, such as <name>/<version>",
+            remedy=folder_remedy(path)
+            or f"give the directory with {INFO} and {FEATURES}, such as <name>/<version>",
         )
     if len(found) > 1:
         names = ", ".join(str(directory.relative_to(path)) for directory in found[:8])

@@ -113,6 +113,28 @@ def test_what_comes_next_works_on_what_was_made(tmp_path):
     assert after_codes(tmp_path / "v", tmp_path / "c") == then
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("x_demo.hdf5", "depthtok collect --suite SUITE --demos"), ("x.h5", "depthtok collect"),
+     ("x.webm", "depthtok annotate"), ("x.PNG", "depthtok annotate"), ("x.csv", "dataset_info")],
+)  # fmt: skip
+def test_folders_that_are_no_rlds_are_told_what_takes_them(tmp_path, name, remedy):
+    (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(SourceError, match="is not an RLDS data set") as caught:
+        RldsDirectory.open(tmp_path)
+    assert remedy in caught.value.remedy
+    if name.endswith("5"):
+        with pytest.raises(SourceError, match="is an HDF5 file") as caught:
+            RldsDirectory.open(tmp_path / name)
+        assert f"--demos {tmp_path / name} --out DIR" in caught.value.remedy
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="pipe is "):
+        RldsDirectory.open(tmp_path / "pipe")
+
+
 def pictures(folder, count=3):
     folder.mkdir(parents=True)
     for number in range(count):
@@ -132,6 +154,11 @@ def test_pictures_are_inspected(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="is not a store"):
         inspect(tmp_path / "empty")
+    (tmp_path / "checkpoints" / "step-000001").mkdir(parents=True)
+    (tmp_path / "config.json").touch()
+    with pytest.raises(SourceError, match="is a part of a run") as caught:
+        inspect(tmp_path / "checkpoints" / "step-000001")
+    assert caught.value.remedy == f"name the run: {tmp_path}"
 
 
 def test_videos_are_inspected_damaged_ones_too(tmp_path):

@@ -14,7 +14,6 @@ import pytest
 from depthtok import codebook
 from depthtok.codebook import Codebook
 from depthtok.codes import CodeStore
-from depthtok.commands.summary import inspect
 from depthtok.config import digest
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
@@ -75,16 +74,19 @@ def read_all(path, kind):
 
 def survives(*readers):
     """Runs readers, each of which may refuse. Anything but our own errors is a failure."""
+    said = []
     for reader in readers:
-        with suppress(DepthtokError):
+        try:
             reader()
+        except DepthtokError as error:
+            said.append(error.problem)
+    return said
 
 
 def all_readers(store, kind):
     return (
         lambda: read_all(store, kind),
         lambda: list(verify_store(store)),
-        lambda: inspect(store),
     )
 
 
@@ -172,7 +174,7 @@ def test_forged_codebooks(tmp_path):
 
 def use(book):
     return book.grid, book.size, book.normalisation.range_of(tuple(map(float, range(11)))), (
-        book.quality, book.demo, inspect(book.path))  # fmt: skip
+        book.quality, book.demo)  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", '"x"', "[" * 100_000, "{", "", "\0", "1e999"])

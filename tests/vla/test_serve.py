@@ -69,6 +69,8 @@ def test_a_policy_that_does_not_state_its_gripper_can_be_told(served):
         (pack({**REQUEST, "observation/main": [[1, 2], [3]]}), "observation/main has type list"),
         (pack({**REQUEST, "observation/state": np.zeros(3)}), "observation/state has shape"),
         (pack({**REQUEST, "observation/state": {}}), "observation/state has type dict"),
+        (pack({**REQUEST, "observation/state": 1e308}), "observation/state has shape"),
+        (pack({**REQUEST, "observation/state": np.full(8, 1e308)}), "or is not finite"),
         (pack({**REQUEST, "prompt": 5}), "prompt has type int"),
         (pack({**REQUEST, "prompt": "go " * 700}), "prompt has 2100 characters"),
         (pack({**REQUEST, "prompt": "x" * 2**17}), "exceeds max_str_len"),

@@ -63,6 +63,13 @@ def hostile(chance):
     return good[: chance.randrange(len(good))] if kind == "cut" else chance.randbytes(300)
 
 
+@pytest.fixture(autouse=True)
+def _no_traceback(caplog):
+    """What the server logs is one line for each event, and no mistake of ours."""
+    yield
+    assert not [record for record in caplog.get_records("call") if record.exc_info]
+
+
 @pytest.fixture
 def alone(serve):
     """The first answers that a client gets from a server of its own, and their slowest, s."""
