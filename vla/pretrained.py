@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from depthtok.errors import ConfigError, StaleStore, WeightsError
+from depthtok.regular import require_no_special
 from vla import checkpoint, hub
 from vla.config import Config, ModelConfig
 from vla.openpizero import load_open_pi_zero
@@ -27,6 +28,7 @@ def pretrained(name: str, config: ModelConfig, tokens: int | None = None) -> dic
     `MissingPackage`.
     """
     path = Path(name)
+    require_no_special(path)
     if _is_run(path):
         made = load_model(checkpoint.find(path)).state_dict()
         return {**made, "embed.weight": with_rows(made["embed.weight"], config.vocabulary, tokens)}
@@ -40,6 +42,7 @@ def pretrained(name: str, config: ModelConfig, tokens: int | None = None) -> dic
 def tokenizer_of(name: str) -> Tokenizer | None:
     """The tokenizer of weights, named as for `pretrained`; None where they bring none."""
     path = Path(name)
+    require_no_special(path)
     if _is_run(path):
         return checkpoint.read_tokenizer(checkpoint.find(path))
     if path.is_dir():

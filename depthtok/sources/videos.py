@@ -21,7 +21,7 @@ import simplejpeg
 from depthtok.bounds import LARGEST_FILE
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.files import file_sha256
-from depthtok.regular import require_file
+from depthtok.regular import require_file, require_no_special
 from depthtok.sources import video_file
 from depthtok.sources.pixels import JPEG_QUALITY, SMALLER, size_of
 from depthtok.sources.tfrecord import reading
@@ -178,7 +178,11 @@ def _folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def _films_in(place: Path, root: Path) -> Iterator[Film]:
-    files = [path for path in place.iterdir() if path.is_file() and path.name[0] != "."]
+    shown = [path for path in place.iterdir() if path.name[0] != "."]
+    for path in shown:
+        if path.suffix.lower() in (*IMAGES, *VIDEOS):
+            require_no_special(path)
+    files = [path for path in shown if path.is_file()]
     images = [path for path in files if path.suffix.lower() in IMAGES]
     name = place.relative_to(root).as_posix() if place != root else root.name
     if images:

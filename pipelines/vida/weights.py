@@ -40,6 +40,7 @@ def find_weights(name: str, path: Path | None = None) -> Path:
     that says which file to get, where from, and where to put it.
     """
     if path is not None:
+        require_file(path)
         if not path.is_file():
             raise WeightsError(f"there is no file {path}", remedy=_by_hand(name))
         return path
