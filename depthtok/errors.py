@@ -69,7 +69,7 @@ class CorruptRecord(SourceError):
 
 
 class SourceUnavailable(DepthtokError):
-    """A file of the source cannot be read now: it is away, or reading it failed.
+    """A file, mostly of the source, cannot be read now: it is away, or reading it failed.
 
     Not a `SourceError`: nothing is known of the bytes, so it is no episode's failure. It ends a
     run, which the same command resumes.

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthtok.errors import CorruptPart, OutputError
-from depthtok.regular import require_file
+from depthtok.regular import SEE_TO_IT, TROUBLES, require_file, unavailable
 from depthtok.signals import uninterrupted
 from depthtok.temporaries import discard, temporary_sibling
 
@@ -68,6 +68,8 @@ def output_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "you may not write there; choose another --out or change its permissions",
             errno.ENOTDIR: "a part of that path is a file; choose another --out",
             errno.EEXIST: "a file is in the way; choose another --out",
+            errno.ENOENT: "something there was removed while the command ran; run it again",
+            **dict.fromkeys(TROUBLES, f"{SEE_TO_IT}: finished parts are kept"),
         }
         if error.errno not in remedies:
             raise
@@ -153,6 +155,8 @@ def read_json_object(path: Path, remedy: str) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) and error.errno in TROUBLES:
+            raise unavailable(path, error, "cannot be read") from error
         raise CorruptPart(f"{path} cannot be read: {error}", remedy=remedy) from error
     if not isinstance(content, dict):
         raise CorruptPart(f"{path} holds no JSON object", remedy=remedy)

@@ -31,7 +31,7 @@ from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.errors import CorruptPart, as_type, as_written
 from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
-from depthtok.regular import require_file
+from depthtok.regular import TROUBLES, require_file, unavailable
 
 MANIFEST = "manifest.json"
 _TAIL = ',"sha256":"%s"}\n'
@@ -155,6 +155,8 @@ class Part:
         try:
             data = (path / MANIFEST).read_bytes()
         except OSError as error:
+            if error.errno in TROUBLES:
+                raise unavailable(path / MANIFEST, error, "cannot be read") from error
             problem = f"{path / MANIFEST} cannot be read ({error.strerror})"
             raise CorruptPart(problem, remedy=REPAIR) from error
         manifest, self.digest = unpack_manifest(data, path / MANIFEST)

@@ -17,8 +17,7 @@ import numpy as np
 from depthtok.bounds import too_large
 from depthtok.errors import CorruptRecord, MissingPackage
 from depthtok.files import file_sha256
-from depthtok.regular import require_file
-from depthtok.sources.tfrecord import reading, unavailable
+from depthtok.regular import reading, require_file, unavailable
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
 CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"

@@ -21,10 +21,9 @@ import simplejpeg
 from depthtok.bounds import LARGEST_FILE
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.files import file_sha256
-from depthtok.regular import require_file, require_no_special
+from depthtok.regular import reading, require_file, require_no_special
 from depthtok.sources import video_file
 from depthtok.sources.pixels import JPEG_QUALITY, SMALLER, size_of
-from depthtok.sources.tfrecord import reading
 from depthtok.sources.upright import STORED, of_image, swaps_sides, upright
 from depthtok.sources.video_file import Look
 

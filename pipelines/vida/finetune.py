@@ -26,6 +26,7 @@ from depthtok.data import FrameClip
 from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
 from depthtok.files import commit_file
 from depthtok.sealed import require_sound, seal
+from depthtok.tensors import save_state
 from pipelines.vida.config import PATCH, WINDOW, ViDAConfig
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.vida.network import VideoDepth
@@ -250,7 +251,7 @@ def _save(
         "identity": identity,
     }
     with commit_file(checkpoint) as partial:
-        torch.save(state, partial)
+        save_state(state, partial)
         seal(partial)
 
 

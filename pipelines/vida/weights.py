@@ -17,12 +17,13 @@ from urllib.request import Request, urlopen
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from depthtok.errors import MissingPackage, WeightsError
 from depthtok.files import commit_file, with_usual_mode
 from depthtok.regular import require_file
+from depthtok.tensors import save_tensors
 from pipelines.vida.config import CONFIGS, ViDAConfig
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.origin import by_card, origin_of
@@ -172,7 +173,7 @@ def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.
     """Writes weights as `.safetensors`, atomically."""
     state = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
     with commit_file(path) as partial:
-        save_file(state, partial, metadata={"network": network.config.name})
+        save_tensors(state, partial, metadata={"network": network.config.name})
         with_usual_mode(partial)
 
 
