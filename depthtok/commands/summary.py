@@ -17,6 +17,7 @@ from depthtok.errors import SchemaError, SourceError
 from depthtok.format import human_bytes, human_number
 from depthtok.lineage import open_store, outdated
 from depthtok.log import typed
+from depthtok.regular import require_no_special
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.sample import sample
@@ -68,6 +69,7 @@ def inspect(path: Path) -> Summary:
 
 def kind_of(path: Path) -> str | None:
     """`store`, `codebook`, `run`, `evaluation` or `rlds`; None for anything else."""
+    require_no_special(path)
     if is_store(path):
         return "store"
     if (path / codebook.META).is_file():
