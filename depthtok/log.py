@@ -63,7 +63,10 @@ def unsuggesting() -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Print one line on stderr that people should not miss."""
+    """Print one line on stderr that people should not miss. Of processes that torchrun started, all
+    of which find the same, the first one does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     with silenced():
         print(f"warning: {plain(text)}", file=sys.stderr, flush=True)
 

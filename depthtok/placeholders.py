@@ -28,8 +28,10 @@ ROUNDING = 3e-7  # relative, of a float32 that was computed in another way
 BLOCK = 32  # frames looked at together
 AHEAD = 128 << 20  # bytes of frames that are kept when a clip is read ahead
 
-USUAL_FLOATS = (65.535, 65504, 65535, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e12, 1e20, 1e30, 3.4028235e38)
-"""The largest uint16 in millimetres, the largest float16, uint16 and float32; numbers for "far"."""
+FAR = tuple(10.0**power for power in range(5, 39))
+"""Powers of ten that are written for "far"."""
+USUAL_FLOATS = (65.535, 65504, 65535, *FAR, 3.4028235e38)
+"""The largest uint16 in millimetres, the largest float16, uint16 and float32, and `FAR`."""
 USUAL_INTEGERS = (65535, 2**31 - 1, 2**32 - 1)
 
 

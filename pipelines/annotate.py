@@ -84,6 +84,7 @@ class AnnotateStage:
 
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+        _ = self.cameras  # a wrong name is said before weights are looked for
         estimator = self.load_estimator()
         return estimator.spec, getattr(estimator, "origin", None)
 
@@ -177,11 +178,12 @@ class AnnotateStage:
     def _pieces(self, part: Part) -> Iterator[WorkPart]:
         cuts = cut(part.frames.tolist(), PART_FRAMES)
         shard = PartName.parse(part.name).shard
+        kinds = ("rgb", "depth") if self.config.estimator == "dataset" else ("rgb",)
         for piece, (start, stop) in enumerate(cuts):
             frames = int(part.frames[start:stop].sum()) * len(self.cameras)
             yield WorkPart(PartName(shard, piece, len(cuts)), part.shard, stop - start, frames,
                            part.digest, part.name, (start, stop),
-                           frames_from=frames_of(part.meta, self.cameras))  # fmt: skip
+                           frames_from=frames_of(part.meta, self.cameras, kinds))  # fmt: skip
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""

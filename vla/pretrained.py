@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from depthtok.errors import ConfigError, StaleStore, WeightsError
+from depthtok.meaning import Meaning
 from depthtok.regular import require_no_special
 from vla import checkpoint, hub
 from vla.config import Config, ModelConfig
@@ -55,6 +56,13 @@ def tokenizer_of(name: str) -> Tokenizer | None:
     made = load(str(folder))
     made.name = name  # means the same on every machine
     return made
+
+
+def meanings_of(name: str) -> dict[str, Meaning]:
+    """What the numbers of the data sets meant that a run of ours was trained on; {} where that is
+    not known, and of other weights."""
+    path = Path(name)
+    return dict(checkpoint.read_state(checkpoint.find(path)).meanings) if _is_run(path) else {}
 
 
 def _is_run(path: Path) -> bool:

@@ -168,7 +168,7 @@ class Trainer:
         if config.lora_rank:
             lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:]
-        if not newest or checkpoint.read_state(newest[0]).meanings:  # older runs go on as they are
+        if not newest:  # a run that goes on has passed, or was begun before this was checked
             require_same(self.identity.meanings, self.config)
         if newest:
             checkpoint.load_weights(

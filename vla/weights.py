@@ -129,6 +129,13 @@ def gathered(
             tensor = tensor.flatten(1)
         if own == "embed.weight":
             tensor = with_rows(tensor, config.vocabulary, tokens)
+        if own == "embed.weight" and tokens is not None and len(tensor) < tokens:
+            raise WeightsError(
+                f"the embedding of the weights has {len(tensor):,} rows, and their tokenizer needs "
+                f"{tokens:,}: they are not of one model",
+                remedy="name weights with their own tokenizer.json beside them, or give theirs: "
+                "--set data.tokenizer=FOLDER",
+            )
         if tensor.shape != like.shape:
             raise WeightsError(
                 f"{sources(own)[0]} makes {own} {tuple(tensor.shape)}, not {tuple(like.shape)}",

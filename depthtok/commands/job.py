@@ -125,9 +125,12 @@ class Job:
             with ranks.first():  # the others find the frame cache made
                 learn, judge, prompts = self.data(given, self.stores.frame_cache, quiet=quiet)
             checks = data_checks.notes(learn, judge, given.book, data_checks.rule_of(self.state))
+            begun_from = data_checks.begun_from(self.weights, learn, self.state)
             more = {
                 "codebook": given.book, "device": where, "validation": judge,
-                "notes": {**self.notes, "instructions": prompts.to_json(), **checks},
+                "notes": {
+                    **self.notes, **begun_from, "instructions": prompts.to_json(), **checks,
+                },
                 "weights": self._weights(learn.tokenizer) if self.begun is None else None,
                 "decode": samples.decoder(given.book, where) if judge else None,
             }  # fmt: skip

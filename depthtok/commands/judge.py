@@ -54,7 +54,8 @@ def eval_depth(
     where, place = choose(device), checkpoint.find(run)
     state, config = checkpoint.read_state(place), checkpoint.read_config(place)
     require_codes(config.model.depth)
-    config = config.updated({"data.crop": 1.0})  # evaluated on whole images
+    # Whole images, and no word of actions, which are not looked at.
+    config = config.updated({"data.crop": 1.0, "data.gripper": ""})
     given = stores.Given.open(config, [episodes], [codes], [], codebook, source_root)
     if given.book.fingerprint != state.codebook:
         raise StaleStore(

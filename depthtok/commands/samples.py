@@ -225,7 +225,7 @@ def datasets(
     joined = []
     for place, store in enumerate(given.episodes):
         store.require_complete(partial=partial)
-        member = _member(config, given, place, weights[place], cache, partial=partial)
+        member = _member(config, given, place, weights[place], cache, partial, begun is not None)
         if begun is not None:
             member = replace(member, norms=begun.norms.get(member.name, member.norms))
         _say_absent(config, store, given.targets[place] if given.targets else None)
@@ -237,14 +237,26 @@ def datasets(
     data_checks.check_meaning(joined, config, begun)
     learn, judge = _sides(joined, held_out, data_checks.rule_of(begun))
     if not learn:
-        raise ConfigError(
-            "no episode is left to train on: all are held out, have no codes, or no instruction",
-            remedy="lower --held-out, or check the stores with `depthtok inspect`",
-        )
+        raise _nothing_left(joined)
     if held_out and not judge:
-        warn("no held-out episode has codes: nothing will be validated")
+        warn("no episode is held out: nothing will be validated")
     judging = data.Dataset(judge, config, reader, augment=False, held_out=True) if judge else None
     return data.Dataset(learn, config, reader), judging
+
+
+def _nothing_left(joined: Sequence[Member]) -> ConfigError:
+    """What to raise where no episode is left to train on."""
+    from depthtok.instructions import NAME_IT
+
+    if any(len(member.episodes_used) for member in joined):
+        why, remedy = "all are held out", "lower --held-out"
+    elif any(member.left_out for member in joined):
+        why = "none has codes"
+        remedy = "see which failed, and why: `depthtok inspect CODES`"
+    else:
+        why = "none has an instruction"
+        remedy = f"{NAME_IT}; or train without: --set data.empty_instructions=keep"
+    return ConfigError(f"no episode is left to train on: {why}", remedy=remedy)
 
 
 def _sides(joined: Sequence[Member], share: float, rule: str) -> tuple[list[Member], list[Member]]:
@@ -303,7 +315,7 @@ def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
     ]
 
 
-def _member(config, given: Given, place: int, weight, cache: Path | None, *, partial: bool):
+def _member(config, given: Given, place: int, weight, cache: Path | None, partial, begun):
     from vla.frames import FrameCache
     from vla.member import member
 
@@ -315,5 +327,5 @@ def _member(config, given: Given, place: int, weight, cache: Path | None, *, par
     return member(
         name, store, given.targets[place] if given.targets else None, config,
         codebook=given.book.fingerprint if given.book else "", weight=weight,
-        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames,
+        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames, begun=begun,
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """One video file: what it looks like, and its frames, upright and complete, or an error.
 
 A file that was cut short mostly still plays to where it ends. So what was read is held against what
-the container says: mp4 and mov by their index, avi by its frame count, Matroska and WebM by their
-duration. A container that says nothing (a live stream) is noted.
+the container says: mp4 and mov by their index, avi by its frame count, Matroska and WebM by the
+sizes of their clusters and their duration. A container that says nothing (a live stream) is noted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from depthtok.bounds import too_large
 from depthtok.errors import CorruptRecord, MissingPackage
 from depthtok.files import file_sha256
 from depthtok.regular import reading, require_file, unavailable
+from depthtok.sources.matroska import breaks_off
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
 CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"
@@ -46,7 +47,7 @@ def look(path: Path) -> Look:
     av = _av()
     try:
         with _opened(path) as video:
-            stream = video.streams.video[0]
+            stream = _pictures(path, video)
             if is_depth(stream):
                 return Look(depth=True)
             rate = stream.average_rate
@@ -58,9 +59,20 @@ def look(path: Path) -> Look:
                 size = size[::-1]
             count = stream.frames or round((video.duration or 0) / 1e6 * (rate or 0))
             return Look(size, float(rate) if rate else None, frames=count or None)
-    except (OSError, IndexError, CorruptRecord, av.FFmpegError) as error:
+    except (OSError, CorruptRecord, av.FFmpegError) as error:
         require_readable(path, error)
         return Look()
+
+
+def _pictures(path: Path, video):
+    """The stream of a video's frames. Raises `CorruptRecord` where there is none, or its
+    description is lost."""
+    if not video.streams.video:
+        raise CorruptRecord(f"{path} has no video frames", remedy="leave it out")
+    stream = video.streams.video[0]
+    if stream.codec_context is None:  # of mp4, whose description comes last
+        raise CorruptRecord(f"{path} breaks off in the description of its frames", remedy=CUT)
+    return stream
 
 
 def is_depth(stream) -> bool:
@@ -88,9 +100,7 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
     """
     av = _av()
     with _opened(path) as video:
-        if not video.streams.video:
-            raise CorruptRecord(f"{path} has no video frames", remedy="leave it out")
-        stream = video.streams.video[0]
+        stream = _pictures(path, video)
         if is_depth(stream):
             raise CorruptRecord(f"{path} is a depth video, not a picture", remedy="leave it out")
         if reason := too_large(stream.height, stream.width):
@@ -186,8 +196,11 @@ class _Ledger:
             wanted = self.stream.frames * self._frame_ticks()
             if self.ticks < wanted:
                 raise self._short(f"{self.decoded} of {self.stream.frames} frames")
-        elif "matroska" in self.kind and self.stated:
-            self._require_duration()
+        elif "matroska" in self.kind:
+            if self.stated:
+                self._require_duration()
+            if breaks_off(self.path):  # what is missing may lie between others, in time
+                raise self.broken("breaks off")
 
     def _frame_ticks(self) -> float:
         rate, unit = self.stream.average_rate, self.stream.time_base

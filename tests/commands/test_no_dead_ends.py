@@ -231,3 +231,10 @@ def test_a_renderer_without_its_driver_is_named(script, tmp_path):
     assert "AttributeError" not in done.stderr
     assert "or set MUJOCO_GL=osmesa" in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_of_ranks_that_find_the_same_the_first_one_warns(monkeypatch, capsys):
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        warn(f"seen by {rank}")
+    assert capsys.readouterr().err == "warning: seen by 0\n"
