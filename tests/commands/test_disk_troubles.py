@@ -121,7 +121,8 @@ def command(name: str, stores: Path, out: Path) -> tuple[list, Path]:
                 "--device", "cpu", "--out", out / "book"], out / "book"  # fmt: skip
     return ["finetune-vida", stores / "depth64", "--estimator", "tiny", "--steps", 2, "--batch", 1,
             "--frames", 2, "--input-size", 28, "--device", "cpu", "--held-out", 0.3,
-            "--camera", "image", "--out", out / "net.safetensors"], out / "net.safetensors"  # fmt: skip
+            "--camera", "image",
+            "--out", out / "net.safetensors"], out / "net.safetensors"  # fmt: skip
 
 
 TRAININGS = ("train-vla", "train-vqvae", "finetune-vida")
