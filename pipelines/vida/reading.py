@@ -109,12 +109,18 @@ def _tasks(clips: Iterable[FrameClip], align: bool, readers: int) -> Iterator[Ta
         if len(clip) == 0:
             yield Task(number, clip, None)
             continue
-        pixels = (clip.camera.height or 0) * (clip.camera.width or 0) or None
+        pixels = _stated_pixels(clip)
         if pixels is None and readers:  # to know how much can be read ahead
             with suppress(SourceError):  # said where the window is read
                 pixels = int(np.prod(clip.read(0, 1).shape[1:3]))
         for window in plan(len(clip), align=align):
             yield Task(number, clip, window, pixels)
+
+
+def _stated_pixels(clip: FrameClip) -> int | None:
+    """Pixels of a frame, where the data set states a size; some clips only name their camera."""
+    height, width = (getattr(clip.camera, side, None) for side in ("height", "width"))
+    return height * width if height and width else None
 
 
 def _read_ahead(
