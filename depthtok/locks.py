@@ -130,7 +130,7 @@ def _sign(path: Path, out: Path) -> None:
 def _holder(path: Path) -> dict:
     """What the last holder wrote; empty where it ended by itself or is just beginning."""
     try:
-        found = json.loads(path.read_text(errors="replace"))
+        found = json.loads(path.read_text(errors="replace")) if path.is_file() else {}
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

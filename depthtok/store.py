@@ -39,6 +39,7 @@ from depthtok.files import (
     write_new,
 )
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
+from depthtok.regular import require_file
 from depthtok.tables import tables
 from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 
@@ -237,6 +238,7 @@ def is_store(path: Path) -> bool:
 def read_spec(path: Path) -> StoreSpec:
     """What the store at `path` is. Raises `StoreError` where it is none, or is damaged."""
     root = path / ROOT
+    require_file(root)
     if is_store(path) and not root.is_file():
         raise CorruptPart(f"{root} is missing", remedy=ROOT_REMEDY)
     if not root.is_file():

@@ -10,15 +10,22 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import ModuleType
 from urllib.parse import urlsplit
 
 from depthtok.errors import ConfigError
 from depthtok.signals import Stopped, kept_handlers
+from pipelines.ray_health import starting
+from pipelines.ray_reaper import VARIABLE, reaped
 
 ANSWER_SECONDS = 5.0  # to wait for a connection to a cluster; Ray tries for minutes
 PORTS = {"ray": 10001}  # default ports
+LOCAL = (None, "", "local")  # addresses of a Ray of our own
+LOCAL_SETTINGS = {
+    # Agents of a raylet that dies fill the screen 5 such checks later: by then the run has ended.
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "3",
+}
 
 
 @contextmanager
@@ -27,14 +34,30 @@ def cluster(cpus: float, address: str | None) -> Iterator[ModuleType]:
     with at least `cpus` cores. Raises `ConfigError` if no cluster answers."""
     import ray
 
-    joined = ray.is_initialized()  # if the caller started Ray, it stays up
-    if not joined:
-        _connect(ray, cpus, address)
-    try:
+    if ray.is_initialized():  # the caller started Ray, and it stays up
         yield ray
+        return
+    with ExitStack() as stack:
+        mark = stack.enter_context(reaped()) if address in LOCAL else ""
+        stack.callback(ray.shutdown)
+        with _marking(mark) if mark else nullcontext():
+            _connect(ray, cpus, address)
+        yield ray
+
+
+@contextmanager
+def _marking(mark: str) -> Iterator[None]:
+    """A local Ray that is started in the block has the mark, and is looked after as it starts."""
+    variables = {VARIABLE: mark, **LOCAL_SETTINGS}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        with starting(mark):
+            yield
     finally:
-        if not joined:
-            ray.shutdown()
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
 
 
 def address_of(given: str | None) -> str | None:
@@ -60,6 +83,8 @@ def _connect(ray: ModuleType, cpus: float, address: str | None) -> None:
         with kept_handlers():  # Ray replaces them
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except ConnectionError as error:
+        if local:
+            raise
         raise _no_cluster(address, error) from error
     except (
         SystemExit,

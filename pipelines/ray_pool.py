@@ -23,6 +23,7 @@ from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.device import choose
 from pipelines.ray_cluster import address_of, cluster
+from pipelines.ray_health import Health, attended
 from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
 
 POLL_SECONDS = 1.0
@@ -98,13 +99,18 @@ def run_on_ray(
     Re-raises a worker's `DepthtokError`.
     """
     workers = min(options.workers, len(todo))
-    with cluster(workers * options.cpus_per_worker, address_of(options.ray_address)) as ray:
-        pool = _Pool(ray, stage, options, bar, outcome, deque(todo))
+    address = address_of(options.ray_address)
+    with (
+        cluster(workers * options.cpus_per_worker, address) as ray,
+        attended(ray, address) as health,
+    ):
+        pool = _Pool(ray, stage, options, bar, outcome, deque(todo), health)
         try:
             with kept_handlers():
                 pool.run(workers)
         finally:
-            pool.stop()
+            if not health.error:
+                pool.stop()
 
 
 @dataclass
@@ -117,6 +123,7 @@ class _Pool:
     bar: Bar
     outcome: Outcome
     queue: deque[WorkPart]
+    health: Health
     running: dict[object, tuple[object, WorkPart]] = field(default_factory=dict)
     deaths: Counter = field(default_factory=Counter)
     seen: dict[object, int] = field(default_factory=dict)  # actor -> progress already shown
@@ -129,6 +136,7 @@ class _Pool:
         while self.running:
             with uninterrupted():  # an exception inside Ray's own code would be replaced
                 ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
+            self.health.require()
             for done in ready:
                 with uninterrupted():
                     self._take(done)

@@ -18,6 +18,7 @@ from typing import Any
 from depthtok.errors import ConfigError, DepthtokError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.ray_cluster import address_of, cluster, require_answer
+from pipelines.ray_health import Health, attended
 
 POLL_SECONDS = 0.5
 BLAME_SECONDS = 5.0  # to wait after one rank's error for the rank that caused it
@@ -74,15 +75,20 @@ def run_on_ranks(
     """
     address = address_of(address)
     require_answer(address)
-    with cluster(count, address) as ray, kept_handlers():
-        ranks = _Ranks(ray, task, on_line, should_stop)
+    with (
+        cluster(count, address) as ray,
+        attended(ray, address) as health,
+        kept_handlers(),
+    ):
+        ranks = _Ranks(ray, task, on_line, should_stop, health)
         try:
             with uninterrupted():
                 ranks.place(count, device)
             ranks.begin()
             return ranks.finish()
         finally:
-            ranks.end()
+            if not health.error:
+                ranks.end()
 
 
 @dataclass
@@ -93,6 +99,7 @@ class _Ranks:
     task: Task
     on_line: Callable[[Line], None]
     should_stop: Callable[[], bool]
+    health: Health
     group: Any = None
     actors: list[Any] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
@@ -176,6 +183,7 @@ class _Ranks:
                 remove_placement_group(self.group)
 
     def _ready(self, wanted: list[Any], count: int) -> list[Any]:
+        self.health.require()
         with uninterrupted():  # an exception inside Ray's own code would be replaced
             return self.ray.wait(wanted, num_returns=count, timeout=POLL_SECONDS)[0]
 

@@ -233,10 +233,11 @@ def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
     if others:
         raise StaleStore(
             f"the codes of {len(others)} of {len(others) + len(marks)} shards are of other frames "
-            f"than the episodes (first: {others[0].split} {others[0].shard:05d}): the data set "
-            "changed between them",
+            f"than the episodes (first: {others[0].split} {others[0].shard:05d}): the data set, "
+            "or how its schema reads them, changed between them",
             remedy="run `depthtok convert`, `annotate` and `tokenize` again, as before: each makes "
-            "just the parts that changed anew",
+            "just the parts that changed anew; after an edit of the schema give the last two "
+            "another --out",
         )
     return np.concatenate(marks)
 

@@ -152,10 +152,13 @@ def tokenize(
     Example: depthtok tokenize runs/depth --codebook runs/codebook --out runs/codes
     """
     from depthtok.depth import DepthStore
+    from depthtok.lineage import outdated
     from pipelines.device import choose, choose_for
     from pipelines.tokenize import TokenizeStage
 
     store = DepthStore(depth)
+    for line in outdated(store):
+        warn(line)
     book, verdict = judged(codebook)
     if book.quality and book.quality["kind"] != store.kind:
         warn(

@@ -151,8 +151,8 @@ def _summary(plan: Plan) -> list[str]:
 def _failed(plan: Plan) -> list[str]:
     """What the stores of the data sets lack, by stage."""
     from depthtok.failures import in_words, left_out
+    from depthtok.lineage import open_store
     from depthtok.store import is_store
-    from depthtok.verify import open_store
 
     lines = []
     for name in plan.data:

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from depthtok.bounds import too_large
 from depthtok.errors import CorruptRecord, MissingPackage
 from depthtok.files import file_sha256
+from depthtok.regular import reading, require_file, unavailable
 from depthtok.sources.matroska import breaks_off
-from depthtok.sources.tfrecord import reading, unavailable
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
 CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"
+SMALLER = "make a smaller copy: ffmpeg -i IN -vf scale=1920:-2 OUT"
 AMBIGUOUS = (errno.EIO, errno.EPERM)  # demuxers say EIO at an early end, decoders -1 for an error
 STRICT = {"mjpeg": "explode", "ffv1": "explode"}
 """Decoders that hide damage unless they are told not to. Others flag or raise it by themselves,
@@ -50,6 +52,8 @@ def look(path: Path) -> Look:
                 return Look(depth=True)
             rate = stream.average_rate
             size = (stream.height, stream.width)
+            if too_large(*size):
+                return Look()
             frame = next(video.decode(stream), None)
             if frame is not None and swaps_sides(way_of(frame)):
                 size = size[::-1]
@@ -99,6 +103,8 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
         stream = _pictures(path, video)
         if is_depth(stream):
             raise CorruptRecord(f"{path} is a depth video, not a picture", remedy="leave it out")
+        if reason := too_large(stream.height, stream.width):
+            raise CorruptRecord(f"{path} has frames that are too large: {reason}", remedy=SMALLER)
         if mode := STRICT.get(stream.codec_context.name):
             stream.codec_context.options = {"err_detect": mode}
         ledger, ways = _Ledger(path, video, stream), {}
@@ -143,6 +149,8 @@ class _Ledger:
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise self.broken("has a damaged frame")
+                if reason := too_large(frame.height, frame.width):
+                    raise self.broken(f"has a frame that is too large ({reason})")
                 self._note_frame(frame)
                 yield frame
 
@@ -225,6 +233,7 @@ def _seconds(text: str | None) -> float | None:
 
 def _opened(path: Path):
     av = _av()
+    require_file(path)
     try:
         return av.open(str(path))
     except (av.FFmpegError, OSError) as error:
