@@ -6,7 +6,7 @@
     ├── SourceError          data that come in
     │   └── CorruptRecord    bytes that are not what was written; names file and record
     ├── SourceUnavailable    a source that cannot be read now: nothing is known of its bytes
-    ├── NotAFile             a pipe, device, socket or directory in the place of a file
+    │   └── NotAFile         a pipe, device, socket or directory in the place of a file
     ├── StoreError           stores that we write
     │   ├── StaleStore       made with other settings, or from other data
     │   ├── CorruptPart      digest or shape differs from the manifest
@@ -76,7 +76,7 @@ class SourceUnavailable(DepthtokError):
     """
 
 
-class NotAFile(DepthtokError):
+class NotAFile(SourceUnavailable):
     """A named pipe, a device, a socket or a directory lies where a file must: it is not opened."""
 
 

@@ -22,7 +22,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 TROUBLES = (
     errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
-    errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.ENOLCK, errno.ENOMEM, errno.EMFILE,
+    errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.ENOMEM, errno.EMFILE,
     errno.ENFILE, errno.EAGAIN, errno.ESHUTDOWN,
 )  # fmt: skip
 """What a system says that fails for a while."""
@@ -42,8 +42,12 @@ def require_file(path: Path | str) -> None:
 
 def require_no_special(path: Path | str) -> None:
     """The same where a directory may be, too."""
-    if not Path(path).is_dir():
-        require_file(path)
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISDIR(mode):
+        require_file_mode(mode, path)
 
 
 def require_file_mode(mode: int, path: Path | str) -> None:

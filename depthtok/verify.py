@@ -11,6 +11,7 @@ from depthtok.errors import (
     CorruptPart,
     CorruptRecord,
     DepthtokError,
+    NotAFile,
     SourceError,
     SourceUnavailable,
     StoreError,
@@ -73,6 +74,8 @@ def verify_store(
 def _verify_part(store: Store, name: str) -> Iterator[Finding]:
     try:
         yield from (Finding(problem, name) for problem in store.part(name).verify())
+    except NotAFile as error:
+        yield Finding(error.problem, name)
     except SourceUnavailable as error:  # nothing is known of the part: it is not to be dropped
         yield Finding(error.problem)
     except DepthtokError as error:

@@ -26,11 +26,11 @@ from depthtok.data import FrameClip
 from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
 from depthtok.files import commit_file
 from depthtok.sealed import require_sound, seal
-from depthtok.tensors import save_state
 from pipelines.vida.config import PATCH, WINDOW, ViDAConfig
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.preprocess import network_size, preprocess
+from pipelines.vida.state_file import save_state
 
 PIXEL = 48  # bytes that a pixel takes while it is coloured and resized
 
