@@ -26,16 +26,13 @@ from pathlib import Path
 
 import numpy as np
 from hosts import Host, boot, network
-from kill_rounds import STAGES, stage
 
-from depthtok.config import RunOptions
 from depthtok.temporaries import sweep_all
 from depthtok.testing import make_rlds, tree_digest
-from pipelines.stage import run
 
+STAGES = ("convert", "annotate", "tokenize")
 BIN = Path(sys.executable).parent
 SECONDS = 300  # that a job may take before it counts as hanging
-CALM = 4  # kills of one job after which it is left in peace
 
 
 def job(name: str, root: Path, out: Path) -> list[object]:
@@ -49,12 +46,12 @@ def job(name: str, root: Path, out: Path) -> list[object]:
 
 
 def shards(
-    machines: list[Host], words: list[object], span: float, rng: np.random.Generator, ends: Counter
-) -> list[Host]:
+    machines: list[Host], words: list[object], span: float, kills: int, rng: np.random.Generator,
+    ends: Counter,
+) -> None:  # fmt: skip
     """Runs shard 1/2 on the first host and 2/2 on the second, with kills; a host that crashes is
-    booted again. Returns the hosts that are there afterwards."""
-    machines = list(machines)
-    for calm in [False] * CALM + [True]:
+    booted again, and takes its place in `machines`."""
+    for calm in [False] * kills + [True]:
         jobs = [
             host.start([*words, "--shard", f"{number}/2"])
             for number, host in enumerate(machines, 1)
@@ -78,7 +75,6 @@ def shards(
             if each.returncode not in (0, -signal.SIGKILL, 137):
                 raise SystemExit(f"ended with {each.returncode}:\n{text}")
             ends["ended by itself"] += each.returncode == 0
-    return machines
 
 
 class Cluster:
@@ -164,12 +160,19 @@ def on_ray(cluster: Cluster, words: list[object], rng: np.random.Generator, ends
             raise SystemExit(f"ended with {driver.returncode}:\n{text}")
 
 
-def differs(out: Path, undisturbed: Path) -> bool:
+def undisturbed(words: list[object]) -> float:
+    """Runs a command; returns how long it took in seconds."""
+    begun = time.monotonic()
+    subprocess.run(list(map(str, words)), check=True, capture_output=True)
+    return time.monotonic() - begun
+
+
+def differs(out: Path, wanted: Path) -> bool:
     """Whether two stores differ; says in what."""
-    pairs = tree_digest(out).items() ^ tree_digest(undisturbed).items()
+    pairs = tree_digest(out).items() ^ tree_digest(wanted).items()
     names = sorted({name for name, _ in pairs})
     if names:
-        print(f"{undisturbed.name} differs: {', '.join(names)}", flush=True)
+        print(f"{wanted.name} differs: {', '.join(names)}", flush=True)
     return bool(names)
 
 
@@ -178,14 +181,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=4, help="of each shard's job, at most")
     parser.add_argument("--ray", action="store_true", help="a Ray cluster instead of two shards")
     given = parser.parse_args()
     rng, ends, wrong = np.random.default_rng(given.seed), Counter(), 0
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, network():
         root = Path(folder)
         make_rlds(root / "rlds", episodes=12, steps=20, shards=6)
-        for name in STAGES:
-            run(stage(name, root, root / name), RunOptions())
+        spans = [undisturbed(job(name, root, root / name)) for name in STAGES]
         machines = [boot(number, f"host-{number}") for number in (1, 2)]
         try:
             cluster = Cluster(machines, root / "r") if given.ray else None
@@ -195,11 +198,8 @@ def main() -> None:
                 if cluster:
                     on_ray(cluster, words, rng, ends)
                 else:
-                    begun = time.monotonic()
-                    subprocess.run(list(map(str, words)), check=True, capture_output=True)
-                    span = time.monotonic() - begun
-                    shutil.rmtree(out)
-                    machines[:] = shards(machines, words, span, rng, ends)
+                    span = spans[number % len(STAGES)]
+                    shards(machines, words, span, given.kills, rng, ends)
                 ends["left by crashed hosts"] += sweep_all(out / "parts")
                 wrong += differs(out, root / name)
                 shutil.rmtree(out)
