@@ -4,6 +4,7 @@ import ctypes.util
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -200,10 +201,15 @@ def test_what_is_printed_steers_no_terminal(text, shown, capsys, monkeypatch):
     assert told.err == f"warning: {shown}\nerror: {shown}\n  fix: {shown}\n"
 
 
+def require_simulator():
+    """Skips without the extra `sim`. MuJoCo is not imported: it takes its renderer as it is."""
+    if any(find_spec(package) is None for package in ("mujoco", "robosuite", "libero", "h5py")):
+        pytest.skip("needs the extra `sim`")
+
+
 @pytest.mark.parametrize("name", ["osmesa", "egl"])
 def test_a_renderer_without_its_library_is_named(name, monkeypatch):
-    for package in ("mujoco", "robosuite", "libero", "h5py"):
-        pytest.importorskip(package)
+    require_simulator()
     from depthtok.sim.setup import graphics
 
     monkeypatch.setattr(ctypes.util, "find_library", lambda library: None)
@@ -221,8 +227,7 @@ COLLECT = (
 
 @pytest.mark.parametrize("script", [SOFTWARE, COLLECT], ids=["eval", "collect"])
 def test_a_renderer_without_its_driver_is_named(script, tmp_path):
-    for package in ("mujoco", "robosuite", "libero", "h5py"):
-        pytest.importorskip(package)
+    require_simulator()
     if ctypes.util.find_library("EGL") is None:
         pytest.skip("EGL is not installed")
     done = typed("-c", script, folder=tmp_path, MUJOCO_GL="egl", PYOPENGL_PLATFORM="egl",
