@@ -18,7 +18,7 @@ from depthtok.commands.next_step import after_codes, after_convert
 from depthtok.commands.serve import warn_if_public
 from depthtok.commands.summary import inspect
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError, MissingPackage, SourceError
+from depthtok.errors import ConfigError, MissingPackage, NotAFile, SourceError
 from depthtok.log import plain, say, warn
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds
@@ -131,7 +131,7 @@ def test_folders_that_are_no_rlds_are_told_what_takes_them(tmp_path, name, remed
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SourceError, match="pipe is "):
+    with pytest.raises(NotAFile, match="pipe is a named pipe"):
         RldsDirectory.open(tmp_path / "pipe")
 
 
