@@ -115,8 +115,7 @@ class Store:
             )
         self._digests = DigestMemory()
         self._parts: dict[str, Part] = {}
-        self._owner = object()  # of this store's tables among the process's
-        weakref.finalize(self, _let_go, self._owner)
+        weakref.finalize(self, _let_go, self._parts)
 
     def __getstate__(self) -> dict:  # maps and open files stay with their process
         return {"path": self.path}
@@ -163,8 +162,7 @@ class Store:
 
     def table(self, part: Part, name: str) -> np.ndarray:
         """A table of a part; the most recent ones stay mapped."""
-        mapped = tables(MAPPED_TABLES)
-        return mapped.get(self._owner, (part.name, name), lambda: part.map(name))
+        return tables(MAPPED_TABLES).get(part, name)
 
     def missing(self) -> list[str]:
         """Source shards, or pieces of them, that have no part; [] for a complete store."""
@@ -203,8 +201,8 @@ class Store:
         return sum(size for part in self.parts() for size, _ in part.manifest["files"].values())
 
 
-def _let_go(owner: object) -> None:
-    tables(MAPPED_TABLES).drop(owner)
+def _let_go(parts: dict[str, Part]) -> None:
+    tables(MAPPED_TABLES).drop(parts.values())
 
 
 def missing_parts(shards: Mapping[str, int], names: Iterable[str]) -> list[str]:

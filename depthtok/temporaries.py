@@ -1,11 +1,12 @@
 """Temporary siblings of what is being written. Their names say who writes, which tells a running
 job's work from what a dead one left.
 
-    .tmp-<name>~<host>.<pid namespace>~<process>~<start time>~<random>
+    .tmp-<name>~<host>.<pid namespace>.<machine>~<process>~<start time>~<random>
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -14,6 +15,8 @@ import socket
 from pathlib import Path
 
 TEMPORARY = ".tmp-"
+INSTALLATION, KERNEL_START = "/etc/machine-id", "/proc/sys/kernel/random/boot_id"
+FIRST_SPACE = 0xEFFFFFFC  # of process numbers: outside of any container
 
 
 def sweep(directory: Path) -> int:
@@ -38,6 +41,11 @@ def has_temporary(final: Path) -> bool:
 def is_being_written(path: Path) -> bool:
     """Whether a temporary's writer is a process of this host that still runs."""
     return _is_here(path.name) and not _is_dead(path.name)
+
+
+def is_of_another_host(path: Path) -> bool:
+    """Whether a temporary's writer cannot be looked for here: whether it lives is not known."""
+    return not _is_here(path.name)
 
 
 def _temporaries(directory: Path, begin: str = "") -> list[Path]:
@@ -82,12 +90,27 @@ def _is_here(name: str) -> bool:
 
 
 def host_name() -> str:
-    """This host; on Linux with its space of process numbers: containers can share a host's name."""
+    """This host. On Linux with its space of process numbers, as containers can share a host's name;
+    and with a mark of the machine, as hosts of one name, "localhost" say, can share a disk."""
     try:
         space = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         space = 0
-    return f"{re.sub('[^A-Za-z0-9.-]', '-', socket.gethostname())}.{space}"
+    name = re.sub("[^A-Za-z0-9.-]", "-", socket.gethostname())
+    return f"{name}.{space}.{_machine(space)}"
+
+
+def _machine(space: int) -> str:
+    """A mark of the machine: of its installation, so that it knows its own work after a restart; in
+    a container, which comes without one, and ends as the machine does, of the kernel's start."""
+    for path in (*(INSTALLATION,) * (space == FIRST_SPACE), KERNEL_START):
+        try:
+            text = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if text:
+            return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return "0"
 
 
 def _start_time(process: int) -> str:

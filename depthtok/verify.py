@@ -30,7 +30,7 @@ from depthtok.store import (
     parts_root_is_sound,
     present_parts,
 )
-from depthtok.temporaries import TEMPORARY, is_being_written
+from depthtok.temporaries import TEMPORARY, is_being_written, is_of_another_host
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def _foreign(path: Path) -> Iterator[Finding]:
                 yield Finding(f"{entry} is being written by a job that runs now", note=True)
             elif entry.name.startswith(TEMPORARY):
                 left = f"parts/{entry.name}"
-                yield Finding(f"{entry} is what an interrupted run left", file=left)
+                of = "was left, or is being written, by another host"
+                what = of if is_of_another_host(entry) else "is what an interrupted run left"
+                yield Finding(f"{entry} {what}", file=left)
             else:
                 yield Finding(f"{entry} does not belong there")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthtok.config import RunOptions
-from depthtok.errors import StaleStore, StoreError
+from depthtok.errors import DepthtokError, StaleStore, StoreError
 from depthtok.files import exchange, remove
 from depthtok.locks import writing
-from depthtok.store import ROOT, Store, StoreSpec, is_store, is_unmade, read_spec
-from depthtok.temporaries import is_being_written, sweep
+from depthtok.store import ROOT, Store, StoreSpec, drop_dead, is_store, is_unmade, read_spec
+from depthtok.temporaries import TEMPORARY, sweep
 
 if TYPE_CHECKING:
     from pipelines.convert import ConvertStage
@@ -38,9 +38,12 @@ def settle(out: Path) -> None:
     """Finishes a replacement that was interrupted between its two renames: the old store is away,
     and the new one, which is whole, is not yet in its place."""
     new = beside(out)
-    if not out.exists() and (new / ROOT).is_file() and not Store(new).missing():
-        exchange(new, out)
-        sweep(out.absolute().parent)  # the old store, under the name that it was put away with
+    if out.exists() or not (new / ROOT).is_file():
+        return
+    with writing(new, file=True):  # one of many jobs
+        if not out.exists() and (new / ROOT).is_file() and not Store(new).missing():
+            exchange(new, out)
+            sweep(out.absolute().parent)  # the old store, under the name that it was put away with
 
 
 def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
@@ -49,20 +52,40 @@ def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
 
     out, new = stage.out, beside(stage.out)
     settle(out)
-    if (new / ROOT).is_file() and read_spec(new).fingerprint != stage.current.fingerprint:
-        _drop(new)  # of settings before these, or the old store, killed right before this
+    with writing(new, file=True):
+        if (new / ROOT).is_file() and read_spec(new).fingerprint != stage.current.fingerprint:
+            _drop(new)  # of settings before these, or the old store, killed right before this
     fresh = planned_over(stage)
-    outcome = run(fresh, options)
     if fresh is stage:
+        return run(stage, options)
+    try:
+        outcome = run(fresh, options)
+    except (DepthtokError, OSError):
+        if not _in_place(stage):
+            raise
+        return run(stage, options)  # another job found the new store complete, and moved it
+    with writing(new, file=True):
+        return _replaced(stage, new, outcome)
+
+
+def _in_place(stage: ConvertStage) -> bool:
+    """Whether the store that is there was made with the settings of now."""
+    made = (stage.out / ROOT).is_file()
+    return made and read_spec(stage.out).fingerprint == stage.current.fingerprint
+
+
+def _replaced(stage: ConvertStage, new: Path, outcome: Outcome) -> Outcome:
+    """Puts the new store in its place if it is whole; only one of many jobs does so."""
+    if _in_place(stage):
+        if new.exists():  # begun anew by this job, right after another had moved it
+            _drop(new)
+    elif reason := _unfit(new, outcome):
+        outcome.notes.append(f"{stage.out} stays as it was{reason}")
         return outcome
-    if reason := _unfit(new, outcome):
-        outcome.notes.append(f"{out} stays as it was{reason}")
-        return outcome
-    with writing(out, file=True):  # jobs of an array may be done at the same moment
-        if read_spec(out).fingerprint != stage.current.fingerprint:
-            exchange(new, out)
-    remove(new)
-    outcome.out = out
+    else:
+        exchange(new, stage.out)
+        remove(new)
+    outcome.out = stage.out
     outcome.notes.append("the store that was there, made with other settings, is replaced")
     return outcome
 
@@ -98,10 +121,11 @@ def _require_episodes(out: Path) -> None:
 
 
 def _drop(new: Path) -> None:
-    if any(map(is_being_written, (new / "parts").iterdir())):
+    drop_dead(new)
+    if sorted((new / "parts").glob(f"{TEMPORARY}*")):
         raise StoreError(
-            f"a job with other settings is writing to {new}",
-            remedy="wait until it ends, or stop it",
+            f"a job with other settings is writing to {new}, or was killed there on another host",
+            remedy="wait until it ends, or stop it; if there is none, delete that directory",
         )
     remove(new)
 

@@ -1,4 +1,4 @@
-"""Whether the Ray that a run depends on still answers.
+"""Whether the Ray that a run depends on still answers, and has room for what is to be started.
 
 Ray itself waits for minutes, or for ever, where its control service or its raylet is gone: a call
 then hangs, or the process is aborted without a word. So both are asked for a connection twice a
@@ -20,12 +20,15 @@ from types import ModuleType
 from urllib.parse import urlsplit
 
 from depthtok.errors import DepthtokError, WorkerDied
+from depthtok.log import warn
 from pipelines.ray_reaper import marked
 
 CHECK_SECONDS = 0.5
 ANSWER_SECONDS = 3.0  # to wait for one connection
 LOCAL_PATIENCE = 1.5  # without an answer: a process on this machine that refuses is gone
 CLUSTER_PATIENCE = 40.0  # a head may be restarted; after 60 s Ray aborts the process
+ROOM_CHECK_SECONDS = 10.0
+ROOM_SECONDS = 900.0  # machines on demand take minutes to start
 LEAVE_SECONDS = 10.0  # for the main thread to come out of Ray, once it is lost
 REMEDY = (
     "run the same command again: it resumes; if it happens again, check the memory of that machine "
@@ -149,6 +152,35 @@ def places(ray: ModuleType, address: str | None) -> dict[str, Place]:
             raylet = node["NodeManagerAddress"], node["NodeManagerPort"]
             found["the raylet of this machine"] = raylet
     return found
+
+
+class Room:
+    """Whether a cluster has room at all for what is to be started. One that starts machines on
+    demand may have none at first, and one that lost its machines may get others: both are waited
+    for, with a warning, but not for ever."""
+
+    def __init__(self, enough: Question, needs: str) -> None:
+        self._enough, self._needs = enough, needs
+        self._asked = self._since = time.monotonic()
+        self._warned = False
+
+    def require(self) -> None:
+        """To be called now and then. Raises `WorkerDied` after `ROOM_SECONDS` without room."""
+        now = time.monotonic()
+        if now - self._asked < ROOM_CHECK_SECONDS:
+            return
+        self._asked = now
+        if self._enough():
+            self._since, self._warned = now, False
+        elif now - self._since > ROOM_SECONDS:
+            raise WorkerDied(
+                f"the cluster had no room for {self._needs} for {ROOM_SECONDS / 60:.0f} minutes",
+                remedy="add machines to it (`ray status` shows those that are there) and run the "
+                "same command again: it resumes; or ask for less",
+            )
+        elif not self._warned:
+            warn(f"the cluster has no room for {self._needs}: waiting for a machine that has")
+            self._warned = True
 
 
 def _watch(health: Health, over: threading.Event) -> None:

@@ -23,7 +23,7 @@ from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.device import choose
 from pipelines.ray_cluster import address_of, cluster
-from pipelines.ray_health import Health, attended
+from pipelines.ray_health import Health, Room, attended
 from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
 
 POLL_SECONDS = 1.0
@@ -131,12 +131,15 @@ class _Pool:
     extras: dict[object, dict[str, Extra]] = field(default_factory=dict)  # other values last shown
 
     def run(self, workers: int) -> None:
+        room = self._room()
         for _ in range(workers):
             self._start()
         while self.running:
             with uninterrupted():  # an exception inside Ray's own code would be replaced
                 ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
             self.health.require()
+            with uninterrupted():
+                room.require()
             for done in ready:
                 with uninterrupted():
                     self._take(done)
@@ -161,16 +164,34 @@ class _Pool:
             store.drop_dead(self.stage.out)
             time.sleep(0.05)
 
+    @property
+    def _device(self) -> str:
+        return getattr(self.stage, "device", "cpu")  # convert has no use for another
+
+    @property
+    def _gpus(self) -> float:
+        """Of each worker."""
+        if self.options.gpus_per_worker is not None:
+            return self.options.gpus_per_worker
+        return int(bool(self.ray.cluster_resources().get("GPU")) and self._device != "cpu")
+
+    def _room(self) -> Room:
+        """Whether one machine at least has what a worker needs."""
+        needs = {"CPU": self.options.cpus_per_worker, "GPU": self._gpus}
+
+        def enough() -> bool:
+            found = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+            return any(all(has.get(k, 0) >= n for k, n in needs.items()) for has in found)
+
+        return Room(enough, "a worker (" + ", ".join(f"{n:g} {k}" for k, n in needs.items()) + ")")
+
     def _start(self) -> None:
         """Starts an actor on the next part."""
-        options, gpus = self.options, self.options.gpus_per_worker
-        device = getattr(self.stage, "device", "cpu")  # convert has no use for another
-        if gpus is None:
-            gpus = 1 if self.ray.cluster_resources().get("GPU") and device != "cpu" else 0
+        options = self.options
         actor = self.ray.remote(_Worker).options(
-            num_cpus=options.cpus_per_worker, num_gpus=gpus,
+            num_cpus=options.cpus_per_worker, num_gpus=self._gpus,
             max_concurrency=2,  # so that `advanced` can be called while `make` runs
-        ).remote(self.ray.cloudpickle.dumps(self.stage), device, Path.cwd())  # fmt: skip
+        ).remote(self.ray.cloudpickle.dumps(self.stage), self._device, Path.cwd())  # fmt: skip
         self.seen[actor] = 0
         self._give(actor)
 

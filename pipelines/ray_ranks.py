@@ -18,7 +18,7 @@ from typing import Any
 from depthtok.errors import ConfigError, DepthtokError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.ray_cluster import address_of, cluster, require_answer
-from pipelines.ray_health import Health, attended
+from pipelines.ray_health import Health, Room, attended
 
 POLL_SECONDS = 0.5
 BLAME_SECONDS = 5.0  # to wait after one rank's error for the rank that caused it
@@ -101,6 +101,7 @@ class _Ranks:
     should_stop: Callable[[], bool]
     health: Health
     group: Any = None
+    room: Room | None = None
     actors: list[Any] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     running: dict[Any, int] = field(default_factory=dict)  # pending result of `run` -> rank
@@ -115,6 +116,7 @@ class _Ranks:
         needs = {"CPU": 1.0}
         if total.get("GPU") and device != "cpu":
             needs["GPU"] = 1.0
+        self.room = Room(lambda: self._fits(needs, count), f"{count} ranks")
         for kind, each in needs.items():
             if total.get(kind, 0) < each * count:
                 raise ConfigError(
@@ -134,10 +136,16 @@ class _Ranks:
                 .remote()
             )  # fmt: skip
 
+    def _fits(self, needs: Mapping[str, float], count: int) -> bool:
+        total = self.ray.cluster_resources()
+        return all(total.get(kind, 0) >= each * count for kind, each in needs.items())
+
     def begin(self) -> None:
         """Starts the task on all ranks, once their resources are available."""
         asked = [actor.where.remote() for actor in self.actors]
         while len(self._ready(asked, len(asked))) < len(asked):
+            with uninterrupted():
+                self.room.require()
             if self.should_stop():
                 raise Stopped(15)
         with uninterrupted():

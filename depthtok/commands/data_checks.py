@@ -10,7 +10,7 @@ from depthtok.log import warn
 
 if TYPE_CHECKING:
     from depthtok.codebook import Codebook
-    from depthtok.commands.samples import Given, Targets
+    from depthtok.commands.given import Given, Targets
     from depthtok.episodes import EpisodeStore
     from vla.checkpoint import State
     from vla.config import Config

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthtok.commands.samples import Given
+    from depthtok.commands.given import Given
     from vla.checkpoint import State
     from vla.config import Config, RunOptions
     from vla.data import Dataset
@@ -40,7 +40,7 @@ class Stores:
 
     def open(self, config: Config, device: str = "cpu") -> Given:
         """The stores, opened and paired up."""
-        from depthtok.commands.samples import Given
+        from depthtok.commands.given import Given
 
         return Given.open(
             config, self.episodes, self.codes, self.depth, self.codebook, self.source_root, device

@@ -194,6 +194,7 @@ def test_sweep_takes_leftovers_of_dead_writers_of_this_host_only(tmp_path):
         f".tmp-part~{host}~{own}~1~ab": True,  # the number went to another process: us
         f".tmp-part~elsewhere.1~{dead}~123~ab": False,
         f".tmp-part~{socket.gethostname()}.1~{dead}~123~ab": False,  # another container
+        f".tmp-part~{host[:-8]}00000000~{dead}~123~ab": False,  # another machine of this name
         ".tmp-unknown": False,
         "part": False,
     }
@@ -202,8 +203,33 @@ def test_sweep_takes_leftovers_of_dead_writers_of_this_host_only(tmp_path):
         (tmp_path / name / "file").write_text("")
     assert sweep(tmp_path) == 2
     assert set(names(tmp_path)) == {name for name, swept in left.items() if not swept}
-    assert sweep_all(tmp_path) == 4
+    assert sweep_all(tmp_path) == 5
     assert names(tmp_path) == ["part"]
+
+
+def test_machines_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    """By their installations; containers, whose images may all have the same, by the kernel's
+    start."""
+    installation, start = tmp_path / "machine-id", tmp_path / "boot_id"
+    monkeypatch.setattr(temporaries, "INSTALLATION", str(installation))
+    monkeypatch.setattr(temporaries, "KERNEL_START", str(start))
+    space = Path("/proc/self/ns/pid").stat().st_ino
+
+    def marks(installed, started):
+        installation.write_text(installed)
+        start.write_text(started)
+        marks = []
+        for first in (space, 0):  # outside of containers, and inside
+            monkeypatch.setattr(temporaries, "FIRST_SPACE", first)
+            marks.append(temporaries.host_name())
+        return marks
+
+    outside, inside = marks("a", "1")
+    assert marks("a", "2")[0] == outside
+    assert marks("b", "1")[0] != outside
+    assert marks("b", "1")[1] == inside
+    assert marks("a", "2")[1] != inside
+    assert marks("", "1")[0] == inside
 
 
 def test_temporary_names_differ_and_are_short():

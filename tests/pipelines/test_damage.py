@@ -204,6 +204,14 @@ def test_what_a_running_job_writes_is_not_taken_away(whole, tmp_path):
     assert temporary.exists()
 
 
+def test_what_another_host_writes_is_not_said_to_be_dead(whole, tmp_path):
+    shutil.copytree(whole.root / "convert", tmp_path / "out")
+    (tmp_path / "out" / "parts" / ".tmp-x~other.4026531836.12345678~7~99~ab").mkdir()
+    (found,) = verify_store(tmp_path / "out")
+    assert found.problem.endswith("was left, or is being written, by another host")
+    assert found.can_be_dropped
+
+
 def test_a_moved_source_is_noted_and_lost_statistics_are_not_repaired(whole, tmp_path):
     shutil.copytree(whole.root / "convert", tmp_path / "out")
     (tmp_path / "out" / "statistics.json").unlink()

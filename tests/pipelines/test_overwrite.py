@@ -15,6 +15,7 @@ from depthtok.parts import PartWriter
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds, tree_digest
 from pipelines import overwrite
+from pipelines import stage as stages
 from pipelines.config import ConvertConfig
 from pipelines.convert import ConvertStage
 from pipelines.overwrite import beside, planned_over, run_over, settle
@@ -221,6 +222,46 @@ def test_the_remedy_is_the_command_that_works(source, tmp_path, depthtok_says):
     code, said = depthtok_says(*command)
     assert (code, "is replaced" in said) == (0, True)
     assert EpisodeStore(tmp_path / "depth.episodes").fps == 10
+
+
+@pytest.mark.parametrize("moment", ["before its part", "after its part"])
+def test_of_two_jobs_that_end_together_one_puts_the_store_in_place(
+    source, tmp_path, monkeypatch, moment
+):
+    """The other, on another host say, neither puts the old one back nor fails."""
+    out, schema, real = tmp_path / "out", edited(tmp_path, FASTER), stages.run
+    run(stage(source, out), RunOptions())
+    fresh = run(stage(source, tmp_path / "fresh", schema=schema), RunOptions())
+
+    def other():
+        monkeypatch.setattr(stages, "run", real)
+        assert run_over(stage(source, out, schema=schema), RunOptions()).made > 0
+
+    def together(work, options):
+        if moment == "before its part":
+            other()
+        outcome = real(work, options)
+        if moment == "after its part":
+            other()
+        return outcome
+
+    monkeypatch.setattr(stages, "run", together)
+    outcome = run_over(stage(source, out, schema=schema), RunOptions(shard="3/3"))
+    assert (outcome.out, outcome.exit_code) == (out, 0)
+    assert tree_digest(out) == tree_digest(fresh.out)
+    assert not beside(out).exists()
+
+
+def test_what_a_job_of_another_host_writes_stays(source, tmp_path):
+    """Whether it lives cannot be known here."""
+    out = tmp_path / "out"
+    run(stage(source, out), RunOptions())
+    slower = edited(tmp_path, ("fps = 20", "fps = 5"))
+    run(stage(source, beside(out), schema=slower), RunOptions(shard="1/3"))
+    (beside(out) / "parts" / ".tmp-a~other.4026531836~7~123~ab").mkdir()
+    with pytest.raises(StoreError, match="other settings is writing") as caught:
+        run_over(stage(source, out, schema=edited(tmp_path, FASTER)), RunOptions())
+    assert "delete" in caught.value.remedy
 
 
 def test_a_second_edit_starts_anew(source, tmp_path):
