@@ -132,7 +132,7 @@ def test_folders_that_are_no_rlds_are_told_what_takes_them(tmp_path, name, remed
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(NotAFile, match="pipe is "):
+    with pytest.raises(NotAFile, match="pipe is a named pipe"):
         RldsDirectory.open(tmp_path / "pipe")
 
 
