@@ -53,6 +53,8 @@ def spec(parts: int, source_root: Path) -> StoreSpec:
             "cameras": [asdict(camera) for camera in cameras],
             "views": [View(name, "rgb", pixels).to_json() for name in CAMERAS],
             "action_dim": ACTION, "proprio_dim": PROPRIO, "gripper": [6],
+            "action_names": [*map(str, range(ACTION - 1)), "gripper"],
+            "proprio_names": [*map(str, range(PROPRIO))], "gripper_convention": "unknown",
         },
         upstream="0" * 64, shards={"train": parts}, place={"source_root": str(source_root)},
     )  # fmt: skip

@@ -42,9 +42,13 @@ class GripperChange:
         return cls(meaning.gripper_columns, meaning.gripper, target)
 
     def __call__(self, actions: Float[np.ndarray, "*n A"]) -> Float[np.ndarray, "*n A"]:
-        """The actions, their gripper in the other convention."""
+        """The actions, their gripper in the other convention. What lies beyond open or closed, as
+        a network's answer may, is open or closed: no robot has a number for more."""
         made, columns = np.array(actions), list(self.columns)
-        made[..., columns] = convert_gripper(made[..., columns], self.source, self.target)
+        ends = sorted(GRIPPERS[self.target])
+        made[..., columns] = convert_gripper(made[..., columns], self.source, self.target).clip(
+            *ends
+        )
         return made
 
 

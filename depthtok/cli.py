@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from depthtok.errors import ConfigError, DepthtokError
-from depthtok.log import plain
+from depthtok.log import let_go_of_stdout, plain, say, silenced
 from depthtok.signals import Stopped
 
 
@@ -44,24 +44,38 @@ def require_own_packages() -> None:
 
 def main() -> None:
     """Runs a command. What the user can mend is said in two lines; a bug keeps its traceback."""
-    if sys.argv[1:] == ["--version"]:  # an option of the application would cost --help 0.1 s
-        from importlib import metadata
-
-        print(metadata.version("depthtok"))
-        return
     try:
+        if sys.argv[1:] == ["--version"]:  # an option of the application would cost --help 0.1 s
+            from importlib import metadata
+
+            say(metadata.version("depthtok"))
+            return
         require_own_packages()  # before they are imported
         from depthtok.commands.application import app
 
         app()
     except DepthtokError as error:
-        print(f"error: {plain(error.problem)}", file=sys.stderr)
-        if error.remedy:
-            print(f"  fix: {plain(error.remedy)}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(error)
+    except OSError as error:
+        from depthtok.regular import of_the_system
+
+        refusal = of_the_system(error)
+        if refusal is None:
+            raise
+        _refuse(refusal)
     except Stopped as stop:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         sys.exit(128 + stop.signum)
+
+
+def _refuse(error: DepthtokError) -> NoReturn:
+    """Says what is wrong and what to do, and exits with code 2: also where it cannot be said."""
+    with silenced():
+        print(f"error: {plain(error.problem)}", file=sys.stderr)
+        if error.remedy:
+            print(f"  fix: {plain(error.remedy)}", file=sys.stderr)
+    let_go_of_stdout()
+    sys.exit(2)
 
 
 if __name__ == "__main__":

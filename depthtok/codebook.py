@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from depthtok.config import digest
-from depthtok.errors import CorruptPart, DepthtokError, WeightsError
+from depthtok.errors import CorruptPart, DepthtokError, WeightsError, as_type, as_written
 from depthtok.files import file_sha256, write_atomic
 from depthtok.normalisation import Normalisation
 
@@ -150,12 +150,23 @@ def _read_meta(path: Path) -> dict:
         raise _changed(file) from error
     if not good:
         raise _changed(file)
+    with as_written(file, "train the codebook anew"):
+        _require_types(meta)
     if meta["format"] != FORMAT:
         raise WeightsError(
             f"{file} has format {meta['format']}, this version reads {FORMAT}",
             remedy="use the depthtok version it was written with, or train the codebook anew",
         )
     return meta
+
+
+def _require_types(meta: dict) -> None:
+    """Raises `KeyError` or `TypeError` for a description that `write_meta` did not write."""
+    for name in ("dim", "grid", "size"):
+        as_type(int, meta["network"][name])
+    for name, kind in (("codes", int), ("demo", bool), ("quality", dict), ("quantizer", dict)):
+        as_type(kind, meta[name])
+    Normalisation.from_json(meta["normalisation"])
 
 
 def _changed(file: Path) -> DepthtokError:

@@ -227,6 +227,9 @@ def load_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary. Raises `ConfigError` naming file and line."""
     import tomllib
 
+    from depthtok.regular import require_file
+
+    require_file(path)
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -6,6 +6,7 @@
     ├── SourceError          data that come in
     │   └── CorruptRecord    bytes that are not what was written; names file and record
     ├── SourceUnavailable    a source that cannot be read now: nothing is known of its bytes
+    │   └── NotAFile         a pipe, device, socket or directory in the place of a file
     ├── StoreError           stores that we write
     │   ├── StaleStore       made with other settings, or from other data
     │   ├── CorruptPart      digest or shape differs from the manifest
@@ -68,11 +69,15 @@ class CorruptRecord(SourceError):
 
 
 class SourceUnavailable(DepthtokError):
-    """A file of the source cannot be read now: it is away, or reading it failed.
+    """A file, mostly of the source, cannot be read now: it is away, or reading it failed.
 
     Not a `SourceError`: nothing is known of the bytes, so it is no episode's failure. It ends a
     run, which the same command resumes.
     """
+
+
+class NotAFile(SourceUnavailable):
+    """A named pipe, a device, a socket or a directory lies where a file must: it is not opened."""
 
 
 class StoreError(DepthtokError):

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthtok.errors import CorruptPart, OutputError
+from depthtok.regular import SEE_TO_IT, TROUBLES, require_file, unavailable
 from depthtok.signals import uninterrupted
 from depthtok.temporaries import discard, temporary_sibling
 
@@ -43,6 +44,7 @@ def slug(name: str) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
+    require_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -66,6 +68,8 @@ def output_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "you may not write there; choose another --out or change its permissions",
             errno.ENOTDIR: "a part of that path is a file; choose another --out",
             errno.EEXIST: "a file is in the way; choose another --out",
+            errno.ENOENT: "something there was removed while the command ran; run it again",
+            **dict.fromkeys(TROUBLES, f"{SEE_TO_IT}: finished parts are kept"),
         }
         if error.errno not in remedies:
             raise
@@ -147,9 +151,12 @@ def with_usual_mode(path: Path) -> None:
 
 def read_json_object(path: Path, remedy: str) -> dict:
     """The object in a JSON file. Raises `CorruptPart` where there is none."""
+    require_file(path)
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) and error.errno in TROUBLES:
+            raise unavailable(path, error, "cannot be read") from error
         raise CorruptPart(f"{path} cannot be read: {error}", remedy=remedy) from error
     if not isinstance(content, dict):
         raise CorruptPart(f"{path} holds no JSON object", remedy=remedy)
@@ -159,6 +166,7 @@ def read_json_object(path: Path, remedy: str) -> dict:
 def read_json_lines(path: Path) -> list[dict]:
     """The objects of a file that has one a line. A last line whose writer was stopped in the middle
     of it is left out. Raises `CorruptPart` for any other that is not JSON."""
+    require_file(path)
     lines, found = path.read_text().splitlines(), []
     for number, line in enumerate(lines, 1):
         try:

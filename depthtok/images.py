@@ -10,6 +10,7 @@ from pathlib import Path
 import google_crc32c
 
 from depthtok.errors import CorruptRecord, SourceUnavailable
+from depthtok.regular import open_file
 
 OPEN_FILES = 128
 
@@ -46,5 +47,5 @@ class OpenFile:
     """A file that stays open, for reading, as long as somebody holds this."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.number = path, os.open(path, os.O_RDONLY)
+        self.path, self.number = path, open_file(path)
         weakref.finalize(self, os.close, self.number)

@@ -17,6 +17,9 @@ from depthtok.episodes import ALTERNATIVES, INSTRUCTIONS, EpisodeStore
 from depthtok.parts import Part
 from depthtok.store import Store, is_store
 
+NAME_IT = "if a feature holds it, name that as `instruction` in the schema, and convert again"
+"""What to do where no episode has an instruction: leaving them out would leave none."""
+
 
 @dataclass(frozen=True)
 class Instructions:
@@ -87,10 +90,10 @@ def notice(path: Path) -> list[str]:
     marks = without(EpisodeStore(path))
     if not marks.any():
         return []
-    return [
-        f"{_share(int(marks.sum()), len(marks))} have no instruction; `train-vla --set "
-        "data.empty_instructions=drop` leaves them out"
-    ]
+    remedy = "`train-vla --set data.empty_instructions=drop` leaves them out"
+    if marks.all():
+        remedy = NAME_IT
+    return [f"{_share(int(marks.sum()), len(marks))} have no instruction; {remedy}"]
 
 
 def _share(some: int, all_: int) -> str:

@@ -5,8 +5,7 @@
 
 It is a lock of the kernel (`flock`, by the package filelock), which dies with the process that
 holds it, however that ends. The text in the file says who holds it, for the message alone: whether
-somebody does, only the kernel knows. The file stays, empty; removing it would let two writers lock
-two files of one name.
+somebody does, only the kernel knows. The file stays, empty, but where nothing else was written.
 """
 
 from __future__ import annotations
@@ -40,8 +39,23 @@ def writing(out: Path, *, file: bool = False) -> Iterator[None]:
     that is said, and the block runs.
     """
     out = Path(out)
+    fresh = not file and not out.exists()
     with _held(out.parent / f".{out.name}.lock" if file else out / LOCK, out):
-        yield
+        try:
+            yield
+        except BaseException:
+            if fresh:
+                _leave_nothing(out)
+            raise
+
+
+def _leave_nothing(out: Path) -> None:
+    """Removes a directory that was made for its lock alone. The lock is held: one who waits for it
+    sees that the file has no name any more, and makes another."""
+    with suppress(OSError):
+        if {path.name for path in out.iterdir()} == {LOCK}:
+            (out / LOCK).unlink()
+            out.rmdir()
 
 
 @contextmanager
@@ -116,7 +130,7 @@ def _sign(path: Path, out: Path) -> None:
 def _holder(path: Path) -> dict:
     """What the last holder wrote; empty where it ended by itself or is just beginning."""
     try:
-        found = json.loads(path.read_text(errors="replace"))
+        found = json.loads(path.read_text(errors="replace")) if path.is_file() else {}
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,15 +1,18 @@
 """What a command says at its end. Words and machine-readable results never share a stream."""
 
 import json
+import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from depthtok.config import to_json
+from depthtok.errors import OutputError
 
 _UNPRINTABLE = re.compile(  # control characters, surrogates, and what turns the reading direction
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -27,8 +30,12 @@ def say(*lines: str, json: bool = False) -> None:
 
     On stdout, or on stderr with `json`, because then stdout belongs to the result alone.
     """
-    text = map(plain, lines)
-    print(*text, sep="\n", file=sys.stderr if json else sys.stdout, flush=True)
+    text = "\n".join(map(plain, lines))
+    if json:
+        with silenced():
+            print(text, file=sys.stderr, flush=True)
+    else:
+        _out(text)
 
 
 _suggesting: ContextVar[bool] = ContextVar("suggesting", default=True)
@@ -56,10 +63,51 @@ def unsuggesting() -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Print one line on stderr that people should not miss."""
-    print(f"warning: {plain(text)}", file=sys.stderr, flush=True)
+    """Print one line on stderr that people should not miss. Of processes that torchrun started, all
+    of which find the same, the first one does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    with silenced():
+        print(f"warning: {plain(text)}", file=sys.stderr, flush=True)
 
 
 def result(value: Any) -> None:
     """Print a result (plain values, or settings) as JSON on stdout, keys in the order given."""
-    print(json.dumps(to_json(value), indent=2, ensure_ascii=False), flush=True)
+    _out(json.dumps(to_json(value), indent=2, ensure_ascii=False))
+
+
+def _out(text: str) -> None:
+    """Prints on stdout. Raises `OutputError` where it cannot be written, on a full disk; a reader
+    that went away (`| head`) is an error of the system's."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        let_go_of_stdout()
+        raise OutputError(
+            f"cannot write the standard output: {error.strerror or error}",
+            remedy="what was made is kept; free some space, or send the output elsewhere, and run "
+            "the same command again",
+        ) from error
+
+
+def let_go_of_stdout() -> None:
+    """Writes what is left in its buffer, or, where that fails, lets it go nowhere: the interpreter
+    would try again at its end, and fail."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """For words on stderr: if its disk is full they are lost, and the work goes on."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return

@@ -3,21 +3,25 @@
 A part of an EpisodeStore records in its meta
 
     made_from   of its shard: size, digest of the framing, episodes stated, records damaged
-    frames      by view: a digest of all its frames, wherever their bytes lie
+    frames      by view: a digest of all its frames, wherever their bytes lie, and of how the
+                schema says that they are read
 
 and every part of depth or codes hands down
 
-    frames      of the episodes that it was made from
+    frames      of the views of the episodes that it was made from
 
-Depth and codes belong to the episodes that have the same frames, whatever became of actions, schema
-or files since. Parts made before this was kept record nothing: whether they belong is not known.
+Depth and codes belong to the episodes that have the same frames, whatever became of actions, the
+rest of the schema, or files since. Parts made before this was kept record nothing: whether they
+belong is not known.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt32
@@ -26,14 +30,22 @@ from depthtok.errors import SourceUnavailable
 from depthtok.sources.framing import is_same
 from depthtok.sources.shards import Shard, status_of
 
+if TYPE_CHECKING:  # it reads stores, which this file has no need of
+    from depthtok.episodes import View
+
 MADE_FROM, FRAMES = "made_from", "frames"
+KINDS = ("rgb", "depth", "segmentation")  # of views
 
 
 class FrameDigests:
-    """Digests of the frames of each view, filled episode by episode."""
+    """Digests of the frames of each view, filled episode by episode. How a view is read is part of
+    them: its unit, its placeholders, the order of its colours."""
 
-    def __init__(self, views: Iterable[str]) -> None:
-        self._hashes = {view: hashlib.sha256() for view in views}
+    def __init__(self, views: Iterable[View]) -> None:
+        self._hashes = {
+            view.name: hashlib.sha256(json.dumps(view.to_json(), sort_keys=True).encode())
+            for view in views
+        }
 
     def add(self, index: int, spans: Sequence[UInt32[np.ndarray, "T 4"]]) -> None:
         """The frames of episode `index`, for every view in order: length and CRC32C count, and
@@ -47,11 +59,13 @@ class FrameDigests:
         return {view: hashed.hexdigest() for view, hashed in self._hashes.items()}
 
 
-def frames_of(meta: Mapping[str, object], cameras: Iterable[str]) -> dict[str, str]:
+def frames_of(
+    meta: Mapping[str, object], cameras: Iterable[str], kinds: Iterable[str] = KINDS
+) -> dict[str, str]:
     """The digests of the frames of some cameras that a part records; {} where it does not."""
-    wanted = {*cameras}
+    wanted = {f"{camera}/{kind}" for camera in cameras for kind in kinds}
     digests = dict(meta.get(FRAMES, {}))
-    return {view: value for view, value in digests.items() if view.split("/")[0] in wanted}
+    return {view: value for view, value in digests.items() if view in wanted}
 
 
 def same_frames(one: Mapping[str, object], other: Mapping[str, object]) -> bool | None:

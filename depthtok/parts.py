@@ -31,6 +31,7 @@ from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.errors import CorruptPart, as_type, as_written
 from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
+from depthtok.regular import TROUBLES, require_file, unavailable
 
 MANIFEST = "manifest.json"
 _TAIL = ',"sha256":"%s"}\n'
@@ -150,9 +151,12 @@ class Part:
 
     def __init__(self, path: Path, digests: DigestMemory) -> None:
         self.path = path
+        require_file(path / MANIFEST)
         try:
             data = (path / MANIFEST).read_bytes()
         except OSError as error:
+            if error.errno in TROUBLES:
+                raise unavailable(path / MANIFEST, error, "cannot be read") from error
             problem = f"{path / MANIFEST} cannot be read ({error.strerror})"
             raise CorruptPart(problem, remedy=REPAIR) from error
         manifest, self.digest = unpack_manifest(data, path / MANIFEST)

@@ -20,14 +20,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped
 
+from depthtok.bounds import together
+
 REACH = 0.9  # a placeholder's surroundings: from REACH of it to 1 / REACH of it
 OTHERS = 0.01  # other numbers that may lie there, as a share of the pixels that hold it
 ROUNDING = 3e-7  # relative, of a float32 that was computed in another way
 BLOCK = 32  # frames looked at together
 AHEAD = 128 << 20  # bytes of frames that are kept when a clip is read ahead
 
-USUAL_FLOATS = (65.535, 65504, 65535, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e12, 1e20, 1e30, 3.4028235e38)
-"""The largest uint16 in millimetres, the largest float16, uint16 and float32; numbers for "far"."""
+FAR = tuple(10.0**power for power in range(5, 39))
+"""Powers of ten that are written for "far"."""
+USUAL_FLOATS = (65.535, 65504, 65535, *FAR, 3.4028235e38)
+"""The largest uint16 in millimetres, the largest float16, uint16 and float32, and `FAR`."""
 USUAL_INTEGERS = (65535, 2**31 - 1, 2**32 - 1)
 
 
@@ -168,20 +172,21 @@ class ClipDepth:
     ) -> tuple[float, ...]:
         """The candidates that stand apart in the whole clip, of which `stored` is read already."""
         census = Census(self._candidates)
-        for first, last, frames in [(start, stop, stored), *self._others(start, stop)]:
-            if frames is None:
-                frames = self._decode(first, last)
-                if first >= stop and frames.nbytes * (len(self._ahead) // BLOCK + 1) <= AHEAD:
-                    self._ahead.update(zip(range(first, last), frames, strict=True))
+        census.add(self._unstated(stored))
+        size = stored[:1].nbytes  # of one frame
+        for first, last in self._others(start, stop, together(4 * size, BLOCK)):
+            frames = self._decode(first, last)
+            if first >= stop and (len(self._ahead) + last - first) * size <= AHEAD:
+                self._ahead.update(zip(range(first, last), frames, strict=True))
             census.add(self._unstated(frames))
         return census.apart()
 
-    def _others(self, start: int, stop: int) -> list[tuple[int, int, None]]:
-        """The blocks of all other frames."""
+    def _others(self, start: int, stop: int, size: int) -> list[tuple[int, int]]:
+        """All other frames, in blocks of this size."""
         return [
-            (first, min(first + BLOCK, end), None)
+            (first, min(first + size, end))
             for begin, end in ((0, start), (stop, self._frames))
-            for first in range(begin, end, BLOCK)
+            for first in range(begin, end, size)
         ]
 
     def _unstated(self, stored: Shaped[np.ndarray, "n H W"]) -> Shaped[np.ndarray, ...]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 from depthtok.format import human_duration, human_number
+from depthtok.log import silenced
 
 Extra = float | int | str
 
@@ -127,7 +128,8 @@ class Lines:
 
     def _print(self, words: list[str]) -> None:
         head = f"{self.label}: " if self.label else ""
-        print(head + ", ".join(words), file=self.stream, flush=True)
+        with silenced():
+            print(head + ", ".join(words), file=self.stream, flush=True)
 
 
 @contextmanager

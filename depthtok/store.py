@@ -39,6 +39,7 @@ from depthtok.files import (
     write_new,
 )
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
+from depthtok.regular import require_file
 from depthtok.tables import tables
 from depthtok.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
 
@@ -114,8 +115,7 @@ class Store:
             )
         self._digests = DigestMemory()
         self._parts: dict[str, Part] = {}
-        self._owner = object()  # of this store's tables among the process's
-        weakref.finalize(self, _let_go, self._owner)
+        weakref.finalize(self, _let_go, self._parts)
 
     def __getstate__(self) -> dict:  # maps and open files stay with their process
         return {"path": self.path}
@@ -162,8 +162,7 @@ class Store:
 
     def table(self, part: Part, name: str) -> np.ndarray:
         """A table of a part; the most recent ones stay mapped."""
-        mapped = tables(MAPPED_TABLES)
-        return mapped.get(self._owner, (part.name, name), lambda: part.map(name))
+        return tables(MAPPED_TABLES).get(part, name)
 
     def missing(self) -> list[str]:
         """Source shards, or pieces of them, that have no part; [] for a complete store."""
@@ -202,8 +201,8 @@ class Store:
         return sum(size for part in self.parts() for size, _ in part.manifest["files"].values())
 
 
-def _let_go(owner: object) -> None:
-    tables(MAPPED_TABLES).drop(owner)
+def _let_go(parts: dict[str, Part]) -> None:
+    tables(MAPPED_TABLES).drop(parts.values())
 
 
 def missing_parts(shards: Mapping[str, int], names: Iterable[str]) -> list[str]:
@@ -237,6 +236,7 @@ def is_store(path: Path) -> bool:
 def read_spec(path: Path) -> StoreSpec:
     """What the store at `path` is. Raises `StoreError` where it is none, or is damaged."""
     root = path / ROOT
+    require_file(root)
     if is_store(path) and not root.is_file():
         raise CorruptPart(f"{root} is missing", remedy=ROOT_REMEDY)
     if not root.is_file():

@@ -125,19 +125,19 @@ class StoredFrames:
     def _decode(self, kind: str, start: int, stop: int) -> np.ndarray:
         episode, store = self.episode, self.episode.store
         view = store.view_index(self.camera.name, kind)
-        frames = []
+        frames: list[np.ndarray] = []
         for step in range(start, stop):
             data = store.image_bytes(episode.part, episode.start + step, view)
             try:
-                frames.append(store.views[view].decode(data))
+                frame = store.views[view].decode(data)
             except SourceError as error:
                 raise CorruptRecord(
                     f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",
                     remedy=error.remedy,
                 ) from error
-        sizes = {frame.shape for frame in frames}
-        if len(sizes) > 1:
-            raise CorruptRecord(
-                f"{episode.key}: the {kind} frames of {self.camera.name} have different sizes"
-            )
+            frames.append(frame)
+            if frame.shape != frames[0].shape:
+                raise CorruptRecord(
+                    f"{episode.key}: the {kind} frames of {self.camera.name} have different sizes"
+                )
         return np.stack(frames)

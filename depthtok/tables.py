@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import resource
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache, lru_cache
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 
@@ -16,32 +17,42 @@ OTHERS = 512  # open files left to all else: images, weights, sockets, libraries
 ENOUGH = 65_536
 
 
+class Source(Protocol):
+    """What has tables: a part of a store."""
+
+    def map(self, name: str) -> np.ndarray: ...
+
+
 class Tables:
-    """The `most` recently used tables by owner and name. Threads may share it."""
+    """The `most` recently used tables by source and name. Threads may share it."""
 
     def __init__(self, most: int) -> None:
         self._most, self._lock = most, Lock()
-        self._mapped: OrderedDict[tuple[Hashable, ...], np.ndarray] = OrderedDict()
+        self._mapped: OrderedDict[tuple[Source, str], np.ndarray] = OrderedDict()
 
-    def get(self, owner: Hashable, name: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The table, made if it is not mapped. Views of one that gives way stay good."""
-        key = (owner, name)
-        with self._lock:
-            if key in self._mapped:
+    def get(self, source: Source, name: str) -> np.ndarray:
+        """The table, mapped if it is not. Views of one that gives way stay good."""
+        key = (source, name)
+        table = self._mapped.get(key)
+        if table is not None:
+            try:  # noqa: SIM105 (`suppress` would cost more than the look-up)
                 self._mapped.move_to_end(key)
-                return self._mapped[key]
-        table = make()
+            except KeyError:  # it has just given way to another thread's
+                pass
+            return table
+        table = source.map(name)
         with self._lock:
             self._mapped[key] = table
             while len(self._mapped) > self._most:
                 self._mapped.popitem(last=False)
         return table
 
-    def drop(self, owner: Hashable) -> None:
-        """Lets go of all tables of an owner."""
+    def drop(self, sources: Iterable[Source]) -> None:
+        """Lets go of all tables of these."""
+        gone = set(sources)
         with self._lock:
-            for key in [key for key in self._mapped if key[0] == owner]:
-                del self._mapped[key]
+            for key in [key for key in self._mapped if key[0] in gone]:
+                self._mapped.pop(key, None)
 
 
 @lru_cache(maxsize=1)

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthtok.codes import CodeStore
-from depthtok.depth import DepthStore
 from depthtok.episodes import STATISTICS, EpisodeStore
 from depthtok.errors import (
     CorruptPart,
     CorruptRecord,
     DepthtokError,
+    NotAFile,
     SourceError,
     SourceUnavailable,
     StoreError,
 )
 from depthtok.files import remove
+from depthtok.lineage import UPSTREAM, open_store, outdated
 from depthtok.origin import MADE_FROM, same_frames, shard_differs
 from depthtok.parts import Part, PartName
 from depthtok.sources.rlds import RldsDirectory
@@ -29,22 +29,8 @@ from depthtok.store import (
     drop_temporaries,
     parts_root_is_sound,
     present_parts,
-    read_spec,
 )
 from depthtok.temporaries import TEMPORARY, is_being_written, is_of_another_host
-
-TYPES = {
-    "episodes": EpisodeStore,
-    "depth": DepthStore,
-    "codes": CodeStore,
-    "recording": Store,  # of `depthtok collect`
-}
-UPSTREAM = {  # by type and stage: the key of `place` that says what a store was made from
-    ("depth", "annotate"): "episodes",
-    ("depth", "decode"): "codes",
-    ("codes", "tokenize"): "depth",
-    ("codes", "annotate"): "episodes",  # fused: depth was never kept
-}
 
 
 @dataclass(frozen=True)
@@ -64,18 +50,6 @@ class Finding:
     def can_be_dropped(self) -> bool:
         """Whether `repair` mends it."""
         return bool(self.part or self.file)
-
-
-def open_store(path: Path, source_root: Path | None = None) -> Store:
-    """The store at `path`, as its own type. `source_root`: where the data set of an EpisodeStore
-    lies now, if it moved."""
-    kind = TYPES.get(read_spec(path).type)
-    if kind is None:
-        raise StoreError(
-            f"{path} is a store of {read_spec(path).type!r}, which this depthtok does not know",
-            remedy="use the version of depthtok that wrote it",
-        )
-    return EpisodeStore(path, source_root=source_root) if kind is EpisodeStore else kind(path)
 
 
 def verify_store(
@@ -100,6 +74,10 @@ def verify_store(
 def _verify_part(store: Store, name: str) -> Iterator[Finding]:
     try:
         yield from (Finding(problem, name) for problem in store.part(name).verify())
+    except NotAFile as error:
+        yield Finding(error.problem, name)
+    except SourceUnavailable as error:  # nothing is known of the part: it is not to be dropped
+        yield Finding(error.problem)
     except DepthtokError as error:
         yield Finding(error.problem, name)
 
@@ -155,6 +133,10 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
         yield Finding(f"{place} is not the store that {store.path} was made from any more")
         return
     yield from _against_parts(store, list(_sound(source)))
+    try:
+        yield from (Finding(f"upstream: {line}") for line in outdated(source))
+    except DepthtokError as error:
+        yield Finding(f"upstream: {error.problem}")
 
 
 def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:

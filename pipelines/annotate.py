@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from depthtok import depth, store
-from depthtok.arrays import ArraySpec
+from depthtok.arrays import STREAM_SHARD, ArraySpec
 from depthtok.config import to_json
 from depthtok.data import (
     DepthEstimator,
@@ -36,6 +37,7 @@ from pipelines.vida.config import RunConfig
 from pipelines.vida.origin import Origin
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
+LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
@@ -82,6 +84,7 @@ class AnnotateStage:
 
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+        _ = self.cameras  # a wrong name is said before weights are looked for
         estimator = self.load_estimator()
         return estimator.spec, getattr(estimator, "origin", None)
 
@@ -98,7 +101,21 @@ class AnnotateStage:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Height and width of the stored depth, px."""
+        """Height and width of the stored depth, px. Raises `ConfigError` where a part's shard
+        would take more than `LARGEST_SHARDS` bytes of memory."""
+        size = self._wanted_size()
+        needed = math.prod(size) * np.dtype(self.encoding.dtype).itemsize * STREAM_SHARD
+        if needed * len(self.cameras) > LARGEST_SHARDS:
+            raise ConfigError(
+                f"depth of {size[0]} x {size[1]} px for {len(self.cameras)} cameras takes "
+                f"{needed * len(self.cameras) / 1e9:.1f} GB of memory, more than "
+                f"{LARGEST_SHARDS / 1e9:.1f}: {STREAM_SHARD} frames of each are written at once",
+                remedy="give a smaller --size (the default is 256), or annotate each --camera into "
+                "its own --out",
+            )
+        return size
+
+    def _wanted_size(self) -> tuple[int, int]:
         if self.config.size:
             return (self.config.size, self.config.size)
         sizes = {(c.height, c.width) for c in map(self.episodes.camera, self.cameras)}
@@ -161,11 +178,12 @@ class AnnotateStage:
     def _pieces(self, part: Part) -> Iterator[WorkPart]:
         cuts = cut(part.frames.tolist(), PART_FRAMES)
         shard = PartName.parse(part.name).shard
+        kinds = ("rgb", "depth") if self.config.estimator == "dataset" else ("rgb",)
         for piece, (start, stop) in enumerate(cuts):
             frames = int(part.frames[start:stop].sum()) * len(self.cameras)
             yield WorkPart(PartName(shard, piece, len(cuts)), part.shard, stop - start, frames,
                            part.digest, part.name, (start, stop),
-                           frames_from=frames_of(part.meta, self.cameras))  # fmt: skip
+                           frames_from=frames_of(part.meta, self.cameras, kinds))  # fmt: skip
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""

@@ -19,13 +19,14 @@ from depthtok.errors import (
     StaleStore,
     did_you_mean,
 )
+from depthtok.log import typed
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Split
 from depthtok.sources.schema import Schema
 from depthtok.store import StoreSpec
-from pipelines.changes import ShardWatch
+from pipelines.changes import SHOWN, ShardWatch
 from pipelines.config import ConvertConfig
 from pipelines.convert_shard import ShardIndexer
 from pipelines.gripper import judge_gripper
@@ -159,9 +160,18 @@ class ConvertStage:
             raise StaleStore(
                 f"{self.out} was made by an earlier depthtok: its `drop_first_if_zero` kept first "
                 "steps that are nearly zero, or zero but for the gripper; they are dropped now",
-                remedy="make it again with --overwrite, or choose another --out; to go on with it "
-                "as it is, use the depthtok that made it",
+                remedy=f"`{self._overwriting}` makes it anew; or choose another --out; to go on "
+                "with it as it is, use the depthtok that made it",
             )
+
+    @property
+    def _overwriting(self) -> str:
+        """The command that makes the store anew, with these settings."""
+        config = self.config
+        flags = [word for name in config.split for word in ("--split", name)]
+        flags += ["--schema", config.schema] if config.schema else []
+        flags += ["--copy-images"] if config.copy_images else []
+        return typed("convert", self.rlds.path, "--out", self.out, *flags, "--overwrite")
 
     def _cameras(self) -> Iterator[Camera]:
         for camera in self.schema.cameras:
@@ -171,13 +181,18 @@ class ConvertStage:
             )
 
     def work(self) -> list[WorkPart]:
-        require_same_store(self.out, self.spec, [self.current, *self._before_meaning])
+        versions = [self.current, *self._before_meaning]
+        require_same_store(self.out, self.spec, versions, self._overwriting)
         rlds = self.rlds
         shards = [shard.path for split in self.splits for shard in split.shards]
         if not any(path.exists() for path in shards):
+            others = sorted(path.name for path in rlds.path.iterdir() if path.suffix != ".json")
+            there = f"; there are {', '.join(others[:SHOWN])}" if others else ""
             raise SourceError(
-                f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name})",
-                remedy="download them, or give the data set's new place with --source-root DIR",
+                f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name})"
+                + there,
+                remedy="download them, or name the directory in which they are; files of other "
+                "names must be renamed",
             )
         return [
             WorkPart(

@@ -61,7 +61,7 @@ class ShardIndexer:
         self.left_out: dict[str, list[int]] = {}
         self.images, self.packed = ImageFiles(), None
         self.framing = ShardDigest()
-        self.frames = FrameDigests(view.name for view in stage.views)
+        self.frames = FrameDigests(stage.views)
         self.done: set[int] = set()
         self.flags = Flags(stage.schema)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from depthtok.bounds import together
 from depthtok.data import (
     DepthBlock,
     DepthClip,
@@ -26,7 +27,8 @@ from pipelines.vida.config import CONFIGS, RunConfig, ViDAConfig
 from pipelines.vida.estimator import kind_of, load_estimator
 from pipelines.vida.published import licence_notice, licence_of
 
-BLOCK = 32  # frames read at a time from the data set's own depth
+BLOCK = 32  # frames read at most at a time from the data set's own depth
+PIXEL = 32  # bytes that a pixel takes while it becomes metres
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,14 @@ class DatasetDepth:
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         for number, clip in enumerate(clips):
             try:
-                for start in range(0, len(clip), BLOCK):
-                    metres = clip.true_depth(start, min(start + BLOCK, len(clip)))
+                camera, start = clip.camera, 0
+                pixels = (camera.height or 0) * (camera.width or 0)
+                while start < len(clip):
+                    # The first frame tells the size where the data set does not.
+                    frames = together(pixels * PIXEL, BLOCK) if pixels else 1
+                    metres = clip.true_depth(start, min(start + frames, len(clip)))
                     yield DepthBlock(number, DepthClip.of(metres, DepthKind.METRES))
+                    start, pixels = start + len(metres), metres[0].size
             except CorruptRecord as error:
                 yield DepthBlock(number, error=error.problem)
 

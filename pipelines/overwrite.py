@@ -17,7 +17,7 @@ from depthtok.config import RunOptions
 from depthtok.errors import DepthtokError, StaleStore, StoreError
 from depthtok.files import exchange, remove
 from depthtok.locks import writing
-from depthtok.store import ROOT, Store, StoreSpec, drop_dead, is_unmade, read_spec
+from depthtok.store import ROOT, Store, StoreSpec, drop_dead, is_store, is_unmade, read_spec
 from depthtok.temporaries import TEMPORARY, sweep
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
     with writing(new, file=True):
         if (new / ROOT).is_file() and read_spec(new).fingerprint != stage.current.fingerprint:
             _drop(new)  # of settings before these, or the old store, killed right before this
-    if not (out / ROOT).is_file() or _in_place(stage):
+    fresh = planned_over(stage)
+    if fresh is stage:
         return run(stage, options)
-    _require_episodes(out)
-    fresh = replace(stage, out=new)
     try:
         outcome = run(fresh, options)
     except (DepthtokError, OSError):
@@ -80,8 +79,8 @@ def _replaced(stage: ConvertStage, new: Path, outcome: Outcome) -> Outcome:
     if _in_place(stage):
         if new.exists():  # begun anew by this job, right after another had moved it
             _drop(new)
-    elif outcome.given_up or Store(new).missing():
-        outcome.notes.append(f"{stage.out} stays as it was until {new.name} is complete")
+    elif reason := _unfit(new, outcome):
+        outcome.notes.append(f"{stage.out} stays as it was{reason}")
         return outcome
     else:
         exchange(new, stage.out)
@@ -89,6 +88,27 @@ def _replaced(stage: ConvertStage, new: Path, outcome: Outcome) -> Outcome:
     outcome.out = stage.out
     outcome.notes.append("the store that was there, made with other settings, is replaced")
     return outcome
+
+
+def _unfit(new: Path, outcome: Outcome) -> str:
+    """Why the new store does not take the old one's place yet; "" where it does, or has."""
+    if outcome.given_up or (is_store(new) and Store(new).missing()):
+        return f" until {new.name} is complete"
+    if is_store(new) and not any(len(part.frames) for part in Store(new).parts()):
+        return f": {new.name} has no episode"
+    return ""
+
+
+def planned_over(stage: ConvertStage) -> ConvertStage:
+    """The stage that is run to replace the store at the place of `stage`: one beside it, or
+    `stage` itself where that is made with its settings already, or not at all. Raises `StoreError`
+    where something else is there."""
+    if not (stage.out / ROOT).is_file():
+        return stage
+    if read_spec(stage.out).fingerprint == stage.current.fingerprint:
+        return stage
+    _require_episodes(stage.out)
+    return replace(stage, out=beside(stage.out))
 
 
 def _require_episodes(out: Path) -> None:
@@ -110,9 +130,12 @@ def _drop(new: Path) -> None:
     remove(new)
 
 
-def require_same_store(out: Path, wanted: StoreSpec, versions: Sequence[StoreSpec]) -> None:
+def require_same_store(
+    out: Path, wanted: StoreSpec, versions: Sequence[StoreSpec], command: str
+) -> None:
     """Raises `StaleStore` with all that differs, where `out` is an EpisodeStore that was converted
-    with other settings. `versions` describe the wanted store as each version of the stage does."""
+    with other settings. `versions` describe the wanted store as each version of the stage does;
+    `command` makes it anew."""
     if not (out / ROOT).is_file() or is_unmade(out):
         return
     found = read_spec(out)
@@ -126,8 +149,8 @@ def require_same_store(out: Path, wanted: StoreSpec, versions: Sequence[StoreSpe
         lines = [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]
     raise StaleStore(
         f"{out} was converted differently (there -> now):\n  " + "\n  ".join(lines),
-        remedy="give --overwrite to make it anew (what is there stays until the new store is "
-        "whole), the same settings again, or another --out",
+        remedy=f"`{command}` makes it anew (what is there stays until the new store is whole); or "
+        "give the same settings again, or another --out",
     )
 
 

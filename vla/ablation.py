@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from depthtok.config import digest
 from depthtok.intervals import Estimate
 from depthtok.report.report import Report
 from vla import checkpoint
-from vla.runlog import METRICS
+from vla.runlog import JUDGED, METRICS
 from vla.soundness import read_log
 
 FIGURES = {  # each taken from the last line that has it; its label
@@ -30,6 +31,8 @@ class Table:
 
     values: Mapping[str, Sequence[Mapping[str, float]]]
     targets: Collection[str] = ()  # what the depth experts predict
+    units: Collection[str] = ()  # of the actions' errors: a digest for each kind
+    judged: Collection[str] = ()  # by which held-out episodes: the same
 
     @property
     def one_loss(self) -> bool:
@@ -39,7 +42,10 @@ class Table:
     def figures(self) -> list[str]:
         """The figures that at least one run has and that can be compared."""
         seen = {name for runs in self.values.values() for run in runs for name in run}
-        return [name for name in FIGURES if name in seen and (self.one_loss or name != "val_depth")]
+        foreign = set() if self.one_loss else {"val_depth"}
+        if len(self.units) > 1:
+            foreign |= {name for name in FIGURES if name.startswith("val_action")}
+        return [name for name in FIGURES if name in seen - foreign]
 
     def told(self) -> list[str]:
         """Notes on how the figures were computed."""
@@ -47,8 +53,19 @@ class Table:
             "Means over the seeds on held-out episodes, ± half a 95 % interval (Student's t). "
             "Few seeds and short runs show little: check the intervals."
         ]
-        foreign = f"Depth losses of {', '.join(sorted(self.targets))} differ in unit: left out."
-        return lines if self.one_loss else [*lines, foreign]
+        if len(self.judged) > 1:
+            lines.append(
+                "The variants were judged by different held-out episodes, so that their figures "
+                "and differences are not of the same data."
+            )
+        if len(self.units) > 1:
+            lines.append(
+                "Action errors differ in unit (normalisation, gripper or model.chunk): left out."
+            )
+        if not self.one_loss:
+            names = ", ".join(sorted(self.targets))
+            lines.append(f"Depth losses of {names} differ in unit: left out.")
+        return lines
 
     def estimate(self, variant: str, figure: str) -> Estimate | None:
         """Mean and interval over the seeds; None if the variant does not have this figure."""
@@ -113,12 +130,16 @@ class Table:
 def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
     """The table of trained runs by variant; every variant lists its seeds in the same order."""
     values = {name: [_figures(run) for run in places] for name, places in runs.items()}
-    depths = [
-        checkpoint.read_config(checkpoint.find(run)).model.depth
-        for places in runs.values()
-        for run in places
-    ]
-    return Table(values, {depth.target for depth in depths if depth.supervised})
+    found = [checkpoint.find(run) for places in runs.values() for run in places]
+    configs = [checkpoint.read_config(place) for place in found]
+    norms = [checkpoint.read_state(place).to_json()["norms"] for place in found]
+    judged = [read_log(run, JUDGED)[-1:] for places in runs.values() for run in places]
+    return Table(
+        values,
+        {config.model.depth.target for config in configs if config.model.depth.supervised},
+        {digest([norm, config.model.chunk]) for norm, config in zip(norms, configs, strict=True)},
+        {digest(sorted(line["episodes"])) for lines in judged for line in lines},
+    )
 
 
 def _figures(run: Path) -> dict[str, float]:

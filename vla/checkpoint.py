@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from depthtok.config import digest
@@ -40,6 +40,7 @@ from depthtok.files import (
 )
 from depthtok.meaning import Meaning
 from depthtok.temporaries import sweep
+from depthtok.tensors import save_tensors
 from vla import eightbit, tokenizer
 from vla.config import Config
 from vla.depth_view import FILE as PREDICTED
@@ -101,7 +102,7 @@ def write(
         for kind, named in tensors.items():
             path = folder / f"{kind}.safetensors"
             whole = {name: tensor.detach().contiguous() for name, tensor in named.items()}
-            save_file(whole, path, {_MARK: str(FORMAT)})
+            save_tensors(whole, path, {_MARK: str(FORMAT)})
             with_usual_mode(path)
         if words is not None:
             (folder / tokenizer.FILE).write_bytes(words)

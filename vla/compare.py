@@ -272,7 +272,8 @@ def _require_alike(a: Judged, b: Judged, step: int) -> None:
     if a.state.to_json()["norms"] != b.state.to_json()["norms"]:
         raise ConfigError(
             f"{a.run} and {b.run} normalise actions differently: their errors have different units",
-            remedy="train both on the same data",
+            remedy="train both on the same data with the same data.action_norm, data.proprio_norm "
+            "and data.gripper, or compare their evaluations",
         )
     chunks = [run.settings["model.chunk"] for run in (a, b)]
     if chunks[0] != chunks[1]:

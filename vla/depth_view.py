@@ -22,6 +22,7 @@ from torch import Tensor
 
 from depthtok.errors import CorruptPart
 from depthtok.files import commit_file
+from depthtok.regular import require_file
 from depthtok.sealed import require_sound, seal
 from vla.batch import Batch
 from vla.depth_head import DepthHead
@@ -84,6 +85,7 @@ class DepthView:
     @classmethod
     def find(cls, run: Path) -> DepthView | None:
         """The view that `save` wrote, if any. Raises `CorruptPart` for one that was changed."""
+        require_file(run / FILE)
         if not (run / FILE).is_file():
             return None
         require_sound(run / FILE, _REMEDY)

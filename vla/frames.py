@@ -21,8 +21,9 @@ import google_crc32c
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
+from depthtok.bounds import together
 from depthtok.config import digest
-from depthtok.data import ImageTransform
+from depthtok.data import Camera, ImageTransform
 from depthtok.errors import CorruptPart, StaleStore
 from depthtok.files import commit_directory, read_json_object
 from depthtok.images import OpenFile
@@ -31,6 +32,7 @@ from depthtok.temporaries import sweep
 
 FRAMES, CHECKS, ABOUT = "frames.bin", "crc32c.bin", "cache.json"
 FORMAT = 2
+BLOCK = 64  # frames of each camera that are read together at most
 REMAKE = "delete the cache; it is rebuilt from the episodes"
 
 
@@ -100,18 +102,23 @@ def _require_length(path: Path, length: int) -> None:
         raise CorruptPart(f"{path} has {found:,} of {length:,} bytes", remedy=REMAKE)
 
 
+def _block(camera: Camera) -> int:
+    """How many frames of a camera are read together; one where frames may be of any size."""
+    pixels = (camera.height or 0) * (camera.width or 0)
+    return together(3 * pixels, BLOCK) if pixels else 1
+
+
 def _build(path: Path, episodes: Any, about: dict[str, Any]) -> None:
     door = ImageTransform(size=(about["size"],) * 2)
     with commit_directory(path) as folder:
         with (folder / FRAMES).open("wb") as file, (folder / CHECKS).open("wb") as checks:
             for number, steps in enumerate(episodes.lengths):
-                episode = episodes.episode(number)
-                views = [
-                    door.rgb(episode.frames(camera).read(0, int(steps)))
-                    for camera in about["cameras"]
-                ]
-                frames = np.stack(views, axis=1)
-                file.write(frames)
-                found = [google_crc32c.value(frame) for step in frames for frame in step]
-                checks.write(np.array(found, "<u4"))
+                clips = [episodes.episode(number).frames(camera) for camera in about["cameras"]]
+                block = min(_block(episodes.cameras[camera]) for camera in about["cameras"])
+                for start in range(0, int(steps), block):
+                    stop = min(start + block, int(steps))
+                    frames = np.stack([door.rgb(clip.read(start, stop)) for clip in clips], axis=1)
+                    file.write(frames)
+                    found = [google_crc32c.value(frame) for step in frames for frame in step]
+                    checks.write(np.array(found, "<u4"))
         (folder / ABOUT).write_text(json.dumps(about, indent=1))

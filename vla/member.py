@@ -17,6 +17,7 @@ from depthtok.agreement import GripperChange
 from depthtok.data import Camera, CodeGrid, Episode, EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
 from depthtok.holdout import BEFORE, KEYED, limits, places
+from depthtok.log import warn
 from depthtok.meaning import Meaning
 from depthtok.origin import same_frames
 from depthtok.parts import ShardKey
@@ -110,11 +111,13 @@ def member(
     only: Sequence[int] | None = None,
     partial: bool = False,
     frames: FrameCache | None = None,
+    begun: bool = False,
 ) -> Member:
     """Joins episodes with their codes and checks that they belong together.
 
     `codebook` is the fingerprint that the codes must be of; `only` limits the episodes, by number.
-    Episodes whose codes failed are left out and counted; none may be left. Raises `ConfigError`,
+    Episodes whose codes failed are left out and counted; none may be left. A run that was `begun`
+    before grippers were checked goes on, with a warning. Raises `ConfigError`,
     `StaleStore` (other codebook, codes of another picture), `MissingParts`.
     """
     numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
@@ -126,7 +129,12 @@ def member(
         used = numbers[held_by(codes, episodes)[numbers]]
     _check_shapes(name, episodes, config)
     stats = episodes.statistics()
-    require_range(name, episodes.meaning, stats.action)
+    try:
+        require_range(name, episodes.meaning, stats.action)
+    except ConfigError as error:
+        if not begun:
+            raise
+        warn(f"{error.problem}; this run was begun before that was checked, and goes on")
     change = change_of(name, episodes.meaning, config)
     norms = Norms(
         Scale.of(stats.action, config.data.action_norm, episodes.gripper).changed(change),
@@ -225,10 +233,11 @@ def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
     if others:
         raise StaleStore(
             f"the codes of {len(others)} of {len(others) + len(marks)} shards are of other frames "
-            f"than the episodes (first: {others[0].split} {others[0].shard:05d}): the data set "
-            "changed between them",
+            f"than the episodes (first: {others[0].split} {others[0].shard:05d}): the data set, "
+            "or how its schema reads them, changed between them",
             remedy="run `depthtok convert`, `annotate` and `tokenize` again, as before: each makes "
-            "just the parts that changed anew",
+            "just the parts that changed anew; after an edit of the schema give the last two "
+            "another --out",
         )
     return np.concatenate(marks)
 

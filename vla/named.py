@@ -14,6 +14,7 @@ from typing import Any
 
 from depthtok.config import load_toml
 from depthtok.errors import ConfigError
+from depthtok.regular import require_file
 from vla.config import Config, merged, nested, one_of
 
 PRESETS = Path(__file__).parent / "presets"
@@ -48,6 +49,7 @@ def _read(name_or_path: str) -> dict:
     if not path.suffix:
         one_of("preset", name_or_path, tuple(presets()))
         path = PRESETS / f"{name_or_path}.toml"
+    require_file(path)
     if not path.is_file():
         raise ConfigError(
             f"there is no settings file {path}", remedy=f"presets: {', '.join(presets())}"

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from depthtok.errors import WeightsError
+from depthtok.regular import require_file
 from vla.config import ModelConfig
 from vla.weights import gathered
 
@@ -45,6 +46,7 @@ def load_open_pi_zero(
     path: Path, config: ModelConfig, tokens: int | None = None
 ) -> dict[str, Tensor]:
     """`from_open_pi_zero` for a file. Raises `WeightsError` if it is not such a checkpoint."""
+    require_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, UnpicklingError) as error:

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, DepthtokError, TrainingError
 from vla.gemma import GemmaLayer
 from vla.siglip import SiglipLayer
 
@@ -88,12 +88,29 @@ class Ranks:
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """The first rank executes the block first; the others follow once it is done."""
+        """The first rank executes the block first; the others follow once it is done. What it
+        raises they raise too: torchrun may end it before it has said why."""
         if self.rank > 0:
-            self.wait()
-        yield
-        if self.rank == 0:
-            self.wait()
+            if (error := self._heard(None)) is not None:
+                raise error
+            yield
+            return
+        try:
+            yield
+        except DepthtokError as error:
+            self._heard(error)
+            raise
+        except BaseException:
+            self._heard(TrainingError("the first process stopped", remedy="it says why"))
+            raise
+        self._heard(None)
+
+    def _heard(self, error: DepthtokError | None) -> DepthtokError | None:
+        """What stopped the first rank, on all; None where nothing did."""
+        said = [error]
+        if self.count > 1:
+            dist.broadcast_object_list(said, src=0)
+        return said[0]
 
     def wait(self) -> None:
         """A barrier: waits until all ranks are here."""

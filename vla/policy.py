@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from depthtok.agreement import GripperChange, stated
+from depthtok.agreement import GripperChange, require_gripper, stated
 from depthtok.data import ImageTransform
 from depthtok.errors import ConfigError, WeightsError, did_you_mean
-from depthtok.meaning import Column, Meaning
+from depthtok.meaning import UNKNOWN, Column, Meaning
 from vla import checkpoint, lora, tokenizer
 from vla.batch import Observation
 from vla.config import Config
@@ -93,12 +93,14 @@ class Policy:
     def speak(self, gripper: str, own: str | None = None) -> None:
         """Acts in this gripper convention from now on. `own` states the policy's convention, where
         its run does not. Raises `ConfigError` where neither does, or one is none."""
+        require_gripper(gripper, "the robot's gripper")
         self.state(own)
-        if self.meaning is None:
+        if self.meaning is None or (
+            self.meaning.gripper == UNKNOWN and self.meaning.gripper_columns
+        ):
             raise ConfigError(
-                "the run does not say what its gripper's numbers mean: it was made before this "
-                "was kept",
-                remedy="state it with --policy-gripper, as the schema of its training data does",
+                "the run does not say what its gripper's numbers mean",
+                remedy="state it with --policy-gripper, as the schema of its training data should",
             )
         self.change = GripperChange.of(self.meaning, gripper)
 

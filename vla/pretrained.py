@@ -7,6 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from depthtok.errors import ConfigError, StaleStore, WeightsError
+from depthtok.meaning import Meaning
+from depthtok.regular import require_no_special
 from vla import checkpoint, hub
 from vla.config import Config, ModelConfig
 from vla.openpizero import load_open_pi_zero
@@ -27,6 +29,7 @@ def pretrained(name: str, config: ModelConfig, tokens: int | None = None) -> dic
     `MissingPackage`.
     """
     path = Path(name)
+    require_no_special(path)
     if _is_run(path):
         made = load_model(checkpoint.find(path)).state_dict()
         return {**made, "embed.weight": with_rows(made["embed.weight"], config.vocabulary, tokens)}
@@ -40,6 +43,7 @@ def pretrained(name: str, config: ModelConfig, tokens: int | None = None) -> dic
 def tokenizer_of(name: str) -> Tokenizer | None:
     """The tokenizer of weights, named as for `pretrained`; None where they bring none."""
     path = Path(name)
+    require_no_special(path)
     if _is_run(path):
         return checkpoint.read_tokenizer(checkpoint.find(path))
     if path.is_dir():
@@ -52,6 +56,13 @@ def tokenizer_of(name: str) -> Tokenizer | None:
     made = load(str(folder))
     made.name = name  # means the same on every machine
     return made
+
+
+def meanings_of(name: str) -> dict[str, Meaning]:
+    """What the numbers of the data sets meant that a run of ours was trained on; {} where that is
+    not known, and of other weights."""
+    path = Path(name)
+    return dict(checkpoint.read_state(checkpoint.find(path)).meanings) if _is_run(path) else {}
 
 
 def _is_run(path: Path) -> bool:

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from depthtok.errors import ConfigError
-from depthtok.instructions import Instructions
+from depthtok.instructions import NAME_IT, Instructions
 from vla.tokenizer import Tokenizer, fingerprint, line
 
 SHOWN = 10  # of a kind: texts that are kept and shown
@@ -81,9 +81,11 @@ class Prompts:
                     f"model.max_text = {self.max_text} tokens (the longest needs {self.longest})"
                 )
             if member.empty:
+                all_of_them = member.empty == member.episodes
+                remedy = "data.empty_instructions = 'drop' leaves them out"
                 yield (
                     f"{member.name}: {member.empty:,} of {member.episodes:,} episodes have no "
-                    "instruction; data.empty_instructions = 'drop' leaves them out"
+                    f"instruction; {NAME_IT if all_of_them else remedy}"
                 )
             if member.partly:
                 yield (

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from depthtok.errors import CorruptPart
 from depthtok.files import output_errors, sync_file, write_atomic
+from depthtok.regular import TROUBLES, unavailable
 from vla.parallel import Ranks
 
 Line = dict[str, float]  # one line of metrics.jsonl
@@ -27,6 +27,7 @@ METRICS, JUDGED = (
     "metrics.jsonl",
     "validation.jsonl",
 )  # of the run; of held-out episodes
+CLOCK = ("samples_per_s", "data_wait", "tflops", "mfu")  # what the clock says in METRICS
 DIGITS = 16  # of a SHA-256, enough against accidents
 DAMAGED = "the log is damaged: restore it from a copy, or train into another --out"
 
@@ -75,7 +76,7 @@ class Mark:
     """How far a log went, as a checkpoint notes it."""
 
     lines: int
-    sha256: str  # of all those lines, shortened
+    sha256: str  # of those lines without what the clock says: equal runs note equal marks
 
     @classmethod
     def from_json(cls, data: Any, where: Path) -> Mark:
@@ -103,6 +104,8 @@ class Entries:
             sums = sums_of(path)
             known = sums.read_bytes().split(b"\n")[:-1] if sums.is_file() else None
         except OSError as error:
+            if error.errno in TROUBLES:
+                raise unavailable(path, error, "cannot be read") from error
             raise CorruptPart(f"{path} cannot be read: {error}", remedy=DAMAGED) from error
         sums = None if known is None else [each.decode(errors="replace") for each in known]
         return cls(path, lines, sums)
@@ -144,7 +147,10 @@ class Entries:
 
     def upto(self, count: int) -> Mark:
         """The mark after that many lines."""
-        return Mark(count, ["", *islice(self.digests(), count)][-1])
+        digest = hashlib.sha256()
+        for entry in self.objects()[:count]:
+            digest.update(_timeless(entry))
+        return Mark(count, digest.hexdigest())
 
     def objects(self) -> list[dict[str, Any]]:
         """The lines, parsed. Raises `CorruptPart` for one that is no object with a `step`."""
@@ -160,6 +166,11 @@ class Entries:
         return found
 
 
+def _timeless(entry: Mapping[str, Any]) -> bytes:
+    kept = {name: value for name, value in entry.items() if name not in CLOCK}
+    return json.dumps(kept).encode() + b"\n"
+
+
 def sums_of(log: Path) -> Path:
     """The file beside a log with a sum for each of its lines."""
     return log.with_suffix(".sums")
@@ -170,7 +181,7 @@ class Log:
 
     def __init__(self, path: Path, *, silent: bool = False) -> None:
         self.path, self.silent = path, silent
-        self._digest, self._count = hashlib.sha256(), 0
+        self._digest, self._timeless, self._count = hashlib.sha256(), hashlib.sha256(), 0
 
     def begin(self, step: int) -> list[dict[str, Any]]:
         """Drops the lines after `step`, and returns those up to there. Raises `CorruptPart` for a
@@ -183,18 +194,16 @@ class Log:
         if not self.silent:
             write_atomic(self.path, b"".join(line + b"\n" for line in kept.lines))
             write_atomic(sums_of(self.path), "".join(f"{each}\n" for each in kept.digests()))
-        for line in kept.lines:
-            self._digest.update(line + b"\n")
-        self._count = len(kept.lines)
-        return [each for each in objects if each["step"] <= step]
+        for line, entry in zip(kept.lines, kept.objects(), strict=True):
+            self._count_in(line + b"\n", entry)
+        return kept.objects()
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Adds a line."""
         if self.silent:
             return
         text = json.dumps(line) + "\n"
-        self._digest.update(text.encode())
-        self._count += 1
+        self._count_in(text.encode(), line)
         with output_errors(self.path):
             for path, words in ((self.path, text), (sums_of(self.path), f"{self._sum}\n")):
                 with path.open("a") as file:
@@ -205,7 +214,12 @@ class Log:
         if not self.silent:
             for path in (self.path, sums_of(self.path)):
                 sync_file(path)
-        return Mark(self._count, self._sum if self._count else "")
+        return Mark(self._count, self._timeless.hexdigest())
+
+    def _count_in(self, line: bytes, entry: Mapping[str, Any]) -> None:
+        self._digest.update(line)
+        self._timeless.update(_timeless(entry))
+        self._count += 1
 
     @property
     def _sum(self) -> str:

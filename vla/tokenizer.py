@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from depthtok.errors import ConfigError, MissingPackage
+from depthtok.regular import require_file
 from vla import hub
 
 AUTO, BYTES = "auto", "bytes"
@@ -55,6 +56,7 @@ class FileTokenizer:
 
     def __init__(self, path: str | Path) -> None:
         path = _file(Path(path))
+        require_file(path)
         if not path.is_file():
             raise ConfigError(
                 f"there is no tokenizer at {path}",

@@ -19,12 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthtok.config import flat
-from depthtok.errors import ConfigError, StaleStore, TrainingError
+from depthtok.errors import ConfigError, TrainingError
 from depthtok.files import write_atomic
 from depthtok.locks import writing
-from depthtok.log import warn
-from vla import checkpoint, lora, optim
+from vla import checkpoint, going_on, lora, optim
 from vla.checkpoint import State
 from vla.config import Config, RunOptions
 from vla.data import Dataset
@@ -32,7 +30,6 @@ from vla.depth_view import Decode
 from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
 from vla.meanings import require_same
-from vla.member import Member
 from vla.model import build
 from vla.parallel import Ranks, compile_layers, spread, whole
 from vla.runlog import JUDGED, METRICS, Line, Log, Meter
@@ -97,15 +94,6 @@ def train(
             return run.loop(iter(loader), should_stop, on_step, validation)
 
 
-def _identity(member: Member, size: int) -> list:
-    """What a run was started with, of one data set: name, store, weight, samples, and the digests
-    of the parts."""
-    content = {"episodes": member.episodes.content}
-    if member.codes is not None:
-        content["codes"] = member.codes.content
-    return [member.name, member.episodes.fingerprint, member.weight, size, content]
-
-
 class Trainer:
     """The state of a run: model, optimiser, average, step."""
 
@@ -144,7 +132,7 @@ class Trainer:
             0,
             dataset.norms(),
             "" if codebook is None else codebook.fingerprint,
-            [_identity(member, size) for member, size in dataset.sources()],
+            [going_on.identity(member, size) for member, size in dataset.sources()],
             dict(notes or {}),
             dataset.meanings(),
         )
@@ -168,7 +156,7 @@ class Trainer:
         if config.lora_rank:
             lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:]
-        if not newest or checkpoint.read_state(newest[0]).meanings:  # older runs go on as they are
+        if not newest:  # a run that goes on has passed, or was begun before this was checked
             require_same(self.identity.meanings, self.config)
         if newest:
             checkpoint.load_weights(
@@ -207,38 +195,14 @@ class Trainer:
 
     def _resume(self, path: Path) -> None:
         state = checkpoint.read_state(path)
-        begun, now = (flat(each.to_json()) for each in (checkpoint.read_config(path), self.config))
-        if begun != now:
-            raise _other_settings(self.out_dir, begun, now)
-        self._require_same_data(state)
+        going_on.require_same_settings(self.out_dir, checkpoint.read_config(path), self.config)
+        going_on.require_same_data(self.out_dir, state, self.identity)
         tensors = checkpoint.read_tensors(path, "optimizer")
         update = self.update
         checkpoint.restore_optimizer(update.optimizer, update.trained, tensors, state.step)
         if update.average:
             update.average.restore(checkpoint.read_tensors(path, "average"))
         self.step = state.step
-
-    def _require_same_data(self, state: State) -> None:
-        """Raises `StaleStore` unless the run was started with these very data and this codebook."""
-        begun, now = list(state.data or ()), self.identity.data
-        if (state.codebook, [row[:4] for row in begun]) != (
-            self.identity.codebook, [row[:4] for row in now]
-        ):  # fmt: skip
-            raise StaleStore(
-                f"{self.out_dir} was started with other data or another codebook",
-                remedy="give the same data, or choose another --out",
-            )
-        for old, new in zip(begun, now, strict=True):
-            if len(old) == 4:
-                warn(f"{self.out_dir} was started by an earlier depthtok: whether the parts of "
-                     f"{new[0]} were made anew since is not known")  # fmt: skip
-            elif old[4] != new[4]:
-                which = " and ".join(name for name in new[4] if old[4].get(name) != new[4][name])
-                raise StaleStore(
-                    f"{self.out_dir} was started with other data: the {which} of {new[0]} were "
-                    "made anew since, in part or as a whole",
-                    remedy="choose another --out, or start over with --no-resume",
-                )
 
     # Running
 
@@ -364,13 +328,3 @@ class Trainer:
         holds more than one that is not its own."""
         full = whole(tensor)
         return full.cpu() if self.ranks.rank == 0 else None
-
-
-def _other_settings(run: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> StaleStore:
-    """What to raise for a run that was begun with other settings, all by dotted names."""
-    differ = sorted(name for name in begun | now if begun.get(name) != now.get(name))
-    return StaleStore(
-        f"{run} was started with other settings: {', '.join(differ)}",
-        remedy=f"give the same settings ({', '.join(f'{n} = {begun.get(n)!r}' for n in differ)}), "
-        "or choose another --out",
-    )

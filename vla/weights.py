@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from depthtok.errors import WeightsError
+from depthtok.regular import require_file
 from vla.config import ModelConfig
 from vla.model import QDepthVLA
 
@@ -128,6 +129,13 @@ def gathered(
             tensor = tensor.flatten(1)
         if own == "embed.weight":
             tensor = with_rows(tensor, config.vocabulary, tokens)
+        if own == "embed.weight" and tokens is not None and len(tensor) < tokens:
+            raise WeightsError(
+                f"the embedding of the weights has {len(tensor):,} rows, and their tokenizer needs "
+                f"{tokens:,}: they are not of one model",
+                remedy="name weights with their own tokenizer.json beside them, or give theirs: "
+                "--set data.tokenizer=FOLDER",
+            )
         if tensor.shape != like.shape:
             raise WeightsError(
                 f"{sources(own)[0]} makes {own} {tuple(tensor.shape)}, not {tuple(like.shape)}",
@@ -156,6 +164,7 @@ def _tied(folder: Path) -> bool:
     """Whether the output layer is the embedding: PaliGemma's is, unless its config denies it."""
     path = folder / "config.json"
     try:
+        require_file(path)
         said = json.loads(path.read_text()) if path.is_file() else {}
         text = said.get("text_config", {})
         return said.get("tie_word_embeddings", text.get("tie_word_embeddings", True))
@@ -165,6 +174,7 @@ def _tied(folder: Path) -> bool:
 
 def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
     index = folder / "model.safetensors.index.json"
+    require_file(index)
     if index.is_file():
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     else:
@@ -176,6 +186,7 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
             " name its folder",
         )
     for name in names:
+        require_file(folder / name)
         try:
             with safe_open(folder / name, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 (a file is not a mapping)

@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 
 from depthtok.errors import CorruptPart, StaleStore
 from depthtok.files import write_atomic
+from depthtok.regular import unavailable
 
 if TYPE_CHECKING:
     from vqvae.train import Trainer
@@ -47,7 +48,9 @@ def _read(file: Path) -> tuple[Mapping[str, str], dict[str, torch.Tensor]]:
         with safe_open(file, framework="pt") as opened:
             note = opened.metadata() or {}
         tensors = from_bytes(data)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise unavailable(file, error, "cannot be read") from error
+    except (SafetensorError, ValueError, KeyError) as error:
         raise CorruptPart(f"{file} is damaged: {error}", remedy=_START_OVER) from error
     if not (_is_whole(data) if "format" in note else _is_whole_of_old(note, tensors)):
         raise CorruptPart(f"{file} was changed after it was written", remedy=_START_OVER)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from depthtok.agreement import among
 from depthtok.episodes import EpisodeStore
 from depthtok.extremes import find
-from depthtok.meaning import UNKNOWN, Meaning
+from depthtok.meaning import UNKNOWN, Column, Meaning
 from depthtok.spread import Spread
 from depthtok.statistics import Columns, Statistics, mixed_columns
 
@@ -57,16 +57,16 @@ def of_mixture(stores: Sequence[EpisodeStore]) -> Tables:
         rows = [(aspect, words) for aspect, words in differ.items()]
         tables["What differs (such columns are not merged)"] = (("aspect", "between"), rows)
     for side, title in TITLES.items():
-        names = _agreed(list(meanings.values()), side)
-        if not names:
+        agreed = _agreed(list(meanings.values()), side)
+        if not agreed:
             continue
         filled = [store for store in stores if store.steps]
         if not filled:
             continue
-        parts = [_picked(store, side, names) for store in filled]
+        parts = [_picked(store, side, [column.name for column in agreed]) for store in filled]
         merged = mixed_columns(parts, [store.steps for store in filled])
         rows = [
-            (*row, Spread.of(merged, place).note) for place, row in enumerate(_rows(names, merged))
+            (*row, Spread.of(merged, place).note) for place, row in enumerate(_rows(agreed, merged))
         ]
         tables[title] = (("dimension", *FIELDS, "note"), rows)
     return tables
@@ -78,9 +78,9 @@ def _name(stores: Sequence[EpisodeStore], place: int) -> str:
     return names[place] if names.count(names[place]) == 1 else str(stores[place].path)
 
 
-def _agreed(meanings: Sequence[Meaning], side: str) -> list[str]:
-    """Names of the columns that all have, once, and that mean the same in all: not a gripper of
-    another convention, nor changes at another rate."""
+def _agreed(meanings: Sequence[Meaning], side: str) -> list[Column]:
+    """The columns that all have, once, and that mean the same in all, as far as all say it: not a
+    gripper of another convention, nor changes at another rate."""
     found = []
     for column in getattr(meanings[0], side):
         same = [[c for c in getattr(m, side) if c.name == column.name] for m in meanings]
@@ -95,8 +95,13 @@ def _agreed(meanings: Sequence[Meaning], side: str) -> list[str]:
         if any(c.reference == "delta" for c in columns):
             aspects.append([m.fps for m in meanings])
         if all(len({*values} - {UNKNOWN, None}) < 2 for values in aspects):
-            found.append(column.name)
+            found.append(Column(column.name, *(_shared(values) for values in aspects[:2])))
     return found
+
+
+def _shared(values: Sequence[object]) -> str:
+    """What all say; unknown where one of them does not say it."""
+    return str(values[0]) if len({*values}) == 1 else UNKNOWN
 
 
 def _picked(store: EpisodeStore, side: str, names: Sequence[str]) -> Columns:

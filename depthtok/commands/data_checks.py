@@ -10,7 +10,7 @@ from depthtok.log import warn
 
 if TYPE_CHECKING:
     from depthtok.codebook import Codebook
-    from depthtok.commands.samples import Given, Targets
+    from depthtok.commands.given import Given, Targets
     from depthtok.episodes import EpisodeStore
     from vla.checkpoint import State
     from vla.config import Config
@@ -37,12 +37,31 @@ def check_meaning(members: Sequence[Member], config: Config, begun: State | None
     try:
         meanings.require_same(found, config)
     except ConfigError as error:
-        if begun is None or begun.meanings:
+        if begun is None:
             raise
         warn(f"{error.problem}; this run was begun before that was checked, and goes on")
     cameras = {member.name: member.episodes.cameras for member in members}
     for text in meanings.warnings(found, cameras, config):
         warn(text)
+
+
+def begun_from(weights: str | None, learn: Dataset, begun: State | None) -> dict[str, str | None]:
+    """The weights that a training was started with, as it records them. Says where a run that goes
+    on does not use those given, and where weights of ours have learnt another meaning."""
+    from vla.pretrained import meanings_of
+
+    if begun is not None:
+        first = (begun.notes or {}).get("weights")
+        if weights not in (None, first):
+            warn(f"--weights {weights} is not used: the run goes on from its own checkpoint")
+        return {"weights": first}
+    learnt = meanings_of(weights) if weights else {}
+    for name, meaning in learn.meanings().items():
+        differ = [meaning.differences(other) for other in learnt.values()]
+        if differ and all(differ):
+            listed = "; ".join(f"{aspect}: {words}" for aspect, words in differ[0].items())
+            warn(f"{name} does not mean what {weights} has learnt (data, weights): {listed}")
+    return {"weights": weights}
 
 
 def check_spread(member: Member, config: Config) -> None:

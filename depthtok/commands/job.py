@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthtok.commands.samples import Given
+    from depthtok.commands.given import Given
     from vla.checkpoint import State
     from vla.config import Config, RunOptions
     from vla.data import Dataset
@@ -40,7 +40,7 @@ class Stores:
 
     def open(self, config: Config, device: str = "cpu") -> Given:
         """The stores, opened and paired up."""
-        from depthtok.commands.samples import Given
+        from depthtok.commands.given import Given
 
         return Given.open(
             config, self.episodes, self.codes, self.depth, self.codebook, self.source_root, device
@@ -125,9 +125,12 @@ class Job:
             with ranks.first():  # the others find the frame cache made
                 learn, judge, prompts = self.data(given, self.stores.frame_cache, quiet=quiet)
             checks = data_checks.notes(learn, judge, given.book, data_checks.rule_of(self.state))
+            begun_from = data_checks.begun_from(self.weights, learn, self.state)
             more = {
                 "codebook": given.book, "device": where, "validation": judge,
-                "notes": {**self.notes, "instructions": prompts.to_json(), **checks},
+                "notes": {
+                    **self.notes, **begun_from, "instructions": prompts.to_json(), **checks,
+                },
                 "weights": self._weights(learn.tokenizer) if self.begun is None else None,
                 "decode": samples.decoder(given.book, where) if judge else None,
             }  # fmt: skip

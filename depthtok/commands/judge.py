@@ -44,6 +44,7 @@ def eval_depth(
     Example: depthtok eval-depth runs/policy --episodes runs/other/episodes --codes runs/other/codes
     """
     from depthtok.commands import samples as stores
+    from depthtok.commands.given import Given
     from pipelines.device import choose
     from vla import checkpoint, data
     from vla.judge import judge_depth, require_codes
@@ -54,8 +55,9 @@ def eval_depth(
     where, place = choose(device), checkpoint.find(run)
     state, config = checkpoint.read_state(place), checkpoint.read_config(place)
     require_codes(config.model.depth)
-    config = config.updated({"data.crop": 1.0})  # evaluated on whole images
-    given = stores.Given.open(config, [episodes], [codes], [], codebook, source_root)
+    # Whole images, and no word of actions, which are not looked at.
+    config = config.updated({"data.crop": 1.0, "data.gripper": ""})
+    given = Given.open(config, [episodes], [codes], [], codebook, source_root)
     if given.book.fingerprint != state.codebook:
         raise StaleStore(
             f"{codes} is of codebook {given.book.fingerprint[:12]}, {run} was trained on "

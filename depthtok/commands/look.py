@@ -43,8 +43,8 @@ def inspect(
     from depthtok.commands.summary import inspect as look
     from depthtok.commands.summary import inspect_mixture, schema_draft
     from depthtok.episodes import EpisodeStore
+    from depthtok.lineage import open_store
     from depthtok.store import is_store
-    from depthtok.verify import open_store
 
     if draft:
         say(*(schema_draft(path) for path in paths))

@@ -17,8 +17,8 @@ from depthtok.log import result, say, suggest, typed
 from depthtok.options import command
 
 if TYPE_CHECKING:
+    from depthtok.commands.given import Given
     from depthtok.commands.job import Job
-    from depthtok.commands.samples import Given
     from depthtok.signals import StopRequest
     from vla.train import Result
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,103 +18,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from depthtok.codebook import Codebook
-    from depthtok.codes import CodeStore
+    from depthtok.commands.given import Given
     from depthtok.episodes import EpisodeStore
     from vla.checkpoint import State
     from vla.config import Config
-    from vla.crops import DepthCrops
     from vla.data import Dataset
     from vla.member import Member
-    from vla.pixels import PixelGrids
     from vla.tokenizer import Tokenizer
-
-    Targets = CodeStore | PixelGrids | DepthCrops
-
-
-@dataclass(frozen=True)
-class Given:
-    """The stores of a training, opened: data sets in order, each with its depth targets."""
-
-    episodes: Sequence[EpisodeStore]
-    targets: Sequence[Targets]  # as many, or none
-    book: Codebook | None
-
-    @classmethod
-    def open(
-        cls,
-        config: Config,
-        episodes: Sequence[Path],
-        codes: Sequence[Path],
-        depth: Sequence[Path],
-        codebook: Path | None,
-        source_root: Path | None = None,
-        device: str = "cpu",
-    ) -> Given:
-        """Opens what the settings ask for; depth of crops will be encoded on `device`. Raises
-        `ConfigError` for stores that do not pair up."""
-        from depthtok.episodes import EpisodeStore
-
-        for name, paths in (("codes", codes), ("depth", depth)):
-            if paths and len(paths) != len(episodes):
-                raise ConfigError(
-                    f"{len(paths)} --{name} for {len(episodes)} --episodes",
-                    remedy="give one each, or none",
-                )
-        stores = [EpisodeStore(path, source_root=source_root) for path in episodes]
-        if config.model.depth.expert and config.model.depth.target == "pixels":
-            return cls(stores, *_pixels(depth, codebook))
-        if config.model.depth.supervised and config.data.crop < 1:
-            return cls(stores, *_crops(depth, codebook, device))
-        return cls(stores, *_codes(codes, codebook))
-
-
-def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
-    from depthtok.codes import CodeStore
-
-    stores = [CodeStore(path) for path in paths]
-    if not stores:
-        return [], None
-    book = stores[0].open_codebook(codebook)
-    for store in stores[1:]:
-        store.require_codebook(book.fingerprint)
-    return stores, book
-
-
-def _pixels(paths: Sequence[Path], codebook: Path | None) -> tuple[list[PixelGrids], Codebook]:
-    """Depth itself, cut into a codebook's cells and normalised as it does."""
-    from depthtok.codebook import Codebook
-    from depthtok.depth import DepthStore
-    from vla.pixels import PixelGrids
-
-    if not paths or codebook is None:
-        raise ConfigError(
-            "the depth expert is to regress pixels",
-            remedy="give --depth DEPTH, and --codebook for its grid and normalisation",
-        )
-    book = Codebook.load(codebook)
-    grids = [
-        PixelGrids(DepthStore(path), book.fingerprint, book.normalisation, book.grid)
-        for path in paths
-    ]
-    return grids, book
-
-
-def _crops(
-    paths: Sequence[Path], codebook: Path | None, device: str
-) -> tuple[list[DepthCrops], Codebook]:
-    """Depth to cut crops from, and what encodes them."""
-    from depthtok.depth import DepthStore
-    from vla.crops import DepthCrops
-    from vqvae.codec import Codec
-
-    if not paths or codebook is None:
-        raise ConfigError(
-            "stored codes describe whole images, and data.crop asks for crops",
-            remedy="give --depth DEPTH and --codebook, so that they are re-encoded",
-        )
-    codec = Codec.load(codebook, device)
-    crops = [DepthCrops(DepthStore(path), codec.codebook, codec) for path in paths]
-    return crops, codec.codebook
 
 
 def decoder(book: Codebook | None, device: str) -> Callable | None:
@@ -225,7 +135,7 @@ def datasets(
     joined = []
     for place, store in enumerate(given.episodes):
         store.require_complete(partial=partial)
-        member = _member(config, given, place, weights[place], cache, partial=partial)
+        member = _member(config, given, place, weights[place], cache, partial, begun is not None)
         if begun is not None:
             member = replace(member, norms=begun.norms.get(member.name, member.norms))
         _say_absent(config, store, given.targets[place] if given.targets else None)
@@ -237,14 +147,26 @@ def datasets(
     data_checks.check_meaning(joined, config, begun)
     learn, judge = _sides(joined, held_out, data_checks.rule_of(begun))
     if not learn:
-        raise ConfigError(
-            "no episode is left to train on: all are held out, have no codes, or no instruction",
-            remedy="lower --held-out, or check the stores with `depthtok inspect`",
-        )
+        raise _nothing_left(joined)
     if held_out and not judge:
-        warn("no held-out episode has codes: nothing will be validated")
+        warn("no episode is held out: nothing will be validated")
     judging = data.Dataset(judge, config, reader, augment=False, held_out=True) if judge else None
     return data.Dataset(learn, config, reader), judging
+
+
+def _nothing_left(joined: Sequence[Member]) -> ConfigError:
+    """What to raise where no episode is left to train on."""
+    from depthtok.instructions import NAME_IT
+
+    if any(len(member.episodes_used) for member in joined):
+        why, remedy = "all are held out", "lower --held-out"
+    elif any(member.left_out for member in joined):
+        why = "none has codes"
+        remedy = "see which failed, and why: `depthtok inspect CODES`"
+    else:
+        why = "none has an instruction"
+        remedy = f"{NAME_IT}; or train without: --set data.empty_instructions=keep"
+    return ConfigError(f"no episode is left to train on: {why}", remedy=remedy)
 
 
 def _sides(joined: Sequence[Member], share: float, rule: str) -> tuple[list[Member], list[Member]]:
@@ -303,7 +225,7 @@ def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
     ]
 
 
-def _member(config, given: Given, place: int, weight, cache: Path | None, *, partial: bool):
+def _member(config, given: Given, place: int, weight, cache: Path | None, partial, begun):
     from vla.frames import FrameCache
     from vla.member import member
 
@@ -315,5 +237,5 @@ def _member(config, given: Given, place: int, weight, cache: Path | None, *, par
     return member(
         name, store, given.targets[place] if given.targets else None, config,
         codebook=given.book.fingerprint if given.book else "", weight=weight,
-        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames,
+        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames, begun=begun,
     )  # fmt: skip

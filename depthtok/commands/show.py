@@ -40,7 +40,7 @@ def report(
 def make_report(path: Path, source_root: Path | None = None) -> Report:
     """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
     from depthtok.commands.summary import kind_of, not_known
-    from depthtok.verify import open_store
+    from depthtok.lineage import open_store
 
     makers = {
         "store": lambda path: store_report(open_store(path, source_root)),

@@ -33,6 +33,9 @@ SHARED = (
 )  # fmt: skip
 CONVERTING = Annotated[RunOptions, Only(*SHARED, "overwrite")]
 ON_DEVICE = Annotated[RunOptions, Only(*SHARED, "partial", "device", "gpus_per_worker")]
+ANNOTATING = Annotated[
+    RunOptions, Only(*SHARED, "partial", "device", "gpus_per_worker", "source_root")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +78,7 @@ def annotate(
     ],
     out: Out,
     settings: AnnotateConfig,
-    options: RunOptions,
+    options: ANNOTATING,
     weights: Annotated[
         Path | None, typer.Option("--weights", help="the estimator's weights: .pth or .safetensors")
     ] = None,
@@ -149,10 +152,13 @@ def tokenize(
     Example: depthtok tokenize runs/depth --codebook runs/codebook --out runs/codes
     """
     from depthtok.depth import DepthStore
+    from depthtok.lineage import outdated
     from pipelines.device import choose, choose_for
     from pipelines.tokenize import TokenizeStage
 
     store = DepthStore(depth)
+    for line in outdated(store):
+        warn(line)
     book, verdict = judged(codebook)
     if book.quality and book.quality["kind"] != store.kind:
         warn(
@@ -236,13 +242,13 @@ def warn_of_unknown(schema: Schema) -> None:
 def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = True) -> None:
     """Plans or runs a stage, says what came out, and exits with its code: 1 also where an earlier
     stage of the same command was not `whole`."""
-    from pipelines.overwrite import run_over
+    from pipelines.overwrite import planned_over, run_over
     from pipelines.stage import run
 
     if options.plan:
         from pipelines.plan import plan
 
-        planned = plan(stage, options)
+        planned = plan(planned_over(stage) if options.overwrite else stage, options)
         say(*planned.lines(), json=options.json)
         if options.json:
             result(planned)

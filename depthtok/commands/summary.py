@@ -15,13 +15,14 @@ from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import SchemaError, SourceError
 from depthtok.format import human_bytes, human_number
+from depthtok.lineage import open_store, outdated
 from depthtok.log import typed
+from depthtok.regular import require_no_special
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.sample import sample
 from depthtok.sources.schema import Schema
 from depthtok.store import Store, is_store
-from depthtok.verify import open_store
 
 if TYPE_CHECKING:
     from vla.checkpoint import State
@@ -68,6 +69,7 @@ def inspect(path: Path) -> Summary:
 
 def kind_of(path: Path) -> str | None:
     """`store`, `codebook`, `run`, `evaluation` or `rlds`; None for anything else."""
+    require_no_special(path)
     if is_store(path):
         return "store"
     if (path / codebook.META).is_file():
@@ -192,6 +194,8 @@ def _store(store: Store) -> Summary:
         summary.facts["left out by the schema"] = ", ".join(reasons)
     summary.facts.update(_typed(store))
     summary.facts.update(_absent(store))
+    if lines := outdated(store):
+        summary.facts["out of date"] = "; ".join(lines)
     if isinstance(store, EpisodeStore) and (found := store.stored_statistics()):
         summary.tables.update(column_tables.of_store(store, found))
     if failures:
@@ -334,7 +338,7 @@ def _meant(state: State) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, meaning in state.meanings.items():
         for side in ("action", "proprio"):
-            found[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side)))
+            found[f"{side} of {name}"] = ", ".join(map(str, getattr(meaning, side))) or "none"
         rate = "rate not known" if meaning.fps is None else f"{meaning.fps:g} Hz"
         found[f"gripper of {name}"] = f"{meaning.gripper}; {rate}"
     found = found or {"meaning": "not known: made before runs kept what their numbers mean"}

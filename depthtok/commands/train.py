@@ -249,6 +249,7 @@ def depth_sources(
     """The clips of DepthStores. Raises `MissingParts` unless `partial`."""
     from depthtok.depth import DepthStore
     from depthtok.failures import in_words, left_out
+    from depthtok.lineage import outdated
     from vqvae.clips import ClipSource, StoredClips
 
     weights = weights or [1.0] * len(paths)
@@ -265,6 +266,8 @@ def depth_sources(
         sources.append(ClipSource(name, store.fingerprint, clips, weight, content))
         if failures := in_words(left_out(store)):
             warn(f"{path}: {failures}")
+        for line in outdated(store):
+            warn(line)
         if clips.absent:
             warn(f"{path}: {clips.absent} clips of cameras that episodes do not have are left out")
     return sources

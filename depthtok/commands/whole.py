@@ -16,7 +16,7 @@ from depthtok.log import say, unsuggesting
 from depthtok.options import arguments, command
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
-ALONE = ("plan", "limit", "shard", "json")
+ALONE = ("plan", "limit", "shard", "json", "overwrite")
 """Options that a whole run has no use for."""
 OF_RUNS = {
     "skip": bool,
@@ -151,8 +151,8 @@ def _summary(plan: Plan) -> list[str]:
 def _failed(plan: Plan) -> list[str]:
     """What the stores of the data sets lack, by stage."""
     from depthtok.failures import in_words, left_out
+    from depthtok.lineage import open_store
     from depthtok.store import is_store
-    from depthtok.verify import open_store
 
     lines = []
     for name in plan.data:

@@ -17,6 +17,7 @@ from depthtok.sources.features import Feature, Features
 from depthtok.sources.pixels import decode_image, decode_tensor, filled
 from depthtok.sources.tfrecord import HEADER
 
+LARGEST_VALUES = 1 << 30  # bytes of one feature in one episode, where they are decompressed
 RAGGED = ("/ragged_flat_values", "/ragged_row_lengths_0")
 
 
@@ -240,6 +241,7 @@ class RawEpisode:
             if not feature.per_step:
                 return value
             if out is None:
+                self._check_bytes(feature, len(items) * value.nbytes)
                 out = np.empty((len(items), *value.shape), value.dtype)
             if out.shape[1:] != value.shape:
                 raise SourceError(f"{self.where}: {feature.path} changes shape at step {step}")
@@ -290,6 +292,12 @@ class RawEpisode:
         wanted = len(self) if feature.per_step else 1
         if count != wanted:
             raise self._corrupt(feature, f"{count} entries instead of {wanted}")
+
+    def _check_bytes(self, feature: Feature, size: int) -> None:
+        if size > LARGEST_VALUES:
+            raise self._corrupt(
+                feature, f"{size / 1e9:.1f} GB in one episode, more than {LARGEST_VALUES / 1e9:.1f}"
+            )
 
     def _corrupt(self, feature: Feature, reason: str) -> CorruptRecord:
         return CorruptRecord(

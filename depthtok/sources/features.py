@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from depthtok.errors import SourceError
+from depthtok.regular import require_file
 from depthtok.sources.tfrecord import LFS_POINTER
 
 STEPS = "steps/"
@@ -81,6 +82,7 @@ def read_features(path: Path) -> dict[str, Feature]:
 
 def read_json(path: Path) -> dict:
     """A JSON object from a file. Raises `SourceError` with the reason if that fails."""
+    require_file(path)
     try:
         text = path.read_bytes()
         if text.startswith(LFS_POINTER):

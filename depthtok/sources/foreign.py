@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from depthtok.errors import SourceError
+from depthtok.regular import require_file
 from depthtok.sources.videos import IMAGES, VIDEOS
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -41,11 +42,11 @@ def foreign_file(path: Path) -> SourceError:
             f"{path} is a video, not an RLDS directory",
             remedy=f"for its depth: depthtok annotate {path} --out DIR",
         )
-    if path.is_file():  # a pipe would be waited for
-        with path.open("rb") as file:
-            if file.read(len(_HDF5)) == _HDF5:
-                remedy = _DEMOS.format(path) + _TO_RLDS
-                return SourceError(f"{path} is an HDF5 file, not an RLDS directory", remedy=remedy)
+    require_file(path)
+    with path.open("rb") as file:
+        if file.read(len(_HDF5)) == _HDF5:
+            remedy = _DEMOS.format(path) + _TO_RLDS
+            return SourceError(f"{path} is an HDF5 file, not an RLDS directory", remedy=remedy)
     return SourceError(
         f"{path} is a file, not an RLDS directory",
         remedy="give the local directory with features.json, such as <name>/<version>",

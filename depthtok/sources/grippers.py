@@ -39,14 +39,14 @@ def misfit(values: Float[np.ndarray, "*n"], convention: str) -> SchemaError | No
     """
     if not values.size or convention == "none":
         return None
-    low, high = range_of(convention)
+    low, _ = range_of(convention)
     least, most = float(values.min()), float(values.max())
     halves = convention in GRIPPERS and low == -1 and -0.05 < least < 0.05 and most <= 1.05
     if not outside(np.array([least, most]), convention).any() and not halves:
         return None
     return SchemaError(
         f"the gripper is {_seen(values)}, {stated(convention)}",
-        remedy=_remedy(least, most, low, high),
+        remedy=_remedy(least, most, convention),
     )
 
 
@@ -79,9 +79,11 @@ def _seen(values: Float[np.ndarray, "*n"]) -> str:
     return f"{distinct[0]:.4g} to {distinct[-1]:.4g} ({len(distinct)} distinct values)"
 
 
-def _remedy(least: float, most: float, low: float, high: float) -> str:
-    """What brings `least`..`most` to `low`..`high`."""
-    if low == -1 and least >= -MARGIN and most <= 1 + MARGIN:
+def _remedy(least: float, most: float, convention: str) -> str:
+    """What brings `least`..`most` to the range of a convention."""
+    low, high = range_of(convention)
+    width = 0 < most - least < FEW and -MARGIN < least < MARGIN  # of the fingers, in metres
+    if low == -1 and least >= -MARGIN and most <= 1 + MARGIN and not width:
         return (
             'say gripper = "open1_closed0" or "open0_closed1", or add "scale 2" and "offset -1" to '
             "its ops"
@@ -92,11 +94,18 @@ def _remedy(least: float, most: float, low: float, high: float) -> str:
             "its ops"
         )
     beyond = max(low - least, most - high)
-    if beyond < (high - low) / 2:
+    if beyond < (high - low) / 2 and not width:
         return f'if these are slips of the sensor, add "clip {low:g} {high:g}" to its ops'
     bottom = 0.0 if least >= 0 else least
     top = next((full for full in (100.0, 255.0) if 0.9 * full < most <= full), most)
+    operation = f'add "unit_interval {bottom:g} {top:g}" to its ops'
+    if convention in GRIPPERS:
+        is_open, is_closed = GRIPPERS[convention]
+        remains = "open1_closed0" if is_open > is_closed else "open0_closed1"
+        return f'{operation}, and say gripper = "{remains}": the larger number is ' + (
+            "open, as stated" if is_open > is_closed else "closed, as stated"
+        )
     return (
-        f'add "unit_interval {bottom:g} {top:g}" to its ops (the numbers of closed and of open; '
-        'then 0 is closed and 1 open), and say gripper = "open1_closed0"'
+        f"{operation} (the numbers of closed and of open; then 0 is closed and 1 open), and say "
+        'gripper = "open1_closed0"'
     )

@@ -127,21 +127,21 @@ def _is_two_valued(values: Sequence[Float[np.ndarray, "T n"]], column: int) -> b
     episode's end."""
     if not values:
         return False
-    rows = np.concatenate([episode[:, column] for episode in values])
-    low, high = rows.min(initial=np.inf), rows.max(initial=-np.inf)
-    if not np.isfinite([low, high]).all() or low == high:
+    rows, inner = (
+        np.concatenate([episode[:stop, column] for episode in values]) for stop in (None, -1)
+    )
+    rows, inner = (numbers[np.isfinite(numbers)] for numbers in (rows, inner))
+    if not len(rows) or np.ptp(rows) == 0:
         return False
-    middle = ~np.isin(rows, (low, high))
-    if middle.mean() > 1 - MOSTLY:
-        return False
-    inner = np.concatenate([episode[:-1, column] for episode in values])
-    return bool(len(np.unique(inner)) > 1)
+    middle = ~np.isin(rows, (rows.min(), rows.max()))
+    return bool(middle.mean() <= 1 - MOSTLY and len(np.unique(inner)) > 1)
 
 
 def _values_seen(values: Sequence[Float[np.ndarray, "T n"]], column: int) -> str:
     """The values of a column, in words; "" where none are known."""
     rows = [episode[:, column] for episode in values]
     distinct = np.unique(np.concatenate(rows)) if rows else np.empty(0)
+    distinct = distinct[np.isfinite(distinct)]
     if not len(distinct):
         return ""
     if len(distinct) <= 3:

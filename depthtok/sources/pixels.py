@@ -3,7 +3,7 @@
 For JPEG this needs the fast DCT, TensorFlow's default, whose rounding differs from the accurate one
 by up to nine levels. A float32 Image is stored as an RGBA PNG whose four channels are the bytes of
 the float. Every failure is a `CorruptRecord`; sizes are checked before memory is allocated, as a
-protection against PNG and zlib bombs.
+protection against PNG and zlib bombs (`depthtok/bounds.py` has the limits).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from depthtok.bounds import too_large
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.example import decode_varints
 from depthtok.sources.features import Feature
@@ -26,8 +27,8 @@ ENCODINGS = ("jpeg", "png", "raw", "varint", "zlib")
 Shape = tuple[int | None, ...]
 
 JPEG_QUALITY = 95  # as in tensorflow-datasets
+SMALLER = "make smaller copies of these pictures, or leave the episode out"
 
-_LARGEST_IMAGE = 1 << 26  # pixels, if height or width is undefined
 _LARGEST_TENSOR = 1 << 28  # bytes after decompression, if a dimension is undefined
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -77,7 +78,10 @@ class PixelFormat:
         """[H, W, C] in `dtype` (bfloat16 as float32). Raises `CorruptRecord`."""
         if self.encoding in ("jpeg", "png"):
             return decode_image(data, self.dtype, self.shape)
-        return decode_tensor(data, self.encoding, self.dtype, self.shape)
+        frame = decode_tensor(data, self.encoding, self.dtype, self.shape)
+        if reason := too_large(*frame.shape[:2]):
+            raise CorruptRecord(f"a tensor that is too large: {reason}", remedy=SMALLER)
+        return frame
 
     def to_json(self) -> dict:
         """A plain dictionary, the same for equal formats."""
@@ -103,6 +107,18 @@ def decode_image(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
     if dtype not in ("uint8", "uint16"):
         raise SourceError(f"no image has dtype {dtype} and {shape[2]} channels")
     return _decode_png(data, dtype, shape)
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Height and width of an encoded JPEG or PNG, px, by its header. Raises `CorruptRecord`."""
+    try:
+        if data.startswith(_JPEG_MAGIC):
+            return simplejpeg.decode_jpeg_header(data)[:2]
+        if data.startswith(_PNG_MAGIC):
+            return struct.unpack_from(">II", data, 16)[::-1]
+    except (ValueError, struct.error) as error:
+        raise CorruptRecord(f"an image that cannot be decoded: {error}") from error
+    raise CorruptRecord(f"{len(data)} bytes that are neither JPEG nor PNG")
 
 
 def _decode_jpeg(data: bytes, shape: Shape) -> np.ndarray:
@@ -149,8 +165,8 @@ def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
 def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
     if any(want not in (None, have) for have, want in zip(size, shape, strict=False)):
         raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, but {shape} is declared")
-    if size[0] * size[1] > _LARGEST_IMAGE:
-        raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, more than {_LARGEST_IMAGE} pixels")
+    if reason := too_large(*size):
+        raise CorruptRecord(f"{what} that is too large: {reason}", remedy=SMALLER)
 
 
 def encode_image(image: np.ndarray, feature: Feature) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from shlex import quote
 
 from depthtok.errors import CorruptRecord, SourceError
+from depthtok.regular import require_no_special
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.features import Feature, read_features, read_json
 from depthtok.sources.foreign import folder_remedy, foreign_file, foreign_folder, is_lerobot
@@ -135,6 +136,7 @@ def is_rlds(path: Path) -> bool:
 
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
+    require_no_special(path)
     try:
         if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
             return path

@@ -20,6 +20,7 @@ from depthtok import meaning
 from depthtok.data import Orientation
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import Meaning
+from depthtok.regular import require_file
 from depthtok.sources.cameras import CameraSchema
 from depthtok.sources.columns import Columns, Feature, RawEpisode
 from depthtok.sources.instruction import Instruction
@@ -67,6 +68,7 @@ class Schema:
         """
         if str(name_or_path).endswith(".toml"):
             path = Path(name_or_path)
+            require_file(path)
             if not path.is_file():
                 raise SchemaError(f"there is no file {path}", remedy="check the path")
             try:

@@ -167,7 +167,7 @@ def _counted(
             f"split {naming.split!r}: {INFO} states {len(stated)} shards, and these are {total}: "
             "the counts agree, so that is all of them"
         ]
-    lacks = f"; {_numbers(absent)} of them are not there" if absent else ""
+    lacks = f"; not there: {_numbers(absent)}" if absent else ""
     return shards, [f"split {naming.split!r} has no shardLengths: counted {total}{lacks}"]
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn, Protocol
 import google_crc32c
 
 from depthtok.errors import CorruptRecord, SourceUnavailable
+from depthtok.regular import open_file, unavailable
 
 HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of these eight bytes
 FOOTER = struct.Struct("<I")  # masked CRC32C of the payload
@@ -111,7 +112,7 @@ def read_record(path: Path, offset: int, index: int) -> Record:
 def opened(path: Path) -> Iterator[tuple[int, int]]:
     """File descriptor and size. Whatever the file system says is `SourceUnavailable`."""
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = open_file(path)
     except OSError as error:
         raise unavailable(path, error, "cannot be opened") from error
     try:
@@ -120,23 +121,6 @@ def opened(path: Path) -> Iterator[tuple[int, int]]:
         raise unavailable(path, error, "cannot be read") from error
     finally:
         os.close(file)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turns what the file system says of a file into `SourceUnavailable`."""
-    try:
-        yield
-    except OSError as error:
-        raise unavailable(path, error, "cannot be read") from error
-
-
-def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
-    """The error for a file of the source that the file system does not give."""
-    remedy = "see that the file is there and may be read, then run the same command again: what is "
-    return SourceUnavailable(
-        f"{path} {what} now ({error.strerror or error})", remedy=f"{remedy}done is kept"
-    )
 
 
 def payload_length(header: bytes, room: int) -> int:

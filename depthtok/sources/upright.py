@@ -15,8 +15,9 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image
 
+from depthtok.bounds import too_large
 from depthtok.errors import CorruptRecord
-from depthtok.sources.pixels import JPEG_QUALITY, PixelFormat
+from depthtok.sources.pixels import JPEG_QUALITY, PixelFormat, size_of
 
 STORED = 1
 _ORIENTATION = 0x0112  # EXIF's tag
@@ -32,7 +33,16 @@ _WAYS = {  # transposed, rows reversed, columns reversed: in this order
     7: (True, True, True),
     8: (True, True, False),
 }
-_BROKEN_EXIF = (OSError, ValueError, SyntaxError, struct.error, KeyError, TypeError, EOFError)
+_BROKEN_EXIF = (
+    CorruptRecord,
+    OSError,
+    ValueError,
+    SyntaxError,
+    struct.error,
+    KeyError,
+    TypeError,
+    EOFError,
+)
 
 
 def turned(frame: UInt8[np.ndarray, "H W C"], way: int) -> UInt8[np.ndarray, "h w C"]:
@@ -74,7 +84,9 @@ def of_image(data: bytes) -> int:
     if not any(mark in data for mark in _MARKS[: 1 if data[:4] != _PNG else 3]):
         return STORED
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        if too_large(*size_of(data)):
+            return STORED
+        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as picture:
             way = picture.getexif().get(_ORIENTATION, STORED)
     except _BROKEN_EXIF:
         return STORED

@@ -1,8 +1,8 @@
 """One video file: what it looks like, and its frames, upright and complete, or an error.
 
 A file that was cut short mostly still plays to where it ends. So what was read is held against what
-the container says: mp4 and mov by their index, avi by its frame count, Matroska and WebM by their
-duration. A container that says nothing (a live stream) is noted.
+the container says: mp4 and mov by their index, avi by its frame count, Matroska and WebM by the
+sizes of their clusters and their duration. A container that says nothing (a live stream) is noted.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from depthtok.bounds import too_large
 from depthtok.errors import CorruptRecord, MissingPackage
 from depthtok.files import file_sha256
-from depthtok.sources.tfrecord import reading, unavailable
+from depthtok.regular import reading, require_file, unavailable
+from depthtok.sources.matroska import breaks_off
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 
 CUT = "copy or record it again; what there is can be kept with: ffmpeg -i IN OUT"
+SMALLER = "make a smaller copy: ffmpeg -i IN -vf scale=1920:-2 OUT"
 AMBIGUOUS = (errno.EIO, errno.EPERM)  # demuxers say EIO at an early end, decoders -1 for an error
 STRICT = {"mjpeg": "explode", "ffv1": "explode"}
 """Decoders that hide damage unless they are told not to. Others flag or raise it by themselves,
@@ -44,19 +47,32 @@ def look(path: Path) -> Look:
     av = _av()
     try:
         with _opened(path) as video:
-            stream = video.streams.video[0]
+            stream = _pictures(path, video)
             if is_depth(stream):
                 return Look(depth=True)
             rate = stream.average_rate
             size = (stream.height, stream.width)
+            if too_large(*size):
+                return Look()
             frame = next(video.decode(stream), None)
             if frame is not None and swaps_sides(way_of(frame)):
                 size = size[::-1]
             count = stream.frames or round((video.duration or 0) / 1e6 * (rate or 0))
             return Look(size, float(rate) if rate else None, frames=count or None)
-    except (OSError, IndexError, CorruptRecord, av.FFmpegError) as error:
+    except (OSError, CorruptRecord, av.FFmpegError) as error:
         require_readable(path, error)
         return Look()
+
+
+def _pictures(path: Path, video):
+    """The stream of a video's frames. Raises `CorruptRecord` where there is none, or its
+    description is lost."""
+    if not video.streams.video:
+        raise CorruptRecord(f"{path} has no video frames", remedy="leave it out")
+    stream = video.streams.video[0]
+    if stream.codec_context is None:  # of mp4, whose description comes last
+        raise CorruptRecord(f"{path} breaks off in the description of its frames", remedy=CUT)
+    return stream
 
 
 def is_depth(stream) -> bool:
@@ -84,11 +100,11 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
     """
     av = _av()
     with _opened(path) as video:
-        if not video.streams.video:
-            raise CorruptRecord(f"{path} has no video frames", remedy="leave it out")
-        stream = video.streams.video[0]
+        stream = _pictures(path, video)
         if is_depth(stream):
             raise CorruptRecord(f"{path} is a depth video, not a picture", remedy="leave it out")
+        if reason := too_large(stream.height, stream.width):
+            raise CorruptRecord(f"{path} has frames that are too large: {reason}", remedy=SMALLER)
         if mode := STRICT.get(stream.codec_context.name):
             stream.codec_context.options = {"err_detect": mode}
         ledger, ways = _Ledger(path, video, stream), {}
@@ -133,6 +149,8 @@ class _Ledger:
             for frame in packet.decode():
                 if frame.is_corrupt:
                     raise self.broken("has a damaged frame")
+                if reason := too_large(frame.height, frame.width):
+                    raise self.broken(f"has a frame that is too large ({reason})")
                 self._note_frame(frame)
                 yield frame
 
@@ -178,8 +196,11 @@ class _Ledger:
             wanted = self.stream.frames * self._frame_ticks()
             if self.ticks < wanted:
                 raise self._short(f"{self.decoded} of {self.stream.frames} frames")
-        elif "matroska" in self.kind and self.stated:
-            self._require_duration()
+        elif "matroska" in self.kind:
+            if self.stated:
+                self._require_duration()
+            if breaks_off(self.path):  # what is missing may lie between others, in time
+                raise self.broken("breaks off")
 
     def _frame_ticks(self) -> float:
         rate, unit = self.stream.average_rate, self.stream.time_base
@@ -212,6 +233,7 @@ def _seconds(text: str | None) -> float | None:
 
 def _opened(path: Path):
     av = _av()
+    require_file(path)
     try:
         return av.open(str(path))
     except (av.FFmpegError, OSError) as error:

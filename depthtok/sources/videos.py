@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import simplejpeg
-from PIL import Image
 
+from depthtok.bounds import LARGEST_FILE
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.files import file_sha256
+from depthtok.regular import reading, require_file, require_no_special
 from depthtok.sources import video_file
-from depthtok.sources.pixels import JPEG_QUALITY
-from depthtok.sources.tfrecord import reading, unavailable
+from depthtok.sources.pixels import JPEG_QUALITY, SMALLER, size_of
 from depthtok.sources.upright import STORED, of_image, swaps_sides, upright
 from depthtok.sources.video_file import Look
 
@@ -81,21 +81,27 @@ class Film:
         if not self.images:
             return video_file.look(self.path)
         try:
-            with Image.open(self.images[0]) as picture:
-                size = (picture.height, picture.width)
-            way = of_image(self.images[0].read_bytes())
-        except OSError as error:
-            if error.errno is None:  # of PIL: it is no picture
-                return Look()
-            raise unavailable(self.images[0], error, "cannot be read") from error
+            data = _picture(self.images[0])
+            size = size_of(data)
+        except CorruptRecord:
+            return Look()
+        way = of_image(data)
         return Look(size[::-1] if swaps_sides(way) else size, frames=len(self.images))
+
+
+def _picture(path: Path) -> bytes:
+    """The bytes of an image file. Raises `CorruptRecord` for one that is too long to be one."""
+    require_file(path)
+    with reading(path):
+        if path.stat().st_size <= LARGEST_FILE:
+            return path.read_bytes()
+    raise CorruptRecord(f"{path} has more than {LARGEST_FILE:,} bytes", remedy=SMALLER)
 
 
 def _images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
     ways: dict[int, int] = {}
     for path in paths:
-        with reading(path):
-            data = path.read_bytes()
+        data = _picture(path)
         way = of_image(data)
         ways[way] = ways.get(way, 0) + 1
         try:
@@ -171,7 +177,11 @@ def _folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def _films_in(place: Path, root: Path) -> Iterator[Film]:
-    files = [path for path in place.iterdir() if path.is_file() and path.name[0] != "."]
+    shown = [path for path in place.iterdir() if path.name[0] != "."]
+    for path in shown:
+        if path.suffix.lower() in (*IMAGES, *VIDEOS):
+            require_no_special(path)
+    files = [path for path in shown if path.is_file()]
     images = [path for path in files if path.suffix.lower() in IMAGES]
     name = place.relative_to(root).as_posix() if place != root else root.name
     if images:

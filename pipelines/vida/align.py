@@ -21,11 +21,17 @@ def fit(
 
     A constant prediction does not determine the scale and is left unchanged: (1, 0).
     """
-    x, y = prediction.double(), target.double()
+    x, y = (depth.to(torch.float64, copy=True) for depth in (prediction, target))
+    return fit_in_place(x, y)
+
+
+def fit_in_place(x: Float64[Tensor, "n H W"], y: Float64[Tensor, "n H W"]) -> Float64[Tensor, " 2"]:
+    """The same from `x` to `y`, whose memory it uses."""
     x_mean, y_mean = x.mean(), y.mean()
-    centred = x - x_mean
-    spread = centred.square().mean()
-    scale = (centred * (y - y_mean)).mean() / spread
+    x, y = x.sub_(x_mean), y.sub_(y_mean)
+    covariance = y.mul_(x).mean()
+    spread = x.square_().mean()
+    scale = covariance / spread
     fitted = torch.stack((scale, y_mean - scale * x_mean))
     return torch.where(spread > 0, fitted, fitted.new_tensor((1.0, 0.0)))
 

@@ -12,7 +12,7 @@ import torch
 
 from depthtok.config import digest
 from depthtok.errors import ConfigError
-from depthtok.files import remove, write_atomic
+from depthtok.files import make_directory, output_errors, remove, write_atomic
 from pipelines.findings import summarise
 from pipelines.vida.config import RunConfig, ViDAConfig
 from pipelines.vida.estimator import ViDAEstimator
@@ -91,7 +91,8 @@ class Course:
         resume: bool = True,
     ) -> bool:
         """Takes all remaining steps; returns False if `should_stop` ended it before the last."""
-        self.out.parent.mkdir(parents=True, exist_ok=True)
+        with output_errors(self.out):
+            make_directory(self.out.parent)
         if not resume:
             remove(self.checkpoint)
         made = finetune(

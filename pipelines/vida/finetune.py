@@ -16,10 +16,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from depthtok.bounds import together
 from depthtok.config import require
 from depthtok.data import FrameClip
 from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
@@ -29,6 +30,9 @@ from pipelines.vida.config import PATCH, WINDOW, ViDAConfig
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.preprocess import network_size, preprocess
+from pipelines.vida.state_file import save_state
+
+PIXEL = 48  # bytes that a pixel takes while it is coloured and resized
 
 
 @dataclass(frozen=True)
@@ -188,36 +192,48 @@ def training_batch(
         _window(clips[index], config, rng)
         for index in rng.choice(len(clips), config.batch, p=lengths / lengths.sum())
     ]
-    sizes = {network_size(*frames.shape[1:3], config.input_size) for frames, _ in windows}
+    sizes = {images.shape[-2:] for images, _ in windows}
     if len(sizes) > 1:
         raise SourceError(
-            f"frames of different shapes do not fit into one batch: network inputs are {sizes}",
+            f"frames of different shapes do not fit into one batch: network inputs are "
+            f"{sorted(map(tuple, sizes))}",
             remedy="train on cameras of the same shape (--camera), or give --batch 1",
         )
-    size = sizes.pop()
-    images = [preprocess(torch.from_numpy(frames), size) for frames, _ in windows]
-    depths = [
-        functional.interpolate(torch.from_numpy(depth)[None], size=size, mode="nearest-exact")
-        for _, depth in windows
-    ]
-    return torch.stack(images), torch.cat(depths)
+    return torch.stack([images for images, _ in windows]), torch.stack(
+        [depth for _, depth in windows]
+    )
 
 
 def _window(
     clip: FrameClip, config: FinetuneConfig, rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "T H W 3"], Float[np.ndarray, "T H W"]]:
+) -> tuple[Float[Tensor, "T 3 h w"], Float[Tensor, "T h w"]]:
+    """The network's input and the depth at its size. A clip shorter than the window repeats its
+    last frame."""
     length = config.frames
     start = int(rng.integers(max(1, len(clip) - length + 1)))
     stop = min(start + length, len(clip))
-    frames, depth = clip.read(start, stop), clip.true_depth(start, stop)
-    short = length - len(frames)  # a clip shorter than the window repeats its last frame
-    frames = np.concatenate((frames, frames[-1:].repeat(short, 0)))
-    depth = np.concatenate((depth, depth[-1:].repeat(short, 0)))
-    if config.mirror and rng.random() < 0.5:
-        frames, depth = frames[:, :, ::-1], depth[:, :, ::-1]
-    gain, offset = rng.uniform(0.8, 1.2, 3), rng.uniform(-20, 20)
-    coloured = np.clip(frames * gain.astype(np.float32) + np.float32(offset), 0, 255)
-    return coloured.astype(np.uint8), np.ascontiguousarray(depth)
+    mirrored = config.mirror and rng.random() < 0.5
+    gain, offset = rng.uniform(0.8, 1.2, 3).astype(np.float32), np.float32(rng.uniform(-20, 20))
+    inputs, first, size = [], start, None
+    while first < stop:  # the first frame tells the size; large ones are taken one by one
+        count = together(size[0] * size[1] * PIXEL, length) if size else 1
+        frames = clip.read(first, min(first + count, stop))
+        if size not in (None, frames.shape[1:3]):
+            raise SourceError(f"{clip.key}: the frames have different sizes")
+        size, first = frames.shape[1:3], first + len(frames)
+        frames = frames[:, :, ::-1] if mirrored else frames
+        coloured = np.clip(frames * gain + offset, 0, 255).astype(np.uint8)
+        inputs.append(
+            preprocess(torch.from_numpy(coloured), network_size(*size, config.input_size))
+        )
+    depth = clip.true_depth(start, stop)
+    depth = torch.from_numpy(np.ascontiguousarray(depth[:, :, ::-1] if mirrored else depth))
+    images = torch.cat(inputs)
+    target = functional.interpolate(depth[None], size=images.shape[-2:], mode="nearest-exact")[0]
+    short = length - len(images)
+    return tuple(
+        torch.cat([each, each[-1:].expand(short, *each.shape[1:])]) for each in (images, target)
+    )
 
 
 def _save(
@@ -235,7 +251,7 @@ def _save(
         "identity": identity,
     }
     with commit_file(checkpoint) as partial:
-        torch.save(state, partial)
+        save_state(state, partial)
         seal(partial)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from depthtok.data import DepthBlock, DepthClip, DepthKind, FrameClip
 from pipelines.vida.align import Stitcher
+from pipelines.vida.frame_by_frame import FrameStitcher
 from pipelines.vida.head import resize
 from pipelines.vida.reading import Failure, read_jobs
 from pipelines.vida.runner import Job, Runner
@@ -36,6 +37,7 @@ def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]
         align=align,
         input_size=runner.input_size,
         readers=runner.readers,
+        largest_whole=runner.largest_whole,
         waited=runner.note_wait,
     )
     batches = _launched(_batches(items, runner), runner, kind)
@@ -51,17 +53,18 @@ def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]
 
 
 def _batches(items: Iterable[Job | Failure], runner: Runner) -> Iterator[list[Job] | Failure]:
-    """Batches of consecutive windows with the same input size, as large as the runner allows."""
+    """Batches of consecutive windows with frames of the same size, as large as the runner
+    allows."""
     batch: list[Job] = []
     for item in items:
-        if batch and (isinstance(item, Failure) or item.size != batch[0].size):
+        if batch and (isinstance(item, Failure) or item.frame_size != batch[0].frame_size):
             yield batch
             batch = []
         if isinstance(item, Failure):
             yield item
             continue
         batch.append(item)
-        if len(batch) >= runner.batch_size(item.size):
+        if len(batch) >= runner.batch_size(item):
             yield batch
             batch = []
     if batch:
@@ -71,7 +74,7 @@ def _batches(items: Iterable[Job | Failure], runner: Runner) -> Iterator[list[Jo
 def _launched(
     batches: Iterable[list[Job] | Failure], runner: Runner, kind: DepthKind
 ) -> Iterator[list[Result]]:
-    stitcher = Stitcher(align=kind is DepthKind.DISPARITY)
+    stitcher: Stitcher | FrameStitcher
     for batch in batches:
         if isinstance(batch, Failure):
             block = DepthBlock(batch.clip, error=batch.reason)
@@ -80,26 +83,42 @@ def _launched(
         results = []
         for job, depth in zip(batch, runner.depth(batch), strict=True):
             if job.window.index == 0:
-                stitcher = Stitcher(align=kind is DepthKind.DISPARITY)
-            results.append(_finish(job, depth, stitcher, kind))
+                make = FrameStitcher if job.prepared else Stitcher
+                stitcher = make(align=kind is DepthKind.DISPARITY)
+            if isinstance(stitcher, FrameStitcher):
+                results.extend(_frame_by_frame(job, depth, stitcher, kind))
+            else:
+                results.append(_finish(job, depth, stitcher, kind))
         yield results
 
 
 @torch.inference_mode()
 def _finish(job: Job, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: DepthKind) -> Result:
     """Resizes to the frame size, fits and blends; starts the copy to the host without waiting."""
-    at_frame_size = resize(depth[:, None], job.frames.shape[1:3])[:, 0]
+    at_frame_size = resize(depth[:, None], job.frame_size)[:, 0]
     fetch = _to_host(stitcher.add(job.window, at_frame_size))
+    return lambda: _block(job.clip, job.window.final[0], fetch(), kind)
 
-    def result() -> DepthBlock:
-        values = fetch()
-        if not np.isfinite(values).all():
-            first = job.window.final[0]
-            reason = f"the network's depth is not finite, from frame {first} on"
-            return DepthBlock(job.clip, error=reason)
-        return DepthBlock(job.clip, depth=DepthClip.of(values, kind))
 
-    return result
+@torch.inference_mode()
+def _frame_by_frame(
+    job: Job, depth: Float[Tensor, "n h w"], stitcher: FrameStitcher, kind: DepthKind
+) -> Iterator[Result]:
+    """The same for large frames: each is resized and blended when its result is asked for."""
+    for number, frame in enumerate(stitcher.add(job.window, depth, job.frame_size)):
+
+        def result(number=job.window.final[0] + number, frame=frame) -> DepthBlock:
+            with torch.inference_mode():
+                return _block(job.clip, number, frame()[None].cpu().numpy(), kind)
+
+        yield result
+
+
+def _block(clip: int, first: int, values: np.ndarray, kind: DepthKind) -> DepthBlock:
+    if not np.isfinite(values).all():
+        reason = f"the network's depth is not finite, from frame {first} on"
+        return DepthBlock(clip, error=reason)
+    return DepthBlock(clip, depth=DepthClip.of(values, kind))
 
 
 def _to_host(values: Float[Tensor, "n H W"]) -> Callable[[], np.ndarray]:

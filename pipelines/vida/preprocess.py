@@ -76,7 +76,7 @@ def _cubic(x: Float64[np.ndarray, " n"]) -> list[Float64[np.ndarray, " n"]]:
 
 def preprocess(frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]) -> Float[Tensor, "N 3 h w"]:
     """Resized and normalised frames, on the same device."""
-    pixels = frames.permute(0, 3, 1, 2).float() / 255
+    pixels = frames.permute(0, 3, 1, 2).float().div_(255)
     source = tuple(pixels.shape[-2:])
     if size != source:
         rows = resize_matrix(source[0], size[0], frames.device)

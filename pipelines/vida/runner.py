@@ -14,9 +14,10 @@ import logging
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from depthtok.bounds import together
 from pipelines.vida.compiling import compiled
 from pipelines.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
 from pipelines.vida.head import Pyramid
@@ -29,16 +30,29 @@ log = logging.getLogger(__name__)
 
 FULL_GRID = 37 * 37  # patches at 518 px
 MOST_WINDOWS = 16
+BATCH_BYTES = 6 << 30  # of a batch's frames on a GPU, and of their depth at the frames' size
+PIXEL = 11  # bytes of a pixel there: three of colour, four of depth twice
+LARGEST_WHOLE = {"cpu": 1 << 20}
+"""Pixels of the largest frames of which windows are held whole, by the type of device. Larger ones
+are resized one by one as they are read, and so is their depth as it is handed out."""
+LARGEST_WHOLE_ELSEWHERE = 1 << 24
 
 
 @dataclass(frozen=True)
 class Job:
-    """One window of one clip, with the frames that no earlier window contained."""
+    """One window of one clip, with the frames that no earlier window contained: as they are, uint8
+    [n, H, W, 3], or, of large frames, as the network's input, float32 [n, 3, h, w]."""
 
     clip: int
     window: Window
-    frames: UInt8[Tensor, "n H W 3"]
+    frames: Shaped[Tensor, "n ..."]
     size: tuple[int, int]  # size of the network's input, px
+    frame_size: tuple[int, int]  # px
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the frames are the network's input."""
+        return self.frames.dtype is torch.float32
 
 
 @dataclass(frozen=True)
@@ -106,14 +120,20 @@ class Runner:
         """Adds time spent waiting for frames."""
         self.waited += seconds
 
-    def batch_size(self, size: tuple[int, int]) -> int:
-        """The number of windows of this input size per batch."""
+    @property
+    def largest_whole(self) -> int:
+        """Pixels of the largest frames that are held by whole windows."""
+        return LARGEST_WHOLE.get(self.device.type, LARGEST_WHOLE_ELSEWHERE)
+
+    def batch_size(self, job: Job) -> int:
+        """The number of windows like this one per batch."""
+        size, pixels = job.size, job.frame_size[0] * job.frame_size[1]
         if self.windows is None:
             self.windows = 1
             if self.device.type != "cpu":
                 needed = window_bytes(self.config, size, self.dtype.itemsize)
                 self.windows = max(1, min(MOST_WINDOWS, int(self.memory / needed)))
-        return self.windows
+        return together(pixels * WINDOW * PIXEL, self.windows, BATCH_BYTES)
 
     def depth(self, jobs: list[Job]) -> list[Float[Tensor, "n h w"]]:
         """Depth of every job's needed slots at the size of the network's input, float32."""
@@ -177,7 +197,10 @@ class Runner:
             if self.device.type == "cuda":
                 frames = frames.pin_memory().to(self.device, non_blocking=True)
             for index in groups.indices(len(frames), groups.encode, self.device):
-                parts.append(self._encode(preprocess(frames[index], jobs[0].size)))
+                ready = frames[index]
+                if not jobs[0].prepared:
+                    ready = preprocess(ready, jobs[0].size)
+                parts.append(self._encode(ready))
         row_of = {key: row for row, key in enumerate(keys)}
         offset = sum(len(part.level1) for part in parts)  # past the padding
         if self._carried_rows:

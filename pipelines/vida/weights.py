@@ -17,11 +17,13 @@ from urllib.request import Request, urlopen
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from depthtok.errors import MissingPackage, WeightsError
 from depthtok.files import commit_file, with_usual_mode
+from depthtok.regular import require_file
+from depthtok.tensors import save_tensors
 from pipelines.vida.config import CONFIGS, ViDAConfig
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.origin import by_card, origin_of
@@ -39,6 +41,7 @@ def find_weights(name: str, path: Path | None = None) -> Path:
     that says which file to get, where from, and where to put it.
     """
     if path is not None:
+        require_file(path)
         if not path.is_file():
             raise WeightsError(f"there is no file {path}", remedy=_by_hand(name))
         return path
@@ -94,6 +97,7 @@ def _by_hand(name: str) -> str:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint, on the CPU. Raises `WeightsError` for any other file."""
+    require_file(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -169,7 +173,7 @@ def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.
     """Writes weights as `.safetensors`, atomically."""
     state = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
     with commit_file(path) as partial:
-        save_file(state, partial, metadata={"network": network.config.name})
+        save_tensors(state, partial, metadata={"network": network.config.name})
         with_usual_mode(partial)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_a_corrected_action_reaches_the_store_and_stops_the_old_run(stores):
     call(*training(stores, stores / "new run", "--steps", 2))  # its codes are of the same frames
 
 
-def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores):
+def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores, capsys):
     def other(number, values):
         if number == 0:
             image = values["steps/observation/image"]
@@ -74,8 +75,44 @@ def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores):
     assert "1 part made" in said("convert", stores / "rlds", "--out", stores / "episodes")
     with pytest.raises(StaleStore, match=r"the codes of 1 of 3 shards are of other frames"):
         call(*training(stores, stores / "run", "--steps", 2))
+    stale = f"1 of 3 parts of {stores / 'depth'} are of other frames than"
+    tokenize = ("tokenize", stores / "depth", "--codebook", DEMO, "--out", stores / "codes")
+    assert f"warning: {stale}" in said(*tokenize)
+    assert f"upstream: {stale}" in said("verify", stores / "codes", code=1)
+    for store in ("depth", "codes"):
+        assert stale in said("inspect", stores / store)
+    depth_sources([stores / "depth"], None, None, partial=False)  # of train-vqvae
+    assert f"warning: {stale}" in capsys.readouterr().err
     stages(stores, stores / "rlds")
+    assert "is sound" in said("verify", stores / "codes")
+    assert "out of date" not in said("inspect", stores / "codes")
     call(*training(stores, stores / "run", "--steps", 2))
+
+
+@pytest.mark.parametrize(
+    ("edit", "estimator", "fits"),
+    [
+        (("fps = 20", "fps = 10"), "dataset", True),
+        (('depth_unit = "mm"', 'depth_unit = "m/1024"'), "dataset", False),
+        (('depth_unit = "mm"', 'depth_unit = "m/1024"'), "tiny", True),
+        (('name = "image"', 'name = "image"\nchannels = "bgr"'), "tiny", False),
+    ],
+)
+def test_codes_fit_a_schema_that_was_edited_unless_it_reads_their_frames_otherwise(
+    stores, edit, estimator, fits
+):
+    text = (files("depthtok.schemas") / "libero_depth.toml").read_text()
+    (stores / "edited.toml").write_text(text.replace(*edit))
+    codes = ("annotate", stores / "episodes", "--then-tokenize", DEMO, "--estimator", estimator)
+    shutil.rmtree(stores / "codes")
+    call(*codes, "--out", stores / "codes")
+    edited = ("--schema", stores / "edited.toml", "--overwrite")
+    call("convert", stores / "rlds", "--out", stores / "episodes", *edited)
+    if fits:
+        call(*training(stores, stores / "run", "--steps", 1))
+        return
+    with pytest.raises(StaleStore, match=r"are of other frames .* how its schema reads them"):
+        call(*training(stores, stores / "run", "--steps", 1))
 
 
 def test_what_failed_is_said_by_all_that_comes_after(tmp_path, capsys):

@@ -8,6 +8,7 @@ from trainings import DEMO, call, lines, training
 
 from depthtok.codes import CodeStore
 from depthtok.commands import samples
+from depthtok.commands.given import Given
 from depthtok.data import DepthClip, ImageTransform
 from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError
@@ -22,7 +23,7 @@ from vqvae.codec import Codec
 def opened(stores, crop, augment):
     """A data set that draws crops, its episodes, and their depth."""
     config = load(stores / "micro.toml", {"data.crop": crop})
-    given = samples.Given.open(
+    given = Given.open(
         config, [stores / "episodes"], [], [stores / "depth"], DEMO
     )  # fmt: skip
     config = samples.fit(config, given, None)

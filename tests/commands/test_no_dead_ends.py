@@ -4,6 +4,7 @@ import ctypes.util
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from depthtok.commands.next_step import after_codes, after_convert
 from depthtok.commands.serve import warn_if_public
 from depthtok.commands.summary import inspect
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError, MissingPackage, SourceError
+from depthtok.errors import ConfigError, MissingPackage, NotAFile, SourceError
 from depthtok.log import plain, say, warn
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds
@@ -131,7 +132,7 @@ def test_folders_that_are_no_rlds_are_told_what_takes_them(tmp_path, name, remed
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SourceError, match="pipe is "):
+    with pytest.raises(NotAFile, match="pipe is a named pipe"):
         RldsDirectory.open(tmp_path / "pipe")
 
 
@@ -200,10 +201,15 @@ def test_what_is_printed_steers_no_terminal(text, shown, capsys, monkeypatch):
     assert told.err == f"warning: {shown}\nerror: {shown}\n  fix: {shown}\n"
 
 
+def require_simulator():
+    """Skips without the extra `sim`. MuJoCo is not imported: it takes its renderer as it is."""
+    if any(find_spec(package) is None for package in ("mujoco", "robosuite", "libero", "h5py")):
+        pytest.skip("needs the extra `sim`")
+
+
 @pytest.mark.parametrize("name", ["osmesa", "egl"])
 def test_a_renderer_without_its_library_is_named(name, monkeypatch):
-    for package in ("mujoco", "robosuite", "libero", "h5py"):
-        pytest.importorskip(package)
+    require_simulator()
     from depthtok.sim.setup import graphics
 
     monkeypatch.setattr(ctypes.util, "find_library", lambda library: None)
@@ -221,8 +227,7 @@ COLLECT = (
 
 @pytest.mark.parametrize("script", [SOFTWARE, COLLECT], ids=["eval", "collect"])
 def test_a_renderer_without_its_driver_is_named(script, tmp_path):
-    for package in ("mujoco", "robosuite", "libero", "h5py"):
-        pytest.importorskip(package)
+    require_simulator()
     if ctypes.util.find_library("EGL") is None:
         pytest.skip("EGL is not installed")
     done = typed("-c", script, folder=tmp_path, MUJOCO_GL="egl", PYOPENGL_PLATFORM="egl",
@@ -231,3 +236,10 @@ def test_a_renderer_without_its_driver_is_named(script, tmp_path):
     assert "AttributeError" not in done.stderr
     assert "or set MUJOCO_GL=osmesa" in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_of_ranks_that_find_the_same_the_first_one_warns(monkeypatch, capsys):
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        warn(f"seen by {rank}")
+    assert capsys.readouterr().err == "warning: seen by 0\n"

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from depthtok.cli import app
 from depthtok.codebook import Codebook
 from depthtok.commands.ablate import Study
+from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, WeightsError
 from vla.policy import Policy
 from vqvae.codec import Codec
@@ -240,6 +242,17 @@ def test_a_study_of_other_types_is_refused(over, message):
     Study.read(content, "study.toml")
     with pytest.raises(ConfigError, match=f"study.toml: .*{message}"):
         Study.read(content | over, "study.toml")
+
+
+def test_depth_is_judged_whatever_the_grippers_are(stores, tmp_path, monkeypatch):
+    """A run that converted its grippers, on data whose gripper's convention is not known."""
+    call(*training(stores, tmp_path / "run", "--steps", 1, "--set", "data.gripper=open1_closed0"))
+    meaning = EpisodeStore(stores / "episodes").meaning
+    unknown = property(lambda store: replace(meaning, gripper="unknown"))
+    monkeypatch.setattr(EpisodeStore, "meaning", unknown)
+    told = call("eval-depth", tmp_path / "run", "--episodes", stores / "episodes", "--codes",
+                stores / "codes", "--samples", 4)  # fmt: skip
+    assert "4 frames" in told
 
 
 def test_depth_on_another_data_set(stores, run, tmp_path):

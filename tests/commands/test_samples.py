@@ -88,7 +88,7 @@ def test_failed_episodes_are_left_out_and_others_judge(store, monkeypatch, capsy
     assert again
     assert not whole & again
     assert f"{len(whole)} episodes without codes are left out" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="no episode is left to train on"):
+    with pytest.raises(ConfigError, match="no episode is left to train on: none has codes"):
         joined(store, 0.3, monkeypatch, failed=np.arange(10))
 
 

@@ -161,7 +161,8 @@ def test_what_to_type_next_can_be_copied(tmp_path):
     out = tmp_path / "run a"
     (told,) = re.findall("next: (.*)", call("convert", SAMPLE, "--out", out / "episodes"))
     assert shlex.split(told) == [
-        "depthtok", "annotate", str(out / "episodes"), "--out", str(out / "depth"),
+        "depthtok", "annotate", str(out / "episodes"), "--estimator", "dataset", "--out",
+        str(out / "depth"),
     ]  # fmt: skip
 
 

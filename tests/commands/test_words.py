@@ -117,13 +117,13 @@ def test_where_no_episode_has_one(place, tmp_path):
         values["steps/language_instruction"] = [""] * 4
 
     source = make_rlds(tmp_path / "rlds", episodes=2, steps=4, size=16, edit=edit)
-    assert "2 of 2 episodes (100 %) have no instruction" in call(
-        "convert", source, "--out", tmp_path / "episodes"
-    )
+    told = call("convert", source, "--out", tmp_path / "episodes")
+    assert "2 of 2 episodes (100 %) have no instruction; if a feature holds it, name that" in told
     shutil.copy(place / "micro.toml", tmp_path)
-    with pytest.raises(ConfigError, match="no episode is left"):
+    with pytest.raises(ConfigError, match=r"no episode is left .*: none has an instruction"):
         call(*training(tmp_path, tmp_path / "x", "--set", "data.empty_instructions=drop"))
-    call(*training(tmp_path, tmp_path / "x"))
+    words = said(*training(tmp_path, tmp_path / "x"))
+    assert "2 of 2 episodes have no instruction; if a feature holds it, name that" in words
 
 
 def test_a_model_for_a_foreign_vocabulary_asks_for_its_tokenizer(place, tmp_path):
@@ -150,3 +150,30 @@ def test_a_run_of_an_older_version_goes_on_and_says_what_is_not_known(tmp_path, 
     assert checkpoint.read_config(checkpoint.find("run")).data.tokenizer == "bytes"
     notes = json.loads((checkpoint.find("run") / "state.json").read_text())["notes"]
     assert notes["instructions"]["distinct"] == 2
+
+
+def test_a_run_that_goes_on_keeps_what_it_was_started_with(place, tmp_path):
+    """Weights are read when a training begins, and recorded then."""
+    call(*training(place, tmp_path / "first"))
+    start = ("--weights", tmp_path / "first", "--checkpoint-every", 1)
+    call(*training(place, tmp_path / "run", *start, "--steps", 2))
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000002")
+    call(*training(place, tmp_path / "run", "--steps", 2))
+    assert noted(tmp_path / "run")["weights"] == str(tmp_path / "first")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000002", ignore_errors=True)
+    words = said(*training(place, tmp_path / "run", "--weights", "other", "--steps", 2))
+    assert "--weights other is not used" in words
+    assert noted(tmp_path / "run")["weights"] == str(tmp_path / "first")
+
+
+def noted(run):
+    return checkpoint.read_state(checkpoint.find(run)).notes
+
+
+def test_weights_that_learnt_another_gripper_are_said_to_have(place, tmp_path):
+    plain = said(*training(place, tmp_path / "a"))
+    other = ("--weights", tmp_path / "a", "--set", "data.gripper=open1_closed0")
+    words = said(*training(place, tmp_path / "b", *other))
+    assert "gripper: open1_closed0, open-1_closed1" in words
+    same = said(*training(place, tmp_path / "c", "--weights", tmp_path / "a"))
+    assert not any("has learnt" in each for each in (plain, same))

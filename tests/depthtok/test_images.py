@@ -38,7 +38,7 @@ def test_changed_bytes_and_missing_files_are_named(tmp_path):
     with pytest.raises(SourceUnavailable, match="No such file"):
         ImageFiles().read(tmp_path / "g", 0, 3, 1)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(SourceUnavailable, match=r"cannot be read now \(Is a directory"):
+    with pytest.raises(SourceUnavailable, match="folder is a directory, not a file"):
         ImageFiles().read(tmp_path / "folder", 0, 3, 1)
 
 

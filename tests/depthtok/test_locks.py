@@ -158,3 +158,15 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     below = tmp_path / "file" / "run"
     with pytest.raises(OutputError, match=r"cannot write .*/file/run"), writing(below):
         pytest.fail("a file is no directory")
+
+
+def test_what_is_refused_leaves_no_directory(tmp_path):
+    """A lock alone is no output; what was there before, or was written meanwhile, stays."""
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there", "written"):
+        with suppress(ValueError), writing(tmp_path / name):
+            if name == "written":
+                (tmp_path / name / "config.json").write_text("{}")
+            raise ValueError("refused")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "written"]
+    assert (tmp_path / "written" / "config.json").is_file()

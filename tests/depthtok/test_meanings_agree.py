@@ -31,6 +31,19 @@ def test_the_gripper_is_converted_in_proportion_and_nothing_else():
 
 
 @pytest.mark.parametrize(
+    ("source", "target", "values", "expected"),
+    [
+        ("open1_closed0", "open-1_closed1", (-1, -0.25, 0.25, 1.5), (1, 1, 0.5, -1)),
+        ("open1_closed-1", "open0_closed1", (1.25, -3, -1, 0), (0, 1, 1, 0.5)),
+    ],
+)
+def test_what_lies_beyond_open_and_closed_is_open_or_closed(source, target, values, expected):
+    """A model's answer reaches from -1 to 1 whatever its gripper's range is."""
+    made = GripperChange((1,), source, target)(np.array([[9.0, value] for value in values]))
+    assert made.tolist() == [[9, value] for value in expected]
+
+
+@pytest.mark.parametrize(
     ("changes", "said", "aspect"),
     [
         ({"action": JOINTS}, "action.names: j0, j1", "action.names"),

@@ -47,6 +47,8 @@ def whole(stored, block=32, **more):
         ("float32", 0.4, 3.0, np.float32(65535) / np.float32(1000), 1.0),
         ("float32", 0.4, 3.0, np.float32(65535) * np.float32(0.001), 1.0),
         ("float32", 400, 3000, 1e10, 0.001),
+        ("float32", 0.4, 3, 1e38, 1.0),
+        ("float64", 0.4, 3, 1e15, 1.0),
         ("float32", 0.4, 3.0, np.finfo(np.float32).max, 1.0),
         ("float64", 0.4, 3.0, np.finfo(np.float64).max, 1.0),
     ],

@@ -13,33 +13,37 @@ from depthtok import tables
 from depthtok.tables import Tables, open_files
 
 
+class Source:
+    """Counts what is mapped."""
+
+    def __init__(self):
+        self.mapped = []
+
+    def map(self, name):
+        self.mapped.append(name)
+        return np.zeros(1)
+
+
 def test_the_least_recently_used_give_way():
-    held, made = Tables(2), []
-
-    def table(owner, name):
-        return held.get(owner, name, lambda: made.append((owner, name)) or np.zeros(1))
-
-    first = table(1, "a")
-    table(2, "a")
-    assert table(1, "a") is first
-    table(1, "b")  # 2, "a" gives way
-    assert table(1, "a") is first
-    table(2, "a")
-    assert made == [(1, "a"), (2, "a"), (1, "b"), (2, "a")]
+    held, one, two = Tables(2), Source(), Source()
+    first = held.get(one, "a")
+    held.get(two, "a")
+    assert held.get(one, "a") is first
+    held.get(one, "b")  # that of `two` gives way
+    assert held.get(one, "a") is first
+    held.get(two, "a")
+    assert (one.mapped, two.mapped) == (["a", "b"], ["a", "a"])
 
 
-def test_an_owner_that_is_gone_holds_nothing():
-    held, ours = Tables(9), [np.zeros(3)]
-    held.get(1, "a", lambda: ours[0])
-    kept = held.get(2, "a", lambda: np.ones(3))
-    gone = weakref.ref(ours[0])
-    ours.clear()
+def test_sources_that_are_gone_hold_nothing():
+    held, sources = Tables(9), [Source(), Source()]
+    gone, kept = weakref.ref(held.get(sources[0], "a")), held.get(sources[1], "a")
     gc.collect()
     assert gone() is not None
-    held.drop(1)
+    held.drop(sources[:1])
     gc.collect()
     assert gone() is None
-    assert held.get(2, "a", lambda: None) is kept
+    assert held.get(sources[1], "a") is kept
 
 
 @pytest.mark.parametrize(("soft", "hard", "most"), [(1024, 4096, 3584), (1024, 1024, 512),

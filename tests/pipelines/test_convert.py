@@ -266,3 +266,12 @@ def test_colours_stored_as_bgr_are_read_as_rgb(tmp_path):
             np.testing.assert_array_equal(read(one), read(other))
     views = EpisodeStore(tmp_path / "rgb").about["views"]
     assert all("channels" not in view for view in views)  # as former versions described it
+
+
+def test_files_of_another_name_are_named(tmp_path):
+    rlds = make_rlds(tmp_path / "rlds")
+    for shard in rlds.glob("libero*"):
+        shard.rename(rlds / f"other-{shard.name}")
+    stage = ConvertStage(RldsDirectory.open(rlds), tmp_path / "out", ConvertConfig())
+    with pytest.raises(SourceError, match=r"none of its 3 shards .*; there are other-libero"):
+        stage.work()

@@ -1,6 +1,7 @@
 """What a schema says is what convert does: steps, episodes, grippers, texts, states."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -218,6 +219,23 @@ def test_a_gripper_of_another_range_is_refused_at_once(convert, values, conventi
     assert remedy in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("values", "convention", "remains"),
+    [
+        ((0, 100), "open1_closed0", "open1_closed0"),
+        ((0, 100), "open0_closed1", "open0_closed1"),
+        ((3, 80), "open1_closed-1", "open1_closed0"),
+        ((0, 850), "open-1_closed1", "open0_closed1"),
+    ],
+)
+def test_the_remedy_keeps_which_end_is_open(convert, values, convention, remains):
+    """Typed as it stands it may not turn a gripper around."""
+    with pytest.raises(SchemaError) as caught:
+        run(convert(gripper(*values), '"open1_closed0"', f'"{convention}"'), RunOptions())
+    assert f'gripper = "{remains}"' in caught.value.remedy
+    assert {*re.findall(r"open\S+_closed-?\d", caught.value.remedy)} == {remains}
+
+
 def test_the_remedy_works_in_the_same_place(convert):
     with pytest.raises(SchemaError):
         run(convert(gripper(0, 50, 100)), RunOptions())
@@ -254,6 +272,13 @@ def test_a_slip_is_found_among_all_episodes_and_named(convert):
     assert "1 of 24 steps; first: arm/1.0.0/train/00001-of-00002/00000, step 3" in str(caught.value)
     assert 'add "clip 0 1"' in caught.value.remedy
     assert EpisodeStore(stage.out).stored_statistics().action.max[2] == pytest.approx(1.4)
+
+
+def test_a_width_where_minus_one_is_open_is_refused(convert):
+    stage = convert(gripper(0, 0.03, 0.08), '"open1_closed0"', '"open-1_closed1"')
+    with pytest.raises(SchemaError, match=r"the gripper is 0 or 0\.03 or 0\.08") as caught:
+        run(stage, RunOptions())
+    assert '"unit_interval 0 0.08"' in caught.value.remedy
 
 
 def test_a_width_taken_for_a_share_is_warned_of(convert, capsys):

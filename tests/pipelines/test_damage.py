@@ -8,10 +8,11 @@ import pytest
 from depthtok.config import RunOptions
 from depthtok.depth import DepthStore
 from depthtok.errors import DepthtokError, OutputError, StoreError
+from depthtok.lineage import open_store
 from depthtok.store import ROOT, Store, is_store, read_spec
 from depthtok.temporaries import temporary_sibling
 from depthtok.testing import Damage, damages, tree_digest
-from depthtok.verify import open_store, repair, verify_store
+from depthtok.verify import repair, verify_store
 from pipelines.convert import ConvertStage
 from pipelines.stage import run
 

@@ -1,10 +1,13 @@
 """Another schema for a store that is there: shown, and made anew without losing what is there."""
 
+import re
+import shlex
 import shutil
 from importlib.resources import files
 
 import pytest
 
+from depthtok.cli import main
 from depthtok.config import RunOptions
 from depthtok.episodes import STATISTICS, EpisodeStore
 from depthtok.errors import StaleStore, StoreError
@@ -15,7 +18,8 @@ from pipelines import overwrite
 from pipelines import stage as stages
 from pipelines.config import ConvertConfig
 from pipelines.convert import ConvertStage
-from pipelines.overwrite import beside, run_over, settle
+from pipelines.overwrite import beside, planned_over, run_over, settle
+from pipelines.plan import plan
 from pipelines.stage import run
 
 SCHEMA = (files("depthtok.schemas") / "libero_depth.toml").read_text()
@@ -24,6 +28,20 @@ SCHEMA = (files("depthtok.schemas") / "libero_depth.toml").read_text()
 @pytest.fixture
 def source(tmp_path):
     return make_rlds(tmp_path / "rlds")
+
+
+@pytest.fixture
+def depthtok_says(capsys, monkeypatch):
+    """Runs a command as it is typed; its exit code, and what it said."""
+
+    def run_command(*words):
+        monkeypatch.setattr("sys.argv", ["depthtok", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, "".join(capsys.readouterr())
+
+    return run_command
 
 
 def edited(tmp_path, *pairs):
@@ -155,6 +173,55 @@ def test_array_jobs_share_an_overwriting(source, tmp_path):
     assert EpisodeStore(tmp_path / "out").fps == 10
     late = run_over(stage(source, tmp_path / "out", schema=schema), RunOptions(shard="1/3"))
     assert (late.made, late.kept) == (0, 1)
+
+
+def test_jobs_that_are_done_at_the_same_moment_replace_the_store_once(
+    source, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    run(stage(source, out), RunOptions())
+
+    def and_another_job(new_stage, options):
+        outcome = run(new_stage, options)
+        overwrite.exchange(beside(out), out)  # the other one's; it has yet to remove the old store
+        return outcome
+
+    monkeypatch.setattr("pipelines.stage.run", and_another_job)
+    run_over(stage(source, out, schema=edited(tmp_path, FASTER)), RunOptions())
+    assert EpisodeStore(out).fps == 10
+    assert not beside(out).exists()
+
+
+def test_a_store_without_any_episode_replaces_none(source, tmp_path):
+    out = tmp_path / "out"
+    old = tree_digest(run(stage(source, out), RunOptions()).out)
+    schema = tmp_path / "strict.toml"
+    schema.write_text(SCHEMA + "[keep.episodes]\nmin_steps = 100\n")
+    outcome = run_over(stage(source, out, schema=str(schema)), RunOptions())
+    assert "has no episode" in outcome.notes[-1]
+    assert tree_digest(out) == old
+
+
+def test_overwriting_is_planned_as_it_is_run(source, tmp_path):
+    out = tmp_path / "out"
+    run(stage(source, out), RunOptions())
+    faster = stage(source, out, schema=edited(tmp_path, FASTER))
+    assert plan(planned_over(faster), RunOptions()).parts == 3
+    run_over(faster, RunOptions(limit=2))
+    assert plan(planned_over(faster), RunOptions()).parts == 2
+    assert planned_over(stage(source, out)) == stage(source, out)
+
+
+def test_the_remedy_is_the_command_that_works(source, tmp_path, depthtok_says):
+    schema = edited(tmp_path, FASTER)
+    annotate = ("annotate", source, "--estimator", "dataset", "--out", tmp_path / "depth")
+    depthtok_says(*annotate, "--size", 16)
+    code, said = depthtok_says(*annotate, "--size", 16, "--schema", schema)
+    assert (code, "fps: 20.0 -> 10.0" in said) == (2, True)
+    command = shlex.split(re.search("`depthtok (.*?)`", said)[1])
+    code, said = depthtok_says(*command)
+    assert (code, "is replaced" in said) == (0, True)
+    assert EpisodeStore(tmp_path / "depth.episodes").fps == 10
 
 
 @pytest.mark.parametrize("moment", ["before its part", "after its part"])

@@ -55,6 +55,15 @@ def test_two_values_are_evidence_of_a_gripper(drafted, pair):
     assert "in the first episodes it is " + " or ".join(f"{v:.4g}" for v in sorted(pair)) in text
 
 
+def test_a_gripper_is_seen_though_the_last_action_is_no_number(drafted):
+    actions = np.linspace(-1, 1, 30)[:, None] * np.ones(7)
+    actions[:, 6] = np.arange(30) % 7 < 3
+    actions[-1] = np.nan
+    schema, text = drafted(features(), {"steps/action": [actions]})
+    assert (schema.gripper, schema.gripper_dims) == ("unknown", (6,))
+    assert "in the first episodes it is 0 or 1\n" in text
+
+
 def test_the_mark_of_the_end_is_no_gripper(drafted):
     actions = np.linspace(-1, 1, 30)[:, None] * np.ones(7)
     actions[:, 6] = np.arange(30) == 29

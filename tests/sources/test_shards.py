@@ -58,7 +58,7 @@ def test_without_lengths_a_file_that_is_not_there_is_named(rlds):
     (rlds / f"{NAME}-00001-of-00003").unlink()
     counts, states, notes = read(rlds)
     assert (counts, states) == ([2, 0, 1], ["there", "absent", "there"])
-    assert "00001 of them are not there" in notes[0]
+    assert "; not there: 00001" in notes[0]
 
 
 def test_without_lengths_and_files_there_is_nothing(rlds):

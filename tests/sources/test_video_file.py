@@ -14,21 +14,22 @@ from depthtok.sources.video_file import decoded, look, require_readable  # noqa:
 
 FRAMES = 48
 FAST = {"movflags": "faststart"}
+NO_CUTS = {"sc_threshold": "0"}  # noise is taken for a new scene, in I frames alone
 SOUND = {  # name: codec, and how it is written
     "mpeg4.mp4": ("mpeg4", FAST, {}),
-    "b-frames.mp4": ("libx264", FAST, {"bf": "2"}),
+    "b-frames.mp4": ("libx264", FAST, {"bf": "2", **NO_CUTS}),
     "hevc.mp4": ("libx265", FAST, {"x265-params": "log-level=none"}),
     "vfr.mp4": ("libx264", FAST, {"uneven": True}),
     "index-last.mov": ("libx264", {}, {}),
     "mpeg4.mkv": ("mpeg4", {}, {}),
-    "b-frames.mkv": ("libx264", {}, {"bf": "3"}),
+    "b-frames.mkv": ("libx264", {}, {"bf": "3", **NO_CUTS}),
     "vfr.mkv": ("libx264", {}, {"uneven": True}),
     "lossless.mkv": ("ffv1", {}, {}),
     "vp8.webm": ("libvpx", {}, {}),
     "alt-ref.webm": ("libvpx", {}, {"auto-alt-ref": "1", "lag-in-frames": "10"}),
     "vp9.webm": ("libvpx-vp9", {}, {}),
     "mpeg4.avi": ("mpeg4", {}, {}),
-    "b-frames.avi": ("mpeg4", {}, {"bf": "2"}),
+    "b-frames.avi": ("mpeg4", {}, {"bf": "2", **NO_CUTS}),
     "mjpeg.avi": ("mjpeg", {}, {}),
 }
 UNSTATED = {
@@ -109,6 +110,30 @@ def test_a_cut_between_two_frames_is_damage_too(films, tmp_path):
             path.write_bytes(films(name).read_bytes()[: starts[-left]])
             with pytest.raises(CorruptRecord, match=r"ends early|breaks off"):
                 read(path)
+
+
+def test_the_last_bytes_of_frames_count(films, tmp_path):
+    """Of B frames the last one stored is not the last one shown: no duration tells."""
+    whole, path = films("b-frames.mkv").read_bytes(), tmp_path / "cut.mkv"
+    cues = whole.rindex(bytes.fromhex("1c53bb6b"))  # behind the frames
+    path.write_bytes(whole[: cues - 8])
+    with pytest.raises(CorruptRecord, match="breaks off after 47 frames"):
+        read(path)
+    path.write_bytes(whole[:cues])
+    assert len(read(path)[0]) == FRAMES
+
+
+def test_an_mp4_cut_in_the_description_at_its_end_is_damaged(films, tmp_path):
+    whole = films("index-last.mov").read_bytes()
+    path = tmp_path / "cut.mov"
+    for end in range(whole.rindex(b"trak"), len(whole), 16):
+        path.write_bytes(whole[:end])
+        assert look(path).size in (None, (64, 96))
+        try:
+            frames = len(read(path)[0])
+        except CorruptRecord:
+            continue
+        assert frames in (0, FRAMES)
 
 
 def test_the_message_counts(films, tmp_path):

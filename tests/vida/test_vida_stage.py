@@ -29,10 +29,13 @@ def annotate(*arguments, code=0):
 
 
 def spoiled(number, values):
-    """Episode 0: black. 1: white. 2: a corrupt frame. 3: only one colour. 4: as it was."""
+    """Episode 0: black. 1: white, then a picture. 2: a corrupt frame. 3: only one colour. 4, 5: as
+    they were. Nothing is seen in 0 and 3: their only camera is absent."""
     images = values["steps/observation/image"]
-    if number in (0, 1, 3):
-        values["steps/observation/image"] = np.full_like(images, (0, 255, 0, 90)[number])
+    if number in (0, 3):
+        values["steps/observation/image"] = np.full_like(images, 90 * (number == 3))
+    if number == 1:
+        values["steps/observation/image"] = [np.full_like(images[0], 255), *images[1:]]
     if number == 2:
         values["steps/observation/image"] = [
             b"\xff\xd8\xff no picture" if step == 2 else image for step, image in enumerate(images)
@@ -45,9 +48,12 @@ def test_bad_frames_give_finite_depth_or_a_recorded_failure(tmp_path):
     annotate(rlds, "--out", tmp_path / "depth", "--estimator", "tiny", "--input-size", 28,
              "--size", 0, "--camera", "image", code=1)  # fmt: skip
     store = DepthStore(tmp_path / "depth")
-    assert [(f.key.index, "JPEG" in f.reason) for f in store.failures()] == [(2, True)]
+    assert [(f.key.index, "JPEG" in f.reason) for f in store.failures()] == [
+        (0, False), (2, True), (3, False),
+    ]  # fmt: skip
+    assert "every camera is absent" in store.failures()[0].reason
     clips = list(store.clips())
-    assert [len(clip) for clip in clips] == [1, 2, 3, 25, 1]
+    assert [len(clip) for clip in clips] == [2, 25, 1]
     assert store.size == (31, 31)
     assert all(np.isfinite(clip.read().values).all() for clip in clips)
     assert all(np.isfinite(clip.quantiles).all() for clip in clips)

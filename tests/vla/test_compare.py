@@ -120,8 +120,9 @@ def test_what_cannot_be_compared(runs, tmp_path):
     with pytest.raises(ConfigError, match="different samples"):
         Comparison.of(a, Judged.open(fewer))
     moved = trained(tmp_path / "moved", data__action_norm="q99")
-    with pytest.raises(ConfigError, match="different units"):
+    with pytest.raises(ConfigError, match="different units") as raised:
         Comparison.of(a, Judged.open(moved))
+    assert "data.action_norm" in raised.value.remedy
     longer = trained(tmp_path / "longer", model__chunk=5)
     with pytest.raises(ConfigError, match="different horizons"):
         Comparison.of(a, Judged.open(longer))
@@ -150,6 +151,22 @@ def test_depth_losses_of_other_targets_are_not_tabulated(runs, tmp_path):
     assert "val_depth" not in mixed.figures()
     assert "val_depth" not in mixed.to_json()["latents"]
     assert mixed.words()[-1] == "Depth losses of codes, latents differ in unit: left out."
+
+
+@pytest.mark.parametrize("over", [{"data__action_norm": "q99"}, {"model__chunk": 5}])
+def test_action_errors_of_other_units_are_not_tabulated(runs, tmp_path, over):
+    other = trained(tmp_path / "other", **over)
+    assert "val_action_mse" in tabulate({"a": [runs / "a"], "b": [runs / "b"]}).figures()
+    mixed = tabulate({"a": [runs / "a"], "other": [other]})
+    assert mixed.figures() == ["val_depth", "val_depth_top1", "samples_per_s"]
+    assert mixed.words()[-1].startswith("Action errors differ in unit")
+
+
+def test_variants_that_other_episodes_judged_are_said_to_be(runs, tmp_path):
+    other = trained(tmp_path / "other", held_out=(2, 3, 4))
+    said = "judged by different held-out episodes"
+    assert said in " ".join(tabulate({"a": [runs / "a"], "other": [other]}).words())
+    assert said not in " ".join(tabulate({"a": [runs / "a"], "b": [runs / "b"]}).words())
 
 
 def test_a_training_and_an_evaluation(runs, tmp_path):

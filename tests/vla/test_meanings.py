@@ -171,6 +171,45 @@ def test_training_refuses_a_mixture_too(micro, codebook, tmp_path):
         train(config, data, tmp_path, RunOptions(workers=0), codebook=codebook)
 
 
+def test_a_mixture_that_was_begun_before_this_was_checked_goes_on_every_time(
+    micro, codebook, tmp_path, monkeypatch
+):
+    """Its next checkpoint knows the meanings; that must not end it."""
+    config = micro(train__steps=3)
+    data = Dataset(
+        [
+            member(name, store, codes, config, codebook=codes.codebook)
+            for name, store in (("a", fakes.FakeEpisodes(name="a")), ("b", Other(name="b")))
+            for codes in [fakes.FakeCodes(store, grid=4, codes=16)]
+        ],
+        config, ByteTokenizer(),
+    )  # fmt: skip
+    with monkeypatch.context() as older:
+        older.setattr("vla.train.require_same", lambda meanings, config: None)
+        one_step(config, data, tmp_path, codebook)
+    assert one_step(config, data, tmp_path, codebook) == 2
+    assert checkpoint.read_state(checkpoint.find(tmp_path)).meanings
+    assert one_step(config, data, tmp_path, codebook) == 3
+
+
+def one_step(config, data, out, codebook):
+    """The step that a training comes to which is stopped after one update."""
+    steps = []
+    options = RunOptions(workers=0, log_every=1)
+    stop = {"on_step": steps.append, "should_stop": lambda: bool(steps)}
+    return train(config, data, out, options, codebook=codebook, **stop).step
+
+
+def test_a_run_that_goes_on_is_warned_of_a_gripper_out_of_range(micro, capsys):
+    store = fakes.FakeEpisodes()
+    store.meaning = replace(MEANING, gripper="open1_closed0")
+    config = micro(model__depth__expert=False)
+    with pytest.raises(ConfigError, match="from -1 to 1, but gripper"):
+        member("toy", store, None, config)
+    assert member("toy", store, None, config, begun=True).name == "toy"
+    assert "from -1 to 1, but gripper" in capsys.readouterr().err
+
+
 def test_a_state_before_meaning_was_kept_reads_as_nothing():
     old = {"step": 2, "norms": {}, "codebook": "", "data": [], "notes": {}}
     state = checkpoint.State.from_json(old)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from test_model import draws, example
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, DepthtokError
 from vla import checkpoint
 from vla.config import RunOptions
 from vla.model import build
@@ -46,6 +46,7 @@ def worker(rank, folder):
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    first_refuses(folder, rank)
     for sharding in ("ddp", "fsdp"):
         options = replace(OPTIONS, sharding=sharding)
         run(folder / sharding, options, stop_after=2 if rank else 99)  # one rank's wish is enough
@@ -53,6 +54,16 @@ def worker(rank, folder):
     for name, over in HEADS.items():
         run(folder / name, OPTIONS, over=over)
     dist.destroy_process_group()
+
+
+def first_refuses(folder, rank):
+    """The first rank is refused something that the others wait for."""
+    try:
+        with Ranks.here().first():
+            if rank == 0:
+                raise ConfigError("other grippers")
+    except DepthtokError as error:
+        (folder / f"refused-{rank}").write_text(error.problem)
 
 
 def read(folder: Path):
@@ -66,6 +77,11 @@ def folder(tmp_path_factory):
     mp.spawn(worker, (path,), nprocs=2)
     run(path / "one", OPTIONS)
     return path
+
+
+def test_what_the_first_rank_is_refused_all_are(folder):
+    said = [(folder / f"refused-{rank}").read_text() for rank in (0, 1)]
+    assert said == ["other grippers", "other grippers"]
 
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])

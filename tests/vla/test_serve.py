@@ -2,6 +2,7 @@
 
 import tracemalloc
 import urllib.request
+from dataclasses import replace
 
 import clients
 import fakes
@@ -51,6 +52,13 @@ def test_a_policy_that_does_not_state_its_gripper_can_be_told(served):
     assert (describe(policy)["gripper"], describe(policy)["meaning"]) == ("unknown", None)
     with pytest.raises(ConfigError, match="does not say what its gripper's numbers mean"):
         policy.speak("open1_closed0")
+    policy.meaning = replace(Policy.load(served).meaning, gripper="unknown")
+    with pytest.raises(ConfigError, match="does not say what its gripper's numbers mean") as raised:
+        policy.speak("open1_closed0")
+    assert "--policy-gripper" in raised.value.remedy
+    with pytest.raises(ConfigError, match=r"the robot's gripper = 'open1' is not known") as raised:
+        policy.speak("open1")
+    assert "schema" not in raised.value.remedy
     policy.speak("open1_closed0", own="open-1_closed1")
     assert describe(policy)["gripper"] == "open1_closed0"
     own = Policy.load(served).act(observation(pack(REQUEST)))

@@ -165,6 +165,13 @@ def test_a_stopped_and_resumed_run_is_sound_all_the_time(tmp_path, made):
     assert steps == [1, 2, 3, 4]
 
 
+def test_equal_trainings_write_equal_states(tmp_path, made):
+    trained(tmp_path / "run", stop_at=3)
+    trained(tmp_path / "run")
+    state = "checkpoints/step-000004/state.json"
+    assert (tmp_path / "run" / state).read_bytes() == (made / state).read_bytes()
+
+
 def test_a_training_does_not_go_on_with_a_changed_log(run):
     trained(run)
     file = run / METRICS

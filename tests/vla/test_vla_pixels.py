@@ -33,6 +33,7 @@ class Clip:
 
 class FakeDepth:
     fingerprint, cameras, size, transform = "depth", ("main",), (8, 8), ImageTransform(size=(8, 8))
+    content = "as first made"
 
     def __init__(self, episodes):
         rng = np.random.default_rng(0)

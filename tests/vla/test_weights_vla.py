@@ -180,9 +180,11 @@ def test_rows_behind_the_last_token_are_padding(theirs, config, micro, rows):
     assert found.shape == (rows, 32)
     assert torch.equal(found[:299], own[:299])
     assert (found[300:] == 0).all()
-    for tokens in (301, None):  # tokens that the weights do not have; a tokenizer that is not known
-        with pytest.raises(WeightsError, match=r"model\.vocabulary = 300"):
-            from_paligemma(tensors, other, tokens)
+    with pytest.raises(WeightsError, match=r"model\.vocabulary = 300"):
+        from_paligemma(tensors, other, None)  # a tokenizer that is not known
+    with pytest.raises(WeightsError, match="300 rows, and their tokenizer needs 301") as raised:
+        from_paligemma(tensors, other, 301)  # no vocabulary would do
+    assert "model.vocabulary" not in raised.value.remedy
 
 
 @pytest.mark.parametrize(("has", "wanted"), [(257_152, 257_216), (257_216, 257_152)])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,13 +18,22 @@ from safetensors.torch import load_file, save_file
 from depthtok import locks
 from depthtok.codebook import Codebook
 from depthtok.data import DepthKind
-from depthtok.errors import CorruptPart, DepthKindError, InUse, StaleStore, TrainingError
+from depthtok.errors import (
+    CorruptPart,
+    DepthKindError,
+    DepthtokError,
+    InUse,
+    StaleStore,
+    TrainingError,
+)
 from depthtok.normalisation import Normalisation
+from depthtok.testing import damages
+from vqvae import checkpoint
 from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
 from vqvae.frames import FrameCache
-from vqvae.train import learning_rate, train
+from vqvae.train import Trainer, learning_rate, train
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +197,35 @@ def test_the_description_of_the_frames_is_digested(tmp_path, source, change):
     file.write_text(json.dumps(index))
     with pytest.raises(CorruptPart, match=r"frames\.json was changed"):
         run(tiny(6), source, tmp_path / "cb")
+
+
+def test_no_damage_of_a_stopped_training_goes_unseen(tmp_path, source):
+    """Flips, cuts, additions, deletions and swaps: refused, or gone on with as if nothing were."""
+    build = ([source], Normalisation(), 64, 0)
+    work, copy = tmp_path / "work", tmp_path / "copy"
+    trainer = Trainer(tiny(6), FrameCache.build(work, *build), "cpu")
+    trainer.advance()
+    checkpoint.save(work, trainer, "identity")
+    want = [value.clone() for value in trainer.model.state_dict().values()]
+    shutil.copytree(work, copy)
+    refused, seen = 0, set()
+    for damage in damages(work, seed=14, count=200 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))):
+        damage.apply(work)
+        try:
+            cache = FrameCache.build(work, *build)
+            there = checkpoint.load(work, trainer, "identity")
+        except DepthtokError:
+            refused += 1
+        else:
+            seen.add(damage.kind)
+            assert np.array_equal(cache.frames, FrameCache.build(copy, *build).frames), damage
+            assert not there or trainer.step == 1, damage
+            pairs = zip(trainer.model.state_dict().values(), want, strict=True)
+            assert all(torch.equal(now, before) for now, before in pairs), damage
+        for file in copy.iterdir():
+            shutil.copyfile(file, work / file.name)
+    assert refused > 0
+    assert seen <= {"delete"}  # the frames are made anew, the training begins anew
 
 
 def test_frames_that_are_read_are_never_written_over(tmp_path, source):

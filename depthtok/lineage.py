@@ -1,0 +1,76 @@
+"""Stores as their own types, and the stores that they were made from: are they still the same?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from depthtok.codes import CodeStore
+from depthtok.depth import DepthStore
+from depthtok.episodes import EpisodeStore
+from depthtok.errors import DepthtokError, StoreError
+from depthtok.origin import same_frames
+from depthtok.parts import Part, PartName
+from depthtok.store import Store, is_store, read_spec
+
+TYPES = {
+    "episodes": EpisodeStore,
+    "depth": DepthStore,
+    "codes": CodeStore,
+    "recording": Store,  # of `depthtok collect`
+}
+UPSTREAM = {  # by type and stage: the key of `place` that says what a store was made from
+    ("depth", "annotate"): "episodes",
+    ("depth", "decode"): "codes",
+    ("codes", "tokenize"): "depth",
+    ("codes", "annotate"): "episodes",  # fused: depth was never kept
+}
+
+
+def open_store(path: Path, source_root: Path | None = None) -> Store:
+    """The store at `path`, as its own type. `source_root`: where the data set of an EpisodeStore
+    lies now, if it moved."""
+    kind = TYPES.get(read_spec(path).type)
+    if kind is None:
+        raise StoreError(
+            f"{path} is a store of {read_spec(path).type!r}, which this depthtok does not know",
+            remedy="use the version of depthtok that wrote it",
+        )
+    return EpisodeStore(path, source_root=source_root) if kind is EpisodeStore else kind(path)
+
+
+def source_of(store: Store) -> Store | None:
+    """The store that depth or codes were made from; None where there is none of its kind there."""
+    key = UPSTREAM.get((store.spec.type, store.spec.stage))
+    if key is None or not is_store(place := store.spec.source(key)):
+        return None
+    try:
+        source = open_store(place)
+    except DepthtokError:
+        return None
+    return source if source.fingerprint == store.spec.upstream else None
+
+
+def outdated(store: Store) -> list[str]:
+    """What of depth or codes, or of the depth that codes were made from, is of other frames than
+    its source has now, in words. Raises `CorruptPart`."""
+    source = source_of(store)
+    if source is None:
+        return []
+    parts = {part.name: part for part in source.parts()}
+    whole = {PartName.parse(name).shard: part for name, part in parts.items()}
+    made_from = {part: parts.get(part.name) or whole.get(_shard(part)) for part in store.parts()}
+    stale = [part for part, other in made_from.items() if other and _is_stale(part, other)]
+    lines = [
+        f"{len(stale)} of {len(made_from)} parts of {store.path} are of other frames than "
+        f"{source.path} has now (first: {stale[0].name}): `depthtok {store.spec.stage}`, as "
+        "before, makes them anew"
+    ] if stale else []  # fmt: skip
+    return [*outdated(source), *lines]
+
+
+def _shard(part: Part) -> str:
+    return PartName.parse(part.name).shard
+
+
+def _is_stale(part: Part, source: Part) -> bool:
+    return part.upstream != source.digest and not same_frames(part.meta, source.meta)

@@ -1,0 +1,108 @@
+"""What lies in the place of a file may be none: a named pipe has no end, a device has no size. And
+a file that cannot be read now says nothing of its bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from depthtok.errors import NotAFile, OutputError, SourceUnavailable, StoreError
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+TROUBLES = (
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.ENOMEM, errno.EMFILE,
+    errno.ENFILE, errno.EAGAIN, errno.ESHUTDOWN,
+)  # fmt: skip
+"""What a system says that fails for a while."""
+
+SEE_TO_IT = "see that the disk, or the share, is in order, then run the same command again"
+
+
+def require_file(path: Path | str) -> None:
+    """Raises `NotAFile` for what is there and is no file: to be called before it is opened, which
+    could wait for ever. Nothing is said of a path where nothing is: who opens it will."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # a path with a zero byte is nobody's
+        return
+    require_file_mode(mode, path)
+
+
+def require_no_special(path: Path | str) -> None:
+    """The same where a directory may be, too."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISDIR(mode):
+        require_file_mode(mode, path)
+
+
+def require_file_mode(mode: int, path: Path | str) -> None:
+    """The same for the mode of what was opened, or looked at, already."""
+    for is_kind, name in _KINDS:
+        if is_kind(mode):
+            raise NotAFile(
+                f"{path} is {name}, not a file", remedy="put the file itself there, or name it"
+            )
+
+
+def open_file(path: Path | str) -> int:
+    """A descriptor of a file, for reading. Raises `NotAFile`, and whatever `os.open` does; it never
+    waits for a writer of a pipe."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        require_file_mode(os.fstat(number).st_mode, path)
+    except BaseException:
+        os.close(number)
+        raise
+    return number
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what the file system says of a file into `SourceUnavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise unavailable(path, error, "cannot be read") from error
+
+
+def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
+    """The error for a file that the file system does not give."""
+    remedy = "see that the file is there and may be read, then run the same command again: what is "
+    return SourceUnavailable(
+        f"{path} {what} now ({error.strerror or error})", remedy=f"{remedy}done is kept"
+    )
+
+
+def of_the_system(error: OSError) -> StoreError | None:
+    """What to say of an error that nobody on the way knew a file for; None for one that is a bug of
+    ours."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    closed = (errno.EROFS, errno.EACCES, errno.EPERM)
+    away = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP)
+    where = f"{error.filename}: " if error.filename else ""
+    remedies = {
+        **dict.fromkeys(full, "free some space and run the same command again"),
+        **dict.fromkeys(closed, "choose another place, or change its permissions"),
+        **dict.fromkeys(away, "see that it is there, then run the same command again"),
+        **dict.fromkeys(TROUBLES, SEE_TO_IT),
+    }
+    if error.errno not in remedies or isinstance(error, ConnectionError):
+        return None
+    return OutputError(
+        f"{where}{error.strerror}", remedy=f"{remedies[error.errno]}: what is done is kept"
+    )

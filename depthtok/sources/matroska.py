@@ -1,0 +1,45 @@
+"""Was a Matroska or WebM file cut short? Told by the sizes that it states of its clusters.
+
+A file is a sequence of elements, (number, size, content) each; the clusters lie in the content of
+the segment. Only numbers and sizes are read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from depthtok.regular import reading
+
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+
+
+def breaks_off(path: Path) -> bool:
+    """Whether a cluster of frames states more bytes than the file has. A live stream, which states
+    no sizes, does not. Raises `SourceUnavailable`."""
+    with reading(path), path.open("rb") as file:
+        end, place = path.stat().st_size, 0
+        while place < end:
+            file.seek(place)
+            number, size = _number(file, marked=True), _number(file, marked=False)
+            if size is None or number is None:
+                return False
+            content = file.tell()
+            if number == _CLUSTER and content + size > end:
+                return True
+            place = content if number == _SEGMENT else content + size
+    return False
+
+
+def _number(file: BinaryIO, *, marked: bool) -> int | None:
+    """A number of one to eight bytes, whose first says how many; None where it is unknown
+    (all ones) or there is none. `marked`: with the bit that says so, as those of elements are."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    length = 9 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(length - 1))
+    if marked:
+        return value
+    value &= (1 << 7 * length) - 1
+    return None if value == (1 << 7 * length) - 1 else value

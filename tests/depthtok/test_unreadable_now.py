@@ -1,0 +1,70 @@
+"""Files that cannot be read now: that is said, none is called damaged, and nothing is dropped."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from depthtok.depth import DepthStore
+from depthtok.errors import OutputError, SourceUnavailable
+from depthtok.files import output_errors
+from depthtok.parts import MANIFEST
+from depthtok.regular import of_the_system
+from depthtok.tensors import save_tensors
+from depthtok.verify import repair, verify_store
+
+BEFORE = Path(__file__).parents[1] / "data" / "before"
+
+
+@pytest.fixture
+def troubled(tmp_path, monkeypatch):
+    """A sound store of which one manifest gives an error."""
+    store = shutil.copytree(BEFORE / "depth", tmp_path / "depth")
+    part = sorted((store / "parts").glob("train*"))[1]
+    real = Path.read_bytes
+
+    def failing(path):
+        if path == part / MANIFEST:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    return store, part
+
+
+def test_a_part_that_cannot_be_read_now_is_not_dropped(troubled):
+    store, part = troubled
+    with pytest.raises(SourceUnavailable, match=r"cannot be read now \(Input/output error\)"):
+        DepthStore(store).part(part.name)
+    findings = list(verify_store(store))
+    assert [f for f in findings if f.can_be_dropped] == []
+    assert any("cannot be read now" in f.problem for f in findings)
+    assert repair(store, findings) == []
+    assert part.is_dir()
+
+
+@pytest.mark.parametrize("number", ["EIO", "ESTALE", "ETIMEDOUT", "EMFILE", "ENOENT"])
+def test_writers_say_what_passes(tmp_path, number):
+    with pytest.raises(OutputError) as caught, output_errors(tmp_path):
+        raise OSError(getattr(errno, number), "words")
+    assert "run" in caught.value.remedy
+    assert "again" in caught.value.remedy or number == "ENOENT"
+
+
+def test_what_nobody_knew_a_file_for_is_said_at_the_end():
+    full = of_the_system(OSError(errno.ENOSPC, "No space left on device", "/x"))
+    assert full.problem == "/x: No space left on device"
+    assert "free some space" in full.remedy
+    assert "permissions" in of_the_system(OSError(errno.EACCES, "no")).remedy
+    assert of_the_system(OSError(errno.EBADF, "Bad file descriptor")) is None
+    assert of_the_system(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None
+
+
+def test_tensors_that_cannot_be_written_are_an_error_of_the_system(tmp_path):
+    import torch
+
+    with pytest.raises(OSError, match="No such file") as caught:
+        save_tensors({"a": torch.zeros(2)}, tmp_path / "absent" / "x.safetensors")
+    assert caught.value.errno == errno.ENOENT
