@@ -38,10 +38,12 @@ def cluster(cpus: float, address: str | None) -> Iterator[ModuleType]:
         yield ray
         return
     with ExitStack() as stack:
-        mark = stack.enter_context(reaped()) if address in LOCAL else ""
+        reaper = stack.enter_context(reaped() if address in LOCAL else nullcontext())
         stack.callback(ray.shutdown)
-        with _marking(mark) if mark else nullcontext():
+        with _marking(reaper.mark) if reaper and reaper.mark else nullcontext():
             _connect(ray, cpus, address)
+        if reaper:
+            reaper.started()
         yield ray
 
 

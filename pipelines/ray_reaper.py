@@ -21,23 +21,42 @@ from pathlib import Path
 VARIABLE = "DEPTHTOK_RAY"
 GRACE_SECONDS = 4.0  # to leave by themselves, once the driver is gone
 KILL_SECONDS = 5.0  # to be gone once killed
+STARTED = b"s"  # Ray runs
 ORDERLY = b"."  # Ray was shut down: whatever is left need not be waited for
+ENDED = (
+    "error: the command ended as its Ray started: a process of Ray died, or the command was killed\n"
+    "  fix: run the same command again: it resumes; if it happens again, check this machine's memory\n"
+)
+
+
+class Reaper:
+    """The process that reaps, as its driver sees it. `mark` goes into the environment of what is to
+    be reaped; empty where nothing is."""
+
+    def __init__(self, mark: str, process: subprocess.Popen | None) -> None:
+        self.mark, self._process = mark, process
+
+    def started(self) -> None:
+        """To be called when Ray runs. Before that, Ray may end this process without a word that
+        people understand: the reaper then says it."""
+        if self._process:
+            self._process.stdin.write(STARTED)
 
 
 @contextmanager
-def reaped() -> Iterator[str]:
-    """Yields the mark, for the environment of processes that must not outlive the block, nor this
-    process. Where there is no /proc, nothing is reaped, and the mark is empty."""
+def reaped() -> Iterator[Reaper]:
+    """Processes with the reaper's mark outlive neither the block nor this process. Where there is
+    no /proc, nothing is reaped."""
     mark = f"{os.getpid()}.{secrets.token_hex(8)}"
     if not Path("/proc/self/environ").exists():
-        yield ""
+        yield Reaper("", None)
         return
     reaper = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, mark], stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+        [sys.executable, "-I", "-S", __file__, mark], stdin=subprocess.PIPE, bufsize=0,
+        stdout=subprocess.DEVNULL, cwd="/", start_new_session=True,
     )  # fmt: skip
     try:
-        yield mark
+        yield Reaper(mark, reaper)
     finally:
         try:
             reaper.communicate(ORDERLY, timeout=2 * KILL_SECONDS)
@@ -73,5 +92,11 @@ def reap(mark: str, grace: float) -> None:
 
 
 if __name__ == "__main__":
-    orderly = sys.stdin.buffer.read() == ORDERLY
-    reap(sys.argv[1], 0.0 if orderly else GRACE_SECONDS)
+    state = os.read(0, 1)
+    if not state:
+        sys.stderr.write(ENDED)
+        sys.stderr.flush()
+    os.dup2(1, 2)  # whoever reads the driver's messages need not wait for this process
+    while more := os.read(0, 1):
+        state = more
+    reap(sys.argv[1], 0.0 if state == ORDERLY else GRACE_SECONDS)
