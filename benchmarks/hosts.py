@@ -6,6 +6,7 @@ Needs root, `unshare` and `nsenter` (util-linux) and `ip` (iproute2).
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -53,9 +54,10 @@ class Host:
         )  # fmt: skip
 
     def crash(self) -> None:
-        """Ends all its processes at once."""
-        os.kill(self.first, signal.SIGKILL)
-        self.holder.wait()
+        """Ends all its processes at once, and its network."""
+        if self.holder.poll() is None:
+            os.kill(self.first, signal.SIGKILL)
+            self.holder.wait()
 
 
 def boot(number: int, name: str) -> Host:
@@ -70,7 +72,7 @@ def boot(number: int, name: str) -> Host:
             break
         time.sleep(0.01)
     host = Host(name, number, holder, int(first[0]))
-    outside = f"dth{number}-{os.getpid() % 10000}"
+    outside = f"dth{secrets.token_hex(4)}"  # the one of a crashed host may be there for a while
     _ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", host.first)
     _ip("link", "set", outside, "master", _bridge(), "up")
     for words in (f"addr add {host.address}/24 dev eth0", "link set eth0 up"):
