@@ -19,6 +19,7 @@ from depthtok.lineage import open_store, outdated
 from depthtok.log import typed
 from depthtok.regular import require_no_special
 from depthtok.sources.draft import describe, draft
+from depthtok.sources.features import read_json
 from depthtok.sources.rlds import RldsDirectory, is_rlds
 from depthtok.sources.sample import sample
 from depthtok.sources.schema import Schema
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from vla.checkpoint import State
 
 RUN, LOG, EVALUATION = "config.json", "metrics.jsonl", "eval.json"
+REPORT = "report.json"  # beside the page of an audit, an ablation, a comparison
 
 
 @dataclass
@@ -61,6 +63,8 @@ def inspect(path: Path) -> Summary:
     """A summary of what lies at `path`. Raises `SourceError` where it is nothing we know."""
     kind = kind_of(path)
     if kind is None:
+        if (path / REPORT).is_file():
+            return _report(path)
         if shown := film_table.summary(path, inside=bool(_inside(path))):
             return Summary(*shown)
         raise not_known(path)
@@ -362,6 +366,21 @@ def _evaluation(path: Path) -> Summary:
     })  # fmt: skip
     rows = [(row["task"], row["name"], row["successes"], row["trials"]) for row in found["tasks"]]
     summary.tables["By task"] = (("task", "instruction", "successes", "trials"), rows)
+    return summary
+
+
+def _report(path: Path) -> Summary:
+    """The numbers of a page that a command wrote alone: an audit, an ablation, a comparison."""
+    try:
+        page = read_json(path / REPORT)
+        facts = {str(name): human_number(value) for name, value in page["numbers"].items()}
+        summary = Summary(f"{page['title']} in {path}", facts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(
+            f"{path / REPORT} is no report of depthtok ({type(error).__name__}: {error})",
+            remedy="run the command that made it again",
+        ) from error
+    summary.text = f"look: {path / 'report.html'}"
     return summary
 
 

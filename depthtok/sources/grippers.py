@@ -39,10 +39,11 @@ def misfit(values: Float[np.ndarray, "*n"], convention: str) -> SchemaError | No
     """
     if not values.size or convention == "none":
         return None
-    low, _ = range_of(convention)
+    low, high = range_of(convention)
     least, most = float(values.min()), float(values.max())
+    margin = MARGIN * (high - low)
     halves = convention in GRIPPERS and low == -1 and -0.05 < least < 0.05 and most <= 1.05
-    if not outside(np.array([least, most]), convention).any() and not halves:
+    if low - margin <= least and most <= high + margin and not halves:
         return None
     return SchemaError(
         f"the gripper is {_seen(values)}, {stated(convention)}",

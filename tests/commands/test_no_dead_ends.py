@@ -21,6 +21,7 @@ from depthtok.commands.summary import inspect
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, MissingPackage, NotAFile, SourceError
 from depthtok.log import plain, say, warn
+from depthtok.report.report import Report
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds
 from pipelines.config import ConvertConfig
@@ -243,3 +244,16 @@ def test_of_ranks_that_find_the_same_the_first_one_warns(monkeypatch, capsys):
         monkeypatch.setenv("RANK", rank)
         warn(f"seen by {rank}")
     assert capsys.readouterr().err == "warning: seen by 0\n"
+
+
+def test_a_page_that_stands_alone_is_inspected(tmp_path):
+    """As of an audit or an ablation, which leave nothing else."""
+    page = Report("Estimated against true depth")
+    page.numbers({"AbsRel, image": 0.10713, "clips": 1200}).write(tmp_path / "audit")
+    shown = inspect(tmp_path / "audit").lines()
+    assert shown[0] == f"Estimated against true depth in {tmp_path / 'audit'}"
+    assert [line.split() for line in shown[1:3]] == [["AbsRel,", "image", "0.1071"],
+                                                     ["clips", "1,200"]]  # fmt: skip
+    (tmp_path / "audit" / "report.json").write_text('{"title": "x", "numbers": 3}')
+    with pytest.raises(SourceError, match=r"report\.json is no report of depthtok"):
+        inspect(tmp_path / "audit")
