@@ -24,8 +24,8 @@ KILL_SECONDS = 5.0  # to be gone once killed
 STARTED = b"s"  # Ray runs
 ORDERLY = b"."  # Ray was shut down: whatever is left need not be waited for
 ENDED = (
-    "error: the command ended as its Ray started: a process of Ray died, or the command was killed\n"
-    "  fix: run the same command again: it resumes; if it happens again, check this machine's memory\n"
+    "error: the command ended as its Ray started: a process of Ray died, or it was killed\n"
+    "  fix: run the same command again: it resumes; if it happens again, check the memory here\n"
 )
 
 
