@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -13,15 +13,7 @@ from jaxtyping import Float, Float32
 from depthtok import spread
 from depthtok.agreement import GripperChange
 from depthtok.errors import ConfigError
-
-
-class Columns(Protocol):
-    """Statistics of each column in its own unit, as in `depthtok.statistics`."""
-
-    min: Sequence[float]
-    max: Sequence[float]
-    q01: Sequence[float]
-    q99: Sequence[float]
+from depthtok.spread import Columns
 
 
 @dataclass(frozen=True)

@@ -119,5 +119,5 @@ def ending(opened, seconds=20):
 
 
 def times():
-    """By how much tests of chance are multiplied: DEPTHTOK_TEST_TIMES."""
-    return int(os.environ.get("DEPTHTOK_TEST_TIMES", "1"))
+    """By how much tests of chance are multiplied: DEPTHTOK_DAMAGES."""
+    return int(os.environ.get("DEPTHTOK_DAMAGES", "1"))
