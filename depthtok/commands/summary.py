@@ -151,7 +151,7 @@ def _rlds(rlds: RldsDirectory) -> Summary:
         summary.facts["cameras"] = ", ".join(
             camera.name + (" (with depth)" if camera.depth_key else "") for camera in fitted.cameras
         )
-        summary.facts["rate"] = f"{fitted.fps:g} Hz"
+        summary.facts["rate"] = f"{fitted.fps:g} Hz" if fitted.fps else "not known"
         summary.facts["action"] = ", ".join(fitted.action_dims)
         summary.facts["proprio"] = ", ".join(fitted.proprio_dims) or "none"
         if fitted.unknown:

@@ -84,7 +84,7 @@ def _head(features: Mapping[str, Feature], name: str, gripper: bool) -> str:
         f"# A draft made from the features of {name}. Go through the lines marked `check`.\n"
         f"datasets = {json.dumps([name])}\n"
         'status = "unseen"\n\n'
-        "fps = 10.0  # check: frames per second\n"
+        'fps = "unknown"  # check: frames per second\n'
         f"{_instructions(features)}"
         f'gripper = "{"unknown" if gripper else "none"}"  # check: {why}\n'
     )

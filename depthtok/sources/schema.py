@@ -40,7 +40,7 @@ GRIPPERS = (*meaning.GRIPPERS, "unknown", "none")
 class Schema:
     """The meaning of one data set. Fields below the line are documentation without effect."""
 
-    fps: float  # Hz
+    fps: float | None  # Hz; None where the schema says that it is unknown
     instruction: Instruction
     cameras: tuple[CameraSchema, ...]
     action_columns: tuple[Columns, ...]
@@ -108,7 +108,7 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         """Everything that affects results, and nothing else; the same for equal schemas."""
         return {
-            "fps": self.fps,
+            "fps": meaning.UNKNOWN if self.fps is None else self.fps,
             "instruction": self.instruction.to_json(),
             "gripper": self.gripper,
             "keep": self.keep_rule.to_json(),
@@ -259,7 +259,7 @@ def _parse_file(text: str, name: str, where: str) -> Schema:
 
 def _parse(table: Table) -> Schema:
     schema = Schema(
-        fps=table.take("fps", float),
+        fps=_rate(table),
         instruction=Instruction.parse(table),
         cameras=tuple(CameraSchema.parse(row) for row in table.tables("camera")),
         action_columns=tuple(Columns.parse(row) for row in table.tables("action")),
@@ -270,6 +270,14 @@ def _parse(table: Table) -> Schema:
     table.finish()
     _consistent(schema, table.where)
     return schema
+
+
+def _rate(table: Table) -> float | None:
+    """`fps`: a number, or "unknown"."""
+    if table.data.get("fps") == meaning.UNKNOWN:
+        table.take("fps", str)
+        return None
+    return table.take("fps", float)
 
 
 def _consistent(schema: Schema, where: str) -> None:
@@ -291,7 +299,7 @@ def _consistent(schema: Schema, where: str) -> None:
     ]:
         if not values:
             raise SchemaError(f"{where}: there is no {what}", remedy="add at least one")
-    if not 0 < schema.fps < float("inf"):
+    if schema.fps is not None and not 0 < schema.fps < float("inf"):
         raise SchemaError(f"{where}: fps = {schema.fps}", remedy="give frames per second")
     if (schema.gripper == "none") == bool(schema.gripper_dims):
         raise SchemaError(

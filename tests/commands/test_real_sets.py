@@ -23,7 +23,11 @@ SETS = {
     "rgbd": REAL / "real_rgbd" / "1.0.0",
 }
 EDITS = {  # what a person who knows the robot states in the draft
-    "g1": [('reference = "unknown"', 'reference = "absolute"'), ('"unknown"', '"identity"')],
+    "g1": [
+        ('reference = "unknown"', 'reference = "absolute"'),
+        ('orientation = "unknown"', 'orientation = "identity"'),
+        ('fps = "unknown"', "fps = 10"),
+    ],
     "utokyo": [('orientation = "unknown"', 'orientation = "identity"')],
     "rgbd": [('orientation = "unknown"', 'orientation = "identity"')],
 }
@@ -109,8 +113,10 @@ def test_no_state_is_dropped_silently(walked):
 def test_what_nobody_said_is_unknown(walked):
     shown = call("inspect", walked.out / "episodes")
     if walked.name == "utokyo":
-        assert "reference of 14 action columns" in shown
+        assert "rate, reference of 14 action columns" in shown
+        assert walked.episodes.fps is None
     if walked.name == "g1":
+        assert walked.episodes.fps == 10
         assert {column.reference for column in walked.episodes.meaning.action} == {"absolute"}
         assert "unit of 26 action columns" in shown
 

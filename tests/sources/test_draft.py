@@ -202,6 +202,7 @@ def test_what_a_draft_does_not_know_is_said(drafted):
     schema, _ = drafted(features(vector("state", 8)))
     assert schema.unknown == [
         "orientation of image",
+        "rate",
         "reference of 7 action columns",
         "unit of 7 action columns",
         "reference of 8 state columns",
