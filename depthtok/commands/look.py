@@ -79,13 +79,16 @@ def verify(
 
     Example: depthtok verify runs/codes --repair
     """
-    from depthtok.store import read_spec
+    from depthtok.failures import in_words, left_out
+    from depthtok.store import Store, is_store, read_spec
     from depthtok.verify import repair as drop
 
     findings = _findings(path, images=images, source_root=source_root)
     bad = [finding for finding in findings if not finding.note]
     lines = [f"note: {finding.problem}" for finding in findings if finding.note]
     lines += [finding.problem for finding in bad] or [f"{path} is sound"]
+    if not bad and is_store(path) and (failed := in_words(left_out(Store(path)))):
+        lines.append(f"note: {failed}")
     mendable = [finding for finding in bad if finding.can_be_dropped]
     dropped = drop(path, mendable) if mendable and repair else []
     if dropped:

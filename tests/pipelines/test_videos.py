@@ -215,6 +215,8 @@ def test_a_film_that_was_cut_fails_and_leaves_no_frame(tmp_path):
     assert "b.mkv ends early" in store.failures()[0].reason
     assert (store.path / "parts" / store.part_names[1] / "images.bin").stat().st_size == 0
     assert list(verify_store(store.path)) == []
+    said = command("verify", store.path).stdout
+    assert "is sound\nnote: 1 failed episode is left out: 1 in annotate" in said
     cut.write_bytes(whole.read_bytes())
     assert (
         command("annotate", tmp_path / "films", "--out", tmp_path / "depth", *SMALL).exit_code == 0
