@@ -235,6 +235,15 @@ def test_too_many_clients_are_told_and_one_may_follow_another(serve, alone, monk
         friend.socket.close()
 
 
+def test_a_crowd_that_arrives_at_once_is_not_dropped_by_the_kernel(served):
+    with make_server(Policy.load(served), port=0) as server:  # it does not accept anybody yet
+        port, begun = server.socket.getsockname()[1], time.monotonic()
+        for _ in range(4 * limits.CONNECTIONS):
+            clients.connection(port)
+        clients.close_all()
+        assert time.monotonic() - begun < PATIENCE  # the kernel would have them try again after 1 s
+
+
 def test_half_open_connections_shut_nobody_out(serve, alone, capfd):
     port = serve()
     idle = [clients.connection(port) for _ in range(2 * limits.HALF_OPEN)]
