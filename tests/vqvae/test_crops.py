@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import scenes, tiny
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from depthtok.codebook import Codebook
 from depthtok.errors import SourceError
 from depthtok.normalisation import Normalisation
+from tests.vqvae.synthetic import scenes, tiny
 from vqvae import crops as crops_module
 from vqvae import train as training
 from vqvae.clips import ClipSource
@@ -25,7 +25,7 @@ from vqvae.crops import AHEAD, Crops
 from vqvae.frames import Batch, FrameCache
 from vqvae.train import Trainer
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "unique", "is_nonzero"}
 
 
@@ -120,7 +120,6 @@ RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from conftest import scenes, tiny
 from vqvae.clips import ClipSource
 from vqvae.config import TrainOptions
 from vqvae.train import train
@@ -135,7 +134,7 @@ def test_killed_at_random_it_ends_in_the_same_codebook(tmp_path):
     rng = np.random.default_rng(int(os.environ.get("DEPTHTOK_SEED", "3")))
 
     def go(out: Path, kill_after: int | None) -> bool:
-        command = [sys.executable, "-c", RUN, str(HERE), str(out)]
+        command = [sys.executable, "-c", RUN, str(ROOT), str(out)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
             for number, _ in enumerate(run.stdout):
                 if number == kill_after:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import tiny
 
 from depthtok.normalisation import HIGH, Normalisation
+from tests.vqvae.synthetic import tiny
 from vqvae.config import TrainingConfig
 from vqvae.frames import FrameCache
 from vqvae.paste import paste
