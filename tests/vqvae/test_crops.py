@@ -120,6 +120,7 @@ RUN = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
+from tests.vqvae.synthetic import scenes, tiny
 from vqvae.clips import ClipSource
 from vqvae.config import TrainOptions
 from vqvae.train import train
