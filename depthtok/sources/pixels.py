@@ -133,7 +133,7 @@ def _decode_jpeg(data: bytes, shape: Shape) -> np.ndarray:
 
 
 def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
-    """uint8 with one to four channels, or uint16 with one.
+    """A PNG as `dtype` [H, W, C]: uint8 with one to four channels, or uint16 with one.
 
     Colours are never mixed: RGB does not become grey. Grey becomes RGB, and alpha is dropped or
     added as opaque, as in TensorFlow.
@@ -166,7 +166,7 @@ def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
 
 
 def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
-    if any(want not in (None, have) for have, want in zip(size, shape, strict=False)):
+    if any(declared not in (None, actual) for actual, declared in zip(size, shape, strict=False)):
         raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, but {shape} is declared")
     if reason := too_large(*size):
         raise CorruptRecord(f"{what} that is too large: {reason}", remedy=SMALLER)
@@ -210,11 +210,11 @@ def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.nd
 def filled(values: np.ndarray, shape: Shape) -> np.ndarray:
     """Flat values reshaped to `shape`, where one dimension may be None. Raises `CorruptRecord`."""
     sizes = [size for size in shape if size is not None]
-    known, unknown = math.prod(sizes), len(shape) - len(sizes)
-    rest = len(values) % known if unknown and known else len(values) - known
-    if rest or unknown > 1 or any(size < 0 for size in sizes):
+    count, unknowns = math.prod(sizes), len(shape) - len(sizes)
+    rest = len(values) % count if unknowns and count else len(values) - count
+    if rest or unknowns > 1 or any(size < 0 for size in sizes):
         raise CorruptRecord(f"{len(values)} values do not fill shape {shape}")
-    missing = len(values) // known if known else 0
+    missing = len(values) // count if count else 0
     return values.reshape([missing if size is None else size for size in shape])
 
 
