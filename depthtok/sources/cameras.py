@@ -66,7 +66,7 @@ class CameraSchema:
 
     @classmethod
     def parse(cls, table: Table) -> CameraSchema:
-        """Reads one `[[camera]]` table."""
+        """Reads one `[[camera]]` table. Raises `SchemaError`."""
         orientations = tuple(str(orientation) for orientation in Orientation)
         camera = cls(
             name=table.take("name", str),

@@ -88,7 +88,7 @@ class Columns:
 
     @classmethod
     def parse(cls, table: Table) -> Columns:
-        """Reads one `[[action]]` or `[[proprio]]` table."""
+        """Reads one `[[action]]` or `[[proprio]]` table. Raises `SchemaError`."""
         dims = table.texts("dims")
         if not dims:
             raise SchemaError(f"{table.where}: dims is empty", remedy="name each column")

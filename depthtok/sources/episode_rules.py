@@ -44,7 +44,7 @@ class Rule:
         return f"{self.path} {failures[self.test]}"
 
     def check(self, features: Mapping[str, Feature], where: str) -> None:
-        """Raises `SchemaError` unless the feature is there, and can be tested."""
+        """Raises `SchemaError` unless the feature exists and its type fits the test."""
         location = f"{where}.{self.test}"
         source = feature(features, self.path, location)
         by_text = isinstance(next(iter(self.values), 0), str) or self.test in ("contains", "lacks")
@@ -79,7 +79,7 @@ class EpisodeRules:
 
     @classmethod
     def parse(cls, table: Table) -> EpisodeRules:
-        """Reads a `[keep.episodes]` table."""
+        """Reads a `[keep.episodes]` table. Raises `SchemaError`."""
         min_steps = table.take("min_steps", int, 0)
         instruction = table.choice("instruction", (NOT_EMPTY,), "") == NOT_EMPTY
         rules = [
@@ -107,7 +107,7 @@ class EpisodeRules:
         return table
 
     def check(self, features: Mapping[str, Feature], where: str) -> None:
-        """Raises `SchemaError` unless every feature is there, and can be tested."""
+        """Raises `SchemaError` unless every feature exists and its type fits the test."""
         for rule in self.rules:
             rule.check(features, where)
 

@@ -100,9 +100,9 @@ class Column:
 def parse_example(data: bytes, where: str = "example") -> dict[str, Column]:
     """The columns of a serialized tf.train.Example. Only raises `CorruptRecord`."""
     columns: dict[str, Column] = {}
-    for a, b in _submessages(data, 0, len(data), 1, where):
-        for c, d in _submessages(data, a, b, 1, where):
-            name, column = _entry(data, c, d, where)
+    for features_start, features_stop in _submessages(data, 0, len(data), 1, where):
+        for start, stop in _submessages(data, features_start, features_stop, 1, where):
+            name, column = _entry(data, start, stop, where)
             columns[name] = column
     return columns
 
@@ -174,7 +174,8 @@ def _varint(data: bytes, position: int, stop: int, location: str) -> tuple[int, 
 def decode_varints(
     data: bytes, start: int = 0, stop: int | None = None, dtype: str = "int64", where: str = "bytes"
 ) -> np.ndarray:
-    """All varints of a byte range as `dtype`, [n]; bool is "not zero", other types wrap."""
+    """All varints of a byte range as `dtype` [n]; bool is "not zero", others wrap. Raises
+    `CorruptRecord`."""
     view = np.frombuffer(data, np.uint8)[start:stop]
     if len(view) and view[-1] >= 128:
         raise CorruptRecord(f"{where}: a list of integers ends inside an integer")

@@ -39,7 +39,7 @@ class Instruction:
 
     @classmethod
     def parse(cls, schema: Table) -> Instruction:
-        """Reads the field `instruction` of a schema."""
+        """Reads the field `instruction` of a schema. Raises `SchemaError`."""
         if not isinstance(schema.data.get("instruction"), dict):
             return cls(schema.texts("instruction"))
         table = Table(schema.take("instruction", dict), f"{schema.where} [instruction]")

@@ -37,7 +37,7 @@ class Motion:
 
     @classmethod
     def parse(cls, value: object, where: str) -> Motion:
-        """Reads a path, or a table with `from` and `take`."""
+        """Reads a path, or a table with `from` and `take`. Raises `SchemaError`."""
         if isinstance(value, str):
             return cls(value)
         if not isinstance(value, dict):
@@ -84,7 +84,7 @@ class Keep:
 
     @classmethod
     def parse(cls, table: Table) -> Keep:
-        """Reads a `[keep]` table."""
+        """Reads a `[keep]` table. Raises `SchemaError`."""
         values = table.data.get("drop_first_if_zero", [])
         values = values if isinstance(values, list) else [values]
         table.asked.append("drop_first_if_zero")

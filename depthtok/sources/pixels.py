@@ -97,7 +97,7 @@ class PixelFormat:
 
 
 def decode_image(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
-    """An encoded image as [H, W, C]; JPEG and PNG are recognised by their first bytes."""
+    """A JPEG or a PNG (by its first bytes) as [H, W, C]. Raises `CorruptRecord`, `SourceError`."""
     if data.startswith(_JPEG_MAGIC) and dtype == "uint8":
         return _decode_jpeg(data, shape)
     if not data.startswith(_PNG_MAGIC):
@@ -174,7 +174,7 @@ def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
 
 def encode_image(image: np.ndarray, feature: Feature) -> bytes:
     """[H, W, C] as JPEG (uint8 grey or RGB) or PNG: uint8 with one to four channels, uint16 with
-    one, float32 with one as the RGBA image of its bytes."""
+    one, float32 with one as the RGBA image of its bytes. Raises `SourceError`."""
     channels = image.shape[2]
     if feature.encoding == "jpeg" and feature.dtype == "uint8" and channels in (1, 3):
         space, sampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
@@ -194,7 +194,8 @@ def encode_image(image: np.ndarray, feature: Feature) -> bytes:
 
 
 def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.ndarray:
-    """A "raw" (little-endian), "zlib" or "varint" tensor. One dimension of `shape` may be None."""
+    """A "raw" (little-endian), "zlib" or "varint" tensor; one dimension of `shape` may be None.
+    Raises `CorruptRecord`."""
     item = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
     if encoding == "varint":
         return filled(decode_varints(data, dtype=dtype), shape)

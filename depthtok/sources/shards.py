@@ -68,7 +68,7 @@ class Naming:
     split: str
 
     def file(self, index: int, of: int) -> Path:
-        """The file of a shard. A template that points outside the directory is refused.
+        """The file of a shard. Raises `SourceError` if the template points outside the directory.
 
         Symbolic links are followed, because downloads are often links into a cache.
         """
