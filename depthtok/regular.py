@@ -88,9 +88,26 @@ def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
     )
 
 
-def of_the_system(error: OSError) -> StoreError | None:
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory: torch says it in words of its own."""
+    if isinstance(error, MemoryError):
+        return True
+    words = "can't allocate memory", "out of memory", "Cannot allocate memory"
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+
+
+def of_the_system(error: Exception) -> StoreError | None:
     """What to say of an error that nobody on the way knew a file for; None for one that is a bug of
     ours."""
+    if lacks_memory(error):
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        return OutputError(
+            f"there is not enough memory: {said}" if said else "there is not enough memory",
+            remedy="give smaller settings (batch, sizes), end other programs, or run the same "
+            "command where there is more: what is done is kept",
+        )
+    if not isinstance(error, OSError):
+        return None
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     closed = (errno.EROFS, errno.EACCES, errno.EPERM)
     away = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP)
