@@ -4,6 +4,7 @@ a file that cannot be read now says nothing of its bytes."""
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ TROUBLES = (
     errno.ENFILE, errno.EAGAIN, errno.ESHUTDOWN,
 )  # fmt: skip
 """What a system says that fails for a while."""
+
+NOT_NOW = (*TROUBLES, errno.EACCES, errno.EPERM)
+"""What says nothing of the bytes of a file that is to be read."""
 
 SEE_TO_IT = "see that the disk, or the share, is in order, then run the same command again"
 
@@ -78,6 +82,18 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise unavailable(path, error, "cannot be read") from error
+
+
+def listed(directory: Path, pattern: str) -> list[Path]:
+    """What in a directory has such a name, sorted; nothing where there is no directory. Raises
+    `SourceUnavailable` for one that cannot be listed, which `Path.glob` calls empty."""
+    try:
+        names = [path.name for path in directory.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unavailable(directory, error, "cannot be listed") from error
+    return [directory / name for name in sorted(fnmatch.filter(names, pattern))]
 
 
 def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:

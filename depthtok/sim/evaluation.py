@@ -20,6 +20,7 @@ import numpy as np
 from depthtok.errors import SourceError, StaleStore, as_type, as_written
 from depthtok.files import output_errors, read_json_object, write_atomic
 from depthtok.intervals import wilson
+from depthtok.regular import listed
 from depthtok.sim.pictures import save_film
 from depthtok.sim.rollout import Player, Rollout, Trial, play
 from depthtok.sim.simulator import Simulator, Task
@@ -144,12 +145,12 @@ class Evaluation:
     @cached_property
     def outcomes(self) -> list[Outcome]:
         """The finished trials, in order."""
-        found = sorted((self.path / TRIALS).glob("task-*.json"))
+        found = listed(self.path / TRIALS, "task-*.json")
         return [_outcome(path, self.card["tasks"]) for path in found]
 
     def videos(self) -> list[Path]:
         """The existing videos, in order."""
-        return sorted((self.path / VIDEOS).glob("task-*.webp"))
+        return listed(self.path / VIDEOS, "task-*.webp")
 
     def wants(self, name: str, end: str, videos: int) -> bool:
         """Whether trial `name` is, as far as is known, among the first `videos` of its task with
