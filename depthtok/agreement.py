@@ -44,12 +44,11 @@ class GripperChange:
     def __call__(self, actions: Float[np.ndarray, "*n A"]) -> Float[np.ndarray, "*n A"]:
         """The actions, their gripper in the other convention. What lies beyond open or closed, as
         a network's answer may, is open or closed: no robot has a number for more."""
-        made, columns = np.array(actions), list(self.columns)
-        ends = sorted(GRIPPERS[self.target])
-        made[..., columns] = convert_gripper(made[..., columns], self.source, self.target).clip(
-            *ends
-        )
-        return made
+        converted, columns = np.array(actions), list(self.columns)
+        low, high = sorted(GRIPPERS[self.target])
+        grippers = convert_gripper(converted[..., columns], self.source, self.target)
+        converted[..., columns] = grippers.clip(low, high)
+        return converted
 
 
 def require_aspects(names: Collection[str], where: str) -> None:

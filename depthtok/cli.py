@@ -29,16 +29,17 @@ def require_own_packages() -> None:
         spec = find_spec(name)
         if spec is None or spec.origin is None:
             problem = f"the package `{name}` of depthtok is not found as a package"
-            place = "the folder of that name"
+            folder = "the folder of that name"
         else:
-            place = Path(spec.origin).resolve().parents[bool(spec.submodule_search_locations)]
-            if place == root.resolve():
+            other = Path(spec.origin).resolve().parents[bool(spec.submodule_search_locations)]
+            if other == root.resolve():
                 continue
-            problem = f"another package `{name}`, in {place}, hides the one of depthtok, in {root}"
+            folder = str(other)
+            problem = f"another package `{name}`, in {folder}, hides the one of depthtok, in {root}"
         raise ConfigError(
             problem,
             remedy=f"run `depthtok` from another directory (not `python -m depthtok`), and leave "
-            f"{place} out of PYTHONPATH",
+            f"{folder} out of PYTHONPATH",
         )
 
 

@@ -21,11 +21,11 @@ from depthtok.errors import (
     SourceError,
     StaleStore,
     StoreError,
-    as_type,
     as_written,
     did_you_mean,
 )
 from depthtok.files import slug
+from depthtok.json_values import object_of, text_of, texts_of
 from depthtok.parts import Part, ShardKey
 from depthtok.store import ROOT, ROOT_REMEDY, Store, as_size
 
@@ -49,12 +49,10 @@ class CodeStore(Store):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
-            self.codebook: str = self.about["codebook"]
-            self.cameras: tuple[str, ...] = tuple(
-                as_type(str, name) for name in self.about["cameras"]
-            )
+            self.codebook = text_of(self.about, "codebook")
+            self.cameras = texts_of(self.about, "cameras")
             self.grid = as_size(self.about["grid"])
-            self.transform = ImageTransform.from_json(self.about["transform"])
+            self.transform = ImageTransform.from_json(object_of(self.about, "transform"))
 
     def require_codebook(self, fingerprint: str) -> None:
         """Raises `StaleStore` unless the codes are of this codebook."""

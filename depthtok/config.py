@@ -113,10 +113,14 @@ def field_types(cls: type) -> dict[str, Any]:
 
 
 def _build(cls: type[C], values: Mapping[str, Any]) -> C:
+    _require_given(cls, values)
+    return cls(**values)
+
+
+def _require_given(cls: type, values: Mapping[str, Any]) -> None:
     for field in fields(cls):
         if field.name not in values and field.default is field.default_factory is MISSING:
             raise ConfigError(f"`{field.name}` is not given", remedy="it has no default: state it")
-    return cls(**values)
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from depthtok.errors import ConfigError, DepthKindError
+from depthtok.json_values import JsonObject, integers_of, text_of
 
 T = TypeVar("T", covariant=True)
 
@@ -58,14 +59,17 @@ class ImageTransform:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
     @classmethod
-    def from_json(cls, data: dict) -> ImageTransform:
+    def from_json(cls, data: JsonObject) -> ImageTransform:
         """The inverse of `to_json`."""
-        size, crop, view = (data.get(name) for name in ("size", "crop", "true_view"))
-        return cls(
-            size=tuple(size) if size else None,
-            crop=tuple(crop) if crop else None,
-            true_view=Orientation(view) if view else None,
-        )
+        size = crop = None
+        if data.get("size"):
+            height, width = integers_of(data, "size")
+            size = height, width
+        if data.get("crop"):
+            top, left, height, width = integers_of(data, "crop")
+            crop = top, left, height, width
+        true_view = Orientation(text_of(data, "true_view")) if data.get("true_view") else None
+        return cls(size, crop, true_view)
 
     def rgb(self, frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T h w 3"]:
         """Frames after the transform, resized with Lanczos (antialiased)."""
@@ -128,9 +132,16 @@ class EpisodeKey:
 class FrameClip(Protocol):
     """The frames of one camera in one episode, read when they are asked for."""
 
-    key: EpisodeKey
-    camera: Camera
-    fps: float | None  # Hz
+    @property
+    def key(self) -> EpisodeKey: ...
+
+    @property
+    def camera(self) -> Camera: ...
+
+    @property
+    def fps(self) -> float | None:
+        """Hz."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -150,11 +161,22 @@ class FrameClip(Protocol):
 class Episode(Protocol):
     """One demonstration."""
 
-    key: EpisodeKey
-    cameras: dict[str, Camera]
-    action: Float32[np.ndarray, "T A"]
-    proprio: Float32[np.ndarray, "T P"]
-    fps: float | None  # Hz
+    @property
+    def key(self) -> EpisodeKey: ...
+
+    @property
+    def cameras(self) -> dict[str, Camera]: ...
+
+    @property
+    def action(self) -> Float32[np.ndarray, "T A"]: ...
+
+    @property
+    def proprio(self) -> Float32[np.ndarray, "T P"]: ...
+
+    @property
+    def fps(self) -> float | None:
+        """Hz."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -267,9 +289,18 @@ class DepthBlock:
 class DepthEstimator(Protocol):
     """RGB (or a data set's own depth) to depth at the frames' own resolution."""
 
-    spec: EstimatorSpec
-    device: str  # in words, for the record
-    degraded: bool  # whether a lack of memory changed how it works, and so perhaps low bits
+    @property
+    def spec(self) -> EstimatorSpec: ...
+
+    @property
+    def device(self) -> str:
+        """In words, for the record."""
+        ...
+
+    @property
+    def degraded(self) -> bool:
+        """Whether a lack of memory changed how it works, and so perhaps low bits."""
+        ...
 
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         """Depth of many clips, streamed. May work on several clips at a time inside."""

@@ -12,7 +12,7 @@ How one value lies on disk is the store's `encoding`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,8 +22,9 @@ from jaxtyping import Float32, Shaped
 
 from depthtok.arrays import ArraySpec
 from depthtok.data import QUANTILES, DepthClip, DepthKind, EpisodeKey, ImageTransform
-from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_you_mean
+from depthtok.errors import ConfigError, SourceError, as_written, did_you_mean
 from depthtok.files import slug
+from depthtok.json_values import JsonObject, object_of, text_of, texts_of
 from depthtok.parts import Part
 from depthtok.quantiles import QuantileCounter
 from depthtok.store import ROOT, ROOT_REMEDY, Store, as_size
@@ -130,20 +131,18 @@ class DepthStore(Store):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
-            self.kind = DepthKind(self.about["kind"])
-            self.encoding = DepthEncoding(self.about["encoding"])
-            self.cameras: tuple[str, ...] = tuple(
-                as_type(str, name) for name in self.about["cameras"]
-            )
+            self.kind = DepthKind(text_of(self.about, "kind"))
+            self.encoding = DepthEncoding(text_of(self.about, "encoding"))
+            self.cameras = texts_of(self.about, "cameras")
             self.size = as_size(self.about["size"])
-            self.transform = ImageTransform.from_json(self.about["transform"])
+            self.transform = ImageTransform.from_json(object_of(self.about, "transform"))
 
     @property
-    def estimator(self) -> Mapping[str, object]:
+    def estimator(self) -> JsonObject:
         """What made the depth, `name` first."""
         if self.spec.stage == "decode":
             return {"name": "decoded from codes", "codebook": self.spec.what["codebook"]}
-        return self.spec.what["estimator"]
+        return object_of(self.spec.what, "estimator")
 
     def require_camera(self, camera: str) -> int:
         """The place of a camera. Raises `ConfigError` with the names there are."""
@@ -165,7 +164,9 @@ class DepthStore(Store):
     ) -> Iterator[StoredDepth]:
         """The clips of a part; with `absent` also those of cameras that an episode does not have,
         which have no valid pixel."""
-        quantiles = part.map("quantiles") if len(part.frames) else None
+        if not len(part.frames):
+            return
+        quantiles = part.map("quantiles")
         for episode in part.episodes:
             for camera in cameras:
                 if not absent and part.lacks(camera, episode.key.index):

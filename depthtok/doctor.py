@@ -128,15 +128,17 @@ def packages(requirements: list[str] | None) -> list[Row]:
 
 def _package(requirement: str) -> Row:
     need, _, marker = (text.strip() for text in requirement.partition(";"))
-    name = re.match(r"[\w.-]+", need)[0]
+    name = re.split(r"[^\w.-]", need, maxsplit=1)[0]
     limits = re.sub(r"^[\w.-]+(\[[^\]]*\])?", "", need).strip(" ()")
     extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
     group = f"Packages of [{extra[1]}]" if extra else "Packages"
     remedy = f"pip install 'depthtok[{extra[1]}]'" if extra else f"pip install '{name}{limits}'"
     absent = State.OPTIONAL if extra else State.MISSING
-    found = _version(name) or _version(SAME_PACKAGE.get(name, ""))
-    good = found is not None and satisfies(found, limits)
-    detail = found if good else f"{found or 'not installed'}, needs {limits or 'any version'}"
+    version = _version(name) or _version(SAME_PACKAGE.get(name, ""))
+    good = version is not None and satisfies(version, limits)
+    detail = version or "not installed"
+    if not good:
+        detail += f", needs {limits or 'any version'}"
     return _row(group, name, good, detail, remedy, absent)
 
 

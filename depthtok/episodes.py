@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
@@ -28,13 +28,22 @@ from depthtok.data import Camera, Orientation
 from depthtok.errors import ConfigError, CorruptPart, SourceError, as_type, as_written, did_you_mean
 from depthtok.files import REPAIR, write_atomic
 from depthtok.images import ImageFiles
+from depthtok.json_values import (
+    as_list,
+    as_object,
+    integer_of,
+    integers_of,
+    object_of,
+    objects_of,
+    optional_number_of,
+    text_of,
+    texts_of,
+)
 from depthtok.meaning import Column, Meaning
 from depthtok.parts import MANIFEST, Part, pack_manifest, unpack_manifest
-from depthtok.placeholders import NotMeasured
-from depthtok.sources.pixels import PixelFormat
-from depthtok.statistics import Statistics
+from depthtok.statistics import Columns, Statistics
 from depthtok.store import ROOT, ROOT_REMEDY, Store
-from depthtok.stored_episode import StoredEpisode
+from depthtok.stored_episode import StoredEpisode, View
 
 PACKED = "images.bin"
 INSTRUCTIONS = "instructions.json"
@@ -42,42 +51,8 @@ ALTERNATIVES = "alternatives.json"
 STATISTICS = "statistics.json"
 
 
-@dataclass(frozen=True)
-class View:
-    """One image stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
-
-    camera: str
-    kind: str
-    format: PixelFormat
-    scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
-    not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
-    channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
-
-    @property
-    def name(self) -> str:
-        """`image/rgb`: what identifies the view in a store."""
-        return f"{self.camera}/{self.kind}"
-
-    def to_json(self) -> dict:
-        """A plain dictionary, without what is usual."""
-        usual = {"channels"} if self.channels == "rgb" else set()
-        usual |= set() if self.not_measured else {"not_measured"}
-        rule = {"not_measured": self.not_measured.to_json()} if self.not_measured else {}
-        plain = {**asdict(self), "format": self.format.to_json(), **rule}
-        return {name: value for name, value in plain.items() if name not in usual}
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """One frame [H, W, C] from its bytes. Raises `CorruptRecord`."""
-        frame = self.format.decode(data)
-        return frame if self.channels == "rgb" else np.ascontiguousarray(frame[..., ::-1])
-
-    @classmethod
-    def from_json(cls, data: Mapping) -> View:
-        """The inverse of `to_json`."""
-        rule = data.get("not_measured")
-        read = {"format": PixelFormat.from_json(data["format"]),
-                "not_measured": rule and NotMeasured.from_json(rule)}  # fmt: skip
-        return cls(**{**data, **read})
+def _camera(data: Mapping[str, Any]) -> Camera:
+    return Camera(**{**data, "orientation": Orientation(data["orientation"])})
 
 
 def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
@@ -111,12 +86,12 @@ class EpisodeStore(Store):
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
             self.source_root = Path(source_root or self.spec.place["source_root"])
-            self.views = [View.from_json(view) for view in self.about["views"]]
+            self.views = [View.from_json(view) for view in objects_of(self.about, "views")]
             _ = [as_type(str, name) for view in self.views for name in (view.camera, view.kind)]
-            self.fps: float | None = self.about["fps"]
-            self.action_dim = as_type(int, self.about["action_dim"])
-            self.proprio_dim = as_type(int, self.about["proprio_dim"])
-            self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
+            self.fps = optional_number_of(self.about, "fps")
+            self.action_dim = integer_of(self.about, "action_dim")
+            self.proprio_dim = integer_of(self.about, "proprio_dim")
+            self.gripper = integers_of(self.about, "gripper")
             _ = self.cameras, self.meaning, self.segmentation_classes
         self._instructions: dict[str, list[str]] = {}
         self._alternatives: dict[str, dict[str, list[str]]] = {}
@@ -125,22 +100,31 @@ class EpisodeStore(Store):
     @cached_property
     def meaning(self) -> Meaning:
         """What the columns of actions and states are; unknown where the store does not say."""
-        about = self.about
-        if "meaning" in about:
-            return Meaning.from_json(about["meaning"])
-        action, proprio = (
-            tuple(map(Column, about[f"{name}_names"])) for name in ("action", "proprio")
-        )
-        return Meaning(action, proprio, about["gripper_convention"], self.fps)
+        if "meaning" in self.about:
+            return Meaning.from_json(object_of(self.about, "meaning"))
+        action, proprio = (tuple(map(Column, n)) for n in (self.action_names, self.proprio_names))
+        return Meaning(action, proprio, self.gripper_convention, self.fps)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The columns of actions."""
+        return texts_of(self.about, "action_names")
+
+    @property
+    def proprio_names(self) -> tuple[str, ...]:
+        """The columns of states."""
+        return texts_of(self.about, "proprio_names")
+
+    @property
+    def gripper_convention(self) -> str:
+        """What the numbers of the action's gripper mean: as `Meaning.gripper`."""
+        return text_of(self.about, "gripper_convention")
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:
         """The cameras that have RGB, by name."""
-        by_name = {}
-        for camera in self.about["cameras"]:
-            fields = {**camera, "orientation": Orientation(camera["orientation"])}
-            by_name[camera["name"]] = Camera(**fields)
-        return by_name
+        cameras = objects_of(self.about, "cameras")
+        return {text_of(camera, "name"): _camera(camera) for camera in cameras}
 
     @property
     def knows_absent(self) -> bool:
@@ -160,9 +144,13 @@ class EpisodeStore(Store):
     def segmentation_classes(self) -> dict[str, dict[str, int]]:
         """By camera: what the numbers of its segmentation mean ({"robot": 1, ...}), as the data
         set's schema names them. Without the cameras of which it names none."""
-        cameras = self.spec.what.get("schema", {}).get("camera", ())
-        named = {camera["name"]: camera.get("segmentation_classes") for camera in cameras}
-        return {name: dict(classes) for name, classes in named.items() if classes}
+        schema = as_object(self.spec.what.get("schema", {}))
+        cameras = [as_object(camera) for camera in as_list(schema.get("camera", []))]
+        return {
+            text_of(camera, "name"): {name: as_type(int, n) for name, n in classes.items()}
+            for camera in cameras
+            if (classes := as_object(camera.get("segmentation_classes") or {}))
+        }
 
     @cached_property
     def lengths(self) -> Integer[np.ndarray, " E"]:
@@ -267,11 +255,11 @@ class EpisodeStore(Store):
 
     def compute_statistics(self) -> Statistics:
         """Statistics over all parts that are there."""
-        columns = (
-            statistics.of_columns(lambda name=name: (part.map(name) for part in self.parts()))
-            for name in ("action", "proprio")
-        )
-        return Statistics(*columns, episodes=len(self), steps=self.steps)
+        action, proprio = self._statistics_of("action"), self._statistics_of("proprio")
+        return Statistics(action, proprio, len(self), self.steps)
+
+    def _statistics_of(self, table: str) -> Columns:
+        return statistics.of_columns(lambda: (part.map(table) for part in self.parts()))
 
     def statistics(self) -> Statistics:
         """Statistics of actions and proprioception: the stored ones if they are of these parts."""

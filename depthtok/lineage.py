@@ -57,7 +57,7 @@ def outdated(store: Store) -> list[str]:
     if source is None:
         return []
     parts = {part.name: part for part in source.parts()}
-    whole = {PartName.parse(name).shard: part for name, part in parts.items()}
+    whole = {PartName.of(name).shard: part for name, part in parts.items()}
     made_from = {part: parts.get(part.name) or whole.get(_shard(part)) for part in store.parts()}
     stale = [part for part, other in made_from.items() if other and _is_stale(part, other)]
     lines = [
@@ -69,7 +69,7 @@ def outdated(store: Store) -> list[str]:
 
 
 def _shard(part: Part) -> str:
-    return PartName.parse(part.name).shard
+    return PartName.of(part.name).shard
 
 
 def _is_stale(part: Part, source: Part) -> bool:

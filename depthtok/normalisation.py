@@ -81,6 +81,8 @@ class Normalisation:
         Raises `SourceError` where there is no interval: no valid pixel, a constant clip, NaN.
         """
         if self.fixed:
+            assert self.lo is not None, self
+            assert self.hi is not None, self
             return _checked(self.lo, self.hi)
         if len(quantiles) != len(QUANTILES):
             raise SourceError(

@@ -20,7 +20,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -78,7 +78,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable], C
 
         parameters = _parameters(function, hints, settings)
         run.__doc__ = inspect.getdoc(function)
-        run.__signature__ = inspect.Signature(parameters)
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # stubs lack it
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         app.command(name or function.__name__.replace("_", "-"))(run)
         return function
@@ -88,7 +88,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable], C
 
 def _settings(hint: Any) -> Settings | None:
     cls, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    if not is_dataclass(cls):
+    if not (isinstance(cls, type) and is_dataclass(cls)):
         return None
     known = [field.name for field in fields(cls)]
     only = next((note for note in notes if isinstance(note, Only)), Only(*known))
@@ -109,7 +109,7 @@ def _given(value: Any) -> Any:
 def _parameters(
     function: Callable, hints: Mapping[str, Any], settings: Mapping[str, Settings]
 ) -> list[inspect.Parameter]:
-    parameters = []
+    parameters: list[inspect.Parameter] = []
     for key, parameter in inspect.signature(function).parameters.items():
         if key in settings:
             parameters += _flags(settings[key]).values()
@@ -136,7 +136,7 @@ def _flag(field: Field, hint: Any, told: str | None) -> inspect.Parameter:
     kind = _flag_type(_bare(hint))
     spelling = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
     option = typer.Option(spelling, help=f"{help}{default}", show_default=False)
-    annotation = Annotated[kind | None, option]
+    annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
@@ -157,7 +157,7 @@ def _flag_type(kind: Any) -> Any:
     if get_origin(kind) is Literal:
         return str
     if get_origin(kind) is tuple and inner[-1] is Ellipsis:
-        return list[inner[0]]
+        return GenericAlias(list, inner[:1])
     return kind
 
 

@@ -21,17 +21,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt32
 
 from depthtok.errors import SourceUnavailable
+from depthtok.json_values import JsonObject, as_object, text_of
 from depthtok.sources.framing import is_same
 from depthtok.sources.shards import Shard, status_of
-
-if TYPE_CHECKING:  # it reads stores, which this file has no need of
-    from depthtok.episodes import View
+from depthtok.stored_episode import View
 
 MADE_FROM, FRAMES = "made_from", "frames"
 KINDS = ("rgb", "depth", "segmentation")  # of views
@@ -51,7 +49,7 @@ class FrameDigests:
         """The frames of episode `index`, for every view in order: length and CRC32C count, and
         where they lie does not."""
         for hashed, rows in zip(self._hashes.values(), spans, strict=True):
-            hashed.update(np.array([index, len(rows)], "<u4"))
+            hashed.update(np.array([index, len(rows)], "<u4").tobytes())
             hashed.update(rows[:, 2:].astype("<u4").tobytes())
 
     def to_json(self) -> dict[str, str]:
@@ -60,20 +58,24 @@ class FrameDigests:
 
 
 def frames_of(
-    meta: Mapping[str, object], cameras: Iterable[str], kinds: Iterable[str] = KINDS
+    meta: JsonObject, cameras: Iterable[str], kinds: Iterable[str] = KINDS
 ) -> dict[str, str]:
     """The digests of the frames of some cameras that a part records; {} where it does not."""
     wanted = {f"{camera}/{kind}" for camera in cameras for kind in kinds}
-    digests = dict(meta.get(FRAMES, {}))
-    return {view: value for view, value in digests.items() if view in wanted}
+    return {view: digest for view, digest in _digests(meta).items() if view in wanted}
 
 
-def same_frames(one: Mapping[str, object], other: Mapping[str, object]) -> bool | None:
+def _digests(meta: JsonObject) -> dict[str, str]:
+    digests = as_object(meta.get(FRAMES, {}))
+    return {view: text_of(digests, view) for view in digests}
+
+
+def same_frames(one: JsonObject, other: JsonObject) -> bool | None:
     """Whether two parts, by their meta, are of the same frames; None where it is not known.
 
     Views that only one of them has say nothing.
     """
-    first, second = dict(one.get(FRAMES, {})), dict(other.get(FRAMES, {}))
+    first, second = _digests(one), _digests(other)
     both = first.keys() & second.keys()
     return all(first[view] == second[view] for view in both) if both else None
 

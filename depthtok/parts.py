@@ -55,6 +55,13 @@ class PartName:
         match = _NAME.fullmatch(text)
         return match and cls(match["shard"], int(match["piece"]), int(match["pieces"]))
 
+    @classmethod
+    def of(cls, text: str) -> PartName:
+        """The same, but raises `ValueError` where `text` is not a part's name."""
+        if (name := cls.parse(text)) is None:
+            raise ValueError(f"{text!r} is no name of a part")
+        return name
+
 
 def shard_name(split: str, shard: int, shards: int) -> str:
     """The first half of a part's name."""
@@ -285,6 +292,7 @@ class PartWriter:
     ) -> None:  # fmt: skip
         self.directory, self.name, self.shard, self.stage = directory, name, shard, stage
         self.meta: dict[str, object] = {}
+        self._absent: dict[str, list[int]] = {}
         self.roots: tuple[Path, ...] = ()
         writers = {key: ArrayWriter(directory, key, spec) for key, spec in arrays.items()}
         self._by_frame = {k: w for k, w in writers.items() if not arrays[k].per_episode}
@@ -303,7 +311,8 @@ class PartWriter:
 
     def absent(self, camera: str, index: int) -> None:
         """Notes that the episode `index` does not have this camera. Episodes come in order."""
-        self.meta.setdefault("absent", {}).setdefault(camera, []).append(index)
+        self._absent.setdefault(camera, []).append(index)
+        self.meta["absent"] = self._absent
 
     def end(self, index: int, frames: int, **rows: np.ndarray) -> None:
         """Closes the episode `index` of the shard: every array by frame has got `frames` rows for

@@ -149,8 +149,8 @@ def _terminal(total: int | None, unit: str, label: str, done: int, stream: Strea
             if not self.reached:
                 self.reached = True
                 self.initial = self.n = self.last_print_n = done
-                self.start_t = self.last_print_t = self._time()
-            self.advance(done - self.n, **extra)
+                self.start_t = self.last_print_t = self._time()  # type: ignore[attr-defined]  # no stub
+            self.advance(done - int(self.n), **extra)
 
     with Terminal(
         total=total,

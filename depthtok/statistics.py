@@ -7,8 +7,9 @@ how the data are cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -54,10 +55,7 @@ class Statistics:
     @classmethod
     def from_json(cls, data: dict) -> Statistics:
         """The inverse of `to_json`."""
-        action, proprio = (
-            Columns(**{k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()})
-            for name in ("action", "proprio")
-        )
+        action, proprio = (_columns(data[name]) for name in ("action", "proprio"))
         for columns in (action, proprio):
             for name in ("mean", "std", "min", "max", "q01", "q99"):
                 np.asarray(getattr(columns, name), np.float64).reshape(len(columns.mean))
@@ -65,9 +63,15 @@ class Statistics:
         return cls(action, proprio, as_type(int, data["episodes"]), as_type(int, data["steps"]))
 
 
+def _columns(data: Mapping[str, Any]) -> Columns:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Columns(**fields)
+
+
 def of_columns(blocks: Blocks) -> Columns:
     """Statistics over the rows of all blocks; `blocks` is called twice and must repeat itself."""
-    count, mean, squares, low, high, coarse = 0, 0.0, 0.0, np.inf, -np.inf, None
+    count, coarse = 0, np.zeros((), np.int64)
+    mean, squares, low, high = (np.array(start) for start in (0.0, 0.0, np.inf, -np.inf))
     for block in _recut(blocks()):
         rows = block.astype(np.float64)
         # Chan's merge of two sets: exact sums of squares without cancellation.
@@ -75,8 +79,7 @@ def of_columns(blocks: Blocks) -> Columns:
         squares = squares + ((rows - rows.mean(0)) ** 2).sum(0) + gap**2 * count * len(rows) / total
         mean, count = mean + gap * len(rows) / total, total
         low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
-        counts = _count(_sortable(block) >> 16)
-        coarse = counts if coarse is None else coarse + counts
+        coarse = coarse + _count(_sortable(block) >> 16)
     if count == 0:
         return Columns(0, (), (), (), (), (), ())
     q01, q99 = _quantiles(blocks, coarse, count, (0.01, 0.99))
@@ -109,7 +112,7 @@ def _quantiles(
     ranks = sorted({int(r) for place in places for r in (np.floor(place), np.ceil(place))})
     below = np.cumsum(coarse, axis=1)
     high = {r: (below <= r).sum(1) for r in ranks}  # the upper 16 bits of the rank's value
-    fine = dict.fromkeys(ranks, 0)
+    fine = dict.fromkeys(ranks, np.zeros((), np.int64))
     for block in _recut(blocks()):
         keys = _sortable(block)
         for r in ranks:

@@ -38,6 +38,7 @@ from depthtok.files import (
     write_atomic,
     write_new,
 )
+from depthtok.json_values import JsonObject, as_list, as_object, text_of
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
 from depthtok.regular import require_file
 from depthtok.tables import tables
@@ -61,8 +62,8 @@ class StoreSpec:
     type: str
     stage: str
     stage_version: int
-    what: Mapping[str, object]
-    about: Mapping[str, object]
+    what: JsonObject
+    about: JsonObject
     upstream: str
     shards: Mapping[str, int]  # how many source shards each split has
     place: Mapping[str, str] = field(default_factory=dict)
@@ -121,15 +122,20 @@ class Store:
         return {"path": self.path}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)
+        type(self).__init__(self, **state)
 
     @property
     def fingerprint(self) -> str:
         return self.spec.fingerprint
 
     @property
-    def about(self) -> Mapping[str, object]:
+    def about(self) -> JsonObject:
         return self.spec.about
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+        return text_of(self.about, "dataset")
 
     @cached_property
     def part_names(self) -> list[str]:
@@ -209,7 +215,7 @@ def missing_parts(shards: Mapping[str, int], names: Iterable[str]) -> list[str]:
     """What is not there of the expected shards and their pieces."""
     found: dict[str, set[int]] = {}
     pieces: dict[str, int] = {}
-    for name in map(PartName.parse, names):
+    for name in map(PartName.of, names):
         found.setdefault(name.shard, set()).add(name.piece)
         pieces[name.shard] = name.pieces
     expected = (shard_name(split, k, n) for split, n in sorted(shards.items()) for k in range(n))
@@ -269,19 +275,19 @@ def read_spec(path: Path) -> StoreSpec:
 
 def _require_types(spec: StoreSpec) -> None:
     """Raises `TypeError` for a description that `StoreSpec.attributes` did not make."""
-    for value in (spec.type, spec.stage, spec.upstream, *spec.place.values()):
-        as_type(str, value)
-    for value in (spec.stage_version, *spec.shards.values()):
-        as_type(int, value)
-    for value in (spec.what, spec.about):
-        as_type(dict, value)
+    for text in (spec.type, spec.stage, spec.upstream, *spec.place.values()):
+        as_type(str, text)
+    for number in (spec.stage_version, *spec.shards.values()):
+        as_type(int, number)
+    for settings in (spec.what, spec.about):
+        as_object(settings)
     if not all(0 <= count <= MOST_SHARDS for count in spec.shards.values()):
         raise ValueError(f"{spec.shards} are no numbers of shards")
 
 
 def as_size(value: object) -> tuple[int, int]:
     """Height and width. Raises `TypeError` or `ValueError` for what cannot be that."""
-    height, width = (as_type(int, side) for side in value)
+    height, width = (as_type(int, side) for side in as_list(value))
     if not (0 < height < 1 << 16 and 0 < width < 1 << 16):
         raise ValueError(f"{value!r} is no height and width")
     return height, width
@@ -368,7 +374,7 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
     )
 
 
-def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+def _difference(before: JsonObject, now: JsonObject) -> str:
     """`name: 1 there, 2 now; ...` of the settings that differ."""
     before, now = flat(dict(before)), flat(dict(now))
     keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))

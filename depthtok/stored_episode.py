@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -12,17 +13,80 @@ from jaxtyping import Float32, UInt8
 from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.parts import Part
-from depthtok.placeholders import ClipDepth
+from depthtok.placeholders import ClipDepth, NotMeasured
+from depthtok.sources.pixels import PixelFormat
 
-if TYPE_CHECKING:  # it imports this file
-    from depthtok.episodes import EpisodeStore
+
+@dataclass(frozen=True)
+class View:
+    """One image stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
+
+    camera: str
+    kind: str
+    format: PixelFormat
+    scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
+    not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
+    channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
+
+    @property
+    def name(self) -> str:
+        """`image/rgb`: what identifies the view in a store."""
+        return f"{self.camera}/{self.kind}"
+
+    def to_json(self) -> dict:
+        """A plain dictionary, without what is usual."""
+        usual = {"channels"} if self.channels == "rgb" else set()
+        usual |= set() if self.not_measured else {"not_measured"}
+        rule = {"not_measured": self.not_measured.to_json()} if self.not_measured else {}
+        plain = {**asdict(self), "format": self.format.to_json(), **rule}
+        return {name: value for name, value in plain.items() if name not in usual}
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """One frame [H, W, C] from its bytes. Raises `CorruptRecord`."""
+        frame = self.format.decode(data)
+        return frame if self.channels == "rgb" else np.ascontiguousarray(frame[..., ::-1])
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> View:
+        """The inverse of `to_json`."""
+        format, rule = PixelFormat.from_json(data["format"]), data.get("not_measured")
+        not_measured = NotMeasured.from_json(rule) if rule else None
+        return cls(**{**data, "format": format, "not_measured": not_measured})
+
+
+class Source(Protocol):
+    """What an episode asks of its EpisodeStore, whose file imports this one."""
+
+    @property
+    def cameras(self) -> dict[str, Camera]: ...
+
+    @property
+    def fps(self) -> float | None: ...
+
+    @property
+    def views(self) -> list[View]: ...
+
+    @property
+    def segmentation_classes(self) -> dict[str, dict[str, int]]: ...
+
+    def camera(self, name: str) -> Camera: ...
+
+    def table(self, part: Part, name: str) -> np.ndarray: ...
+
+    def instructions(self, part: Part) -> list[str]: ...
+
+    def alternatives(self, part: Part) -> dict[str, list[str]]: ...
+
+    def view_index(self, camera: str, kind: str) -> int: ...
+
+    def image_bytes(self, part: Part, row: int, view: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class StoredEpisode:
     """An `Episode` of an EpisodeStore."""
 
-    store: EpisodeStore
+    store: Source
     part: Part
     row: int  # in the part
 

@@ -104,8 +104,8 @@ def _episode(number: int, steps: int, size: int, rng: np.random.Generator) -> di
         rgb = np.repeat(255 - depth // 16, 3, axis=-1).astype(np.uint8)
         values[f"steps/observation/{camera}depth"] = depth
         values[f"steps/observation/{camera}image"] = np.where(box, np.uint8(200), rgb)
-        values[f"episode_metadata/{camera}camera_intrinsics"] = np.float32(
-            [size, 0, size / 2, 0, size, size / 2, 0, 0, 1]
+        values[f"episode_metadata/{camera}camera_intrinsics"] = np.array(
+            [size, 0, size / 2, 0, size, size / 2, 0, 0, 1], np.float32
         )
         if not camera:
             values["steps/observation/segmentation"] = box.astype(np.uint8)
@@ -243,6 +243,7 @@ def interrupt(
     ready, told = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(told, work, args))
     process.start()
+    assert process.pid is not None, "a process that has started has a number"
     told.close()
     ready.recv()
     process.join(delay)
@@ -252,6 +253,7 @@ def interrupt(
             os.kill(process.pid, signum)
     process.join()
     seconds, code = time.monotonic() - sent, process.exitcode
+    assert code is not None, "a process that was waited for has ended"
     process.close()
     with ready:
         try:

@@ -141,10 +141,10 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
 
 def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
     exact = {part.name: part for part in sources}
-    by_shard = {PartName.parse(part.name).shard: part for part in sources}
+    by_shard = {PartName.of(part.name).shard: part for part in sources}
     found: dict[str, set[int]] = {}
     for part in _sound(store):
-        source = exact.get(part.name) or by_shard.get(PartName.parse(part.name).shard)
+        source = exact.get(part.name) or by_shard.get(PartName.of(part.name).shard)
         if source is None:
             yield Finding(f"{part.path}: its source has no such part", part.name)
             continue
@@ -162,7 +162,7 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
     missing = store.missing()  # shards, or pieces of them
     for source in sources:
         lost = set(source.indices.tolist()) - found.get(source.name, set())
-        shard = PartName.parse(source.name).shard
+        shard = PartName.of(source.name).shard
         if lost and not any(name == shard or name.startswith(f"{shard}.") for name in missing):
             yield Finding(f"{store.path}: episodes {sorted(lost)} of {source.name} are nowhere")
 
@@ -253,15 +253,18 @@ def verify_rlds(path: Path) -> Iterator[Finding]:
     rlds = RldsDirectory.open(path)
     for split in rlds.splits.values():
         for shard in split.shards:
-            bad: list[DepthtokError] = []
-            if shard.state == "empty":
-                continue
-            try:
-                for _ in rlds.records(shard, lambda index, error, bad=bad: bad.append(error)):
-                    pass
-            except (CorruptRecord, SourceUnavailable) as error:
-                bad.append(error)
-            yield from (Finding(error.problem) for error in bad)
+            if shard.state != "empty":
+                yield from (Finding(error.problem) for error in _damaged_records(rlds, shard))
+
+
+def _damaged_records(rlds: RldsDirectory, shard: Shard) -> list[DepthtokError]:
+    errors: list[DepthtokError] = []
+    try:
+        for _ in rlds.records(shard, lambda index, error: errors.append(error)):
+            pass
+    except (CorruptRecord, SourceUnavailable) as error:
+        errors.append(error)
+    return errors
 
 
 def repair(path: Path, findings: list[Finding]) -> list[str]:
