@@ -89,8 +89,7 @@ class ArrayWriter:
                 self._array.resize((start, *self._spec.row))
             self._flushed, self._pending = start, [head]
         else:
-            kept = self._gather()[: rows - self._flushed]
-            self._pending = [kept]
+            self._pending = [self._gather()[: rows - self._flushed]]
         self.rows = rows
 
     def close(self) -> None:
@@ -165,7 +164,8 @@ def map_table(directory: Path, name: str) -> np.ndarray:
 
 
 def stream_files(name: str, start: int, stop: int | None) -> Callable[[str], bool]:
-    """Tells which files of a part hold rows `start` to `stop` of a stream, or describe it."""
+    """A test for file names of a part: does it hold rows `start` to `stop` of the stream `name`, or
+    describe that stream?"""
     first = start // STREAM_SHARD
     last = math.inf if stop is None else (stop - 1) // STREAM_SHARD
 

@@ -28,17 +28,7 @@ from depthtok.data import Camera, Orientation
 from depthtok.errors import ConfigError, CorruptPart, SourceError, as_type, as_written, did_you_mean
 from depthtok.files import REPAIR, write_atomic
 from depthtok.images import ImageFiles
-from depthtok.json_values import (
-    as_list,
-    as_object,
-    integer_of,
-    integers_of,
-    object_of,
-    objects_of,
-    optional_number_of,
-    text_of,
-    texts_of,
-)
+from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
 from depthtok.parts import MANIFEST, Part, pack_manifest, unpack_manifest
 from depthtok.statistics import Columns, Statistics
@@ -70,11 +60,11 @@ def write_instructions(part: Path, texts: Sequence[tuple[str, ...]]) -> None:
     """Writes the instructions of a part: the first text of each number, and beside them all texts
     of the numbers that have several."""
     (part / INSTRUCTIONS).write_text(json.dumps([first for first, *_ in texts]))
-    several = {
-        str(n): list(alternatives) for n, alternatives in enumerate(texts) if alternatives[1:]
+    alternatives = {
+        str(number): list(wordings) for number, wordings in enumerate(texts) if wordings[1:]
     }
-    if several:
-        (part / ALTERNATIVES).write_text(json.dumps(several))
+    if alternatives:
+        (part / ALTERNATIVES).write_text(json.dumps(alternatives))
 
 
 class EpisodeStore(Store):
@@ -86,12 +76,12 @@ class EpisodeStore(Store):
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
             self.source_root = Path(source_root or self.spec.place["source_root"])
-            self.views = [View.from_json(view) for view in objects_of(self.about, "views")]
+            self.views = [View.from_json(view) for view in values_of(self.about, "views", dict)]
             _ = [as_type(str, name) for view in self.views for name in (view.camera, view.kind)]
-            self.fps = optional_number_of(self.about, "fps")
-            self.action_dim = integer_of(self.about, "action_dim")
-            self.proprio_dim = integer_of(self.about, "proprio_dim")
-            self.gripper = integers_of(self.about, "gripper")
+            self.fps = number_of(self.about, "fps")
+            self.action_dim = value_of(self.about, "action_dim", int)
+            self.proprio_dim = value_of(self.about, "proprio_dim", int)
+            self.gripper = values_of(self.about, "gripper", int)
             _ = self.cameras, self.meaning, self.segmentation_classes
         self._instructions: dict[str, list[str]] = {}
         self._alternatives: dict[str, dict[str, list[str]]] = {}
@@ -101,34 +91,34 @@ class EpisodeStore(Store):
     def meaning(self) -> Meaning:
         """What the columns of actions and states are; unknown where the store does not say."""
         if "meaning" in self.about:
-            return Meaning.from_json(object_of(self.about, "meaning"))
+            return Meaning.from_json(value_of(self.about, "meaning", dict))
         action, proprio = (tuple(map(Column, n)) for n in (self.action_names, self.proprio_names))
         return Meaning(action, proprio, self.gripper_convention, self.fps)
 
     @property
     def action_names(self) -> tuple[str, ...]:
         """The columns of actions."""
-        return texts_of(self.about, "action_names")
+        return values_of(self.about, "action_names", str)
 
     @property
     def proprio_names(self) -> tuple[str, ...]:
         """The columns of states."""
-        return texts_of(self.about, "proprio_names")
+        return values_of(self.about, "proprio_names", str)
 
     @property
     def gripper_convention(self) -> str:
         """What the numbers of the action's gripper mean: as `Meaning.gripper`."""
-        return text_of(self.about, "gripper_convention")
+        return value_of(self.about, "gripper_convention", str)
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:
         """The cameras that have RGB, by name."""
-        cameras = objects_of(self.about, "cameras")
-        return {text_of(camera, "name"): _camera(camera) for camera in cameras}
+        cameras = values_of(self.about, "cameras", dict)
+        return {value_of(camera, "name", str): _camera(camera) for camera in cameras}
 
     @property
     def knows_absent(self) -> bool:
-        """As for every store, and not of videos and images, of which `annotate` decides."""
+        """As for every store, but false for videos and images: there `annotate` looks for them."""
         return self.spec.stage == "convert" and super().knows_absent
 
     def camera(self, name: str) -> Camera:
@@ -144,13 +134,10 @@ class EpisodeStore(Store):
     def segmentation_classes(self) -> dict[str, dict[str, int]]:
         """By camera: what the numbers of its segmentation mean ({"robot": 1, ...}), as the data
         set's schema names them. Without the cameras of which it names none."""
-        schema = as_object(self.spec.what.get("schema", {}))
-        cameras = [as_object(camera) for camera in as_list(schema.get("camera", []))]
-        return {
-            text_of(camera, "name"): {name: as_type(int, n) for name, n in classes.items()}
-            for camera in cameras
-            if (classes := as_object(camera.get("segmentation_classes") or {}))
-        }
+        schema = as_type(dict, self.spec.what.get("schema", {}))
+        cameras = values_of(schema, "camera", dict) if "camera" in schema else ()
+        classes = {camera["name"]: camera.get("segmentation_classes") for camera in cameras}
+        return {name: dict(numbers) for name, numbers in classes.items() if numbers}
 
     @cached_property
     def lengths(self) -> Integer[np.ndarray, " E"]:
@@ -182,27 +169,23 @@ class EpisodeStore(Store):
 
     def episode(self, number: int) -> StoredEpisode:
         """The episode `number`, read lazily."""
-        place = int(np.searchsorted(self._part_ends, number, side="right"))
-        part = self.part(self.part_names[place])
-        row = number - (int(self._part_ends[place]) - len(part.frames))
+        index = int(np.searchsorted(self._part_ends, number, side="right"))
+        part = self.part(self.part_names[index])
+        row = number - (int(self._part_ends[index]) - len(part.frames))
         return StoredEpisode(self, part, row)
 
     def __iter__(self) -> Iterator[StoredEpisode]:
         return (self.episode(number) for number in range(len(self)))
 
     def view_index(self, camera: str, kind: str) -> int:
-        """The place of a view in the `images` table. Raises `SourceError` where there is none."""
+        """The index of a view in the `images` table. Raises `SourceError` where there is none."""
         for index, view in enumerate(self.views):
             if (view.camera, view.kind) == (camera, kind):
                 return index
         self.camera(camera)
-        have = sorted({view.camera for view in self.views if view.kind == kind})
-        raise SourceError(
-            f"{self.path} has no {kind} for camera {camera!r}",
-            remedy=f"cameras with {kind}: {', '.join(have)}"
-            if have
-            else f"it has no {kind} at all",
-        )
+        cameras = ", ".join(sorted({view.camera for view in self.views if view.kind == kind}))
+        remedy = f"cameras with {kind}: {cameras}" if cameras else f"it has no {kind} at all"
+        raise SourceError(f"{self.path} has no {kind} for camera {camera!r}", remedy=remedy)
 
     def instructions(self, part: Part) -> list[str]:
         """The distinct instructions of a part."""
@@ -281,6 +264,5 @@ class EpisodeStore(Store):
     def store_statistics(self) -> None:
         """Keeps the statistics of a complete store beside its parts."""
         if self.stored_statistics() is None:
-            found = self.compute_statistics()
-            content = {"parts": self.content, "statistics": found.to_json()}
+            content = {"parts": self.content, "statistics": self.compute_statistics().to_json()}
             write_atomic(self.path / STATISTICS, pack_manifest(content))

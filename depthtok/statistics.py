@@ -48,12 +48,12 @@ class Statistics:
     episodes: int
     steps: int
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict) -> Statistics:
+    def from_json(cls, data: Mapping[str, Any]) -> Statistics:
         """The inverse of `to_json`."""
         action, proprio = (_columns(data[name]) for name in ("action", "proprio"))
         for columns in (action, proprio):
@@ -91,25 +91,26 @@ def of_columns(blocks: Blocks) -> Columns:
 
 def _recut(blocks: Iterable[Block]) -> Iterator[Block]:
     """The same rows in blocks of `ROWS`, so that sums round the same however the data are cut."""
-    held, rows = [], 0
+    pending: list[Block] = []
+    rows = 0
     for block in blocks:
         for start in range(0, len(block), ROWS):
-            held.append(block[start : start + ROWS])
-            rows += len(held[-1])
+            pending.append(block[start : start + ROWS])
+            rows += len(pending[-1])
             if rows >= ROWS:
-                merged = np.concatenate(held)
+                merged = np.concatenate(pending)
                 yield merged[:ROWS]
-                held, rows = [merged[ROWS:]], rows - ROWS
+                pending, rows = [merged[ROWS:]], rows - ROWS
     if rows:
-        yield np.concatenate(held)
+        yield np.concatenate(pending)
 
 
 def _quantiles(
-    blocks: Blocks, coarse: Int64[np.ndarray, "D 65536"], count: int, wanted: Sequence[float]
+    blocks: Blocks, coarse: Int64[np.ndarray, "D 65536"], count: int, shares: Sequence[float]
 ) -> list[Float64[np.ndarray, " D"]]:
     """Quantiles as numpy's default ("linear"): between the two nearest order statistics."""
-    places = [q * (count - 1) for q in wanted]
-    ranks = sorted({int(r) for place in places for r in (np.floor(place), np.ceil(place))})
+    positions = [share * (count - 1) for share in shares]
+    ranks = sorted({int(rank) for p in positions for rank in (np.floor(p), np.ceil(p))})
     below = np.cumsum(coarse, axis=1)
     high = {r: (below <= r).sum(1) for r in ranks}  # the upper 16 bits of the rank's value
     fine = dict.fromkeys(ranks, np.zeros((), np.int64))
@@ -124,7 +125,8 @@ def _quantiles(
         low = (np.cumsum(fine[r], axis=1) <= (r - before)[:, None]).sum(1)
         values[r] = _unsortable((high[r] << 16 | low).astype(np.uint32)).astype(np.float64)
     return [
-        values[int(np.floor(p))] * (1 - p % 1) + values[int(np.ceil(p))] * (p % 1) for p in places
+        values[int(np.floor(p))] * (1 - p % 1) + values[int(np.ceil(p))] * (p % 1)
+        for p in positions
     ]
 
 

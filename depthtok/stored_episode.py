@@ -33,13 +33,16 @@ class View:
         """`image/rgb`: what identifies the view in a store."""
         return f"{self.camera}/{self.kind}"
 
-    def to_json(self) -> dict:
-        """A plain dictionary, without what is usual."""
-        usual = {"channels"} if self.channels == "rgb" else set()
-        usual |= set() if self.not_measured else {"not_measured"}
-        rule = {"not_measured": self.not_measured.to_json()} if self.not_measured else {}
-        plain = {**asdict(self), "format": self.format.to_json(), **rule}
-        return {name: value for name, value in plain.items() if name not in usual}
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, without `channels` and `not_measured` at their defaults."""
+        data = {**asdict(self), "format": self.format.to_json()}
+        if self.channels == "rgb":
+            del data["channels"]
+        if self.not_measured:
+            data["not_measured"] = self.not_measured.to_json()
+        else:
+            del data["not_measured"]
+        return data
 
     def decode(self, data: bytes) -> np.ndarray:
         """One frame [H, W, C] from its bytes. Raises `CorruptRecord`."""
@@ -109,8 +112,8 @@ class StoredEpisode:
 
     def intrinsics(self, camera: str) -> Float32[np.ndarray, "3 3"] | None:
         """Of the upright true view, in pixels; None where the source does not say."""
-        place = list(self.cameras).index(camera)
-        matrix = self.store.table(self.part, "intrinsics")[self.row, place].reshape(3, 3)
+        number = list(self.cameras).index(camera)
+        matrix = self.store.table(self.part, "intrinsics")[self.row, number].reshape(3, 3)
         return None if np.isnan(matrix).any() else matrix
 
     @property
@@ -135,8 +138,8 @@ class StoredEpisode:
     def instructions(self, step: int = 0) -> list[str]:
         """All the texts that say what to do at a step, of which training draws one."""
         number = int(self.store.table(self.part, "instruction")[self.start + step])
-        several = self.store.alternatives(self.part).get(str(number))
-        return several or [self.store.instructions(self.part)[number]]
+        alternatives = self.store.alternatives(self.part).get(str(number))
+        return alternatives or [self.store.instructions(self.part)[number]]
 
     def frames(self, camera: str) -> StoredFrames:
         return StoredFrames(self, self.store.camera(camera))
