@@ -39,7 +39,7 @@ def open_store(path: Path, source_root: Path | None = None) -> Store:
 
 
 def source_of(store: Store) -> Store | None:
-    """The store that depth or codes were made from; None where there is none of its kind there."""
+    """The store that depth or codes were made from; None where it is not there any more."""
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None or not is_store(path := store.spec.source(key)):
         return None
