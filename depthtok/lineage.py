@@ -58,10 +58,8 @@ def outdated(store: Store) -> list[str]:
         return []
     parts = {part.name: part for part in source.parts()}
     by_shard = {PartName.of(name).shard: part for name, part in parts.items()}
-    origin = {
-        part: parts.get(part.name) or by_shard.get(PartName.of(part.name).shard)
-        for part in store.parts()
-    }
+    names = {part: PartName.of(part.name) for part in store.parts()}
+    origin = {p: parts.get(p.name) or by_shard.get(name.shard) for p, name in names.items()}
     stale = [part for part, made_from in origin.items() if made_from and _is_stale(part, made_from)]
     lines = outdated(source)
     if stale:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from depthtok.arrays import ArraySpec, group_json
+from depthtok.arrays import ArraySpecs, group_json
 from depthtok.config import digest, flat
 from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError, as_type
 from depthtok.files import (
@@ -368,7 +368,7 @@ def write_part(
     spec: StoreSpec,
     name: PartName,
     shard: ShardKey,
-    arrays: Mapping[str, ArraySpec],
+    arrays: ArraySpecs,
     fill: Callable[[PartWriter], None],
     *,
     upstream: str,

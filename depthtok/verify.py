@@ -153,9 +153,8 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
         frames = dict(zip(source.indices.tolist(), source.frames.tolist(), strict=True))
         failed = {failure.key.index for failure in part.failures}
         if repeated := accounted.get(source.name, set()) & {*part.indices.tolist()}:
-            yield Finding(
-                f"{part.path} holds episodes {sorted(repeated)} of another part", part.name
-            )
+            problem = f"{part.path} holds episodes {sorted(repeated)} of another part"
+            yield Finding(problem, part.name)
         accounted.setdefault(source.name, set()).update(part.indices.tolist(), failed)
         for index, count in zip(part.indices.tolist(), part.frames.tolist(), strict=True):
             if (expected := frames.get(index, "none")) != count:
