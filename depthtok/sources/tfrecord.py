@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 import google_crc32c
 
@@ -64,6 +64,7 @@ class CorruptPayload(CorruptRecord):
 OnBad = Callable[[int, CorruptPayload], None]
 
 
+@runtime_checkable
 class Framing(Protocol):
     """What is told of every frame as it is read: see `framing.py`."""
 
