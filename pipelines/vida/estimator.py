@@ -19,7 +19,9 @@ from pipelines.vida.published import licence_of
 from pipelines.vida.runner import Runner
 from pipelines.vida.weights import find_weights, load_network, weights_hash
 
-ALGORITHM = "2"  # increased when the same weights and settings would give different depth
+ALGORITHM, HALF_ALGORITHM = "2", "3"
+"""Of float32 and of half precision: increased when the same weights and settings would give
+different depth. Half precision 2 was autocast's."""
 
 
 class ViDAEstimator:
@@ -93,7 +95,7 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
         input_size=run.input_size,
         licence=licence_of(config.name),
         settings=(
-            ("algorithm", ALGORITHM),
+            ("algorithm", ALGORITHM if run.precision == "float32" else HALF_ALGORITHM),
             ("device", device.type),
             *((("compile", "yes"),) if run.compile else ()),
         ),

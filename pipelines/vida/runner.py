@@ -20,6 +20,7 @@ from torch import Tensor
 from depthtok.bounds import together
 from pipelines.vida.compiling import compiled
 from pipelines.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
+from pipelines.vida.halved import halved
 from pipelines.vida.head import Pyramid
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.packed import packed
@@ -100,7 +101,9 @@ class Runner:
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
         run = run.resolved(network.config, device.type)
         network = network.to(device).eval()
-        if device.type == "cpu" and not run.compile:
+        if run.precision != "float32":
+            network = halved(network, getattr(torch, run.precision))
+        elif device.type == "cpu" and not run.compile:
             network = packed(network)
         self.config = network.config
         self.device, self.compiled = device, run.compile
@@ -165,8 +168,7 @@ class Runner:
         exact = torch.backends.cudnn.flags(  # no TF32, and deterministic kernels
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         )
-        half = self.dtype is not torch.float32
-        with exact, torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
+        with exact:
             return [depth for batch in batches for depth in self._run(batch, groups)]
 
     def _run(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:

@@ -81,6 +81,8 @@ class TemporalBlock(nn.Module):
 class TemporalAttention(nn.Module):
     """Attention over time; the position encoding is added to queries, keys and values."""
 
+    joined: Tensor | None = None  # the weights of all three in one, in half precision
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.pos_encoder = PositionCode(channels)
@@ -93,11 +95,17 @@ class TemporalAttention(nn.Module):
         self, x_PTC: Float[Tensor, "P T C"], slots: list[int] | None
     ) -> Float[Tensor, "P t C"]:
         x_PTC = self.pos_encoder(x_PTC)
-        asking = x_PTC if slots is None else x_PTC[:, slots]
-        projected = (self.to_q(asking), self.to_k(x_PTC), self.to_v(x_PTC))
+        projected = self._projected(x_PTC, slots)
         q, k, v = (rearrange(x, "p t (a c) -> p a t c", a=HEADS) for x in projected)
         mixed = functional.scaled_dot_product_attention(q, k, v)
         return self.to_out[0](rearrange(mixed, "p a t c -> p t (a c)"))
+
+    def _projected(self, x_PTC: Tensor, slots: list[int] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (of `slots`), keys and values."""
+        if slots is None and self.joined is not None:
+            return functional.linear(x_PTC, self.joined).chunk(3, dim=-1)
+        asking = x_PTC if slots is None else x_PTC[:, slots]
+        return self.to_q(asking), self.to_k(x_PTC), self.to_v(x_PTC)
 
 
 class PositionCode(nn.Module):
