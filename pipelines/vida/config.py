@@ -62,8 +62,8 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is run. Only `input_size`, `precision` and `compile` (low bits) affect the
-    output.
+    """How a network is run. Only `input_size`, `precision`, and `compile` and `graphs` (low bits)
+    affect the output; they are recorded with it.
 
     By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
@@ -77,6 +77,7 @@ class RunConfig:
     windows: int | None = None  # per batch; None: as many as fit in `memory_gb`, one on a CPU
     readers: int | None = None
     compile: bool = False
+    graphs: bool = False  # CUDA graphs; never ran on a GPU yet
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -102,6 +103,10 @@ class RunConfig:
             raise ConfigError(
                 f"{precision} is for GPUs: on a CPU it is slower, and differs from the reference",
                 remedy="use precision float32 with device cpu",
+            )
+        if device != "cuda" and self.graphs:
+            raise ConfigError(
+                f"CUDA graphs cannot be had on device {device}", remedy="leave --graphs out"
             )
         readers = self.readers if self.readers is not None else (0 if device == "cpu" else READERS)
         size = self.input_size or config.input_size
