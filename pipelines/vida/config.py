@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from depthtok.errors import ConfigError, did_you_mean
@@ -78,6 +79,7 @@ class RunConfig:
     readers: int | None = None
     compile: bool = False
     graphs: bool = False  # CUDA graphs; never ran on a GPU yet
+    settled: bool = False  # as a store is made already: who cannot do so is refused
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -95,6 +97,11 @@ class RunConfig:
                 f"windows={self.windows}: a batch needs at least one",
                 remedy="leave it out to fill `memory_gb`",
             )
+
+    def like(self, made_with: Mapping[str, str]) -> RunConfig:
+        """With what was settled when a store was made: its estimator's settings."""
+        on = {name: made_with.get(name) == "yes" for name in ("compile", "graphs")}
+        return replace(self, settled=True, **on)
 
     def resolved(self, config: ViDAConfig, device: str) -> RunConfig:
         """With all defaults filled in, for a network on a type of device ("cpu", "cuda")."""

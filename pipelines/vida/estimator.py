@@ -70,11 +70,11 @@ def load_estimator(
 ) -> ViDAEstimator:
     """The network with its weights, ready to use. Without a path it searches the usual places.
 
-    If torch.compile does not work, it is not used, which is recorded in the spec. Raises
-    `ConfigError` or `WeightsError`.
+    If torch.compile does not work, it is not used, which is recorded in the spec; but where that is
+    `settled` it is refused. Raises `ConfigError` or `WeightsError`.
     """
     if run.compile:
-        run = replace(run, compile=can_compile(device))
+        run = replace(run, compile=can_compile(device, required=run.settled))
     return ViDAEstimator(load_network(config, find_weights(config.name, weights)), run, device)
 
 
@@ -97,7 +97,7 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
         settings=(
             ("algorithm", ALGORITHM if run.precision == "float32" else HALF_ALGORITHM),
             ("device", device.type),
-            *((("compile", "yes"),) if run.compile else ()),
+            *((name, "yes") for name in ("compile", "graphs") if getattr(run, name)),
         ),
     )
 

@@ -11,6 +11,7 @@ in the decoding part. The result for an image must not depend on the rest of the
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +33,7 @@ from pipelines.vida.preprocess import preprocess
 from pipelines.vida.uploads import Uploads
 
 Item = TypeVar("Item")
+Output = TypeVar("Output")
 log = logging.getLogger(__name__)
 
 FULL_GRID = 37 * 37  # patches at 518 px
@@ -121,13 +123,14 @@ class Runner:
         self.memory = run.memory_gb * 2**30
         self.halvings = 0
         self.waited = 0.0
-        parts = (network.encode, network.head.mix, network.head.decode)
-        if run.compile:
-            parts = map(compiled, parts)
-        if run.graphs:
-            record = CudaRecorder()
-            parts = (Graphed(part, record) for part in parts)
-        self._encode, self._mix, self._decode = parts
+        record = CudaRecorder() if run.graphs else None
+
+        def ready(part: Callable[..., Output]) -> Callable[..., Output]:
+            part = compiled(part) if run.compile else part
+            return Graphed(part, record) if record else part
+
+        self._encode, self._decode = ready(network.encode), ready(network.head.decode)
+        self._mix = ready(network.head.mix)
         self._uploads = Uploads(device)
         self._carried: Pyramid | None = None
         self._carried_rows: dict[tuple[int, int], int] = {}

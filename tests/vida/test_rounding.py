@@ -1,7 +1,8 @@
 """The emulation of half precision rounds each operator once, from a float32 result."""
 
 import torch
-from rounding import Rounding
+
+from tests.vida.rounding import Rounding
 
 HALF = torch.float16
 

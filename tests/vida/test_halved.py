@@ -5,16 +5,16 @@ import re
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
-from rounding import Rounding
-from test_vida_infer import depth_of
-from vida_made import MemoryClip, tiny_network
 
 from pipelines.vida.config import CONFIGS, RunConfig
 from pipelines.vida.estimator import spec_of
 from pipelines.vida.halved import halved
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.runner import Groups
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
+from tests.vida.rounding import Rounding
+from tests.vida.test_infer import depth_of
 
 HALF = torch.float16
 LARGEST, MEAN_RELATIVE = 8e-3, 1.2e-3  # the bounds of float16

@@ -5,7 +5,6 @@ The device without memory stands for a GPU.
 
 import pytest
 import torch
-import vida_recipe as recipe
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipelines.vida.align import fit
@@ -15,6 +14,7 @@ from pipelines.vida.plan import plan
 from pipelines.vida.preprocess import normalisation, preprocess
 from pipelines.vida.runner import Job, Runner
 from pipelines.vida.uploads import Uploads
+from tests.vida import recipe
 
 META = torch.device("meta")
 

@@ -3,11 +3,6 @@
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
-from replaying import Replaying
-from rounding import Rounding
-from test_vida_halved import HALF
-from vida_made import MemoryClip, tiny_network
 
 from depthtok.errors import ConfigError
 from pipelines.vida.config import RunConfig
@@ -15,6 +10,11 @@ from pipelines.vida.graphs import MOST, Graphed
 from pipelines.vida.halved import halved
 from pipelines.vida.infer import estimate
 from pipelines.vida.runner import Groups, Runner
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
+from tests.vida.replaying import Replaying
+from tests.vida.rounding import Rounding
+from tests.vida.test_halved import HALF
 
 CPU = torch.device("cpu")
 
