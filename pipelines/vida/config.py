@@ -59,12 +59,13 @@ def config_named(name: str) -> ViDAConfig:
 
 READERS = 4  # decoding threads per GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
+CHOICES = ("compile", "graphs", "explicit")  # that change low bits, and are recorded where on
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is run. Only `input_size`, `precision`, and `compile` and `graphs` (low bits)
-    affect the output; they are recorded with it.
+    """How a network is run. Only `input_size`, `precision` and the `CHOICES` affect the output, and
+    are recorded with it.
 
     By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
@@ -79,6 +80,7 @@ class RunConfig:
     readers: int | None = None
     compile: bool = False
     graphs: bool = False  # CUDA graphs; never ran on a GPU yet
+    explicit: bool = False  # temporal attention by products and softmax; never ran on a GPU yet
     settled: bool = False  # as a store is made already: who cannot do so is refused
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ class RunConfig:
 
     def like(self, made_with: Mapping[str, str]) -> RunConfig:
         """With what was settled when a store was made: its estimator's settings."""
-        on = {name: made_with.get(name) == "yes" for name in ("compile", "graphs")}
+        on = {name: made_with.get(name) == "yes" for name in CHOICES}
         return replace(self, settled=True, **on)
 
     def resolved(self, config: ViDAConfig, device: str) -> RunConfig:

@@ -93,7 +93,7 @@ class PatchEmbedding(nn.Module):
         """The same as one matrix product: half-precision convolutions are slow on three channels.
         The patches are cut, and rounded, by one copy."""
         split = rearrange(x_N3HW, "n c (h p) (w q) -> n h w p q c", p=PATCH, q=PATCH)
-        weight = rearrange(self.proj.weight, "d c p q -> d (p q c)")  # a view: channels are last
+        weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # a view: its channels are last
         patches = split.to(weight.dtype, memory_format=torch.contiguous_format)
         patches = rearrange(patches, "n h w p q c -> n (h w) (p q c)")
         return functional.linear(patches, weight, self.proj.bias)

@@ -12,7 +12,7 @@ import torch
 
 from depthtok.data import DepthBlock, DepthKind, EstimatorSpec, FrameClip
 from pipelines.vida.compiling import can_compile
-from pipelines.vida.config import RunConfig, ViDAConfig
+from pipelines.vida.config import CHOICES, RunConfig, ViDAConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.published import licence_of
@@ -97,7 +97,7 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
         settings=(
             ("algorithm", ALGORITHM if run.precision == "float32" else HALF_ALGORITHM),
             ("device", device.type),
-            *((name, "yes") for name in ("compile", "graphs") if getattr(run, name)),
+            *((name, "yes") for name in CHOICES if getattr(run, name)),
         ),
     )
 

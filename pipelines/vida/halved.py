@@ -8,27 +8,33 @@ and the last layer, whose output is depth.
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.vida.encoder import Encoder, LayerScale, StreamNorm
 from pipelines.vida.head import DepthOutput
-from pipelines.vida.network import VideoDepth
 from pipelines.vida.temporal import TemporalAttention
 
+Network = TypeVar("Network", bound=nn.Module)
 FLOAT32 = (Encoder, StreamNorm, LayerScale)  # what these hold themselves belongs to the stream
 
 
-def halved(network: VideoDepth, dtype: torch.dtype) -> VideoDepth:
+def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> Network:
     """A copy in float16 or bfloat16, for inference. What stays float32 is shared with the network,
-    which is left as it is."""
-    return _twin(network, dtype)
+    which is left as it is. `explicit` is of the temporal attention."""
+    twin = _twin(network, dtype)
+    for module in twin.modules():
+        if isinstance(module, TemporalAttention):
+            module.explicit = explicit
+    return twin
 
 
-def _twin(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _twin(module: Network, dtype: torch.dtype) -> Network:
     twin = copy.copy(module)
-    twin._modules = {name: _twin(child, dtype) for name, child in module._modules.items()}
+    children = {name: _twin(child, dtype) for name, child in module.named_children()}
+    twin._modules = dict(children)
     if isinstance(module, StreamNorm):
         twin.result = dtype
     if not isinstance(module, FLOAT32):

@@ -161,9 +161,10 @@ class DepthOutput(nn.Sequential):
         """The last layer is a dot product per pixel, float32 in any precision: rounding depth to
         float16 would cause visible steps."""
         hidden = functional.relu(self[0](x_NFHW))
-        if hidden.dtype is torch.float32:
-            return functional.relu(self[2](hidden))
-        return functional.relu(channel_sum(hidden, self[2]))
+        if self[2].weight.dtype is not torch.float32:
+            return functional.relu(channel_sum(hidden, self[2]))
+        with torch.autocast(hidden.device.type, enabled=False):  # of who trains with it
+            return functional.relu(self[2](hidden.float()))
 
 
 def channel_sum(x_NCHW: Float[Tensor, "N C H W"], last: nn.Conv2d) -> Float32[Tensor, "N 1 H W"]:

@@ -111,7 +111,7 @@ class Runner:
         run = run.resolved(network.config, device.type)
         network = network.to(device).eval()
         if run.precision != "float32":
-            network = halved(network, getattr(torch, run.precision))
+            network = halved(network, getattr(torch, run.precision), explicit=run.explicit)
         elif device.type == "cpu" and not run.compile:
             network = packed(network)
         self.config = network.config

@@ -11,6 +11,7 @@ from pipelines.vida.estimator import spec_of
 from pipelines.vida.halved import halved
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.runner import Groups
+from pipelines.vida.temporal import explicit_attention
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 from tests.vida.rounding import Rounding
@@ -29,13 +30,16 @@ def require_close(depth, expected):
     assert difference.max() > 1e-5  # it was rounded indeed
 
 
+@pytest.mark.parametrize("way", ["eager", "explicit", "as compiled"])
 @pytest.mark.parametrize("name", FORWARDS)
-def test_a_forward_pass_stays_within_the_bounds(golden, vits, name):
+def test_a_forward_pass_stays_within_the_bounds(golden, vits, name, way, monkeypatch):
+    if way == "as compiled":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     batch, frames, height, width = map(int, re.findall(r"\d+", name)[:4])
     video = recipe.normalise(recipe.clip(batch * frames, height, width, seed=1))
     windows = torch.from_numpy(video).unflatten(0, (batch, frames))
     with torch.inference_mode(), Rounding():
-        depth = halved(vits, HALF)(windows)
+        depth = halved(vits, HALF, explicit=way != "eager")(windows)
     assert depth.dtype is torch.float32
     require_close(depth.numpy(), golden("forward_vits.npz")[name])
 
@@ -116,3 +120,12 @@ def test_only_half_precision_is_another_algorithm_than_before():
         spec = spec_of(network, RunConfig(precision=precision), gpu)
         assert spec.settings == (("algorithm", number), ("device", "cuda"))
     assert dict(spec_of(network, RunConfig(), torch.device("cpu")).settings)["algorithm"] == "2"
+
+
+def test_explicit_attention_is_the_fused_one():
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 5, 8, 32, 24, generator=generator)
+    fused = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    assert (explicit_attention(q, k, v) - fused).abs().max() < 1e-5
+    some = explicit_attention(q[:, :, 3:5], k, v)
+    assert (some - fused[:, :, 3:5]).abs().max() < 1e-5
