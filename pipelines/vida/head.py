@@ -163,8 +163,7 @@ class DepthOutput(nn.Sequential):
         hidden = functional.relu(self[0](x_NFHW))
         if self[2].weight.dtype is not torch.float32:
             return functional.relu(channel_sum(hidden, self[2]))
-        with torch.autocast(hidden.device.type, enabled=False):  # of who trains with it
-            return functional.relu(self[2](hidden.float()))
+        return functional.relu(self[2](hidden))
 
 
 def channel_sum(x_NCHW: Float[Tensor, "N C H W"], last: nn.Conv2d) -> Float32[Tensor, "N 1 H W"]:
