@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from depthtok import store
 from depthtok.arrays import ArraySpec
@@ -68,6 +68,7 @@ class Probe:
 Worker = Callable[[WorkPart, PartWriter, Advance], None]
 
 
+@runtime_checkable
 class Stage(Protocol):
     """What `run` needs to know about a stage. Picklable, because it is sent to the workers."""
 
