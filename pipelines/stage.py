@@ -22,6 +22,7 @@ from depthtok.errors import DepthKindError, DepthtokError, SourceError
 from depthtok.origin import FRAMES
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
 from depthtok.progress import Bar, progress
+from depthtok.regular import lacks_memory
 from depthtok.store import Store, StoreSpec
 from pipelines.changes import Watch
 
@@ -312,4 +313,6 @@ def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
     except NOT_THE_EPISODE:
         raise
     except Exception as error:
+        if lacks_memory(error):
+            raise
         writer.fail(index, f"{type(error).__name__}: {error}")
