@@ -53,16 +53,11 @@ class AnnotateConfig:
     def __post_init__(self) -> None:
         require_distinct("camera", self.camera)
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
-<<<<<<< HEAD
-        require(self.input_size >= 0, "input_size", self.input_size, "give 0, or pixels")
-        networks = ("input_size", "precision", "compile", "graphs")
-        for name in networks if self.estimator == "dataset" else ():
-=======
         size = self.input_size
         fits = size >= 0 and too_large(size, size) is None
         require(fits, "input_size", size, "give 0, or pixels: 518, or some more")
-        for name in ("input_size", "precision", "compile") if self.estimator == "dataset" else ():
->>>>>>> main
+        networks = ("input_size", "precision", "compile", "graphs")
+        for name in networks if self.estimator == "dataset" else ():
             value, default = getattr(self, name), getattr(AnnotateConfig, name)
             remedy = "leave it out: the estimator 'dataset' runs no network"
             require(value == default, name, value, remedy)
