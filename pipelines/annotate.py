@@ -38,6 +38,7 @@ from pipelines.vida.origin import Origin
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
+BY_ESTIMATOR = ("graphs",)  # settings that only the estimator records, so that old stores go on
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
@@ -85,17 +86,29 @@ class AnnotateStage:
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, Origin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
-        estimator = self.load_estimator()
+        estimator = self.load_estimator(self._made_with())
         return estimator.spec, getattr(estimator, "origin", None)
 
-    def load_estimator(self) -> DepthEstimator:
-        """The estimator, ready to use."""
+    def _made_with(self) -> Mapping[str, str] | None:
+        """The estimator's settings in the store at `out`; None where no part of one is made."""
+        if not (self.out / store.ROOT).is_file() or store.is_unmade(self.out):
+            return None
+        what = store.read_spec(self.out).what
+        depth = what.get("depth_what", what)  # of codes, that of their depth
+        recorded = depth.get("estimator") if isinstance(depth, Mapping) else None
+        return dict(recorded["settings"]) if recorded else None
+
+    def load_estimator(self, made_with: Mapping[str, str] | None = None) -> DepthEstimator:
+        """The estimator, ready to use. What its store is `made_with`, if anything, is settled:
+        raises `ConfigError` where this machine cannot do so."""
         config = self.config
         run = RunConfig(
             input_size=config.input_size or None,
             precision=None if config.precision == "auto" else config.precision,
             compile=config.compile,
+            graphs=config.graphs,
         )
+        run = run if made_with is None else run.like(made_with)
         device = torch.device(self.device)
         return find(config.estimator).build(self.weights, run, device)
 
@@ -149,7 +162,7 @@ class AnnotateStage:
         return StoreSpec(
             type="depth", stage="annotate", stage_version=version,
             what={
-                **to_json(self.config),
+                **{key: it for key, it in to_json(self.config).items() if key not in BY_ESTIMATOR},
                 "estimator": to_json(self.estimator),
                 "part_frames": PART_FRAMES,
             },
@@ -198,7 +211,7 @@ class AnnotateStage:
 
     def build(self, device: str) -> Worker:
         one_thread()
-        estimator = self.load_estimator()
+        estimator = self.load_estimator(dict(self.estimator.settings))
         if estimator.spec != self.estimator:
             raise ConfigError(
                 f"this worker would estimate with {to_json(estimator.spec)}, but the store is "

@@ -129,7 +129,9 @@ def test_what_is_named_twice_is_refused(config, field):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"precision": "float32"}, {"input_size": 28}, {"compile": True}], ids=str
+    "setting",
+    [{"precision": "float32"}, {"input_size": 28}, {"compile": True}, {"graphs": True}],
+    ids=str,
 )
 def test_settings_of_a_network_are_refused_where_none_runs(setting):
     """They would be hashed, and stores that are equal would refuse each other."""
