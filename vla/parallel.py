@@ -7,7 +7,7 @@ of ranks. `ddp` keeps the whole model on each rank, `fsdp` shards weights and op
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -151,10 +151,3 @@ def sharded_like(weight: Tensor, tensor: Tensor) -> Tensor:
     if isinstance(weight, DTensor):
         return distribute_tensor(tensor, weight.device_mesh, weight.placements)
     return tensor
-
-
-def compile_layers(model: nn.Module, make: Callable[..., Callable] = torch.compile) -> None:
-    """Compiles layer by layer: short compile times, and layers of a kind share the code."""
-    for module in model.modules():
-        if isinstance(module, GemmaLayer | SiglipLayer):
-            module.forward = make(module.forward)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vla import flow, optim
 from vla.batch import Batch
+from vla.compiling import explained
 from vla.config import Config
 from vla.model import QDepthVLA
 from vla.parallel import Ranks, sync_gradients, whole
@@ -76,7 +77,8 @@ class Update:
             loss = loss + optim.depth_weight(config, step) * sums["depth"]
             if self.config.model.depth.target == "codes":
                 sums["depth_top1"] = top1(losses.depth_predicted, part) * share
-        (loss * self.ranks.count).backward()  # gradients are averaged over ranks
+        with explained():
+            (loss * self.ranks.count).backward()  # gradients are averaged over ranks
         return {"loss": loss.detach(), **{name: value.detach() for name, value in sums.items()}}
 
     def gradient_norms(self, batch: Batch, step: int) -> Line:

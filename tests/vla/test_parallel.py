@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import fakes
@@ -10,13 +9,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from test_model import draws, example
 
 from depthtok.errors import ConfigError, DepthtokError
 from vla import checkpoint
 from vla.config import RunOptions
-from vla.model import build
-from vla.parallel import Ranks, compile_layers
+from vla.parallel import Ranks
 from vla.policy import Policy
 from vla.train import train
 
@@ -114,21 +111,6 @@ def test_a_sharded_run_acts(folder):
         "instruction": "go",
     }
     assert Policy.load(folder / "fsdp").act(observation).shape == (4, 7)
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler looks at it itself
-def test_compiled_layers_compute_the_same(micro, codebook):
-    config = micro().model
-    batch, given = example(config), draws(config)
-    losses = []
-    for compiled in (False, True):
-        model = build(config, 0, torch.from_numpy(codebook.vectors))
-        if compiled:
-            compile_layers(model, partial(torch.compile, backend="eager"))
-        found = model(batch, *given)
-        (found.flow + found.depth).backward()
-        losses.append([found.flow.item(), model.vlm.layers[0].qkv.weight.grad.sum().item()])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_rows():
