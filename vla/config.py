@@ -270,6 +270,9 @@ class TrainConfig:
     precision: Annotated[
         str, "of activations and matrix products: fp32 or bf16; weights stay fp32"
     ] = "fp32"
+    fast: Annotated[
+        bool, "the same arithmetic in the order that suits GPUs; the last bits differ"
+    ] = False
     freeze: Annotated[
         tuple[str, ...], "parts that are not trained: embed, vision, projector, vlm"
     ] = ("embed",)

@@ -167,6 +167,8 @@ class Trainer:
         for part in self.model.modules():
             if hasattr(part, "recompute"):
                 part.recompute = self.options.recompute
+            if hasattr(part, "fast"):
+                part.fast = config.fast
         optim.freeze(self.model, config)
         if self.options.compile:
             compile_layers(self.model)

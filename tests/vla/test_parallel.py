@@ -21,10 +21,11 @@ OPTIONS = RunOptions(workers=0, log_every=1, checkpoint_every=2, validate_every=
 OVER = {"train__steps": 4, "train__ema": 0.5, "train__warmup": 1}
 
 
-# Other depth heads: DDP refuses weights that no loss depends on.
+# Other depth heads, and weights of another kind: DDP refuses those that no loss depends on.
 HEADS = {
     "latents": {"model__depth__target": "latents"},
     "linear": {"model__depth__head": "linear"},
+    "fast": {"train__fast": True, "train__precision": "bf16"},
     "linear-latents": {"model__depth__head": "linear", "model__depth__target": "latents"},
 }
 
