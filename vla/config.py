@@ -273,6 +273,9 @@ class TrainConfig:
     fast: Annotated[
         bool, "the same arithmetic in the order that suits GPUs; the last bits differ"
     ] = False
+    deterministic: Annotated[
+        bool, "two runs of one seed are equal to the bit on CUDA, too; slower there"
+    ] = False
     freeze: Annotated[
         tuple[str, ...], "parts that are not trained: embed, vision, projector, vlm"
     ] = ("embed",)

@@ -28,6 +28,7 @@ from vla.compiling import compile_layers
 from vla.config import Config, RunOptions
 from vla.data import Dataset
 from vla.depth_view import Decode
+from vla.deterministic import reproducible
 from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
 from vla.meanings import require_same
@@ -78,7 +79,8 @@ def train(
     """
     options = options or RunOptions()
     device = torch.device(device)
-    with writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
+    sure = reproducible(config.train.deterministic, device, options.compile)
+    with sure, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
         run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
         run.prepare(weights)
         with Loader(
@@ -200,6 +202,7 @@ class Trainer:
         state = checkpoint.read_state(path)
         going_on.require_same_settings(self.out_dir, checkpoint.read_config(path), self.config)
         going_on.require_same_data(self.out_dir, state, self.identity)
+        going_on.tell_of_bits(self.out_dir, self.config, self.device)
         tensors = checkpoint.read_tensors(path, "optimizer")
         update = self.update
         checkpoint.restore_optimizer(update.optimizer, update.trained, tensors, state.step)

@@ -80,6 +80,9 @@ def train_vla(
     compile: Annotated[
         bool, typer.Option("--compile", help="compile the layers with torch.compile")
     ] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="equal bits on CUDA for one seed; slower there")
+    ] = False,
     sharding: Annotated[
         str, typer.Option("--sharding", help="how processes share the model: ddp or fsdp")
     ] = "ddp",
@@ -136,6 +139,8 @@ def train_vla(
 
     numbers = {"train.steps": steps, "train.batch": batch, "train.seed": seed}
     changes = {name: value for name, value in numbers.items() if value is not None}
+    if deterministic:
+        changes["train.deterministic"] = True
     if camera:
         changes["model.cameras"] = len(camera)
     config = load(preset, {**changes, **samples.parse_settings(setting or [])})
