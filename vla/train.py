@@ -173,7 +173,7 @@ class Trainer:
                 part.fast = config.fast
         optim.freeze(self.model, config)
         if self.options.compile:
-            compile_layers(self.model)
+            compile_layers(self.model, budget=self.options.activations)
         called = spread(self.model, self.ranks, self.options.sharding)
         trained = optim.trained(self.model)
         self.update = Update(

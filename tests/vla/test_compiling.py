@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from functorch.compile import make_boxed_func
+from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from test_model import draws, example
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import TorchDynamoException
@@ -12,6 +12,7 @@ from torch._dynamo.exc import TorchDynamoException
 from depthtok.errors import ConfigError, TrainingError
 from vla import compiling
 from vla.compiling import compile_layers
+from vla.config import RunOptions
 from vla.model import build
 
 # The compiler looks at .grad itself.
@@ -114,10 +115,9 @@ def test_one_version_too_many_is_refused(micro, codebook, monkeypatch):
 def test_a_backward_pass_without_code_is_refused(micro, toy, codebook, tmp_path, monkeypatch):
     """By the training, in words."""
     from vla import train as training
-    from vla.config import RunOptions
 
     backend = Counted(fail=True).backend()
-    monkeypatch.setattr(training, "compile_layers", lambda m: compile_layers(m, backend))
+    monkeypatch.setattr(training, "compile_layers", lambda m, budget: compile_layers(m, backend))
     config, options = micro(train__steps=1), RunOptions(workers=0, compile=True)
     with pytest.raises(TrainingError, match="no such tiling"):
         training.train(config, toy(config), tmp_path, options, codebook=codebook)
@@ -145,3 +145,35 @@ def test_switched_off_is_refused(micro, codebook):
         pytest.raises(ConfigError, match="TORCHDYNAMO_DISABLE"),
     ):
         made(micro().model, codebook, backend="eager")
+
+
+def test_a_budget_of_activations(micro, codebook):
+    """Fewer bytes saved for the backward pass, the same gradients."""
+    config, saved, grads = micro(model__vlm__mlp=512).model, [], []
+    nothing_else = aot_autograd(
+        fw_compiler=lambda graph, _: make_boxed_func(graph.forward),
+        bw_compiler=lambda graph, _: make_boxed_func(graph.forward),
+        partition_fn=min_cut_rematerialization_partition,
+    )
+    for budget in (1.0, 0.3):
+        torch._dynamo.reset()
+        model = made(config, codebook, backend=nothing_else, budget=budget)
+        kept = {}
+
+        def pack(tensor, kept=kept):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            found = model(example(config, 3), *draws(config, 3))
+        saved.append(sum(each.nbytes() for each in kept.values()))
+        (found.flow + found.depth).backward()
+        grads.append(model.vlm.layers[0].qkv.weight.grad)
+    assert saved[1] < 0.7 * saved[0]
+    assert torch.allclose(*grads, rtol=1e-5, atol=1e-7)
+
+
+def test_a_budget_needs_compiled_layers():
+    with pytest.raises(ConfigError, match="--compile"):
+        RunOptions(activations=0.5)
+    assert RunOptions(activations=0.5, compile=True).activations == 0.5
