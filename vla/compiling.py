@@ -12,11 +12,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from depthtok.errors import ConfigError, TrainingError
-from vla.gemma import GemmaLayer
-from vla.siglip import SiglipLayer
 
 VERSIONS = 64  # of one function: five for a size of Gemma's layers, and as many in validation
 
@@ -26,6 +23,14 @@ class Compiled:
     be. `budget` is the share of activations to keep for the backward pass."""
 
     def __init__(self, forward: Callable, backend: Any, budget: float) -> None:
+        import torch._dynamo
+        import torch._functorch.config
+
+        if torch._dynamo.config.disable:
+            raise ConfigError(
+                "torch.compile is switched off (TORCHDYNAMO_DISABLE): layers would run eagerly",
+                remedy="unset TORCHDYNAMO_DISABLE, or leave --compile out",
+            )
         self.call = torch.compile(forward, fullgraph=True, dynamic=False, backend=backend)
         self.budget = budget
 
@@ -38,21 +43,6 @@ class Compiled:
                 settings.enter_context(keep)
             settings.enter_context(explained())
             return self.call(*given)
-
-
-def compile_layers(model: nn.Module, backend: Any = "inductor", budget: float = 1.0) -> None:
-    """Compiles layer by layer: short compile times, and layers of a kind share the code."""
-    import torch._dynamo
-    import torch._functorch.config
-
-    if torch._dynamo.config.disable:
-        raise ConfigError(
-            "torch.compile is switched off (TORCHDYNAMO_DISABLE): layers would run eagerly",
-            remedy="unset TORCHDYNAMO_DISABLE, or leave --compile out",
-        )
-    for module in model.modules():
-        if isinstance(module, GemmaLayer | SiglipLayer):
-            module.forward = Compiled(module.forward, backend, budget)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vla.block_attention import Rows, by_rows
 from vla.config import ExpertConfig
-from vla.rows import Rows, by_rows
 
 NORM_EPS = 1e-6
 Mask = Bool[Tensor, "b 1 T S"] | None | tuple[Rows, ...]

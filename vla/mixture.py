@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from depthtok.errors import ConfigError
+from vla.block_attention import rows
 from vla.gemma import Expert, KeyValues, joined, spread
 from vla.masks import Layout, SeesTable, visible
-from vla.rows import rows
 
 
 @dataclass(frozen=True)

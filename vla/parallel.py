@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from depthtok.errors import ConfigError, DepthtokError, TrainingError
 from depthtok.log import warn
+from vla.compiling import Compiled
 from vla.gemma import GemmaLayer
 from vla.siglip import SiglipLayer
 
@@ -170,3 +172,11 @@ def sharded_like(weight: Tensor, tensor: Tensor) -> Tensor:
     if isinstance(weight, DTensor):
         return distribute_tensor(tensor, weight.device_mesh, weight.placements)
     return tensor
+
+
+def compile_layers(model: nn.Module, backend: Any = "inductor", budget: float = 1.0) -> None:
+    """Compiles layer by layer: short compile times, and layers of a kind share the code. `budget`
+    is the share of activations that they keep for the backward pass."""
+    for module in model.modules():
+        if isinstance(module, GemmaLayer | SiglipLayer):
+            module.forward = Compiled(module.forward, backend, budget)

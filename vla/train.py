@@ -24,7 +24,6 @@ from depthtok.files import write_atomic
 from depthtok.locks import writing
 from vla import checkpoint, going_on, lora, optim
 from vla.checkpoint import State
-from vla.compiling import compile_layers
 from vla.config import Config, RunOptions
 from vla.data import Dataset
 from vla.depth_view import Decode
@@ -33,7 +32,7 @@ from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
 from vla.meanings import require_same
 from vla.model import build
-from vla.parallel import Ranks, spread, whole
+from vla.parallel import Ranks, compile_layers, spread, whole
 from vla.runlog import JUDGED, METRICS, Line, Log, Meter
 from vla.soundness import beside
 from vla.tokenizer import AUTO

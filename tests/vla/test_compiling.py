@@ -11,9 +11,9 @@ from torch._dynamo.exc import TorchDynamoException
 
 from depthtok.errors import ConfigError, TrainingError
 from vla import compiling
-from vla.compiling import compile_layers
 from vla.config import RunOptions
 from vla.model import build
+from vla.parallel import compile_layers
 
 # The compiler looks at .grad itself.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute")

@@ -13,13 +13,13 @@ from test_model import draws, example
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vla import optim
-from vla.compiling import compile_layers
+from vla.block_attention import rows
 from vla.config import ExpertConfig, RunOptions
 from vla.gemma import Expert
 from vla.masks import SEES, SeesTable
 from vla.mixture import sequential
 from vla.model import build
-from vla.rows import rows
+from vla.parallel import compile_layers
 from vla.train import train
 from vla.update import Update
 
