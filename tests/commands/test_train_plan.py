@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from trainings import call
+
+from tests.commands.trainings import call
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 

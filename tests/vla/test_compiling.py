@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
-from test_model import draws, example
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import TorchDynamoException
 
 from depthtok.errors import ConfigError, TrainingError
+from tests.vla.test_model import draws, example
 from vla import compiling
 from vla.config import RunOptions
 from vla.model import build

@@ -3,15 +3,14 @@
 from collections import Counter
 from dataclasses import replace
 
-import fakes
 import pytest
-import test_mixture
 import torch
-from test_compiling import Counted
-from test_mixture import difference
-from test_model import draws, example
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.vla import fakes, test_mixture
+from tests.vla.test_compiling import Counted
+from tests.vla.test_mixture import difference
+from tests.vla.test_model import draws, example
 from vla import optim
 from vla.block_attention import rows
 from vla.config import ExpertConfig, RunOptions

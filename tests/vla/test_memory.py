@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from test_model import draws, example
 
+from tests.vla.test_model import draws, example
 from vla import optim
 from vla.memory import GIB, Memory, needed
 from vla.model import build

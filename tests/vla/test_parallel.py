@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import fakes
 import pytest
 import torch
 import torch.distributed as dist
@@ -13,6 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from depthtok.errors import ConfigError, DepthtokError
+from tests.vla import fakes
 from vla import checkpoint
 from vla.config import RunOptions
 from vla.model import build
