@@ -136,7 +136,7 @@ def test_compiled_it_needs_no_more_graphs(micro, codebook):
 # Steps
 
 
-def updated(config, codebook, data, micro_batch=2, steps=2):
+def updated(config, codebook, data, micro_batch=2, steps=2, backend=None):
     """The weights after some steps, and the figures of the last."""
     from vla.loader import Loader
     from vla.parallel import Ranks
@@ -144,6 +144,8 @@ def updated(config, codebook, data, micro_batch=2, steps=2):
     model = build(config.model, 0, torch.from_numpy(codebook.vectors)).train()
     optim.freeze(model, config.train)
     fastened(model, config.train.fast)
+    if backend:
+        compile_layers(model, backend)
     trained, cpu = optim.trained(model), torch.device("cpu")
     update = Update(
         config, model, model, trained, optim.optimizer(model, config.train), None, Ranks(), cpu,
@@ -167,6 +169,18 @@ def test_weights_cast_once_have_the_bits_of_autocast(micro, toy, codebook, monke
     monkeypatch.setattr(Update, "_cast", lambda self: _nothing())
     each, _ = updated(config, codebook, toy(config))
     assert all(torch.equal(once[name], each[name]) for name in each)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_compiled_layers_take_the_cast_weights(micro, toy, codebook):
+    """New copies in every update, and no new code for them."""
+    torch._dynamo.reset()
+    config, counted = micro(train__precision="bf16", train__fast=True), Counted()
+    _, figures = updated(config, codebook, toy(config), steps=3, backend=counted.backend())
+    torch._dynamo.reset()
+    assert (counted.forward, counted.backward, counted.symbolic) == (5, 5, 0)
+    _, plain = updated(config, codebook, toy(config), steps=3)
+    assert figures["loss"].item() == pytest.approx(plain["loss"].item(), rel=1e-2)
 
 
 def _counting(calls):
