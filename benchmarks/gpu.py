@@ -80,7 +80,12 @@ SCRIPTS = (
         ["--preset", "tiny", "--cameras", "1", "--rounds", "1"],
         of_policy,
     ),
-    Script("vla_updates.py", ["--passes", "1", "4"], ["--preset", "tiny", "--batch", "2", "--rounds", "1"], as_it_is),
+    Script(
+        "vla_updates.py",
+        ["--passes", "1", "4"],
+        ["--preset", "tiny", "--batch", "2", "--rounds", "1"],
+        as_it_is,
+    ),
     Script("vq_rate.py", [], ["--steps", "2", "--frames", "70"], as_it_is),
 )  # fmt: skip
 
