@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,15 +20,16 @@ def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthC
 
     Errors from reading are raised here, in order.
     """
+    starts = range(0, len(clip), read)
 
-    def stored(start: int) -> np.ndarray:
+    def packed(start: int) -> np.ndarray:
         return clip.stored(start, min(start + read, len(clip)))
 
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-        coming = reader.submit(stored, 0) if len(clip) else None
-        for start in range(0, len(clip), read):
-            rows = coming.result()
+        reads = deque(reader.submit(packed, start) for start in starts[:1])
+        for start in starts:
+            rows = reads.popleft().result()
             if start + read < len(clip):
-                coming = reader.submit(stored, start + read)
-            for first in range(0, len(rows), size):
-                yield clip.unpacked(rows[first : first + size]).to_disparity()
+                reads.append(reader.submit(packed, start + read))
+            for row in range(0, len(rows), size):
+                yield clip.unpacked(rows[row : row + size]).to_disparity()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,17 +19,23 @@ from depthtok.data import DepthKind
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import SourceError, StoreError
 from depthtok.origin import FRAMES
-from depthtok.parts import Part, PartName, PartWriter
+from depthtok.parts import Part, PartWriter
 from depthtok.store import StoreSpec
 from pipelines.ahead import disparity_blocks
 from pipelines.annotate import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
 from pipelines.probe import timed
-from pipelines.stage import BAD_EPISODE, Advance, Probe, Worker, WorkPart, recording_failures
-
-if TYPE_CHECKING:  # torch is not needed to plan
-    from vqvae.codec import Codec
+from pipelines.stage import (
+    BAD_EPISODE,
+    Advance,
+    Probe,
+    Stage,
+    Worker,
+    WorkPart,
+    recording_failures,
+)
+from vqvae.codec import Codec
 
 VERSION = 2  # 1 gave codes to cameras that an episode does not have
 READ = 64  # frames read at a time: a multiple of the encoder's group size
@@ -58,35 +63,30 @@ class TokenizeStage:
     @cached_property
     def spec(self) -> StoreSpec:
         depth = self.depth.spec
-        now = StoreSpec(
-            type="codes", stage="tokenize", stage_version=VERSION,
+        current = StoreSpec(
+            type="codes",
+            stage="tokenize",
+            stage_version=VERSION,
             what={**to_json(self.config), "device": self.device.split(":")[0]},
             about=about(depth, self.codebook, self.cameras, self.quality),
-            upstream=depth.fingerprint, shards=depth.shards,
+            upstream=depth.fingerprint,
+            shards=depth.shards,
             place={
                 **depth.place,
                 "depth": str(self.depth.path.resolve()),
                 "codebook": str(self.codebook.path.resolve()),
             },
-        )  # fmt: skip
-        return store.standing(self.out, now, [replace(now, stage_version=1)])
+        )
+        return store.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:
         self.depth.require_complete(partial=self.partial)
-        return [
-            WorkPart(
-                PartName.parse(part.name), part.shard, len(part.frames),
-                int(part.frames.sum()) * len(self.cameras), part.digest, part.name,
-            )
-            for part in self.depth.parts()
-        ]  # fmt: skip
+        return [WorkPart.same(part, len(self.cameras)) for part in self.depth.parts()]
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return codes.array_specs(self.cameras, self.codebook.grid)
 
     def build(self, device: str) -> Worker:
-        from vqvae.codec import Codec
-
         one_thread()
         codec = Codec.load(self.codebook.path, self.device)
 
@@ -98,8 +98,6 @@ class TokenizeStage:
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Encodes the first frames of a clip; codes are not compressed."""
-        from vqvae.codec import Codec
-
         one_thread()
         codec = Codec.load(self.codebook.path, self.device)
         camera, size = self.cameras[:1], int(np.prod(self.codebook.grid))
@@ -112,14 +110,17 @@ class TokenizeStage:
             with suppress(*BAD_EPISODE):
                 span = self.codebook.normalisation.range_of(clip.disparity_quantiles)
                 disparity = clip.read(0, min(frames, len(clip))).to_disparity()
-                made = len(codec.encode(disparity, span))
-                return made, made * size
+                encoded = len(codec.encode(disparity, span))
+                return encoded, encoded * size
             return 0, 0
 
         return timed(make, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
+
+
+_: type[Stage] = TokenizeStage
 
 
 def about(
@@ -150,17 +151,22 @@ def about(
 
 
 def encode_part(
-    codec: Codec, config: TokenizeConfig, depth: DepthStore, part: Part, cameras: Sequence[str],
-    writer: PartWriter, advance: Advance,
-) -> None:  # fmt: skip
+    codec: Codec,
+    config: TokenizeConfig,
+    depth: DepthStore,
+    part: Part,
+    cameras: Sequence[str],
+    writer: PartWriter,
+    advance: Advance,
+) -> None:
     """Writes the codes of every clip in a part of a DepthStore."""
     writer.roots = (depth.path,)
     if FRAMES in part.meta:
         writer.meta[FRAMES] = part.meta[FRAMES]
     inherit(part, writer)
     clips = list(depth.clips_of(part, cameras, absent=True))
-    for first in range(0, len(clips), len(cameras)):
-        views = clips[first : first + len(cameras)]
+    for start in range(0, len(clips), len(cameras)):
+        views = clips[start : start + len(cameras)]
         index = views[0].key.index
         with recording_failures(writer, index):
             if all(clip.absent for clip in views):
@@ -184,8 +190,8 @@ def _encode(
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
     previous = None
     for block in disparity_blocks(clip, READ, codec.group):
-        found = codec.encode(block, span, sticky=config.sticky, previous=previous)
-        previous = found[-1]
-        writer.append(codes.array_name(clip.camera), found)
-        advance(len(found))
+        indices = codec.encode(block, span, sticky=config.sticky, previous=previous)
+        previous = indices[-1]
+        writer.append(codes.array_name(clip.camera), indices)
+        advance(len(indices))
     return span

@@ -19,7 +19,7 @@ BLOCK = 64  # frames decoded at a time
 def verify_sample(
     store: CodeStore, depth: DepthStore, book: Codebook, device: str, number: int
 ) -> int:
-    """Re-encode `number` clips of the existing parts, evenly spread; returns how many.
+    """Re-encodes `number` clips of the existing parts, evenly spread; returns how many it could.
 
     Raises `CorruptPart` if a code or a range differs, `StaleStore` for another codebook.
     """
@@ -39,16 +39,17 @@ def _compare(
     store: CodeStore, clip: StoredDepth, grid: CodeGrid, codec: Codec, sticky: float
 ) -> None:
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
-    same = np.array_equal(np.asarray(span, np.float32), np.asarray(grid.range, np.float32))
+    ranges = np.asarray([span, grid.range], np.float32)
+    same_range = np.array_equal(ranges[0], ranges[1])
     previous: UInt8[np.ndarray, "h w"] | None = None
     for start in range(0, clip.frames, BLOCK):
         block = clip.read(start, min(start + BLOCK, clip.frames)).to_disparity()
-        found = codec.encode(block, span, sticky=sticky, previous=previous)
-        previous = found[-1]
-        changed = int((found != grid.codes[start : start + BLOCK]).sum())
-        if changed or not same:
+        codes = codec.encode(block, span, sticky=sticky, previous=previous)
+        previous = codes[-1]
+        changed = int((codes != grid.codes[start : start + BLOCK]).sum())
+        if changed or not same_range:
             raise CorruptPart(
-                f"{store.path}: {clip.key}, {clip.camera}: {changed} of {found.size} codes from "
+                f"{store.path}: {clip.key}, {clip.camera}: {changed} of {codes.size} codes from "
                 f"frame {start} on differ from those that its codebook gives now",
                 remedy="check the depth and the codes with `depthtok verify`; on another kind of "
                 "device or torch a few codes in a thousand may differ",

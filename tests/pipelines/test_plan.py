@@ -13,7 +13,7 @@ from pipelines import probe as probing
 from pipelines.annotate import AnnotateStage
 from pipelines.decode import DecodeStage
 from pipelines.plan import Plan, plan
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.videos import VideoStage
 
 NAMES = ["convert", "annotate", "tokenize"]

@@ -9,7 +9,7 @@ from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError, StaleStore, StoreError
 from depthtok.testing import make_rlds, tree_digest
 from pipelines import tokenize
-from pipelines.stage import run
+from pipelines.run import run
 from vqvae.codec import Codec
 
 
