@@ -4,12 +4,11 @@ import tracemalloc
 import urllib.request
 from dataclasses import replace
 
-import clients
-import fakes
 import numpy as np
 import pytest
 
 from depthtok.errors import ConfigError
+from tests.vla import clients, fakes
 from vla.policy import Policy
 from vla.serve import describe, make_server, observation
 from vla.wire import pack, unpack

@@ -6,11 +6,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import clients
 import numpy as np
 import pytest
-from clients import BINARY, PING, REQUEST, Client, flood, frame, greeted
 
+from tests.vla import clients
+from tests.vla.clients import BINARY, PING, REQUEST, Client, flood, frame, greeted
 from vla.policy import Policy
 from vla.serve import make_server
 from vla.wire import pack
