@@ -1,4 +1,4 @@
-"""How much memory pictures may take: limits in bytes and pixels, whatever a file says of itself.
+"""How much memory pictures may take: limits in bytes and pixels.
 
 A frame beyond `LARGEST_FRAME` is refused by its header, before it is decoded. Frames up to there
 are worked on in blocks of so many that a block stays within `AT_ONCE`, and at least one.

@@ -20,9 +20,9 @@ _UNPRINTABLE = re.compile(  # control characters, surrogates, and what turns the
 
 
 def plain(text: str) -> str:
-    """`text` for a terminal, which parts of it, from data of others, must not steer: such
-    characters are shown by their codes."""
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """`text` for a terminal: characters that would steer it, from the data of others, are shown by
+    their codes."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def say(*lines: str, json: bool = False) -> None:

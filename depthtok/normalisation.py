@@ -15,9 +15,9 @@ Values outside the range keep their place up to half a range beyond it, and are 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -66,11 +66,11 @@ class Normalisation:
 
     def require(self, kind: DepthKind) -> None:
         """Raises `DepthKindError` where a fixed range belongs to depth of another kind."""
-        own = DepthKind.METRES if self.name == "metric" else self.kind
-        if self.fixed and own is not None and kind != own:
+        fitted = DepthKind.METRES if self.name == "metric" else self.kind
+        if self.fixed and fitted is not None and kind != fitted:
             raise DepthKindError(
                 f"the codebook's range ({self.name}, {self.lo:g} to {self.hi:g}) is of depth in "
-                f"{own}, this is {kind}",
+                f"{fitted}, this is {kind}",
                 remedy="use a codebook with the normalisation clip_quantile, or train one on this "
                 "depth",
             )
@@ -81,6 +81,8 @@ class Normalisation:
         Raises `SourceError` where there is no interval: no valid pixel, a constant clip, NaN.
         """
         if self.fixed:
+            assert self.lo is not None, self
+            assert self.hi is not None, self
             return _checked(self.lo, self.hi)
         if len(quantiles) != len(QUANTILES):
             raise SourceError(
@@ -135,12 +137,12 @@ class Normalisation:
             _checked(low, high)
         return lo, hi - lo
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, str | float]:
         """Name and constants."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def from_json(cls, data: dict) -> Normalisation:
+    def from_json(cls, data: Mapping[str, Any]) -> Normalisation:
         """The inverse of `to_json`."""
         return cls(**data)
 

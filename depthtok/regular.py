@@ -1,5 +1,5 @@
-"""What lies in the place of a file may be none: a named pipe has no end, a device has no size. And
-a file that cannot be read now says nothing of its bytes."""
+"""Opens and checks regular files only: a named pipe has no end, a device has no size. A file that
+cannot be read now is told apart from one whose bytes are wrong."""
 
 from __future__ import annotations
 
@@ -20,19 +20,17 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISSOCK, "a socket"),
 )
 
-TROUBLES = (
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
-    errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.ENOMEM, errno.EMFILE,
-    errno.ENFILE, errno.EAGAIN, errno.ESHUTDOWN,
-)  # fmt: skip
-"""What a system says that fails for a while."""
+_TROUBLES = "EIO ESTALE ETIMEDOUT ENOTCONN EHOSTDOWN EHOSTUNREACH ENODEV ENXIO EREMOTEIO ENOMEM "
+_TROUBLES += "EMFILE ENFILE EAGAIN ESHUTDOWN"
+TROUBLES: tuple[int, ...] = tuple(getattr(errno, name) for name in _TROUBLES.split())
+"""Error numbers of a system that fails for a while."""
 
 SEE_TO_IT = "see that the disk, or the share, is in order, then run the same command again"
 
 
 def require_file(path: Path | str) -> None:
-    """Raises `NotAFile` for what is there and is no file: to be called before it is opened, which
-    could wait for ever. Nothing is said of a path where nothing is: who opens it will."""
+    """Raises `NotAFile` for what exists and is no file: to be called before opening, which could wait
+    for ever. Does nothing where nothing exists."""
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):  # a path with a zero byte is nobody's
@@ -89,12 +87,12 @@ def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
 
 
 def of_the_system(error: OSError) -> StoreError | None:
-    """What to say of an error that nobody on the way knew a file for; None for one that is a bug of
-    ours."""
+    """What to report for an error of the file system that no caller has turned into one of ours;
+    None for one that is a bug."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     closed = (errno.EROFS, errno.EACCES, errno.EPERM)
     away = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP)
-    where = f"{error.filename}: " if error.filename else ""
+    file = f"{error.filename}: " if error.filename else ""
     remedies = {
         **dict.fromkeys(full, "free some space and run the same command again"),
         **dict.fromkeys(closed, "choose another place, or change its permissions"),
@@ -104,5 +102,5 @@ def of_the_system(error: OSError) -> StoreError | None:
     if error.errno not in remedies or isinstance(error, ConnectionError):
         return None
     return OutputError(
-        f"{where}{error.strerror}", remedy=f"{remedies[error.errno]}: what is done is kept"
+        f"{file}{error.strerror}", remedy=f"{remedies[error.errno]}: what is done is kept"
     )

@@ -19,10 +19,17 @@ ROUNDING = 4 * float(np.finfo(np.float32).eps)
 class Columns(Protocol):
     """Statistics of each column in its own unit, as in `depthtok.statistics`."""
 
-    min: Sequence[float]
-    max: Sequence[float]
-    q01: Sequence[float]
-    q99: Sequence[float]
+    @property
+    def min(self) -> Sequence[float]: ...
+
+    @property
+    def max(self) -> Sequence[float]: ...
+
+    @property
+    def q01(self) -> Sequence[float]: ...
+
+    @property
+    def q99(self) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Which tables stay mapped. Every map holds an open file, and the limit of those is the process's,
-so all its stores share the ones there are."""
+"""Which tables stay mapped. Every map holds an open file, whose number is limited by process, so
+all stores of a process share one limit."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Tables:
 
     def drop(self, sources: Iterable[Source]) -> None:
         """Lets go of all tables of these."""
-        gone = set(sources)
+        dropped = set(sources)
         with self._lock:
-            for key in [key for key in self._mapped if key[0] in gone]:
+            for key in [key for key in self._mapped if key[0] in dropped]:
                 self._mapped.pop(key, None)
 
 
