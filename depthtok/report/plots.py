@@ -56,7 +56,7 @@ def draw_curves(
                 lw=1.8 if len(x) <= 300 else 1.0,
                 ms=4,
             )
-        if log and any(np.any(line.get_ydata() > 0) for line in axes.lines):
+        if log and any(np.any(np.asarray(line.get_ydata()) > 0) for line in axes.lines):
             axes.set_yscale("log")
 
     return _drawing(title, paint, x_label, y_label, wide)
@@ -96,8 +96,8 @@ def _drawing(
     title: str, paint: Callable[[Axes], None], x_label: str, y_label: str, wide: bool
 ) -> Markup:
     # The salt makes ids stable, and distinct between the drawings of one page.
-    settings = {"svg.hashsalt": f"{title}/{x_label}/{y_label}", "svg.fonttype": "none"}
-    with rc_context(settings):
+    salt = f"{title}/{x_label}/{y_label}"
+    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
         figure = Figure(figsize=(10, 3.2) if wide else (5.2, 3.1), layout="constrained")
         axes = figure.add_subplot()
         _style(axes)

@@ -22,8 +22,6 @@ scale is written "m/<numbers in a metre>": "m/10000" is 0.1 mm."""
 CHANNELS = ("rgb", "bgr")
 """Orders of the colours in a picture's bytes: `bgr` where OpenCV's were stored as they were."""
 
-_OPTIONAL_KEYS = ("depth_key", "segmentation_key", "intrinsics_key")
-
 
 def depth_scale(unit: str, where: str) -> float | None:
     """Metres per unit of stored depth; None where that is unknown. Raises `SchemaError`."""
@@ -179,12 +177,15 @@ class CameraSchema:
     def _without_absent(self, features: Mapping[str, Feature]) -> CameraSchema:
         if not self.depth_optional:
             return self
-        absent = {name: None for name in _OPTIONAL_KEYS if getattr(self, name) not in features}
-        if "depth_key" in absent:
-            absent |= {"depth_unit": None, "depth_invalid": (), "depth_max": None}
-        if "segmentation_key" in absent:
-            absent["segmentation_classes"] = None
-        return replace(self, **absent)
+        camera = self
+        if self.depth_key not in features:
+            camera = replace(camera, depth_key=None, depth_unit=None)
+            camera = replace(camera, depth_invalid=(), depth_max=None)
+        if self.segmentation_key not in features:
+            camera = replace(camera, segmentation_key=None, segmentation_classes=None)
+        if self.intrinsics_key not in features:
+            camera = replace(camera, intrinsics_key=None)
+        return camera
 
 
 def _check_flag(found: Feature, key: str, where: str) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32
 
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import REFERENCES, UNITS, UNKNOWN, Column
+from depthtok.sources.features import values_in
 from depthtok.sources.operations import Call
 from depthtok.sources.table import Table
 
@@ -34,8 +35,8 @@ class Feature(Protocol):
 class RawEpisode(Protocol):
     """What schemas need from a raw episode."""
 
-    index: int
-
+    @property
+    def index(self) -> int: ...
     def __len__(self) -> int: ...
     def values(self, path: str) -> np.ndarray: ...
     def text(self, path: str) -> list[str] | str: ...
@@ -54,18 +55,19 @@ def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
 
 def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int:
     """The number of values per step of a feature. Raises `SchemaError` if it is not numeric."""
-    found = feature(features, key, where)
-    if found.kind not in ("tensor", "scalar") or found.dtype in ("str", "object"):
+    source = feature(features, key, where)
+    if source.kind not in ("tensor", "scalar") or source.dtype in ("str", "object"):
         raise SchemaError(
-            f"{where}: {key!r} is {found.kind} of {found.dtype}, not numbers",
+            f"{where}: {key!r} is {source.kind} of {source.dtype}, not numbers",
             remedy="name a tensor or a scalar",
         )
-    if not found.per_step or None in found.shape:
+    count = values_in(source.shape)
+    if not source.per_step or count is None:
         raise SchemaError(
-            f"{where}: {key!r} has no fixed number of values per step (shape {found.shape})",
+            f"{where}: {key!r} has no fixed number of values per step (shape {source.shape})",
             remedy="name a feature under steps/ of known shape",
         )
-    return int(np.prod(found.shape))
+    return count
 
 
 @dataclass(frozen=True)
@@ -91,22 +93,20 @@ class Columns:
         dims = table.texts("dims")
         if not dims:
             raise SchemaError(f"{table.where}: dims is empty", remedy="name each column")
-        stated = {
-            "references": _words(table, "reference", REFERENCES, len(dims)),
-            "units": _words(table, "unit", UNITS, len(dims)),
-        }
+        references = _words(table, "reference", REFERENCES, len(dims))
+        units = _words(table, "unit", UNITS, len(dims))
         if "fill" in table.data:
             fill = table.take("fill", float)
             table.finish()
             if not np.isfinite(fill):
                 raise SchemaError(f"{table.where}: fill = {fill}", remedy="give a finite number")
-            return cls(dims, fill=fill, **stated)
+            return cls(dims, fill=fill, references=references, units=units)
         path, take = table.take("from", str), table.take("take", str, ":")
         calls = tuple(Call.parse(text, table.where) for text in table.texts("ops", []))
         table.asked.append("fill")
         table.finish()
         _ranges(take, table.where)
-        return cls(dims, path, take, calls, **stated)
+        return cls(dims, path, take, calls, references=references, units=units)
 
     def to_json(self) -> dict:
         """The table that `parse` reads."""

@@ -17,6 +17,7 @@ from depthtok.errors import SchemaError
 from depthtok.meaning import REFERENCES, UNITS
 from depthtok.sources import guess
 from depthtok.sources.columns import Feature
+from depthtok.sources.features import values_in
 from depthtok.sources.guess import Group
 from depthtok.sources.instruction import is_codes, is_text
 
@@ -211,13 +212,14 @@ def _states(
     used = whole[:1] or likely
     if not used:  # a name that says nothing is still more likely than none
         used = [p for p in vectors if _is_vector(steps[p]) and not guess.ASIDE.search(_last(p))][:1]
-    tables, taken = [], set()
+    tables: list[str] = []
+    names: set[str] = set()
     for path in sorted(vectors, key=lambda path: path not in used):
         comment = "" if path in used else "also there; part of the state?"
         for group in guess.groups("proprio", path, steps[path], values.get(path, ())):
-            if taken & set(group.names):
+            if names & set(group.names):
                 group = replace(group, names=tuple(f"{_last(path)}_{n}" for n in group.names))
-            taken |= set(group.names)
+            names |= set(group.names)
             tables.append(_table("proprio", path, group, comment))
     return tables
 
@@ -242,7 +244,7 @@ def _is_image(found: Feature) -> bool:
 
 def _is_map(found: Feature) -> bool:
     flat = len(found.shape) == 2 or (len(found.shape) == 3 and found.shape[2] == 1)
-    large = None not in found.shape and min(found.shape[:2], default=0) >= 8
+    large = all(size is not None and size >= 8 for size in found.shape[:2])
     return flat and large and found.kind in ("image", "tensor") and _kind(found) in "uif"
 
 
@@ -254,8 +256,9 @@ def _is_vector(found: Feature) -> bool:
 def _is_state(found: Feature) -> bool:
     """A vector, or a small matrix, of floats; or a single flag."""
     numeric = found.kind in ("tensor", "scalar") and found.dtype not in ("str", "object")
-    small = None not in found.shape and len(found.shape) <= 2 and np.prod(found.shape) <= 256
-    return numeric and small and (_kind(found) == "f" or np.prod(found.shape) == 1)
+    count = values_in(found.shape)
+    small = count is not None and len(found.shape) <= 2 and count <= 256
+    return numeric and small and (_kind(found) == "f" or count == 1)
 
 
 def _kind(found: Feature) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from depthtok.errors import SchemaError
 from depthtok.sources.columns import Feature, RawEpisode, feature
+from depthtok.sources.features import values_in
 from depthtok.sources.instruction import is_text
 from depthtok.sources.table import Table
 
@@ -49,9 +50,7 @@ class Rule:
         wants_text = self.test in ("contains", "lacks") or isinstance(
             next(iter(self.values), 0), str
         )
-        single = found.kind in ("scalar", "tensor", "class_label") and (
-            None not in found.shape and np.prod(found.shape) == 1
-        )
+        single = found.kind in ("scalar", "tensor", "class_label") and (values_in(found.shape) == 1)
         if not (is_text(found) if wants_text else single and not is_text(found)):
             raise SchemaError(
                 f"{where}: {self.path!r} is {found.kind} of {found.dtype} {found.shape}, not "

@@ -109,7 +109,8 @@ def parse_example(data: bytes, where: str = "example") -> dict[str, Column]:
 
 def _entry(data: bytes, start: int, stop: int, where: str) -> tuple[str, Column]:
     """One entry of the map of features: its name and its column."""
-    name, kind, lists = "", 0, []
+    name, kind = "", 0
+    lists: list[tuple[int, int]] = []
     for number, wire, a, b in _fields(data, start, stop, where):
         if wire != _CHUNK:
             continue

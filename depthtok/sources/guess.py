@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from depthtok.meaning import UNKNOWN
 from depthtok.sources.columns import Feature
+from depthtok.sources.features import values_in
 
 LABELS = re.compile(
     r"success|reward|(^|_)is_|discount|index|idx|(^|_)id$|timestamp|(^|_)time$|terminat|truncat"
@@ -53,7 +54,8 @@ class Group:
 def groups(kind: str, path: str, found: Feature, values: Sequence[np.ndarray]) -> list[Group]:
     """The columns of a feature of an `action` or a `proprio`, in order. `values` are those of some
     episodes, float[T, width] each, or none."""
-    width = int(np.prod(found.shape))
+    width = values_in(found.shape)
+    assert width is not None, f"{path} has no fixed number of columns"
     stem = re.sub(r"\W", "_", re.sub(r"^steps/(observation/|action/)?", "", path))
     said = _described(kind, getattr(found, "description", ""), width)
     if said is None:

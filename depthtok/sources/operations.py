@@ -140,7 +140,7 @@ def _simple() -> list[Operation]:
         Operation(
             "threshold",
             "1 above the limit, else 0",
-            lambda v, limit: np.float64(v > limit),
+            lambda v, limit: (v > limit).astype(np.float64),
             ("limit",),
         ),
         Operation(

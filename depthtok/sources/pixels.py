@@ -21,7 +21,7 @@ from PIL import Image
 from depthtok.bounds import too_large
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.example import decode_varints
-from depthtok.sources.features import Feature
+from depthtok.sources.features import Feature, values_in
 
 ENCODINGS = ("jpeg", "png", "raw", "varint", "zlib")
 Shape = tuple[int | None, ...]
@@ -143,23 +143,26 @@ def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
     except struct.error as error:
         raise CorruptRecord(f"a PNG truncated after {len(data)} bytes") from error
     _check_size((height, width), shape, "a PNG")
-    if (bits == 16) != (dtype == "uint16") or (bits == 16 and (colour, shape[2]) != (0, 1)):
+    channels = shape[2]
+    if channels not in _PNG_MODES:
+        raise CorruptRecord(f"a PNG, but {channels} channels are declared")
+    if (bits == 16) != (dtype == "uint16") or (bits == 16 and (colour, channels) != (0, 1)):
         raise CorruptRecord(f"a PNG of {bits} bits, colour type {colour}, where {dtype} {shape} is")
-    if _PNG_CHANNELS.get(colour, 0) > 2 >= shape[2]:
-        raise CorruptRecord(f"a colour PNG, but {shape[2]} channels are declared")
+    if _PNG_CHANNELS.get(colour, 0) > 2 >= channels:
+        raise CorruptRecord(f"a colour PNG, but {channels} channels are declared")
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as file:
+            picture: Image.Image = file
             if picture.size != (width, height):
                 raise CorruptRecord("a PNG with two headers")
-            if bits < 16 and picture.mode != _PNG_MODES[shape[2]]:
-                opaque = "transparency" not in picture.info
-                picture = (picture if opaque else picture.convert("RGBA")).convert(
-                    _PNG_MODES[shape[2]]
-                )
+            if bits < 16 and picture.mode != _PNG_MODES[channels]:
+                if "transparency" in picture.info:
+                    picture = picture.convert("RGBA")
+                picture = picture.convert(_PNG_MODES[channels])
             pixels = np.array(picture, dtype)
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise CorruptRecord(f"a PNG that cannot be decoded: {error}") from error
-    return pixels.reshape(height, width, shape[2])
+    return pixels.reshape(height, width, channels)
 
 
 def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
@@ -196,7 +199,8 @@ def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.nd
     if encoding == "varint":
         return filled(decode_varints(data, dtype=dtype), shape)
     if encoding == "zlib":
-        declared = _LARGEST_TENSOR if None in shape else max(0, math.prod(shape)) * item
+        count = values_in(shape)
+        declared = _LARGEST_TENSOR if count is None else max(0, count) * item
         data = _inflate(data, min(declared, _LARGEST_TENSOR))
     if len(data) % item:
         raise CorruptRecord(f"{len(data)} bytes are not a whole number of {dtype}")

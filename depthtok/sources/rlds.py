@@ -21,7 +21,13 @@ from depthtok.sources.features import Feature, read_features, read_json
 from depthtok.sources.foreign import folder_remedy, foreign_file, foreign_folder, is_lerobot
 from depthtok.sources.framing import ShardDigest
 from depthtok.sources.shards import INFO, TEMPLATE, Naming, Shard, shards_of
-from depthtok.sources.tfrecord import FETCH_AGAIN, OnBad, read_record, read_records
+from depthtok.sources.tfrecord import (
+    FETCH_AGAIN,
+    CorruptPayload,
+    OnBad,
+    read_record,
+    read_records,
+)
 
 FEATURES = "features.json"
 TFRECORD = "tfrecord"
@@ -100,12 +106,13 @@ class RldsDirectory:
         """
         count = end = 0
 
-        def counted(index: int, error: CorruptRecord) -> None:
+        def counted(index: int, error: CorruptPayload) -> None:
             nonlocal count
             count = index + 1
-            on_bad(index, error)
+            if on_bad is not None:
+                on_bad(index, error)
 
-        for record in read_records(shard.path, on_bad and counted, framing):
+        for record in read_records(shard.path, counted if on_bad else None, framing):
             count, end = record.index + 1, record.end
             if count > shard.episodes:
                 raise _miscounted(shard, f"there is one more at byte {record.offset}")

@@ -282,23 +282,20 @@ def _rate(table: Table) -> float | None:
 
 def _consistent(schema: Schema, where: str) -> None:
     """Checks across several fields."""
-    names = [camera.name for camera in schema.cameras]
-    for values, what in [
-        (names, "camera"),
-        (schema.action_dims, "action"),
-        (schema.proprio_dims, "proprio"),
-    ]:
-        double = sorted({value for value in values if values.count(value) > 1})
+    names = {
+        "camera": tuple(camera.name for camera in schema.cameras),
+        "action": schema.action_dims,
+        "proprio": schema.proprio_dims,
+    }
+    for kind, all_names in names.items():
+        double = sorted({name for name in all_names if all_names.count(name) > 1})
         if double:
             raise SchemaError(
-                f"{where}: {what} {double[0]!r} is defined twice", remedy="rename one"
+                f"{where}: {kind} {double[0]!r} is defined twice", remedy="rename one"
             )
-    for values, what in [
-        (schema.cameras, "[[camera]]"),
-        (schema.action_columns, "[[action]]"),
-    ]:
-        if not values:
-            raise SchemaError(f"{where}: there is no {what}", remedy="add at least one")
+    for kind, tables in (("camera", schema.cameras), ("action", schema.action_columns)):
+        if not tables:
+            raise SchemaError(f"{where}: there is no [[{kind}]]", remedy="add at least one")
     if schema.fps is not None and not 0 < schema.fps < float("inf"):
         raise SchemaError(f"{where}: fps = {schema.fps}", remedy="give frames per second")
     if (schema.gripper == "none") == bool(schema.gripper_dims):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -171,7 +171,8 @@ def _counted(
     return shards, [f"split {naming.split!r} has no shardLengths: counted {total}{lacks}"]
 
 
-def _filled(counts: Sequence[int]) -> list[int]:
+def _filled(counts: Iterable[int]) -> list[int]:
+    """The counts that are not 0, in order of size."""
     return sorted(count for count in counts if count)
 
 

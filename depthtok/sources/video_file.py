@@ -107,7 +107,8 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
             raise CorruptRecord(f"{path} has frames that are too large: {reason}", remedy=SMALLER)
         if mode := STRICT.get(stream.codec_context.name):
             stream.codec_context.options = {"err_detect": mode}
-        ledger, ways = _Ledger(path, video, stream), {}
+        ledger = _Ledger(path, video, stream)
+        ways: dict[int, int] = {}
         try:
             for frame in ledger.frames():
                 way = way_of(frame)

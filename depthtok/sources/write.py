@@ -11,7 +11,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -65,12 +65,14 @@ class RldsWriter:
         The number of shards is part of their names, so none gets its name before the last is
         written.
         """
-        stream, partials, counts = iter(episodes), [], []
+        stream = iter(episodes)
+        partials: list[Path] = []
+        counts: list[int] = []
         try:
             for first in stream:
                 partials.append(temporary_sibling(self._shard_path(split, len(partials), 0)))
-                shard = chain([first], islice(stream, episodes_per_shard - 1))
-                counts.append(self._fill(partials[-1], shard))
+                members = chain([first], islice(stream, episodes_per_shard - 1))
+                counts.append(self._fill(partials[-1], members))
             shards = [
                 Shard(self._shard_path(split, index, len(counts)), index, len(counts), count)
                 for index, count in enumerate(counts)
@@ -168,7 +170,7 @@ def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
         for name, column in _columns(path, episode[path], feature)
     }
     steps = {
-        path: len(episode[path])  # type: ignore[arg-type]
+        path: len(_entries(episode[path], feature))
         for path, feature in features.items()
         if feature.per_step
     }
@@ -184,21 +186,21 @@ def _columns(
     if feature.kind != "text" or not feature.shape:
         yield path, _column(values, feature)
         return
-    entries = values if feature.per_step else [values]
-    texts = [text.encode() if isinstance(text, str) else text for row in entries for text in row]
+    lists = [_collection(entry, feature) for entry in _entries(values, feature)]
+    texts = [_text(text, feature) for texts in lists for text in texts]
     if feature.per_step and feature.shape == (None,):
         flat, lengths = (path + suffix for suffix in RAGGED)
         yield flat, texts
-        yield lengths, np.array([len(row) for row in entries], np.int64)
+        yield lengths, np.array([len(texts) for texts in lists], np.int64)
     else:
         yield path, texts
 
 
 def _column(values: object, feature: Feature) -> np.ndarray | list[bytes]:
     """The values as a list of an example."""
-    entries = values if feature.per_step else [values]
+    entries = _entries(values, feature)
     if feature.kind == "text":
-        return [text.encode() if isinstance(text, str) else text for text in entries]
+        return [_text(text, feature) for text in entries]
     if feature.kind == "image":
         return [
             image
@@ -211,6 +213,26 @@ def _column(values: object, feature: Feature) -> np.ndarray | list[bytes]:
         return [zlib.compress(data) for data in raw] if feature.encoding == "zlib" else raw
     array = _array(entries, (len(entries), *feature.shape), feature)
     return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _entries(values: object, feature: Feature) -> Collection[object]:
+    """The values of each step, or the one of the episode."""
+    return _collection(values, feature) if feature.per_step else [values]
+
+
+def _collection(values: object, feature: Feature) -> Collection[object]:
+    if not isinstance(values, Collection):
+        raise SourceError(f"{feature.path}: {type(values).__name__} is neither an array nor a list")
+    return values
+
+
+def _text(text: object, feature: Feature) -> bytes:
+    """A text as UTF-8; bytes as they are."""
+    if isinstance(text, str):
+        return text.encode()
+    if not isinstance(text, bytes):
+        raise SourceError(f"{feature.path}: {type(text).__name__} is not a text")
+    return text
 
 
 def _array(values: object, shape: tuple[int | None, ...], feature: Feature) -> np.ndarray:
