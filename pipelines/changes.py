@@ -226,8 +226,9 @@ class ImageWatch:
             if status is None:
                 self.absent[name] = f"{path} is not there"
                 continue
-            indexed = made_from is not None and part.meta["source"] is not None
-            if indexed and status.st_size != made_from["size"]:
+            if made_from is None or part.meta["source"] is None:
+                continue
+            if status.st_size != made_from["size"]:
                 self.absent[name] = (
                     f"{path} changed since it was converted: `depthtok convert` makes its part anew"
                 )

@@ -105,7 +105,7 @@ def _scale(clips: Sequence[ClipAudit]) -> Iterator[str]:
             for stored, read in group.causes
         ]
         ratio = f"estimated depth is {group.scale} the true one"
-        yield f"in {group.count} {ratio}{_as_by(causes)}: {group.clips}"
+        yield f"in {group.how_many} {ratio}{_as_by(causes)}: {group.clips}"
 
 
 def _height(clips: Sequence[ClipAudit]) -> Iterator[str]:
@@ -113,7 +113,7 @@ def _height(clips: Sequence[ClipAudit]) -> Iterator[str]:
     for group in _in_another_scale(clips, [clip.height for clip in clips]):
         causes = [f"{stored} read as {read}" for stored, read in group.causes]
         ratio = f"true depth is {group.scale} what the camera's height says"
-        yield f"in {group.count} {ratio}{_as_by(causes)}: {group.clips}"
+        yield f"in {group.how_many} {ratio}{_as_by(causes)}: {group.clips}"
 
 
 def _as_by(causes: Sequence[str]) -> str:
@@ -123,7 +123,7 @@ def _as_by(causes: Sequence[str]) -> str:
 class _Group(NamedTuple):
     """Clips in another scale that the same units explain, in words for a message."""
 
-    count: str
+    how_many: str
     scale: str
     causes: tuple[tuple[str, str], ...]  # units: as stored, as read
     clips: str

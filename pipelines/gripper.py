@@ -8,6 +8,7 @@ from jaxtyping import Float32
 
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import SchemaError
+from depthtok.json_values import value_of, values_of
 from depthtok.log import warn
 from depthtok.sources import grippers
 
@@ -29,10 +30,11 @@ def judge_gripper(episodes: EpisodeStore, *, refuse: bool) -> None:
     Raises `SchemaError` if they do not fit, or warns unless `refuse`; warns of a gripper that fits
     but hardly moves.
     """
-    convention, columns = episodes.about["gripper_convention"], episodes.about["gripper"]
+    convention = value_of(episodes.about, "gripper_convention", str)
+    names = values_of(episodes.about, "action_names", str)
     statistics = episodes.statistics().action
-    for column in columns if statistics.count else ():
-        name = episodes.about["action_names"][column]
+    for column in values_of(episodes.about, "gripper", int) if statistics.count else ():
+        name = names[column]
         ends = np.array([statistics.min[column], statistics.max[column]], np.float32)
         if misfit := grippers.misfit(ends, convention):
             error = _located(episodes, column, convention, name, misfit)

@@ -18,6 +18,7 @@ from depthtok.config import to_json
 from depthtok.data import DepthKind
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import SourceError, StoreError
+from depthtok.json_values import value_of, values_of
 from depthtok.origin import FRAMES
 from depthtok.parts import Part, PartWriter
 from depthtok.store import StoreSpec
@@ -131,10 +132,11 @@ def about(
 ) -> dict[str, object]:
     """Metadata for readers of the codes. Raises `StoreError` if the depth is not of the codebook's
     size, `DepthKindError` if it is not of the kind of the codebook's fixed range."""
-    book.normalisation.require(DepthKind(depth.about["kind"]))
-    if tuple(depth.about["size"]) != book.size:
+    book.normalisation.require(DepthKind(value_of(depth.about, "kind", str)))
+    size = values_of(depth.about, "size", int)
+    if size != book.size:
         raise StoreError(
-            f"the depth is {tuple(depth.about['size'])} px, the codebook is for {book.size} px",
+            f"the depth is {size} px, the codebook is for {book.size} px",
             remedy=f"annotate with --size {book.size[0]}, or train a codebook on this depth",
         )
     return {

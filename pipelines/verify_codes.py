@@ -10,7 +10,8 @@ from depthtok.codes import CodeStore
 from depthtok.data import CodeGrid
 from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import CorruptPart
-from vqvae.clips import StoredClips, spread
+from depthtok.json_values import number_of
+from vqvae.clips import StoredClips
 from vqvae.codec import Codec
 
 BLOCK = 64  # frames decoded at a time
@@ -24,10 +25,11 @@ def verify_sample(
     Raises `CorruptPart` if a code or a range differs, `StaleStore` for another codebook.
     """
     store.require_codebook(book.fingerprint)
-    codec, sticky = Codec.load(book.path, device), float(store.spec.what["sticky"])
+    codec, sticky = Codec.load(book.path, device), number_of(store.spec.what, "sticky") or 0.0
     clips = StoredClips(depth, store.cameras, parts=store.part_names)
-    checked = 0
-    for clip in spread(clips, number):
+    checked, count = 0, min(number or len(clips), len(clips))
+    for index in np.linspace(0, len(clips) - 1, count).astype(np.int64).tolist():
+        clip = clips[index]
         if clip.key not in store or store.absent(clip.key, clip.camera):  # recorded, both
             continue
         _compare(store, clip, store.grid_of(clip.key, clip.camera), codec, sticky)

@@ -11,7 +11,7 @@ Images are in the *published* orientation of the data sets that policies are tra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -61,14 +61,32 @@ class Lens:
     to_world: Float[np.ndarray, "4 4"]  # m, at this moment
 
 
+@runtime_checkable
 class Simulator(Protocol):
     """One task in one world. Equal seeds and actions give equal observations."""
 
-    task: Task
-    cameras: tuple[str, ...]  # the main one first
-    size: int  # side of the images (px)
-    idle: Float32[np.ndarray, " A"]  # the action that does nothing
-    meaning: Meaning  # of the actions it takes and of `proprio`
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The main one first."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Side of the images (px)."""
+        ...
+
+    @property
+    def idle(self) -> Float32[np.ndarray, " A"]:
+        """The action that does nothing."""
+        ...
+
+    @property
+    def meaning(self) -> Meaning:
+        """Of the actions it takes and of `proprio`."""
+        ...
 
     @property
     def clip_planes(self) -> tuple[float, float]:
