@@ -17,13 +17,7 @@ from depthtok.arrays import ArraySpec
 from depthtok.config import digest, to_json
 from depthtok.data import Camera
 from depthtok.episodes import EpisodeStore, View, array_specs
-from depthtok.errors import (
-    ConfigError,
-    SchemaError,
-    SourceError,
-    StaleStore,
-    did_you_mean,
-)
+from depthtok.errors import ConfigError, SchemaError, SourceError, StaleStore, did_you_mean
 from depthtok.log import typed
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.cameras import depth_scale

@@ -101,12 +101,7 @@ class DecodeStage:
         return fill
 
     def _decode(
-        self,
-        codec: Codec,
-        episode: PartEpisode,
-        camera: str,
-        writer: PartWriter,
-        advance: Advance,
+        self, codec: Codec, episode: PartEpisode, camera: str, writer: PartWriter, advance: Advance
     ) -> np.ndarray:
         """Writes one clip; returns the quantiles of its disparity."""
         grid = self.codes.grid_of(episode.key, camera)

@@ -25,7 +25,7 @@ PORTS = {"ray": 10001}  # default ports
 LOCAL = (None, "", "local")  # addresses of a Ray of our own
 LOCAL_SETTINGS = {
     # Agents of a raylet that dies fill the screen 5 such checks later: by then the run has ended.
-    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "3",
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "3"
 }
 
 Ref = object

@@ -95,11 +95,7 @@ def run_on_ranks(
     """
     address = address_of(address)
     require_answer(address)
-    with (
-        cluster(count, address) as ray,
-        attended(ray, address) as health,
-        kept_handlers(),
-    ):
+    with cluster(count, address) as ray, attended(ray, address) as health, kept_handlers():
         ranks = _Ranks(ray, task, on_line, should_stop, health)
         try:
             with uninterrupted():

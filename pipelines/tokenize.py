@@ -27,15 +27,7 @@ from pipelines.annotate import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
 from pipelines.probe import timed
-from pipelines.stage import (
-    BAD_EPISODE,
-    Advance,
-    Probe,
-    Stage,
-    Worker,
-    WorkPart,
-    recording_failures,
-)
+from pipelines.stage import BAD_EPISODE, Advance, Probe, Stage, Worker, WorkPart, recording_failures
 from vqvae.codec import Codec
 
 VERSION = 2  # 1 gave codes to cameras that an episode does not have
@@ -125,10 +117,7 @@ _: type[Stage] = TokenizeStage
 
 
 def about(
-    depth: StoreSpec,
-    book: Codebook,
-    cameras: Sequence[str],
-    quality: Mapping[str, object],
+    depth: StoreSpec, book: Codebook, cameras: Sequence[str], quality: Mapping[str, object]
 ) -> dict[str, object]:
     """Metadata for readers of the codes. Raises `StoreError` if the depth is not of the codebook's
     size, `DepthKindError` if it is not of the kind of the codebook's fixed range."""
