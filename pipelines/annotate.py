@@ -144,33 +144,23 @@ class AnnotateStage:
         return [self._spec_of(1)]
 
     def _spec_of(self, version: int) -> StoreSpec:
-        transform = ImageTransform(size=self.size)
-        return StoreSpec(
-            type="depth",
-            stage="annotate",
-            stage_version=version,
-            what={
-                **to_json(self.config),
-                "estimator": to_json(self.estimator),
-                "part_frames": PART_FRAMES,
-            },
-            about={
-                "kind": self.estimator.kind.value,
-                "encoding": self.encoding.value,
-                "error": self.encoding.error,
-                "cameras": list(self.cameras),
-                "size": list(self.size),
-                "transform": transform.to_json(),
-                "dataset": self.episodes.about["dataset"],
-                "fps": self.episodes.fps,
-            },
-            upstream=self.episodes.fingerprint,
-            shards=self.episodes.spec.shards,
-            place={
-                "episodes": str(self.episodes.path.resolve()),
-                **({"weights": str(self.origin)} if self.origin else {}),
-            },
-        )
+        episodes = self.episodes
+        what = {**to_json(self.config), "estimator": to_json(self.estimator)}
+        what["part_frames"] = PART_FRAMES
+        about = {
+            "kind": self.estimator.kind.value,
+            "encoding": self.encoding.value,
+            "error": self.encoding.error,
+            "cameras": list(self.cameras),
+            "size": list(self.size),
+            "transform": ImageTransform(size=self.size).to_json(),
+            "dataset": episodes.about["dataset"],
+            "fps": episodes.fps,
+        }
+        place = {"episodes": str(episodes.path.resolve())}
+        place |= {"weights": str(self.origin)} if self.origin else {}
+        source = episodes.fingerprint, episodes.spec.shards
+        return StoreSpec("depth", "annotate", version, what, about, *source, place)
 
     def work(self) -> list[WorkPart]:
         self.episodes.require_complete(partial=self.partial)
@@ -181,17 +171,12 @@ class AnnotateStage:
         cuts = cut(part.frames.tolist(), PART_FRAMES)
         shard = PartName.of(part.name).shard
         kinds = ("rgb", "depth") if self.config.estimator == "dataset" else ("rgb",)
-        for piece, (start, stop) in enumerate(cuts):
-            yield WorkPart(
-                PartName(shard, piece, len(cuts)),
-                part.shard,
-                episodes=stop - start,
-                frames=int(part.frames[start:stop].sum()) * len(self.cameras),
-                upstream=part.digest,
-                source=part.name,
-                rows=(start, stop),
-                frames_from=frames_of(part.meta, self.cameras, kinds),
-            )
+        digests = frames_of(part.meta, self.cameras, kinds)
+        for piece, rows in enumerate(cuts):
+            name, episodes = PartName(shard, piece, len(cuts)), rows[1] - rows[0]
+            frames = int(part.frames[slice(*rows)].sum()) * len(self.cameras)
+            source = part.digest, part.name
+            yield WorkPart(name, part.shard, episodes, frames, *source, rows, frames_from=digests)
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""

@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -81,9 +80,17 @@ class Fit:
         return 1 / np.clip(fitted, np.float32(self.low), np.float32(self.high))
 
 
-class Figures(TypedDict):
-    """The errors of a clip. Relative ones are shares of true depth; None: no such pixels."""
+_BASELINES = ("constant", "rows", "plane")
+FIGURES = ("abs_rel", "rmse_m", "delta1", "r2", "flicker", "edges", "gripper", *_BASELINES)
 
+
+@dataclass(frozen=True)
+class ClipAudit:
+    """The figures of one clip. Relative errors are shares of true depth; None: no such pixels."""
+
+    key: EpisodeKey
+    camera: str
+    frames: int
     abs_rel: float
     rmse_m: float
     delta1: float  # share of pixels within a factor of 1.25
@@ -94,28 +101,6 @@ class Figures(TypedDict):
     constant: float  # abs_rel of a constant disparity for the clip
     rows: float  # abs_rel of a constant disparity per row
     plane: float  # abs_rel of the best plane of disparity over the image
-
-
-FIGURES = tuple(Figures.__annotations__)
-
-
-@dataclass(frozen=True)
-class ClipAudit:
-    """The figures of one clip, as in `Figures`, and what its frames show before any alignment."""
-
-    key: EpisodeKey
-    camera: str
-    frames: int
-    abs_rel: float
-    rmse_m: float
-    delta1: float
-    r2: float
-    flicker: float | None
-    edges: float | None
-    gripper: float | None
-    constant: float
-    rows: float
-    plane: float
     truth_m: float  # median true depth of some frames
     scale: Scale | None  # None: the estimate has none, or too few pixels are valid
     metric: bool  # whether the estimate is in metres
@@ -133,11 +118,14 @@ def audit(pair: Pair) -> ClipAudit:
         estimated, truth, valid = _read(pair, start, stop)
         sums.add(estimated, truth, valid, pair.near(start, stop) if pair.near else None)
     look = _Look.at(pair)
+    errors = sums.mean("abs_rel"), float(np.sqrt(sums.mean("squared"))), sums.mean("delta1"), fit.r2
+    regions = sums.mean_if_any("flicker"), sums.mean_if_any("edges"), sums.mean_if_any("gripper")
+    baselines = sums.mean("constant"), sums.mean("rows"), sums.mean("plane")
     return ClipAudit(
         pair.key,
         pair.camera,
         pair.frames,
-        **sums.figures(),
+        *(*errors, *regions, *baselines),
         truth_m=look.truth_m,
         scale=look.scale,
         metric=look.metric,
@@ -236,26 +224,11 @@ class _Sums:
         self.sums[name] = self.sums.get(name, 0.0) + float(values.sum(dtype=float, where=mask))
         self.counts[name] = self.counts.get(name, 0) + int(mask.sum())
 
-    def _mean(self, name: str) -> float:
+    def mean(self, name: str) -> float:
         return self.sums[name] / self.counts[name]
 
-    def _mean_if_any(self, name: str) -> float | None:
-        return self._mean(name) if self.counts.get(name) else None
-
-    def figures(self) -> Figures:
-        """The means over all pixels so far; `fit_clip` has seen to it that there are some."""
-        return {
-            "abs_rel": self._mean("abs_rel"),
-            "rmse_m": float(np.sqrt(self._mean("squared"))),
-            "delta1": self._mean("delta1"),
-            "r2": self.fit.r2,
-            "flicker": self._mean_if_any("flicker"),
-            "edges": self._mean_if_any("edges"),
-            "gripper": self._mean_if_any("gripper"),
-            "constant": self._mean("constant"),
-            "rows": self._mean("rows"),
-            "plane": self._mean("plane"),
-        }
+    def mean_if_any(self, name: str) -> float | None:
+        return self.mean(name) if self.counts.get(name) else None
 
 
 def edges(

@@ -32,14 +32,10 @@ class Watch(Protocol):
     """What became of the sources of parts. For stages whose source is a store it is `None`."""
 
     @property
-    def changed(self) -> dict[str, str]:
-        """By part: how its source differs."""
-        ...
+    def changed(self) -> dict[str, str]: ...  # part -> how its source differs
 
     @property
-    def absent(self) -> dict[str, str]:
-        """By part: its source, which is not there."""
-        ...
+    def absent(self) -> dict[str, str]: ...  # part -> its source, which is not there
 
     def look(self, names: Sequence[str], present: Mapping[str, Part]) -> None:
         """Looks at the sources of these parts; `present` are those that exist."""

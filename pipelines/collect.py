@@ -101,29 +101,19 @@ class CollectStage:
         else:
             names = ("suite", "seed", "noise", "variety", "official_init_states")
             settings |= {name: getattr(config, name) for name in names}
-        return StoreSpec(
-            type="recording",
-            stage="collect",
-            stage_version=VERSION,
-            what=settings,
-            about={"versions": versions()},
-            upstream="",
-            shards={_split(number): count for number, count in self.counts.items()},
-        )
+        about = {"versions": versions()}
+        shards = {_split(number): count for number, count in self.counts.items()}
+        return StoreSpec("recording", "collect", VERSION, settings, about, "", shards)
 
     def work(self) -> list[WorkPart]:
-        return [
-            WorkPart(
-                PartName(shard_name(_split(number), episode, count)),
-                ShardKey(self.config.name, DATA_VERSION, _split(number), episode, count),
-                episodes=1,
-                frames=0,
-                source=str(number),
-                rows=(episode, episode + 1),
-            )
-            for number, count in self.counts.items()
-            for episode in range(count)
-        ]
+        episodes = [(n, episode) for n, count in self.counts.items() for episode in range(count)]
+        return [self._part(number, episode) for number, episode in episodes]
+
+    def _part(self, number: int, episode: int) -> WorkPart:
+        split, count, rows = _split(number), self.counts[number], (episode, episode + 1)
+        name = PartName(shard_name(split, episode, count))
+        shard = ShardKey(self.config.name, DATA_VERSION, split, episode, count)
+        return WorkPart(name, shard, 1, 0, source=str(number), rows=rows)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return {}

@@ -107,33 +107,26 @@ class ConvertStage:
     def current(self) -> StoreSpec:
         """What a new store is. Shards are not part of it: each part says what it was made from."""
         schema, rlds = self.schema, self.rlds
-        return StoreSpec(
-            type="episodes",
-            stage="convert",
-            stage_version=VERSION,
-            what={
-                "schema": schema.to_json(),
-                "copy_images": self.config.copy_images,
-                "split": list(self.config.split),
-            },
-            about={
-                "dataset": rlds.name,
-                "version": rlds.version,
-                "fps": schema.fps,
-                "cameras": [asdict(camera) for camera in self._cameras()],
-                "views": [view.to_json() for view in self.views],
-                "action_dim": len(schema.action_dims),
-                "proprio_dim": len(schema.proprio_dims),
-                "action_names": list(schema.action_dims),
-                "proprio_names": list(schema.proprio_dims),
-                "gripper": list(schema.gripper_dims),
-                "gripper_convention": schema.gripper,
-                "meaning": schema.meaning.to_json(),
-            },
-            upstream=digest({path: to_json(f) for path, f in sorted(rlds.features.items())}),
-            shards={split.name: len(split.shards) for split in self.splits},
-            place={"source_root": str(rlds.path.resolve())},
-        )
+        what = {"schema": schema.to_json(), "copy_images": self.config.copy_images}
+        what["split"] = list(self.config.split)
+        about = {
+            "dataset": rlds.name,
+            "version": rlds.version,
+            "fps": schema.fps,
+            "cameras": [asdict(camera) for camera in self._cameras()],
+            "views": [view.to_json() for view in self.views],
+            "action_dim": len(schema.action_dims),
+            "proprio_dim": len(schema.proprio_dims),
+            "action_names": list(schema.action_dims),
+            "proprio_names": list(schema.proprio_dims),
+            "gripper": list(schema.gripper_dims),
+            "gripper_convention": schema.gripper,
+            "meaning": schema.meaning.to_json(),
+        }
+        upstream = digest({path: to_json(f) for path, f in sorted(rlds.features.items())})
+        shards = {split.name: len(split.shards) for split in self.splits}
+        place = {"source_root": str(rlds.path.resolve())}
+        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, place)
 
     @cached_property
     def spec(self) -> StoreSpec:
@@ -197,26 +190,17 @@ class ConvertStage:
                 remedy="download them, or name the directory in which they are; files of other "
                 "names must be renamed",
             )
-        return [
-            WorkPart(
-                PartName(shard_name(split.name, shard.index, shard.of)),
-                ShardKey(rlds.name, rlds.version, split.name, shard.index, shard.of),
-                shard.episodes,
-                frames=0,
-                source=split.name,
-                rows=(shard.index, shard.index + 1),
-            )
-            for split in self.splits
-            for shard in split.shards
-        ]
+        return [self._part(split, shard) for split in self.splits for shard in split.shards]
+
+    def _part(self, split: Split, shard: Shard) -> WorkPart:
+        name = PartName(shard_name(split.name, shard.index, shard.of))
+        key = ShardKey(self.rlds.name, self.rlds.version, split.name, shard.index, shard.of)
+        rows = (shard.index, shard.index + 1)
+        return WorkPart(name, key, shard.episodes, 0, source=split.name, rows=rows)
 
     def watch(self) -> ShardWatch:
         """Tells which parts are of other shards than those that are there now."""
-        shards = {
-            str(PartName(shard_name(split.name, shard.index, shard.of))): shard
-            for split in self.splits
-            for shard in split.shards
-        }
+        shards = {str(self._part(s, shard).name): shard for s in self.splits for shard in s.shards}
         return ShardWatch(self.out, self.rlds.path, shards, tuple(self.rlds.notes))
 
     def arrays(self) -> Mapping[str, ArraySpec]:

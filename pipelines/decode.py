@@ -48,26 +48,21 @@ class DecodeStage:
                 "codes with per_frame normalisation cannot be decoded: their ranges are not stored",
                 remedy="use a codebook with clip_quantile normalisation if you need to decode",
             )
-        about = self.codes.about
-        current = StoreSpec(
-            type="depth",
-            stage="decode",
-            stage_version=VERSION,
-            what={"codebook": self.codebook.fingerprint, "device": self.device.split(":")[0]},
-            about={
-                "kind": DepthKind.DISPARITY.value,
-                "encoding": ENCODING.value,
-                "error": ENCODING.error,
-                "cameras": list(self.codes.cameras),
-                "size": list(self.codebook.size),
-                "transform": self.codes.transform.to_json(),
-                "dataset": about["dataset"],
-                "fps": about["fps"],
-            },
-            upstream=self.codes.fingerprint,
-            shards=self.codes.spec.shards,
-            place={**self.codes.spec.place, "codes": str(self.codes.path.resolve())},
-        )
+        codes = self.codes
+        what = {"codebook": self.codebook.fingerprint, "device": self.device.split(":")[0]}
+        about = {
+            "kind": DepthKind.DISPARITY.value,
+            "encoding": ENCODING.value,
+            "error": ENCODING.error,
+            "cameras": list(codes.cameras),
+            "size": list(self.codebook.size),
+            "transform": codes.transform.to_json(),
+            "dataset": codes.about["dataset"],
+            "fps": codes.about["fps"],
+        }
+        place = {**codes.spec.place, "codes": str(codes.path.resolve())}
+        source = codes.fingerprint, codes.spec.shards
+        current = StoreSpec("depth", "decode", VERSION, what, about, *source, place)
         return store.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:

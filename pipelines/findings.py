@@ -54,25 +54,18 @@ def _summarise(camera: str, clips: Sequence[ClipAudit]) -> CameraAudit:
     swapped = any("swapped" in text for text in wrong)  # then a ratio of depths means nothing
     if scales and not swapped:
         wrong += _scale([clip for clip in clips if clip.scale is not None])
-    return CameraAudit(
-        camera,
-        clips=len(clips),
-        frames=sum(clip.frames for clip in clips),
-        figures=figures,
-        scale=of_medians([math.log(scale.factor) for scale in scales]),
-        wrong=[*wrong, *_height(clips), *_reach(clips)],
-        weak=weak,
-        notes=[*notes, *_untested(clips, swapped)],
-    )
+    frames = sum(clip.frames for clip in clips)
+    scale = of_medians([math.log(scale.factor) for scale in scales])
+    wrong += [*_height(clips), *_reach(clips)]
+    notes += _untested(clips, swapped)
+    return CameraAudit(camera, len(clips), frames, figures, scale, wrong, weak, notes)
 
 
 def _against_baselines(figures: Mapping[str, float | None]) -> tuple[list[str], list[str]]:
     """What the estimate is worse than, and what it is as good as."""
-    weak: list[str] = []
-    equal: list[str] = []
-    error = figures["abs_rel"]
+    weak, equal = [], []
     for name, words in BASELINES.items():
-        base = figures[name]
+        error, base = figures["abs_rel"], figures[name]
         if error is None or base is None:
             continue
         numbers = f"(AbsRel {error:.3f}, {name} {base:.3f})"

@@ -9,7 +9,7 @@ after the other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from pipelines import tokenize
 from pipelines.annotate import AnnotateStage
 from pipelines.changes import ImageWatch
 from pipelines.config import TokenizeConfig
-from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
+from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, write_part
 from vqvae.codec import Codec
 
 SPILL = "spilled-depth"  # in a part's directory; deleted before the part is committed
@@ -69,21 +69,12 @@ class FusedStage:
 
     def _spec_over(self, depth: StoreSpec, version: int) -> StoreSpec:
         """The codes of depth of this description, as a version of `tokenize` describes them."""
-        return StoreSpec(
-            type="codes",
-            stage="annotate",
-            stage_version=version,
-            what={
-                **to_json(self.config),
-                "device": self.device.split(":")[0],
-                "depth": depth.fingerprint,
-                "depth_what": depth.what,
-            },
-            about=tokenize.about(depth, self.codebook, self.cameras, self.quality),
-            upstream=depth.upstream,
-            shards=depth.shards,
-            place={**depth.place, "codebook": str(self.codebook.path.resolve())},
-        )
+        what = {**to_json(self.config), "device": self.device.split(":")[0]}
+        what |= {"depth": depth.fingerprint, "depth_what": depth.what}
+        about = tokenize.about(depth, self.codebook, self.cameras, self.quality)
+        place = {**depth.place, "codebook": str(self.codebook.path.resolve())}
+        upstream, shards = depth.upstream, depth.shards
+        return StoreSpec("codes", "annotate", version, what, about, upstream, shards, place)
 
     def work(self) -> list[WorkPart]:
         return self.annotate.work()
@@ -102,15 +93,7 @@ class FusedStage:
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             spill = writer.directory / SPILL
             store.create(spill, self.annotate.spec)
-            store.write_part(
-                spill,
-                self.annotate.spec,
-                work.name,
-                work.shard,
-                self.annotate.arrays(),
-                lambda depth: estimate(work, depth, advance),
-                upstream=work.upstream,
-            )
+            write_part(self.annotate, estimate, replace(work, replaces=False), advance, spill)
             depth = DepthStore(spill)
             part = depth.part(str(work.name))
             writer.meta.update({k: v for k, v in part.meta.items() if k != "absent"})

@@ -39,6 +39,13 @@ class RemoteMethod(Protocol):
     def remote(self, *arguments: object) -> Ref: ...
 
 
+@runtime_checkable
+class Actor(Protocol):
+    """Ray's handle of an object in another process: has the methods of its class."""
+
+    def __getattr__(self, name: str) -> RemoteMethod: ...
+
+
 @contextmanager
 def cluster(cpus: float, address: str | None) -> Iterator[ModuleType]:
     """Ray for the block: already started by the caller, the cluster at `address`, or a local one

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, runtime_checkable
 
 from depthtok import store
 from depthtok.config import RunOptions
@@ -25,36 +24,14 @@ from depthtok.parts import PartName
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.device import choose
-from pipelines.ray_cluster import Ref, RemoteMethod, address_of, cluster
+from pipelines.ray_cluster import Actor, Ref, address_of, cluster
 from pipelines.ray_health import Health, Room, attended
-from pipelines.stage import (
-    ATTEMPTS,
-    Outcome,
-    Stage,
-    Worker,
-    WorkPart,
-    device_of,
-    make_part,
-    note_made,
-)
+from pipelines.stage import Outcome, Stage, Worker, WorkPart, device_of, make_part, note_made
 
+ATTEMPTS = 3  # worker deaths before a part is given up
 POLL_SECONDS = 1.0
 STOP_SECONDS = 2.0  # for workers to abandon their parts by themselves
 DEATH_SECONDS = 5.0  # for killed workers to be gone
-
-
-@runtime_checkable
-class Actor(Protocol):
-    """Ray's handle of a `_Worker` in another process."""
-
-    @property
-    def make(self) -> RemoteMethod: ...
-
-    @property
-    def stop(self) -> RemoteMethod: ...
-
-    @property
-    def advanced(self) -> RemoteMethod: ...
 
 
 class _Worker:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
 from depthtok.errors import ConfigError, DepthtokError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
-from pipelines.ray_cluster import Ref, RemoteMethod, address_of, cluster, require_answer
+from pipelines.ray_cluster import Actor, Ref, address_of, cluster, require_answer
 from pipelines.ray_health import Health, Room, attended
 
 POLL_SECONDS = 0.5
@@ -61,23 +61,6 @@ class _Rank:
         self._stopped = True
 
 
-@runtime_checkable
-class RankActor(Protocol):
-    """Ray's handle of a `_Rank` in another process."""
-
-    @property
-    def location(self) -> RemoteMethod: ...
-
-    @property
-    def run(self) -> RemoteMethod: ...
-
-    @property
-    def take(self) -> RemoteMethod: ...
-
-    @property
-    def stop(self) -> RemoteMethod: ...
-
-
 def run_on_ranks(
     task: Task[Result],
     count: int,
@@ -117,7 +100,7 @@ class _Ranks(Generic[Result]):
     should_stop: Callable[[], bool]
     health: Health
     group: object = None  # Ray's placement group
-    actors: list[RankActor] = field(default_factory=list)
+    actors: list[Actor] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     running: dict[Ref, int] = field(default_factory=dict)  # pending result of `run` -> rank
     lines_shown: int = 0
@@ -141,13 +124,10 @@ class _Ranks(Generic[Result]):
                 )
         group = self.group = placement_group([dict(needs) for _ in range(count)], "PACK")
         for rank in range(count):
-            rank_options = self.ray.remote(_Rank).options(
-                num_cpus=1,
-                num_gpus=needs.get("GPU", 0),
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
-                max_concurrency=2,
-            )
-            self.actors.append(rank_options.remote())
+            bundle = PlacementGroupSchedulingStrategy(group, rank)
+            resources = {"num_cpus": 1, "num_gpus": needs.get("GPU", 0), "max_concurrency": 2}
+            remote = self.ray.remote(_Rank).options(scheduling_strategy=bundle, **resources)
+            self.actors.append(remote.remote())
         return Room(lambda: self._fits(needs, count), f"{count} ranks")
 
     def _fits(self, needs: Mapping[str, float], count: int) -> bool:
@@ -167,15 +147,11 @@ class _Ranks(Generic[Result]):
         master, _, port = locations[0]
         self.names = [f"rank {rank} ({name})" for rank, (_, name, _) in enumerate(locations)]
         addresses = [address for address, _, _ in locations]
+        shared = {"MASTER_ADDR": master, "MASTER_PORT": str(port), "LOCAL_RANK": "0"}
+        shared["WORLD_SIZE"] = str(len(locations))  # LOCAL_RANK: an actor sees only its own GPU
         for rank, actor in enumerate(self.actors):
-            environment = {
-                "MASTER_ADDR": master,
-                "MASTER_PORT": str(port),
-                "WORLD_SIZE": str(len(locations)),
-                "RANK": str(rank),
-                "LOCAL_RANK": "0",  # an actor sees only its own GPU
-                "LOCAL_WORLD_SIZE": str(addresses.count(addresses[rank])),
-            }
+            local_size = str(addresses.count(addresses[rank]))
+            environment = {**shared, "RANK": str(rank), "LOCAL_WORLD_SIZE": local_size}
             self.running[actor.run.remote(self.task, environment, Path.cwd())] = rank
 
     def finish(self) -> Result:

@@ -20,7 +20,6 @@ from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
 from depthtok.store import StoreSpec
 from pipelines.changes import Watch
 
-ATTEMPTS = 3  # worker deaths before a part is given up
 Advance = Callable[..., None]  # how many more are done, and other values to show by name
 
 
@@ -47,14 +46,8 @@ class WorkPart:
     @classmethod
     def same(cls, part: Part, cameras: int) -> WorkPart:
         """The part to be made of all episodes of a source part, under its name."""
-        return cls(
-            PartName.of(part.name),
-            part.shard,
-            episodes=len(part.frames),
-            frames=int(part.frames.sum()) * cameras,
-            upstream=part.digest,
-            source=part.name,
-        )
+        name, frames = PartName.of(part.name), int(part.frames.sum()) * cameras
+        return cls(name, part.shard, len(part.frames), frames, part.digest, part.name)
 
     def same_source(self, part: Part) -> bool:
         """Whether a part that was made from an earlier version of the source part is of the same
@@ -80,17 +73,13 @@ class Stage(Protocol):
     """What `run` needs to know about a stage. Picklable, because it is sent to the workers."""
 
     @property
-    def out(self) -> Path:
-        """The directory of the store."""
-        ...
+    def out(self) -> Path: ...  # the directory of the store
 
     @property
     def spec(self) -> StoreSpec: ...
 
     @property
-    def unit(self) -> str:
-        """What the progress bar counts: "frames" or "episodes"."""
-        ...
+    def unit(self) -> str: ...  # what the progress bar counts: "frames" or "episodes"
 
     def work(self) -> list[WorkPart]:
         """All parts of the complete store (or of a partially used source), in order."""
@@ -162,16 +151,18 @@ class Outcome:
 
 def make_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance) -> None:
     """Makes one part, atomically."""
-    store.write_part(
-        stage.out,
-        stage.spec,
-        work.name,
-        work.shard,
-        stage.arrays(),
-        lambda writer: worker(work, writer, advance),
-        upstream=work.upstream,
-        replace=work.replaces,
-    )
+    write_part(stage, worker, work, advance, stage.out)
+
+
+def write_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance, out: Path) -> None:
+    """Makes one part in the store at `out`, which need not be that of the stage."""
+
+    def fill(writer: PartWriter) -> None:
+        worker(work, writer, advance)
+
+    spec, arrays, replaces = stage.spec, stage.arrays(), work.replaces
+    name, shard, upstream = work.name, work.shard, work.upstream
+    store.write_part(out, spec, name, shard, arrays, fill, upstream=upstream, replace=replaces)
 
 
 def note_made(outcome: Outcome, work: WorkPart, seconds: float) -> None:

@@ -56,20 +56,12 @@ class TokenizeStage:
     @cached_property
     def spec(self) -> StoreSpec:
         depth = self.depth.spec
-        current = StoreSpec(
-            type="codes",
-            stage="tokenize",
-            stage_version=VERSION,
-            what={**to_json(self.config), "device": self.device.split(":")[0]},
-            about=about(depth, self.codebook, self.cameras, self.quality),
-            upstream=depth.fingerprint,
-            shards=depth.shards,
-            place={
-                **depth.place,
-                "depth": str(self.depth.path.resolve()),
-                "codebook": str(self.codebook.path.resolve()),
-            },
-        )
+        what = {**to_json(self.config), "device": self.device.split(":")[0]}
+        meta = about(depth, self.codebook, self.cameras, self.quality)
+        place = {**depth.place, "depth": str(self.depth.path.resolve())}
+        place["codebook"] = str(self.codebook.path.resolve())
+        source = depth.fingerprint, depth.shards
+        current = StoreSpec("codes", "tokenize", VERSION, what, meta, *source, place)
         return store.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:

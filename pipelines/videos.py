@@ -90,28 +90,22 @@ class VideoStage:
 
     def _described(self, height: int | None, width: int | None, fps: float | None) -> StoreSpec:
         view = View(CAMERA, "rgb", PixelFormat("jpeg", "uint8", (None, None, 3)))
-        return StoreSpec(
-            type="episodes",
-            stage="annotate",
-            stage_version=VERSION,
-            what={"source": "videos"},
-            about={
-                "dataset": self._dataset,
-                "version": "0",
-                "fps": fps,
-                "cameras": [asdict(Camera(CAMERA, height, width))],
-                "views": [view.to_json()],
-                "action_dim": 0,
-                "proprio_dim": 0,
-                "action_names": [],
-                "proprio_names": [],
-                "gripper": [],
-                "gripper_convention": "none",
-            },
-            upstream=digest([film.name for film in self.films]),
-            shards={SPLIT: len(self.films)},
-            place={"source_root": str(self.folder.resolve())},
-        )
+        about = {
+            "dataset": self._dataset,
+            "version": "0",
+            "fps": fps,
+            "cameras": [asdict(Camera(CAMERA, height, width))],
+            "views": [view.to_json()],
+            "action_dim": 0,
+            "proprio_dim": 0,
+            "action_names": [],
+            "proprio_names": [],
+            "gripper": [],
+            "gripper_convention": "none",
+        }
+        source = digest([film.name for film in self.films]), {SPLIT: len(self.films)}
+        what, place = {"source": "videos"}, {"source_root": str(self.folder.resolve())}
+        return StoreSpec("episodes", "annotate", VERSION, what, about, *source, place)
 
     @property
     def _dataset(self) -> str:
@@ -119,18 +113,12 @@ class VideoStage:
 
     def work(self) -> list[WorkPart]:
         self._require_same_films()
-        count = len(self.films)
-        return [
-            WorkPart(
-                PartName(shard_name(SPLIT, number, count)),
-                ShardKey(self._dataset, "0", SPLIT, number, count),
-                episodes=1,
-                frames=len(film.images),
-                upstream=digest(film.sizes),
-                rows=(number, number + 1),
-            )
-            for number, film in enumerate(self.films)
-        ]
+        parts, count = [], len(self.films)
+        for number, film in enumerate(self.films):
+            name = PartName(shard_name(SPLIT, number, count))
+            shard, rows = ShardKey(self._dataset, "0", SPLIT, number, count), (number, number + 1)
+            parts.append(WorkPart(name, shard, 1, len(film.images), digest(film.sizes), rows=rows))
+        return parts
 
     def _require_same_films(self) -> None:
         if not (self.out / ROOT).is_file():

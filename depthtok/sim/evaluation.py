@@ -234,9 +234,8 @@ class Arena:
             self._simulator = self._build(job.task)
         rollout = play(self._simulator, self._player, job.trial, self._accepted)
         measures = self._judge(self._player, rollout) if self._judge else {}
-        trial, success = job.trial, rollout.success
-        counts = (rollout.steps, rollout.plans)
-        outcome = Outcome(job.task.number, trial.number, trial.seed, success, *counts, measures)
+        trial, result = job.trial, (rollout.success, rollout.steps, rollout.plans)
+        outcome = Outcome(job.task.number, trial.number, trial.seed, *result, measures)
         self._film(job, rollout)
         self._evaluation.save(outcome)
         return outcome

@@ -68,24 +68,18 @@ _TEXTS = (
 @cache
 def features(size: int) -> Mapping[str, Feature]:
     """The features of a data set with `size` px square images, by path, sorted."""
-    declared = [
-        *(_numbers(f"steps/{name}", *row, per_step=True) for name, *row in _STEP),
-        *(_numbers(f"episode_metadata/{name}", *row, per_step=False) for name, *row in _EPISODE),
-        Feature("steps/language_instruction", "text", "str", description="Instruction."),
-    ]
+    declared = [Feature("steps/language_instruction", "text", "str", description="Instruction.")]
+    for group, rows, per_step in (("steps", _STEP, True), ("episode_metadata", _EPISODE, False)):
+        for name, dtype, shape, about in rows:
+            path, kind = f"{group}/{name}", "tensor" if shape else "scalar"
+            declared.append(Feature(path, kind, dtype, shape, "none", per_step, about))
     for name, dtype, channels, encoding, about in _PICTURES:
-        path, shape = f"steps/observation/{name}", (size, size, channels)
-        declared.append(Feature(path, "image", dtype, shape, encoding, True, about))
+        path, pixels = f"steps/observation/{name}", (size, size, channels)
+        declared.append(Feature(path, "image", dtype, pixels, encoding, True, about))
     for name, about in _TEXTS:
         path = f"episode_metadata/{name}"
         declared.append(Feature(path, "text", "str", per_step=False, description=about))
     return {feature.path: feature for feature in sorted(declared, key=lambda item: item.path)}
-
-
-def _numbers(
-    path: str, dtype: str, shape: tuple[int, ...], about: str, *, per_step: bool
-) -> Feature:
-    return Feature(path, "tensor" if shape else "scalar", dtype, shape, "none", per_step, about)
 
 
 @dataclass(frozen=True)

@@ -69,29 +69,19 @@ class Simulator(Protocol):
     def task(self) -> Task: ...
 
     @property
-    def cameras(self) -> tuple[str, ...]:
-        """The main one first."""
-        ...
+    def cameras(self) -> tuple[str, ...]: ...  # the main one first
 
     @property
-    def size(self) -> int:
-        """Side of the images (px)."""
-        ...
+    def size(self) -> int: ...  # side of the images (px)
 
     @property
-    def idle(self) -> Float32[np.ndarray, " A"]:
-        """The action that does nothing."""
-        ...
+    def idle(self) -> Float32[np.ndarray, " A"]: ...  # the action that does nothing
 
     @property
-    def meaning(self) -> Meaning:
-        """Of the actions it takes and of `proprio`."""
-        ...
+    def meaning(self) -> Meaning: ...  # of the actions it takes and of `proprio`
 
     @property
-    def clip_planes(self) -> tuple[float, float]:
-        """The near and far clip planes (m)."""
-        ...
+    def clip_planes(self) -> tuple[float, float]: ...  # near and far (m)
 
     def reset(self, seed: int, init_state: int | None = None) -> None:
         """Starts an episode: sampled from `seed`, or the benchmark's own initial state."""

@@ -32,14 +32,14 @@ def results(evaluation: Evaluation) -> dict[str, Any]:
 def page(evaluation: Evaluation) -> Report:
     """The report of one evaluation: rates, settings, versions, and some of its trials."""
     figures, card = results(evaluation), evaluation.card
-    extra = sorted({*figures["tasks"][0]} - COLUMNS.keys()) if figures["tasks"] else []
+    extra = sorted({*figures["tasks"][0]} - {*COLUMNS}) if figures["tasks"] else []
     report = Report(f"{measured(card)}: {share(figures)}", subtitle=str(card["policy"]))
     report.numbers(_headline(figures))
     if not figures["complete"]:
         report.text("Some trials are missing: run the same command again.", title="Incomplete")
     report.table(
         "Success by task, with 95 % Wilson intervals",
-        [*COLUMNS.values(), *extra],
+        ["task", "instruction", "successes", "trials", "rate", "from", "to", "steps", *extra],
         [[row.get(name) for name in (*COLUMNS, *extra)] for row in figures["tasks"]],
     )
     facts = {name: card[name] for name in SHOWN if name in card}
@@ -58,17 +58,8 @@ SHOWN = (
     *("policy", "says", "meaning", "accepted", "step", "weights", "codebook"),
     *("seed", "settle_steps", "replan_steps", "max_steps", "size"),
 )
-COLUMNS = {
-    "task": "task",
-    "name": "instruction",
-    "successes": "successes",
-    "trials": "trials",
-    "rate": "rate",
-    "low": "from",
-    "high": "to",
-    "steps": "steps",
-}
-"""The figures of a task that are always there, and the titles of their columns."""
+COLUMNS = ("task", "name", "successes", "trials", "rate", "low", "high", "steps")
+"""The figures of a task that are always there."""
 
 
 def _headline(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,19 +159,10 @@ def comparison_page(comparison: Mapping[str, Any]) -> Report:
     """A comparison as a report: all trials together, and per task."""
     page = Report("Two evaluations", f"A {comparison['a']}, B {comparison['b']}")
     page.text(*comparison_lines(comparison))
-    columns = {
-        "trials": "trials",
-        "successes_a": "A",
-        "successes_b": "B",
-        "only_a": "only A",
-        "only_b": "only B",
-        "difference": "B - A",
-        "low": "from",
-        "high": "to",
-        "p_value": "p (McNemar)",
-    }
-    tasks = comparison["tasks"].items()
-    rows = [["all", *(comparison[name] for name in columns)]]
-    rows += [[str(task), *(row[name] for name in columns)] for task, row in tasks]
+    counts = ("trials", "successes_a", "successes_b", "only_a", "only_b")
+    columns = (*counts, "difference", "low", "high", "p_value")
+    titles = ["trials", "A", "B", "only A", "only B", "B - A", "from", "to", "p (McNemar)"]
+    tasks = {"all": comparison, **comparison["tasks"]}
+    rows = [[str(task), *(row[name] for name in columns)] for task, row in tasks.items()]
     title = "Successes in the trials of both, with 95 % intervals of the difference"
-    return page.table(title, ["task", *columns.values()], rows)
+    return page.table(title, ["task", *titles], rows)
