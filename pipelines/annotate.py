@@ -23,7 +23,7 @@ from depthtok.origin import FRAMES, frames_of
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from depthtok.stored_episode import StoredEpisode
-from pipelines.annotate_part import DepthRows, EpisodeSink, Meter
+from pipelines.annotate_part import DepthLayout, EpisodeSink, Meter
 from pipelines.changes import ImageWatch
 from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
@@ -204,7 +204,7 @@ class AnnotateStage:
             writer.roots = (self.episodes.source_root, self.episodes.path)
             inherit(part, writer, first_piece=work.name.piece == 0)
             episodes = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
-            sink = EpisodeSink(self._stored, episodes, writer, Meter(estimator, advance))
+            sink = EpisodeSink(self._layout, episodes, writer, Meter(estimator, advance))
             for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()
@@ -219,13 +219,13 @@ class AnnotateStage:
         return fill
 
     @property
-    def _stored(self) -> DepthRows:
-        return DepthRows(self.cameras, self.size, self.encoding)
+    def _layout(self) -> DepthLayout:
+        return DepthLayout(self.cameras, self.size, self.encoding)
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Estimates and packs the first frames of an episode."""
         one_thread()
-        estimator, stored = self.load_estimator(), self._stored
+        estimator, layout = self.load_estimator(), self._layout
 
         def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
             part = self.episodes.part(work.source)
@@ -238,7 +238,7 @@ class AnnotateStage:
             estimates = [block.depth for block in blocks if block.depth is not None]
             with suppress(SourceError):
                 if len(estimates) == len(blocks):
-                    packed = [depth.pack(stored.resized(e), self.encoding) for e in estimates]
+                    packed = [depth.pack(layout.resized(e), self.encoding) for e in estimates]
                     return sum(map(len, packed)), packed_bytes(np.concatenate(packed))
             return 0, 0
 

@@ -23,7 +23,7 @@ from pipelines.watch import Watched
 
 
 @dataclass(frozen=True)
-class DepthRows:
+class DepthLayout:
     """What the rows of an episode are: depth of these cameras, of this size in px, so encoded."""
 
     cameras: tuple[str, ...]
@@ -63,13 +63,13 @@ class EpisodeSink:
     cameras that the episodes are known not to have are left out."""
 
     def __init__(
-        self, stored: DepthRows, episodes: list[StoredEpisode], writer: PartWriter, advance: Meter
+        self, layout: DepthLayout, episodes: list[StoredEpisode], writer: PartWriter, advance: Meter
     ) -> None:
-        self.stored, self.episodes, self.writer, self.advance = stored, episodes, writer, advance
+        self.layout, self.episodes, self.writer, self.advance = layout, episodes, writer, advance
         self.places = [
             (row, camera)
             for row, episode in enumerate(episodes)
-            for camera in stored.cameras
+            for camera in layout.cameras
             if not episode.absent(camera)
         ]
         self.clips = [Watched(episodes[row].frames(camera)) for row, camera in self.places]
@@ -78,7 +78,7 @@ class EpisodeSink:
         self.failed: int | None = None  # the episode whose other clips are skipped
         self.clip_frames = 0  # written of the current clip
         self.reported = 0  # frames of the current episode reported as done
-        self.counts = ClipQuantiles(stored.encoding)
+        self.counts = ClipQuantiles(layout.encoding)
         self.quantiles: dict[str, np.ndarray] = {}  # of the current episode's clips so far
         self._end_episodes()
 
@@ -92,7 +92,7 @@ class EpisodeSink:
         try:
             if block.depth is None:
                 raise SourceError(block.error)
-            packed = depth.pack(self.stored.resized(block.depth), self.stored.encoding)
+            packed = depth.pack(self.layout.resized(block.depth), self.layout.encoding)
         except SourceError as error:  # not caused by the settings: other episodes may fit
             self._fail(f"{camera}: {error.problem}")
             self._end_episodes()
@@ -121,7 +121,7 @@ class EpisodeSink:
             self.writer.take_back(depth.array_name(camera))
         else:
             self.quantiles[camera] = self.counts.values()
-        self.clip_frames, self.counts = 0, ClipQuantiles(self.stored.encoding)
+        self.clip_frames, self.counts = 0, ClipQuantiles(self.layout.encoding)
         self.clips_to_come[self.row] -= 1
         self._end_episodes()
 
@@ -136,7 +136,7 @@ class EpisodeSink:
                 self._fail("every camera is absent: its picture is one flat colour throughout")
 
     def _end_episode(self, episode: StoredEpisode) -> None:
-        cameras, size, encoding = self.stored.cameras, self.stored.size, self.stored.encoding
+        cameras, size, encoding = self.layout.cameras, self.layout.size, self.layout.encoding
         table = np.full((len(cameras), len(QUANTILES)), np.nan, np.float32)
         for number, camera in enumerate(cameras):
             if camera in self.quantiles:
@@ -151,13 +151,13 @@ class EpisodeSink:
     def _fail(self, reason: str) -> None:
         episode = self.episodes[self.row]
         self.writer.fail(episode.key.index, reason)
-        self._report(len(episode) * len(self.stored.cameras) - self.reported)
+        self._report(len(episode) * len(self.layout.cameras) - self.reported)
         self.failed = self.row
         self._next_episode()
 
     def _next_episode(self) -> None:
         self.row, self.clip_frames, self.reported, self.quantiles = self.row + 1, 0, 0, {}
-        self.counts = ClipQuantiles(self.stored.encoding)
+        self.counts = ClipQuantiles(self.layout.encoding)
 
 
 def _not_measured(clips: Sequence[StoredFrames]) -> dict[str, dict[str, int]]:

@@ -78,8 +78,8 @@ class ShardWatch:
         with ThreadPoolExecutor(READERS) as pool:
             paths = [self.shards[name].path for name in doubtful]
             recorded = [present[name].meta[MADE_FROM] for name in doubtful]
-            for name, same in zip(doubtful, pool.map(is_same, paths, recorded), strict=True):
-                if same:
+            for name, unchanged in zip(doubtful, pool.map(is_same, paths, recorded), strict=True):
+                if unchanged:
                     self._digests[name] = present[name].meta[MADE_FROM]["digest"]
                 else:
                     self.changed[name] = "other bytes"

@@ -52,9 +52,9 @@ def _located(
     values = np.concatenate([part.map("action")[:, column] for part in episodes.parts()])
     misfit = grippers.misfit(values, convention) or misfit
     steps = np.flatnonzero(grippers.outside(values, convention))
-    place = ""
+    location = ""
     if len(steps):
         number, step = episodes.locate(int(steps[0]))
         count = f"{len(steps):,} of {len(values):,} steps"
-        place = f" ({count}; first: {episodes.episode(number).key}, step {step})"
-    return SchemaError(f"{episodes.path}, {name}: {misfit.problem}{place}", remedy=misfit.remedy)
+        location = f" ({count}; first: {episodes.episode(number).key}, step {step})"
+    return SchemaError(f"{episodes.path}, {name}: {misfit.problem}{location}", remedy=misfit.remedy)
