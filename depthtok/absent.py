@@ -51,9 +51,8 @@ def suspect(
 
 
 def blank(frames: Sequence[bytes], format: PixelFormat) -> bool:
-    """Whether the encoded frames of an episode are one flat colour. Distinct frames are decoded,
-    in an order spread over the episode, until one shows something. A frame that cannot be decoded
-    is not flat."""
+    """Whether the encoded frames of an episode, looked at until one shows something, are one flat
+    colour. A frame that cannot be decoded is not flat."""
     looks = Looks()
     try:
         for data in _spread(list(dict.fromkeys(frames))):
@@ -105,8 +104,7 @@ class Looks:
 def _span(
     frames: UInt8[np.ndarray, "n H W C"],
 ) -> tuple[UInt8[np.ndarray, " C"], UInt8[np.ndarray, " C"]]:
-    """The least and the largest value of every channel; one axis at a time, which is a hundred
-    times faster than all at once."""
+    """The least and the largest value of every channel; one axis at a time is far faster."""
     low, high = frames, frames
     for _ in range(3):
         low, high = low.min(axis=0), high.max(axis=0)

@@ -1,5 +1,4 @@
-"""Where two meanings meet: what differs between them, what is not known, and the one thing that can
-be converted exactly, a gripper's convention."""
+"""Compares meanings: what differs, what is not known. Converts a gripper's convention."""
 
 from __future__ import annotations
 
@@ -55,25 +54,23 @@ class GripperChange:
 def require_aspects(names: Collection[str], where: str) -> None:
     """Raises `ConfigError` for a name that is not one of ASPECTS."""
     for name in names:
-        if name not in ASPECTS:
-            raise ConfigError(
-                f"{where} = {name!r} is not known", remedy=did_you_mean(name, list(ASPECTS))
-            )
+        _require_known(name, ASPECTS, where)
 
 
 def require_gripper(name: str, where: str) -> None:
     """Raises `ConfigError` for a convention that is not one of GRIPPERS."""
-    if name not in GRIPPERS:
-        raise ConfigError(
-            f"{where} = {name!r} is not known", remedy=did_you_mean(name, list(GRIPPERS))
-        )
+    _require_known(name, tuple(GRIPPERS), where)
+
+
+def _require_known(name: str, choices: tuple[str, ...], where: str) -> None:
+    if name not in choices:
+        raise ConfigError(f"{where} = {name!r} is not known", remedy=did_you_mean(name, choices))
 
 
 def contradictions(
     ours: Meaning, theirs: Meaning, accepted: Collection[str] = (), *, state: bool = True
 ) -> dict[str, str]:
-    """`Meaning.differences` without the `accepted` aspects, and without those of states where
-    `state` is false."""
+    """`Meaning.differences` without `accepted` aspects, without `state` also none of states."""
     return {
         aspect: words
         for aspect, words in ours.differences(theirs).items()
@@ -133,8 +130,7 @@ def stated(meaning: Meaning | None, gripper: str | None, otherwise: Meaning) -> 
 def among(
     meanings: Mapping[str, Meaning], accepted: Collection[str], *, state: bool
 ) -> dict[str, str]:
-    """Contradictions among data sets: aspect -> `first and second: this, that`, of the first pair
-    in which it occurs."""
+    """Contradictions among data sets: aspect -> `first and second: this, that`, of one pair."""
     conflicts: dict[str, str] = {}
     for first, second in combinations(meanings, 2):
         pair = contradictions(meanings[first], meanings[second], accepted, state=state)

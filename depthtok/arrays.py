@@ -39,6 +39,9 @@ class ArraySpec:
     per_episode: bool = False
 
 
+ArraySpecs = Mapping[str, ArraySpec]
+
+
 def group_json(attributes: Mapping[str, object]) -> str:
     """The `zarr.json` of a group."""
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
@@ -164,8 +167,7 @@ def map_table(directory: Path, name: str) -> np.ndarray:
 
 
 def stream_files(name: str, start: int, stop: int | None) -> Callable[[str], bool]:
-    """A test for file names of a part: does it hold rows `start` to `stop` of the stream `name`, or
-    describe that stream?"""
+    """A test for file names: does it hold rows `start` to `stop` of a stream, or describe that?"""
     first = start // STREAM_SHARD
     last = math.inf if stop is None else (stop - 1) // STREAM_SHARD
 

@@ -27,6 +27,5 @@ def too_large(height: int, width: int) -> str | None:
 
 
 def together(frame_bytes: int, most: int, limit: int = AT_ONCE) -> int:
-    """How many frames of this many bytes are worked on at once: `most`, or what the limit allows,
-    and at least one."""
+    """How many frames of this many bytes are worked on at once: 1 to `most`, within `limit`."""
     return max(1, min(most, limit // max(frame_bytes, 1)))

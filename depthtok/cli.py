@@ -44,7 +44,7 @@ def require_own_packages() -> None:
 
 
 def main() -> None:
-    """Runs a command. What the user can mend is said in two lines; a bug keeps its traceback."""
+    """Runs a command. A `DepthtokError` is printed in two lines; a bug keeps its traceback."""
     try:
         if sys.argv[1:] == ["--version"]:  # an option of the application would cost --help 0.1 s
             from importlib import metadata

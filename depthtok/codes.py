@@ -64,16 +64,14 @@ class CodeStore(Store):
             )
 
     def open_codebook(self, moved: Path | None = None) -> Codebook:
-        """The codebook that made the codes: where it was, or where it is said to be now.
+        """The codebook that made the codes, at `moved` or where it was.
 
         Raises `StoreError` where it is in neither place, `StaleStore` where it is another one.
         """
         path = moved or self.spec.source("codebook")
         if not path.is_dir():
-            raise StoreError(
-                f"the codebook of {self.path} is not in {path}",
-                remedy="say where it is with --codebook DIR",
-            )
+            problem = f"the codebook of {self.path} is not in {path}"
+            raise StoreError(problem, remedy="say where it is with --codebook DIR")
         codebook = Codebook.load(path)
         self.require_codebook(codebook.fingerprint)
         return codebook
@@ -103,8 +101,7 @@ class CodeStore(Store):
         return location is not None and location[0].lacks(camera, key.index)
 
     def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid:
-        """The codes of one clip, memory-mapped. Raises `SourceError` where there are none: see
-        `in` and `absent`."""
+        """The codes of one clip, memory-mapped. Raises `SourceError` where there are none."""
         grid = self.find_grid(key, camera)
         if grid is None:
             raise SourceError(

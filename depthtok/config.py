@@ -46,12 +46,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "give 0 or more")
-        require(
-            self.ray_address is None or self.workers > 0,
-            "ray_address",
-            self.ray_address,
-            "give `workers` 1 or more with it: 0 workers means in this process, without Ray",
-        )
+        remedy = "give `workers` 1 or more with it: 0 workers means in this process, without Ray"
+        joins = self.ray_address is None or self.workers > 0
+        require(joins, "ray_address", self.ray_address, remedy)
         gpus = self.gpus_per_worker
         require(gpus is None or gpus >= 0, "gpus_per_worker", gpus, "give 0 or more")
         require(self.cpus_per_worker > 0, "cpus_per_worker", self.cpus_per_worker, "give above 0")
@@ -124,8 +121,7 @@ def _require_given(cls: type, values: Mapping[str, Any]) -> None:
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
-    """`value` as the type `kind`, if that does not change its meaning. Raises `ConfigError`, which
-    begins with `where`."""
+    """`value` as the type `kind`. Raises `ConfigError`, which begins with `where`."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value

@@ -153,16 +153,14 @@ class DepthStore(Store):
         return self.cameras.index(camera)
 
     def clips(self, camera: str | None = None) -> Iterator[StoredDepth]:
-        """The clips of one camera, or of all: part by part, episode by episode, without those of
-        cameras that are absent."""
+        """The clips of one camera, or of all, episode by episode, without absent cameras."""
         names = self.cameras if camera is None else (camera,)
         return (clip for part in self.parts() for clip in self.clips_of(part, names))
 
     def clips_of(
         self, part: Part, cameras: Sequence[str], *, absent: bool = False
     ) -> Iterator[StoredDepth]:
-        """The clips of a part; with `absent` also those of cameras that an episode does not have,
-        which have no valid pixel."""
+        """The clips of a part; with `absent` also those of absent cameras: no pixel is valid."""
         if not len(part.frames):
             return
         table = part.map("quantiles")
@@ -191,8 +189,7 @@ class StoredDepth:
 
     @property
     def absent(self) -> bool:
-        """Whether the episode does not have this camera: no pixel is valid, nothing was
-        estimated."""
+        """Whether the episode does not have this camera: no pixel is valid."""
         return self.part.lacks(self.camera, self.key.index)
 
     @property

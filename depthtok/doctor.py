@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,7 @@ def satisfies(version: str, limits: str) -> bool:
         release = [int(number) for number in re.findall(r"\d+", text.split("+")[0])[:3]]
         return release + [0] * (3 - len(release))
 
-    tests = {
-        ">=": lambda a, b: a >= b,
-        "<=": lambda a, b: a <= b,
-        "==": lambda a, b: a == b,
-        "!=": lambda a, b: a != b,
-        ">": lambda a, b: a > b,
-        "<": lambda a, b: a < b,
-    }
+    tests = {">=": ge, "<=": le, "==": eq, "!=": ne, ">": gt, "<": lt}
     pairs = re.findall(r"(>=|<=|==|!=|>|<)\s*([\w.]+)", limits)
     return all(tests[sign](numbers(version), numbers(limit)) for sign, limit in pairs)
 

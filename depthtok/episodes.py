@@ -57,8 +57,7 @@ def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str
 
 
 def write_instructions(part: Path, texts: Sequence[tuple[str, ...]]) -> None:
-    """Writes the instructions of a part: the first text of each number, and beside them all texts
-    of the numbers that have several."""
+    """Writes the first text of each instruction of a part, and all texts of those with several."""
     (part / INSTRUCTIONS).write_text(json.dumps([first for first, *_ in texts]))
     alternatives = {
         str(number): list(wordings) for number, wordings in enumerate(texts) if wordings[1:]
@@ -125,15 +124,13 @@ class EpisodeStore(Store):
         """The camera `name`. Raises `ConfigError` with the names there are."""
         if name not in self.cameras:
             raise ConfigError(
-                f"{self.path} has no camera {name!r}",
-                remedy=did_you_mean(name, list(self.cameras)),
+                f"{self.path} has no camera {name!r}", remedy=did_you_mean(name, list(self.cameras))
             )
         return self.cameras[name]
 
     @cached_property
     def segmentation_classes(self) -> dict[str, dict[str, int]]:
-        """By camera: what the numbers of its segmentation mean ({"robot": 1, ...}), as the data
-        set's schema names them. Without the cameras of which it names none."""
+        """The segmentation classes that the schema names, by camera: {"robot": 1, ...}."""
         schema = as_type(dict, self.spec.what.get("schema", {}))
         cameras = values_of(schema, "camera", dict) if "camera" in schema else ()
         classes = {camera["name"]: camera.get("segmentation_classes") for camera in cameras}
@@ -195,8 +192,7 @@ class EpisodeStore(Store):
         return self._instructions[part.name]
 
     def alternatives(self, part: Part) -> dict[str, list[str]]:
-        """By number (as text) of an instruction: all the texts to draw from, where there are
-        several. {} in stores that keep one text each."""
+        """All texts of the instructions with several, by their number as text."""
         if part.name not in self._alternatives:
             part.require(ALTERNATIVES)
             file = part.path / ALTERNATIVES

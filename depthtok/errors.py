@@ -109,7 +109,7 @@ NOT_AS_WRITTEN = ArithmeticError, AttributeError, LookupError, RecursionError, T
 
 @contextmanager
 def as_written(path: object, remedy: str) -> Iterator[None]:
-    """Raises `CorruptPart` for whatever goes wrong while the block takes apart a description of ours:
+    """Raises `CorruptPart` for whatever goes wrong while a block takes apart a description of ours:
     its digest may fit, but it is nothing that we write. The block does nothing else."""
     try:
         yield

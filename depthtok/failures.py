@@ -1,4 +1,4 @@
-"""What was left out on the way, and where: said by every stage that comes after."""
+"""Counts of failed episodes, by the stage that failed, in words for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Failure(Protocol):
-    """What is used of a `depthtok.parts.Failure`, which loads more than `--help` has use for."""
+    """What is used of a `depthtok.parts.Failure`, whose module `--help` must not load."""
 
     @property
     def stage(self) -> str: ...

@@ -138,8 +138,8 @@ def _temporary_copy(path: Path, data: bytes | str) -> Iterator[Path]:
 
 
 def with_usual_mode(path: Path) -> None:
-    """Gives a file the mode of any other that is made beside it (the umask's, or that of a default
-    ACL): some libraries make theirs for this user alone."""
+    """Gives a file the mode of any other that is made beside it, by umask or default ACL: some
+    libraries make theirs for this user alone."""
     sample = temporary_sibling(path)
     sample.touch()
     try:

@@ -39,7 +39,7 @@ def open_store(path: Path, source_root: Path | None = None) -> Store:
 
 
 def source_of(store: Store) -> Store | None:
-    """The store that depth or codes were made from; None where there is none of its kind there."""
+    """The store that depth or codes were made from; None where it is not there any more."""
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None or not is_store(path := store.spec.source(key)):
         return None
@@ -58,10 +58,8 @@ def outdated(store: Store) -> list[str]:
         return []
     parts = {part.name: part for part in source.parts()}
     by_shard = {PartName.of(name).shard: part for name, part in parts.items()}
-    origin = {
-        part: parts.get(part.name) or by_shard.get(PartName.of(part.name).shard)
-        for part in store.parts()
-    }
+    names = {part: PartName.of(part.name) for part in store.parts()}
+    origin = {p: parts.get(p.name) or by_shard.get(name.shard) for p, name in names.items()}
     stale = [part for part, made_from in origin.items() if made_from and _is_stale(part, made_from)]
     lines = outdated(source)
     if stale:

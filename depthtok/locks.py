@@ -139,8 +139,7 @@ def _holder(path: Path) -> dict[str, Any]:
 
 
 def _in_use(out: Path, path: Path) -> InUse:
-    holder = _holder(path)
-    who = "another process"
+    holder, who = _holder(path), "another process"
     if holder:
         who = "process {pid} on {host} (`{command}`, since {since})".format(
             **{name: holder.get(name, "?") for name in ("pid", "host", "command", "since")}

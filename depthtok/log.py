@@ -20,8 +20,7 @@ _UNPRINTABLE = re.compile(  # control characters, surrogates, and what turns the
 
 
 def plain(text: str) -> str:
-    """`text` for a terminal: characters that would steer it, from the data of others, are shown by
-    their codes."""
+    """`text` for a terminal: characters that would steer it are shown by their codes."""
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
@@ -54,7 +53,7 @@ def typed(*words: object) -> str:
 
 @contextmanager
 def unsuggesting() -> Iterator[None]:
-    """The commands in this block are steps of a larger one: it says itself what comes next."""
+    """Turns `suggest` off in the block, whose commands are steps of a larger one."""
     token = _suggesting.set(False)
     try:
         yield
@@ -93,8 +92,8 @@ def _out(text: str) -> None:
 
 
 def let_go_of_stdout() -> None:
-    """Writes what is left in its buffer, or, where that fails, lets it go nowhere: the interpreter
-    would try again at its end, and fail."""
+    """Flushes stdout, or, where that fails, points it at /dev/null: the interpreter would try again
+    at its end, and fail."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -104,7 +103,7 @@ def let_go_of_stdout() -> None:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """For words on stderr: if its disk is full they are lost, and the work goes on."""
+    """Ignores errors of printing to stderr, such as a full disk, but not of a closed pipe."""
     try:
         yield
     except BrokenPipeError:

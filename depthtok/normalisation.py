@@ -29,6 +29,8 @@ NORMALISATIONS = ("clip_quantile", "per_frame", "dataset", "metric")
 LOW, HIGH = -0.5, 1.5
 """Where normalised disparity is clipped."""
 Range = tuple[float, float]
+Frames = Float32[np.ndarray, "T H W"]
+Mask = Bool[np.ndarray, "T H W"]
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,7 @@ class Normalisation:
         low, high = (QUANTILES.index(q) for q in (self.low_quantile, self.high_quantile))
         return _checked(quantiles[low], quantiles[high])
 
-    def apply(
-        self,
-        disparity: Float32[np.ndarray, "T H W"],
-        bounds: Range,
-        valid: Bool[np.ndarray, "T H W"] | None = None,
-    ) -> Float32[np.ndarray, "T H W"]:
+    def apply(self, disparity: Frames, bounds: Range, valid: Mask | None = None) -> Frames:
         """Normalised disparity, clipped to `LOW`..`HIGH`. Pixels outside `valid` mean nothing."""
         lo, scale = self._affine(disparity, bounds, valid)
         out = np.subtract(disparity, lo, dtype=np.float32)
@@ -108,11 +105,11 @@ class Normalisation:
 
     def undo(
         self,
-        normalised: Float32[np.ndarray, "T H W"],
+        normalised: Frames,
         bounds: Range,
-        like: Float32[np.ndarray, "T H W"] | None = None,
-        valid: Bool[np.ndarray, "T H W"] | None = None,
-    ) -> Float32[np.ndarray, "T H W"]:
+        like: Frames | None = None,
+        valid: Mask | None = None,
+    ) -> Frames:
         """Disparity again. The rule `per_frame` needs `like`, the disparity that was normalised,
         since its ranges are kept nowhere: raises `ConfigError` without."""
         if self.name == "per_frame" and like is None:
@@ -124,7 +121,7 @@ class Normalisation:
         return (normalised * scale + lo).astype(np.float32)
 
     def _affine(
-        self, disparity: np.ndarray, bounds: Range, valid: np.ndarray | None
+        self, disparity: Frames, bounds: Range, valid: Mask | None
     ) -> tuple[Float32[np.ndarray, "*f"] | np.float32, Float32[np.ndarray, "*f"] | np.float32]:
         """Offset and scale that broadcast over frames."""
         if self.name != "per_frame":

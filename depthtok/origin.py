@@ -37,8 +37,7 @@ KINDS = ("rgb", "depth", "segmentation")  # of views
 
 
 class FrameDigests:
-    """Digests of the frames of each view, filled episode by episode. How a view is read is part of
-    them: its unit, its placeholders, the order of its colours."""
+    """Digests of the frames of each view, and of how they are read; filled episode by episode."""
 
     def __init__(self, views: Iterable[View]) -> None:
         self._hashes = {
@@ -47,8 +46,7 @@ class FrameDigests:
         }
 
     def add(self, index: int, spans: Sequence[UInt32[np.ndarray, "T 4"]]) -> None:
-        """The frames of episode `index`, for every view in order: length and CRC32C count, and
-        where they lie does not."""
+        """Adds length and CRC32C of the frames of episode `index`, for every view in order."""
         for sha256, rows in zip(self._hashes.values(), spans, strict=True):
             sha256.update(np.array([index, len(rows)], "<u4").tobytes())
             sha256.update(rows[:, 2:].astype("<u4").tobytes())

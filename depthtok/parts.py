@@ -20,14 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from depthtok.arrays import (
-    ArraySpec,
-    ArrayWriter,
-    group_json,
-    map_table,
-    read_rows,
-    stream_files,
-)
+from depthtok.arrays import ArraySpecs, ArrayWriter, group_json, map_table, read_rows, stream_files
 from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.errors import CorruptPart, as_type, as_written
@@ -129,8 +122,7 @@ def unpack_manifest(data: bytes, path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _require_types(manifest: Mapping[str, Any]) -> None:
-    """Raises `TypeError`, `ValueError` or `KeyError` for a manifest that `PartWriter` did not
-    write."""
+    """Raises `TypeError`, `ValueError` or `KeyError` for what `PartWriter` did not write."""
     texts = [manifest[name] for name in ("part", "fingerprint", "upstream")]
     key = ShardKey(**manifest["shard"])
     texts += [key.dataset, key.version, key.split]
@@ -184,8 +176,7 @@ class Part:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest, parsed anew each time: in memory it takes several times its bytes, and
-        stores have tens of thousands."""
+        """The manifest, parsed anew each time: kept parsed it would take several times the memory."""
         return json.loads(self._data)
 
     @property
@@ -288,12 +279,7 @@ class PartWriter:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        name: PartName,
-        shard: ShardKey,
-        stage: str,
-        arrays: Mapping[str, ArraySpec],
+        self, directory: Path, name: PartName, shard: ShardKey, stage: str, arrays: ArraySpecs
     ) -> None:
         self.directory, self.name, self.shard, self.stage = directory, name, shard, stage
         self.meta: dict[str, object] = {}

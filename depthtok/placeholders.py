@@ -29,6 +29,10 @@ ROUNDING = 3e-7  # relative, of a float32 that was computed in another way
 BLOCK = 32  # frames looked at together
 AHEAD = 128 << 20  # bytes of frames that are kept when a clip is read ahead
 
+Frames = Shaped[np.ndarray, "n H W"]  # as stored
+Decode = Callable[[int, int], Frames]
+Masks = Bool[np.ndarray, "n H W"]
+
 FAR = tuple(10.0**power for power in range(5, 39))
 """Powers of ten that are written for "far"."""
 USUAL_FLOATS = (65.535, 65504, 65535, *FAR, 3.4028235e38)
@@ -77,8 +81,7 @@ def holding(stored: Shaped[np.ndarray, "*shape"], value: float) -> Bool[np.ndarr
 
 
 class Census:
-    """Counts over the frames of a clip: pixels that hold a candidate, and pixels near it that hold
-    something else."""
+    """Counts pixels of a clip that hold a candidate, and those that hold another number near it."""
 
     def __init__(self, candidates: tuple[float, ...]) -> None:
         self.candidates = candidates
@@ -128,12 +131,7 @@ class ClipDepth:
     """
 
     def __init__(
-        self,
-        frames: int,
-        decode: Callable[[int, int], Shaped[np.ndarray, "n H W"]],
-        scale_m: float,
-        dtype: str,
-        rule: NotMeasured | None,
+        self, frames: int, decode: Decode, scale_m: float, dtype: str, rule: NotMeasured | None
     ) -> None:
         self._frames, self._decode, self._scale_m = frames, decode, scale_m
         self._rule = rule or NotMeasured(usual=False)
@@ -153,18 +151,15 @@ class ClipDepth:
         metres = stored.astype(np.float64) * self._scale_m
         valid = np.isfinite(metres) & (metres > 0)
         for name, mask in self._masks(stored, metres, start, stop):
-            self._count(name, mask & valid)
+            if count := int((mask & valid).sum()):
+                self.tally[name] = self.tally.get(name, 0) + count
             valid &= ~mask
         self.pixels += stored.size
         return np.where(valid, metres, 0).astype(np.float32)
 
     def _masks(
-        self,
-        stored: Shaped[np.ndarray, "n H W"],
-        metres: Float64[np.ndarray, "n H W"],
-        start: int,
-        stop: int,
-    ) -> Iterator[tuple[str, Bool[np.ndarray, "n H W"]]]:
+        self, stored: Frames, metres: Float64[np.ndarray, "n H W"], start: int, stop: int
+    ) -> Iterator[tuple[str, Masks]]:
         """Names of what is no measurement, and where each is."""
         for value in self._rule.values:
             yield f"{value:.10g}", holding(stored, value)
@@ -175,9 +170,7 @@ class ClipDepth:
         for value in self._apart or ():
             yield f"{value:.10g}", holding(stored, value)
 
-    def _standing_apart(
-        self, stored: Shaped[np.ndarray, "n H W"], start: int, stop: int
-    ) -> tuple[float, ...]:
+    def _standing_apart(self, stored: Frames, start: int, stop: int) -> tuple[float, ...]:
         """The candidates that stand apart in the whole clip, of which `stored` is read already."""
         census = Census(self._candidates)
         census.add(self._without_stated(stored))
@@ -197,24 +190,17 @@ class ClipDepth:
             for first in range(begin, end, size)
         ]
 
-    def _without_stated(self, stored: Shaped[np.ndarray, "n H W"]) -> Shaped[np.ndarray, ...]:
+    def _without_stated(self, stored: Frames) -> Shaped[np.ndarray, ...]:
         """The numbers without those that the schema says are no measurement."""
         for value in self._rule.values:
             stored = stored[~holding(stored, value)]
         return stored
 
-    def _stored(self, start: int, stop: int) -> Shaped[np.ndarray, "n H W"]:
+    def _stored(self, start: int, stop: int) -> Frames:
         if not self._ahead:
             return self._decode(start, stop)
         frames = [self._ahead.pop(step, None) for step in range(start, stop)]
         if all(frame is None for frame in frames):
             return self._decode(start, stop)
-        decoded = (
-            self._decode(step, step + 1)[0] if frame is None else frame
-            for step, frame in enumerate(frames, start)
-        )
-        return np.stack(list(decoded))
-
-    def _count(self, name: str, mask: Bool[np.ndarray, "n H W"]) -> None:
-        if count := int(mask.sum()):
-            self.tally[name] = self.tally.get(name, 0) + count
+        steps = zip(range(start, stop), frames, strict=True)
+        return np.stack([self._decode(k, k + 1)[0] if f is None else f for k, f in steps])

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from depthtok.format import human_duration, human_number
@@ -67,23 +68,21 @@ def progress(
     lines.finish("done")
 
 
+@dataclass
 class Lines:
     """Progress as plain lines: at most one every `interval` seconds, and one at the end."""
 
-    def __init__(
-        self,
-        total: int | None,
-        unit: str,
-        label: str,
-        done: int,
-        interval: float,
-        clock: Callable[[], float],
-        stream: Stream,
-    ) -> None:
-        self.total, self.unit, self.label = total, unit, label
-        self.done = self.before = done
-        self.interval, self.clock, self.stream = interval, clock, stream
-        self.start = self.last = clock()
+    total: int | None
+    unit: str
+    label: str
+    done: int
+    interval: float
+    clock: Callable[[], float]
+    stream: Stream
+
+    def __post_init__(self) -> None:
+        self.before, self.start = self.done, self.clock()
+        self.last = self.start
         self.since: float | None = None  # the first `reach`
         self.extra: dict[str, Extra] = {}
 

@@ -29,8 +29,8 @@ SEE_TO_IT = "see that the disk, or the share, is in order, then run the same com
 
 
 def require_file(path: Path | str) -> None:
-    """Raises `NotAFile` for what exists and is no file: to be called before opening, which could wait
-    for ever. Does nothing where nothing exists."""
+    """Raises `NotAFile` for what exists and is no file: to be called before opening it, which could
+    wait for ever. Does nothing where nothing exists."""
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):  # a path with a zero byte is nobody's
@@ -58,8 +58,7 @@ def require_file_mode(mode: int, path: Path | str) -> None:
 
 
 def open_file(path: Path | str) -> int:
-    """A descriptor of a file, for reading. Raises `NotAFile`, and whatever `os.open` does; it never
-    waits for a writer of a pipe."""
+    """Opens a file for reading, without waiting for a pipe. Raises `NotAFile` and `OSError`."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         require_file_mode(os.fstat(number).st_mode, path)

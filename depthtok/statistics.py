@@ -151,9 +151,8 @@ def _count(keys: np.ndarray, inside: np.ndarray | None = None) -> Int64[np.ndarr
 def mixture(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
     """Statistics of data sets drawn with the given weights.
 
-    Mean and variance are those of the mixture; bounds are the widest. Quantiles of a mixture do not
-    follow from its parts' quantiles: the widest are taken, so that no part is clipped more than it
-    would be alone.
+    Mean and variance are exact; bounds and quantiles are the widest of the parts, so that none is
+    clipped more than it would be alone.
     """
     weights = [weight for _, weight in parts]
     action, proprio = (

@@ -13,23 +13,16 @@ import json
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from depthtok.arrays import ArraySpec, group_json
+from depthtok.arrays import ArraySpecs, group_json
 from depthtok.config import digest, flat
-from depthtok.errors import (
-    CorruptPart,
-    MissingParts,
-    OutputError,
-    StaleStore,
-    StoreError,
-    as_type,
-)
+from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError, as_type
 from depthtok.files import (
     REPAIR,
     DigestMemory,
@@ -86,18 +79,7 @@ class StoreSpec:
 
     def attributes(self) -> dict[str, JsonObject]:
         """What the root group says about the store."""
-        content = {
-            "format": FORMAT,
-            "type": self.type,
-            "stage": self.stage,
-            "stage_version": self.stage_version,
-            "what": dict(self.what),
-            "about": dict(self.about),
-            "upstream": self.upstream,
-            "shards": dict(self.shards),
-            "place": dict(self.place),
-            "fingerprint": self.fingerprint,
-        }
+        content = {"format": FORMAT, **asdict(self), "fingerprint": self.fingerprint}
         return {"depthtok": {**content, "sha256": digest(content)}}
 
 
@@ -180,8 +162,7 @@ class Store:
 
     @property
     def knows_absent(self) -> bool:
-        """Whether its stage looked for cameras that episodes do not have: former versions did
-        not."""
+        """Whether its stage looked for absent cameras, which former versions did not."""
         return self.spec.stage_version >= 2
 
     def absent_counts(self) -> dict[str, int]:
@@ -330,8 +311,7 @@ def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> Store
 
 
 def is_unmade(path: Path) -> bool:
-    """Whether the store at `path` has no part, nor one that is being written: a run was refused
-    before its first one. Its settings may change."""
+    """Whether the store at `path` has no part, nor one that is being written: it may be changed."""
     return not _entries(path / "parts") - {ROOT}
 
 
@@ -388,7 +368,7 @@ def write_part(
     spec: StoreSpec,
     name: PartName,
     shard: ShardKey,
-    arrays: Mapping[str, ArraySpec],
+    arrays: ArraySpecs,
     fill: Callable[[PartWriter], None],
     *,
     upstream: str,

@@ -60,14 +60,11 @@ class View:
 class Source(Protocol):
     """What an episode asks of its EpisodeStore, whose file imports this one."""
 
+    views: list[View]
+    fps: float | None
+
     @property
     def cameras(self) -> dict[str, Camera]: ...
-
-    @property
-    def fps(self) -> float | None: ...
-
-    @property
-    def views(self) -> list[View]: ...
 
     @property
     def segmentation_classes(self) -> dict[str, dict[str, int]]: ...

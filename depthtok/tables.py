@@ -48,7 +48,7 @@ class Tables:
         return table
 
     def drop(self, sources: Iterable[Source]) -> None:
-        """Lets go of all tables of these."""
+        """Unmaps all tables of these."""
         dropped = set(sources)
         with self._lock:
             for key in [key for key in self._mapped if key[0] in dropped]:
@@ -64,8 +64,7 @@ def tables(most: int) -> Tables:
 
 @cache
 def open_files() -> int:
-    """How many files this process may open, after raising that to what it may be raised to: usual
-    limits are 1,024 and far more."""
+    """How many files this process may open, after raising the limit as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft == resource.RLIM_INFINITY or soft >= most:

@@ -1,12 +1,9 @@
-"""For tests, ours and yours: a small RLDS data set, digests of directories, and faults.
+"""For tests, also of other projects: a small RLDS data set, digests of directories, and faults.
 
-make_rlds(path)                          an RLDS directory that the schema `libero_depth` reads
-tree_digest(store)                       two stores are the same bytes if these are equal
-make_tokenizer(folder, words)            a tokenizer.json as PaliGemma has one
-damages(store, seed=0, count=9)          ways to spoil a file that a disk or a person has
-interrupt(work, args, signum=9, ...)     work in a process of its own that a signal stops
-back_project(depth, intrinsics, pose)    where in the world every pixel of a depth map lies
-support_plane(points)                    the largest plane among points, and how far off they are
+make_rlds, make_tokenizer    a data set that the schema `libero_depth` reads; a tokenizer.json
+tree_digest                  two stores have the same bytes if these are equal
+damages, interrupt           spoiled files; work in a process of its own that a signal stops
+back_project, support_plane  the points of a depth map, and the largest plane among them
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def verify_store(
     for name in store.part_names:
         yield from _verify_part(store, name)
     yield from (Finding(f"{path} lacks part {name}") for name in store.missing())
-    yield from _foreign(path)
+    yield from _foreign_entries(path)
     yield from _against_upstream(store)
     if isinstance(store, EpisodeStore):
         yield from _statistics(store)
@@ -82,7 +82,7 @@ def _verify_part(store: Store, name: str) -> Iterator[Finding]:
         yield Finding(error.problem, name)
 
 
-def _foreign(path: Path) -> Iterator[Finding]:
+def _foreign_entries(path: Path) -> Iterator[Finding]:
     """What lies in a store and is not of it."""
     expected = {*present_parts(path), ROOT}
     if not parts_root_is_sound(path):
@@ -101,7 +101,7 @@ def _foreign(path: Path) -> Iterator[Finding]:
                 yield Finding(f"{entry} does not belong there")
 
 
-def _sound(store: Store) -> Iterator[Part]:
+def _readable_parts(store: Store) -> Iterator[Part]:
     """The parts whose manifests can be read."""
     for name in store.part_names:
         try:
@@ -132,7 +132,7 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
     if source.fingerprint != store.spec.upstream:
         yield Finding(f"{path} is not the store that {store.path} was made from any more")
         return
-    yield from _against_parts(store, list(_sound(source)))
+    yield from _against_parts(store, list(_readable_parts(source)))
     try:
         yield from (Finding(f"upstream: {line}") for line in outdated(source))
     except DepthtokError as error:
@@ -143,7 +143,7 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
     exact = {part.name: part for part in sources}
     by_shard = {PartName.of(part.name).shard: part for part in sources}
     accounted: dict[str, set[int]] = {}
-    for part in _sound(store):
+    for part in _readable_parts(store):
         source = exact.get(part.name) or by_shard.get(PartName.of(part.name).shard)
         if source is None:
             yield Finding(f"{part.path}: its source has no such part", part.name)
@@ -153,9 +153,8 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
         frames = dict(zip(source.indices.tolist(), source.frames.tolist(), strict=True))
         failed = {failure.key.index for failure in part.failures}
         if repeated := accounted.get(source.name, set()) & {*part.indices.tolist()}:
-            yield Finding(
-                f"{part.path} holds episodes {sorted(repeated)} of another part", part.name
-            )
+            problem = f"{part.path} holds episodes {sorted(repeated)} of another part"
+            yield Finding(problem, part.name)
         accounted.setdefault(source.name, set()).update(part.indices.tolist(), failed)
         for index, count in zip(part.indices.tolist(), part.frames.tolist(), strict=True):
             if (expected := frames.get(index, "none")) != count:
@@ -176,20 +175,17 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
         problem = f"the data set is not there to compare with: {error.problem}"
         yield Finding(f"{problem}; --source-root says where it lies now")
         return
-    for part in _sound(store):
+    for part in _readable_parts(store):
         split, key = rlds.splits.get(part.shard.split), part.shard
         same = (rlds.name, rlds.version) == (key.dataset, key.version)
         if not same or split is None or len(split.shards) != key.shards:
             yield Finding(f"{rlds.path} is not the data set that {store.path} was made from")
             return
         yield from _against_shard(part, split.shards[key.shard], rlds.path)
-    unknown = sum(MADE_FROM not in part.meta for part in _sound(store))
+    unknown = sum(MADE_FROM not in part.meta for part in _readable_parts(store))
     if unknown:
-        yield Finding(
-            f"{unknown} parts were made by an earlier depthtok, and do not say what their shards "
-            "were: whether those changed is not known",
-            note=True,
-        )
+        problem = f"{unknown} parts were made by an earlier depthtok, and do not say what their "
+        yield Finding(f"{problem}shards were: whether those changed is not known", note=True)
 
 
 def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
@@ -200,11 +196,8 @@ def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
         yield Finding(f"{part.path}: {error.problem}", note=packed)
         return
     if differs:
-        yield Finding(
-            f"{shard.path} changed since it was converted ({differs}): `depthtok convert` makes "
-            f"the part anew",
-            part.name,
-        )
+        problem = f"{shard.path} changed since it was converted ({differs})"
+        yield Finding(f"{problem}: `depthtok convert` makes the part anew", part.name)
         return
     counted = len(part.frames) + len({failure.key.index for failure in part.failures})
     counted += sum(map(len, part.meta.get("left_out", {}).values()))
@@ -213,7 +206,7 @@ def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
 
 
 def _statistics(store: EpisodeStore) -> Iterator[Finding]:
-    if len(list(_sound(store))) < len(store.part_names):
+    if len(list(_readable_parts(store))) < len(store.part_names):
         return  # of parts that are damaged, and named already
     try:
         stored = store.stored_statistics()
@@ -224,18 +217,15 @@ def _statistics(store: EpisodeStore) -> Iterator[Finding]:
         if stored is not None and stored != store.compute_statistics():
             yield Finding(f"{store.path / STATISTICS} differs from the data", file=STATISTICS)
         if stored is None and store.action_dim and not store.missing():
+            problem = f"{store.path / STATISTICS} is missing or of other parts"
             file = STATISTICS if (store.path / STATISTICS).is_file() else ""
-            yield Finding(
-                f"{store.path / STATISTICS} is missing or of other parts: `depthtok convert` "
-                "makes it anew",
-                file=file,
-            )
+            yield Finding(f"{problem}: `depthtok convert` makes it anew", file=file)
     except CorruptPart:
         return  # a part is damaged, and named already
 
 
 def _images(store: EpisodeStore) -> Iterator[Finding]:
-    for part in _sound(store):
+    for part in _readable_parts(store):
         yield from _images_of(store, part)
 
 
