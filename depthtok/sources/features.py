@@ -178,10 +178,7 @@ def to_json(features: Features) -> dict:
     rest = {name: f for name, f in features.items() if not f.per_step}
     root = _dict_node(rest)
     sequence = {"feature": _dict_node(steps), "length": "-1"}
-    root["featuresDict"]["features"]["steps"] = {
-        "pythonClassName": _DATASET,
-        "sequence": sequence,
-    }
+    root["featuresDict"]["features"]["steps"] = {"pythonClassName": _DATASET, "sequence": sequence}
     return root
 
 
