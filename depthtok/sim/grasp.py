@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 Points = Float64[np.ndarray, "n 3"]
+Obstacles = Float64[np.ndarray, "m 3"]
 Point = Float64[np.ndarray, " 3"]
 Coordinates = Float64[np.ndarray, " n"]
 Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
@@ -37,7 +38,7 @@ class Grasp:
     cost: float
 
 
-def candidates(surface: Points, obstacles: Points, straight: float) -> list[Grasp]:
+def candidates(surface: Points, obstacles: Obstacles, straight: float) -> list[Grasp]:
     """Grasps of the object with this surface, best first. `straight` is the current closing
     direction: less turning is better."""
     middle = surface.mean(axis=0)
