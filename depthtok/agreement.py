@@ -42,8 +42,7 @@ class GripperChange:
         return cls(meaning.gripper_columns, meaning.gripper, target)
 
     def __call__(self, actions: Float[np.ndarray, "*n A"]) -> Float[np.ndarray, "*n A"]:
-        """The actions with their gripper in the other convention, clipped to its range: a network
-        may predict values beyond open or closed."""
+        """The actions, with their gripper in the other convention and clipped to its range."""
         converted, columns = np.array(actions), list(self.columns)
         low, high = sorted(GRIPPERS[self.target])
         grippers = convert_gripper(converted[..., columns], self.source, self.target)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -48,6 +48,7 @@ def group_json(attributes: Mapping[str, object]) -> str:
     return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
+@runtime_checkable
 class Rows(Protocol):
     """What is used of a `zarr.Array`: zarr is imported only where it is needed."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Failure(Protocol):
     """What is used of a `depthtok.parts.Failure`, whose module `--help` must not load."""
 
@@ -14,6 +15,7 @@ class Failure(Protocol):
     def stage(self) -> str: ...
 
 
+@runtime_checkable
 class Recorded(Protocol):
     """A store, or what stands for one."""
 

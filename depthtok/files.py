@@ -138,8 +138,7 @@ def _temporary_copy(path: Path, data: bytes | str) -> Iterator[Path]:
 
 
 def with_usual_mode(path: Path) -> None:
-    """Gives a file the mode of any other that is made beside it, by umask or default ACL: some
-    libraries make theirs for this user alone."""
+    """Gives a file the usual mode (umask, default ACL): some libraries restrict theirs."""
     sample = temporary_sibling(path)
     sample.touch()
     try:

@@ -134,8 +134,7 @@ def _blank_and_spoken(
     rows: Integer[np.ndarray, " N"],
     episodes: int,
 ) -> tuple[Bool[np.ndarray, " e"], Bool[np.ndarray, " e"]]:
-    """Which episodes have an empty text, and which have one that is not: by the number of every
-    step's text, and the row of its episode."""
+    """Which episodes have an empty text at some step, and which one that is not empty."""
     blank, spoken = np.zeros(episodes, bool), np.zeros(episodes, bool)
     is_blank = np.array([is_empty(text) for text in texts], bool)[numbers]
     blank[rows[is_blank]] = True

@@ -79,8 +79,7 @@ class Paired:
         return max(-1.0, centre - half), min(1.0, centre + half)
 
     def p_value(self) -> float:
-        """Two-sided exact test of McNemar: the chance of a split at least as uneven as this, were
-        both policies equally good."""
+        """Two-sided exact test of McNemar: the chance of so uneven a split of equal policies."""
         n, few = self.only_a + self.only_b, min(self.only_a, self.only_b)
         tail = sum(math.comb(n, k) for k in range(few + 1)) / 2**n
         return min(1.0, 2 * tail)

@@ -92,8 +92,7 @@ def _out(text: str) -> None:
 
 
 def let_go_of_stdout() -> None:
-    """Flushes stdout, or, where that fails, points it at /dev/null: the interpreter would try again
-    at its end, and fail."""
+    """Flushes stdout, or points it at /dev/null where that fails and would fail again at exit."""
     try:
         sys.stdout.flush()
     except OSError:

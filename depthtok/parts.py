@@ -176,7 +176,7 @@ class Part:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest, parsed anew each time: kept parsed it would take several times the memory."""
+        """The manifest, parsed anew each time: kept, it would take several times the memory."""
         return json.loads(self._data)
 
     @property

@@ -86,8 +86,7 @@ def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
 
 
 def of_the_system(error: OSError) -> StoreError | None:
-    """What to report for an error of the file system that no caller has turned into one of ours;
-    None for one that is a bug."""
+    """What to report for an error of the file system that is none of ours yet; None for a bug."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     closed = (errno.EROFS, errno.EACCES, errno.EPERM)
     away = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,7 @@ ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Numbers closer than this, as a share of their size, are equal but for float32."""
 
 
+@runtime_checkable
 class Columns(Protocol):
     """Statistics of each column in its own unit, as in `depthtok.statistics`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -57,6 +57,7 @@ class View:
         return cls(**{**data, "format": format, "not_measured": not_measured})
 
 
+@runtime_checkable
 class Source(Protocol):
     """What an episode asks of its EpisodeStore, whose file imports this one."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache, lru_cache
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ OTHERS = 512  # open files left to all else: images, weights, sockets, libraries
 ENOUGH = 65_536
 
 
+@runtime_checkable
 class Source(Protocol):
     """What has tables: a part of a store."""
 
