@@ -57,7 +57,7 @@ def main() -> None:
         app()
     except DepthtokError as error:
         _refuse(error)
-    except OSError as error:
+    except (OSError, MemoryError, RuntimeError) as error:
         from depthtok.regular import of_the_system
 
         refusal = of_the_system(error)

@@ -143,7 +143,10 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             if abs(value) <= sys.float_info.max:  # no infinity, and no whole number beyond
                 return float(value)
-        elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        elif kind is int:
+            if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+                return value
+        elif isinstance(value, kind):
             return value
     raise ConfigError(f"{where} cannot be {value!r}", remedy=f"give {describe(kind)}")
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthtok.errors import CorruptPart, OutputError
-from depthtok.regular import SEE_TO_IT, TROUBLES, require_file, unavailable
+from depthtok.regular import NOT_NOW, SEE_TO_IT, TROUBLES, require_file, unavailable
 from depthtok.signals import uninterrupted
 from depthtok.temporaries import discard, temporary_sibling
 
@@ -154,7 +154,7 @@ def read_json_object(path: Path, remedy: str) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError) and error.errno in TROUBLES:
+        if isinstance(error, OSError) and error.errno in NOT_NOW:
             raise unavailable(path, error, "cannot be read") from error
         raise CorruptPart(f"{path} cannot be read: {error}", remedy=remedy) from error
     if not isinstance(content, dict):

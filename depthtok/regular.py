@@ -4,6 +4,7 @@ cannot be read now is told apart from one whose bytes are wrong."""
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ _TROUBLES = "EIO ESTALE ETIMEDOUT ENOTCONN EHOSTDOWN EHOSTUNREACH ENODEV ENXIO E
 _TROUBLES += "EMFILE ENFILE EAGAIN ESHUTDOWN"
 TROUBLES: tuple[int, ...] = tuple(getattr(errno, name) for name in _TROUBLES.split())
 """Error numbers of a system that fails for a while."""
+
+NOT_NOW = (*TROUBLES, errno.EACCES, errno.EPERM)
+"""What says nothing of the bytes of a file that is to be read."""
 
 SEE_TO_IT = "see that the disk, or the share, is in order, then run the same command again"
 
@@ -77,6 +81,18 @@ def reading(path: Path) -> Iterator[None]:
         raise unavailable(path, error, "cannot be read") from error
 
 
+def listed(directory: Path, pattern: str) -> list[Path]:
+    """What in a directory has such a name, sorted; nothing where there is no directory. Raises
+    `SourceUnavailable` for one that cannot be listed, which `Path.glob` calls empty."""
+    try:
+        names = [path.name for path in directory.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unavailable(directory, error, "cannot be listed") from error
+    return [directory / name for name in sorted(fnmatch.filter(names, pattern))]
+
+
 def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
     """The error for a file that the file system does not give."""
     remedy = "see that the file is there and may be read, then run the same command again: what is "
@@ -85,8 +101,25 @@ def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
     )
 
 
-def of_the_system(error: OSError) -> StoreError | None:
-    """What to report for an error of the file system that is none of ours yet; None for a bug."""
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory: torch says it in words of its own."""
+    if isinstance(error, MemoryError):
+        return True
+    words = "can't allocate memory", "out of memory", "Cannot allocate memory"
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+
+
+def of_the_system(error: Exception) -> StoreError | None:
+    """What to report for an error of the system that is none of ours yet; None for a bug."""
+    if lacks_memory(error):
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        return OutputError(
+            f"there is not enough memory: {said}" if said else "there is not enough memory",
+            remedy="give smaller settings (batch, sizes), end other programs, or run the same "
+            "command where there is more: what is done is kept",
+        )
+    if not isinstance(error, OSError):
+        return None
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     closed = (errno.EROFS, errno.EACCES, errno.EPERM)
     away = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP)

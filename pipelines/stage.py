@@ -17,6 +17,7 @@ from depthtok.arrays import ArraySpec
 from depthtok.errors import DepthKindError, DepthtokError, SourceError
 from depthtok.origin import FRAMES
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
+from depthtok.regular import lacks_memory
 from depthtok.store import StoreSpec
 from pipelines.changes import Watch
 
@@ -191,4 +192,6 @@ def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
     except NOT_THE_EPISODE:
         raise
     except Exception as error:
+        if lacks_memory(error):
+            raise
         writer.fail(index, f"{type(error).__name__}: {error}")

@@ -104,7 +104,8 @@ def test_a_run_from_before_on_data_with_a_shipped_schema_is_taken_as_that_says(m
 
 
 def test_older_evaluations_go_on(tmp_path):
-    card = {"policy": "p", "trials": 2, "suite": "s"}
+    card = {"policy": "p", "trials": 2, "suite": "s", "tasks": {"0": "go"}, "versions": {},
+            "seed": 7, "max_steps": 9, "replan_steps": 3, "size": 8}  # fmt: skip
     Evaluation(tmp_path, card).begin()
     Evaluation(tmp_path, {**card, "meaning": None, "accepted": []}).begin()
     new = {**card, "meaning": {"gripper": "open1_closed0"}, "accepted": []}
