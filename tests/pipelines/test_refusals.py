@@ -75,7 +75,7 @@ def test_an_output_that_cannot_be_written(whole, tmp_path, monkeypatch, number):
 
 def run_convert(whole, out):
     from depthtok.config import RunOptions
-    from pipelines.stage import run
+    from pipelines.run import run
 
     return run(whole.stage("convert", out), RunOptions())
 

@@ -13,7 +13,7 @@ from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.vida.config import RunConfig
 
 
