@@ -9,9 +9,9 @@ import pytest
 
 from depthtok.errors import ConfigError
 from tests.vla import clients, fakes
-from vla.policy import Policy
-from vla.serve import describe, make_server, observation
-from vla.wire import pack, unpack
+from vla.serving.policy import Policy
+from vla.serving.server import describe, make_server, observation
+from vla.serving.wire import pack, unpack
 
 websockets = pytest.importorskip("websockets.sync.client")
 pytest.importorskip("msgpack")
