@@ -13,7 +13,7 @@ import typer
 
 from depthtok.cli import train_vla as policy
 from depthtok.cli.flags import Json
-from depthtok.cli.options import arguments, command
+from depthtok.cli.old_options import arguments, command
 from depthtok.config import convert, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import result, say, unsuggesting

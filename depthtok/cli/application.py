@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from depthtok.cli import (
     ablate,
+    annotate,
     codes,
     compare,
     depth,
@@ -43,3 +44,5 @@ TOPICS = (
 )  # fmt: skip
 for topic in TOPICS:
     topic.register(app)
+for module in (annotate,):
+    module.COMMAND.register(app)

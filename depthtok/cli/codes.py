@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from depthtok.cli.flags import Cameras, Device, EpisodesMoved, Json, Partial, SourceRoot
-from depthtok.cli.options import command
+from depthtok.cli.old_options import command
 from depthtok.cli.stages import ON_DEVICE, Out, carry_out
 from depthtok.cli.train_vqvae import by_task, depth_sources, describe
 from depthtok.log import result, say, typed

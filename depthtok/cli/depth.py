@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.cli.flags import Device, Json, Partial, Resume, SourceRoot
-from depthtok.cli.options import command
+from depthtok.cli.old_options import command
 from depthtok.errors import ConfigError, SourceError
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.signals import stoppable

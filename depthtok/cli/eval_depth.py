@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from depthtok.cli.flags import Device, Json, SourceRoot
-from depthtok.cli.options import command
+from depthtok.cli.old_options import command
 from depthtok.errors import StaleStore
 from depthtok.log import result, say
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.cli.flags import SourceRoot
-from depthtok.cli.options import command
+from depthtok.cli.old_options import command
 from depthtok.log import say
 
 if TYPE_CHECKING:

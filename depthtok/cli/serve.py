@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from depthtok.cli.options import command
+from depthtok.cli.old_options import command
 from depthtok.cli.train_vqvae import Device
 from depthtok.errors import ConfigError
 from depthtok.log import say, warn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthtok.cli.options import Only, command
+from depthtok.cli.old_options import Only, command
 from depthtok.cli.stages import SHOWN_FAILURES
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError

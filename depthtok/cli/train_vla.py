@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.cli.flags import Device, Json, Partial, Resume, SourceRoot, Threads
-from depthtok.cli.options import command
+from depthtok.cli.old_options import command
 from depthtok.errors import ConfigError
 from depthtok.log import result, say, suggest, typed
 from depthtok.stores.failures import in_words

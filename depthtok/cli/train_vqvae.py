@@ -21,7 +21,7 @@ from depthtok.cli.flags import (
     SourceRoot,
     Threads,
 )
-from depthtok.cli.options import command
+from depthtok.cli.old_options import command
 from depthtok.errors import ConfigError
 from depthtok.log import result, say, suggest, typed, warn
 

@@ -12,12 +12,22 @@ import typer
 from depthtok.cli import depth, stages
 from depthtok.cli import train_vla as policy
 from depthtok.cli import train_vqvae as train
-from depthtok.cli.options import arguments, command
+from depthtok.cli.annotate import COMMAND
+from depthtok.cli.old_options import arguments, command
 from depthtok.config import RunOptions, convert, field_types, from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import say, unsuggesting
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
+
+def annotate(**arguments: Any) -> None:
+    """The command, until `run` is a function, too."""
+    code = COMMAND.say(COMMAND.tell, COMMAND.function(**arguments), arguments, json=False)
+    if code:
+        raise typer.Exit(code)
+
+
+annotate.__annotations__ = COMMAND.function.__annotations__
 ALONE = ("plan", "limit", "shard", "json", "overwrite")
 """Options that a whole run has no use for."""
 OF_RUNS = {
@@ -122,7 +132,7 @@ def estimate(plan: Plan) -> None:
     place = plan.place("sample", "")
     options = RunOptions(device=plan.tables["how"].get("device", "auto"))
     with unsuggesting():
-        stages.annotate(
+        annotate(
             source=place / "episodes", out=place / "estimated-depth",
             settings=AnnotateConfig(estimator="tiny"), options=options,
         )  # fmt: skip
@@ -209,7 +219,7 @@ def _stages(plan: Plan):
             yield (
                 f"annotate {name}",
                 _stage(
-                    stages.annotate,
+                    annotate,
                     AnnotateConfig,
                     tables,
                     "annotate",
@@ -271,7 +281,7 @@ def _training(function: Callable, tables: Mapping, name: str, **paths: Any) -> C
 def _check_settings(plan: Plan) -> None:
     """Raises `ConfigError` for settings of the trainings that do not exist, and for a tokenizer
     that is not known: before hours of annotating, not after them."""
-    from pipelines.train_vla.samples import parse_settings
+    from depthtok.config import parse_settings
     from vla.named_configs import load
     from vla.weights.pretrained import resolved
     from vqvae.config import TokeniserConfig
