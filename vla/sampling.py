@@ -159,6 +159,11 @@ class Sampler:
             self._run(place, x_BTW, past, hidden_BS, only_keys=True)
         return self._integrate(last, seen.proprio_BP, noise_BCA, past, hidden_BS)
 
+    def of_tensors(self, *tensors: Tensor) -> Tensor:
+        """The same, from the tensors of the observations and the noise."""
+        *seen, noise_BCA = tensors
+        return self(Observation(*seen), noise_BCA)
+
     def _hidden(self, valid_BL: Bool[Tensor, "B L"]) -> Float[Tensor, "B S"]:
         """-inf at the rows of padding, else 0."""
         hidden_BS = valid_BL.new_zeros(len(valid_BL), self._rows, dtype=self.dtype)

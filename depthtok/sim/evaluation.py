@@ -113,7 +113,7 @@ class Evaluation:
     def _differ(self, found: Mapping[str, Any]) -> list[str]:
         """The keys in which the existing evaluation differs. Weights are identified by their
         digests, not by path; more trials and another number of videos are allowed."""
-        now = json.loads(json.dumps(self.card))
+        now, found = _told(json.loads(json.dumps(self.card))), _told(found)
         free = {"videos"} | ({"policy"} if "weights" in now else set())
         free |= {"software", "meaning", "accepted"} - found.keys()  # older cards lack them
         if found.get("trials", 0) < now["trials"]:
@@ -167,6 +167,16 @@ class Evaluation:
     def _films(self, name: str, end: str) -> list[Path]:
         task = name.partition("-trial-")[0]
         return list((self.path / VIDEOS).glob(f"{task}-trial-*-{end}.webp"))
+
+
+def _told(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with what older ones, and older servers, do not tell of how the policy runs."""
+    if isinstance(says := card.get("says"), Mapping):
+        return {**_RUNNING, **card, "says": {**_RUNNING, **says}}
+    return {**_RUNNING, **card}
+
+
+_RUNNING = {"precision": "float32", "sampler": "plain", "batch": 1}
 
 
 def _outcome(path: Path) -> Outcome:

@@ -59,8 +59,8 @@ def page(evaluation: Evaluation) -> Report:
 
 
 SHOWN = (
-    "policy", "says", "meaning", "accepted", "step", "weights", "codebook", "seed", "settle_steps",
-    "replan_steps", "max_steps", "size",
+    "policy", "says", "meaning", "accepted", "step", "weights", "precision", "sampler", "codebook",
+    "seed", "settle_steps", "replan_steps", "max_steps", "size",
 )  # fmt: skip
 KNOWN = {"task", "name", "trials", "successes", "rate", "low", "high", "steps"}
 
