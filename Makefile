@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test check types format clean
 
 demo: .venv/core
 	$(BIN)/depthtok demo
@@ -16,6 +16,9 @@ check: .venv/dev
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(MAKE) test
+
+types: .venv/dev
+	$(BIN)/mypy
 
 format: .venv/dev
 	$(BIN)/ruff format $(CODE)

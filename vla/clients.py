@@ -20,6 +20,7 @@ from websockets.protocol import State
 
 from depthtok.log import warn
 
+BACKLOG = 1024  # not accepted yet: the kernel drops more, and who was dropped tries again after 1 s
 CONNECTIONS = 128
 HALF_OPEN = 64  # beyond them the oldest is disconnected: who opens at once is always served
 MESSAGE_LIMIT = 64 * 2**20  # bytes of one request

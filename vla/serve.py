@@ -100,6 +100,7 @@ class PolicyServer:
             self._talk, sock=self.socket, compression=None, max_size=clients.MESSAGE_LIMIT,
             max_queue=1, close_timeout=clients.CLOSE_SECONDS, process_request=self._admit,
             create_connection=partial(clients.Client, self._clients), logger=_logger(),
+            backlog=clients.BACKLOG,
         ):  # fmt: skip
             await self._stop.wait()
             self._clients.abort_closing()  # the others are told
@@ -167,9 +168,11 @@ def make_server(
             "serving needs the package `websockets`, 13 or newer",
             remedy="pip install msgpack 'websockets>=13'",
         ) from error
+    from vla.clients import BACKLOG
+
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, *_, address = found[0]
-    bound = socket.create_server(address[:2], family=family)
+    bound = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     return PolicyServer(policy, bound, api_key, frozenset(origins))
 
 

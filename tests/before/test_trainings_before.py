@@ -3,15 +3,12 @@ episodes, norms and figures; what they do not say stays unknown."""
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "commands"))
-from trainings import call, lines
-
 from depthtok.codebook import Codebook
+from tests.commands.trainings import call, lines
 from vla import checkpoint
 from vla.policy import Policy
 

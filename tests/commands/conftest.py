@@ -1,9 +1,9 @@
 """A small data set as episodes, depth and codes, for the tests of `train-vla`."""
 
 import pytest
-from trainings import DEMO, MICRO, call
 
 from depthtok.testing import make_rlds
+from tests.commands.trainings import DEMO, MICRO, call
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from trainings import DEMO, MICRO, call, training
 from typer.testing import CliRunner
 
 from depthtok.cli import app
@@ -14,6 +13,7 @@ from depthtok.commands.train import depth_sources
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import StaleStore
 from depthtok.testing import make_rlds
+from tests.commands.trainings import DEMO, MICRO, call, training
 
 
 def said(*command, code=0):

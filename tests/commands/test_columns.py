@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from trainings import MICRO, call, lines
 from typer.testing import CliRunner
 
 from depthtok.cli import app
@@ -14,6 +13,7 @@ from depthtok.errors import ConfigError
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
 from depthtok.store import drop_part
+from tests.commands.trainings import MICRO, call, lines
 from vla import checkpoint
 from vla.policy import Policy
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from trainings import DEMO, call, lines, training
 
 from depthtok.codes import CodeStore
 from depthtok.commands import samples
@@ -12,6 +11,7 @@ from depthtok.commands.given import Given
 from depthtok.data import DepthClip, ImageTransform
 from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError
+from tests.commands.trainings import DEMO, call, lines, training
 from vla.augment import WHOLE, Box
 from vla.data import Dataset
 from vla.loader import Loader

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from trainings import CLOCK, call, training
 
 from depthtok.cli import main
 from depthtok.testing import temporaries
+from tests.commands.trainings import CLOCK, call, training
 from vla import checkpoint
 
 TIMES = int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many

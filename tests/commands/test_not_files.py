@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from trainings import DEMO, MICRO
 from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.errors import DepthtokError, NotAFile
 from depthtok.regular import open_file, require_file
 from depthtok.testing import make_rlds
+from tests.commands.trainings import DEMO, MICRO
 
 TIMES = int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many
 KINDS = {"pipe": "a named pipe", "device": "a device", "socket": "a socket",

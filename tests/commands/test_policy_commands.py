@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from trainings import DEMO, call, lines, training
 from typer.testing import CliRunner
 
 from depthtok.cli import app
@@ -20,6 +19,7 @@ from depthtok.codebook import Codebook
 from depthtok.commands.ablate import Study
 from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, WeightsError
+from tests.commands.trainings import DEMO, call, lines, training
 from vla.policy import Policy
 from vqvae.codec import Codec
 

@@ -9,10 +9,10 @@ import threading
 import time
 
 import pytest
-from trainings import call, lines, training
 
 from depthtok.errors import ConfigError
 from depthtok.signals import Stopped, kept_handlers
+from tests.commands.trainings import call, lines, training
 
 pytestmark = [
     pytest.mark.ray,

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from trainings import DEMO, MICRO, call, lines
 
 from depthtok.codes import CodeStore
 from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
+from tests.commands.trainings import DEMO, MICRO, call, lines
 
 REAL = Path(__file__).parents[1] / "data" / "real"
 SETS = {

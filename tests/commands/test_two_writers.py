@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from trainings import training
 
 from depthtok.locks import LOCK
+from tests.commands.trainings import training
 
 HOLD = """
 import sys, time

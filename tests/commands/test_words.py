@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from trainings import MICRO, call, lines
 from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.errors import ConfigError
 from depthtok.testing import make_rlds, make_tokenizer
+from tests.commands.trainings import MICRO, call, lines
 from vla import checkpoint
 from vla.model import build
 from vla.named import load

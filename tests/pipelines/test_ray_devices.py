@@ -28,7 +28,9 @@ def gpu_cluster():
     """A Ray that believes to have GPUs; its workers can import this file."""
     import ray
 
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(
+        filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
+    )
     with pytest.MonkeyPatch.context() as patch, kept_handlers():
         patch.setenv("PYTHONPATH", path)
         ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False,

@@ -33,7 +33,9 @@ def local_ray():
     """One Ray for all tests; its workers can import this file."""
     import ray
 
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(
+        filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
+    )
     with pytest.MonkeyPatch.context() as patch, kept_handlers():
         patch.setenv("PYTHONPATH", path)
         ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from fake_world import TASK, FakeWorld, Walker
 
 from depthtok.config import RunOptions
 from depthtok.sim import verdict, workers
@@ -19,6 +18,7 @@ from depthtok.sim.rollout import Trial
 from depthtok.sim.simulator import Task
 from pipelines import collect, stage
 from pipelines.sim_config import CollectConfig
+from tests.sim.fake_world import TASK, FakeWorld, Walker
 
 TRIALS, EPISODES = 8, 4
 STEP_S = 0.002  # so that a signal finds the work at all stages

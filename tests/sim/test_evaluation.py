@@ -4,7 +4,6 @@ import json
 from functools import partial
 
 import pytest
-from fake_world import TASK, FakeWorld, Walker
 from typer.testing import CliRunner
 
 from depthtok.cli import app
@@ -14,6 +13,7 @@ from depthtok.sim import verdict, workers
 from depthtok.sim.evaluation import Arena, Evaluation, Job
 from depthtok.sim.rollout import Trial
 from depthtok.testing import tree_digest
+from tests.sim.fake_world import TASK, FakeWorld, Walker
 
 CARD = {
     "policy": "walker", "suite": "libero_fake", "seed": 7, "trials": 4, "max_steps": 9,

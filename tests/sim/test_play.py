@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fake_world import MEANING, FakeWorld
 
 from depthtok.codebook import Codebook
 from depthtok.commands import play
@@ -21,6 +20,7 @@ from depthtok.sim.libero import MEANING as LIBERO
 from depthtok.sim.rollout import Trial
 from depthtok.sim.rollout import play as roll
 from depthtok.sources.schema import Schema
+from tests.sim.fake_world import MEANING, FakeWorld
 from vla.running import Running
 
 BOOK = Path(str(files("vqvae") / "demo"))

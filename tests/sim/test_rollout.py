@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_world import MEANING, FakeWorld, Walker
 
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column
 from depthtok.sim.rollout import Trial, play
 from depthtok.sim.simulator import Simulator
+from tests.sim.fake_world import MEANING, FakeWorld, Walker
 
 
 def test_a_success_stops_at_once():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quick_runs import EPISODES, TRIALS, evaluate, record
 
 from depthtok.testing import interrupt, temporaries, tree_digest
+from tests.sim.quick_runs import EPISODES, TRIALS, evaluate, record
 
 PRELOAD = ["zarr", "depthtok.sim.verdict", "pipelines.collect"]
 RUNS = {  # name: what runs, where its finished items lie, and how many there are in the end

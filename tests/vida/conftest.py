@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
 
 from pipelines.vida.config import CONFIGS
 from pipelines.vida.network import VideoDepth
+from tests.vida import recipe
 
 GOLDEN = Path(__file__).parent.parent / "data" / "vida_golden"
 

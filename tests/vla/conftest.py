@@ -2,11 +2,10 @@
 
 import threading
 
-import clients
-import fakes
 import pytest
 import torch
 
+from tests.vla import clients, fakes
 from vla.config import RunOptions
 from vla.policy import Policy
 from vla.train import train

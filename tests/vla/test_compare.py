@@ -4,13 +4,13 @@ import json
 import shutil
 from dataclasses import replace
 
-import fakes
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from depthtok.cli import app
 from depthtok.errors import ConfigError, SourceError
+from tests.vla import fakes
 from vla.ablation import tabulate
 from vla.compare import Comparison, Difference, Judged, sign_flip
 from vla.config import RunOptions

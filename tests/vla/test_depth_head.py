@@ -3,13 +3,13 @@
 import math
 from types import SimpleNamespace
 
-import fakes
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from depthtok.errors import ConfigError, WeightsError
+from tests.vla import fakes
 from vla.config import DepthConfig
 from vla.depth_head import DepthHead, depth_loss
 from vla.judge import judge_depth

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-import fakes
 import numpy as np
 import pytest
 
 from depthtok.errors import CorruptPart, StaleStore
 from depthtok.temporaries import temporary_sibling
+from tests.vla import fakes
 from vla.data import Dataset
 from vla.frames import FrameCache
 

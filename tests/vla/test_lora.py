@@ -1,10 +1,10 @@
 """Adapters: neutral at first, the only thing that trains of what is pretrained, mergeable."""
 
-import fakes
 import torch
 from safetensors.torch import load_file
-from test_model import draws, observation
 
+from tests.vla import fakes
+from tests.vla.test_model import draws, observation
 from vla import checkpoint, lora, optim
 from vla.config import RunOptions
 from vla.model import build

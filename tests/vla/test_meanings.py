@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-import fakes
 import numpy as np
 import pytest
-from fakes import MEANING
 
 from depthtok.data import Camera, Orientation
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column
+from tests.vla import fakes
+from tests.vla.fakes import MEANING
 from vla import checkpoint, meanings
 from vla.config import RunOptions
 from vla.data import Dataset

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from test_model import observation
 
 from depthtok.errors import WeightsError
+from tests.vla.test_model import observation
 from vla import checkpoint
 from vla.model import build
 from vla.openpizero import from_open_pi_zero

@@ -5,14 +5,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import fakes
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from test_model import draws, example
 
 from depthtok.errors import ConfigError, DepthtokError
+from tests.vla import fakes
+from tests.vla.test_model import draws, example
 from vla import checkpoint
 from vla.config import RunOptions
 from vla.model import build

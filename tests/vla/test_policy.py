@@ -5,10 +5,10 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import pytest
 import torch
-from test_model import observation
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from depthtok.errors import ConfigError, CorruptPart, WeightsError
+from tests.vla.test_model import observation
 from vla import checkpoint, flow, graph
 from vla.config import RunOptions
 from vla.model import build

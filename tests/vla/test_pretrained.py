@@ -1,10 +1,10 @@
 """The tokenizer of a training: from the weights, from the run that goes on, or asked for."""
 
 import pytest
-from fakes import FakeCodebook, toy
 
 from depthtok.errors import ConfigError, StaleStore, WeightsError
 from depthtok.testing import make_tokenizer
+from tests.vla.fakes import FakeCodebook, toy
 from vla.named import load as preset
 from vla.named import presets
 from vla.pretrained import reader, resolved, tokenizer_of

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
-from test_model import observation
 
+from tests.vla.test_model import observation
 from vla.model import build
 from vla.running import cast
 from vla.sampling import Sampler, compiled, fold

@@ -1,16 +1,16 @@
 """Serving: openpi's protocol, spoken by a client written out here and by openpi-client."""
 
+import time
 import tracemalloc
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import clients
-import fakes
 import numpy as np
 import pytest
 
 from depthtok.errors import ConfigError
+from tests.vla import clients, fakes
 from vla.answers import observation
 from vla.policy import Policy
 from vla.serve import describe, make_server
@@ -144,6 +144,7 @@ def test_clients_share_passes_and_get_their_own_answers(serve, monkeypatch, batc
     widths, acts = [], Policy.acts
 
     def counted(policy, seen, dice):
+        time.sleep(0 if widths else 0.3)  # the others arrive
         widths.append(len(seen))
         return acts(policy, seen, dice)
 

@@ -6,13 +6,13 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
 from depthtok.errors import CorruptPart, DepthtokError, WeightsError
 from depthtok.testing import damages, tree_digest
+from tests.vla import fakes
 from vla import checkpoint
 from vla.compare import Judged
 from vla.config import RunOptions

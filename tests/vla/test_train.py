@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from itertools import count
 
-import fakes
 import numpy as np
 import pytest
 import torch
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, TrainingError, WeightsError
 from depthtok.files import read_json_lines
+from tests.vla import fakes
 from vla import checkpoint
 from vla.config import RunOptions
 from vla.policy import load_model

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, array_clip, scene, tiny
 
 from depthtok import codebook
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import ConfigError, DepthKindError, SourceError, WeightsError
 from depthtok.normalisation import Normalisation
+from tests.vqvae.synthetic import SIZE, array_clip, scene, tiny
 from vqvae import export
 from vqvae.codec import Codec, fill_invalid
 from vqvae.model import Tokeniser

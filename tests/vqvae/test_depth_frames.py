@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SIZE, array_clip, scene
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from depthtok.normalisation import Normalisation
+from tests.vqvae.synthetic import SIZE, array_clip, scene
 from vqvae.clips import ClipSource
 from vqvae.config import TrainingConfig
 from vqvae.frames import FrameCache, fit_normalisation, pack, unpack

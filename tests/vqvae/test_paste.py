@@ -1,9 +1,9 @@
 """The pasted part hides what is behind it, and changes nothing else."""
 
 import numpy as np
-from conftest import tiny
 
 from depthtok.normalisation import HIGH, Normalisation
+from tests.vqvae.synthetic import tiny
 from vqvae.config import TrainingConfig
 from vqvae.frames import FrameCache
 from vqvae.paste import paste

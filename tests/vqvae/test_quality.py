@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SIZE, array_clip, scene, scenes, tiny
 
 from depthtok.codebook import Codebook
 from depthtok.data import DepthKind
 from depthtok.errors import DepthKindError, SourceError
+from tests.vqvae.synthetic import SIZE, array_clip, scene, scenes, tiny
 from vqvae import export
 from vqvae.clips import ClipSource
 from vqvae.codec import Codec

@@ -6,11 +6,11 @@ import socket
 from pathlib import Path
 
 import torch
-from conftest import SIZE, scenes, tiny
 from torch import distributed as dist
 from torch import multiprocessing
 
 from depthtok.normalisation import Normalisation
+from tests.vqvae.synthetic import SIZE, scenes, tiny
 from vqvae.clips import ClipSource
 from vqvae.config import QuantizerConfig
 from vqvae.frames import FrameCache

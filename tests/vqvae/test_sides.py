@@ -6,12 +6,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from conftest import scenes, tiny
 
 from depthtok.codebook import Codebook
 from depthtok.data import EpisodeKey
 from depthtok.errors import ConfigError
 from depthtok.holdout import place
+from tests.vqvae.synthetic import scenes, tiny
 from vqvae import train as training
 from vqvae.clips import ClipSource
 from vqvae.config import TrainOptions

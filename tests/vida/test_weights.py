@@ -6,9 +6,7 @@ from urllib.error import HTTPError
 
 import pytest
 import torch
-import vida_recipe as recipe
 from safetensors.torch import save_file
-from vida_made import MemoryClip, tiny_network
 
 from depthtok.data import DepthKind
 from depthtok.errors import MissingPackage, WeightsError
@@ -23,6 +21,8 @@ from pipelines.vida.weights import (
     save_network,
     weights_hash,
 )
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
 
 CPU = torch.device("cpu")
 

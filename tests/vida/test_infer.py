@@ -6,8 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
-from vida_made import MemoryClip, tiny_network
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError
@@ -15,6 +13,8 @@ from pipelines.vida.config import CONFIGS, RunConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.runner import Groups, Runner
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
 
 CPU = torch.device("cpu")
 CASES = [

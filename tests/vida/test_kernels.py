@@ -5,9 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
 from torch import nn
-from vida_made import MemoryClip, tiny_network
 
 from depthtok.errors import ConfigError
 from pipelines.vida.compiling import can_compile, compiled
@@ -16,6 +14,8 @@ from pipelines.vida.estimator import load_estimator, spec_of
 from pipelines.vida.infer import estimate
 from pipelines.vida.packed import PackedLinear, packed
 from pipelines.vida.runner import Runner
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import array_clip, scene, scenes, tiny
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -28,6 +27,7 @@ from depthtok.errors import (
 )
 from depthtok.normalisation import Normalisation
 from depthtok.testing import damages
+from tests.vqvae.synthetic import array_clip, scene, scenes, tiny
 from vqvae import checkpoint
 from vqvae.clips import ClipSource
 from vqvae.codec import Codec

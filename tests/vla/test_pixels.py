@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-import fakes
 import numpy as np
 import pytest
 
 from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
 from depthtok.errors import ConfigError
 from depthtok.normalisation import Normalisation
+from tests.vla import fakes
 from vla.config import RunOptions
 from vla.data import Dataset
 from vla.member import member

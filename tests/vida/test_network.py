@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
 
 from pipelines.vida.config import CONFIGS
 from pipelines.vida.network import VideoDepth
+from tests.vida import recipe
 
 
 def windows(name):

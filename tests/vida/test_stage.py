@@ -6,10 +6,8 @@ import resource
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
 from PIL import Image
 from typer.testing import CliRunner
-from vida_made import MemoryClip, tiny_network
 
 from depthtok.cli import app
 from depthtok.depth import DepthStore
@@ -19,6 +17,8 @@ from pipelines.vida.config import CONFIGS, RunConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.runner import Runner
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
 
 
 def annotate(*arguments, code=0):

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import vida_recipe as recipe
-from test_vida_infer import CPU, depth_of
-from vida_made import MemoryClip, tiny_network
 
 from depthtok.errors import SourceError
 from pipelines.vida import reading, runner
 from pipelines.vida.config import RunConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.runner import Runner
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
+from tests.vida.test_infer import CPU, depth_of
 
 
 class OpenClip(MemoryClip):

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import scenes, tiny
 
 from depthtok.errors import SourceError
+from tests.vqvae.synthetic import scenes, tiny
 from vqvae import export
 from vqvae.clips import ClipSource
 from vqvae.codec import Codec

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import scenes
 
 from depthtok.parts import ShardKey
+from tests.vqvae.synthetic import scenes
 from vqvae.clips import ClipSource, StoredClips, lengths_of, spread, spread_over, where
 
 

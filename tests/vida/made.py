@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import vida_recipe as recipe
-
 from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import CorruptRecord
 from pipelines.vida.config import CONFIGS
 from pipelines.vida.network import VideoDepth
+from tests.vida import recipe
 
 
 def tiny_network(*, metric: bool = False) -> VideoDepth:

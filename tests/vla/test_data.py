@@ -3,13 +3,13 @@
 import zlib
 from dataclasses import replace
 
-import fakes
 import numpy as np
 import pytest
 
 from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
 from depthtok.holdout import BEFORE, KEYED, place
+from tests.vla import fakes
 from vla.data import Dataset, Stream
 from vla.member import Member, held_by, held_out, member, of_unknown_origin
 from vla.tokenizer import ByteTokenizer

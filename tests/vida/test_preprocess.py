@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
 
 from depthtok.errors import SourceError
 from pipelines.vida.preprocess import network_size, preprocess, resize_matrix
+from tests.vida import recipe
 
 
 def test_network_size_equals_the_reference(golden):

@@ -3,8 +3,6 @@ import os
 import numpy as np
 import pytest
 import torch
-import vida_recipe as recipe
-from vida_made import MemoryClip, tiny_network
 
 from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
 from pipelines.vida.finetune import (
@@ -15,6 +13,8 @@ from pipelines.vida.finetune import (
     training_target,
 )
 from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
 
 CPU = torch.device("cpu")
 

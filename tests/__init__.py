@@ -1,0 +1,1 @@
+"""Each folder tests the package, or the topic, of its name."""
