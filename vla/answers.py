@@ -78,7 +78,9 @@ class Answers:
         """The replies to requests in one pass; None if nobody waits for it any more, or what is
         wrong with it."""
         begun = time.perf_counter()
-        read = list(self._hands.map(self._read, asked))
+        read = list(
+            map(self._read, asked) if len(asked) == 1 else self._hands.map(self._read, asked)
+        )
         sound = [n for n, seen in enumerate(read) if isinstance(seen, Observation)]
         replies: list[Any] = [*read]
         if not sound:

@@ -240,11 +240,15 @@ def _places(model: QDepthVLA) -> list[Place]:
     return places
 
 
-def _streams(config: ModelConfig) -> list[tuple[str, tuple[tuple[str, int], ...], int]]:
+Stream = tuple[str, tuple[tuple[str, int], ...], int]
+
+
+def _streams(config: ModelConfig) -> list[Stream]:
     """The experts that run, with their blocks of tokens and their first position: see
     `QDepthVLA.prefix`, `depth_stream` and `action_stream`."""
     tokens = config.vision.grid**2
-    streams = [("vlm", (("image", config.cameras * tokens), ("text", config.max_text)), 1)]
+    prefix = ("image", config.cameras * tokens), ("text", config.max_text)
+    streams: list[Stream] = [("vlm", prefix, 1)]
     if config.depth.expert and config.action_sees_depth:
         streams.append(("depth", (("depth", config.depth.cameras * tokens),), 1))
     actions = ("action", config.chunk)
