@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check types format clean
+.PHONY: demo test check types bench-gpu format clean
 
 demo: .venv/core
 	$(BIN)/depthtok demo
@@ -19,6 +19,10 @@ check: .venv/dev
 
 types: .venv/dev
 	$(BIN)/mypy
+
+# Rows and a table in bench-gpu/; needs a CUDA build of torch in .venv.
+bench-gpu: .venv/core
+	$(BIN)/python benchmarks/gpu.py
 
 format: .venv/dev
 	$(BIN)/ruff format $(CODE)

@@ -18,6 +18,7 @@ import numpy as np
 import simplejpeg
 import torch
 
+from depthtok.data import Camera
 from pipelines.vida.config import CONFIGS, RunConfig
 from pipelines.vida.estimator import device_name
 from pipelines.vida.finetune import fresh_network
@@ -28,8 +29,9 @@ from pipelines.vida.runner import Runner
 class JpegClip:
     """A clip of JPEG images in memory, decoded when read."""
 
-    def __init__(self, images: list[bytes]) -> None:
+    def __init__(self, images: list[bytes], side: int) -> None:
         self.images = images
+        self.camera = Camera("front", side, side)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -46,7 +48,7 @@ def made_clips(count: int, frames: int, side: int) -> list[JpegClip]:
         wide = rng.integers(0, 256, (side // 8 + 1, (side + frames) // 8 + 1, 3), dtype=np.uint8)
         wide = wide.repeat(8, 0).repeat(8, 1)
         views = (np.ascontiguousarray(wide[:side, t : t + side]) for t in range(frames))
-        clips.append(JpegClip([simplejpeg.encode_jpeg(view, quality=95) for view in views]))
+        clips.append(JpegClip([simplejpeg.encode_jpeg(view, quality=95) for view in views], side))
     return clips
 
 

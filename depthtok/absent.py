@@ -51,9 +51,8 @@ def suspect(
 
 
 def blank(frames: Sequence[bytes], format: PixelFormat) -> bool:
-    """Whether the encoded frames of a suspect are one flat colour. Each distinct one is decoded
-    once, spread over the episode, until one shows something; one that cannot be decoded is not
-    flat: whoever needs it will say what is wrong."""
+    """Whether the encoded frames of an episode, looked at until one shows something, are one flat
+    colour. A frame that cannot be decoded is not flat."""
     looks = Looks()
     try:
         for data in _spread(list(dict.fromkeys(frames))):
@@ -66,15 +65,15 @@ def blank(frames: Sequence[bytes], format: PixelFormat) -> bool:
 
 
 def _spread(items: list[bytes]) -> Iterator[bytes]:
-    """All items: the middle one, the quarters, the eighths, ..."""
-    seen: set[int] = set()
+    """All items: the first one, the middle one, the quarters, the eighths, ..."""
+    visited: set[int] = set()
     step = len(items)
-    while len(seen) < len(items):
+    while len(visited) < len(items):
         step = max(1, step // 2)
-        for place in range(0, len(items), step):
-            if place not in seen:
-                seen.add(place)
-                yield items[place]
+        for index in range(0, len(items), step):
+            if index not in visited:
+                visited.add(index)
+                yield items[index]
 
 
 class Looks:
@@ -87,7 +86,7 @@ class Looks:
         self._lock = Lock()
 
     def add(self, frames: UInt8[np.ndarray, "n H W C"]) -> None:
-        """Looks at more frames; at none any more once there is texture."""
+        """Counts more frames, and looks at them unless an earlier one had texture."""
         with self._lock:
             self.frames += len(frames)
         if self.textured or not len(frames):
@@ -105,8 +104,7 @@ class Looks:
 def _span(
     frames: UInt8[np.ndarray, "n H W C"],
 ) -> tuple[UInt8[np.ndarray, " C"], UInt8[np.ndarray, " C"]]:
-    """The least and the largest value of every channel; one axis at a time, which is a hundred
-    times faster than all at once."""
+    """The least and the largest value of every channel; one axis at a time is far faster."""
     low, high = frames, frames
     for _ in range(3):
         low, high = low.min(axis=0), high.max(axis=0)

@@ -1,10 +1,10 @@
-"""Where two meanings meet: what differs between them, what is not known, and the one thing that can
-be converted exactly, a gripper's convention."""
+"""Compares meanings: what differs, what is not known. Converts a gripper's convention."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +21,7 @@ ASPECTS = (
         for what in ("names", "reference", "unit")
     ),
 )
-"""What `Meaning.differences` tells apart."""
+"""The aspects that `Meaning.differences` compares."""
 
 
 @dataclass(frozen=True)
@@ -42,41 +42,37 @@ class GripperChange:
         return cls(meaning.gripper_columns, meaning.gripper, target)
 
     def __call__(self, actions: Float[np.ndarray, "*n A"]) -> Float[np.ndarray, "*n A"]:
-        """The actions, their gripper in the other convention. What lies beyond open or closed, as
-        a network's answer may, is open or closed: no robot has a number for more."""
-        made, columns = np.array(actions), list(self.columns)
-        ends = sorted(GRIPPERS[self.target])
-        made[..., columns] = convert_gripper(made[..., columns], self.source, self.target).clip(
-            *ends
-        )
-        return made
+        """The actions, with their gripper in the other convention and clipped to its range."""
+        converted, columns = np.array(actions), list(self.columns)
+        low, high = sorted(GRIPPERS[self.target])
+        grippers = convert_gripper(converted[..., columns], self.source, self.target)
+        converted[..., columns] = grippers.clip(low, high)
+        return converted
 
 
 def require_aspects(names: Collection[str], where: str) -> None:
     """Raises `ConfigError` for a name that is not one of ASPECTS."""
     for name in names:
-        if name not in ASPECTS:
-            raise ConfigError(
-                f"{where} = {name!r} is not known", remedy=did_you_mean(name, list(ASPECTS))
-            )
+        _require_known(name, ASPECTS, where)
 
 
 def require_gripper(name: str, where: str) -> None:
     """Raises `ConfigError` for a convention that is not one of GRIPPERS."""
-    if name not in GRIPPERS:
-        raise ConfigError(
-            f"{where} = {name!r} is not known", remedy=did_you_mean(name, list(GRIPPERS))
-        )
+    _require_known(name, tuple(GRIPPERS), where)
+
+
+def _require_known(name: str, choices: tuple[str, ...], where: str) -> None:
+    if name not in choices:
+        raise ConfigError(f"{where} = {name!r} is not known", remedy=did_you_mean(name, choices))
 
 
 def contradictions(
     ours: Meaning, theirs: Meaning, accepted: Collection[str] = (), *, state: bool = True
 ) -> dict[str, str]:
-    """`Meaning.differences` but for those accepted, and those of states where `state` is false."""
-    found = ours.differences(theirs)
+    """`Meaning.differences` without `accepted` aspects, without `state` also none of states."""
     return {
         aspect: words
-        for aspect, words in found.items()
+        for aspect, words in ours.differences(theirs).items()
         if aspect not in accepted and (state or not aspect.startswith("proprio"))
     }
 
@@ -100,13 +96,13 @@ def for_robot(
             )
         if policy is None:
             return None
-    found = contradictions(policy, robot, {*accepted, "gripper"}, state=bool(policy.proprio))
-    if found:
-        listed = "; ".join(f"{aspect}: {words}" for aspect, words in found.items())
+    conflicts = contradictions(policy, robot, {*accepted, "gripper"}, state=bool(policy.proprio))
+    if conflicts:
+        listed = "; ".join(f"{aspect}: {words}" for aspect, words in conflicts.items())
         raise ConfigError(
             f"the policy's actions or states are not this robot's (policy, robot): {listed}",
             remedy="evaluate a policy that was trained on data of this robot; where only words "
-            "differ, accept that: " + " ".join(f"--accept {aspect}" for aspect in found),
+            "differ, accept that: " + " ".join(f"--accept {aspect}" for aspect in conflicts),
         )
     if "gripper" in accepted or not robot.gripper_columns:
         return None
@@ -130,35 +126,35 @@ def stated(meaning: Meaning | None, gripper: str | None, otherwise: Meaning) -> 
     return replace(meaning or otherwise, gripper=gripper)
 
 
-def among(meanings: Mapping[str, Meaning], accepted: Collection[str], *, state: bool) -> dict:
-    """Contradictions among data sets: aspect -> `first and second: this, that`, of the first pair
-    in which it occurs."""
-    found: dict[str, str] = {}
-    names = list(meanings)
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            pair = contradictions(meanings[first], meanings[second], accepted, state=state)
-            for aspect, words in pair.items():
-                found.setdefault(aspect, f"{first} and {second}: {words}")
-    return found
+def among(
+    meanings: Mapping[str, Meaning], accepted: Collection[str], *, state: bool
+) -> dict[str, str]:
+    """Contradictions among data sets: aspect -> `first and second: this, that`, of one pair."""
+    conflicts: dict[str, str] = {}
+    for first, second in combinations(meanings, 2):
+        pair = contradictions(meanings[first], meanings[second], accepted, state=state)
+        for aspect, words in pair.items():
+            conflicts.setdefault(aspect, f"{first} and {second}: {words}")
+    return conflicts
 
 
 def unlike(meanings: Mapping[str, Meaning], *, state: bool) -> dict[str, Sequence[str]]:
     """What is known of some data sets and not of others: aspect -> the names of the others."""
 
-    def known(meaning: Meaning) -> dict[str, bool]:
+    def known_aspects(meaning: Meaning) -> dict[str, bool]:
         sides = {"action": meaning.action, **({"proprio": meaning.proprio} if state else {})}
-        columns = {
-            f"{side}.{what}": all(getattr(column, what) != UNKNOWN for column in found)
-            for side, found in sides.items()
+        known_columns = {
+            f"{side}.{what}": all(getattr(column, what) != UNKNOWN for column in columns)
+            for side, columns in sides.items()
             for what in ("reference", "unit")
         }
-        return {"gripper": meaning.gripper != UNKNOWN, "fps": meaning.fps is not None, **columns}
+        known_gripper, known_fps = meaning.gripper != UNKNOWN, meaning.fps is not None
+        return {"gripper": known_gripper, "fps": known_fps, **known_columns}
 
-    marks = {name: known(meaning) for name, meaning in meanings.items()}
-    aspects = {aspect for mark in marks.values() for aspect in mark}
+    known = {name: known_aspects(meaning) for name, meaning in meanings.items()}
+    aspects = {aspect for flags in known.values() for aspect in flags}
     return {
-        aspect: [name for name, mark in marks.items() if not mark[aspect]]
+        aspect: [name for name, flags in known.items() if not flags[aspect]]
         for aspect in sorted(aspects)
-        if len({mark[aspect] for mark in marks.values()}) > 1
+        if len({flags[aspect] for flags in known.values()}) > 1
     }

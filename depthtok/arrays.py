@@ -13,12 +13,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from depthtok.errors import CorruptPart
 from depthtok.files import REPAIR
-from depthtok.regular import TROUBLES, unavailable
+from depthtok.regular import NOT_NOW, unavailable
 from depthtok.signals import uninterrupted
 
 STREAM_CHUNK = 8  # rows decoded together: a short run of frames
@@ -38,10 +39,24 @@ class ArraySpec:
     per_episode: bool = False
 
 
+ArraySpecs = Mapping[str, ArraySpec]
+
+
 def group_json(attributes: Mapping[str, object]) -> str:
     """The `zarr.json` of a group."""
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """What is used of a `zarr.Array`: zarr is imported only where it is needed."""
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
+
+    def __setitem__(self, rows: slice, values: np.ndarray, /) -> None: ...
+
+    def resize(self, shape: tuple[int, ...], /) -> None: ...
 
 
 class ArrayWriter:
@@ -52,7 +67,7 @@ class ArrayWriter:
         self._directory, self._name, self._spec = directory, name, spec
         self._pending: list[np.ndarray] = []
         self._flushed = 0
-        self._array = None
+        self._array: Rows | None = None
         if spec.stream:
             with uninterrupted():
                 self._array = _create(directory, name, spec, 0)
@@ -65,28 +80,27 @@ class ArrayWriter:
         self._pending.append(values)
         self.rows += len(values)
         while self._array is not None and self.rows - self._flushed >= STREAM_SHARD:
-            self._flush(STREAM_SHARD)
+            self._flush(self._array, STREAM_SHARD)
 
     def truncate(self, rows: int) -> None:
         """Takes back all rows from `rows` on."""
         if rows == self.rows:
             return
-        if rows < self._flushed:
+        if self._array is not None and rows < self._flushed:
             start = rows // STREAM_SHARD * STREAM_SHARD
             with uninterrupted():
                 head = self._array[start:rows]
                 self._array.resize((start, *self._spec.row))
             self._flushed, self._pending = start, [head]
         else:
-            kept = self._gather()[: rows - self._flushed]
-            self._pending = [kept]
+            self._pending = [self._gather()[: rows - self._flushed]]
         self.rows = rows
 
     def close(self) -> None:
         """Writes what is left; the array is complete after this."""
         if self._array is not None:
             if self.rows > self._flushed:
-                self._flush(self.rows - self._flushed)
+                self._flush(self._array, self.rows - self._flushed)
             return
         with uninterrupted():  # zarr writes in a thread of its own, which would go on alone
             array = _create(self._directory, self._name, self._spec, self.rows)
@@ -98,32 +112,24 @@ class ArrayWriter:
             return np.empty((0, *self._spec.row), self._spec.dtype)
         return np.concatenate(self._pending)
 
-    def _flush(self, rows: int) -> None:
+    def _flush(self, array: Rows, rows: int) -> None:
         pending = self._gather()
         with uninterrupted():
-            self._array.resize((self._flushed + rows, *self._spec.row))
-            self._array[self._flushed : self._flushed + rows] = pending[:rows]
+            array.resize((self._flushed + rows, *self._spec.row))
+            array[self._flushed : self._flushed + rows] = pending[:rows]
         self._flushed += rows
         self._pending = [pending[rows:]]
 
 
-def _create(directory: Path, name: str, spec: ArraySpec, rows: int):
+def _create(directory: Path, name: str, spec: ArraySpec, rows: int) -> Rows:
     import zarr
     from numcodecs import blosc
     from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-    blosc.use_threads = (
-        False  # blocks in order of completion would change the bytes from run to run
-    )
-    layout = {"chunks": (max(rows, 1), *spec.row), "compressors": [Crc32cCodec()]}
-    if spec.stream:
-        packed = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
-        layout = {
-            "chunks": (STREAM_CHUNK, *spec.row),
-            "shards": (STREAM_SHARD, *spec.row),
-            "compressors": [packed, Crc32cCodec()],
-        }
-    return zarr.create_array(
+    # Threads would store blocks in order of completion: other bytes from run to run.
+    blosc.use_threads = False
+    packed = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
+    return zarr.create_array(  # type: ignore[return-value]  # rows are arrays, never scalars
         store=str(directory),
         name=name,
         shape=(rows, *spec.row),
@@ -132,7 +138,9 @@ def _create(directory: Path, name: str, spec: ArraySpec, rows: int):
         filters=None,
         fill_value=0,
         config={"write_empty_chunks": True},
-        **layout,
+        chunks=(STREAM_CHUNK if spec.stream else max(rows, 1), *spec.row),
+        shards=(STREAM_SHARD, *spec.row) if spec.stream else None,
+        compressors=[packed, Crc32cCodec()] if spec.stream else [Crc32cCodec()],
     )
 
 
@@ -141,9 +149,9 @@ def read_rows(directory: Path, name: str, start: int, stop: int | None) -> np.nd
     import zarr
 
     try:
-        return zarr.open_array(store=str(directory), path=name, mode="r")[start:stop]
+        return np.asarray(zarr.open_array(store=str(directory), path=name, mode="r")[start:stop])
     except (ValueError, RuntimeError, OSError, KeyError) as error:
-        if isinstance(error, OSError) and error.errno in TROUBLES:
+        if isinstance(error, OSError) and error.errno in NOT_NOW:
             raise unavailable(directory / name, error, "cannot be read") from error
         raise CorruptPart(f"{directory / name}: {error}", remedy=REPAIR) from error
 
@@ -160,7 +168,7 @@ def map_table(directory: Path, name: str) -> np.ndarray:
 
 
 def stream_files(name: str, start: int, stop: int | None) -> Callable[[str], bool]:
-    """Tells which files of a part hold rows `start` to `stop` of a stream, or describe it."""
+    """A test for file names: does it hold rows `start` to `stop` of a stream, or describe that?"""
     first = start // STREAM_SHARD
     last = math.inf if stop is None else (stop - 1) // STREAM_SHARD
 

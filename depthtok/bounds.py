@@ -1,4 +1,4 @@
-"""How much memory pictures may take: limits in bytes and pixels, whatever a file says of itself.
+"""How much memory pictures may take: limits in bytes and pixels.
 
 A frame beyond `LARGEST_FRAME` is refused by its header, before it is decoded. Frames up to there
 are worked on in blocks of so many that a block stays within `AT_ONCE`, and at least one.
@@ -27,6 +27,5 @@ def too_large(height: int, width: int) -> str | None:
 
 
 def together(frame_bytes: int, most: int, limit: int = AT_ONCE) -> int:
-    """How many frames of this many bytes are worked on at once: `most`, or what the limit allows,
-    and at least one."""
+    """How many frames of this many bytes are worked on at once: 1 to `most`, within `limit`."""
     return max(1, min(most, limit // max(frame_bytes, 1)))

@@ -22,28 +22,29 @@ def __getattr__(name: str) -> Any:
 
 
 def require_own_packages() -> None:
-    """Raises `ConfigError` where another package hides one of ours, which have common names: one in
-    the current directory with `python -m depthtok`, or one in PYTHONPATH."""
+    """Raises `ConfigError` where a package of the same name hides one of ours: one in the current
+    directory with `python -m depthtok`, or one in PYTHONPATH."""
     root = Path(__file__).parents[1]
     for name in ("pipelines", "vla", "vqvae"):
         spec = find_spec(name)
         if spec is None or spec.origin is None:
             problem = f"the package `{name}` of depthtok is not found as a package"
-            place = "the folder of that name"
+            folder = "the folder of that name"
         else:
-            place = Path(spec.origin).resolve().parents[bool(spec.submodule_search_locations)]
-            if place == root.resolve():
+            parent = Path(spec.origin).resolve().parents[bool(spec.submodule_search_locations)]
+            if parent == root.resolve():
                 continue
-            problem = f"another package `{name}`, in {place}, hides the one of depthtok, in {root}"
+            folder = str(parent)
+            problem = f"another package `{name}`, in {folder}, hides the one of depthtok, in {root}"
         raise ConfigError(
             problem,
             remedy=f"run `depthtok` from another directory (not `python -m depthtok`), and leave "
-            f"{place} out of PYTHONPATH",
+            f"{folder} out of PYTHONPATH",
         )
 
 
 def main() -> None:
-    """Runs a command. What the user can mend is said in two lines; a bug keeps its traceback."""
+    """Runs a command. A `DepthtokError` is printed in two lines; a bug keeps its traceback."""
     try:
         if sys.argv[1:] == ["--version"]:  # an option of the application would cost --help 0.1 s
             from importlib import metadata
@@ -56,7 +57,7 @@ def main() -> None:
         app()
     except DepthtokError as error:
         _refuse(error)
-    except OSError as error:
+    except (OSError, MemoryError, RuntimeError) as error:
         from depthtok.regular import of_the_system
 
         refusal = of_the_system(error)
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 def _refuse(error: DepthtokError) -> NoReturn:
-    """Says what is wrong and what to do, and exits with code 2: also where it cannot be said."""
+    """Prints problem and remedy on stderr, and exits with code 2 even where that fails."""
     with silenced():
         print(f"error: {plain(error.problem)}", file=sys.stderr)
         if error.remedy:

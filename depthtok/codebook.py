@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -38,7 +39,7 @@ class Codebook:
 
     path: Path
     vectors: Float32[np.ndarray, "K D"]
-    meta: dict
+    meta: dict[str, Any]
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
@@ -96,7 +97,7 @@ class Codebook:
         return Normalisation.from_json(self.meta["normalisation"])
 
     @property
-    def quality(self) -> dict:
+    def quality(self) -> dict[str, Any]:
         """The quality report of the last judgement; empty before the first."""
         return self.meta["quality"]
 
@@ -106,12 +107,12 @@ class Codebook:
         return self.meta["demo"]
 
 
-def fingerprint(meta: Mapping) -> str:
+def fingerprint(meta: Mapping[str, Any]) -> str:
     """The fingerprint of a codebook's description."""
     return digest({name: meta[name] for name in _IDENTITY})
 
 
-def write(path: str | Path, weights: Mapping[str, np.ndarray], meta: Mapping) -> Path:
+def write(path: str | Path, weights: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Path:
     """Write a codebook directory; a codebook that was there is replaced.
 
     `meta` holds network, quantizer, normalisation, codes, quality, demo and whatever else is worth
@@ -125,7 +126,7 @@ def write(path: str | Path, weights: Mapping[str, np.ndarray], meta: Mapping) ->
     )
 
 
-def write_meta(path: str | Path, meta: Mapping) -> Path:
+def write_meta(path: str | Path, meta: Mapping[str, Any]) -> Path:
     """Write the description alone, digest included: a new quality report for the same weights."""
     meta = {name: value for name, value in meta.items() if name != "digest"}
     meta["fingerprint"] = fingerprint(meta)
@@ -135,7 +136,7 @@ def write_meta(path: str | Path, meta: Mapping) -> Path:
     return Path(path)
 
 
-def _read_meta(path: Path) -> dict:
+def _read_meta(path: Path) -> dict[str, Any]:
     file = path / META
     if not file.is_file() or not (path / WEIGHTS).is_file():
         raise WeightsError(
@@ -145,10 +146,10 @@ def _read_meta(path: Path) -> dict:
     try:
         meta = json.loads(file.read_bytes())
         claimed = meta.pop("digest")
-        good = claimed == digest(meta) and meta["fingerprint"] == fingerprint(meta)
+        sound = claimed == digest(meta) and meta["fingerprint"] == fingerprint(meta)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _changed(file) from error
-    if not good:
+    if not sound:
         raise _changed(file)
     with as_written(file, "train the codebook anew"):
         _require_types(meta)
@@ -160,7 +161,7 @@ def _read_meta(path: Path) -> dict:
     return meta
 
 
-def _require_types(meta: dict) -> None:
+def _require_types(meta: Mapping[str, Any]) -> None:
     """Raises `KeyError` or `TypeError` for a description that `write_meta` did not write."""
     for name in ("dim", "grid", "size"):
         as_type(int, meta["network"][name])

@@ -21,11 +21,11 @@ from depthtok.errors import (
     SourceError,
     StaleStore,
     StoreError,
-    as_type,
     as_written,
     did_you_mean,
 )
 from depthtok.files import slug
+from depthtok.json_values import value_of, values_of
 from depthtok.parts import Part, ShardKey
 from depthtok.store import ROOT, ROOT_REMEDY, Store, as_size
 
@@ -49,12 +49,10 @@ class CodeStore(Store):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
-            self.codebook: str = self.about["codebook"]
-            self.cameras: tuple[str, ...] = tuple(
-                as_type(str, name) for name in self.about["cameras"]
-            )
+            self.codebook = value_of(self.about, "codebook", str)
+            self.cameras = values_of(self.about, "cameras", str)
             self.grid = as_size(self.about["grid"])
-            self.transform = ImageTransform.from_json(self.about["transform"])
+            self.transform = ImageTransform.from_json(value_of(self.about, "transform", dict))
 
     def require_codebook(self, fingerprint: str) -> None:
         """Raises `StaleStore` unless the codes are of this codebook."""
@@ -66,27 +64,25 @@ class CodeStore(Store):
             )
 
     def open_codebook(self, moved: Path | None = None) -> Codebook:
-        """The codebook that made the codes: where it was, or where it is said to be now.
+        """The codebook that made the codes, at `moved` or where it was.
 
         Raises `StoreError` where it is in neither place, `StaleStore` where it is another one.
         """
-        place = moved or self.spec.source("codebook")
-        if not place.is_dir():
-            raise StoreError(
-                f"the codebook of {self.path} is not in {place}",
-                remedy="say where it is with --codebook DIR",
-            )
-        book = Codebook.load(place)
-        self.require_codebook(book.fingerprint)
-        return book
+        path = moved or self.spec.source("codebook")
+        if not path.is_dir():
+            problem = f"the codebook of {self.path} is not in {path}"
+            raise StoreError(problem, remedy="say where it is with --codebook DIR")
+        codebook = Codebook.load(path)
+        self.require_codebook(codebook.fingerprint)
+        return codebook
 
     @cached_property
     def _shards(self) -> dict[ShardKey, list[Part]]:
         """The parts of every source shard."""
-        found: dict[ShardKey, list[Part]] = {}
+        by_shard: dict[ShardKey, list[Part]] = {}
         for part in self.parts():
-            found.setdefault(part.shard, []).append(part)
-        return found
+            by_shard.setdefault(part.shard, []).append(part)
+        return by_shard
 
     def find(self, key: EpisodeKey) -> tuple[Part, int] | None:
         """The part and row of an episode; None where it has no codes."""
@@ -101,12 +97,11 @@ class CodeStore(Store):
 
     def absent(self, key: EpisodeKey, camera: str) -> bool:
         """Whether the episode is known not to have this camera, and so no codes of it."""
-        place = self.find(key)
-        return place is not None and place[0].lacks(camera, key.index)
+        location = self.find(key)
+        return location is not None and location[0].lacks(camera, key.index)
 
     def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid:
-        """The codes of one clip, memory-mapped. Raises `SourceError` where there are none: see
-        `in` and `absent`."""
+        """The codes of one clip, memory-mapped. Raises `SourceError` where there are none."""
         grid = self.find_grid(key, camera)
         if grid is None:
             raise SourceError(
@@ -122,13 +117,13 @@ class CodeStore(Store):
                 f"{self.path} has no codes of camera {camera!r}",
                 remedy=did_you_mean(camera, list(self.cameras)),
             )
-        place = self.find(key)
-        if place is None:
+        location = self.find(key)
+        if location is None:
             raise SourceError(
                 f"{self.path} has no codes of episode {key}",
                 remedy="`depthtok inspect` lists what failed; `tokenize --retry-failed` tries anew",
             )
-        part, row = place
+        part, row = location
         if part.lacks(camera, key.index):
             return None
         start, frames = int(part.starts[row]), int(part.frames[row])

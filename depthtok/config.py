@@ -46,18 +46,15 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "give 0 or more")
-        require(
-            self.ray_address is None or self.workers > 0,
-            "ray_address",
-            self.ray_address,
-            "give `workers` 1 or more with it: 0 workers means in this process, without Ray",
-        )
+        remedy = "give `workers` 1 or more with it: 0 workers means in this process, without Ray"
+        joins = self.ray_address is None or self.workers > 0
+        require(joins, "ray_address", self.ray_address, remedy)
         gpus = self.gpus_per_worker
         require(gpus is None or gpus >= 0, "gpus_per_worker", gpus, "give 0 or more")
         require(self.cpus_per_worker > 0, "cpus_per_worker", self.cpus_per_worker, "give above 0")
         require(self.limit is None or self.limit > 0, "limit", self.limit, "give 1 or more")
-        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device)
-        require(known, "device", self.device, "give auto, cpu, cuda, cuda:N or mps")
+        device = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device)
+        require(device, "device", self.device, "give auto, cpu, cuda, cuda:N or mps")
         if self.shard is not None:
             numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", self.shard)
             good = numbers and 1 <= int(numbers[1]) <= int(numbers[2])
@@ -91,8 +88,8 @@ def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str) -> C:
 
 def from_flags(cls: type[C], flags: Mapping[str, Any]) -> C:
     """An instance from command-line flags; None stands for a flag that was not given."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    return _build(cls, checked(cls, given, "command line"))
+    values = {name: value for name, value in flags.items() if value is not None}
+    return _build(cls, checked(cls, values, "command line"))
 
 
 def checked(cls: type, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -113,14 +110,18 @@ def field_types(cls: type) -> dict[str, Any]:
 
 
 def _build(cls: type[C], values: Mapping[str, Any]) -> C:
-    for field in fields(cls):
-        if field.name not in values and field.default is field.default_factory is MISSING:
-            raise ConfigError(f"`{field.name}` is not given", remedy="it has no default: state it")
+    _require_given(cls, values)
     return cls(**values)
 
 
+def _require_given(cls: type, values: Mapping[str, Any]) -> None:
+    for field in fields(cls):
+        if field.name not in values and field.default is field.default_factory is MISSING:
+            raise ConfigError(f"`{field.name}` is not given", remedy="it has no default: state it")
+
+
 def convert(value: Any, kind: Any, where: str) -> Any:
-    """`value` as `kind`, where the meaning is the same; else `ConfigError` that names `where`."""
+    """`value` as the type `kind`. Raises `ConfigError`, which begins with `where`."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -142,7 +143,10 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             if abs(value) <= sys.float_info.max:  # no infinity, and no whole number beyond
                 return float(value)
-        elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        elif kind is int:
+            if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+                return value
+        elif isinstance(value, kind):
             return value
     raise ConfigError(f"{where} cannot be {value!r}", remedy=f"give {describe(kind)}")
 
@@ -244,18 +248,18 @@ def load_preset(folder: Path, name: str) -> dict[str, Any]:
     """The preset `name` of a package's folder of TOML files, or any file `name` ending in .toml."""
     if name.endswith(".toml"):
         return load_toml(Path(name))
-    known = sorted(path.stem for path in folder.glob("*.toml"))
-    if name not in known:
-        raise ConfigError(f"there is no preset {name!r}", remedy=did_you_mean(name, known))
+    presets = sorted(path.stem for path in folder.glob("*.toml"))
+    if name not in presets:
+        raise ConfigError(f"there is no preset {name!r}", remedy=did_you_mean(name, presets))
     return load_toml(folder / f"{name}.toml")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Settings by their full names: `train.lr`."""
-    found: dict[str, object] = {}
+    """Nested settings as one dictionary by full names such as `train.lr`."""
+    settings: dict[str, object] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
+            settings |= flat(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value
-    return found
+            settings[prefix + name] = value
+    return settings

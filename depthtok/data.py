@@ -1,19 +1,18 @@
-"""The types that flow between the stages. Pixels, units and kinds are said here, and only here."""
+"""The types that flow between the stages, with their shapes, dtypes and units."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from depthtok.errors import ConfigError, DepthKindError
-
-T = TypeVar("T", covariant=True)
+from depthtok.json_values import JsonObject, value_of, values_of
 
 QUANTILES = (0.0, 0.005, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.995, 1.0)
 """The quantiles kept of every depth clip (over its valid pixels)."""
@@ -52,20 +51,23 @@ class ImageTransform:
     crop: tuple[int, int, int, int] | None = None
     true_view: Orientation | None = None  # undo this orientation; None keeps the published one
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """A plain dictionary, the same for equal transforms."""
-        plain = {name: value for name, value in asdict(self).items() if value is not None}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
-    def from_json(cls, data: dict) -> ImageTransform:
+    def from_json(cls, data: JsonObject) -> ImageTransform:
         """The inverse of `to_json`."""
-        size, crop, view = (data.get(name) for name in ("size", "crop", "true_view"))
-        return cls(
-            size=tuple(size) if size else None,
-            crop=tuple(crop) if crop else None,
-            true_view=Orientation(view) if view else None,
-        )
+        size = crop = None
+        if data.get("size"):
+            height, width = values_of(data, "size", int)
+            size = height, width
+        if data.get("crop"):
+            top, left, height, width = values_of(data, "crop", int)
+            crop = top, left, height, width
+        true_view = Orientation(value_of(data, "true_view", str)) if data.get("true_view") else None
+        return cls(size, crop, true_view)
 
     def rgb(self, frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T h w 3"]:
         """Frames after the transform, resized with Lanczos (antialiased)."""
@@ -128,9 +130,14 @@ class EpisodeKey:
 class FrameClip(Protocol):
     """The frames of one camera in one episode, read when they are asked for."""
 
-    key: EpisodeKey
-    camera: Camera
-    fps: float | None  # Hz
+    @property
+    def key(self) -> EpisodeKey: ...
+
+    @property
+    def camera(self) -> Camera: ...
+
+    @property
+    def fps(self) -> float | None: ...  # Hz
 
     def __len__(self) -> int: ...
 
@@ -150,11 +157,20 @@ class FrameClip(Protocol):
 class Episode(Protocol):
     """One demonstration."""
 
-    key: EpisodeKey
-    cameras: dict[str, Camera]
-    action: Float32[np.ndarray, "T A"]
-    proprio: Float32[np.ndarray, "T P"]
-    fps: float | None  # Hz
+    @property
+    def key(self) -> EpisodeKey: ...
+
+    @property
+    def cameras(self) -> dict[str, Camera]: ...
+
+    @property
+    def action(self) -> Float32[np.ndarray, "T A"]: ...
+
+    @property
+    def proprio(self) -> Float32[np.ndarray, "T P"]: ...
+
+    @property
+    def fps(self) -> float | None: ...  # Hz
 
     def __len__(self) -> int: ...
 
@@ -192,12 +208,12 @@ class DepthClip:
     def of(cls, values: np.ndarray, kind: DepthKind, valid: np.ndarray | None = None) -> DepthClip:
         """A clip from plain values: not finite is invalid, and so are metres that are not > 0."""
         values = np.asarray(values, np.float32)
-        good = np.isfinite(values)
+        usable = np.isfinite(values)
         if kind is DepthKind.METRES:
-            good &= values > 0
+            usable &= values > 0
         if valid is not None:
-            good &= valid
-        return cls(np.where(good, values, np.float32(0)), good, kind)
+            usable &= valid
+        return cls(np.where(usable, values, np.float32(0)), usable, kind)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -221,8 +237,8 @@ class DepthClip:
         with np.errstate(divide="ignore"):  # a masked division takes twice the time
             values = np.divide(np.float32(1), self.values)
         np.copyto(values, 0, where=~self.valid)
-        turned = tuple(1 / q if q > 0 else 0.0 for q in reversed(self.quantiles))
-        return replace(self, values=values, kind=DepthKind.DISPARITY, quantiles=turned)
+        quantiles = tuple(1 / q if q > 0 else 0.0 for q in reversed(self.quantiles))
+        return replace(self, values=values, kind=DepthKind.DISPARITY, quantiles=quantiles)
 
 
 @dataclass(frozen=True)
@@ -267,9 +283,16 @@ class DepthBlock:
 class DepthEstimator(Protocol):
     """RGB (or a data set's own depth) to depth at the frames' own resolution."""
 
-    spec: EstimatorSpec
-    device: str  # in words, for the record
-    degraded: bool  # whether a lack of memory changed how it works, and so perhaps low bits
+    @property
+    def spec(self) -> EstimatorSpec: ...
+
+    @property
+    def device(self) -> str: ...  # in words, for the record
+
+    @property
+    def degraded(self) -> bool:
+        """Whether a lack of memory changed how it works, and so perhaps low bits."""
+        ...
 
     def estimate(self, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]:
         """Depth of many clips, streamed. May work on several clips at a time inside."""

@@ -12,7 +12,7 @@ How one value lies on disk is the store's `encoding`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,8 +22,9 @@ from jaxtyping import Float32, Shaped
 
 from depthtok.arrays import ArraySpec
 from depthtok.data import QUANTILES, DepthClip, DepthKind, EpisodeKey, ImageTransform
-from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_you_mean
+from depthtok.errors import ConfigError, SourceError, as_written, did_you_mean
 from depthtok.files import slug
+from depthtok.json_values import JsonObject, value_of, values_of
 from depthtok.parts import Part
 from depthtok.quantiles import QuantileCounter
 from depthtok.store import ROOT, ROOT_REMEDY, Store, as_size
@@ -92,8 +93,7 @@ class ClipQuantiles:
 
     def __init__(self, encoding: DepthEncoding) -> None:
         self._encoding = encoding
-        whole = encoding is DepthEncoding.UINT16_MM
-        self._dtype = "uint16" if whole else "float16"
+        self._dtype = "uint16" if encoding is DepthEncoding.UINT16_MM else "float16"
         self._counter = QuantileCounter(self._dtype)
 
     def add(self, stored: np.ndarray) -> None:
@@ -103,9 +103,9 @@ class ClipQuantiles:
 
     def values(self) -> Float32[np.ndarray, " 11"]:
         """In metres or disparity; NaN where no pixel is valid."""
-        found = self._counter.quantiles() or (np.nan,) * len(QUANTILES)
+        quantiles = self._counter.quantiles() or (np.nan,) * len(QUANTILES)
         scale = 0.001 if self._dtype == "uint16" else 1.0
-        return (np.asarray(found) * scale).astype(np.float32)
+        return (np.asarray(quantiles) * scale).astype(np.float32)
 
 
 def array_name(camera: str) -> str:
@@ -130,23 +130,21 @@ class DepthStore(Store):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
-            self.kind = DepthKind(self.about["kind"])
-            self.encoding = DepthEncoding(self.about["encoding"])
-            self.cameras: tuple[str, ...] = tuple(
-                as_type(str, name) for name in self.about["cameras"]
-            )
+            self.kind = DepthKind(value_of(self.about, "kind", str))
+            self.encoding = DepthEncoding(value_of(self.about, "encoding", str))
+            self.cameras = values_of(self.about, "cameras", str)
             self.size = as_size(self.about["size"])
-            self.transform = ImageTransform.from_json(self.about["transform"])
+            self.transform = ImageTransform.from_json(value_of(self.about, "transform", dict))
 
     @property
-    def estimator(self) -> Mapping[str, object]:
+    def estimator(self) -> JsonObject:
         """What made the depth, `name` first."""
         if self.spec.stage == "decode":
             return {"name": "decoded from codes", "codebook": self.spec.what["codebook"]}
-        return self.spec.what["estimator"]
+        return value_of(self.spec.what, "estimator", dict)
 
     def require_camera(self, camera: str) -> int:
-        """The place of a camera. Raises `ConfigError` with the names there are."""
+        """The index of a camera. Raises `ConfigError` with the names there are."""
         if camera not in self.cameras:
             raise ConfigError(
                 f"{self.path} has no depth of camera {camera!r}",
@@ -155,24 +153,23 @@ class DepthStore(Store):
         return self.cameras.index(camera)
 
     def clips(self, camera: str | None = None) -> Iterator[StoredDepth]:
-        """The clips of one camera, or of all: part by part, episode by episode, without those of
-        cameras that are absent."""
+        """The clips of one camera, or of all, episode by episode, without absent cameras."""
         names = self.cameras if camera is None else (camera,)
         return (clip for part in self.parts() for clip in self.clips_of(part, names))
 
     def clips_of(
         self, part: Part, cameras: Sequence[str], *, absent: bool = False
     ) -> Iterator[StoredDepth]:
-        """The clips of a part; with `absent` also those of cameras that an episode does not have,
-        which have no valid pixel."""
-        quantiles = part.map("quantiles") if len(part.frames) else None
+        """The clips of a part; with `absent` also those of absent cameras: no pixel is valid."""
+        if not len(part.frames):
+            return
+        table = part.map("quantiles")
         for episode in part.episodes:
+            key, start, frames = episode.key, episode.start, episode.frames
             for camera in cameras:
-                if not absent and part.lacks(camera, episode.key.index):
-                    continue
-                found = quantiles[episode.row, self.require_camera(camera)]
-                yield StoredDepth(self, part, episode.key, camera, episode.start, episode.frames,
-                                  tuple(found.tolist()))  # fmt: skip
+                if absent or not part.lacks(camera, key.index):
+                    quantiles = tuple(table[episode.row, self.require_camera(camera)].tolist())
+                    yield StoredDepth(self, part, key, camera, start, frames, quantiles)
 
 
 @dataclass(frozen=True)
@@ -192,8 +189,7 @@ class StoredDepth:
 
     @property
     def absent(self) -> bool:
-        """Whether the episode does not have this camera: no pixel is valid, nothing was
-        estimated."""
+        """Whether the episode does not have this camera: no pixel is valid."""
         return self.part.lacks(self.camera, self.key.index)
 
     @property

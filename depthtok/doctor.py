@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
+from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
+from typing import Any
 
 from depthtok.format import human_bytes
 
@@ -26,9 +28,9 @@ PALIGEMMA = "models--google--paligemma-3b-pt-224"
 PROBE = """
 import json, torch
 cuda = torch.cuda.is_available()
-found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count() if cuda else 0))
+gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count() if cuda else 0))
 print(json.dumps({
-    "devices": [[p.name, p.total_memory] for p in found],
+    "devices": [[p.name, p.total_memory] for p in gpus],
     "bf16": cuda and torch.cuda.is_bf16_supported(),
     "mps": torch.backends.mps.is_available(),
     "built_for": torch.version.cuda,
@@ -128,15 +130,17 @@ def packages(requirements: list[str] | None) -> list[Row]:
 
 def _package(requirement: str) -> Row:
     need, _, marker = (text.strip() for text in requirement.partition(";"))
-    name = re.match(r"[\w.-]+", need)[0]
+    name = re.split(r"[^\w.-]", need, maxsplit=1)[0]
     limits = re.sub(r"^[\w.-]+(\[[^\]]*\])?", "", need).strip(" ()")
     extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
     group = f"Packages of [{extra[1]}]" if extra else "Packages"
     remedy = f"pip install 'depthtok[{extra[1]}]'" if extra else f"pip install '{name}{limits}'"
     absent = State.OPTIONAL if extra else State.MISSING
-    found = _version(name) or _version(SAME_PACKAGE.get(name, ""))
-    good = found is not None and satisfies(found, limits)
-    detail = found if good else f"{found or 'not installed'}, needs {limits or 'any version'}"
+    version = _version(name) or _version(SAME_PACKAGE.get(name, ""))
+    good = version is not None and satisfies(version, limits)
+    detail = version or "not installed"
+    if not good:
+        detail += f", needs {limits or 'any version'}"
     return _row(group, name, good, detail, remedy, absent)
 
 
@@ -151,17 +155,10 @@ def satisfies(version: str, limits: str) -> bool:
     """Whether a version keeps to limits like `>=2,<3`, by its numbers (no pre-releases)."""
 
     def numbers(text: str) -> list[int]:
-        found = [int(number) for number in re.findall(r"\d+", text.split("+")[0])[:3]]
-        return found + [0] * (3 - len(found))
+        release = [int(number) for number in re.findall(r"\d+", text.split("+")[0])[:3]]
+        return release + [0] * (3 - len(release))
 
-    tests = {
-        ">=": lambda a, b: a >= b,
-        "<=": lambda a, b: a <= b,
-        "==": lambda a, b: a == b,
-        "!=": lambda a, b: a != b,
-        ">": lambda a, b: a > b,
-        "<": lambda a, b: a < b,
-    }
+    tests = {">=": ge, "<=": le, "==": eq, "!=": ne, ">": gt, "<": lt}
     pairs = re.findall(r"(>=|<=|==|!=|>|<)\s*([\w.]+)", limits)
     return all(tests[sign](numbers(version), numbers(limit)) for sign, limit in pairs)
 
@@ -169,12 +166,12 @@ def satisfies(version: str, limits: str) -> bool:
 def _machine(work: Path) -> list[Row]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     free = shutil.disk_usage(work).free
-    place = f"{human_bytes(free)} free at {work.resolve()}"
+    disk = f"{human_bytes(free)} free at {work.resolve()}"
     room = f"give --out a place with {human_bytes(ROOM)}; --plan says what a run needs"
     rows = [
         Row("Machine", "cpu", State.OK, f"{cores} cores"),
         Row("Machine", "memory", State.OK, human_bytes(memory())),
-        _row("Machine", "disk", free >= ROOM, place, room),
+        _row("Machine", "disk", free >= ROOM, disk, room),
     ]
     shared = Path("/dev/shm")
     if shared.is_dir():
@@ -198,22 +195,22 @@ def memory() -> int:
     return total
 
 
-def _probe() -> dict | str:
+def _probe() -> dict[str, Any] | str:
     """What torch sees, asked in a process of its own (a broken driver may take it down)."""
     if _version("torch") is None:
         return "torch is not installed"
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=120
         )
     except subprocess.TimeoutExpired:
         return "torch did not answer within 120 s"
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    if process.returncode:
+        return (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+    return json.loads(process.stdout.strip().splitlines()[-1])
 
 
-def devices(probe: dict | str) -> list[Row]:
+def devices(probe: dict[str, Any] | str) -> list[Row]:
     """Rows for the accelerators that torch sees."""
     if isinstance(probe, str):
         remedy = "run `python -c 'import torch'` and mend what it says"
@@ -251,23 +248,23 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
 
 def weights(cache: Path) -> Row:
     """The policy's official weights in the Hub cache."""
-    there = _complete(cache / PALIGEMMA)
+    present = _has_weights(cache / PALIGEMMA)
     remedy = (
         "accept the licence at huggingface.co/google/paligemma-3b-pt-224, then `hf auth login`; "
         "the tiny presets need none"
     )
-    detail = "paligemma-3b-pt-224" if there else f"not in {cache}"
-    return _row("Weights", "PaliGemma", there, detail, remedy)
+    detail = "paligemma-3b-pt-224" if present else f"not in {cache}"
+    return _row("Weights", "PaliGemma", present, detail, remedy)
 
 
-def _complete(repository: Path) -> bool:
+def _has_weights(repository: Path) -> bool:
     """Whether a cached repository holds weights, not only a cut download."""
     suffixes = {".pth", ".safetensors", ".pt", ".bin"}
     return any(path.suffix in suffixes for path in repository.glob("snapshots/*/*"))
 
 
 def _renderers() -> list[Row]:
-    found = [name for name in ("EGL", "OSMesa") if ctypes.util.find_library(name)]
+    renderers = [name for name in ("EGL", "OSMesa") if ctypes.util.find_library(name)]
     remedy = "apt-get install libosmesa6 libegl1 libegl-mesa0 libgl1-mesa-dri"
-    detail = ", ".join(found) or "neither EGL nor OSMesa"
-    return [_row("Simulator", "renderer", found, detail, remedy)]
+    detail = ", ".join(renderers) or "neither EGL nor OSMesa"
+    return [_row("Simulator", "renderer", renderers, detail, remedy)]

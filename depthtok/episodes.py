@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Integer
@@ -28,13 +28,12 @@ from depthtok.data import Camera, Orientation
 from depthtok.errors import ConfigError, CorruptPart, SourceError, as_type, as_written, did_you_mean
 from depthtok.files import REPAIR, write_atomic
 from depthtok.images import ImageFiles
+from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
 from depthtok.parts import MANIFEST, Part, pack_manifest, unpack_manifest
-from depthtok.placeholders import NotMeasured
-from depthtok.sources.pixels import PixelFormat
-from depthtok.statistics import Statistics
+from depthtok.statistics import Columns, Statistics
 from depthtok.store import ROOT, ROOT_REMEDY, Store
-from depthtok.stored_episode import StoredEpisode
+from depthtok.stored_episode import StoredEpisode, View
 
 PACKED = "images.bin"
 INSTRUCTIONS = "instructions.json"
@@ -42,42 +41,8 @@ ALTERNATIVES = "alternatives.json"
 STATISTICS = "statistics.json"
 
 
-@dataclass(frozen=True)
-class View:
-    """One image stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
-
-    camera: str
-    kind: str
-    format: PixelFormat
-    scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
-    not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
-    channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
-
-    @property
-    def name(self) -> str:
-        """`image/rgb`: what identifies the view in a store."""
-        return f"{self.camera}/{self.kind}"
-
-    def to_json(self) -> dict:
-        """A plain dictionary, without what is usual."""
-        usual = {"channels"} if self.channels == "rgb" else set()
-        usual |= set() if self.not_measured else {"not_measured"}
-        rule = {"not_measured": self.not_measured.to_json()} if self.not_measured else {}
-        plain = {**asdict(self), "format": self.format.to_json(), **rule}
-        return {name: value for name, value in plain.items() if name not in usual}
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """One frame [H, W, C] from its bytes. Raises `CorruptRecord`."""
-        frame = self.format.decode(data)
-        return frame if self.channels == "rgb" else np.ascontiguousarray(frame[..., ::-1])
-
-    @classmethod
-    def from_json(cls, data: Mapping) -> View:
-        """The inverse of `to_json`."""
-        rule = data.get("not_measured")
-        read = {"format": PixelFormat.from_json(data["format"]),
-                "not_measured": rule and NotMeasured.from_json(rule)}  # fmt: skip
-        return cls(**{**data, **read})
+def _camera(data: Mapping[str, Any]) -> Camera:
+    return Camera(**{**data, "orientation": Orientation(data["orientation"])})
 
 
 def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
@@ -92,14 +57,13 @@ def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str
 
 
 def write_instructions(part: Path, texts: Sequence[tuple[str, ...]]) -> None:
-    """Writes the instructions of a part: the first text of each number, and beside them all texts
-    of the numbers that have several."""
+    """Writes the first text of each instruction of a part, and all texts of those with several."""
     (part / INSTRUCTIONS).write_text(json.dumps([first for first, *_ in texts]))
-    several = {
-        str(n): list(alternatives) for n, alternatives in enumerate(texts) if alternatives[1:]
+    alternatives = {
+        str(number): list(wordings) for number, wordings in enumerate(texts) if wordings[1:]
     }
-    if several:
-        (part / ALTERNATIVES).write_text(json.dumps(several))
+    if alternatives:
+        (part / ALTERNATIVES).write_text(json.dumps(alternatives))
 
 
 class EpisodeStore(Store):
@@ -111,12 +75,12 @@ class EpisodeStore(Store):
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
             self.source_root = Path(source_root or self.spec.place["source_root"])
-            self.views = [View.from_json(view) for view in self.about["views"]]
+            self.views = [View.from_json(view) for view in values_of(self.about, "views", dict)]
             _ = [as_type(str, name) for view in self.views for name in (view.camera, view.kind)]
-            self.fps: float | None = self.about["fps"]
-            self.action_dim = as_type(int, self.about["action_dim"])
-            self.proprio_dim = as_type(int, self.about["proprio_dim"])
-            self.gripper: tuple[int, ...] = tuple(self.about["gripper"])
+            self.fps = number_of(self.about, "fps")
+            self.action_dim = value_of(self.about, "action_dim", int)
+            self.proprio_dim = value_of(self.about, "proprio_dim", int)
+            self.gripper = values_of(self.about, "gripper", int)
             _ = self.cameras, self.meaning, self.segmentation_classes
         self._instructions: dict[str, list[str]] = {}
         self._alternatives: dict[str, dict[str, list[str]]] = {}
@@ -125,44 +89,52 @@ class EpisodeStore(Store):
     @cached_property
     def meaning(self) -> Meaning:
         """What the columns of actions and states are; unknown where the store does not say."""
-        about = self.about
-        if "meaning" in about:
-            return Meaning.from_json(about["meaning"])
-        action, proprio = (
-            tuple(map(Column, about[f"{name}_names"])) for name in ("action", "proprio")
-        )
-        return Meaning(action, proprio, about["gripper_convention"], self.fps)
+        if "meaning" in self.about:
+            return Meaning.from_json(value_of(self.about, "meaning", dict))
+        action, proprio = (tuple(map(Column, n)) for n in (self.action_names, self.proprio_names))
+        return Meaning(action, proprio, self.gripper_convention, self.fps)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The columns of actions."""
+        return values_of(self.about, "action_names", str)
+
+    @property
+    def proprio_names(self) -> tuple[str, ...]:
+        """The columns of states."""
+        return values_of(self.about, "proprio_names", str)
+
+    @property
+    def gripper_convention(self) -> str:
+        """What the numbers of the action's gripper mean: as `Meaning.gripper`."""
+        return value_of(self.about, "gripper_convention", str)
 
     @cached_property
     def cameras(self) -> dict[str, Camera]:
         """The cameras that have RGB, by name."""
-        by_name = {}
-        for camera in self.about["cameras"]:
-            fields = {**camera, "orientation": Orientation(camera["orientation"])}
-            by_name[camera["name"]] = Camera(**fields)
-        return by_name
+        cameras = values_of(self.about, "cameras", dict)
+        return {value_of(camera, "name", str): _camera(camera) for camera in cameras}
 
     @property
     def knows_absent(self) -> bool:
-        """As for every store, and not of videos and images, of which `annotate` decides."""
+        """As for every store, but false for videos and images: there `annotate` looks for them."""
         return self.spec.stage == "convert" and super().knows_absent
 
     def camera(self, name: str) -> Camera:
         """The camera `name`. Raises `ConfigError` with the names there are."""
         if name not in self.cameras:
             raise ConfigError(
-                f"{self.path} has no camera {name!r}",
-                remedy=did_you_mean(name, list(self.cameras)),
+                f"{self.path} has no camera {name!r}", remedy=did_you_mean(name, list(self.cameras))
             )
         return self.cameras[name]
 
     @cached_property
     def segmentation_classes(self) -> dict[str, dict[str, int]]:
-        """By camera: what the numbers of its segmentation mean ({"robot": 1, ...}), as the data
-        set's schema names them. Without the cameras of which it names none."""
-        cameras = self.spec.what.get("schema", {}).get("camera", ())
-        named = {camera["name"]: camera.get("segmentation_classes") for camera in cameras}
-        return {name: dict(classes) for name, classes in named.items() if classes}
+        """The segmentation classes that the schema names, by camera: {"robot": 1, ...}."""
+        schema = as_type(dict, self.spec.what.get("schema", {}))
+        cameras = values_of(schema, "camera", dict) if "camera" in schema else ()
+        classes = {camera["name"]: camera.get("segmentation_classes") for camera in cameras}
+        return {name: dict(numbers) for name, numbers in classes.items() if numbers}
 
     @cached_property
     def lengths(self) -> Integer[np.ndarray, " E"]:
@@ -194,27 +166,23 @@ class EpisodeStore(Store):
 
     def episode(self, number: int) -> StoredEpisode:
         """The episode `number`, read lazily."""
-        place = int(np.searchsorted(self._part_ends, number, side="right"))
-        part = self.part(self.part_names[place])
-        row = number - (int(self._part_ends[place]) - len(part.frames))
+        index = int(np.searchsorted(self._part_ends, number, side="right"))
+        part = self.part(self.part_names[index])
+        row = number - (int(self._part_ends[index]) - len(part.frames))
         return StoredEpisode(self, part, row)
 
     def __iter__(self) -> Iterator[StoredEpisode]:
         return (self.episode(number) for number in range(len(self)))
 
     def view_index(self, camera: str, kind: str) -> int:
-        """The place of a view in the `images` table. Raises `SourceError` where there is none."""
+        """The index of a view in the `images` table. Raises `SourceError` where there is none."""
         for index, view in enumerate(self.views):
             if (view.camera, view.kind) == (camera, kind):
                 return index
         self.camera(camera)
-        have = sorted({view.camera for view in self.views if view.kind == kind})
-        raise SourceError(
-            f"{self.path} has no {kind} for camera {camera!r}",
-            remedy=f"cameras with {kind}: {', '.join(have)}"
-            if have
-            else f"it has no {kind} at all",
-        )
+        cameras = ", ".join(sorted({view.camera for view in self.views if view.kind == kind}))
+        remedy = f"cameras with {kind}: {cameras}" if cameras else f"it has no {kind} at all"
+        raise SourceError(f"{self.path} has no {kind} for camera {camera!r}", remedy=remedy)
 
     def instructions(self, part: Part) -> list[str]:
         """The distinct instructions of a part."""
@@ -224,8 +192,7 @@ class EpisodeStore(Store):
         return self._instructions[part.name]
 
     def alternatives(self, part: Part) -> dict[str, list[str]]:
-        """By number (as text) of an instruction: all the texts to draw from, where there are
-        several. {} in stores that keep one text each."""
+        """All texts of the instructions with several, by their number as text."""
         if part.name not in self._alternatives:
             part.require(ALTERNATIVES)
             file = part.path / ALTERNATIVES
@@ -267,11 +234,11 @@ class EpisodeStore(Store):
 
     def compute_statistics(self) -> Statistics:
         """Statistics over all parts that are there."""
-        columns = (
-            statistics.of_columns(lambda name=name: (part.map(name) for part in self.parts()))
-            for name in ("action", "proprio")
-        )
-        return Statistics(*columns, episodes=len(self), steps=self.steps)
+        action, proprio = self._statistics_of("action"), self._statistics_of("proprio")
+        return Statistics(action, proprio, len(self), self.steps)
+
+    def _statistics_of(self, table: str) -> Columns:
+        return statistics.of_columns(lambda: (part.map(table) for part in self.parts()))
 
     def statistics(self) -> Statistics:
         """Statistics of actions and proprioception: the stored ones if they are of these parts."""
@@ -293,6 +260,5 @@ class EpisodeStore(Store):
     def store_statistics(self) -> None:
         """Keeps the statistics of a complete store beside its parts."""
         if self.stored_statistics() is None:
-            found = self.compute_statistics()
-            content = {"parts": self.content, "statistics": found.to_json()}
+            content = {"parts": self.content, "statistics": self.compute_statistics().to_json()}
             write_atomic(self.path / STATISTICS, pack_manifest(content))

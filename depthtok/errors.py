@@ -41,7 +41,7 @@ class DepthtokError(Exception):
         self.problem = problem
         self.remedy = remedy
 
-    def __reduce__(self):  # keeps `remedy` when an error travels between processes
+    def __reduce__(self) -> tuple:  # keeps `remedy` when an error travels between processes
         return (_rebuild, (type(self), self.problem, self.remedy))
 
     def __str__(self) -> str:
@@ -104,16 +104,16 @@ class InUse(OutputError):
     """Another process writes to this output now."""
 
 
+NOT_AS_WRITTEN = ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+
+
 @contextmanager
 def as_written(path: object, remedy: str) -> Iterator[None]:
-    """Turns whatever goes wrong while a description that we wrote is taken apart into a
-    `CorruptPart`: its digest may fit, but it is nothing that we write. Put nothing else into the
-    block."""
+    """Raises `CorruptPart` for whatever goes wrong while a block takes apart a description of ours:
+    its digest may fit, but it is nothing that we write. The block does nothing else."""
     try:
         yield
-    except (
-        ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
-    ) as error:  # fmt: skip
+    except NOT_AS_WRITTEN as error:
         kind = type(error).__name__
         problem = f"{path} is not as depthtok writes it ({kind}: {error})"
         raise CorruptPart(problem, remedy=remedy) from error
@@ -154,7 +154,6 @@ def did_you_mean(word: str, choices: list[str] | tuple[str, ...]) -> str:
     """`Did you mean 'x'?`, or the list of choices where nothing is near."""
     import difflib
 
-    near = difflib.get_close_matches(word, choices, n=1)
-    if near:
-        return f"Did you mean {near[0]!r}?"
+    if matches := difflib.get_close_matches(word, choices, n=1):
+        return f"Did you mean {matches[0]!r}?"
     return f"Known: {', '.join(sorted(choices))}." if choices else "There is none to choose from."

@@ -30,19 +30,19 @@ class Extreme:
 def find(store: EpisodeStore, table: str, column: int, end: str) -> Extreme:
     """The first smallest (`min`) or largest (`max`) value of a column of `action` or `proprio`.
 
-    Reads that table once: to be asked for where it matters.
+    Reads that table once.
     """
-    found: tuple[float, str, int] | None = None
+    extreme: tuple[float, str, int] | None = None
     for part in store.parts():
         values = part.map(table)[:, column]
         if not len(values):
             continue
         row = int(values.argmin() if end == "min" else values.argmax())
         value = float(values[row])
-        if found is None or (value < found[0] if end == "min" else value > found[0]):
-            found = value, part.name, row
-    assert found is not None, "a store without steps has no spike"
-    value, name, row = found
+        if extreme is None or (value < extreme[0] if end == "min" else value > extreme[0]):
+            extreme = value, part.name, row
+    assert extreme is not None, "a store without steps has no spike"
+    value, name, row = extreme
     part = store.part(name)
     episode = int(np.searchsorted(part.starts, row, side="right")) - 1
     key = part.shard.episode(int(part.indices[episode]))

@@ -1,19 +1,21 @@
-"""What was left out on the way, and where: said by every stage that comes after."""
+"""Counts of failed episodes, by the stage that failed, in words for people."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Failure(Protocol):
-    """What is used of a `depthtok.parts.Failure`, which loads more than `--help` has use for."""
+    """What is used of a `depthtok.parts.Failure`, whose module `--help` must not load."""
 
     @property
     def stage(self) -> str: ...
 
 
+@runtime_checkable
 class Recorded(Protocol):
     """A store, or what stands for one."""
 

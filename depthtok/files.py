@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from depthtok.errors import CorruptPart, OutputError
-from depthtok.regular import SEE_TO_IT, TROUBLES, require_file, unavailable
+from depthtok.regular import NOT_NOW, SEE_TO_IT, TROUBLES, require_file, unavailable
 from depthtok.signals import uninterrupted
 from depthtok.temporaries import discard, temporary_sibling
 
@@ -51,7 +51,7 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turns what a file system says while `path` is written into an `OutputError`."""
+    """Raises `OutputError` for what the file system says while `path` is written."""
     try:
         yield
     except OSError as error:
@@ -97,7 +97,7 @@ def commit_file(final: Path) -> Iterator[Path]:
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replaces the file `path` by `data`, whole or not at all."""
-    with _written(path, data) as temporary:
+    with _temporary_copy(path, data) as temporary:
         temporary.replace(path)
 
 
@@ -106,7 +106,7 @@ def write_new(path: Path, data: bytes | str) -> bool:
 
     Of several processes that race, exactly one makes it.
     """
-    with _written(path, data) as temporary:
+    with _temporary_copy(path, data) as temporary:
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
@@ -121,7 +121,7 @@ def write_new(path: Path, data: bytes | str) -> bool:
 
 
 @contextmanager
-def _written(path: Path, data: bytes | str) -> Iterator[Path]:
+def _temporary_copy(path: Path, data: bytes | str) -> Iterator[Path]:
     """`data` in a temporary sibling of `path`, on the disk; it goes away when the block ends."""
     with output_errors(path), uninterrupted():
         make_directory(path.parent)
@@ -138,15 +138,14 @@ def _written(path: Path, data: bytes | str) -> Iterator[Path]:
 
 
 def with_usual_mode(path: Path) -> None:
-    """Gives a file the mode of any other that is made beside it (the umask's, or that of a default
-    ACL): some libraries make theirs for this user alone."""
-    other = temporary_sibling(path)
-    other.touch()
+    """Gives a file the usual mode (umask, default ACL): some libraries restrict theirs."""
+    sample = temporary_sibling(path)
+    sample.touch()
     try:
         with suppress(PermissionError):  # of a file system without modes
-            path.chmod(stat.S_IMODE(other.stat().st_mode))
+            path.chmod(stat.S_IMODE(sample.stat().st_mode))
     finally:
-        other.unlink()
+        sample.unlink()
 
 
 def read_json_object(path: Path, remedy: str) -> dict:
@@ -155,7 +154,7 @@ def read_json_object(path: Path, remedy: str) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError) and error.errno in TROUBLES:
+        if isinstance(error, OSError) and error.errno in NOT_NOW:
             raise unavailable(path, error, "cannot be read") from error
         raise CorruptPart(f"{path} cannot be read: {error}", remedy=remedy) from error
     if not isinstance(content, dict):
@@ -167,16 +166,16 @@ def read_json_lines(path: Path) -> list[dict]:
     """The objects of a file that has one a line. A last line whose writer was stopped in the middle
     of it is left out. Raises `CorruptPart` for any other that is not JSON."""
     require_file(path)
-    lines, found = path.read_text().splitlines(), []
+    lines, objects = path.read_text().splitlines(), []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(json.loads(line))
+            objects.append(json.loads(line))
         except ValueError as error:
             if number < len(lines):
                 raise CorruptPart(
                     f"line {number} of {path} is not JSON", remedy="delete that line"
                 ) from error
-    return found
+    return objects
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Which episodes are held out of a training: one rule for codebooks, policies and estimators.
 
-An episode's key says where it stands between 0 and 1; those below the share are held out. So an
-episode is on the same side in every training with this share, whatever else is there, in which
-order, and with which seed; a larger share holds out the same episodes and more. Only where a data
-set would leave one side empty, its lowest or its highest episode goes there.
+A hash of an episode's key gives it a position between 0 and 1; episodes below the share are held
+out. So an episode is on the same side in every training with this share, whatever the other
+episodes, their order and the seed; a larger share holds out the same episodes and more. Only where
+a data set would leave one side empty, its lowest or its highest episode goes there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Places = Float64[np.ndarray, " E"]
 
 
 def places(shard: ShardKey, indices: Int[np.ndarray, " E"]) -> Places:
-    """Where the episodes of a shard, by their numbers in it, stand in 0..1."""
+    """The positions in 0..1 of the episodes `indices` of a shard."""
     with np.errstate(over="ignore"):  # splitmix64, which wraps around
         mixed = np.uint64(_seed(shard)) + np.asarray(indices, np.uint64) * np.uint64(_STEP)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -39,7 +39,7 @@ def places(shard: ShardKey, indices: Int[np.ndarray, " E"]) -> Places:
 
 
 def place(key: EpisodeKey | str) -> float:
-    """Where one episode stands: the same as in `places`; of another key, by its text."""
+    """The position of one episode, the same as in `places`; of another key, by its text."""
     if isinstance(key, EpisodeKey):
         return float(places(ShardKey.of(key), np.array([key.index]))[0])
     return _hash(key) / 2.0**64
@@ -48,21 +48,21 @@ def place(key: EpisodeKey | str) -> float:
 def limits(
     datasets: Sequence[str], episodes: Sequence[Float64[np.ndarray, " _"]], share: float
 ) -> list[float]:
-    """The place below which episodes are held out, for each store of a training.
+    """The position below which episodes are held out, for each store of a training.
 
-    `datasets` names the data set of each store, `episodes` are the places of its episodes. Stores
-    of one data set have one limit. A data set of one episode is learnt from; where all are, the
-    lowest of all episodes is held out, if there are two.
+    `datasets` names the data set of each store, `episodes` are the positions of its episodes.
+    Stores of one data set have one limit. A data set of one episode is learnt from; where all are,
+    the lowest of all episodes is held out, if there are two.
     """
     pooled: dict[str, list[np.ndarray]] = {}
-    for name, found in zip(datasets, episodes, strict=True):
-        pooled.setdefault(name, []).append(found)
-    distinct = {name: np.unique(np.concatenate(found)) for name, found in pooled.items()}
-    below = {name: _limit(found, share) for name, found in distinct.items()}
-    alone = {name: found[0] for name, found in distinct.items() if len(found)}
-    if share and len(alone) > 1 and not any(below.values()):
-        below[min(alone, key=alone.__getitem__)] = 1.0
-    return [below[name] for name in datasets]
+    for name, positions in zip(datasets, episodes, strict=True):
+        pooled.setdefault(name, []).append(positions)
+    distinct = {name: np.unique(np.concatenate(arrays)) for name, arrays in pooled.items()}
+    limit = {name: _limit(positions, share) for name, positions in distinct.items()}
+    lowest = {name: positions[0] for name, positions in distinct.items() if len(positions)}
+    if share and len(lowest) > 1 and not any(limit.values()):
+        limit[min(lowest, key=lowest.__getitem__)] = 1.0
+    return [limit[name] for name in datasets]
 
 
 def _limit(distinct: Places, share: float) -> float:

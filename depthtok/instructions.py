@@ -1,4 +1,4 @@
-"""What an EpisodeStore's episodes are told: how many have each text, and which have none.
+"""The instructions in an EpisodeStore: how many steps have each text, which episodes have none.
 
 Parts are read one at a time, and of each only the texts and the table that numbers them.
 """
@@ -41,27 +41,27 @@ class Instructions:
 
 
 def is_empty(text: str) -> bool:
-    """Whether a policy is told nothing by it: spaces and underscores are not read."""
+    """Whether a text holds nothing but spaces and underscores, which policies do not read."""
     return not text.replace("_", " ").strip()
 
 
 def read(
     store: EpisodeStore, only: Bool[np.ndarray, " E"] | None = None, *, drawn: bool = True
 ) -> Instructions:
-    """The texts of all episodes, or `only` of some: exact. With `drawn`, all texts that a step may
-    be told by count, else the first."""
+    """The texts of all episodes, or `only` of some. With `drawn`, every alternative text of a step
+    counts, else its first."""
     counts: dict[str, int] = {}
     episodes = empty = partly = 0
     for part, chosen in _parts(store, only):
-        texts, several = _texts(part), _alternatives(part) if drawn else {}
+        texts, alternatives = _texts(part), _alternatives(part) if drawn else {}
         numbers = part.map("instruction")[: int(part.frames.sum())]
         rows = np.repeat(np.arange(len(chosen)), part.frames)
         numbers, rows = numbers[chosen[rows]], rows[chosen[rows]]
         for number, steps in enumerate(np.bincount(numbers, minlength=len(texts)).tolist()):
-            for text in several.get(str(number), [texts[number]]) if steps else ():
+            for text in alternatives.get(str(number), [texts[number]]) if steps else ():
                 if not is_empty(text):
                     counts[text] = counts.get(text, 0) + steps
-        blank, spoken = _sides(texts, numbers, rows, len(chosen))
+        blank, spoken = _blank_and_spoken(texts, numbers, rows, len(chosen))
         episodes += int(chosen.sum())
         empty += int((blank & ~spoken).sum())
         partly += int((blank & spoken).sum())
@@ -70,35 +70,35 @@ def read(
 
 def without(store: EpisodeStore) -> Bool[np.ndarray, " E"]:
     """Which episodes have no text at any step."""
-    marks = [np.zeros(0, bool)]
+    missing = [np.zeros(0, bool)]
     for part, chosen in _parts(store, None):
         texts = _texts(part)
         if not any(map(is_empty, texts)):  # its table is not read
-            marks.append(np.zeros(len(chosen), bool))
+            missing.append(np.zeros(len(chosen), bool))
             continue
         numbers = part.map("instruction")[: int(part.frames.sum())]
         rows = np.repeat(np.arange(len(chosen)), part.frames)
-        blank, spoken = _sides(texts, numbers, rows, len(chosen))
-        marks.append(blank & ~spoken)
-    return np.concatenate(marks)
+        blank, spoken = _blank_and_spoken(texts, numbers, rows, len(chosen))
+        missing.append(blank & ~spoken)
+    return np.concatenate(missing)
 
 
 def notice(path: Path) -> list[str]:
-    """What is to be said of a store's episodes that have no instruction; [] of other stores."""
+    """A line for people if episodes of the store at `path` have no instruction; [] otherwise."""
     if not is_store(path) or Store(path).spec.type != EpisodeStore.TYPE:
         return []
-    marks = without(EpisodeStore(path))
-    if not marks.any():
+    missing = without(EpisodeStore(path))
+    if not missing.any():
         return []
     remedy = "`train-vla --set data.empty_instructions=drop` leaves them out"
-    if marks.all():
+    if missing.all():
         remedy = NAME_IT
-    return [f"{_share(int(marks.sum()), len(marks))} have no instruction; {remedy}"]
+    return [f"{_share(int(missing.sum()), len(missing))} have no instruction; {remedy}"]
 
 
-def _share(some: int, all_: int) -> str:
-    plural = "" if all_ == 1 else "s"
-    return f"{some:,} of {all_:,} episode{plural} ({100 * some / all_:.3g} %)"
+def _share(count: int, total: int) -> str:
+    plural = "" if total == 1 else "s"
+    return f"{count:,} of {total:,} episode{plural} ({100 * count / total:.3g} %)"
 
 
 def _parts(
@@ -128,14 +128,13 @@ def _alternatives(part: Part) -> dict[str, list[str]]:
     return json.loads((part.path / ALTERNATIVES).read_text())
 
 
-def _sides(
+def _blank_and_spoken(
     texts: Sequence[str],
     numbers: Integer[np.ndarray, " N"],
     rows: Integer[np.ndarray, " N"],
     episodes: int,
 ) -> tuple[Bool[np.ndarray, " e"], Bool[np.ndarray, " e"]]:
-    """Which episodes have an empty text, and which have one that is not: by the number of every
-    step's text, and the row of its episode."""
+    """Which episodes have an empty text at some step, and which one that is not empty."""
     blank, spoken = np.zeros(episodes, bool), np.zeros(episodes, bool)
     is_blank = np.array([is_empty(text) for text in texts], bool)[numbers]
     blank[rows[is_blank]] = True

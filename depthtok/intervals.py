@@ -1,4 +1,4 @@
-"""How much figures say: intervals of means and of success rates, and a test for paired trials."""
+"""Confidence intervals of means and of success rates, and a test for paired trials."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from statistics import fmean, stdev
 
 Z = 1.959963984540054  # 95 % of a normal distribution
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond them within 4 % of the last.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179,
-           2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064,
-           2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
+_QUANTILES = (
+    "12.706 4.303 3.182 2.776 2.571 2.447 2.365 2.306 2.262 2.228 2.201 2.179 2.160 2.145 2.131 "
+    "2.120 2.110 2.101 2.093 2.086 2.080 2.074 2.069 2.064 2.060 2.056 2.052 2.048 2.045 2.042"
+)
+STUDENT = tuple(map(float, _QUANTILES.split()))
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ class Paired:
         return max(-1.0, centre - half), min(1.0, centre + half)
 
     def p_value(self) -> float:
-        """Two-sided exact test of McNemar: the chance of a split at least as uneven as this, were
-        both policies equally good."""
+        """Two-sided exact test of McNemar: the chance of so uneven a split of equal policies."""
         n, few = self.only_a + self.only_b, min(self.only_a, self.only_b)
         tail = sum(math.comb(n, k) for k in range(few + 1)) / 2**n
         return min(1.0, 2 * tail)

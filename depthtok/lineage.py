@@ -1,4 +1,4 @@
-"""Stores as their own types, and the stores that they were made from: are they still the same?"""
+"""Opens stores as their own types, and compares them with the stores that they were made from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from depthtok.origin import same_frames
 from depthtok.parts import Part, PartName
 from depthtok.store import Store, is_store, read_spec
 
-TYPES = {
+TYPES: dict[str, type[Store]] = {
     "episodes": EpisodeStore,
     "depth": DepthStore,
     "codes": CodeStore,
@@ -39,37 +39,36 @@ def open_store(path: Path, source_root: Path | None = None) -> Store:
 
 
 def source_of(store: Store) -> Store | None:
-    """The store that depth or codes were made from; None where there is none of its kind there."""
+    """The store that depth or codes were made from; None where it is not there any more."""
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
-    if key is None or not is_store(place := store.spec.source(key)):
+    if key is None or not is_store(path := store.spec.source(key)):
         return None
     try:
-        source = open_store(place)
+        source = open_store(path)
     except DepthtokError:
         return None
     return source if source.fingerprint == store.spec.upstream else None
 
 
 def outdated(store: Store) -> list[str]:
-    """What of depth or codes, or of the depth that codes were made from, is of other frames than
-    its source has now, in words. Raises `CorruptPart`."""
+    """One line for people for each store, of this one and those that it was made from, with parts
+    made from other frames than their source has now. Raises `CorruptPart`."""
     source = source_of(store)
     if source is None:
         return []
     parts = {part.name: part for part in source.parts()}
-    whole = {PartName.parse(name).shard: part for name, part in parts.items()}
-    made_from = {part: parts.get(part.name) or whole.get(_shard(part)) for part in store.parts()}
-    stale = [part for part, other in made_from.items() if other and _is_stale(part, other)]
-    lines = [
-        f"{len(stale)} of {len(made_from)} parts of {store.path} are of other frames than "
-        f"{source.path} has now (first: {stale[0].name}): `depthtok {store.spec.stage}`, as "
-        "before, makes them anew"
-    ] if stale else []  # fmt: skip
-    return [*outdated(source), *lines]
-
-
-def _shard(part: Part) -> str:
-    return PartName.parse(part.name).shard
+    by_shard = {PartName.of(name).shard: part for name, part in parts.items()}
+    names = {part: PartName.of(part.name) for part in store.parts()}
+    origin = {p: parts.get(p.name) or by_shard.get(name.shard) for p, name in names.items()}
+    stale = [part for part, made_from in origin.items() if made_from and _is_stale(part, made_from)]
+    lines = outdated(source)
+    if stale:
+        lines.append(
+            f"{len(stale)} of {len(origin)} parts of {store.path} are of other frames than "
+            f"{source.path} has now (first: {stale[0].name}): `depthtok {store.spec.stage}`, as "
+            "before, makes them anew"
+        )
+    return lines
 
 
 def _is_stale(part: Part, source: Part) -> bool:

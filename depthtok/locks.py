@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from depthtok.errors import InUse
 from depthtok.files import make_directory, output_errors
@@ -40,18 +41,18 @@ def writing(out: Path, *, file: bool = False) -> Iterator[None]:
     """
     out = Path(out)
     fresh = not file and not out.exists()
-    with _held(out.parent / f".{out.name}.lock" if file else out / LOCK, out):
+    with _locked(out.parent / f".{out.name}.lock" if file else out / LOCK, out):
         try:
             yield
         except BaseException:
             if fresh:
-                _leave_nothing(out)
+                _remove_if_only_locked(out)
             raise
 
 
-def _leave_nothing(out: Path) -> None:
-    """Removes a directory that was made for its lock alone. The lock is held: one who waits for it
-    sees that the file has no name any more, and makes another."""
+def _remove_if_only_locked(out: Path) -> None:
+    """Removes a directory that holds nothing but its lock. The lock is held: a process that waits
+    for it sees that the file has no name any more, and makes another."""
     with suppress(OSError):
         if {path.name for path in out.iterdir()} == {LOCK}:
             (out / LOCK).unlink()
@@ -67,25 +68,26 @@ def writing_shard(out: Path, shard: str | None) -> Iterator[None]:
         if shard is None:
             stack.enter_context(writing(out))
             for path in sorted(out.glob(f"{LOCK}-*")):
-                stack.enter_context(_held(path, out))
+                stack.enter_context(_locked(path, out))
         else:
             with writing(out):  # shards enter one by one, and never beside a writer of all
                 name = f"{LOCK}-{shard.replace('/', '-of-')}"
-                stack.enter_context(_held(out / name, out))
+                stack.enter_context(_locked(out / name, out))
         yield
 
 
 @contextmanager
-def _held(path: Path, out: Path) -> Iterator[None]:
+def _locked(path: Path, out: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with output_errors(out):
         make_directory(path.parent)
     # A singleton of the path counts how often this process holds it. No soft locks: those are files
     # that outlive a killed holder.
-    lock = FileLock(path, timeout=PATIENCE_S, thread_local=False, is_singleton=True,
-                    fallback_to_soft=False)  # fmt: skip
-    again = lock.is_locked
+    lock = FileLock(
+        path, timeout=PATIENCE_S, thread_local=False, is_singleton=True, fallback_to_soft=False
+    )
+    already_held = lock.is_locked
     try:
         with output_errors(out):
             lock.acquire(poll_interval=0.05)
@@ -98,47 +100,46 @@ def _held(path: Path, out: Path) -> Iterator[None]:
         yield
         return
     try:
-        if not again:
-            _sign(path, out)
+        if not already_held:
+            _write_holder(path, out)
         yield
     finally:
-        if not again:
+        if not already_held:
             with suppress(OSError):
                 os.truncate(path, 0)
         lock.release()
 
 
-def _sign(path: Path, out: Path) -> None:
-    """Writes who holds the lock. Says so where a holder on another host has left its name: locks of
+def _write_holder(path: Path, out: Path) -> None:
+    """Writes who holds the lock. Warns where a holder on another host has left its name: locks of
     some file systems do not reach other hosts."""
-    before = _holder(path).get("host", "")
-    if before not in ("", host_name()):
+    former = _holder(path).get("host", "")
+    if former not in ("", host_name()):
         warn(
-            f"{out}: a job on {before} wrote there and did not end by itself. If it still runs, "
+            f"{out}: a job on {former} wrote there and did not end by itself. If it still runs, "
             "stop one of the two: this file system's locks may not reach other hosts"
         )
-    about = {
+    holder = {
         "host": host_name(),
         "pid": os.getpid(),
         "command": " ".join(sys.argv)[:500],
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with suppress(OSError):  # a full disk: the lock holds without its text
-        path.write_text(json.dumps(about) + "\n")
+        path.write_text(json.dumps(holder) + "\n")
 
 
-def _holder(path: Path) -> dict:
+def _holder(path: Path) -> dict[str, Any]:
     """What the last holder wrote; empty where it ended by itself or is just beginning."""
     try:
-        found = json.loads(path.read_text(errors="replace")) if path.is_file() else {}
+        holder = json.loads(path.read_text(errors="replace")) if path.is_file() else {}
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _in_use(out: Path, path: Path) -> InUse:
-    holder = _holder(path)
-    who = "another process"
+    holder, who = _holder(path), "another process"
     if holder:
         who = "process {pid} on {host} (`{command}`, since {since})".format(
             **{name: holder.get(name, "?") for name in ("pid", "host", "command", "since")}

@@ -20,9 +20,8 @@ _UNPRINTABLE = re.compile(  # control characters, surrogates, and what turns the
 
 
 def plain(text: str) -> str:
-    """`text` for a terminal, which parts of it, from data of others, must not steer: such
-    characters are shown by their codes."""
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """`text` for a terminal: characters that would steer it are shown by their codes."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def say(*lines: str, json: bool = False) -> None:
@@ -54,7 +53,7 @@ def typed(*words: object) -> str:
 
 @contextmanager
 def unsuggesting() -> Iterator[None]:
-    """The commands in this block are steps of a larger one: it says itself what comes next."""
+    """Turns `suggest` off in the block, whose commands are steps of a larger one."""
     token = _suggesting.set(False)
     try:
         yield
@@ -93,8 +92,7 @@ def _out(text: str) -> None:
 
 
 def let_go_of_stdout() -> None:
-    """Writes what is left in its buffer, or, where that fails, lets it go nowhere: the interpreter
-    would try again at its end, and fail."""
+    """Flushes stdout, or points it at /dev/null where that fails and would fail again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -104,7 +102,7 @@ def let_go_of_stdout() -> None:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """For words on stderr: if its disk is full they are lost, and the work goes on."""
+    """Ignores errors of printing to stderr, such as a full disk, but not of a closed pipe."""
     try:
         yield
     except BrokenPipeError:

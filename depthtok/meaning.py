@@ -41,8 +41,8 @@ class Column:
     unit: str = UNKNOWN  # one of UNITS
 
     def __str__(self) -> str:
-        known = [word for word in (self.reference, self.unit) if word != UNKNOWN]
-        return f"{self.name} ({', '.join(known)})" if known else self.name
+        words = [word for word in (self.reference, self.unit) if word != UNKNOWN]
+        return f"{self.name} ({', '.join(words)})" if words else self.name
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class Meaning:
     @property
     def unknown(self) -> list[str]:
         """What is not known, in words, for people; [] where everything is."""
-        found = ["gripper convention"] if self.gripper == UNKNOWN else []
-        found += ["rate"] if self.fps is None else []
+        unknown = ["gripper convention"] if self.gripper == UNKNOWN else []
+        unknown += ["rate"] if self.fps is None else []
         for name, columns in (("action", self.action), ("state", self.proprio)):
             for what in ("reference", "unit"):
                 missing = sum(getattr(column, what) == UNKNOWN for column in columns)
                 if missing:
-                    found.append(f"{what} of {missing} {name} column{'s' * (missing > 1)}")
-        return found
+                    unknown.append(f"{what} of {missing} {name} column{'s' * (missing > 1)}")
+        return unknown
 
     def differences(self, other: Meaning) -> dict[str, str]:
         """Where two meanings contradict each other: aspect -> `this: that` in words.
@@ -92,15 +92,15 @@ class Meaning:
         Aspects are `gripper`, `fps`, and `names`, `reference`, `unit` of `action` or `proprio`
         (`action.names`). Unknown contradicts nothing.
         """
-        found = {}
+        differences: dict[str, str] = {}
         if UNKNOWN not in (self.gripper, other.gripper) and self.gripper != other.gripper:
-            found["gripper"] = f"{self.gripper}, {other.gripper}"
+            differences["gripper"] = f"{self.gripper}, {other.gripper}"
         if None not in (self.fps, other.fps) and self.fps != other.fps:
-            found["fps"] = f"{self.fps:g} Hz, {other.fps:g} Hz"
+            differences["fps"] = f"{self.fps:g} Hz, {other.fps:g} Hz"
         for name in ("action", "proprio"):
             ours, theirs = getattr(self, name), getattr(other, name)
             if [c.name for c in ours] != [c.name for c in theirs]:
-                found[f"{name}.names"] = f"{_names(ours)}; {_names(theirs)}"
+                differences[f"{name}.names"] = f"{_names(ours)}; {_names(theirs)}"
                 continue
             for what in ("reference", "unit"):
                 differ = [
@@ -110,8 +110,8 @@ class Meaning:
                     and getattr(a, what) != getattr(b, what)
                 ]
                 if differ:
-                    found[f"{name}.{what}"] = "; ".join(differ)
-        return found
+                    differences[f"{name}.{what}"] = "; ".join(differ)
+        return differences
 
 
 def _names(columns: Sequence[Column]) -> str:

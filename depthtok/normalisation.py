@@ -15,9 +15,9 @@ Values outside the range keep their place up to half a range beyond it, and are 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -29,6 +29,8 @@ NORMALISATIONS = ("clip_quantile", "per_frame", "dataset", "metric")
 LOW, HIGH = -0.5, 1.5
 """Where normalised disparity is clipped."""
 Range = tuple[float, float]
+Frames = Float32[np.ndarray, "T H W"]
+Mask = Bool[np.ndarray, "T H W"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,11 @@ class Normalisation:
 
     def require(self, kind: DepthKind) -> None:
         """Raises `DepthKindError` where a fixed range belongs to depth of another kind."""
-        own = DepthKind.METRES if self.name == "metric" else self.kind
-        if self.fixed and own is not None and kind != own:
+        fitted = DepthKind.METRES if self.name == "metric" else self.kind
+        if self.fixed and fitted is not None and kind != fitted:
             raise DepthKindError(
                 f"the codebook's range ({self.name}, {self.lo:g} to {self.hi:g}) is of depth in "
-                f"{own}, this is {kind}",
+                f"{fitted}, this is {kind}",
                 remedy="use a codebook with the normalisation clip_quantile, or train one on this "
                 "depth",
             )
@@ -81,6 +83,8 @@ class Normalisation:
         Raises `SourceError` where there is no interval: no valid pixel, a constant clip, NaN.
         """
         if self.fixed:
+            assert self.lo is not None, self
+            assert self.hi is not None, self
             return _checked(self.lo, self.hi)
         if len(quantiles) != len(QUANTILES):
             raise SourceError(
@@ -92,12 +96,7 @@ class Normalisation:
         low, high = (QUANTILES.index(q) for q in (self.low_quantile, self.high_quantile))
         return _checked(quantiles[low], quantiles[high])
 
-    def apply(
-        self,
-        disparity: Float32[np.ndarray, "T H W"],
-        bounds: Range,
-        valid: Bool[np.ndarray, "T H W"] | None = None,
-    ) -> Float32[np.ndarray, "T H W"]:
+    def apply(self, disparity: Frames, bounds: Range, valid: Mask | None = None) -> Frames:
         """Normalised disparity, clipped to `LOW`..`HIGH`. Pixels outside `valid` mean nothing."""
         lo, scale = self._affine(disparity, bounds, valid)
         out = np.subtract(disparity, lo, dtype=np.float32)
@@ -106,11 +105,11 @@ class Normalisation:
 
     def undo(
         self,
-        normalised: Float32[np.ndarray, "T H W"],
+        normalised: Frames,
         bounds: Range,
-        like: Float32[np.ndarray, "T H W"] | None = None,
-        valid: Bool[np.ndarray, "T H W"] | None = None,
-    ) -> Float32[np.ndarray, "T H W"]:
+        like: Frames | None = None,
+        valid: Mask | None = None,
+    ) -> Frames:
         """Disparity again. The rule `per_frame` needs `like`, the disparity that was normalised,
         since its ranges are kept nowhere: raises `ConfigError` without."""
         if self.name == "per_frame" and like is None:
@@ -122,7 +121,7 @@ class Normalisation:
         return (normalised * scale + lo).astype(np.float32)
 
     def _affine(
-        self, disparity: np.ndarray, bounds: Range, valid: np.ndarray | None
+        self, disparity: Frames, bounds: Range, valid: Mask | None
     ) -> tuple[Float32[np.ndarray, "*f"] | np.float32, Float32[np.ndarray, "*f"] | np.float32]:
         """Offset and scale that broadcast over frames."""
         if self.name != "per_frame":
@@ -135,12 +134,12 @@ class Normalisation:
             _checked(low, high)
         return lo, hi - lo
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, str | float]:
         """Name and constants."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def from_json(cls, data: dict) -> Normalisation:
+    def from_json(cls, data: Mapping[str, Any]) -> Normalisation:
         """The inverse of `to_json`."""
         return cls(**data)
 

@@ -11,8 +11,7 @@
 
 Every field of the two classes is a flag (`batch_size` is `--batch-size`; a bool is `--x/--no-x`),
 and the function gets two instances.
-A command that heeds only some of the fields says so, and offers no flag that it would ignore; and
-it may tell otherwise what a flag does there:
+A command that uses only some of the fields names them, and may replace the help of a flag:
 `options: Annotated[RunOptions, Only("device", "limit", limit="stop after so many trials")]`.
 """
 
@@ -20,7 +19,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -30,12 +29,12 @@ from depthtok.errors import ConfigError, did_you_mean
 
 
 class Only:
-    """Names the fields of a settings class that a command heeds, and helps that differ there."""
+    """The fields of a settings class that a command uses, and help texts that differ there."""
 
-    def __init__(self, *names: str, **told: str) -> None:
-        assert set(told) <= set(names), f"{set(told) - set(names)} are told and not heeded"
+    def __init__(self, *names: str, **helps: str) -> None:
+        assert set(helps) <= set(names), f"{set(helps) - set(names)} have help and are not used"
         self.names = names
-        self.told = told
+        self.told = helps
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Settings:
 
     cls: type
     heeded: tuple[str, ...]
-    told: Mapping[str, str]  # helps that differ from the fields' own
+    told: Mapping[str, str]  # help texts that differ from the fields' own
 
 
 def new_app(help: str) -> typer.Typer:
@@ -67,19 +66,19 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable], C
 
     def register(function: Callable) -> Callable:
         hints = get_type_hints(function, include_extras=True)
-        settings = {key: found for key, hint in hints.items() if (found := _settings(hint))}
+        settings = {key: read for key, hint in hints.items() if (read := _settings(hint))}
         _require_distinct(settings)
 
-        def run(**given: Any) -> Any:
-            for key, each in settings.items():
-                flags = {field: _given(given.pop(field)) for field in _flags(each)}
-                given[key] = from_flags(each.cls, flags)
-            return function(**given)
+        def run(**values: Any) -> Any:
+            for key, group in settings.items():
+                flags = {field: _none_if_empty(values.pop(field)) for field in _flags(group)}
+                values[key] = from_flags(group.cls, flags)
+            return function(**values)
 
         parameters = _parameters(function, hints, settings)
         run.__doc__ = inspect.getdoc(function)
-        run.__signature__ = inspect.Signature(parameters)
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # stubs lack it
+        run.__annotations__ = {flag.name: flag.annotation for flag in parameters}
         app.command(name or function.__name__.replace("_", "-"))(run)
         return function
 
@@ -88,28 +87,28 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable], C
 
 def _settings(hint: Any) -> Settings | None:
     cls, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    if not is_dataclass(cls):
+    if not (isinstance(cls, type) and is_dataclass(cls)):
         return None
-    known = [field.name for field in fields(cls)]
-    only = next((note for note in notes if isinstance(note, Only)), Only(*known))
-    assert set(only.names) <= set(known), f"{cls.__name__} has other fields than {only.names}"
+    names = [field.name for field in fields(cls)]
+    only = next((note for note in notes if isinstance(note, Only)), Only(*names))
+    assert set(only.names) <= set(names), f"{cls.__name__} has other fields than {only.names}"
     return Settings(cls, only.names, only.told)
 
 
 def _require_distinct(settings: Mapping[str, Settings]) -> None:
-    names = [name for each in settings.values() for name in each.heeded]
-    twice = {name for name in names if names.count(name) > 1}
-    assert not twice, f"two classes have a field {twice}"
+    names = [name for group in settings.values() for name in group.heeded]
+    repeated = {name for name in names if names.count(name) > 1}
+    assert not repeated, f"two classes have a field {repeated}"
 
 
-def _given(value: Any) -> Any:
+def _none_if_empty(value: Any) -> Any:
     return None if value in ([], ()) else value  # a repeatable flag that was not given
 
 
 def _parameters(
     function: Callable, hints: Mapping[str, Any], settings: Mapping[str, Settings]
 ) -> list[inspect.Parameter]:
-    parameters = []
+    parameters: list[inspect.Parameter] = []
     for key, parameter in inspect.signature(function).parameters.items():
         if key in settings:
             parameters += _flags(settings[key]).values()
@@ -129,14 +128,14 @@ def _flags(settings: Settings) -> dict[str, inspect.Parameter]:
     }
 
 
-def _flag(field: Field, hint: Any, told: str | None) -> inspect.Parameter:
-    help = told or (get_args(hint)[1] if get_origin(hint) is Annotated else "")
+def _flag(field: Field, hint: Any, other_help: str | None) -> inspect.Parameter:
+    help = other_help or (get_args(hint)[1] if get_origin(hint) is Annotated else "")
     default = _default_text(field)
     flag = field.name.replace("_", "-")
     kind = _flag_type(_bare(hint))
     spelling = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
     option = typer.Option(spelling, help=f"{help}{default}", show_default=False)
-    annotation = Annotated[kind | None, option]
+    annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
@@ -146,7 +145,7 @@ def _bare(hint: Any) -> Any:
     """The type of a field without help text and without `| None`."""
     kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     if get_origin(kind) in (Union, UnionType):
-        kinds = [each for each in get_args(kind) if each is not NoneType]
+        kinds = [member for member in get_args(kind) if member is not NoneType]
         return kinds[0] if len(kinds) == 1 else str
     return kind
 
@@ -157,7 +156,7 @@ def _flag_type(kind: Any) -> Any:
     if get_origin(kind) is Literal:
         return str
     if get_origin(kind) is tuple and inner[-1] is Ellipsis:
-        return list[inner[0]]
+        return GenericAlias(list, inner[:1])
     return kind
 
 
@@ -174,7 +173,7 @@ def _default_text(field: Field) -> str:
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, list | tuple):
-        value = " ".join(str(each) for each in value)
+        value = " ".join(map(str, value))
     return f" [default: {value}]"
 
 
@@ -186,31 +185,31 @@ def arguments(
     hidden: Collection[str] = (),
     known: Collection[str] = (),
 ) -> dict[str, Any]:
-    """A table of a TOML file as arguments of a command's function: its keys are the names of the
-    command's flags, without dashes in front; parameters that are `hidden` are not among them.
-    `known` are flags that the table may have had beside these, for what an error offers.
+    """A table of a TOML file as arguments of a command's function. Its keys are the names of the
+    command's flags without dashes in front, except those of `hidden` parameters. `known` are other
+    flags that an error may suggest.
 
     Raises `ConfigError`, which begins with `where`, for unknown flags and values of another type.
     """
     kinds = get_type_hints(function)
     names = {
-        _spelt(hint) or name.replace("_", "-"): name
+        _flag_name(hint) or name.replace("_", "-"): name
         for name, hint in get_type_hints(function, include_extras=True).items()
         if name not in hidden and name != "return"
     }
-    found = {}
+    values = {}
     for key, value in table.items():
         flag = key.replace("_", "-")
         if flag not in names:
             problem = f"{where} there is no {key!r}"
-            others = [name.replace("_", "-") for name in known]
-            raise ConfigError(problem, remedy=did_you_mean(flag, [*names, *others]))
+            choices = [*names, *(name.replace("_", "-") for name in known)]
+            raise ConfigError(problem, remedy=did_you_mean(flag, choices))
         name = names[flag]
-        found[name] = convert(value, kinds[name], f"{where} `{key}`")
-    return found
+        values[name] = convert(value, kinds[name], f"{where} `{key}`")
+    return values
 
 
-def _spelt(hint: Any) -> str:
+def _flag_name(hint: Any) -> str:
     """The flag of a parameter, without dashes in front; "" for what is none."""
     for note in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
         for text in (getattr(note, "default", None), *(getattr(note, "param_decls", None) or ())):

@@ -21,25 +21,23 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt32
 
-from depthtok.errors import SourceUnavailable
+from depthtok.errors import SourceUnavailable, as_type
+from depthtok.json_values import JsonObject, value_of
 from depthtok.sources.framing import is_same
 from depthtok.sources.shards import Shard, status_of
-
-if TYPE_CHECKING:  # it reads stores, which this file has no need of
-    from depthtok.episodes import View
+from depthtok.stored_episode import View
 
 MADE_FROM, FRAMES = "made_from", "frames"
 KINDS = ("rgb", "depth", "segmentation")  # of views
 
 
 class FrameDigests:
-    """Digests of the frames of each view, filled episode by episode. How a view is read is part of
-    them: its unit, its placeholders, the order of its colours."""
+    """Digests of the frames of each view, and of how they are read; filled episode by episode."""
 
     def __init__(self, views: Iterable[View]) -> None:
         self._hashes = {
@@ -48,37 +46,40 @@ class FrameDigests:
         }
 
     def add(self, index: int, spans: Sequence[UInt32[np.ndarray, "T 4"]]) -> None:
-        """The frames of episode `index`, for every view in order: length and CRC32C count, and
-        where they lie does not."""
-        for hashed, rows in zip(self._hashes.values(), spans, strict=True):
-            hashed.update(np.array([index, len(rows)], "<u4"))
-            hashed.update(rows[:, 2:].astype("<u4").tobytes())
+        """Adds length and CRC32C of the frames of episode `index`, for every view in order."""
+        for sha256, rows in zip(self._hashes.values(), spans, strict=True):
+            sha256.update(np.array([index, len(rows)], "<u4").tobytes())
+            sha256.update(rows[:, 2:].astype("<u4").tobytes())
 
     def to_json(self) -> dict[str, str]:
         """By view, in hex."""
-        return {view: hashed.hexdigest() for view, hashed in self._hashes.items()}
+        return {view: sha256.hexdigest() for view, sha256 in self._hashes.items()}
 
 
 def frames_of(
-    meta: Mapping[str, object], cameras: Iterable[str], kinds: Iterable[str] = KINDS
+    meta: JsonObject, cameras: Iterable[str], kinds: Iterable[str] = KINDS
 ) -> dict[str, str]:
     """The digests of the frames of some cameras that a part records; {} where it does not."""
-    wanted = {f"{camera}/{kind}" for camera in cameras for kind in kinds}
-    digests = dict(meta.get(FRAMES, {}))
-    return {view: value for view, value in digests.items() if view in wanted}
+    views = {f"{camera}/{kind}" for camera in cameras for kind in kinds}
+    return {view: digest for view, digest in _digests(meta).items() if view in views}
 
 
-def same_frames(one: Mapping[str, object], other: Mapping[str, object]) -> bool | None:
+def _digests(meta: JsonObject) -> dict[str, str]:
+    digests = as_type(dict, meta.get(FRAMES, {}))
+    return {view: value_of(digests, view, str) for view in digests}
+
+
+def same_frames(one: JsonObject, other: JsonObject) -> bool | None:
     """Whether two parts, by their meta, are of the same frames; None where it is not known.
 
     Views that only one of them has say nothing.
     """
-    first, second = dict(one.get(FRAMES, {})), dict(other.get(FRAMES, {}))
-    both = first.keys() & second.keys()
-    return all(first[view] == second[view] for view in both) if both else None
+    first, second = _digests(one), _digests(other)
+    common = first.keys() & second.keys()
+    return all(first[view] == second[view] for view in common) if common else None
 
 
-def shard_looks_other(meta: Mapping, shard: Shard, root: Path, size: int) -> str:
+def shard_looks_other(meta: Mapping[str, Any], shard: Shard, root: Path, size: int) -> str:
     """How a shard of `size` bytes differs from the one that a part was made from, as far as can be
     told without reading it; "" where it does not, or the part does not say."""
     made_from, source = meta.get(MADE_FROM), meta["source"]
@@ -93,7 +94,7 @@ def shard_looks_other(meta: Mapping, shard: Shard, root: Path, size: int) -> str
     return ""
 
 
-def shard_differs(meta: Mapping, shard: Shard, root: Path) -> str:
+def shard_differs(meta: Mapping[str, Any], shard: Shard, root: Path) -> str:
     """How a shard differs from the one that a part was made from; "" where it does not, or the part
     does not say. Reads the framing. Raises `SourceUnavailable` where the shard is not there."""
     status = status_of(shard.path)

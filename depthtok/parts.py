@@ -16,22 +16,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from depthtok.arrays import (
-    ArraySpec,
-    ArrayWriter,
-    group_json,
-    map_table,
-    read_rows,
-    stream_files,
-)
+from depthtok.arrays import ArraySpecs, ArrayWriter, group_json, map_table, read_rows, stream_files
 from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.errors import CorruptPart, as_type, as_written
 from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
-from depthtok.regular import TROUBLES, require_file, unavailable
+from depthtok.regular import NOT_NOW, require_file, unavailable
 
 MANIFEST = "manifest.json"
 _TAIL = ',"sha256":"%s"}\n'
@@ -54,6 +48,13 @@ class PartName:
         """The name, or None where `text` is not a part's name."""
         match = _NAME.fullmatch(text)
         return match and cls(match["shard"], int(match["piece"]), int(match["pieces"]))
+
+    @classmethod
+    def of(cls, text: str) -> PartName:
+        """The same, but raises `ValueError` where `text` is not a part's name."""
+        if (name := cls.parse(text)) is None:
+            raise ValueError(f"{text!r} is no name of a part")
+        return name
 
 
 def shard_name(split: str, shard: int, shards: int) -> str:
@@ -106,23 +107,22 @@ def pack_manifest(content: Mapping[str, object]) -> bytes:
     return (body[:-1] + _TAIL % hashlib.sha256(body.encode()).hexdigest()).encode()
 
 
-def unpack_manifest(data: bytes, path: Path) -> tuple[dict, str]:
+def unpack_manifest(data: bytes, path: Path) -> tuple[dict[str, Any], str]:
     """The manifest's content and digest. Raises `CorruptPart` for any change of its bytes."""
     tail = len(_TAIL % ("0" * 64))
     body = data[:-tail] + b"}"
-    found = hashlib.sha256(body).hexdigest()
-    if data[-tail:] != (_TAIL % found).encode():
+    digest = hashlib.sha256(body).hexdigest()
+    if data[-tail:] != (_TAIL % digest).encode():
         raise CorruptPart(f"{path} is damaged", remedy=REPAIR)
     with as_written(path, REPAIR):
         content = json.loads(body)
     if not isinstance(content, dict):
         raise CorruptPart(f"{path} holds no JSON object", remedy=REPAIR)
-    return content, found
+    return content, digest
 
 
-def _require_types(manifest: dict) -> None:
-    """Raises `TypeError`, `ValueError` or `KeyError` for a manifest that `PartWriter` did not
-    write."""
+def _require_types(manifest: Mapping[str, Any]) -> None:
+    """Raises `TypeError`, `ValueError` or `KeyError` for what `PartWriter` did not write."""
     texts = [manifest[name] for name in ("part", "fingerprint", "upstream")]
     key = ShardKey(**manifest["shard"])
     texts += [key.dataset, key.version, key.split]
@@ -155,7 +155,7 @@ class Part:
         try:
             data = (path / MANIFEST).read_bytes()
         except OSError as error:
-            if error.errno in TROUBLES:
+            if error.errno in NOT_NOW:
                 raise unavailable(path / MANIFEST, error, "cannot be read") from error
             problem = f"{path / MANIFEST} cannot be read ({error.strerror})"
             raise CorruptPart(problem, remedy=REPAIR) from error
@@ -167,7 +167,7 @@ class Part:
         self.fingerprint: str = sys.intern(manifest["fingerprint"])  # the same in every part
         self.upstream: str = manifest["upstream"]
         """Digest of the source's part (or film) that it was made from; "" where there is none."""
-        self.meta: dict = manifest["meta"]
+        self.meta: dict[str, Any] = manifest["meta"]
         """What the stage noted about the whole part."""
         self.frames = np.asarray(manifest["episodes"]["frames"], np.int64)
         """Frames of each episode, int64[E]."""
@@ -175,9 +175,8 @@ class Part:
         self._digests = digests
 
     @property
-    def manifest(self) -> dict:
-        """The manifest, parsed anew each time: in memory it takes several times its bytes, and
-        stores have tens of thousands."""
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, parsed anew each time: kept, it would take several times the memory."""
         return json.loads(self._data)
 
     @property
@@ -222,8 +221,8 @@ class Part:
     def lacks(self, camera: str, index: int) -> bool:
         """Whether the shard's episode `index` is known not to have this camera."""
         indices = self.absent.get(camera, ())
-        place = bisect_left(indices, index)
-        return place < len(indices) and indices[place] == index
+        position = bisect_left(indices, index)
+        return position < len(indices) and indices[position] == index
 
     def require(self, prefix: str) -> None:
         """Digests all files whose path starts with `prefix`, once. Raises `CorruptPart`."""
@@ -245,28 +244,28 @@ class Part:
         self._require(stream_files(array, start, stop))
         return read_rows(self.path, array, start, stop)
 
-    def _require(self, wanted: Callable[[str], bool]) -> None:
+    def _require(self, is_needed: Callable[[str], bool]) -> None:
         for name, (size, sha256) in self.manifest["files"].items():
-            if wanted(name):
+            if is_needed(name):
                 self._digests.require(self.path / name, sha256, size)
 
     def verify(self) -> list[str]:
         """Every file that is damaged, missing, or should not be there; [] for a sound part."""
-        bad = []
+        problems = []
         for name, (size, sha256) in self.manifest["files"].items():
             path = self.path / name
             if not path.is_file():
-                bad.append(f"{path} is missing")
+                problems.append(f"{path} is missing")
             elif path.stat().st_size != size or file_sha256(path) != sha256:
-                bad.append(f"{path} has other bytes than its manifest says")
-        known = {*self.manifest["files"], MANIFEST}
-        found = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
-        bad += [f"{self.path / name} does not belong there" for name in found if name not in known]
-        return sorted(bad)
+                problems.append(f"{path} has other bytes than its manifest says")
+        expected = {*self.manifest["files"], MANIFEST}
+        files = [path for path in self.path.rglob("*") if path.is_file()]
+        foreign = [f for f in files if f.relative_to(self.path).as_posix() not in expected]
+        return sorted([*problems, *(f"{file} does not belong there" for file in foreign)])
 
 
 def without(roots: Iterable[Path], text: str) -> str:
-    """A text in which paths below some directories are given from there."""
+    """`text` with the paths below one of `roots` made relative to it."""
     for root in roots:
         text = re.sub(rf"(?<![\w./-]){re.escape(str(root))}/", "", text)
     return text
@@ -280,17 +279,17 @@ class PartWriter:
     """
 
     def __init__(
-        self, directory: Path, name: PartName, shard: ShardKey, stage: str,
-        arrays: Mapping[str, ArraySpec],
-    ) -> None:  # fmt: skip
+        self, directory: Path, name: PartName, shard: ShardKey, stage: str, arrays: ArraySpecs
+    ) -> None:
         self.directory, self.name, self.shard, self.stage = directory, name, shard, stage
         self.meta: dict[str, object] = {}
+        self._absent: dict[str, list[int]] = {}
         self.roots: tuple[Path, ...] = ()
         writers = {key: ArrayWriter(directory, key, spec) for key, spec in arrays.items()}
         self._by_frame = {k: w for k, w in writers.items() if not arrays[k].per_episode}
         self._by_episode = {k: w for k, w in writers.items() if arrays[k].per_episode}
         self._episodes: dict[str, list[int]] = {"index": [], "frames": []}
-        self._failed: list[dict] = []
+        self._failed: list[dict[str, Any]] = []
         self._rows = 0
 
     def append(self, array: str, values: np.ndarray) -> None:
@@ -303,7 +302,8 @@ class PartWriter:
 
     def absent(self, camera: str, index: int) -> None:
         """Notes that the episode `index` does not have this camera. Episodes come in order."""
-        self.meta.setdefault("absent", {}).setdefault(camera, []).append(index)
+        self._absent.setdefault(camera, []).append(index)
+        self.meta["absent"] = self._absent
 
     def end(self, index: int, frames: int, **rows: np.ndarray) -> None:
         """Closes the episode `index` of the shard: every array by frame has got `frames` rows for
@@ -320,8 +320,8 @@ class PartWriter:
         """Records that episode `index` could not be processed, and takes its rows back."""
         for array in self._by_frame.values():
             array.truncate(self._rows)
-        told = without(self.roots, reason)
-        self._failed.append({"index": index, "stage": stage or self.stage, "reason": told})
+        reason = without(self.roots, reason)
+        self._failed.append({"index": index, "stage": stage or self.stage, "reason": reason})
 
     def close(self, fingerprint: str, upstream: str) -> None:
         """Writes what is left and the manifest."""

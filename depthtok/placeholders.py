@@ -14,8 +14,9 @@ how it is cut into blocks does not matter. A clip is read ahead when the first c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped
@@ -27,6 +28,10 @@ OTHERS = 0.01  # other numbers that may lie there, as a share of the pixels that
 ROUNDING = 3e-7  # relative, of a float32 that was computed in another way
 BLOCK = 32  # frames looked at together
 AHEAD = 128 << 20  # bytes of frames that are kept when a clip is read ahead
+
+Frames = Shaped[np.ndarray, "n H W"]  # as stored
+Decode = Callable[[int, int], Frames]
+Masks = Bool[np.ndarray, "n H W"]
 
 FAR = tuple(10.0**power for power in range(5, 39))
 """Powers of ten that are written for "far"."""
@@ -46,12 +51,12 @@ class NotMeasured:
     max_m: float | None = None
     usual: bool = True
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return {"values": list(self.values), "max_m": self.max_m, "usual": self.usual}
 
     @classmethod
-    def from_json(cls, data: Mapping) -> NotMeasured:
+    def from_json(cls, data: Mapping[str, Any]) -> NotMeasured:
         """The inverse of `to_json`."""
         return cls(tuple(data["values"]), data["max_m"], data["usual"])
 
@@ -59,9 +64,9 @@ class NotMeasured:
 def usual(dtype: np.dtype) -> tuple[float, ...]:
     """The usual placeholders that a dtype holds, ascending; the last is its own maximum."""
     info = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    known = USUAL_FLOATS if dtype.kind == "f" else USUAL_INTEGERS
+    candidates = USUAL_FLOATS if dtype.kind == "f" else USUAL_INTEGERS
     largest = float(info.max)
-    return (*(value for value in known if value < largest * (1 - ROUNDING)), largest)
+    return (*(value for value in candidates if value < largest * (1 - ROUNDING)), largest)
 
 
 def holding(stored: Shaped[np.ndarray, "*shape"], value: float) -> Bool[np.ndarray, "*shape"]:
@@ -76,8 +81,7 @@ def holding(stored: Shaped[np.ndarray, "*shape"], value: float) -> Bool[np.ndarr
 
 
 class Census:
-    """Counts over the frames of a clip: pixels that hold a candidate, and pixels near it that hold
-    something else."""
+    """Counts pixels of a clip that hold a candidate, and those that hold another number near it."""
 
     def __init__(self, candidates: tuple[float, ...]) -> None:
         self.candidates = candidates
@@ -92,13 +96,13 @@ class Census:
     def add(self, stored: Shaped[np.ndarray, ...]) -> None:
         """Counts some frames."""
         high = self._high(stored)
-        held = {value: int(holding(high, value).sum()) for value in self.candidates if len(high)}
-        for value in held:
+        counts = {value: int(holding(high, value).sum()) for value in self.candidates if len(high)}
+        for value in counts:
             low, top = value * REACH, value / REACH
             with np.errstate(over="ignore"):  # beyond the largest float lies its infinity
                 near = int(((high >= low) & (high <= top)).sum())
-            self._held[value] += held[value]
-            self._near[value] += near - sum(held[v] for v in held if low <= v <= top)
+            self._held[value] += counts[value]
+            self._near[value] += near - sum(counts[v] for v in counts if low <= v <= top)
 
     def _high(self, stored: Shaped[np.ndarray, ...]) -> Shaped[np.ndarray, " n"]:
         """The finite numbers that may be near a candidate: few, or none, of a usual frame's."""
@@ -127,16 +131,15 @@ class ClipDepth:
     """
 
     def __init__(
-        self, frames: int, decode: Callable[[int, int], Shaped[np.ndarray, "n H W"]],
-        scale_m: float, dtype: str, rule: NotMeasured | None,
-    ) -> None:  # fmt: skip
+        self, frames: int, decode: Decode, scale_m: float, dtype: str, rule: NotMeasured | None
+    ) -> None:
         self._frames, self._decode, self._scale_m = frames, decode, scale_m
         self._rule = rule or NotMeasured(usual=False)
         self._candidates: tuple[float, ...] = ()
         if self._rule.usual:
             limit = np.inf if self._rule.max_m is None else self._rule.max_m / scale_m
-            found = usual(np.dtype("float32" if dtype == "bfloat16" else dtype))
-            self._candidates = tuple(v for v in found if v not in self._rule.values and v <= limit)
+            values = usual(np.dtype("float32" if dtype == "bfloat16" else dtype))
+            self._candidates = tuple(v for v in values if v not in self._rule.values and v <= limit)
         self._apart: tuple[float, ...] | None = None  # None: no candidate has turned up yet
         self._ahead: dict[int, np.ndarray] = {}  # frames by number
         self.tally: dict[str, int] = {}
@@ -146,66 +149,58 @@ class ClipDepth:
         """Frames `start` to `stop`; 0 where nothing was measured."""
         stored = self._stored(start, stop)
         metres = stored.astype(np.float64) * self._scale_m
-        good = np.isfinite(metres) & (metres > 0)
-        for name, marks in self._marks(stored, metres, start, stop):
-            self._count(name, marks & good)
-            good &= ~marks
+        valid = np.isfinite(metres) & (metres > 0)
+        for name, mask in self._masks(stored, metres, start, stop):
+            if count := int((mask & valid).sum()):
+                self.tally[name] = self.tally.get(name, 0) + count
+            valid &= ~mask
         self.pixels += stored.size
-        return np.where(good, metres, 0).astype(np.float32)
+        return np.where(valid, metres, 0).astype(np.float32)
 
-    def _marks(
-        self, stored: Shaped[np.ndarray, "n H W"], metres: Float64[np.ndarray, "n H W"],
-        start: int, stop: int,
-    ):  # fmt: skip
-        """What is no measurement, by its name."""
+    def _masks(
+        self, stored: Frames, metres: Float64[np.ndarray, "n H W"], start: int, stop: int
+    ) -> Iterator[tuple[str, Masks]]:
+        """Names of what is no measurement, and where each is."""
         for value in self._rule.values:
             yield f"{value:.10g}", holding(stored, value)
         if self._rule.max_m is not None:
             yield f"beyond {self._rule.max_m:g} m", metres > self._rule.max_m
         if self._apart is None and Census(self._candidates).seen(stored):
-            self._apart = self._judged(stored, start, stop)
+            self._apart = self._standing_apart(stored, start, stop)
         for value in self._apart or ():
             yield f"{value:.10g}", holding(stored, value)
 
-    def _judged(
-        self, stored: Shaped[np.ndarray, "n H W"], start: int, stop: int
-    ) -> tuple[float, ...]:
+    def _standing_apart(self, stored: Frames, start: int, stop: int) -> tuple[float, ...]:
         """The candidates that stand apart in the whole clip, of which `stored` is read already."""
         census = Census(self._candidates)
-        census.add(self._unstated(stored))
+        census.add(self._without_stated(stored))
         size = stored[:1].nbytes  # of one frame
-        for first, last in self._others(start, stop, together(4 * size, BLOCK)):
+        for first, last in self._blocks_outside(start, stop, together(4 * size, BLOCK)):
             frames = self._decode(first, last)
             if first >= stop and (len(self._ahead) + last - first) * size <= AHEAD:
                 self._ahead.update(zip(range(first, last), frames, strict=True))
-            census.add(self._unstated(frames))
+            census.add(self._without_stated(frames))
         return census.apart()
 
-    def _others(self, start: int, stop: int, size: int) -> list[tuple[int, int]]:
-        """All other frames, in blocks of this size."""
+    def _blocks_outside(self, start: int, stop: int, size: int) -> list[tuple[int, int]]:
+        """All frames but `start` to `stop`, in blocks of this size."""
         return [
             (first, min(first + size, end))
             for begin, end in ((0, start), (stop, self._frames))
             for first in range(begin, end, size)
         ]
 
-    def _unstated(self, stored: Shaped[np.ndarray, "n H W"]) -> Shaped[np.ndarray, ...]:
-        """Without the pixels of which the schema says that they hold nothing."""
+    def _without_stated(self, stored: Frames) -> Shaped[np.ndarray, ...]:
+        """The numbers without those that the schema says are no measurement."""
         for value in self._rule.values:
             stored = stored[~holding(stored, value)]
         return stored
 
-    def _stored(self, start: int, stop: int) -> Shaped[np.ndarray, "n H W"]:
+    def _stored(self, start: int, stop: int) -> Frames:
         if not self._ahead:
             return self._decode(start, stop)
-        known = [self._ahead.pop(step, None) for step in range(start, stop)]
-        if all(frame is None for frame in known):
+        frames = [self._ahead.pop(step, None) for step in range(start, stop)]
+        if all(frame is None for frame in frames):
             return self._decode(start, stop)
-        return np.stack([
-            self._decode(step, step + 1)[0] if frame is None else frame
-            for step, frame in enumerate(known, start)
-        ])  # fmt: skip
-
-    def _count(self, name: str, marks: Bool[np.ndarray, "n H W"]) -> None:
-        if count := int(marks.sum()):
-            self.tally[name] = self.tally.get(name, 0) + count
+        steps = zip(range(start, stop), frames, strict=True)
+        return np.stack([self._decode(k, k + 1)[0] if f is None else f for k, f in steps])

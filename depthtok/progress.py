@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from depthtok.format import human_duration, human_number
@@ -14,7 +15,7 @@ Extra = float | int | str
 
 @runtime_checkable
 class Stream(Protocol):
-    """What is asked of stderr, or of what stands in for it."""
+    """What is used of stderr, or of what replaces it."""
 
     def write(self, text: str, /) -> object: ...
 
@@ -67,23 +68,21 @@ def progress(
     lines.finish("done")
 
 
+@dataclass
 class Lines:
     """Progress as plain lines: at most one every `interval` seconds, and one at the end."""
 
-    def __init__(
-        self,
-        total: int | None,
-        unit: str,
-        label: str,
-        done: int,
-        interval: float,
-        clock: Callable[[], float],
-        stream: Stream,
-    ) -> None:
-        self.total, self.unit, self.label = total, unit, label
-        self.done = self.before = done
-        self.interval, self.clock, self.stream = interval, clock, stream
-        self.start = self.last = clock()
+    total: int | None
+    unit: str
+    label: str
+    done: int
+    interval: float
+    clock: Callable[[], float]
+    stream: Stream
+
+    def __post_init__(self) -> None:
+        self.before, self.start = self.done, self.clock()
+        self.last = self.start
         self.since: float | None = None  # the first `reach`
         self.extra: dict[str, Extra] = {}
 
@@ -93,7 +92,7 @@ class Lines:
         now = self.clock()
         if now - self.last >= self.interval:
             self.last = now
-            self._print([*self._facts(now), *self._left(now)])
+            self._print([*self._facts(now), *self._time_left(now)])
 
     def reach(self, done: int, **extra: Extra) -> None:
         if self.since is None:
@@ -113,10 +112,10 @@ class Lines:
         if self.total:
             count += f" ({100 * self.done // self.total}%)"
         rate = self._rate(now)
-        shown = [f"{human_number(rate)} {self.unit}/s"] if rate else []
-        return [count, *shown, *_shown(self.extra)]
+        speed = [f"{human_number(rate)} {self.unit}/s"] if rate else []
+        return [count, *speed, *_extra_texts(self.extra)]
 
-    def _left(self, now: float) -> list[str]:
+    def _time_left(self, now: float) -> list[str]:
         rate = self._rate(now)
         if not rate or not self.total or self.done >= self.total:
             return []
@@ -142,15 +141,15 @@ def _terminal(total: int | None, unit: str, label: str, done: int, stream: Strea
 
         def advance(self, n: int = 1, **extra: Extra) -> None:
             if extra:
-                self.set_postfix_str(", ".join(_shown(extra)), refresh=False)
+                self.set_postfix_str(", ".join(_extra_texts(extra)), refresh=False)
             self.update(n)
 
         def reach(self, done: int, **extra: Extra) -> None:
             if not self.reached:
                 self.reached = True
                 self.initial = self.n = self.last_print_n = done
-                self.start_t = self.last_print_t = self._time()
-            self.advance(done - self.n, **extra)
+                self.start_t = self.last_print_t = self._time()  # type: ignore[attr-defined]  # no stub
+            self.advance(done - int(self.n), **extra)
 
     with Terminal(
         total=total,
@@ -164,5 +163,5 @@ def _terminal(total: int | None, unit: str, label: str, done: int, stream: Strea
         yield bar
 
 
-def _shown(extra: dict[str, Extra]) -> list[str]:
+def _extra_texts(extra: dict[str, Extra]) -> list[str]:
     return [f"{name}={human_number(value)}" for name, value in extra.items()]

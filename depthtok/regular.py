@@ -1,9 +1,10 @@
-"""What lies in the place of a file may be none: a named pipe has no end, a device has no size. And
-a file that cannot be read now says nothing of its bytes."""
+"""Opens and checks regular files only: a named pipe has no end, a device has no size. A file that
+cannot be read now is told apart from one whose bytes are wrong."""
 
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -20,19 +21,20 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISSOCK, "a socket"),
 )
 
-TROUBLES = (
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
-    errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.ENOMEM, errno.EMFILE,
-    errno.ENFILE, errno.EAGAIN, errno.ESHUTDOWN,
-)  # fmt: skip
-"""What a system says that fails for a while."""
+_TROUBLES = "EIO ESTALE ETIMEDOUT ENOTCONN EHOSTDOWN EHOSTUNREACH ENODEV ENXIO EREMOTEIO ENOMEM "
+_TROUBLES += "EMFILE ENFILE EAGAIN ESHUTDOWN"
+TROUBLES: tuple[int, ...] = tuple(getattr(errno, name) for name in _TROUBLES.split())
+"""Error numbers of a system that fails for a while."""
+
+NOT_NOW = (*TROUBLES, errno.EACCES, errno.EPERM)
+"""What says nothing of the bytes of a file that is to be read."""
 
 SEE_TO_IT = "see that the disk, or the share, is in order, then run the same command again"
 
 
 def require_file(path: Path | str) -> None:
-    """Raises `NotAFile` for what is there and is no file: to be called before it is opened, which
-    could wait for ever. Nothing is said of a path where nothing is: who opens it will."""
+    """Raises `NotAFile` for what exists and is no file: to be called before opening it, which could
+    wait for ever. Does nothing where nothing exists."""
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):  # a path with a zero byte is nobody's
@@ -60,8 +62,7 @@ def require_file_mode(mode: int, path: Path | str) -> None:
 
 
 def open_file(path: Path | str) -> int:
-    """A descriptor of a file, for reading. Raises `NotAFile`, and whatever `os.open` does; it never
-    waits for a writer of a pipe."""
+    """Opens a file for reading, without waiting for a pipe. Raises `NotAFile` and `OSError`."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         require_file_mode(os.fstat(number).st_mode, path)
@@ -80,6 +81,18 @@ def reading(path: Path) -> Iterator[None]:
         raise unavailable(path, error, "cannot be read") from error
 
 
+def listed(directory: Path, pattern: str) -> list[Path]:
+    """What in a directory has such a name, sorted; nothing where there is no directory. Raises
+    `SourceUnavailable` for one that cannot be listed, which `Path.glob` calls empty."""
+    try:
+        names = [path.name for path in directory.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unavailable(directory, error, "cannot be listed") from error
+    return [directory / name for name in sorted(fnmatch.filter(names, pattern))]
+
+
 def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
     """The error for a file that the file system does not give."""
     remedy = "see that the file is there and may be read, then run the same command again: what is "
@@ -88,13 +101,29 @@ def unavailable(path: Path, error: OSError, what: str) -> SourceUnavailable:
     )
 
 
-def of_the_system(error: OSError) -> StoreError | None:
-    """What to say of an error that nobody on the way knew a file for; None for one that is a bug of
-    ours."""
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory: torch says it in words of its own."""
+    if isinstance(error, MemoryError):
+        return True
+    words = "can't allocate memory", "out of memory", "Cannot allocate memory"
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+
+
+def of_the_system(error: Exception) -> StoreError | None:
+    """What to report for an error of the system that is none of ours yet; None for a bug."""
+    if lacks_memory(error):
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        return OutputError(
+            f"there is not enough memory: {said}" if said else "there is not enough memory",
+            remedy="give smaller settings (batch, sizes), end other programs, or run the same "
+            "command where there is more: what is done is kept",
+        )
+    if not isinstance(error, OSError):
+        return None
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     closed = (errno.EROFS, errno.EACCES, errno.EPERM)
     away = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP)
-    where = f"{error.filename}: " if error.filename else ""
+    file = f"{error.filename}: " if error.filename else ""
     remedies = {
         **dict.fromkeys(full, "free some space and run the same command again"),
         **dict.fromkeys(closed, "choose another place, or change its permissions"),
@@ -104,5 +133,5 @@ def of_the_system(error: OSError) -> StoreError | None:
     if error.errno not in remedies or isinstance(error, ConnectionError):
         return None
     return OutputError(
-        f"{where}{error.strerror}", remedy=f"{remedies[error.errno]}: what is done is kept"
+        f"{file}{error.strerror}", remedy=f"{remedies[error.errno]}: what is done is kept"
     )

@@ -24,9 +24,9 @@ def seal(path: Path) -> None:
         file.seek(-2, 2)
         file.write(_DIGITS.to_bytes(2, "little"))
         file.seek(0)
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0, 2)
-        file.write(found.encode())
+        file.write(digest.encode())
 
 
 def require_sound(path: Path, remedy: str) -> bool:

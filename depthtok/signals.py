@@ -68,18 +68,18 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
     try:
-        with _handled(lambda signum, frame: came.append(signum)):
+        with _handled(lambda signum, frame: received.append(signum)):
             yield
     finally:
-        for signum in came[:1]:
+        for signum in received[:1]:
             signal.raise_signal(signum)
 
 
 @contextmanager
 def kept_handlers() -> Iterator[None]:
-    """Puts the handlers of now back when the block ends, whatever a library made of them."""
+    """Restores the present signal handlers when the block ends, whichever a library has set."""
     before = {number: signal.getsignal(number) for number in NUMBERS}
     try:
         yield

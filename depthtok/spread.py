@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,13 +16,21 @@ ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Numbers closer than this, as a share of their size, are equal but for float32."""
 
 
+@runtime_checkable
 class Columns(Protocol):
     """Statistics of each column in its own unit, as in `depthtok.statistics`."""
 
-    min: Sequence[float]
-    max: Sequence[float]
-    q01: Sequence[float]
-    q99: Sequence[float]
+    @property
+    def min(self) -> Sequence[float]: ...
+
+    @property
+    def max(self) -> Sequence[float]: ...
+
+    @property
+    def q01(self) -> Sequence[float]: ...
+
+    @property
+    def q99(self) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ how the data are cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -47,17 +48,14 @@ class Statistics:
     episodes: int
     steps: int
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict) -> Statistics:
+    def from_json(cls, data: Mapping[str, Any]) -> Statistics:
         """The inverse of `to_json`."""
-        action, proprio = (
-            Columns(**{k: tuple(v) if isinstance(v, list) else v for k, v in data[name].items()})
-            for name in ("action", "proprio")
-        )
+        action, proprio = (_columns(data[name]) for name in ("action", "proprio"))
         for columns in (action, proprio):
             for name in ("mean", "std", "min", "max", "q01", "q99"):
                 np.asarray(getattr(columns, name), np.float64).reshape(len(columns.mean))
@@ -65,9 +63,15 @@ class Statistics:
         return cls(action, proprio, as_type(int, data["episodes"]), as_type(int, data["steps"]))
 
 
+def _columns(data: Mapping[str, Any]) -> Columns:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Columns(**fields)
+
+
 def of_columns(blocks: Blocks) -> Columns:
     """Statistics over the rows of all blocks; `blocks` is called twice and must repeat itself."""
-    count, mean, squares, low, high, coarse = 0, 0.0, 0.0, np.inf, -np.inf, None
+    count, coarse = 0, np.zeros((), np.int64)
+    mean, squares, low, high = (np.array(start) for start in (0.0, 0.0, np.inf, -np.inf))
     for block in _recut(blocks()):
         rows = block.astype(np.float64)
         # Chan's merge of two sets: exact sums of squares without cancellation.
@@ -75,8 +79,7 @@ def of_columns(blocks: Blocks) -> Columns:
         squares = squares + ((rows - rows.mean(0)) ** 2).sum(0) + gap**2 * count * len(rows) / total
         mean, count = mean + gap * len(rows) / total, total
         low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
-        counts = _count(_sortable(block) >> 16)
-        coarse = counts if coarse is None else coarse + counts
+        coarse = coarse + _count(_sortable(block) >> 16)
     if count == 0:
         return Columns(0, (), (), (), (), (), ())
     q01, q99 = _quantiles(blocks, coarse, count, (0.01, 0.99))
@@ -88,28 +91,29 @@ def of_columns(blocks: Blocks) -> Columns:
 
 def _recut(blocks: Iterable[Block]) -> Iterator[Block]:
     """The same rows in blocks of `ROWS`, so that sums round the same however the data are cut."""
-    held, rows = [], 0
+    pending: list[Block] = []
+    rows = 0
     for block in blocks:
         for start in range(0, len(block), ROWS):
-            held.append(block[start : start + ROWS])
-            rows += len(held[-1])
+            pending.append(block[start : start + ROWS])
+            rows += len(pending[-1])
             if rows >= ROWS:
-                merged = np.concatenate(held)
+                merged = np.concatenate(pending)
                 yield merged[:ROWS]
-                held, rows = [merged[ROWS:]], rows - ROWS
+                pending, rows = [merged[ROWS:]], rows - ROWS
     if rows:
-        yield np.concatenate(held)
+        yield np.concatenate(pending)
 
 
 def _quantiles(
-    blocks: Blocks, coarse: Int64[np.ndarray, "D 65536"], count: int, wanted: Sequence[float]
+    blocks: Blocks, coarse: Int64[np.ndarray, "D 65536"], count: int, shares: Sequence[float]
 ) -> list[Float64[np.ndarray, " D"]]:
     """Quantiles as numpy's default ("linear"): between the two nearest order statistics."""
-    places = [q * (count - 1) for q in wanted]
-    ranks = sorted({int(r) for place in places for r in (np.floor(place), np.ceil(place))})
+    positions = [share * (count - 1) for share in shares]
+    ranks = sorted({int(rank) for p in positions for rank in (np.floor(p), np.ceil(p))})
     below = np.cumsum(coarse, axis=1)
     high = {r: (below <= r).sum(1) for r in ranks}  # the upper 16 bits of the rank's value
-    fine = dict.fromkeys(ranks, 0)
+    fine = dict.fromkeys(ranks, np.zeros((), np.int64))
     for block in _recut(blocks()):
         keys = _sortable(block)
         for r in ranks:
@@ -121,7 +125,8 @@ def _quantiles(
         low = (np.cumsum(fine[r], axis=1) <= (r - before)[:, None]).sum(1)
         values[r] = _unsortable((high[r] << 16 | low).astype(np.uint32)).astype(np.float64)
     return [
-        values[int(np.floor(p))] * (1 - p % 1) + values[int(np.ceil(p))] * (p % 1) for p in places
+        values[int(np.floor(p))] * (1 - p % 1) + values[int(np.ceil(p))] * (p % 1)
+        for p in positions
     ]
 
 
@@ -146,9 +151,8 @@ def _count(keys: np.ndarray, inside: np.ndarray | None = None) -> Int64[np.ndarr
 def mixture(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
     """Statistics of data sets drawn with the given weights.
 
-    Mean and variance are those of the mixture; bounds are the widest. Quantiles of a mixture do not
-    follow from its parts' quantiles: the widest are taken, so that no part is clipped more than it
-    would be alone.
+    Mean and variance are exact; bounds and quantiles are the widest of the parts, so that none is
+    clipped more than it would be alone.
     """
     weights = [weight for _, weight in parts]
     action, proprio = (

@@ -11,23 +11,18 @@ from __future__ import annotations
 
 import json
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from depthtok.arrays import ArraySpec, group_json
+from depthtok.arrays import ArraySpecs, group_json
 from depthtok.config import digest, flat
-from depthtok.errors import (
-    CorruptPart,
-    MissingParts,
-    OutputError,
-    StaleStore,
-    StoreError,
-    as_type,
-)
+from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError, as_type
 from depthtok.files import (
     REPAIR,
     DigestMemory,
@@ -38,6 +33,7 @@ from depthtok.files import (
     write_atomic,
     write_new,
 )
+from depthtok.json_values import JsonObject, as_list, value_of
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
 from depthtok.regular import require_file
 from depthtok.tables import tables
@@ -61,21 +57,19 @@ class StoreSpec:
     type: str
     stage: str
     stage_version: int
-    what: Mapping[str, object]
-    about: Mapping[str, object]
+    what: JsonObject
+    about: JsonObject
     upstream: str
     shards: Mapping[str, int]  # how many source shards each split has
     place: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
-        return digest(
-            [FORMAT, self.type, self.stage, self.stage_version, self.what, self.about,
-             self.upstream, self.shards]
-        )  # fmt: skip
+        made_by = [FORMAT, self.type, self.stage, self.stage_version]
+        return digest([*made_by, self.what, self.about, self.upstream, self.shards])
 
     def source(self, what: str) -> Path:
-        """Where that lies, or lay, which the store was made from. Raises `StoreError`."""
+        """The path of what the store was made from. Raises `StoreError` if it is not known."""
         if what not in self.place:
             raise StoreError(
                 f"a store of {self.type} does not say where its {what} lies",
@@ -83,20 +77,9 @@ class StoreSpec:
             )
         return Path(self.place[what])
 
-    def attributes(self) -> dict:
+    def attributes(self) -> dict[str, JsonObject]:
         """What the root group says about the store."""
-        content = {
-            "format": FORMAT,
-            "type": self.type,
-            "stage": self.stage,
-            "stage_version": self.stage_version,
-            "what": dict(self.what),
-            "about": dict(self.about),
-            "upstream": self.upstream,
-            "shards": dict(self.shards),
-            "place": dict(self.place),
-            "fingerprint": self.fingerprint,
-        }
+        content = {"format": FORMAT, **asdict(self), "fingerprint": self.fingerprint}
         return {"depthtok": {**content, "sha256": digest(content)}}
 
 
@@ -115,21 +98,26 @@ class Store:
             )
         self._digests = DigestMemory()
         self._parts: dict[str, Part] = {}
-        weakref.finalize(self, _let_go, self._parts)
+        weakref.finalize(self, _drop_tables, self._parts)
 
-    def __getstate__(self) -> dict:  # maps and open files stay with their process
+    def __getstate__(self) -> dict[str, Any]:  # maps and open files stay with their process
         return {"path": self.path}
 
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        type(self).__init__(self, **state)
 
     @property
     def fingerprint(self) -> str:
         return self.spec.fingerprint
 
     @property
-    def about(self) -> Mapping[str, object]:
+    def about(self) -> JsonObject:
         return self.spec.about
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+        return value_of(self.about, "dataset", str)
 
     @cached_property
     def part_names(self) -> list[str]:
@@ -174,17 +162,15 @@ class Store:
 
     @property
     def knows_absent(self) -> bool:
-        """Whether its stage looked for cameras that episodes do not have: former versions did
-        not."""
+        """Whether its stage looked for absent cameras, which former versions did not."""
         return self.spec.stage_version >= 2
 
     def absent_counts(self) -> dict[str, int]:
         """By camera: how many episodes are known not to have it."""
-        found: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for part in self.parts():
-            for camera, indices in part.absent.items():
-                found[camera] = found.get(camera, 0) + len(indices)
-        return found
+            counts.update({camera: len(indices) for camera, indices in part.absent.items()})
+        return dict(counts)
 
     def require_complete(self, *, partial: bool = False) -> None:
         """Raises `MissingParts` where parts are missing, unless `partial` accepts that."""
@@ -201,23 +187,23 @@ class Store:
         return sum(size for part in self.parts() for size, _ in part.manifest["files"].values())
 
 
-def _let_go(parts: dict[str, Part]) -> None:
+def _drop_tables(parts: dict[str, Part]) -> None:
     tables(MAPPED_TABLES).drop(parts.values())
 
 
 def missing_parts(shards: Mapping[str, int], names: Iterable[str]) -> list[str]:
     """What is not there of the expected shards and their pieces."""
-    found: dict[str, set[int]] = {}
+    present: dict[str, set[int]] = {}
     pieces: dict[str, int] = {}
-    for name in map(PartName.parse, names):
-        found.setdefault(name.shard, set()).add(name.piece)
+    for name in map(PartName.of, names):
+        present.setdefault(name.shard, set()).add(name.piece)
         pieces[name.shard] = name.pieces
     expected = (shard_name(split, k, n) for split, n in sorted(shards.items()) for k in range(n))
     return [
         str(PartName(shard, piece, pieces[shard])) if shard in pieces else shard
         for shard in expected
         for piece in range(pieces.get(shard, 1))
-        if piece not in found.get(shard, ())
+        if piece not in present.get(shard, ())
     ]
 
 
@@ -269,19 +255,19 @@ def read_spec(path: Path) -> StoreSpec:
 
 def _require_types(spec: StoreSpec) -> None:
     """Raises `TypeError` for a description that `StoreSpec.attributes` did not make."""
-    for value in (spec.type, spec.stage, spec.upstream, *spec.place.values()):
-        as_type(str, value)
-    for value in (spec.stage_version, *spec.shards.values()):
-        as_type(int, value)
-    for value in (spec.what, spec.about):
-        as_type(dict, value)
+    for text in (spec.type, spec.stage, spec.upstream, *spec.place.values()):
+        as_type(str, text)
+    for number in (spec.stage_version, *spec.shards.values()):
+        as_type(int, number)
+    for settings in (spec.what, spec.about):
+        as_type(dict, settings)
     if not all(0 <= count <= MOST_SHARDS for count in spec.shards.values()):
         raise ValueError(f"{spec.shards} are no numbers of shards")
 
 
 def as_size(value: object) -> tuple[int, int]:
     """Height and width. Raises `TypeError` or `ValueError` for what cannot be that."""
-    height, width = (as_type(int, side) for side in value)
+    height, width = (as_type(int, side) for side in as_list(value))
     if not (0 < height < 1 << 16 and 0 < width < 1 << 16):
         raise ValueError(f"{value!r} is no height and width")
     return height, width
@@ -297,36 +283,35 @@ def create(path: Path, spec: StoreSpec) -> None:
     """Makes the store's directory, or checks that the one there was made with the same settings."""
     path, text = Path(path), group_json(spec.attributes())
     with output_errors(path):
-        begun = _names(path) <= {"parts"} and not _names(path / "parts")  # killed, or new
-        if not begun and not is_store(path):
+        is_empty = _names(path) <= {"parts"} and not _names(path / "parts")  # new, or just begun
+        if not is_empty and not is_store(path):
             raise OutputError(
                 f"{path} is not empty and not a depthtok store", remedy="choose another --out"
             )
         make_directory(path / "parts")
     if not write_new(path / ROOT, text):
-        found = read_spec(path)
+        present = read_spec(path)
         if not is_unmade(path):
-            require_same(path, found, spec)
-        if (found.place, found.fingerprint) != (spec.place, spec.fingerprint):
+            require_same(path, present, spec)
+        if (present.place, present.fingerprint) != (spec.place, spec.fingerprint):
             write_atomic(path / ROOT, text)
     if not parts_root_is_sound(path):
         write_atomic(path / "parts" / ROOT, group_json({}))
 
 
 def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> StoreSpec:
-    """What to go on with at `path`: `spec`, or one of the `earlier` descriptions of the same store,
-    by former versions of its stage, if that is what lies there. Its parts are kept and completed;
-    what it does not know stays unknown."""
+    """The description to continue with at `path`: one of the `earlier` ones, which former versions
+    of the stage gave the same store, if that is what lies there; else `spec`. Parts are kept and
+    completed; what the earlier description does not know stays unknown."""
     if (Path(path) / ROOT).is_file():
-        found = read_spec(Path(path))
-        if found.fingerprint in {before.fingerprint for before in earlier}:
-            return replace(found, place=spec.place)
+        present = read_spec(Path(path))
+        if present.fingerprint in {former.fingerprint for former in earlier}:
+            return replace(present, place=spec.place)
     return spec
 
 
 def is_unmade(path: Path) -> bool:
-    """Whether the store at `path` has no part, nor one that is being written: a run was refused
-    before its first one. Its settings may change."""
+    """Whether the store at `path` has no part, nor one that is being written: it may be changed."""
     return not _entries(path / "parts") - {ROOT}
 
 
@@ -362,13 +347,10 @@ def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
             or _difference(found.shards, wanted.shards)
             or "another version of the stage made it"
         )
-    raise StaleStore(
-        f"{path} was made differently: {difference}",
-        remedy=remedy,
-    )
+    raise StaleStore(f"{path} was made differently: {difference}", remedy=remedy)
 
 
-def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+def _difference(before: JsonObject, now: JsonObject) -> str:
     """`name: 1 there, 2 now; ...` of the settings that differ."""
     before, now = flat(dict(before)), flat(dict(now))
     keys = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
@@ -382,9 +364,16 @@ def _short(value: object) -> str:
 
 
 def write_part(
-    path: Path, spec: StoreSpec, name: PartName, shard: ShardKey, arrays: Mapping[str, ArraySpec],
-    fill: Callable[[PartWriter], None], *, upstream: str, replace: bool = False,
-) -> None:  # fmt: skip
+    path: Path,
+    spec: StoreSpec,
+    name: PartName,
+    shard: ShardKey,
+    arrays: ArraySpecs,
+    fill: Callable[[PartWriter], None],
+    *,
+    upstream: str,
+    replace: bool = False,
+) -> None:
     """Makes one part: `fill` is given the writer; the part appears when it returns."""
     final = Path(path) / "parts" / str(name)
     with commit_directory(final, replace=replace) as directory:

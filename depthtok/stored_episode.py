@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -12,17 +13,81 @@ from jaxtyping import Float32, UInt8
 from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.parts import Part
-from depthtok.placeholders import ClipDepth
+from depthtok.placeholders import ClipDepth, NotMeasured
+from depthtok.sources.pixels import PixelFormat
 
-if TYPE_CHECKING:  # it imports this file
-    from depthtok.episodes import EpisodeStore
+
+@dataclass(frozen=True)
+class View:
+    """One image stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
+
+    camera: str
+    kind: str
+    format: PixelFormat
+    scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
+    not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
+    channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
+
+    @property
+    def name(self) -> str:
+        """`image/rgb`: what identifies the view in a store."""
+        return f"{self.camera}/{self.kind}"
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, without `channels` and `not_measured` at their defaults."""
+        data = {**asdict(self), "format": self.format.to_json()}
+        if self.channels == "rgb":
+            del data["channels"]
+        if self.not_measured:
+            data["not_measured"] = self.not_measured.to_json()
+        else:
+            del data["not_measured"]
+        return data
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """One frame [H, W, C] from its bytes. Raises `CorruptRecord`."""
+        frame = self.format.decode(data)
+        return frame if self.channels == "rgb" else np.ascontiguousarray(frame[..., ::-1])
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> View:
+        """The inverse of `to_json`."""
+        format, rule = PixelFormat.from_json(data["format"]), data.get("not_measured")
+        not_measured = NotMeasured.from_json(rule) if rule else None
+        return cls(**{**data, "format": format, "not_measured": not_measured})
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What an episode asks of its EpisodeStore, whose file imports this one."""
+
+    views: list[View]
+    fps: float | None
+
+    @property
+    def cameras(self) -> dict[str, Camera]: ...
+
+    @property
+    def segmentation_classes(self) -> dict[str, dict[str, int]]: ...
+
+    def camera(self, name: str) -> Camera: ...
+
+    def table(self, part: Part, name: str) -> np.ndarray: ...
+
+    def instructions(self, part: Part) -> list[str]: ...
+
+    def alternatives(self, part: Part) -> dict[str, list[str]]: ...
+
+    def view_index(self, camera: str, kind: str) -> int: ...
+
+    def image_bytes(self, part: Part, row: int, view: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class StoredEpisode:
     """An `Episode` of an EpisodeStore."""
 
-    store: EpisodeStore
+    store: Source
     part: Part
     row: int  # in the part
 
@@ -45,8 +110,8 @@ class StoredEpisode:
 
     def intrinsics(self, camera: str) -> Float32[np.ndarray, "3 3"] | None:
         """Of the upright true view, in pixels; None where the source does not say."""
-        place = list(self.cameras).index(camera)
-        matrix = self.store.table(self.part, "intrinsics")[self.row, place].reshape(3, 3)
+        number = list(self.cameras).index(camera)
+        matrix = self.store.table(self.part, "intrinsics")[self.row, number].reshape(3, 3)
         return None if np.isnan(matrix).any() else matrix
 
     @property
@@ -71,8 +136,8 @@ class StoredEpisode:
     def instructions(self, step: int = 0) -> list[str]:
         """All the texts that say what to do at a step, of which training draws one."""
         number = int(self.store.table(self.part, "instruction")[self.start + step])
-        several = self.store.alternatives(self.part).get(str(number))
-        return several or [self.store.instructions(self.part)[number]]
+        alternatives = self.store.alternatives(self.part).get(str(number))
+        return alternatives or [self.store.instructions(self.part)[number]]
 
     def frames(self, camera: str) -> StoredFrames:
         return StoredFrames(self, self.store.camera(camera))

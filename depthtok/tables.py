@@ -1,5 +1,5 @@
-"""Which tables stay mapped. Every map holds an open file, and the limit of those is the process's,
-so all its stores share the ones there are."""
+"""Which tables stay mapped. Every map holds an open file, whose number is limited by process, so
+all stores of a process share one limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache, lru_cache
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ OTHERS = 512  # open files left to all else: images, weights, sockets, libraries
 ENOUGH = 65_536
 
 
+@runtime_checkable
 class Source(Protocol):
     """What has tables: a part of a store."""
 
@@ -48,10 +49,10 @@ class Tables:
         return table
 
     def drop(self, sources: Iterable[Source]) -> None:
-        """Lets go of all tables of these."""
-        gone = set(sources)
+        """Unmaps all tables of these."""
+        dropped = set(sources)
         with self._lock:
-            for key in [key for key in self._mapped if key[0] in gone]:
+            for key in [key for key in self._mapped if key[0] in dropped]:
                 self._mapped.pop(key, None)
 
 
@@ -64,8 +65,7 @@ def tables(most: int) -> Tables:
 
 @cache
 def open_files() -> int:
-    """How many files this process may open, after raising that to what it may be raised to: usual
-    limits are 1,024 and far more."""
+    """How many files this process may open, after raising the limit as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
     if soft == resource.RLIM_INFINITY or soft >= most:

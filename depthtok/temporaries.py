@@ -49,11 +49,12 @@ def is_of_another_host(path: Path) -> bool:
 
 
 def _temporaries(directory: Path, begin: str = "") -> list[Path]:
-    found = directory.iterdir() if directory.is_dir() else ()
-    return sorted(path for path in found if path.name.startswith(TEMPORARY + begin))
+    entries = directory.iterdir() if directory.is_dir() else ()
+    return sorted(path for path in entries if path.name.startswith(TEMPORARY + begin))
 
 
 def discard(path: Path) -> int:
+    """Removes a file or directory; returns 1, for counts."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

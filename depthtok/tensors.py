@@ -1,5 +1,5 @@
-"""Tensors to safetensors files. What the file system says of them is an `OSError`, as of any other
-file: the library says it in words of its own."""
+"""Writes tensors to safetensors files, and raises an `OSError` where the file system refuses: the
+library raises an error of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def save_tensors(
     try:
         save_file(dict(tensors), path, dict(metadata) if metadata else None)
     except SafetensorError as error:
-        if found := _NUMBER.search(str(error)):
-            number = int(found[1])
+        if match := _NUMBER.search(str(error)):
+            number = int(match[1])
             raise OSError(number, os.strerror(number), str(path)) from error
         raise

@@ -1,12 +1,9 @@
-"""For tests, ours and yours: a small RLDS data set, digests of directories, and faults.
+"""For tests, also of other projects: a small RLDS data set, digests of directories, and faults.
 
-make_rlds(path)                          an RLDS directory that the schema `libero_depth` reads
-tree_digest(store)                       two stores are the same bytes if these are equal
-make_tokenizer(folder, words)            a tokenizer.json as PaliGemma has one
-damages(store, seed=0, count=9)          ways to spoil a file that a disk or a person has
-interrupt(work, args, signum=9, ...)     work in a process of its own that a signal stops
-back_project(depth, intrinsics, pose)    where in the world every pixel of a depth map lies
-support_plane(points)                    the largest plane among points, and how far off they are
+make_rlds, make_tokenizer    a data set that the schema `libero_depth` reads; a tokenizer.json
+tree_digest                  two stores have the same bytes if these are equal
+damages, interrupt           spoiled files; work in a process of its own that a signal stops
+back_project, support_plane  the points of a depth map, and the largest plane among them
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +60,11 @@ def make_rlds(
     writer = RldsWriter(Path(path), name, "1.0.0", features, "Boxes that move, for tests")
 
     def values(number: int) -> dict:
-        found = _episode(number, counts[number], size, np.random.default_rng([seed, number]))
-        found = {key: value for key, value in found.items() if key in features}
+        episode = _episode(number, counts[number], size, np.random.default_rng([seed, number]))
+        episode = {key: value for key, value in episode.items() if key in features}
         if edit is not None:
-            edit(number, found)
-        return found
+            edit(number, episode)
+        return episode
 
     for shard, numbers in enumerate(np.array_split(np.arange(len(counts)), shards)):
         writer.write_shard(split, shard, shards, map(values, numbers.tolist()))
@@ -104,8 +102,8 @@ def _episode(number: int, steps: int, size: int, rng: np.random.Generator) -> di
         rgb = np.repeat(255 - depth // 16, 3, axis=-1).astype(np.uint8)
         values[f"steps/observation/{camera}depth"] = depth
         values[f"steps/observation/{camera}image"] = np.where(box, np.uint8(200), rgb)
-        values[f"episode_metadata/{camera}camera_intrinsics"] = np.float32(
-            [size, 0, size / 2, 0, size, size / 2, 0, 0, 1]
+        values[f"episode_metadata/{camera}camera_intrinsics"] = np.array(
+            [size, 0, size / 2, 0, size, size / 2, 0, 0, 1], np.float32
         )
         if not camera:
             values["steps/observation/segmentation"] = box.astype(np.uint8)
@@ -137,13 +135,13 @@ def make_tokenizer(folder: Path, words: Sequence[str], **more: Mapping[str, int]
 
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
     numbers = {word: number for number, word in enumerate([*special, "\n", *words])}
-    made = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-    made.add_special_tokens([AddedToken(name, special=True) for name in (*special, "<image>")])
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in (*special, "<image>")])
     for name, value in more.items():
-        getattr(made, f"enable_{name}")(**value)
+        getattr(tokenizer, f"enable_{name}")(**value)
     folder.mkdir(parents=True, exist_ok=True)
-    made.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
 
@@ -209,15 +207,15 @@ class Damage:
             path.unlink()
             return
         if self.kind == "swap":
-            kept = path.read_bytes()
+            data = path.read_bytes()
             shutil.copyfile(root / self.other, path)
-            (root / self.other).write_bytes(kept)
+            (root / self.other).write_bytes(data)
             return
-        data = bytearray(path.read_bytes())
-        at = int(self.place * len(data))
+        content = bytearray(path.read_bytes())
+        offset = int(self.place * len(content))
         if self.kind == "flip":
-            data[at] ^= 1 << hashlib.sha256(self.file.encode()).digest()[0] % 8
-        path.write_bytes({"cut": data[:at], "grow": data + b"\0"}.get(self.kind, data))
+            content[offset] ^= 1 << hashlib.sha256(self.file.encode()).digest()[0] % 8
+        path.write_bytes({"cut": content[:offset], "grow": content + b"\0"}.get(self.kind, content))
 
 
 @dataclass(frozen=True)
@@ -240,11 +238,12 @@ def interrupt(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    ready, told = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(told, work, args))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(sender, work, args))
     process.start()
-    told.close()
-    ready.recv()
+    assert process.pid is not None, "a process that has started has a number"
+    sender.close()
+    receiver.recv()
     process.join(delay)
     sent = time.monotonic()
     if signum is not None and process.is_alive():
@@ -252,28 +251,29 @@ def interrupt(
             os.kill(process.pid, signum)
     process.join()
     seconds, code = time.monotonic() - sent, process.exitcode
+    assert code is not None, "a process that was waited for has ended"
     process.close()
-    with ready:
+    with receiver:
         try:
-            said = ready.recv()
-        except EOFError:  # it said nothing more
-            said = ""
-    return Interrupted(code, seconds, said)
+            error = receiver.recv()
+        except EOFError:  # it raised nothing
+            error = ""
+    return Interrupted(code, seconds, error)
 
 
-def _work(told, work: Callable, args: tuple) -> None:
+def _work(sender: Connection, work: Callable, args: tuple) -> None:
     for number in NUMBERS:  # a signal that comes when the work is done is nobody's
         signal.signal(number, signal.SIG_IGN)
     with Path(os.devnull).open("w") as quiet:
         sys.stderr = quiet
         try:
             with stoppable():
-                told.send("ready")
+                sender.send("ready")
                 work(*args)
         except Stopped as stop:
             sys.exit(128 + stop.signum)
         except Exception:  # whatever it is, the test that asked for this run is to see it
-            told.send(traceback.format_exc())
+            sender.send(traceback.format_exc())
             sys.exit(1)
 
 
@@ -282,13 +282,13 @@ def damages(root: Path, *, seed: int, count: int) -> list[Damage]:
     rng = np.random.default_rng(seed)
     digests = tree_digest(root)
     sizes = {name: (root / name).stat().st_size for name in digests}
-    found: list[Damage] = []
-    while len(found) < count:
+    drawn: list[Damage] = []
+    while len(drawn) < count:
         kind = rng.choice(["flip", "cut", "grow", "delete", "swap"]).item()
         file, other = rng.choice(sorted(digests), 2).tolist()
         if kind == "swap" and digests[file] == digests[other]:
             continue
         if kind in ("flip", "cut") and sizes[file] == 0:
             continue
-        found.append(Damage(kind, file, other if kind == "swap" else "", float(rng.random())))
-    return found
+        drawn.append(Damage(kind, file, other if kind == "swap" else "", float(rng.random())))
+    return drawn

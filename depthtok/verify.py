@@ -1,4 +1,4 @@
-"""Is a store, codebook or RLDS directory what it was when it was written? All is re-hashed."""
+"""Checks that a store, codebook or RLDS directory is what was written: everything is re-hashed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def verify_store(
     for name in store.part_names:
         yield from _verify_part(store, name)
     yield from (Finding(f"{path} lacks part {name}") for name in store.missing())
-    yield from _foreign(path)
+    yield from _foreign_entries(path)
     yield from _against_upstream(store)
     if isinstance(store, EpisodeStore):
         yield from _statistics(store)
@@ -82,26 +82,26 @@ def _verify_part(store: Store, name: str) -> Iterator[Finding]:
         yield Finding(error.problem, name)
 
 
-def _foreign(path: Path) -> Iterator[Finding]:
+def _foreign_entries(path: Path) -> Iterator[Finding]:
     """What lies in a store and is not of it."""
-    known = {*present_parts(path), ROOT}
+    expected = {*present_parts(path), ROOT}
     if not parts_root_is_sound(path):
         name = f"parts/{ROOT}"
         yield Finding(f"{path / name} is missing or damaged", file=name)
     for entry in sorted((path / "parts").iterdir()) if (path / "parts").is_dir() else ():
-        if entry.name not in known:
+        if entry.name not in expected:
             if is_being_written(entry):
                 yield Finding(f"{entry} is being written by a job that runs now", note=True)
             elif entry.name.startswith(TEMPORARY):
-                left = f"parts/{entry.name}"
-                of = "was left, or is being written, by another host"
-                what = of if is_of_another_host(entry) else "is what an interrupted run left"
-                yield Finding(f"{entry} {what}", file=left)
+                origin = "is what an interrupted run left"
+                if is_of_another_host(entry):
+                    origin = "was left, or is being written, by another host"
+                yield Finding(f"{entry} {origin}", file=f"parts/{entry.name}")
             else:
                 yield Finding(f"{entry} does not belong there")
 
 
-def _sound(store: Store) -> Iterator[Part]:
+def _readable_parts(store: Store) -> Iterator[Part]:
     """The parts whose manifests can be read."""
     for name in store.part_names:
         try:
@@ -119,20 +119,20 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None:  # a recording is made from a simulator, not from a store
         return
-    place = store.spec.source(key)
-    if not place.is_dir():
-        problem = f"{place}, which {store.path} was made from, is not there to compare with"
+    path = store.spec.source(key)
+    if not path.is_dir():
+        problem = f"{path}, which {store.path} was made from, is not there to compare with"
         yield Finding(problem, note=True)
         return
     try:
-        source = open_store(place)
+        source = open_store(path)
     except DepthtokError as error:
         yield Finding(f"upstream: {error.problem}")
         return
     if source.fingerprint != store.spec.upstream:
-        yield Finding(f"{place} is not the store that {store.path} was made from any more")
+        yield Finding(f"{path} is not the store that {store.path} was made from any more")
         return
-    yield from _against_parts(store, list(_sound(source)))
+    yield from _against_parts(store, list(_readable_parts(source)))
     try:
         yield from (Finding(f"upstream: {line}") for line in outdated(source))
     except DepthtokError as error:
@@ -141,10 +141,10 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
 
 def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
     exact = {part.name: part for part in sources}
-    by_shard = {PartName.parse(part.name).shard: part for part in sources}
-    found: dict[str, set[int]] = {}
-    for part in _sound(store):
-        source = exact.get(part.name) or by_shard.get(PartName.parse(part.name).shard)
+    by_shard = {PartName.of(part.name).shard: part for part in sources}
+    accounted: dict[str, set[int]] = {}
+    for part in _readable_parts(store):
+        source = exact.get(part.name) or by_shard.get(PartName.of(part.name).shard)
         if source is None:
             yield Finding(f"{part.path}: its source has no such part", part.name)
             continue
@@ -152,17 +152,18 @@ def _against_parts(store: Store, sources: list[Part]) -> Iterator[Finding]:
             yield Finding(f"{part.path} was made from an earlier version of its source", part.name)
         frames = dict(zip(source.indices.tolist(), source.frames.tolist(), strict=True))
         failed = {failure.key.index for failure in part.failures}
-        if twice := found.get(source.name, set()) & {*part.indices.tolist()}:
-            yield Finding(f"{part.path} holds episodes {sorted(twice)} of another part", part.name)
-        found.setdefault(source.name, set()).update(part.indices.tolist(), failed)
+        if repeated := accounted.get(source.name, set()) & {*part.indices.tolist()}:
+            problem = f"{part.path} holds episodes {sorted(repeated)} of another part"
+            yield Finding(problem, part.name)
+        accounted.setdefault(source.name, set()).update(part.indices.tolist(), failed)
         for index, count in zip(part.indices.tolist(), part.frames.tolist(), strict=True):
-            if frames.get(index) != count:
-                yield Finding(f"{part.path}: episode {index} has {count} frames, its source "
-                              f"{frames.get(index, 'none')}", part.name)  # fmt: skip
+            if (expected := frames.get(index, "none")) != count:
+                problem = f"episode {index} has {count} frames, its source {expected}"
+                yield Finding(f"{part.path}: {problem}", part.name)
     missing = store.missing()  # shards, or pieces of them
     for source in sources:
-        lost = set(source.indices.tolist()) - found.get(source.name, set())
-        shard = PartName.parse(source.name).shard
+        lost = set(source.indices.tolist()) - accounted.get(source.name, set())
+        shard = PartName.of(source.name).shard
         if lost and not any(name == shard or name.startswith(f"{shard}.") for name in missing):
             yield Finding(f"{store.path}: episodes {sorted(lost)} of {source.name} are nowhere")
 
@@ -171,23 +172,20 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
     try:
         rlds = RldsDirectory.open(store.source_root)
     except SourceError as error:
-        yield Finding(f"the data set is not there to compare with: {error.problem}; "
-                      "--source-root says where it lies now")  # fmt: skip
+        problem = f"the data set is not there to compare with: {error.problem}"
+        yield Finding(f"{problem}; --source-root says where it lies now")
         return
-    for part in _sound(store):
-        split = rlds.splits.get(part.shard.split)
-        if split is None or len(split.shards) != part.shard.shards or (
-            rlds.name, rlds.version) != (part.shard.dataset, part.shard.version):  # fmt: skip
+    for part in _readable_parts(store):
+        split, key = rlds.splits.get(part.shard.split), part.shard
+        same = (rlds.name, rlds.version) == (key.dataset, key.version)
+        if not same or split is None or len(split.shards) != key.shards:
             yield Finding(f"{rlds.path} is not the data set that {store.path} was made from")
             return
-        yield from _against_shard(part, split.shards[part.shard.shard], rlds.path)
-    unknown = sum(MADE_FROM not in part.meta for part in _sound(store))
+        yield from _against_shard(part, split.shards[key.shard], rlds.path)
+    unknown = sum(MADE_FROM not in part.meta for part in _readable_parts(store))
     if unknown:
-        yield Finding(
-            f"{unknown} parts were made by an earlier depthtok, and do not say what their shards "
-            "were: whether those changed is not known",
-            note=True,
-        )
+        problem = f"{unknown} parts were made by an earlier depthtok, and do not say what their "
+        yield Finding(f"{problem}shards were: whether those changed is not known", note=True)
 
 
 def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
@@ -198,11 +196,8 @@ def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
         yield Finding(f"{part.path}: {error.problem}", note=packed)
         return
     if differs:
-        yield Finding(
-            f"{shard.path} changed since it was converted ({differs}): `depthtok convert` makes "
-            f"the part anew",
-            part.name,
-        )
+        problem = f"{shard.path} changed since it was converted ({differs})"
+        yield Finding(f"{problem}: `depthtok convert` makes the part anew", part.name)
         return
     counted = len(part.frames) + len({failure.key.index for failure in part.failures})
     counted += sum(map(len, part.meta.get("left_out", {}).values()))
@@ -211,7 +206,7 @@ def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
 
 
 def _statistics(store: EpisodeStore) -> Iterator[Finding]:
-    if len(list(_sound(store))) < len(store.part_names):
+    if len(list(_readable_parts(store))) < len(store.part_names):
         return  # of parts that are damaged, and named already
     try:
         stored = store.stored_statistics()
@@ -222,18 +217,15 @@ def _statistics(store: EpisodeStore) -> Iterator[Finding]:
         if stored is not None and stored != store.compute_statistics():
             yield Finding(f"{store.path / STATISTICS} differs from the data", file=STATISTICS)
         if stored is None and store.action_dim and not store.missing():
+            problem = f"{store.path / STATISTICS} is missing or of other parts"
             file = STATISTICS if (store.path / STATISTICS).is_file() else ""
-            yield Finding(
-                f"{store.path / STATISTICS} is missing or of other parts: `depthtok convert` "
-                "makes it anew",
-                file=file,
-            )
+            yield Finding(f"{problem}: `depthtok convert` makes it anew", file=file)
     except CorruptPart:
         return  # a part is damaged, and named already
 
 
 def _images(store: EpisodeStore) -> Iterator[Finding]:
-    for part in _sound(store):
+    for part in _readable_parts(store):
         yield from _images_of(store, part)
 
 
@@ -253,15 +245,18 @@ def verify_rlds(path: Path) -> Iterator[Finding]:
     rlds = RldsDirectory.open(path)
     for split in rlds.splits.values():
         for shard in split.shards:
-            bad: list[DepthtokError] = []
-            if shard.state == "empty":
-                continue
-            try:
-                for _ in rlds.records(shard, lambda index, error, bad=bad: bad.append(error)):
-                    pass
-            except (CorruptRecord, SourceUnavailable) as error:
-                bad.append(error)
-            yield from (Finding(error.problem) for error in bad)
+            if shard.state != "empty":
+                yield from (Finding(error.problem) for error in _damaged_records(rlds, shard))
+
+
+def _damaged_records(rlds: RldsDirectory, shard: Shard) -> list[DepthtokError]:
+    errors: list[DepthtokError] = []
+    try:
+        for _ in rlds.records(shard, lambda index, error: errors.append(error)):
+            pass
+    except (CorruptRecord, SourceUnavailable) as error:
+        errors.append(error)
+    return errors
 
 
 def repair(path: Path, findings: list[Finding]) -> list[str]:

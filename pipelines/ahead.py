@@ -1,14 +1,40 @@
-"""Read-ahead: the next frames of a clip are read while the current ones are processed."""
+"""Read-ahead: the next frames are read while the current ones are processed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from depthtok.data import DepthClip
 from depthtok.depth import StoredDepth
+
+if TYPE_CHECKING:  # torch is not needed to plan
+    from torch import Tensor
+
+    from vqvae.codec import Codec, Group
+
+T = TypeVar("T")
+
+
+def ahead(tasks: Iterable[Callable[[], T]], threads: int, most: int) -> Iterator[Future[T]]:
+    """The tasks in their order, run by threads, at most `most` before they are asked for."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
+        coming: deque[Future[T]] = deque()
+        try:
+            for task in tasks:
+                coming.append(pool.submit(task))
+                if len(coming) > most:
+                    yield coming.popleft()
+            while coming:
+                yield coming.popleft()
+        finally:
+            for future in coming:
+                future.cancel()
 
 
 def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthClip]:
@@ -19,15 +45,63 @@ def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthC
 
     Errors from reading are raised here, in order.
     """
+    reads = (
+        partial(clip.stored, start, min(start + read, len(clip)))
+        for start in range(0, len(clip), read)
+    )
+    for rows in ahead(reads, 1, 1):
+        rows = rows.result()
+        for first in range(0, len(rows), size):
+            yield clip.unpacked(rows[first : first + size]).to_disparity()
 
-    def stored(start: int) -> np.ndarray:
-        return clip.stored(start, min(start + read, len(clip)))
 
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-        coming = reader.submit(stored, 0) if len(clip) else None
-        for start in range(0, len(clip), read):
-            rows = coming.result()
-            if start + read < len(clip):
-                coming = reader.submit(stored, start + read)
-            for first in range(0, len(rows), size):
-                yield clip.unpacked(rows[first : first + size]).to_disparity()
+class CodesAhead:
+    """The codes of many clips in their order, for a GPU: threads read and normalise, and a group is
+    on its way to the GPU while it encodes the one before, whichever clips they belong to."""
+
+    def __init__(
+        self, codec: Codec, sticky: float, clips: Sequence[StoredDepth], readers: int
+    ) -> None:
+        from vqvae.codec import one_ahead
+
+        self._codec, self._sticky = codec, sticky
+        self._places = [
+            (clip, start)
+            for clip in clips
+            if not clip.absent
+            for start in range(0, len(clip), codec.group)
+        ]
+        self._futures = ahead(
+            (partial(self._read, *place) for place in self._places), readers, 2 * readers
+        )
+        self._groups = one_ahead(self._begun())
+
+    def codes(self, clip: StoredDepth) -> Iterator[np.ndarray]:
+        """The codes of a clip, a group at a time. Clips come in order; some may be left out, or
+        not read to their end. What went wrong with one is raised here."""
+        previous = None
+        for start in range(0, len(clip), self._codec.group):
+            place = None
+            while place != (id(clip), start):  # of a clip that failed
+                place, group = next(self._groups)
+            if isinstance(group, BaseException):
+                raise group
+            codes = group.codes(self._sticky, previous)[: len(clip) - start]
+            previous = codes[-1]
+            yield codes
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._groups.close()
+        self._futures.close()
+
+    def _read(self, clip: StoredDepth, start: int) -> Tensor:
+        span = self._codec.codebook.normalisation.range_of(clip.disparity_quantiles)
+        depth = clip.read(start, min(start + self._codec.group, len(clip))).to_disparity()
+        return self._codec.staged(depth, span)
+
+    def _begun(self) -> Iterator[tuple[tuple[int, int], Group | BaseException]]:
+        for (clip, start), future in zip(self._places, self._futures, strict=True):
+            error = future.exception()
+            group = error or self._codec.begin(future.result(), sticky=self._sticky > 0)
+            yield (id(clip), start), group

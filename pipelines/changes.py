@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from depthtok.origin import MADE_FROM, shard_looks_other
 from depthtok.parts import Part
@@ -27,6 +27,7 @@ READERS = 8  # threads that check shards: most of the time goes into waiting for
 SHOWN = 3  # names in a message
 
 
+@runtime_checkable
 class Watch(Protocol):
     """What became of the sources of parts. For stages whose source is a store it is `None`."""
 

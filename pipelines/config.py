@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from depthtok.bounds import too_large
 from depthtok.config import require
 from pipelines.vida.config import CONFIGS
 
@@ -51,7 +52,9 @@ class AnnotateConfig:
     def __post_init__(self) -> None:
         require_distinct("camera", self.camera)
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
-        require(self.input_size >= 0, "input_size", self.input_size, "give 0, or pixels")
+        size = self.input_size
+        fits = size >= 0 and too_large(size, size) is None
+        require(fits, "input_size", size, "give 0, or pixels: 518, or some more")
         for name in ("input_size", "precision", "compile") if self.estimator == "dataset" else ():
             value, default = getattr(self, name), getattr(AnnotateConfig, name)
             remedy = "leave it out: the estimator 'dataset' runs no network"

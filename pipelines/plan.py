@@ -1,7 +1,8 @@
 """What a stage would do, how long it would take and how much it would write, before it starts.
 
 Times and sizes are measured on a few items of the job itself, on the device that it would use, and
-extrapolated. Episodes that the run would record as failed are skipped. Nothing is written.
+extrapolated. Episodes that the run would record as failed are skipped. Nothing is written. Where
+that device is a CPU, the plan also says how long a GPU takes whose rate is known.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.store import ROOT
+from pipelines.rates import Rate, rate_of
 from pipelines.stage import Probe, Stage, first_episodes, pending, watched
 
 PARTS = 8  # tried if the first cannot be measured
@@ -34,6 +36,7 @@ class Plan:
     seconds: float | None  # worker-seconds, over all workers; None if nothing could be measured
     bytes: float | None
     free_bytes: int
+    known: Rate | None = None  # of this job on a GPU, where the plan is not for one
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -52,6 +55,13 @@ class Plan:
             f"  about {human_duration(self.seconds)} on one {self.device} worker{wall}",
             f"  about {human_bytes(self.bytes)} to write; {human_bytes(self.free_bytes)} are free",
         ]
+        if self.known and self.units:
+            rate, took = self.known, human_duration(self.units / self.known.figure)
+            lines += [
+                f"  about {took} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
+                f"({rate.origin}, {rate.command})",
+                "  of another GPU divide by its own rate: make bench-gpu",
+            ]
         if self.bytes > self.free_bytes:
             lines.append("  not enough space: choose another --out, or a smaller --size")
         return lines
@@ -64,15 +74,17 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
     todo = wanted
     if (stage.out / ROOT).is_file():
         todo = pending(stage, wanted, options, watched(stage, wanted))
+    device = getattr(stage, "device", "cpu")
     units = sum(part.frames if stage.unit == "frames" else part.episodes for part in todo)
     some = [part for part in todo if part.episodes][:PARTS]
     probe = stage.probe(some) if some else Probe(1, 0.0, 0.0)
     return Plan(
         stage.spec.stage, str(stage.out), len(todo), len(wanted) - len(todo),
         sum(part.episodes for part in todo), stage.unit, units,
-        getattr(stage, "device", "cpu"), options.workers,
+        device, options.workers,
         probe and probe.seconds / probe.units * units, probe and probe.bytes / probe.units * units,
         shutil.disk_usage(_existing(stage.out)).free,
+        rate_of(stage) if device == "cpu" else None,
     )  # fmt: skip
 
 

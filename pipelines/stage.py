@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from depthtok import store
 from depthtok.arrays import ArraySpec
@@ -22,6 +22,7 @@ from depthtok.errors import DepthKindError, DepthtokError, SourceError
 from depthtok.origin import FRAMES
 from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
 from depthtok.progress import Bar, progress
+from depthtok.regular import lacks_memory
 from depthtok.store import Store, StoreSpec
 from pipelines.changes import Watch
 
@@ -68,6 +69,7 @@ class Probe:
 Worker = Callable[[WorkPart, PartWriter, Advance], None]
 
 
+@runtime_checkable
 class Stage(Protocol):
     """What `run` needs to know about a stage. Picklable, because it is sent to the workers."""
 
@@ -311,4 +313,6 @@ def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
     except NOT_THE_EPISODE:
         raise
     except Exception as error:
+        if lacks_memory(error):
+            raise
         writer.fail(index, f"{type(error).__name__}: {error}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from depthtok.errors import SourceError, StoreError
 from depthtok.origin import FRAMES
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
-from pipelines.ahead import disparity_blocks
+from pipelines.ahead import CodesAhead, disparity_blocks
 from pipelines.annotate import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # torch is not needed to plan
 
 VERSION = 2  # 1 gave codes to cameras that an episode does not have
 READ = 64  # frames read at a time: a multiple of the encoder's group size
+READERS = 4  # threads that read and normalise for a GPU
 
 
 @dataclass(frozen=True)
@@ -153,19 +154,37 @@ def encode_part(
     codec: Codec, config: TokenizeConfig, depth: DepthStore, part: Part, cameras: Sequence[str],
     writer: PartWriter, advance: Advance,
 ) -> None:  # fmt: skip
-    """Writes the codes of every clip in a part of a DepthStore."""
+    """Writes the codes of every clip in a part of a DepthStore. A GPU is kept busy by threads; on a
+    CPU the encoder takes nearly all of the time."""
     writer.roots = (depth.path,)
     if FRAMES in part.meta:
         writer.meta[FRAMES] = part.meta[FRAMES]
     inherit(part, writer)
     clips = list(depth.clips_of(part, cameras, absent=True))
-    for first in range(0, len(clips), len(cameras)):
-        views = clips[first : first + len(cameras)]
+    if not (readers := _readers(codec)):
+        _write(clips, len(cameras), partial(_read_codes, codec, config), codec, writer, advance)
+        return
+    with closing(CodesAhead(codec, config.sticky, clips, readers)) as stream:
+        _write(clips, len(cameras), stream.codes, codec, writer, advance)
+
+
+def _readers(codec: Codec) -> int:
+    return READERS if codec.device.type == "cuda" else 0
+
+
+def _write(
+    clips: Sequence[StoredDepth], cameras: int,
+    codes_of: Callable[[StoredDepth], Iterator[np.ndarray]],
+    codec: Codec, writer: PartWriter, advance: Advance,
+) -> None:  # fmt: skip
+    """Writes the codes of episodes, each of which has a clip of each camera."""
+    for first in range(0, len(clips), cameras):
+        views = clips[first : first + cameras]
         index = views[0].key.index
         with recording_failures(writer, index):
             if all(clip.absent for clip in views):
                 raise SourceError("every camera is absent: there is no depth to encode")
-            ranges = [_encode(codec, config, clip, writer, advance) for clip in views]
+            ranges = [_encode(codec, clip, codes_of, writer, advance) for clip in views]
             writer.end(index, len(views[0]), range=np.asarray(ranges, np.float32))
             for clip in views:
                 if clip.absent:
@@ -173,8 +192,9 @@ def encode_part(
 
 
 def _encode(
-    codec: Codec, config: TokenizeConfig, clip: StoredDepth, writer: PartWriter, advance: Advance
-) -> tuple[float, float]:
+    codec: Codec, clip: StoredDepth, codes_of: Callable[[StoredDepth], Iterator[np.ndarray]],
+    writer: PartWriter, advance: Advance,
+) -> tuple[float, float]:  # fmt: skip
     """Writes the codes of a clip, zeros of an absent camera; returns its range, NaN of one."""
     if clip.absent:
         nothing = np.zeros((len(clip), *codec.codebook.grid), np.uint8)
@@ -182,10 +202,17 @@ def _encode(
         advance(len(clip))
         return (np.nan, np.nan)
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
+    for found in codes_of(clip):
+        writer.append(codes.array_name(clip.camera), found)
+        advance(len(found))
+    return span
+
+
+def _read_codes(codec: Codec, config: TokenizeConfig, clip: StoredDepth) -> Iterator[np.ndarray]:
+    """The codes of a clip, a group at a time."""
+    span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
     previous = None
     for block in disparity_blocks(clip, READ, codec.group):
         found = codec.encode(block, span, sticky=config.sticky, previous=previous)
         previous = found[-1]
-        writer.append(codes.array_name(clip.camera), found)
-        advance(len(found))
-    return span
+        yield found

@@ -39,6 +39,7 @@ from depthtok.files import (
     with_usual_mode,
 )
 from depthtok.meaning import Meaning
+from depthtok.regular import listed
 from depthtok.temporaries import sweep
 from depthtok.tensors import save_tensors
 from vla import eightbit, tokenizer
@@ -143,7 +144,7 @@ def newest_step(run: Path) -> int:
 
 def steps(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    found = (path for path in (run / "checkpoints").glob("step-*") if path.name[5:].isdigit())
+    found = (path for path in listed(run / "checkpoints", "step-*") if path.name[5:].isdigit())
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 

@@ -42,6 +42,7 @@ class VisionConfig:
     mlp: Annotated[int, "hidden size of the MLP"] = 4304
 
     def __post_init__(self) -> None:
+        _at_least(1, self, "image_size patch width layers heads mlp", "vision.")
         _require(
             self.image_size % self.patch == 0,
             f"vision.image_size {self.image_size} is not a multiple of vision.patch {self.patch}",
@@ -71,6 +72,7 @@ class ExpertConfig:
     rope_theta: Annotated[float, "base of the RoPE frequencies"] = 10_000.0
 
     def __post_init__(self) -> None:
+        _at_least(1, self, "width mlp layers heads kv_heads head_dim")
         _require(
             self.heads % self.kv_heads == 0,
             f"{self.heads} query heads cannot share {self.kv_heads} key/value heads",
@@ -285,7 +287,7 @@ class TrainConfig:
         for part in self.freeze:
             one_of("train.freeze", part, ("embed", "vision", "projector", "vlm"))
         _at_least(1, self, "steps batch", "train.")
-        _at_least(0, self, "lr vlm_lr scale_lr clip depth_weight lora_rank", "train.")
+        _at_least(0, self, "lr vlm_lr scale_lr clip depth_weight lora_rank seed", "train.")
         _require(0 <= self.ema < 1, f"train.ema = {self.ema}, but must be in [0, 1)")
 
 
@@ -363,6 +365,7 @@ def nested(dotted: Mapping[str, Any]) -> dict:
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            _require(isinstance(node, dict), f"{name}: {parent} is no table of settings")
         node[leaf] = value
     return tree
 

@@ -7,7 +7,7 @@ return the input of the codebook's encoder; the training device then encodes a w
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from vla.augment import Box
 from vla.pixels import Depth, DepthTargets
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """The part of `vqvae.codec.Codec` used here."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -28,6 +28,7 @@ from vla.normalise import Norms, Scale
 from vla.pixels import PixelGrids
 
 
+@runtime_checkable
 class Part(Protocol):
     """What is used of a part of a store: its shard, which of the shard's episodes it holds, and
     how long they are, and what it records of its origin."""
@@ -38,6 +39,7 @@ class Part(Protocol):
     meta: Mapping
 
 
+@runtime_checkable
 class Episodes(Protocol):
     """What is used of a `depthtok.episodes.EpisodeStore`."""
 
@@ -57,6 +59,7 @@ class Episodes(Protocol):
     def parts(self) -> Iterable[Part]: ...
 
 
+@runtime_checkable
 class Codes(Protocol):
     """What is used of a `depthtok.codes.CodeStore`."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -19,6 +19,7 @@ from depthtok.normalisation import Normalisation
 from depthtok.parts import Failure
 
 
+@runtime_checkable
 class Clip(Protocol):
     """The part of `depthtok.depth.StoredDepth` used here."""
 
@@ -29,6 +30,7 @@ class Clip(Protocol):
     def read(self, start: int, stop: int) -> DepthClip: ...
 
 
+@runtime_checkable
 class Depth(Protocol):
     """The part of `depthtok.depth.DepthStore` used here."""
 

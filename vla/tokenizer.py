@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -21,6 +21,7 @@ AUTO, BYTES = "auto", "bytes"
 FILE = "tokenizer.json"
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Turns text into token ids."""
 

@@ -7,8 +7,10 @@ number of frames in a call.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +29,25 @@ from vqvae.search import distances, exact_float32
 
 GROUP = 8  # frames; near the optimum on a CPU core: their activations fit in its cache
 GROUP_CUDA = 64
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of frames whose encoding has begun."""
+
+    found: Tensor  # on the host, once it is there: codes, or the distances to all codes
+    grid: tuple[int, ...]  # [group h w]
+    there: torch.cuda.Event | None = None
+
+    def codes(
+        self, sticky: float = 0.0, previous: UInt8[np.ndarray, "h w"] | None = None
+    ) -> UInt8[np.ndarray, "group h w"]:
+        """Waits for the codes; those after the last frame are of padding. See `Codec.encode`."""
+        if self.there is not None:
+            self.there.synchronize()
+        found = self.found.numpy()
+        return _sticky(found, sticky, previous).reshape(self.grid) if sticky > 0 else found
 
 
 class Codec:
@@ -37,7 +58,9 @@ class Codec:
         self.device = torch.device(device)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
         self.model.requires_grad_(False)
-        self.group = GROUP_CUDA if self.device.type == "cuda" else GROUP
+        cuda = self.device.type == "cuda"
+        self.group = GROUP_CUDA if cuda else GROUP
+        self._uploads = torch.cuda.Stream(self.device) if cuda else None
         self.has_codes = bool(model.quantizer.initialised)
 
     @classmethod
@@ -77,26 +100,59 @@ class Codec:
         depth, but then depend on earlier frames. Raises `DepthKindError` for metres, `SourceError`
         for a size other than the codebook's or a frame without valid pixels.
         """
+        if not sticky >= 0:
+            raise ConfigError(
+                f"sticky is {sticky}, but must be at least 0", remedy="0 is off, 0.3 is mild"
+            )
+        starts = range(0, len(clip), self.group)  # a group's images fit in the cache
+        begun = (
+            self.begin(self.staged(_frames(clip, start, self.group), bounds), sticky=sticky > 0)
+            for start in starts
+        )
+        codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
+        for start, group in zip(starts, one_ahead(begun), strict=True):
+            part = codes[start : start + self.group]
+            part[:] = group.codes(sticky, previous)[: len(part)]
+            previous = part[-1]
+        return codes
+
+    def staged(self, clip: DepthClip, bounds: Range) -> Float32[Tensor, "group 1 H W"]:
+        """At most a group of frames as `prepare` makes them, filled up with zeros; for a GPU in
+        memory that it can copy from by itself. Threads may call this, unlike `begin`."""
+        staged = self._filled(self.prepare(clip, bounds))
+        return staged if self._uploads is None else staged.pin_memory()
+
+    @torch.inference_mode()
+    def begin(self, images: Float32[Tensor, "group 1 H W"], *, sticky: bool = False) -> Group:
+        """Starts to encode a staged group. On a GPU this returns before it is done: copies in and
+        out run beside the group before, which is best fetched (`Group.codes`) after this call."""
         if not self.has_codes:
             raise ConfigError(
                 "this codebook has no codes: its quantiser was never initialised",
                 remedy="train it for longer than its warm-up, with a quantiser other than none",
             )
-        if not sticky >= 0:
-            raise ConfigError(
-                f"sticky is {sticky}, but must be at least 0", remedy="0 is off, 0.3 is mild"
-            )
-        codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
-        for start in range(0, len(clip), self.group):  # a group's images fit in the cache
-            stop = min(start + self.group, len(clip))
-            part = replace(clip, values=clip.values[start:stop], valid=clip.valid[start:stop])
-            latents = self._latents(self.prepare(part, bounds))
-            if sticky > 0:
-                codes[start:stop] = self._sticky(latents, sticky, previous)[: stop - start]
-                previous = codes[stop - 1]
-            else:
-                codes[start:stop] = self._search(latents)[: stop - start]
-        return codes
+        if self._uploads is None:
+            batch = images.to(self.device)
+        else:
+            with torch.cuda.stream(self._uploads):
+                batch = images.to(self.device, non_blocking=True)
+            work = torch.cuda.current_stream(self.device)
+            work.wait_stream(self._uploads)
+            batch.record_stream(work)
+        with exact_float32(self.device):
+            latents = self.model.encoder(batch)
+        found = self._table(latents) if sticky else self.model.quantizer.codes(latents)
+        found = found if sticky else found.to(torch.uint8)
+        if self._uploads is None:
+            return Group(found.cpu(), latents.shape[:3])
+        copied = found.to("cpu", non_blocking=True)  # into pinned memory
+        return Group(copied, latents.shape[:3], work.record_event())
+
+    def _filled(self, images: Float32[np.ndarray, "T H W"]) -> Float32[Tensor, "group 1 H W"]:
+        if len(images) < self.group:
+            missing = np.zeros((self.group - len(images), *images.shape[1:]), np.float32)
+            images = np.concatenate([images, missing])
+        return torch.from_numpy(images)[:, None]
 
     @torch.inference_mode()
     def decode(self, codes: UInt8[np.ndarray, "T h w"]) -> Float32[np.ndarray, "T H W"]:
@@ -126,7 +182,9 @@ class Codec:
         made = np.empty_like(images)
         for start in range(0, len(images), self.group):
             part = images[start : start + self.group]
-            latents = self.model.quantizer.unquantised(self._latents(part))
+            with exact_float32(self.device):
+                latents = self.model.encoder(self._filled(part).to(self.device))
+            latents = self.model.quantizer.unquantised(latents)
             made[start : start + self.group] = self._run_decoder(latents)[: len(part)]
         return made
 
@@ -147,16 +205,6 @@ class Codec:
         images = self.codebook.normalisation.apply(values, bounds, clip.valid)
         return fill_invalid(images, clip.valid)
 
-    @torch.inference_mode()
-    def _latents(self, images: Float32[np.ndarray, "T H W"]) -> Tensor:
-        """Latents [group h w D]; those after the last image are padding."""
-        if len(images) < self.group:
-            missing = np.zeros((self.group - len(images), *images.shape[1:]), np.float32)
-            images = np.concatenate([images, missing])
-        batch = torch.from_numpy(images)[:, None].to(self.device)
-        with exact_float32(self.device):
-            return self.model.encoder(batch)
-
     @torch.no_grad()
     def codes_of(self, images: Float32[Tensor, "T H W"]) -> UInt8[Tensor, "T h w"]:
         """The codes of prepared images (see `prepare`), on the codec's device.
@@ -175,25 +223,41 @@ class Codec:
         with exact_float32(self.device):
             return self.model.decoder(vectors)[:, 0].cpu().numpy()
 
-    @torch.inference_mode()
-    def _search(self, latents: Tensor) -> np.ndarray:
-        return self.model.quantizer.codes(latents).to(torch.uint8).cpu().numpy()
-
-    @torch.inference_mode()
-    def _sticky(self, latents: Tensor, sticky: float, previous: np.ndarray | None) -> np.ndarray:
+    def _table(self, latents: Tensor) -> Tensor:
+        """Squared distances [T cells codes]."""
         places = self.model.quantizer.searched(latents).flatten(1, 2)
         table = distances(places.flatten(0, 1), self.model.quantizer.targets())
-        table = table.unflatten(0, places.shape[:2]) + places.square().sum(-1, keepdim=True)
-        table = table.cpu().numpy()
-        codes = table.argmin(-1)
-        before = None if previous is None else previous.reshape(-1).astype(np.int64)
-        for frame, chosen in zip(table, codes, strict=True):
-            if before is not None:
-                cells = np.arange(len(chosen))
-                keep = frame[cells, before] <= (1 + sticky) * frame[cells, chosen]
-                chosen[keep] = before[keep]
-            before = chosen
-        return codes.astype(np.uint8).reshape(latents.shape[:3])
+        return table.unflatten(0, places.shape[:2]) + places.square().sum(-1, keepdim=True)
+
+
+def _frames(clip: DepthClip, start: int, number: int) -> DepthClip:
+    part = slice(start, start + number)
+    return replace(clip, values=clip.values[part], valid=clip.valid[part])
+
+
+def _sticky(
+    table: Float32[np.ndarray, "T n K"], sticky: float, previous: UInt8[np.ndarray, "h w"] | None
+) -> UInt8[np.ndarray, "T n"]:
+    """The codes of squared distances, each of which keeps its predecessor where that is near."""
+    codes = table.argmin(-1)
+    before = None if previous is None else previous.reshape(-1).astype(np.int64)
+    for frame, chosen in zip(table, codes, strict=True):
+        if before is not None:
+            cells = np.arange(len(chosen))
+            keep = frame[cells, before] <= (1 + sticky) * frame[cells, chosen]
+            chosen[keep] = before[keep]
+        before = chosen
+    return codes.astype(np.uint8)
+
+
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items, each one when its successor was made as well."""
+    made: list[T] = []
+    for item in items:
+        made.append(item)
+        if len(made) > 1:
+            yield made.pop(0)
+    yield from made
 
 
 def fill_invalid(

@@ -27,7 +27,7 @@ from depthtok.temporaries import sweep
 from vqvae.clips import ClipSource, DepthSequence, lengths_of
 from vqvae.codec import fill_invalid
 from vqvae.config import TrainingConfig
-from vqvae.paste import Image, Mask, paste
+from vqvae.paste import Images, Masks, paste
 from vqvae.sides import name_of
 
 FORMAT = 2  # of the cache's description
@@ -103,9 +103,8 @@ class FrameCache:
 
     def __init__(self, folder: Path, index: dict) -> None:
         self.index = index
-        self.frames: UInt16[np.ndarray, "N H W"] = np.memmap(
-            folder / "frames.u16", np.uint16, "r", shape=tuple(index["shape"])
-        )
+        mapped = np.memmap(folder / "frames.u16", np.uint16, "r", shape=tuple(index["shape"]))
+        self.frames: UInt16[np.ndarray, "N H W"] = np.asarray(mapped)  # slices cost less than maps
         shares = np.array([s["frames"] * s["weight"] for s in index["sources"]], np.float64)
         self._edges = np.cumsum(shares / shares.sum())
         self._starts = np.cumsum([0] + [s["frames"] for s in index["sources"]])
@@ -177,17 +176,13 @@ class FrameCache:
         crops = self._draw(rng, config, cell)
         others = self._draw(rng, config, cell)
         mine = range(rank, config.batch, world)
-        images = np.empty((len(mine), 1, config.crop, config.crop), np.float32)
-        valid = np.empty(images.shape, bool)
-        for row, i in enumerate(mine):
-            crop = self._crop(config, crops, i)
-            if parts:
-                other = self._crop(config, others, i)
-                shapes = np.random.default_rng([config.seed, *draw, i])
-                for _ in range(parts):
-                    crop = paste(*crop, *other, cell, shapes)
-            images[row, 0], valid[row, 0] = crop
-        return Batch(images, valid)
+        images, valid = self._crops(config, crops, mine)
+        if parts:
+            in_front = self._crops(config, others, mine)
+            shapes = [np.random.default_rng([config.seed, *draw, i]) for i in mine]
+            for _ in range(parts):
+                images, valid = paste(images, valid, *in_front, cell, shapes)
+        return Batch(images[:, None], valid[:, None])
 
     def _draw(self, rng: np.random.Generator, config: TrainingConfig, cell: int) -> _Places:
         """Random positions of a batch of crops."""
@@ -201,10 +196,14 @@ class FrameCache:
         corners = rng.integers(places, size=(number, 2)) * cell
         return _Places(frames, corners, (rng.random(number) < 0.5) & config.flip)
 
-    def _crop(self, config: TrainingConfig, places: _Places, i: int) -> tuple[Image, Mask]:
-        top, left = places.corners[i]
-        packed = self.frames[places.frames[i], top : top + config.crop, left : left + config.crop]
-        packed = packed[:, ::-1] if places.mirrored[i] else packed
+    def _crops(
+        self, config: TrainingConfig, places: _Places, mine: Sequence[int]
+    ) -> tuple[Images, Masks]:
+        packed = np.empty((len(mine), config.crop, config.crop), np.uint16)
+        for crop, i in zip(packed, mine, strict=True):
+            rows, columns = (slice(x, x + config.crop) for x in places.corners[i])
+            here = self.frames[places.frames[i], rows, columns]
+            crop[:] = here[:, ::-1] if places.mirrored[i] else here
         return unpack(packed), packed < INVALID
 
 

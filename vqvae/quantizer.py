@@ -41,6 +41,14 @@ class Quantizer(nn.Module, ABC):
         self.register_buffer("initialised", torch.tensor(False))
         self.register_buffer("step", torch.tensor(0))
 
+    def _apply(self, *given, **named) -> Quantizer:
+        """As for any module, but what Python branches on stays on the host: to read it from a GPU
+        would wait for all that runs there, at every step."""
+        host = self.initialised, self.step
+        super()._apply(*given, **named)
+        self.initialised, self.step = host
+        return self
+
     @abstractmethod
     def vectors(self) -> Float[Tensor, "K D"]:
         """The code vectors as the decoder gets them."""
@@ -130,16 +138,15 @@ class VectorQuantizer(Quantizer):
         """Move rarely used codes onto latents of this step. Count and sum are reset with them: with
         a stale sum the next average would pull the code back."""
         threshold = self.config.reseed * self.counts.mean()
-        dead = self.counts < threshold
-        number = int(dead.sum())  # equal on all ranks, like the counts
-        if not number:
-            return
+        dead = (self.counts < threshold)[:, None]
         draw = torch.Generator().manual_seed(int(self.step))
+        number = self.config.codes  # as if all were dead: how many are would have to be waited for
         pick = torch.randint(len(flat_ND), (number,), generator=draw)
         fresh = _from_rank0(deal(_gather(flat_ND[pick.to(flat_ND.device)]), number))
-        self.book[dead] = fresh
-        self.counts[dead] = threshold
-        self.sums[dead] = fresh * threshold
+        fresh = fresh[(dead[:, 0].cumsum(0) - 1).clamp_min(0)]  # the first one for the first dead
+        self.book.copy_(torch.where(dead, fresh, self.book))
+        self.counts.copy_(torch.where(dead[:, 0], threshold, self.counts))
+        self.sums.copy_(torch.where(dead, fresh * threshold, self.sums))
 
 
 class SimVQ(Quantizer):

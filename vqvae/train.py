@@ -25,7 +25,8 @@ from depthtok.normalisation import Normalisation
 from vqvae import checkpoint, export
 from vqvae.clips import ClipSource
 from vqvae.config import TokeniserConfig, TrainOptions
-from vqvae.frames import FrameCache, cache_key, fit_normalisation, require_one_kind
+from vqvae.crops import Crops
+from vqvae.frames import Batch, FrameCache, cache_key, fit_normalisation, require_one_kind
 from vqvae.losses import reconstruction
 from vqvae.model import Pass, Tokeniser
 from vqvae.quality import Masks
@@ -55,9 +56,12 @@ class Trainer:
         self.model = model.to(self.device).train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
-            self.parameters, training.lr, betas=(0.9, 0.99), weight_decay=training.weight_decay
-        )
+            self.parameters, training.lr, betas=(0.9, 0.99), weight_decay=training.weight_decay,
+            fused=True if self.device.type == "cuda" else None,
+        )  # fmt: skip
         self.step = 0
+        self.crops = Crops(lambda step: self._drawn(_STREAM_TRAIN, step, step), training.steps,
+                           self.device)  # fmt: skip
 
     def advance(self) -> dict[str, float]:
         """One step. Returns loss, l1 (both of this rank), the gradient's norm, codes and perplexity
@@ -67,7 +71,7 @@ class Trainer:
             quantizer.initialise(self._sample_latents(), training.seed)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
-        images, valid = self._crops(_STREAM_TRAIN, self.step)
+        images, valid = self.crops.take(self.step)
         done = self._forward(images)
         loss, l1 = reconstruction(done.made, images, valid, training.gradient_weight)
         loss = loss + done.loss
@@ -79,17 +83,17 @@ class Trainer:
         if done.codes is not None:
             quantizer.update(done.latents.detach(), done.codes)
         self.step += 1
-        return {"loss": loss.item(), "l1": l1.item(), "grad_norm": norm.item(), **_use(done)}
+        return _figures(loss, l1, norm, done.codes)
 
-    def _crops(self, stream: int, number: int) -> tuple[Tensor, Tensor]:
+    def _drawn(self, stream: int, number: int, step: int) -> Batch:
+        """This rank's share of a batch of a stream, as it is at a step of the training."""
         training, cell = self.config.training, self.config.network.cell
         # At the end plain data only, which frees the codes used only for pasted parts.
-        pasting = self.step < training.paste_until * training.steps
-        batch = self.cache.batch(
+        pasting = step < training.paste_until * training.steps
+        return self.cache.batch(
             training, cell, (stream, number), self.rank, self.world,
             parts=training.paste if pasting else 0,
         )  # fmt: skip
-        return tuple(torch.from_numpy(x).to(self.device) for x in (batch.images, batch.valid))
 
     def _forward(self, images: Tensor) -> Pass:
         """On CUDA the convolutions run in bfloat16; the quantiser never does."""
@@ -98,11 +102,9 @@ class Trainer:
 
     @torch.no_grad()
     def _sample_latents(self) -> Tensor:
-        parts = [
-            self.model.encoder(self._crops(_STREAM_KMEANS, i)[0]).flatten(0, -2)
-            for i in range(KMEANS_BATCHES)
-        ]
-        return torch.cat(parts)
+        batches = (self._drawn(_STREAM_KMEANS, i, self.step) for i in range(KMEANS_BATCHES))
+        images = (torch.from_numpy(batch.images).to(self.device) for batch in batches)
+        return torch.cat([self.model.encoder(part).flatten(0, -2) for part in images])
 
     def _average_gradients(self) -> None:
         """Averages gradients over ranks: one small message, bit-identical on all ranks."""
@@ -125,15 +127,17 @@ def learning_rate(config: TokeniserConfig, step: int) -> float:
     return training.lr * ramp * 0.5 * (1 + math.cos(math.pi * step / training.steps))
 
 
-def _use(done: Pass) -> dict[str, float]:
-    if done.codes is None:
-        return {"codes": 0.0, "perplexity": 0.0}
-    share = torch.bincount(done.codes.flatten()).double()
+def _figures(loss: Tensor, l1: Tensor, norm: Tensor, codes: Tensor | None) -> dict[str, float]:
+    """A step's figures, fetched at once: each fetch on its own would wait for the GPU."""
+    parts = [torch.stack([loss, l1, norm])] + ([] if codes is None else [codes.flatten()])
+    found = torch.cat([part.detach().double() for part in parts]).cpu()
+    named = dict(zip(("loss", "l1", "grad_norm"), found[:3].tolist(), strict=True))
+    if codes is None:
+        return {**named, "codes": 0.0, "perplexity": 0.0}
+    share = torch.bincount(found[3:].long()).double()
     share = share[share > 0] / share.sum()
-    return {
-        "codes": float(len(share)),
-        "perplexity": float((-(share * share.log()).sum()).exp()),
-    }
+    perplexity = float((-(share * share.log()).sum()).exp())
+    return {**named, "codes": float(len(share)), "perplexity": perplexity}
 
 
 def train(
@@ -188,8 +192,11 @@ def _train(
     trainer = Trainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
         checkpoint.load(work, trainer, identity)
-    if not _run(trainer, work, identity, options, on_step, should_stop):
-        return None
+    try:
+        if not _run(trainer, work, identity, options, on_step, should_stop):
+            return None
+    finally:
+        trainer.crops.close()
     _require_equal_ranks(trainer)
     if trainer.rank == 0:
         export.finish(out, trainer, rule, sides, identity, masks=masks, demo=demo)

@@ -40,5 +40,5 @@ SourceRoot = Annotated[
     typer.Option("--source-root", help="where the source data set lies now, if it moved"),
 ]
 Threads = Annotated[
-    int, typer.Option("--threads", min=0, help="CPU threads of the model; 0: all cores")
+    int, typer.Option("--threads", min=0, max=4096, help="CPU threads of the model; 0: all cores")
 ]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthtok.config import require
 from depthtok.errors import ConfigError, GateError
 from depthtok.log import warn
 
@@ -173,6 +174,7 @@ def _sides(joined: Sequence[Member], share: float, rule: str) -> tuple[list[Memb
     """The members with the episodes to learn from, and those with episodes that judge."""
     from vla.member import held_out
 
+    require(0 <= share < 1, "held_out", share, "give a share from 0 (none) to below 1")
     sides: tuple[list[Member], list[Member]] = [], []
     for member, out in zip(joined, held_out(joined, share, rule), strict=True):
         for marks, side in zip((~out, out), sides, strict=True):

@@ -33,7 +33,10 @@ def serve(
         typer.Option("--dataset", help="data set whose units to act in, if trained on several"),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", help="seed of the noise that actions start from")
+        int,
+        typer.Option(
+            "--seed", min=0, max=2**63 - 1, help="seed of the noise that actions start from"
+        ),
     ] = 0,
     averaged: Annotated[
         bool,

@@ -29,12 +29,13 @@ def colourise(
         good &= values > 0
     if valid is not None:
         good &= valid
-    span = max(hi - lo, np.finfo(np.float32).tiny)
+    smallest = np.finfo(np.float32).tiny
+    span = smallest if smallest > hi - lo else hi - lo
     nearness = (np.where(good, values, lo) - lo) / span
     if kind is DepthKind.METRES:
         nearness = 1 - nearness
     levels = np.rint(255 * np.clip(nearness, 0, 1)).astype(np.uint8)
-    return np.where(good[..., None], _turbo()[levels], np.uint8(INVALID))
+    return np.where(good[..., None], _turbo()[levels], np.array(INVALID, np.uint8))
 
 
 def code_picture(codes: UInt8[np.ndarray, "h w"], cell: int = 8) -> UInt8[np.ndarray, "H W 3"]:

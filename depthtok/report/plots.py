@@ -47,16 +47,10 @@ def draw_curves(
             x, y = thinned(np.asarray(x, float), np.asarray(y, float))
             if log:
                 y = np.where(y > 0, y, np.nan)
-            axes.plot(
-                x,
-                y,
-                color=colour(number),
-                linestyle=dash(number),
-                marker="o" if len(x) <= 12 else "",
-                lw=1.8 if len(x) <= 300 else 1.0,
-                ms=4,
-            )
-        if log and any(np.any(line.get_ydata() > 0) for line in axes.lines):
+            marker, width = "o" if len(x) <= 12 else "", 1.8 if len(x) <= 300 else 1.0
+            style = dash(number)
+            axes.plot(x, y, color=colour(number), ls=style, marker=marker, lw=width, ms=4)
+        if log and any(np.any(np.asarray(line.get_ydata()) > 0) for line in axes.lines):
             axes.set_yscale("log")
 
     return _drawing(title, paint, x_label, y_label, wide)
@@ -86,18 +80,17 @@ def thinned(
         return x, y
     runs = np.array_split(np.arange(len(y)), MOST_POINTS // 2)
     low, high = np.nan_to_num(y, nan=np.inf), np.nan_to_num(y, nan=-np.inf)
-    picks = ((np.argmin, low), (np.argmax, high))
-    keep = {int(run[pick(values[run])]) for run in runs for pick, values in picks}
-    chosen = sorted(keep)
-    return x[chosen], y[chosen]
+    extremes = ((np.argmin, low), (np.argmax, high))
+    indices = sorted({int(run[arg(values[run])]) for run in runs for arg, values in extremes})
+    return x[indices], y[indices]
 
 
 def _drawing(
     title: str, paint: Callable[[Axes], None], x_label: str, y_label: str, wide: bool
 ) -> Markup:
     # The salt makes ids stable, and distinct between the drawings of one page.
-    settings = {"svg.hashsalt": f"{title}/{x_label}/{y_label}", "svg.fonttype": "none"}
-    with rc_context(settings):
+    salt = f"{title}/{x_label}/{y_label}"
+    with rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
         figure = Figure(figsize=(10, 3.2) if wide else (5.2, 3.1), layout="constrained")
         axes = figure.add_subplot()
         _style(axes)
@@ -105,8 +98,8 @@ def _drawing(
         axes.set_xlabel(x_label, color=INK, parse_math=False)
         axes.set_ylabel(y_label, color=INK, parse_math=False)
         text = io.StringIO()
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+        no_metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(text, format="svg", transparent=True, metadata=no_metadata)
     return _inline(text.getvalue(), title)
 
 

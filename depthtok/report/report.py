@@ -67,8 +67,8 @@ class Report:
 
     def links(self, title: str, pages: Mapping[str, Path], directory: Path) -> Report:
         """Links to other pages by name, relative to the `directory` of this one."""
-        near = {name: os.path.relpath(page, directory) for name, page in pages.items()}
-        return self._add("links", title, pages=near)
+        relative = {name: os.path.relpath(page, directory) for name, page in pages.items()}
+        return self._add("links", title, pages=relative)
 
     def facts(self, title: str, facts: Mapping[str, Any]) -> Report:
         """A list of names and values."""
@@ -81,23 +81,14 @@ class Report:
         return self._add("table", title, columns=list(columns), rows=cells)
 
     def curves(
-        self,
-        title: str,
-        series: Mapping[str, Line],
-        x_label: str,
-        y_label: str,
-        log: bool = False,
+        self, title: str, series: Mapping[str, Line], x_label: str, y_label: str, log: bool = False
     ) -> Report:
         """Lines by name, each (x, y); `log` applies to the y axis."""
         lines = {name: {"x": plain(x), "y": plain(y)} for name, (x, y) in series.items()}
         return self._add("curves", title, x_label=x_label, y_label=y_label, log=log, series=lines)
 
     def histogram(
-        self,
-        title: str,
-        values: Any,
-        bins: int | Sequence[float] = 40,
-        x_label: str = "",
+        self, title: str, values: Any, bins: int | Sequence[float] = 40, x_label: str = ""
     ) -> Report:
         """A histogram of `values`; those that are not finite are counted separately."""
         values = np.asarray(values, float).ravel()
@@ -137,7 +128,7 @@ class Report:
         environment = Environment(
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters["number"] = _shown
+        environment.filters["number"] = _cell_text
         environment.filters["prose"] = _prose
         template = files("depthtok.report").joinpath("template.html").read_text(encoding="utf-8")
         tiles = {k: v for k, v in self._numbers.items() if not isinstance(v, list | dict)}
@@ -145,7 +136,7 @@ class Report:
             title=self.title,
             subtitle=self.subtitle,
             tiles=tiles,
-            sections=self._drawn(),
+            sections=self._sections_with_drawings(),
             data=data,
             colour=colour,
             dash=dash,
@@ -155,21 +146,22 @@ class Report:
         self._sections.append({"kind": kind, "title": title, **content})
         return self
 
-    def _drawn(self) -> list[dict[str, Any]]:
+    def _sections_with_drawings(self) -> list[dict[str, Any]]:
         """The sections with their drawings; the last of an odd run of half-width ones gets wide."""
-        halves = [section["kind"] in HALF for section in self._sections]
+        are_half = [section["kind"] in HALF for section in self._sections]
         wide, run = [], 0
-        for half, following in zip(halves, [*halves[1:], False], strict=False):
-            run = run + 1 if half else 0
-            wide.append(not half or (run % 2 == 1 and not following))
+        for is_half, following in zip(are_half, [*are_half[1:], False], strict=False):
+            run = run + 1 if is_half else 0
+            wide.append(not is_half or (run % 2 == 1 and not following))
         return [
-            section | {"wide": each} | _derived(section, each)
-            for section, each in zip(self._sections, wide, strict=True)
+            section | {"wide": is_wide} | _template_values(section, is_wide)
+            for section, is_wide in zip(self._sections, wide, strict=True)
         ]
 
 
-def _derived(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
-    """Values for the template that are derived from a section's content."""
+def _template_values(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
+    """What the template needs beside a section's content: its drawing, or which columns of a
+    table are numeric."""
     kind, title = section["kind"], section["title"]
     if kind == "curves":
         lines = {name: (_floats(s["x"]), _floats(s["y"])) for name, s in section["series"].items()}
@@ -212,13 +204,13 @@ def _prose(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _shown(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return "\u2013"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(_shown(item) for item in value)
+        return ", ".join(_cell_text(item) for item in value)
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {_cell_text(item)}" for key, item in value.items())
     return human_number(value)

@@ -20,6 +20,7 @@ import numpy as np
 from depthtok.errors import SourceError, StaleStore, as_type, as_written
 from depthtok.files import output_errors, read_json_object, write_atomic
 from depthtok.intervals import wilson
+from depthtok.regular import listed
 from depthtok.sim.pictures import save_film
 from depthtok.sim.rollout import Player, Rollout, Trial, play
 from depthtok.sim.simulator import Simulator, Task
@@ -80,16 +81,17 @@ class Evaluation:
 
     @classmethod
     def open(cls, path: Path) -> Evaluation:
-        """Opens an existing one. Raises `SourceError`."""
-        try:
-            card = json.loads((path / CARD).read_text())
-            if not isinstance(card, dict):
-                raise ValueError("its card is no JSON object")
-        except (OSError, ValueError, RecursionError) as error:
+        """Opens an existing one. Raises `SourceError`, and `CorruptPart` for a card that was not
+        written by `depthtok eval`."""
+        if not (path / CARD).exists():
             raise SourceError(
-                f"{path} is not an evaluation ({error})",
+                f"{path} is not an evaluation: there is no {CARD}",
                 remedy="give the directory that `depthtok eval` wrote with --out",
-            ) from error
+            )
+        remedy = f"restore {CARD} from a copy, or evaluate into another --out"
+        card = read_json_object(path / CARD, remedy)
+        with as_written(path / CARD, remedy):
+            _require_types(card)
         return cls(path, card)
 
     def begin(self) -> None:
@@ -143,12 +145,12 @@ class Evaluation:
     @cached_property
     def outcomes(self) -> list[Outcome]:
         """The finished trials, in order."""
-        found = sorted((self.path / TRIALS).glob("task-*.json"))
-        return [_outcome(path) for path in found]
+        found = listed(self.path / TRIALS, "task-*.json")
+        return [_outcome(path, self.card["tasks"]) for path in found]
 
     def videos(self) -> list[Path]:
         """The existing videos, in order."""
-        return sorted((self.path / VIDEOS).glob("task-*.webp"))
+        return listed(self.path / VIDEOS, "task-*.webp")
 
     def wants(self, name: str, end: str, videos: int) -> bool:
         """Whether trial `name` is, as far as is known, among the first `videos` of its task with
@@ -179,12 +181,27 @@ def _told(card: Mapping[str, Any]) -> dict[str, Any]:
 _RUNNING = {"precision": "float32", "sampler": "plain", "batch": 1}
 
 
-def _outcome(path: Path) -> Outcome:
+def _require_types(card: Mapping[str, Any]) -> None:
+    """Raises a `TypeError` or `LookupError` for a card that `depthtok eval` does not write."""
+    kinds = {str: ("policy", "suite"), dict: ("tasks", "versions"),
+             int: ("trials", "seed", "max_steps", "replan_steps", "size")}  # fmt: skip
+    for kind, names in kinds.items():
+        for name in names:
+            as_type(kind, card[name])
+    as_type(dict, card.get("software", {}))
+    as_type(int, card.get("videos", 0))
+    for number, instruction in card["tasks"].items():
+        int(number), as_type(str, instruction)
+
+
+def _outcome(path: Path, tasks: Collection[str]) -> Outcome:
     content = read_json_object(path, _AGAIN)
     with as_written(path, _AGAIN):
         outcome = Outcome(**content)
         for name in ("task", "trial", "seed", "steps", "plans"):
             as_type(int, getattr(outcome, name))
+        if str(outcome.task) not in tasks:
+            raise ValueError(f"task {outcome.task} is none of the evaluation's")
         as_type(bool, outcome.success)
         for value in as_type(dict, outcome.measures).values():
             float(value)

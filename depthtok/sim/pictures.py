@@ -12,7 +12,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from depthtok.data import DepthKind
+from depthtok.errors import CorruptPart
 from depthtok.files import write_atomic
+from depthtok.regular import reading, require_file
 from depthtok.report.colour import colourise
 from depthtok.sim.rollout import Rollout
 
@@ -32,9 +34,18 @@ class Film:
 
     @classmethod
     def read(cls, path: Path, caption: str) -> Film:
-        """A video from a file."""
-        data = path.read_bytes()
-        return cls(data, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), caption)
+        """A video from a file. Raises `CorruptPart`."""
+        require_file(path)
+        with reading(path):
+            data = path.read_bytes()
+        try:
+            frame = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise CorruptPart(
+                f"{path} is no video of a trial: {error}",
+                remedy="delete that file, and run the same command again",
+            ) from error
+        return cls(data, frame, caption)
 
     def data_uri(self) -> str:
         return "data:image/webp;base64," + base64.b64encode(self.data).decode()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -20,6 +20,7 @@ from depthtok.errors import ConfigError
 from depthtok.sim.simulator import Simulator, View
 
 
+@runtime_checkable
 class Player(Protocol):
     """Anything that acts: `vla.policy.Policy`, a server, a test double."""
 

@@ -11,7 +11,7 @@ Images are in the *published* orientation of the data sets that policies are tra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -61,6 +61,7 @@ class Lens:
     to_world: Float[np.ndarray, "4 4"]  # m, at this moment
 
 
+@runtime_checkable
 class Simulator(Protocol):
     """One task in one world. Equal seeds and actions give equal observations."""
 

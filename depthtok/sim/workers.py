@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context, parent_process
 from queue import Empty
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from depthtok.errors import DepthtokError
 
@@ -14,6 +14,7 @@ R = TypeVar("R", covariant=True)
 POLL_SECONDS = 1.0
 
 
+@runtime_checkable
 class Worker(Protocol[J, R]):
     """Processes jobs one by one."""
 

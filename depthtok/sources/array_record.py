@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from depthtok.errors import DepthtokError, MissingPackage, SourceError
 from depthtok.files import commit_directory
@@ -40,12 +41,12 @@ def rewrite(source: Path, out: Path) -> int:
         for path in source.iterdir():
             if path.is_file() and path not in shards:
                 shutil.copyfile(path, directory / path.name)
-        (directory / INFO).write_text(json.dumps(_described(info), indent=2))
+        (directory / INFO).write_text(json.dumps(_info_of_tfrecord(info), indent=2))
     return records
 
 
-def _described(info: dict) -> dict:
-    """The data set's description, of the other format."""
+def _info_of_tfrecord(info: dict) -> dict:
+    """The content of dataset_info.json, with TFRecord as its format."""
     splits = [dict(split) for split in info.get("splits", [])]
     for split in splits:
         if template := split.get("filepathTemplate"):
@@ -53,7 +54,8 @@ def _described(info: dict) -> dict:
     return {**info, "fileFormat": NEW, "splits": splits}
 
 
-def _copy(shard: Path, file) -> int:
+def _copy(shard: Path, file: BinaryIO) -> int:
+    """Writes the records of a shard to `file` as TFRecord; returns their number."""
     try:
         from array_record.python.array_record_module import ArrayRecordReader
     except ImportError as error:

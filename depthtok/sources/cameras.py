@@ -22,8 +22,6 @@ scale is written "m/<numbers in a metre>": "m/10000" is 0.1 mm."""
 CHANNELS = ("rgb", "bgr")
 """Orders of the colours in a picture's bytes: `bgr` where OpenCV's were stored as they were."""
 
-_OPTIONAL_KEYS = ("depth_key", "segmentation_key", "intrinsics_key")
-
 
 def depth_scale(unit: str, where: str) -> float | None:
     """Metres per unit of stored depth; None where that is unknown. Raises `SchemaError`."""
@@ -68,7 +66,7 @@ class CameraSchema:
 
     @classmethod
     def parse(cls, table: Table) -> CameraSchema:
-        """Reads one `[[camera]]` table."""
+        """Reads one `[[camera]]` table. Raises `SchemaError`."""
         orientations = tuple(str(orientation) for orientation in Orientation)
         camera = cls(
             name=table.take("name", str),
@@ -81,7 +79,7 @@ class CameraSchema:
             intrinsics_key=table.take("intrinsics_key", str, None),
             optional=table.take("optional", bool, False),
             depth_optional=table.take("depth_optional", bool, False),
-            depth_invalid=tuple(table.take("depth_invalid", list, [])),
+            depth_invalid=_depth_invalid(table),
             depth_max=table.take("depth_max", float, None),
             channels=table.choice("channels", CHANNELS, "rgb"),
             present_key=table.take("present_key", str, None),
@@ -102,31 +100,25 @@ class CameraSchema:
 
     @property
     def not_measured(self) -> NotMeasured:
-        """What in the depth is no measurement."""
+        """Which values of the depth are not measurements."""
         return NotMeasured(self.depth_invalid, self.depth_max)
 
-    def _check_depth(self, where: str) -> None:
+    def _check_depth(self, location: str) -> None:
         if (self.depth_key is None) != (self.depth_unit is None):
             raise SchemaError(
-                f"{where}: depth_key and depth_unit must be given together",
+                f"{location}: depth_key and depth_unit must be given together",
                 remedy=f"state both; units are {', '.join(DEPTH_UNITS)}, and m/10000 and the like",
             )
         if self.depth_unit is not None:
-            depth_scale(self.depth_unit, where)
+            depth_scale(self.depth_unit, location)
         if self.depth_key is None and (self.depth_invalid or self.depth_max is not None):
             raise SchemaError(
-                f"{where}: depth_invalid or depth_max of a camera without depth_key",
+                f"{location}: depth_invalid or depth_max of a camera without depth_key",
                 remedy="state depth_key and depth_unit, or leave these out",
-            )
-        if not all(type(value) in (int, float) for value in self.depth_invalid):
-            raise SchemaError(
-                f"{where}: depth_invalid = {list(self.depth_invalid)!r} are not stored numbers",
-                remedy="write depth_invalid = [65535]: numbers as they are in the file, before the "
-                "unit (not finite and 0 or less never is depth)",
             )
         if self.depth_max is not None and not 0 < self.depth_max < math.inf:
             raise SchemaError(
-                f"{where}: depth_max = {self.depth_max:g} is no depth",
+                f"{location}: depth_max = {self.depth_max:g} is no depth",
                 remedy="write the largest depth in metres, such as depth_max = 10.0",
             )
 
@@ -151,65 +143,84 @@ class CameraSchema:
         return {name: value for name, value in fields.items() if value is not None}
 
     def fitted(self, features: Mapping[str, Feature], where: str) -> CameraSchema | None:
-        """This camera, checked, without missing optional keys; None if the camera is missing."""
-        where = f"{where}, camera {self.name!r}"
+        """This camera without the optional keys that are not in `features`; None if the camera
+        itself is optional and missing. Raises `SchemaError`, beginning with `where`, for features
+        of another type."""
+        location = f"{where}, camera {self.name!r}"
         if self.optional and self.key not in features:
             return None
-        image = feature(features, self.key, where)
+        image = feature(features, self.key, location)
         if image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] not in (3, None):
             raise SchemaError(
-                f"{where}: {self.key!r} is {image.kind} {image.dtype} {image.shape}, not an image",
+                f"{location}: {self.key!r} is {image.kind} {image.dtype} {image.shape}, "
+                "not an image",
                 remedy="name a uint8 feature of shape H, W, 3",
             )
         camera = self._without_absent(features)
         for key, integer in ((camera.depth_key, False), (camera.segmentation_key, True)):
             if key is not None:
-                _check_map(feature(features, key, where), key, image, integer, where)
+                _check_map(feature(features, key, location), key, image, integer, location)
         if camera.intrinsics_key is not None:
-            matrix = feature(features, camera.intrinsics_key, where)
+            matrix = feature(features, camera.intrinsics_key, location)
             if matrix.kind != "tensor" or matrix.shape not in ((9,), (3, 3)):
                 raise SchemaError(
-                    f"{where}: {camera.intrinsics_key!r} has shape {matrix.shape}",
+                    f"{location}: {camera.intrinsics_key!r} has shape {matrix.shape}",
                     remedy="intrinsics must be nine numbers",
                 )
         if camera.present_key is not None:
-            _check_flag(feature(features, camera.present_key, where), camera.present_key, where)
+            flag = feature(features, camera.present_key, location)
+            _check_flag(flag, camera.present_key, location)
         return camera
 
     def _without_absent(self, features: Mapping[str, Feature]) -> CameraSchema:
         if not self.depth_optional:
             return self
-        absent = {name: None for name in _OPTIONAL_KEYS if getattr(self, name) not in features}
-        if "depth_key" in absent:
-            absent |= {"depth_unit": None, "depth_invalid": (), "depth_max": None}
-        if "segmentation_key" in absent:
-            absent["segmentation_classes"] = None
-        return replace(self, **absent)
+        camera = self
+        if self.depth_key not in features:
+            camera = replace(camera, depth_key=None, depth_unit=None)
+            camera = replace(camera, depth_invalid=(), depth_max=None)
+        if self.segmentation_key not in features:
+            camera = replace(camera, segmentation_key=None, segmentation_classes=None)
+        if self.intrinsics_key not in features:
+            camera = replace(camera, intrinsics_key=None)
+        return camera
 
 
-def _check_flag(found: Feature, key: str, where: str) -> None:
-    """Raises `SchemaError` unless it is one truth value, by episode or by step."""
-    if found.kind not in ("scalar", "tensor") or found.shape != () or found.dtype != "bool":
+def _depth_invalid(table: Table) -> tuple[float, ...]:
+    """The field `depth_invalid`. Raises `SchemaError` for what is not a number."""
+    values = table.take("depth_invalid", list, [])
+    if not all(type(value) in (int, float) for value in values):
         raise SchemaError(
-            f"{where}: present_key {key!r} is {found.kind} of {found.dtype} {found.shape}",
+            f"{table.where}: depth_invalid = {values!r} are not stored numbers",
+            remedy="write depth_invalid = [65535]: numbers as they are in the file, before the "
+            "unit (not finite and 0 or less never is depth)",
+        )
+    return tuple(values)
+
+
+def _check_flag(flag: Feature, key: str, location: str) -> None:
+    """Raises `SchemaError` unless `flag` is one boolean per episode or step."""
+    if flag.kind not in ("scalar", "tensor") or flag.shape != () or flag.dtype != "bool":
+        raise SchemaError(
+            f"{location}: present_key {key!r} is {flag.kind} of {flag.dtype} {flag.shape}",
             remedy="name a boolean of the episode, or leave present_key out: pictures of one flat "
             "colour are found without it",
         )
 
 
-def _check_map(found: Feature, key: str, image: Feature, integer: bool, where: str) -> None:
-    """Raises `SchemaError` unless it has one number per pixel and the image's size."""
+def _check_map(pixels: Feature, key: str, image: Feature, integer: bool, location: str) -> None:
+    """Raises `SchemaError` unless `pixels` has one number per pixel and the image's size."""
     kinds = "ui" if integer else "uif"
-    flat = found.shape[:2] if found.shape[2:] == (1,) else found.shape
-    numeric = found.kind in ("image", "tensor") and np.dtype(found.dtype).kind in kinds
+    flat = pixels.shape[:2] if pixels.shape[2:] == (1,) else pixels.shape
+    numeric = pixels.kind in ("image", "tensor") and np.dtype(pixels.dtype).kind in kinds
     if not numeric or len(flat) != 2:
         raise SchemaError(
-            f"{where}: {key!r} is {found.kind} {found.dtype} {found.shape}",
+            f"{location}: {key!r} is {pixels.kind} {pixels.dtype} {pixels.shape}",
             remedy="it must have one number per pixel: shape H, W or H, W, 1",
         )
     sizes = zip(flat, image.shape[:2], strict=True)
     if any(None not in pair and pair[0] != pair[1] for pair in sizes):
         raise SchemaError(
-            f"{where}: {key!r} is {flat} px, the image {image.shape[:2]}",
+            f"{location}: {key!r} is {flat} px, the image {image.shape[:2]}",
             remedy="depth and segmentation must have the image's size",
         )

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32
 
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import REFERENCES, UNITS, UNKNOWN, Column
+from depthtok.sources.features import values_in
 from depthtok.sources.operations import Call
 from depthtok.sources.table import Table
 
@@ -34,11 +35,10 @@ class Feature(Protocol):
 class RawEpisode(Protocol):
     """What schemas need from a raw episode."""
 
-    index: int
-
+    @property
+    def index(self) -> int: ...
     def __len__(self) -> int: ...
     def values(self, path: str) -> np.ndarray: ...
-    def text(self, path: str) -> list[str] | str: ...
     def texts(self, path: str) -> list[tuple[str, ...]]: ...
 
 
@@ -54,18 +54,19 @@ def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
 
 def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int:
     """The number of values per step of a feature. Raises `SchemaError` if it is not numeric."""
-    found = feature(features, key, where)
-    if found.kind not in ("tensor", "scalar") or found.dtype in ("str", "object"):
+    source = feature(features, key, where)
+    if source.kind not in ("tensor", "scalar") or source.dtype in ("str", "object"):
         raise SchemaError(
-            f"{where}: {key!r} is {found.kind} of {found.dtype}, not numbers",
+            f"{where}: {key!r} is {source.kind} of {source.dtype}, not numbers",
             remedy="name a tensor or a scalar",
         )
-    if not found.per_step or None in found.shape:
+    count = values_in(source.shape)
+    if not source.per_step or count is None:
         raise SchemaError(
-            f"{where}: {key!r} has no fixed number of values per step (shape {found.shape})",
+            f"{where}: {key!r} has no fixed number of values per step (shape {source.shape})",
             remedy="name a feature under steps/ of known shape",
         )
-    return int(np.prod(found.shape))
+    return count
 
 
 @dataclass(frozen=True)
@@ -87,26 +88,24 @@ class Columns:
 
     @classmethod
     def parse(cls, table: Table) -> Columns:
-        """Reads one `[[action]]` or `[[proprio]]` table."""
+        """Reads one `[[action]]` or `[[proprio]]` table. Raises `SchemaError`."""
         dims = table.texts("dims")
         if not dims:
             raise SchemaError(f"{table.where}: dims is empty", remedy="name each column")
-        stated = {
-            "references": _words(table, "reference", REFERENCES, len(dims)),
-            "units": _words(table, "unit", UNITS, len(dims)),
-        }
+        references = _words(table, "reference", REFERENCES, len(dims))
+        units = _words(table, "unit", UNITS, len(dims))
         if "fill" in table.data:
             fill = table.take("fill", float)
             table.finish()
             if not np.isfinite(fill):
                 raise SchemaError(f"{table.where}: fill = {fill}", remedy="give a finite number")
-            return cls(dims, fill=fill, **stated)
+            return cls(dims, fill=fill, references=references, units=units)
         path, take = table.take("from", str), table.take("take", str, ":")
         calls = tuple(Call.parse(text, table.where) for text in table.texts("ops", []))
         table.asked.append("fill")
         table.finish()
         _ranges(take, table.where)
-        return cls(dims, path, take, calls, **stated)
+        return cls(dims, path, take, calls, references=references, units=units)
 
     def to_json(self) -> dict:
         """The table that `parse` reads."""
@@ -121,22 +120,22 @@ class Columns:
     @property
     def meaning(self) -> tuple[Column, ...]:
         """What each column is."""
-        nothing = (UNKNOWN,) * len(self.dims)
-        rows = zip(self.dims, self.references or nothing, self.units or nothing, strict=True)
+        unknown = (UNKNOWN,) * len(self.dims)
+        rows = zip(self.dims, self.references or unknown, self.units or unknown, strict=True)
         return tuple(Column(*row) for row in rows)
 
     def check(self, features: Mapping[str, Feature], where: str) -> None:
         """Raises `SchemaError` unless the feature exists, is numeric, per step, and wide enough."""
         if self.path is None:
             return
-        where = f"{where} from {self.path!r}"
-        stored = numbers_a_step(features, self.path, where)
-        width = len(self.indices(stored, where))
+        location = f"{where} from {self.path!r}"
+        stored_width = numbers_a_step(features, self.path, location)
+        width = len(self.indices(stored_width, location))
         for call in self.calls:
-            width = call.width(width, where)
+            width = call.width(width, location)
         if width != len(self.dims):
             raise SchemaError(
-                f"{where}: there are {width} columns, but dims names {len(self.dims)}",
+                f"{location}: there are {width} columns, but dims names {len(self.dims)}",
                 remedy="change `take` or `dims`",
             )
 
@@ -149,7 +148,7 @@ class Columns:
         stored = np.asarray(raw.values(self.path), np.float64).reshape(steps, -1)
         values = stored[:, self.indices(stored.shape[1], self.path)]
         values = self._finite(values, raw, keep, "the data have")
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes out is judged below
+        with np.errstate(over="ignore", invalid="ignore"):  # the result is checked below
             for call in self.calls:
                 values = call(values)
             values = np.asarray(values, np.float32)
@@ -158,15 +157,16 @@ class Columns:
     def _finite(
         self, values: Float[np.ndarray, "T n"], raw: RawEpisode, keep: slice, what: str
     ) -> Float[np.ndarray, "T n"]:
-        """The values, with NaN for what is not finite: of steps outside `keep` only."""
+        """The values, with NaN where those of steps outside `keep` are not finite. Raises
+        `CorruptRecord` for one in `keep`; `what` begins the message."""
         finite = np.isfinite(values)
         if finite.all():
             return values
-        bad = ~finite.all(axis=1)
+        bad_steps = ~finite.all(axis=1)
         steps = np.arange(len(values))[keep]
-        if bad[steps].any():
+        if bad_steps[steps].any():
             raise CorruptRecord(
-                f"episode {raw.index}, {self.path}, step {int(steps[bad[steps].argmax()])}: "
+                f"episode {raw.index}, {self.path}, step {int(steps[bad_steps[steps].argmax()])}: "
                 f"{what} a number that is not finite",
                 remedy="the episode is left out; ask the data set's authors, fix the file, or drop "
                 "the step with the schema's [keep]",
@@ -174,7 +174,7 @@ class Columns:
         return np.where(finite, values, np.nan).astype(values.dtype)
 
     def motion(self, width: int) -> list[int]:
-        """Which of the feature's `width` columns are not read as a gripper's."""
+        """Indices of those of the feature's `width` columns that are not read as a gripper's."""
         indices = self.indices(width, str(self.path))
         if len(indices) != len(self.dims):  # an operation makes other columns: a rotation
             return indices
@@ -198,14 +198,15 @@ class Columns:
         return indices
 
 
-def _words(table: Table, name: str, known: tuple[str, ...], width: int) -> tuple[str, ...]:
-    """What is stated of `width` columns: one text for all of them, or one for each; () for none."""
+def _words(table: Table, name: str, choices: tuple[str, ...], width: int) -> tuple[str, ...]:
+    """The field `name`, one of `choices` for each of `width` columns; () if all are unknown. In
+    the table it may be one text for all of them. Raises `SchemaError`."""
     words = table.texts(name, [])
     for word in words:
-        if word not in known:
+        if word not in choices:
             raise SchemaError(
                 f"{table.where}: {name} = {word!r} is not known",
-                remedy=did_you_mean(word, list(known)),
+                remedy=did_you_mean(word, list(choices)),
             )
     if isinstance(table.data.get(name), str):
         words *= width
@@ -217,20 +218,20 @@ def _words(table: Table, name: str, known: tuple[str, ...], width: int) -> tuple
     return words if set(words) != {UNKNOWN} else ()
 
 
-def _ranges(take: str, where: str) -> list[tuple[int | None, int | None]]:
+def _ranges(take: str, location: str) -> list[tuple[int | None, int | None]]:
     """`"0:3, 6"` as [(0, 3), (6, 6)]: a single column starts and stops at itself."""
     ranges = []
     for piece in take.split(","):
-        found = re.fullmatch(r"(-?\d+)?(:)?(-?\d+)?", piece.strip())
-        if found is None or not piece.strip() or (not found[2] and found[3] is not None):
+        match = re.fullmatch(r"(-?\d+)?(:)?(-?\d+)?", piece.strip())
+        if match is None or not piece.strip() or (not match[2] and match[3] is not None):
             raise SchemaError(
-                f"{where}: take = {take!r} cannot be parsed",
+                f"{location}: take = {take!r} cannot be parsed",
                 remedy='write columns as "0:6", "6", "-1" or "0:3, 7:10"',
             )
-        start, stop = (None if text is None else int(text) for text in (found[1], found[3]))
-        if found[2] and start is not None and start == stop:
+        start, stop = (None if text is None else int(text) for text in (match[1], match[3]))
+        if match[2] and start is not None and start == stop:
             raise SchemaError(
-                f"{where}: take = {take!r} selects no columns", remedy="a range excludes its end"
+                f"{location}: take = {take!r} selects no columns", remedy="a range excludes its end"
             )
-        ranges.append((start, stop if found[2] else start))
+        ranges.append((start, stop if match[2] else start))
     return ranges

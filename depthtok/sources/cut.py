@@ -27,27 +27,27 @@ def cut(raw: RawEpisode, steps: int, quality: int | None) -> dict[str, object]:
     Images keep their bytes; with `quality`, JPEGs are re-encoded from the accurate decoding. The
     last step kept is marked as the last of the episode.
     """
-    kept = min(steps, len(raw))
-    values = {path: _values(raw, feature, kept, quality) for path, feature in raw.features.items()}
+    count = min(steps, len(raw))
+    values = {path: _values(raw, feature, count, quality) for path, feature in raw.features.items()}
     if "steps/is_last" in values:
-        values["steps/is_last"] = np.arange(kept) == kept - 1
+        values["steps/is_last"] = np.arange(count) == count - 1
     return values
 
 
-def _values(raw: RawEpisode, feature: Feature, kept: int, quality: int | None) -> object:
+def _values(raw: RawEpisode, feature: Feature, count: int, quality: int | None) -> object:
     if feature.kind == "text":
         text = raw.text(feature.path)
-        return text[:kept] if feature.per_step else text
+        return text[:count] if feature.per_step else text
     if feature.kind == "image" and feature.per_step:
-        return [_image(data, feature, quality) for data in _encoded(raw, feature, kept)]
+        return [_image(data, feature, quality) for data in _encoded(raw, feature, count)]
     values = raw.values(feature.path)
-    return values[:kept] if feature.per_step else values
+    return values[:count] if feature.per_step else values
 
 
-def _encoded(raw: RawEpisode, feature: Feature, kept: int) -> Iterator[bytes]:
+def _encoded(raw: RawEpisode, feature: Feature, count: int) -> Iterator[bytes]:
     spans = raw.spans(feature.path)
     with raw.shard.open("rb") as shard:
-        for offset, length in islice(zip(spans.offset, spans.length, strict=True), kept):
+        for offset, length in islice(zip(spans.offset, spans.length, strict=True), count):
             shard.seek(int(offset))
             yield shard.read(int(length))
 
@@ -61,13 +61,14 @@ def _image(data: bytes, feature: Feature, quality: int | None) -> bytes:
 
 def chosen(rlds: RldsDirectory, split: str, numbers: Sequence[int]) -> list[RawEpisode]:
     """Episodes of a split by number, counted over its shards, in the order of `numbers`."""
-    found, number = {}, 0
+    episodes: dict[int, RawEpisode] = {}
+    number = 0
     for shard in rlds.splits[split].shards:
         for raw in rlds.records(shard):
             if number in numbers:
-                found[number] = raw
+                episodes[number] = raw
             number += 1
-    return [found[number] for number in numbers]
+    return [episodes[number] for number in numbers]
 
 
 def main() -> None:

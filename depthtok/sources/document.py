@@ -14,9 +14,8 @@ def updated(text: str) -> str:
     """The page with its two tables regenerated."""
     for name, table in [("operations", _operations()), ("schemas", _schemas())]:
         block = f"<!-- {name} -->\n{table}<!-- end -->"
-        text = re.sub(
-            rf"<!-- {name} -->\n.*?<!-- end -->", lambda _, new=block: new, text, flags=re.S
-        )
+        literal = block.replace("\\", r"\\")  # no backslash of it is an escape
+        text = re.sub(rf"<!-- {name} -->\n.*?<!-- end -->", literal, text, flags=re.S)
     return text
 
 

@@ -1,7 +1,7 @@
 """A draft schema for an unknown data set, guessed from its features, for a person to check.
 
-Guesses are marked `# check` in the draft. The draft can be loaded, and matches its features. What
-is less likely is in it as a comment: no state, text or depth is left out without a word.
+Guesses are marked `# check` in the draft. The draft can be loaded, and matches its features. Less
+likely states, texts and depth maps are in it as comments: none is left out.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from depthtok.errors import SchemaError
 from depthtok.meaning import REFERENCES, UNITS
 from depthtok.sources import guess
 from depthtok.sources.columns import Feature
+from depthtok.sources.features import values_in
 from depthtok.sources.guess import Group
 from depthtok.sources.instruction import is_codes, is_text
 
-_WORDS = ("language_instruction", "instruction", "language", "lang", "task", "annotation", "prompt",
-          "command", "caption", "goal")  # fmt: skip
+_WORDS = (
+    *("language_instruction", "instruction", "language", "lang"),
+    *("task", "annotation", "prompt", "command", "caption", "goal"),
+)
 """Words in the paths of instructions, the likeliest first."""
 
 _PICTURES = re.compile(r"depth|segment|mask|flow|normal")
@@ -32,12 +35,12 @@ def describe(features: Mapping[str, Feature]) -> list[tuple[str, str, str, str, 
     return [
         (
             path,
-            found.kind,
-            found.dtype,
-            " x ".join("?" if size is None else str(size) for size in found.shape),
-            "step" if found.per_step else "episode",
+            feature.kind,
+            feature.dtype,
+            " x ".join("?" if size is None else str(size) for size in feature.shape),
+            "step" if feature.per_step else "episode",
         )
-        for path, found in sorted(features.items())
+        for path, feature in sorted(features.items())
     ]
 
 
@@ -51,9 +54,9 @@ def draft(
     `sample`: the values of some features in a few episodes (see `depthtok.sources.sample`), which
     tell a gripper from a joint. Raises `SchemaError` if there is no image or no action.
     """
-    steps = {path: found for path, found in sorted(features.items()) if found.per_step}
+    steps = {path: feature for path, feature in sorted(features.items()) if feature.per_step}
     values = sample or {}
-    cameras = [path for path, found in steps.items() if _is_image(found)]
+    cameras = [path for path, feature in steps.items() if _is_image(feature)]
     cameras = [path for path in cameras if not _PICTURES.search(_last(path))] or cameras
     actions = _action_paths(steps)
     if not cameras or not actions:
@@ -62,20 +65,24 @@ def draft(
             "that can be recognised",
             remedy="write the schema by hand, see docs/schemas.md",
         )
-    action = {p: guess.groups("action", p, steps[p], values.get(p, ())) for p in actions}
-    gripper = any(group.gripper for found in action.values() for group in found)
-    return "\n".join([
-        _head(features, dataset_name, gripper),
+    groups = [
+        (path, group)
+        for path in actions
+        for group in guess.groups("action", path, steps[path], values.get(path, ()))
+    ]
+    parts = [
+        _head(features, dataset_name, any(group.gripper for _, group in groups)),
         *_cameras(steps, cameras),
         _keep(features, actions),
         "# What does each column mean? In which unit? Which one is the gripper?\n"
-        + "\n".join(_table("action", p, g) for p, found in action.items() for g in found),
+        + "\n".join(_table("action", path, group) for path, group in groups),
         *_states(steps, actions, values),
-    ])  # fmt: skip
+    ]
+    return "\n".join(parts)
 
 
 def _head(features: Mapping[str, Feature], name: str, gripper: bool) -> str:
-    why = (
+    hint = (
         "open1_closed0 is the aim, see docs/schemas.md"
         if gripper
         else 'no column is known to be a gripper; name one "gripper" in dims if it is'
@@ -86,35 +93,34 @@ def _head(features: Mapping[str, Feature], name: str, gripper: bool) -> str:
         'status = "unseen"\n\n'
         'fps = "unknown"  # check: frames per second\n'
         f"{_instructions(features)}"
-        f'gripper = "{"unknown" if gripper else "none"}"  # check: {why}\n'
+        f'gripper = "{"unknown" if gripper else "none"}"  # check: {hint}\n'
     )
 
 
 def _instructions(features: Mapping[str, Feature]) -> str:
-    """The likeliest instruction, and as comments all others, and texts that may be one."""
+    """The line of the likeliest instruction; as comments the others, and texts that may be one."""
     likely = [path for path in features if _instruction_rank(path, features[path]) < len(_WORDS)]
-    likely.sort(
-        key=lambda p: (_instruction_rank(p, features[p]), not features[p].per_step, len(p), p)
-    )
+    likely.sort(key=lambda path: (not features[path].per_step, len(path), path))
+    likely.sort(key=lambda path: _instruction_rank(path, features[path]))
     texts = [path for path in sorted(features) if is_text(features[path]) and path not in likely]
     lines = [f"{_instruction(path, features[path])}  # check" for path in likely]
     if not likely:
-        first = "which of these says what to do?" if texts else "there is no text"
-        lines = [f"instruction = []  # check: {first}"]
+        question = "which of these says what to do?" if texts else "there is no text"
+        lines = [f"instruction = []  # check: {question}"]
     lines += [] if likely else [_instruction(path, features[path]) for path in texts]
     return lines[0] + "\n" + "".join(f"# {line}\n" for line in lines[1:])
 
 
-def _instruction(path: str, found: Feature) -> str:
-    if is_codes(found):
+def _instruction(path: str, feature: Feature) -> str:
+    if is_codes(feature):
         return f'instruction = {{ from = "{path}", ops = ["characters"] }}'
     return f'instruction = "{path}"'
 
 
-def _instruction_rank(path: str, found: Feature) -> int:
+def _instruction_rank(path: str, feature: Feature) -> int:
     """Smaller is more likely to be an instruction; the number of words if it is none."""
-    codes = is_codes(found) and (found.shape[-1] or 0) >= 16
-    if not (is_text(found) or codes) or "embedding" in path:
+    codes = is_codes(feature) and (feature.shape[-1] or 0) >= 16
+    if not (is_text(feature) or codes) or "embedding" in path:
         return len(_WORDS)
     name = path.removeprefix("steps/").removeprefix("observation/")
     words = (rank for rank, word in enumerate(_WORDS) if word in name)
@@ -124,7 +130,7 @@ def _instruction_rank(path: str, found: Feature) -> int:
 def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
     """One table per camera; each depth map goes to the camera of its size with the closest name.
     Maps of 8 bits and those of no camera's size are left as comments."""
-    maps = [path for path, found in steps.items() if "depth" in path and _is_map(found)]
+    maps = [path for path, feature in steps.items() if "depth" in path and _is_map(feature)]
     depths = [path for path in maps if steps[path].dtype != "uint8"]
     pairs = sorted(
         (_unlikeness(camera, depth), camera, depth)
@@ -146,9 +152,10 @@ def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
             unit = "m" if np.dtype(steps[depth].dtype).kind == "f" else "mm"
             table += f'depth_key = "{depth}"\ndepth_unit = "{unit}"  # check: a guess by dtype\n'
         tables.append(table)
-    left = [depth for depth in depths if depth not in depth_of.values()]
-    left = [
-        f"# depth, but of no camera's size, or of one that has depth: {path}\n" for path in left
+    unmatched = [
+        f"# depth, but of no camera's size, or of one that has depth: {path}\n"
+        for path in depths
+        if path not in depth_of.values()
     ]
     coarse = [
         "# 8 bits hold no millimetres: a picture of depth, of unknown scale. If it has one, add to "
@@ -156,24 +163,26 @@ def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
         for path in maps
         if path not in depths
     ]
-    others = [path for path, found in steps.items() if _is_image(found) and path not in paths]
-    return tables + left + coarse + [f"# a picture, but of no camera: {path}\n" for path in others]
+    others = [path for path, feature in steps.items() if _is_image(feature) and path not in paths]
+    pictures = [f"# a picture, but of no camera: {path}\n" for path in others]
+    return tables + unmatched + coarse + pictures
 
 
 def _keep(features: Mapping[str, Feature], actions: list[str]) -> str:
     flags = [path for path in features if "success" in _last(path) and _is_vector(features[path])]
-    text = (
+    table = (
         "# Steps to leave out, if there are any:\n"
         f"# [keep]\n# drop_first_if_zero = {json.dumps(actions)}\n"
     )
     if flags:
-        text += "# Episodes to leave out:\n# [keep.episodes]\n"
-        text += "".join(f'# if_true = "{path}"\n' for path in flags)
-    return text
+        table += "# Episodes to leave out:\n# [keep.episodes]\n"
+        table += "".join(f'# if_true = "{path}"\n' for path in flags)
+    return table
 
 
 def _table(kind: str, path: str, group: Group, comment: str = "") -> str:
-    """One `[[action]]` or `[[proprio]]`; each line behind `# ` with a `comment` above."""
+    """One `[[action]]` or `[[proprio]]` table; commented out, under the `comment`, if there is
+    one."""
     take = f"{group.start}:{group.stop}"
     take = str(group.start) if group.stop == group.start + 1 else take
     lines = [f"[[{kind}]]"]
@@ -193,11 +202,11 @@ def _table(kind: str, path: str, group: Group, comment: str = "") -> str:
 def _states(
     steps: Mapping[str, Feature], actions: list[str], values: Mapping[str, Sequence[np.ndarray]]
 ) -> list[str]:
-    """Tables of the likely state; of every other vector, commented."""
+    """Tables of the likely state, and commented out those of every other vector."""
     vectors = [
         path
-        for path, found in steps.items()
-        if path not in actions and _is_state(found) and not guess.LABELS.search(_last(path))
+        for path, feature in steps.items()
+        if path not in actions and _is_state(feature) and not guess.LABELS.search(_last(path))
     ]
     likely = [
         path
@@ -207,17 +216,19 @@ def _states(
         and not guess.ASIDE.search(_last(path))
         and _is_vector(steps[path])
     ]
-    whole = [path for path in likely if guess.WHOLE.search(_last(path))]
-    used = whole[:1] or likely
+    whole_states = [path for path in likely if guess.WHOLE.search(_last(path))]
+    used = whole_states[:1] or likely
     if not used:  # a name that says nothing is still more likely than none
-        used = [p for p in vectors if _is_vector(steps[p]) and not guess.ASIDE.search(_last(p))][:1]
-    tables, taken = [], set()
+        used = [path for path in vectors if _is_vector(steps[path])]
+        used = [path for path in used if not guess.ASIDE.search(_last(path))][:1]
+    tables: list[str] = []
+    names: set[str] = set()
     for path in sorted(vectors, key=lambda path: path not in used):
         comment = "" if path in used else "also there; part of the state?"
         for group in guess.groups("proprio", path, steps[path], values.get(path, ())):
-            if taken & set(group.names):
+            if names & set(group.names):
                 group = replace(group, names=tuple(f"{_last(path)}_{n}" for n in group.names))
-            taken |= set(group.names)
+            names |= set(group.names)
             tables.append(_table("proprio", path, group, comment))
     return tables
 
@@ -227,8 +238,8 @@ def _action_paths(steps: Mapping[str, Feature]) -> list[str]:
         return ["steps/action"] if _is_vector(steps["steps/action"]) else []
     return [
         path
-        for path, found in steps.items()
-        if path.startswith("steps/action/") and "terminate" not in path and _is_vector(found)
+        for path, feature in steps.items()
+        if path.startswith("steps/action/") and "terminate" not in path and _is_vector(feature)
     ]
 
 
@@ -236,30 +247,31 @@ def _last(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _is_image(found: Feature) -> bool:
-    return found.dtype == "uint8" and len(found.shape) == 3 and found.shape[2] == 3
+def _is_image(feature: Feature) -> bool:
+    return feature.dtype == "uint8" and len(feature.shape) == 3 and feature.shape[2] == 3
 
 
-def _is_map(found: Feature) -> bool:
-    flat = len(found.shape) == 2 or (len(found.shape) == 3 and found.shape[2] == 1)
-    large = None not in found.shape and min(found.shape[:2], default=0) >= 8
-    return flat and large and found.kind in ("image", "tensor") and _kind(found) in "uif"
+def _is_map(feature: Feature) -> bool:
+    flat = len(feature.shape) == 2 or (len(feature.shape) == 3 and feature.shape[2] == 1)
+    large = all(size is not None and size >= 8 for size in feature.shape[:2])
+    return flat and large and feature.kind in ("image", "tensor") and _kind(feature) in "uif"
 
 
-def _is_vector(found: Feature) -> bool:
-    numeric = found.kind in ("tensor", "scalar") and found.dtype not in ("str", "object")
-    return numeric and len(found.shape) <= 1 and None not in found.shape
+def _is_vector(feature: Feature) -> bool:
+    numeric = feature.kind in ("tensor", "scalar") and feature.dtype not in ("str", "object")
+    return numeric and len(feature.shape) <= 1 and None not in feature.shape
 
 
-def _is_state(found: Feature) -> bool:
+def _is_state(feature: Feature) -> bool:
     """A vector, or a small matrix, of floats; or a single flag."""
-    numeric = found.kind in ("tensor", "scalar") and found.dtype not in ("str", "object")
-    small = None not in found.shape and len(found.shape) <= 2 and np.prod(found.shape) <= 256
-    return numeric and small and (_kind(found) == "f" or np.prod(found.shape) == 1)
+    numeric = feature.kind in ("tensor", "scalar") and feature.dtype not in ("str", "object")
+    count = values_in(feature.shape)
+    small = count is not None and len(feature.shape) <= 2 and count <= 256
+    return numeric and small and (_kind(feature) == "f" or count == 1)
 
 
-def _kind(found: Feature) -> str:
-    return "f" if found.dtype == "bfloat16" else np.dtype(found.dtype).kind
+def _kind(feature: Feature) -> str:
+    return "f" if feature.dtype == "bfloat16" else np.dtype(feature.dtype).kind
 
 
 def _unlikeness(camera: str, depth: str) -> int:

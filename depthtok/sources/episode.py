@@ -78,8 +78,8 @@ class RawEpisode:
         column = self._columns.get(feature.path)
         if column is None or not feature.per_step or feature.kind == "other":
             return None
-        one_each = feature.kind == "image" or feature.encoding in ("bytes", "zlib")
-        if column.kind == BYTES and (one_each or feature.shape == ()):
+        one_item_per_step = feature.kind == "image" or feature.encoding in ("bytes", "zlib")
+        if column.kind == BYTES and (one_item_per_step or feature.shape == ()):
             return len(column.spans())
         if column.kind == BYTES or not feature.size:
             return None
@@ -101,8 +101,8 @@ class RawEpisode:
                 remedy="use text() for text" if feature.kind == "text" else "leave it out",
             )
         if feature.encoding == "none":
-            return self._listed(feature)
-        return self._blobs(feature)
+            return self._from_list(feature)
+        return self._from_bytes(feature)
 
     def text(self, path: str) -> list[str] | str:
         """T strings for a per-step feature, one string for another. Bytes that are not UTF-8
@@ -123,8 +123,8 @@ class RawEpisode:
         for another. Bytes that are not UTF-8 become U+FFFD."""
         feature = self._feature(path)
         if not feature.shape:
-            texts = self.text(path)
-            return [(text,) for text in texts] if feature.per_step else [(str(texts),)]
+            text = self.text(path)
+            return [(str(text),)] if isinstance(text, str) else [(entry,) for entry in text]
         if feature.kind != "text" or len(feature.shape) > 1:
             raise SourceError(
                 f"{path} is not a list of texts ({feature.kind}, shape {feature.shape})",
@@ -134,15 +134,15 @@ class RawEpisode:
         ragged = flat in self._columns
         items = self._column(flat if ragged else path).items()
         entries = len(self) if feature.per_step else 1
-        if ragged:  # as many as each step has
+        if ragged:  # each step has a number of its own
             counts = self._column(rows).ints().tolist()
             self._check_count(feature, len(counts))
         else:
             counts = [len(items) // max(entries, 1)] * entries
         if sum(counts) != len(items) or min(counts, default=0) < 0:
             raise self._corrupt(feature, f"{len(items)} texts in lists of {counts[:8]}")
-        found = iter(item.decode("utf-8", "replace") for item in items)
-        return [tuple(islice(found, count)) for count in counts]
+        texts = iter(item.decode("utf-8", "replace") for item in items)
+        return [tuple(islice(texts, count)) for count in counts]
 
     def items(self, path: str) -> list[bytes]:
         """The bytes of every step of an image or of a tensor stored as bytes, as input of
@@ -197,14 +197,14 @@ class RawEpisode:
             raise self._corrupt(feature, f"its list does not hold whole steps of {feature.shape}")
         return np.concatenate((np.array([start], np.uint64), ends[:-1]))[: len(ends)], ends
 
-    def _listed(self, feature: Feature) -> np.ndarray:
+    def _from_list(self, feature: Feature) -> np.ndarray:
         """A tensor stored as a float or integer list."""
         shape = feature.shape
-        flat, rows = (feature.path + suffix for suffix in RAGGED)
-        ragged = flat in self._columns
-        column = self._column(flat if ragged else feature.path)
+        value_path, length_path = (feature.path + suffix for suffix in RAGGED)
+        ragged = value_path in self._columns
+        column = self._column(value_path if ragged else feature.path)
         if ragged:  # a sequence inside the steps
-            lengths = np.unique(self._column(rows).ints())
+            lengths = np.unique(self._column(length_path).ints())
             if len(lengths) > 1:
                 raise SourceError(
                     f"{self.where}: {feature.path} has {lengths[0]} to {lengths[-1]} entries per "
@@ -213,8 +213,8 @@ class RawEpisode:
                 )
             shape = (*lengths.tolist(), *shape[1:]) if len(lengths) else shape
         if "float" in feature.dtype:
-            wanted = "float32" if feature.dtype == "bfloat16" else feature.dtype
-            values = column.floats().astype(wanted, copy=False)
+            dtype = "float32" if feature.dtype == "bfloat16" else feature.dtype
+            values = column.floats().astype(dtype, copy=False)
         else:
             values = column.ints(feature.dtype)
         if feature.per_step:
@@ -224,7 +224,7 @@ class RawEpisode:
         except CorruptRecord as error:
             raise self._corrupt(feature, error.problem) from error
 
-    def _blobs(self, feature: Feature) -> np.ndarray:
+    def _from_bytes(self, feature: Feature) -> np.ndarray:
         """A tensor of bytes or an image: one byte string per step."""
         items, shapes = self._shaped_items(feature)
         self._check_count(feature, len(items))
@@ -289,9 +289,9 @@ class RawEpisode:
         return column
 
     def _check_count(self, feature: Feature, count: int) -> None:
-        wanted = len(self) if feature.per_step else 1
-        if count != wanted:
-            raise self._corrupt(feature, f"{count} entries instead of {wanted}")
+        expected = len(self) if feature.per_step else 1
+        if count != expected:
+            raise self._corrupt(feature, f"{count} entries instead of {expected}")
 
     def _check_bytes(self, feature: Feature, size: int) -> None:
         if size > LARGEST_VALUES:

@@ -12,16 +12,17 @@ import numpy as np
 
 from depthtok.errors import SchemaError
 from depthtok.sources.columns import Feature, RawEpisode, feature
+from depthtok.sources.features import values_in
 from depthtok.sources.instruction import is_text
 from depthtok.sources.table import Table
 
 NOT_EMPTY = "not empty"
-Value = str | float | bool
+Value = str | int | float | bool
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One test of one feature. `values`: any of them will do."""
+    """One test of one feature, which passes if any of the `values` does."""
 
     test: str  # if_true, if_false, equals, contains, lacks
     path: str
@@ -29,33 +30,29 @@ class Rule:
 
     @property
     def reason(self) -> str:
-        """Why an episode is left out that does not pass."""
+        """Why an episode that does not pass is left out, for people."""
         values = " or ".join(
             f'"{value}"' if isinstance(value, str) else str(value).lower() for value in self.values
         )
-        told = {
+        failures = {
             "if_true": "is not true",
             "if_false": "is true",
             "equals": f"is not {values}",
             "contains": f"does not contain {values}",
             "lacks": f"contains {values}",
         }
-        return f"{self.path} {told[self.test]}"
+        return f"{self.path} {failures[self.test]}"
 
     def check(self, features: Mapping[str, Feature], where: str) -> None:
-        """Raises `SchemaError` unless the feature is there, and can be tested."""
-        where = f"{where}.{self.test}"
-        found = feature(features, self.path, where)
-        wants_text = self.test in ("contains", "lacks") or isinstance(
-            next(iter(self.values), 0), str
-        )
-        single = found.kind in ("scalar", "tensor", "class_label") and (
-            None not in found.shape and np.prod(found.shape) == 1
-        )
-        if not (is_text(found) if wants_text else single and not is_text(found)):
+        """Raises `SchemaError` unless the feature exists and its type fits the test."""
+        location = f"{where}.{self.test}"
+        source = feature(features, self.path, location)
+        by_text = isinstance(next(iter(self.values), 0), str) or self.test in ("contains", "lacks")
+        is_number = source.kind in ("scalar", "tensor", "class_label") and not is_text(source)
+        if not (is_text(source) if by_text else is_number and values_in(source.shape) == 1):
             raise SchemaError(
-                f"{where}: {self.path!r} is {found.kind} of {found.dtype} {found.shape}, not "
-                + ("text" if wants_text else "a single number"),
+                f"{location}: {self.path!r} is {source.kind} of {source.dtype} {source.shape}, not "
+                + ("text" if by_text else "a single number"),
                 remedy="name another feature, or give a value of its type",
             )
 
@@ -82,8 +79,8 @@ class EpisodeRules:
 
     @classmethod
     def parse(cls, table: Table) -> EpisodeRules:
-        """Reads a `[keep.episodes]` table."""
-        least = table.take("min_steps", int, 0)
+        """Reads a `[keep.episodes]` table. Raises `SchemaError`."""
+        min_steps = table.take("min_steps", int, 0)
         instruction = table.choice("instruction", (NOT_EMPTY,), "") == NOT_EMPTY
         rules = [
             Rule(test, path) for test in ("if_true", "if_false") for path in table.texts(test, [])
@@ -94,9 +91,9 @@ class EpisodeRules:
                 _require_values(values, test, path, table.where)
                 rules.append(Rule(test, path, values))
         table.finish()
-        if least < 0:
-            raise SchemaError(f"{table.where}: min_steps = {least}", remedy="give 0 or more")
-        return cls(least, instruction, tuple(rules))
+        if min_steps < 0:
+            raise SchemaError(f"{table.where}: min_steps = {min_steps}", remedy="give 0 or more")
+        return cls(min_steps, instruction, tuple(rules))
 
     def to_json(self) -> dict:
         """The table that `parse` reads; {} where every episode is used."""
@@ -110,13 +107,13 @@ class EpisodeRules:
         return table
 
     def check(self, features: Mapping[str, Feature], where: str) -> None:
-        """Raises `SchemaError` unless every feature is there, and can be tested."""
+        """Raises `SchemaError` unless every feature exists and its type fits the test."""
         for rule in self.rules:
             rule.check(features, where)
 
     def against(self, raw: RawEpisode, steps: int, texts: list[tuple[str, ...]]) -> str | None:
-        """Why the episode is left out; None if it is used. `steps`: how many of them are kept;
-        `texts`: its instructions."""
+        """Why the episode is left out; None if it is used. `steps` is the number of steps kept,
+        `texts` are its instructions."""
         if steps < self.min_steps:
             return f"fewer than {self.min_steps} steps"
         if self.instruction and not any(text.strip() for entry in texts for text in entry):
@@ -124,11 +121,12 @@ class EpisodeRules:
         return next((rule.reason for rule in self.rules if not rule.passes(raw)), None)
 
 
-def _require_values(values: tuple, test: str, path: str, where: str) -> None:
+def _require_values(values: tuple[object, ...], test: str, path: str, location: str) -> None:
+    """Raises `SchemaError` unless all are texts, or for the test `equals` all are numbers."""
     kinds = (str,) if test != "equals" else (str, bool, int, float)
     mixed = len({isinstance(value, str) for value in values}) != 1
     if mixed or not all(isinstance(value, kinds) for value in values):
         raise SchemaError(
-            f'{where} {test}: "{path}" = {list(values)}',
+            f'{location} {test}: "{path}" = {list(values)}',
             remedy="give a text, or several" if test != "equals" else "give a text or a number",
         )

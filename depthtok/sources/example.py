@@ -75,7 +75,7 @@ class Column:
 
     def _ranges(self, single: int) -> list[tuple[int, int]]:
         """Ranges of field 1 of the lists: chunks, and single values of wire type `single`."""
-        data, found = self.data, []
+        data, ranges = self.data, []
         for start, stop in self.lists:
             # Nearly all time is spent in the plain loop over "\x0a length bytes".
             position = start
@@ -87,90 +87,95 @@ class Column:
                 end = position + length
                 if end > stop:
                     self._corrupt("a value extends beyond its list")
-                found.append((position, end))
+                ranges.append((position, end))
                 position = end
             for number, wire, a, b in _fields(data, position, stop, self.where):
                 if number == 1 and wire not in (single, _CHUNK):
                     self._corrupt(f"wire type {wire} in a {KINDS[self.kind]} list")
                 if number == 1:
-                    found.append((a, b))
-        return found
+                    ranges.append((a, b))
+        return ranges
 
 
 def parse_example(data: bytes, where: str = "example") -> dict[str, Column]:
     """The columns of a serialized tf.train.Example. Only raises `CorruptRecord`."""
     columns: dict[str, Column] = {}
-    for a, b in _submessages(data, 0, len(data), 1, where):
-        for c, d in _submessages(data, a, b, 1, where):
-            name, column = _entry(data, c, d, where)
+    for features_start, features_stop in _submessages(data, 0, len(data), 1, where):
+        for start, stop in _submessages(data, features_start, features_stop, 1, where):
+            name, column = _entry(data, start, stop, where)
             columns[name] = column
     return columns
 
 
-def _entry(data: bytes, start: int, stop: int, where: str) -> tuple[str, Column]:
-    """One entry of the map of features: its name and its column."""
-    name, kind, lists = "", 0, []
-    for number, wire, a, b in _fields(data, start, stop, where):
+def _entry(data: bytes, start: int, stop: int, location: str) -> tuple[str, Column]:
+    """One entry of the map of features: its name and its column. Raises `CorruptRecord`."""
+    name, kind = "", 0
+    lists: list[tuple[int, int]] = []
+    for number, wire, a, b in _fields(data, start, stop, location):
         if wire != _CHUNK:
             continue
         if number == 1:
             name = data[a:b].decode("utf-8", "replace")
         elif number == 2:
-            for inner, inner_wire, c, d in _fields(data, a, b, where):
+            for inner, inner_wire, c, d in _fields(data, a, b, location):
                 if inner not in KINDS or inner_wire != _CHUNK:
                     continue
                 if inner != kind:  # the last kind that is set wins; the same kind again extends it
                     kind, lists = inner, []
                 lists.append((c, d))
-    return name, Column(data, kind, tuple(lists), where)
+    return name, Column(data, kind, tuple(lists), location)
 
 
 def _submessages(
-    data: bytes, start: int, stop: int, wanted: int, where: str
+    data: bytes, start: int, stop: int, field_number: int, location: str
 ) -> Iterator[tuple[int, int]]:
-    for number, wire, a, b in _fields(data, start, stop, where):
-        if number == wanted and wire == _CHUNK:
+    """(start, stop) of the submessages that are field `field_number` of a message."""
+    for number, wire, a, b in _fields(data, start, stop, location):
+        if number == field_number and wire == _CHUNK:
             yield a, b
 
 
 def _fields(
-    data: bytes, position: int, stop: int, where: str
+    data: bytes, position: int, stop: int, location: str
 ) -> Iterator[tuple[int, int, int, int]]:
     """(field number, wire type, start, stop of the value) of a message, in order."""
     while position < stop:
-        tag, position = _varint(data, position, stop, where)
+        tag, position = _varint(data, position, stop, location)
         wire = tag & 7
         start = position
         if wire == _CHUNK:
-            length, start = _varint(data, position, stop, where)
+            length, start = _varint(data, position, stop, location)
             position = start + length
         elif wire == _VARINT:
-            _, position = _varint(data, position, stop, where)
+            _, position = _varint(data, position, stop, location)
         elif wire in (_FIXED32, _FIXED64):
             position += 4 if wire == _FIXED32 else 8
         else:
-            raise CorruptRecord(f"{where}: unknown wire type {wire} at byte {start} of the record")
+            raise CorruptRecord(
+                f"{location}: unknown wire type {wire} at byte {start} of the record"
+            )
         if position > stop:
-            raise CorruptRecord(f"{where}: a field at byte {start} extends beyond its message")
+            raise CorruptRecord(f"{location}: a field at byte {start} extends beyond its message")
         yield tag >> 3, wire, start, position
 
 
-def _varint(data: bytes, position: int, stop: int, where: str) -> tuple[int, int]:
-    """One varint of at most ten bytes, and the position after it."""
+def _varint(data: bytes, position: int, stop: int, location: str) -> tuple[int, int]:
+    """The value of one varint of at most ten bytes, and the position after it."""
     value = shift = 0
-    for place in range(position, min(stop, position + 10)):
-        byte = data[place]
+    for index in range(position, min(stop, position + 10)):
+        byte = data[index]
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place + 1
+            return value, index + 1
         shift += 7
-    raise CorruptRecord(f"{where}: an integer at byte {position} of the record does not end")
+    raise CorruptRecord(f"{location}: an integer at byte {position} of the record does not end")
 
 
 def decode_varints(
     data: bytes, start: int = 0, stop: int | None = None, dtype: str = "int64", where: str = "bytes"
 ) -> np.ndarray:
-    """All varints of a byte range as `dtype`, [n]; bool is "not zero", other types wrap."""
+    """All varints of a byte range as `dtype` [n]; bool is "not zero", others wrap. Raises
+    `CorruptRecord`."""
     view = np.frombuffer(data, np.uint8)[start:stop]
     if len(view) and view[-1] >= 128:
         raise CorruptRecord(f"{where}: a list of integers ends inside an integer")
@@ -187,19 +192,19 @@ def decode_varints(
     return out
 
 
-def _varint_block(block: np.ndarray, ends: np.ndarray, where: str) -> Int64[np.ndarray, " n"]:
+def _varint_block(block: np.ndarray, ends: np.ndarray, location: str) -> Int64[np.ndarray, " n"]:
     """Decodes the varints in `block`, which end at `ends`."""
     if len(ends) == len(block):
         return block.astype(np.int64)
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     if lengths.max() > 10:
-        raise CorruptRecord(f"{where}: an integer is longer than ten bytes")
+        raise CorruptRecord(f"{location}: an integer is longer than ten bytes")
     values = (block[starts] & 127).astype(np.uint64)
-    for place in range(1, int(lengths.max())):
-        longer = np.flatnonzero(lengths > place)
-        digits = (block[starts[longer] + place] & 127).astype(np.uint64)
-        values[longer] |= digits << np.uint64(7 * place)
+    for index in range(1, int(lengths.max())):
+        longer = np.flatnonzero(lengths > index)
+        digits = (block[starts[longer] + index] & 127).astype(np.uint64)
+        values[longer] |= digits << np.uint64(7 * index)
     return values.view(np.int64)
 
 
@@ -226,12 +231,12 @@ def encode_varints(values: np.ndarray) -> bytes:
     shifts = np.arange(0, 70, 7, dtype=np.uint64)
     widest = max(1, -(-int(values.max()).bit_length() // 7))
     digits = values[:, None] >> shifts[:widest]
-    more = np.zeros(digits.shape, bool)
-    more[:, :-1] = digits[:, 1:] > 0
+    continues = np.zeros(digits.shape, bool)
+    continues[:, :-1] = digits[:, 1:] > 0
     used = np.ones(digits.shape, bool)
-    used[:, 1:] = more[:, :-1]
+    used[:, 1:] = continues[:, :-1]
     return (
-        (((digits & np.uint64(127)) | (more.astype(np.uint64) << np.uint64(7)))[used])
+        (((digits & np.uint64(127)) | (continues.astype(np.uint64) << np.uint64(7)))[used])
         .astype(np.uint8)
         .tobytes()
     )

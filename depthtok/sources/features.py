@@ -53,10 +53,16 @@ class Feature:
     @property
     def size(self) -> int | None:
         """The number of values per step (or episode); None if a dimension is unknown."""
-        return None if None in self.shape else math.prod(self.shape)
+        return values_in(self.shape)
 
 
 Features = Mapping[str, Feature]  # by path
+
+
+def values_in(shape: tuple[int | None, ...]) -> int | None:
+    """The number of values of an array of this shape; None if a dimension is unknown."""
+    sizes = [size for size in shape if size is not None]
+    return math.prod(sizes) if len(sizes) == len(shape) else None
 
 
 def read_features(path: Path) -> dict[str, Feature]:
@@ -123,37 +129,30 @@ def _leaves(node: dict, path: str) -> Iterator[Feature]:
 
 
 def _leaf(node: dict, path: str) -> Feature:
-    about = {
-        "path": path,
-        "per_step": path.startswith(STEPS),
-        "description": str(node.get("description", "")),
-    }
     last = str(node["pythonClassName"]).rsplit(".", 1)[-1]
+    about = str(node.get("description", ""))
+    leaf = Feature(path, "other", "", (), last, path.startswith(STEPS), about)
     if "image" in node and last in ("Image", "LabeledImage"):
         image = node["image"]
         dtype = str(image.get("dtype") or "uint8")
         shape = _shape(image) or (None, None, 3)
-        return Feature(
-            kind="image",
-            dtype=dtype,
-            shape=shape,
-            encoding=image.get("encodingFormat", ""),
-            **about,
-        )
+        encoding = image.get("encodingFormat", "")
+        return replace(leaf, kind="image", dtype=dtype, shape=shape, encoding=encoding)
     if "text" in node:
-        return Feature(kind="text", dtype="str", **about)
+        return replace(leaf, kind="text", dtype="str", encoding="")
     if "classLabel" in node:
-        return Feature(kind="class_label", dtype="int64", encoding="none", **about)
+        return replace(leaf, kind="class_label", dtype="int64", encoding="none")
     if "tensor" in node and last in ("Tensor", "Scalar"):
         tensor = node["tensor"]
         dtype = str(tensor["dtype"])
         encoding = str(tensor.get("encoding") or "none").lower()
         if dtype in _STRINGS:
-            return Feature(kind="text", dtype="str", shape=_shape(tensor), **about)
+            return replace(leaf, kind="text", dtype="str", shape=_shape(tensor), encoding="")
         if dtype in _NUMBERS and encoding in ("none", "bytes", "zlib"):
             kind = "scalar" if last == "Scalar" else "tensor"
-            return Feature(kind=kind, dtype=dtype, shape=_shape(tensor), encoding=encoding, **about)
-    return Feature(kind="other", dtype="", encoding=last, **about)
+            shape = _shape(tensor)
+            return replace(leaf, kind=kind, dtype=dtype, shape=shape, encoding=encoding)
+    return leaf
 
 
 def _in_sequence(leaf: Feature, length: int | None) -> Feature:
@@ -179,10 +178,7 @@ def to_json(features: Features) -> dict:
     rest = {name: f for name, f in features.items() if not f.per_step}
     root = _dict_node(rest)
     sequence = {"feature": _dict_node(steps), "length": "-1"}
-    root["featuresDict"]["features"]["steps"] = {
-        "pythonClassName": _DATASET,
-        "sequence": sequence,
-    }
+    root["featuresDict"]["features"]["steps"] = {"pythonClassName": _DATASET, "sequence": sequence}
     return root
 
 

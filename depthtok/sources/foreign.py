@@ -1,4 +1,4 @@
-"""Sources that are not RLDS, recognised so that the refusal says what they are and what to do."""
+"""Recognises sources that are not RLDS, so that the error says what they are and what to do."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ _TO_RLDS = (
     "write it as RLDS first, with tensorflow-datasets or depthtok.sources.write.RldsWriter "
     "(docs/interfaces.md)"
 )
-
-
 _DEMOS = (
     "LIBERO's official demonstrations are replayed, with true depth: depthtok collect "
     "--suite SUITE --demos {} --out DIR; others: "
@@ -27,7 +25,7 @@ def is_lerobot(path: Path) -> bool:
 
 
 def foreign_folder(path: Path) -> SourceError:
-    """What to raise for a LeRobot data set in place of an RLDS directory."""
+    """The error for a LeRobot data set in place of an RLDS directory."""
     return SourceError(
         f"{path} is a LeRobot data set, not RLDS",
         remedy=f"for depth of its videos: depthtok annotate {path} --out DIR; for its actions "
@@ -36,7 +34,7 @@ def foreign_folder(path: Path) -> SourceError:
 
 
 def foreign_file(path: Path) -> SourceError:
-    """What to raise for a file in place of an RLDS directory."""
+    """The error for a file in place of an RLDS directory."""
     if path.suffix.lower() in VIDEOS:
         return SourceError(
             f"{path} is a video, not an RLDS directory",
@@ -54,7 +52,7 @@ def foreign_file(path: Path) -> SourceError:
 
 
 def folder_remedy(path: Path) -> str:
-    """What to do with a folder that is no RLDS directory, by the files in it; "" if unknown."""
+    """The remedy for a folder that is not an RLDS directory, by the files in it; "" if unknown."""
     suffixes = {file.suffix.lower() for file in path.iterdir()}
     if suffixes & {".hdf5", ".h5"}:
         return _DEMOS.format("FILE") + _TO_RLDS

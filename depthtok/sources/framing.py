@@ -1,4 +1,4 @@
-"""Is a shard still the one that was read? Told by its framing, 16 bytes a record.
+"""Whether a shard is still the one that was read, by its framing: 16 bytes a record.
 
 The digest is over the headers and footers of all frames in order: lengths, and so offsets, and the
 checksums of lengths and payloads. A shard that was written properly has another digest if any of
@@ -39,11 +39,11 @@ class ShardDigest(Framing):
         self._broken = False
 
     def begin(self, size: int) -> None:
-        """The size of the file, as it is opened."""
+        """Notes the size of the file, in bytes, when it is opened."""
         self.size = size
 
     def add(self, header: bytes, footer: bytes, *, sound: bool) -> None:
-        """A frame; without a footer where nothing can be read from this header on."""
+        """Adds a frame; without a footer where nothing can be read after this header."""
         self._hash.update(header)
         self._hash.update(footer)
         if not footer:
@@ -61,6 +61,7 @@ class ShardDigest(Framing):
                 self._walk(file)
 
     def _walk(self, file: int) -> None:
+        """Adds the headers and footers of the frames from `end` on."""
         header = os.pread(file, HEADER.size, self.end)
         while header:  # the footer of a frame and the header of the next lie side by side
             try:
@@ -68,9 +69,9 @@ class ShardDigest(Framing):
             except ValueError:
                 self.add(header, b"", sound=False)
                 return
-            ahead = os.pread(file, OVERHEAD, self.end + HEADER.size + length)
-            self.add(header, ahead[: FOOTER.size], sound=True)
-            header = ahead[FOOTER.size :]
+            between = os.pread(file, OVERHEAD, self.end + HEADER.size + length)
+            self.add(header, between[: FOOTER.size], sound=True)
+            header = between[FOOTER.size :]
 
     def to_json(self) -> dict[str, object]:
         """Size, digest, and the damaged records if there are any."""
@@ -80,11 +81,11 @@ class ShardDigest(Framing):
 
 def framing_of(path: Path) -> ShardDigest:
     """The framing of a shard, without reading payloads. Raises `SourceUnavailable`."""
-    found = ShardDigest()
+    digest = ShardDigest()
     with opened(path) as (file, size):
-        found.begin(size)
-        found._walk(file)
-    return found
+        digest.begin(size)
+        digest._walk(file)
+    return digest
 
 
 def is_same(path: Path, made_from: Mapping[str, object]) -> bool:
@@ -92,13 +93,13 @@ def is_same(path: Path, made_from: Mapping[str, object]) -> bool:
 
     Payloads are read only where one was damaged: it may have been mended in place.
     """
-    found = framing_of(path).to_json()
-    if (found["size"], found["digest"]) != (made_from["size"], made_from["digest"]):
+    current = framing_of(path).to_json()
+    if (current["size"], current["digest"]) != (made_from["size"], made_from["digest"]):
         return False
-    return not made_from.get("damaged") or _damaged(path) == made_from["damaged"]
+    return not made_from.get("damaged") or _damaged_records(path) == made_from["damaged"]
 
 
-def _damaged(path: Path) -> list[int]:
+def _damaged_records(path: Path) -> list[int]:
     """The records whose payload differs from its checksum."""
     damaged: list[int] = []
     try:

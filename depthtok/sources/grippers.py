@@ -1,5 +1,5 @@
-"""Whether gripper columns hold what their convention says: they are not normalised, so a percentage
-or a width would reach the model as it is."""
+"""Checks gripper columns against the range of their convention: they are not normalised, so a
+percentage or a width would reach the model as it is."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MARGIN = 0.1
 """How far values may lie outside of their range, as a share of it: sensors overshoot."""
 
 FEW = 0.2
-"""With a larger share of an episode's steps outside it is no slip of the sensor."""
+"""Share of an episode's steps outside above which it is not an error of the sensor."""
 
-_SHOWN = 4  # distinct values that are named one by one
+_SHOWN = 4  # the most distinct values that a message lists
 
 
 def range_of(convention: str) -> tuple[float, float]:
@@ -26,39 +26,39 @@ def range_of(convention: str) -> tuple[float, float]:
 
 
 def outside(values: Float[np.ndarray, "*n"], convention: str) -> np.ndarray:
-    """Which values are out of the convention's range."""
+    """Which values are out of the convention's range, bool[*n]."""
     low, high = range_of(convention)
     margin = MARGIN * (high - low)
     return (values < low - margin) | (values > high + margin)
 
 
 def misfit(values: Float[np.ndarray, "*n"], convention: str) -> SchemaError | None:
-    """The error if values, seen together, are not of the convention; None if they may be.
+    """The error if values cannot all be of the convention; None if they can.
 
-    They are not where any is out of range, and where -1 and 1 are stated and only 0 and 1 seen.
+    They cannot if any is out of range, or if the convention is -1 and 1 and they are 0 and 1.
     """
     if not values.size or convention == "none":
         return None
     low, high = range_of(convention)
-    least, most = float(values.min()), float(values.max())
+    smallest, largest = float(values.min()), float(values.max())
     margin = MARGIN * (high - low)
-    halves = convention in GRIPPERS and low == -1 and -0.05 < least < 0.05 and most <= 1.05
-    if low - margin <= least and most <= high + margin and not halves:
+    is_half = convention in GRIPPERS and low == -1 and -0.05 < smallest < 0.05 and largest <= 1.05
+    if low - margin <= smallest and largest <= high + margin and not is_half:
         return None
     return SchemaError(
-        f"the gripper is {_seen(values)}, {stated(convention)}",
-        remedy=_remedy(least, most, convention),
+        f"the gripper is {_values_in_words(values)}, {stated(convention)}",
+        remedy=_remedy(smallest, largest, convention),
     )
 
 
 def stated(convention: str) -> str:
-    """What a convention says of its values, as the second half of a sentence."""
-    meant = (
+    """The values of a convention, as the second half of a sentence."""
+    meaning = (
         "open {:g}, closed {:g}".format(*GRIPPERS[convention])
         if convention in GRIPPERS
         else "-1 to 1 at most, since it is not normalised"
     )
-    return f'but gripper = "{convention}" means {meant}'
+    return f'but gripper = "{convention}" means {meaning}'
 
 
 def narrow(least: float, most: float, convention: str) -> str | None:
@@ -73,32 +73,34 @@ def narrow(least: float, most: float, convention: str) -> str | None:
     )
 
 
-def _seen(values: Float[np.ndarray, "*n"]) -> str:
+def _values_in_words(values: Float[np.ndarray, "*n"]) -> str:
     distinct = np.unique(values)
     if len(distinct) <= _SHOWN:
         return " or ".join(f"{value:.4g}" for value in distinct)
     return f"{distinct[0]:.4g} to {distinct[-1]:.4g} ({len(distinct)} distinct values)"
 
 
-def _remedy(least: float, most: float, convention: str) -> str:
-    """What brings `least`..`most` to the range of a convention."""
+def _remedy(smallest: float, largest: float, convention: str) -> str:
+    """How a schema can bring `smallest`..`largest` to the range of a convention."""
     low, high = range_of(convention)
-    width = 0 < most - least < FEW and -MARGIN < least < MARGIN  # of the fingers, in metres
-    if low == -1 and least >= -MARGIN and most <= 1 + MARGIN and not width:
+    is_width = (
+        0 < largest - smallest < FEW and -MARGIN < smallest < MARGIN
+    )  # of the fingers, in metres
+    if low == -1 and smallest >= -MARGIN and largest <= 1 + MARGIN and not is_width:
         return (
             'say gripper = "open1_closed0" or "open0_closed1", or add "scale 2" and "offset -1" to '
             "its ops"
         )
-    if low == 0 and least >= -1 - MARGIN and most <= 1 + MARGIN:
+    if low == 0 and smallest >= -1 - MARGIN and largest <= 1 + MARGIN:
         return (
             'say gripper = "open1_closed-1" or "open-1_closed1", or add "unit_interval -1 1" to '
             "its ops"
         )
-    beyond = max(low - least, most - high)
-    if beyond < (high - low) / 2 and not width:
+    excess = max(low - smallest, largest - high)
+    if excess < (high - low) / 2 and not is_width:
         return f'if these are slips of the sensor, add "clip {low:g} {high:g}" to its ops'
-    bottom = 0.0 if least >= 0 else least
-    top = next((full for full in (100.0, 255.0) if 0.9 * full < most <= full), most)
+    bottom = 0.0 if smallest >= 0 else smallest
+    top = next((full for full in (100.0, 255.0) if 0.9 * full < largest <= full), largest)
     operation = f'add "unit_interval {bottom:g} {top:g}" to its ops'
     if convention in GRIPPERS:
         is_open, is_closed = GRIPPERS[convention]

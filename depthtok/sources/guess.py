@@ -1,5 +1,5 @@
-"""What the columns of an action or a state may be: by a feature's name, by its description, and
-by the values of a few episodes. Evidence only: where there is none, nothing is guessed."""
+"""Guesses the meaning of an action's or a state's columns by the feature's name, its description,
+and the values of a few episodes. Without such evidence it stays unknown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from depthtok.meaning import UNKNOWN
 from depthtok.sources.columns import Feature
+from depthtok.sources.features import values_in
 
 LABELS = re.compile(
     r"success|reward|(^|_)is_|discount|index|idx|(^|_)id$|timestamp|(^|_)time$|terminat|truncat"
@@ -26,7 +27,7 @@ STATES = re.compile(
 """Last parts of paths that are likely the robot's own state."""
 
 WHOLE = re.compile(r"(^|_)(state|proprio|robot_obs|robot_state)$")
-"""Last parts of paths that likely hold the whole state, so that the others repeat it."""
+"""Last parts of paths that likely hold the whole state, which the others repeat."""
 
 ASIDE = re.compile(
     r"vel|force|torque|effort|wrench|contact|bound|target|goal|box|start|initial|final|intrinsic"
@@ -40,89 +41,92 @@ MOSTLY = 0.9  # share of the steps at one of two values that makes a column two-
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring columns `start` to `stop` of a feature, and what they may be."""
+    """Neighbouring columns `start` to `stop` of a feature, and their likely meaning."""
 
     start: int
     stop: int
     names: tuple[str, ...]
     gripper: bool = False
     reference: str = UNKNOWN
-    note: str = ""  # for people: why
+    note: str = ""  # the evidence, for people
 
 
 def groups(kind: str, path: str, found: Feature, values: Sequence[np.ndarray]) -> list[Group]:
-    """The columns of a feature of an `action` or a `proprio`, in order. `values` are those of some
-    episodes, float[T, width] each, or none."""
-    width = int(np.prod(found.shape))
+    """The columns of a feature, in order; `kind` is "action" or "proprio". `values` are those of
+    some episodes, float[T, width] each, or none."""
+    width = values_in(found.shape)
+    assert width is not None, f"{path} has no fixed number of columns"
     stem = re.sub(r"\W", "_", re.sub(r"^steps/(observation/|action/)?", "", path))
-    said = _described(kind, getattr(found, "description", ""), width)
-    if said is None:
+    parts = _groups_of_description(kind, getattr(found, "description", ""), width)
+    if parts is None:
         gripper = kind == "action" and "grip" in path.rsplit("/", 1)[-1] and width <= 2
-        stem = _named(stem, gripper) if kind == "action" else stem
+        stem = _gripper_name(stem, gripper) if kind == "action" else stem
         names = (stem,) if width == 1 else tuple(f"{stem}_{i}" for i in range(width))
-        note = _values_seen(values, 0) if gripper else ""
-        said = [Group(0, width, names, gripper, reference_of(path), note)]
-    if kind == "action" and not any(group.gripper for group in said):
-        two = [column for column in range(width) if _is_two_valued(values, column)]
-        for number, column in enumerate(two):
-            name = "gripper" if len(two) == 1 else f"gripper_{number}"
-            said = _split(said, column, name, _values_seen(values, column))
-    return said
+        note = _values_in_words(values, 0) if gripper else ""
+        parts = [Group(0, width, names, gripper, reference_of(path), note)]
+    if kind == "action" and not any(group.gripper for group in parts):
+        two_valued = [column for column in range(width) if _is_two_valued(values, column)]
+        for number, column in enumerate(two_valued):
+            name = "gripper" if len(two_valued) == 1 else f"gripper_{number}"
+            parts = _split(parts, column, name, _values_in_words(values, column))
+    return parts
 
 
 def reference_of(words: str) -> str:
-    """Whether a name or a description says that numbers are velocities, or changes."""
+    """The reference ("velocity", "delta" or unknown) that a name or a description states."""
     if re.search(r"velocit|(^|[_/])vel(_|$)", words):
         return "velocity"
     return "delta" if re.search(r"delta|displacement|residual", words) else UNKNOWN
 
 
-def _described(kind: str, text: str, width: int) -> list[Group] | None:
+def _groups_of_description(kind: str, text: str, width: int) -> list[Group] | None:
     """Groups by a description such as `7x joint velocities, 1x gripper position`; None if it does
     not account for all columns."""
-    said = [(int(n), what.strip()) for n, what in re.findall(r"(\d+)\s*x\s+([^,;\[\].]+)", text)]
-    if not said or sum(count for count, _ in said) != width:
+    matches = re.findall(r"(\d+)\s*x\s+([^,;\[\].]+)", text)
+    if not matches or sum(int(digits) for digits, _ in matches) != width:
         return None
-    found, start, taken = [], 0, set()
-    for count, what in said:
-        opening = "gripper" in what.lower() and not re.search(_NOT_ITS_OPENING, what.lower())
-        gripper = opening and count <= 2
-        name = "terminate" if "terminat" in what else re.sub(r"\W+", "_", what.lower()).strip("_")
+    parts: list[Group] = []
+    used: set[str] = set()
+    start = 0
+    for count, words in ((int(digits), words.strip()) for digits, words in matches):
+        is_opening = "gripper" in words.lower() and not re.search(_NOT_ITS_OPENING, words.lower())
+        gripper = is_opening and count <= 2
+        name = "terminate" if "terminat" in words else re.sub(r"\W+", "_", words.lower()).strip("_")
         if kind == "action":
-            name = "gripper" if gripper else _named(name, gripper)
-        while name in taken:
+            name = "gripper" if gripper else _gripper_name(name, gripper)
+        while name in used:
             name += "_2"
-        taken.add(name)
+        used.add(name)
         names = (name,) if count == 1 else tuple(f"{name}_{i}" for i in range(count))
-        note = f'the data set says "{what}"'
-        found.append(Group(start, start + count, names, gripper, reference_of(what.lower()), note))
+        note = f'the data set says "{words}"'
+        parts.append(Group(start, start + count, names, gripper, reference_of(words.lower()), note))
         start += count
-    return found
+    return parts
 
 
-def _named(stem: str, gripper: bool) -> str:
-    """A name that begins with `gripper` where it is one, and only there."""
+def _gripper_name(stem: str, gripper: bool) -> str:
+    """The name `stem`, changed so that it begins with `gripper` if and only if `gripper`."""
     if gripper == stem.startswith("gripper"):
         return stem
     return f"gripper_{stem}" if gripper else stem.replace("gripper", "grip", 1)
 
 
-def _split(said: list[Group], column: int, name: str, note: str) -> list[Group]:
-    """The groups with one column taken out as a gripper."""
-    found = []
-    for group in said:
+def _split(parts: list[Group], column: int, name: str, note: str) -> list[Group]:
+    """The groups `parts` with one column as a gripper group of its own."""
+    split = []
+    for group in parts:
         if not group.start <= column < group.stop:
-            found.append(group)
+            split.append(group)
             continue
         cut = column - group.start
         before = Group(group.start, column, group.names[:cut], reference=group.reference)
         after = Group(column + 1, group.stop, group.names[cut + 1 :], reference=group.reference)
-        alone = Group(column, column + 1, (name,), gripper=True, note=note)
-        found += [part for part in (before, alone, after) if part.names]
-    return found
+        gripper = Group(column, column + 1, (name,), gripper=True, note=note)
+        split += [part for part in (before, gripper, after) if part.names]
+    return split
 
 
-def _is_two_valued(values: Sequence[Float[np.ndarray, "T n"]], column: int) -> bool:
+def _is_two_valued(values: Sequence[Float[np.ndarray, "_ n"]], column: int) -> bool:
     """Whether a column takes one of two values at nearly every step, and is not the mark of an
     episode's end."""
     if not values:
@@ -137,7 +141,7 @@ def _is_two_valued(values: Sequence[Float[np.ndarray, "T n"]], column: int) -> b
     return bool(middle.mean() <= 1 - MOSTLY and len(np.unique(inner)) > 1)
 
 
-def _values_seen(values: Sequence[Float[np.ndarray, "T n"]], column: int) -> str:
+def _values_in_words(values: Sequence[Float[np.ndarray, "_ n"]], column: int) -> str:
     """The values of a column, in words; "" where none are known."""
     rows = [episode[:, column] for episode in values]
     distinct = np.unique(np.concatenate(rows)) if rows else np.empty(0)

@@ -1,6 +1,6 @@
-"""What the robot is told: which features hold it, how they are decoded, which of several is used.
+"""The robot's instruction: which features hold it, how they are decoded, which of several is used.
 
-A schema says it as one path, as a list of alternatives, or as a table:
+A schema states it as one path, as a list of alternatives, or as a table:
 
     [instruction]
     from = "steps/observation/instruction"   # a path, or several
@@ -39,7 +39,7 @@ class Instruction:
 
     @classmethod
     def parse(cls, schema: Table) -> Instruction:
-        """Reads the field `instruction` of a schema."""
+        """Reads the field `instruction` of a schema. Raises `SchemaError`."""
         if not isinstance(schema.data.get("instruction"), dict):
             return cls(schema.texts("instruction"))
         table = Table(schema.take("instruction", dict), f"{schema.where} [instruction]")
@@ -55,7 +55,7 @@ class Instruction:
         return cls(paths, ops, pick)
 
     def to_json(self) -> list[str] | dict:
-        """What `parse` reads; a plain list where that says it all."""
+        """What `parse` reads; a plain list of paths where all else is the default."""
         if not self.ops and self.pick == "first":
             return list(self.paths)
         table: dict = {"from": list(self.paths)}
@@ -65,20 +65,20 @@ class Instruction:
     def check(self, features: Mapping[str, Feature], where: str) -> None:
         """Raises `SchemaError` unless every feature has the type that the operations need."""
         for path in self.paths:
-            found = feature(features, path, f"{where}, instruction")
-            told = f"{where}, instruction: {path!r} is {found.kind} of {found.dtype}"
-            if is_text(found):
+            source = feature(features, path, f"{where}, instruction")
+            description = f"{where}, instruction: {path!r} is {source.kind} of {source.dtype}"
+            if is_text(source):
                 if self.ops:
-                    raise SchemaError(f"{told}: text already", remedy="leave `ops` out")
-            elif not is_codes(found):
+                    raise SchemaError(f"{description}: text already", remedy="leave `ops` out")
+            elif not is_codes(source):
                 texts = [name for name in features if is_text(features[name])]
                 raise SchemaError(
-                    f"{told} {found.shape}, not text",
+                    f"{description} {source.shape}, not text",
                     remedy=f"name a text feature: {', '.join(texts) or 'there is none'}",
                 )
             elif not self.ops:
                 raise SchemaError(
-                    f"{told} {found.shape}, not text",
+                    f"{description} {source.shape}, not text",
                     remedy="if these are character codes, write "
                     f'instruction = {{ from = "{path}", ops = ["characters"] }}',
                 )
@@ -86,34 +86,35 @@ class Instruction:
     def texts(self, raw: RawEpisode) -> list[tuple[str, ...]]:
         """The texts to use, one entry for the episode or one for each step: a single text, or with
         `pick = "draw"` all of them. An entry without any holds one empty text."""
-        found = [self._stored(raw, path) for path in self.paths]
-        if all(len(rows) == 1 for rows in found):
-            return [self._picked([rows[0] for rows in found])]
+        stored = [self._texts_of_feature(raw, path) for path in self.paths]
+        if all(len(rows) == 1 for rows in stored):
+            return [self._pick_texts([rows[0] for rows in stored])]
         steps = len(raw)
-        rows = [texts * steps if len(texts) == 1 else texts for texts in found]
+        rows = [texts * steps if len(texts) == 1 else texts for texts in stored]
         entries = list(zip(*rows, strict=True))
-        picked = {entry: self._picked(entry) for entry in set(entries)}  # most say the same
+        picked = {entry: self._pick_texts(entry) for entry in set(entries)}  # most say the same
         return [picked[entry] for entry in entries]
 
-    def _picked(self, entry: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-        some = (text for texts in entry for text in texts if text.strip())
-        several = tuple(dict.fromkeys(some)) or ("",)
-        return several if self.pick == "draw" else several[:1]
+    def _pick_texts(self, entry: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+        """The texts to use of those of all features in one entry, without empty and equal ones."""
+        texts_in_order = (text for texts in entry for text in texts if text.strip())
+        distinct = tuple(dict.fromkeys(texts_in_order)) or ("",)
+        return distinct if self.pick == "draw" else distinct[:1]
 
-    def _stored(self, raw: RawEpisode, path: str) -> list[tuple[str, ...]]:
+    def _texts_of_feature(self, raw: RawEpisode, path: str) -> list[tuple[str, ...]]:
         """All texts of a feature: one entry for the episode, or one for each step."""
         if not self.ops:
             return raw.texts(path)
         codes = np.asarray(raw.values(path))
         rows = codes if path.startswith("steps/") else codes[None]
-        known: dict[bytes, tuple[str, ...]] = {}  # most steps say the same
+        texts: dict[bytes, tuple[str, ...]] = {}  # most steps say the same
         entries = []
         for row in rows:
             key = row.tobytes()
-            if key not in known:
+            if key not in texts:
                 lines = row.reshape(-1, row.shape[-1])
-                known[key] = tuple(decoded(line, f"episode {raw.index}, {path}") for line in lines)
-            entries.append(known[key])
+                texts[key] = tuple(decoded(line, f"episode {raw.index}, {path}") for line in lines)
+            entries.append(texts[key])
         return entries
 
 

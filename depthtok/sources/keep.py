@@ -37,7 +37,7 @@ class Motion:
 
     @classmethod
     def parse(cls, value: object, where: str) -> Motion:
-        """Reads a path, or a table with `from` and `take`."""
+        """Reads a path, or a table with `from` and `take`. Raises `SchemaError`."""
         if isinstance(value, str):
             return cls(value)
         if not isinstance(value, dict):
@@ -55,8 +55,8 @@ class Motion:
         return self.path if self.take is None else {"from": self.path, "take": self.take}
 
     def columns(self, action: Sequence[Columns], width: int) -> list[int]:
-        """Which of the feature's `width` columns are looked at: those that the action reads as
-        anything but a gripper; if there are none, all that are no gripper's."""
+        """Indices of those of the feature's `width` columns that must be zero: those that the
+        action reads as anything but a gripper; if there are none, all but a gripper's."""
         if self.take is not None:
             return Columns(("",), self.path, self.take).indices(width, self.path)
         read, grippers = set(), set()
@@ -84,16 +84,14 @@ class Keep:
 
     @classmethod
     def parse(cls, table: Table) -> Keep:
-        """Reads a `[keep]` table."""
-        zero = table.data.get("drop_first_if_zero", [])
+        """Reads a `[keep]` table. Raises `SchemaError`."""
+        values = table.data.get("drop_first_if_zero", [])
+        values = values if isinstance(values, list) else [values]
         table.asked.append("drop_first_if_zero")
         keep = cls(
             table.take("drop_first", int, 0),
             table.take("drop_last", int, 0),
-            tuple(
-                Motion.parse(value, table.where)
-                for value in (zero if isinstance(zero, list) else [zero])
-            ),
+            tuple(Motion.parse(value, table.where) for value in values),
             table.take("tolerance", float, TOLERANCE),
             EpisodeRules.parse(Table(table.take("episodes", dict, {}), f"{table.where} episodes")),
         )
@@ -119,12 +117,12 @@ class Keep:
         return table | ({"episodes": rules} if rules else {})
 
     def check(self, features: Mapping[str, Feature], action: Sequence[Columns], where: str) -> None:
-        """Raises `SchemaError` unless the features are there, and of the type that is needed."""
-        looked_at = 0
+        """Raises `SchemaError` unless the features exist, and are of the type that is needed."""
+        count = 0
         for motion in self.drop_first_if_zero:
             width = numbers_a_step(features, motion.path, f"{where}, keep")
-            looked_at += len(motion.columns(action, width))
-        if self.drop_first_if_zero and not looked_at:
+            count += len(motion.columns(action, width))
+        if self.drop_first_if_zero and not count:
             raise SchemaError(
                 f"{where}, keep: drop_first_if_zero looks at gripper columns only",
                 remedy="name the features of the motion",
@@ -135,10 +133,11 @@ class Keep:
         """The steps kept; an empty slice if there are none. `action`: the action's columns."""
         start = self.drop_first
         if self.drop_first_if_zero and start == 0 and len(raw) > 0:
-            start = int(all(self._still(raw, motion, action) for motion in self.drop_first_if_zero))
+            motions = self.drop_first_if_zero
+            start = int(all(self._begins_still(raw, motion, action) for motion in motions))
         return slice(start, max(start, len(raw) - self.drop_last))
 
-    def _still(self, raw: RawEpisode, motion: Motion, action: Sequence[Columns]) -> bool:
+    def _begins_still(self, raw: RawEpisode, motion: Motion, action: Sequence[Columns]) -> bool:
         """Whether the first step has no motion."""
         values = np.abs(np.asarray(raw.values(motion.path), np.float64).reshape(len(raw), -1))
         values = values[:, motion.columns(action, values.shape[1])]

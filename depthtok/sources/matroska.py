@@ -1,4 +1,4 @@
-"""Was a Matroska or WebM file cut short? Told by the sizes that it states of its clusters.
+"""Whether a Matroska or WebM file was cut short, by the sizes that it states of its clusters.
 
 A file is a sequence of elements, (number, size, content) each; the clusters lie in the content of
 the segment. Only numbers and sizes are read.
@@ -18,22 +18,23 @@ def breaks_off(path: Path) -> bool:
     """Whether a cluster of frames states more bytes than the file has. A live stream, which states
     no sizes, does not. Raises `SourceUnavailable`."""
     with reading(path), path.open("rb") as file:
-        end, place = path.stat().st_size, 0
-        while place < end:
-            file.seek(place)
+        end, position = path.stat().st_size, 0
+        while position < end:
+            file.seek(position)
             number, size = _number(file, marked=True), _number(file, marked=False)
             if size is None or number is None:
                 return False
             content = file.tell()
             if number == _CLUSTER and content + size > end:
                 return True
-            place = content if number == _SEGMENT else content + size
+            position = content if number == _SEGMENT else content + size
     return False
 
 
 def _number(file: BinaryIO, *, marked: bool) -> int | None:
-    """A number of one to eight bytes, whose first says how many; None where it is unknown
-    (all ones) or there is none. `marked`: with the bit that says so, as those of elements are."""
+    """The next number, of one to eight bytes: the zeros that the first begins with say how many.
+    None at the end of the file and for "unknown" (all ones). With `marked` the bit after these
+    zeros is a part of the number, as in those of elements."""
     first = file.read(1)
     if not first or not first[0]:
         return None

@@ -97,10 +97,10 @@ def _absolute_gripper(values: Rows) -> Rows:
     been in the other state, since closing a closed gripper makes no sense; without any command it
     is open."""
     state = np.where(values > 0.1, 0.0, np.where(values < -0.1, 1.0, np.nan))
-    known = ~np.isnan(state)
-    first = np.take_along_axis(state, known.argmax(axis=0)[None], axis=0)
-    start = np.where(known.any(axis=0), 1 - first, 1.0)
-    state[:1] = np.where(known[:1], state[:1], start)
+    is_command = ~np.isnan(state)
+    first = np.take_along_axis(state, is_command.argmax(axis=0)[None], axis=0)
+    start = np.where(is_command.any(axis=0), 1 - first, 1.0)
+    state[:1] = np.where(is_command[:1], state[:1], start)
     return _hold(state)
 
 
@@ -140,7 +140,7 @@ def _simple() -> list[Operation]:
         Operation(
             "threshold",
             "1 above the limit, else 0",
-            lambda v, limit: np.float64(v > limit),
+            lambda v, limit: (v > limit).astype(np.float64),
             ("limit",),
         ),
         Operation(

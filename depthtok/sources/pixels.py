@@ -21,7 +21,7 @@ from PIL import Image
 from depthtok.bounds import too_large
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.example import decode_varints
-from depthtok.sources.features import Feature
+from depthtok.sources.features import Feature, values_in
 
 ENCODINGS = ("jpeg", "png", "raw", "varint", "zlib")
 Shape = tuple[int | None, ...]
@@ -97,7 +97,7 @@ class PixelFormat:
 
 
 def decode_image(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
-    """An encoded image as [H, W, C]; JPEG and PNG are recognised by their first bytes."""
+    """A JPEG or a PNG (by its first bytes) as [H, W, C]. Raises `CorruptRecord`, `SourceError`."""
     if data.startswith(_JPEG_MAGIC) and dtype == "uint8":
         return _decode_jpeg(data, shape)
     if not data.startswith(_PNG_MAGIC):
@@ -133,7 +133,7 @@ def _decode_jpeg(data: bytes, shape: Shape) -> np.ndarray:
 
 
 def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
-    """uint8 with one to four channels, or uint16 with one.
+    """A PNG as `dtype` [H, W, C]: uint8 with one to four channels, or uint16 with one.
 
     Colours are never mixed: RGB does not become grey. Grey becomes RGB, and alpha is dropped or
     added as opaque, as in TensorFlow.
@@ -143,27 +143,30 @@ def _decode_png(data: bytes, dtype: str, shape: Shape) -> np.ndarray:
     except struct.error as error:
         raise CorruptRecord(f"a PNG truncated after {len(data)} bytes") from error
     _check_size((height, width), shape, "a PNG")
-    if (bits == 16) != (dtype == "uint16") or (bits == 16 and (colour, shape[2]) != (0, 1)):
+    channels = shape[2]
+    if channels not in _PNG_MODES:
+        raise CorruptRecord(f"a PNG, but {channels} channels are declared")
+    if (bits == 16) != (dtype == "uint16") or (bits == 16 and (colour, channels) != (0, 1)):
         raise CorruptRecord(f"a PNG of {bits} bits, colour type {colour}, where {dtype} {shape} is")
-    if _PNG_CHANNELS.get(colour, 0) > 2 >= shape[2]:
-        raise CorruptRecord(f"a colour PNG, but {shape[2]} channels are declared")
+    if _PNG_CHANNELS.get(colour, 0) > 2 >= channels:
+        raise CorruptRecord(f"a colour PNG, but {channels} channels are declared")
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as file:
+            picture: Image.Image = file
             if picture.size != (width, height):
                 raise CorruptRecord("a PNG with two headers")
-            if bits < 16 and picture.mode != _PNG_MODES[shape[2]]:
-                opaque = "transparency" not in picture.info
-                picture = (picture if opaque else picture.convert("RGBA")).convert(
-                    _PNG_MODES[shape[2]]
-                )
+            if bits < 16 and picture.mode != _PNG_MODES[channels]:
+                if "transparency" in picture.info:
+                    picture = picture.convert("RGBA")
+                picture = picture.convert(_PNG_MODES[channels])
             pixels = np.array(picture, dtype)
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise CorruptRecord(f"a PNG that cannot be decoded: {error}") from error
-    return pixels.reshape(height, width, shape[2])
+    return pixels.reshape(height, width, channels)
 
 
 def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
-    if any(want not in (None, have) for have, want in zip(size, shape, strict=False)):
+    if any(declared not in (None, actual) for actual, declared in zip(size, shape, strict=False)):
         raise CorruptRecord(f"{what} of {size[0]}x{size[1]} px, but {shape} is declared")
     if reason := too_large(*size):
         raise CorruptRecord(f"{what} that is too large: {reason}", remedy=SMALLER)
@@ -171,7 +174,7 @@ def _check_size(size: tuple[int, int], shape: Shape, what: str) -> None:
 
 def encode_image(image: np.ndarray, feature: Feature) -> bytes:
     """[H, W, C] as JPEG (uint8 grey or RGB) or PNG: uint8 with one to four channels, uint16 with
-    one, float32 with one as the RGBA image of its bytes."""
+    one, float32 with one as the RGBA image of its bytes. Raises `SourceError`."""
     channels = image.shape[2]
     if feature.encoding == "jpeg" and feature.dtype == "uint8" and channels in (1, 3):
         space, sampling = ("GRAY", "Gray") if channels == 1 else ("RGB", "420")
@@ -191,12 +194,14 @@ def encode_image(image: np.ndarray, feature: Feature) -> bytes:
 
 
 def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.ndarray:
-    """A "raw" (little-endian), "zlib" or "varint" tensor. One dimension of `shape` may be None."""
+    """A "raw" (little-endian), "zlib" or "varint" tensor; one dimension of `shape` may be None.
+    Raises `CorruptRecord`."""
     item = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
     if encoding == "varint":
         return filled(decode_varints(data, dtype=dtype), shape)
     if encoding == "zlib":
-        declared = _LARGEST_TENSOR if None in shape else max(0, math.prod(shape)) * item
+        count = values_in(shape)
+        declared = _LARGEST_TENSOR if count is None else max(0, count) * item
         data = _inflate(data, min(declared, _LARGEST_TENSOR))
     if len(data) % item:
         raise CorruptRecord(f"{len(data)} bytes are not a whole number of {dtype}")
@@ -206,11 +211,11 @@ def decode_tensor(data: bytes, encoding: str, dtype: str, shape: Shape) -> np.nd
 def filled(values: np.ndarray, shape: Shape) -> np.ndarray:
     """Flat values reshaped to `shape`, where one dimension may be None. Raises `CorruptRecord`."""
     sizes = [size for size in shape if size is not None]
-    known, unknown = math.prod(sizes), len(shape) - len(sizes)
-    rest = len(values) % known if unknown and known else len(values) - known
-    if rest or unknown > 1 or any(size < 0 for size in sizes):
+    count, unknowns = math.prod(sizes), len(shape) - len(sizes)
+    rest = len(values) % count if unknowns and count else len(values) - count
+    if rest or unknowns > 1 or any(size < 0 for size in sizes):
         raise CorruptRecord(f"{len(values)} values do not fill shape {shape}")
-    missing = len(values) // known if known else 0
+    missing = len(values) // count if count else 0
     return values.reshape([missing if size is None else size for size in shape])
 
 

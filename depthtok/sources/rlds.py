@@ -21,7 +21,7 @@ from depthtok.sources.features import Feature, read_features, read_json
 from depthtok.sources.foreign import folder_remedy, foreign_file, foreign_folder, is_lerobot
 from depthtok.sources.framing import ShardDigest
 from depthtok.sources.shards import INFO, TEMPLATE, Naming, Shard, shards_of
-from depthtok.sources.tfrecord import FETCH_AGAIN, OnBad, read_record, read_records
+from depthtok.sources.tfrecord import FETCH_AGAIN, CorruptPayload, OnBad, read_record, read_records
 
 FEATURES = "features.json"
 TFRECORD = "tfrecord"
@@ -100,19 +100,20 @@ class RldsDirectory:
         """
         count = end = 0
 
-        def counted(index: int, error: CorruptRecord) -> None:
+        def counted(index: int, error: CorruptPayload) -> None:
             nonlocal count
             count = index + 1
-            on_bad(index, error)
+            if on_bad is not None:
+                on_bad(index, error)
 
-        for record in read_records(shard.path, on_bad and counted, framing):
+        for record in read_records(shard.path, counted if on_bad else None, framing):
             count, end = record.index + 1, record.end
             if count > shard.episodes:
-                raise _miscounted(shard, f"there is one more at byte {record.offset}")
+                raise _count_error(shard, f"there is one more at byte {record.offset}")
             yield RawEpisode(shard.path, record.index, record.offset, record.data, self.features)
             del record
         if count < shard.episodes:
-            raise _miscounted(shard, f"record {count} at byte {end} is missing")
+            raise _count_error(shard, f"record {count} at byte {end} is missing")
 
     def record(self, shard: Shard, offset: int, index: int) -> RawEpisode:
         """The episode whose record begins at byte `offset`, number `index` of its shard."""
@@ -120,7 +121,7 @@ class RldsDirectory:
         return RawEpisode(shard.path, index, offset, record.data, self.features)
 
 
-def _miscounted(shard: Shard, reason: str) -> CorruptRecord:
+def _count_error(shard: Shard, reason: str) -> CorruptRecord:
     return CorruptRecord(
         f"{shard.path}: {INFO} states {shard.episodes} records, but {reason}", remedy=FETCH_AGAIN
     )
@@ -148,23 +149,23 @@ def _version_directory(path: Path) -> Path:
             f"{path} is not a readable directory ({error})",
             remedy="give the local directory with features.json, such as <name>/<version>",
         ) from error
-    found = sorted(below)
-    if not found and is_lerobot(path):
+    roots = sorted(below)
+    if not roots and is_lerobot(path):
         raise foreign_folder(path)
-    if not found:
+    if not roots:
         raise SourceError(
             f"{path} is not an RLDS data set: there is no {INFO} in it or below it",
             remedy=folder_remedy(path)
             or f"give the directory with {INFO} and {FEATURES}, such as <name>/<version>",
         )
-    if len(found) > 1:
-        names = ", ".join(str(directory.relative_to(path)) for directory in found[:8])
-        raise SourceError(f"{path} has {len(found)} data sets", remedy=f"choose one of: {names}")
-    return found[0]
+    if len(roots) > 1:
+        names = ", ".join(str(root.relative_to(path)) for root in roots[:8])
+        raise SourceError(f"{path} has {len(roots)} data sets", remedy=f"choose one of: {names}")
+    return roots[0]
 
 
 def _name(value: object, key: str, root: Path) -> str:
-    """Checks that a name is a single path component."""
+    """The name `value`. Raises `SourceError` unless it is a single path component."""
     if not isinstance(value, str) or value in ("", ".", "..") or re.search(r"[/\\\x00]", value):
         raise SourceError(
             f"{root / INFO}: {key} {value!r} is not a name", remedy="download the file again"
@@ -191,6 +192,7 @@ def _require_tfrecord(info: dict, root: Path) -> None:
 
 
 def _split(split: dict, dataset: str, root: Path) -> Split:
+    """One split by its entry in dataset_info.json. Raises `SourceError`, `ValueError`."""
     name = _name(split["name"], "the name of a split", root)
     lengths = [int(length) for length in split.get("shardLengths") or []]
     if any(length < 0 for length in lengths):

@@ -1,4 +1,4 @@
-"""The numbers of a data set's first episodes: what a draft of its schema goes by."""
+"""The numbers of a data set's first episodes, for drafting its schema."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from depthtok.sources.rlds import RldsDirectory
 EPISODES, BYTES = 20, 1 << 26  # whichever comes first; at least one episode
 WIDEST = 1024  # numbers a step; larger features are pictures and clouds
 
-Sample = Mapping[str, list[Float64[np.ndarray, "T n"]]]
-"""By path of a numeric feature of the step: its values in each episode."""
+Sample = Mapping[str, list[Float64[np.ndarray, "_ _"]]]
+"""The values of each episode, float64[T, n], by path of a numeric feature of the step."""
 
 
 def sample(rlds: RldsDirectory, episodes: int = EPISODES) -> Sample:
-    """The numbers of the first `episodes` episodes that can be read; no values if none can."""
-    wanted = [path for path, found in rlds.features.items() if _is_small(found)]
-    values: dict[str, list[np.ndarray]] = {path: [] for path in wanted}
+    """The numbers of the first `episodes` episodes that can be read; empty lists if none can."""
+    paths = [path for path, feature in rlds.features.items() if _is_small(feature)]
+    values: dict[str, list[np.ndarray]] = {path: [] for path in paths}
     read = size = 0
     for split in rlds.splits.values():
         for shard in split.shards:
             try:
                 for raw in filter(len, rlds.records(shard)):
-                    for path in wanted:
+                    for path in paths:
                         try:
                             rows = np.asarray(raw.values(path), np.float64)
                         except SourceError:
@@ -36,18 +36,15 @@ def sample(rlds: RldsDirectory, episodes: int = EPISODES) -> Sample:
                     read, size = read + 1, size + len(raw.data)
                     if read == episodes or size > BYTES:
                         return values
-            except (
-                SourceError,
-                SourceUnavailable,
-            ):  # not downloaded, or damaged: `convert` says so
-                continue
+            except (SourceError, SourceUnavailable):
+                continue  # not downloaded, or damaged: `convert` says so
     return values
 
 
-def _is_small(found: Feature) -> bool:
+def _is_small(feature: Feature) -> bool:
     return (
-        found.per_step
-        and found.kind in ("tensor", "scalar")
-        and found.size is not None
-        and 0 < found.size <= WIDEST
+        feature.per_step
+        and feature.kind in ("tensor", "scalar")
+        and feature.size is not None
+        and 0 < feature.size <= WIDEST
     )

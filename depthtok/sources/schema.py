@@ -58,7 +58,7 @@ class Schema:
     @classmethod
     def names(cls) -> list[str]:
         """Names of the shipped schemas, sorted."""
-        return sorted(name for name, _ in _shipped())
+        return sorted(name for name, _ in _shipped_schemas())
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Schema:
@@ -78,23 +78,23 @@ class Schema:
                     f"{path} cannot be read: {error}", remedy="save it as UTF-8 text"
                 ) from error
             return _parse_file(text, path.stem, str(path))
-        shipped = dict(_shipped())
+        shipped = dict(_shipped_schemas())
         if name_or_path in shipped:
             return _parse_file(shipped[name_or_path], str(name_or_path), f"{name_or_path}.toml")
-        found = cls.find(str(name_or_path))
-        if found is None:
+        schema = cls.find(str(name_or_path))
+        if schema is None:
             raise SchemaError(
                 f"there is no schema {str(name_or_path)!r}",
                 remedy=did_you_mean(str(name_or_path), list(shipped))
                 + " For your own schema give its path, ending in .toml.",
             )
-        return found
+        return schema
 
     @classmethod
     def find(cls, dataset_name: str) -> Schema | None:
         """The shipped schema for a data set of this name, or None."""
-        for name, text in _shipped():
-            if dataset_name in text:  # avoids parsing all the others
+        for name, text in _shipped_schemas():
+            if dataset_name in text:  # so that not all are parsed
                 schema = _parse_file(text, name, f"{name}.toml")
                 if dataset_name in schema.datasets:
                     return schema
@@ -142,12 +142,12 @@ class Schema:
 
     @property
     def unknown(self) -> list[str]:
-        """What the schema does not say, in words, for people; [] where it says everything."""
-        turned = [c.name for c in self.cameras if c.orientation is Orientation.UNKNOWN]
+        """What the schema leaves unknown, in words, for people; [] if nothing."""
+        unoriented = [c.name for c in self.cameras if c.orientation is Orientation.UNKNOWN]
         unmeasured = [c.name for c in self.cameras if c.depth_unit == meaning.UNKNOWN]
-        found = [f"orientation of {', '.join(turned)}"] if turned else []
-        found += [f"unit of the depth of {', '.join(unmeasured)}"] if unmeasured else []
-        return found + self.meaning.unknown
+        unknown = [f"orientation of {', '.join(unoriented)}"] if unoriented else []
+        unknown += [f"unit of the depth of {', '.join(unmeasured)}"] if unmeasured else []
+        return unknown + self.meaning.unknown
 
     @property
     def action_dims(self) -> tuple[str, ...]:
@@ -169,20 +169,22 @@ class Schema:
         self.fitted(features, dataset)
 
     def fitted(self, features: Mapping[str, Feature], dataset: str = "") -> Schema:
-        """This schema, checked, without the optional cameras and keys that the data set lacks."""
-        where = f"schema {self.name!r}" + (f", data set {dataset!r}" if dataset else "")
-        cameras = [camera.fitted(features, where) for camera in self.cameras]
+        """This schema without the optional cameras and keys that the data set lacks. Raises
+        `SchemaError` for any mismatch."""
+        location = f"schema {self.name!r}" + (f", data set {dataset!r}" if dataset else "")
+        cameras = [camera.fitted(features, location) for camera in self.cameras]
         present = tuple(camera for camera in cameras if camera is not None)
         if not present:
             raise SchemaError(
-                f"{where}: none of its cameras exists", remedy="name one that does, [[camera]] key"
+                f"{location}: none of its cameras exists",
+                remedy="name one that does, [[camera]] key",
             )
-        self.instruction.check(features, where)
+        self.instruction.check(features, location)
         for columns in self.action_columns:
-            columns.check(features, f"{where}, action")
+            columns.check(features, f"{location}, action")
         for columns in self.proprio_columns:
-            columns.check(features, f"{where}, proprio")
-        self.keep_rule.check(features, self.action_columns, where)
+            columns.check(features, f"{location}, proprio")
+        self.keep_rule.check(features, self.action_columns, location)
         return replace(self, cameras=present)
 
     def action(self, raw: RawEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T A"]:
@@ -233,7 +235,7 @@ def _read(groups: tuple[Columns, ...], raw: RawEpisode, keep: slice) -> Float32[
     return np.concatenate([columns.read(raw, keep) for columns in groups], axis=1)
 
 
-def _shipped() -> list[tuple[str, str]]:
+def _shipped_schemas() -> list[tuple[str, str]]:
     """Name and text of every schema in the package, sorted by name."""
     files = sorted(resources.files("depthtok.schemas").iterdir(), key=lambda file: file.name)
     return [
@@ -243,18 +245,15 @@ def _shipped() -> list[tuple[str, str]]:
     ]
 
 
-def _parse_file(text: str, name: str, where: str) -> Schema:
+def _parse_file(text: str, name: str, location: str) -> Schema:
     try:
-        table = Table(tomllib.loads(text), where)
+        table = Table(tomllib.loads(text), location)
     except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep
-        raise SchemaError(f"{where} is not TOML: {error}", remedy="fix that line") from error
-    documentation = {
-        "name": name,
-        "datasets": table.texts("datasets"),
-        "status": table.choice("status", STATUSES),
-        **{key: table.take(key, str, "") for key in ("source", "licence", "notes")},
-    }
-    return replace(_parse(table), **documentation)
+        raise SchemaError(f"{location} is not TOML: {error}", remedy="fix that line") from error
+    datasets, status = table.texts("datasets"), table.choice("status", STATUSES)
+    source, licence, notes = (table.take(key, str, "") for key in ("source", "licence", "notes"))
+    schema = replace(_parse(table), name=name, datasets=datasets, status=status)
+    return replace(schema, source=source, licence=licence, notes=notes)
 
 
 def _parse(table: Table) -> Schema:
@@ -268,7 +267,7 @@ def _parse(table: Table) -> Schema:
         keep_rule=Keep.parse(Table(table.take("keep", dict, {}), f"{table.where} [keep]")),
     )
     table.finish()
-    _consistent(schema, table.where)
+    _check_consistency(schema, table.where)
     return schema
 
 
@@ -280,29 +279,26 @@ def _rate(table: Table) -> float | None:
     return table.take("fps", float)
 
 
-def _consistent(schema: Schema, where: str) -> None:
-    """Checks across several fields."""
-    names = [camera.name for camera in schema.cameras]
-    for values, what in [
-        (names, "camera"),
-        (schema.action_dims, "action"),
-        (schema.proprio_dims, "proprio"),
-    ]:
-        double = sorted({value for value in values if values.count(value) > 1})
+def _check_consistency(schema: Schema, location: str) -> None:
+    """Raises `SchemaError` where several fields contradict each other."""
+    names = {
+        "camera": tuple(camera.name for camera in schema.cameras),
+        "action": schema.action_dims,
+        "proprio": schema.proprio_dims,
+    }
+    for kind, all_names in names.items():
+        double = sorted({name for name in all_names if all_names.count(name) > 1})
         if double:
             raise SchemaError(
-                f"{where}: {what} {double[0]!r} is defined twice", remedy="rename one"
+                f"{location}: {kind} {double[0]!r} is defined twice", remedy="rename one"
             )
-    for values, what in [
-        (schema.cameras, "[[camera]]"),
-        (schema.action_columns, "[[action]]"),
-    ]:
-        if not values:
-            raise SchemaError(f"{where}: there is no {what}", remedy="add at least one")
+    for kind, tables in (("camera", schema.cameras), ("action", schema.action_columns)):
+        if not tables:
+            raise SchemaError(f"{location}: there is no [[{kind}]]", remedy="add at least one")
     if schema.fps is not None and not 0 < schema.fps < float("inf"):
-        raise SchemaError(f"{where}: fps = {schema.fps}", remedy="give frames per second")
+        raise SchemaError(f"{location}: fps = {schema.fps}", remedy="give frames per second")
     if (schema.gripper == "none") == bool(schema.gripper_dims):
         raise SchemaError(
-            f"{where}: gripper = {schema.gripper!r}, with gripper columns {schema.gripper_dims}",
+            f"{location}: gripper = {schema.gripper!r}, with gripper columns {schema.gripper_dims}",
             remedy='name its columns "gripper" in dims; gripper = "none" means no gripper',
         )

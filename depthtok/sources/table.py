@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from depthtok.errors import SchemaError, did_you_mean
 
 _REQUIRED = object()
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 @dataclass
 class Table:
-    """One table, whose fields are taken one by one. `where` names file and table in errors."""
+    """One table, whose fields are taken one by one. `where` names file and table in errors.
+
+    The methods raise `SchemaError` for a field that is missing, or of another type.
+    """
 
     data: dict[str, Any]
     where: str
     asked: list[str] = field(default_factory=list)
 
-    def take(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    @overload
+    def take(self, name: str, kind: type[T]) -> T: ...
+    @overload
+    def take(self, name: str, kind: type[T], default: D) -> T | D: ...
+    def take(self, name: str, kind: type, default: object = _REQUIRED) -> object:
         """The field's value, of exactly this type (an int is accepted as a float)."""
         self.asked.append(name)
         if name not in self.data:
@@ -37,20 +46,20 @@ class Table:
             )
         return value
 
-    def choice(self, name: str, choices: tuple[str, ...], default: Any = _REQUIRED) -> Any:
-        """A text from a fixed list, or the default."""
-        value = self.take(name, str, default)
+    def choice(self, name: str, choices: tuple[str, ...], default: str | None = None) -> str:
+        """A text from a fixed list, or the default; None if the field is required."""
+        value = self.take(name, str) if default is None else self.take(name, str, default)
         if name in self.data and value not in choices:
             raise SchemaError(
                 f"{self.where}: {name} = {value!r}", remedy=did_you_mean(value, list(choices))
             )
         return value
 
-    def texts(self, name: str, default: Any = _REQUIRED) -> tuple[str, ...]:
-        """A list of texts; a single text becomes a list of one."""
+    def texts(self, name: str, default: list[str] | None = None) -> tuple[str, ...]:
+        """A list of texts, or the default; None if it is required. One text is a list of one."""
         if isinstance(self.data.get(name), str):
             return (self.take(name, str),)
-        values = self.take(name, list, default)
+        values = self.take(name, list) if default is None else self.take(name, list, default)
         if not all(isinstance(value, str) for value in values):
             raise SchemaError(
                 f"{self.where}: {name} = {values!r}", remedy="write texts, in quotation marks"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 import google_crc32c
 
@@ -64,15 +64,16 @@ class CorruptPayload(CorruptRecord):
 OnBad = Callable[[int, CorruptPayload], None]
 
 
+@runtime_checkable
 class Framing(Protocol):
-    """What is told of every frame as it is read: see `framing.py`."""
+    """Receives the framing of a file while it is read: see `framing.py`."""
 
     def begin(self, size: int) -> None:
-        """The size of the file, as it is opened."""
+        """Called with the size of the file, in bytes, when it is opened."""
         ...
 
     def add(self, header: bytes, footer: bytes, *, sound: bool) -> None:
-        """A frame; without a footer where nothing can be read from this header on."""
+        """Called for each frame; without a footer where nothing can be read after this header."""
         ...
 
 
@@ -110,7 +111,7 @@ def read_record(path: Path, offset: int, index: int) -> Record:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[int, int]]:
-    """File descriptor and size. Whatever the file system says is `SourceUnavailable`."""
+    """File descriptor, and size in bytes. Raises `SourceUnavailable` for any `OSError`."""
     try:
         file = open_file(path)
     except OSError as error:
@@ -124,8 +125,8 @@ def opened(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def payload_length(header: bytes, room: int) -> int:
-    """The length that a header states, where `room` bytes follow its first. Raises `ValueError`
-    with the reason where it states none: nothing after it can be read."""
+    """The length that a header states, with `room` bytes from its first to the end of the file.
+    Raises `ValueError`, with the reason, if it is invalid: nothing after it can be read."""
     if len(header) < HEADER.size:
         raise ValueError(f"the file ends inside a header ({len(header)} of {HEADER.size} bytes)")
     length, length_crc = HEADER.unpack(header)

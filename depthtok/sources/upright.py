@@ -1,4 +1,4 @@
-"""Pictures that stand upright: what a container or an image says about turning its pixels, applied.
+"""Turns pictures upright, as their EXIF orientation or a video's display matrix says.
 
 The eight ways are numbered as in EXIF: 1 as stored, 2 mirrored, 3 turned by 180 degrees, 4 upside
 down, 5 transposed, 6 to be turned clockwise, 7 transposed and turned by 180, 8 counterclockwise.
@@ -46,7 +46,7 @@ _BROKEN_EXIF = (
 
 
 def turned(frame: UInt8[np.ndarray, "H W C"], way: int) -> UInt8[np.ndarray, "h w C"]:
-    """A frame as it is to be seen, contiguous."""
+    """A frame turned the `way` it is to be seen, contiguous."""
     transposed, rows, columns = _WAYS[way]
     if transposed:
         frame = frame.transpose(1, 0, 2)
@@ -54,13 +54,13 @@ def turned(frame: UInt8[np.ndarray, "H W C"], way: int) -> UInt8[np.ndarray, "h 
 
 
 def swaps_sides(way: int) -> bool:
-    """Whether height and width change places."""
+    """Whether this way exchanges height and width."""
     return _WAYS[way][0]
 
 
 def of_matrix(matrix: Sequence[int]) -> int:
-    """The way that a display matrix of a video turns its frames: nine numbers, of which the first
-    two say where a step to the right goes (right, down), and the fourth and fifth a step down.
+    """The way that a video's display matrix turns its frames. Of its nine numbers the first two are
+    where a step to the right goes (right, down), the fourth and fifth where a step down goes.
 
     Raises `CorruptRecord` unless it is one of the eight.
     """
@@ -76,7 +76,7 @@ def of_matrix(matrix: Sequence[int]) -> int:
             f"its display matrix {list(matrix)} turns frames by an odd angle",
             remedy="write it again with its frames turned: ffmpeg -i IN OUT",
         )
-    return next(number for number, each in _WAYS.items() if each == way)
+    return next(number for number, transform in _WAYS.items() if transform == way)
 
 
 def of_image(data: bytes) -> int:

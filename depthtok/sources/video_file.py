@@ -1,6 +1,6 @@
-"""One video file: what it looks like, and its frames, upright and complete, or an error.
+"""One video file: its size and rate, and its frames, upright and complete, or an error.
 
-A file that was cut short mostly still plays to where it ends. So what was read is held against what
+A file that was cut short mostly still plays to where it ends. What was read is compared with what
 the container says: mp4 and mov by their index, avi by its frame count, Matroska and WebM by the
 sizes of their clusters and their duration. A container that says nothing (a live stream) is noted.
 """
@@ -32,9 +32,9 @@ _MATRIX = "DISPLAYMATRIX"
 
 @dataclass(frozen=True)
 class Look:
-    """Height and width of the upright frames, px, and Hz; None if unreadable or unknown. `depth`:
-    its pixels are one number of more than 8 bits, which is no picture. `frames` is about how many
-    there are, if known."""
+    """`size` (height and width, px) of the upright frames and `rate` in Hz; None if unreadable or
+    unknown. `depth`: a pixel is one number of more than 8 bits, so that this is not a picture.
+    `frames` is their approximate number, if known."""
 
     size: tuple[int, int] | None = None
     rate: float | None = None
@@ -43,11 +43,12 @@ class Look:
 
 
 def look(path: Path) -> Look:
-    """What a video looks like, by its header and its first frame. Raises `MissingPackage`."""
+    """The `Look` of a video, by its header and its first frame. Raises `MissingPackage`, and
+    `SourceUnavailable` for a file that cannot be read now."""
     av = _av()
     try:
-        with _opened(path) as video:
-            stream = _pictures(path, video)
+        with _open_video(path) as video:
+            stream = _frame_stream(path, video)
             if is_depth(stream):
                 return Look(depth=True)
             rate = stream.average_rate
@@ -64,7 +65,7 @@ def look(path: Path) -> Look:
         return Look()
 
 
-def _pictures(path: Path, video):
+def _frame_stream(path: Path, video):
     """The stream of a video's frames. Raises `CorruptRecord` where there is none, or its
     description is lost."""
     if not video.streams.video:
@@ -84,7 +85,7 @@ def is_depth(stream) -> bool:
 
 
 def way_of(frame) -> int:
-    """How a decoded frame is to be turned."""
+    """How a decoded frame is to be turned: see `upright.py`. Raises `CorruptRecord`."""
     for data in frame.side_data:
         if data.type.name == _MATRIX:
             return of_matrix(np.frombuffer(bytes(data)[:36], np.int32).tolist())
@@ -94,20 +95,21 @@ def way_of(frame) -> int:
 def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
     """The frames of a video, uint8 [H, W, 3], upright.
 
-    When all are out, `notes` says how many of them were `turned` which way, and whether the
-    `length` could not be checked. Raises `CorruptRecord` for a file that cannot be decoded whole,
+    After the last one, `notes` has how many of them were `turned` which way, and `length` if it
+    could not be checked. Raises `CorruptRecord` for a file that cannot be decoded whole,
     `MissingPackage`.
     """
     av = _av()
-    with _opened(path) as video:
-        stream = _pictures(path, video)
+    with _open_video(path) as video:
+        stream = _frame_stream(path, video)
         if is_depth(stream):
             raise CorruptRecord(f"{path} is a depth video, not a picture", remedy="leave it out")
         if reason := too_large(stream.height, stream.width):
             raise CorruptRecord(f"{path} has frames that are too large: {reason}", remedy=SMALLER)
         if mode := STRICT.get(stream.codec_context.name):
             stream.codec_context.options = {"err_detect": mode}
-        ledger, ways = _Ledger(path, video, stream), {}
+        ledger = _Ledger(path, video, stream)
+        ways: dict[int, int] = {}
         try:
             for frame in ledger.frames():
                 way = way_of(frame)
@@ -124,13 +126,13 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
 
 
 class _Ledger:
-    """What was read of a video, against what its container states."""
+    """Counts what is read of a video, to compare it with what its container states."""
 
     def __init__(self, path: Path, video, stream) -> None:
         self.path, self.video, self.stream = path, video, stream
         self.kind = video.format.name
         self.stated = bool(video.duration if "matroska" in self.kind else stream.frames)
-        """Whether the container says how much there is to read."""
+        """Whether the container states its length."""
         self.packets = self.decoded = self.discarded = 0
         self.end = self.end_decoded = self.end_of_all = 0.0  # s
         self.ticks = 0  # of the stream's time base, in the order of decoding
@@ -141,7 +143,7 @@ class _Ledger:
     def frames(self) -> Iterator:
         """The decoded frames. Raises `CorruptRecord` for damage that is flagged."""
         for packet in self.video.demux():
-            self._note(packet)
+            self._note_packet(packet)
             if packet.stream_index != self.stream.index:
                 continue
             if packet.is_corrupt:
@@ -155,11 +157,11 @@ class _Ledger:
                 yield frame
 
     def broken(self, what: str) -> CorruptRecord:
-        """The error for damage at this place."""
-        of = f" of {self.stream.frames}" if self.stream.frames else ""
-        return CorruptRecord(f"{self.path} {what} after {self.decoded}{of} frames", remedy=CUT)
+        """The error for damage after the frames decoded so far."""
+        total = f" of {self.stream.frames}" if self.stream.frames else ""
+        return CorruptRecord(f"{self.path} {what} after {self.decoded}{total} frames", remedy=CUT)
 
-    def _note(self, packet) -> None:
+    def _note_packet(self, packet) -> None:
         if not packet.size:
             return
         unit = float(packet.time_base) if packet.time_base else 0.0
@@ -189,13 +191,13 @@ class _Ledger:
         """Raises `CorruptRecord` where less was read than the container states."""
         if "mov" in self.kind:
             indexed = len(self.stream.index_entries)
-            wanted = max(indexed, self.packets) - self.discarded
+            expected = max(indexed, self.packets) - self.discarded
             if self.packets < indexed or self.decoded < self.packets - self.discarded:
-                raise self._short(f"{self.decoded} of {wanted} frames")
+                raise self._ends_early(f"{self.decoded} of {expected} frames")
         elif self.kind == "avi" and self.stated:
-            wanted = self.stream.frames * self._frame_ticks()
-            if self.ticks < wanted:
-                raise self._short(f"{self.decoded} of {self.stream.frames} frames")
+            expected = self.stream.frames * self._frame_ticks()
+            if self.ticks < expected:
+                raise self._ends_early(f"{self.decoded} of {self.stream.frames} frames")
         elif "matroska" in self.kind:
             if self.stated:
                 self._require_duration()
@@ -211,19 +213,19 @@ class _Ledger:
         state that of the video alone."""
         mean = self.end / max(self.packets, 1)
         slack = (0.5 * mean if self._last_has_duration else 1.5 * max(mean, self.gap)) + 0.002
-        whole = self.video.duration / 1e6  # in av's time base
-        own = _seconds(self.stream.metadata.get("DURATION")) or whole
-        if self.end < own - slack and self.end_of_all < whole - slack:
-            raise self._short(f"{self.end:.3f} of {own:.3f} s")
+        duration = self.video.duration / 1e6  # in av's time base
+        video_duration = _seconds(self.stream.metadata.get("DURATION")) or duration
+        if self.end < video_duration - slack and self.end_of_all < duration - slack:
+            raise self._ends_early(f"{self.end:.3f} of {video_duration:.3f} s")
         if self.end_decoded < self.end - slack - 0.5 * mean:
-            raise self._short(f"frames for {self.end_decoded:.3f} of {self.end:.3f} s")
+            raise self._ends_early(f"frames for {self.end_decoded:.3f} of {self.end:.3f} s")
 
-    def _short(self, what: str) -> CorruptRecord:
+    def _ends_early(self, what: str) -> CorruptRecord:
         return CorruptRecord(f"{self.path} ends early: {what} are there", remedy=CUT)
 
 
 def _seconds(text: str | None) -> float | None:
-    """Of "HH:MM:SS.fraction"."""
+    """ "HH:MM:SS.fraction" in seconds; None for another text."""
     try:
         hours, minutes, seconds = (text or "").split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
@@ -231,7 +233,7 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _opened(path: Path):
+def _open_video(path: Path):
     av = _av()
     require_file(path)
     try:
@@ -242,8 +244,8 @@ def _opened(path: Path):
 
 
 def require_readable(path: Path, error: Exception) -> None:
-    """Raises `SourceUnavailable` where it was the file system that failed. What FFmpeg also says of
-    broken videos proves nothing, so that the file itself is tried."""
+    """Raises `SourceUnavailable` if `error` came from the file system. FFmpeg raises some of these
+    for broken videos too: then the file is read to find out."""
     if not isinstance(error, OSError):
         return
     if error.errno not in AMBIGUOUS:

@@ -41,13 +41,13 @@ class Film:
 
     @property
     def sizes(self) -> list[int]:
-        """Size of each of its files, in order. Raises `SourceUnavailable`, as all here do that
-        looks at the files."""
+        """Size of each of its files in bytes, in order. Raises `SourceUnavailable`, as do the
+        other properties and methods."""
         return [status.st_size for status in self._statuses()]
 
     @property
     def times(self) -> list[int]:
-        """Sizes and times of its files: as long as they are the same, so is the film."""
+        """Sizes and times of its files: if these are the same, the film did not change."""
         return [
             number
             for status in self._statuses()
@@ -62,26 +62,26 @@ class Film:
     @property
     def digest(self) -> str:
         """SHA-256 of all of its files; reads them."""
-        told = hashlib.sha256()
+        digest = hashlib.sha256()
         for path in self.images or (self.path,):
             with reading(path):
-                told.update(file_sha256(path).encode())
-        return told.hexdigest()
+                digest.update(file_sha256(path).encode())
+        return digest.hexdigest()
 
     def frames(self, notes: dict[str, object]) -> Iterator[bytes]:
-        """Every frame, encoded and upright. When all are out, `notes` has what is to be recorded
+        """Every frame, encoded and upright. After the last one, `notes` has what is to be recorded
         about them. Raises `CorruptRecord` if a video cannot be decoded whole."""
         if self.images:
-            return _images(self.images, notes)
+            return _upright_images(self.images, notes)
         frames = video_file.decoded(self.path, notes)
         return (simplejpeg.encode_jpeg(frame, JPEG_QUALITY) for frame in frames)
 
     def look(self) -> Look:
-        """What its frames look like, upright."""
+        """Size, rate and number of its upright frames."""
         if not self.images:
             return video_file.look(self.path)
         try:
-            data = _picture(self.images[0])
+            data = _read_image(self.images[0])
             size = size_of(data)
         except CorruptRecord:
             return Look()
@@ -89,8 +89,8 @@ class Film:
         return Look(size[::-1] if swaps_sides(way) else size, frames=len(self.images))
 
 
-def _picture(path: Path) -> bytes:
-    """The bytes of an image file. Raises `CorruptRecord` for one that is too long to be one."""
+def _read_image(path: Path) -> bytes:
+    """The bytes of an image file. Raises `CorruptRecord` if it is too large."""
     require_file(path)
     with reading(path):
         if path.stat().st_size <= LARGEST_FILE:
@@ -98,10 +98,10 @@ def _picture(path: Path) -> bytes:
     raise CorruptRecord(f"{path} has more than {LARGEST_FILE:,} bytes", remedy=SMALLER)
 
 
-def _images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
+def _upright_images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterator[bytes]:
     ways: dict[int, int] = {}
     for path in paths:
-        data = _picture(path)
+        data = _read_image(path)
         way = of_image(data)
         ways[way] = ways.get(way, 0) + 1
         try:
@@ -119,16 +119,17 @@ def films(folder: Path) -> list[Film]:
     LeRobot data set calls depth maps are left out: `Film.look` knows depth videos elsewhere.
     """
     if folder.is_file():
-        found = [Film(folder.name, folder)] if folder.suffix.lower() in VIDEOS else []
+        episodes = [Film(folder.name, folder)] if folder.suffix.lower() in VIDEOS else []
     else:
-        found = [film for place in _folders(folder, set()) for film in _films_in(place, folder)]
-    if not found:
+        folders = _folders(folder, set())
+        episodes = [film for inside in folders for film in _films_in(inside, folder)]
+    if not episodes:
         raise SourceError(
             f"{folder} has neither images ({', '.join(IMAGES)}) nor videos ({', '.join(VIDEOS)})",
             remedy="give an EpisodeStore, an RLDS directory, or a folder of videos or of folders "
             "of images",
         )
-    return sorted(found, key=lambda film: _natural(film.name))
+    return sorted(episodes, key=lambda film: _natural_order(film.name))
 
 
 def is_video(path: Path) -> bool:
@@ -138,60 +139,60 @@ def is_video(path: Path) -> bool:
 
 def is_lerobot_depth(path: Path) -> bool:
     """Whether a video lies in a LeRobot data set that says it is a depth map."""
-    return bool(_lerobot_depth(path.resolve().parent) & set(path.resolve().parts))
+    return bool(_lerobot_depth_features(path.resolve().parent) & set(path.resolve().parts))
 
 
-def _lerobot_depth(folder: Path) -> frozenset[str]:
-    """The depth maps' features in the LeRobot data set that a folder is in; none elsewhere. Their
-    videos lie in folders of these names."""
-    for place in (folder, *folder.parents):
+def _lerobot_depth_features(folder: Path) -> frozenset[str]:
+    """The depth maps' features in the LeRobot data set that a folder is in, which are the names of
+    the folders of their videos; none elsewhere."""
+    for directory in (folder, *folder.parents):
         try:
-            features = json.loads((place / "meta" / "info.json").read_text())["features"]
+            features = json.loads((directory / "meta" / "info.json").read_text())["features"]
         except OSError:
             continue
         except (ValueError, KeyError, TypeError):
             break
-        return frozenset(name for name, about in features.items() if _says_depth(about))
+        return frozenset(name for name, about in features.items() if _is_depth_feature(about))
     return frozenset()
 
 
-def _says_depth(about: object) -> bool:
-    """`is_depth_map`, or as older versions write it `video.is_depth_map`, at any level."""
+def _is_depth_feature(about: object) -> bool:
+    """Whether `is_depth_map`, or `video.is_depth_map` of older versions, is true at any level."""
     if not isinstance(about, Mapping):
         return False
     return any(
-        value is True if name.endswith("is_depth_map") else _says_depth(value)
+        value is True if name.endswith("is_depth_map") else _is_depth_feature(value)
         for name, value in about.items()
     )
 
 
-def _folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
+def _folders(folder: Path, visited: set[Path]) -> Iterator[Path]:
     """A folder and all below it, each once even if links lead back up."""
-    if folder.resolve() in seen:
+    if folder.resolve() in visited:
         return
-    seen.add(folder.resolve())
+    visited.add(folder.resolve())
     yield folder
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.name.startswith("."):
-            yield from _folders(path, seen)
+            yield from _folders(path, visited)
 
 
-def _films_in(place: Path, root: Path) -> Iterator[Film]:
-    shown = [path for path in place.iterdir() if path.name[0] != "."]
-    for path in shown:
+def _films_in(folder: Path, root: Path) -> Iterator[Film]:
+    paths = [path for path in folder.iterdir() if path.name[0] != "."]
+    for path in paths:
         if path.suffix.lower() in (*IMAGES, *VIDEOS):
             require_no_special(path)
-    files = [path for path in shown if path.is_file()]
+    files = [path for path in paths if path.is_file()]
     images = [path for path in files if path.suffix.lower() in IMAGES]
-    name = place.relative_to(root).as_posix() if place != root else root.name
+    name = folder.relative_to(root).as_posix() if folder != root else root.name
     if images:
-        yield Film(name, place, tuple(sorted(images, key=lambda path: _natural(path.name))))
+        yield Film(name, folder, tuple(sorted(images, key=lambda path: _natural_order(path.name))))
     for path in files:
         if path.suffix.lower() in VIDEOS:
             yield Film(path.relative_to(root).as_posix(), path)
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def _natural_order(name: str) -> list[tuple[int, int | str]]:
     """A sort key that orders numbers in names by value."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts] + [(1, name)]

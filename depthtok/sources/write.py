@@ -11,7 +11,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -65,12 +65,14 @@ class RldsWriter:
         The number of shards is part of their names, so none gets its name before the last is
         written.
         """
-        stream, partials, counts = iter(episodes), [], []
+        stream = iter(episodes)
+        partials: list[Path] = []
+        counts: list[int] = []
         try:
             for first in stream:
                 partials.append(temporary_sibling(self._shard_path(split, len(partials), 0)))
-                shard = chain([first], islice(stream, episodes_per_shard - 1))
-                counts.append(self._fill(partials[-1], shard))
+                members = chain([first], islice(stream, episodes_per_shard - 1))
+                counts.append(self._fill(partials[-1], members))
             shards = [
                 Shard(self._shard_path(split, index, len(counts)), index, len(counts), count)
                 for index, count in enumerate(counts)
@@ -85,7 +87,7 @@ class RldsWriter:
         return shards
 
     def finish(self) -> Path:
-        """Write features.json and dataset_info.json for the existing shards.
+        """Writes features.json and dataset_info.json for the existing shards.
 
         Raises `OutputError` if a split lacks a shard.
         """
@@ -119,9 +121,9 @@ class RldsWriter:
         with file:
             for record in encoded:  # an OSError raised by the episodes is not ours
                 with output_errors(path):
-                    left = memoryview(record)
-                    while left:
-                        left = left[file.write(left) :]
+                    remaining = memoryview(record)
+                    while remaining:
+                        remaining = remaining[file.write(remaining) :]
                 count += 1
             with output_errors(path):
                 os.fsync(file.fileno())
@@ -129,12 +131,12 @@ class RldsWriter:
 
     def _present(self) -> dict[str, list[Path]]:
         """The shards in the directory, by split, in order."""
-        found: dict[str, list[Path]] = {}
+        shards: dict[str, list[Path]] = {}
         name = re.compile(re.escape(self.name) + r"-(.+)\.tfrecord-\d{5,}-of-\d{5,}")
         for path in sorted(self.path.glob("*.tfrecord-*")):
             if match := name.fullmatch(path.name):
-                found.setdefault(match[1], []).append(path)
-        return found
+                shards.setdefault(match[1], []).append(path)
+        return shards
 
     def _split(self, split: str, paths: list[Path]) -> dict:
         of = int(paths[0].name.rsplit("-", 1)[1])
@@ -167,11 +169,7 @@ def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
         for path, feature in features.items()
         for name, column in _columns(path, episode[path], feature)
     }
-    steps = {
-        path: len(episode[path])  # type: ignore[arg-type]
-        for path, feature in features.items()
-        if feature.per_step
-    }
+    steps = {path: len(_entries(episode[path], f)) for path, f in features.items() if f.per_step}
     if len(set(steps.values())) > 1:
         raise SourceError(f"the features have different numbers of steps: {steps}")
     return encode_example(columns)
@@ -180,25 +178,25 @@ def encode_episode(episode: EpisodeValues, features: Features) -> bytes:
 def _columns(
     path: str, values: object, feature: Feature
 ) -> Iterator[tuple[str, np.ndarray | list[bytes]]]:
-    """The lists of an example that hold a feature: one, or two for lists of texts by step."""
+    """Name and content of the lists that hold a feature: one, or two for lists of texts by step."""
     if feature.kind != "text" or not feature.shape:
         yield path, _column(values, feature)
         return
-    entries = values if feature.per_step else [values]
-    texts = [text.encode() if isinstance(text, str) else text for row in entries for text in row]
+    lists = [_collection(entry, feature) for entry in _entries(values, feature)]
+    texts = [_text(text, feature) for texts in lists for text in texts]
     if feature.per_step and feature.shape == (None,):
         flat, lengths = (path + suffix for suffix in RAGGED)
         yield flat, texts
-        yield lengths, np.array([len(row) for row in entries], np.int64)
+        yield lengths, np.array([len(texts) for texts in lists], np.int64)
     else:
         yield path, texts
 
 
 def _column(values: object, feature: Feature) -> np.ndarray | list[bytes]:
-    """The values as a list of an example."""
-    entries = values if feature.per_step else [values]
+    """The values as the content of one list of an example."""
+    entries = _entries(values, feature)
     if feature.kind == "text":
-        return [text.encode() if isinstance(text, str) else text for text in entries]
+        return [_text(text, feature) for text in entries]
     if feature.kind == "image":
         return [
             image
@@ -213,20 +211,41 @@ def _column(values: object, feature: Feature) -> np.ndarray | list[bytes]:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
+def _entries(values: object, feature: Feature) -> Collection[object]:
+    """The values of each step, or the one of the episode."""
+    return _collection(values, feature) if feature.per_step else [values]
+
+
+def _collection(values: object, feature: Feature) -> Collection[object]:
+    if not isinstance(values, Collection):
+        raise SourceError(f"{feature.path}: {type(values).__name__} is neither an array nor a list")
+    return values
+
+
+def _text(text: object, feature: Feature) -> bytes:
+    """A text as UTF-8; bytes as they are."""
+    if isinstance(text, str):
+        return text.encode()
+    if not isinstance(text, bytes):
+        raise SourceError(f"{feature.path}: {type(text).__name__} is not a text")
+    return text
+
+
 def _array(values: object, shape: tuple[int | None, ...], feature: Feature) -> np.ndarray:
     """Values in the feature's dtype, little-endian. Integers must not change by the cast."""
     try:
-        given = np.asarray(values)
+        original = np.asarray(values)
         with np.errstate(invalid="ignore"):
-            array = np.ascontiguousarray(given, np.dtype(feature.dtype).newbyteorder("<"))
+            array = np.ascontiguousarray(original, np.dtype(feature.dtype).newbyteorder("<"))
     except (TypeError, ValueError, OverflowError) as error:
         raise SourceError(
             f"{feature.path}: cannot be an array of {feature.dtype} ({error})"
         ) from error
-    if array.dtype.kind != "f" and not np.array_equal(array, given):
-        raise SourceError(f"{feature.path}: {given.dtype} values do not fit {feature.dtype}")
-    if len(given.shape) != len(shape) or any(
-        want not in (None, have) for have, want in zip(given.shape, shape, strict=True)
+    if array.dtype.kind != "f" and not np.array_equal(array, original):
+        raise SourceError(f"{feature.path}: {original.dtype} values do not fit {feature.dtype}")
+    if len(original.shape) != len(shape) or any(
+        declared not in (None, actual)
+        for actual, declared in zip(original.shape, shape, strict=True)
     ):
-        raise SourceError(f"{feature.path}: shape {given.shape}, but {shape} is declared")
-    return array.reshape(given.shape)
+        raise SourceError(f"{feature.path}: shape {original.shape}, but {shape} is declared")
+    return array.reshape(original.shape)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from depthtok.bounds import too_large
+from depthtok.config import require
 from depthtok.errors import ConfigError, did_you_mean
 
 PATCH = 14  # px, side of an encoder patch
@@ -89,6 +91,8 @@ class RunConfig:
                 f"input_size {self.input_size} px is smaller than one patch of {PATCH} px",
                 remedy="use 518 px for the official weights, 140 px for the tiny network",
             )
+        size = self.input_size or 0
+        require(too_large(size, size) is None, "input_size", size, "give 518 px, or some more")
         if self.windows is not None and self.windows < 1:
             raise ConfigError(
                 f"windows={self.windows}: a batch needs at least one",

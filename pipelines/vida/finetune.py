@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from depthtok.bounds import together
+from depthtok.bounds import together, too_large
 from depthtok.config import require
 from depthtok.data import FrameClip
 from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
@@ -65,7 +65,8 @@ class FinetuneConfig:
             value = getattr(self, name)
             require(0 <= value < math.inf, name, value, "give 0 (off) or more")
         size = self.input_size
-        require(size >= PATCH, "input_size", size, f"give {PATCH} px or more, such as 140")
+        fits = size >= PATCH and too_large(size, size) is None
+        require(fits, "input_size", size, f"give {PATCH} px or more, such as 140")
         require(self.seed >= 0, "seed", self.seed, "give 0 or more")
 
 

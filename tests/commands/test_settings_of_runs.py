@@ -2,18 +2,28 @@
 
 import copy
 import math
+import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
+from depthtok.cli import app, main
 from depthtok.commands.ablate import Study
+from depthtok.commands.samples import parse_settings
 from depthtok.commands.whole import Plan, prepared
-from depthtok.config import load_toml
+from depthtok.config import from_mapping, load_toml, to_json
 from depthtok.errors import ConfigError, DepthtokError, SchemaError
 from depthtok.sources.schema import Schema
+from pipelines.config import AnnotateConfig
+from pipelines.stage import recording_failures
+from pipelines.vida.config import RunConfig
+from pipelines.vida.finetune import FinetuneConfig
+from vla.config import Config
+from vla.named import load
+from vqvae.config import TokeniserConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 WRONG = (
@@ -114,3 +124,72 @@ def test_numbers_without_bound_are_no_settings(value):
     content = {"out": "x", "data": {"a": "b"}, "how": {"cpus_per_worker": value}}
     with pytest.raises(ConfigError, match="`cpus_per_worker` cannot be"):
         prepared(Plan.read(content, "file.toml"))
+
+
+NONSENSE = (0, -1, 1, 3, 10**9, 10**30, 0.5, -0.5, 1e300, math.nan, "", "x", None, True, [], {})
+
+
+@pytest.mark.parametrize("kind", [Config, TokeniserConfig, FinetuneConfig, AnnotateConfig])
+def test_no_setting_of_a_training_is_a_traceback(kind):
+    usual = to_json(kind())
+    for path in places(usual):
+        for value in NONSENSE:
+            try:
+                made = from_mapping(kind, with_value(usual, path, value), "settings")
+            except ConfigError:
+                continue
+            assert from_mapping(kind, to_json(made), "settings") == made
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [(("train.lr=1", "train.lr.x=2"), r"train\.lr\.x: lr is no table"),
+     (("model.vision.patch=0",), r"vision\.patch = 0"), (("model.vlm.kv_heads=0",), "kv_heads = 0"),
+     (("train.seed=-1",), r"train\.seed = -1"),
+     ((f"train.seed={2**63}",), f"`seed` cannot be {2**63}")],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_named(words, problem):
+    with pytest.raises(ConfigError, match=problem):
+        load("tiny", parse_settings(words))
+
+
+def test_a_picture_too_large_for_a_network_is_no_setting():
+    for make in (AnnotateConfig, FinetuneConfig, RunConfig):
+        make(input_size=1036)
+        with pytest.raises(ConfigError, match="`input_size` cannot be 6000"):
+            make(input_size=6000)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), MemoryError("Unable to allocate 7 GiB"),
+     RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate "
+                  "memory: you tried to allocate 448000000000 bytes."),
+     RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")],
+    ids=lambda error: str(error)[:12],
+)  # fmt: skip
+def test_a_lack_of_memory_is_two_lines_and_no_episodes_failure(monkeypatch, capsys, error):
+    def fails():
+        raise error
+
+    monkeypatch.setattr("depthtok.commands.application.app", fails)
+    monkeypatch.setattr(sys, "argv", ["depthtok", "inspect", "x"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err.splitlines()
+    assert (end.value.code, len(said)) == (2, 2)
+    assert said[0].startswith("error: there is not enough memory")
+    failed = []
+    with pytest.raises(type(error)), recording_failures(SimpleNamespace(fail=failed.append), 0):
+        fails()
+    assert failed == []
+
+
+def test_other_errors_of_that_kind_keep_their_traceback(monkeypatch):
+    def fails():
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("depthtok.commands.application.app", fails)
+    monkeypatch.setattr(sys, "argv", ["depthtok", "inspect", "x"])
+    with pytest.raises(RuntimeError, match="a mistake"):
+        main()

@@ -12,8 +12,9 @@ from tests.commands.trainings import training
 HOLD = """
 import sys, time
 from pathlib import Path
-from depthtok.locks import writing
-with writing(Path(sys.argv[1]), file=sys.argv[2] == "file"):
+from depthtok.locks import writing, writing_shard
+out, how = Path(sys.argv[1]), sys.argv[2]
+with writing_shard(out, how) if "/" in how else writing(out, file=how == "file"):
     print(flush=True)
     time.sleep(120)
 """
@@ -83,3 +84,25 @@ def test_run_and_ablate(held, tmp_path):
     )
     assert "out is being written by process" in refused("ablate", config)
     assert "out is being written by process" in refused("demo", "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize("shard", [None, "2/3"])
+def test_eval(held, tmp_path, shard):
+    """Refused before the policy is looked for: all trials beside anybody, a shard beside all."""
+    held(tmp_path / "eval")
+    more = ("--shard", shard) if shard else ()
+    words = refused("eval", tmp_path / "no-run", "--out", tmp_path / "eval", *more)
+    assert "eval is being written by process" in words
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == [LOCK]
+
+
+def test_eval_of_everything_beside_a_shard(held, tmp_path):
+    (tmp_path / "eval").mkdir()
+    held(tmp_path / "eval", "2/3")
+    words = refused("eval", tmp_path / "no-run", "--out", tmp_path / "eval")
+    assert "eval is being written by process" in words
+    words = refused("eval", tmp_path / "no-run", "--out", tmp_path / "eval", "--shard", "2/3")
+    assert "eval is being written by process" in words
+    words = refused("eval", tmp_path / "no-run", "--out", tmp_path / "eval", "--shard", "1/3")
+    assert "no-run" in words
+    assert "written" not in words

@@ -116,12 +116,14 @@ def test_any_changed_byte_of_a_manifest_is_noticed(path):
 )
 def test_other_names_are_no_parts(text):
     assert PartName.parse(text) is None
+    with pytest.raises(ValueError, match="is no name of a part"):
+        PartName.of(text)
 
 
 def test_names_of_parts_come_back():
     for split in ("train", "Tr\u00e4in ", "a.b-00001-of-00002"):
         name = PartName(shard_name(split, 7, 12_345_678), 3, 1000)
-        assert PartName.parse(str(name)) == name
+        assert PartName.parse(str(name)) == PartName.of(str(name)) == name
 
 
 def test_reasons_do_not_say_where_the_data_lay():

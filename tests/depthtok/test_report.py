@@ -115,7 +115,7 @@ def test_the_last_of_an_odd_run_of_halves_is_wide():
     for _ in range(3):
         report.facts("a", {"b": 1})
     report.text("t").facts("a", {}).facts("a", {})
-    wide = [section["wide"] for section in report._drawn()]
+    wide = [section["wide"] for section in report._sections_with_drawings()]
     assert wide == [False, False, True, True, False, False]
 
 

@@ -9,17 +9,21 @@ import pytest
 
 from depthtok.depth import DepthStore
 from depthtok.errors import OutputError, SourceUnavailable
-from depthtok.files import output_errors
+from depthtok.files import output_errors, read_json_object
 from depthtok.parts import MANIFEST
 from depthtok.regular import of_the_system
+from depthtok.sim.evaluation import Evaluation
 from depthtok.tensors import save_tensors
 from depthtok.verify import repair, verify_store
+from vla import checkpoint
+from vla.runlog import Entries
+from vla.soundness import findings
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 
 
-@pytest.fixture
-def troubled(tmp_path, monkeypatch):
+@pytest.fixture(params=[errno.EIO, errno.EACCES, errno.EPERM], ids=errno.errorcode.get)
+def troubled(tmp_path, monkeypatch, request):
     """A sound store of which one manifest gives an error."""
     store = shutil.copytree(BEFORE / "depth", tmp_path / "depth")
     part = sorted((store / "parts").glob("train*"))[1]
@@ -27,7 +31,7 @@ def troubled(tmp_path, monkeypatch):
 
     def failing(path):
         if path == part / MANIFEST:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise OSError(request.param, os.strerror(request.param))
         return real(path)
 
     monkeypatch.setattr(Path, "read_bytes", failing)
@@ -36,7 +40,7 @@ def troubled(tmp_path, monkeypatch):
 
 def test_a_part_that_cannot_be_read_now_is_not_dropped(troubled):
     store, part = troubled
-    with pytest.raises(SourceUnavailable, match=r"cannot be read now \(Input/output error\)"):
+    with pytest.raises(SourceUnavailable, match=r"cannot be read now \((In|Perm|Op)"):
         DepthStore(store).part(part.name)
     findings = list(verify_store(store))
     assert [f for f in findings if f.can_be_dropped] == []
@@ -68,3 +72,36 @@ def test_tensors_that_cannot_be_written_are_an_error_of_the_system(tmp_path):
     with pytest.raises(OSError, match="No such file") as caught:
         save_tensors({"a": torch.zeros(2)}, tmp_path / "absent" / "x.safetensors")
     assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EPERM])
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, number):
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    for read in (lambda path: read_json_object(path, "delete it"), Entries.read):
+        with pytest.raises(SourceUnavailable, match="cannot be read now"):
+            read(tmp_path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_folder_that_cannot_be_listed_is_not_empty(tmp_path, monkeypatch, number):
+    """`Path.glob` takes it for one: a training would start over, an evaluation have no trial."""
+    (tmp_path / "checkpoints" / "step-000002").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000001").mkdir()
+    (tmp_path / "trials").mkdir()
+    assert [path.name for path in checkpoint.steps(tmp_path)] == ["step-000001", "step-000002"]
+    assert checkpoint.steps(tmp_path / "nothing") == []
+
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "listdir", refused)
+    monkeypatch.setattr(os, "scandir", refused)
+    for look in (checkpoint.steps, checkpoint.newest_step, lambda run: list(findings(run)),
+                 lambda path: Evaluation(path, {"tasks": {}}).outcomes,
+                 lambda path: Evaluation(path, {}).videos()):  # fmt: skip
+        with pytest.raises(SourceUnavailable, match="cannot be listed now"):
+            look(tmp_path)

@@ -1,5 +1,9 @@
 """--plan: whatever the run handles can be planned, and the figures are of the job."""
 
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,9 +15,11 @@ from depthtok.episodes import PACKED
 from depthtok.testing import make_rlds
 from pipelines import probe as probing
 from pipelines.annotate import AnnotateStage
+from pipelines.config import AnnotateConfig, TokenizeConfig
 from pipelines.decode import DecodeStage
 from pipelines.plan import Plan, plan
-from pipelines.stage import run
+from pipelines.rates import RATES, rate_of
+from pipelines.stage import Probe, run
 from pipelines.videos import VideoStage
 
 NAMES = ["convert", "annotate", "tokenize"]
@@ -147,3 +153,47 @@ def test_no_more_workers_than_parts_share_the_time(workers, wall):
 def test_episodes_are_counted_once():
     told = Plan("convert", "out", 3, 0, 9, "episodes", 9, "cpu", 0, 30.0, 1.0, 10)
     assert told.lines()[1] == "  9 episodes"
+
+
+def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
+    planned = plan(whole.stage("tokenize", tmp_path / "out"), RunOptions())
+    assert planned.units == 60
+    assert (planned.known.card, planned.known.figure) == ("NVIDIA H200", 20_000)
+    big = replace(planned, units=70_000_000)
+    (line,) = (line for line in big.lines() if "H200" in line)
+    assert line == (
+        "  about 58 min 20 s on one NVIDIA H200: 20,000 frames/s "
+        "(measured, depthtok 0.2, without reading, python benchmarks/vq_rate.py)"
+    )
+    assert "  of another GPU divide by its own rate: make bench-gpu" in big.lines()
+    assert not any("H200" in line for line in replace(big, known=None).lines())
+
+
+@pytest.mark.parametrize(
+    ("settings", "figure", "origin"),
+    [
+        ({"estimator": "vits"}, 526, "measured, depthtok 0.2"),
+        ({"estimator": "vitl", "input_size": 518}, 158, "measured, depthtok 0.2"),
+        ({"estimator": "vitb"}, 320, "predicted"),
+        ({"estimator": "vits", "input_size": 280}, None, None),
+        ({"estimator": "tiny"}, None, None),
+        ({"estimator": "dataset"}, None, None),
+    ],
+)
+def test_a_rate_is_of_the_same_network_at_the_same_size(settings, figure, origin):
+    config = AnnotateConfig(**settings)
+    stage = SimpleNamespace(spec=SimpleNamespace(stage="annotate"), config=config)
+    fused = SimpleNamespace(spec=stage.spec, config=TokenizeConfig(), annotate=stage)
+    for rate in (rate_of(stage), rate_of(fused)):
+        assert (rate and rate.figure, rate and rate.origin) == (figure, origin)
+
+
+def test_a_plan_for_a_gpu_measures_it(whole, tmp_path, monkeypatch):
+    stage = replace(whole.stage("tokenize", tmp_path / "out"), device="cuda")
+    monkeypatch.setattr(type(stage), "probe", lambda self, parts: Probe(1, 0.5, 2.0))
+    assert plan(stage, RunOptions()).known is None
+
+
+def test_every_rate_names_a_script_that_is_there():
+    for rate in RATES:
+        assert (Path(__file__).parents[2] / rate.command.split()[1]).is_file()

@@ -1,3 +1,6 @@
+import threading
+from contextlib import closing
+
 import numpy as np
 import pytest
 import zarr
@@ -9,7 +12,9 @@ from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError, StaleStore, StoreError
 from depthtok.testing import make_rlds, tree_digest
 from pipelines import tokenize
+from pipelines.ahead import CodesAhead
 from pipelines.stage import run
+from vqvae import codec as codec_module
 from vqvae.codec import Codec
 
 
@@ -33,6 +38,55 @@ def test_blocks_do_not_reach_the_codes(whole, tmp_path, monkeypatch, sticky):
         outs.append(tmp_path / str(frames))
         run(whole.stage("tokenize", outs[-1], sticky=sticky), RunOptions())
     assert tree_digest(outs[0]) == tree_digest(outs[1]) == tree_digest(outs[2])
+
+
+@pytest.mark.parametrize("sticky", [0.0, 0.3])
+@pytest.mark.parametrize("group", [2, 3, 64])
+def test_as_for_a_gpu_it_gives_the_same_parts(tmp_path, over, monkeypatch, sticky, group):
+    """Read ahead by threads over clips and episodes, of which some fail, at once or midway."""
+
+    def edit(number, values):
+        name = "steps/observation/depth"
+        for frame in {1: range(9), 3: (4,)}.get(number, ()):
+            values[name][frame] = 0
+
+    steps = [7, 9, 1, 8, 5]
+    path = over(make_rlds(tmp_path / "rlds", episodes=5, steps=steps, shards=1, edit=edit))
+    path.run_all()
+    failures = []
+    monkeypatch.setattr(codec_module, "GROUP", group)
+    outs = [tmp_path / "plain", tmp_path / "ahead"]
+    for out, readers in zip(outs, (0, 3), strict=True):
+        monkeypatch.setattr(tokenize, "_readers", lambda codec, readers=readers: readers)
+        outcome = run(path.stage("tokenize", out, sticky=sticky), RunOptions())
+        failures.append(outcome.failures)
+        assert [failure.key.index for failure in outcome.failures] == [1, 3]
+    assert failures[0] == failures[1]
+    assert tree_digest(outs[0]) == tree_digest(outs[1])
+    assert not [thread for thread in threading.enumerate() if "read-ahead" in thread.name]
+
+
+def test_a_group_is_begun_before_the_one_before_is_fetched(whole, monkeypatch):
+    log = []
+
+    class Watched(codec_module.Group):
+        def codes(self, *given):
+            log.append("fetched")
+            return super().codes(*given)
+
+    begin = Codec.begin
+
+    def begun(self, images, **named):
+        log.append("begun")
+        found = begin(self, images, **named)
+        return Watched(found.found, found.grid)
+
+    monkeypatch.setattr(Codec, "begin", begun)
+    depth, codec = DepthStore(whole.root / "annotate"), Codec.load(whole.book)
+    clips = list(depth.clips())[:4]
+    with closing(CodesAhead(codec, 0.0, clips, 2)) as stream:
+        assert [len(codes) for clip in clips for codes in stream.codes(clip)] == [5] * 4
+    assert log == ["begun", *["begun", "fetched"] * 3, "fetched"]
 
 
 def test_other_clients_of_zarr_see_equal_values(whole):

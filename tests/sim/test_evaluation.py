@@ -1,13 +1,15 @@
 """Evaluations on disk: resumed per trial, refused where they are another one, and compared."""
 
 import json
+import os
 from functools import partial
 
 import pytest
 from typer.testing import CliRunner
 
 from depthtok.cli import app
-from depthtok.errors import ConfigError, DepthtokError, SourceError, StaleStore
+from depthtok.commands.summary import inspect
+from depthtok.errors import ConfigError, DepthtokError, NotAFile, SourceError, StaleStore
 from depthtok.intervals import Paired
 from depthtok.sim import verdict, workers
 from depthtok.sim.evaluation import Arena, Evaluation, Job
@@ -152,6 +154,53 @@ def test_other_trials_cannot_be_compared(tmp_path):
     other.begin()
     with pytest.raises(ConfigError, match="seed differs: 7"):
         verdict.compared(Evaluation.open(tmp_path / "a"), other)
+
+
+FORGED = (None, 3, -1, "x", [], [1], {}, {"a": 1}, 10**30, 0.5, True)
+
+
+@pytest.mark.parametrize("name", ["eval.json", "trials/task-02-trial-000.json"])
+def test_what_was_not_written_by_eval_is_refused(tmp_path, name):
+    evaluated(tmp_path)
+    file = tmp_path / name
+    written = json.loads(file.read_text())
+    for key in written:
+        for value in (*FORGED, "gone"):
+            forged = {k: v for k, v in written.items() if k != key}
+            file.write_text(json.dumps(forged if value == "gone" else {**forged, key: value}))
+            read_or_refused(tmp_path)
+    for data in (b"", b"{", b"[1]", b"null", b"\xff", b"[" * 100_000):
+        file.write_bytes(data)
+        assert not read_or_refused(tmp_path)
+    file.write_text(json.dumps({**written, "task": 7} if "trial" in name else {"suite": "x"}))
+    assert not read_or_refused(tmp_path)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(NotAFile, match="named pipe"):
+        _ = Evaluation.open(tmp_path).outcomes
+
+
+def test_a_video_that_is_none_is_refused(tmp_path):
+    evaluated(tmp_path)
+    film = Evaluation.open(tmp_path).videos()[0]
+    film.write_bytes(film.read_bytes()[:40])
+    assert not read_or_refused(tmp_path)
+    film.unlink()
+    os.mkfifo(film)
+    with pytest.raises(NotAFile, match="named pipe"):
+        verdict.page(Evaluation.open(tmp_path))
+
+
+def read_or_refused(path) -> bool:
+    """Whether all commands read it; those that do not refuse it."""
+    try:
+        evaluation = Evaluation.open(path)
+        verdict.page(evaluation)
+        verdict.compared(evaluation, evaluation)
+        inspect(path)
+    except DepthtokError as error:
+        return not error.remedy
+    return True
 
 
 def test_every_trial_has_a_seed_of_its_own():

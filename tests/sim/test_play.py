@@ -127,7 +127,8 @@ RUNNING = ("precision", "sampler", "batch")
 
 
 def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
-    card = {"policy": "p", "trials": 2, "suite": "s", "weights": "w"}
+    card = {"policy": "p", "trials": 2, "suite": "s", "weights": "w", "tasks": {"0": "go"},
+            "versions": {}, "seed": 7, "max_steps": 9, "replan_steps": 3, "size": 8}  # fmt: skip
     Evaluation(tmp_path, card).begin()
     told = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
     Evaluation(tmp_path, told).begin()
@@ -141,7 +142,8 @@ def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
 
 
 def test_older_evaluations_go_on(tmp_path):
-    card = {"policy": "p", "trials": 2, "suite": "s"}
+    card = {"policy": "p", "trials": 2, "suite": "s", "tasks": {"0": "go"}, "versions": {},
+            "seed": 7, "max_steps": 9, "replan_steps": 3, "size": 8}  # fmt: skip
     Evaluation(tmp_path, card).begin()
     Evaluation(tmp_path, {**card, "meaning": None, "accepted": []}).begin()
     new = {**card, "meaning": {"gripper": "open1_closed0"}, "accepted": []}

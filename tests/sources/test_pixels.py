@@ -122,6 +122,8 @@ def test_the_declaration_may_say_the_other_codec():
         ("uint16", 3, _png(MILLIMETRES)),
         ("float32", 1, _png(MILLIMETRES)),
         ("uint8", 4, JPEG),
+        ("uint8", None, _png(RGB)),
+        ("uint8", 5, _png(RGB)),
         ("uint16", 1, JPEG),
         ("uint8", 3, b"GIF89a not read"),
     ],

@@ -123,3 +123,23 @@ def test_cosine_compares_directions():
     z = latents()
     assert torch.equal(quantizer.codes(z), quantizer.codes(z * 7))
     torch.testing.assert_close(quantizer.vectors().square().mean(1), torch.ones(32))
+
+
+@pytest.mark.parametrize("number", [1, 2, 17, 64])
+def test_reseeding_draws_as_if_only_the_dead_were_drawn_for(number):
+    """How many are dead is not fetched from a GPU, so rows are drawn for all codes: the first ones
+    are those that would be drawn for the dead alone."""
+    quantizer = build(QuantizerConfig(codes=64, reseed=0.1), 16, seed=0)
+    dead = torch.randperm(64, generator=torch.Generator().manual_seed(number))[:number]
+    quantizer.counts[dead] = 1e-3
+    quantizer.step += 41
+    before = quantizer.book.clone()
+    latents = torch.randn(100, 16, generator=torch.Generator().manual_seed(1))
+    threshold = 0.1 * quantizer.counts.mean()
+    marks = quantizer.counts < threshold
+    pick = torch.randint(100, (int(marks.sum()),), generator=torch.Generator().manual_seed(41))
+    quantizer._reseed(latents)
+    assert torch.equal(quantizer.book[marks], latents[pick])
+    assert torch.equal(quantizer.book[~marks], before[~marks])
+    assert torch.equal(quantizer.sums[marks], latents[pick] * threshold)
+    assert (quantizer.counts[marks] == threshold).all()

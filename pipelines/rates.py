@@ -1,0 +1,62 @@
+"""How fast each job is on a GPU that it was tried on, for plans that are made without one.
+
+A rate is for one GPU and the command that measured it. On another card take its own, measured by
+`make bench-gpu`: the job's time is in inverse proportion. `docs/scaling.md` does the arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.stage import Stage
+
+VIDA_INPUT = 518  # px of the shorter side, at which the networks were measured
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one GPU does in a second."""
+
+    job: str
+    card: str
+    figure: float
+    unit: str
+    command: str
+    measured: str  # the depthtok that was measured; "" for a rate that is only predicted
+    without: str = ""  # what was not part of the measurement
+
+    @property
+    def origin(self) -> str:
+        """Whether it was measured, and what was not."""
+        found = f"measured, depthtok {self.measured}" if self.measured else "predicted"
+        return f"{found}, without {self.without}" if self.without else found
+
+
+H200, AT = "NVIDIA H200", "0.2"
+
+# Predicted: the unmeasured network by its FLOPs, between the shares of the two that were measured.
+RATES = tuple(
+    Rate(job, H200, figure, unit, f"python benchmarks/{script}", *more)
+    for job, figure, unit, script, *more in (
+        ("annotate vits", 526, "frames/s", "vida_gpu.py --network vits", AT),
+        ("annotate vitb", 320, "frames/s", "vida_gpu.py --network vitb", ""),
+        ("annotate vitl", 158, "frames/s", "vida_gpu.py --network vitl", AT),
+        ("tokenize", 20_000, "frames/s", "vq_rate.py", AT, "reading"),
+        ("train-vqvae", 31, "steps/s", "vq_rate.py", AT),
+        ("train-vla", 94, "samples/s", "vla_rate.py --batch 32", AT),
+    )
+)
+
+
+def rate_of(stage: Stage) -> Rate | None:
+    """The rate of a stage's job; None where none is known: other sizes, other networks, no GPU."""
+    name = stage.spec.stage
+    if name == "annotate":
+        # The depth's, where codes are made too; packing a folder of videos has none.
+        config = getattr(getattr(stage, "annotate", stage), "config", None)
+        if config is None or config.input_size not in (0, VIDA_INPUT):
+            return None
+        name = f"annotate {config.estimator}"
+    return next((rate for rate in RATES if rate.job == name), None)
