@@ -32,7 +32,7 @@ def convert(data: Path, work: Path) -> float:
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.config import ConvertConfig
     from pipelines.convert import ConvertStage
-    from pipelines.stage import run
+    from pipelines.run import run
 
     stage = ConvertStage(RldsDirectory.open(data), work / "episodes", ConvertConfig())
     return _cpu(lambda: run(stage, RunOptions()))
@@ -44,7 +44,7 @@ def annotate(data: Path, work: Path) -> float:
     from depthtok.episodes import EpisodeStore
     from pipelines.annotate import AnnotateStage
     from pipelines.config import AnnotateConfig
-    from pipelines.stage import run
+    from pipelines.run import run
 
     convert(data, work)
     config = AnnotateConfig(estimator="tiny", size=64, input_size=70)

@@ -27,7 +27,6 @@ import torch
 
 FOLDER = Path(__file__).parent
 TFLOPS = 790  # bfloat16 products on an H200, measured; floors of other cards scale with theirs
-VIDA_GFLOP = {"vits": 128, "vitb": 428, "vitl": 1500}  # a frame at 518 px, counted
 LIMIT_S = 3600
 
 
@@ -48,14 +47,12 @@ def as_it_is(row: dict, tflops: float) -> dict:
 
 
 def of_vida(row: dict, tflops: float) -> dict:
-    """Frames a second, and what the arithmetic allows at 518 px."""
-    gflop = VIDA_GFLOP.get(row["network"]) if row["input_size"] == 518 else None
-    how = f"{row['precision']}{', compiled' if row.get('compiled') else ''}"
+    """Frames a second of one way to run a network, and what the arithmetic allows."""
     return {
-        "what": f"ViDA {row['network']}, {row['input_size']} px, {how}",
+        "what": f"ViDA {row['network']}, {row['precision']}, {row['way']}",
         "figure": row["frames_per_second"],
         "unit": "frames/s",
-        "floor": gflop and 1000 * tflops / gflop,
+        "floor": row["floor"] * tflops / TFLOPS,
     }
 
 
@@ -71,7 +68,8 @@ def of_policy(row: dict, tflops: float) -> dict:
 SCRIPTS = (
     Script(
         "vida_gpu.py",
-        ["--network", "vits", "vitl", "--size", "518", "--readers", "8", "--json"],
+        ["--network", "vits", "vitl", "--readers", "8", "--plain", "--json",
+         "--ways", "eager", "compile", "graphs", "compile+graphs", "compile+graphs+explicit"],
         ["--network", "tiny", "--size", "28", "--clips", "2", "--frames", "3", "--side", "64",
          "--json"],
         of_vida, to_file=False,
@@ -82,7 +80,12 @@ SCRIPTS = (
         ["--preset", "tiny", "--cameras", "1", "--rounds", "1"],
         of_policy,
     ),
-    Script("vla_rate.py", [], ["--preset", "tiny", "--batch", "2", "--rounds", "1"], as_it_is),
+    Script(
+        "vla_updates.py",
+        ["--passes", "1", "4"],
+        ["--preset", "tiny", "--batch", "2", "--rounds", "1"],
+        as_it_is,
+    ),
     Script("vq_rate.py", [], ["--steps", "2", "--frames", "70"], as_it_is),
 )  # fmt: skip
 

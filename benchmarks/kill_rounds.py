@@ -36,7 +36,8 @@ from depthtok.testing import interrupt, make_rlds, temporaries, tree_digest
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import Stage, run
+from pipelines.run import run
+from pipelines.stage import Stage
 from pipelines.tokenize import TokenizeStage
 
 PRELOAD = ["zarr", "ray", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]

@@ -38,7 +38,8 @@ from depthtok.store import Store
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import Stage, run
+from pipelines.run import run
+from pipelines.stage import Stage
 from pipelines.tokenize import READ, TokenizeStage
 from vqvae import export
 from vqvae.config import TokeniserConfig

@@ -21,7 +21,7 @@ from depthtok.codebook import Codebook
 from depthtok.config import RunOptions
 from depthtok.depth import DepthStore
 from pipelines.config import TokenizeConfig
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
 from vqvae.codec import Codec
 

@@ -2,27 +2,37 @@
 
 Clips are kept as JPEG bytes and decoded by reader threads, as from a data set; depth is returned as
 float32 on the host, at the frames' resolution. Weights are random, which does not affect speed.
-Without a CUDA device the same runs on the CPU at a small size, to show that it works.
 
-    python benchmarks/vida_gpu.py --network vits vitl --size 518 --precision float16
+The ways to run alternate, round by round, with upstream's plain algorithm (`--plain`) among them;
+the figures are medians. Each is given as a share of its floor, the time that its FLOPs take at 790
+TFLOP/s, and with what must hold before it may be a default: the same bytes in any company, and
+as run eagerly. Without a CUDA device the same runs on the CPU at a small size, to show that it
+works.
+
+    python benchmarks/vida_gpu.py --plain --ways eager compile graphs compile+graphs
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import simplejpeg
 import torch
+import vida_operators
+import vida_speed
 
 from depthtok.data import Camera
-from pipelines.vida.config import CONFIGS, RunConfig
+from pipelines.vida.config import CHOICES, CONFIGS, RunConfig
 from pipelines.vida.estimator import device_name
 from pipelines.vida.finetune import fresh_network
 from pipelines.vida.infer import estimate
+from pipelines.vida.network import VideoDepth
 from pipelines.vida.runner import Runner
 
 
@@ -83,29 +93,87 @@ class BusyMeter:
         return sum(self.readings) / len(self.readings) if self.readings else None
 
 
-def measure(name: str, clips: list[JpegClip], run: RunConfig, device: torch.device) -> dict:
-    """Frames per second over all clips, after a first clip to warm up."""
-    runner = Runner(fresh_network(CONFIGS[name], seed=0), run, device)
-    for _ in estimate(runner, clips[:1]):
-        pass
-    started = time.perf_counter()
-    frames = 0
-    with BusyMeter(device) as meter:
+def measure(runner: Runner, clips: list[JpegClip]) -> dict:
+    """Frames per second over all clips. The runner is warm."""
+    started, frames = time.perf_counter(), 0
+    with BusyMeter(runner.device) as meter:
         for block in estimate(runner, clips):
             frames += len(block.depth)
     seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+    return {"frames_per_second": frames / seconds, "busy_percent": meter.percent}
+
+
+def plain(network: VideoDepth, clip: JpegClip, size: int) -> dict:
+    """The same of upstream's algorithm, on one clip."""
+    started = time.perf_counter()
+    vida_speed.plain_clip(network, clip.read(0, len(clip)), size)
+    return {"frames_per_second": len(clip) / (time.perf_counter() - started), "busy_percent": None}
+
+
+def depth_bytes(runner: Runner, clips: list[JpegClip]) -> list[bytes]:
+    """The depth of each clip, to compare."""
+    parts: list[list[bytes]] = [[] for _ in clips]
+    for block in estimate(runner, clips):
+        parts[block.clip].append(block.depth.values.tobytes())
+    return [b"".join(values) for values in parts]
+
+
+def checked(runner: Runner, clips: list[JpegClip], eager: list[bytes] | None) -> dict:
+    """Whether the first clips have the same depth alone, and as run eagerly."""
+    together = depth_bytes(runner, clips[:3])
+    windows, runner.windows = runner.windows, 1
+    alone = [depth_bytes(runner, [clip])[0] for clip in clips[:3]]
+    runner.windows = windows
     return {
-        "network": name,
-        "device": device_name(device),
-        "input_size": runner.input_size,
-        "precision": runner.precision,
-        "windows": runner.windows,
-        "compiled": run.compile,
-        "frames": frames,
-        "frames_per_second": frames / seconds,
-        "busy_percent": meter.percent,
-        "peak_gib": peak,
+        "same_alone": alone == together,
+        "same_as_eager": None if eager is None else together == eager,
+        "depth": together,
+    }
+
+
+def compared(name: str, clips: list[JpegClip], options: argparse.Namespace) -> list[dict]:
+    """All ways of running one network, alternately."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = RunConfig(
+        input_size=options.size,
+        precision=options.precision,
+        memory_gb=options.memory_gb,
+        readers=options.readers,
+    )
+    rows, runners, eager = {}, {}, None
+    for way in options.ways:
+        choices = {choice: choice in way.split("+") for choice in CHOICES}
+        started = time.perf_counter()
+        runner = runners[way] = Runner(
+            fresh_network(CONFIGS[name], seed=0), replace(run, **choices), device
+        )
+        found = checked(runner, clips, eager)
+        depth = found.pop("depth")
+        eager = depth if way == "eager" else eager
+        rows[way] = found | {"seconds_to_start": time.perf_counter() - started}
+    base = vida_speed.plain_network(vida_speed.random_network(name).to(device))
+    speeds: dict[str, list[dict]] = {way: [] for way in (*options.ways, "plain")}
+    for _ in range(options.rounds):
+        for way, runner in runners.items():
+            speeds[way].append(measure(runner, clips))
+        if options.plain:
+            speeds["plain"].append(plain(base, clips[0], options.size))
+    runner = next(iter(runners.values()))
+    batch, tally = vida_operators.count(name, options.size, runner.precision)
+    floor = vida_operators.FLOPS_PER_S / (tally.total.flops / batch.frames)
+    return [
+        {"network": name, "way": way, "device": device_name(device), "precision": runner.precision,
+         "floor": floor, **summary(measured), **rows.get(way, {})}
+        for way, measured in speeds.items() if measured
+    ]  # fmt: skip
+
+
+def summary(measured: list[dict]) -> dict:
+    """Medians over the rounds."""
+    columns = {key: [row[key] for row in measured] for key in measured[0]}
+    return {
+        key: None if None in values else statistics.median(values)
+        for key, values in columns.items()
     }
 
 
@@ -113,38 +181,41 @@ def main() -> None:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", nargs="+", default=["vits", "vitl"] if gpu else ["tiny"])
-    parser.add_argument("--size", type=int, default=518 if gpu else 140, help="input size, px")
+    parser.add_argument("--ways", nargs="+", default=["eager"], help=f"eager, {'+'.join(CHOICES)}")
+    parser.add_argument("--plain", action="store_true", help="upstream's algorithm, too")
+    parser.add_argument("--rounds", type=int, default=3 if gpu else 1)
+    parser.add_argument("--size", type=int, default=518 if gpu else 28, help="input size, px")
     parser.add_argument("--clips", type=int, default=40 if gpu else 3)
     parser.add_argument("--frames", type=int, default=150 if gpu else 26, help="frames per clip")
     parser.add_argument("--side", type=int, default=256, help="side of a frame, px")
     parser.add_argument("--precision", default=None, help="float16, bfloat16 or float32")
-    parser.add_argument("--readers", type=int, default=4 if gpu else 0, help="decoding threads")
+    parser.add_argument("--readers", type=int, default=None, help="decoding threads")
     parser.add_argument("--memory-gb", type=float, default=16.0)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     clips = made_clips(options.clips, options.frames, options.side)
-    run = RunConfig(
-        input_size=options.size,
-        precision=options.precision,
-        memory_gb=options.memory_gb,
-        readers=options.readers,
-        compile=options.compile,
-    )
-    device = torch.device("cuda" if gpu else "cpu")
-    results = [measure(name, clips, run, device) for name in options.network]
+    results = [row for name in options.network for row in compared(name, clips, options)]
     if options.json:
         print(json.dumps(results))
         return
     for row in results:
-        busy = "" if row["busy_percent"] is None else f", GPU busy {row['busy_percent']:.0f} %"
-        memory = "" if row["peak_gib"] is None else f", {row['peak_gib']:.1f} GiB"
-        print(
-            "{network} {input_size} px {precision} on {device}: {frames_per_second:.1f} frames/s "
-            "over {frames} frames".format(**row)
-            + busy
-            + memory
-        )
+        print(told(row, results))
+
+
+def told(row: dict, results: list[dict]) -> str:
+    """One line for a way of running a network."""
+    speed = row["frames_per_second"]
+    text = f"{row['network']} {row['way']} {row['precision']} on {row['device']}: "
+    text += f"{speed:.1f} frames/s, {speed / row['floor']:.1%} of the floor of {row['floor']:.0f}"
+    for other in results:
+        if (other["network"], other["way"]) == (row["network"], "plain") and other is not row:
+            text += f", {speed / other['frames_per_second']:.1f} times the plain algorithm"
+    if row["busy_percent"] is not None:
+        text += f", GPU busy {row['busy_percent']:.0f} %"
+    if "same_alone" in row:
+        text += f"; bytes the same alone: {row['same_alone']}, as eager: {row['same_as_eager']}"
+        text += f"; {row['seconds_to_start']:.0f} s to start"
+    return text
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from depthtok.data import Camera
 from pipelines.vida.config import CONFIGS, PATCH, WINDOW, RunConfig
 from pipelines.vida.encoder import Attention
 from pipelines.vida.head import Fusion, resize
@@ -88,12 +89,22 @@ def plain_network(network: VideoDepth) -> VideoDepth:
 
 @torch.inference_mode()
 def plain_clip(network: VideoDepth, frames: np.ndarray, input_size: int) -> np.ndarray:
-    """The reference algorithm, step by step."""
+    """The reference algorithm, step by step, on the network's device; on a GPU under float16
+    autocast, as upstream."""
+    device = network.pretrained.pos_embed.device
+    with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        return _plain_clip(network, frames, input_size, device)
+
+
+def _plain_clip(
+    network: VideoDepth, frames: np.ndarray, input_size: int, device: torch.device
+) -> np.ndarray:
     count, height, width = frames.shape[:3]
     size = network_size(height, width, input_size)
     windows = []
     for index in range(-(-count // STEP)):
-        images = preprocess(torch.from_numpy(frames[list(window_frames(index, count))]), size)
+        window = torch.from_numpy(frames[list(window_frames(index, count))]).to(device)
+        images = preprocess(window, size)
         taps = [tap.mT.contiguous().mT for tap in network.pretrained(images)]  # channels first
         pyramid = network.head.pyramid(taps, size[0] // PATCH)
         path3 = network.head.mix(pyramid.level3[None], pyramid.level4[None])[0]
@@ -104,7 +115,7 @@ def plain_clip(network: VideoDepth, frames: np.ndarray, input_size: int) -> np.n
             for i in range(0, WINDOW, 4)
         ]
         depth = torch.cat(parts)[:, None]
-        windows.append(resize(depth, (height, width))[:, 0].numpy())
+        windows.append(resize(depth, (height, width))[:, 0].cpu().numpy())
     return plain_stitch(windows)[:count]
 
 
@@ -127,6 +138,7 @@ class Clip:
 
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames
+        self.camera = Camera("front", *frames.shape[1:3])
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -41,7 +41,7 @@ from pipelines.ahead import CodesAhead
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
 from vqvae import crops, export
 from vqvae.clips import ClipSource, StoredClips

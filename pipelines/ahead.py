@@ -6,17 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from depthtok.data import DepthClip
 from depthtok.depth import StoredDepth
-
-if TYPE_CHECKING:  # torch is not needed to plan
-    from torch import Tensor
-
-    from vqvae.codec import Codec, Group
+from vqvae.codec import Codec, Group, one_ahead
 
 T = TypeVar("T")
 
@@ -62,8 +59,6 @@ class CodesAhead:
     def __init__(
         self, codec: Codec, sticky: float, clips: Sequence[StoredDepth], readers: int
     ) -> None:
-        from vqvae.codec import one_ahead
-
         self._codec, self._sticky = codec, sticky
         self._places = [
             (clip, start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,30 +15,28 @@ import torch
 from depthtok import depth, store
 from depthtok.arrays import STREAM_SHARD, ArraySpec
 from depthtok.config import to_json
-from depthtok.data import (
-    DepthEstimator,
-    EstimatorSpec,
-    ImageTransform,
-)
+from depthtok.data import DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.depth import DepthEncoding
 from depthtok.episodes import EpisodeStore, View
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, SourceError
 from depthtok.origin import FRAMES, frames_of
 from depthtok.parts import Part, PartName, PartWriter
 from depthtok.store import StoreSpec
 from depthtok.stored_episode import StoredEpisode
-from pipelines.annotate_part import EpisodeSink, Meter
+from pipelines.annotate_part import DepthLayout, EpisodeSink, Meter
 from pipelines.changes import ImageWatch
 from pipelines.config import AnnotateConfig
 from pipelines.device import one_thread
 from pipelines.estimators import find
-from pipelines.probe import annotated
-from pipelines.stage import Advance, Probe, Worker, WorkPart
+from pipelines.probe import packed_bytes, timed
+from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 from pipelines.vida.config import RunConfig
 from pipelines.vida.origin import Origin
+from pipelines.watch import Watched
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
+BY_ESTIMATOR = ("graphs",)  # settings that only the estimator records, so that old stores go on
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
@@ -59,18 +58,18 @@ class AnnotateStage:
     @cached_property
     def cameras(self) -> tuple[str, ...]:
         """The chosen cameras, or all; with `dataset` all that have depth."""
-        store, names = self.episodes, self.config.camera
+        episodes, names = self.episodes, self.config.camera
         if names:
-            return tuple(store.camera(name).name for name in names)
+            return tuple(episodes.camera(name).name for name in names)
         if self.config.estimator != "dataset":
-            return tuple(store.cameras)
-        found = tuple(name for name, camera in store.cameras.items() if camera.has_depth)
-        if not found:
+            return tuple(episodes.cameras)
+        with_depth = tuple(name for name, camera in episodes.cameras.items() if camera.has_depth)
+        if not with_depth:
             raise ConfigError(
-                f"{store.path} has no depth of its own",
+                f"{episodes.path} has no depth of its own",
                 remedy="choose an estimator that needs RGB only: --estimator vits",
             )
-        return found
+        return with_depth
 
     @cached_property
     def estimator(self) -> EstimatorSpec:
@@ -85,17 +84,29 @@ class AnnotateStage:
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, Origin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
-        estimator = self.load_estimator()
+        estimator = self.load_estimator(self._made_with())
         return estimator.spec, getattr(estimator, "origin", None)
 
-    def load_estimator(self) -> DepthEstimator:
-        """The estimator, ready to use."""
+    def _made_with(self) -> Mapping[str, str] | None:
+        """The estimator's settings in the store at `out`; None where no part of one is made."""
+        if not (self.out / store.ROOT).is_file() or store.is_unmade(self.out):
+            return None
+        what = store.read_spec(self.out).what
+        depth = what.get("depth_what", what)  # of codes, that of their depth
+        recorded = depth.get("estimator") if isinstance(depth, Mapping) else None
+        return dict(recorded["settings"]) if recorded else None
+
+    def load_estimator(self, made_with: Mapping[str, str] | None = None) -> DepthEstimator:
+        """The estimator, ready to use. What its store is `made_with`, if anything, is settled:
+        raises `ConfigError` where this machine cannot do so."""
         config = self.config
         run = RunConfig(
             input_size=config.input_size or None,
             precision=None if config.precision == "auto" else config.precision,
             compile=config.compile,
+            graphs=config.graphs,
         )
+        run = run if made_with is None else run.like(made_with)
         device = torch.device(self.device)
         return find(config.estimator).build(self.weights, run, device)
 
@@ -103,7 +114,7 @@ class AnnotateStage:
     def size(self) -> tuple[int, int]:
         """Height and width of the stored depth, px. Raises `ConfigError` where a part's shard
         would take more than `LARGEST_SHARDS` bytes of memory."""
-        size = self._wanted_size()
+        size = self._chosen_size()
         needed = math.prod(size) * np.dtype(self.encoding.dtype).itemsize * STREAM_SHARD
         if needed * len(self.cameras) > LARGEST_SHARDS:
             raise ConfigError(
@@ -115,16 +126,17 @@ class AnnotateStage:
             )
         return size
 
-    def _wanted_size(self) -> tuple[int, int]:
+    def _chosen_size(self) -> tuple[int, int]:
         if self.config.size:
             return (self.config.size, self.config.size)
         sizes = {(c.height, c.width) for c in map(self.episodes.camera, self.cameras)}
-        if len(sizes) > 1 or None in next(iter(sizes)):
+        height, width = sizes.pop()
+        if sizes or height is None or width is None:
             raise ConfigError(
                 "the cameras have frames of different sizes",
                 remedy="give one --size for all, or annotate each --camera into its own --out",
             )
-        return sizes.pop()
+        return height, width
 
     @cached_property
     def encoding(self) -> DepthEncoding:
@@ -132,8 +144,8 @@ class AnnotateStage:
         if self.config.estimator != "dataset":
             return DepthEncoding.FLOAT16
         views = [self.episodes.views[self.episodes.view_index(c, "depth")] for c in self.cameras]
-        whole = all(_in_millimetres(view) for view in views)
-        return DepthEncoding.UINT16_MM if whole else DepthEncoding.FLOAT32
+        millimetres = all(_in_millimetres(view) for view in views)
+        return DepthEncoding.UINT16_MM if millimetres else DepthEncoding.FLOAT32
 
     @cached_property
     def spec(self) -> StoreSpec:
@@ -145,30 +157,25 @@ class AnnotateStage:
         return [self._spec_of(1)]
 
     def _spec_of(self, version: int) -> StoreSpec:
-        transform = ImageTransform(size=self.size)
-        return StoreSpec(
-            type="depth", stage="annotate", stage_version=version,
-            what={
-                **to_json(self.config),
-                "estimator": to_json(self.estimator),
-                "part_frames": PART_FRAMES,
-            },
-            about={
-                "kind": self.estimator.kind.value,
-                "encoding": self.encoding.value,
-                "error": self.encoding.error,
-                "cameras": list(self.cameras),
-                "size": list(self.size),
-                "transform": transform.to_json(),
-                "dataset": self.episodes.about["dataset"],
-                "fps": self.episodes.fps,
-            },
-            upstream=self.episodes.fingerprint, shards=self.episodes.spec.shards,
-            place={
-                "episodes": str(self.episodes.path.resolve()),
-                **({"weights": str(self.origin)} if self.origin else {}),
-            },
-        )  # fmt: skip
+        episodes = self.episodes
+        settings = to_json(self.config)
+        what = {key: settings[key] for key in settings if key not in BY_ESTIMATOR}
+        what["estimator"] = to_json(self.estimator)
+        what["part_frames"] = PART_FRAMES
+        about = {
+            "kind": self.estimator.kind.value,
+            "encoding": self.encoding.value,
+            "error": self.encoding.error,
+            "cameras": list(self.cameras),
+            "size": list(self.size),
+            "transform": ImageTransform(size=self.size).to_json(),
+            "dataset": episodes.about["dataset"],
+            "fps": episodes.fps,
+        }
+        place = {"episodes": str(episodes.path.resolve())}
+        place |= {"weights": str(self.origin)} if self.origin else {}
+        source = episodes.fingerprint, episodes.spec.shards
+        return StoreSpec("depth", "annotate", version, what, about, *source, place)
 
     def work(self) -> list[WorkPart]:
         self.episodes.require_complete(partial=self.partial)
@@ -177,19 +184,20 @@ class AnnotateStage:
 
     def _pieces(self, part: Part) -> Iterator[WorkPart]:
         cuts = cut(part.frames.tolist(), PART_FRAMES)
-        shard = PartName.parse(part.name).shard
+        shard = PartName.of(part.name).shard
         kinds = ("rgb", "depth") if self.config.estimator == "dataset" else ("rgb",)
-        for piece, (start, stop) in enumerate(cuts):
-            frames = int(part.frames[start:stop].sum()) * len(self.cameras)
-            yield WorkPart(PartName(shard, piece, len(cuts)), part.shard, stop - start, frames,
-                           part.digest, part.name, (start, stop),
-                           frames_from=frames_of(part.meta, self.cameras, kinds))  # fmt: skip
+        digests = frames_of(part.meta, self.cameras, kinds)
+        for piece, rows in enumerate(cuts):
+            name, episodes = PartName(shard, piece, len(cuts)), rows[1] - rows[0]
+            frames = int(part.frames[slice(*rows)].sum()) * len(self.cameras)
+            source = part.digest, part.name
+            yield WorkPart(name, part.shard, episodes, frames, *source, rows, frames_from=digests)
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""
-        store, files = self.episodes, {}
-        for part in store.parts():
-            path = store.image_file(part)
+        files: dict[str, tuple[Path, Part]] = {}
+        for part in self.episodes.parts():
+            path = self.episodes.image_file(part)
             files |= {str(work.name): (path, part) for work in self._pieces(part)}
         return ImageWatch(files)
 
@@ -198,7 +206,7 @@ class AnnotateStage:
 
     def build(self, device: str) -> Worker:
         one_thread()
-        estimator = self.load_estimator()
+        estimator = self.load_estimator(dict(self.estimator.settings))
         if estimator.spec != self.estimator:
             raise ConfigError(
                 f"this worker would estimate with {to_json(estimator.spec)}, but the store is "
@@ -210,8 +218,8 @@ class AnnotateStage:
             part = self.episodes.part(work.source)
             writer.roots = (self.episodes.source_root, self.episodes.path)
             inherit(part, writer, first_piece=work.name.piece == 0)
-            rows = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
-            sink = EpisodeSink(self, rows, writer, Meter(estimator, advance))
+            episodes = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
+            sink = EpisodeSink(self._layout, episodes, writer, Meter(estimator, advance))
             for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()
@@ -225,18 +233,44 @@ class AnnotateStage:
 
         return fill
 
+    @property
+    def _layout(self) -> DepthLayout:
+        return DepthLayout(self.cameras, self.size, self.encoding)
+
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
-        return annotated(self, parts)
+        """Estimates and packs the first frames of an episode."""
+        one_thread()
+        estimator, layout = self.load_estimator(), self._layout
+
+        def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
+            part = self.episodes.part(work.source)
+            episode = StoredEpisode(self.episodes, part, work.rows[0] + row)
+            present = [name for name in self.cameras if not episode.absent(name)]
+            if not present:
+                return 0, 0
+            clip = Watched(episode.frames(present[0]), limit=frames)
+            blocks = list(estimator.estimate([clip]))
+            estimates = [block.depth for block in blocks if block.depth is not None]
+            with suppress(SourceError):
+                if len(estimates) == len(blocks):
+                    packed = [depth.pack(layout.resized(e), self.encoding) for e in estimates]
+                    return sum(map(len, packed)), packed_bytes(np.concatenate(packed))
+            return 0, 0
+
+        return timed(make, parts)
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
 
 
+_: type[Stage] = AnnotateStage
+
+
 def _in_millimetres(view: View) -> bool:
     """Whether every stored value is a whole number of millimetres."""
     scale_mm = (view.scale_m or 0) * 1000
-    whole = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
-    return whole and np.dtype(view.format.dtype).kind in "iu"
+    whole_number = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
+    return whole_number and np.dtype(view.format.dtype).kind in "iu"
 
 
 def inherit(part: Part, writer: PartWriter, *, first_piece: bool = True) -> None:

@@ -8,21 +8,34 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from depthtok import depth
 from depthtok.data import QUANTILES, DepthBlock, DepthClip, DepthEstimator, ImageTransform
-from depthtok.depth import ClipQuantiles
+from depthtok.depth import ClipQuantiles, DepthEncoding
 from depthtok.errors import SourceError
 from depthtok.parts import PartWriter
 from depthtok.stored_episode import StoredEpisode, StoredFrames
 from pipelines.stage import Advance
 from pipelines.watch import Watched
 
-if TYPE_CHECKING:  # it imports this file
-    from pipelines.annotate import AnnotateStage
+
+@dataclass(frozen=True)
+class DepthLayout:
+    """What the rows of an episode are: depth of these cameras, of this size in px, so encoded."""
+
+    cameras: tuple[str, ...]
+    size: tuple[int, int]
+    encoding: DepthEncoding
+
+    def resized(self, clip: DepthClip) -> DepthClip:
+        """Estimated depth at the stored size; a pixel is valid where all it comes from is."""
+        transform = ImageTransform(size=self.size)
+        values = transform.depth(clip.values, clip.kind)
+        valid = transform.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
+        return DepthClip.of(values, clip.kind, valid)
 
 
 class Meter:
@@ -31,14 +44,15 @@ class Meter:
 
     def __init__(self, estimator: DepthEstimator, advance: Advance) -> None:
         self._estimator, self._advance = estimator, advance
-        self._started, self._before, self._storing = time.monotonic(), self._waited(), 0.0
+        self._started, self._waited_before = time.monotonic(), self._waited()
+        self._storing = 0.0
 
     def __call__(self, frames: int, storing: float = 0.0) -> None:
         """Reports `frames` more as done; `storing` seconds went into writing them."""
         self._storing += storing
-        passed = time.monotonic() - self._started
-        idle = self._waited() - self._before + self._storing
-        self._advance(frames, busy=round(max(0.0, 1 - idle / max(passed, 1e-9)), 2))
+        seconds = time.monotonic() - self._started
+        idle = self._waited() - self._waited_before + self._storing
+        self._advance(frames, busy=round(max(0.0, 1 - idle / max(seconds, 1e-9)), 2))
 
     def _waited(self) -> float:
         return getattr(self._estimator, "waited", 0.0)  # not every estimator measures it
@@ -49,24 +63,22 @@ class EpisodeSink:
     cameras that the episodes are known not to have are left out."""
 
     def __init__(
-        self, stage: AnnotateStage, episodes: list[StoredEpisode], writer: PartWriter,
-        advance: Meter,
-    ) -> None:  # fmt: skip
-        self.stage, self.episodes, self.writer, self.advance = stage, episodes, writer, advance
-        self.transform = ImageTransform(size=stage.size)
+        self, layout: DepthLayout, episodes: list[StoredEpisode], writer: PartWriter, advance: Meter
+    ) -> None:
+        self.layout, self.episodes, self.writer, self.advance = layout, episodes, writer, advance
         self.places = [
             (row, camera)
             for row, episode in enumerate(episodes)
-            for camera in stage.cameras
+            for camera in layout.cameras
             if not episode.absent(camera)
         ]
         self.clips = [Watched(episodes[row].frames(camera)) for row, camera in self.places]
-        self.left = Counter(row for row, _ in self.places)  # clips of each episode to come
+        self.clips_to_come = Counter(row for row, _ in self.places)  # of each episode
         self.row = 0  # the current episode
         self.failed: int | None = None  # the episode whose other clips are skipped
-        self.got = 0  # frames written of the current clip
-        self.told = 0  # frames of the current episode reported as done
-        self.counts = ClipQuantiles(stage.encoding)
+        self.clip_frames = 0  # written of the current clip
+        self.reported = 0  # frames of the current episode reported as done
+        self.counts = ClipQuantiles(layout.encoding)
         self.quantiles: dict[str, np.ndarray] = {}  # of the current episode's clips so far
         self._end_episodes()
 
@@ -78,18 +90,18 @@ class EpisodeSink:
             return
         assert row == self.row, f"got a block of episode {row}, but {self.row} is not complete"
         try:
-            if block.error:
+            if block.depth is None:
                 raise SourceError(block.error)
-            stored = self._stored(block.depth)
+            packed = depth.pack(self.layout.resized(block.depth), self.layout.encoding)
         except SourceError as error:  # not caused by the settings: other episodes may fit
             self._fail(f"{camera}: {error.problem}")
             self._end_episodes()
             return
-        self.writer.append(depth.array_name(camera), stored)
-        self.counts.add(stored)
-        self.got += len(stored)
-        self._tell(len(stored), time.monotonic() - started)
-        if self.got == len(self.episodes[row]):
+        self.writer.append(depth.array_name(camera), packed)
+        self.counts.add(packed)
+        self.clip_frames += len(packed)
+        self._report(len(packed), time.monotonic() - started)
+        if self.clip_frames == len(self.episodes[row]):
             self._end_clip(camera, blank=self.clips[block.clip].blank)
 
     def close(self) -> None:
@@ -100,13 +112,8 @@ class EpisodeSink:
         """The placeholders in the data set's own depth, see `_not_measured`."""
         return _not_measured([watched.clip for watched in self.clips])
 
-    def _stored(self, clip: DepthClip) -> np.ndarray:
-        values = self.transform.depth(clip.values, clip.kind)
-        valid = self.transform.depth(clip.valid.astype(np.float32), clip.kind) > 0.999
-        return depth.pack(DepthClip.of(values, clip.kind, valid), self.stage.encoding)
-
-    def _tell(self, frames: int, storing: float = 0.0) -> None:
-        self.told += frames
+    def _report(self, frames: int, storing: float = 0.0) -> None:
+        self.reported += frames
         self.advance(frames, storing)
 
     def _end_clip(self, camera: str, *, blank: bool) -> None:
@@ -114,14 +121,14 @@ class EpisodeSink:
             self.writer.take_back(depth.array_name(camera))
         else:
             self.quantiles[camera] = self.counts.values()
-        self.got, self.counts = 0, ClipQuantiles(self.stage.encoding)
-        self.left[self.row] -= 1
+        self.clip_frames, self.counts = 0, ClipQuantiles(self.layout.encoding)
+        self.clips_to_come[self.row] -= 1
         self._end_episodes()
 
     def _end_episodes(self) -> None:
         """Ends the current episode if all of its clips are done, and those after it that have no
         clip to wait for."""
-        while self.row < len(self.episodes) and not self.left[self.row]:
+        while self.row < len(self.episodes) and not self.clips_to_come[self.row]:
             if self.quantiles:
                 self._end_episode(self.episodes[self.row])
                 self._next_episode()
@@ -129,37 +136,37 @@ class EpisodeSink:
                 self._fail("every camera is absent: its picture is one flat colour throughout")
 
     def _end_episode(self, episode: StoredEpisode) -> None:
-        table = np.full((len(self.stage.cameras), len(QUANTILES)), np.nan, np.float32)
-        for place, camera in enumerate(self.stage.cameras):
+        cameras, size, encoding = self.layout.cameras, self.layout.size, self.layout.encoding
+        table = np.full((len(cameras), len(QUANTILES)), np.nan, np.float32)
+        for number, camera in enumerate(cameras):
             if camera in self.quantiles:
-                table[place] = self.quantiles[camera]
+                table[number] = self.quantiles[camera]
                 continue
-            for rows in depth.invalid_rows(len(episode), self.stage.size, self.stage.encoding):
+            for rows in depth.invalid_rows(len(episode), size, encoding):
                 self.writer.append(depth.array_name(camera), rows)
             self.writer.absent(camera, episode.key.index)
-        self._tell(len(episode) * len(self.stage.cameras) - self.told)
+        self._report(len(episode) * len(cameras) - self.reported)
         self.writer.end(episode.key.index, len(episode), quantiles=table)
 
     def _fail(self, reason: str) -> None:
         episode = self.episodes[self.row]
         self.writer.fail(episode.key.index, reason)
-        self._tell(len(episode) * len(self.stage.cameras) - self.told)
+        self._report(len(episode) * len(self.layout.cameras) - self.reported)
         self.failed = self.row
         self._next_episode()
 
     def _next_episode(self) -> None:
-        self.row, self.got, self.told, self.quantiles = self.row + 1, 0, 0, {}
-        self.counts = ClipQuantiles(self.stage.encoding)
+        self.row, self.clip_frames, self.reported, self.quantiles = self.row + 1, 0, 0, {}
+        self.counts = ClipQuantiles(self.layout.encoding)
 
 
 def _not_measured(clips: Sequence[StoredFrames]) -> dict[str, dict[str, int]]:
     """By camera: how many pixels there were, and how many of them held which placeholder. Cameras
     without one are left out."""
-    found: dict[str, dict[str, int]] = {}
+    totals: dict[str, dict[str, int]] = {}
     for clip in clips:
-        depth = clip.clip_depth
-        counts = {"pixels": depth.pixels, **depth.tally}
-        total = found.setdefault(clip.camera.name, {})
+        counts = {"pixels": clip.clip_depth.pixels, **clip.clip_depth.tally}
+        total = totals.setdefault(clip.camera.name, {})
         for name, count in counts.items():
             total[name] = total.get(name, 0) + count
-    return {camera: counts for camera, counts in found.items() if len(counts) > 1}
+    return {camera: counts for camera, counts in totals.items() if len(counts) > 1}

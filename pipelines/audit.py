@@ -8,7 +8,7 @@ Each clip has three baselines: one disparity for all of it, one per image row, a
 of the clip's ground truth, which no estimator knows). Depth that is worse than the last two has
 learned less than where things usually are.
 
-The alignment hides a wrong scale. Where both sides are in metres it is judged before (`scale.py`).
+The alignment hides a wrong scale. Where both sides are in metres it is tested before (`scale.py`).
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two depths of one clip, read on demand; `near` marks the pixels around the gripper, `rays` is
-    where the pixels of the truth look, `height_m` how far the camera is from the plane that fills
-    most of its image: what is known of them."""
+    """Two depths of one clip, read on demand. Of these, None is unknown: `near` marks the pixels
+    around the gripper, `rays` is where the pixels of the truth look, `height_m` how far the camera
+    is from the plane that fills most of its image."""
 
     key: EpisodeKey
     camera: str
@@ -80,6 +80,10 @@ class Fit:
         return 1 / np.clip(fitted, np.float32(self.low), np.float32(self.high))
 
 
+_BASELINES = ("constant", "rows", "plane")
+FIGURES = ("abs_rel", "rmse_m", "delta1", "r2", "flicker", "edges", "gripper", *_BASELINES)
+
+
 @dataclass(frozen=True)
 class ClipAudit:
     """The figures of one clip. Relative errors are shares of true depth; None: no such pixels."""
@@ -106,11 +110,6 @@ class ClipAudit:
     turned: Mapping[str, float] = field(repr=False)  # rank correlation, by orientation
 
 
-FIGURES = (
-    "abs_rel", "rmse_m", "delta1", "r2", "flicker", "edges", "gripper", "constant", "rows", "plane",
-)  # fmt: skip
-
-
 def audit(pair: Pair) -> ClipAudit:
     """Compares one clip. Raises `SourceError` if no pixel is valid in both depths."""
     fit = fit_clip(pair)
@@ -119,12 +118,22 @@ def audit(pair: Pair) -> ClipAudit:
         estimated, truth, valid = _read(pair, start, stop)
         sums.add(estimated, truth, valid, pair.near(start, stop) if pair.near else None)
     look = _Look.at(pair)
-    spans = pair.rays and tuple(side * look.truth_m for side in pair.rays.spans)
+    errors = sums.mean("abs_rel"), float(np.sqrt(sums.mean("squared"))), sums.mean("delta1"), fit.r2
+    regions = sums.mean_if_any("flicker"), sums.mean_if_any("edges"), sums.mean_if_any("gripper")
+    baselines = sums.mean("constant"), sums.mean("rows"), sums.mean("plane")
     return ClipAudit(
-        pair.key, pair.camera, pair.frames, **sums.figures(), r2=fit.r2, fit=fit,
-        truth_m=look.truth_m, scale=look.scale, metric=look.metric, turned=look.turned,
-        spans_m=spans, height=_height(pair),
-    )  # fmt: skip
+        pair.key,
+        pair.camera,
+        pair.frames,
+        *(*errors, *regions, *baselines),
+        truth_m=look.truth_m,
+        scale=look.scale,
+        metric=look.metric,
+        spans_m=pair.rays.spans_at(look.truth_m) if pair.rays else None,
+        height=_height(pair),
+        fit=fit,
+        turned=look.turned,
+    )
 
 
 def _blocks(frames: int) -> Iterator[tuple[int, int]]:
@@ -139,8 +148,8 @@ def _read(pair: Pair, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np
     if truth.values.shape[1:] != size:
         smaller = ImageTransform(size=size).depth(truth.values, truth.kind)
         truth = DepthClip.of(smaller, truth.kind)
-    found, true = estimated.to_disparity(), truth.to_disparity()
-    return found.values, true.values, found.valid & true.valid
+    estimate, true = estimated.to_disparity(), truth.to_disparity()
+    return estimate.values, true.values, estimate.valid & true.valid
 
 
 def fit_clip(pair: Pair) -> Fit:
@@ -161,13 +170,12 @@ def fit_clip(pair: Pair) -> Fit:
     x, y, xx, xy, yy = total[1:] / count
     covariance, spread, target = xy - x * y, xx - x * x, yy - y * y
     scale = max(covariance / spread, 0.0) if spread > 1e-12 * max(xx, 1e-12) else 0.0
-    left = target - 2 * scale * covariance + scale * scale * spread
+    residual = target - 2 * scale * covariance + scale * scale * spread
     sums, counts = np.sum(rows, axis=0)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), y)
-    return Fit(
-        scale, y - scale * x, low, high, y, means, np.clip(plane.solved(), low, high),
-        1 - left / target if target else 0.0,
-    )  # fmt: skip
+    r2 = 1 - residual / target if target else 0.0
+    best_plane = np.clip(plane.solved(), low, high)
+    return Fit(scale, y - scale * x, low, high, y, means, best_plane, r2)
 
 
 class _Sums:
@@ -206,23 +214,21 @@ class _Sums:
     def _flicker(self, depth: np.ndarray, true: np.ndarray, valid: np.ndarray) -> None:
         if self._last is not None:
             pairs = zip(self._last, (depth, true, valid), strict=True)
-            depth, true, valid = (np.concatenate([one, two]) for one, two in pairs)
+            depth, true, valid = (np.concatenate(blocks) for blocks in pairs)
         change = np.abs(np.diff(true, axis=0)) / true[1:]
-        still = valid[1:] & valid[:-1] & (change < STILL)
-        self._count("flicker", np.abs(np.diff(depth, axis=0)) / true[1:], still)
+        static = valid[1:] & valid[:-1] & (change < STILL)
+        self._count("flicker", np.abs(np.diff(depth, axis=0)) / true[1:], static)
         self._last = depth[-1:], true[-1:], valid[-1:]
 
-    def _count(self, name: str, values: np.ndarray, where: np.ndarray) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + float(values.sum(dtype=float, where=where))
-        self.counts[name] = self.counts.get(name, 0) + int(where.sum())
+    def _count(self, name: str, values: np.ndarray, mask: np.ndarray) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + float(values.sum(dtype=float, where=mask))
+        self.counts[name] = self.counts.get(name, 0) + int(mask.sum())
 
-    def figures(self) -> dict[str, float | None]:
-        found = {
-            name: total / self.counts[name] if self.counts[name] else None
-            for name, total in self.sums.items()
-        }
-        found["rmse_m"] = float(np.sqrt(found.pop("squared")))
-        return {"gripper": None, **found}
+    def mean(self, name: str) -> float:
+        return self.sums[name] / self.counts[name]
+
+    def mean_if_any(self, name: str) -> float | None:
+        return self.mean(name) if self.counts.get(name) else None
 
 
 def edges(
@@ -232,9 +238,9 @@ def edges(
     logs = np.log(depth)
     marks = np.zeros(depth.shape, bool)
     for axis in (1, 2):
-        both = np.moveaxis(valid, axis, 1)
+        valid_view = np.moveaxis(valid, axis, 1)
         step = np.abs(np.diff(np.moveaxis(logs, axis, 1), axis=1)) > EDGE
-        step &= both[:, 1:] & both[:, :-1]
+        step &= valid_view[:, 1:] & valid_view[:, :-1]
         view = np.moveaxis(marks, axis, 1)
         view[:, 1:] |= step
         view[:, :-1] |= step
@@ -267,13 +273,13 @@ class _Look:
         """Looks at frames that are evenly spread, or the first with valid pixels if none has."""
         x, y, valid = _frames(pair, _looked_at(pair))
         if not valid.any():
-            seen = (n for n in range(pair.frames) if _read(pair, n, n + 1)[2].any())
-            x, y, valid = _frames(pair, islice(seen, LOOKED_AT))
+            with_pixels = (n for n in range(pair.frames) if _read(pair, n, n + 1)[2].any())
+            x, y, valid = _frames(pair, islice(with_pixels, LOOKED_AT))
         turned = {}
         for name, turn in TURNS.items():
-            here = (valid & turn(valid))[:, ::STRIDE, ::STRIDE]
+            mask = (valid & turn(valid))[:, ::STRIDE, ::STRIDE]
             turned[name] = _rank_correlation(
-                turn(x)[:, ::STRIDE, ::STRIDE][here], y[:, ::STRIDE, ::STRIDE][here]
+                turn(x)[:, ::STRIDE, ::STRIDE][mask], y[:, ::STRIDE, ::STRIDE][mask]
             )
         metric = pair.estimated(0, 1).kind is DepthKind.METRES
         with np.errstate(divide="ignore"):
@@ -288,8 +294,8 @@ def _height(pair: Pair) -> Scale | None:
     logs = []
     for step in _looked_at(pair):
         truth = pair.truth(step, step + 1).to_disparity()
-        found = distance(truth.values[0], truth.valid[0], pair.rays)
-        logs += [math.log(found / pair.height_m)] if found else []
+        metres = distance(truth.values[0], truth.valid[0], pair.rays)
+        logs += [math.log(metres / pair.height_m)] if metres else []
     return of_medians(logs)
 
 
@@ -298,8 +304,9 @@ def _looked_at(pair: Pair) -> list[int]:
 
 
 def _frames(pair: Pair, steps: Iterable[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    read = [_read(pair, step, step + 1) for step in steps]
-    return tuple(np.concatenate(parts) for parts in zip(*read, strict=True))
+    frames = [_read(pair, step, step + 1) for step in steps]
+    estimated, truth, valid = map(np.concatenate, zip(*frames, strict=True))
+    return estimated, truth, valid
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -307,4 +314,4 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     ranks = [np.unique(values, return_inverse=True)[1].astype(float) for values in (x, y)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -31,8 +31,11 @@ SHOWN = 3  # names in a message
 class Watch(Protocol):
     """What became of the sources of parts. For stages whose source is a store it is `None`."""
 
-    changed: dict[str, str]  # part -> how its source differs
-    absent: dict[str, str]  # part -> its source, which is not there
+    @property
+    def changed(self) -> dict[str, str]: ...  # part -> how its source differs
+
+    @property
+    def absent(self) -> dict[str, str]: ...  # part -> its source, which is not there
 
     def look(self, names: Sequence[str], present: Mapping[str, Part]) -> None:
         """Looks at the sources of these parts; `present` are those that exist."""
@@ -61,8 +64,8 @@ class ShardWatch:
     away: list[str] = field(default_factory=list)  # shards of parts that exist
     looked: int = 0
     checked: int = 0  # shards whose digest was computed
-    _times: dict[str, list[int]] = field(default_factory=dict)  # as first seen in this run
-    _same: dict[str, str] = field(default_factory=dict)  # part -> digest that its time stands for
+    _times: dict[str, list[int]] = field(default_factory=dict)  # size and times, as read first
+    _digests: dict[str, str] = field(default_factory=dict)  # of parts: what their times stand for
 
     @cached_property
     def _remembered(self) -> dict[str, list]:
@@ -74,10 +77,10 @@ class ShardWatch:
         self.looked, self.checked = len(names), len(doubtful)
         with ThreadPoolExecutor(READERS) as pool:
             paths = [self.shards[name].path for name in doubtful]
-            wanted = [present[name].meta[MADE_FROM] for name in doubtful]
-            for name, same in zip(doubtful, pool.map(is_same, paths, wanted), strict=True):
-                if same:
-                    self._same[name] = present[name].meta[MADE_FROM]["digest"]
+            recorded = [present[name].meta[MADE_FROM] for name in doubtful]
+            for name, unchanged in zip(doubtful, pool.map(is_same, paths, recorded), strict=True):
+                if unchanged:
+                    self._digests[name] = present[name].meta[MADE_FROM]["digest"]
                 else:
                     self.changed[name] = "other bytes"
 
@@ -102,7 +105,7 @@ class ShardWatch:
             return True
         entry = [*self._times.get(name, []), made_from["digest"]]
         if self._remembered.get(name) == entry or not status:
-            self._same[name] = made_from["digest"]
+            self._digests[name] = made_from["digest"]
             return True
         return False
 
@@ -119,9 +122,9 @@ class ShardWatch:
         for name in made:
             made_from = parts.part(name).meta.get(MADE_FROM, {})
             if made_from.get("size") == self._times.get(name, [None])[0]:
-                self._same[name] = made_from["digest"]
-        new = {n: [*self._times[n], same] for n, same in self._same.items() if n in self._times}
-        seen.keep(self.out, new)
+                self._digests[name] = made_from["digest"]
+        digests = ((n, digest) for n, digest in self._digests.items() if n in self._times)
+        seen.keep(self.out, {name: [*self._times[name], digest] for name, digest in digests})
 
     def lines(self) -> list[str]:
         """What is worth saying."""
@@ -157,7 +160,7 @@ class FilmWatch:
     absent: dict[str, str] = field(default_factory=dict)
     unknown: int = 0  # parts that do not say
     _times: dict[str, list[int]] = field(default_factory=dict)
-    _same: dict[str, str] = field(default_factory=dict)
+    _digests: dict[str, str] = field(default_factory=dict)
 
     def look(self, names: Sequence[str], present: Mapping[str, Part]) -> None:
         """Looks at the files of these parts, and reads those whose times are others. Raises
@@ -172,7 +175,7 @@ class FilmWatch:
             elif remembered.get(name) == [*film.times, made_from["digest"]] or (
                 film.digest == made_from["digest"]
             ):
-                self._same[name] = made_from["digest"]
+                self._digests[name] = made_from["digest"]
             else:
                 self.changed[name] = "other bytes"
 
@@ -180,8 +183,9 @@ class FilmWatch:
         """Keeps the sizes and times that stand for digests."""
         parts = Store(self.out)
         for name in made:
-            self._same[name] = parts.part(name).meta[MADE_FROM]["digest"]
-        seen.keep(self.out, {n: [*self._times[n], same] for n, same in self._same.items()})
+            self._digests[name] = parts.part(name).meta[MADE_FROM]["digest"]
+        digests = self._digests.items()
+        seen.keep(self.out, {name: [*self._times[name], digest] for name, digest in digests})
 
     def lines(self) -> list[str]:
         """What is worth saying."""
@@ -215,10 +219,12 @@ class ImageWatch:
                 continue
             path, part = self.sources[name]
             status, made_from = status_of(path), part.meta.get(MADE_FROM)
-            indexed = made_from is not None and part.meta["source"] is not None
             if status is None:
                 self.absent[name] = f"{path} is not there"
-            elif indexed and status.st_size != made_from["size"]:
+                continue
+            if made_from is None or part.meta["source"] is None:
+                continue
+            if status.st_size != made_from["size"]:
                 self.absent[name] = (
                     f"{path} changed since it was converted: `depthtok convert` makes its part anew"
                 )

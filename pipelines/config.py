@@ -48,6 +48,7 @@ class AnnotateConfig:
         str, "float32, float16 or bfloat16; auto is float16 on a GPU and float32 on a CPU"
     ] = "auto"
     compile: Annotated[bool, "use torch.compile: slow to start, low bits differ"] = False
+    graphs: Annotated[bool, "use CUDA graphs: fewer launches; never ran on a GPU yet"] = False
 
     def __post_init__(self) -> None:
         require_distinct("camera", self.camera)
@@ -55,7 +56,8 @@ class AnnotateConfig:
         size = self.input_size
         fits = size >= 0 and too_large(size, size) is None
         require(fits, "input_size", size, "give 0, or pixels: 518, or some more")
-        for name in ("input_size", "precision", "compile") if self.estimator == "dataset" else ():
+        networks = ("input_size", "precision", "compile", "graphs")
+        for name in networks if self.estimator == "dataset" else ():
             value, default = getattr(self, name), getattr(AnnotateConfig, name)
             remedy = "leave it out: the estimator 'dataset' runs no network"
             require(value == default, name, value, remedy)

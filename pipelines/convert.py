@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from depthtok import store
 from depthtok.arrays import ArraySpec
 from depthtok.config import digest, to_json
 from depthtok.data import Camera
 from depthtok.episodes import EpisodeStore, View, array_specs
-from depthtok.errors import (
-    ConfigError,
-    SchemaError,
-    SourceError,
-    StaleStore,
-    did_you_mean,
-)
+from depthtok.errors import ConfigError, SchemaError, SourceError, StaleStore, did_you_mean
 from depthtok.log import typed
 from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Split
 from depthtok.sources.schema import Schema
+from depthtok.sources.shards import Shard
 from depthtok.store import StoreSpec
 from pipelines.changes import SHOWN, ShardWatch
 from pipelines.config import ConvertConfig
-from pipelines.convert_shard import ShardIndexer
+from pipelines.convert_shard import Reading, ShardIndexer
+from pipelines.differences import require_same_store
 from pipelines.gripper import judge_gripper
-from pipelines.overwrite import require_same_store
-from pipelines.probe import converted
-from pipelines.stage import Advance, Probe, Worker, WorkPart
+from pipelines.probe import EPISODES
+from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2
 """1 kept names of columns and the gripper's convention, and no other meaning; its
@@ -52,19 +52,19 @@ class ConvertStage:
     def schema(self) -> Schema:
         """The requested schema, or the shipped one for this data set, checked against it."""
         name = self.config.schema
-        found = Schema.load(name) if name else Schema.find(self.rlds.name)
-        if found is None:
+        schema = Schema.load(name) if name else Schema.find(self.rlds.name)
+        if schema is None:
             raise SchemaError(
                 f"no shipped schema fits the data set {self.rlds.name!r}",
                 remedy=f"`depthtok inspect {self.rlds.path} --draft` prints one: save it as .toml "
                 "file, check it, and give it to `depthtok convert` with --schema FILE",
             )
-        return found.fitted(self.rlds.features, self.rlds.name)
+        return schema.fitted(self.rlds.features, self.rlds.name)
 
     @cached_property
     def judges_grippers(self) -> bool:
-        """Whether a gripper out of its range is an error; a store of a former version is gone on
-        with as it is, and warned about."""
+        """Whether a gripper out of its range is an error. In a store of a former version, which is
+        continued as it is, it is a warning."""
         return self.spec.stage_version == VERSION
 
     @cached_property
@@ -82,18 +82,19 @@ class ConvertStage:
     @cached_property
     def views(self) -> list[View]:
         """The views of all cameras: images, and depth and segmentation if there are any."""
-        found = []
+        views = []
         for camera in self.schema.cameras:
             keys = {"rgb": camera.key, "depth": camera.depth_key}
             keys["segmentation"] = camera.segmentation_key
             for kind, key in keys.items():
                 if key is not None:
                     format, depth = PixelFormat.of(self.rlds.features[key]), kind == "depth"
-                    scale = depth_scale(camera.depth_unit, camera.name) if depth else None
+                    unit = camera.depth_unit if depth else None
+                    scale = None if unit is None else depth_scale(unit, camera.name)
                     rule = camera.not_measured if depth else None
                     channels = camera.channels if kind == "rgb" else "rgb"
-                    found.append(View(camera.name, kind, format, scale, rule, channels))
-        return found
+                    views.append(View(camera.name, kind, format, scale, rule, channels))
+        return views
 
     @cached_property
     def view_paths(self) -> list[str]:
@@ -106,31 +107,26 @@ class ConvertStage:
     def current(self) -> StoreSpec:
         """What a new store is. Shards are not part of it: each part says what it was made from."""
         schema, rlds = self.schema, self.rlds
-        return StoreSpec(
-            type="episodes", stage="convert", stage_version=VERSION,
-            what={
-                "schema": schema.to_json(),
-                "copy_images": self.config.copy_images,
-                "split": list(self.config.split),
-            },
-            about={
-                "dataset": rlds.name,
-                "version": rlds.version,
-                "fps": schema.fps,
-                "cameras": [asdict(camera) for camera in self._cameras()],
-                "views": [view.to_json() for view in self.views],
-                "action_dim": len(schema.action_dims),
-                "proprio_dim": len(schema.proprio_dims),
-                "action_names": list(schema.action_dims),
-                "proprio_names": list(schema.proprio_dims),
-                "gripper": list(schema.gripper_dims),
-                "gripper_convention": schema.gripper,
-                "meaning": schema.meaning.to_json(),
-            },
-            upstream=digest({path: to_json(f) for path, f in sorted(rlds.features.items())}),
-            shards={split.name: len(split.shards) for split in self.splits},
-            place={"source_root": str(rlds.path.resolve())},
-        )  # fmt: skip
+        what = {"schema": schema.to_json(), "copy_images": self.config.copy_images}
+        what["split"] = list(self.config.split)
+        about = {
+            "dataset": rlds.name,
+            "version": rlds.version,
+            "fps": schema.fps,
+            "cameras": [asdict(camera) for camera in self._cameras()],
+            "views": [view.to_json() for view in self.views],
+            "action_dim": len(schema.action_dims),
+            "proprio_dim": len(schema.proprio_dims),
+            "action_names": list(schema.action_dims),
+            "proprio_names": list(schema.proprio_dims),
+            "gripper": list(schema.gripper_dims),
+            "gripper_convention": schema.gripper,
+            "meaning": schema.meaning.to_json(),
+        }
+        upstream = digest({path: to_json(f) for path, f in sorted(rlds.features.items())})
+        shards = {split.name: len(split.shards) for split in self.splits}
+        place = {"source_root": str(rlds.path.resolve())}
+        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, place)
 
     @cached_property
     def spec(self) -> StoreSpec:
@@ -142,21 +138,21 @@ class ConvertStage:
 
         Raises `StaleStore` for a store that it made with first steps that are dropped now.
         """
-        schema, now = self.schema.to_json_before_meaning(), self.current
+        schema, current = self.schema.to_json_before_meaning(), self.current
         if schema is None:
             self._require_same_first_steps()
             return []
-        about = {name: value for name, value in now.about.items() if name != "meaning"}
+        about = {name: value for name, value in current.about.items() if name != "meaning"}
         about["views"] = [replace(view, not_measured=None).to_json() for view in self.views]
-        what = {**now.what, "schema": schema}
+        what = {**current.what, "schema": schema}
         upstream = _fingerprint(self.rlds, self.splits)
-        return [replace(now, stage_version=1, what=what, about=about, upstream=upstream)]
+        return [replace(current, stage_version=1, what=what, about=about, upstream=upstream)]
 
     def _require_same_first_steps(self) -> None:
         if not store.is_store(self.out):
             return
-        found = store.read_spec(self.out)
-        if (found.stage, found.stage_version) == ("convert", 1):
+        existing = store.read_spec(self.out)
+        if (existing.stage, existing.stage_version) == ("convert", 1):
             raise StaleStore(
                 f"{self.out} was made by an earlier depthtok: its `drop_first_if_zero` kept first "
                 "steps that are nearly zero, or zero but for the gripper; they are dropped now",
@@ -186,31 +182,25 @@ class ConvertStage:
         rlds = self.rlds
         shards = [shard.path for split in self.splits for shard in split.shards]
         if not any(path.exists() for path in shards):
-            others = sorted(path.name for path in rlds.path.iterdir() if path.suffix != ".json")
-            there = f"; there are {', '.join(others[:SHOWN])}" if others else ""
+            names = sorted(path.name for path in rlds.path.iterdir() if path.suffix != ".json")
+            present = f"; there are {', '.join(names[:SHOWN])}" if names else ""
             raise SourceError(
                 f"{rlds.path} has none of its {len(shards)} shards (first: {shards[0].name})"
-                + there,
+                + present,
                 remedy="download them, or name the directory in which they are; files of other "
                 "names must be renamed",
             )
-        return [
-            WorkPart(
-                PartName(shard_name(split.name, shard.index, shard.of)),
-                ShardKey(rlds.name, rlds.version, split.name, shard.index, shard.of),
-                shard.episodes, 0, source=split.name, rows=(shard.index, shard.index + 1),
-            )
-            for split in self.splits
-            for shard in split.shards
-        ]  # fmt: skip
+        return [self._part(split, shard) for split in self.splits for shard in split.shards]
+
+    def _part(self, split: Split, shard: Shard) -> WorkPart:
+        name = PartName(shard_name(split.name, shard.index, shard.of))
+        key = ShardKey(self.rlds.name, self.rlds.version, split.name, shard.index, shard.of)
+        rows = (shard.index, shard.index + 1)
+        return WorkPart(name, key, shard.episodes, 0, source=split.name, rows=rows)
 
     def watch(self) -> ShardWatch:
         """Tells which parts are of other shards than those that are there now."""
-        shards = {
-            str(PartName(shard_name(split.name, shard.index, shard.of))): shard
-            for split in self.splits
-            for shard in split.shards
-        }
+        shards = {str(self._part(s, shard).name): shard for s in self.splits for shard in s.shards}
         return ShardWatch(self.out, self.rlds.path, shards, tuple(self.rlds.notes))
 
     def arrays(self) -> Mapping[str, ArraySpec]:
@@ -220,20 +210,50 @@ class ConvertStage:
 
     def build(self, device: str) -> Worker:
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
-            shard = self.rlds.splits[work.source].shards[work.rows[0]]
             writer.roots = (self.rlds.path,)
-            ShardIndexer(self, shard, writer, advance).read()
+            ShardIndexer(self._reading, self._shard(work), writer, advance).read()
 
         return fill
 
+    @cached_property
+    def _reading(self) -> Reading:
+        copy, judges = self.config.copy_images, self.judges_grippers
+        return Reading(self.rlds, self.schema, self.views, self.view_paths, copy, judges)
+
+    def _shard(self, work: WorkPart) -> Shard:
+        return self.rlds.splits[work.source].shards[work.rows[0]]
+
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
-        return converted(self, parts)
+        """Reads the first episodes of a shard; the stored size of a step follows from its
+        columns."""
+        probes = (self._measured(self._shard(work)) for work in parts)
+        return next((probe for probe in probes if probe.units), None)
+
+    def _measured(self, shard: Shard) -> Probe:
+        started, episodes, steps, images = time.monotonic(), 0, 0, 0
+        records = self.rlds.records(shard, lambda index, error: None)
+        with suppress(SourceError):  # nothing after this point can be read
+            for raw in islice(records, EPISODES):
+                with suppress(SourceError):
+                    spans = [raw.spans(path) for path in self.view_paths]
+                    images += sum(int(span.length.sum()) for span in spans)
+                    episodes, steps = episodes + 1, steps + len(raw)
+        row = sum(
+            np.dtype(spec.dtype).itemsize * int(np.prod(spec.row))
+            for spec in self.arrays().values()
+            if not spec.per_episode
+        )
+        copied = images if self.config.copy_images else 0
+        return Probe(episodes, time.monotonic() - started, row * steps + copied)
 
     def finish(self) -> None:
         """Computes statistics, once all episodes exist, and judges the gripper by them."""
         episodes = EpisodeStore(self.out)
         episodes.store_statistics()
         judge_gripper(episodes, refuse=self.judges_grippers)
+
+
+_: type[Stage] = ConvertStage
 
 
 def _fingerprint(rlds: RldsDirectory, splits: list[Split]) -> str:

@@ -6,25 +6,38 @@ CRC32C. No image is decoded, but for those that by their sizes and checksums may
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
+from jaxtyping import UInt32, UInt64
 
 from depthtok import absent
-from depthtok.episodes import PACKED, write_instructions
+from depthtok.episodes import PACKED, View, write_instructions
 from depthtok.errors import CorruptRecord
 from depthtok.images import ImageFiles
 from depthtok.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.parts import PartWriter
 from depthtok.sources.episode import RawEpisode, Spans
 from depthtok.sources.framing import ShardDigest
+from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.sources.shards import Shard
 from pipelines.gripper import require_gripper
 from pipelines.stage import Advance, recording_failures
 
-if TYPE_CHECKING:  # it imports this file
-    from pipelines.convert import ConvertStage
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of every shard, and how: `view_paths` are the features of the `views`."""
+
+    rlds: RldsDirectory
+    schema: Schema
+    views: Sequence[View]
+    view_paths: Sequence[str]
+    copy_images: bool
+    judges_grippers: bool  # whether a gripper out of its range is an error
 
 
 class Flags:
@@ -54,21 +67,22 @@ class ShardIndexer:
     """Indexes one shard."""
 
     def __init__(
-        self, stage: ConvertStage, shard: Shard, writer: PartWriter, advance: Advance
+        self, reading: Reading, shard: Shard, writer: PartWriter, advance: Advance
     ) -> None:
-        self.stage, self.shard, self.writer, self.advance = stage, shard, writer, advance
+        self.reading, self.shard, self.writer, self.advance = reading, shard, writer, advance
         self.instructions: dict[tuple[str, ...], int] = {}
         self.left_out: dict[str, list[int]] = {}
-        self.images, self.packed = ImageFiles(), None
+        self.images = ImageFiles()
+        self.packed: BinaryIO | None = None
         self.framing = ShardDigest()
-        self.frames = FrameDigests(stage.views)
-        self.done: set[int] = set()
-        self.flags = Flags(stage.schema)
+        self.frames = FrameDigests(reading.views)
+        self.read_indices: set[int] = set()  # of the records so far, bad ones too
+        self.flags = Flags(reading.schema)
 
     def read(self) -> None:
         """Fills the part. All intact episodes of a damaged shard are kept."""
-        copy = self.stage.config.copy_images
-        source = self.shard.path.relative_to(self.stage.rlds.path).as_posix()
+        copy = self.reading.copy_images
+        source = self.shard.path.relative_to(self.reading.rlds.path).as_posix()
         self.writer.meta["source"] = None if copy else source
         try:
             if copy:
@@ -81,8 +95,8 @@ class ShardIndexer:
                 self.packed.close()
         if self.flags.against:
             self.writer.meta["flags_against_pictures"] = self.flags.against
-        stated = {"episodes": self.shard.episodes}
-        self.writer.meta[MADE_FROM] = {**self.framing.to_json(), **stated}
+        made_from = {**self.framing.to_json(), "episodes": self.shard.episodes}
+        self.writer.meta[MADE_FROM] = made_from
         self.writer.meta[FRAMES] = self.frames.to_json()
         if self.left_out:
             self.writer.meta["left_out"] = self.left_out
@@ -90,14 +104,14 @@ class ShardIndexer:
 
     def _read_records(self) -> None:
         try:
-            for raw in self.stage.rlds.records(self.shard, self._bad, self.framing):
+            for raw in self.reading.rlds.records(self.shard, self._bad, self.framing):
                 with recording_failures(self.writer, raw.index):
                     self._episode(raw)
                 self._count(raw.index)
         except CorruptRecord as error:  # nothing after this point can be read
-            stated = range(self.shard.episodes)
-            lost = [index for index in stated if index not in self.done]
-            for index in lost or [self.shard.episodes]:  # all were read: there is one too many
+            indices = range(self.shard.episodes)
+            unread = [index for index in indices if index not in self.read_indices]
+            for index in unread or [self.shard.episodes]:  # all were read: there is one too many
                 self._bad(index, error)
 
     def _bad(self, index: int, error: CorruptRecord) -> None:
@@ -105,11 +119,11 @@ class ShardIndexer:
         self._count(index)
 
     def _count(self, index: int) -> None:
-        self.done.add(index)
+        self.read_indices.add(index)
         self.advance(1)
 
     def _episode(self, raw: RawEpisode) -> None:
-        schema, writer = self.stage.schema, self.writer
+        schema, writer = self.reading.schema, self.writer
         keep = schema.keep(raw)
         steps = len(range(*keep.indices(len(raw))))
         texts = schema.instructions_of(raw)
@@ -119,51 +133,54 @@ class ShardIndexer:
         if steps == 0:
             raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
         action = schema.action(raw, keep)[keep]
-        if self.stage.judges_grippers:
-            where = f"{self.shard.path.name}, episode {raw.index}"
-            require_gripper(action[:, schema.gripper_dims], schema.gripper, where)
+        if self.reading.judges_grippers:
+            episode = f"{self.shard.path.name}, episode {raw.index}"
+            require_gripper(action[:, schema.gripper_dims], schema.gripper, episode)
         texts = texts * len(raw) if len(texts) == 1 else texts
         numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
         writer.append("action", action)
         writer.append("proprio", schema.proprio(raw, keep)[keep])
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
-        spans = [raw.spans(path)[keep] for path in self.stage.view_paths]
-        placed = [self._placed(found) for found in spans]
-        writer.append("images", np.stack(placed, axis=1))
-        missing = self._absent(raw, spans)
+        spans = [raw.spans(path)[keep] for path in self.reading.view_paths]
+        locations = [self._locations(view_spans) for view_spans in spans]
+        writer.append("images", np.stack(locations, axis=1))
+        absent_cameras = self._absent(raw, spans)
         writer.end(raw.index, steps, intrinsics=intrinsics)
-        for camera in missing:
+        for camera in absent_cameras:
             writer.absent(camera, raw.index)
-        self.frames.add(raw.index, placed)
+        self.frames.add(raw.index, locations)
 
     def _absent(self, raw: RawEpisode, spans: list[Spans]) -> list[str]:
         """The cameras that the episode does not have."""
-        missing = []
-        for view, found in zip(self.stage.views, spans, strict=True):
+        cameras = []
+        for view, frames in zip(self.reading.views, spans, strict=True):
             if view.kind == "rgb":
-                blank = absent.suspect(found.length, found.crc32c, view.format.shape)
-                blank = blank and absent.blank(raw.bytes_at(found), view.format)
+                blank = absent.suspect(frames.length, frames.crc32c, view.format.shape)
+                blank = blank and absent.blank(raw.bytes_at(frames), view.format)
                 if self.flags.absent(raw, view.camera, blank=blank):
-                    missing.append(view.camera)
-        return missing
+                    cameras.append(view.camera)
+        return cameras
 
-    def _placed(self, spans: Spans) -> np.ndarray:
-        """uint32[T, 4]: the location of every frame of a view."""
+    def _locations(self, spans: Spans) -> UInt32[np.ndarray, "T 4"]:
+        """The low and high half of the offset, the length and the CRC32C of a view's frames."""
         offset, length, crc = spans.offset, spans.length, spans.crc32c
         if self.packed:
-            offset = self._pack(offset, length, crc)
+            offset = self._pack(self.packed, spans)
         low, high = (offset & 0xFFFFFFFF).astype(np.uint32), (offset >> 32).astype(np.uint32)
         return np.stack([low, high, length, crc], axis=1)
 
-    def _pack(self, offset: np.ndarray, length: np.ndarray, crc: np.ndarray) -> np.ndarray:
-        """Copies frames to the part's own file; returns their locations there."""
-        start = self.packed.tell()
-        for place, size, check in zip(offset.tolist(), length.tolist(), crc.tolist(), strict=True):
-            self.packed.write(self.images.read(self.shard.path, place, size, check))
-        ends = np.cumsum(length.astype(np.uint64))
-        return start + ends - length
+    def _pack(self, packed: BinaryIO, spans: Spans) -> UInt64[np.ndarray, " T"]:
+        """Copies frames to the part's own file; returns their offsets there."""
+        start = packed.tell()
+        columns = (spans.offset.tolist(), spans.length.tolist(), spans.crc32c.tolist())
+        for offset, size, check in zip(*columns, strict=True):
+            packed.write(self.images.read(self.shard.path, offset, size, check))
+        ends = np.cumsum(spans.length.astype(np.uint64))
+        return start + ends - spans.length
 
     def _intrinsics(self, raw: RawEpisode) -> np.ndarray:
-        found = (self.stage.schema.intrinsics(raw, c.name) for c in self.stage.schema.cameras)
-        return np.array([row or [np.nan] * 9 for row in found], np.float32)
+        """float32[C, 9]: of every camera, row by row; NaN where the data set does not say."""
+        schema = self.reading.schema
+        rows = (schema.intrinsics(raw, camera.name) for camera in schema.cameras)
+        return np.array([row or [np.nan] * 9 for row in rows], np.float32)

@@ -14,14 +14,7 @@ from pathlib import Path
 import torch
 
 from depthtok.bounds import together
-from depthtok.data import (
-    DepthBlock,
-    DepthClip,
-    DepthEstimator,
-    DepthKind,
-    EstimatorSpec,
-    FrameClip,
-)
+from depthtok.data import DepthBlock, DepthClip, DepthEstimator, DepthKind, EstimatorSpec, FrameClip
 from depthtok.errors import ConfigError, CorruptRecord, did_you_mean
 from pipelines.vida.config import CONFIGS, RunConfig, ViDAConfig
 from pipelines.vida.estimator import kind_of, load_estimator

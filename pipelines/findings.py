@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,30 +47,32 @@ def summarise(clips: Sequence[ClipAudit]) -> list[CameraAudit]:
 
 def _summarise(camera: str, clips: Sequence[ClipAudit]) -> CameraAudit:
     figures = {name: _mean(getattr(clip, name) for clip in clips) for name in FIGURES}
-    turned = {name: _mean(clip.turned[name] for clip in clips) for name in TURNS}
+    turned = {name: float(np.mean([clip.turned[name] for clip in clips])) for name in TURNS}
     weak, notes = _against_baselines(figures)
     wrong = list(_orientation(turned))
     scales = [clip.scale for clip in clips if clip.scale is not None]
     swapped = any("swapped" in text for text in wrong)  # then a ratio of depths means nothing
     if scales and not swapped:
         wrong += _scale([clip for clip in clips if clip.scale is not None])
-    return CameraAudit(
-        camera, len(clips), sum(clip.frames for clip in clips), figures,
-        of_medians([math.log(scale.factor) for scale in scales]),
-        [*wrong, *_height(clips), *_reach(clips)], weak, [*notes, *_untested(clips, swapped)],
-    )  # fmt: skip
+    frames = sum(clip.frames for clip in clips)
+    scale = of_medians([math.log(scale.factor) for scale in scales])
+    wrong += [*_height(clips), *_reach(clips)]
+    notes += _untested(clips, swapped)
+    return CameraAudit(camera, len(clips), frames, figures, scale, wrong, weak, notes)
 
 
 def _against_baselines(figures: Mapping[str, float | None]) -> tuple[list[str], list[str]]:
     """What the estimate is worse than, and what it is as good as."""
-    weak, equal, error = [], [], figures["abs_rel"]
+    weak, equal = [], []
     for name, words in BASELINES.items():
-        base = figures[name]
-        told = f"(AbsRel {error:.3f}, {name} {base:.3f})"
+        error, base = figures["abs_rel"], figures[name]
+        if error is None or base is None:
+            continue
+        numbers = f"(AbsRel {error:.3f}, {name} {base:.3f})"
         if error > base * (1 + EQUAL) + ROUNDING:
-            weak.append(f"worse than {words} {told}")
+            weak.append(f"worse than {words} {numbers}")
         elif error >= base * (1 - EQUAL) and error > ROUNDING:
-            equal.append(f"no better than {words} {told}")
+            equal.append(f"no better than {words} {numbers}")
     return weak, equal
 
 
@@ -80,49 +83,58 @@ def _orientation(turned: Mapping[str, float]) -> Iterator[str]:
     (name, sign), best = max(fits.items(), key=lambda item: item[1])
     if best < upright + MARGIN:
         return
-    told = f"rank correlation {best:.2f}; as is {upright:.2f}"
+    numbers = f"rank correlation {best:.2f}; as is {upright:.2f}"
     if sign < 0:
-        yield f"near and far are swapped: disparity was taken for depth, or vice versa ({told})"
+        yield f"near and far are swapped: disparity was taken for depth, or vice versa ({numbers})"
     if name != "upright":
-        yield f"the estimate looks {name} relative to the ground truth ({told})"
+        yield f"the estimate looks {name} relative to the ground truth ({numbers})"
 
 
 def _scale(clips: Sequence[ClipAudit]) -> Iterator[str]:
     """Findings about clips whose estimate is in another scale than the truth."""
-    for told, units, where in _in_another_scale(clips, [clip.scale for clip in clips]):
-        words = [
-            f"{stored} read as {taken} in the estimate, or {taken} read as {stored} in the truth"
-            for stored, taken in units
+    for group in _in_another_scale(clips, [clip.scale for clip in clips]):
+        causes = [
+            f"{stored} read as {read} in the estimate, or {read} read as {stored} in the truth"
+            for stored, read in group.causes
         ]
-        yield f"{told[0]} estimated depth is {told[1]} the true one{_as_by(words)}: {where}"
+        ratio = f"estimated depth is {group.scale} the true one"
+        yield f"in {group.how_many} {ratio}{_as_by(causes)}: {group.clips}"
 
 
 def _height(clips: Sequence[ClipAudit]) -> Iterator[str]:
     """Findings about true depth that does not fit the camera's height."""
-    for told, units, where in _in_another_scale(clips, [clip.height for clip in clips]):
-        words = [f"{stored} read as {taken}" for stored, taken in units]
-        said = "what the camera's height says"
-        yield f"{told[0]} true depth is {told[1]} {said}{_as_by(words)}: {where}"
+    for group in _in_another_scale(clips, [clip.height for clip in clips]):
+        causes = [f"{stored} read as {read}" for stored, read in group.causes]
+        ratio = f"true depth is {group.scale} what the camera's height says"
+        yield f"in {group.how_many} {ratio}{_as_by(causes)}: {group.clips}"
 
 
-def _as_by(words: Sequence[str]) -> str:
-    return f", as by {'; or '.join(words)}" if words else ", which no unit known here explains"
+def _as_by(causes: Sequence[str]) -> str:
+    return f", as by {'; or '.join(causes)}" if causes else ", which no unit known here explains"
+
+
+class _Group(NamedTuple):
+    """Clips in another scale that the same units explain, in words for a message."""
+
+    how_many: str
+    scale: str
+    causes: tuple[tuple[str, str], ...]  # units: as stored, as read
+    clips: str
 
 
 def _in_another_scale(
     clips: Sequence[ClipAudit], scales: Sequence[Scale | None]
-) -> Iterator[tuple[tuple[str, str], tuple[tuple[str, str], ...], str]]:
-    """Clips that are wrong, grouped by the units that explain it: how many and their scale, those
-    units, and the clips."""
-    groups: dict[tuple, list[tuple[ClipAudit, Scale]]] = {}
+) -> Iterator[_Group]:
+    """Clips that are wrong, grouped by the units that explain it."""
+    groups: dict[tuple[tuple[str, str], ...], list[tuple[ClipAudit, Scale]]] = {}
     for clip, scale in zip(clips, scales, strict=True):
         if scale and scale.wrong:
             groups.setdefault(scale.causes, []).append((clip, scale))
     for causes, group in groups.items():
-        some = ", ".join(f"{clip.key} {scale}" for clip, scale in group[:SHOWN])
-        more = f", and {len(group) - SHOWN} more" if group[SHOWN:] else ""
-        count = f"in {len(group)} of {len(clips)} clips"
-        yield (count, _over([scale for _, scale in group])), causes, some + more
+        names = ", ".join(f"{clip.key} {scale}" for clip, scale in group[:SHOWN])
+        names += f", and {len(group) - SHOWN} more" if group[SHOWN:] else ""
+        count = f"{len(group)} of {len(clips)} clips"
+        yield _Group(count, _over([scale for _, scale in group]), causes, names)
 
 
 def _over(scales: Sequence[Scale]) -> str:
@@ -136,15 +148,15 @@ def _reach(clips: Sequence[ClipAudit]) -> Iterator[str]:
     low, high = REACH_M
     far = [clip for clip in clips if not low <= clip.truth_m <= high]
     if far:
-        some = ", ".join(f"{clip.key} {clip.truth_m:.4g} m" for clip in far[:SHOWN])
+        names = ", ".join(f"{clip.key} {clip.truth_m:.4g} m" for clip in far[:SHOWN])
         yield (
             f"the median true depth of {len(far)} of {len(clips)} clips is not within the {low:g} "
-            f"to {high:g} m of a robot's camera: {some}. Check `depth_unit` in its schema"
+            f"to {high:g} m of a robot's camera: {names}. Check `depth_unit` in its schema"
         )
 
 
 def _untested(clips: Sequence[ClipAudit], swapped: bool) -> Iterator[str]:
-    """What could not be tested, and what there is to hold the truth against."""
+    """What could not be tested, and what the true depth can be compared with."""
     metric = all(clip.metric for clip in clips)
     if metric and not swapped:
         unknown = [clip for clip in clips if clip.scale is None]
@@ -156,15 +168,17 @@ def _untested(clips: Sequence[ClipAudit], swapped: bool) -> Iterator[str]:
         fitting = of_medians([math.log(height.factor) for height in heights])
         yield f"true depth is {fitting} what the camera's height says, over {len(heights)} clips"
         return
-    yield (
-        "scale was not tested, as near and far are swapped. " if metric else
-        "scale is not testable: the estimate is disparity, which has none, and the scale and shift "
-        "of each clip hide a wrong unit of the truth (0.1 mm read as mm). "
-    ) + _to_hold_against(clips)  # fmt: skip
+    reason = (
+        "scale was not tested, as near and far are swapped"
+        if metric
+        else "scale is not testable: the estimate is disparity, which has none, and the scale and "
+        "shift of each clip hide a wrong unit of the truth (0.1 mm read as mm)"
+    )
+    yield f"{reason}. {_to_hold_against(clips)}"
 
 
 def _to_hold_against(clips: Sequence[ClipAudit]) -> str:
-    """What is known of the true scene, for people."""
+    """What is known of the true scene, for people to compare with what they see."""
     median = float(np.median([clip.truth_m for clip in clips]))
     spans = [clip.spans_m for clip in clips if clip.spans_m]
     if not spans:
@@ -181,11 +195,11 @@ def _to_hold_against(clips: Sequence[ClipAudit]) -> str:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers else None
 
 
-def plain(audit: ClipAudit | CameraAudit) -> dict:
+def plain(audit: ClipAudit | CameraAudit) -> dict[str, object]:
     """Plain values for JSON, without the internal fields."""
-    found = {k: v for k, v in asdict(audit).items() if k not in ("fit", "turned")}
-    return {**found, "key": str(audit.key)} if isinstance(audit, ClipAudit) else found
+    fields = {k: v for k, v in asdict(audit).items() if k not in ("fit", "turned")}
+    return {**fields, "key": str(audit.key)} if isinstance(audit, ClipAudit) else fields

@@ -9,7 +9,7 @@ after the other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from pipelines import tokenize
 from pipelines.annotate import AnnotateStage
 from pipelines.changes import ImageWatch
 from pipelines.config import TokenizeConfig
-from pipelines.stage import Advance, Probe, Worker, WorkPart
+from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, write_part
+from vqvae.codec import Codec
 
 SPILL = "spilled-depth"  # in a part's directory; deleted before the part is committed
 
@@ -52,30 +53,28 @@ class FusedStage:
     @cached_property
     def cameras(self) -> tuple[str, ...]:
         """The cameras to tokenize. Raises `ConfigError` for one that is not annotated."""
-        known = self.annotate.cameras
+        annotated = self.annotate.cameras
         for name in self.config.camera:
-            if name not in known:
+            if name not in annotated:
                 raise ConfigError(
-                    f"camera {name!r} is not annotated", remedy=did_you_mean(name, known)
+                    f"camera {name!r} is not annotated", remedy=did_you_mean(name, annotated)
                 )
-        return self.config.camera or known
+        return self.config.camera or annotated
 
     @cached_property
     def spec(self) -> StoreSpec:
-        now = self._spec_over(self.annotate.spec, tokenize.VERSION)
+        current = self._spec_over(self.annotate.spec, tokenize.VERSION)
         earlier = [self._spec_over(depth, 1) for depth in self.annotate.earlier]
-        return store.standing(self.out, now, earlier)
+        return store.standing(self.out, current, earlier)
 
     def _spec_over(self, depth: StoreSpec, version: int) -> StoreSpec:
         """The codes of depth of this description, as a version of `tokenize` describes them."""
-        return StoreSpec(
-            type="codes", stage="annotate", stage_version=version,
-            what={**to_json(self.config), "device": self.device.split(":")[0],
-                  "depth": depth.fingerprint, "depth_what": depth.what},
-            about=tokenize.about(depth, self.codebook, self.cameras, self.quality),
-            upstream=depth.upstream, shards=depth.shards,
-            place={**depth.place, "codebook": str(self.codebook.path.resolve())},
-        )  # fmt: skip
+        what = {**to_json(self.config), "device": self.device.split(":")[0]}
+        what |= {"depth": depth.fingerprint, "depth_what": depth.what}
+        about = tokenize.about(depth, self.codebook, self.cameras, self.quality)
+        place = {**depth.place, "codebook": str(self.codebook.path.resolve())}
+        upstream, shards = depth.upstream, depth.shards
+        return StoreSpec("codes", "annotate", version, what, about, upstream, shards, place)
 
     def work(self) -> list[WorkPart]:
         return self.annotate.work()
@@ -88,18 +87,13 @@ class FusedStage:
         return codes.array_specs(self.cameras, self.codebook.grid)
 
     def build(self, device: str) -> Worker:
-        from vqvae.codec import Codec
-
         estimate = self.annotate.build(device)
         codec = Codec.load(self.codebook.path, self.device)
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             spill = writer.directory / SPILL
             store.create(spill, self.annotate.spec)
-            store.write_part(
-                spill, self.annotate.spec, work.name, work.shard, self.annotate.arrays(),
-                lambda depth: estimate(work, depth, advance), upstream=work.upstream,
-            )  # fmt: skip
+            write_part(self.annotate, estimate, replace(work, replaces=False), advance, spill)
             depth = DepthStore(spill)
             part = depth.part(str(work.name))
             writer.meta.update({k: v for k, v in part.meta.items() if k != "absent"})
@@ -115,7 +109,10 @@ class FusedStage:
         spilled too, but only that of the parts in progress."""
         probe = self.annotate.probe(parts)
         codes = int(np.prod(self.codebook.grid))
-        return probe and Probe(probe.units, probe.seconds, probe.units * codes)
+        return Probe(probe.units, probe.seconds, probe.units * codes) if probe else None
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
+
+
+_: type[Stage] = FusedStage

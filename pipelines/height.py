@@ -29,27 +29,31 @@ class Rays:
 
     @classmethod
     def of(
-        cls, intrinsics: Float[np.ndarray, "3 3"], published: tuple[int, int],
-        stored: tuple[int, int], orientation: Orientation,
-    ) -> Rays:  # fmt: skip
+        cls,
+        intrinsics: Float[np.ndarray, "3 3"],
+        published: tuple[int, int],
+        stored: tuple[int, int],
+        orientation: Orientation,
+    ) -> Rays:
         """From the intrinsics of the upright true view in pixels of the published image, whose
         height and width are squashed into those of the stored depth."""
-        v, u = (
-            ((np.arange(n) + 0.5) * whole / n - centre) / focal
-            for n, whole, centre, focal in zip(
-                stored, published, (intrinsics[1, 2], intrinsics[0, 2]),
-                (intrinsics[1, 1], intrinsics[0, 0]), strict=True,
-            )
-        )  # fmt: skip
+
+        def slopes(axis: int, pixels: int, published_pixels: int) -> Float[np.ndarray, " n"]:
+            centre, focal = intrinsics[axis, 2], intrinsics[axis, axis]
+            return ((np.arange(pixels) + 0.5) * published_pixels / pixels - centre) / focal
+
+        v, u = slopes(1, stored[0], published[0]), slopes(0, stored[1], published[1])
         if orientation in (Orientation.MIRROR, Orientation.ROTATE180):
             u = u[::-1]
         return cls(u, v[::-1] if orientation is Orientation.ROTATE180 else v)
 
-    @property
-    def spans(self) -> tuple[float, float]:
-        """Height and width, in metres, of what a metre away fills the image."""
-        sides = (self.v, self.u)
-        return tuple(float(abs(s[-1] - s[0]) * len(s) / max(len(s) - 1, 1)) for s in sides)
+    def spans_at(self, metres: float) -> tuple[float, float]:
+        """Height and width, in metres, of what fills the image at this distance."""
+        height, width = (
+            float(abs(side[-1] - side[0]) * len(side) / max(len(side) - 1, 1)) * metres
+            for side in (self.v, self.u)
+        )
+        return height, width
 
 
 def distance(

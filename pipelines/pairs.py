@@ -55,14 +55,14 @@ def paired(
         require(name in names, "camera_height", name, f"name one of {', '.join(names)}")
     source = _Source(truth, source_root)
     true = {(clip.key, clip.camera): clip for name in names for clip in truth.clips(name)}
-    found = [clip for name in names for clip in estimated.clips(name)]
-    found = [clip for clip in found if (clip.key, clip.camera) in true]
-    if not found:
+    clips = [clip for name in names for clip in estimated.clips(name)]
+    clips = [clip for clip in clips if (clip.key, clip.camera) in true]
+    if not clips:
         raise SourceError(
             f"no episode is in both {estimated.path} and {truth.path}",
             remedy="annotate the same data set twice: once by an estimator, once with `dataset`",
         )
-    return (_pair(clip, true[clip.key, clip.camera], source, heights or {}) for clip in found)
+    return (_pair(clip, true[clip.key, clip.camera], source, heights or {}) for clip in clips)
 
 
 def _pair(
@@ -81,8 +81,8 @@ def _pair(
             remedy="name them in the data set's schema (intrinsics_key) and convert again, or "
             "leave --camera-height out",
         )
-    return Pair(clip.key, clip.camera, len(clip), clip.read, true.read,
-                source.near(clip, clip.store.size), rays, heights.get(clip.camera))  # fmt: skip
+    near, height_m = source.near(clip, clip.store.size), heights.get(clip.camera)
+    return Pair(clip.key, clip.camera, len(clip), clip.read, true.read, near, rays, height_m)
 
 
 class _Source:
@@ -90,13 +90,14 @@ class _Source:
     the gripper, for cameras whose segmentation includes it, and the intrinsics."""
 
     def __init__(self, truth: DepthStore, source_root: Path | None) -> None:
-        self._classes: dict[str, int] = {}
+        self._classes: dict[str, int] = {}  # by camera: the gripper's number
         self._rows: dict[EpisodeKey, StoredEpisode] = {}
         if not (truth.spec.source("episodes") / "zarr.json").is_file():
             return
         episodes = episodes_of(truth, source_root)
-        classes = episodes.segmentation_classes
-        self._classes = {c: found["gripper"] for c, found in classes.items() if "gripper" in found}
+        for camera, numbers in episodes.segmentation_classes.items():
+            if "gripper" in numbers:
+                self._classes[camera] = numbers["gripper"]
         self._rows = {episode.key: episode for episode in episodes}
 
     def near(
@@ -120,7 +121,9 @@ class _Source:
             return None
         episode = self._rows[clip.key]
         camera, matrix = episode.cameras[clip.camera], episode.intrinsics(clip.camera)
-        if matrix is None or camera.height is None or not (matrix.diagonal() > 0).all():
+        if matrix is None or camera.height is None or camera.width is None:
+            return None
+        if not (matrix.diagonal() > 0).all():
             return None
         published = camera.height, camera.width
         return Rays.of(matrix, published, clip.store.size, camera.orientation)

@@ -45,7 +45,7 @@ RATES = tuple(
         ("annotate vitl", 158, "frames/s", "vida_gpu.py --network vitl", AT),
         ("tokenize", 20_000, "frames/s", "vq_rate.py", AT, "reading"),
         ("train-vqvae", 31, "steps/s", "vq_rate.py", AT),
-        ("train-vla", 94, "samples/s", "vla_rate.py --batch 32", AT),
+        ("train-vla", 94, "samples/s", "vla_updates.py --batch 32", AT),
     )
 )
 

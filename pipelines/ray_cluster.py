@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import ModuleType
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from depthtok.errors import ConfigError
@@ -24,8 +25,25 @@ PORTS = {"ray": 10001}  # default ports
 LOCAL = (None, "", "local")  # addresses of a Ray of our own
 LOCAL_SETTINGS = {
     # Agents of a raylet that dies fill the screen 5 such checks later: by then the run has ended.
-    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "3",
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "3"
 }
+
+Ref = object
+"""What Ray gives for a result that is not there yet (`ray.ObjectRef`)."""
+
+
+@runtime_checkable
+class RemoteMethod(Protocol):
+    """A method of an actor."""
+
+    def remote(self, *arguments: object) -> Ref: ...
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """Ray's handle of an object in another process: has the methods of its class."""
+
+    def __getattr__(self, name: str) -> RemoteMethod: ...
 
 
 @contextmanager
@@ -51,20 +69,20 @@ def cluster(cpus: float, address: str | None) -> Iterator[ModuleType]:
 def _marking(mark: str) -> Iterator[None]:
     """A local Ray that is started in the block has the mark, and is looked after as it starts."""
     variables = {VARIABLE: mark, **LOCAL_SETTINGS}
-    before = {name: os.environ.get(name) for name in variables}
+    values_before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         with starting(mark):
             yield
     finally:
-        for name, value in before.items():
+        for name, value in values_before.items():
             os.environ.pop(name)
             os.environ.update({} if value is None else {name: value})
 
 
-def address_of(given: str | None) -> str | None:
+def address_of(flag: str | None) -> str | None:
     """The address of the cluster to join, from a flag or the environment; None for a local Ray."""
-    return given or os.environ.get("RAY_ADDRESS")
+    return flag or os.environ.get("RAY_ADDRESS")
 
 
 def has_gpus(address: str) -> bool:
@@ -78,20 +96,17 @@ def _connect(ray: ModuleType, cpus: float, address: str | None) -> None:
     """Joins the cluster at `address`, or starts one: without an address, Ray itself would join any
     that runs on this machine, somebody else's too."""
     address = address or "local"
-    local = {} if address != "local" else {
-        "num_cpus": max(os.cpu_count() or 1, round(cpus)), "include_dashboard": False,
-    }  # fmt: skip
+    settings: dict[str, object] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        settings |= {"num_cpus": max(os.cpu_count() or 1, round(cpus)), "include_dashboard": False}
     try:
         with kept_handlers():  # Ray replaces them
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+            ray.init(address=address, **settings)
     except ConnectionError as error:
-        if local:
+        if address == "local":
             raise
         raise _no_cluster(address, error) from error
-    except (
-        SystemExit,
-        Stopped,
-    ) as stop:  # the former from Ray's handler, until `kept_handlers` ends
+    except (SystemExit, Stopped) as stop:  # SystemExit: Ray's handler, until `kept_handlers` ends
         signal.alarm(0)  # Ray's handler in C++ has set one, to abort the process 3 s after it
         raise stop if isinstance(stop, Stopped) else Stopped(signal.SIGTERM) from stop
 
@@ -105,8 +120,8 @@ def require_answer(address: str | None) -> None:
     if address in (None, "auto", "local"):
         return
     try:
-        place = urlsplit(address if "://" in address else f"//{address}")
-        host, port = place.hostname, place.port or PORTS.get(place.scheme)
+        url = urlsplit(address if "://" in address else f"//{address}")
+        host, port = url.hostname, url.port or PORTS.get(url.scheme)
     except ValueError:
         host, port = None, None
     if not host or not port:

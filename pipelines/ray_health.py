@@ -35,13 +35,13 @@ REMEDY = (
     "and Ray's logs there (/tmp/ray/session_latest/logs)"
 )
 
-Place = tuple[str, int]
+Place = tuple[str, int]  # host and port
 Question = Callable[[], bool]  # whether something is still there
 
 
 class Health:
-    """Asks questions, in a thread of its own. `require` raises once one of them has been answered
-    with no for `patience` seconds."""
+    """Whether what a run needs is still there: `require` raises once one of the questions has been
+    answered with no for `patience` seconds. Another thread calls `check`."""
 
     def __init__(self, questions: Mapping[str, Question], patience: float) -> None:
         self._questions, self.patience = questions, patience
@@ -73,7 +73,7 @@ def answers(place: Place) -> bool:
 
 @contextmanager
 def attended(ray: ModuleType, address: str | None) -> Iterator[Health]:
-    """Looks after the Ray at `address` (None: a local one) during the block, see `guarded`."""
+    """Watches the Ray at `address` (None: a local one) during the block, see `guarded`."""
     patience = LOCAL_PATIENCE if address in (None, "", "local") else CLUSTER_PATIENCE
     questions = {
         f"{name} no longer answers at {place[0]}:{place[1]}": partial(answers, place)
@@ -84,20 +84,20 @@ def attended(ray: ModuleType, address: str | None) -> Iterator[Health]:
             yield health
         finally:
             if health.error:
-                ray.shutdown()  # while it is still looked after: this may hang as well
+                ray.shutdown()  # while it is still watched: this may hang as well
 
 
 @contextmanager
 def starting(mark: str) -> Iterator[None]:
-    """Looks after the marked processes of a local Ray as it starts, see `guarded`."""
-    seen: set[int] = set()
+    """Watches the marked processes of a local Ray as it starts, see `guarded`."""
+    started: set[int] = set()
 
-    def live() -> bool:
+    def all_live() -> bool:
         present = {process for process in marked(mark) if _serves(process)}
-        seen.update(present)
-        return present == seen
+        started.update(present)
+        return present == started
 
-    with guarded(Health({"one of its processes ended as it started": live}, 0.0)):
+    with guarded(Health({"one of its processes ended as it started": all_live}, 0.0)):
         try:
             yield
         except DepthtokError:
@@ -145,19 +145,19 @@ def places(ray: ModuleType, address: str | None) -> dict[str, Place]:
         server = urlsplit(address)
         return {"the cluster's server": (server.hostname or "", server.port or 10001)}
     context = ray.get_runtime_context()
-    control = urlsplit(f"//{context.gcs_address}")
-    found = {"the control service (gcs_server)": (control.hostname, control.port)}
+    host, _, port = context.gcs_address.rpartition(":")
+    services = {"the control service (gcs_server)": (host.strip("[]"), int(port))}
     for node in ray.nodes():
         if node["NodeID"] == context.get_node_id():
             raylet = node["NodeManagerAddress"], node["NodeManagerPort"]
-            found["the raylet of this machine"] = raylet
-    return found
+            services["the raylet of this machine"] = raylet
+    return services
 
 
 class Room:
-    """Whether a cluster has room at all for what is to be started. One that starts machines on
-    demand may have none at first, and one that lost its machines may get others: both are waited
-    for, with a warning, but not for ever."""
+    """Whether a cluster has room at all for what is to be started (`needs`, in words). One that
+    starts machines on demand may have none at first, and one that lost its machines may get others:
+    both are waited for, with a warning, but not for ever."""
 
     def __init__(self, enough: Question, needs: str) -> None:
         self._enough, self._needs = enough, needs

@@ -15,17 +15,20 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from depthtok import store
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, DepthtokError, OutputError, WorkerDied
+from depthtok.parts import PartName
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
 from pipelines.device import choose
-from pipelines.ray_cluster import address_of, cluster
+from pipelines.ray_cluster import Actor, Ref, address_of, cluster
 from pipelines.ray_health import Health, Room, attended
-from pipelines.stage import ATTEMPTS, Outcome, Stage, Worker, WorkPart, make_part, note_made
+from pipelines.stage import Outcome, Stage, Worker, WorkPart, device_of, make_part, note_made
 
+ATTEMPTS = 3  # worker deaths before a part is given up
 POLL_SECONDS = 1.0
 STOP_SECONDS = 2.0  # for workers to abandon their parts by themselves
 DEATH_SECONDS = 5.0  # for killed workers to be gone
@@ -40,26 +43,25 @@ class _Worker:
 
     def __init__(self, pickled: bytes, device: str, folder: Path) -> None:
         self._pickled, self._device, self._folder = pickled, device, folder
-        self._made = 0
+        self._units_made = 0
         self._stopped = False
         self._extra: dict[str, Extra] = {}
-        self._stage: Stage | None = None
-        self._worker: Worker | None = None
+        self._loaded: tuple[Stage, Worker] | None = None
 
     def make(self, work: WorkPart) -> float:
         """Makes one part; returns the seconds it took. A stopped worker leaves no part.
 
         All is loaded here rather than in `__init__`, where an error would look like a crash.
         """
-        if self._worker is None:
+        if self._loaded is None:
             from ray import cloudpickle
 
             _enter(self._folder)
-            self._stage = cloudpickle.loads(self._pickled)
-            self._worker = self._stage.build(choose(self._device))
+            stage: Stage = cloudpickle.loads(self._pickled)
+            self._loaded = stage, stage.build(choose(self._device))
         started = time.monotonic()
         with suppress(Stopped):  # the driver is stopping too, and ignores the result
-            make_part(self._stage, self._worker, work, self._advance)
+            make_part(*self._loaded, work, self._advance)
         return time.monotonic() - started
 
     def stop(self) -> None:
@@ -69,17 +71,17 @@ class _Worker:
     def advanced(self) -> tuple[int, dict[str, Extra]]:
         """Frames or episodes done since the actor started, and other values to show; can be called
         while `make` runs."""
-        return self._made, self._extra
+        return self._units_made, self._extra
 
     def _advance(self, count: int, **extra: Extra) -> None:
-        self._made += count
+        self._units_made += count
         self._extra = extra
         if self._stopped:
             raise Stopped(signal.SIGTERM)
 
 
 def _enter(folder: Path) -> None:
-    """Relative paths mean what they mean where the command was given."""
+    """Makes `folder`, where the command was given, the current one: relative paths start there."""
     try:
         os.chdir(folder)
     except OSError as error:
@@ -117,18 +119,18 @@ def run_on_ray(
 class _Pool:
     """The queue of parts and the actors that process it."""
 
-    ray: object
+    ray: ModuleType
     stage: Stage
     options: RunOptions
     bar: Bar
     outcome: Outcome
     queue: deque[WorkPart]
     health: Health
-    running: dict[object, tuple[object, WorkPart]] = field(default_factory=dict)
-    deaths: Counter = field(default_factory=Counter)
-    seen: dict[object, int] = field(default_factory=dict)  # actor -> progress already shown
-    begun: dict[object, int] = field(default_factory=dict)  # the same, as its part began
-    extras: dict[object, dict[str, Extra]] = field(default_factory=dict)  # other values last shown
+    running: dict[Ref, tuple[Actor, WorkPart]] = field(default_factory=dict)
+    deaths: Counter[PartName] = field(default_factory=Counter)
+    shown: dict[Actor, int] = field(default_factory=dict)  # progress already shown
+    shown_before: dict[Actor, int] = field(default_factory=dict)  # the same, as its part began
+    extras: dict[Actor, dict[str, Extra]] = field(default_factory=dict)  # other values last shown
 
     def run(self, workers: int) -> None:
         room = self._room()
@@ -136,13 +138,13 @@ class _Pool:
             self._start()
         while self.running:
             with uninterrupted():  # an exception inside Ray's own code would be replaced
-                ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
+                finished, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
             self.health.require()
             with uninterrupted():
                 room.require()
-            for done in ready:
+            for result in finished:
                 with uninterrupted():
-                    self._take(done)
+                    self._take(result)
             self._show()
 
     def stop(self) -> None:
@@ -156,7 +158,7 @@ class _Pool:
             if self.running:
                 waiting = list(self.running)
                 self.ray.wait(waiting, num_returns=len(waiting), timeout=STOP_SECONDS)
-            for actor in self.seen:
+            for actor in self.shown:
                 self.ray.kill(actor)
         unfinished = [str(work.name) for _, work in self.running.values()]
         patience = time.monotonic() + DEATH_SECONDS
@@ -165,57 +167,57 @@ class _Pool:
             time.sleep(0.05)
 
     @property
-    def _device(self) -> str:
-        return getattr(self.stage, "device", "cpu")  # convert has no use for another
-
-    @property
     def _gpus(self) -> float:
         """Of each worker."""
         if self.options.gpus_per_worker is not None:
             return self.options.gpus_per_worker
-        return int(bool(self.ray.cluster_resources().get("GPU")) and self._device != "cpu")
+        has_gpus = bool(self.ray.cluster_resources().get("GPU"))
+        return int(has_gpus and device_of(self.stage) != "cpu")
 
     def _room(self) -> Room:
         """Whether one machine at least has what a worker needs."""
         needs = {"CPU": self.options.cpus_per_worker, "GPU": self._gpus}
 
         def enough() -> bool:
-            found = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-            return any(all(has.get(k, 0) >= n for k, n in needs.items()) for has in found)
+            nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+            return any(all(node.get(k, 0) >= n for k, n in needs.items()) for node in nodes)
 
         return Room(enough, "a worker (" + ", ".join(f"{n:g} {k}" for k, n in needs.items()) + ")")
 
     def _start(self) -> None:
         """Starts an actor on the next part."""
-        options = self.options
-        actor = self.ray.remote(_Worker).options(
-            num_cpus=options.cpus_per_worker, num_gpus=self._gpus,
+        worker = self.ray.remote(_Worker).options(
+            num_cpus=self.options.cpus_per_worker,
+            num_gpus=self._gpus,
             max_concurrency=2,  # so that `advanced` can be called while `make` runs
-        ).remote(self.ray.cloudpickle.dumps(self.stage), self._device, Path.cwd())  # fmt: skip
-        self.seen[actor] = 0
+        )
+        pickled = self.ray.cloudpickle.dumps(self.stage)
+        actor: Actor = worker.remote(pickled, device_of(self.stage), Path.cwd())
+        self.shown[actor] = 0
         self._give(actor)
 
-    def _give(self, actor: object) -> None:
-        """Gives an actor the next part. Without one it leaves: another may wait for its room, as
+    def _give(self, actor: Actor) -> None:
+        """Gives an actor the next part. Without one it is ended: another may wait for its room, as
         the cluster has lost a machine, or never had room for all."""
         if not self.queue:
             self._dismiss(actor)
             return
         work = self.queue.popleft()
-        self.begun[actor] = self.seen[actor]
+        self.shown_before[actor] = self.shown[actor]
         self.running[actor.make.remote(work)] = (actor, work)
 
-    def _dismiss(self, actor: object) -> None:
-        """Ends an actor, if it lives; what it told no longer counts."""
+    def _dismiss(self, actor: Actor) -> None:
+        """Ends an actor, if it lives; the values that it reported no longer count."""
         self.ray.kill(actor)
-        self.seen.pop(actor)
-        self.begun.pop(actor, None)
+        self.shown.pop(actor)
+        self.shown_before.pop(actor, None)
         self.extras.pop(actor, None)
 
-    def _take(self, done: object) -> None:
-        actor, work = self.running.pop(done)
+    def _take(self, result: Ref) -> None:
+        """Notes the part that an actor has finished, or handles its error."""
+        actor, work = self.running.pop(result)
         try:
-            seconds = self.ray.get(done)
+            seconds = self.ray.get(result)
         except self.ray.exceptions.RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, DepthtokError) else error from None
@@ -231,10 +233,10 @@ class _Pool:
         self._show_one(actor)
         self._give(actor)
 
-    def _bury(self, actor: object, work: WorkPart, error: Exception) -> None:
+    def _bury(self, actor: Actor, work: WorkPart, error: Exception) -> None:
         """Handles a dead or unreachable actor: its part is queued again, unless it has killed too
         many workers. Raises `WorkerDied` if the actor could not even start."""
-        self.bar.advance(self.begun[actor] - self.seen[actor])  # what it did of the part is lost
+        self.bar.advance(self.shown_before[actor] - self.shown[actor])  # its part is lost
         self._dismiss(actor)
         if getattr(error, "actor_init_failed", False):
             raise WorkerDied(
@@ -262,21 +264,22 @@ class _Pool:
             with uninterrupted():
                 self._show_one(actor)
 
-    def _show_one(self, actor: object) -> None:
+    def _show_one(self, actor: Actor) -> None:
         try:
-            made, extra = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
+            units, extra = self.ray.get(actor.advanced.remote(), timeout=POLL_SECONDS)
         except self.ray.exceptions.RayError:
             return  # still loading its model, or dead: `run` will find out
         self.extras[actor] = extra
-        self.bar.advance(made - self.seen[actor], **mean(self.extras.values()))
-        self.seen[actor] = made
+        self.bar.advance(units - self.shown[actor], **mean(self.extras.values()))
+        self.shown[actor] = units
 
 
-def mean(told: Collection[dict[str, Extra]]) -> dict[str, Extra]:
+def mean(extras: Collection[dict[str, Extra]]) -> dict[str, Extra]:
     """The values of all workers combined: numbers are averaged, for text the last one is used."""
-    shown: dict[str, Extra] = {}
-    for name in dict.fromkeys(name for extra in told for name in extra):
-        values = [extra[name] for extra in told if name in extra]
-        words = any(isinstance(value, str) for value in values)
-        shown[name] = values[-1] if words else sum(values) / len(values)
-    return shown
+    combined: dict[str, Extra] = {}
+    for name in dict.fromkeys(name for extra in extras for name in extra):
+        values = [extra[name] for extra in extras if name in extra]
+        numbers = [value for value in values if not isinstance(value, str)]
+        is_text = len(numbers) < len(values)
+        combined[name] = values[-1] if is_text else sum(numbers) / len(numbers)
+    return combined

@@ -13,78 +13,77 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Generic, TypeVar
 
 from depthtok.errors import ConfigError, DepthtokError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
-from pipelines.ray_cluster import address_of, cluster, require_answer
+from pipelines.ray_cluster import Actor, Ref, address_of, cluster, require_answer
 from pipelines.ray_health import Health, Room, attended
 
 POLL_SECONDS = 0.5
 BLAME_SECONDS = 5.0  # to wait after one rank's error for the rank that caused it
 
 Line = Mapping[str, float]
-Task = Callable[[Callable[[Line], None], Callable[[], bool]], Any]
+Result = TypeVar("Result")
+Task = Callable[[Callable[[Line], None], Callable[[], bool]], Result]
 
 
 class _Rank:
-    """Runs in an actor. `where`, `take` and `stop` can be called while `run` runs."""
+    """Runs in an actor. `location`, `take` and `stop` can be called while `run` runs."""
 
     def __init__(self) -> None:
         self._lines: list[Line] = []
         self._stopped = False
 
-    def where(self) -> tuple[str, str, int]:
+    def location(self) -> tuple[str, str, int]:
         """The address of this machine, a name for this process, and a free port."""
         import ray
 
-        with socket.socket() as free:
-            free.bind(("", 0))
-            port = free.getsockname()[1]
+        with socket.socket() as unused:
+            unused.bind(("", 0))
+            port = unused.getsockname()[1]
         address = ray.util.get_node_ip_address()
         return address, f"process {os.getpid()} on {address}", port
 
-    def run(self, task: Task, environment: Mapping[str, str], folder: Path) -> Any:
+    def run(self, task: Task[Result], environment: Mapping[str, str], folder: Path) -> Result:
+        """Runs the task, with these variables, in `folder` if this machine has it."""
         os.environ.update(environment)
         if folder.is_dir():  # relative paths refer to where the command was given
             os.chdir(folder)
         return task(self._lines.append, lambda: self._stopped)
 
-    def take(self, seen: int) -> list[Line]:
-        """The lines that the task has reported after its first `seen` lines."""
-        return self._lines[seen:]
+    def take(self, start: int) -> list[Line]:
+        """The lines that the task has reported after its first `start` lines."""
+        return self._lines[start:]
 
     def stop(self) -> None:
         self._stopped = True
 
 
 def run_on_ranks(
-    task: Task,
+    task: Task[Result],
     count: int,
     *,
     device: str,
     address: str | None,
     on_line: Callable[[Line], None],
     should_stop: Callable[[], bool],
-) -> Any:
+) -> Result:
     """Runs `task(say, should_stop)` on `count` ranks; returns its result on rank 0.
 
-    Each rank gets one GPU if the cluster has any and `device` is not `cpu`. Lines reported by rank
-    0 are passed to `on_line`; `should_stop` is passed on to every rank. Raises `ConfigError` if the
+    Each rank gets one GPU if the cluster has any and `device` is not `cpu`. What rank 0 says is
+    passed to `on_line`; `should_stop` is passed on to every rank. Raises `ConfigError` if the
     cluster is too small, `WorkerDied` naming a rank that died, or a rank's own error.
     """
     address = address_of(address)
     require_answer(address)
-    with (
-        cluster(count, address) as ray,
-        attended(ray, address) as health,
-        kept_handlers(),
-    ):
+    with cluster(count, address) as ray, attended(ray, address) as health, kept_handlers():
         ranks = _Ranks(ray, task, on_line, should_stop, health)
         try:
             with uninterrupted():
-                ranks.place(count, device)
-            ranks.begin()
+                room = ranks.place(count, device)
+            ranks.begin(room)
             return ranks.finish()
         finally:
             if not health.error:
@@ -92,23 +91,23 @@ def run_on_ranks(
 
 
 @dataclass
-class _Ranks:
+class _Ranks(Generic[Result]):
     """The actors of a run by rank."""
 
-    ray: Any
-    task: Task
+    ray: ModuleType
+    task: Task[Result]
     on_line: Callable[[Line], None]
     should_stop: Callable[[], bool]
     health: Health
-    group: Any = None
-    room: Room | None = None
-    actors: list[Any] = field(default_factory=list)
+    group: object = None  # Ray's placement group
+    actors: list[Actor] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    running: dict[Any, int] = field(default_factory=dict)  # pending result of `run` -> rank
-    seen: int = 0
+    running: dict[Ref, int] = field(default_factory=dict)  # pending result of `run` -> rank
+    lines_shown: int = 0
 
-    def place(self, count: int, device: str) -> None:
-        """Reserves the resources of all ranks at once, close together."""
+    def place(self, count: int, device: str) -> Room:
+        """Reserves the resources of all ranks at once, close together; returns whether there is
+        room for them."""
         from ray.util import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -116,65 +115,60 @@ class _Ranks:
         needs = {"CPU": 1.0}
         if total.get("GPU") and device != "cpu":
             needs["GPU"] = 1.0
-        self.room = Room(lambda: self._fits(needs, count), f"{count} ranks")
-        for kind, each in needs.items():
-            if total.get(kind, 0) < each * count:
+        for kind, number in needs.items():
+            if total.get(kind, 0) < number * count:
                 raise ConfigError(
-                    f"{count} ranks need {each * count:g} {kind}s, the cluster has "
+                    f"{count} ranks need {number * count:g} {kind}s, the cluster has "
                     f"{total.get(kind, 0):g}",
                     remedy="give fewer --ranks, add machines, or name the cluster: --ray-address",
                 )
-        self.group = placement_group([dict(needs) for _ in range(count)], "PACK")
+        group = self.group = placement_group([dict(needs) for _ in range(count)], "PACK")
         for rank in range(count):
-            place = PlacementGroupSchedulingStrategy(self.group, placement_group_bundle_index=rank)
-            self.actors.append(
-                self.ray.remote(_Rank)
-                .options(
-                    num_cpus=1, num_gpus=needs.get("GPU", 0), scheduling_strategy=place,
-                    max_concurrency=2,
-                )
-                .remote()
-            )  # fmt: skip
+            bundle = PlacementGroupSchedulingStrategy(group, rank)
+            resources = {"num_cpus": 1, "num_gpus": needs.get("GPU", 0), "max_concurrency": 2}
+            remote = self.ray.remote(_Rank).options(scheduling_strategy=bundle, **resources)
+            self.actors.append(remote.remote())
+        return Room(lambda: self._fits(needs, count), f"{count} ranks")
 
     def _fits(self, needs: Mapping[str, float], count: int) -> bool:
         total = self.ray.cluster_resources()
-        return all(total.get(kind, 0) >= each * count for kind, each in needs.items())
+        return all(total.get(kind, 0) >= number * count for kind, number in needs.items())
 
-    def begin(self) -> None:
+    def begin(self, room: Room) -> None:
         """Starts the task on all ranks, once their resources are available."""
-        asked = [actor.where.remote() for actor in self.actors]
-        while len(self._ready(asked, len(asked))) < len(asked):
+        pending = [actor.location.remote() for actor in self.actors]
+        while len(self._ready(pending, len(pending))) < len(pending):
             with uninterrupted():
-                self.room.require()
+                room.require()
             if self.should_stop():
                 raise Stopped(15)
         with uninterrupted():
-            found = self.ray.get(asked)
-        master, _, port = found[0]
-        self.names = [f"rank {rank} ({name})" for rank, (_, name, _) in enumerate(found)]
-        addresses = [address for address, _, _ in found]
+            locations: list[tuple[str, str, int]] = self.ray.get(pending)
+        master, _, port = locations[0]
+        self.names = [f"rank {rank} ({name})" for rank, (_, name, _) in enumerate(locations)]
+        addresses = [address for address, _, _ in locations]
+        shared = {"MASTER_ADDR": master, "MASTER_PORT": str(port), "LOCAL_RANK": "0"}
+        shared["WORLD_SIZE"] = str(len(locations))  # LOCAL_RANK: an actor sees only its own GPU
         for rank, actor in enumerate(self.actors):
-            environment = {
-                "MASTER_ADDR": master, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(found)),
-                "RANK": str(rank), "LOCAL_RANK": "0",  # an actor sees only its own GPU
-                "LOCAL_WORLD_SIZE": str(addresses.count(addresses[rank])),
-            }  # fmt: skip
+            local_size = str(addresses.count(addresses[rank]))
+            environment = {**shared, "RANK": str(rank), "LOCAL_WORLD_SIZE": local_size}
             self.running[actor.run.remote(self.task, environment, Path.cwd())] = rank
 
-    def finish(self) -> Any:
-        """Waits for all ranks, passing on rank 0's lines, and the stop request to all."""
-        results: dict[int, Any] = {}
-        told = False
+    def finish(self) -> Result:
+        """Waits for all ranks, passing on rank 0's lines, and the stop request to all; returns the
+        result of rank 0."""
+        results: dict[int, Result] = {}
+        stopping = False
         while self.running:
-            for done in self._ready(list(self.running), 1):
-                rank = self.running.pop(done)
+            for result in self._ready(list(self.running), 1):
+                rank = self.running.pop(result)
                 try:
-                    results[rank] = self._get(done)
+                    results[rank] = self._get(result)
                 except self.ray.exceptions.RayError as error:
                     raise self._blamed(rank, error) from None
             self._show()
-            if self.should_stop() and not told:
-                told = True
+            if self.should_stop() and not stopping:
+                stopping = True
                 with uninterrupted():
                     for actor in self.actors:
                         actor.stop.remote()
@@ -190,23 +184,25 @@ class _Ranks:
             if self.group is not None:
                 remove_placement_group(self.group)
 
-    def _ready(self, wanted: list[Any], count: int) -> list[Any]:
+    def _ready(self, pending: list[Ref], count: int) -> list[Ref]:
+        """Those of the pending results that are there; waits a while until there are `count`."""
         self.health.require()
         with uninterrupted():  # an exception inside Ray's own code would be replaced
-            return self.ray.wait(wanted, num_returns=count, timeout=POLL_SECONDS)[0]
+            return self.ray.wait(pending, num_returns=count, timeout=POLL_SECONDS)[0]
 
-    def _get(self, done: Any) -> Any:
+    def _get(self, result: Ref) -> Result:
         with uninterrupted():
-            return self.ray.get(done)
+            return self.ray.get(result)
 
     def _show(self) -> None:
         """Passes on the lines that rank 0 has reported."""
         try:
             with uninterrupted():
-                lines = self.ray.get(self.actors[0].take.remote(self.seen), timeout=POLL_SECONDS)
+                lines = self.actors[0].take.remote(self.lines_shown)
+                lines = self.ray.get(lines, timeout=POLL_SECONDS)
         except self.ray.exceptions.RayError:
             return  # busy, or dead: `finish` will find out
-        self.seen += len(lines)
+        self.lines_shown += len(lines)
         for line in lines:
             self.on_line(line)
 
@@ -219,14 +215,14 @@ class _Ranks:
         errors = {rank: error}
         patience = time.monotonic() + BLAME_SECONDS
         while self.running and isinstance(error, task_error) and time.monotonic() < patience:
-            if isinstance(error.cause, DepthtokError):
-                return error.cause
-            for done in self._ready(list(self.running), 1):
-                other = self.running.pop(done)
+            if isinstance(cause := _cause(error), DepthtokError):
+                return cause
+            for result in self._ready(list(self.running), 1):
+                failed_rank = self.running.pop(result)
                 try:
-                    self._get(done)
-                except self.ray.exceptions.RayError as its:
-                    errors[other] = error = its
+                    self._get(result)
+                except self.ray.exceptions.RayError as its_error:
+                    errors[failed_rank] = error = its_error
         dead = [r for r, e in errors.items() if not isinstance(e, task_error)]
         if dead:
             return WorkerDied(
@@ -234,5 +230,10 @@ class _Ranks:
                 remedy="run the same command again: it resumes from the last checkpoint; if it "
                 "dies again, check its memory and Ray's logs on that machine",
             )
-        causes = [e.cause for e in errors.values() if isinstance(e.cause, DepthtokError)]
-        return causes[0] if causes else errors[rank]
+        causes = (_cause(error) for error in errors.values())
+        return next((cause for cause in causes if isinstance(cause, DepthtokError)), errors[rank])
+
+
+def _cause(error: Exception) -> object:
+    """What was raised in the task, of Ray's error; None where the actor died."""
+    return getattr(error, "cause", None)

@@ -33,13 +33,13 @@ class Reaper:
     """The process that reaps, as its driver sees it. `mark` goes into the environment of what is to
     be reaped; empty where nothing is."""
 
-    def __init__(self, mark: str, process: subprocess.Popen | None) -> None:
+    def __init__(self, mark: str, process: subprocess.Popen[bytes] | None) -> None:
         self.mark, self._process = mark, process
 
     def started(self) -> None:
         """To be called when Ray runs. Before that, Ray may end this process without a word that
         people understand: the reaper then says it."""
-        if self._process:
+        if self._process and self._process.stdin:
             self._process.stdin.write(STARTED)
 
 
@@ -52,9 +52,13 @@ def reaped() -> Iterator[Reaper]:
         yield Reaper("", None)
         return
     reaper = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, mark], stdin=subprocess.PIPE, bufsize=0,
-        stdout=subprocess.DEVNULL, cwd="/", start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-I", "-S", __file__, mark],
+        stdin=subprocess.PIPE,
+        bufsize=0,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
     try:
         yield Reaper(mark, reaper)
     finally:
@@ -66,12 +70,12 @@ def reaped() -> Iterator[Reaper]:
 
 
 def marked(mark: str) -> list[int]:
-    """The processes that have the mark, zombies apart."""
-    wanted = f"{VARIABLE}={mark}".encode()
+    """The numbers of the processes that have the mark, but for zombies and this process."""
+    variable = f"{VARIABLE}={mark}".encode()
     processes = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+            if variable in (entry / "environ").read_bytes().split(b"\0"):
                 processes.append(int(entry.name))
         except OSError:  # another user's, or gone
             continue
@@ -79,11 +83,11 @@ def marked(mark: str) -> list[int]:
 
 
 def reap(mark: str, grace: float) -> None:
-    """Waits for the marked processes to end, and kills those that do not."""
-    begun = time.monotonic()
-    while (left := marked(mark)) and time.monotonic() - begun < grace + KILL_SECONDS:
-        if time.monotonic() - begun >= grace:
-            for process in left:
+    """Waits for the marked processes to end, and kills those that live after `grace` seconds."""
+    started = time.monotonic()
+    while (processes := marked(mark)) and time.monotonic() - started < grace + KILL_SECONDS:
+        if time.monotonic() - started >= grace:
+            for process in processes:
                 try:
                     os.kill(process, signal.SIGKILL)
                 except OSError:
@@ -97,6 +101,6 @@ if __name__ == "__main__":
         sys.stderr.write(ENDED)
         sys.stderr.flush()
     os.dup2(1, 2)  # whoever reads the driver's messages need not wait for this process
-    while more := os.read(0, 1):
-        state = more
+    while byte := os.read(0, 1):
+        state = byte
     reap(sys.argv[1], 0.0 if state == ORDERLY else GRACE_SECONDS)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -27,12 +28,12 @@ NEAR = 1.01  # a ratio of units this close to the interval explains it: readings
 STORED = {"0.1 mm": 10000, "m/5000": 5000, "mm": 1000, "cm": 100, "m": 1, "m/1024": 1024}
 """Units that depth is stored in, by how many are a metre."""
 MIXED = tuple(
-    (stored, taken, STORED[stored] / STORED[taken])
+    (stored, read, STORED[stored] / STORED[read])
     for stored in STORED
-    for taken in STORED
-    if stored != taken
+    for read in STORED
+    if stored != read
 )
-"""What was stored in one unit and taken for another, and how many times too large it then is."""
+"""What was stored in one unit and read as another, and how many times too large it then is."""
 BARELY = 1.024  # the factor of m/1024 and mm
 
 
@@ -59,7 +60,7 @@ class Scale:
 
     @property
     def causes(self) -> tuple[tuple[str, str], ...]:
-        """The units that were confused, as (stored, taken): those whose ratio is nearest, if any is
+        """The units that were confused, as (stored, read): those whose ratio is nearest, if any is
         near. A metre of 1024 steps only where nothing else explains the factor."""
         fits = [m for m in MIXED if self.low / NEAR <= m[2] <= self.high * NEAR]
         fits = [m for m in fits if "m/1024" not in m[:2]] or fits
@@ -77,20 +78,20 @@ def scale_of(
         logs = np.log(estimated.astype(np.float64) / true)
     rows, columns = (np.array_split(np.arange(n), REGIONS) for n in valid.shape[1:])
     medians = []
-    for here in ((slice(None), slice(r[0], r[-1] + 1), slice(c[0], c[-1] + 1))
-                 for r in rows for c in columns if len(r) and len(c)):  # fmt: skip
-        if valid[here].sum() >= FEWEST:
-            medians.append(float(np.median(logs[here][valid[here]])))
+    for row, column in product(filter(len, rows), filter(len, columns)):
+        region = (slice(None), slice(row[0], row[-1] + 1), slice(column[0], column[-1] + 1))
+        if valid[region].sum() >= FEWEST:
+            medians.append(float(np.median(logs[region][valid[region]])))
     return of_medians(medians)
 
 
 def of_medians(logs: list[float]) -> Scale | None:
-    """The median of some logarithms of factors with its interval; None of none."""
+    """The median of some logarithms of factors with its interval; None where there are none."""
     if not logs:
         return None
     low, high = interval(len(logs))
-    found = np.exp([np.median(logs), *(sorted(logs)[k] for k in (low, high))])
-    return Scale(*map(float, found))
+    factors = np.exp([np.median(logs), sorted(logs)[low], sorted(logs)[high]])
+    return Scale(*factors.tolist())
 
 
 def interval(count: int) -> tuple[int, int]:

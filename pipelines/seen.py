@@ -19,8 +19,8 @@ from depthtok.store import SEEN
 def recall(store: Path) -> dict[str, list]:
     """By part: sizes and times of its source, and last the digest that they stand for."""
     try:
-        found = json.loads((store / SEEN).read_bytes())
-        return {str(name): list(entry) for name, entry in found.items()}
+        entries = json.loads((store / SEEN).read_bytes())
+        return {str(name): list(entry) for name, entry in entries.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
@@ -28,8 +28,8 @@ def recall(store: Path) -> dict[str, list]:
 def keep(store: Path, new: Mapping[str, list]) -> None:
     """Adds entries to what other jobs may have written since. Where the file cannot be written, the
     next run checks again."""
-    before = recall(store)
-    entries = {**before, **new}
-    if entries != before:
+    remembered = recall(store)
+    entries = {**remembered, **new}
+    if entries != remembered:
         with suppress(OSError, OutputError):
             write_atomic(store / SEEN, json.dumps(entries, sort_keys=True, indent=0))

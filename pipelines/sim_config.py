@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 from depthtok.config import require
+from depthtok.errors import ConfigError
 
 Tasks = Annotated[str, "task numbers, such as 0,3-5; all by default"]
 LARGEST_SEED = 2**31
-OF_THE_EXPERT = (
-    "suite", "tasks", "episodes", "seed", "noise", "variety", "official_init_states",
-)  # fmt: skip
+OF_THE_EXPERT = ("suite", "tasks", "episodes", "seed", "noise", "variety", "official_init_states")
+"""Settings that demonstrations of people have no use for."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class CollectConfig:
     def __post_init__(self) -> None:
         numbers(self.tasks, "tasks")
         for name in OF_THE_EXPERT if self.demos else ():
-            given = getattr(self, name)
+            value, default = getattr(self, name), getattr(CollectConfig, name)
             remedy = "leave it out: --demos replays all of its files unchanged"
-            require(given == getattr(CollectConfig, name), name, given, remedy)
+            require(value == default, name, value, remedy)
         require(self.episodes > 0, "episodes", self.episodes, "give 1 or more")
         require(0 <= self.seed < LARGEST_SEED, "seed", self.seed, "give 0 or more")
         require(0 <= self.noise <= 0.5, "noise", self.noise, "give 0 to 0.5")
@@ -85,11 +85,13 @@ class EvalConfig:
 
 def numbers(text: str, field: str) -> list[int]:
     """`0,3-5` as [0, 3, 4, 5]; [] for empty text. Raises `ConfigError`."""
-    found: set[int] = set()
+    chosen: set[int] = set()
     for piece in filter(None, text.split(",")):
         match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", piece)
-        require(match, field, text, "give numbers and ranges, such as 0,3-5")
-        first, last = int(match[1]), int(match[2] or match[1])
-        require(first <= last, field, text, "give ascending ranges, such as 3-5")
-        found.update(range(first, last + 1))
-    return sorted(found)
+        if match is None:
+            remedy = "give numbers and ranges, such as 0,3-5"
+            raise ConfigError(f"`{field}` cannot be {text!r}", remedy=remedy)
+        low, high = int(match[1]), int(match[2] or match[1])
+        require(low <= high, field, text, "give ascending ranges, such as 3-5")
+        chosen.update(range(low, high + 1))
+    return sorted(chosen)

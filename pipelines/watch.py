@@ -1,20 +1,25 @@
-"""Frames that are looked at on their way to an estimator: does the clip show anything at all?"""
+"""Clips whose frames are looked at on their way to an estimator: do they show anything at all?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from depthtok.absent import Looks
 from depthtok.data import Camera, EpisodeKey, FrameClip
 
+Clip = TypeVar("Clip", bound=FrameClip)
+
 
 @dataclass(frozen=True)
-class Watched:
-    """A clip, and what was seen of the frames that were read of it."""
+class Watched(Generic[Clip]):
+    """A clip, or its first `limit` frames; `looks` is what the frames that were read showed."""
 
-    clip: FrameClip
+    clip: Clip
+    limit: int | None = None
     looks: Looks = field(default_factory=Looks)
 
     @property
@@ -32,15 +37,15 @@ class Watched:
     @property
     def blank(self) -> bool:
         """Whether all of its frames were read, and are one flat colour."""
-        return self.looks.frames >= len(self.clip) and not self.looks.textured
+        return self.looks.frames >= len(self) and not self.looks.textured
 
     def __len__(self) -> int:
-        return len(self.clip)
+        return len(self.clip) if self.limit is None else min(self.limit, len(self.clip))
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W 3"]:
         frames = self.clip.read(start, stop)
         self.looks.add(frames)
         return frames
 
-    def true_depth(self, start: int, stop: int) -> np.ndarray:
+    def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
         return self.clip.true_depth(start, stop)

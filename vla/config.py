@@ -272,6 +272,12 @@ class TrainConfig:
     precision: Annotated[
         str, "of activations and matrix products: fp32 or bf16; weights stay fp32"
     ] = "fp32"
+    fast: Annotated[
+        bool, "the same arithmetic in the order that suits GPUs; the last bits differ"
+    ] = False
+    deterministic: Annotated[
+        bool, "two runs of one seed are equal to the bit on CUDA, too; slower there"
+    ] = False
     freeze: Annotated[
         tuple[str, ...], "parts that are not trained: embed, vision, projector, vlm"
     ] = ("embed",)
@@ -338,6 +344,9 @@ class RunOptions:
     ] = 0
     resume: Annotated[bool, "resume from the newest checkpoint"] = True
     compile: Annotated[bool, "torch.compile each layer"] = False
+    activations: Annotated[
+        float, "share of activations that compiled layers keep; they compute the rest again"
+    ] = 1.0
     recompute: Annotated[bool, "activation checkpointing of each layer"] = False
     sharding: Annotated[str, "how several ranks share the model: ddp or fsdp"] = "ddp"
     trackers: Annotated[
@@ -350,6 +359,11 @@ class RunOptions:
         one_of("sharding", self.sharding, ("ddp", "fsdp"))
         _at_least(1, self, "log_every checkpoint_every keep_last validate_batches")
         _at_least(0, self, "workers prefetch micro_batch validate_every grad_norms_every")
+        _require(
+            self.activations == 1 or (self.compile and 0 <= self.activations < 1),
+            f"activations = {self.activations}, but must be 1, or with compile between 0 and 1",
+            "give --compile, too; without it, --recompute needs the least memory",
+        )
         _require(
             not (self.grad_norms_every and self.sharding == "fsdp"),
             "grad_norms_every needs whole gradients, which FSDP never materialises",

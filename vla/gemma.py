@@ -19,9 +19,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vla.block_attention import Rows, by_rows
 from vla.config import ExpertConfig
 
 NORM_EPS = 1e-6
+Mask = Bool[Tensor, "b 1 T S"] | None | tuple[Rows, ...]
 
 
 class KeyValues(NamedTuple):
@@ -92,6 +94,7 @@ class GemmaLayer(nn.Module):
         self.mlp_norm = GemmaNorm(width)
         self.gate_up = nn.Linear(width, 2 * config.mlp, bias=False)
         self.down = nn.Linear(config.mlp, width, bias=False)
+        self.fast = False  # see `train.fast`
 
     def project(self, x_BTW: Tensor, rope: Rope) -> tuple[Tensor, KeyValues]:
         """Queries [B N T H] and this layer's own keys and values."""
@@ -104,14 +107,20 @@ class GemmaLayer(nn.Module):
     def finish(self, x_BTW: Tensor, attended_BNTH: Tensor) -> Float[Tensor, "B T W"]:
         """The rest of the layer after attention."""
         x_BTW = x_BTW + self.out(rearrange(attended_BNTH, "B N T H -> B T (N H)"))
-        gate_BTF, up_BTF = self.gate_up(self.mlp_norm(x_BTW)).chunk(2, dim=-1)
+        gate_BTF, up_BTF = self._gate_and_up(self.mlp_norm(x_BTW))
         return x_BTW + self.down(F.gelu(gate_BTF, approximate="tanh") * up_BTF)
+
+    def _gate_and_up(self, x_BTW: Tensor) -> Sequence[Tensor]:
+        """Their gradients are joined before one product; if `fast`, each has its own."""
+        if self.fast and isinstance(self.gate_up, nn.Linear):
+            return [F.linear(x_BTW, half_FW) for half_FW in self.gate_up.weight.chunk(2)]
+        return self.gate_up(x_BTW).chunk(2, dim=-1)
 
     def forward(
         self,
         x_BTW: Float[Tensor, "B T W"],
         rope: Rope,
-        mask: Bool[Tensor, "b 1 T S"] | None,
+        mask: Mask,
         past: KeyValues | None,
         only_keys: bool = False,
     ) -> tuple[Float[Tensor, "B T W"] | None, KeyValues]:
@@ -120,10 +129,17 @@ class GemmaLayer(nn.Module):
         if only_keys:
             return None, own
         seen = joined([past, own]) if past is not None else own
-        attended = F.scaled_dot_product_attention(
-            q_BNTH, spread(seen.k_BGSH, self.heads), spread(seen.v_BGSH, self.heads), mask
-        )
-        return self.finish(x_BTW, attended), own
+        return self.finish(x_BTW, attention(q_BNTH, seen, mask)), own
+
+
+def attention(q_BNTH: Tensor, seen: KeyValues, mask: Mask) -> Float[Tensor, "B N T H"]:
+    """One fused call; as several `Rows` if the mask is given so."""
+    if isinstance(mask, tuple):
+        return by_rows(q_BNTH, *seen, mask)
+    heads = q_BNTH.shape[1]
+    return F.scaled_dot_product_attention(
+        q_BNTH, spread(seen.k_BGSH, heads), spread(seen.v_BGSH, heads), mask
+    )
 
 
 def spread(x_BGSH: Tensor, heads: int) -> Tensor:
@@ -143,6 +159,7 @@ class Expert(nn.Module):
         self.layers = nn.ModuleList(GemmaLayer(config) for _ in range(config.layers))
         self.norm = GemmaNorm(config.width)
         self.recompute = False  # activation checkpointing
+        self.fast = False  # see `train.fast`
 
     def rope(self, positions_BT: Int[Tensor, "B T"]) -> Rope:
         """The rotations for some positions, with this expert's head size and base."""
@@ -152,7 +169,7 @@ class Expert(nn.Module):
         self,
         x_BTW: Float[Tensor, "B T W"],
         positions_BT: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "b 1 T S"] | None,
+        mask: Mask,
         past: Sequence[KeyValues] | None = None,
         only_keys: bool = False,
     ) -> tuple[Float[Tensor, "B T W"] | None, list[KeyValues]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from depthtok.config import flat
 from depthtok.errors import StaleStore
 from depthtok.log import warn
@@ -32,6 +34,15 @@ def require_same_settings(run: Path, begun: Config, now: Config) -> None:
         remedy=f"give the same settings ({', '.join(f'{n} = {old.get(n)!r}' for n in differ)}), "
         "or choose another --out",
     )
+
+
+def tell_of_bits(run: Path, config: Config, device: torch.device) -> None:
+    """Says what going on cannot promise on this device."""
+    if device.type == "cpu" or (device.type == "cuda" and config.train.deterministic):
+        return
+    warn(f"{run} goes on with the same samples in the same order; on {device.type} the last bits "
+         "may differ from those of a run without a stop (--deterministic at its beginning would "
+         "have made them equal)")  # fmt: skip
 
 
 def require_same_data(run: Path, begun: State, now: State) -> None:

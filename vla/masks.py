@@ -19,6 +19,7 @@ from torch import Tensor
 from depthtok.errors import ConfigError, did_you_mean
 
 BLOCKS = ("image", "text", "depth", "proprio", "action")
+PADDED = "text"  # the only block with padding
 
 SEES: Mapping[str, str] = {
     # The paper's hybrid mask, read literally: image and text stay within their own modality.

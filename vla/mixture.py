@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from depthtok.errors import ConfigError
+from vla.block_attention import rows
 from vla.gemma import Expert, KeyValues, joined, spread
 from vla.masks import Layout, SeesTable, visible
 
@@ -57,7 +58,12 @@ def run(
 ) -> tuple[Float[Tensor, "B T W"] | None, Context]:
     """Runs one expert on its stream with `context`; returns its output and its own context."""
     keys = context.layout + stream.layout if context else stream.layout
-    mask = visible(table, stream.layout, keys, stream.x_BTW.device)
+    if expert.fast:
+        mask = rows(
+            table, stream.layout, keys, expert.config.heads // expert.config.kv_heads, stream.x_BTW
+        )
+    else:
+        mask = visible(table, stream.layout, keys, stream.x_BTW.device)
     past = context.layers if context else None
     x_BTW, own = expert(stream.x_BTW, stream.positions_BT, mask, past, only_keys)
     return x_BTW, Context(tuple(own), stream.layout)

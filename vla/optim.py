@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from vla import eightbit, lora
 from vla.config import TrainConfig
 from vla.model import QDepthVLA
-from vla.parallel import sharded_like
+from vla.parallel import sharded_like, whole
 
+CLIP_EPS = 1e-6  # as torch's clip_grad_norm_
 PRETRAINED = ("vision", "projector", "embed", "vlm")  # parts initialised from PaliGemma
 
 
@@ -105,6 +106,25 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+def clipped_step(
+    optimizer: torch.optim.Optimizer, weights: Iterable[nn.Parameter], limit: float, fused: bool
+) -> Tensor:
+    """A step with the gradient clipped to a norm of `limit`; returns the norm before.
+
+    `fused` has AdamW itself scale the gradients as it reads them: the same up to rounding, without
+    a pass over all of them.
+    """
+    weights = list(weights)
+    if not (fused and optimizer.defaults.get("fused")):
+        norm = whole(torch.nn.utils.clip_grad_norm_(weights, limit))
+        optimizer.step()
+        return norm
+    norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+    optimizer.grad_scale = ((norm + CLIP_EPS) / limit).clamp(min=1)  # AdamW divides by it
+    optimizer.step()
+    return norm
 
 
 class MovingAverage:

@@ -7,19 +7,23 @@ of ranks. `ddp` keeps the whole model on each rank, `fsdp` shards weights and op
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from depthtok.errors import ConfigError, DepthtokError, TrainingError
+from depthtok.log import warn
+from vla.compiling import Compiled
 from vla.gemma import GemmaLayer
 from vla.siglip import SiglipLayer
 
@@ -32,20 +36,34 @@ def launched(device: str) -> Iterator[tuple[Ranks, str]]:
 
     torchrun sets rank and world size in the environment.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 and "MASTER_ADDR" not in os.environ:
         if device.startswith("cuda:"):
             torch.cuda.set_device(device)
         yield Ranks(), device
         return
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    device, backend = _placed(device, torch.cuda.device_count())
+    if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    backend = "nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    own = torch.device(device) if backend == "nccl" else None
+    dist.init_process_group(backend, timeout=PATIENCE, device_id=own)
     try:
         yield Ranks.here(), device
     finally:
         dist.destroy_process_group()
+
+
+def _placed(device: str, gpus: int) -> tuple[str, str]:
+    """This process's device and what its ranks talk through: NCCL, but gloo on CPUs, and where
+    torchrun's processes share a GPU, which NCCL refuses."""
+    if not device.startswith("cuda"):
+        return device, "gloo"
+    own, usable = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), gpus if device == "cuda" else 1
+    shared = own > usable and "TORCHELASTIC_RUN_ID" in os.environ  # on Ray each sees its own alone
+    if shared:
+        warn(f"{own} processes share {usable} GPU: they talk through gloo, which is slow")
+    if device == "cuda":
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % gpus}"
+    return device, "gloo" if shared else "nccl"
 
 
 @dataclass(frozen=True)
@@ -119,15 +137,18 @@ class Ranks:
 
 
 def spread(model: nn.Module, ranks: Ranks, sharding: str) -> nn.Module:
-    """The module to call in training. With `fsdp` the model itself is sharded, layer by layer."""
-    if ranks.count == 1:
+    """The module to call in training: the model itself in a single process that no torchrun
+    started. With `fsdp` the model is sharded, layer by layer."""
+    if not (dist.is_available() and dist.is_initialized()):
         return model
     if sharding == "ddp":
         return DistributedDataParallel(model, gradient_as_bucket_view=True)
+    # Not torch's own choice, which is the GPU wherever there is one.
+    mesh = init_device_mesh(next(model.parameters()).device.type, (ranks.count,))
     for module in model.modules():
         if isinstance(module, GemmaLayer | SiglipLayer):
-            fully_shard(module)
-    fully_shard(model)
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
     register_fsdp_forward_method(model, "sample")  # validation gathers weights there too
     return model
 
@@ -153,8 +174,9 @@ def sharded_like(weight: Tensor, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def compile_layers(model: nn.Module, make: Callable[..., Callable] = torch.compile) -> None:
-    """Compiles layer by layer: short compile times, and layers of a kind share the code."""
+def compile_layers(model: nn.Module, backend: Any = "inductor", budget: float = 1.0) -> None:
+    """Compiles layer by layer: short compile times, and layers of a kind share the code. `budget`
+    is the share of activations that they keep for the backward pass."""
     for module in model.modules():
         if isinstance(module, GemmaLayer | SiglipLayer):
-            module.forward = make(module.forward)
+            module.forward = Compiled(module.forward, backend, budget)

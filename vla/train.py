@@ -27,6 +27,7 @@ from vla.checkpoint import State
 from vla.config import Config, RunOptions
 from vla.data import Dataset
 from vla.depth_view import Decode
+from vla.deterministic import reproducible
 from vla.flops import forward_flops, peak_tflops
 from vla.loader import Loader
 from vla.meanings import require_same
@@ -77,7 +78,8 @@ def train(
     """
     options = options or RunOptions()
     device = torch.device(device)
-    with writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
+    sure = reproducible(config.train.deterministic, device, options.compile)
+    with sure, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
         run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
         run.prepare(weights)
         with Loader(
@@ -166,9 +168,11 @@ class Trainer:
         for part in self.model.modules():
             if hasattr(part, "recompute"):
                 part.recompute = self.options.recompute
+            if hasattr(part, "fast"):
+                part.fast = config.fast
         optim.freeze(self.model, config)
         if self.options.compile:
-            compile_layers(self.model)
+            compile_layers(self.model, budget=self.options.activations)
         called = spread(self.model, self.ranks, self.options.sharding)
         trained = optim.trained(self.model)
         self.update = Update(
@@ -197,6 +201,7 @@ class Trainer:
         state = checkpoint.read_state(path)
         going_on.require_same_settings(self.out_dir, checkpoint.read_config(path), self.config)
         going_on.require_same_data(self.out_dir, state, self.identity)
+        going_on.tell_of_bits(self.out_dir, self.config, self.device)
         tensors = checkpoint.read_tensors(path, "optimizer")
         update = self.update
         checkpoint.restore_optimizer(update.optimizer, update.trained, tensors, state.step)

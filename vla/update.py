@@ -5,17 +5,21 @@ Its noise and times follow from (seed, step) alone.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from vla import flow, optim
 from vla.batch import Batch
+from vla.casts import cast_once
+from vla.compiling import explained
 from vla.config import Config
 from vla.model import QDepthVLA
-from vla.parallel import Ranks, sync_gradients, whole
+from vla.parallel import Ranks, sync_gradients
 from vla.runlog import Line
 from vla.validate import top1
 
@@ -47,15 +51,15 @@ class Update:
         self.optimizer.zero_grad(set_to_none=True)
         size = self.micro_batch or rows
         sums: dict[str, Tensor] = {}
-        for start in range(0, rows, size):
-            sync_gradients(self.called, start + size >= rows)
-            part = batch.rows(start, start + size)
-            given = noise[start : start + size], times[start : start + size]
-            for name, value in self._backward(part, step, *given, *counts).items():
-                sums[name] = sums.get(name, 0) + value
-        limit = config.clip or float("inf")
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.trained.values(), limit))
-        self.optimizer.step()
+        with self._cast():
+            for start in range(0, rows, size):
+                sync_gradients(self.called, start + size >= rows)
+                part = batch.rows(start, start + size)
+                given = noise[start : start + size], times[start : start + size]
+                for name, value in self._backward(part, step, *given, *counts).items():
+                    sums[name] = sums.get(name, 0) + value
+        clip = self.config.train.clip or float("inf")
+        norm = optim.clipped_step(self.optimizer, self.trained.values(), clip, self._plain_fast)
         if self.average:
             self.average.update(self.trained.values(), step)
         return {**sums, "grad_norm": norm / self.ranks.count}
@@ -76,7 +80,8 @@ class Update:
             loss = loss + optim.depth_weight(config, step) * sums["depth"]
             if self.config.model.depth.target == "codes":
                 sums["depth_top1"] = top1(losses.depth_predicted, part) * share
-        (loss * self.ranks.count).backward()  # gradients are averaged over ranks
+        with explained():
+            (loss * self.ranks.count).backward()  # gradients are averaged over ranks
         return {"loss": loss.detach(), **{name: value.detach() for name, value in sums.items()}}
 
     def gradient_norms(self, batch: Batch, step: int) -> Line:
@@ -93,11 +98,21 @@ class Update:
         weight = optim.depth_weight(self.config.train, step)
         norms = []
         for loss_of in (lambda losses: losses.flow, lambda losses: weight * losses.depth):
-            with self._autocast():  # a pass for each: compiled ones go backward only once
+            # A pass for each: compiled ones go backward only once.
+            with self._cast(), self._autocast():
                 loss = loss_of(self.model(batch.rows(0, size), noise, times))
             grads = torch.autograd.grad(loss, weights, allow_unused=True)
             norms.append(torch.nn.utils.get_total_norm([g for g in grads if g is not None]).item())
         return {"grad_flow": norms[0], "grad_depth": norms[1], "grad_ratio": norms[1] / norms[0]}
+
+    @property
+    def _plain_fast(self) -> bool:
+        """Whether weights are plain tensors, and to be treated as `train.fast` says."""
+        return self.config.train.fast and not isinstance(self.called, FSDPModule)
+
+    def _cast(self) -> AbstractContextManager:
+        half = self.config.train.precision == "bf16" and self._plain_fast
+        return cast_once(self.model, torch.bfloat16) if half else nullcontext()
 
     def _autocast(self) -> torch.autocast:
         bf16 = self.config.train.precision == "bf16"

@@ -113,11 +113,14 @@ class Job:
         from depthtok.commands import data_checks, samples
         from depthtok.locks import writing
         from pipelines.device import choose, training_threads
+        from vla.deterministic import before_cuda
         from vla.parallel import launched
         from vla.train import train
 
         config, options = self.config, self.options
         training_threads(self.threads)
+        if config.train.deterministic:
+            before_cuda()
         with launched(choose(self.device)) as (ranks, where), ExitStack() as locked:
             if ranks.rank == 0:  # which writes all of the run
                 locked.enter_context(writing(self.out))

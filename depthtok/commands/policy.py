@@ -80,6 +80,16 @@ def train_vla(
     compile: Annotated[
         bool, typer.Option("--compile", help="compile the layers with torch.compile")
     ] = False,
+    activations: Annotated[
+        float,
+        typer.Option("--activations", help="with --compile: share kept, the rest is recomputed"),
+    ] = 1.0,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="say which memory the GPU needs, and exit")
+    ] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="equal bits on CUDA for one seed; slower there")
+    ] = False,
     sharding: Annotated[
         str, typer.Option("--sharding", help="how processes share the model: ddp or fsdp")
     ] = "ddp",
@@ -128,7 +138,7 @@ def train_vla(
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
-    from depthtok.commands import data_checks, samples
+    from depthtok.commands import data_checks, memory_plan, samples
     from depthtok.commands.job import Job, Stores
     from vla.config import RunOptions
     from vla.named import load
@@ -136,6 +146,8 @@ def train_vla(
 
     numbers = {"train.steps": steps, "train.batch": batch, "train.seed": seed}
     changes = {name: value for name, value in numbers.items() if value is not None}
+    if deterministic:
+        changes["train.deterministic"] = True
     if camera:
         changes["model.cameras"] = len(camera)
     config = load(preset, {**changes, **samples.parse_settings(setting or [])})
@@ -147,8 +159,15 @@ def train_vla(
         workers=workers, micro_batch=micro_batch, log_every=log_every,
         checkpoint_every=checkpoint_every, keep_last=keep_last, resume=resume,
         validate_every=validate_every, grad_norms_every=grad_norms_every,
-        compile=compile, recompute=recompute, sharding=sharding, trackers=tuple(log or ()),
+        compile=compile, activations=activations, recompute=recompute, sharding=sharding,
+        trackers=tuple(log or ()),
     )  # fmt: skip
+    if plan:  # it needs no tokenizer
+        told = memory_plan.of(samples.fit(config, stores.open(config), camera), options, ranks)
+        say(*told.lines(), json=json)
+        if json:
+            result(told.to_json())
+        return
     config = resolved(config, weights, out if resume else None)
     given = stores.open(config)
     config = samples.fit(config, given, camera)

@@ -60,7 +60,7 @@ def collect(
     """
     from depthtok.sim.setup import graphics
     from pipelines.collect import CollectStage
-    from pipelines.stage import run
+    from pipelines.run import run
 
     graphics()  # refused here, and not by every episode
     stage = CollectStage(out, settings)

@@ -203,7 +203,7 @@ def open_episodes(
     from depthtok.sources.videos import is_video
     from depthtok.store import is_store
     from pipelines.convert import ConvertStage
-    from pipelines.stage import run
+    from pipelines.run import run
     from pipelines.videos import VideoStage
 
     if schema and (is_store(source) or (source.is_dir() and not is_rlds(source))):
@@ -243,7 +243,7 @@ def carry_out(stage: Stage, options: RunOptions, then: str, *, whole: bool = Tru
     """Plans or runs a stage, says what came out, and exits with its code: 1 also where an earlier
     stage of the same command was not `whole`."""
     from pipelines.overwrite import planned_over, run_over
-    from pipelines.stage import run
+    from pipelines.run import run
 
     if options.plan:
         from pipelines.plan import plan

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -86,21 +87,22 @@ def replay(simulator: LiberoSimulator, demo: Demo) -> Motion:
     simulator.place(demo.state)
     for _ in range(SETTLE_STEPS):
         simulator.step(simulator.idle)
-    kept = list(without_idle(demo.actions))
-    return perform(simulator, kept, limit=len(kept), to_the_end=True)
+    actions = list(without_idle(demo.actions))
+    return perform(simulator, actions, limit=len(actions), to_the_end=True)
 
 
 def without_idle(actions: Float32[np.ndarray, "T 7"]) -> Iterator[Float32[np.ndarray, " 7"]]:
     """Actions that move the hand, or change the gripper relative to the last action kept."""
-    before = None
+    previous = None
     for action in actions:
-        still = np.linalg.norm(action[:6]) < IDLE_BELOW
-        if not still or (before is not None and action[6] != before[6]):
-            before = action
+        moves = np.linalg.norm(action[:6]) >= IDLE_BELOW
+        if moves or (previous is not None and action[6] != previous[6]):
+            previous = action
             yield action
 
 
-def _opened(path: Path):
+def _opened(path: Path) -> Any:
+    """An open `h5py.File` (a package without types). Raises `SourceError`."""
     import h5py
 
     if not path.is_file():
@@ -113,15 +115,15 @@ def _opened(path: Path):
         ) from error
 
 
-def _names(file) -> list[str]:
+def _names(file: Any) -> list[str]:
     """The demonstrations' groups, sorted by number."""
-    found = [name for name in file.get("data", ()) if re.fullmatch(r"demo_\d+", name)]
-    if not found:
+    names = [name for name in file.get("data", ()) if re.fullmatch(r"demo_\d+", name)]
+    if not names:
         raise SourceError(
             f"{file.filename} has no group data/demo_0",
             remedy="give a file of LIBERO's demonstrations",
         )
-    return sorted(found, key=_number)
+    return sorted(names, key=_number)
 
 
 def _number(name: str) -> int:

@@ -8,7 +8,6 @@ EVAL/videos/...webp                 some of them as videos
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -30,15 +29,22 @@ CARD, TRIALS, VIDEOS = "eval.json", "trials", "videos"
 
 Judge = Callable[[Player, Rollout], Mapping[str, float]]
 
-
-# What settings of an evaluation's card are called on the command line; others as they are.
 _FLAGS = {
-    "policy": "RUN", "says": "the policy served", "step": "RUN", "weights": "the weights of RUN",
-    "config": "the settings of RUN", "codebook": "the codebook of RUN", "judged_by": "--codebook",
-    "versions": "versions of the simulator", "software": "versions of torch, depthtok or Mesa",
-    "meaning": "what the policy's actions mean (--gripper)", "accepted": "--accept",
-    "settle_steps": "settling steps", "orientation": "orientation of images",
-}  # fmt: skip
+    "policy": "RUN",
+    "says": "the policy served",
+    "step": "RUN",
+    "weights": "the weights of RUN",
+    "config": "the settings of RUN",
+    "codebook": "the codebook of RUN",
+    "judged_by": "--codebook",
+    "versions": "versions of the simulator",
+    "software": "versions of torch, depthtok or Mesa",
+    "meaning": "what the policy's actions mean (--gripper)",
+    "accepted": "--accept",
+    "settle_steps": "settling steps",
+    "orientation": "orientation of images",
+}
+"""What settings of an evaluation's card are called on the command line; others as they are."""
 
 
 @dataclass(frozen=True)
@@ -98,29 +104,29 @@ class Evaluation:
         """Creates the directory, or checks that an existing one is of the same evaluation."""
         card = self.path / CARD
         if card.exists():
-            found = self.open(self.path).card
-            if keys := self._differ(found):
+            existing = self.open(self.path).card
+            if keys := self._differ(existing):
                 raise StaleStore(
                     f"{self.path} holds an evaluation with other settings: "
                     f"{', '.join(_FLAGS.get(key, f'--{key}'.replace('_', '-')) for key in keys)}",
                     remedy="choose another --out, or delete that directory first",
                 )
-            if found["trials"] < self.card["trials"]:  # the first ones are the same
-                self._write({**found, "trials": self.card["trials"]})
+            if existing["trials"] < self.card["trials"]:  # the first ones are the same
+                self._write({**existing, "trials": self.card["trials"]})
         else:
             self._write(self.card)
         for folder in (self.path, self.path / TRIALS, self.path / VIDEOS):
             sweep(folder)
 
-    def _differ(self, found: Mapping[str, Any]) -> list[str]:
+    def _differ(self, existing: Mapping[str, Any]) -> list[str]:
         """The keys in which the existing evaluation differs. Weights are identified by their
         digests, not by path; more trials and another number of videos are allowed."""
-        now, found = _told(json.loads(json.dumps(self.card))), _told(found)
-        free = {"videos"} | ({"policy"} if "weights" in now else set())
-        free |= {"software", "meaning", "accepted"} - found.keys()  # older cards lack them
-        if found.get("trials", 0) < now["trials"]:
+        card, existing = _told(json.loads(json.dumps(self.card))), _told(existing)
+        free = {"videos"} | ({"policy"} if "weights" in card else set())
+        free |= {"software", "meaning", "accepted"} - existing.keys()  # older cards lack them
+        if existing.get("trials", 0) < card["trials"]:
             free.add("trials")
-        return sorted(k for k in {*found, *now} - free if found.get(k) != now.get(k))
+        return sorted(k for k in {*existing, *card} - free if existing.get(k) != card.get(k))
 
     def _write(self, card: Mapping[str, Any]) -> None:
         write_atomic(self.path / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
@@ -145,8 +151,8 @@ class Evaluation:
     @cached_property
     def outcomes(self) -> list[Outcome]:
         """The finished trials, in order."""
-        found = listed(self.path / TRIALS, "task-*.json")
-        return [_outcome(path, self.card["tasks"]) for path in found]
+        paths = listed(self.path / TRIALS, "task-*.json")
+        return [_outcome(path, self.card["tasks"]) for path in paths]
 
     def videos(self) -> list[Path]:
         """The existing videos, in order."""
@@ -155,7 +161,7 @@ class Evaluation:
     def wants(self, name: str, end: str, videos: int) -> bool:
         """Whether trial `name` is, as far as is known, among the first `videos` of its task with
         this `end`."""
-        return sum(each.name < name for each in self._films(name, end)) < videos
+        return sum(path.name < name for path in self._films(name, end)) < videos
 
     def keep_first(self, videos: int) -> None:
         """Drops the videos of all but the first `videos` trials of each end of each task, which
@@ -183,9 +189,8 @@ _RUNNING = {"precision": "float32", "sampler": "plain", "batch": 1}
 
 def _require_types(card: Mapping[str, Any]) -> None:
     """Raises a `TypeError` or `LookupError` for a card that `depthtok eval` does not write."""
-    kinds = {str: ("policy", "suite"), dict: ("tasks", "versions"),
-             int: ("trials", "seed", "max_steps", "replan_steps", "size")}  # fmt: skip
-    for kind, names in kinds.items():
+    numbers = ("trials", "seed", "max_steps", "replan_steps", "size")
+    for kind, names in ((str, ("policy", "suite")), (dict, ("tasks", "versions")), (int, numbers)):
         for name in names:
             as_type(kind, card[name])
     as_type(dict, card.get("software", {}))
@@ -214,28 +219,35 @@ _AGAIN = "delete that file: the same `depthtok eval` runs the trial again"
 def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """Success rate with its 95 % interval, and the number of steps of successes."""
     outcomes = list(outcomes)
-    won = [each for each in outcomes if each.success]
-    low, high = wilson(len(won), len(outcomes))
-    steps = float(np.mean([each.steps for each in won])) if won else None
-    names = sorted({name for each in outcomes for name in each.measures})
-    measured = {
-        name: float(np.mean([e.measures[name] for e in outcomes if name in e.measures]))
-        for name in names
-    }
+    steps = [outcome.steps for outcome in outcomes if outcome.success]
+    low, high = wilson(len(steps), len(outcomes))
+    measures: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        for name, value in outcome.measures.items():
+            measures.setdefault(name, []).append(value)
     return {
-        "trials": len(outcomes), "successes": len(won),
-        "rate": len(won) / len(outcomes) if outcomes else None,
-        "low": low, "high": high, "steps": steps, **measured,
-    }  # fmt: skip
+        "trials": len(outcomes),
+        "successes": len(steps),
+        "rate": len(steps) / len(outcomes) if outcomes else None,
+        "low": low,
+        "high": high,
+        "steps": float(np.mean(steps)) if steps else None,
+        **{name: float(np.mean(values)) for name, values in sorted(measures.items())},
+    }
 
 
 class Arena:
     """A worker: one policy, one simulator at a time."""
 
     def __init__(
-        self, evaluation: Evaluation, player: Player, build: Callable[[Task], Simulator],
-        videos: int, judge: Judge | None = None, accepted: Collection[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        evaluation: Evaluation,
+        player: Player,
+        build: Callable[[Task], Simulator],
+        videos: int,
+        judge: Judge | None = None,
+        accepted: Collection[str] = (),
+    ) -> None:
         self._evaluation, self._player, self._judge = evaluation, player, judge
         self._accepted = accepted
         self._build, self._videos = build, videos
@@ -249,10 +261,8 @@ class Arena:
             self._simulator = self._build(job.task)
         rollout = play(self._simulator, self._player, job.trial, self._accepted)
         measures = self._judge(self._player, rollout) if self._judge else {}
-        outcome = Outcome(
-            job.task.number, job.trial.number, job.trial.seed, rollout.success, rollout.steps,
-            rollout.plans, measures,
-        )  # fmt: skip
+        trial, result = job.trial, (rollout.success, rollout.steps, rollout.plans)
+        outcome = Outcome(job.task.number, trial.number, trial.seed, *result, measures)
         self._film(job, rollout)
         self._evaluation.save(outcome)
         return outcome
@@ -267,5 +277,5 @@ class Arena:
 def by_task(outcomes: Iterable[Outcome]) -> dict[int, list[Outcome]]:
     """The trials of each task, in the order of the tasks."""
     outcomes = list(outcomes)
-    tasks = sorted(Counter(each.task for each in outcomes))
-    return {task: [each for each in outcomes if each.task == task] for task in tasks}
+    tasks = sorted({outcome.task for outcome in outcomes})
+    return {task: [o for o in outcomes if o.task == task] for task in tasks}

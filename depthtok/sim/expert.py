@@ -9,11 +9,11 @@ It makes one attempt with one grasp; the caller may try the next grasp from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 
 from depthtok.sim import grasp as grasps
 from depthtok.sim.goals import Goal
@@ -29,6 +29,7 @@ LIFTED_M = 0.02  # an object that rises less is not held
 NEAR_M = 0.10  # an obstacle is at most this far to either side of the path
 GRASPS = 8  # tried from one start
 Action = Float32[np.ndarray, " 7"]
+Rotation = Float64[np.ndarray, "3 3"]
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,18 @@ class Style:
     def draw(cls, seed: int, noise: float, variety: float) -> Style:
         """A random style for a seed: `noise` is the maximum, `variety` scales everything else."""
         rng = np.random.default_rng([seed, 1])
-        detour = variety * rng.uniform([-0.06, -0.06, 0], [0.06, 0.06, 0.08])
+        x, y, z = (variety * rng.uniform([-0.06, -0.06, 0], [0.06, 0.06, 0.08])).tolist()
         return cls(
             noise=float(noise * rng.random()),
             speed=float(1 - 0.45 * variety * rng.random()),
             approach_m=float(0.10 + 0.03 * variety * rng.uniform(-1, 1)),
-            detour_m=tuple(map(float, detour)),
+            detour_m=(x, y, z),
             pause=round(4 * variety * rng.random()),
             shuffle=0.15 * variety,
             seed=seed,
         )
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, object]:
         """A plain dictionary."""
         return {**asdict(self), "detour_m": list(self.detour_m)}
 
@@ -80,13 +81,13 @@ class Expert:
                 return
         yield from self._hold(*self.scene.hand(), OPEN, 20)
 
-    def _transfer(self, goal: Goal, rank: int) -> Iterator[Action]:
+    def _transfer(self, goal: Goal, rank: int) -> Generator[Action, None, bool]:
         """Puts one object in its place; returns whether it was held."""
         choice = self._choose(goal, rank)
         if choice is None:
             return False
         turn = self._pointing_down(choice.direction)
-        before = self.scene.position(goal.object)
+        start_height = self.scene.position(goal.object)[2]
         above = choice.position + self.style.approach_m * UP
         yield from self._travel(above, turn, OPEN, goal.object)
         yield from self._move(
@@ -94,7 +95,7 @@ class Expert:
         )
         yield from self._hold(choice.position, turn, CLOSED, 12 + self.style.pause)
         yield from self._move(above, turn, CLOSED, steps=30)
-        if self.scene.position(goal.object)[2] < before[2] + LIFTED_M:
+        if self.scene.position(goal.object)[2] < start_height + LIFTED_M:
             return False
         yield from self._carry(goal, turn)
         hand, _ = self.scene.hand()
@@ -105,22 +106,23 @@ class Expert:
     def _choose(self, goal: Goal, rank: int) -> grasps.Grasp | None:
         _, rotation = self.scene.hand()
         straight = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
-        own, others = self.scene.surface(goal.object), self.scene.others(goal.object)
-        found = grasps.candidates(own, others, straight)
-        jitter = self.style.shuffle * np.random.default_rng(self.style.seed).random(len(found))
-        order = np.argsort([each.cost for each in found] + jitter, kind="stable")
-        chosen = grasps.diverse([found[index] for index in order], GRASPS)
+        surface, obstacles = self.scene.surface(goal.object), self.scene.others(goal.object)
+        candidates = grasps.candidates(surface, obstacles, straight)
+        rng = np.random.default_rng(self.style.seed)
+        jitter = self.style.shuffle * rng.random(len(candidates))
+        order = np.argsort([grasp.cost for grasp in candidates] + jitter, kind="stable")
+        chosen = grasps.diverse([candidates[index] for index in order], GRASPS)
         return chosen[rank % len(chosen)] if chosen else None
 
-    def _pointing_down(self, direction: float) -> Float64[np.ndarray, "3 3"]:
+    def _pointing_down(self, direction: float) -> Rotation:
         """The orientation that closes along `direction`, by the shorter rotation."""
         _, rotation = self.scene.hand()
-        now = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
-        angle = now + grasps.turned(direction, now)
+        current = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+        angle = current + grasps.turned(direction, current)
         closing, down = np.array([np.cos(angle), np.sin(angle), 0]), np.array([0.0, 0, -1])
         return np.stack([closing, np.cross(down, closing), down], axis=1)
 
-    def _travel(self, to: Point, turn, gripper: float, *ignored: str) -> Iterator[Action]:
+    def _travel(self, to: Point, turn: Rotation, gripper: float, *ignored: str) -> Iterator[Action]:
         """Moves above all obstacles to a point, via the style's detour."""
         start, _ = self.scene.hand()
         height = max(self._highest(start, to, *ignored) + CLEAR_M + grasps.TIP_M, to[2])
@@ -129,7 +131,7 @@ class Expert:
             yield from self._move(stop, turn, gripper, steps=60, tolerance=0.03)
         yield from self._move(to, turn, gripper, steps=60)
 
-    def _carry(self, goal: Goal, turn) -> Iterator[Action]:
+    def _carry(self, goal: Goal, turn: Rotation) -> Iterator[Action]:
         """Moves the held object over its target and lowers it."""
         owner = self.scene.owner(goal.target)
         target = self.scene.position(goal.target)
@@ -167,9 +169,16 @@ class Expert:
         return float(near.max()) if len(near) else -np.inf
 
     def _move(
-        self, to: Point, turn, gripper: float, *, steps: int, tolerance: float | None = None,
+        self,
+        to: Point,
+        turn: Rotation,
+        gripper: float,
+        *,
+        steps: int,
+        tolerance: float | None = None,
         slow: bool = False,
-    ) -> Iterator[Action]:  # fmt: skip
+    ) -> Iterator[Action]:
+        """Moves to a pose until it is reached, for at most `steps` actions."""
         for _ in range(steps):
             hand, rotation = self.scene.hand()
             twisted = np.linalg.norm(_twist(turn, rotation)) > 0.15
@@ -177,13 +186,13 @@ class Expert:
                 return
             yield self._action(to, turn, gripper, slow=slow)
 
-    def _hold(self, to: Point, turn, gripper: float, steps: int) -> Iterator[Action]:
+    def _hold(self, to: Point, turn: Rotation, gripper: float, steps: int) -> Iterator[Action]:
         """Holds the pose while the fingers move. It keeps correcting, because actions of zeros
         would count as idle, and the hand would drift."""
         for _ in range(steps):
             yield self._action(to, turn, gripper)
 
-    def _action(self, to: Point, turn, gripper: float, *, slow: bool = False) -> Action:
+    def _action(self, to: Point, turn: Rotation, gripper: float, *, slow: bool = False) -> Action:
         hand, rotation = self.scene.hand()
         speed = self.style.speed * (0.6 if slow else 1.0)
         move = np.clip(GAIN * (to - hand) / STEP_M, -speed, speed)
@@ -192,6 +201,6 @@ class Expert:
         return np.concatenate([move, twist, [gripper]]).astype(np.float32)
 
 
-def _twist(wanted: Float64[np.ndarray, "3 3"], now: Float64[np.ndarray, "3 3"]):
-    """The rotation from `now` to `wanted` in the world frame, as axis-angle (rad)."""
-    return convert((wanted @ now.T).reshape(1, 9), "matrix", "axis_angle")[0]
+def _twist(target: Rotation, current: Rotation) -> Float[np.ndarray, " 3"]:
+    """The rotation from `current` to `target` in the world frame, as axis-angle (rad)."""
+    return convert((target @ current.T).reshape(1, 9), "matrix", "axis_angle")[0]

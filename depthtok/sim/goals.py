@@ -3,8 +3,9 @@ definition, without a simulator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from depthtok.errors import ConfigError
 from depthtok.sim.simulator import Task
@@ -25,7 +26,7 @@ def goals(task: Task) -> list[Goal]:
 
     problem = robosuite_parse_problem(str(definition(task)))
     movable = {name for names in problem["objects"].values() for name in names}
-    found = []
+    required = []
     for relation, *names in problem["goal_state"]:
         puts = relation in ("on", "in") and names[0] in movable
         if not puts or (relation == "in" and _is_shut(problem, names[1])):
@@ -34,8 +35,8 @@ def goals(task: Task) -> list[Goal]:
                 "cannot do",
                 remedy="choose other tasks, or replay demonstrations of this one (--demos)",
             )
-        found.append(Goal(*names))
-    return found
+        required.append(Goal(*names))
+    return required
 
 
 def sort_out(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
@@ -50,7 +51,7 @@ def sort_out(tasks: Iterable[Task]) -> tuple[list[Task], list[Task]]:
     return can, cannot
 
 
-def _is_shut(problem: dict, target: str) -> bool:
+def _is_shut(problem: Mapping[str, Any], target: str) -> bool:
     """Whether a target is inside a closed drawer or the like."""
     from libero.libero.envs.objects import get_object_fn
     from libero.libero.envs.objects.articulated_objects import ArticulatedObject

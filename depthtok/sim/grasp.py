@@ -14,7 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 Points = Float64[np.ndarray, "n 3"]
+Obstacles = Float64[np.ndarray, "m 3"]
 Point = Float64[np.ndarray, " 3"]
+Coordinates = Float64[np.ndarray, " n"]
+Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
 WIDEST_M = 0.074  # widest object that can be held
 SLICE_M = 0.012  # half the height over which a width is measured
@@ -35,26 +38,26 @@ class Grasp:
     cost: float
 
 
-def candidates(own: Points, others: Points, straight: float) -> list[Grasp]:
-    """Grasps of the object whose surface is `own`, best first. `straight` is the current closing
+def candidates(surface: Points, obstacles: Obstacles, straight: float) -> list[Grasp]:
+    """Grasps of the object with this surface, best first. `straight` is the current closing
     direction: less turning is better."""
-    middle = own.mean(axis=0)
-    near = others[np.linalg.norm(others[:, :2] - middle[:2], axis=1) < 0.25]
-    scene = np.concatenate([own, near])
-    found = []
-    for position, direction, cost in (*_around_body(own), *_on_rim(own)):
+    middle = surface.mean(axis=0)
+    near = obstacles[np.linalg.norm(obstacles[:, :2] - middle[:2], axis=1) < 0.25]
+    scene = np.concatenate([surface, near])
+    grasps = []
+    for position, direction, cost in (*_around_body(surface), *_on_rim(surface)):
         turn = abs(turned(direction, straight))
         bumps = _inside(scene, position, direction).sum()
         cost += 0.3 * turn + 0.02 * bumps
-        found.append(Grasp(position, direction, float(cost)))
-    return sorted(found, key=lambda grasp: grasp.cost)
+        grasps.append(Grasp(position, direction, float(cost)))
+    return sorted(grasps, key=lambda grasp: grasp.cost)
 
 
 def diverse(grasps: list[Grasp], count: int) -> list[Grasp]:
     """The best grasps that differ from each other by 2 cm or 20 degrees."""
     chosen: list[Grasp] = []
     for grasp in grasps:
-        if all(_differ(grasp, other) for other in chosen):
+        if all(_differ(grasp, better) for better in chosen):
             chosen.append(grasp)
         if len(chosen) == count:
             break
@@ -71,18 +74,19 @@ def _differ(a: Grasp, b: Grasp) -> bool:
     return bool(np.linalg.norm(a.position - b.position) > 0.02 or turn > np.radians(20))
 
 
-def _around_body(own: Points) -> Iterator[tuple[Point, float, float]]:
-    low, high = own[:, 2].min(), own[:, 2].max()
+def _around_body(surface: Points) -> Iterator[tuple[Point, float, float]]:
+    """Position, direction and cost of grasps around slices that are narrow enough."""
+    low, high = surface[:, 2].min(), surface[:, 2].max()
     heights = np.arange(low + TIP_M + 0.002, max(high - 0.004, low + TIP_M + 0.003), 0.01)
     preferred = low + 0.6 * (high - low)
     for height in heights:
-        inside = own[np.abs(own[:, 2] - height) < SLICE_M, :2]
-        if len(inside) < 20:
+        points = surface[np.abs(surface[:, 2] - height) < SLICE_M, :2]
+        if len(points) < 20:
             continue
         for direction in np.arange(0, np.pi, np.pi / 18):
             axis = np.array([np.cos(direction), np.sin(direction)])
             across = np.array([-axis[1], axis[0]])
-            along, side = inside @ axis, inside @ across
+            along, side = points @ axis, points @ across
             width = np.ptp(along)
             if width > WIDEST_M:
                 continue
@@ -91,9 +95,10 @@ def _around_body(own: Points) -> Iterator[tuple[Point, float, float]]:
             yield np.append(centre, height), float(direction), cost
 
 
-def _on_rim(own: Points) -> Iterator[tuple[Point, float, float]]:
-    top = own[:, 2].max()
-    rim = own[own[:, 2] > top - 0.008, :2]
+def _on_rim(surface: Points) -> Iterator[tuple[Point, float, float]]:
+    """Position, direction and cost of grasps of the upper rim, all around it."""
+    top = surface[:, 2].max()
+    rim = surface[surface[:, 2] > top - 0.008, :2]
     centre = (rim.min(axis=0) + rim.max(axis=0)) / 2
     offset = rim - centre
     radius, angle = np.linalg.norm(offset, axis=1), np.arctan2(offset[:, 1], offset[:, 0])
@@ -101,8 +106,8 @@ def _on_rim(own: Points) -> Iterator[tuple[Point, float, float]]:
         sector = np.abs((angle - direction + np.pi) % (2 * np.pi) - np.pi) < np.radians(10)
         if not sector.any() or radius[sector].mean() < 0.025:
             continue
-        place = centre + radius[sector].mean() * np.array([np.cos(direction), np.sin(direction)])
-        yield np.append(place, top - RIM_DEPTH_M), float(direction), 0.45
+        point = centre + radius[sector].mean() * np.array([np.cos(direction), np.sin(direction)])
+        yield np.append(point, top - RIM_DEPTH_M), float(direction), 0.45
 
 
 def _inside(scene: Points, position: Point, direction: float) -> Bool[np.ndarray, " n"]:
@@ -114,6 +119,8 @@ def _inside(scene: Points, position: Point, direction: float) -> Bool[np.ndarray
     return fingers | _within(along, across, up, HAND_M)
 
 
-def _within(along, across, up, box) -> Bool[np.ndarray, " n"]:
+def _within(
+    along: Coordinates, across: Coordinates, up: Coordinates, box: Box
+) -> Bool[np.ndarray, " n"]:
     parts = zip((along, across, up), box, strict=True)
     return np.all([(low < values) & (values < high) for values, (low, high) in parts], axis=0)

@@ -47,10 +47,14 @@ class LiberoSimulator:
         self.task, self.size = task, size
         self.cameras = tuple(CAMERAS)
         self.env = control_env()(
-            bddl_file_name=str(definition(task)), use_camera_obs=False,
-            has_offscreen_renderer=True, control_freq=FPS, horizon=NEVER, ignore_done=True,
+            bddl_file_name=str(definition(task)),
+            use_camera_obs=False,
+            has_offscreen_renderer=True,
+            control_freq=FPS,
+            horizon=NEVER,
+            ignore_done=True,
             hard_reset=False,
-        ).env  # fmt: skip
+        ).env
         self.env._observables.clear()  # would be computed 25 times per step, unused
         self._scene = ElementTree.tostring(self.env.model.root, encoding="unicode")
         self._classes = self._classify()
@@ -63,7 +67,7 @@ class LiberoSimulator:
         fixtures (cabinet, stove) are still drawn from `seed`, because those states lack them. The
         sampler uses numpy's global generator, which is restored afterwards.
         """
-        before = np.random.get_state()  # noqa: NPY002
+        global_state = np.random.get_state()  # noqa: NPY002
         # A reset keeps from the last episode: the fixtures' positions (objects on them are drawn
         # around their positions in the scene's XML), and the gripper's command.
         self.place_fixtures(self._scene)
@@ -73,7 +77,7 @@ class LiberoSimulator:
             self.env.seed(seed)
             self._draw()
         finally:
-            np.random.set_state(before)  # noqa: NPY002
+            np.random.set_state(global_state)  # noqa: NPY002
         if init_state is not None:
             self.place(self._init_state(init_state))
         for _ in range(SETTLE_STEPS):
@@ -167,10 +171,10 @@ class LiberoSimulator:
         bodies = np.zeros(model.nbody, np.uint8)
         for body in range(1, model.nbody):  # parents come before their children
             name = model.body_id2name(body) or ""
-            own = roots.get(body, 0)
-            own = own or (ROBOT if name.startswith(("robot0", "mount0")) else 0)
-            own = GRIPPER if name.startswith("gripper0") else own
-            bodies[body] = own or bodies[model.body_parentid[body]]
+            number = roots.get(body, 0)
+            number = number or (ROBOT if name.startswith(("robot0", "mount0")) else 0)
+            number = GRIPPER if name.startswith("gripper0") else number
+            bodies[body] = number or bodies[model.body_parentid[body]]
         return np.append(bodies[model.geom_bodyid], np.uint8(0))
 
     def lens(self, camera: str) -> Lens:

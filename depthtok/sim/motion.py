@@ -34,15 +34,15 @@ def perform(
     simulator: Simulator, actions: Iterable[Action], *, limit: int, to_the_end: bool = False
 ) -> Motion:
     """Executes actions until the task is done (`to_the_end`: all of them), at most `limit`."""
-    states, done_actions, done = [], [], False
+    states, executed, success = [], [], False
     for action in actions:
         states.append(simulator.save())
-        done_actions.append(np.asarray(action, np.float32))
-        done = simulator.step(action)
-        if len(states) >= limit or (done and not to_the_end):
+        executed.append(np.asarray(action, np.float32))
+        success = simulator.step(action)
+        if len(states) >= limit or (success and not to_the_end):
             break
     width = len(simulator.idle)
-    return Motion(np.array(states), np.array(done_actions).reshape(-1, width), done)
+    return Motion(np.array(states), np.array(executed).reshape(-1, width), success)
 
 
 def demonstrate(
@@ -56,17 +56,19 @@ def demonstrate(
 ) -> tuple[Motion, Style, int]:
     """The expert's first success from one start, its style, and the number of grasps tried.
 
-    If none succeeds it is the first attempt, and the simulator is left in that attempt's state.
+    If none succeeds it is the first attempt that moved; the simulator is left after the last one.
     """
     style = Style.draw(seed, noise, variety)
     scene = Scene(simulator)
     scene.goals()  # raises for tasks that the expert cannot do
-    first = None
+    first: Motion | None = None
     for rank in range(grasps):
         simulator.reset(seed, init_state)
         expert = Expert(scene, style, rank)
         motion = perform(simulator, expert.actions(), limit=simulator.task.max_steps)
         if motion.success:
             return motion, style, rank + 1
-        first = first or motion
+        first = first or motion  # one without any action counts as none
+    if first is None:
+        raise ValueError(f"{grasps} grasps are too few to try")
     return first, style, grasps

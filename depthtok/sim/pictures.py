@@ -16,6 +16,7 @@ from depthtok.errors import CorruptPart
 from depthtok.files import write_atomic
 from depthtok.regular import reading, require_file
 from depthtok.report.colour import colourise
+from depthtok.report.report import Picture
 from depthtok.sim.rollout import Rollout
 
 SIDE = 160  # px of one panel
@@ -25,12 +26,10 @@ RANGE = (0.5, 99.5)  # disparity percentiles spanned by the colours, as for the 
 
 
 @dataclass(frozen=True)
-class Film:
-    """A video in a report, used like a `Picture`."""
+class Film(Picture):
+    """A video in a report; `pixels` is one frame of it, for its size."""
 
     data: bytes  # WebP
-    pixels: UInt8[np.ndarray, "H W 3"]  # one frame, for its size
-    caption: str
 
     @classmethod
     def read(cls, path: Path, caption: str) -> Film:
@@ -45,7 +44,7 @@ class Film:
                 f"{path} is no video of a trial: {error}",
                 remedy="delete that file, and run the same command again",
             ) from error
-        return cls(data, frame, caption)
+        return cls(frame, caption, data)
 
     def data_uri(self) -> str:
         return "data:image/webp;base64," + base64.b64encode(self.data).decode()
@@ -55,10 +54,8 @@ def save_film(path: Path, rollout: Rollout) -> None:
     """Writes a rollout as an animated WebP, atomically."""
     frames = [Image.fromarray(np.ascontiguousarray(frame)) for frame in panels(rollout)]
     buffer = io.BytesIO()
-    frames[0].save(
-        buffer, "webp", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0,
-        quality=QUALITY,
-    )  # fmt: skip
+    settings = {"duration": MILLISECONDS, "loop": 0, "quality": QUALITY}
+    frames[0].save(buffer, "webp", save_all=True, append_images=frames[1:], **settings)
     write_atomic(path, buffer.getvalue())
 
 

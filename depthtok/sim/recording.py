@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt16
 
 from depthtok.sim.motion import Motion
-from depthtok.sim.simulator import CLASSES, Simulator, View
+from depthtok.sim.simulator import CLASSES, Simulator
 from depthtok.sources.features import Feature
 from depthtok.sources.pixels import encode_image
 
@@ -21,20 +21,23 @@ FARTHEST_M = 65.535  # the limit of uint16 millimetres; farther is 0, which mean
 SAMPLED = -1  # init_state_index of an episode with sampled placements
 
 _CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
-_STEP = (
-    ("action", "tensor", "float32", (7,), "OSC_POSE command in [-1, 1]: xyz (1 is 5 cm), rotation "
-     "(1 is 0.5 rad), gripper (-1 open, 1 closed)."),
-    ("discount", "scalar", "float32", (), "Always 1."),
-    ("is_first", "scalar", "bool", (), "True on the first step."),
-    ("is_last", "scalar", "bool", (), "True on the last step."),
-    ("is_terminal", "scalar", "bool", (), "True on the last step."),
-    ("observation/joint_state", "tensor", "float32", (7,), "Joint angles (rad)."),
-    ("observation/state", "tensor", "float32", (8,), "End effector: position (m), axis-angle "
-     "(rad); positions of both fingers (m)."),
-    ("observation/wrist_camera_to_world", "tensor", "float32", (16,), "Wrist camera at this step, "
-     "as camera_to_world."),
-    ("reward", "scalar", "float32", (), "1 on the last step of a success, else 0."),
-)  # fmt: skip
+_ACTION = (
+    "OSC_POSE command in [-1, 1]: xyz (1 is 5 cm), rotation (1 is 0.5 rad), gripper (-1 open, 1 "
+    "closed)."
+)
+_STATE = "End effector: position (m), axis-angle (rad); positions of both fingers (m)."
+_WRIST = "Wrist camera at this step, as camera_to_world."
+_STEP: tuple[tuple[str, str, tuple[int, ...], str], ...] = (
+    ("action", "float32", (7,), _ACTION),
+    ("discount", "float32", (), "Always 1."),
+    ("is_first", "bool", (), "True on the first step."),
+    ("is_last", "bool", (), "True on the last step."),
+    ("is_terminal", "bool", (), "True on the last step."),
+    ("observation/joint_state", "float32", (7,), "Joint angles (rad)."),
+    ("observation/state", "float32", (8,), _STATE),
+    ("observation/wrist_camera_to_world", "float32", (16,), _WRIST),
+    ("reward", "float32", (), "1 on the last step of a success, else 0."),
+)
 _PICTURES = (
     ("depth", "uint16", 1, "png", "True z-depth of `image` in millimetres; 0 is unknown."),
     ("image", "uint8", 3, "jpeg", "Main camera (agentview), published orientation: [::-1, ::-1]."),
@@ -42,11 +45,11 @@ _PICTURES = (
     ("wrist_depth", "uint16", 1, "png", "True z-depth of `wrist_image` in millimetres."),
     ("wrist_image", "uint8", 3, "jpeg", "Wrist camera, published orientation: [::-1, ::-1]."),
 )
-_EPISODE = (
+_POSE = "Main camera, 4x4 row-major, m, axes x right, y down, z forward, upright true view."
+_EPISODE: tuple[tuple[str, str, tuple[int, ...], str], ...] = (
     ("action_noise", "float32", (), "Standard deviation of the noise on the xyz action."),
     ("camera_intrinsics", "float32", (9,), "Main camera, 3x3 row-major, px, upright true view."),
-    ("camera_to_world", "float32", (16,), "Main camera, 4x4 row-major, m, axes x right, y down, "
-     "z forward, upright true view."),
+    ("camera_to_world", "float32", (16,), _POSE),
     ("env_seed", "int32", (), "Seed of the placements."),
     ("init_state_index", "int32", (), "Official initial state; -1 where placements were drawn."),
     ("success", "bool", (), "Whether the benchmark's own check passed on the last step."),
@@ -54,7 +57,7 @@ _EPISODE = (
     ("wrist_camera_intrinsics", "float32", (9,), "Wrist camera, as camera_intrinsics."),
     ("zfar", "float32", (), "Farthest depth that is drawn (m)."),
     ("znear", "float32", (), "Nearest depth that is drawn (m)."),
-)  # fmt: skip
+)
 _TEXTS = (
     ("file_path", "Suite, task, start and seed: a label, not a file."),
     ("suite", "Suite of tasks."),
@@ -65,26 +68,18 @@ _TEXTS = (
 @cache
 def features(size: int) -> Mapping[str, Feature]:
     """The features of a data set with `size` px square images, by path, sorted."""
-    found = [
-        Feature(f"steps/{name}", kind, dtype, shape, "none", True, about)
-        for name, kind, dtype, shape, about in _STEP
-    ]
-    found += [
-        Feature(f"steps/observation/{name}", "image", dtype, (size, size, channels), form, True,
-                about)
-        for name, dtype, channels, form, about in _PICTURES
-    ]  # fmt: skip
-    found.append(Feature("steps/language_instruction", "text", "str", description="Instruction."))
-    found += [
-        Feature(f"episode_metadata/{name}", "tensor" if shape else "scalar", dtype, shape, "none",
-                False, about)
-        for name, dtype, shape, about in _EPISODE
-    ]  # fmt: skip
-    found += [
-        Feature(f"episode_metadata/{name}", "text", "str", per_step=False, description=about)
-        for name, about in _TEXTS
-    ]
-    return {feature.path: feature for feature in sorted(found, key=lambda each: each.path)}
+    declared = [Feature("steps/language_instruction", "text", "str", description="Instruction.")]
+    for group, rows, per_step in (("steps", _STEP, True), ("episode_metadata", _EPISODE, False)):
+        for name, dtype, shape, about in rows:
+            path, kind = f"{group}/{name}", "tensor" if shape else "scalar"
+            declared.append(Feature(path, kind, dtype, shape, "none", per_step, about))
+    for name, dtype, channels, encoding, about in _PICTURES:
+        path, pixels = f"steps/observation/{name}", (size, size, channels)
+        declared.append(Feature(path, "image", dtype, pixels, encoding, True, about))
+    for name, about in _TEXTS:
+        path = f"episode_metadata/{name}"
+        declared.append(Feature(path, "text", "str", per_step=False, description=about))
+    return {feature.path: feature for feature in sorted(declared, key=lambda item: item.path)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ def film(simulator: Simulator, motion: Motion, origin: Origin) -> dict[str, obje
         for path, pixels in _look(simulator).items():
             pictures[path].append(encode_image(pixels, declared[path]))
     steps = np.arange(len(motion))
-    last = steps == len(motion) - 1
+    is_last = steps == len(motion) - 1
     return {
         **pictures,
         "steps/observation/state": np.array(proprio),
@@ -121,18 +116,21 @@ def film(simulator: Simulator, motion: Motion, origin: Origin) -> dict[str, obje
         "steps/observation/wrist_camera_to_world": np.array(poses),
         "steps/action": motion.actions,
         "steps/discount": np.ones(len(motion), np.float32),
-        "steps/reward": (last & motion.success).astype(np.float32),
+        "steps/reward": (is_last & motion.success).astype(np.float32),
         "steps/is_first": steps == 0,
-        "steps/is_last": last,
-        "steps/is_terminal": last,
+        "steps/is_last": is_last,
+        "steps/is_terminal": is_last,
         "steps/language_instruction": [simulator.task.instruction] * len(motion),
         **_about(simulator, motion, origin),
     }
 
 
 def _look(simulator: Simulator) -> dict[str, np.ndarray]:
+    """What both cameras see, as images [H, W, C] by path."""
     main = simulator.render("image", segmentation=True)
-    wrist: View = simulator.render("wrist_image")
+    wrist = simulator.render("wrist_image")
+    if main.segmentation is None:
+        raise ValueError("the simulator has rendered no segmentation")
     return {
         "steps/observation/image": main.rgb,
         "steps/observation/depth": millimetres(main.depth_m)[..., None],

@@ -80,7 +80,8 @@ def play(
     change = for_robot(meaning, simulator.meaning, accepted)
     simulator.reset(trial.seed, trial.number)
     player.reset(trial.seed)
-    rollout, plan = Rollout(), []
+    rollout = Rollout()
+    plan: list[Float32[np.ndarray, " A"]] = []
     while rollout.steps < trial.max_steps and not rollout.success:
         if not plan:
             observation, views = observe(simulator)

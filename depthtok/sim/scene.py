@@ -47,29 +47,30 @@ class Scene:
         """The object or fixture of a target, which may be a region of it; "" for the table."""
         if target in self._env.obj_body_id:
             return target
-        parent = getattr(self._env.object_sites_dict[target], "parent_name", None)
+        parent = getattr(self._env.object_sites_dict[target], "parent_name", "")
         return parent if parent in self._env.obj_body_id else ""
 
     def surface(self, name: str) -> Points:
         """Points on the visible surface of an object or fixture."""
         data = self._env.sim.data
-        placed = [
+        clouds = [
             points @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
             for geom, points in self._points(name)
         ]
-        return np.concatenate(placed) if placed else np.empty((0, 3))
+        return np.concatenate(clouds) if clouds else np.empty((0, 3))
 
     def others(self, *names: str) -> Points:
         """Surfaces of everything except `names`: the obstacles."""
-        rest = [self.surface(name) for name in self._env.obj_body_id if name not in names]
-        return np.concatenate(rest) if rest else np.empty((0, 3))
+        clouds = [self.surface(name) for name in self._env.obj_body_id if name not in names]
+        return np.concatenate(clouds) if clouds else np.empty((0, 3))
 
     def _points(self, name: str) -> list[tuple[int, Points]]:
+        """Points on every visible mesh of an object, in the frame of that mesh's geom."""
         if name not in self._local:
             geoms = list(self._geoms(self._env.obj_body_id[name]))
             rng = np.random.default_rng(0)
-            each = POINTS // max(len(geoms), 1)
-            self._local[name] = [(geom, self._on_mesh(geom, each, rng)) for geom in geoms]
+            count = POINTS // max(len(geoms), 1)
+            self._local[name] = [(geom, self._on_mesh(geom, count, rng)) for geom in geoms]
         return self._local[name]
 
     def _geoms(self, root: int) -> Iterator[int]:

@@ -41,8 +41,8 @@ def prepare() -> None:
     Raises `MissingPackage` with the remedy.
     """
     if problem := missing():
-        what, _, remedy = problem.partition(": ")
-        raise MissingPackage(f"the simulator cannot run: {what}", remedy=remedy)
+        reason, _, remedy = problem.partition(": ")
+        raise MissingPackage(f"the simulator cannot run: {reason}", remedy=remedy)
     _require_mujoco()
     name = os.environ.get("MUJOCO_GL") or _renderer()
     os.environ["MUJOCO_GL"] = name
@@ -53,11 +53,11 @@ def prepare() -> None:
 def software() -> dict[str, str]:
     """Other software that affects the last digits of results: the versions of this package and of
     PyTorch, if installed, and the renderer's own description (Mesa's version)."""
-    found = {}
+    installed = {}
     for name in ("depthtok", "torch"):
         with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return {**found, "gl": graphics()}
+            installed[name] = metadata.version(name)
+    return {**installed, "gl": graphics()}
 
 
 def graphics() -> str:
@@ -77,10 +77,10 @@ def graphics() -> str:
             context.free()
     except (ImportError, AttributeError, RuntimeError, OSError) as error:  # as PyOpenGL does
         name = os.environ["MUJOCO_GL"]
-        other = next(each for each in RENDERERS if each != name)
+        alternative = next(renderer for renderer in RENDERERS if renderer != name)
         raise MissingPackage(
             f"MuJoCo cannot render with MUJOCO_GL={name} here: {error}",
-            remedy=f"{SYSTEM}; or set MUJOCO_GL={other}",
+            remedy=f"{SYSTEM}; or set MUJOCO_GL={alternative}",
         ) from error
 
 
@@ -100,9 +100,9 @@ def _renderer() -> str:
 def _require_mujoco() -> None:
     version = metadata.version("mujoco")
     if tuple(int(number) for number in version.split(".")[:2]) != MUJOCO:
-        wanted = ".".join(map(str, MUJOCO))
+        required = ".".join(map(str, MUJOCO))
         raise MissingPackage(
-            f"mujoco {version} is installed; with others than {wanted} the benchmark's physics "
+            f"mujoco {version} is installed; with others than {required} the benchmark's physics "
             "change",
             remedy="pip install 'depthtok[sim]', which takes the right one",
         )
@@ -110,5 +110,5 @@ def _require_mujoco() -> None:
 
 def versions(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The versions of everything that affects the simulation."""
-    found = {name: metadata.version(name) for name in DISTRIBUTIONS}
-    return {**found, "renderer": environ.get("MUJOCO_GL", "")}
+    installed = {name: metadata.version(name) for name in DISTRIBUTIONS}
+    return {**installed, "renderer": environ.get("MUJOCO_GL", "")}

@@ -65,16 +65,23 @@ class Lens:
 class Simulator(Protocol):
     """One task in one world. Equal seeds and actions give equal observations."""
 
-    task: Task
-    cameras: tuple[str, ...]  # the main one first
-    size: int  # side of the images (px)
-    idle: Float32[np.ndarray, " A"]  # the action that does nothing
-    meaning: Meaning  # of the actions it takes and of `proprio`
+    @property
+    def task(self) -> Task: ...
 
     @property
-    def clip_planes(self) -> tuple[float, float]:
-        """The near and far clip planes (m)."""
-        ...
+    def cameras(self) -> tuple[str, ...]: ...  # the main one first
+
+    @property
+    def size(self) -> int: ...  # side of the images (px)
+
+    @property
+    def idle(self) -> Float32[np.ndarray, " A"]: ...  # the action that does nothing
+
+    @property
+    def meaning(self) -> Meaning: ...  # of the actions it takes and of `proprio`
+
+    @property
+    def clip_planes(self) -> tuple[float, float]: ...  # near and far (m)
 
     def reset(self, seed: int, init_state: int | None = None) -> None:
         """Starts an episode: sampled from `seed`, or the benchmark's own initial state."""

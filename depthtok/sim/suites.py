@@ -41,21 +41,21 @@ def tasks(suite: str) -> list[Task]:
 
 def task(suite: str, number: int) -> Task:
     """One task. Raises `ConfigError` for a number that is not in the suite."""
-    known = tasks(suite)
-    if not 0 <= number < len(known):
-        raise ConfigError(f"{suite} has no task {number}", remedy=f"give 0 to {len(known) - 1}")
-    return known[number]
+    of_suite = tasks(suite)
+    if not 0 <= number < len(of_suite):
+        raise ConfigError(f"{suite} has no task {number}", remedy=f"give 0 to {len(of_suite) - 1}")
+    return of_suite[number]
 
 
 def task_named(name: str) -> Task:
     """The task with this name (as in the official demonstrations' file names)."""
-    found = [each for suite in MAX_STEPS for each in tasks(suite) if each.name == name]
-    if not found:
+    matches = [task for suite in MAX_STEPS for task in tasks(suite) if task.name == name]
+    if not matches:
         raise ConfigError(
             f"there is no LIBERO task {name!r}",
             remedy="demonstrations must keep their official file names, TASK_demo.hdf5",
         )
-    return found[0]
+    return matches[0]
 
 
 def definition(task: Task) -> Path:

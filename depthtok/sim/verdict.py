@@ -20,7 +20,7 @@ SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")
 def results(evaluation: Evaluation) -> dict[str, Any]:
     """Success rates with intervals, for the suite and for every task."""
     tasks = evaluation.card["tasks"]
-    rows = {number: summary(each) for number, each in by_task(evaluation.outcomes).items()}
+    rows = {number: summary(trials) for number, trials in by_task(evaluation.outcomes).items()}
     return {
         "suite": evaluation.card["suite"],
         "complete": len(evaluation.outcomes) == len(tasks) * evaluation.card["trials"],
@@ -31,51 +31,51 @@ def results(evaluation: Evaluation) -> dict[str, Any]:
 
 def page(evaluation: Evaluation) -> Report:
     """The report of one evaluation: rates, settings, versions, and some of its trials."""
-    found, card = results(evaluation), evaluation.card
-    extra = sorted({*found["tasks"][0]} - KNOWN) if found["tasks"] else []
-    report = Report(f"{measured(card)}: {share(found)}", subtitle=str(card["policy"]))
-    report.numbers(_headline(found))
-    if not found["complete"]:
+    figures, card = results(evaluation), evaluation.card
+    extra = sorted({*figures["tasks"][0]} - {*COLUMNS}) if figures["tasks"] else []
+    report = Report(f"{measured(card)}: {share(figures)}", subtitle=str(card["policy"]))
+    report.numbers(_headline(figures))
+    if not figures["complete"]:
         report.text("Some trials are missing: run the same command again.", title="Incomplete")
     report.table(
         "Success by task, with 95 % Wilson intervals",
         ["task", "instruction", "successes", "trials", "rate", "from", "to", "steps", *extra],
-        [
-            [row["task"], row["name"], row["successes"], row["trials"], row["rate"], row["low"],
-             row["high"], row["steps"], *(row.get(name) for name in extra)]
-            for row in found["tasks"]
-        ],
-    )  # fmt: skip
+        [[row.get(name) for name in (*COLUMNS, *extra)] for row in figures["tasks"]],
+    )
     facts = {name: card[name] for name in SHOWN if name in card}
     report.facts("Settings and versions", {**facts, **card["versions"], **card.get("software", {})})
     if "says" in card:
         report.text("A policy behind a server draws its own noise: the seed does not affect it.")
     films = [Film.read(path, path.stem) for path in evaluation.videos()]
     if films:
-        told = "camera, ground-truth depth"
-        told += ", its codes, codes predicted by the policy" if extra else ""
-        report.pictures(f"Videos of trials: {told}; one frame per plan", films, columns=2)
+        panels = "camera, ground-truth depth"
+        panels += ", its codes, codes predicted by the policy" if extra else ""
+        report.pictures(f"Videos of trials: {panels}; one frame per plan", films, columns=2)
     return report
 
 
 SHOWN = (
-    "policy", "says", "meaning", "accepted", "step", "weights", "precision", "sampler", "codebook",
-    "seed", "settle_steps", "replan_steps", "max_steps", "size",
-)  # fmt: skip
-KNOWN = {"task", "name", "trials", "successes", "rate", "low", "high", "steps"}
+    *("policy", "says", "meaning", "accepted", "step", "weights"),
+    *("precision", "sampler", "codebook"),
+    *("seed", "settle_steps", "replan_steps", "max_steps", "size"),
+)
+COLUMNS = ("task", "name", "successes", "trials", "rate", "low", "high", "steps")
+"""The figures of a task that are always there."""
 
 
-def _headline(found: Mapping[str, Any]) -> dict[str, Any]:
+def _headline(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of all trials together, under names for people."""
-    told = {
-        "successes": found["successes"], "trials": found["trials"],
-        "success rate": found["rate"],
-        "95 % interval": f"{found['low']:.2f} to {found['high']:.2f}",
-        "steps of a success (mean)": found["steps"], "complete": found["complete"],
-        "code agreement with ground truth": found.get("code_agreement"),
-        "disparity error of its codes": found.get("disparity_error"),
-    }  # fmt: skip
-    return {name: value for name, value in told.items() if value is not None}
+    headline = {
+        "successes": figures["successes"],
+        "trials": figures["trials"],
+        "success rate": figures["rate"],
+        "95 % interval": f"{figures['low']:.2f} to {figures['high']:.2f}",
+        "steps of a success (mean)": figures["steps"],
+        "complete": figures["complete"],
+        "code agreement with ground truth": figures.get("code_agreement"),
+        "disparity error of its codes": figures.get("disparity_error"),
+    }
+    return {name: value for name, value in headline.items() if value is not None}
 
 
 def measured(card: Mapping[str, Any]) -> str:
@@ -89,12 +89,12 @@ def measured(card: Mapping[str, Any]) -> str:
     return f"{card['suite']}, task{'s' if len(numbers) > 1 else ''} {tasks}{limit}"
 
 
-def share(found: Mapping[str, Any]) -> str:
+def share(figures: Mapping[str, Any]) -> str:
     """Successes in words: `31 of 50 (62 %, 95 % interval 48 to 74 %)`."""
-    rate = 100 * (found["rate"] or 0)
-    low, high = 100 * found["low"], 100 * found["high"]
+    rate = 100 * (figures["rate"] or 0)
+    low, high = 100 * figures["low"], 100 * figures["high"]
     return (
-        f"{found['successes']} of {found['trials']} ({rate:.0f} %, "
+        f"{figures['successes']} of {figures['trials']} ({rate:.0f} %, "
         f"95 % interval {low:.0f} to {high:.0f} %)"
     )
 
@@ -119,46 +119,51 @@ def compared(a: Evaluation, b: Evaluation) -> dict[str, Any]:
 
 
 def _won(outcomes: Sequence[Outcome]) -> dict[str, bool]:
-    return {each.name: each.success for each in outcomes}
+    return {outcome.name: outcome.success for outcome in outcomes}
 
 
 def _counts(pairs: Paired) -> dict[str, Any]:
     low, high = pairs.interval()
     return {
-        "trials": pairs.trials, "successes_a": pairs.both + pairs.only_a,
-        "successes_b": pairs.both + pairs.only_b, "only_a": pairs.only_a, "only_b": pairs.only_b,
-        "difference": pairs.difference, "low": low, "high": high, "p_value": pairs.p_value(),
-    }  # fmt: skip
+        "trials": pairs.trials,
+        "successes_a": pairs.both + pairs.only_a,
+        "successes_b": pairs.both + pairs.only_b,
+        "only_a": pairs.only_a,
+        "only_b": pairs.only_b,
+        "difference": pairs.difference,
+        "low": low,
+        "high": high,
+        "p_value": pairs.p_value(),
+    }
 
 
-def comparison_lines(found: Mapping[str, Any]) -> list[str]:
-    """A comparison as text."""
-    n = found["trials"]
-    certain = found["p_value"] < 0.05
-    excludes_zero = found["low"] > 0 or found["high"] < 0
+def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """A comparison (see `compared`) as text."""
+    a, b, n = comparison["successes_a"], comparison["successes_b"], comparison["trials"]
+    low, high, p_value = (comparison[name] for name in ("low", "high", "p_value"))
+    certain = p_value < 0.05
+    excludes_zero = low > 0 or high < 0
     doubt = "" if certain == excludes_zero else "; the test decides: the interval is approximate"
     return [
-        f"A {found['a']}: {found['successes_a']} of {n}",
-        f"B {found['b']}: {found['successes_b']} of {n}",
-        f"B - A: {100 * found['difference']:+.0f} points (95 % interval "
-        f"{100 * found['low']:+.0f} to {100 * found['high']:+.0f}); only A succeeded in "
-        f"{found['only_a']}, only B in {found['only_b']}",
-        f"exact McNemar test: p = {found['p_value']:.3g}; "
+        f"A {comparison['a']}: {a} of {n}",
+        f"B {comparison['b']}: {b} of {n}",
+        f"B - A: {100 * comparison['difference']:+.0f} points (95 % interval "
+        f"{100 * low:+.0f} to {100 * high:+.0f}); only A succeeded in "
+        f"{comparison['only_a']}, only B in {comparison['only_b']}",
+        f"exact McNemar test: p = {p_value:.3g}; "
         + ("they differ" if certain else "these trials show no difference")
         + doubt,
     ]
 
 
-def comparison_page(found: Mapping[str, Any]) -> Report:
+def comparison_page(comparison: Mapping[str, Any]) -> Report:
     """A comparison as a report: all trials together, and per task."""
-    page = Report("Two evaluations", f"A {found['a']}, B {found['b']}")
-    page.text(*comparison_lines(found))
-    columns = {
-        "trials": "trials", "successes_a": "A", "successes_b": "B", "only_a": "only A",
-        "only_b": "only B", "difference": "B - A", "low": "from", "high": "to",
-        "p_value": "p (McNemar)",
-    }  # fmt: skip
-    rows = [["all", *(found[name] for name in columns)]]
-    rows += [[str(task), *(row[name] for name in columns)] for task, row in found["tasks"].items()]
+    page = Report("Two evaluations", f"A {comparison['a']}, B {comparison['b']}")
+    page.text(*comparison_lines(comparison))
+    counts = ("trials", "successes_a", "successes_b", "only_a", "only_b")
+    columns = (*counts, "difference", "low", "high", "p_value")
+    titles = ["trials", "A", "B", "only A", "only B", "B - A", "from", "to", "p (McNemar)"]
+    tasks = {"all": comparison, **comparison["tasks"]}
+    rows = [[str(task), *(row[name] for name in columns)] for task, row in tasks.items()]
     title = "Successes in the trials of both, with 95 % intervals of the difference"
-    return page.table(title, ["task", *columns.values()], rows)
+    return page.table(title, ["task", *titles], rows)

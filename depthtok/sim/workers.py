@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import SpawnProcess
+from multiprocessing.queues import Queue
 from queue import Empty
 from typing import Protocol, TypeVar, runtime_checkable
 
 from depthtok.errors import DepthtokError
 
-J = TypeVar("J", contravariant=True)
-R = TypeVar("R", covariant=True)
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+JobIn = TypeVar("JobIn", contravariant=True)
+ResultOut = TypeVar("ResultOut", covariant=True)
 POLL_SECONDS = 1.0
 
 
 @runtime_checkable
-class Worker(Protocol[J, R]):
+class Worker(Protocol[JobIn, ResultOut]):
     """Processes jobs one by one."""
 
-    def do(self, job: J) -> R: ...
+    def do(self, job: JobIn) -> ResultOut: ...
 
 
-def run(build: Callable[[], Worker[J, R]], jobs: Sequence[J], workers: int) -> Iterator[R]:
+def run(
+    build: Callable[[], Worker[Job, Result]], jobs: Sequence[Job], workers: int
+) -> Iterator[Result]:
     """Runs all jobs, in this process (0 workers) or in `workers` processes, and yields results.
 
     `build` makes a worker; it and the jobs must be picklable. Re-raises the `DepthtokError` of a
@@ -33,18 +39,18 @@ def run(build: Callable[[], Worker[J, R]], jobs: Sequence[J], workers: int) -> I
         yield from map(build().do, jobs)
         return
     context = get_context("spawn")
-    todo, done = context.Queue(), context.Queue()
+    todo: Queue[Job | None] = context.Queue()
+    results: Queue[Result | DepthtokError] = context.Queue()
     count = min(workers, len(jobs))
     for job in (*jobs, *[None] * count):
         todo.put(job)
-    processes = [
-        context.Process(target=_work, args=(build, todo, done), daemon=True) for _ in range(count)
-    ]
+    arguments = (build, todo, results)
+    processes = [context.Process(target=_work, args=arguments, daemon=True) for _ in range(count)]
     for process in processes:
         process.start()
     try:
         for _ in jobs:
-            yield _next(done, processes)
+            yield _next(results, processes)
         for process in processes:
             process.join(POLL_SECONDS)  # time to release their resources
     finally:
@@ -54,20 +60,25 @@ def run(build: Callable[[], Worker[J, R]], jobs: Sequence[J], workers: int) -> I
             process.join()
 
 
-def _work(build: Callable[[], Worker[J, R]], todo, done) -> None:
+def _work(
+    build: Callable[[], Worker[Job, Result]],
+    todo: Queue[Job | None],
+    results: Queue[Result | DepthtokError],
+) -> None:
     """The main loop of a worker process."""
     try:
         worker = build()
         while (job := _next_job(todo)) is not None:
-            done.put(worker.do(job))
+            results.put(worker.do(job))
     except DepthtokError as error:
-        done.put(error)
+        results.put(error)
 
 
-def _next_job(todo) -> object | None:
+def _next_job(todo: Queue[Job | None]) -> Job | None:
     """The next job; None if there is none, or if the parent process was killed and could not stop
     its workers, each of which holds a simulator."""
-    while parent_process().is_alive():
+    parent = parent_process()
+    while parent is not None and parent.is_alive():
         try:
             return todo.get(timeout=POLL_SECONDS)
         except Empty:
@@ -75,12 +86,13 @@ def _next_job(todo) -> object | None:
     return None
 
 
-def _next(done, processes) -> object:
-    """The next result. There may be none, because a dead process never finishes its job."""
+def _next(results: Queue[Result | DepthtokError], processes: Sequence[SpawnProcess]) -> Result:
+    """The next result. Raises `DepthtokError` for a job that raised one, and where a process died,
+    as it never finishes its job."""
     while True:
         dead = [process for process in processes if process.exitcode]
         try:
-            found = done.get(timeout=POLL_SECONDS)
+            result = results.get(timeout=POLL_SECONDS)
         except Empty:
             if not dead:
                 continue
@@ -89,6 +101,6 @@ def _next(done, processes) -> object:
                 "(a simulator takes 2.2 GB)",
                 remedy="run the same command again, with fewer --workers: finished jobs are kept",
             ) from None
-        if isinstance(found, DepthtokError):
-            raise found
-        return found
+        if isinstance(result, DepthtokError):
+            raise result
+        return result

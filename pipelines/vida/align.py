@@ -33,7 +33,8 @@ def fit_in_place(x: Float64[Tensor, "n H W"], y: Float64[Tensor, "n H W"]) -> Fl
     spread = x.square_().mean()
     scale = covariance / spread
     fitted = torch.stack((scale, y_mean - scale * x_mean))
-    return torch.where(spread > 0, fitted, fitted.new_tensor((1.0, 0.0)))
+    unchanged = torch.stack((torch.ones_like(scale), torch.zeros_like(scale)))
+    return torch.where(spread > 0, fitted, unchanged)
 
 
 class Stitcher:

@@ -7,6 +7,7 @@ and recorded as part of the estimator: there is no falling back halfway through 
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -21,11 +22,19 @@ Inputs = ParamSpec("Inputs")
 Output = TypeVar("Output")
 
 
-def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile works here; if not, a warning says why."""
+def can_compile(device: torch.device, *, required: bool = False) -> bool:
+    """Whether torch.compile works here; if not, a warning says why. Where it is `required`, because
+    a store is made with it, raises `ConfigError`."""
     try:
         _compile(_trial)(torch.ones(8, device=device))
     except RuntimeError as error:
+        if required:
+            raise ConfigError(
+                f"this store is made with torch.compile, which fails on {platform.node()}: "
+                f"{_reason(error)}",
+                remedy="install what is missing there (a C++ compiler; for a GPU, Triton), or "
+                "annotate into another --out without --compile",
+            ) from error
         log.warning("continuing without torch.compile, which fails here: %s", _reason(error))
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from depthtok.bounds import too_large
@@ -60,12 +61,13 @@ def config_named(name: str) -> ViDAConfig:
 
 READERS = 4  # decoding threads per GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
+CHOICES = ("compile", "graphs", "explicit")  # that change low bits, and are recorded where on
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a network is run. Only `input_size`, `precision` and `compile` (low bits) affect the
-    output.
+    """How a network is run. Only `input_size`, `precision` and the `CHOICES` affect the output, and
+    are recorded with it.
 
     By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
@@ -79,6 +81,9 @@ class RunConfig:
     windows: int | None = None  # per batch; None: as many as fit in `memory_gb`, one on a CPU
     readers: int | None = None
     compile: bool = False
+    graphs: bool = False  # CUDA graphs; never ran on a GPU yet
+    explicit: bool = False  # temporal attention by products and softmax; never ran on a GPU yet
+    settled: bool = False  # as a store is made already: who cannot do so is refused
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -99,6 +104,11 @@ class RunConfig:
                 remedy="leave it out to fill `memory_gb`",
             )
 
+    def like(self, made_with: Mapping[str, str]) -> RunConfig:
+        """With what was settled when a store was made: its estimator's settings."""
+        on = {name: made_with.get(name) == "yes" for name in CHOICES}
+        return replace(self, settled=True, **on)
+
     def resolved(self, config: ViDAConfig, device: str) -> RunConfig:
         """With all defaults filled in, for a network on a type of device ("cpu", "cuda")."""
         precision = self.precision or ("float32" if device == "cpu" else "float16")
@@ -106,6 +116,10 @@ class RunConfig:
             raise ConfigError(
                 f"{precision} is for GPUs: on a CPU it is slower, and differs from the reference",
                 remedy="use precision float32 with device cpu",
+            )
+        if device != "cuda" and self.graphs:
+            raise ConfigError(
+                f"CUDA graphs cannot be had on device {device}", remedy="leave --graphs out"
             )
         readers = self.readers if self.readers is not None else (0 if device == "cpu" else READERS)
         size = self.input_size or config.input_size

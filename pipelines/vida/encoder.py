@@ -1,6 +1,9 @@
 """DINOv2, as Video-Depth-Anything uses it (arXiv 2304.07193; official state-dict names).
 
 Letters: N images, S patches (h rows of w), D features, A attention heads.
+
+In half precision (`halved.py`) the layers are half and the residual stream x_NSD stays float32: a
+trained DINOv2 has activations that float16 would round away or overflow.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ class Encoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.table**2, config.dim))
         self.mask_token = nn.Parameter(torch.zeros(1, config.dim))  # in the checkpoint, unused here
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
+        self.norm = StreamNorm(config.dim)
 
     def forward(self, x_N3HW: Float[Tensor, "N 3 H W"]) -> list[Float[Tensor, "N S D"]]:
         """The outputs of the tapped blocks after the shared final norm, without the class token."""
@@ -40,7 +43,7 @@ class Encoder(nn.Module):
         for index, block in enumerate(self.blocks):
             x_NSD = block(x_NSD)
             if index in self.taps:
-                taps.append(self.norm(x_NSD)[:, 1:])
+                taps.append(self.norm(x_NSD, first=1))
         return taps
 
     def positions(self, rows: int, columns: int) -> Float[Tensor, "1 positions D"]:
@@ -60,6 +63,20 @@ class Encoder(nn.Module):
         return torch.cat((self.pos_embed[:, :1], grid.to(self.pos_embed.dtype)), dim=1)
 
 
+class StreamNorm(nn.LayerNorm):
+    """A norm of the residual stream. It is float32 in any precision, as the stream is; its result
+    has the dtype of the layers that read it."""
+
+    result = torch.float32
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=1e-6)
+
+    def forward(self, x_NSD: Float[Tensor, "N S D"], first: int = 0) -> Float[Tensor, "N s D"]:
+        """The norm of all positions; those from `first` on are returned."""
+        return super().forward(x_NSD)[:, first:].to(self.result)
+
+
 class PatchEmbedding(nn.Module):
     """Patches of 14 x 14 px to feature vectors, row by row."""
 
@@ -68,7 +85,18 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(3, dim, PATCH, PATCH)
 
     def forward(self, x_N3HW: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N S D"]:
-        return self.proj(x_N3HW).flatten(2).transpose(1, 2)
+        if self.proj.weight.dtype is torch.float32:
+            return self.proj(x_N3HW).flatten(2).transpose(1, 2)
+        return self._product(x_N3HW)
+
+    def _product(self, x_N3HW: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N S D"]:
+        """The same as one matrix product: half-precision convolutions are slow on three channels.
+        The patches are cut, and rounded, by one copy."""
+        split = rearrange(x_N3HW, "n c (h p) (w q) -> n h w p q c", p=PATCH, q=PATCH)
+        weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # a view: its channels are last
+        patches = split.to(weight.dtype, memory_format=torch.contiguous_format)
+        patches = rearrange(patches, "n h w p q c -> n (h w) (p q c)")
+        return functional.linear(patches, weight, self.proj.bias)
 
 
 class Block(nn.Module):
@@ -76,10 +104,10 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = StreamNorm(dim)
         self.attn = Attention(dim, heads)
         self.ls1 = LayerScale(dim)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = StreamNorm(dim)
         self.mlp = MLP(dim)
         self.ls2 = LayerScale(dim)
 

@@ -12,14 +12,16 @@ import torch
 
 from depthtok.data import DepthBlock, DepthKind, EstimatorSpec, FrameClip
 from pipelines.vida.compiling import can_compile
-from pipelines.vida.config import RunConfig, ViDAConfig
+from pipelines.vida.config import CHOICES, RunConfig, ViDAConfig
 from pipelines.vida.infer import estimate
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.published import licence_of
 from pipelines.vida.runner import Runner
 from pipelines.vida.weights import find_weights, load_network, weights_hash
 
-ALGORITHM = "2"  # increased when the same weights and settings would give different depth
+ALGORITHM, HALF_ALGORITHM = "2", "3"
+"""Of float32 and of half precision: increased when the same weights and settings would give
+different depth. Half precision 2 was autocast's."""
 
 
 class ViDAEstimator:
@@ -68,11 +70,11 @@ def load_estimator(
 ) -> ViDAEstimator:
     """The network with its weights, ready to use. Without a path it searches the usual places.
 
-    If torch.compile does not work, it is not used, which is recorded in the spec. Raises
-    `ConfigError` or `WeightsError`.
+    If torch.compile does not work, it is not used, which is recorded in the spec; but where that is
+    `settled` it is refused. Raises `ConfigError` or `WeightsError`.
     """
     if run.compile:
-        run = replace(run, compile=can_compile(device))
+        run = replace(run, compile=can_compile(device, required=run.settled))
     return ViDAEstimator(load_network(config, find_weights(config.name, weights)), run, device)
 
 
@@ -93,9 +95,9 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
         input_size=run.input_size,
         licence=licence_of(config.name),
         settings=(
-            ("algorithm", ALGORITHM),
+            ("algorithm", ALGORITHM if run.precision == "float32" else HALF_ALGORITHM),
             ("device", device.type),
-            *((("compile", "yes"),) if run.compile else ()),
+            *((name, "yes") for name in CHOICES if getattr(run, name)),
         ),
     )
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -158,11 +158,23 @@ class DepthOutput(nn.Sequential):
         super().__init__(nn.Conv2d(width, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1))
 
     def forward(self, x_NFHW: Float[Tensor, "N F H W"]) -> Float[Tensor, "N 1 H W"]:
-        """The last layer is a dot product per pixel, in float32 even under autocast: rounding
-        depth to float16 would cause visible steps."""
+        """The last layer is a dot product per pixel, float32 in any precision: rounding depth to
+        float16 would cause visible steps."""
         hidden = functional.relu(self[0](x_NFHW))
-        with torch.autocast(hidden.device.type, enabled=False):
-            return functional.relu(self[2](hidden.float()))
+        if self[2].weight.dtype is not torch.float32:
+            return functional.relu(channel_sum(hidden, self[2]))
+        return functional.relu(self[2](hidden))
+
+
+def channel_sum(x_NCHW: Float[Tensor, "N C H W"], last: nn.Conv2d) -> Float32[Tensor, "N 1 H W"]:
+    """A 1x1 convolution to one channel, of half-precision features: as a convolution it is the
+    slowest layer of all. Its products are summed in float32 in one pass over the features, by a
+    matrix product, or compiled along with what comes before."""
+    if torch.compiler.is_compiling():
+        return (x_NCHW.float() * last.weight).sum(1, keepdim=True) + last.bias[:, None, None]
+    rows = rearrange(x_NCHW, "n c h w -> (n h w) c")
+    depth = torch.mm(rows, last.weight.view(-1, 1), out_dtype=torch.float32) + last.bias
+    return depth.view(len(x_NCHW), 1, *x_NCHW.shape[-2:])
 
 
 def images(x_BTChw: Float[Tensor, "B T C h w"]) -> Float[Tensor, "N C h w"]:

@@ -82,5 +82,12 @@ def preprocess(frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]) -> Float
         rows = resize_matrix(source[0], size[0], frames.device)
         columns = resize_matrix(source[1], size[1], frames.device)
         pixels = rows @ (pixels @ columns.T)
-    mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (MEAN, STD))
+    mean, std = normalisation(frames.device)
     return (pixels - mean) / std
+
+
+@lru_cache(maxsize=8)
+def normalisation(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
+    """Mean and standard deviation on a device; made anew for each batch, it would wait for them."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
+    return mean, std

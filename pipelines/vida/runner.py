@@ -11,21 +11,29 @@ in the decoding part. The result for an image must not depend on the rest of the
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from depthtok.bounds import together
+from depthtok.errors import ConfigError
 from pipelines.vida.compiling import compiled
 from pipelines.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
+from pipelines.vida.graphs import CudaRecorder, Graphed
+from pipelines.vida.halved import halved
 from pipelines.vida.head import Pyramid
 from pipelines.vida.network import VideoDepth
 from pipelines.vida.packed import packed
 from pipelines.vida.plan import Window
 from pipelines.vida.preprocess import preprocess
+from pipelines.vida.uploads import Uploads
 
+Item = TypeVar("Item")
+Output = TypeVar("Output")
 log = logging.getLogger(__name__)
 
 FULL_GRID = 37 * 37  # patches at 518 px
@@ -77,16 +85,18 @@ class Groups:
         sizes = (max(1, size >> times) for size in (self.encode, self.mix, self.decode))
         return Groups(*sizes, pooled=self.pooled)
 
-    def indices(self, count: int, size: int, device: torch.device) -> list[Tensor]:
-        """0 ... count - 1 cut into groups; the last repeats its last index if groups are pooled."""
-        stops = range(size, count + size, size)
-        if not self.pooled:
-            stops = [min(stop, count) for stop in stops]
-        starts = range(0, count, size)
-        return [
-            torch.arange(start, stop, device=device).clamp_max(count - 1)
-            for start, stop in zip(starts, stops, strict=True)
-        ]
+    def missing(self, count: int, size: int) -> int:
+        """How often the last of `count` items is repeated, to fill the last group."""
+        return -count % size if self.pooled else 0
+
+    def padded(self, items: list[Item], size: int) -> list[Item]:
+        """The items, and as many more as are missing."""
+        return items + items[-1:] * self.missing(len(items), size)
+
+
+def cuts(count: int, size: int) -> list[slice]:
+    """0 ... count - 1 cut into groups; the last may be smaller."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 class Runner:
@@ -100,10 +110,12 @@ class Runner:
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
         run = run.resolved(network.config, device.type)
         network = network.to(device).eval()
-        if device.type == "cpu" and not run.compile:
+        if run.precision != "float32":
+            network = halved(network, getattr(torch, run.precision), explicit=run.explicit)
+        elif device.type == "cpu" and not run.compile:
             network = packed(network)
         self.config = network.config
-        self.device, self.compiled = device, run.compile
+        self.device, self.compiled, self.graphs = device, run.compile, run.graphs
         self.input_size, self.readers = run.input_size, run.readers
         self.precision = run.precision
         self.dtype = getattr(torch, run.precision)
@@ -111,8 +123,15 @@ class Runner:
         self.memory = run.memory_gb * 2**30
         self.halvings = 0
         self.waited = 0.0
-        parts = (network.encode, network.head.mix, network.head.decode)
-        self._encode, self._mix, self._decode = map(compiled, parts) if run.compile else parts
+        record = CudaRecorder() if run.graphs else None
+
+        def ready(part: Callable[..., Output]) -> Callable[..., Output]:
+            part = compiled(part) if run.compile else part
+            return Graphed(part, record) if record else part
+
+        self._encode, self._decode = ready(network.encode), ready(network.head.decode)
+        self._mix = ready(network.head.mix)
+        self._uploads = Uploads(device)
         self._carried: Pyramid | None = None
         self._carried_rows: dict[tuple[int, int], int] = {}
 
@@ -144,10 +163,13 @@ class Runner:
         except torch.OutOfMemoryError:
             if len(jobs) == 1 and max(smaller.encode, smaller.mix, smaller.decode) == 1:
                 raise
+            if len(jobs) == 1 and (self.compiled or self.graphs):
+                raise _no_smaller() from None
         return self._with_less(jobs)
 
     def _with_less(self, jobs: list[Job]) -> list[Float[Tensor, "n h w"]]:
-        """Retries after running out of memory: with half the batch, then with half the groups."""
+        """Retries after running out of memory: with half the batch, which changes no byte, then
+        with half the groups, which may change low bits."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(jobs) > 1:
@@ -165,26 +187,22 @@ class Runner:
         exact = torch.backends.cudnn.flags(  # no TF32, and deterministic kernels
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         )
-        half = self.dtype is not torch.float32
-        with exact, torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
+        with exact:
             return [depth for batch in batches for depth in self._run(batch, groups)]
 
     def _run(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
         pool, row_of = self._pool(jobs, groups)
-        rows_BT = torch.tensor(
-            [[row_of[job.clip, frame] for frame in job.window.frames] for job in jobs],
-            device=self.device,
-        )
-        slots = None if groups.pooled else list(jobs[0].window.needed)
+        rows = [[row_of[job.clip, frame] for frame in job.window.frames] for job in jobs]
+        rows_BT = self._uploads.numbers(groups.padded(rows, groups.mix))
+        some = () if groups.pooled else (list(jobs[0].window.needed),)  # slots, not all of them
         mixed = [
-            self._mix(pool.level3[rows_BT[index]], pool.level4[rows_BT[index]], slots)
-            for index in groups.indices(len(jobs), groups.mix, self.device)
+            self._mix(pool.level3[rows_BT[cut]], pool.level4[rows_BT[cut]], *some)
+            for cut in cuts(len(rows_BT), groups.mix)
         ]
-        depth = self._decode_needed(jobs, groups, pool, rows_BT, torch.cat(mixed))
+        depth = self._decode_needed(jobs, groups, pool, rows, torch.cat(mixed))
         last = jobs[-1]
         carried = [(last.clip, frame) for frame in last.window.carried]
-        kept = torch.tensor([row_of[key] for key in carried], device=self.device, dtype=torch.long)
-        self._carried = pool.rows(kept)
+        self._carried = pool.rows(self._uploads.numbers([row_of[key] for key in carried]))
         self._carried_rows = {key: row for row, key in enumerate(carried)}
         return depth
 
@@ -193,11 +211,12 @@ class Runner:
         keys = [(job.clip, frame) for job in jobs for frame in range(*job.window.fresh)]
         parts = []
         if keys:
-            frames = torch.cat([job.frames for job in jobs])
-            if self.device.type == "cuda":
-                frames = frames.pin_memory().to(self.device, non_blocking=True)
-            for index in groups.indices(len(frames), groups.encode, self.device):
-                ready = frames[index]
+            pieces = [job.frames for job in jobs if len(job.frames)]
+            missing = groups.missing(len(keys), groups.encode)
+            pieces += [pieces[-1][-1:]] * missing
+            frames = self._uploads.rows(pieces)
+            for cut in cuts(len(frames), groups.encode):
+                ready = frames[cut]
                 if not jobs[0].prepared:
                     ready = preprocess(ready, jobs[0].size)
                 parts.append(self._encode(ready))
@@ -209,20 +228,31 @@ class Runner:
         return Pyramid.join(parts), row_of
 
     def _decode_needed(
-        self, jobs: list[Job], groups: Groups, pool: Pyramid, rows_BT: Tensor, mixed: Tensor
+        self, jobs: list[Job], groups: Groups, pool: Pyramid, rows: list[list[int]], mixed: Tensor
     ) -> list[Float[Tensor, "n h w"]]:
-        """Depth of the needed slots. `mixed` has all slots, or only those for a single job."""
-        needed = [(b, slot) for b, job in enumerate(jobs) for slot in job.window.needed]
-        window, slot = torch.tensor(needed, device=self.device).T
-        rows = rows_BT[window, slot]
-        place = slot if groups.pooled else torch.arange(len(slot), device=self.device)
-        parts = []
-        for index in groups.indices(len(needed), groups.decode, self.device):
-            path3 = mixed[window[index], place[index]]
-            row = rows[index]
-            parts.append(self._decode(path3, pool.level1[row], pool.level2[row]))
-        depth = torch.cat(parts)[: len(needed)]
+        """Depth of the needed slots. `mixed` has all slots, or only those for a single job. `rows`
+        are those of every slot in the pool."""
+        needed = [
+            (window, slot if groups.pooled else place, rows[window][slot])
+            for window, job in enumerate(jobs)
+            for place, slot in enumerate(job.window.needed)
+        ]
+        count, parts = len(needed), []
+        window, slot, row = self._uploads.numbers(groups.padded(needed, groups.decode)).T
+        for cut in cuts(len(row), groups.decode):
+            path3 = mixed[window[cut], slot[cut]]
+            parts.append(self._decode(path3, pool.level1[row[cut]], pool.level2[row[cut]]))
+        depth = torch.cat(parts)[:count]
         return list(depth.split([len(job.window.needed) for job in jobs]))
+
+
+def _no_smaller() -> ConfigError:
+    return ConfigError(
+        "the device has too little memory for one window; compiled code and graphs have one group "
+        "size, and another would change low bits midway",
+        remedy="use a GPU with more memory, a smaller --input-size, or leave --compile and "
+        "--graphs out, with another --out",
+    )
 
 
 def window_bytes(config: ViDAConfig, size: tuple[int, int], itemsize: int) -> int:

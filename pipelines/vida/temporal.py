@@ -81,6 +81,9 @@ class TemporalBlock(nn.Module):
 class TemporalAttention(nn.Module):
     """Attention over time; the position encoding is added to queries, keys and values."""
 
+    joined: Tensor | None = None  # the weights of all three in one, in half precision
+    explicit = False  # scores and softmax as operators of their own
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.pos_encoder = PositionCode(channels)
@@ -93,11 +96,28 @@ class TemporalAttention(nn.Module):
         self, x_PTC: Float[Tensor, "P T C"], slots: list[int] | None
     ) -> Float[Tensor, "P t C"]:
         x_PTC = self.pos_encoder(x_PTC)
-        asking = x_PTC if slots is None else x_PTC[:, slots]
-        projected = (self.to_q(asking), self.to_k(x_PTC), self.to_v(x_PTC))
+        projected = self._projected(x_PTC, slots)
         q, k, v = (rearrange(x, "p t (a c) -> p a t c", a=HEADS) for x in projected)
-        mixed = functional.scaled_dot_product_attention(q, k, v)
+        attend = explicit_attention if self.explicit else functional.scaled_dot_product_attention
+        mixed = attend(q, k, v)
         return self.to_out[0](rearrange(mixed, "p a t c -> p t (a c)"))
+
+    def _projected(self, x_PTC: Tensor, slots: list[int] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (of `slots`), keys and values."""
+        if slots is None and self.joined is not None:
+            return functional.linear(x_PTC, self.joined).chunk(3, dim=-1)
+        asking = x_PTC if slots is None else x_PTC[:, slots]
+        return self.to_q(asking), self.to_k(x_PTC), self.to_v(x_PTC)
+
+
+def explicit_attention(
+    q_PATc: Float[Tensor, "P A t c"], k_PATc: Float[Tensor, "P A T c"],
+    v_PATc: Float[Tensor, "P A T c"],
+) -> Float[Tensor, "P A t c"]:  # fmt: skip
+    """Attention of few frames, 8 to 128 wide. Fused kernels work in tiles of 64 x 128; here the
+    products have their true size, and compiled the softmax is one pass, in float32."""
+    scores = (q_PATc * q_PATc.shape[-1] ** -0.5) @ k_PATc.mT
+    return scores.softmax(dim=-1, dtype=torch.float32).to(v_PATc.dtype) @ v_PATc
 
 
 class PositionCode(nn.Module):

@@ -13,7 +13,7 @@ from depthtok.depth import DepthStore
 from depthtok.episodes import EpisodeStore
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig, TokenizeConfig
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"

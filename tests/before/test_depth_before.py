@@ -13,7 +13,7 @@ from depthtok.store import drop_part
 from depthtok.testing import tree_digest
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig
-from pipelines.stage import run
+from pipelines.run import run
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 

@@ -11,7 +11,7 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.store import drop_part
 from pipelines.config import ConvertConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.run import run
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 

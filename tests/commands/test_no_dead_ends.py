@@ -26,7 +26,7 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds
 from pipelines.config import ConvertConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.videos import VideoStage
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,8 @@ from depthtok.testing import make_rlds
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import Outcome, Stage, run
+from pipelines.run import run
+from pipelines.stage import Outcome, Stage
 from pipelines.tokenize import TokenizeStage
 from vqvae.config import NetworkConfig, QuantizerConfig, TokeniserConfig, TrainingConfig
 from vqvae.export import description, weights_of

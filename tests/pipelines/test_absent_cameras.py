@@ -18,7 +18,7 @@ from pipelines.config import AnnotateConfig, TokenizeConfig
 from pipelines.convert import ConvertStage
 from pipelines.decode import DecodeStage
 from pipelines.fused import FusedStage
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
 from pipelines.verify_codes import verify_sample
 from vqvae.agreement import Agreement

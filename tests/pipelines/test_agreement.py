@@ -10,7 +10,7 @@ from depthtok.cli import app
 from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, StaleStore
-from pipelines.stage import run
+from pipelines.run import run
 from vqvae.agreement import Agreement, CameraAgreement
 
 

@@ -16,7 +16,8 @@ from depthtok.verify import verify_store
 from pipelines import annotate
 from pipelines.annotate import cut
 from pipelines.estimators import ESTIMATORS, EstimatorEntry
-from pipelines.stage import make_part, run
+from pipelines.run import run
+from pipelines.stage import make_part
 
 GARBAGE = b"\x89PNG\r\n\x1a\nthis is no picture"
 

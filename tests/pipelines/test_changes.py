@@ -19,7 +19,7 @@ from depthtok.verify import verify_store
 from pipelines.config import ConvertConfig
 from pipelines.convert import ConvertStage
 from pipelines.plan import plan
-from pipelines.stage import run
+from pipelines.run import run
 
 
 def convert(rlds, out, *, retry_failed=False, **settings):

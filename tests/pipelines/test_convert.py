@@ -22,7 +22,7 @@ from depthtok.testing import make_rlds, tree_digest
 from depthtok.verify import verify_store
 from pipelines.config import ConvertConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.run import run
 
 LENGTHS = [1, 3, 8, 2, 5]
 

@@ -19,7 +19,7 @@ from depthtok.sources.write import RldsWriter
 from depthtok.verify import verify_store
 from pipelines.config import ConvertConfig
 from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.run import run
 
 OB = "steps/observation/"
 FEATURES = {

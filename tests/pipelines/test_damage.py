@@ -14,7 +14,7 @@ from depthtok.temporaries import temporary_sibling
 from depthtok.testing import Damage, damages, tree_digest
 from depthtok.verify import repair, verify_store
 from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.run import run
 
 STAGES = ["convert", "annotate", "tokenize"]
 

@@ -13,7 +13,7 @@ from pipelines import annotate
 from pipelines.config import TokenizeConfig
 from pipelines.fused import SPILL, FusedStage
 from pipelines.plan import plan
-from pipelines.stage import run
+from pipelines.run import run
 
 
 def fused(path, out, config=None, **settings):

@@ -11,7 +11,7 @@ import pytest
 
 from depthtok.config import RunOptions
 from depthtok.testing import interrupt, temporaries, tree_digest
-from pipelines.stage import run
+from pipelines.run import run
 
 PRELOAD = ["zarr", "depthtok.cli", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]
 STAGES = ["convert", "annotate", "tokenize"]

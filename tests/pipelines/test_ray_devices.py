@@ -14,7 +14,7 @@ from depthtok.signals import kept_handlers
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig
 from pipelines.device import choose_for
-from pipelines.stage import run
+from pipelines.run import run
 
 pytestmark = [
     pytest.mark.ray,

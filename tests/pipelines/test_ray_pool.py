@@ -20,7 +20,7 @@ from depthtok.testing import temporaries, tree_digest
 from pipelines import ray_pool
 from pipelines.ray_cluster import cluster, require_answer
 from pipelines.ray_pool import mean
-from pipelines.stage import run
+from pipelines.run import run
 
 pytestmark = [
     pytest.mark.ray,

@@ -75,7 +75,7 @@ def test_an_output_that_cannot_be_written(whole, tmp_path, monkeypatch, number):
 
 def run_convert(whole, out):
     from depthtok.config import RunOptions
-    from pipelines.stage import run
+    from pipelines.run import run
 
     return run(whole.stage("convert", out), RunOptions())
 
@@ -129,7 +129,9 @@ def test_what_is_named_twice_is_refused(config, field):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"precision": "float32"}, {"input_size": 28}, {"compile": True}], ids=str
+    "setting",
+    [{"precision": "float32"}, {"input_size": 28}, {"compile": True}, {"graphs": True}],
+    ids=str,
 )
 def test_settings_of_a_network_are_refused_where_none_runs(setting):
     """They would be hashed, and stores that are equal would refuse each other."""

@@ -8,7 +8,8 @@ from depthtok.errors import (
 )
 from depthtok.store import Store
 from depthtok.testing import tree_digest
-from pipelines.stage import recording_failures, run
+from pipelines.run import run
+from pipelines.stage import recording_failures
 
 STAGES = ["convert", "annotate", "tokenize"]
 

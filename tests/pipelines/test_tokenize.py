@@ -13,7 +13,7 @@ from depthtok.errors import ConfigError, StaleStore, StoreError
 from depthtok.testing import make_rlds, tree_digest
 from pipelines import tokenize
 from pipelines.ahead import CodesAhead
-from pipelines.stage import run
+from pipelines.run import run
 from vqvae import codec as codec_module
 from vqvae.codec import Codec
 

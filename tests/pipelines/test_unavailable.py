@@ -19,7 +19,7 @@ from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig
 from pipelines.convert import ConvertStage
 from pipelines.fused import FusedStage
-from pipelines.stage import run
+from pipelines.run import run
 
 PASSING = [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOENT, errno.EACCES, errno.ENOTCONN]
 

@@ -23,7 +23,7 @@ from depthtok.testing import tree_digest
 from depthtok.verify import verify_store
 from pipelines.annotate import AnnotateStage
 from pipelines.config import AnnotateConfig
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.videos import VideoStage
 
 

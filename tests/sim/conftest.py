@@ -27,12 +27,12 @@ def drawer():
 def demos(simulator, tmp_path_factory):
     """One episode of the scripted expert, recorded and rendered by `collect`."""
     from depthtok.config import RunOptions
-    from pipelines import collect, stage
+    from pipelines import collect, run
     from pipelines.sim_config import CollectConfig
 
     place = tmp_path_factory.mktemp("demos")
     config = CollectConfig(tasks="0", episodes=1, size=32, seed=1)
-    outcome = stage.run(collect.CollectStage(place, config), RunOptions(workers=0))
+    outcome = run.run(collect.CollectStage(place, config), RunOptions(workers=0))
     assert (outcome.made, outcome.exit_code) == (1, 0)
     return place
 

@@ -16,7 +16,7 @@ from depthtok.sim.motion import Motion
 from depthtok.sim.recording import features
 from depthtok.sim.rollout import Trial
 from depthtok.sim.simulator import Task
-from pipelines import collect, stage
+from pipelines import collect, run
 from pipelines.sim_config import CollectConfig
 from tests.sim.fake_world import TASK, FakeWorld, Walker
 
@@ -92,4 +92,4 @@ def record(place: Path) -> None:
     config = CollectConfig(tasks="0-1", episodes=EPISODES, size=16, episodes_per_shard=3)
     work = collect.CollectStage(place, config)
     work.__dict__["tasks"] = {n: Task("fake", n, f"t{n}", f"do {n}", 9, 50) for n in range(2)}
-    stage.run(work, RunOptions())
+    run.run(work, RunOptions())

@@ -134,10 +134,11 @@ def quick(monkeypatch, simulator):
 
 
 def run(place, options=HERE, **settings):
-    from pipelines import collect, stage
+    from pipelines import collect
+    from pipelines.run import run as run_stage
 
     config = CollectConfig(**{"tasks": "0-1", "episodes": 3, "size": 16, **settings})
-    return stage.run(collect.CollectStage(place, config), options)
+    return run_stage(collect.CollectStage(place, config), options)
 
 
 def test_failures_are_kept_apart_and_nothing_is_done_twice(quick, tmp_path):

@@ -1,5 +1,6 @@
 """Packed linear layers and torch.compile: the same depth, and a spec that says what made it."""
 
+import os
 import shutil
 
 import numpy as np
@@ -13,11 +14,15 @@ from pipelines.vida.config import RunConfig, config_named
 from pipelines.vida.estimator import load_estimator, spec_of
 from pipelines.vida.infer import estimate
 from pipelines.vida.packed import PackedLinear, packed
-from pipelines.vida.runner import Runner
+from pipelines.vida.plan import plan
+from pipelines.vida.runner import Job, Runner
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 
 CPU = torch.device("cpu")
+unchecked = pytest.mark.skipif(
+    os.environ.get("DEPTHTOK_CHECK_CALLS") == "1", reason="checked calls cannot be compiled"
+)
 
 
 def no_compiler(part, **_):
@@ -109,8 +114,45 @@ def test_compiled_groups_have_one_size_and_give_the_same_depth(monkeypatch, leng
     assert len(shapes) == 3  # encode, mix, decode
 
 
+def jobs_of(lengths):
+    """Windows of clips of these lengths, as a batch for a GPU."""
+    return [
+        Job(clip, window, torch.zeros(len(range(*window.fresh)), 16, 20, 3, dtype=torch.uint8),
+            (28, 42), (16, 20))
+        for clip, length in enumerate(lengths)
+        for window in plan(length, align=True)
+    ]  # fmt: skip
+
+
+@unchecked
+def test_other_batches_compile_nothing_anew(monkeypatch):
+    """In full graphs, without breaks, three in all; no size in them is a symbol. The device without
+    memory stands for a GPU."""
+    compiler, graphs = torch.compile, []
+
+    def backend(graph, inputs):
+        graphs.append(inputs)
+        return graph.forward
+
+    monkeypatch.setattr(
+        torch, "compile", lambda part, **how: compiler(part, backend=backend, **how)
+    )
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    run = RunConfig(input_size=28, precision="float16", compile=True, explicit=True)
+    runner = Runner(tiny_network(), run, torch.device("meta"))
+    for lengths in ((60,), (23, 1), (90, 26, 5)):
+        depth = runner.depth(jobs_of(lengths))
+        assert sum(map(len, depth)) >= sum(lengths)
+    assert len(graphs) == 3  # encode, mix, decode
+    assert all(isinstance(each, torch.Tensor) for inputs in graphs for each in inputs)
+    assert torch._dynamo.utils.counters["graph_break"] == {}
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
+
+
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inside torch
+@unchecked
 def test_compiled_code_gives_the_same_depth():
     part = tiny_network().head.decode
     generator = torch.Generator().manual_seed(0)

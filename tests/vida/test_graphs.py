@@ -1,0 +1,127 @@
+"""CUDA graphs by a stand-in: the same bytes as the functions that were recorded."""
+
+import numpy as np
+import pytest
+import torch
+
+from depthtok.errors import ConfigError
+from pipelines.vida.config import RunConfig
+from pipelines.vida.graphs import MOST, Graphed
+from pipelines.vida.halved import halved
+from pipelines.vida.infer import estimate
+from pipelines.vida.runner import Groups, Runner
+from tests.vida import recipe
+from tests.vida.made import MemoryClip, tiny_network
+from tests.vida.replaying import Replaying
+from tests.vida.rounding import Rounding
+from tests.vida.test_halved import HALF
+
+CPU = torch.device("cpu")
+
+
+def test_a_graph_takes_new_inputs_and_its_outputs_are_not_overwritten():
+    record = Replaying()
+    graphed = Graphed(lambda x, y: (x @ y, (x.T + 1).relu()), record)
+    inputs = [(torch.full((2, 3), float(n)), torch.arange(12.0).view(3, 4) - n) for n in range(3)]
+    results = [graphed(*pair) for pair in inputs]
+    for (x, y), (product, other) in zip(inputs, results, strict=True):
+        assert torch.equal(product, x @ y)
+        assert torch.equal(other, (x.T + 1).relu())
+    assert (record.runs, record.replays) == (1, 3)
+
+
+def test_each_shape_and_dtype_has_its_graph_and_only_the_latest_are_kept():
+    record = Replaying()
+    graphed = Graphed(lambda x: x * 2, record)
+    for size in (1, 2, 1, 2):
+        assert graphed(torch.ones(size)).tolist() == [2.0] * size
+    assert graphed(torch.ones(2, dtype=torch.float64)).dtype is torch.float64
+    assert record.runs == 3
+    for size in range(3, 3 + MOST):
+        graphed(torch.ones(size))
+    assert record.runs == 3 + MOST
+    assert graphed(torch.ones(1)).tolist() == [2.0]
+    assert record.runs == 4 + MOST
+
+
+def test_the_stand_in_tells_what_depends_on_the_host():
+    """As a real graph, it would repeat a number that Python read from an earlier input."""
+    graphed = Graphed(lambda x: x + float(x.max()), Replaying())
+    assert graphed(torch.tensor([1.0])).item() == 2
+    assert graphed(torch.tensor([5.0])).item() != 10
+
+
+def test_what_cannot_be_recorded_is_refused_with_a_remedy():
+    def fails(_):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    with pytest.raises(ConfigError, match="stream is capturing") as caught:
+        Graphed(fails, Replaying())(torch.ones(1))
+    assert "--graphs" in caught.value.remedy
+    assert "and more" not in caught.value.problem
+
+
+def test_running_out_of_memory_is_not_taken_for_it():
+    def full(_):
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Graphed(full, Replaying())(torch.ones(1))
+
+
+def test_graphs_are_for_gpus():
+    with pytest.raises(ConfigError, match="CUDA graphs") as caught:
+        Runner(tiny_network(), RunConfig(graphs=True), CPU)
+    assert "--graphs" in caught.value.remedy
+
+
+@pytest.fixture
+def pooled(monkeypatch):
+    groups = Groups(encode=16, mix=2, decode=16, pooled=True)
+    monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: groups))
+
+
+def depth_of(runner, clips):
+    parts = [[] for _ in clips]
+    for block in estimate(runner, clips):
+        parts[block.clip].append(block.depth.values)
+    return [np.concatenate(values).tobytes() for values in parts]
+
+
+def runner_of(windows, graphs):
+    runner = Runner(tiny_network(), RunConfig(input_size=28, windows=windows), CPU)
+    for name in ("_encode", "_mix", "_decode") if graphs else ():
+        setattr(runner, name, Graphed(getattr(runner, name), graphs))
+    return runner
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_graphed_parts_give_the_same_bytes_in_any_company(monkeypatch, pooled, precision):
+    if precision == "float16":
+        monkeypatch.setattr("pipelines.vida.runner.packed", lambda it: halved(it, HALF))
+    clips = [MemoryClip(recipe.clip(n, 16, 20, seed=n)) for n in (1, 26, 5, 23)]
+    with Rounding():  # of half precision only
+        expected = depth_of(runner_of(1, None), clips)
+        for windows in (1, 3):
+            record = Replaying()
+            assert depth_of(runner_of(windows, record), clips) == expected
+            assert record.runs == 3  # encode, mix, decode: whatever the batch
+        backwards = depth_of(runner_of(3, Replaying()), clips[::-1])[::-1]
+    assert backwards == expected
+
+
+@pytest.mark.parametrize("way", ["compiled", "graphs"])
+def test_out_of_memory_with_one_window_does_not_change_the_groups_midway(pooled, way):
+    runner = runner_of(4, None)
+    setattr(runner, way, True)
+    sizes = []
+
+    def full(jobs, groups):
+        sizes.append((len(jobs), groups.encode))
+        raise torch.OutOfMemoryError
+
+    runner._run = full
+    with pytest.raises(ConfigError, match="too little memory") as caught:
+        depth_of(runner, [MemoryClip(recipe.clip(60, 16, 20, seed=1))])
+    assert "--input-size" in caught.value.remedy
+    assert sizes == [(3, 16), (1, 16)]  # a smaller batch changes no byte, a smaller group may
