@@ -2,7 +2,8 @@
 
     python benchmarks/policy_launches.py [--cameras 1 2 3] [--preset qdepth] [--rows]
 
-The plain path (`QDepthVLA.sample`) and the one in few launches (`vla/sampling.py`), in bfloat16.
+The plain path (`QDepthVLA.sample`) and the one in few launches (`vla/serving/sampling.py`), in
+bfloat16.
 `compiled` counts the calls of the latter's elementwise parts as one launch each (the rotation as
 two), as a compiler fuses them: an estimate, where the others are counts.
 """
@@ -16,11 +17,11 @@ import torch
 from launches import Tally, counting
 from torch import Tensor
 
-from vla import rows, running, sampling
-from vla.batch import Observation
 from vla.config import ModelConfig
-from vla.model import QDepthVLA
-from vla.named import load
+from vla.model.batch import Observation
+from vla.model.model import QDepthVLA
+from vla.named_configs import load
+from vla.serving import rows, running, sampling
 
 DTYPE = torch.bfloat16
 SAVED = {"norm": 0, "turn": 3, "gate": 1}  # launches of each part, by compiling it

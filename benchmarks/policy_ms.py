@@ -26,13 +26,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from depthtok.errors import ConfigError
-from vla import rows
 from vla.config import Config
-from vla.model import QDepthVLA, build
-from vla.named import load
-from vla.normalise import Norms, Scale
-from vla.policy import Policy
-from vla.running import Running
+from vla.data.normalise import Norms, Scale
+from vla.model.model import QDepthVLA, build
+from vla.named_configs import load
+from vla.serving import rows
+from vla.serving.policy import Policy
+from vla.serving.running import Running
 
 WAYS = [
     (precision, sampler, graph)

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from depthtok.episodes import EpisodeStore
 from depthtok.intervals import Estimate
-from depthtok.stored_episode import StoredEpisode
-from vla.policy import Policy
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.stored_episode import StoredEpisode
+from vla.serving.policy import Policy
 
 OTHER_NOISE = 10_000
 

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from policy_ms import made, units
 
-from vla.named import load
-from vla.policy import Policy
-from vla.running import Running
-from vla.serve import make_server
-from vla.wire import pack
+from vla.named_configs import load
+from vla.serving.policy import Policy
+from vla.serving.running import Running
+from vla.serving.server import make_server
+from vla.serving.wire import pack
 
 CAMERAS = ("main", "wrist", "third")
 

@@ -15,25 +15,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from depthtok.arrays import ArraySpec
 from depthtok.config import digest
+from depthtok.disk.files import write_atomic
+from depthtok.disk.temporaries import sweep
 from depthtok.errors import ConfigError, SourceError
-from depthtok.files import write_atomic
-from depthtok.parts import Part, PartName, PartWriter, ShardKey, shard_name
-from depthtok.sim import demos, suites
-from depthtok.sim.goals import sort_out
-from depthtok.sim.libero import LiberoSimulator
-from depthtok.sim.motion import Motion, demonstrate
-from depthtok.sim.recording import Origin, features, film
-from depthtok.sim.setup import versions
-from depthtok.sim.simulator import Task
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.shards import INFO
 from depthtok.sources.tfrecord import frame, read_records
 from depthtok.sources.write import EpisodeValues, RldsWriter, encode_episode
-from depthtok.store import Store, StoreSpec
-from depthtok.temporaries import sweep
-from pipelines.sim_config import CollectConfig, numbers
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.parts import Part, PartName, PartWriter, ShardKey, shard_name
+from depthtok.stores.store import Store, StoreSpec
+from pipelines.sim import demos, suites
+from pipelines.sim.config import CollectConfig, numbers
+from pipelines.sim.goals import sort_out
+from pipelines.sim.libero import LiberoSimulator
+from pipelines.sim.motion import Motion, demonstrate
+from pipelines.sim.recording import Origin, features, film
+from pipelines.sim.setup import versions
+from pipelines.sim.simulator import Task
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, recording_failures
 
 VERSION = 2

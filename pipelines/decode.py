@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok import depth, store
-from depthtok.arrays import ArraySpec
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
 from depthtok.data import CodeGrid, DepthClip, DepthKind
-from depthtok.depth import ClipQuantiles, DepthEncoding
 from depthtok.errors import ConfigError
-from depthtok.parts import PartEpisode, PartWriter
-from depthtok.store import StoreSpec
-from pipelines.annotate import inherit
+from depthtok.stores import depth, store
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import ClipQuantiles, DepthEncoding
+from depthtok.stores.parts import PartEpisode, PartWriter
+from depthtok.stores.store import StoreSpec
+from pipelines.annotate.stage import inherit
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
 from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures

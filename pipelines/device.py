@@ -8,7 +8,7 @@ import platform
 
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
-from pipelines.ray_cluster import address_of, has_gpus
+from pipelines.ray.cluster import address_of, has_gpus
 
 
 def choose(name: str) -> str:

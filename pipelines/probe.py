@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok.arrays import STREAM_SHARD, ArraySpec, ArrayWriter
+from depthtok.stores.arrays import STREAM_SHARD, ArraySpec, ArrayWriter
 from pipelines.stage import Probe, WorkPart
 
 FRAMES = 32  # frames of one clip: an estimator's window

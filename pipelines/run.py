@@ -6,14 +6,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from depthtok import store
 from depthtok.config import RunOptions
-from depthtok.parts import Part, PartName
 from depthtok.progress import Bar, progress
-from depthtok.store import Store
-from pipelines.changes import Watch
-from pipelines.ray_cluster import address_of, require_answer
-from pipelines.ray_pool import run_on_ray
+from depthtok.stores import store
+from depthtok.stores.parts import Part, PartName
+from depthtok.stores.store import Store
+from pipelines.convert.changes import Watch
+from pipelines.ray.cluster import address_of, require_answer
+from pipelines.ray.pool import run_on_ray
 from pipelines.stage import Outcome, Stage, Watching, WorkPart, make_part, note_made
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from depthtok import store
-from depthtok.arrays import ArraySpec
+from depthtok.disk.regular import lacks_memory
 from depthtok.errors import DepthKindError, DepthtokError, SourceError
-from depthtok.origin import FRAMES
-from depthtok.parts import Failure, Part, PartName, PartWriter, ShardKey
-from depthtok.regular import lacks_memory
-from depthtok.store import StoreSpec
-from pipelines.changes import Watch
+from depthtok.stores import store
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.origin import FRAMES
+from depthtok.stores.parts import Failure, Part, PartName, PartWriter, ShardKey
+from depthtok.stores.store import StoreSpec
+from pipelines.convert.changes import Watch
 
 Advance = Callable[..., None]  # how many more are done, and other values to show by name
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok import codes, store
-from depthtok.arrays import ArraySpec
-from depthtok.codebook import Codebook
 from depthtok.config import to_json
 from depthtok.data import DepthKind
-from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import SourceError, StoreError
 from depthtok.json_values import value_of, values_of
-from depthtok.origin import FRAMES
-from depthtok.parts import Part, PartWriter
-from depthtok.store import StoreSpec
-from pipelines.ahead import CodesAhead, disparity_blocks
-from pipelines.annotate import inherit
+from depthtok.stores import codes, store
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.depth import DepthStore, StoredDepth
+from depthtok.stores.origin import FRAMES
+from depthtok.stores.parts import Part, PartWriter
+from depthtok.stores.store import StoreSpec
+from pipelines.annotate.ahead import CodesAhead, disparity_blocks
+from pipelines.annotate.stage import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
 from pipelines.probe import timed

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt8
 
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
 from depthtok.data import CodeGrid
-from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import CorruptPart
 from depthtok.json_values import number_of
-from vqvae.clips import StoredClips
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore, StoredDepth
 from vqvae.codec import Codec
+from vqvae.data.clips import StoredClips
 
 BLOCK = 64  # frames decoded at a time
 

@@ -18,20 +18,20 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from depthtok import store
-from depthtok.arrays import ArraySpec
 from depthtok.config import digest
 from depthtok.data import Camera
-from depthtok.episodes import INSTRUCTIONS, PACKED, View, array_specs
+from depthtok.disk.files import slug
 from depthtok.errors import CorruptRecord, SourceError, StaleStore
-from depthtok.files import slug
-from depthtok.origin import MADE_FROM
-from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.video_file import Look
 from depthtok.sources.videos import Film, films, is_lerobot_depth
-from depthtok.store import ROOT, StoreSpec, read_spec
-from pipelines.changes import FilmWatch
+from depthtok.stores import store
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.episodes import INSTRUCTIONS, PACKED, View, array_specs
+from depthtok.stores.origin import MADE_FROM
+from depthtok.stores.parts import PartName, PartWriter, ShardKey, shard_name
+from depthtok.stores.store import ROOT, StoreSpec, read_spec
+from pipelines.convert.changes import FilmWatch
 from pipelines.probe import FRAMES
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, recording_failures
 

@@ -50,7 +50,7 @@ def test_a_product_that_adds_a_matrix_copies_it_unless_in_place(script):
 
 @pytest.mark.parametrize("cameras", [1, 2, 3])
 def test_a_chunk_of_the_full_model_takes_at_most_4300_launches(script, cameras):
-    count, load = script("policy_launches").count, importlib.import_module("vla.named").load
+    count, load = script("policy_launches").count, importlib.import_module("vla.named_configs").load
     config = load("qdepth", {"model.cameras": cameras}).model
     plain, folded, compiled = (count(config, name) for name in ("plain", "folded", "compiled"))
     assert plain.total > 9000

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.commands.train import depth_sources
-from depthtok.episodes import EpisodeStore
+from depthtok.cli.main import app
+from depthtok.cli.train_vqvae import depth_sources
 from depthtok.errors import StaleStore
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds
 from tests.commands.trainings import DEMO, MICRO, call, training
 

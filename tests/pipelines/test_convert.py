@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import zarr
 
-from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
 from depthtok.data import EpisodeKey
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import (
     ConfigError,
     CorruptRecord,
@@ -18,10 +16,12 @@ from depthtok.errors import (
     SourceUnavailable,
 )
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
-from depthtok.verify import verify_store
 from pipelines.config import ConvertConfig
-from pipelines.convert import ConvertStage
+from pipelines.convert.stage import ConvertStage
 from pipelines.run import run
 
 LENGTHS = [1, 3, 8, 2, 5]

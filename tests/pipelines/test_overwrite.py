@@ -7,17 +7,17 @@ from importlib.resources import files
 
 import pytest
 
-from depthtok.cli import main
+from depthtok.cli.main import main
 from depthtok.config import RunOptions
-from depthtok.episodes import STATISTICS, EpisodeStore
 from depthtok.errors import StaleStore, StoreError
-from depthtok.parts import PartWriter
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores.episodes import STATISTICS, EpisodeStore
+from depthtok.stores.parts import PartWriter
 from depthtok.testing import make_rlds, tree_digest
-from pipelines import overwrite
 from pipelines.config import ConvertConfig
-from pipelines.convert import ConvertStage
-from pipelines.overwrite import beside, planned_over, run_over, settle
+from pipelines.convert import overwrite
+from pipelines.convert.overwrite import beside, planned_over, run_over, settle
+from pipelines.convert.stage import ConvertStage
 from pipelines.plan import plan
 from pipelines.run import run
 
@@ -185,7 +185,7 @@ def test_jobs_that_are_done_at_the_same_moment_replace_the_store_once(
         overwrite.exchange(beside(out), out)  # the other one's; it has yet to remove the old store
         return outcome
 
-    monkeypatch.setattr("pipelines.overwrite.run", and_another_job)
+    monkeypatch.setattr("pipelines.convert.overwrite.run", and_another_job)
     run_over(stage(source, out, schema=edited(tmp_path, FASTER)), RunOptions())
     assert EpisodeStore(out).fps == 10
     assert not beside(out).exists()

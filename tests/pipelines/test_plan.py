@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
-from depthtok.episodes import PACKED
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import PACKED
 from depthtok.testing import make_rlds
-from pipelines import annotate
 from pipelines import probe as probing
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate import stage as annotate
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, TokenizeConfig
 from pipelines.decode import DecodeStage
 from pipelines.plan import Plan, plan

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.config import RunOptions
-from depthtok.sim import verdict, workers
-from depthtok.sim.evaluation import Arena, Evaluation, Job
-from depthtok.sim.expert import Style
-from depthtok.sim.motion import Motion
-from depthtok.sim.recording import features
-from depthtok.sim.rollout import Trial
-from depthtok.sim.simulator import Task
 from pipelines import collect, run
-from pipelines.sim_config import CollectConfig
+from pipelines.evaluate import verdict
+from pipelines.evaluate.trials import Arena, Evaluation, Job
+from pipelines.sim import workers
+from pipelines.sim.config import CollectConfig
+from pipelines.sim.expert import Style
+from pipelines.sim.motion import Motion
+from pipelines.sim.recording import features
+from pipelines.sim.rollout import Trial
+from pipelines.sim.simulator import Task
 from tests.sim.fake_world import TASK, FakeWorld, Walker
 
 TRIALS, EPISODES = 8, 4

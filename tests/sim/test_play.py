@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from depthtok.codebook import Codebook
-from depthtok.commands import play
 from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
-from depthtok.sim.evaluation import Evaluation
-from depthtok.sim.libero import MEANING as LIBERO
-from depthtok.sim.rollout import Trial
-from depthtok.sim.rollout import play as roll
 from depthtok.sources.schema import Schema
+from depthtok.stores.codebook import Codebook
+from pipelines.evaluate import play
+from pipelines.evaluate.trials import Evaluation
+from pipelines.sim.libero import MEANING as LIBERO
+from pipelines.sim.rollout import Trial
+from pipelines.sim.rollout import play as roll
 from tests.sim.fake_world import MEANING, FakeWorld
-from vla.running import Running
+from vla.serving.running import Running
 
 BOOK = Path(str(files("vqvae") / "demo"))
 
@@ -176,8 +176,8 @@ def served(monkeypatch):
     pytest.importorskip("websockets", reason="needs the extra `serve`")
     from websockets.sync.server import serve
 
-    from vla.serve import describe
-    from vla.wire import pack
+    from vla.serving.server import describe
+    from vla.serving.wire import pack
 
     data = SimpleNamespace(cameras=["image"])
     model = SimpleNamespace(chunk=3, action_dim=2, proprio_dim=0)

@@ -7,8 +7,8 @@ import torch
 
 from tests.vla import clients, fakes
 from vla.config import RunOptions
-from vla.policy import Policy
-from vla.train import train
+from vla.serving.policy import Policy
+from vla.training.train import train
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -46,7 +46,7 @@ def served(tmp_path_factory):
 @pytest.fixture
 def serve(served):
     """Starts servers; gives their port."""
-    from vla.serve import make_server
+    from vla.serving.server import make_server
 
     begun = []
 

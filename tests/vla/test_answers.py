@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.vla.test_model import observation
-from vla.answers import Answers
-from vla.running import Running
-from vla.wire import pack, unpack
+from vla.serving.answers import Answers
+from vla.serving.running import Running
+from vla.serving.wire import pack, unpack
 
 pytest.importorskip("websockets")
 from websockets.protocol import State

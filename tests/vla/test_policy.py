@@ -9,11 +9,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from tests.vla.test_model import observation
-from vla import checkpoint, flow, graph
 from vla.config import RunOptions
-from vla.model import build
-from vla.policy import Policy
-from vla.train import train
+from vla.model import flow
+from vla.model.model import build
+from vla.serving import graph
+from vla.serving.policy import Policy
+from vla.training import checkpoint
+from vla.training.train import train
 
 OBSERVATION = {
     "images": {name: np.full((32, 32, 3), 90, np.uint8) for name in ("main", "wrist")},

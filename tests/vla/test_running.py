@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from depthtok.errors import ConfigError
-from vla import checkpoint, rows
-from vla.normalise import Norms, Scale
-from vla.policy import Policy, load_model
-from vla.running import Running
+from vla.data.normalise import Norms, Scale
+from vla.serving import rows
+from vla.serving.policy import Policy, load_model
+from vla.serving.running import Running
+from vla.training import checkpoint
 
 CPU = torch.device("cpu")
 NAMES = ("main", "wrist", "third")
@@ -105,7 +106,7 @@ EXPERTS = ("vlm", "action", "depth_expert")
 @pytest.mark.parametrize("cameras", [1, 2, 3])
 def test_an_answer_does_not_depend_on_its_company(micro, codebook, precision, cameras):
     """1, 3 and all 5 observations in one pass, in other orders: the same bytes."""
-    from vla.model import build
+    from vla.model.model import build
 
     config = micro(model__cameras=cameras, data__cameras=NAMES[:cameras])
     model = build(config.model, 0, torch.from_numpy(codebook.vectors))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.vla.test_model import observation
-from vla.model import build
-from vla.running import cast
-from vla.sampling import Sampler, compiled, fold
+from vla.model.model import build
+from vla.serving.running import cast
+from vla.serving.sampling import Sampler, compiled, fold
 
 NOISE = (3, 4, 7)
 

@@ -11,10 +11,10 @@ import pytest
 
 from depthtok.errors import ConfigError
 from tests.vla import clients, fakes
-from vla.answers import observation
-from vla.policy import Policy
-from vla.serve import describe, make_server
-from vla.wire import pack, unpack
+from vla.serving.answers import observation
+from vla.serving.policy import Policy
+from vla.serving.server import describe, make_server
+from vla.serving.wire import pack, unpack
 
 websockets = pytest.importorskip("websockets.sync.client")
 pytest.importorskip("msgpack")
