@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from depthtok.cli import (
     ablate,
-    codes,
+    audit_depth,
+    collect,
     compare,
-    depth,
-    look,
+    decode,
+    doctor,
+    eval,
+    eval_depth,
+    eval_vqvae,
+    finetune_depth,
+    inspect,
+    inspect_mask,
+    report,
     serve,
-    sim,
     stages,
+    train_vla,
+    train_vqvae,
+    verify,
     whole,
-)
-from depthtok.cli import (
-    eval_depth as judge,
-)
-from depthtok.cli import (
-    inspect_mask as mask,
-)
-from depthtok.cli import (
-    report as show,
-)
-from depthtok.cli import (
-    train_vla as policy,
-)
-from depthtok.cli import (
-    train_vqvae as train,
 )
 from depthtok.cli.options import new_app
 
@@ -38,8 +33,25 @@ app = new_app(
     which version this is."""
 )
 TOPICS = (
-    stages, train, policy, whole, look, show, depth, codes, mask, judge, ablate, sim, compare,
+    stages,
+    train_vqvae,
+    train_vla,
+    whole,
+    inspect,
+    verify,
+    doctor,
+    report,
+    finetune_depth,
+    audit_depth,
+    eval_vqvae,
+    decode,
+    inspect_mask,
+    eval_depth,
+    ablate,
+    collect,
+    eval,
+    compare,
     serve,
-)  # fmt: skip
+)
 for topic in TOPICS:
     topic.register(app)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from depthtok.cli import depth, stages
+from depthtok.cli import audit_depth, stages
 from depthtok.cli import train_vla as policy
 from depthtok.cli import train_vqvae as train
 from depthtok.cli.options import arguments, command
@@ -126,7 +126,7 @@ def estimate(plan: Plan) -> None:
             source=place / "episodes", out=place / "estimated-depth",
             settings=AnnotateConfig(estimator="tiny"), options=options,
         )  # fmt: skip
-        cameras = depth.held_against(
+        cameras = audit_depth.held_against(
             estimated=place / "estimated-depth", truth=place / "depth", out=place / "audit"
         )
     if any(each.wrong for each in cameras):  # weak it may be: nothing below is made from it

@@ -1,4 +1,4 @@
-"""eval-vqvae and decode: what a codebook makes of other data, and codes back to depth."""
+"""eval-vqvae: what a codebook makes of other data."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ import typer
 
 from depthtok.cli.flags import Cameras, Device, EpisodesMoved, Json, Partial, SourceRoot
 from depthtok.cli.options import command
-from depthtok.cli.stages import ON_DEVICE, Out, carry_out
 from depthtok.cli.train_vqvae import by_task, depth_sources, describe
-from depthtok.log import result, say, typed
+from depthtok.log import result, say
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this file."""
-    for function in (eval_vqvae, decode):
-        command(app)(function)
+    """Adds the command of this file."""
+    command(app)(eval_vqvae)
 
 
 def eval_vqvae(
@@ -68,27 +66,3 @@ def eval_vqvae(
     say(*describe(codebook, quality), f"look: {page}", json=json)
     if json:
         result({"codebook": str(codebook), "report": str(page), "quality": quality})
-
-
-def decode(
-    codes: Annotated[Path, typer.Argument(metavar="CODES", help="a CodeStore")],
-    out: Out,
-    options: ON_DEVICE,
-    codebook: Annotated[
-        Path | None,
-        typer.Option("--codebook", help="the codes' codebook, if it has moved"),
-    ] = None,
-) -> None:
-    """Decode codes: CodeStore -> DepthStore of disparity.
-
-    Example: depthtok decode runs/codes --out runs/decoded
-    """
-    from depthtok.stores.codes import CodeStore
-    from pipelines.decode import DecodeStage
-    from pipelines.device import choose_for
-
-    store = CodeStore(codes)
-    stage = DecodeStage(
-        store, store.open_codebook(codebook), out, choose_for(options), partial=options.partial
-    )
-    carry_out(stage, options, typed("report", out))
