@@ -13,7 +13,7 @@ from depthtok.errors import ConfigError, SourceError
 from depthtok.log import result, say
 
 if TYPE_CHECKING:
-    from depthtok.report.report import Report
+    from depthtok.pages.report import Report
 
 EVALUATION, TRAINING, CODES = "an evaluation", "a training", "a store of codes"
 

@@ -12,7 +12,7 @@ from depthtok.cli.options import command
 from depthtok.log import result, say
 
 if TYPE_CHECKING:
-    from depthtok.doctor import Row
+    from depthtok.installation import Row
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def _estimators() -> list[Row]:
     """Every depth estimator: kind, licence, and where its weights are."""
-    from depthtok.doctor import Row, State, hub_cache
+    from depthtok.installation import Row, State, hub_cache
     from pipelines.depth.vida.config import CONFIGS
     from pipelines.depth.vida.published import PUBLISHED, licence_of, shipped_or_cached
 
@@ -45,7 +45,7 @@ def _estimators() -> list[Row]:
 
 def doctor(json: Json = False) -> None:
     """Show what is installed, what is missing, and how to get it."""
-    from depthtok.doctor import examine, render, verdict
+    from depthtok.installation import examine, render, verdict
 
     rows = [*examine(), *_estimators()]
     good, _ = verdict(rows)

@@ -12,7 +12,7 @@ from depthtok.cli.options import command
 from depthtok.log import say
 
 if TYPE_CHECKING:
-    from depthtok.report.report import Report
+    from depthtok.pages.report import Report
     from depthtok.stores.parts import Part
 
 Out = Annotated[Path | None, typer.Option("--out", help="directory of the page; default: PATH")]
@@ -71,7 +71,7 @@ def evaluation_report(path: Path) -> Report:
 
 def store_report(store) -> Report:
     """Facts of a store, and frames of some of its episodes."""
-    from depthtok.report.report import Report
+    from depthtok.pages.report import Report
     from pipelines.inspect.summary import inspect
 
     summary = inspect(store.path)
@@ -93,7 +93,7 @@ def _first_with_episodes(store) -> list[Part]:
 
 
 def _frames(store):
-    from depthtok.report.report import Picture
+    from depthtok.pages.report import Picture
 
     for number in range(min(PICTURED, len(store))):
         episode = store.episode(number)
@@ -104,8 +104,8 @@ def _frames(store):
 
 
 def _depths(store):
-    from depthtok.report.colour import colourise
-    from depthtok.report.report import Picture
+    from depthtok.pages.colour import colourise
+    from depthtok.pages.report import Picture
 
     for part in _first_with_episodes(store):
         for clip in list(store.clips_of(part, store.cameras))[: PICTURED * len(store.cameras)]:
@@ -118,8 +118,8 @@ def _depths(store):
 
 
 def _codes(store):
-    from depthtok.report.colour import code_picture
-    from depthtok.report.report import Picture
+    from depthtok.pages.colour import code_picture
+    from depthtok.pages.report import Picture
 
     for part in _first_with_episodes(store):
         for episode in part.episodes[:PICTURED]:
@@ -143,7 +143,7 @@ def codebook_report(path: Path) -> Report:
 
 def demo_report(out: Path, sample: Path) -> Path:
     """One page for the demo: RGB, depth, codes and decoded depth side by side, then the curves."""
-    from depthtok.report.report import Report
+    from depthtok.pages.report import Report
     from depthtok.stores.codes import CodeStore
     from depthtok.stores.depth import DepthStore
     from depthtok.stores.episodes import EpisodeStore
@@ -181,8 +181,8 @@ def demo_report(out: Path, sample: Path) -> Path:
 
 def _rows(episodes, depth, codes, codec):
     """RGB, depth, codes and decoded depth of some frames."""
-    from depthtok.report.colour import code_picture, colourise
-    from depthtok.report.report import Picture
+    from depthtok.pages.colour import code_picture, colourise
+    from depthtok.pages.report import Picture
 
     for clip in list(depth.clips())[: 2 * len(depth.cameras)]:
         if clip.key not in codes or codes.absent(clip.key, clip.camera):

@@ -10,7 +10,7 @@ from depthtok.errors import DepthtokError
 from pipelines.audit.scale import TOLERANCE
 
 if TYPE_CHECKING:
-    from depthtok.report.report import Picture, Report
+    from depthtok.pages.report import Picture, Report
     from depthtok.stores.depth import DepthStore
     from pipelines.audit.audit import ClipAudit, Pair
     from pipelines.audit.findings import CameraAudit
@@ -44,7 +44,7 @@ def make_page(
     cameras: Sequence[CameraAudit],
 ) -> Report:
     """Everything that was found."""
-    from depthtok.report.report import Report
+    from depthtok.pages.report import Report
 
     page = Report("Estimated against true depth", f"{estimated.path} against {truth.path}")
     for each in cameras:
@@ -107,8 +107,8 @@ def _images(truth: DepthStore):
 def _row(pair: Pair, clip: ClipAudit, images) -> Iterator[Picture]:
     import numpy as np
 
-    from depthtok.report.colour import colourise
-    from depthtok.report.report import Picture
+    from depthtok.pages.colour import colourise
+    from depthtok.pages.report import Picture
 
     step = pair.frames // 2
     found, true = pair.estimated(step, step + 1).to_disparity(), pair.truth(step, step + 1)

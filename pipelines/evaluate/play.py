@@ -247,7 +247,7 @@ class Seeing:
         """Agreement of the predicted codes with those of the true depth, and the error in
         normalised disparity after decoding both; adds both as panels."""
         from depthtok.data import DepthKind
-        from depthtok.report.colour import colourise
+        from depthtok.pages.colour import colourise
 
         true, seen = self._true_codes(rollout), np.stack(self._seen)
         pictures = [self._codec.decode(codes) for codes in (true, seen)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from depthtok.errors import ConfigError
 from depthtok.intervals import Paired, paired
-from depthtok.report.report import Report
+from depthtok.pages.report import Report
 from pipelines.evaluate.trials import Evaluation, Outcome, by_task, summary
 from pipelines.sim.pictures import Film
 from pipelines.sim.suites import MAX_STEPS

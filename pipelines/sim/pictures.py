@@ -15,8 +15,8 @@ from depthtok.data import DepthKind
 from depthtok.disk.files import write_atomic
 from depthtok.disk.regular import reading, require_file
 from depthtok.errors import CorruptPart
-from depthtok.report.colour import colourise
-from depthtok.report.report import Picture
+from depthtok.pages.colour import colourise
+from depthtok.pages.report import Picture
 from pipelines.sim.rollout import Rollout
 
 SIDE = 160  # px of one panel

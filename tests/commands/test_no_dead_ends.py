@@ -21,7 +21,7 @@ from depthtok.config import RunOptions
 from depthtok.disk import files
 from depthtok.errors import ConfigError, MissingPackage, NotAFile, SourceError
 from depthtok.log import plain, say, warn
-from depthtok.report.report import Report
+from depthtok.pages.report import Report
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds
 from pipelines.config import ConvertConfig

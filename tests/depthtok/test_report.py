@@ -11,9 +11,9 @@ import pytest
 
 from depthtok.data import DepthKind
 from depthtok.errors import OutputError
-from depthtok.report.colour import INVALID, code_picture, colourise
-from depthtok.report.plots import MOST_POINTS, thinned
-from depthtok.report.report import Picture, Report
+from depthtok.pages.colour import INVALID, code_picture, colourise
+from depthtok.pages.plots import MOST_POINTS, thinned
+from depthtok.pages.report import Picture, Report
 
 EVIL = "<script>alert('$x$ & \"y\"')</script>"
 
@@ -167,7 +167,7 @@ def test_every_code_has_its_own_colour():
 def test_no_global_state_of_matplotlib_is_touched():
     code = (
         "import matplotlib, sys\n"
-        "from depthtok.report.report import Report\n"
+        "from depthtok.pages.report import Report\n"
         "before = dict(matplotlib.rcParams.copy())\n"
         "Report('x').histogram('y', [1, 2]).html('d')\n"
         "assert dict(matplotlib.rcParams.copy()) == before\n"

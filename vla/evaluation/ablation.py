@@ -9,7 +9,7 @@ from pathlib import Path
 
 from depthtok.config import digest
 from depthtok.intervals import Estimate
-from depthtok.report.report import Report
+from depthtok.pages.report import Report
 from vla.training import checkpoint
 from vla.training.runlog import JUDGED, METRICS
 from vla.training.soundness import read_log

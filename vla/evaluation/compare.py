@@ -21,8 +21,8 @@ from jaxtyping import Float64
 from depthtok.config import flat
 from depthtok.errors import ConfigError, SourceError
 from depthtok.intervals import Estimate
-from depthtok.report.plots import Line
-from depthtok.report.report import Report, plain
+from depthtok.pages.plots import Line
+from depthtok.pages.report import Report, plain
 from vla.training import checkpoint
 from vla.training.runlog import JUDGED
 from vla.training.soundness import read_log

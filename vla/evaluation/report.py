@@ -13,8 +13,8 @@ from PIL import Image
 from depthtok.config import flat
 from depthtok.data import DepthKind
 from depthtok.meaning import Column, Meaning
-from depthtok.report.colour import colourise
-from depthtok.report.report import Picture, Report
+from depthtok.pages.colour import colourise
+from depthtok.pages.report import Picture, Report
 from depthtok.stores.failures import in_words
 from vla.data.normalise import Scale
 from vla.data.prompts import Prompts

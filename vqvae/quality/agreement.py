@@ -18,8 +18,8 @@ from jaxtyping import Float64, Int64, UInt8
 from depthtok.data import DepthKind, EpisodeKey
 from depthtok.errors import ConfigError
 from depthtok.intervals import Estimate
-from depthtok.report.colour import colourise
-from depthtok.report.report import Picture, Report, plain
+from depthtok.pages.colour import colourise
+from depthtok.pages.report import Picture, Report, plain
 from depthtok.stores.codes import CodeStore
 
 FIGURES = {  # per episode, with labels

@@ -10,8 +10,8 @@ from jaxtyping import Float32, UInt8
 
 from depthtok.data import DepthKind
 from depthtok.errors import SourceError
-from depthtok.report.colour import code_picture, colourise
-from depthtok.report.report import Picture, Report
+from depthtok.pages.colour import code_picture, colourise
+from depthtok.pages.report import Picture, Report
 from depthtok.stores.codebook import Codebook
 from vqvae.codec import Codec
 from vqvae.quality.examples import Example, Examples

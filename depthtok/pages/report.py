@@ -23,7 +23,7 @@ from PIL import Image
 
 from depthtok.disk.files import write_atomic
 from depthtok.format import human_number
-from depthtok.report.plots import Line, colour, dash, draw_curves, draw_histogram
+from depthtok.pages.plots import Line, colour, dash, draw_curves, draw_histogram
 
 HALF = {"facts", "curves", "histogram"}  # shown two side by side
 
@@ -130,7 +130,7 @@ class Report:
         )
         environment.filters["number"] = _cell_text
         environment.filters["prose"] = _prose
-        template = files("depthtok.report").joinpath("template.html").read_text(encoding="utf-8")
+        template = files("depthtok.pages").joinpath("template.html").read_text(encoding="utf-8")
         tiles = {k: v for k, v in self._numbers.items() if not isinstance(v, list | dict)}
         return environment.from_string(template).render(
             title=self.title,

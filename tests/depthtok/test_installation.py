@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from depthtok import doctor
+from depthtok import installation
 from depthtok.config import to_json
-from depthtok.doctor import Row, State, devices, examine, packages, render, satisfies, verdict
+from depthtok.installation import Row, State, devices, examine, packages, render, satisfies, verdict
 
 NOTHING = {"devices": [], "bf16": False, "mps": False, "built_for": None}
 
 
 def test_requirements_become_rows_core_first_and_by_extra(monkeypatch):
     versions = {"depthtok": "0.1.0", "numpy": "2.3.1", "zarr": "2.18", "tensorflow": "2.20.0"}
-    monkeypatch.setattr(doctor.metadata, "version", lambda name: _look_up(versions, name))
+    monkeypatch.setattr(installation.metadata, "version", lambda name: _look_up(versions, name))
     rows = packages(
         [
             "numpy<3,>=2",
@@ -40,7 +40,7 @@ def test_requirements_become_rows_core_first_and_by_extra(monkeypatch):
 
 def _look_up(versions: dict[str, str], name: str) -> str:
     if name not in versions:
-        raise doctor.metadata.PackageNotFoundError(name)
+        raise installation.metadata.PackageNotFoundError(name)
     return versions[name]
 
 
@@ -80,21 +80,21 @@ def test_devices():
 
 
 def test_weights_in_the_cache_are_found_and_cut_downloads_are_not(tmp_path):
-    assert doctor.weights(tmp_path).state is State.OPTIONAL
-    assert "licence" in doctor.weights(tmp_path).remedy
-    small = tmp_path / doctor.PALIGEMMA
+    assert installation.weights(tmp_path).state is State.OPTIONAL
+    assert "licence" in installation.weights(tmp_path).remedy
+    small = tmp_path / installation.PALIGEMMA
     (small / "blobs").mkdir(parents=True)
     (small / "blobs" / "1234.incomplete").write_bytes(b"x")
-    assert doctor.weights(tmp_path).state is State.OPTIONAL
+    assert installation.weights(tmp_path).state is State.OPTIONAL
     (small / "snapshots" / "abc").mkdir(parents=True)
     (small / "snapshots" / "abc" / "model.safetensors").write_bytes(b"x")
-    assert doctor.weights(tmp_path).state is State.OK
+    assert installation.weights(tmp_path).state is State.OK
 
 
 def test_the_cache_is_where_the_hub_library_looks():
-    assert doctor.hub_cache({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}) == Path("/a")
-    assert doctor.hub_cache({"HF_HOME": "/b"}) == Path("/b/hub")
-    assert doctor.hub_cache({"XDG_CACHE_HOME": "/c"}) == Path("/c/huggingface/hub")
+    assert installation.hub_cache({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}) == Path("/a")
+    assert installation.hub_cache({"HF_HOME": "/b"}) == Path("/b/hub")
+    assert installation.hub_cache({"XDG_CACHE_HOME": "/c"}) == Path("/c/huggingface/hub")
 
 
 def test_the_verdict_and_the_table():
@@ -120,13 +120,13 @@ def test_the_verdict_and_the_table():
 
 
 def test_this_machine_is_examined_without_heavy_imports(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_probe", lambda: NOTHING)
+    monkeypatch.setattr(installation, "_probe", lambda: NOTHING)
     rows = examine({}, tmp_path)
     assert {"python", "cpu", "memory", "disk", "ray", "renderer"} <= {row.name for row in rows}
     assert json.loads(json.dumps(to_json(rows)))[0]["state"] == "ok"
     assert render(rows)
     code = (
-        "import sys, depthtok.doctor as d\n"
+        "import sys, depthtok.installation as d\n"
         "d._probe = lambda: 'not asked'\n"
         "d.examine()\n"
         "print(sorted({'numpy', 'torch', 'ray', 'zarr'} & set(sys.modules)))"
@@ -136,8 +136,8 @@ def test_this_machine_is_examined_without_heavy_imports(tmp_path, monkeypatch):
 
 
 def test_a_torch_that_cannot_start_is_a_row_not_a_crash(monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda name: "2.6")
-    monkeypatch.setattr(doctor, "PROBE", "raise ImportError('libcudart.so.12')")
-    assert doctor._probe() == "ImportError: libcudart.so.12"
-    monkeypatch.setattr(doctor, "PROBE", "import os; os.kill(os.getpid(), 9)")
-    assert doctor._probe() == "exit code -9"
+    monkeypatch.setattr(installation, "_version", lambda name: "2.6")
+    monkeypatch.setattr(installation, "PROBE", "raise ImportError('libcudart.so.12')")
+    assert installation._probe() == "ImportError: libcudart.so.12"
+    monkeypatch.setattr(installation, "PROBE", "import os; os.kill(os.getpid(), 9)")
+    assert installation._probe() == "exit code -9"

@@ -1,0 +1,1 @@
+"""Every command as a Python function: typed arguments in, a typed result out, nothing printed."""
