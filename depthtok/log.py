@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -59,26 +59,6 @@ def unsuggesting() -> Iterator[None]:
         yield
     finally:
         _suggesting.reset(token)
-
-
-_heard: ContextVar[Callable[..., None] | None] = ContextVar("heard", default=None)
-
-
-def announce(*lines: str) -> None:
-    """Lines of something long that is under way. The command line prints them; in Python, where
-    nobody has asked for them, they are not heard."""
-    if (hear := _heard.get()) is not None:
-        hear(*lines)
-
-
-@contextmanager
-def announced(hear: Callable[..., None]) -> Iterator[None]:
-    """Gives the lines of `announce` in the block to `hear`."""
-    token = _heard.set(hear)
-    try:
-        yield
-    finally:
-        _heard.reset(token)
 
 
 def warn(text: str) -> None:

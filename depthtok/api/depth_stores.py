@@ -30,7 +30,7 @@ def opened(path: Path, *, partial: bool) -> DepthStore:
 
 
 def by_task(
-    sources: list[ClipSource], tasks: Sequence[str], behind, *, both: bool = True
+    sources: list[ClipSource], tasks: Sequence[str], behind: EpisodesBehind, *, both: bool = True
 ) -> tuple[list[ClipSource], list[ClipSource]]:
     """The clips of other tasks, and those with one of `tasks` in their instruction.
 
@@ -45,8 +45,8 @@ def by_task(
 
     marks = [[named(clip) for clip in source.clips] for source in sources]
     pairs = list(zip(sources, marks, strict=True))
-    learn = [where(source, (not mark for mark in found)) for source, found in pairs]
-    judge = [where(source, found) for source, found in pairs]
+    learn = [where(source, (not mark for mark in named_in)) for source, named_in in pairs]
+    judge = [where(source, named_in) for source, named_in in pairs]
     sides = [judge, learn] if both else [judge]
     if not all(any(len(source.clips) for source in side) for side in sides):
         raise ConfigError(
@@ -84,5 +84,3 @@ def depth_sources(
         if clips.absent:
             warn(f"{path}: {clips.absent} clips of cameras that episodes do not have are left out")
     return sources
-
-

@@ -26,9 +26,7 @@ def eval_depth(
     episodes: Annotated[Path, "an EpisodeStore"],
     codes: Annotated[Path, "its CodeStore, of the run's codebook"],
     codebook: Annotated[Path | None, "the codes' codebook, if it has moved"] = None,
-    camera: Annotated[
-        list[str] | None, "names of the run's cameras here, in their order"
-    ] = None,
+    camera: Annotated[list[str] | None, "names of the run's cameras here, in their order"] = None,
     samples: Annotated[int, "frames to score"] = 512,
     out: Annotated[Path | None, "also write a page with images here"] = None,
     source_root: SourceRoot = None,

@@ -82,7 +82,9 @@ def finetune_depth(
     with writing(out, file=True):
         course = course_of(None)
         if resume and course.checkpoint.is_file() and not course.goes_on():
-            before = course_of(settings.seed)  # a run of former versions keeps its held-out episodes
+            before = course_of(
+                settings.seed
+            )  # a run of former versions keeps its held-out episodes
             course = before if before.goes_on() else course
         announce(f"{len(course.clips)} clips train, {len(course.judges)} judge")
         _train(course, choose(device), resume=resume)

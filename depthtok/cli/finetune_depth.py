@@ -1,156 +1,27 @@
-"""finetune-vida: learning from true depth."""
+"""finetune-depth: a depth network that learns from true depth."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-
-from depthtok.cli.audit_depth import figures_in_words, opened
-from depthtok.cli.flags import Device, Json, Partial, Resume, SourceRoot
-from depthtok.cli.options import command
-from depthtok.log import result, say, suggest, typed, warn
-from depthtok.signals import stoppable
-
-if TYPE_CHECKING:
-    from depthtok.stores.depth import DepthStore
-    from pipelines.depth.vida.truth import TrueClip
+from depthtok.api.finetune_depth import FinetunedDepth, finetune_depth
+from depthtok.cli.audit_depth import figures_in_words
+from depthtok.cli.options import Command
+from depthtok.log import result, say, suggest, typed
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command of this file."""
-    command(app)(finetune_vida)
+def hear(clips: str, json: bool) -> None:
+    """Prints which clips it learns from."""
+    say(clips, json=json)
 
 
-def finetune_vida(
-    depth: Annotated[
-        list[Path],
-        typer.Argument(metavar="DEPTH...", help="DepthStores of ground-truth depth (metres)"),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="the .safetensors file to write")],
-    estimator: Annotated[
-        str, typer.Option("--estimator", help="network: vits, vitb, vitl, tiny, metric-vits, ...")
-    ] = "vits",
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="weights to start from: .pth or .safetensors")
-    ] = None,
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="start from random weights")
-    ] = False,
-    steps: Annotated[int | None, typer.Option("--steps", help="training steps [1000]")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="windows per step [2]")] = None,
-    frames: Annotated[
-        int | None, typer.Option("--frames", help="frames per window, 2 to 32 [8]")
-    ] = None,
-    input_size: Annotated[
-        int | None, typer.Option("--input-size", help="network input size, px [its own]")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="peak learning rate [0.0001]")
-    ] = None,
-    temporal_weight: Annotated[
-        float | None, typer.Option("--temporal-weight", help="weight of the temporal loss [1]")
-    ] = None,
-    mirror: Annotated[
-        bool, typer.Option("--mirror/--no-mirror", help="mirror half of the windows")
-    ] = True,
-    seed: Annotated[int | None, typer.Option("--seed", help="random seed [0]")] = None,
-    camera: Annotated[
-        list[str] | None, typer.Option("--camera", help="cameras to train on; all by default")
-    ] = None,
-    held_out: Annotated[
-        float, typer.Option("--held-out", help="fraction of episodes held out for validation")
-    ] = 0.1,
-    held_out_task: Annotated[
-        list[str] | None,
-        typer.Option("--held-out-task", help="hold out episodes whose instruction contains this"),
-    ] = None,
-    half: Annotated[bool, typer.Option("--half", help="store the weights as float16")] = False,
-    partial: Partial = False,
-    source_root: SourceRoot = None,
-    device: Device = "auto",
-    resume: Resume = True,
-    json: Json = False,
-) -> None:
-    """Fine-tune Video-Depth-Anything on ground-truth depth.
-
-    Frames come from the EpisodeStores that the depth was made from. Relative networks learn
-    disparity up to scale and shift, metric ones metres. Writes the weights and a card with
-    their held-out error. Rerun to resume.
-
-    Example: depthtok finetune-vida runs/true-depth --out runs/vits-mine.safetensors
-    """
-    from depthtok.disk.locks import writing
-    from pipelines.depth.vida.config import config_named
-    from pipelines.depth.vida.course import Course
-    from pipelines.depth.vida.finetune import FinetuneConfig
-    from pipelines.depth.vida.published import licence_notice
-    from pipelines.device import choose
-
-    network = config_named(estimator)
-    if notice := licence_notice(estimator):
-        warn(notice)
-    changes = {
-        "steps": steps, "batch": batch, "frames": frames, "seed": seed,
-        "input_size": input_size or network.input_size, "learning_rate": learning_rate,
-        "temporal_weight": temporal_weight, "mirror": mirror,
-    }  # fmt: skip
-    given = {name: value for name, value in changes.items() if value is not None}
-    config = FinetuneConfig(**given)
-    stores = [opened(path, partial=partial) for path in depth]
-
-    def course_of(before: int | None) -> Course:
-        clips = _clips(stores, camera, source_root, held_out, held_out_task or [], before)
-        return Course(network, config, *clips, out,
-                      weights=weights, from_scratch=from_scratch, half=half)  # fmt: skip
-
-    with writing(out, file=True):
-        course = course_of(None)
-        if resume and course.checkpoint.is_file() and not course.goes_on():
-            before = course_of(config.seed)  # a run of former versions keeps its held-out episodes
-            course = before if before.goes_on() else course
-        say(f"{len(course.clips)} clips train, {len(course.judges)} judge", json=json)
-        _train(course, choose(device), resume=resume)
-        with stoppable():
-            card = course.finish(choose(device))
-    for name, figures in card["held_out"]["figures"].items():
-        say(f"{name}: " + figures_in_words(figures), json=json)
-    say(f"{out}, and what it is worth in {course.card.name}", json=json)
-    then = typed("annotate", "EPISODES", "--out", "DEPTH", "--estimator", estimator,
-                 "--weights", out)  # fmt: skip
-    suggest(then, json=json)
+def tell(made: FinetunedDepth, estimator: str, json: bool) -> None:
+    """Prints the held-out error, and the command that uses the weights."""
+    for name, figures in made.card["held_out"]["figures"].items():
+        say(f"{name}: {figures_in_words(figures)}", json=json)
+    say(f"{made.weights}, and what it is worth in {made.card_path.name}", json=json)
+    store = ("annotate", "EPISODES", "--out", "DEPTH")
+    suggest(typed(*store, "--estimator", estimator, "--weights", made.weights), json=json)
     if json:
-        result(card)
+        result(made.card)
 
 
-def _train(course, device: str, *, resume: bool) -> None:
-    """Trains with a progress line. Raises `Stopped` where a signal ended it."""
-    from depthtok.progress import progress
-    from depthtok.signals import stop_request
-
-    with (
-        stop_request() as should_stop,
-        progress(total=course.config.steps, unit="steps", label="finetune-vida") as bar,
-    ):
-
-        def on_step(report) -> None:
-            bar.reach(report.step + 1, loss=report.loss, temporal=report.temporal)
-
-        if not course.train(device, on_step, should_stop, resume=resume):
-            raise should_stop.stopped
-
-
-def _clips(
-    stores: list[DepthStore], cameras: list[str] | None, source_root: Path | None, share: float,
-    tasks: list[str], before: int | None,
-) -> tuple[list[TrueClip], list[TrueClip], str]:  # fmt: skip
-    """Clips that train, clips that judge, and a digest of which those are; `before` is the seed of
-    a run that held out by the rule of former versions."""
-    from depthtok.config import digest
-    from pipelines.depth.vida.truth import held_out, true_clips
-
-    found = [(store, true_clips(store, cameras, source_root)) for store in stores]
-    train, judges = held_out(found, share, tasks, before)
-    content = [[store.fingerprint for store in stores], [[str(c.key), c.camera] for c in train]]
-    return train, judges, digest(content)
+COMMAND = Command(finetune_depth, tell, hear=hear)
