@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthtok.cli.flags import CudaGraph, Precision, Sampler
 from depthtok.cli.options import Only, command
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
@@ -56,6 +57,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--accept", help="what may differ from the robot's: fps, proprio.names, ..."),
     ] = None,
+    precision: Precision = None,
+    sampler: Sampler = None,
+    cuda_graph: CudaGraph = None,
 ) -> None:
     """Evaluate a policy in LIBERO, closed loop.
 
@@ -70,8 +74,9 @@ def evaluate(
     from pipelines.evaluate.play import PolicySource
 
     source = PolicySource(
-        policy, dataset, choose(options.device), codebook, gripper, tuple(accept or ())
-    )
+        policy, dataset, choose(options.device), codebook, gripper, tuple(accept or ()),
+        precision, sampler, cuda_graph,
+    )  # fmt: skip
     with writing_shard(out, options.shard):
         _evaluate(*_evaluation(out, settings, source), source, settings, options)
 

@@ -9,6 +9,12 @@ from typing import Annotated
 import typer
 
 Cameras = Annotated[list[str] | None, typer.Option("--camera", help="only these cameras")]
+CudaGraph = Annotated[
+    bool | None,
+    typer.Option(
+        "--cuda-graph/--no-cuda-graph", help="replay inference as one CUDA graph: so on a GPU"
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")]
 EpisodesMoved = Annotated[
     list[Path] | None,
@@ -16,8 +22,18 @@ EpisodesMoved = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 Partial = Annotated[bool, typer.Option("--partial", help="use stores that lack parts")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="float32 (the default), tf32 or bfloat16")
+]
 Resume = Annotated[
     bool, typer.Option("--resume/--no-resume", help="resume from the newest checkpoint")
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        help="plain, folded (fewer launches), compiled, or auto: plain in float32, else folded",
+    ),
 ]
 SourceRoot = Annotated[
     Path | None,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from depthtok.cli.flags import CudaGraph, Precision, Sampler
 from depthtok.cli.options import command
 from depthtok.cli.train_vqvae import Device
 from depthtok.errors import ConfigError
@@ -41,9 +42,12 @@ def serve(
         bool,
         typer.Option("--averaged/--last", help="use the moving average of the weights, where kept"),
     ] = True,
-    cuda_graph: Annotated[
-        bool, typer.Option("--cuda-graph", help="replay inference as one CUDA graph: less latency")
-    ] = False,
+    precision: Precision = None,
+    sampler: Sampler = None,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, max=64, help="requests answered in one pass")
+    ] = 1,
+    cuda_graph: CudaGraph = None,
     gripper: Annotated[
         str | None,
         typer.Option("--gripper", help="the robot's gripper convention, to convert to"),
@@ -64,8 +68,9 @@ def serve(
     names the columns and the gripper's convention. --gripper converts it, say to open1_closed0.
 
     Where DEPTHTOK_API_KEY is set, clients must send it. Every connection has noise of its own,
-    which begins with --seed. openpi's LIBERO client takes 5 actions of a chunk: run it with
-    --args.replan-steps 4 for a policy of chunk 4.
+    which begins with --seed. With --batch N, up to N requests that wait share a pass, which pays
+    with many clients; an answer does not depend on the others. openpi's LIBERO client takes 5
+    actions of a chunk: run it with --args.replan-steps 4 for a policy of chunk 4.
 
     Example: depthtok serve runs/policy --port 8000
     """
@@ -77,7 +82,8 @@ def serve(
 
     policy = Policy.load(
         run, dataset=dataset, device=choose(device), averaged=averaged, seed=seed,
-        cuda_graph=cuda_graph,
+        precision=precision or "float32", sampler=sampler or "auto", cuda_graph=cuda_graph,
+        batch=batch,
     )  # fmt: skip
     policy.state(policy_gripper)
     if gripper:
@@ -102,7 +108,7 @@ def serve(
         say(
             f"{run}: cameras {', '.join(about['cameras'])}; state of {about['state_dim']}, "
             f"{about['action_horizon']} actions of {about['action_dim']} at once; gripper "
-            f"{about['gripper']}",
+            f"{about['gripper']}; {about['precision']}, {about['sampler']}, batch {about['batch']}",
             f"serving on ws://{host}:{number} (health: http://{host}:{number}/healthz)",
         )
         if api_key is None:

@@ -39,6 +39,9 @@ class PolicySource:
     codebook: Path | None = None  # to compare its depth codes with those of the true depth
     gripper: str | None = None  # its convention, as the user states it
     accepted: tuple[str, ...] = ()  # aspects in which it may differ from the robot
+    precision: str | None = None  # None: float32
+    sampler: str | None = None  # None: auto
+    cuda_graph: bool | None = None  # None: on a GPU
 
     @property
     def is_server(self) -> bool:
@@ -56,10 +59,7 @@ class PolicySource:
 
         require_aspects(self.accepted, "--accept")
         if self.is_server:
-            if self.codebook is not None:
-                raise ConfigError(
-                    "a server does not tell its depth codes", remedy="leave --codebook out"
-                )
+            self._require_free()
             with closing(_Server(self.where)) as server:
                 says = plain(server.greeting)
                 if isinstance(says, dict):
@@ -77,10 +77,38 @@ class PolicySource:
             )
         return {
             "policy": str(place), "step": state.step, "weights": checkpoint.weights_sha256(place),
-            "dataset": self.dataset, "config": config.to_json(),
+            "dataset": self.dataset, "config": config.to_json(), **self._runs(config),
             "codebook": state.codebook, "judged_by": self._fingerprint(state.codebook),
             **self._meant(self._meaning(state, config), robot),
         }  # fmt: skip
+
+    def _require_free(self) -> None:
+        """Raises `ConfigError` for what a server decides, or does not tell."""
+        if self.codebook is not None:
+            raise ConfigError(
+                "a server does not tell its depth codes", remedy="leave --codebook out"
+            )
+        for name in ("precision", "sampler", "cuda_graph"):
+            if getattr(self, name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(
+                    f"{flag} is decided where the policy runs", remedy=f"give `serve` the {flag}"
+                )
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {
+            "precision": self.precision or "float32", "sampler": self.sampler or "auto",
+            "cuda_graph": self.cuda_graph,
+        }  # fmt: skip
+
+    def _runs(self, config: Config) -> dict[str, Any]:
+        """How the policy runs, for the card."""
+        import torch
+
+        from vla.serving.running import Running
+
+        return Running(**self._how).on(torch.device(self.device), config.model).told()
 
     def _meant(self, meaning: Meaning | None, robot: Meaning) -> dict[str, Any]:
         """What the card says of the policy's meaning. Raises `ConfigError` where that is not the
@@ -134,7 +162,7 @@ class PolicySource:
         from vla.serving.policy import Policy
         from vla.training import checkpoint
 
-        policy = Policy.load(self.where, dataset=self.dataset, device=self.device)
+        policy = Policy.load(self.where, dataset=self.dataset, device=self.device, **self._how)
         state = checkpoint.read_state(checkpoint.find(self.where))
         policy.meaning = stated(self._meaning(state, policy.config), self.gripper, robot)
         return policy if self.codebook is None else Seeing(policy, self.codebook, self.device)

@@ -121,7 +121,7 @@ class Evaluation:
     def _differ(self, existing: Mapping[str, Any]) -> list[str]:
         """The keys in which the existing evaluation differs. Weights are identified by their
         digests, not by path; more trials and another number of videos are allowed."""
-        card = json.loads(json.dumps(self.card))
+        card, existing = _told(json.loads(json.dumps(self.card))), _told(existing)
         free = {"videos"} | ({"policy"} if "weights" in card else set())
         free |= {"software", "meaning", "accepted"} - existing.keys()  # older cards lack them
         if existing.get("trials", 0) < card["trials"]:
@@ -175,6 +175,16 @@ class Evaluation:
     def _films(self, name: str, end: str) -> list[Path]:
         task = name.partition("-trial-")[0]
         return list((self.path / VIDEOS).glob(f"{task}-trial-*-{end}.webp"))
+
+
+def _told(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with what older ones, and older servers, do not tell of how the policy runs."""
+    if isinstance(says := card.get("says"), Mapping):
+        return {**_RUNNING, **card, "says": {**_RUNNING, **says}}
+    return {**_RUNNING, **card}
+
+
+_RUNNING = {"precision": "float32", "sampler": "plain", "batch": 1}
 
 
 def _require_types(card: Mapping[str, Any]) -> None:

@@ -55,7 +55,8 @@ def page(evaluation: Evaluation) -> Report:
 
 
 SHOWN = (
-    *("policy", "says", "meaning", "accepted", "step", "weights", "codebook"),
+    *("policy", "says", "meaning", "accepted", "step", "weights"),
+    *("precision", "sampler", "codebook"),
     *("seed", "settle_steps", "replan_steps", "max_steps", "size"),
 )
 COLUMNS = ("task", "name", "successes", "trials", "rate", "low", "high", "steps")

@@ -50,8 +50,8 @@ def serve(served):
 
     begun = []
 
-    def start(**options):
-        server = make_server(Policy.load(served), port=0, **options)
+    def start(batch=1, **options):
+        server = make_server(Policy.load(served, batch=batch), port=0, **options)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         begun.append((server, thread))

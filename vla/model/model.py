@@ -53,15 +53,17 @@ class ActionDoor(nn.Module):
         self.action_out = nn.Linear(width, config.action_dim)
 
     def forward(self, actions_BCA: Tensor, time_B: Tensor, proprio_BP: Tensor) -> Tensor:
-        """Tokens [B, (1 +) C, W]: one for proprio, then one per action."""
-        a_BCW = self.action_in(actions_BCA)
+        """Tokens [B, (1 +) C, W]: one for proprio, then one per action. Takes float32 whatever the
+        weights are."""
+        dtype = self.action_in.weight.dtype
+        a_BCW = self.action_in(actions_BCA.to(dtype))
         period = self.config.flow.time_period
         t_BW = flow.embed_time(time_B, a_BCW.shape[-1], period).to(a_BCW.dtype)
         both = torch.cat([a_BCW, t_BW[:, None].expand_as(a_BCW)], dim=-1)
         x_BTW = self.mixed(F.silu(self.mix(both)))
         if self.proprio_in is None:
             return x_BTW
-        return torch.cat([self.proprio_in(proprio_BP)[:, None], x_BTW], dim=1)
+        return torch.cat([self.proprio_in(proprio_BP.to(dtype))[:, None], x_BTW], dim=1)
 
 
 class QDepthVLA(nn.Module):
@@ -221,7 +223,7 @@ class QDepthVLA(nn.Module):
         vision_BTV = self.see(seen)
         _, context = mixture.run(self.vlm, self.prefix(seen, vision_BTV), self.table, None, True)
         x_BTW, _ = mixture.run(self.depth, self.depth_stream(vision_BTV), self.table, context)
-        return self.depth_head(x_BTW)
+        return self.depth_head(x_BTW.to(self.depth_head.codebook_KD.dtype))  # never half
 
 
 def _count(x_BTW: Tensor, first: int = 1) -> Tensor:

@@ -28,7 +28,12 @@ class Graphed:
             )
         self._inputs = tuple(tensor.clone() for tensor in example)
         with torch.cuda.device(example[0].device):  # streams are those of the current device
-            self._capture(function)
+            try:
+                self._capture(function)
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"the CUDA graph cannot be recorded: {error}", remedy="give --no-cuda-graph"
+                ) from error
 
     def _capture(self, function: Callable[..., Tensor]) -> None:
         aside = torch.cuda.Stream()

@@ -9,14 +9,14 @@ encoded once per observation; the Euler steps reuse their keys and values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from torch import Tensor
 
 from depthtok.data import ImageTransform
@@ -28,16 +28,18 @@ from vla.data import tokenizer
 from vla.data.normalise import Norms
 from vla.model import lora
 from vla.model.batch import Observation
-from vla.model.flops import meta_batch
 from vla.model.model import QDepthVLA
+from vla.serving import fields, rows, sampling
 from vla.serving.graph import Graphed
+from vla.serving.running import Running, cast
 from vla.training import checkpoint
 
 
 class Policy:
     """A policy that runs `model` with the normalisation `norms`; `reader` replaces the tokenizer
-    named in the settings. One instance serves one robot at a time; or several in turns, each with a
-    `generator` of its own."""
+    named in the settings. It takes the model over, and may change its weights as `running` says.
+    One instance serves one robot at a time; or several, in turns or `running.batch` at once, each
+    with a `generator` of its own."""
 
     place: Path | None = None  # the checkpoint that it was loaded from
     meaning: Meaning | None = None  # of its actions and states; None: the run does not say
@@ -51,15 +53,15 @@ class Policy:
         *,
         device: torch.device | str = "cpu",
         seed: int = 0,
-        cuda_graph: bool = False,
+        running: Running | None = None,
         reader: tokenizer.Tokenizer | None = None,
     ) -> None:
-        self.model, self.config, self.norms = model.to(device).eval(), config, norms
-        self.device = torch.device(device)
+        self.config, self.norms, self.device = config, norms, torch.device(device)
+        self.running = (running or Running()).on(self.device, config.model)
         self._tokenizer = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
         size = config.model.vision.image_size
         self._door = ImageTransform(size=(size, size))
-        self._sample = self._graphed() if cuda_graph else self._eager
+        self._sample = self._ready(model.eval())
         self.reset(seed)
 
     @classmethod
@@ -71,24 +73,24 @@ class Policy:
         device: torch.device | str = "cpu",
         averaged: bool = True,
         seed: int = 0,
-        cuda_graph: bool = False,
+        **running: Any,
     ) -> Policy:
         """The policy of a run (its newest checkpoint) or of one checkpoint.
 
         `dataset` is the data set in whose units to act, if there were several in training;
-        `averaged` uses the moving average of the weights if the checkpoint has one; `cuda_graph`
-        runs the model as one CUDA graph. Raises `WeightsError` for an incomplete checkpoint,
-        `ConfigError` for an unknown data set.
+        `averaged` uses the moving average of the weights if the checkpoint has one; the others are
+        those of `Running`: `precision`, `sampler`, `cuda_graph`, `batch`. Raises `WeightsError`
+        for an incomplete checkpoint, `ConfigError` for an unknown data set.
         """
         place = checkpoint.find(path)
         config, state = checkpoint.read_config(place), checkpoint.read_state(place)
-        model = load_model(place, device, averaged=averaged)
+        how = Running(**running).on(torch.device(device), config.model)
+        whole = device if how.dtype == torch.float32 else "cpu"  # cast before it takes GPU memory
+        model = load_model(place, whole, averaged=averaged)
         norms = _choose(state.norms, dataset, place)
         name = dataset or next(iter(state.norms))
         reader = checkpoint.read_tokenizer(place)
-        policy = cls(
-            model, config, norms, device=device, seed=seed, cuda_graph=cuda_graph, reader=reader
-        )
+        policy = cls(model, config, norms, device=device, seed=seed, running=how, reader=reader)
         policy.place, policy.meaning = place, seen(state.meanings.get(name), config)
         return policy
 
@@ -139,38 +141,61 @@ class Policy:
 
         Raises a `ConfigError` that starts with the name of the bad field: `images/main`.
         """
-        seen = self.observe([observation])
-        model = self.config.model
-        noise = torch.randn(
-            1, model.chunk, model.action_dim, generator=generator or self._generator
-        )
-        with torch.inference_mode():
-            actions = self._sample(*seen.tensors(), noise.to(self.device))
-        made = self.norms.action.undo(actions[0].float().cpu().numpy())
-        return self.change(made) if self.change else made
+        return self.acts([self.observe([observation])], [generator or self._generator])[0]
+
+    def acts(
+        self, seen: Sequence[Observation], generators: Sequence[torch.Generator]
+    ) -> list[Float32[np.ndarray, "C A"]]:
+        """A chunk for each of up to `running.batch` observations (of one row) in one pass. A pass
+        is always as wide as that, so that no answer depends on how many are asked for."""
+        model, count = self.config.model, len(seen)
+        noise = [torch.randn(1, model.chunk, model.action_dim, generator=g) for g in generators]
+        lacking = self.running.batch - count
+        given = rows.joined([*seen, *[seen[-1]] * lacking])
+        noise_BCA = torch.cat([*noise, *[noise[-1]] * lacking]).to(self.device)
+        with torch.inference_mode(), self.running.arithmetic():
+            actions = self._sample(*given.tensors(), noise_BCA)[:count].float().cpu().numpy()
+        made = [self.norms.action.undo(each) for each in actions]
+        return [self.change(each) for each in made] if self.change else made
+
+    def _ready(self, model: QDepthVLA) -> Callable[..., Tensor]:
+        """Brings the model into the form and to the place in which it runs; returns the function
+        of the tensors of observations and noise."""
+        how = self.running
+        entrance = None if how.sampler == "plain" else sampling.fold(model)
+        if how.dtype != torch.float32:
+            cast(model, how.dtype)
+        self.model, function = model.to(self.device), self._eager
+        if entrance is not None:
+            parts = sampling.compiled() if how.sampler == "compiled" else sampling.EAGER
+            function = sampling.Sampler(self.model, entrance, parts).of_tensors
+        with torch.inference_mode(), how.arithmetic():
+            if how.cuda_graph:
+                example = rows.example(self.config.model, how.batch, 0)
+                function = Graphed(function, tuple(each.to(self.device) for each in example))
+            if how.batch > 1:
+                rows.require_independent(function, self.config.model, how.batch, self.device)
+        return function
 
     def _eager(self, *tensors: Tensor) -> Tensor:
         """Actions [B C A] from the tensors of an observation and noise."""
         *seen, noise = tensors
         return self.model.sample(Observation(*seen), noise)
 
-    @torch.inference_mode()
-    def _graphed(self) -> Graphed:
-        """The same as one CUDA graph: shapes are the same in every call."""
-        seen = meta_batch(self.config.model).tensors()[: len(fields(Observation))]
-        noise = torch.empty(1, self.config.model.chunk, self.config.model.action_dim)
-        example = tuple(torch.zeros_like(like, device=self.device) for like in (*seen, noise))
-        return Graphed(self._eager, example)
-
     def observe(self, observations: list[Mapping[str, Any]]) -> Observation:
         """Observations as model input, on the model's device."""
         model, cameras = self.config.model, self.config.data.cameras
         images = [
-            [self._door.rgb(_image(o, camera)[None])[0] for camera in cameras] for o in observations
+            [self._door.rgb(fields.image(o, camera)[None])[0] for camera in cameras]
+            for o in observations
         ]
-        texts = [tokenizer.prompt(self._tokenizer, _text(o), model.max_text) for o in observations]
+        texts = [
+            tokenizer.prompt(self._tokenizer, fields.text(o), model.max_text) for o in observations
+        ]
         proprio = [
-            self.norms.proprio.apply(_proprio(o, model.proprio_dim)) if model.proprio_dim else []
+            self.norms.proprio.apply(fields.proprio(o, model.proprio_dim))
+            if model.proprio_dim
+            else []
             for o in observations
         ]
         seen = Observation(
@@ -221,65 +246,3 @@ def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Nor
             + did_you_mean(dataset or "", list(norms)),
         )
     return norms[dataset]
-
-
-def _field(observation: Mapping[str, Any], name: str) -> Any:
-    if not isinstance(observation, Mapping):
-        raise ConfigError(
-            f"the observation has type {type(observation).__name__}",
-            remedy="give a map of `images`, `instruction` and `proprio`",
-        )
-    if name not in observation:
-        raise ConfigError(f"{name} is missing", remedy="include it in every observation")
-    return observation[name]
-
-
-def _array(value: Any, name: str, dtype: type | None = None) -> np.ndarray:
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # infinite, and refused where it matters
-            return np.asarray(value, dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(
-            f"{name} has type {type(value).__name__}, not an array",
-            remedy="give numbers, all rows of one length",
-        ) from error
-
-
-def _image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H W 3"]:
-    images, name = _field(observation, "images"), f"images/{camera}"
-    if not isinstance(images, Mapping):
-        raise ConfigError(
-            f"images has type {type(images).__name__}", remedy="give a map: images by camera name"
-        )
-    if camera not in images:
-        raise ConfigError(
-            f"{name} is missing", remedy=did_you_mean(camera, [str(each) for each in images])
-        )
-    image = _array(images[camera], name)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ConfigError(
-            f"{name} is {image.dtype} {image.shape}",
-            remedy="give uint8 [height, width, 3], as published in the data set",
-        )
-    return image
-
-
-def _text(observation: Mapping[str, Any]) -> str:
-    text = _field(observation, "instruction")
-    if not isinstance(text, str):
-        raise ConfigError(f"instruction has type {type(text).__name__}", remedy="give text")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"instruction is not valid text: {error}", remedy="give text") from error
-    return text
-
-
-def _proprio(observation: Mapping[str, Any], width: int) -> np.ndarray:
-    values = _array(_field(observation, "proprio"), "proprio", np.float32)
-    if values.shape != (width,) or not np.isfinite(values).all():
-        raise ConfigError(
-            f"proprio has shape {values.shape}, or is not finite",
-            remedy=f"give {width} numbers, ordered as in the data set",
-        )
-    return values

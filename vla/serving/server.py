@@ -7,8 +7,9 @@ the description names) and `server_timing`. A text message reports an error, and
 connection. `GET /healthz` answers 200.
 
 Every connection has its own noise, which begins with the policy's seed: a client's answers do not
-depend on who else is served. Requests are answered one at a time in the order of their arrival, at
-most one per client: batches would be faster, but the bits of an answer depend on its batch.
+depend on who else is served. Requests are answered in the order of their arrival, at most one per
+client; those that wait at the same moment share a pass, as many as the policy's `batch`. A pass is
+always that wide, and was tried not to let one row of it change another (`vla/serving/rows.py`).
 
 Needs the packages `websockets` and `msgpack`.
 """
@@ -20,28 +21,21 @@ import hmac
 import logging
 import socket
 import threading
-import time
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import numpy as np
-import torch
-
-from depthtok.errors import ConfigError, DepthtokError, MissingPackage
+from depthtok.errors import DepthtokError, MissingPackage
 from depthtok.log import plain, warn
 from depthtok.meaning import UNKNOWN
+from vla.serving.answers import PROMPT, STATE, Answers
 from vla.serving.policy import Policy
-from vla.serving.wire import pack, unpack
+from vla.serving.wire import pack
 from vla.training import checkpoint
 
-IMAGE_LIMIT = 4096  # px, longest side
-PROMPT_LIMIT = 2000  # characters
 ERROR_LIMIT = 1000  # characters of an error that are sent
 INTERNAL_ERROR = 1011  # the close code that openpi's clients expect after an error
-STATE, PROMPT = "observation/state", "prompt"
 # How names of fields begin, here and in the protocol.
 THEIRS = {"images/": "observation/", "proprio": STATE, "instruction": PROMPT}
 
@@ -63,7 +57,7 @@ class PolicyServer:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="server")
         self._done = threading.Event()
-        self._worker = ThreadPoolExecutor(1, "policy")  # first come, first served
+        self._answers = Answers(policy)
 
     def serve_forever(self) -> None:
         """Answers until `shutdown`; the calling thread only waits."""
@@ -79,7 +73,7 @@ class PolicyServer:
         elif not self._done.is_set():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._done.wait()
-        self._worker.shutdown(cancel_futures=True)
+        self._answers.close()
         self.socket.close()
 
     def __enter__(self) -> PolicyServer:
@@ -101,6 +95,7 @@ class PolicyServer:
         from vla.serving import clients
 
         watch = asyncio.create_task(self._clients.watch())
+        work = asyncio.create_task(self._answers.work())
         async with serve(
             self._talk, sock=self.socket, compression=None, max_size=clients.MESSAGE_LIMIT,
             max_queue=1, close_timeout=clients.CLOSE_SECONDS, process_request=self._admit,
@@ -110,6 +105,7 @@ class PolicyServer:
             await self._stop.wait()
             self._clients.abort_closing()  # the others are told
             watch.cancel()
+        work.cancel()  # after the last client, who may wait for it
 
     def _admit(self, client, request):
         """The HTTP reply to a request that is refused or not a websocket; None to continue."""
@@ -136,9 +132,8 @@ class PolicyServer:
         try:
             await client.send(self._greeting)
             async for message in client:
-                answer = partial(self._answer, client, message, noise)
                 try:
-                    reply = await self._loop.run_in_executor(self._worker, answer)
+                    reply = await self._answers.to(client, message, noise)
                 except DepthtokError as error:
                     told = as_sent(error)
                     await client.send(plain(str(told))[:ERROR_LIMIT])
@@ -150,22 +145,6 @@ class PolicyServer:
         except ConnectionClosed as error:
             if not client.gone and error.rcvd is None:
                 warn(f"{client.name} went away without a word")
-
-    def _answer(self, client, message: bytes | str, noise: torch.Generator) -> bytes | None:
-        """The reply to a request; None if nobody waits for it any more."""
-        from vla.serving.clients import is_open
-
-        if not is_open(client):
-            return None
-        begun = time.perf_counter()
-        actions = self._policy.act(observation(message), noise)
-        if not np.isfinite(actions).all():
-            raise ConfigError(
-                f"{STATE} leads to actions that are not finite",
-                remedy="give values in the range and unit of the data set",
-            )
-        spent = 1000 * (time.perf_counter() - begun)
-        return pack({"actions": actions, "server_timing": {"infer_ms": spent}})
 
 
 def make_server(
@@ -207,6 +186,7 @@ def describe(policy: Policy) -> dict[str, Any]:
         made = {"step": step, "weights": checkpoint.weights_sha256(place)}
     return {
         **made,
+        **policy.running.told(),
         "name": config.name,
         "cameras": list(config.data.cameras),
         "action_horizon": config.model.chunk,
@@ -247,32 +227,3 @@ def as_sent(error: DepthtokError) -> DepthtokError:
         if error.problem.startswith(ours):
             return type(error)(theirs + error.problem.removeprefix(ours), remedy=error.remedy)
     return error
-
-
-def observation(message: bytes | str) -> dict[str, Any]:
-    """A request as input of `Policy.act`. Raises a `ConfigError` that names the bad field."""
-    if isinstance(message, str):
-        raise ConfigError("a text message", remedy="send binary msgpack, as openpi-client does")
-    fields = unpack(message)
-    if not isinstance(fields, dict):
-        raise ConfigError("the message is not a map", remedy="send a map of observation fields")
-    images = {
-        name.removeprefix("observation/"): value
-        for name, value in fields.items()
-        if isinstance(name, str) and name.startswith("observation/") and name != STATE
-    }
-    for name, image in images.items():
-        if isinstance(image, np.ndarray) and max(image.shape, default=0) > IMAGE_LIMIT:
-            raise ConfigError(
-                f"observation/{name} is {image.shape}", remedy=f"send at most {IMAGE_LIMIT} px"
-            )
-    prompt = fields.get(PROMPT)
-    if isinstance(prompt, str) and len(prompt) > PROMPT_LIMIT:
-        raise ConfigError(
-            f"{PROMPT} has {len(prompt)} characters", remedy=f"send at most {PROMPT_LIMIT}"
-        )
-    found: dict[str, Any] = {"images": images}
-    for theirs, ours in ((STATE, "proprio"), (PROMPT, "instruction")):
-        if theirs in fields:
-            found[ours] = fields[theirs]
-    return found
