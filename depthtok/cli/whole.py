@@ -102,7 +102,7 @@ def demo(
     """
     from importlib.resources import files
 
-    from depthtok.cli.report import demo_report
+    from pipelines.inspect.pages import demo_report
 
     package = files("depthtok")
     content = load_toml(Path(str(package / "sample" / "demo.toml")))
