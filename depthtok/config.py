@@ -244,6 +244,26 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}", remedy="mend the TOML at that line") from None
 
 
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` texts of `--set`; values are TOML, and plain words are strings."""
+    import tomllib
+
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text} has no value", remedy="write --set train.lr=1e-4")
+        try:
+            settings[name] = tomllib.loads(f"x = {value}")["x"]
+        except tomllib.TOMLDecodeError:
+            settings[name] = value
+        except (ValueError, RecursionError) as error:  # a number too long, lists too deep
+            raise ConfigError(
+                f"--set {name} has an impossible value: {error}", remedy="write --set train.lr=1e-4"
+            ) from None
+    return settings
+
+
 def load_preset(folder: Path, name: str) -> dict[str, Any]:
     """The preset `name` of a package's folder of TOML files, or any file `name` ending in .toml."""
     if name.endswith(".toml"):

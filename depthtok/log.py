@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -59,6 +59,27 @@ def unsuggesting() -> Iterator[None]:
         yield
     finally:
         _suggesting.reset(token)
+
+
+_hearing: ContextVar[Callable[[Any], None] | None] = ContextVar("hearing", default=None)
+
+
+def announce(event: Any) -> None:
+    """Hands what has been done so far to whoever started the work, such as a command that prints
+    it; without anyone, nothing happens."""
+    hear = _hearing.get()
+    if hear is not None:
+        hear(event)
+
+
+@contextmanager
+def hearing(hear: Callable[[Any], None]) -> Iterator[None]:
+    """Has `hear` called with everything that is announced in the block."""
+    token = _hearing.set(hear)
+    try:
+        yield
+    finally:
+        _hearing.reset(token)
 
 
 def warn(text: str) -> None:

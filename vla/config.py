@@ -337,7 +337,7 @@ class RunOptions:
     log_every: Annotated[int, "steps between log lines"] = 10
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
     keep_last: Annotated[int, "checkpoints to keep"] = 3
-    validate_every: Annotated[int, "steps between validations; 0: never"] = 0
+    validate_every: Annotated[int, "steps between validations; 0: never"] = 100
     validate_batches: Annotated[int, "batches per validation"] = 8
     grad_norms_every: Annotated[
         int, "steps between gradient norms of the two losses (not with fsdp); 0: never"

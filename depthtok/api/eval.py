@@ -107,7 +107,9 @@ def _run(
     todo = [job for job in jobs if not evaluation.is_done(job)]
     arena = ArenaBuilder(evaluation, source, settings)
     names = {job.name for job in jobs}
-    kept = [outcome for outcome in Evaluation.open(evaluation.path).outcomes if outcome.name in names]
+    kept = [
+        outcome for outcome in Evaluation.open(evaluation.path).outcomes if outcome.name in names
+    ]
     successes = sum(outcome.success for outcome in kept)
     with stoppable(), progress(len(jobs), "trials", "eval", done=len(kept)) as bar:
         for done, outcome in enumerate(run(arena, todo, options.workers), len(kept) + 1):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from depthtok.api.depth_stores import opened
 from depthtok.api.flags import Device, Partial, Resume, SourceRoot
-from depthtok.api.parameters import Only, Positional
+from depthtok.api.parameters import BySet, Flag, Only, Positional
 from depthtok.log import announce, warn
 from depthtok.signals import stoppable
 from pipelines.depth.vida.finetune_config import FinetuneConfig
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pipelines.depth.vida.course import Course
     from pipelines.depth.vida.finetune import StepReport
     from pipelines.depth.vida.truth import TrueClip
+
+
+BY_SET = ("temporal_weight", "weight_decay", "mirror", "save_every")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ def finetune_depth(
     out: Annotated[Path, "the .safetensors file to write"],
     settings: Annotated[
         FinetuneConfig,
-        Only("steps", "batch", "frames", "learning_rate", "temporal_weight", "mirror", "seed"),
+        Only("steps", "batch", "frames", "learning_rate", "seed", *BY_SET),
+        BySet(*BY_SET),
     ],
     estimator: Annotated[str, "network: vits, vitb, vitl, tiny, metric-vits, ..."] = "vits",
     weights: Annotated[Path | None, "weights to start from: .pth or .safetensors"] = None,
@@ -47,7 +51,7 @@ def finetune_depth(
     held_out_task: Annotated[
         list[str] | None, "hold out episodes whose instruction contains this"
     ] = None,
-    half: Annotated[bool, "store the weights as float16"] = False,
+    half: Annotated[bool, Flag("store the weights as float16", by_set=True)] = False,
     partial: Partial = False,
     source_root: SourceRoot = None,
     device: Device = "auto",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from depthtok.api.flags import Device
 from depthtok.api.parameters import BySet, Flag, Only, Prefix, Preset
@@ -163,5 +163,3 @@ def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]
                 bar.reach(int(line["step"]), **figures)
 
         yield follow, should_stop
-
-

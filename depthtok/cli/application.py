@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from depthtok.cli import (
     ablate,
+    annotate,
     audit_depth,
     collect,
     compare,
@@ -32,26 +33,13 @@ app = new_app(
     of it, and `demo` shows all of it on data that ships with the package. `depthtok --version` says
     which version this is."""
 )
-TOPICS = (
-    stages,
-    train_vqvae,
-    train_vla,
-    whole,
-    inspect,
-    verify,
-    doctor,
-    report,
-    finetune_depth,
-    audit_depth,
-    eval_vqvae,
-    decode,
-    inspect_mask,
-    eval_depth,
-    ablate,
-    collect,
-    eval,
-    compare,
-    serve,
-)
-for topic in TOPICS:
-    topic.register(app)
+stages.register(app)
+for module in (annotate, train_vqvae, train_vla):
+    module.COMMAND.register(app)
+whole.register(app)
+for module in (inspect, verify, doctor, report, finetune_depth, audit_depth, eval_vqvae):
+    module.COMMAND.register(app)
+decode.register(app)
+for module in (inspect_mask, eval_depth, ablate, eval, compare, serve):
+    module.COMMAND.register(app)
+collect.register(app)

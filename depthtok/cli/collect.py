@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from depthtok.cli.options import Only, command
+from depthtok.cli.old_options import Only, command
 from depthtok.cli.stages import SHOWN_FAILURES
 from depthtok.config import RunOptions
 from depthtok.format import human_count, human_duration

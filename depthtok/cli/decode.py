@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from depthtok.cli.options import command
+from depthtok.cli.old_options import command
 from depthtok.cli.stages import ON_DEVICE, Out, carry_out
 from depthtok.log import typed
 

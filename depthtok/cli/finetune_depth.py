@@ -24,4 +24,4 @@ def tell(made: FinetunedDepth, estimator: str, json: bool) -> None:
         result(made.card)
 
 
-COMMAND = Command(finetune_depth, tell, hear=hear)
+COMMAND = Command(finetune_depth, tell, hear=hear, formerly="finetune-vida")

@@ -1,49 +1,61 @@
-"""Dataclasses of settings as command-line flags: one typer command from one plain function.
+"""Functions of `depthtok.api` as commands: their parameters as flags, their results in words.
 
-    app = new_app("Turns data sets into depth tokens.")
+    COMMAND = Command(tokenize, tell)
 
-    @command(app)
-    def tokenize(
-        depth: Annotated[Path, typer.Argument(help="a DepthStore")],
-        settings: TokenizeConfig,
-        options: RunOptions,
-    ) -> None: ...
-
-Every field of the two classes is a flag (`batch_size` is `--batch-size`; a bool is `--x/--no-x`),
-and the function gets two instances.
-A command that uses only some of the fields names them, and may replace the help of a flag:
-`options: Annotated[RunOptions, Only("device", "limit", limit="stop after so many trials")]`.
+`tell(result, ...)` prints what the function returned, and returns the exit code if that is not 0.
+It gets those of the function's arguments that it names, and `json`: a command whose `tell` names it
+has the flag `--json`.
 """
 
+from __future__ import annotations
+
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from enum import Enum
-from types import GenericAlias, NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
-from depthtok.config import convert, describe, from_flags
-from depthtok.errors import ConfigError, did_you_mean
+from depthtok.api.interface import Interface, read
+from depthtok.api.parameters import MISSING, Parameter, bare, default_text
+from depthtok.config import to_json
+from depthtok.log import hearing, warn
+
+GROUPS = {
+    "Where it runs": (
+        "workers", "threads", "ranks", "ray-address", "cpus-per-worker", "gpus-per-worker", "shard",
+        "device", "sharding",
+    ),
+    "What it resumes": (
+        "plan", "limit", "resume", "retry-failed", "overwrite", "partial", "source-root", "force",
+    ),
+    "Output": ("json", "log", "help"),
+}  # fmt: skip
+"""Headings of the help, and the flags below them; all others are below "Options"."""
+
+Tell = Callable[..., int | None]
 
 
-class Only:
-    """The fields of a settings class that a command uses, and help texts that differ there."""
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its flags in groups."""
 
-    def __init__(self, *names: str, **helps: str) -> None:
-        assert set(helps) <= set(names), f"{set(helps) - set(names)} have help and are not used"
-        self.names = names
-        self.told = helps
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A parameter of a command that is a dataclass, and its fields that may be set."""
-
-    cls: type
-    heeded: tuple[str, ...]
-    told: Mapping[str, str]  # help texts that differ from the fields' own
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes arguments and flags."""
+        sections: dict[str, list[tuple[str, str]]] = {
+            heading: [] for heading in ("Arguments", "Options", *GROUPS)
+        }
+        heading_of = {flag: heading for heading, flags in GROUPS.items() for flag in flags}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                flag = parameter.opts[0].removeprefix("--")
+                argument = parameter.param_type_name == "argument"
+                heading = "Arguments" if argument else heading_of.get(flag, "Options")
+                sections[heading].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 def new_app(help: str) -> typer.Typer:
@@ -58,96 +70,117 @@ def new_app(help: str) -> typer.Typer:
     )
 
 
-def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable], Callable]:
-    """Register a function as a command; its dataclass parameters become flags.
+class Command:
+    """A function as a command. `hear` prints what the function announces while it works, as `tell`
+    prints its result; so does `tell` itself, where it is not given."""
 
-    Returns the function itself, which stays an ordinary Python function.
-    """
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        tell: Tell,
+        name: str = "",
+        hear: Tell | None = None,
+        formerly: str = "",
+    ) -> None:
+        self.function, self.tell, self.hear = function, tell, hear or tell
+        self.name = name or function.__name__.replace("_", "-")
+        self.formerly = formerly  # its old name, which is still understood
+        self.has_json = "json" in inspect.signature(tell).parameters
 
-    def register(function: Callable) -> Callable:
-        hints = get_type_hints(function, include_extras=True)
-        settings = {key: read for key, hint in hints.items() if (read := _settings(hint))}
-        _require_distinct(settings)
+    def register(self, app: typer.Typer) -> None:
+        """Adds the command."""
+        interface = read(self.function)
+        flags = [_flag(parameter) for parameter in interface.parameters]
+        if interface.takes_set:
+            flags.append(_set_flag(self.name))
+        if self.has_json:
+            flags.append(_option("json", bool, "machine-readable result on stdout"))
 
-        def run(**values: Any) -> Any:
-            for key, group in settings.items():
-                flags = {field: _none_if_empty(values.pop(field)) for field in _flags(group)}
-                values[key] = from_flags(group.cls, flags)
-            return function(**values)
+        def run(**values: Any) -> None:
+            json = bool(values.pop("json", False))
+            code = self.carry_out(interface, _given(interface, values), json=json)
+            if code:
+                raise typer.Exit(code)
 
-        parameters = _parameters(function, hints, settings)
-        run.__doc__ = inspect.getdoc(function)
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # stubs lack it
-        run.__annotations__ = {flag.name: flag.annotation for flag in parameters}
-        app.command(name or function.__name__.replace("_", "-"))(run)
-        return function
+        run.__doc__ = inspect.getdoc(self.function)
+        run.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]  # stubs lack it
+        run.__annotations__ = {flag.name: flag.annotation for flag in flags}
+        app.command(self.name, cls=GroupedCommand)(run)
+        if self.formerly:
+            app.command(self.formerly, cls=GroupedCommand, hidden=True)(run)
 
-    return register
+    def carry_out(self, interface: Interface, values: Mapping[str, Any], *, json: bool) -> int:
+        """Calls the function, prints what it does, and returns the exit code."""
+        arguments = interface.bind(values, "command line")
+        codes = []
+        with hearing(lambda event: codes.append(self.say(self.hear, event, arguments, json=json))):
+            done = self.function(**arguments)
+        codes.append(self.say(self.tell, done, arguments, json=json))
+        return max(codes)
 
-
-def _settings(hint: Any) -> Settings | None:
-    cls, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    if not (isinstance(cls, type) and is_dataclass(cls)):
-        return None
-    names = [field.name for field in fields(cls)]
-    only = next((note for note in notes if isinstance(note, Only)), Only(*names))
-    assert set(only.names) <= set(names), f"{cls.__name__} has other fields than {only.names}"
-    return Settings(cls, only.names, only.told)
-
-
-def _require_distinct(settings: Mapping[str, Settings]) -> None:
-    names = [name for group in settings.values() for name in group.heeded]
-    repeated = {name for name in names if names.count(name) > 1}
-    assert not repeated, f"two classes have a field {repeated}"
-
-
-def _none_if_empty(value: Any) -> Any:
-    return None if value in ([], ()) else value  # a repeatable flag that was not given
-
-
-def _parameters(
-    function: Callable, hints: Mapping[str, Any], settings: Mapping[str, Settings]
-) -> list[inspect.Parameter]:
-    parameters: list[inspect.Parameter] = []
-    for key, parameter in inspect.signature(function).parameters.items():
-        if key in settings:
-            parameters += _flags(settings[key]).values()
-        else:
-            kind = inspect.Parameter.KEYWORD_ONLY
-            parameters.append(parameter.replace(kind=kind, annotation=hints[key]))
-    return parameters
+    def say(self, tell: Tell, done: Any, arguments: Mapping[str, Any], *, json: bool) -> int:
+        """Has a result printed, and returns the exit code."""
+        available = {**arguments, "json": json}
+        wanted = list(inspect.signature(tell).parameters)[1:]
+        return tell(done, **{name: available[name] for name in wanted if name in available}) or 0
 
 
-def _flags(settings: Settings) -> dict[str, inspect.Parameter]:
-    """One keyword parameter for each field that fits into a flag; tables stay in TOML."""
-    hints = get_type_hints(settings.cls, include_extras=True)
-    return {
-        field.name: _flag(field, hints[field.name], settings.told.get(field.name))
-        for field in fields(settings.cls)
-        if field.name in settings.heeded and describe(_bare(hints[field.name])) != "a table"
-    }
+def _given(interface: Interface, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given; those that are settings by now are told how to write."""
+    given = {name: value for name, value in values.items() if value not in (None, [], ())}
+    for parameter in interface.parameters:
+        if not parameter.shown and parameter.name in given:
+            text = _written(given[parameter.name])
+            warn(f"{parameter.flag} is a setting now: --set {parameter.setting}={text}")
+    return given
 
 
-def _flag(field: Field, hint: Any, other_help: str | None) -> inspect.Parameter:
-    help = other_help or (get_args(hint)[1] if get_origin(hint) is Annotated else "")
-    default = _default_text(field)
-    flag = field.name.replace("_", "-")
-    kind = _flag_type(_bare(hint))
-    spelling = f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}"
-    option = typer.Option(spelling, help=f"{help}{default}", show_default=False)
-    annotation: Any = Annotated[kind | None, option]
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+def _written(value: Any) -> str:
+    value = to_json(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _flag(parameter: Parameter) -> inspect.Parameter:
+    """One keyword parameter for typer. None stands for a flag that is not given."""
+    default = default_text(parameter.default)
+    help = f"{parameter.help} [default: {default}]" if default else parameter.help
+    kind = _flag_type(bare(parameter.kind))
+    required = parameter.default is MISSING
+    if parameter.positional:
+        argument: Any = typer.Argument(metavar=parameter.metavar, help=help, show_default=False)
+        kind = kind if required else kind | None
+        return _keyword(parameter.name, Annotated[kind, argument], required=required)
+    return _option(
+        parameter.name, kind, help, metavar=parameter.metavar, required=required,
+        hidden=not parameter.shown, off=parameter.off,
+    )  # fmt: skip
+
+
+def _option(
+    name: str, kind: Any, help: str, *, metavar: str = "", required: bool = False,
+    hidden: bool = False, off: str = "",
+) -> inspect.Parameter:  # fmt: skip
+    flag = name.replace("_", "-")
+    spelling = (
+        f"--{flag}/--{off or 'no-' + flag}" if kind is bool and name != "json" else f"--{flag}"
     )
+    option: Any = typer.Option(
+        spelling, help=help, show_default=False, metavar=metavar or None, hidden=hidden
+    )
+    return _keyword(name, Annotated[kind if required else kind | None, option], required=required)
 
 
-def _bare(hint: Any) -> Any:
-    """The type of a field without help text and without `| None`."""
-    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if get_origin(kind) in (Union, UnionType):
-        kinds = [member for member in get_args(kind) if member is not NoneType]
-        return kinds[0] if len(kinds) == 1 else str
-    return kind
+def _set_flag(command: str) -> inspect.Parameter:
+    help = f"one of the settings that `depthtok settings {command}` lists"
+    return _option("set", list[str], help, metavar="NAME=VALUE")
+
+
+def _keyword(name: str, annotation: Any, *, required: bool) -> inspect.Parameter:
+    empty = inspect.Parameter.empty
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=empty if required else None,
+        annotation=annotation,
+    )  # fmt: skip
 
 
 def _flag_type(kind: Any) -> Any:
@@ -156,63 +189,5 @@ def _flag_type(kind: Any) -> Any:
     if get_origin(kind) is Literal:
         return str
     if get_origin(kind) is tuple and inner[-1] is Ellipsis:
-        return GenericAlias(list, inner[:1])
+        return list[inner[0]]  # type: ignore[valid-type]  # for typer, which reads it
     return kind
-
-
-def _default_text(field: Field) -> str:
-    value = field.default
-    if field.default_factory is not MISSING:
-        value = field.default_factory()
-    if value is MISSING:
-        return " [required]"
-    if value is True:
-        return " [default: on]"
-    if value is None or value is False or value in ("", (), []):
-        return ""
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, list | tuple):
-        value = " ".join(map(str, value))
-    return f" [default: {value}]"
-
-
-def arguments(
-    function: Callable,
-    table: Mapping[str, Any],
-    where: str,
-    *,
-    hidden: Collection[str] = (),
-    known: Collection[str] = (),
-) -> dict[str, Any]:
-    """A table of a TOML file as arguments of a command's function. Its keys are the names of the
-    command's flags without dashes in front, except those of `hidden` parameters. `known` are other
-    flags that an error may suggest.
-
-    Raises `ConfigError`, which begins with `where`, for unknown flags and values of another type.
-    """
-    kinds = get_type_hints(function)
-    names = {
-        _flag_name(hint) or name.replace("_", "-"): name
-        for name, hint in get_type_hints(function, include_extras=True).items()
-        if name not in hidden and name != "return"
-    }
-    values = {}
-    for key, value in table.items():
-        flag = key.replace("_", "-")
-        if flag not in names:
-            problem = f"{where} there is no {key!r}"
-            choices = [*names, *(name.replace("_", "-") for name in known)]
-            raise ConfigError(problem, remedy=did_you_mean(flag, choices))
-        name = names[flag]
-        values[name] = convert(value, kinds[name], f"{where} `{key}`")
-    return values
-
-
-def _flag_name(hint: Any) -> str:
-    """The flag of a parameter, without dashes in front; "" for what is none."""
-    for note in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
-        for text in (getattr(note, "default", None), *(getattr(note, "param_decls", None) or ())):
-            if isinstance(text, str) and text.startswith("--"):
-                return text.split("/")[0].removeprefix("--")
-    return ""

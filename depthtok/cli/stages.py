@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthtok.cli.next_step import after_codes, after_convert
-from depthtok.cli.options import Only, command
+from depthtok.cli.old_options import Only, command
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.log import result, say, suggest, typed, warn
 from depthtok.signals import stoppable
 from depthtok.stores.failures import in_words
-from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
+from pipelines.config import ConvertConfig, TokenizeConfig
 
 if TYPE_CHECKING:
     from depthtok.sources.schema import Schema
@@ -40,7 +40,7 @@ ANNOTATING = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this file."""
-    for function in (convert, annotate, tokenize):
+    for function in (convert, tokenize):
         command(app)(function)
 
 
@@ -66,74 +66,6 @@ def convert(
     stage = ConvertStage(rlds, out, settings)
     warn_of_unknown(stage.schema)
     carry_out(stage, options, after_convert(stage))
-
-
-def annotate(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="EPISODES|RLDS_DIR|VIDEOS",
-            help="an EpisodeStore, an RLDS data set, a video, or a folder of videos or images",
-        ),
-    ],
-    out: Out,
-    settings: AnnotateConfig,
-    options: ANNOTATING,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="the estimator's weights: .pth or .safetensors")
-    ] = None,
-    schema: Annotated[
-        str, typer.Option("--schema", help="of an RLDS data set: a shipped name, or a .toml file")
-    ] = "",
-    then_tokenize: Annotated[
-        Path | None,
-        typer.Option(
-            "--then-tokenize", metavar="CODEBOOK", help="keep only codes: OUT becomes a CodeStore"
-        ),
-    ] = None,
-) -> None:
-    """Estimate depth for every frame: EpisodeStore -> DepthStore.
-
-    An RLDS directory, or a folder of videos or of folders of images, is first converted, into
-    OUT.episodes. `--estimator dataset` takes the ground-truth depth of the data set. With
-    `--then-tokenize` each worker encodes its depth and drops it: the codes equal those of
-    `tokenize`.
-
-    Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
-    """
-    from pipelines.annotate.stage import AnnotateStage
-    from pipelines.depth.registry import find
-    from pipelines.device import choose, choose_for
-
-    episodes, whole = open_episodes(source, out, options, schema)
-    if episodes is None:  # only planned
-        return
-    if notice := find(settings.estimator).notice:
-        warn(notice)
-    device = choose_for(options)
-    if settings.compile:
-        choose(device)  # what compiles is tried here, for all workers
-    stage = AnnotateStage(episodes, out, settings, device, partial=options.partial, weights=weights)
-    if stage.origin is not None and not stage.origin.networks:
-        warn(unknown_weights(weights, settings.estimator))
-    if then_tokenize is None:
-        book = out.parent / "codebook"
-        carry_out(stage, options, typed("train-vqvae", out, "--out", book), whole=whole)
-        return
-    from pipelines.annotate.fused import FusedStage
-
-    book, verdict = judged(then_tokenize)
-    fused = FusedStage(stage, book, out, TokenizeConfig(), verdict)
-    carry_out(fused, options, after_codes(episodes.path, out), whole=whole)
-
-
-def unknown_weights(path: Path | None, estimator: str) -> str:
-    """A warning: nothing tells a relative network's weights from a metric one's."""
-    return (
-        f"nothing says which network {path} is of: its name is no published one, and it has no "
-        f"metadata. It is run as {estimator}; relative and metric weights have the same tensors, "
-        "and the wrong ones give depth that is inverted: hold some of it against the images"
-    )
 
 
 def tokenize(

@@ -20,15 +20,14 @@ def tell(trained: TrainedPolicy | MemoryPlan, out: Path, json: bool) -> None:
         return
     if trained.rank > 0:
         return
-    left_out = [f"{name}: {in_words(counts)}" for name, counts in trained.left_out.items()]
-    say(*closing(trained), *left_out, json=json)
+    say(*lines_of(trained), json=json)
     suggest(typed("report", out), json=json)
     if json:
         run = {"run": str(trained.run), "step": trained.step}
         result({**run, "last": trained.last, "left_out": trained.left_out})
 
 
-def closing(done: TrainedPolicy) -> list[str]:
+def lines_of(done: TrainedPolicy) -> list[str]:
     """The losses, what was seen on held-out episodes, and where the run lies."""
     from depthtok.disk.files import read_json_lines
     from pipelines.train_vla.checks import words
@@ -49,7 +48,8 @@ def closing(done: TrainedPolicy) -> list[str]:
     if "val_depth_error" in last:
         lines[-1] += f", decoded depth off by {last['val_depth_error']:.3f} of the range"
     lines += words(notes.get("held_out"))
-    return [*lines, f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}"]
+    lines.append(f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}")
+    return lines + [f"{name}: {in_words(counts)}" for name, counts in done.left_out.items()]
 
 
 COMMAND = Command(train_vla, tell)

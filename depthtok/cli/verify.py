@@ -15,10 +15,8 @@ def tell(verification: Verification, json: bool) -> int:
     if verification.failures:
         lines.append(f"note: {verification.failures}")
     if verification.dropped:
-        lines.append(
-            f"dropped: {', '.join(verification.dropped)}; run `depthtok {verification.stage}` again "
-            "to rebuild them"
-        )
+        again = f"run `depthtok {verification.stage}` again to rebuild them"
+        lines.append(f"dropped: {', '.join(verification.dropped)}; {again}")
     elif verification.mendable:
         lines.append("next: the same command with --repair")
     say(*lines, json=json)

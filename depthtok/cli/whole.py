@@ -9,15 +9,27 @@ from typing import Annotated, Any
 
 import typer
 
+from depthtok.api.interface import read
 from depthtok.cli import audit_depth, stages
 from depthtok.cli import train_vla as policy
 from depthtok.cli import train_vqvae as train
-from depthtok.cli.options import arguments, command
+from depthtok.cli.annotate import COMMAND
+from depthtok.cli.old_options import arguments, command
+from depthtok.cli.options import Command
 from depthtok.config import RunOptions, convert, field_types, from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import say, unsuggesting
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
+
+def annotate(**arguments: Any) -> None:
+    """The command, until `run` is a function, too."""
+    code = COMMAND.say(COMMAND.tell, COMMAND.function(**arguments), arguments, json=False)
+    if code:
+        raise typer.Exit(code)
+
+
+annotate.__annotations__ = COMMAND.function.__annotations__
 ALONE = ("plan", "limit", "shard", "json", "overwrite")
 """Options that a whole run has no use for."""
 OF_RUNS = {
@@ -122,16 +134,17 @@ def estimate(plan: Plan) -> None:
     place = plan.place("sample", "")
     options = RunOptions(device=plan.tables["how"].get("device", "auto"))
     with unsuggesting():
-        stages.annotate(
+        annotate(
             source=place / "episodes", out=place / "estimated-depth",
             settings=AnnotateConfig(estimator="tiny"), options=options,
         )  # fmt: skip
-        cameras = audit_depth.held_against(
+        audit = audit_depth.COMMAND.function(
             estimated=place / "estimated-depth", truth=place / "depth", out=place / "audit"
         )
-    if any(each.wrong for each in cameras):  # weak it may be: nothing below is made from it
+        audit_depth.tell(audit, json=False)
+    if audit.wrong:  # weak it may be: nothing below is made from it
         raise typer.Exit(1)
-    if any(each.weak for each in cameras):
+    if audit.weak:
         say("so weak is a tiny network: `depthtok audit-depth` would end with exit code 1")
 
 
@@ -209,7 +222,7 @@ def _stages(plan: Plan):
             yield (
                 f"annotate {name}",
                 _stage(
-                    stages.annotate,
+                    annotate,
                     AnnotateConfig,
                     tables,
                     "annotate",
@@ -221,7 +234,7 @@ def _stages(plan: Plan):
         yield (
             "train-vqvae",
             _training(
-                train.train_vqvae, tables, "train-vqvae", depth=depths, out=plan.out / "codebook"
+                train.COMMAND, tables, "train-vqvae", depth=depths, out=plan.out / "codebook"
             ),
         )
     for name in plan.data if "tokenize" in wanted else ():
@@ -232,7 +245,7 @@ def _stages(plan: Plan):
         )  # fmt: skip
     if "train-vla" in wanted:
         yield "train-vla", _training(
-            policy.train_vla, tables, "train-vla", out=plan.out / "policy",
+            policy.COMMAND, tables, "train-vla", out=plan.out / "policy",
             episodes=[plan.place(name, "episodes") for name in plan.data],
             codes=[plan.place(name, "codes") for name in plan.data],
         )  # fmt: skip
@@ -260,18 +273,25 @@ def _stage(
     return lambda: function(**paths, settings=config, options=options, **more)
 
 
-def _training(function: Callable, tables: Mapping, name: str, **paths: Any) -> Callable[[], None]:
-    """A training's command with its table as arguments, whose settings are known to exist."""
-    given = arguments(function, tables[name], f"[{name}]:", hidden=[*paths, "json"])
+def _training(made: Command, tables: Mapping, name: str, **paths: Any) -> Callable[[], None]:
+    """A training's command with its table as arguments, all of which are checked."""
+    given = {key.replace("-", "_"): value for key, value in tables[name].items()}
+    for key in given.keys() & paths.keys():
+        raise ConfigError(f"[{name}]: there is no {key!r}", remedy="the run itself knows it")
     if "device" in tables["how"]:
         given.setdefault("device", tables["how"]["device"])
-    return lambda: function(**paths, **given)
+    arguments = read(made.function).bind({**given, **paths}, f"[{name}]")
+
+    def do() -> None:
+        made.say(made.tell, made.function(**arguments), arguments, json=False)
+
+    return do
 
 
 def _check_settings(plan: Plan) -> None:
     """Raises `ConfigError` for settings of the trainings that do not exist, and for a tokenizer
     that is not known: before hours of annotating, not after them."""
-    from pipelines.train_vla.samples import parse_settings
+    from depthtok.config import parse_settings
     from vla.named_configs import load
     from vla.weights.pretrained import resolved
     from vqvae.config import TokeniserConfig

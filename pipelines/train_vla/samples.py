@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,24 +50,6 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
             f"{book.path} is a demo codebook: it shows the pipeline; do not report results from it"
         )
     return {"gate_overridden": failures} if failures else {}
-
-
-def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """`NAME=VALUE` texts; values are TOML, and plain words are strings."""
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text} has no value", remedy="write --set train.lr=1e-4")
-        try:
-            found[name] = tomllib.loads(f"x = {value}")["x"]
-        except tomllib.TOMLDecodeError:
-            found[name] = value
-        except (ValueError, RecursionError) as error:  # a number too long, lists too deep
-            raise ConfigError(
-                f"--set {name} has an impossible value: {error}", remedy="write --set train.lr=1e-4"
-            ) from None
-    return found
 
 
 def fit(config: Config, given: Given, cameras: Sequence[str] | None) -> Config:

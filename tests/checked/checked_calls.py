@@ -12,7 +12,7 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
 GROUND = Path(__file__).resolve().parents[2] / "depthtok"
-LEFT_OUT = {"__init__", "__main__", "cli", "commands", "options"}
+LEFT_OUT = {"__init__", "__main__", "api", "cli"}
 
 typechecker = partial(beartype, conf=BeartypeConf(is_pep484_tower=True))  # an int is a float too
 

@@ -101,7 +101,7 @@ def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores, caps
 def test_codes_fit_a_schema_that_was_edited_unless_it_reads_their_frames_otherwise(
     stores, edit, estimator, fits
 ):
-    text = (files("depthtok.schemas") / "libero_depth.toml").read_text()
+    text = (files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
     (stores / "edited.toml").write_text(text.replace(*edit))
     codes = ("annotate", stores / "episodes", "--then-tokenize", DEMO, "--estimator", estimator)
     shutil.rmtree(stores / "codes")

@@ -13,14 +13,13 @@ from typer.testing import CliRunner
 from depthtok.cli.ablate import Study
 from depthtok.cli.main import app, main
 from depthtok.cli.whole import Plan, prepared
-from depthtok.config import from_mapping, load_toml, to_json
+from depthtok.config import from_mapping, load_toml, parse_settings, to_json
 from depthtok.errors import ConfigError, DepthtokError, SchemaError
 from depthtok.sources.schema import Schema
 from pipelines.config import AnnotateConfig
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.finetune import FinetuneConfig
 from pipelines.stage import recording_failures
-from pipelines.train_vla.samples import parse_settings
 from vla.config import Config
 from vla.named_configs import load
 from vqvae.config import TokeniserConfig

@@ -275,7 +275,7 @@ def flagged(tmp_path, flags):
     writer.write_shard("train", 0, 1, map(values, range(len(flags))))
     from importlib import resources
 
-    text = (resources.files("depthtok.schemas") / "libero_depth.toml").read_text()
+    text = (resources.files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
     lines = text.splitlines()
     at = lines.index('key = "steps/observation/wrist_image"')
     schema = tmp_path / "flagged.toml"

@@ -248,7 +248,7 @@ dims = ["x", "y", "z", "rx", "ry", "rz", "finger_left", "finger_right"]
 
 def test_colours_stored_as_bgr_are_read_as_rgb(tmp_path):
     rlds = make_rlds(tmp_path / "rlds")
-    text = (resources.files("depthtok.schemas") / "libero_depth.toml").read_text()
+    text = (resources.files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
     key = 'key = "steps/observation/image"\n'
     assert key in text
     (tmp_path / "bgr.toml").write_text(text.replace(key, key + 'channels = "bgr"\n'))

@@ -21,7 +21,7 @@ from pipelines.convert.stage import ConvertStage
 from pipelines.plan import plan
 from pipelines.run import run
 
-SCHEMA = (files("depthtok.schemas") / "libero_depth.toml").read_text()
+SCHEMA = (files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
 
 
 @pytest.fixture

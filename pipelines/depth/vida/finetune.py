@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +20,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from depthtok.config import require
 from depthtok.data import FrameClip
-from depthtok.disk.bounds import together, too_large
+from depthtok.disk.bounds import together
 from depthtok.disk.files import commit_file
 from depthtok.disk.sealed import require_sound, seal
-from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
-from pipelines.depth.vida.config import PATCH, WINDOW, ViDAConfig
+from depthtok.errors import CorruptPart, SourceError, StaleStore
+from pipelines.depth.vida.config import ViDAConfig
 from pipelines.depth.vida.finetune_config import FinetuneConfig
 from pipelines.depth.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from pipelines.depth.vida.network import VideoDepth

@@ -1,0 +1,114 @@
+"""What the commands of stages share: which options they take, and how a stage is run or planned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from depthtok.api.parameters import BySet, Only
+from depthtok.config import RunOptions
+from depthtok.errors import ConfigError
+from depthtok.log import announce, warn
+from depthtok.signals import stoppable
+from pipelines.config import ConvertConfig
+
+if TYPE_CHECKING:
+    from depthtok.sources.schema import Schema
+    from depthtok.stores.codebook import Codebook
+    from depthtok.stores.episodes import EpisodeStore
+    from pipelines.plan import Plan
+    from pipelines.stage import Outcome, Stage
+
+Out = Annotated[Path, "directory of the store, new or to resume"]
+SHARED = (
+    "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume", "retry_failed",
+)  # fmt: skip
+OnDevice = Annotated[
+    RunOptions,
+    Only(*SHARED, "partial", "device", "gpus_per_worker"),
+    BySet("cpus_per_worker", "gpus_per_worker"),
+]
+
+
+def carry_out(stage: Stage, options: RunOptions) -> Outcome | Plan:
+    """Runs a stage, or plans it with `options.plan`."""
+    from pipelines.run import run
+
+    if options.plan:
+        from pipelines.plan import plan
+
+        return plan(stage, options)
+    with stoppable():
+        return run(stage, options)
+
+
+def codebook_with_verdict(path: Path) -> tuple[Codebook, dict]:
+    """A codebook, and what the quality gate says of it; that goes with the codes."""
+    from depthtok.stores.codebook import Codebook
+    from vqvae.quality.gate import judge
+
+    book = Codebook.load(path)
+    failures = judge(book.quality)
+    if failures:
+        warn(f"{path} is below the quality gate: {'; '.join(failures)}")
+    return book, {"failures": failures, "demo": book.demo}
+
+
+def open_episodes(
+    source: Path, out: Path, options: RunOptions, schema: str = ""
+) -> EpisodeStore | Plan:
+    """The EpisodeStore at `source`, or the one beside `out` that an RLDS directory (by `schema`, or
+    the shipped one), or a folder of videos or images, is converted to; its outcome is announced.
+    Where the conversion itself is only planned: its plan."""
+    from depthtok.sources.rlds import is_rlds
+    from depthtok.stores.episodes import EpisodeStore
+    from depthtok.stores.store import is_store
+    from pipelines.run import run
+
+    if schema and (is_store(source) or (source.is_dir() and not is_rlds(source))):
+        raise ConfigError(
+            f"--schema is for RLDS data sets, {source} is none",
+            remedy="leave it out; `depthtok convert` takes it for a store that is to be made anew",
+        )
+    if is_store(source):
+        return EpisodeStore(source, source_root=options.source_root)
+    converted = episodes_beside(out)
+    stage = _conversion(source, converted, schema)
+    how = replace(options, plan=False, shard=None, limit=None, partial=False, resume=True)
+    if options.plan and not (is_store(converted) and not EpisodeStore(converted).missing()):
+        from pipelines.plan import plan
+
+        return plan(stage, replace(how, plan=True))
+    with stoppable():
+        announce(run(stage, how))
+    return EpisodeStore(converted)
+
+
+def episodes_beside(out: Path) -> Path:
+    """Where the EpisodeStore lies that is made on the way to the store at `out`."""
+    out = out if out.name else out.absolute()
+    return out.with_name(f"{out.name}.episodes")
+
+
+def _conversion(source: Path, converted: Path, schema: str) -> Stage:
+    """The stage that makes an EpisodeStore of a data set or of videos."""
+    from depthtok.sources.rlds import RldsDirectory, is_rlds
+    from depthtok.sources.videos import is_video
+    from pipelines.convert.stage import ConvertStage
+    from pipelines.videos import VideoStage
+
+    if is_rlds(source) or not (source.is_dir() or is_video(source)):
+        stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig(schema=schema))
+        warn_of_unknown(stage.schema)
+        return stage
+    videos = VideoStage(source, converted)
+    if videos.films and (names := videos.depth_videos):
+        warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
+    return videos
+
+
+def warn_of_unknown(schema: Schema) -> None:
+    """Says what the schema does not know: that is not checked, and can be wrong in silence."""
+    if schema.unknown:
+        warn(f"the schema {schema.name} does not say: {'; '.join(schema.unknown)}")

@@ -1,0 +1,43 @@
+"""annotate: what it made, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from depthtok.api.annotate import annotate
+from depthtok.api.stage_runs import episodes_beside
+from depthtok.cli.next_step import after_codes
+from depthtok.cli.options import Command
+from depthtok.cli.stage_results import tell_stage
+from depthtok.log import say, typed
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+    from pipelines.stage import Outcome
+
+
+def tell(
+    outcome: Outcome | Plan, source: Path, out: Path, then_tokenize: Path | None, *, json: bool
+) -> int:
+    """Depth, or codes, or the plan of the conversion before them."""
+
+    def then() -> str:
+        from depthtok.stores.store import is_store
+
+        if then_tokenize is None:
+            return typed("train-vqvae", out, "--out", out.parent / "codebook")
+        return after_codes(source if is_store(source) else episodes_beside(out), out)
+
+    code = tell_stage(outcome, then, json=json)
+    if getattr(outcome, "stage", "annotate") != "annotate":
+        say("the depth can be planned when this is done", json=json)
+    return code
+
+
+def tell_conversion(outcome: Outcome, *, json: bool) -> int:
+    """The conversion that came first; the result of the command is what follows."""
+    return tell_stage(outcome, json=json, last=False)
+
+
+COMMAND = Command(annotate, tell, hear=tell_conversion)

@@ -1,0 +1,91 @@
+"""What a stage did, in words: for the commands that run one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from depthtok.format import human_bytes, human_count, human_duration
+from depthtok.log import result as print_json
+from depthtok.log import say, suggest, typed, warn
+from depthtok.stores.failures import in_words
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+    from pipelines.stage import Outcome
+
+SHOWN_FAILURES = 5
+
+
+def tell_stage(
+    outcome: Outcome | Plan, then: Callable[[], str] | None = None, *, json: bool, last: bool = True
+) -> int:
+    """Prints a plan; or what a run did, where it lies, and what to type next. Returns the exit
+    code. `last`: this is the command's result, which is also printed as JSON."""
+    if hasattr(outcome, "lines"):
+        say(*outcome.lines(), json=json)
+    else:
+        tell_outcome(outcome, then, json=json)
+    if json and last:
+        print_json(outcome)
+    return getattr(outcome, "exit_code", 0)
+
+
+def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool) -> None:
+    """What a run did, where it lies, and what to type next."""
+    from depthtok.stores import instructions
+
+    lines = [
+        f"{outcome.out}: {human_count(outcome.episodes)} episodes, "
+        f"{human_count(outcome.steps)} steps, {human_bytes(outcome.bytes)}; "
+        f"{outcome.made} {'part' if outcome.made == 1 else 'parts'} made, {outcome.kept} kept, "
+        f"in {human_duration(outcome.seconds)}"
+    ]
+    lines += outcome.notes
+    if outcome.left:
+        lines.append(f"not made yet (--limit, --shard): {outcome.left} of the store's parts")
+    if outcome.left_out:
+        reasons = ", ".join(f"{count} ({reason})" for reason, count in outcome.left_out.items())
+        lines.append(f"left out, as the schema's [keep.episodes] says: {reasons}")
+    if outcome.inherited:
+        lines.append(f"earlier: {in_words(outcome.earlier)}")
+    lines += _not_measured(outcome)
+    for failure in outcome.failures[:SHOWN_FAILURES]:
+        lines.append(f"failed: {failure.key}: {failure.reason}")
+    if len(outcome.failures) > SHOWN_FAILURES:
+        more = len(outcome.failures) - SHOWN_FAILURES
+        lines.append(f"failed: {more} more; `{typed('inspect', outcome.out)}` lists them")
+    lines += instructions.notice(outcome.out)
+    lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
+    if outcome.failures:
+        lines.append("run the same command with --retry-failed to try those again")
+    if outcome.given_up:
+        lines.append("run the same command again to try those parts again")
+    for camera, count in sorted(outcome.absent.items()):
+        lines.append(
+            f"{camera}: absent in {count} episodes (no depth, no codes, masked in training)"
+        )
+    if outcome.unstated:
+        lines.append(
+            f"{outcome.unstated} videos do not state their length: if they were cut, it is not seen"
+        )
+    say(*lines, json=json)
+    for camera, counts in sorted(outcome.flags_against_pictures.items()):
+        warn(
+            f"{camera}: its present_key is false in {counts['seen']} episodes whose pictures show "
+            f"something, and true in {counts['blank']} whose pictures are one flat colour; if the "
+            "flag is wrong, leave present_key out of the schema"
+        )
+    if then and not outcome.left and not outcome.given_up:
+        suggest(then(), json=json)
+
+
+def _not_measured(outcome: Outcome) -> Iterator[str]:
+    """What was taken for no measurement in the data set's own depth, by camera."""
+    for camera, counts in outcome.not_measured.items():
+        held = {name: count for name, count in counts.items() if name != "pixels"}
+        share = 100 * sum(held.values()) / counts["pixels"]
+        yield (
+            f"{camera}: {share:.2g} % of the depth's pixels hold no measurement, by their value: "
+            + ", ".join(f"{human_count(count)} x {name}" for name, count in held.items())
+        )
