@@ -283,3 +283,26 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
         else:
             settings[prefix + name] = value
     return settings
+
+
+def nested(dotted: Mapping[str, Any]) -> dict:
+    """Nested tables from dotted names: `{"train.lr": 1}` becomes `{"train": {"lr": 1}}`."""
+    tree: dict = {}
+    for name, value in dotted.items():
+        *parents, leaf = name.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"{name}: {parent} is no table of settings")
+        node[leaf] = value
+    return tree
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
+    """Both tables merged recursively; where both define a value, `above` wins."""
+    made = dict(below)
+    for name, value in above.items():
+        tables = isinstance(value, Mapping) and isinstance(made.get(name), Mapping)
+        made[name] = merged(made[name], value) if tables else value
+    return made

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from depthtok.config import from_mapping
+from depthtok.config import from_mapping, merged, nested
 from depthtok.errors import ConfigError, did_you_mean
 
 
@@ -337,7 +337,7 @@ class RunOptions:
     log_every: Annotated[int, "steps between log lines"] = 10
     checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
     keep_last: Annotated[int, "checkpoints to keep"] = 3
-    validate_every: Annotated[int, "steps between validations; 0: never"] = 0
+    validate_every: Annotated[int, "steps between validations; 0: never"] = 100
     validate_batches: Annotated[int, "batches per validation"] = 8
     grad_norms_every: Annotated[
         int, "steps between gradient norms of the two losses (not with fsdp); 0: never"
@@ -369,25 +369,3 @@ class RunOptions:
             "grad_norms_every needs whole gradients, which FSDP never materialises",
             "set grad_norms_every = 0, or sharding = 'ddp'",
         )
-
-
-def nested(dotted: Mapping[str, Any]) -> dict:
-    """Nested tables from dotted names: `{"train.lr": 1}` becomes `{"train": {"lr": 1}}`."""
-    tree: dict = {}
-    for name, value in dotted.items():
-        *parents, leaf = name.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            _require(isinstance(node, dict), f"{name}: {parent} is no table of settings")
-        node[leaf] = value
-    return tree
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
-    """Both tables merged recursively; where both define a value, `above` wins."""
-    made = dict(below)
-    for name, value in above.items():
-        tables = isinstance(value, Mapping) and isinstance(made.get(name), Mapping)
-        made[name] = merged(made[name], value) if tables else value
-    return made

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from depthtok.config import load_toml
+from depthtok.config import load_toml, merged, nested
 from depthtok.disk.regular import require_file
 from depthtok.errors import ConfigError
-from vla.config import Config, merged, nested, one_of
+from vla.config import Config, one_of
 
 PRESETS = Path(__file__).parent / "presets"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from depthtok.config import from_mapping, load_preset, to_json
+from depthtok.config import from_mapping, load_preset, merged, nested, to_json
 from depthtok.errors import ConfigError, did_you_mean
 
 PRESETS = Path(__file__).parent / "presets"
@@ -193,9 +194,9 @@ class TokeniserConfig:
         return from_mapping(cls, data, "settings")
 
     @classmethod
-    def preset(cls, name: str) -> TokeniserConfig:
-        """A preset by name, or a TOML file by path."""
-        return from_mapping(cls, load_preset(PRESETS, name), name)
+    def preset(cls, name: str, changes: Mapping[str, Any] | None = None) -> TokeniserConfig:
+        """A preset by name, or a TOML file by path, with changes by dotted names."""
+        return from_mapping(cls, merged(load_preset(PRESETS, name), nested(changes or {})), name)
 
     def continuous(self) -> TokeniserConfig:
         """The same without a quantiser: the upper bound for the others."""

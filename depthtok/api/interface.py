@@ -147,6 +147,7 @@ def _of_own(name: str, hint: Any, default: Any) -> Parameter:
     return Parameter(
         flag.name or name, kind, default, flag.help, name, setting=name if flag.by_set else "",
         metavar=flag.metavar, shown=not flag.by_set, least=flag.least, most=flag.most,
+        off=flag.off,
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ class Flag:
     most: float | None = None
     name: str = ""  # of the flag, where the parameter's own name cannot be it
     by_set: bool = False  # no flag but a setting
+    off: str = ""  # the flag for False, where it is not --no-NAME
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Parameter:
     shown: bool = True  # as a flag
     least: float | None = None
     most: float | None = None
+    off: str = ""
 
     @property
     def flag(self) -> str:

@@ -45,8 +45,7 @@ _EXAMPLE = 'write out = "runs/first" and, below [data], libero = "path/to/the/rl
 class Step:
     """One command of a run: announced when it begins."""
 
-    number: int
-    count: int
+    number: str  # "2/5", or a word
     title: str
     command: str
     arguments: Mapping[str, Any]
@@ -133,13 +132,19 @@ def carry_out(description: Description) -> WholeRun:
     done = []
     with writing(description.out):
         for step in steps:
-            announce(step)
-            done.append(Done(step, COMMANDS[step.command](**step.arguments)))
-            announce(done[-1])
+            done.append(taken(step, COMMANDS[step.command]))
     whole = WholeRun(description.out, tuple(done))
     if whole.exit_code:
         return WholeRun(description.out, tuple(done), tuple(not_whole(description)))
     return whole
+
+
+def taken(step: Step, command: Callable[..., Any]) -> Done:
+    """Carries one step out."""
+    announce(step)
+    done = Done(step, command(**step.arguments))
+    announce(done)
+    return done
 
 
 def not_whole(description: Description) -> list[str]:
@@ -167,7 +172,7 @@ def prepared(description: Description) -> list[Step]:
     from_mapping(RunOptions, _named(description.tables["how"]), "[how]")
     calls = list(_calls(description))
     steps = [
-        Step(number, len(calls), title, command, _arguments(description, command, paths))
+        Step(f"{number}/{len(calls)}", title, command, _arguments(description, command, paths))
         for number, (title, command, paths) in enumerate(calls, 1)
     ]
     for step in steps:

@@ -21,9 +21,7 @@ def tokenize(
     out: Out,
     settings: TokenizeConfig,
     options: OnDevice,
-    verify_sample: Annotated[
-        int, Flag("then re-encode this many clips and compare", least=0)
-    ] = 0,
+    verify_sample: Annotated[int, Flag("then re-encode this many clips and compare", least=0)] = 0,
 ) -> Outcome | Plan:
     """Encode depth as grids of codes: DepthStore -> CodeStore.
 

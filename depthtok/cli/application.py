@@ -1,35 +1,23 @@
-"""The application: all commands."""
+"""The application: all commands, each in a file of its name."""
 
 from __future__ import annotations
 
-from depthtok.cli import (
-    ablate,
-    annotate,
-    codes,
-    compare,
-    depth,
-    look,
-    serve,
-    sim,
-    stages,
-    whole,
-)
-from depthtok.cli import (
-    eval_depth as judge,
-)
-from depthtok.cli import (
-    inspect_mask as mask,
-)
-from depthtok.cli import (
-    report as show,
-)
-from depthtok.cli import (
-    train_vla as policy,
-)
-from depthtok.cli import (
-    train_vqvae as train,
-)
-from depthtok.cli.options import new_app
+from importlib import import_module
+
+from depthtok.cli.options import Command, new_app
+
+MODULES = (
+    "convert", "annotate", "train_vqvae", "tokenize", "train_vla", "run", "demo", "inspect",
+    "verify", "report", "doctor", "settings", "finetune_depth", "audit_depth", "eval_vqvae",
+    "decode", "inspect_mask", "eval_depth", "ablate", "collect", "eval", "compare", "serve",
+)  # fmt: skip
+
+
+def commands() -> dict[str, Command]:
+    """The commands by name, in the order of the help."""
+    modules = [import_module(f"depthtok.cli.{name}") for name in MODULES]
+    return {module.COMMAND.name: module.COMMAND for module in modules}
+
 
 app = new_app(
     """Depth tokens for any robot data set, and the QDepth-VLA that trains on them.
@@ -38,11 +26,5 @@ app = new_app(
     of it, and `demo` shows all of it on data that ships with the package. `depthtok --version` says
     which version this is."""
 )
-TOPICS = (
-    stages, train, policy, whole, look, show, depth, codes, mask, judge, ablate, sim, compare,
-    serve,
-)  # fmt: skip
-for topic in TOPICS:
-    topic.register(app)
-for module in (annotate,):
-    module.COMMAND.register(app)
+for command in commands().values():
+    command.register(app)

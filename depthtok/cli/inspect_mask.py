@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from depthtok.cli.flags import Json
-from depthtok.cli.old_options import command
+from depthtok.api.inspect_mask import MaskInspection, inspect_mask
+from depthtok.cli.options import Command
 from depthtok.log import result, say
 
 if TYPE_CHECKING:
     from vla.model.proof import Proof
 
-
 PROVED = "proved: gradients are exactly zero where the table lets nothing through"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands of this file."""
-    command(app)(inspect_mask)
-
-
-def inspect_mask(
-    config: Annotated[str, typer.Argument(help="a preset (qdepth+causal), a TOML file or a run")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="also write a page and a PNG here")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Draw an attention mask and verify it by gradients.
-
-    Measured on a small model with the same mask and token types, in float64. Exit code 1 if a
-    gradient contradicts the table.
-
-    Example: depthtok inspect-mask qdepth --out runs/mask
-    """
-    from dataclasses import replace
-
-    from vla.model.proof import prove, shrunk
-    from vla.named_configs import load
-
-    path = Path(config)
-    settings = load(path / "config.json" if path.is_dir() else config)
-    proof = prove(replace(settings, model=shrunk(settings.model)))
-    found = proof.violations()
-    say(*words(proof), "", *(found or [PROVED]), json=json)
-    if out is not None:
-        say(f"page: {write(config, proof, out)}", json=json)
+def tell(inspection: MaskInspection, json: bool) -> int:
+    """Prints the table and the measurements; exit code 1 if a gradient contradicts the table."""
+    proof, violations = inspection.proof, inspection.violations
+    say(*words(proof), "", *(violations or [PROVED]), json=json)
+    if inspection.page is not None:
+        say(f"page: {inspection.page}", json=json)
     if json:
-        result({"gradient": proof.gradient, "attention": proof.attention, "violations": found})
-    if found:
-        raise typer.Exit(1)
+        result({
+            "gradient": proof.gradient, "attention": proof.attention, "violations": violations
+        })  # fmt: skip
+    return 1 if violations else 0
 
 
 def words(proof: Proof) -> list[str]:
@@ -75,12 +47,4 @@ def _cell(value: float) -> str:
     return "0" if value == 0 else f"{value:.2g}"
 
 
-def write(name: str, proof: Proof, out: Path) -> Path:
-    """The page, and the mask as an image beside it."""
-    from PIL import Image
-
-    from vla.evaluation.report import mask_picture, mask_report
-
-    page = mask_report(name, proof).write(out, "mask")
-    Image.fromarray(mask_picture(proof)).save(out / "mask.png")
-    return page
+COMMAND = Command(inspect_mask, tell)

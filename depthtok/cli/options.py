@@ -75,10 +75,16 @@ class Command:
     prints its result; so does `tell` itself, where it is not given."""
 
     def __init__(
-        self, function: Callable[..., Any], tell: Tell, name: str = "", hear: Tell | None = None
+        self,
+        function: Callable[..., Any],
+        tell: Tell,
+        name: str = "",
+        hear: Tell | None = None,
+        formerly: str = "",
     ) -> None:
         self.function, self.tell, self.hear = function, tell, hear or tell
         self.name = name or function.__name__.replace("_", "-")
+        self.formerly = formerly  # its old name, which is still understood
         self.has_json = "json" in inspect.signature(tell).parameters
 
     def register(self, app: typer.Typer) -> None:
@@ -100,6 +106,8 @@ class Command:
         run.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]  # stubs lack it
         run.__annotations__ = {flag.name: flag.annotation for flag in flags}
         app.command(self.name, cls=GroupedCommand)(run)
+        if self.formerly:
+            app.command(self.formerly, cls=GroupedCommand, hidden=True)(run)
 
     def carry_out(self, interface: Interface, values: Mapping[str, Any], *, json: bool) -> int:
         """Calls the function, prints what it does, and returns the exit code."""
@@ -144,16 +152,18 @@ def _flag(parameter: Parameter) -> inspect.Parameter:
         return _keyword(parameter.name, Annotated[kind, argument], required=required)
     return _option(
         parameter.name, kind, help, metavar=parameter.metavar, required=required,
-        hidden=not parameter.shown,
+        hidden=not parameter.shown, off=parameter.off,
     )  # fmt: skip
 
 
 def _option(
     name: str, kind: Any, help: str, *, metavar: str = "", required: bool = False,
-    hidden: bool = False,
+    hidden: bool = False, off: str = "",
 ) -> inspect.Parameter:  # fmt: skip
     flag = name.replace("_", "-")
-    spelling = f"--{flag}/--no-{flag}" if kind is bool and name != "json" else f"--{flag}"
+    spelling = (
+        f"--{flag}/--{off or 'no-' + flag}" if kind is bool and name != "json" else f"--{flag}"
+    )
     option: Any = typer.Option(
         spelling, help=help, show_default=False, metavar=metavar or None, hidden=hidden
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from depthtok.api.run import Done, Step, WholeRun, run
-from depthtok.cli import annotate, convert, tokenize, train_vla, train_vqvae
+from depthtok.cli import annotate, audit_depth, convert, tokenize, train_vla, train_vqvae
 from depthtok.cli.options import Command
 from depthtok.log import say, unsuggesting
 
 STEPS = {
     module.COMMAND.name: module.COMMAND
-    for module in (annotate, convert, tokenize, train_vla, train_vqvae)
+    for module in (annotate, audit_depth, convert, tokenize, train_vla, train_vqvae)
 }
 
 
@@ -25,11 +25,12 @@ def tell(whole: WholeRun) -> int:
 def tell_step(event: Any) -> int:
     """The title of a step that begins, and what its command says of one that ended."""
     if isinstance(event, Step):
-        say("", f"[{event.number}/{event.count}] {event.title}")
+        if event.title:
+            say("", f"[{event.number}] {event.title}")
     elif isinstance(event, Done):
         command = STEPS[event.step.command]
         with unsuggesting():
-            return command.say(command.tell, event.result, event.step.arguments, json=False)
+            command.say(command.tell, event.result, event.step.arguments, json=False)
     return 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     from pipelines.train_vla.stores import Given
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 class Stores:
     """Where the data of a training lie, and how they are drawn from."""
 
-    episodes: tuple[Path, ...]
-    codes: tuple[Path, ...] = ()
-    depth: tuple[Path, ...] = ()
-    codebook: Path | None = None
-    source_root: Path | None = None
-    weight: tuple[float, ...] = ()
-    held_out: float = 0.1
-    frame_cache: Path | None = None
-    partial: bool = False
+    episodes: Annotated[tuple[Path, ...], "an EpisodeStore; repeatable"]
+    codes: Annotated[tuple[Path, ...], "its CodeStore, in the same order"] = ()
+    depth: Annotated[tuple[Path, ...], "its DepthStore, for pixel targets and crops"] = ()
+    codebook: Annotated[Path | None, "the codes' codebook, if it has moved"] = None
+    source_root: Annotated[Path | None, "where the source data set lies now, if it moved"] = None
+    weight: Annotated[tuple[float, ...], "sampling weight, one per data set"] = ()
+    held_out: Annotated[float, "fraction of episodes held out for validation"] = 0.1
+    frame_cache: Annotated[Path | None, "keep decoded frames in this directory"] = None
+    partial: Annotated[bool, "use stores that lack parts"] = False
 
     def open(self, config: Config, device: str = "cpu") -> Given:
         """The stores, opened and paired up."""

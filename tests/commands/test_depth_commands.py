@@ -332,11 +332,11 @@ def test_a_disparity_estimate_is_held_against_the_intrinsics(stores, tmp_path):
 def test_the_demo_takes_weak_depth_but_no_wrong_depth(
     monkeypatch, tmp_path, capsys, wrong, weak, code
 ):
-    from depthtok.cli import depth, stages, whole
+    from depthtok.cli import audit_depth, stages, whole
 
     found = [CameraAudit("image", 1, 1, {}, None, wrong, weak, [])]
     monkeypatch.setattr(stages, "annotate", lambda **_: None)
-    monkeypatch.setattr(depth, "held_against", lambda **_: found)
+    monkeypatch.setattr(audit_depth, "held_against", lambda **_: found)
     plan = whole.Plan(tmp_path, {}, {"how": {}})
     if code:
         with pytest.raises(typer.Exit) as stop:

@@ -1,0 +1,86 @@
+"""DepthStores that a command reads, with warnings of what is left out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from depthtok.errors import ConfigError
+from depthtok.log import warn
+
+if TYPE_CHECKING:
+    from depthtok.stores.depth import DepthStore
+    from vqvae.data.clips import ClipSource
+    from vqvae.data.regions import EpisodesBehind
+
+
+def opened(path: Path, *, partial: bool) -> DepthStore:
+    """A DepthStore. Raises `MissingParts` unless `partial`."""
+    from depthtok.stores.depth import DepthStore
+    from depthtok.stores.failures import in_words, left_out
+
+    store = DepthStore(path)
+    store.require_complete(partial=partial)
+    if failures := in_words(left_out(store)):
+        warn(f"{store.path}: {failures}")
+    for name, count in store.absent_counts().items():
+        warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
+    return store
+
+
+def by_task(
+    sources: list[ClipSource], tasks: Sequence[str], behind: EpisodesBehind, *, both: bool = True
+) -> tuple[list[ClipSource], list[ClipSource]]:
+    """The clips of other tasks, and those with one of `tasks` in their instruction.
+
+    Raises `ConfigError` where no clip has, or, if `both` sides are wanted, where all have.
+    """
+    from vqvae.data.clips import where
+
+    def named(clip) -> bool:
+        episode = behind.episode(clip)
+        text = episode.instruction(0).lower() if episode else ""
+        return any(task.lower() in text for task in tasks)
+
+    marks = [[named(clip) for clip in source.clips] for source in sources]
+    pairs = list(zip(sources, marks, strict=True))
+    learn = [where(source, (not mark for mark in named_in)) for source, named_in in pairs]
+    judge = [where(source, named_in) for source, named_in in pairs]
+    sides = [judge, learn] if both else [judge]
+    if not all(any(len(source.clips) for source in side) for side in sides):
+        raise ConfigError(
+            f"{', '.join(map(repr, tasks))} names no episode, or all of them",
+            remedy="give part of an instruction; `depthtok inspect EPISODES` shows some",
+        )
+    return learn, judge
+
+
+def depth_sources(
+    paths: list[Path], weights: list[float] | None, cameras: list[str] | None, *, partial: bool
+) -> list[ClipSource]:
+    """The clips of DepthStores. Raises `MissingParts` unless `partial`."""
+    from depthtok.stores.depth import DepthStore
+    from depthtok.stores.failures import in_words, left_out
+    from depthtok.stores.lineage import outdated
+    from vqvae.data.clips import ClipSource, StoredClips
+
+    weights = weights or [1.0] * len(paths)
+    if len(weights) != len(paths):
+        raise ConfigError(
+            f"{len(weights)} weights for {len(paths)} stores", remedy="give one --weight a store"
+        )
+    sources = []
+    for path, weight in zip(paths, weights, strict=True):
+        store = DepthStore(path)
+        store.require_complete(partial=partial)
+        clips = StoredClips(store, cameras or store.cameras)
+        name, content = store.about["dataset"], store.content
+        sources.append(ClipSource(name, store.fingerprint, clips, weight, content))
+        if failures := in_words(left_out(store)):
+            warn(f"{path}: {failures}")
+        for line in outdated(store):
+            warn(line)
+        if clips.absent:
+            warn(f"{path}: {clips.absent} clips of cameras that episodes do not have are left out")
+    return sources

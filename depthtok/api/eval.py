@@ -1,0 +1,164 @@
+"""A policy in a simulator, closed loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from depthtok.api.flags import CUDA_GRAPH, SAMPLER, Precision
+from depthtok.api.parameters import BySet, Flag, Only, Positional
+from depthtok.config import RunOptions
+from depthtok.errors import ConfigError
+from depthtok.log import warn
+from depthtok.progress import progress
+from depthtok.signals import stoppable
+from pipelines.sim.config import EvalConfig, numbers
+
+if TYPE_CHECKING:
+    from pipelines.evaluate.play import PolicySource
+    from pipelines.evaluate.trials import Evaluation, Job
+
+
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """An evaluation: its success rates with intervals, in words, too, and the page."""
+
+    path: Path
+    figures: Mapping[str, Any]
+    words: str
+    page: Path
+
+    @property
+    def complete(self) -> bool:
+        """Whether all trials are done."""
+        return bool(self.figures["complete"])
+
+
+def evaluate(
+    policy: Annotated[str, Positional("RUN|ws://HOST:PORT", "a training run, or a policy server")],
+    out: Annotated[Path, "directory of the evaluation"],
+    settings: Annotated[EvalConfig, BySet("replan_steps")],
+    options: Annotated[
+        RunOptions,
+        Only(
+            *("workers", "device", "shard", "limit", "resume"),
+            workers="processes, each with a simulator and the policy; 0: this process",
+            limit="run only this many trials",
+            resume="keep finished trials",
+        ),
+    ],
+    dataset: Annotated[str | None, "data set whose units to act in, if trained on several"] = None,
+    codebook: Annotated[Path | None, "also compare its depth codes with the ground truth's"] = None,
+    gripper: Annotated[str | None, "the policy's gripper convention, where it states none"] = None,
+    accept: Annotated[
+        list[str] | None, "what may differ from the robot's: fps, proprio.names, ..."
+    ] = None,
+    precision: Precision = None,
+    sampler: Annotated[str | None, Flag(SAMPLER, by_set=True)] = None,
+    cuda_graph: Annotated[bool | None, Flag(CUDA_GRAPH, by_set=True)] = None,
+) -> PolicyEvaluation:
+    """Evaluate a policy in LIBERO, closed loop.
+
+    The field's protocol: official initial states, settling steps, step limits. Writes success rates
+    with intervals, videos and a report. Rerun to resume. Needs the extra `sim`. A policy whose
+    actions are of another robot or rate is refused; another gripper convention is converted.
+
+    Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
+    """
+    from depthtok.disk.locks import writing_shard
+    from pipelines.device import choose
+    from pipelines.evaluate import verdict
+    from pipelines.evaluate.play import PolicySource
+
+    source = PolicySource(
+        policy, dataset, choose(options.device), codebook, gripper, tuple(accept or ()),
+        precision, sampler, cuda_graph,
+    )  # fmt: skip
+    with writing_shard(out, options.shard):
+        evaluation = _run(*_evaluation(out, settings, source), source, settings, options)
+        figures = verdict.results(evaluation)
+        page = verdict.page(evaluation).write(out)
+    words = f"{verdict.measured(evaluation.card)}: {verdict.share(figures)}"
+    if not figures["complete"]:
+        warn("not all trials are done (--limit, --shard): the same command goes on")
+    return PolicyEvaluation(evaluation.path, figures, words, page)
+
+
+def _run(
+    evaluation: Evaluation,
+    jobs: list[Job],
+    source: PolicySource,
+    settings: EvalConfig,
+    options: RunOptions,
+) -> Evaluation:
+    """Runs the trials that are not done yet."""
+    from pipelines.evaluate.arena import ArenaBuilder
+    from pipelines.evaluate.trials import Evaluation
+    from pipelines.sim.workers import run
+
+    evaluation.begin()
+    jobs = options.mine(jobs)[: options.limit]
+    if not options.resume:
+        evaluation.forget(jobs)
+    evaluation = Evaluation.open(evaluation.path)
+    settings = replace(settings, videos=evaluation.card.get("videos", settings.videos))
+    todo = [job for job in jobs if not evaluation.is_done(job)]
+    arena = ArenaBuilder(evaluation, source, settings)
+    names = {job.name for job in jobs}
+    kept = [
+        outcome for outcome in Evaluation.open(evaluation.path).outcomes if outcome.name in names
+    ]
+    successes = sum(outcome.success for outcome in kept)
+    with stoppable(), progress(len(jobs), "trials", "eval", done=len(kept)) as bar:
+        for done, outcome in enumerate(run(arena, todo, options.workers), len(kept) + 1):
+            successes += outcome.success
+            bar.advance(1, success=successes / done)
+    evaluation.keep_first(settings.videos)
+    return evaluation
+
+
+def _evaluation(
+    out: Path, settings: EvalConfig, source: PolicySource
+) -> tuple[Evaluation, list[Job]]:
+    """The directory's description, and all the trials that belong to it."""
+    from pipelines.evaluate.trials import Evaluation, Job
+    from pipelines.sim import suites
+    from pipelines.sim.libero import MEANING
+    from pipelines.sim.rollout import Trial
+    from pipelines.sim.setup import prepare, software, versions
+
+    prepare()
+    wanted = numbers(settings.tasks, "tasks") or range(len(suites.tasks(settings.suite)))
+    tasks = [suites.task(settings.suite, number) for number in wanted]
+    if settings.trials > suites.TRIALS:
+        raise ConfigError(
+            f"a task has {suites.TRIALS} official initial states, not {settings.trials}",
+            remedy=f"give --trials up to {suites.TRIALS}",
+        )
+    limit = settings.max_steps or suites.MAX_STEPS[settings.suite]
+    card = {
+        **source.card(MEANING),
+        "suite": settings.suite,
+        "trials": settings.trials,
+        "seed": settings.seed,
+        "replan_steps": settings.replan_steps,
+        "max_steps": limit,
+        "size": settings.size,
+        "settle_steps": suites.SETTLE_STEPS,
+        "orientation": "raw[::-1, ::-1]",
+        "tasks": {str(task.number): task.instruction for task in tasks},
+        "videos": settings.videos,
+        "versions": versions(),
+        "software": {**software(), **source.runs_on},
+    }
+    jobs = [
+        Job(
+            task,
+            Trial(k, task.seed("eval", settings.seed, k), limit, settings.replan_steps),
+        )
+        for task in tasks
+        for k in range(settings.trials)
+    ]
+    return Evaluation(out, card), jobs

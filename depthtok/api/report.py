@@ -1,0 +1,33 @@
+"""Images and curves of anything that depthtok wrote, as one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from depthtok.api.flags import SourceRoot
+from depthtok.api.parameters import Positional
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """The page, and the same numbers as JSON."""
+
+    page: Path
+    data: Path
+
+
+def report(
+    path: Annotated[Path, Positional("PATH", "a store, codebook, training run or evaluation")],
+    out: Annotated[Path | None, "directory of the page; default: PATH"] = None,
+    source_root: SourceRoot = None,
+) -> WrittenReport:
+    """Make an HTML page of anything that depthtok wrote.
+
+    Example: depthtok report runs/depth
+    """
+    from pipelines.inspect.pages import make_report
+
+    page = make_report(path, source_root).write(out or path)
+    return WrittenReport(page, page.with_suffix(".json"))

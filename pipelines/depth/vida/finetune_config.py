@@ -1,0 +1,47 @@
+"""The settings of fine-tuning. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from depthtok.config import require
+from depthtok.disk.bounds import too_large
+from depthtok.errors import ConfigError
+from pipelines.depth.vida.config import PATCH, WINDOW
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Settings of a fine-tuning run."""
+
+    steps: Annotated[int, "training steps"] = 1000
+    batch: Annotated[int, "windows per step"] = 2
+    frames: Annotated[int, "frames per training window, 2 to 32"] = 8
+    input_size: Annotated[int, "shorter side of the network's input, px"] = 140
+    learning_rate: Annotated[float, "peak learning rate"] = 1e-4
+    weight_decay: Annotated[float, "AdamW's weight decay"] = 0.01
+    temporal_weight: Annotated[float, "weight of the temporal-gradient loss"] = 1.0
+    mirror: Annotated[bool, "mirror half of the windows left to right"] = True
+    seed: Annotated[int, "random seed"] = 0
+    save_every: Annotated[int, "steps between checkpoints"] = 200
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.frames <= WINDOW:
+            raise ConfigError(
+                f"frames={self.frames}: a training window has 2 to {WINDOW} frames",
+                remedy="8 is a good default",
+            )
+        for name in ("steps", "batch", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        rate = self.learning_rate
+        require(0 < rate < math.inf, "learning_rate", rate, "give a number above 0, such as 1e-4")
+        for name in ("weight_decay", "temporal_weight"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, name, value, "give 0 (off) or more")
+        size = self.input_size
+        fits = size >= PATCH and too_large(size, size) is None
+        require(fits, "input_size", size, f"give {PATCH} px or more, such as 140")
+        require(self.seed >= 0, "seed", self.seed, "give 0 or more")
