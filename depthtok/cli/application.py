@@ -1,30 +1,23 @@
-"""The application: all commands."""
+"""The application: all commands, each in a file of its name."""
 
 from __future__ import annotations
 
-from depthtok.cli import (
-    ablate,
-    annotate,
-    audit_depth,
-    collect,
-    compare,
-    decode,
-    doctor,
-    eval,
-    eval_depth,
-    eval_vqvae,
-    finetune_depth,
-    inspect,
-    inspect_mask,
-    report,
-    serve,
-    stages,
-    train_vla,
-    train_vqvae,
-    verify,
-    whole,
-)
-from depthtok.cli.options import new_app
+from importlib import import_module
+
+from depthtok.cli.options import Command, new_app
+
+MODULES = (
+    "convert", "annotate", "train_vqvae", "tokenize", "train_vla", "run", "demo", "inspect",
+    "verify", "report", "doctor", "settings", "finetune_depth", "audit_depth", "eval_vqvae",
+    "decode", "inspect_mask", "eval_depth", "ablate", "collect", "eval", "compare", "serve",
+)  # fmt: skip
+
+
+def commands() -> dict[str, Command]:
+    """The commands by name, in the order of the help."""
+    modules = [import_module(f"depthtok.cli.{name}") for name in MODULES]
+    return {module.COMMAND.name: module.COMMAND for module in modules}
+
 
 app = new_app(
     """Depth tokens for any robot data set, and the QDepth-VLA that trains on them.
@@ -33,13 +26,5 @@ app = new_app(
     of it, and `demo` shows all of it on data that ships with the package. `depthtok --version` says
     which version this is."""
 )
-stages.register(app)
-for module in (annotate, train_vqvae, train_vla):
-    module.COMMAND.register(app)
-whole.register(app)
-for module in (inspect, verify, doctor, report, finetune_depth, audit_depth, eval_vqvae):
-    module.COMMAND.register(app)
-decode.register(app)
-for module in (inspect_mask, eval_depth, ablate, eval, compare, serve):
-    module.COMMAND.register(app)
-collect.register(app)
+for command in commands().values():
+    command.register(app)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from depthtok.log import typed
 
-if TYPE_CHECKING:
-    from pipelines.convert.stage import ConvertStage
 
-
-def after_convert(stage: ConvertStage) -> str:
+def after_convert(episodes: Path) -> str:
     """The command that makes depth: from the data's own, where they have it."""
-    truth = any(view.kind == "depth" for view in stage.views)
+    from depthtok.stores.episodes import EpisodeStore
+
+    truth = any(view.kind == "depth" for view in EpisodeStore(episodes).views)
     estimator = ("--estimator", "dataset") if truth else ()
-    return typed("annotate", stage.out, *estimator, "--out", stage.out.parent / "depth")
+    return typed("annotate", episodes, *estimator, "--out", episodes.parent / "depth")
 
 
 def after_codes(episodes: str | Path, codes: Path) -> str:

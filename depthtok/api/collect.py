@@ -1,0 +1,46 @@
+"""collect: demonstrations from a simulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from depthtok.api.parameters import BySet, Only
+from depthtok.config import RunOptions
+from depthtok.log import warn
+from depthtok.signals import stoppable
+from pipelines.sim.config import CollectConfig
+
+if TYPE_CHECKING:
+    from pipelines.stage import Outcome
+
+
+def collect(
+    out: Annotated[Path, "directory of the RLDS data set"],
+    settings: CollectConfig,
+    options: Annotated[
+        RunOptions,
+        Only(
+            "workers", "ray_address", "cpus_per_worker", "shard", "limit", "resume", "retry_failed",
+            limit="stop after the shards with this many episodes", resume="keep finished shards",
+        ),
+        BySet("cpus_per_worker"),
+    ],
+) -> Outcome:  # fmt: skip
+    """Record LIBERO demonstrations with ground-truth depth.
+
+    A scripted expert solves pick-and-place tasks from seeded placements, or official demonstrations
+    are replayed (--demos). Writes an RLDS data set. Needs the extra `sim`.
+
+    Example: depthtok collect --suite libero_object --tasks 0,1 --episodes 10 --out runs/demos
+    """
+    from pipelines.collect import CollectStage
+    from pipelines.run import run
+    from pipelines.sim.setup import graphics
+
+    graphics()  # refused here, and not by every episode
+    stage = CollectStage(out, settings)
+    if stage.left_out:
+        warn(f"left out, as the scripted expert only puts things somewhere: tasks {stage.left_out}")
+    with stoppable():
+        return run(stage, options)

@@ -1,0 +1,44 @@
+"""convert: an RLDS data set to an EpisodeStore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from depthtok.api.parameters import BySet, Only, Positional
+from depthtok.api.stage_runs import SHARED, Out, warn_of_unknown
+from depthtok.config import RunOptions
+from depthtok.signals import stoppable
+from pipelines.config import ConvertConfig
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+    from pipelines.stage import Outcome
+
+
+def convert(
+    source: Annotated[Path, Positional("RLDS_DIR", "directory of the data set")],
+    out: Out,
+    settings: ConvertConfig,
+    options: Annotated[RunOptions, Only(*SHARED, "overwrite"), BySet("cpus_per_worker")],
+) -> Outcome | Plan:
+    """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
+
+    Reads every record once. Images stay where they are; actions, states, instructions and the place
+    of every image go into the store. Given again, it makes the parts of shards that changed anew.
+
+    Example: depthtok convert libero_spatial_no_noops/1.0.0 --out runs/episodes
+    """
+    from depthtok.sources.rlds import RldsDirectory
+    from pipelines.convert.overwrite import planned_over, run_over, settle
+    from pipelines.convert.stage import ConvertStage
+    from pipelines.plan import plan
+    from pipelines.run import run
+
+    settle(out)
+    stage = ConvertStage(RldsDirectory.open(source), out, settings)
+    warn_of_unknown(stage.schema)
+    if options.plan:
+        return plan(planned_over(stage) if options.overwrite else stage, options)
+    with stoppable():
+        return run_over(stage, options) if options.overwrite else run(stage, options)

@@ -1,0 +1,252 @@
+"""run: all stages that a TOML file describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from depthtok.api.annotate import annotate
+from depthtok.api.convert import convert as convert_rlds
+from depthtok.api.interface import read
+from depthtok.api.parameters import Positional
+from depthtok.api.tokenize import tokenize
+from depthtok.api.train_vla import train_vla
+from depthtok.api.train_vqvae import train_vqvae
+from depthtok.config import RunOptions, convert, field_types, from_mapping, load_toml
+from depthtok.errors import ConfigError, did_you_mean
+from depthtok.log import announce
+
+ALONE = ("plan", "limit", "shard", "json", "overwrite")
+"""Options that a whole run has no use for."""
+OF_RUNS = {
+    "skip": bool,
+    "codebook": str,
+    "preset": str,
+    "set": list[str],
+    "weights": str,
+    "device": str,
+}
+"""Keys that the run reads itself, and their types."""
+COMMANDS: Mapping[str, Callable[..., Any]] = {
+    "convert": convert_rlds,
+    "annotate": annotate,
+    "train-vqvae": train_vqvae,
+    "tokenize": tokenize,
+    "train-vla": train_vla,
+}
+TRAININGS = ("train-vqvae", "train-vla")
+TABLES = (*COMMANDS, "how")
+_EXAMPLE = 'write out = "runs/first" and, below [data], libero = "path/to/the/rlds/directory"'
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a run: announced when it begins."""
+
+    number: str  # "2/5", or a word
+    title: str
+    command: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step and what its command returned: announced when it ends."""
+
+    step: Step
+    result: Any
+
+
+@dataclass(frozen=True)
+class WholeRun:
+    """Where everything lies, what every command returned, and what is not whole: by data set."""
+
+    out: Path
+    steps: tuple[Done, ...]
+    failed: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a stage could not make everything."""
+        return max((getattr(done.result, "exit_code", 0) for done in self.steps), default=0)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A whole run: where it goes, its data sets by name, and the settings of every stage."""
+
+    out: Path
+    data: Mapping[str, Path]
+    tables: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], where: str) -> Description:
+        """From TOML values. Raises `ConfigError` for keys that are not known."""
+        known = ["out", "data", *TABLES]
+        for key in content:
+            if key not in known:
+                raise ConfigError(f"{where}: there is no {key!r}", remedy=did_you_mean(key, known))
+        for key in ("out", "data"):
+            if not content.get(key):
+                raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
+        data = convert(content["data"], dict[str, Path], f"{where}: [data]")
+        for name in data:
+            if Path(name).name != name or "\0" in name:
+                problem = f"{where}: [data] {name!r} cannot be the name of a folder"
+                raise ConfigError(problem, remedy="give the data set a plain name")
+        tables = {
+            name: convert(content.get(name, {}), dict[str, Any], f"{where}: [{name}]")
+            for name in TABLES
+        }
+        for name, table in tables.items():
+            for key in table.keys() & OF_RUNS.keys():
+                table[key] = convert(table[key], OF_RUNS[key], f"{where}: [{name}] `{key}`")
+        return cls(convert(content["out"], Path, f"{where}: `out`"), data, tables)
+
+    def path(self, name: str, kind: str) -> Path:
+        """Where a data set's store of a kind lies."""
+        return self.out / name / kind
+
+
+def run(
+    config: Annotated[Path, Positional("CONFIG.toml", "description of the run")],
+) -> WholeRun:
+    """Run or resume all stages that a TOML file describes.
+
+    [data] names the RLDS directories. A table per command holds its flags ([annotate] estimator =
+    "vits"), [how] those that all stages share (workers = 8). Stages without a table run with their
+    defaults; `skip = true` leaves one out.
+
+    Example: depthtok run docs/example.toml
+    """
+    return carry_out(Description.read(load_toml(config), str(config)))
+
+
+def carry_out(description: Description) -> WholeRun:
+    """The stages in order. A stage with failed episodes lets the next ones go on."""
+    from depthtok.disk.locks import writing
+
+    steps = prepared(description)
+    done = []
+    with writing(description.out):
+        for step in steps:
+            done.append(taken(step, COMMANDS[step.command]))
+    whole = WholeRun(description.out, tuple(done))
+    if whole.exit_code:
+        return WholeRun(description.out, tuple(done), tuple(not_whole(description)))
+    return whole
+
+
+def taken(step: Step, command: Callable[..., Any]) -> Done:
+    """Carries one step out."""
+    announce(step)
+    done = Done(step, command(**step.arguments))
+    announce(done)
+    return done
+
+
+def not_whole(description: Description) -> list[str]:
+    """What the stores of the data sets lack, by stage."""
+    from depthtok.stores.failures import in_words, left_out
+    from depthtok.stores.lineage import open_store
+    from depthtok.stores.store import is_store
+
+    lines = []
+    for name in description.data:
+        paths = [description.path(name, kind) for kind in ("codes", "depth", "episodes")]
+        last = next((path for path in paths if is_store(path)), None)  # knows of all before
+        if last and (words := in_words(left_out(open_store(last)))):
+            lines.append(f"{name}: {words}")
+    return lines
+
+
+def prepared(description: Description) -> list[Step]:
+    """Every step with its arguments, all settings checked: before hours of work, not after them.
+
+    Raises `ConfigError`, also for a tokenizer that is not known.
+    """
+    from vla.weights.pretrained import resolved
+
+    from_mapping(RunOptions, _named(description.tables["how"]), "[how]")
+    calls = list(_calls(description))
+    steps = [
+        Step(f"{number}/{len(calls)}", title, command, _arguments(description, command, paths))
+        for number, (title, command, paths) in enumerate(calls, 1)
+    ]
+    for step in steps:
+        if step.command == "train-vla":
+            resume = step.arguments["options"].resume
+            run = description.out / "policy" if resume else None
+            resolved(step.arguments["settings"], step.arguments["weights"], run)
+    return steps
+
+
+def _calls(description: Description) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Title, command and paths of every step that is not skipped."""
+    tables, place = description.tables, description.path
+    wanted = {name for name in COMMANDS if not tables[name].get("skip", False)}
+    own = description.out / "codebook"
+    book = Path(tables["tokenize"].get("codebook", own))
+    data = description.data
+    for name, source in data.items():
+        episodes, depth = place(name, "episodes"), place(name, "depth")
+        if "convert" in wanted:
+            yield f"convert {name}", "convert", {"source": source, "out": episodes}
+        if "annotate" in wanted:
+            yield f"annotate {name}", "annotate", {"source": episodes, "out": depth}
+    if "train-vqvae" in wanted:
+        depths = [place(name, "depth") for name in data]
+        yield "train-vqvae", "train-vqvae", {"depth": depths, "out": own}
+    for name in data if "tokenize" in wanted else ():
+        title = f"tokenize {name}" + (f", with {book}" if book != own else "")
+        paths = {"depth": place(name, "depth"), "codebook": book, "out": place(name, "codes")}
+        yield title, "tokenize", paths
+    if "train-vla" in wanted:
+        stores = {kind: [place(name, kind) for name in data] for kind in ("episodes", "codes")}
+        yield "train-vla", "train-vla", {**stores, "out": description.out / "policy"}
+
+
+def _named(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table by the names of Python; keys of the run itself are left out."""
+    return {key.replace("-", "_"): value for key, value in table.items() if key != "skip"}
+
+
+def _arguments(description: Description, command: str, paths: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a command: its table, the options that all share, and the paths."""
+    interface = read(COMMANDS[command])
+    names = {parameter.name for parameter in interface.parameters} | {"set"}
+    table, how = _named(description.tables[command]), _named(description.tables["how"])
+    if command == "tokenize":
+        table.pop("codebook", None)
+    if command in TRAININGS:
+        how = {key: value for key, value in how.items() if key == "device"}
+    else:
+        shared = {key: table.pop(key) for key in [*table] if key in field_types(RunOptions)}
+        how |= shared
+        _refuse_alone(how, command)
+    free = sorted(names - {*paths, "then_tokenize"})
+    for key in table:
+        if key not in free:
+            choices = [name.replace("_", "-") for name in free]
+            remedy = did_you_mean(key.replace("_", "-"), choices)
+            raise ConfigError(f"[{command}]: there is no {key!r}", remedy=remedy)
+    how = {key: value for key, value in how.items() if key in names}
+    where = f"[{command}]"
+    try:
+        return interface.bind({**how, **table, **paths}, where)
+    except ConfigError as error:
+        if error.problem.startswith(where):
+            raise
+        raise ConfigError(f"{where}: {error.problem}", remedy=error.remedy) from None
+
+
+def _refuse_alone(how: Mapping[str, Any], command: str) -> None:
+    for key in ALONE:
+        if key in how:
+            raise ConfigError(
+                f"[how] `{key}` is of single commands: a run makes all of every stage",
+                remedy="leave it out, or type the commands one by one: "
+                f"`depthtok {command} --help`",
+            )

@@ -1,0 +1,29 @@
+"""tokenize: the CodeStore, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from depthtok.api.tokenize import tokenize
+from depthtok.cli.next_step import after_codes
+from depthtok.cli.options import Command
+from depthtok.cli.stage_results import tell_stage
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+    from pipelines.stage import Outcome
+
+
+def tell(outcome: Outcome | Plan, depth: Path, out: Path, *, json: bool) -> int:
+    """Codes, or the plan."""
+
+    def then() -> str:
+        from depthtok.stores.store import read_spec
+
+        return after_codes(read_spec(depth).source("episodes"), out)
+
+    return tell_stage(outcome, then, json=json)
+
+
+COMMAND = Command(tokenize, tell)
