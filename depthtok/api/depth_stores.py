@@ -75,7 +75,7 @@ def depth_sources(
         store = DepthStore(path)
         store.require_complete(partial=partial)
         clips = StoredClips(store, cameras or store.cameras)
-        name, content = store.about["dataset"], store.content
+        name, content = str(store.about["dataset"]), store.content
         sources.append(ClipSource(name, store.fingerprint, clips, weight, content))
         if failures := in_words(left_out(store)):
             warn(f"{path}: {failures}")

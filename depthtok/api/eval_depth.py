@@ -54,16 +54,17 @@ def eval_depth(
     # Whole images, and no word of actions, which are not looked at.
     config = config.updated({"data.crop": 1.0, "data.gripper": ""})
     given = Given.open(config, [episodes], [codes], [], codebook, source_root)
-    if given.book.fingerprint != state.codebook:
+    fingerprint = given.book.fingerprint if given.book else ""
+    if fingerprint != state.codebook:
         raise StaleStore(
-            f"{codes} is of codebook {given.book.fingerprint[:12]}, {run} was trained on "
+            f"{codes} is of codebook {fingerprint[:12]}, {run} was trained on "
             f"{state.codebook[:12]}",
             remedy="tokenize the depth with the run's codebook",
         )
     config = stores.fit(config, given, camera)
     store = given.episodes[0]
-    name = store.about["dataset"]
-    joined = member(name, store, given.targets[0], config, codebook=given.book.fingerprint)
+    name = str(store.about["dataset"])
+    joined = member(name, store, given.targets[0], config, codebook=fingerprint)
     dataset = Dataset([joined], config, checkpoint.read_tokenizer(path), augment=False)
     model, decode = load_model(path, device), stores.decoder(given.book, device)
     score = judge_depth(model, dataset, samples, decode, device)

@@ -48,7 +48,11 @@ class Interface:
         given = {
             name: value for name, value in values.items() if name != "set" and value is not None
         }
-        own: dict[str, Any] = {}
+        own = {
+            parameter.owner: parameter.default
+            for parameter in self.parameters
+            if not parameter.key and parameter.default is not MISSING
+        }
         parts: dict[str, dict[str, Any]] = {name: {} for name in (*self.groups, *self.presets)}
         by_name = {parameter.name: parameter for parameter in self.parameters}
         for name, value in given.items():

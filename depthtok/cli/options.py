@@ -48,9 +48,12 @@ class GroupedCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                flag = parameter.opts[0].removeprefix("--")
-                argument = parameter.param_type_name == "argument"
-                heading = "Arguments" if argument else heading_of.get(flag, "Options")
+                flags = [name.removeprefix("--") for name in parameter.opts]
+                heading = next(
+                    (heading_of[flag] for flag in flags if flag in heading_of), "Options"
+                )
+                if parameter.param_type_name == "argument":
+                    heading = "Arguments"
                 sections[heading].append(record)
         for heading, records in sections.items():
             if records:

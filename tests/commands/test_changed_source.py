@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from depthtok.cli.main import app
-from depthtok.cli.train_vqvae import depth_sources
+from depthtok.api.depth_stores import depth_sources
 from depthtok.errors import StaleStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds

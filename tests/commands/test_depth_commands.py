@@ -332,11 +332,13 @@ def test_a_disparity_estimate_is_held_against_the_intrinsics(stores, tmp_path):
 def test_the_demo_takes_weak_depth_but_no_wrong_depth(
     monkeypatch, tmp_path, capsys, wrong, weak, code
 ):
-    from depthtok.cli import audit_depth, stages, whole
+    from depthtok.api.audit_depth import DepthAudit
+    from depthtok.cli import audit_depth, whole
 
-    found = [CameraAudit("image", 1, 1, {}, None, wrong, weak, [])]
-    monkeypatch.setattr(stages, "annotate", lambda **_: None)
-    monkeypatch.setattr(audit_depth, "held_against", lambda **_: found)
+    camera = CameraAudit("image", 1, 1, {}, None, wrong, weak, [])
+    audit = DepthAudit([camera], [], tmp_path / "report.html")
+    monkeypatch.setattr(whole, "annotate", lambda **_: None)
+    monkeypatch.setattr(audit_depth.COMMAND, "function", lambda **_: audit)
     plan = whole.Plan(tmp_path, {}, {"how": {}})
     if code:
         with pytest.raises(typer.Exit) as stop:

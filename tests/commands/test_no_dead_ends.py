@@ -16,7 +16,7 @@ from depthtok.cli import application
 from depthtok.cli import main as cli
 from depthtok.cli.main import app
 from depthtok.cli.next_step import after_codes, after_convert
-from depthtok.cli.serve import warn_if_public
+from depthtok.api.serve import warn_if_public
 from depthtok.config import RunOptions
 from depthtok.disk import files
 from depthtok.errors import ConfigError, MissingPackage, NotAFile, SourceError

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from depthtok.cli.ablate import Study
+from depthtok.api.ablate import Study
 from depthtok.cli.main import app
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, WeightsError
 from depthtok.stores.codebook import Codebook

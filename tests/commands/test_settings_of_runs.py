@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli.ablate import Study
+from depthtok.api.ablate import Study
 from depthtok.cli.main import app, main
 from depthtok.api.run import Description, prepared
 from depthtok.config import from_mapping, load_toml, parse_settings, to_json
