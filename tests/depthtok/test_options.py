@@ -93,9 +93,7 @@ def test_every_kind_of_flag(invoke):
     assert settings == Settings(
         3, ("a", "b"), (64, 32), Rule.NEAREST, "b", align=False, weights=Path("w.pt")
     )
-    assert options == RunOptions(
-        workers=4, shard="2/3", resume=False, gpus_per_worker=0.5
-    )
+    assert options == RunOptions(workers=4, shard="2/3", resume=False, gpus_per_worker=0.5)
 
 
 def test_bad_values_are_refused(invoke):
