@@ -42,7 +42,6 @@ class RunOptions:
         bool, "replace a store made with other settings, once the new one is whole"
     ] = False
     partial: Annotated[bool, "use a source that lacks parts"] = False
-    json: Annotated[bool, "machine-readable result on stdout"] = False
 
     def __post_init__(self) -> None:
         require(self.workers >= 0, "workers", self.workers, "give 0 or more")

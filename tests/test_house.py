@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from depthtok.api.names import COMMANDS
+from depthtok.cli.application import app, commands
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -14,12 +18,12 @@ MAY_IMPORT = {
     "vqvae": {"vqvae", "depthtok"},
     "vla": {"vla", "depthtok"},
 }
-ROOF = ("depthtok/cli/", "depthtok/__main__.py")
+ROOF = ("depthtok/cli/", "depthtok/api/", "depthtok/__main__.py", "depthtok/__init__.py")
 ONE_PLACE = {
     "zarr": "depthtok/stores/arrays.py",
     "numcodecs": "depthtok/stores/arrays.py",
     "ray": "pipelines/ray/",
-    "typer": ROOF,
+    "typer": "depthtok/cli/",
     "tensorflow": (),
     "tensorflow_datasets": (),
     "mujoco": "pipelines/sim/",
@@ -59,7 +63,7 @@ def test_imports_go_downwards(path):
     ours = {name.split(".")[0] for name in imports(path)} & set(MAY_IMPORT)
     if not in_roof(path):
         assert ours <= MAY_IMPORT[package]
-        roof = [n for n in imports(path) if n.startswith("depthtok.cli")]
+        roof = [n for n in imports(path) if n.startswith(("depthtok.cli", "depthtok.api"))]
         assert not roof, "nobody imports the roof"
 
 
@@ -78,7 +82,7 @@ def test_the_ground_floor_needs_no_torch():
 
 def test_package_files_hold_a_docstring_only():
     for path in FILES:
-        if path.endswith("__init__.py"):
+        if path.endswith("__init__.py") and path != "depthtok/__init__.py":
             body = ast.parse((ROOT / path).read_text()).body
             assert len(body) == 1, path
             assert isinstance(body[0], ast.Expr), path
@@ -90,6 +94,35 @@ def test_all_packages_are_listed():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = {Path(path).parent.as_posix().replace("/", ".") for path in FILES}
     assert found == set(listed)
+
+
+def test_every_command_has_its_files():
+    """depthtok/cli/NAME.py prints what the function of depthtok/api/NAME.py returns."""
+    for name, command in commands().items():
+        file = name.replace("-", "_")
+        assert command.function.__module__ == f"depthtok.api.{file}"
+        assert (ROOT / f"depthtok/cli/{file}.py").is_file()
+        assert COMMANDS[command.function.__name__] == file
+    assert len(commands()) == len(COMMANDS)
+
+
+FLAGS = {
+    "convert": 14, "annotate": 20, "train-vqvae": 19, "tokenize": 16, "train-vla": 20, "run": 0,
+    "demo": 1, "inspect": 2, "verify": 4, "report": 2, "doctor": 1, "settings": 1,
+    "finetune-depth": 19, "audit-depth": 8, "eval-vqvae": 10, "decode": 13, "inspect-mask": 2,
+    "eval-depth": 9, "ablate": 1, "collect": 20, "eval": 20, "compare": 2, "serve": 13,
+}  # fmt: skip
+"""How many flags each command shows. What is rarely given is a setting, for --set."""
+
+
+def test_commands_have_no_more_flags_than_are_known():
+    shown = {
+        name: [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+        for name, command in typer.main.get_command(app).commands.items()
+        if not command.hidden
+    }
+    assert {name: len(flags) for name, flags in shown.items()} == FLAGS
+    assert max(FLAGS.values()) <= 20
 
 
 # The smallest program with commands that typer can make: what no command line on it can beat.

@@ -31,7 +31,7 @@ def annotate(
         ),
     ],
     out: Out,
-    settings: Annotated[AnnotateConfig, BySet("precision", "graphs")],
+    settings: Annotated[AnnotateConfig, BySet("input_size", "precision", "graphs")],
     options: Annotated[
         RunOptions,
         Only(*SHARED, "partial", "device", "gpus_per_worker", "source_root"),

@@ -169,7 +169,9 @@ def prepared(description: Description) -> list[Step]:
     """
     from vla.weights.pretrained import resolved
 
-    from_mapping(RunOptions, _named(description.tables["how"]), "[how]")
+    how = _named(description.tables["how"])
+    _refuse_alone(how, "annotate")
+    from_mapping(RunOptions, how, "[how]")
     calls = list(_calls(description))
     steps = [
         Step(f"{number}/{len(calls)}", title, command, _arguments(description, command, paths))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from depthtok.api.ablate import Study
 from depthtok.cli.main import app, main
-from depthtok.cli.whole import Plan, prepared
+from depthtok.api.run import Description, prepared
 from depthtok.config import from_mapping, load_toml, parse_settings, to_json
 from depthtok.errors import ConfigError, DepthtokError, SchemaError
 from depthtok.sources.schema import Schema
@@ -72,7 +72,7 @@ def run_file():
 def test_values_of_a_wrong_kind_are_named_in_a_run(path):
     for value in WRONG:
         content = with_value(run_file(), path, value)
-        assert remedied(lambda content: prepared(Plan.read(content, "file.toml")), content)
+        assert remedied(lambda content: prepared(Description.read(content, "file.toml")), content)
 
 
 def study():
@@ -102,7 +102,7 @@ def test_values_of_a_wrong_kind_are_named_in_a_study(path):
 def test_the_place_is_told(line, problem):
     content = {"out": "x", "data": {"a": "b"}} | tomllib.loads(line)
     with pytest.raises(ConfigError, match=problem):
-        prepared(Plan.read(content, "file.toml"))
+        prepared(Description.read(content, "file.toml"))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_toml_that_is_too_deep_or_too_long_is_named(tmp_path, text):
 def test_numbers_without_bound_are_no_settings(value):
     content = {"out": "x", "data": {"a": "b"}, "how": {"cpus_per_worker": value}}
     with pytest.raises(ConfigError, match="`cpus_per_worker` cannot be"):
-        prepared(Plan.read(content, "file.toml"))
+        prepared(Description.read(content, "file.toml"))
 
 
 NONSENSE = (0, -1, 1, 3, 10**9, 10**30, 0.5, -0.5, 1e300, math.nan, "", "x", None, True, [], {})

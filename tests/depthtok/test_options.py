@@ -1,19 +1,22 @@
-"""Dataclasses as flags."""
+"""Functions with typed parameters as commands."""
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from depthtok.cli.options import Only, command, new_app
+from depthtok.api.interface import face, read
+from depthtok.api.parameters import BySet, Flag, Only, Positional, Prefix, Preset
+from depthtok.cli.options import Command, new_app
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
+from depthtok.log import announce
 
 
 class Rule(StrEnum):
@@ -38,32 +41,42 @@ class Settings:
     model: Annotated[Table, "never a flag"] = Table()
 
 
-@pytest.fixture
-def invoke():
-    """Run a command line; returns the function's arguments, or the output of a refusal."""
+def invoking(*functions, tell=None, hear=None):
+    """Runs command lines; returns what the function returned, or the output of a refusal."""
     app, calls = new_app("test"), []
 
-    @command(app)
-    def tokenize(
-        depth: Annotated[Path, typer.Argument(help="a store")],
-        settings: Settings,
-        options: RunOptions,
-        out: Annotated[Path, typer.Option(help="where to")] = Path("codes"),
-    ) -> None:
-        """Turn depth into codes."""
-        calls.append((depth, settings, options, out))
+    def note(done):
+        calls.append(done)
+
+    for function in functions:
+        Command(function, tell or note, hear=hear).register(app)
 
     @app.command()
     def other() -> None: ...
 
     def run(*words: str):
-        result = CliRunner().invoke(app, ["tokenize", *words])
+        result = CliRunner().invoke(app, list(words))
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return calls[-1] if result.exit_code == 0 and calls else result
+        return calls.pop() if result.exit_code == 0 and calls else result
 
-    run.function = tokenize
     return run
+
+
+def tokenize(
+    depth: Annotated[Path, Positional("DEPTH", "a store")],
+    settings: Settings,
+    options: RunOptions,
+    out: Annotated[Path, "where to"] = Path("codes"),
+) -> object:
+    """Turn depth into codes."""
+    return depth, settings, options, out
+
+
+@pytest.fixture
+def invoke():
+    run = invoking(tokenize)
+    return lambda *words: run("tokenize", *words)
 
 
 def test_no_flags_give_the_defaults(invoke):
@@ -73,7 +86,7 @@ def test_no_flags_give_the_defaults(invoke):
 def test_every_kind_of_flag(invoke):
     line = (
         "d --batch-size 3 --cameras a --cameras b --size 64 32 --rule nearest --mode b --no-align "
-        "--weights w.pt --workers 4 --shard 2/3 --no-resume --json --gpus-per-worker 0.5 --out o"
+        "--weights w.pt --workers 4 --shard 2/3 --no-resume --gpus-per-worker 0.5 --out o"
     )
     depth, settings, options, out = invoke(*line.split())
     assert (depth, out) == (Path("d"), Path("o"))
@@ -81,7 +94,7 @@ def test_every_kind_of_flag(invoke):
         3, ("a", "b"), (64, 32), Rule.NEAREST, "b", align=False, weights=Path("w.pt")
     )
     assert options == RunOptions(
-        workers=4, shard="2/3", resume=False, json=True, gpus_per_worker=0.5
+        workers=4, shard="2/3", resume=False, gpus_per_worker=0.5
     )
 
 
@@ -90,6 +103,7 @@ def test_bad_values_are_refused(invoke):
         invoke("d", "--mode", "c")
     assert invoke("d", "--batch-size", "x").exit_code == 2
     assert invoke("d", "--model", "x").exit_code == 2
+    assert invoke().exit_code == 2
 
 
 def test_help_shows_texts_and_defaults(invoke):
@@ -102,20 +116,20 @@ def test_help_shows_texts_and_defaults(invoke):
 
 
 def test_a_command_may_tell_a_flag_otherwise():
-    app = new_app("test")
-
-    @command(app)
-    def judge(options: Annotated[RunOptions, Only("limit", "json", limit="so many trials")]):
+    def judge(options: Annotated[RunOptions, Only("limit", limit="so many trials")]):
         """Judge."""
 
-    text = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    text = " ".join(invoking(judge)("judge", "--help").output.split())
     assert "so many trials" in text
-    assert "machine-readable" in text
+    assert "--resume" not in text
     assert "--workers" not in text
 
 
-def test_the_function_stays_a_function(invoke):
-    invoke.function(Path("x"), Settings(), RunOptions())
+def test_the_help_is_in_groups(invoke):
+    text = invoke("--help").output
+    assert text.index("Options:") < text.index("--batch-size") < text.index("Where it runs:")
+    assert text.index("Where it runs:") < text.index("--ray-address")
+    assert text.index("What it resumes:") < text.index("--retry-failed") < text.index("Output:")
 
 
 def test_one_name_is_one_flag():
@@ -125,37 +139,144 @@ def test_one_name_is_one_flag():
 
     def both(a: Clash, b: RunOptions) -> None: ...
 
+    both.__annotations__ = {"a": Clash, "b": RunOptions}
     with pytest.raises(AssertionError, match="workers"):
-        command(new_app("x"))(both)
+        read(both)
+
+
+def misspelt(options: Annotated[RunOptions, Only("devise")]) -> None: ...
 
 
 def test_a_command_offers_no_flag_that_it_would_ignore():
-    app, calls = new_app("test"), []
+    def show(options: Annotated[RunOptions, Only("device")]) -> object:
+        return options
 
-    @command(app)
-    def show(options: Annotated[RunOptions, Only("device", "json")]) -> None:
-        calls.append(options)
-
-    @app.command()
-    def other() -> None: ...
-
-    run = CliRunner().invoke
-    assert run(app, ["show", "--device", "cpu"]).exit_code == 0
-    assert calls == [RunOptions(device="cpu")]
-    assert run(app, ["show", "--workers", "2"]).exit_code == 2
+    run = invoking(show)
+    assert run("show", "--device", "cpu") == RunOptions(device="cpu")
+    assert run("show", "--workers", "2").exit_code == 2
     with pytest.raises(AssertionError, match="devise"):
-        _register_misspelt(app)
+        read(misspelt)
 
 
-def _register_misspelt(app: typer.Typer) -> None:
-    @command(app)
-    def show(options: Annotated[RunOptions, Only("devise")]) -> None: ...
+def draw(
+    what: Annotated[str, Positional("WHAT", "a thing")],
+    settings: Annotated[Settings, Only("batch_size", "align"), BySet("align")],
+    options: Annotated[RunOptions, Only("cpus_per_worker", "limit"), Prefix("run", most="limit"),
+                       BySet("cpus_per_worker")],
+    count: Annotated[int, Flag("how many", least=1, most=4)] = 1,
+    colour: Annotated[str, Flag("which", by_set=True)] = "red",
+) -> object:  # fmt: skip
+    """Draw."""
+    return what, settings.batch_size, settings.align, options.cpus_per_worker, options.limit, (
+        count, colour
+    )  # fmt: skip
+
+
+def test_settings_are_given_by_set():
+    run = invoking(draw)
+    words = "draw x --most 3 --set align=false --set run.cpus_per_worker=2 --set colour=blue"
+    assert run(*words.split()) == ("x", 8, False, 2.0, 3, (1, "blue"))
+    text = run("draw", "--help").output
+    assert "--set NAME=VALUE" in text
+    assert "`depthtok settings draw`" in " ".join(text.split())
+    assert not {"--align", "--cpus-per-worker", "--colour"} & {*text.split()}
+
+
+def test_a_flag_that_became_a_setting_is_understood(capsys):
+    app = new_app("x")
+    Command(draw, lambda drawn: print(*drawn)).register(app)
+    result = CliRunner().invoke(app, ["x", "--no-align", "--cpus-per-worker", "2"])
+    assert result.stdout == "x 8 False 2.0 None (1, 'red')\n"
+    assert "warning: --align is a setting now: --set align=false\n" in result.stderr
+    assert "--cpus-per-worker is a setting now: --set run.cpus_per_worker=2.0" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "remedy"),
+    [
+        (["--count", "5"], "command line: `count` cannot be 5", "give 1 to 4"),
+        (["--count", "0"], "command line: `count` cannot be 0", "give 1 to 4"),
+        (["--set", "algin=true"], "--set: there is no setting 'algin'", "align"),
+        (["--set", "run.limit_=3"], "--set: there is no setting 'run.limit_'", "run.limit"),
+        (["--set", "align"], "--set align has no value", "write --set"),
+        (["--set", "align=3"], "--set: `align` cannot be 3", "give true or false"),
+        (["--set", "run.limit=-3"], "`limit` cannot be -3", "give 1 or more"),
+    ],
+)
+def test_wrong_settings_are_named(words, problem, remedy):
+    with pytest.raises(ConfigError) as caught:
+        invoking(draw)("draw", "x", *words)
+    assert caught.value.problem == problem
+    assert remedy in caught.value.remedy
+
+
+@dataclass(frozen=True)
+class Whole:
+    table: Table = Table()
+    speed: Annotated[float, "metres per second"] = 0.5
+
+
+def load(preset: str, changes: Mapping[str, Any]) -> Any:
+    return Whole(Table(width={"wide": 9, "narrow": 1}[preset])), dict(changes)
+
+
+def go(
+    settings: Annotated[
+        Whole, Preset(load, "narrow", {"width": "table.width"}, formerly={"fast": "speed"})
+    ],
+) -> object:
+    """Go."""
+    return settings
+
+
+def test_a_preset_with_flags_and_settings():
+    run = invoking(go)
+    assert run("go") == (Whole(), {})
+    words = "go --preset wide --width 4 --set speed=2 --set table.width=5"
+    assert run(*words.split()) == (Whole(Table(9)), {"table.width": 5, "speed": 2})
+    assert "--fast" not in run("go", "--help").output
+    assert run("go", "--fast", "3")[1] == {"speed": 3.0}
+
+
+def test_the_python_face_takes_what_people_write():
+    call = face(draw)
+    drawn = call(Path("y"), batch_size=2, align=False, set={"run.limit": 7}, cpus_per_worker=None)
+    assert drawn == ("y", 2, False, 1.0, 7, (1, "red"))
+    assert face(go)(preset="wide", width=2) == (Whole(Table(9)), {"table.width": 2})
+    many = face(tokenize)("d", cameras="left", weights="w.pt", size=[3, 4], out="o")
+    assert many[1] == Settings(cameras=("left",), weights=Path("w.pt"), size=(3, 4))
+    assert many[3] == Path("o")
+    with pytest.raises(TypeError, match="what"):
+        call()
+
+
+def test_results_and_announcements_are_told():
+    """The exit code is the largest of all."""
+
+    def work(out: Annotated[Path, "where to"]) -> int:
+        announce(3)
+        return 2
+
+    heard = []
+
+    def hear(event, out):
+        heard.append((event, out))
+        return event
+
+    def tell(done, *, out, json):
+        heard.append((done, out, json))
+        return 1
+
+    result = invoking(work, tell=tell, hear=hear)("work", "--out", "o", "--json")
+    assert heard == [(3, Path("o")), (2, Path("o"), True)]
+    assert result.exit_code == 3
+    announce("nobody hears this")
 
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys, depthtok.cli.options, depthtok.config, depthtok.progress, depthtok.log\n"
-        "heavy = {'numpy', 'torch', 'ray', 'zarr', 'rich', 'tqdm', 'jaxtyping', 'PIL'}\n"
+        "import sys, depthtok.api.interface, depthtok.config, depthtok.progress, depthtok.log\n"
+        "heavy = {'numpy', 'torch', 'ray', 'zarr', 'rich', 'typer', 'tqdm', 'jaxtyping', 'PIL'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
