@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from depthtok.pages.report import Report
-    from depthtok.stores.parts import Part
+from depthtok.pages.colour import code_picture, colourise
+from depthtok.pages.report import Picture, Report
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.lineage import open_store
+from depthtok.stores.parts import Part
+from depthtok.stores.store import Store
+from pipelines.inspect.summary import inspect, kind_of, not_known
 
 PICTURED = 4  # episodes
 
 
 def make_report(path: Path, source_root: Path | None = None) -> Report:
     """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
-    from depthtok.stores.lineage import open_store
-    from pipelines.inspect.summary import kind_of, not_known
-
     makers = {
         "store": lambda path: store_report(open_store(path, source_root)),
         "codebook": codebook_report,
@@ -44,17 +47,23 @@ def evaluation_report(path: Path) -> Report:
     return verdict.page(Evaluation.open(path))
 
 
-def store_report(store) -> Report:
+def store_report(store: Store) -> Report:
     """Facts of a store, and frames of some of its episodes."""
-    from depthtok.pages.report import Report
-    from pipelines.inspect.summary import inspect
-
     summary = inspect(store.path)
     page = Report(summary.title, str(store.path)).facts("What it is", summary.facts)
     for title, (columns, rows) in summary.tables.items():
         page.table(title, columns, rows)
-    draw = {"episodes": _frames, "depth": _depths, "codes": _codes}.get(store.spec.type)
-    return page.pictures("Some frames", draw(store), columns=3) if draw else page
+    pictures = _pictures(store)
+    return page if pictures is None else page.pictures("Some frames", pictures, columns=3)
+
+
+def _pictures(store: Store) -> Iterator[Picture] | None:
+    """Some frames of a store; None for one without any."""
+    if isinstance(store, EpisodeStore):
+        return _frames(store)
+    if isinstance(store, DepthStore):
+        return _depths(store)
+    return _codes(store) if isinstance(store, CodeStore) else None
 
 
 def _steps(length: int) -> list[int]:
@@ -62,14 +71,12 @@ def _steps(length: int) -> list[int]:
     return sorted({0, length // 2, length - 1})
 
 
-def _first_with_episodes(store) -> list[Part]:
+def _first_with_episodes(store: Store) -> list[Part]:
     """The first part that holds any, alone; none where all have failed."""
     return [part for part in store.parts() if len(part.frames)][:1]
 
 
-def _frames(store):
-    from depthtok.pages.report import Picture
-
+def _frames(store: EpisodeStore) -> Iterator[Picture]:
     for number in range(min(PICTURED, len(store))):
         episode = store.episode(number)
         for camera in store.cameras:
@@ -78,10 +85,7 @@ def _frames(store):
                 yield Picture(frame, f"{episode.instruction(step)}: {camera}, step {step}")
 
 
-def _depths(store):
-    from depthtok.pages.colour import colourise
-    from depthtok.pages.report import Picture
-
+def _depths(store: DepthStore) -> Iterator[Picture]:
     for part in _first_with_episodes(store):
         for clip in list(store.clips_of(part, store.cameras))[: PICTURED * len(store.cameras)]:
             low, high = clip.quantiles[1], clip.quantiles[-2]
@@ -92,10 +96,7 @@ def _depths(store):
                                       f"{low:.3g} to {high:.3g} {store.kind}")  # fmt: skip
 
 
-def _codes(store):
-    from depthtok.pages.colour import code_picture
-    from depthtok.pages.report import Picture
-
+def _codes(store: CodeStore) -> Iterator[Picture]:
     for part in _first_with_episodes(store):
         for episode in part.episodes[:PICTURED]:
             for camera in store.cameras:
@@ -118,10 +119,6 @@ def codebook_report(path: Path) -> Report:
 
 def demo_report(out: Path, sample: Path) -> Path:
     """One page for the demo: RGB, depth, codes and decoded depth side by side, then the curves."""
-    from depthtok.pages.report import Report
-    from depthtok.stores.codes import CodeStore
-    from depthtok.stores.depth import DepthStore
-    from depthtok.stores.episodes import EpisodeStore
     from vqvae.codec import Codec
 
     episodes, depth = EpisodeStore(sample / "episodes"), DepthStore(sample / "depth")
@@ -139,7 +136,7 @@ def demo_report(out: Path, sample: Path) -> Path:
         "codes that the depth became (a colour a code), and the depth that the codes decode to.",
         title="From image to codes",
     )
-    page.pictures("Frames", list(_rows(episodes, depth, codes, codec)), columns=4)
+    page.pictures("Frames", list(_rows(episodes, depth, codes, codec.decode_disparity)), columns=4)
     trained = run_report(out / "policy")
     book_page = codebook_report(out / "codebook")
     book_page.write(out / "codebook")
@@ -154,22 +151,21 @@ def demo_report(out: Path, sample: Path) -> Path:
     return page.write(out)
 
 
-def _rows(episodes, depth, codes, codec):
+def _rows(
+    episodes: EpisodeStore, depth: DepthStore, codes: CodeStore, decode: Callable
+) -> Iterator[Picture]:
     """RGB, depth, codes and decoded depth of some frames."""
-    from depthtok.pages.colour import code_picture, colourise
-    from depthtok.pages.report import Picture
-
     for clip in list(depth.clips())[: 2 * len(depth.cameras)]:
         if clip.key not in codes or codes.absent(clip.key, clip.camera):
             continue
         episode = next(e for e in episodes if e.key == clip.key)
         step = len(clip) // 2
         grid = codes.grid_of(clip.key, clip.camera)
-        found = clip.read(step, step + 1).to_disparity()
-        made = codec.decode_disparity(grid.codes[step : step + 1], grid.range)
+        depths = clip.read(step, step + 1).to_disparity()
+        decoded = decode(grid.codes[step : step + 1], grid.range)
         low, high = grid.range
         yield Picture(episode.frames(clip.camera).read(step, step + 1)[0],
                       f"{clip.camera}: {episode.instruction(step)}")  # fmt: skip
-        yield Picture(colourise(found.values, found.kind, low, high, found.valid)[0], "depth")
+        yield Picture(colourise(depths.values, depths.kind, low, high, depths.valid)[0], "depth")
         yield Picture(code_picture(grid.codes[step], cell=16), "codes")
-        yield Picture(colourise(made, found.kind, low, high)[0], "decoded from the codes")
+        yield Picture(colourise(decoded, depths.kind, low, high)[0], "decoded from the codes")
