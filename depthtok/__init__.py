@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
     if name in COMMANDS:
         from depthtok.api.interface import face
 
-        value = face(getattr(import_module(f"depthtok.api.{COMMANDS[name]}"), name))
+        value: Any = face(getattr(import_module(f"depthtok.api.{COMMANDS[name]}"), name))
     elif name in ("open_store", "load_policy"):
         value = getattr(import_module("depthtok.api.opening"), name)
     elif name == "__version__":

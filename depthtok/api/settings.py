@@ -33,7 +33,8 @@ def settings(
 
     Example: depthtok settings train-vla
     """
-    names = {name.replace("_", "-"): name for name in COMMANDS}
+    names = {file.replace("_", "-"): name for name, file in COMMANDS.items()}
+    names |= {name.replace("_", "-"): name for name in COMMANDS}
     if command.replace("_", "-") not in names:
         remedy = did_you_mean(command, [*names])
         raise ConfigError(f"there is no command {command!r}", remedy=remedy)
@@ -43,8 +44,7 @@ def settings(
 
 def listed(interface: Interface) -> list[Setting]:
     """The settings of a function: flags first."""
-    shown = [parameter for parameter in interface.parameters if parameter.shown]
-    flags = [_row(parameter, parameter.flag) for parameter in shown]
+    flags = [_row(p, p.flag) for p in interface.parameters if p.shown and p.flag]
     by_set = {p.setting: _row(p, "") for p in interface.parameters if not p.shown}
     for owner, preset in interface.presets.items():
         cls = split(hints_of(interface.function)[owner])[0]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from importlib import import_module
+from typing import Any
+
+import typer
 
 from depthtok.cli.options import Command, new_app
 
@@ -11,20 +16,39 @@ MODULES = (
     "verify", "report", "doctor", "settings", "finetune_depth", "audit_depth", "eval_vqvae",
     "decode", "inspect_mask", "eval_depth", "ablate", "collect", "eval", "compare", "serve",
 )  # fmt: skip
+HELP = """Depth tokens for any robot data set, and the QDepth-VLA that trains on them.
+
+From a data set to a policy: convert, annotate, train-vqvae, tokenize, train-vla. `run` does all
+of it, and `demo` shows all of it on data that ships with the package. `depthtok --version` says
+which version this is."""
 
 
-def commands() -> dict[str, Command]:
-    """The commands by name, in the order of the help."""
-    modules = [import_module(f"depthtok.cli.{name}") for name in MODULES]
-    return {module.COMMAND.name: module.COMMAND for module in modules}
+def __getattr__(name: str) -> Any:
+    """`app`, with all commands, where it is asked for."""
+    if name != "app":
+        raise AttributeError(name)
+    globals()["app"] = built(commands().values())
+    return globals()["app"]
 
 
-app = new_app(
-    """Depth tokens for any robot data set, and the QDepth-VLA that trains on them.
+def commands(modules: Sequence[str] = MODULES) -> dict[str, Command]:
+    """The commands of these files by name, in the order of the help."""
+    loaded = [import_module(f"depthtok.cli.{module}") for module in modules]
+    return {module.COMMAND.name: module.COMMAND for module in loaded}
 
-    From a data set to a policy: convert, annotate, train-vqvae, tokenize, train-vla. `run` does all
-    of it, and `demo` shows all of it on data that ships with the package. `depthtok --version` says
-    which version this is."""
-)
-for command in commands().values():
-    command.register(app)
+
+def app_for(words: Sequence[str]) -> typer.Typer:
+    """The application that a command line needs: the command that it names alone, or all."""
+    module = words[0].replace("-", "_") if words else ""
+    if module not in MODULES or any(name.endswith("_COMPLETE") for name in os.environ):
+        return built(commands().values())
+    return built(commands([module]).values())
+
+
+def built(chosen: Iterable[Command]) -> typer.Typer:
+    """An application of these commands."""
+    app = new_app(HELP)
+    app.callback()(lambda: None)  # a command alone is named on the command line all the same
+    for command in chosen:
+        command.register(app)
+    return app

@@ -52,9 +52,9 @@ def main() -> None:
             say(metadata.version("depthtok"))
             return
         require_own_packages()  # before they are imported
-        from depthtok.cli.application import app
+        from depthtok.cli.application import app_for
 
-        app()
+        app_for(sys.argv[1:])()
     except DepthtokError as error:
         _refuse(error)
     except (OSError, MemoryError, RuntimeError) as error:

@@ -22,7 +22,7 @@ def after_codes(episodes: str | Path, codes: Path) -> str:
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.store import is_store
 
-    if is_store(Path(episodes)) and not EpisodeStore(episodes).action_dim:
+    if is_store(Path(episodes)) and not EpisodeStore(Path(episodes)).action_dim:
         return typed("decode", codes, "--out", codes.parent / "decoded")
     return typed(
         "train-vla", "--episodes", episodes, "--codes", codes, "--preset", "tiny",

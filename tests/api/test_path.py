@@ -95,6 +95,8 @@ def test_settings_are_listed():
     assert float(learning["train.lr"].default) > 0
     assert learning["run.log_every"].flag == ""
     assert learning["steps"].flag == "--steps"
+    assert depthtok.settings("eval") == depthtok.settings("evaluate")
+    assert "source" not in rows
     with pytest.raises(ConfigError, match="no command 'anotate'") as caught:
         depthtok.settings("anotate")
     assert "annotate" in caught.value.remedy

@@ -194,7 +194,7 @@ def test_what_is_printed_steers_no_terminal(text, shown, capsys, monkeypatch):
     def refuse():
         raise ConfigError(text, remedy=text)
 
-    monkeypatch.setattr(application, "app", refuse)
+    monkeypatch.setattr(application, "app_for", lambda _: refuse)
     monkeypatch.setattr(sys, "argv", ["depthtok", "x"])
     with pytest.raises(SystemExit):
         cli.main()

@@ -171,7 +171,7 @@ def test_a_lack_of_memory_is_two_lines_and_no_episodes_failure(monkeypatch, caps
     def fails():
         raise error
 
-    monkeypatch.setattr("depthtok.cli.application.app", fails)
+    monkeypatch.setattr("depthtok.cli.application.app_for", lambda _: fails)
     monkeypatch.setattr(sys, "argv", ["depthtok", "inspect", "x"])
     with pytest.raises(SystemExit) as end:
         main()
@@ -188,7 +188,7 @@ def test_other_errors_of_that_kind_keep_their_traceback(monkeypatch):
     def fails():
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr("depthtok.cli.application.app", fails)
+    monkeypatch.setattr("depthtok.cli.application.app_for", lambda _: fails)
     monkeypatch.setattr(sys, "argv", ["depthtok", "inspect", "x"])
     with pytest.raises(RuntimeError, match="a mistake"):
         main()
