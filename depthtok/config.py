@@ -137,7 +137,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
             return from_mapping(kind, value, where)
         if issubclass(kind, Enum) and not isinstance(value, kind):
             return _convert_choice(value, kind, where)
-        if kind is Path and isinstance(value, str) and value:
+        if kind is Path and isinstance(value, str) and value and "\0" not in value:
             return Path(value)
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             if abs(value) <= sys.float_info.max:  # no infinity, and no whole number beyond

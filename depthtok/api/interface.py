@@ -64,11 +64,16 @@ class Interface:
             self._put(parameter, parameter.converted(value, where), own, parts)
         for name, value in settings_of(values.get("set")).items():
             self._set(name, value, own, parts)
-        for name, cls in self.groups.items():
-            own[name] = made(cls, parts[name])
-        for name, preset in self.presets.items():
-            chosen = parts[name].pop("", preset.default)
-            own[name] = preset.load(chosen, parts[name])
+        try:
+            for name, cls in self.groups.items():
+                own[name] = made(cls, parts[name])
+            for name, preset in self.presets.items():
+                chosen = parts[name].pop("", preset.default)
+                own[name] = preset.load(chosen, parts[name])
+        except ConfigError as error:
+            command = self.function.__name__.replace("_", "-")
+            remedy = error.remedy or f"see `depthtok settings {command}`"
+            raise ConfigError(error.problem, remedy=remedy) from None
         return own
 
     def _put(self, parameter: Parameter, value: Any, own: dict, parts: dict) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli.main import app
 from depthtok.api.depth_stores import depth_sources
+from depthtok.cli.main import app
 from depthtok.errors import StaleStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds

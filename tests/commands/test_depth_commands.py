@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
+from depthtok.api.interface import read
 from depthtok.cli.main import app
 from depthtok.errors import ConfigError, DepthKindError, MissingParts, SourceError, StaleStore
 from depthtok.stores.depth import DepthStore
@@ -20,6 +20,7 @@ from pipelines.depth.vida.config import CONFIGS
 from pipelines.depth.vida.course import Course
 from pipelines.depth.vida.finetune import FinetuneConfig
 from pipelines.depth.vida.truth import held_out, true_clips
+from pipelines.inspect import pages
 
 
 def call(*arguments, code=0):
@@ -326,27 +327,24 @@ def test_a_disparity_estimate_is_held_against_the_intrinsics(stores, tmp_path):
     assert all("by the camera's intrinsics" in c["notes"][-1] for c in audit["cameras"])
 
 
-@pytest.mark.parametrize(
-    ("wrong", "weak", "code"), [([], ["x"], None), (["y"], [], 1), ([], [], None)]
-)
+@pytest.mark.parametrize(("wrong", "weak", "code"), [([], ["x"], 0), (["y"], [], 1), ([], [], 0)])
 def test_the_demo_takes_weak_depth_but_no_wrong_depth(
     monkeypatch, tmp_path, capsys, wrong, weak, code
 ):
+    from depthtok.api import demo as api
     from depthtok.api.audit_depth import DepthAudit
-    from depthtok.cli import audit_depth, whole
+    from depthtok.api.run import WholeRun
+    from depthtok.cli.demo import COMMAND
 
     camera = CameraAudit("image", 1, 1, {}, None, wrong, weak, [])
     audit = DepthAudit([camera], [], tmp_path / "report.html")
-    monkeypatch.setattr(whole, "annotate", lambda **_: None)
-    monkeypatch.setattr(audit_depth.COMMAND, "function", lambda **_: audit)
-    plan = whole.Plan(tmp_path, {}, {"how": {}})
-    if code:
-        with pytest.raises(typer.Exit) as stop:
-            whole.estimate(plan)
-        assert stop.value.exit_code == code
-    else:
-        whole.estimate(plan)
-    assert ("so weak" in capsys.readouterr().out) == bool(weak)
+    monkeypatch.setattr(api, "carry_out", lambda _: WholeRun(tmp_path, ()))
+    monkeypatch.setattr(api, "estimate", lambda _: audit)
+    monkeypatch.setattr(pages, "demo_report", lambda *_: tmp_path / "demo.html")
+    assert COMMAND.carry_out(read(COMMAND.function), {"out": tmp_path}, json=False) == code
+    printed = capsys.readouterr().out
+    assert ("so weak" in printed) == bool(weak)
+    assert ("demo.html" in printed) == (code == 0)
 
 
 def heights(stores, out, *given):

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from depthtok.api.serve import warn_if_public
 from depthtok.cli import application
 from depthtok.cli import main as cli
 from depthtok.cli.main import app
 from depthtok.cli.next_step import after_codes, after_convert
-from depthtok.api.serve import warn_if_public
 from depthtok.config import RunOptions
 from depthtok.disk import files
 from depthtok.errors import ConfigError, MissingPackage, NotAFile, SourceError
@@ -107,7 +107,7 @@ def test_what_comes_next_works_on_what_was_made(tmp_path):
     stage = ConvertStage(RldsDirectory.open(path), tmp_path / "e", ConvertConfig())
     run(stage, RunOptions())
     then = f"depthtok annotate {tmp_path}/e --estimator dataset --out {tmp_path}/depth"
-    assert after_convert(stage) == then
+    assert after_convert(stage.out) == then
     assert after_codes(tmp_path / "e", tmp_path / "c").startswith("depthtok train-vla")
     assert after_codes(tmp_path / "moved", tmp_path / "c").startswith("depthtok train-vla")
     pictures(tmp_path / "films" / "a")

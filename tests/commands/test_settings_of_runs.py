@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from depthtok.api.ablate import Study
-from depthtok.cli.main import app, main
 from depthtok.api.run import Description, prepared
+from depthtok.cli.main import app, main
 from depthtok.config import from_mapping, load_toml, parse_settings, to_json
 from depthtok.errors import ConfigError, DepthtokError, SchemaError
 from depthtok.sources.schema import Schema

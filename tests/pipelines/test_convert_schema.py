@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.cli.stages import open_episodes, show, warn_of_unknown
+from depthtok.api.stage_runs import open_episodes, warn_of_unknown
+from depthtok.cli.stage_results import tell_stage
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, SchemaError, StaleStore
 from depthtok.sources.features import Feature
@@ -150,7 +151,7 @@ def test_episodes_that_the_schema_leaves_out_are_counted_and_are_no_failures(con
     why = {"the instruction is empty": 1, "success is not true": 1}
     assert (outcome.exit_code, outcome.failures, outcome.left_out) == (0, [], why)
     assert outcome.episodes == 2
-    show(outcome, RunOptions(), "")
+    tell_stage(outcome, json=False)
     said = (
         "left out, as the schema's [keep.episodes] says: 1 (the instruction is empty), 1 (success"
     )
@@ -342,8 +343,8 @@ def test_annotate_converts_by_an_own_schema(convert, tmp_path):
     stage = convert()
     options = RunOptions()
     schema = stage.config.schema
-    episodes, whole = open_episodes(stage.rlds.path, tmp_path / "depth", options, schema)
-    assert (len(episodes), whole) == (4, True)
+    episodes = open_episodes(stage.rlds.path, tmp_path / "depth", options, schema)
+    assert len(episodes) == 4
     assert episodes.path == tmp_path / "depth.episodes"
     with pytest.raises(ConfigError, match="--schema is for RLDS data sets"):
         open_episodes(episodes.path, tmp_path / "depth", options, schema)
