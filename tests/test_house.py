@@ -10,7 +10,6 @@ import typer
 
 from depthtok.api.names import COMMANDS
 from depthtok.cli.application import app, commands
-
 from tests.checked.checked_calls import unchecked
 
 ROOT = Path(__file__).parent.parent

@@ -137,7 +137,7 @@ def test_train_vqvae_takes_settings_by_flag_and_by_name(tmp_path):
 def test_settings_that_do_not_exist_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="there is no setting 'kindd'"):
         depthtok.train_vqvae(BEFORE / "depth", out=tmp_path, set={"quantizer.kindd": "fsq"})
-    with pytest.raises(ConfigError, match="there is no setting 'run.log_evry'"):
+    with pytest.raises(ConfigError, match=r"there is no setting 'run\.log_evry'"):
         depthtok.train_vla(episodes=BEFORE, out=tmp_path, set={"run.log_evry": 3})
 
 
