@@ -362,7 +362,7 @@ class RunOptions:
         _require(
             self.activations == 1 or (self.compile and 0 <= self.activations < 1),
             f"activations = {self.activations}, but must be 1, or with compile between 0 and 1",
-            "give --compile, too; without it, --recompute needs the least memory",
+            "set compile, too; without it, recompute needs the least memory",
         )
         _require(
             not (self.grad_norms_every and self.sharding == "fsdp"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -110,7 +111,13 @@ class Command:
         run.__annotations__ = {flag.name: flag.annotation for flag in flags}
         app.command(self.name, cls=GroupedCommand)(run)
         if self.formerly:
-            app.command(self.formerly, cls=GroupedCommand, hidden=True)(run)
+
+            @wraps(run)
+            def renamed(**values: Any) -> None:
+                warn(f"{self.formerly} is called {self.name} now")
+                run(**values)
+
+            app.command(self.formerly, cls=GroupedCommand, hidden=True)(renamed)
 
     def carry_out(self, interface: Interface, values: Mapping[str, Any], *, json: bool) -> int:
         """Calls the function, prints what it does, and returns the exit code."""

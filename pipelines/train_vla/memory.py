@@ -35,15 +35,15 @@ class MemoryPlan:
         passes = f"{self.passes} passes" if self.passes > 1 else "one pass"
         lines = [f"memory of a GPU, GiB: {told}", f"at its peak {gib:.3g}, in {passes} an update"]
         if self.compiled:
-            lines.append("counted without --compile, which keeps less")
+            lines.append("counted without run.compile, which keeps less")
         for name, size in self.devices.items():
             most, room = one.fits(size, self.passes), USABLE * size
             fits = "fits" if gib <= room else "does NOT fit"
             lines.append(f"{name} ({size:.3g} GiB): {fits}; at most {most} samples a pass")
         if any(one.fits(size, self.passes) < self.samples for size in self.devices.values()):
             lines.append(
-                "less memory: --micro-batch N, --compile --activations 0.5, --recompute, "
-                "--set train.optimizer=adamw8bit, --sharding fsdp on several GPUs"
+                "less memory: --set run.micro_batch=N, run.compile=true with run.activations=0.5, "
+                "run.recompute=true, train.optimizer=adamw8bit, run.sharding=fsdp on several GPUs"
             )
         return lines
 

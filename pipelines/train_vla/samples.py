@@ -42,8 +42,8 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
     if failures and not force:
         raise GateError(
             f"{book.path} is below the quality gate: {'; '.join(failures)}",
-            remedy="train the codebook longer or on more data, or train anyway with --force, which "
-            "the checkpoint records",
+            remedy="train the codebook longer or on more data, or train anyway with "
+            "--set force=true, which the checkpoint records",
         )
     if book and book.demo:
         warn(
@@ -112,7 +112,7 @@ def datasets(
     if cache is not None and config.data.crop < 1:
         raise ConfigError(
             "crops are cut from the source's frames, which a frame cache does not hold",
-            remedy="leave --frame-cache out, or set data.crop = 1",
+            remedy="leave frame_cache out, or set data.crop = 1",
         )
     reader = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
     joined = []

@@ -32,7 +32,7 @@ def test_a_pass_that_does_not_fit_is_told(tmp_path, no_gpu):
     fits = {line.split()[0]: line for line in lines if "samples a pass" in line}
     assert "does NOT fit" in fits["H100"]
     assert "does NOT fit" in fits["H200"]
-    assert "--micro-batch N" in lines[-1]
+    assert "--set run.micro_batch=N" in lines[-1]
     assert not (tmp_path / "run").exists()
 
 

@@ -108,7 +108,7 @@ def test_one_version_too_many_is_refused(micro, codebook, monkeypatch):
     config = micro().model
     model = made(config, codebook, backend="eager")
     gradients(model, config, 3)
-    with pytest.raises(TrainingError, match="micro-batch"):
+    with pytest.raises(TrainingError, match="micro_batch"):
         gradients(model, config, 2)
 
 
@@ -174,6 +174,6 @@ def test_a_budget_of_activations(micro, codebook):
 
 
 def test_a_budget_needs_compiled_layers():
-    with pytest.raises(ConfigError, match="--compile"):
+    with pytest.raises(ConfigError, match="set compile, too"):
         RunOptions(activations=0.5)
     assert RunOptions(activations=0.5, compile=True).activations == 0.5

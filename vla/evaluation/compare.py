@@ -59,7 +59,7 @@ class Judged:
         if not lines:
             raise SourceError(
                 f"{run} has no figures of held-out episodes ({JUDGED})",
-                remedy="train it with --held-out above 0 and --validate-every, with this version "
+                remedy="train it with --held-out above 0 and run.validate_every, with this version "
                 "or a later one",
             )
         place = checkpoint.find(run)
@@ -144,7 +144,7 @@ class Comparison:
         if not steps:
             raise ConfigError(
                 f"{a.run} and {b.run} were never validated at the same step",
-                remedy="train both with the same --validate-every",
+                remedy="train both with the same run.validate_every",
             )
         _require_alike(a, b, steps[-1])
         return cls(a, b, steps)
@@ -267,7 +267,7 @@ def _require_alike(a: Judged, b: Judged, step: int) -> None:
     if counts[0] != counts[1]:
         raise ConfigError(
             f"{a.run} and {b.run} were validated on different samples of the same episodes",
-            remedy="train both with the same --batch, --micro-batch and number of processes",
+            remedy="train both with the same --batch, run.micro_batch and number of processes",
         )
     if a.state.to_json()["norms"] != b.state.to_json()["norms"]:
         raise ConfigError(

@@ -29,7 +29,7 @@ class Compiled:
         if torch._dynamo.config.disable:
             raise ConfigError(
                 "torch.compile is switched off (TORCHDYNAMO_DISABLE): layers would run eagerly",
-                remedy="unset TORCHDYNAMO_DISABLE, or leave --compile out",
+                remedy="unset TORCHDYNAMO_DISABLE, or leave run.compile out",
             )
         self.call = torch.compile(forward, fullgraph=True, dynamic=False, backend=backend)
         self.budget = budget
@@ -56,8 +56,8 @@ def explained() -> Iterator[None]:
         reason = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
         raise TrainingError(
             f"torch.compile cannot compile the layers: {reason}",
-            remedy="leave --compile out, or give a --micro-batch that divides a process's share of "
-            f"the batch (each size is compiled anew, at most {VERSIONS} times)",
+            remedy="leave run.compile out, or set a run.micro_batch that divides a process's share "
+            f"of the batch (each size is compiled anew, at most {VERSIONS} times)",
         ) from error
 
 

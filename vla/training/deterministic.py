@@ -58,7 +58,7 @@ def reproducible(wanted: bool, device: torch.device, compiled: bool = False) -> 
         if "deterministic" not in str(error) or isinstance(error, torch.OutOfMemoryError):
             raise
         raise TrainingError(
-            str(error).split("\n")[0], remedy="leave --deterministic out, in another --out"
+            str(error).split("\n")[0], remedy="leave train.deterministic out, in another --out"
         ) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
@@ -79,5 +79,5 @@ def _require_deterministic_compiler() -> None:
     if not hasattr(inductor, "deterministic"):
         raise ConfigError(
             f"torch {torch.__version__} cannot compile deterministically",
-            remedy="leave --compile or --deterministic out, or install a newer torch",
+            remedy="leave run.compile or train.deterministic out, or install a newer torch",
         )

@@ -41,8 +41,8 @@ def tell_of_bits(run: Path, config: Config, device: torch.device) -> None:
     if device.type == "cpu" or (device.type == "cuda" and config.train.deterministic):
         return
     warn(f"{run} goes on with the same samples in the same order; on {device.type} the last bits "
-         "may differ from those of a run without a stop (--deterministic at its beginning would "
-         "have made them equal)")  # fmt: skip
+         "may differ from those of a run without a stop (train.deterministic at its beginning "
+         "would have made them equal)")  # fmt: skip
 
 
 def require_same_data(run: Path, begun: State, now: State) -> None:

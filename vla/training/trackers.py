@@ -23,7 +23,7 @@ def _tensorboard(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingPackage(
-            "--log tensorboard needs the package `tensorboard`",
+            "the log of tensorboard needs the package `tensorboard`",
             remedy="pip install 'depthtok[tensorboard]'",
         ) from error
     writer = SummaryWriter(run / "tensorboard", purge_step=step + 1)
@@ -42,7 +42,7 @@ def _wandb(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
         import wandb
     except ImportError as error:
         raise MissingPackage(
-            "--log wandb needs the package `wandb`", remedy="pip install 'depthtok[wandb]'"
+            "the log of wandb needs the package `wandb`", remedy="pip install 'depthtok[wandb]'"
         ) from error
     # The run id follows from the directory, so that a resumed run continues the same W&B run.
     identity = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]

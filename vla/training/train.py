@@ -127,7 +127,7 @@ class Trainer:
         if config.train.optimizer == "adamw8bit" and options.sharding == "fsdp":
             raise ConfigError(
                 "sharded 8-bit moments cannot be gathered for a checkpoint",
-                remedy="set train.optimizer = 'adamw', or give --sharding ddp",
+                remedy="set train.optimizer = 'adamw', or run.sharding = 'ddp'",
             )
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)

@@ -5,7 +5,7 @@ without any error. What tells them apart, the strongest first:
 
 1. the hash of a published file, whatever its name (only files of exactly its size are hashed);
 2. the file's metadata, or the card beside it with the hash of these tensors: both are written by
-   `finetune-vida`;
+   `finetune-depth`;
 3. a published name in the name of the file, or of a folder that it lies in, in any case.
 
 Where nothing tells, the origin is unknown, and stays so.
