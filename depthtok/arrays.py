@@ -19,7 +19,7 @@ import numpy as np
 
 from depthtok.errors import CorruptPart
 from depthtok.files import REPAIR
-from depthtok.regular import NOT_NOW, unavailable
+from depthtok.regular import require_given
 from depthtok.signals import uninterrupted
 
 STREAM_CHUNK = 8  # rows decoded together: a short run of frames
@@ -151,8 +151,7 @@ def read_rows(directory: Path, name: str, start: int, stop: int | None) -> np.nd
     try:
         return np.asarray(zarr.open_array(store=str(directory), path=name, mode="r")[start:stop])
     except (ValueError, RuntimeError, OSError, KeyError) as error:
-        if isinstance(error, OSError) and error.errno in NOT_NOW:
-            raise unavailable(directory / name, error, "cannot be read") from error
+        require_given(directory / name, error)
         raise CorruptPart(f"{directory / name}: {error}", remedy=REPAIR) from error
 
 

@@ -231,12 +231,13 @@ def load_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary. Raises `ConfigError` naming file and line."""
     import tomllib
 
-    from depthtok.regular import require_file
+    from depthtok.regular import require_file, require_given
 
     require_file(path)
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
+        require_given(Path(path), error)
         raise ConfigError(f"{path}: {error.strerror}", remedy="give a TOML file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", remedy="give a TOML file") from None

@@ -25,7 +25,7 @@ from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.errors import CorruptPart, as_type, as_written
 from depthtok.files import REPAIR, DigestMemory, file_sha256, slug
-from depthtok.regular import NOT_NOW, require_file, unavailable
+from depthtok.regular import require_file, require_given
 
 MANIFEST = "manifest.json"
 _TAIL = ',"sha256":"%s"}\n'
@@ -155,8 +155,7 @@ class Part:
         try:
             data = (path / MANIFEST).read_bytes()
         except OSError as error:
-            if error.errno in NOT_NOW:
-                raise unavailable(path / MANIFEST, error, "cannot be read") from error
+            require_given(path / MANIFEST, error)
             problem = f"{path / MANIFEST} cannot be read ({error.strerror})"
             raise CorruptPart(problem, remedy=REPAIR) from error
         manifest, self.digest = unpack_manifest(data, path / MANIFEST)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from depthtok.errors import CorruptPart
+from depthtok.regular import require_given
 
 _DIGITS = 64
 _END = b"PK\x05\x06"  # begins the record at the end, 22 bytes with the length of the comment
@@ -43,6 +44,7 @@ def require_sound(path: Path, remedy: str) -> bool:
             elif end[-22:-18] == _END and end[-2:] == b"\0\0":
                 return False
     except OSError as error:
+        require_given(path, error)
         raise CorruptPart(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
     raise CorruptPart(f"{path} was changed after it was written", remedy=remedy)
 

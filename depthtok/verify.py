@@ -20,6 +20,7 @@ from depthtok.files import remove
 from depthtok.lineage import UPSTREAM, open_store, outdated
 from depthtok.origin import MADE_FROM, same_frames, shard_differs
 from depthtok.parts import Part, PartName
+from depthtok.regular import reading
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.shards import Shard
 from depthtok.store import (
@@ -73,7 +74,9 @@ def verify_store(
 
 def _verify_part(store: Store, name: str) -> Iterator[Finding]:
     try:
-        yield from (Finding(problem, name) for problem in store.part(name).verify())
+        with reading(store.path / "parts" / name):
+            problems = store.part(name).verify()
+        yield from (Finding(problem, name) for problem in problems)
     except NotAFile as error:
         yield Finding(error.problem, name)
     except SourceUnavailable as error:  # nothing is known of the part: it is not to be dropped

@@ -39,7 +39,7 @@ from depthtok.files import (
     with_usual_mode,
 )
 from depthtok.meaning import Meaning
-from depthtok.regular import listed
+from depthtok.regular import listed, require_given
 from depthtok.temporaries import sweep
 from depthtok.tensors import save_tensors
 from vla import eightbit, tokenizer
@@ -262,6 +262,7 @@ def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, 
     try:
         return load_file(path, device=device)
     except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        require_given(path, error)
         raise WeightsError(f"{path} cannot be read: {error}", remedy=_DAMAGED) from error
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from depthtok.errors import CorruptPart
 from depthtok.files import commit_file
-from depthtok.regular import require_file
+from depthtok.regular import require_file, require_given
 from depthtok.sealed import require_sound, seal
 from vla.batch import Batch
 from vla.depth_head import DepthHead
@@ -93,6 +93,7 @@ class DepthView:
             with np.load(run / FILE, allow_pickle=False) as kept:
                 found = cls(kept["image"], kept["truth"], kept["predicted"], int(kept["grid"]))
         except (ValueError, KeyError, TypeError, OSError, BadZipFile, zlib.error) as error:
+            require_given(run / FILE, error)
             raise CorruptPart(f"{run / FILE} is damaged: {error}", remedy=_REMEDY) from error
         shapes = [np.shape(getattr(found, name)) for name in ("image", "truth", "predicted")]
         if [len(shape) for shape in shapes] != [4, 3, 3] or len({s[0] for s in shapes}) > 1:

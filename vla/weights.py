@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from depthtok.errors import WeightsError
-from depthtok.regular import require_file
+from depthtok.regular import require_file, require_given
 from vla.config import ModelConfig
 from vla.model import QDepthVLA
 
@@ -192,6 +192,7 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
                 for key in file.keys():  # noqa: SIM118 (a file is not a mapping)
                     yield key, file.get_tensor(key)
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            require_given(folder / name, error)
             raise WeightsError(
                 f"{folder / name} cannot be read: {error}", remedy="download it again"
             ) from error

@@ -23,6 +23,7 @@ from depthtok.codebook import META, WEIGHTS, Codebook
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import ConfigError, SourceError, WeightsError, as_written
 from depthtok.normalisation import Range
+from depthtok.regular import require_given
 from vqvae.config import NetworkConfig, QuantizerConfig
 from vqvae.model import Tokeniser
 from vqvae.search import distances, exact_float32
@@ -79,6 +80,7 @@ class Codec:
             state.pop("vectors")
             model.load_state_dict(state, strict=True)
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            require_given(Path(path) / WEIGHTS, error)
             raise WeightsError(
                 f"the weights in {path} do not match their own description: {error}",
                 remedy="retrain the codebook",

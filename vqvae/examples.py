@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from depthtok.errors import CorruptPart
 from depthtok.files import write_atomic
 from depthtok.normalisation import HIGH, LOW
+from depthtok.regular import require_given
 from vqvae.frames import INVALID, pack, unpack
 
 FILE = "examples.npz"
@@ -113,6 +114,7 @@ class Examples:
         try:
             return cls._read(directory / FILE)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            require_given(directory / FILE, error)
             raise CorruptPart(
                 f"{directory / FILE} is damaged: {error}",
                 remedy="delete it: the report then shows figures only",
