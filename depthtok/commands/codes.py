@@ -46,6 +46,7 @@ def eval_vqvae(
 
     Example: depthtok eval-vqvae runs/codebook other/depth --out runs/other
     """
+    from depthtok.files import require_writable, write_atomic
     from pipelines.device import choose
     from vqvae.clips import spread_over
     from vqvae.codec import Codec
@@ -54,6 +55,7 @@ def eval_vqvae(
     from vqvae.report import build
 
     codec = Codec.load(codebook, choose(device))
+    require_writable(out)
     behind = EpisodesBehind(episodes or (), source_root)
     sources = depth_sources(depth, None, camera, partial=partial)
     if task:
@@ -64,7 +66,7 @@ def eval_vqvae(
     judged = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
     own = codec.codebook.quality or None
     page = build(codec, quality, examples, judged=judged, own=own).write(out)
-    (out / "quality.json").write_text(jsonlib.dumps(quality, indent=1) + "\n")
+    write_atomic(out / "quality.json", jsonlib.dumps(quality, indent=1) + "\n")
     say(*describe(codebook, quality), f"look: {page}", json=json)
     if json:
         result({"codebook": str(codebook), "report": str(page), "quality": quality})

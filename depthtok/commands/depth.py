@@ -233,11 +233,13 @@ def held_against(
 ) -> list[CameraAudit]:  # fmt: skip
     """Compares two DepthStores, writes the page, says what came out, and returns it."""
     from depthtok.commands.audit_page import make_page
+    from depthtok.files import require_writable
     from depthtok.progress import progress
     from pipelines.audit import audit
     from pipelines.findings import plain, summarise
     from pipelines.pairs import paired
 
+    require_writable(out)
     stores = _opened(estimated, partial=partial), _opened(truth, partial=partial)
     pairs = list(paired(*stores, camera, source_root, heights))
     clips: list[ClipAudit] = []

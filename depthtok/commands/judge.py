@@ -45,6 +45,7 @@ def eval_depth(
     """
     from depthtok.commands import samples as stores
     from depthtok.commands.given import Given
+    from depthtok.files import require_writable
     from pipelines.device import choose
     from vla import checkpoint, data
     from vla.judge import judge_depth, require_codes
@@ -53,6 +54,8 @@ def eval_depth(
     from vla.report import depth_report
 
     where, place = choose(device), checkpoint.find(run)
+    if out is not None:
+        require_writable(out)
     state, config = checkpoint.read_state(place), checkpoint.read_config(place)
     require_codes(config.model.depth)
     # Whole images, and no word of actions, which are not looked at.
