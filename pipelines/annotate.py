@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from depthtok.data import (
     EstimatorSpec,
     ImageTransform,
 )
-from depthtok.depth import DepthEncoding
+from depthtok.depth import DepthEncoding, DepthStore
 from depthtok.episodes import EpisodeStore, View
 from depthtok.errors import ConfigError
 from depthtok.origin import FRAMES, frames_of
@@ -62,7 +63,9 @@ class AnnotateStage:
         """The chosen cameras, or all; with `dataset` all that have depth."""
         store, names = self.episodes, self.config.camera
         if names:
-            return tuple(store.camera(name).name for name in names)
+            chosen = tuple(store.camera(name).name for name in names)
+            require_somewhere(store, chosen)
+            return chosen
         if self.config.estimator != "dataset":
             return tuple(store.cameras)
         found = tuple(name for name, camera in store.cameras.items() if camera.has_depth)
@@ -243,6 +246,21 @@ class AnnotateStage:
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
+
+
+def require_somewhere(store: EpisodeStore | DepthStore, chosen: Sequence[str]) -> None:
+    """Raises `ConfigError` for a chosen camera that no episode has, and names those there are."""
+    lacking, episodes = Counter[str](), 0
+    for part in store.parts():
+        episodes += len(part.frames)
+        lacking.update({camera: len(indices) for camera, indices in part.absent.items()})
+    nowhere = [name for name in store.cameras if lacking[name] >= episodes > 0]
+    if gone := [name for name in chosen if name in nowhere]:
+        there = [name for name in store.cameras if name not in nowhere]
+        raise ConfigError(
+            f"no episode of {store.path} has camera {', '.join(map(repr, gone))}",
+            remedy=f"cameras that there are: {', '.join(there)}" if there else "there is no other",
+        )
 
 
 def _in_millimetres(view: View) -> bool:
