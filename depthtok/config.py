@@ -222,6 +222,10 @@ def digest(value: Any) -> str:
         text = canonical_json(to_json(value))
     except ValueError as error:
         raise ConfigError(f"no fingerprint: {error}", remedy="give finite numbers") from None
+    except RecursionError:
+        raise ConfigError(
+            "no fingerprint: tables in tables in tables", remedy="give settings without such depth"
+        ) from None
     import hashlib  # loads OpenSSL, which --help has no use for
 
     return hashlib.sha256(text.encode()).hexdigest()

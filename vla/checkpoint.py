@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from depthtok.config import digest
-from depthtok.errors import CorruptPart, WeightsError
+from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from depthtok.files import (
     commit_directory,
     file_sha256,
@@ -216,7 +216,11 @@ def described(checkpoint: Path) -> dict[str, Any]:
     claimed, version = content.pop("digest", None), content.get("format", 1)
     if claimed is None and not _is_of_old(checkpoint, content):
         raise changed
-    if claimed is not None and claimed != digest(content):
+    try:
+        same = claimed in (None, digest(content))
+    except ConfigError as error:  # it has no digest
+        raise changed from error
+    if not same:
         raise changed
     if version not in (1, FORMAT):
         raise WeightsError(

@@ -11,6 +11,7 @@ import typer
 from depthtok.commands.flags import Cameras, Device, EpisodesMoved, Json, Partial, SourceRoot
 from depthtok.commands.stages import ON_DEVICE, Out, carry_out
 from depthtok.commands.train import by_task, depth_sources, describe
+from depthtok.errors import as_written
 from depthtok.log import result, say, typed
 from depthtok.options import command
 
@@ -46,16 +47,20 @@ def eval_vqvae(
 
     Example: depthtok eval-vqvae runs/codebook other/depth --out runs/other
     """
+    from depthtok.codebook import META
     from depthtok.files import require_writable, write_atomic
     from pipelines.device import choose
     from vqvae.clips import spread_over
     from vqvae.codec import Codec
     from vqvae.quality import assess
     from vqvae.regions import EpisodesBehind
-    from vqvae.report import build
+    from vqvae.report import build, require_shown
 
     codec = Codec.load(codebook, choose(device))
     require_writable(out)
+    own = codec.codebook.quality or None
+    with as_written(codebook / META, "copy the codebook again"):
+        require_shown(codec.codebook)
     behind = EpisodesBehind(episodes or (), source_root)
     sources = depth_sources(depth, None, camera, partial=partial)
     if task:
@@ -64,7 +69,6 @@ def eval_vqvae(
     quality, examples = assess(codec, chosen, masks=behind.masks, sticky=sticky)
     quality = {**quality, "held_out": None, "codebook": codec.codebook.fingerprint}
     judged = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
-    own = codec.codebook.quality or None
     page = build(codec, quality, examples, judged=judged, own=own).write(out)
     write_atomic(out / "quality.json", jsonlib.dumps(quality, indent=1) + "\n")
     say(*describe(codebook, quality), f"look: {page}", json=json)

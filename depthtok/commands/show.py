@@ -50,7 +50,7 @@ def make_report(path: Path, source_root: Path | None = None) -> Report:
 
 def maker(path: Path, source_root: Path | None = None) -> Callable[[Path], Report]:
     """What makes the report of what lies at `path`. Raises `SourceError` where nothing does."""
-    from depthtok.commands.summary import kind_of, not_known
+    from depthtok.commands.summary import as_described, kind_of, not_known
     from depthtok.lineage import open_store
 
     makers = {
@@ -68,7 +68,12 @@ def maker(path: Path, source_root: Path | None = None) -> Callable[[Path], Repor
         )
     if kind not in makers:
         raise not_known(path)
-    return makers[kind]
+
+    def make(path: Path) -> Report:
+        with as_described(path, kind):
+            return makers[kind](path)
+
+    return make
 
 
 def run_report(path: Path) -> Report:
