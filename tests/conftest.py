@@ -17,3 +17,9 @@ if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "0") == "1":
     import checked_calls
 
     checked_calls.install()
+
+
+def pytest_configure(config):
+    if os.environ["DEPTHTOK_CHECK_CALLS"] == "1":
+        # beartype draws which items of a list it looks at, also where hypothesis watches.
+        config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside")

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from depthtok import codebook
-from depthtok.cli import app
-from depthtok.codebook import Codebook
+from depthtok.cli.main import app
 from depthtok.config import digest
 from depthtok.errors import CorruptPart, DepthtokError
-from depthtok.store import ROOT
+from depthtok.stores import codebook
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.store import ROOT
 from tests.commands.trainings import call
 from tests.depthtok.test_forged import HOSTILE, _same_fingerprint, places, signed
-from vla import checkpoint
+from vla.training import checkpoint
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 COUNT = 15 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many
@@ -86,11 +86,11 @@ def test_inspect_and_report_of_forged_facts(tmp_path, kind):
             try:
                 CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
             except DepthtokError as error:
-                remedies.append(error.remedy)
+                remedies.append(error.remedy or f"none: {error.problem}")
             except Exception as error:
                 raise AssertionError(f"{words}: {parents} {last} = {table[last]!r:.80}") from error
     assert remedies
-    assert all(remedies)
+    assert not [each for each in remedies if each.startswith("none")]
 
 
 @pytest.mark.parametrize(

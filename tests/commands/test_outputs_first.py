@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from depthtok.disk.files import require_writable
 from depthtok.errors import OutputError
-from depthtok.files import require_writable
 from tests.commands.trainings import DEMO, call, training
 
 
@@ -23,16 +23,16 @@ def commands(stores, run):
     """Every command that writes its result at the end, without --out, and what does its work."""
     depth, codes = stores / "depth", stores / "codes"
     return {
-        "inspect-mask": ([stores / "micro.toml"], "vla.proof.prove"),
-        "audit-depth": (["--estimated", depth, "--truth", depth], "pipelines.audit.audit"),
-        "compare": ([codes, codes], "vqvae.agreement.Agreement.of"),
+        "inspect-mask": ([stores / "micro.toml"], "vla.model.proof.prove"),
+        "audit-depth": (["--estimated", depth, "--truth", depth], "pipelines.audit.audit.audit"),
+        "compare": ([codes, codes], "vqvae.quality.agreement.Agreement.of"),
         "eval-depth": (
             [run, "--episodes", stores / "episodes", "--codes", codes, "--device", "cpu"],
-            "vla.judge.judge_depth",
+            "vla.evaluation.depth_expert.judge_depth",
         ),
-        "eval-vqvae": ([DEMO, depth, "--device", "cpu"], "vqvae.quality.assess"),
-        "report": ([codes], "depthtok.commands.show.store_report"),
-        "train-vqvae": ([depth, "--device", "cpu"], "vqvae.train.train"),
+        "eval-vqvae": ([DEMO, depth, "--device", "cpu"], "vqvae.quality.quality.assess"),
+        "report": ([codes], "depthtok.cli.report.store_report"),
+        "train-vqvae": ([depth, "--device", "cpu"], "vqvae.training.train.train"),
     }
 
 

@@ -14,9 +14,9 @@ import pytest
 from depthtok.errors import ConfigError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers
 from depthtok.testing import tree_digest
-from pipelines.ray_ranks import _Ranks
+from pipelines.ray.ranks import _Ranks
 from tests.commands.trainings import call, lines, training
-from vla import checkpoint
+from vla.training import checkpoint
 
 pytestmark = [
     pytest.mark.ray,

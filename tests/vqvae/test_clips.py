@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from depthtok.parts import ShardKey
+from depthtok.stores.parts import ShardKey
 from tests.vqvae.synthetic import scenes
-from vqvae.clips import ClipSource, StoredClips, lengths_of, spread, spread_over, where
+from vqvae.data.clips import ClipSource, StoredClips, lengths_of, spread, spread_over, where
 
 
 class FakePart:

@@ -1,0 +1,243 @@
+"""The HTML report of a codebook: its reconstruction quality on some data, in figures and images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from depthtok.data import DepthKind
+from depthtok.errors import SourceError, as_type
+from depthtok.report.colour import code_picture, colourise
+from depthtok.report.report import Picture, Report
+from depthtok.stores.codebook import Codebook
+from vqvae.codec import Codec
+from vqvae.quality.examples import Example, Examples
+from vqvae.quality.gate import judge
+from vqvae.quality.quality import code_pictures
+
+ERROR_SHOWN = 0.1  # share of the range; errors from here on get the hottest colour
+COLUMNS = ("L1", "edge F1", "AbsRel", "RMSE m", "δ<1.25", "δ<1.05", "edge F1 in m")
+
+
+def build(
+    codec: Codec,
+    quality: Mapping,
+    examples: Examples | None,
+    *,
+    judged: str,
+    own: Mapping | None = None,
+) -> Report:
+    """The report of a codebook with the figures `quality`, measured on the data named `judged`.
+
+    `own` are its figures on its own held-out episodes, for comparison with another data set.
+    """
+    book = codec.codebook
+    page = Report("A codebook for depth" + (", on other data" if own else ""), str(book.path))
+    page.numbers(_headline(quality))
+    page.text(*_told(book, quality, judged))
+    rows = _error_rows(quality)
+    if own:
+        rows.append(("its own held-out episodes", *_errors(own)))
+    page.table("Reconstruction errors", ("where", *COLUMNS), rows)
+    page.table("Rate and distortion", *_rates(book, quality))
+    if "codes" in quality:
+        page.facts("Code usage", _named(quality["codes"]))
+        page.facts("Codes that change although the depth does not", _flips(quality))
+        _use(page, np.asarray(quality["histogram"]))
+    _pictures(page, examples)
+    if codec.has_codes:
+        _codes(page, codec, np.asarray(quality["histogram"]), examples)
+    if quality["failed"]:
+        page.table("Skipped clips", ("episode", "camera", "why"), quality["failed"])
+    for name, settings in _made(book).items():
+        page.facts(f"Trained with: {name}", settings)
+    return page
+
+
+def of_codebook(codec: Codec) -> Report:
+    """The report from the codebook's own directory. Raises `SourceError` if it was never
+    evaluated."""
+    path, quality = codec.codebook.path, codec.codebook.quality
+    if not quality:
+        raise SourceError(
+            f"{path} was never evaluated: there is nothing to report",
+            remedy=f"evaluate it with `depthtok eval-vqvae {path} DEPTH --out DIR`",
+        )
+    side = "held-out" if quality.get("held_out") else "training"
+    return build(codec, quality, Examples.load(path), judged=f"its own {side} data")
+
+
+def _headline(quality: Mapping) -> dict[str, object]:
+    failures = judge(quality)
+    found = {"L1 (share of the range)": quality["disparity"]["l1"]}
+    if "metres" in quality:
+        found["AbsRel"] = quality["metres"]["abs_rel"]
+    found["edge F1"] = quality["disparity"]["edge_f1"]
+    if "codes" in quality:
+        found["codes used"] = f"{quality['codes']['used']} of {quality['codes']['of']}"
+        found["perplexity"] = quality["codes"]["perplexity"]
+    return {**found, "quality gate": "passed" if not failures else f"failed: {len(failures)}"}
+
+
+def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
+    yield (
+        f"Evaluated on {judged}: {quality['frames']:,} frames (episodes: {quality['episodes']}), "
+        f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
+        "Every figure is over all pixels or cells, not a mean of means."
+    )
+    if failures := judge(quality):
+        yield f"Below the quality gate: {'; '.join(failures)}."
+    if book.demo:
+        yield "This codebook is meant to demonstrate the pipeline, not to train policies on."
+    if book.normalisation.name == "per_frame" and "metres" in quality:
+        yield (
+            "Figures in metres use each frame's true range, which codes do not keep: they cannot "
+            "be computed from the codes alone."
+        )
+    if quality.get("sticky"):
+        yield f"Sticky codes: kept while nearly as close (sticky {quality['sticky']})."
+
+
+def require_shown(book: Codebook) -> None:
+    """Raises `KeyError` or `TypeError` for a codebook whose description lacks what a page shows."""
+    _made(book)
+    if book.quality:
+        _headline(book.quality)
+        _error_rows(book.quality)
+
+
+def _made(book: Codebook) -> dict[str, dict]:
+    """The settings that a codebook was made with, by table."""
+    names = ("network", "quantizer", "normalisation", "training")
+    return {name: as_type(dict, book.meta[name]) for name in names}
+
+
+def _errors(quality: Mapping) -> tuple:
+    """The figures for one row, in the order of `COLUMNS`."""
+    disparity, metres = quality["disparity"], quality.get("metres", {})
+    return (
+        disparity["l1"], disparity.get("edge_f1"), metres.get("abs_rel"), metres.get("rmse_m"),
+        metres.get("delta_1_25"), metres.get("delta_1_05"), metres.get("edge_f1"),
+    )  # fmt: skip
+
+
+def _error_rows(quality: Mapping) -> list[tuple]:
+    rows = [("everywhere", *_errors(quality))]
+    regions = quality.get("regions", {})
+    rows += [(f"on {name}", *_errors(figures)) for name, figures in regions.items()]
+    rows.append(("codes bypassed", *_errors({"disparity": quality["unquantised"]})))
+    if twin := quality.get("continuous"):
+        rows.append(("trained without codes", *_errors(twin)))
+    if calm := quality.get("with_sticky"):
+        rows.append((f"sticky {calm['sticky']}", *_errors(calm)))
+    return rows
+
+
+def _flips(quality: Mapping) -> dict[str, object]:
+    found = _named(quality.get("flips", {"static": "no static camera"}))
+    if calm := quality.get("with_sticky"):
+        found |= {f"{_WORDS[name]}, sticky {calm['sticky']}": calm["flips"][name]
+                  for name in ("static", "far") if "flips" in calm}  # fmt: skip
+    return found
+
+
+def _named(figures: Mapping[str, object]) -> dict[str, object]:
+    """Figures of the quality report under names for people."""
+    return {_WORDS.get(name, name): value for name, value in figures.items()}
+
+
+_WORDS = {
+    "used": "codes used",
+    "of": "of",
+    "perplexity": "perplexity",
+    "distinct_per_frame": "distinct codes per frame",
+    "static": "share of static cells",
+    "far": "share of static cells far from motion",
+    "static_cells": "static cells",
+    "far_cells": "static cells far from motion",
+}
+
+
+def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]]:
+    """Bits per frame and the resulting error: of codes, and of unquantised latents."""
+    cells = math.prod(book.grid)
+    whole = cells * 32 * book.meta["network"]["dim"]
+    columns = ("a frame as", "bits", "L1", "AbsRel")
+    rows = []
+    if "codes" in quality:
+        bits = cells * math.log2(max(quality["codes"]["perplexity"], 1))
+        rows = [
+            ("codes, one byte each", cells * 8, *_two(quality)),
+            ("codes, entropy coded (at best)", round(bits), *_two(quality)),
+        ]
+    rows.append(("the same latents, float32", whole, quality["unquantised"]["l1"], None))
+    if twin := quality.get("continuous"):
+        rows.append(("latents trained without codes, float32", whole, *_two(twin)))
+    return columns, rows
+
+
+def _two(quality: Mapping) -> tuple:
+    return quality["disparity"]["l1"], quality.get("metres", {}).get("abs_rel")
+
+
+def _use(page: Report, counts: np.ndarray) -> None:
+    page.curves(
+        "How often each code occurs",
+        {"cells": (np.arange(len(counts)), np.sort(counts)[::-1])},
+        "code, by rank", "cells", log=True,
+    )  # fmt: skip
+
+
+def _pictures(page: Report, examples: Examples | None) -> None:
+    if examples is None:
+        page.text(
+            "No example frames are stored with this codebook. `depthtok eval-vqvae CODEBOOK DEPTH` "
+            "shows them for any depth.",
+            title="Frames",
+        )
+        return
+    note = f"Warm colours are near. Errors: red is {ERROR_SHOWN:.0%} of the clip's range or more."
+    for title, chosen in (("Frames", examples.spread), ("The worst frames", examples.worst)):
+        page.text(note, title=title)
+        rows = [list(_row(one)) for one in chosen]
+        page.pictures("", [picture for row in rows for picture in row], columns=len(rows[0]))
+
+
+def _row(one: Example) -> Iterator[Picture]:
+    """Ground truth, reconstruction, error and codes of a frame."""
+    kind, where = DepthKind.DISPARITY, f"{one.clip}, frame {one.frame}"
+    error = np.abs(one.made - one.true)
+    yield Picture(colourise(one.true, kind, 0, 1, one.valid), f"{where}: depth")
+    yield Picture(colourise(one.made, kind, 0, 1), "reconstructed from its codes")
+    yield Picture(colourise(error, kind, 0, ERROR_SHOWN, one.valid), f"error, mean {one.l1:.4f}")
+    if one.codes is not None:
+        cell = one.true.shape[0] // one.codes.shape[0]
+        yield Picture(code_picture(one.codes, cell), f"{len(np.unique(one.codes))} distinct codes")
+
+
+def _codes(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
+    """One image per code: the mean of the cells with that code, else what it decodes to."""
+    order = np.argsort(-counts, kind="stable")
+    tiles = code_pictures(codec)
+    caption = "Each code decoded in a patch of the same code; near is bright"
+    if examples is not None and examples.cells is not None:
+        seen = ~np.isnan(examples.cells).any(axis=(1, 2))
+        tiles[seen] = examples.cells[seen]
+        caption = "The mean of the cells with each code; near is bright"
+    if unused := int((counts == 0).sum()):
+        caption += f"; the last {unused} did not occur"
+    large = np.repeat(np.repeat(np.clip(tiles[order], 0, 1), 2, axis=1), 2, axis=2)
+    page.pictures("All codes, most used first", [Picture(sheet(large), caption)], columns=1)
+
+
+def sheet(tiles: Float32[np.ndarray, "K c c"], columns: int = 16) -> UInt8[np.ndarray, "H W"]:
+    """Grey tiles in rows, with a one-pixel black border around each."""
+    count, side, _ = tiles.shape
+    rows = -(-count // columns)
+    padded = np.zeros((rows * columns, side + 2, side + 2), np.float32)
+    padded[:count, 1:-1, 1:-1] = tiles
+    grid = padded.reshape(rows, columns, side + 2, side + 2).swapaxes(1, 2)
+    return np.rint(255 * grid.reshape(rows * (side + 2), columns * (side + 2))).astype(np.uint8)
