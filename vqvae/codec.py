@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from depthtok.data import DepthClip, DepthKind
+from depthtok.disk.regular import require_given
 from depthtok.errors import ConfigError, SourceError, WeightsError, as_written
 from depthtok.normalisation import Range
 from depthtok.stores.codebook import META, WEIGHTS, Codebook
@@ -79,6 +80,7 @@ class Codec:
             state.pop("vectors")
             model.load_state_dict(state, strict=True)
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            require_given(Path(path) / WEIGHTS, error)
             raise WeightsError(
                 f"the weights in {path} do not match their own description: {error}",
                 remedy="retrain the codebook",

@@ -61,6 +61,7 @@ def audit_depth(
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """
+    from depthtok.disk.files import require_writable
     from depthtok.progress import progress
     from pipelines.audit.audit import audit
     from pipelines.audit.findings import summarise
@@ -68,6 +69,7 @@ def audit_depth(
     from pipelines.audit.pairs import paired
 
     heights = _heights(camera_height or [])
+    require_writable(out)
     stores = opened(estimated, partial=partial), opened(truth, partial=partial)
     pairs = list(paired(*stores, camera, source_root, heights))
     clips: list[ClipAudit] = []

@@ -39,12 +39,16 @@ def compare(
 
     Example: depthtok compare runs/eval-with-depth runs/eval-without
     """
+    from depthtok.disk.files import require_writable
+
     kind, other = _kind_of(a), _kind_of(b)
     if kind != other:
         raise ConfigError(
             f"{a} is {kind}, {b} is {other}",
             remedy="compare two of a kind: of `depthtok eval`, `train-vla` or `tokenize`",
         )
+    if out is not None:
+        require_writable(out)
     read = {EVALUATION: _evaluations, TRAINING: _trainings, CODES: _codes}[kind]
     words, figures, page = read(a, b)
     written = page.write(out, "compare") if out is not None else None

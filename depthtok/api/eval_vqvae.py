@@ -11,6 +11,7 @@ from depthtok.api.depth_stores import by_task, depth_sources
 from depthtok.api.flags import Cameras, Device, EpisodesMoved, Partial, SourceRoot
 from depthtok.api.parameters import Positional
 from depthtok.config import require
+from depthtok.errors import as_written
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,21 @@ def eval_vqvae(
 
     Example: depthtok eval-vqvae runs/codebook other/depth --out runs/other
     """
+    from depthtok.disk.files import require_writable, write_atomic
+    from depthtok.stores.codebook import META
     from pipelines.device import choose
     from vqvae.codec import Codec
     from vqvae.data.clips import spread_over
     from vqvae.data.regions import EpisodesBehind
     from vqvae.quality.quality import assess
-    from vqvae.quality.report import build
+    from vqvae.quality.report import build, require_shown
 
     require(sticky >= 0, "sticky", sticky, "give 0 (off) or more")
     codec = Codec.load(codebook, choose(device))
+    require_writable(out)
+    own = codec.codebook.quality or None
+    with as_written(codebook / META, "copy the codebook again"):
+        require_shown(codec.codebook)
     behind = EpisodesBehind(episodes or (), source_root)
     sources = depth_sources(depth, None, camera, partial=partial)
     if task:
@@ -56,7 +63,6 @@ def eval_vqvae(
     quality, examples = assess(codec, chosen, masks=behind.masks, sticky=sticky)
     quality = {**quality, "held_out": None, "codebook": codec.codebook.fingerprint}
     judged = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
-    own = codec.codebook.quality or None
     page = build(codec, quality, examples, judged=judged, own=own).write(out)
-    (out / "quality.json").write_text(json.dumps(quality, indent=1) + "\n")
+    write_atomic(out / "quality.json", json.dumps(quality, indent=1) + "\n")
     return CodebookEvaluation(codebook, page, quality)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from depthtok.api.parameters import Positional
 
 if TYPE_CHECKING:
+    from depthtok.disk.files import require_writable
     from vla.model.proof import Proof
 
 
@@ -39,6 +40,8 @@ def inspect_mask(
     from vla.model.proof import prove, shrunk
     from vla.named_configs import load
 
+    if out is not None:
+        require_writable(out)
     path = Path(config)
     settings = load(path / "config.json" if path.is_dir() else config)
     proof = prove(replace(settings, model=shrunk(settings.model)))

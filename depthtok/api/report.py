@@ -27,7 +27,10 @@ def report(
 
     Example: depthtok report runs/depth
     """
-    from pipelines.inspect.pages import make_report
+    from depthtok.disk.files import require_writable
+    from pipelines.inspect.pages import maker
 
-    page = make_report(path, source_root).write(out or path)
+    make = maker(path, source_root)
+    require_writable(out or path)
+    page = make(path).write(out or path)
     return WrittenReport(page, page.with_suffix(".json"))

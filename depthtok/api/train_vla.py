@@ -105,6 +105,7 @@ def train_vla(
         raise ConfigError(
             "--ray-address needs --ranks", remedy="give the number of processes: --ranks"
         )
+    job.require_same_settings()  # before a progress line, and before Ray is started
     done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
     return TrainedPolicy(out, done.step, done.last, failed, _rank())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from depthtok.errors import SourceError
+from depthtok.log import typed
 from depthtok.pages.colour import code_picture, colourise
 from depthtok.pages.report import Picture, Report
 from depthtok.stores.codes import CodeStore
@@ -13,13 +15,18 @@ from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import open_store
 from depthtok.stores.parts import Part
 from depthtok.stores.store import Store
-from pipelines.inspect.summary import inspect, kind_of, not_known
+from pipelines.inspect.summary import as_described, inspect, kind_of, not_known
 
 PICTURED = 4  # episodes
 
 
 def make_report(path: Path, source_root: Path | None = None) -> Report:
     """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
+    return maker(path, source_root)(path)
+
+
+def maker(path: Path, source_root: Path | None = None) -> Callable[[Path], Report]:
+    """What makes the report of what lies at `path`. Raises `SourceError` where nothing does."""
     makers = {
         "store": lambda path: store_report(open_store(path, source_root)),
         "codebook": codebook_report,
@@ -27,9 +34,20 @@ def make_report(path: Path, source_root: Path | None = None) -> Report:
         "evaluation": evaluation_report,
     }
     kind = kind_of(path)
-    if kind not in makers:
+    if kind == "rlds":
+        raise SourceError(
+            f"{path} is an RLDS data set: a page is made of what depthtok wrote",
+            remedy=f"`{typed('inspect', path)}` tells what is in it; for a page with frames: "
+            f"`{typed('convert', path, '--out', 'EPISODES')}`, then `depthtok report EPISODES`",
+        )
+    if kind is None or kind not in makers:
         raise not_known(path)
-    return makers[kind](path)
+
+    def make(path: Path) -> Report:
+        with as_described(path, kind):
+            return makers[kind](path)
+
+    return make
 
 
 def run_report(path: Path) -> Report:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from depthtok.disk.files import read_json_object
+from depthtok.disk.regular import reading
 from depthtok.errors import DepthtokError
 from depthtok.stores.verify import Finding
 from vla.config import Config
@@ -59,23 +60,24 @@ def _mark(path: Path, name: str) -> Mark | None:
 def findings(path: Path) -> Iterator[Finding]:
     """What is damaged or missing in a checkpoint, or in a run with all its checkpoints."""
     if (path / STATE).is_file():
-        yield from _checkpoint(path)
+        yield from _said(lambda: _checkpoint(path), path)
         return
     steps = checkpoint.steps(path)
     for place in [*steps, *([path / BEST] if (path / BEST).exists() else [])]:
-        yield from _checkpoint(place)
+        yield from _said(lambda place=place: _checkpoint(place), place)
     if not steps:
         yield Finding(f"{path} has no checkpoint yet", note=True)
-    yield from _said(lambda: _against_newest(path, steps[-1]) if steps else iter(()))
+    yield from _said(lambda: _against_newest(path, steps[-1]) if steps else iter(()), path)
     for name in (METRICS, JUDGED):
-        yield from _said(lambda name=name: _log(path, name))
-    yield from _said(lambda: _picture(path))
+        yield from _said(lambda name=name: _log(path, name), path / name)
+    yield from _said(lambda: _picture(path), path / PICTURE)
 
 
-def _said(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a check, and what it raises as one."""
+def _said(check: Callable[[], Iterator[Finding]], path: Path) -> Iterator[Finding]:
+    """The findings of a check of `path`, and what it raises as one."""
     try:
-        yield from check()
+        with reading(path):
+            yield from check()
     except DepthtokError as error:
         yield Finding(error.problem)
 

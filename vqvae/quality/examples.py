@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from depthtok.disk.files import write_atomic
+from depthtok.disk.regular import require_given
 from depthtok.errors import CorruptPart
 from depthtok.normalisation import HIGH, LOW
 from vqvae.data.frames import INVALID, pack, unpack
@@ -113,6 +114,7 @@ class Examples:
         try:
             return cls._read(directory / FILE)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            require_given(directory / FILE, error)
             raise CorruptPart(
                 f"{directory / FILE} is damaged: {error}",
                 remedy="delete it: the report then shows figures only",

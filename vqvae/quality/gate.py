@@ -44,4 +44,4 @@ def _lookup(quality: dict, path: str) -> float | None:
         if not isinstance(value, dict) or part not in value:
             return None
         value = value[part]
-    return float(value)
+    return None if value is None else float(value)

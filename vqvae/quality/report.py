@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from depthtok.data import DepthKind
-from depthtok.errors import SourceError
+from depthtok.errors import SourceError, as_type
 from depthtok.pages.colour import code_picture, colourise
 from depthtok.pages.report import Picture, Report
 from depthtok.stores.codebook import Codebook
@@ -52,8 +52,7 @@ def build(
         _codes(page, codec, np.asarray(quality["histogram"]), examples)
     if quality["failed"]:
         page.table("Skipped clips", ("episode", "camera", "why"), quality["failed"])
-    made = {key: book.meta[key] for key in ("network", "quantizer", "normalisation", "training")}
-    for name, settings in made.items():
+    for name, settings in _made(book).items():
         page.facts(f"Trained with: {name}", settings)
     return page
 
@@ -100,6 +99,20 @@ def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
         )
     if quality.get("sticky"):
         yield f"Sticky codes: kept while nearly as close (sticky {quality['sticky']})."
+
+
+def require_shown(book: Codebook) -> None:
+    """Raises `KeyError` or `TypeError` for a codebook whose description lacks what a page shows."""
+    _made(book)
+    if book.quality:
+        _headline(book.quality)
+        _error_rows(book.quality)
+
+
+def _made(book: Codebook) -> dict[str, dict]:
+    """The settings that a codebook was made with, by table."""
+    names = ("network", "quantizer", "normalisation", "training")
+    return {name: as_type(dict, book.meta[name]) for name in names}
 
 
 def _errors(quality: Mapping) -> tuple:
