@@ -1,11 +1,12 @@
-"""How far a job is: a tqdm bar on a terminal, a plain line now and then anywhere else."""
+"""How far a job is: a tqdm bar on a terminal or in a notebook, plain lines anywhere else."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
 
 from depthtok.errors import DepthtokError
 from depthtok.format import human_duration, human_number
@@ -55,9 +56,10 @@ def progress(
     `total` is None where it is not known; `done` were there before the start, so they count for
     the share but not for the rate. `interval` (s) spaces the plain lines.
     """
-    stream = stream or sys.stderr
-    if stream.isatty():
-        with _terminal(total, unit, label, done, stream) as bar:
+    notebook, stream = stream is None and _in_notebook(), stream or sys.stderr
+    if notebook or stream.isatty():
+        kind = import_module("tqdm.notebook" if notebook else "tqdm").tqdm
+        with _bar(kind, total, unit, label, done, stream) as bar:
             yield bar
         return
     lines = Lines(total, unit, label, done, interval, clock, stream)
@@ -135,11 +137,24 @@ class Lines:
             print(head + ", ".join(words), file=self.stream, flush=True)
 
 
-@contextmanager
-def _terminal(total: int | None, unit: str, label: str, done: int, stream: Stream) -> Iterator[Bar]:
-    from tqdm import tqdm
+def _in_notebook() -> bool:
+    """Whether this is a Jupyter kernel that shows widgets."""
+    if "ipykernel" not in sys.modules:
+        return False
+    try:
+        import_module("ipywidgets")
+    except ImportError:
+        return False
+    return True
 
-    class Terminal(tqdm):
+
+@contextmanager
+def _bar(
+    kind: Any, total: int | None, unit: str, label: str, done: int, stream: Stream
+) -> Iterator[Bar]:
+    """A bar of tqdm's: `kind` is the one for terminals, or that for notebooks."""
+
+    class Shown(kind):
         monitor_interval = 0  # no watching thread: it would not survive a fork
         reached = False
 
@@ -155,7 +170,7 @@ def _terminal(total: int | None, unit: str, label: str, done: int, stream: Strea
                 self.start_t = self.last_print_t = self._time()  # type: ignore[attr-defined]  # no stub
             self.advance(done - int(self.n), **extra)
 
-    with Terminal(
+    with Shown(
         total=total,
         initial=done,
         desc=label or None,

@@ -65,9 +65,6 @@ def uninterrupted() -> Iterator[None]:
     Keep such blocks short. In another thread than the main one, where no signal arrives, it does
     nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     received: list[int] = []
     try:
         with _handled(lambda signum, frame: received.append(signum)):
@@ -91,6 +88,10 @@ def kept_handlers() -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Has signals handled so in the block; in another thread than the main one none arrives."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with kept_handlers():
         for number in NUMBERS:
             signal.signal(number, handler)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache, wraps
+from signal import SIGINT
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -23,6 +24,7 @@ from depthtok.api.parameters import (
 )
 from depthtok.config import describe, parse_settings
 from depthtok.errors import ConfigError, did_you_mean
+from depthtok.signals import Stopped
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,13 @@ def face(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def call(*values: Any, **named: Any) -> Any:
         given = signature.bind(*values, **named).arguments
-        return function(**interface.bind(given, f"{function.__name__}()"))
+        arguments = interface.bind(given, f"{function.__name__}()")
+        try:
+            return function(**arguments)
+        except Stopped as stop:
+            if stop.signum == SIGINT:
+                raise KeyboardInterrupt from stop
+            raise
 
     call.__signature__ = signature  # type: ignore[attr-defined]  # stubs lack it
     return call

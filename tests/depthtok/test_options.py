@@ -1,5 +1,6 @@
 """Functions with typed parameters as commands."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from depthtok.cli.options import Command, new_app
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 from depthtok.log import announce
+from depthtok.signals import Stopped
 from tests.checked.checked_calls import unchecked
 
 
@@ -247,6 +249,17 @@ def test_the_python_face_takes_what_people_write():
     assert many[3] == Path("o")
     with pytest.raises(TypeError, match="what"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)]
+)
+def test_ctrl_c_is_what_python_calls_it(number, error):
+    def work() -> None:
+        raise Stopped(number)
+
+    with pytest.raises(error):
+        face(work)()
 
 
 def test_results_and_announcements_are_told():

@@ -2,9 +2,12 @@
 
 import io
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import tqdm
 
 from depthtok import log
 from depthtok.errors import ConfigError
@@ -91,6 +94,29 @@ def test_an_error_ends_the_block_with_a_line_and_passes_on():
     with pytest.raises(KeyError), progress(9, label="x", clock=Clock(), stream=out):
         raise KeyError
     assert out.getvalue() == "x: 0/9 items (0%), stopped after 0.0 s\n"
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_has_bars_of_its_own(monkeypatch, capsys, widgets):
+    made = []
+
+    class Widget(tqdm.tqdm):
+        def __init__(self, **named):
+            super().__init__(**named)
+            made.append(self)
+
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "ipywidgets", ModuleType("ipywidgets") if widgets else None)
+    notebook = ModuleType("tqdm.notebook")
+    notebook.tqdm = Widget
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", notebook)
+    with progress(3, "frames") as bar:
+        bar.advance(2, loss=1.0)
+    assert [bar.n for bar in made] == ([2] if widgets else [])
+    assert ("done after" in capsys.readouterr().err) != widgets
+    with progress(3, "frames", stream=io.StringIO()) as bar:
+        bar.advance(1)
+    assert len(made) == widgets
 
 
 def test_bars_on_a_terminal_may_be_nested():

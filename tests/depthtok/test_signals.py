@@ -61,3 +61,16 @@ def test_handlers_are_put_back():
     with kept_handlers():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_may_be_stopped_works_in_a_thread():
+    done = []
+
+    def work():
+        with stoppable(), stop_request() as stopping, uninterrupted():
+            done.append(stopping())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [False]
