@@ -90,6 +90,7 @@ class Preset:
     default: str
     flags: Mapping[str, str] = field(default_factory=dict)
     formerly: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, str] = field(default_factory=dict)
     help: str = "named settings, or a TOML file"
 
 

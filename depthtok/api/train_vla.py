@@ -51,6 +51,7 @@ def train_vla(
             "tiny",
             flags={name: f"train.{name}" for name in ("steps", "batch", "seed")},
             formerly={"deterministic": "train.deterministic"},
+            counts={"camera": "model.cameras"},
             help="named settings (tiny+causal), or a TOML file",
         ),
     ],
@@ -86,8 +87,6 @@ def train_vla(
     from pipelines.train_vla import checks, memory, samples
     from vla.weights.pretrained import resolved
 
-    if camera:
-        settings = settings.updated({"model.cameras": len(camera)})
     if plan:  # it needs no tokenizer
         return memory.of(samples.fit(settings, stores.open(settings), camera), options, ranks)
     settings = resolved(settings, weights, out if options.resume else None)
