@@ -245,8 +245,8 @@ def test_a_preset_with_flags_and_settings():
     assert run(*words.split()) == (Whole(Table(9)), {"table.width": 5, "speed": 2})
     assert "--fast" not in run("go", "--help").output
     assert run("go", "--fast", "3")[1] == {"speed": 3.0}
-    assert run(*"go --camera a --camera b".split())[1] == {"cameras": 2}
-    assert run(*"go --camera a --set cameras=4".split())[1] == {"cameras": 4}
+    assert run(*["go", "--camera", "a", "--camera", "b"])[1] == {"cameras": 2}
+    assert run(*["go", "--camera", "a", "--set", "cameras=4"])[1] == {"cameras": 4}
 
 
 def test_the_python_face_takes_what_people_write():
