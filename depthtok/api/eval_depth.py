@@ -60,9 +60,9 @@ def eval_depth(
     given = Given.open(config, [episodes], [codes], [], codebook, source_root)
     book = given.book
     if book is None or book.fingerprint != state.codebook:
+        other = book.fingerprint[:12] if book else "unknown"
         raise StaleStore(
-            f"{codes} is of codebook {book.fingerprint[:12] if book else 'unknown'}, {run} was trained on "
-            f"{state.codebook[:12]}",
+            f"{codes} is of codebook {other}, {run} was trained on {state.codebook[:12]}",
             remedy="tokenize the depth with the run's codebook",
         )
     config = stores.fit(config, given, camera)

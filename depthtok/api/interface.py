@@ -71,8 +71,8 @@ class Interface:
                 own[name] = made(cls, parts[name])
             for name, preset in self.presets.items():
                 chosen = parts[name].pop("", preset.default)
-                implied = preset.implied_by(own)
-                own[name] = preset.load(chosen, {**implied, **parts[name]})
+                counts = {key: len(own[of]) for of, key in preset.counts.items() if own.get(of)}
+                own[name] = preset.load(chosen, counts | parts[name])
         except ConfigError as error:
             command = self.function.__name__.replace("_", "-")
             remedy = error.remedy or f"see `depthtok settings {command}`"

@@ -84,22 +84,14 @@ class Prefix:
 class Preset:
     """Settings in tables, made by `load(preset, changes)`; `changes` are values by full names such
     as `train.lr`. `flags` are those that have flags: name of the flag -> full name. `formerly` had
-    one: the flag is still understood, and the settings' names are told.
-    `implied` are changes that follow from other arguments, by their names."""
+    one: the flag is still understood, and the settings' names are told."""
 
     load: Callable[[str, Mapping[str, Any]], Any]
     default: str
     flags: Mapping[str, str] = field(default_factory=dict)
     formerly: Mapping[str, str] = field(default_factory=dict)
-    implied: Mapping[str, Callable[[Any], Mapping[str, Any]]] = field(default_factory=dict)
+    counts: Mapping[str, str] = field(default_factory=dict)
     help: str = "named settings, or a TOML file"
-
-    def implied_by(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The changes that follow from the other arguments that are given."""
-        given = [(changes, arguments.get(name)) for name, changes in self.implied.items()]
-        return {
-            name: new for changes, value in given if value for name, new in changes(value).items()
-        }
 
 
 @dataclass(frozen=True)

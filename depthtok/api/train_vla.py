@@ -51,7 +51,7 @@ def train_vla(
             "tiny",
             flags={name: f"train.{name}" for name in ("steps", "batch", "seed")},
             formerly={"deterministic": "train.deterministic"},
-            implied={"camera": lambda names: {"model.cameras": len(names)}},
+            counts={"camera": "model.cameras"},
             help="named settings (tiny+causal), or a TOML file",
         ),
     ],

@@ -223,8 +223,16 @@ def load(preset: str, changes: Mapping[str, Any]) -> Any:
 
 def go(
     settings: Annotated[
-        Whole, Preset(load, "narrow", {"width": "table.width"}, formerly={"fast": "speed"})
+        Whole,
+        Preset(
+            load,
+            "narrow",
+            {"width": "table.width"},
+            formerly={"fast": "speed"},
+            counts={"camera": "cameras"},
+        ),
     ],
+    camera: Annotated[list[str] | None, "cameras"] = None,
 ) -> object:
     """Go."""
     return settings
@@ -237,12 +245,14 @@ def test_a_preset_with_flags_and_settings():
     assert run(*words.split()) == (Whole(Table(9)), {"table.width": 5, "speed": 2})
     assert "--fast" not in run("go", "--help").output
     assert run("go", "--fast", "3")[1] == {"speed": 3.0}
+    assert run(*["go", "--camera", "a", "--camera", "b"])[1] == {"cameras": 2}
+    assert run(*["go", "--camera", "a", "--set", "cameras=4"])[1] == {"cameras": 4}
 
 
 def paint(
     settings: Annotated[
         Whole,
-        Preset(load, "narrow", implied={"colours": lambda names: {"table.width": len(names)}}),
+        Preset(load, "narrow", counts={"colours": "table.width"}),
     ],
     colours: Annotated[list[str] | None, "to paint with"] = None,
 ) -> object:
@@ -250,7 +260,7 @@ def paint(
     return settings
 
 
-def test_an_argument_implies_settings_that_set_overrules():
+def test_an_argument_decides_a_setting_that_set_overrules():
     run = invoking(paint)
     assert run("paint")[1] == {}
     assert run("paint", "--colours", "red", "--colours", "blue")[1] == {"table.width": 2}
