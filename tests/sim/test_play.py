@@ -60,7 +60,7 @@ def test_predicted_codes_are_judged_by_the_true_depth():
 
 
 def test_a_plain_policy_is_not_judged():
-    assert play.judge(Knowing((2, 2)), None) == {}
+    assert play.judge(Knowing((2, 2)), object.__new__(Rollout)) == {}
 
 
 def test_there_is_no_run(tmp_path):
