@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,14 +19,27 @@ from depthtok.errors import CorruptPart, StaleStore
 from depthtok.files import write_atomic
 from depthtok.regular import unavailable
 
-if TYPE_CHECKING:
-    from vqvae.train import Trainer
-
 FILE = "checkpoint.safetensors"
 FORMAT = "2"
 _START_OVER = "use --no-resume to start over"
 _BLANK = b"0" * 64
 _DIGEST = b'"sha256":"'
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """What is saved of a training; of its ranks the one numbered 0 saves."""
+
+    step: int
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def model(self) -> torch.nn.Module: ...
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer: ...
 
 
 def save(work: Path, trainer: Trainer, identity: str) -> None:
@@ -38,8 +51,8 @@ def save(work: Path, trainer: Trainer, identity: str) -> None:
         tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
     note = {"format": FORMAT, "identity": identity, "step": str(trainer.step)}
     blank = to_bytes(tensors, metadata={**note, "sha256": _BLANK.decode()})
-    found = hashlib.sha256(blank).hexdigest().encode()
-    write_atomic(work / FILE, blank.replace(_DIGEST + _BLANK, _DIGEST + found, 1))
+    digest = hashlib.sha256(blank).hexdigest().encode()
+    write_atomic(work / FILE, blank.replace(_DIGEST + _BLANK, _DIGEST + digest, 1))
 
 
 def _read(file: Path) -> tuple[Mapping[str, str], dict[str, torch.Tensor]]:
@@ -120,5 +133,5 @@ def _restore(trainer: Trainer, tensors: Mapping[str, torch.Tensor]) -> None:
         if name.startswith("optimiser."):
             _, index, field = name.split(".")
             states.setdefault(int(index), {})[field] = value
-    whole = trainer.optimiser.state_dict()
-    trainer.optimiser.load_state_dict({**whole, "state": states})
+    optimiser = trainer.optimiser.state_dict()
+    trainer.optimiser.load_state_dict({**optimiser, "state": states})

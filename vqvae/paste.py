@@ -42,8 +42,8 @@ def paste(
     nearer = images - others
     nearer[~parts] = 0
     # At most near enough that the part occludes everything behind it.
-    most, there = nearer.max(axis=(1, 2)), parts.any(axis=(1, 2)).tolist()
-    shares = [draw.random() if part else 0.0 for draw, part in zip(draws, there, strict=True)]
+    most, any_part = nearer.max(axis=(1, 2)), np.any(parts, axis=(1, 2)).tolist()
+    shares = [draw.random() if part else 0.0 for draw, part in zip(draws, any_part, strict=True)]
     np.add(others, (most * np.array(shares, np.float32))[:, None, None], out=nearer)
     shown = nearer > images
     shown &= nearer <= HIGH

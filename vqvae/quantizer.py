@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,9 @@ class Quantized:
 class Quantizer(nn.Module, ABC):
     """Common to all kinds. `initialised` and `step` are buffers, so they are saved with weights."""
 
+    initialised: Tensor
+    step: Tensor
+
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__()
         self.config = config
@@ -41,11 +45,11 @@ class Quantizer(nn.Module, ABC):
         self.register_buffer("initialised", torch.tensor(False))
         self.register_buffer("step", torch.tensor(0))
 
-    def _apply(self, *given, **named) -> Quantizer:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
         """As for any module, but what Python branches on stays on the host: to read it from a GPU
         would wait for all that runs there, at every step."""
         host = self.initialised, self.step
-        super()._apply(*given, **named)
+        super()._apply(fn, recurse)
         self.initialised, self.step = host
         return self
 
@@ -67,8 +71,8 @@ class Quantizer(nn.Module, ABC):
 
     def codes(self, latents: Float[Tensor, "*n D"]) -> Int64[Tensor, "*n"]:
         """The code of each latent."""
-        places = self.searched(latents)
-        return nearest(places.flatten(0, -2), self.targets()).reshape(latents.shape[:-1])
+        points = self.searched(latents)
+        return nearest(points.flatten(0, -2), self.targets()).reshape(latents.shape[:-1])
 
     def forward(self, latents: Float[Tensor, "*n D"]) -> Quantized:
         """Quantise. Before `initialise` latents pass through unchanged, in training and after."""
@@ -95,6 +99,9 @@ class Quantizer(nn.Module, ABC):
 
 class VectorQuantizer(Quantizer):
     """One free vector per code, learned by running averages (`ema`) or gradients (`gradient`)."""
+
+    counts: Tensor
+    sums: Tensor
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
@@ -152,6 +159,8 @@ class VectorQuantizer(Quantizer):
 class SimVQ(Quantizer):
     """A frozen random codebook under one learned linear map, so that all codes move together."""
 
+    book: Tensor
+
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
         self.register_buffer("book", torch.randn(config.codes, dim) / math.sqrt(dim))
@@ -169,6 +178,9 @@ class SimVQ(Quantizer):
 
 class FSQ(Quantizer):
     """Finite scalar quantisation: a few dimensions, each rounded to a few levels; no codebook."""
+
+    highest: Tensor
+    points: Tensor
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
@@ -199,15 +211,15 @@ class FSQ(Quantizer):
         return self._expanded(self.searched(latents))
 
     def forward(self, latents: Float[Tensor, "*n D"]) -> Quantized:
-        places = self.searched(latents)
+        points = self.searched(latents)
         codes = self.codes(latents.detach()) if self.initialised else None
         if codes is not None:
-            places = places + (self.points[codes] - places).detach()
-        return Quantized(self._expanded(places), codes, places.new_zeros(()))
+            points = points + (self.points[codes] - points).detach()
+        return Quantized(self._expanded(points), codes, points.new_zeros(()))
 
-    def _expanded(self, places: Float[Tensor, "*n S"]) -> Float[Tensor, "*n D"]:
-        with exact_float32(places.device):
-            return self.expand(2 * places / self.highest - 1)
+    def _expanded(self, points: Float[Tensor, "*n S"]) -> Float[Tensor, "*n D"]:
+        with exact_float32(points.device):
+            return self.expand(2 * points / self.highest - 1)
 
     @torch.no_grad()
     def initialise(self, latents: Float[Tensor, "N D"], seed: int) -> None:
@@ -232,7 +244,12 @@ class Continuous(Quantizer):
 
 def build(config: QuantizerConfig, dim: int, seed: int) -> Quantizer:
     """The quantiser selected by `config`, with random parts drawn from `seed`."""
-    kinds = {"ema": VectorQuantizer, "gradient": VectorQuantizer, "simvq": SimVQ, "fsq": FSQ}
+    kinds: dict[str, Callable[[QuantizerConfig, int], Quantizer]] = {
+        "ema": VectorQuantizer,
+        "gradient": VectorQuantizer,
+        "simvq": SimVQ,
+        "fsq": FSQ,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kinds.get(config.kind, Continuous)(config, dim)

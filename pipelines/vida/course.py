@@ -95,16 +95,22 @@ class Course:
             make_directory(self.out.parent)
         if not resume:
             remove(self.checkpoint)
-        made = finetune(
-            self.start, self.clips, self.config, checkpoint=self.checkpoint,
-            device=torch.device(device), data=self.origin, on_step=on_step, should_stop=should_stop,
-        )  # fmt: skip
-        if made is not None:
-            save_network(made, self.out, dtype=torch.float16 if self.half else torch.float32)
-        return made is not None
+        network = finetune(
+            self.start,
+            self.clips,
+            self.config,
+            checkpoint=self.checkpoint,
+            device=torch.device(device),
+            data=self.origin,
+            on_step=on_step,
+            should_stop=should_stop,
+        )
+        if network is not None:
+            save_network(network, self.out, dtype=torch.float16 if self.half else torch.float32)
+        return network is not None
 
     def finish(self, device: str) -> dict:
-        """Evaluates the weights as written to disk, and writes their card."""
+        """Evaluates the weights as written to disk; writes their card, and returns it."""
         run = RunConfig(input_size=self.config.input_size)
         network = load_network(self.network, self.out)
         estimator = ViDAEstimator(network, run, torch.device(device))

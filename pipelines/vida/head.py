@@ -109,6 +109,15 @@ class Head(nn.Module):
 class Scratch(nn.Module):
     """The convolutions of the head, with their official names."""
 
+    layer1_rn: nn.Conv2d
+    layer2_rn: nn.Conv2d
+    layer3_rn: nn.Conv2d
+    layer4_rn: nn.Conv2d
+    refinenet1: Fusion
+    refinenet2: Fusion
+    refinenet3: Fusion
+    refinenet4: Fusion
+
     def __init__(self, features: int, channels: tuple[int, int, int, int]) -> None:
         super().__init__()
         for level, width in enumerate(channels, 1):
@@ -157,19 +166,26 @@ class DepthOutput(nn.Sequential):
     def __init__(self, width: int) -> None:
         super().__init__(nn.Conv2d(width, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1))
 
+    @property
+    def last(self) -> nn.Conv2d:
+        layer = self[2]
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
     def forward(self, x_NFHW: Float[Tensor, "N F H W"]) -> Float[Tensor, "N 1 H W"]:
         """The last layer is a dot product per pixel, float32 in any precision: rounding depth to
         float16 would cause visible steps."""
         hidden = functional.relu(self[0](x_NFHW))
-        if self[2].weight.dtype is not torch.float32:
-            return functional.relu(channel_sum(hidden, self[2]))
-        return functional.relu(self[2](hidden))
+        if self.last.weight.dtype is not torch.float32:
+            return functional.relu(channel_sum(hidden, self.last))
+        return functional.relu(self.last(hidden))
 
 
 def channel_sum(x_NCHW: Float[Tensor, "N C H W"], last: nn.Conv2d) -> Float32[Tensor, "N 1 H W"]:
     """A 1x1 convolution to one channel, of half-precision features: as a convolution it is the
     slowest layer of all. Its products are summed in float32 in one pass over the features, by a
     matrix product, or compiled along with what comes before."""
+    assert last.bias is not None
     if torch.compiler.is_compiling():
         return (x_NCHW.float() * last.weight).sum(1, keepdim=True) + last.bias[:, None, None]
     rows = rearrange(x_NCHW, "n c h w -> (n h w) c")

@@ -25,8 +25,8 @@ def normalised(
     return moved / (spread.view(shape) + 1e-6)
 
 
-def mean_where(values: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Tensor:
-    """The mean of the values at `where`; 0 if there are none."""
+def mean_where(values: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """The mean of the values inside the mask `where`; 0 if it is empty."""
     return (values * where).sum() / where.sum().clamp_min(1)
 
 

@@ -56,22 +56,22 @@ def resize_matrix(
     """The matrix of a bicubic resize along one side."""
     step = source / target
     position = (np.arange(target) + 0.5) * step - 0.5
-    whole = np.floor(position).astype(np.int64)
+    pixels = np.floor(position).astype(np.int64)
     matrix = np.zeros((target, source))
-    for tap, weight in enumerate(_cubic(position - whole)):
-        pixel = np.clip(whole + tap - 1, 0, source - 1)
-        np.add.at(matrix, (np.arange(target), pixel), weight)
+    for tap, weight in enumerate(_cubic(position - pixels)):
+        columns = np.clip(pixels + tap - 1, 0, source - 1)
+        np.add.at(matrix, (np.arange(target), columns), weight)
     return torch.from_numpy(matrix.astype(np.float32)).to(device)
 
 
 def _cubic(x: Float64[np.ndarray, " n"]) -> list[Float64[np.ndarray, " n"]]:
     """Weights of the four pixels around a point `x` past the second one."""
 
-    def near(t: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    def inner(t: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         return ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1
 
     first = ((CUBIC * (x + 1) - 5 * CUBIC) * (x + 1) + 8 * CUBIC) * (x + 1) - 4 * CUBIC
-    return [first, near(x), near(1 - x), 1 - first - near(x) - near(1 - x)]
+    return [first, inner(x), inner(1 - x), 1 - first - inner(x) - inner(1 - x)]
 
 
 def preprocess(frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]) -> Float[Tensor, "N 3 h w"]:
