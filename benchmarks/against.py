@@ -31,8 +31,8 @@ def convert(data: Path, work: Path) -> float:
     from depthtok.config import RunOptions
     from depthtok.sources.rlds import RldsDirectory
     from pipelines.config import ConvertConfig
-    from pipelines.convert import ConvertStage
-    from pipelines.stage import run
+    from pipelines.convert.stage import ConvertStage
+    from pipelines.run import run
 
     stage = ConvertStage(RldsDirectory.open(data), work / "episodes", ConvertConfig())
     return _cpu(lambda: run(stage, RunOptions()))
@@ -41,10 +41,10 @@ def convert(data: Path, work: Path) -> float:
 def annotate(data: Path, work: Path) -> float:
     """CPU seconds to annotate the first episodes."""
     from depthtok.config import RunOptions
-    from depthtok.episodes import EpisodeStore
-    from pipelines.annotate import AnnotateStage
+    from depthtok.stores.episodes import EpisodeStore
+    from pipelines.annotate.stage import AnnotateStage
     from pipelines.config import AnnotateConfig
-    from pipelines.stage import run
+    from pipelines.run import run
 
     convert(data, work)
     config = AnnotateConfig(estimator="tiny", size=64, input_size=70)
@@ -56,11 +56,11 @@ def loader(data: Path, work: Path) -> float:
     """CPU seconds to fill batches, decoding included."""
     import numpy as np
 
-    from depthtok.episodes import EpisodeStore
-    from vla.data import Dataset
-    from vla.member import member
-    from vla.named import load
-    from vla.tokenizer import ByteTokenizer
+    from depthtok.stores.episodes import EpisodeStore
+    from vla.data.dataset import Dataset
+    from vla.data.member import member
+    from vla.data.tokenizer import ByteTokenizer
+    from vla.named_configs import load
 
     convert(data, work)
     store = EpisodeStore(work / "episodes")

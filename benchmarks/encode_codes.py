@@ -21,7 +21,6 @@ import torch
 from vector_quantize_pytorch import VectorQuantize
 
 from depthtok.data import QUANTILES, DepthClip, DepthKind
-from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import (
     NetworkConfig,
@@ -30,7 +29,8 @@ from vqvae.config import (
     TrainingConfig,
     TrainOptions,
 )
-from vqvae.train import train
+from vqvae.data.clips import ClipSource
+from vqvae.training.train import train
 
 BOUNDS = (0.3, 2.0)
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 from depthtok.errors import ConfigError
 from depthtok.intervals import wilson
-from depthtok.sim import suites
-from depthtok.sim.libero import LiberoSimulator
-from depthtok.sim.motion import demonstrate
-from depthtok.sim.simulator import Task
+from pipelines.sim import suites
+from pipelines.sim.libero import LiberoSimulator
+from pipelines.sim.motion import demonstrate
+from pipelines.sim.simulator import Task
 
 SEED = 7  # as in `eval`: the fixtures' positions
 

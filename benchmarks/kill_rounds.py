@@ -26,20 +26,21 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok.codebook import Codebook
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.progress import progress
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import interrupt, make_rlds, temporaries, tree_digest
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import Stage, run
+from pipelines.convert.stage import ConvertStage
+from pipelines.run import run
+from pipelines.stage import Stage
 from pipelines.tokenize import TokenizeStage
 
-PRELOAD = ["zarr", "ray", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]
+PRELOAD = ["zarr", "ray", "pipelines.convert.stage", "pipelines.annotate.stage", "vqvae.codec"]
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STAGES = ("convert", "annotate", "tokenize")
 WORKER_KILLS = 2  # per run: fewer than the deaths after which a part is given up

@@ -30,10 +30,17 @@ import google_crc32c
 import numpy as np
 
 from depthtok.data import Camera, Orientation
-from depthtok.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
-from depthtok.parts import MANIFEST, PartName, PartWriter, ShardKey, pack_manifest, shard_name
 from depthtok.sources.pixels import PixelFormat
-from depthtok.store import StoreSpec, create, write_part
+from depthtok.stores.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
+from depthtok.stores.parts import (
+    MANIFEST,
+    PartName,
+    PartWriter,
+    ShardKey,
+    pack_manifest,
+    shard_name,
+)
+from depthtok.stores.store import StoreSpec, create, write_part
 
 STEPS = 50  # per episode, on average
 ACTION, PROPRIO, CAMERAS = 7, 8, ("image", "wrist_image")
@@ -135,7 +142,7 @@ def peak_mb() -> float:
 def measure(path: Path) -> dict[str, float]:
     """The cost of opening, planning, shuffling and looking up. Meant for a fresh process."""
     from depthtok.shuffle import Permutation
-    from pipelines.annotate import AnnotateStage
+    from pipelines.annotate.stage import AnnotateStage
     from pipelines.config import AnnotateConfig
 
     found = {"imported_mb": peak_mb()}

@@ -25,24 +25,26 @@ import google_crc32c
 import numpy as np
 import torch
 
-from depthtok import codebook, sample
-from depthtok.arrays import ArraySpec, ArrayWriter
-from depthtok.codebook import Codebook
+from depthtok import sample
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
-from depthtok.files import commit_directory
+from depthtok.disk.files import commit_directory
 from depthtok.normalisation import Normalisation
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.store import Store
-from pipelines.annotate import AnnotateStage
+from depthtok.stores import codebook
+from depthtok.stores.arrays import ArraySpec, ArrayWriter
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import Store
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import Stage, run
+from pipelines.convert.stage import ConvertStage
+from pipelines.run import run
+from pipelines.stage import Stage
 from pipelines.tokenize import READ, TokenizeStage
-from vqvae import export
 from vqvae.config import TokeniserConfig
-from vqvae.model import Tokeniser
+from vqvae.model.model import Tokeniser
+from vqvae.training import export
 
 SAMPLE = Path(sample.__file__).parent / "libero_sample" / "1.0.0"
 JITTER = 0.005  # of disparity between frames: about what an estimator adds to true depth

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from depthtok.codebook import Codebook
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.depth import DepthStore
 from pipelines.config import TokenizeConfig
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
 from vqvae.codec import Codec
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from hosts import Host, boot, network
 
-from depthtok.temporaries import sweep_all
+from depthtok.disk.temporaries import sweep_all
 from depthtok.testing import make_rlds, tree_digest
 
 STAGES = ("convert", "annotate", "tokenize")

@@ -28,12 +28,12 @@ import vida_operators
 import vida_speed
 
 from depthtok.data import Camera
-from pipelines.vida.config import CHOICES, CONFIGS, RunConfig
-from pipelines.vida.estimator import device_name
-from pipelines.vida.finetune import fresh_network
-from pipelines.vida.infer import estimate
-from pipelines.vida.network import VideoDepth
-from pipelines.vida.runner import Runner
+from pipelines.depth.vida.config import CHOICES, CONFIGS, RunConfig
+from pipelines.depth.vida.estimator import device_name
+from pipelines.depth.vida.finetune import fresh_network
+from pipelines.depth.vida.infer import estimate
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.runner import Runner
 
 
 class JpegClip:

@@ -23,11 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from pipelines.vida.config import CONFIGS, WINDOW, RunConfig
-from pipelines.vida.halved import halved
-from pipelines.vida.network import VideoDepth
-from pipelines.vida.plan import Window, plan
-from pipelines.vida.runner import MOST_WINDOWS, Groups, window_bytes
+from pipelines.depth.vida.config import CONFIGS, WINDOW, RunConfig
+from pipelines.depth.vida.halved import halved
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.runner import MOST_WINDOWS, Groups, window_bytes
+from pipelines.depth.windows.plan import Window, plan
 
 BYTES_PER_S, FLOPS_PER_S = 4.27e12, 790e12
 NO_LAUNCH = {"_unsafe_view", "_reshape_alias", "empty", "empty_like", "new_empty", "detach"}

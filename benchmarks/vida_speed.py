@@ -24,15 +24,15 @@ from einops import rearrange
 from torch import Tensor
 
 from depthtok.data import Camera
-from pipelines.vida.config import CONFIGS, PATCH, WINDOW, RunConfig
-from pipelines.vida.encoder import Attention
-from pipelines.vida.head import Fusion, resize
-from pipelines.vida.infer import estimate
-from pipelines.vida.network import VideoDepth
-from pipelines.vida.plan import STEP, window_frames
-from pipelines.vida.preprocess import network_size, preprocess
-from pipelines.vida.runner import Runner
-from pipelines.vida.temporal import HEADS, TemporalAttention
+from pipelines.depth.vida.config import CONFIGS, PATCH, WINDOW, RunConfig
+from pipelines.depth.vida.encoder import Attention
+from pipelines.depth.vida.head import Fusion, resize
+from pipelines.depth.vida.infer import estimate
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.preprocess import network_size, preprocess
+from pipelines.depth.vida.runner import Runner
+from pipelines.depth.vida.temporal import HEADS, TemporalAttention
+from pipelines.depth.windows.plan import STEP, window_frames
 
 
 def random_network(name: str, seed: int = 4) -> VideoDepth:

@@ -148,13 +148,13 @@ def tensorflow_batches(source: Path, camera: str) -> Iterator[object]:
 
 def our_batches(store: Path, camera: str, cache: Path | None) -> Iterator[object]:
     """The loader of `train-vla`."""
-    from depthtok.episodes import EpisodeStore
-    from vla.data import Dataset
-    from vla.frames import FrameCache
-    from vla.loader import Loader
-    from vla.member import member
-    from vla.named import load
-    from vla.tokenizer import ByteTokenizer
+    from depthtok.stores.episodes import EpisodeStore
+    from vla.data.dataset import Dataset
+    from vla.data.frames import FrameCache
+    from vla.data.loader import Loader
+    from vla.data.member import member
+    from vla.data.tokenizer import ByteTokenizer
+    from vla.named_configs import load
 
     episodes = EpisodeStore(store)
     config = load("tiny+no-depth-loss", {
@@ -177,8 +177,9 @@ def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> 
     else:
         import torch
 
-        from depthtok import episodes  # noqa: F401
-        from vla import frames, loader, named  # noqa: F401
+        from depthtok.stores import episodes  # noqa: F401
+        from vla import named_configs as named  # noqa: F401
+        from vla.data import frames, loader  # noqa: F401
 
         torch.set_num_threads(1)
     before = memory_mb()
@@ -203,7 +204,15 @@ def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> 
 def convert(source: Path, folder: Path, camera: str) -> Path:
     """Makes an EpisodeStore of the data set, and its frame cache."""
     store = folder / "episodes"
-    command = [sys.executable, "-m", "depthtok.cli", "convert", str(source), "--out", str(store)]
+    command = [
+        sys.executable,
+        "-m",
+        "depthtok.cli.main",
+        "convert",
+        str(source),
+        "--out",
+        str(store),
+    ]
     subprocess.run([*command, "--workers", "0"], check=True, stdout=subprocess.DEVNULL)
     next(our_batches(store, camera, folder / "frames"))
     return store

@@ -15,10 +15,10 @@ import time
 
 import torch
 
-from vla.batch import Batch
 from vla.config import Config
-from vla.model import build
-from vla.named import load
+from vla.model.batch import Batch
+from vla.model.model import build
+from vla.named_configs import load
 
 SIZES = {
     "model.vision.image_size": 128,

@@ -31,15 +31,15 @@ from torch.utils._pytree import tree_leaves
 from vla_step import example
 
 from depthtok.errors import TrainingError
-from vla import model as models
-from vla import optim
-from vla.batch import Batch
 from vla.config import Config
-from vla.flops import forward_flops, meta_batch
-from vla.model import QDepthVLA
-from vla.named import load
-from vla.parallel import Ranks, compile_layers
-from vla.update import Update
+from vla.model import model as models
+from vla.model.batch import Batch
+from vla.model.flops import forward_flops, meta_batch
+from vla.model.model import QDepthVLA
+from vla.named_configs import load
+from vla.training import optim
+from vla.training.parallel import Ranks, compile_layers
+from vla.training.update import Update
 
 VIEWS = {"detach", "empty", "empty_like", "empty_strided", "new_empty", "_unsafe_view"}
 

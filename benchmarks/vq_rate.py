@@ -3,9 +3,10 @@
     python benchmarks/vq_rate.py [--steps 200] [--frames 4096] [--json FILE]
 
 Both are measured as a whole, on a GPU if there is one, and the host's part alone, which bounds
-them: crops drawn and pasted (`vqvae/crops.py`), and frames read from a store and normalised by 1,
-2, 4 and 8 threads (`pipelines/ahead.py`), with nothing that uses them. The host's figures come per
-second and per CPU second (over all threads), because the first depends on other load. Floors are
+them: crops drawn and pasted (`vqvae/data/crops.py`), and frames read from a store and normalised by
+1, 2, 4 and 8 threads (`pipelines/annotate/ahead.py`), with nothing that uses them. The host's
+figures come per second and per CPU second (over all threads), because the first depends on other
+load. Floors are
 those of kernels alone: the FLOPs of convolutions and products, at the device's rate of large
 products (bfloat16 on a GPU, float32 on a CPU), measured first.
 
@@ -29,28 +30,29 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from depthtok import codebook
-from depthtok.codebook import Codebook
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.normalisation import Normalisation
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores import codebook
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds
-from pipelines.ahead import CodesAhead
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate.ahead import CodesAhead
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.convert.stage import ConvertStage
+from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
-from vqvae import crops, export
-from vqvae.clips import ClipSource, StoredClips
 from vqvae.codec import GROUP_CUDA, Codec
 from vqvae.config import TokeniserConfig
-from vqvae.crops import Crops
-from vqvae.frames import FrameCache
-from vqvae.model import Tokeniser
-from vqvae.train import Trainer
+from vqvae.data import crops
+from vqvae.data.clips import ClipSource, StoredClips
+from vqvae.data.crops import Crops
+from vqvae.data.frames import FrameCache
+from vqvae.model.model import Tokeniser
+from vqvae.training import export
+from vqvae.training.train import Trainer
 
 STEPS = 35  # of an episode
 

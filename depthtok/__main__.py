@@ -1,5 +1,5 @@
 """`python -m depthtok`: the command line."""
 
-from depthtok.cli import main
+from depthtok.cli.main import main
 
 main()

@@ -2,7 +2,7 @@
 
 A field is written `name: Annotated[int, "help text"] = default`. Each stage has two such classes:
 *what* is made (fingerprinted) and, shared by all, *how* it is made: `RunOptions`, which never
-changes a byte of the result. `depthtok/options.py` turns the classes into command-line flags.
+changes a byte of the result. `depthtok/cli/options.py` turns the classes into command-line flags.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def load_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary. Raises `ConfigError` naming file and line."""
     import tomllib
 
-    from depthtok.regular import require_file
+    from depthtok.disk.regular import require_file
 
     require_file(path)
     try:

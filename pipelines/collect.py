@@ -10,31 +10,31 @@ workers. The data set is assembled from the parts, in order, once the last one e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from depthtok.arrays import ArraySpec
 from depthtok.config import digest
+from depthtok.disk.files import write_atomic
+from depthtok.disk.temporaries import sweep
 from depthtok.errors import ConfigError, SourceError
-from depthtok.files import write_atomic
-from depthtok.parts import Part, PartName, PartWriter, ShardKey, shard_name
-from depthtok.sim import demos, suites
-from depthtok.sim.goals import sort_out
-from depthtok.sim.libero import LiberoSimulator
-from depthtok.sim.motion import Motion, demonstrate
-from depthtok.sim.recording import Origin, features, film
-from depthtok.sim.setup import versions
-from depthtok.sim.simulator import Task
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.shards import INFO
 from depthtok.sources.tfrecord import frame, read_records
 from depthtok.sources.write import EpisodeValues, RldsWriter, encode_episode
-from depthtok.store import Store, StoreSpec
-from depthtok.temporaries import sweep
-from pipelines.sim_config import CollectConfig, numbers
-from pipelines.stage import Advance, Worker, WorkPart, recording_failures
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.parts import Part, PartName, PartWriter, ShardKey, shard_name
+from depthtok.stores.store import Store, StoreSpec
+from pipelines.sim import demos, suites
+from pipelines.sim.config import CollectConfig, numbers
+from pipelines.sim.goals import sort_out
+from pipelines.sim.libero import LiberoSimulator
+from pipelines.sim.motion import Motion, demonstrate
+from pipelines.sim.recording import Origin, features, film
+from pipelines.sim.setup import versions
+from pipelines.sim.simulator import Task
+from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, recording_failures
 
 VERSION = 2
 DATA_VERSION = "1.0.0"
@@ -73,14 +73,14 @@ class CollectStage:
 
     @cached_property
     def _sorted_out(self) -> tuple[list[Task], list[Task]]:
-        suite, asked = self.config.suite, numbers(self.config.tasks, "tasks")
-        tasks = [suites.task(suite, number) for number in asked] or suites.tasks(suite)
+        suite, chosen = self.config.suite, numbers(self.config.tasks, "tasks")
+        tasks = [suites.task(suite, number) for number in chosen] or suites.tasks(suite)
         can, cannot = sort_out(tasks)
-        if cannot and (asked or not can):
-            named = "; ".join(f"{task.number} ({task.name})" for task in cannot)
+        if cannot and (chosen or not can):
+            names = "; ".join(f"{task.number} ({task.name})" for task in cannot)
             raise ConfigError(
                 f"the scripted expert only does pick-and-place; these tasks of {suite} need "
-                f"more: {named}",
+                f"more: {names}",
                 remedy="leave them out of --tasks, or replay demonstrations of them (--demos)",
             )
         return can, cannot
@@ -95,34 +95,35 @@ class CollectStage:
     @cached_property
     def spec(self) -> StoreSpec:
         config = self.config
-        what = {"name": config.name, "size": config.size}
+        settings: dict[str, object] = {"name": config.name, "size": config.size}
         if config.demos:
-            what["demos"] = [demos.fingerprint(path) for path in config.demos]
+            settings["demos"] = [demos.fingerprint(path) for path in config.demos]
         else:
             names = ("suite", "seed", "noise", "variety", "official_init_states")
-            what |= {name: getattr(config, name) for name in names}
-        return StoreSpec(
-            type="recording", stage="collect", stage_version=VERSION, what=what,
-            about={"versions": versions()}, upstream="",
-            shards={_split(number): count for number, count in self.counts.items()},
-        )  # fmt: skip
+            settings |= {name: getattr(config, name) for name in names}
+        about = {"versions": versions()}
+        shards = {_split(number): count for number, count in self.counts.items()}
+        return StoreSpec("recording", "collect", VERSION, settings, about, "", shards)
 
     def work(self) -> list[WorkPart]:
-        return [
-            WorkPart(
-                PartName(shard_name(_split(number), episode, count)),
-                ShardKey(self.config.name, DATA_VERSION, _split(number), episode, count),
-                episodes=1, frames=0, source=str(number), rows=(episode, episode + 1),
-            )
-            for number, count in self.counts.items()
-            for episode in range(count)
-        ]  # fmt: skip
+        episodes = [(n, episode) for n, count in self.counts.items() for episode in range(count)]
+        return [self._part(number, episode) for number, episode in episodes]
+
+    def _part(self, number: int, episode: int) -> WorkPart:
+        split, count, rows = _split(number), self.counts[number], (episode, episode + 1)
+        name = PartName(shard_name(split, episode, count))
+        shard = ShardKey(self.config.name, DATA_VERSION, split, episode, count)
+        return WorkPart(name, shard, 1, 0, source=str(number), rows=rows)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return {}
 
     def build(self, device: str) -> Worker:
         return _Recorder(self)
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Measures nothing: an episode is only known when it is recorded."""
+        return None
 
     def finish(self) -> None:
         """Assembles the data set, unless that was already done from the same parts. Raises
@@ -145,25 +146,25 @@ class CollectStage:
     def _state(self) -> str:
         """Digest of the data set's content, and of the names of the existing files."""
         parts = [part.digest for part in Store(self.out).parts()]
-        places = (self.place, self.place / FAILED)
-        names = [sorted(path.name for path in place.glob("[!.]*")) for place in places]
+        folders = (self.place, self.place / FAILED)
+        names = [sorted(path.name for path in folder.glob("[!.]*")) for folder in folders]
         return digest([parts, self.config.episodes_per_shard, self._description(), names])
 
-    def _write(self, place: Path, record: str, counted: str) -> None:
-        """Replaces the data set at `place`; it is incomplete while this runs."""
-        sweep(place)
-        (place / INFO).unlink(missing_ok=True)
-        for shard in place.glob(f"{self.config.name}-{SPLIT}.tfrecord-*"):
+    def _write(self, folder: Path, record: str, counts: str) -> None:
+        """Replaces the data set in `folder`; it is incomplete while this runs. `record` is the file
+        of an episode in its part, `counts` begins the description."""
+        sweep(folder)
+        (folder / INFO).unlink(missing_ok=True)
+        for shard in folder.glob(f"{self.config.name}-{SPLIT}.tfrecord-*"):
             shard.unlink(missing_ok=True)  # another job may be assembling the same
-        writer = RldsWriter(
-            place, self.config.name, DATA_VERSION, features(self.config.size),
-            counted + self._description(),
-        )  # fmt: skip
+        declared, description = features(self.config.size), counts + self._description()
+        writer = RldsWriter(folder, self.config.name, DATA_VERSION, declared, description)
         episodes = (_values(part.path / record, writer) for part in self._parts(record))
         writer.write(SPLIT, episodes, self.config.episodes_per_shard)
         writer.finish()
 
     def _parts(self, record: str) -> Iterator[Part]:
+        """The parts with a file of this name, checked."""
         for part in Store(self.out).parts():
             if record in part.manifest["files"]:
                 part.require(record)
@@ -199,11 +200,14 @@ def _values(path: Path, writer: RldsWriter) -> EpisodeValues:
     (record,) = read_records(path)
     raw = RawEpisode(path, 0, 0, record.data, writer.features)
 
-    def value(name: str, kind: str):
-        read = {"image": raw.items, "text": raw.text}.get(kind, raw.values)
-        return read(name)
+    readers: dict[str, Callable[[str], object]] = {"image": raw.items, "text": raw.text}
+    return {
+        name: readers.get(feature.kind, raw.values)(name)
+        for name, feature in writer.features.items()
+    }
 
-    return {name: value(name, feature.kind) for name, feature in writer.features.items()}
+
+_: type[Stage] = CollectStage
 
 
 class _Recorder:
@@ -232,7 +236,9 @@ class _Recorder:
             self._simulator = LiberoSimulator(task, self._stage.config.size)
         return self._simulator
 
-    def _demonstrate(self, simulator: LiberoSimulator, number: int, episode: int, writer) -> None:
+    def _demonstrate(
+        self, simulator: LiberoSimulator, number: int, episode: int, writer: PartWriter
+    ) -> None:
         config = self._stage.config
         seed = simulator.task.seed("collect", config.seed, episode)
         init = episode % simulator.task.init_states if config.official_init_states else None
@@ -245,7 +251,9 @@ class _Recorder:
         origin = Origin(f"{start}_seed{seed}", seed, init, style.noise)
         self._commit(simulator, motion, writer, origin)
 
-    def _replay(self, simulator: LiberoSimulator, number: int, episode: int, writer) -> None:
+    def _replay(
+        self, simulator: LiberoSimulator, number: int, episode: int, writer: PartWriter
+    ) -> None:
         path = self._stage.config.demos[number]
         demo = demos.read(path, episode)
         motion = demos.replay(simulator, demo)

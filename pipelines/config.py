@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from depthtok.bounds import too_large
 from depthtok.config import require
-from pipelines.vida.config import CONFIGS
+from depthtok.disk.bounds import too_large
+from pipelines.depth.vida.config import CONFIGS
 
 ESTIMATORS = ("dataset", *CONFIGS)
 """Every estimator by name: the data set's own depth, and Video-Depth-Anything by size."""

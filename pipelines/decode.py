@@ -9,19 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok import depth, store
-from depthtok.arrays import ArraySpec
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
-from depthtok.data import DepthClip, DepthKind
-from depthtok.depth import ClipQuantiles, DepthEncoding
+from depthtok.data import CodeGrid, DepthClip, DepthKind
 from depthtok.errors import ConfigError
-from depthtok.parts import PartEpisode, PartName, PartWriter
-from depthtok.store import StoreSpec
-from pipelines.annotate import inherit
+from depthtok.stores import depth, store
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import ClipQuantiles, DepthEncoding
+from depthtok.stores.parts import PartEpisode, PartWriter
+from depthtok.stores.store import StoreSpec
+from pipelines.annotate.stage import inherit
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
 from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
+from vqvae.codec import Codec
 
 VERSION = 2  # 1 decoded codes of cameras that an episode does not have
 BLOCK = 64  # frames decoded at a time
@@ -47,41 +48,31 @@ class DecodeStage:
                 "codes with per_frame normalisation cannot be decoded: their ranges are not stored",
                 remedy="use a codebook with clip_quantile normalisation if you need to decode",
             )
-        about = self.codes.about
-        now = StoreSpec(
-            type="depth", stage="decode", stage_version=VERSION,
-            what={"codebook": self.codebook.fingerprint, "device": self.device.split(":")[0]},
-            about={
-                "kind": DepthKind.DISPARITY.value,
-                "encoding": ENCODING.value,
-                "error": ENCODING.error,
-                "cameras": list(self.codes.cameras),
-                "size": list(self.codebook.size),
-                "transform": self.codes.transform.to_json(),
-                "dataset": about["dataset"],
-                "fps": about["fps"],
-            },
-            upstream=self.codes.fingerprint, shards=self.codes.spec.shards,
-            place={**self.codes.spec.place, "codes": str(self.codes.path.resolve())},
-        )  # fmt: skip
-        return store.standing(self.out, now, [replace(now, stage_version=1)])
+        codes = self.codes
+        what = {"codebook": self.codebook.fingerprint, "device": self.device.split(":")[0]}
+        about = {
+            "kind": DepthKind.DISPARITY.value,
+            "encoding": ENCODING.value,
+            "error": ENCODING.error,
+            "cameras": list(codes.cameras),
+            "size": list(self.codebook.size),
+            "transform": codes.transform.to_json(),
+            "dataset": codes.about["dataset"],
+            "fps": codes.about["fps"],
+        }
+        place = {**codes.spec.place, "codes": str(codes.path.resolve())}
+        source = codes.fingerprint, codes.spec.shards
+        current = StoreSpec("depth", "decode", VERSION, what, about, *source, place)
+        return store.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:
         self.codes.require_complete(partial=self.partial)
-        return [
-            WorkPart(
-                PartName.parse(part.name), part.shard, len(part.frames),
-                int(part.frames.sum()) * len(self.codes.cameras), part.digest, part.name,
-            )
-            for part in self.codes.parts()
-        ]  # fmt: skip
+        return [WorkPart.same(part, len(self.codes.cameras)) for part in self.codes.parts()]
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return depth.array_specs(self.codes.cameras, self.codebook.size, ENCODING)
 
     def build(self, device: str) -> Worker:
-        from vqvae.codec import Codec
-
         one_thread()
         codec = Codec.load(self.codebook.path, self.device)
 
@@ -92,32 +83,36 @@ class DecodeStage:
                 with recording_failures(writer, episode.key.index):
                     index = episode.key.index
                     absent = [name for name in self.codes.cameras if part.lacks(name, index)]
-                    found = [
+                    quantiles = [
                         self._nothing(episode, camera, writer, advance)
                         if camera in absent
                         else self._decode(codec, episode, camera, writer, advance)
                         for camera in self.codes.cameras
                     ]
-                    writer.end(index, episode.frames, quantiles=np.stack(found))
+                    writer.end(index, episode.frames, quantiles=np.stack(quantiles))
                     for camera in absent:
                         writer.absent(camera, index)
 
         return fill
 
     def _decode(
-        self, codec, episode: PartEpisode, camera: str, writer: PartWriter, advance: Advance
+        self, codec: Codec, episode: PartEpisode, camera: str, writer: PartWriter, advance: Advance
     ) -> np.ndarray:
         """Writes one clip; returns the quantiles of its disparity."""
         grid = self.codes.grid_of(episode.key, camera)
         quantiles = ClipQuantiles(ENCODING)
         for start in range(0, episode.frames, BLOCK):
-            made = codec.decode_disparity(grid.codes[start : start + BLOCK], grid.range)
-            clip = DepthClip.of(np.maximum(made, 0), DepthKind.DISPARITY)
-            stored = depth.pack(clip, ENCODING)
-            quantiles.add(stored)
-            writer.append(depth.array_name(camera), stored)
-            advance(len(stored))
+            packed = self._packed(codec, grid, slice(start, start + BLOCK))
+            quantiles.add(packed)
+            writer.append(depth.array_name(camera), packed)
+            advance(len(packed))
         return quantiles.values()
+
+    def _packed(self, codec: Codec, grid: CodeGrid, frames: slice) -> np.ndarray:
+        """Disparity of some frames, as it is stored."""
+        disparity = codec.decode_disparity(grid.codes[frames], grid.range)
+        clip = DepthClip.of(np.maximum(disparity, 0), DepthKind.DISPARITY)
+        return depth.pack(clip, ENCODING)
 
     def _nothing(
         self, episode: PartEpisode, camera: str, writer: PartWriter, advance: Advance
@@ -130,18 +125,14 @@ class DecodeStage:
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Decodes and packs the first frames of a clip."""
-        from vqvae.codec import Codec
-
         one_thread()
         codec = Codec.load(self.codebook.path, self.device)
 
         def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
             key = self.codes.part(work.source).episodes[row].key
             grid = self.codes.grid_of(key, self.codes.cameras[0])
-            values = codec.decode_disparity(grid.codes[:frames], grid.range)
-            clip = DepthClip.of(np.maximum(values, 0), DepthKind.DISPARITY)
-            stored = depth.pack(clip, ENCODING)
-            return len(stored), packed_bytes(stored)
+            packed = self._packed(codec, grid, slice(frames))
+            return len(packed), packed_bytes(packed)
 
         return timed(make, parts)
 

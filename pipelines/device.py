@@ -8,6 +8,7 @@ import platform
 
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
+from pipelines.ray.cluster import address_of, has_gpus
 
 
 def choose(name: str) -> str:
@@ -35,8 +36,6 @@ def choose(name: str) -> str:
 def choose_for(options: RunOptions) -> str:
     """`choose` for the workers of a stage: by the GPUs of the Ray cluster that they join, if any,
     which the workers check themselves. What `--plan` measures, it measures here."""
-    from pipelines.ray_cluster import address_of, has_gpus
-
     name, gpus = options.device, options.gpus_per_worker
     if not options.workers or options.plan:
         return choose(name)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.store import ROOT
+from depthtok.stores.store import ROOT
 from pipelines.rates import Rate, rate_of
-from pipelines.stage import Probe, Stage, first_episodes, pending, watched
+from pipelines.run import first_episodes, pending, watched
+from pipelines.stage import Probe, Stage, device_of
 
 PARTS = 8  # tried if the first cannot be measured
 
@@ -70,25 +71,33 @@ class Plan:
 def plan(stage: Stage, options: RunOptions) -> Plan:
     """The plan of a stage; measures a few items if anything is left to do."""
     work = stage.work()
-    wanted = options.mine(first_episodes(work, options.limit))
-    todo = wanted
+    requested = options.mine(first_episodes(work, options.limit))
+    todo = requested
     if (stage.out / ROOT).is_file():
-        todo = pending(stage, wanted, options, watched(stage, wanted))
-    device = getattr(stage, "device", "cpu")
+        todo = pending(stage, requested, options, watched(stage, requested))
+    device = device_of(stage)
     units = sum(part.frames if stage.unit == "frames" else part.episodes for part in todo)
-    some = [part for part in todo if part.episodes][:PARTS]
-    probe = stage.probe(some) if some else Probe(1, 0.0, 0.0)
+    candidates = [part for part in todo if part.episodes][:PARTS]
+    probe = stage.probe(candidates) if candidates else Probe(1, 0.0, 0.0)
     return Plan(
-        stage.spec.stage, str(stage.out), len(todo), len(wanted) - len(todo),
-        sum(part.episodes for part in todo), stage.unit, units,
-        device, options.workers,
-        probe and probe.seconds / probe.units * units, probe and probe.bytes / probe.units * units,
-        shutil.disk_usage(_existing(stage.out)).free,
-        rate_of(stage) if device == "cpu" else None,
-    )  # fmt: skip
+        stage.spec.stage,
+        str(stage.out),
+        parts=len(todo),
+        parts_there=len(requested) - len(todo),
+        episodes=sum(part.episodes for part in todo),
+        unit=stage.unit,
+        units=units,
+        device=device,
+        workers=options.workers,
+        seconds=probe.seconds / probe.units * units if probe else None,
+        bytes=probe.bytes / probe.units * units if probe else None,
+        free_bytes=shutil.disk_usage(_existing(stage.out)).free,
+        known=rate_of(stage) if device == "cpu" else None,
+    )
 
 
 def _existing(path: Path) -> Path:
+    """The path itself, or the nearest directory above it that exists."""
     path = path.resolve()
     while not path.exists():
         path = path.parent

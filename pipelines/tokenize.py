@@ -8,29 +8,27 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depthtok import codes, store
-from depthtok.arrays import ArraySpec
-from depthtok.codebook import Codebook
 from depthtok.config import to_json
 from depthtok.data import DepthKind
-from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import SourceError, StoreError
-from depthtok.origin import FRAMES
-from depthtok.parts import Part, PartName, PartWriter
-from depthtok.store import StoreSpec
-from pipelines.ahead import CodesAhead, disparity_blocks
-from pipelines.annotate import inherit
+from depthtok.json_values import value_of, values_of
+from depthtok.stores import codes, store
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.depth import DepthStore, StoredDepth
+from depthtok.stores.origin import FRAMES
+from depthtok.stores.parts import Part, PartWriter
+from depthtok.stores.store import StoreSpec
+from pipelines.annotate.ahead import CodesAhead, disparity_blocks
+from pipelines.annotate.stage import inherit
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
 from pipelines.probe import timed
-from pipelines.stage import BAD_EPISODE, Advance, Probe, Worker, WorkPart, recording_failures
-
-if TYPE_CHECKING:  # torch is not needed to plan
-    from vqvae.codec import Codec
+from pipelines.stage import BAD_EPISODE, Advance, Probe, Stage, Worker, WorkPart, recording_failures
+from vqvae.codec import Codec
 
 VERSION = 2  # 1 gave codes to cameras that an episode does not have
 READ = 64  # frames read at a time: a multiple of the encoder's group size
@@ -59,35 +57,22 @@ class TokenizeStage:
     @cached_property
     def spec(self) -> StoreSpec:
         depth = self.depth.spec
-        now = StoreSpec(
-            type="codes", stage="tokenize", stage_version=VERSION,
-            what={**to_json(self.config), "device": self.device.split(":")[0]},
-            about=about(depth, self.codebook, self.cameras, self.quality),
-            upstream=depth.fingerprint, shards=depth.shards,
-            place={
-                **depth.place,
-                "depth": str(self.depth.path.resolve()),
-                "codebook": str(self.codebook.path.resolve()),
-            },
-        )  # fmt: skip
-        return store.standing(self.out, now, [replace(now, stage_version=1)])
+        what = {**to_json(self.config), "device": self.device.split(":")[0]}
+        meta = about(depth, self.codebook, self.cameras, self.quality)
+        place = {**depth.place, "depth": str(self.depth.path.resolve())}
+        place["codebook"] = str(self.codebook.path.resolve())
+        source = depth.fingerprint, depth.shards
+        current = StoreSpec("codes", "tokenize", VERSION, what, meta, *source, place)
+        return store.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:
         self.depth.require_complete(partial=self.partial)
-        return [
-            WorkPart(
-                PartName.parse(part.name), part.shard, len(part.frames),
-                int(part.frames.sum()) * len(self.cameras), part.digest, part.name,
-            )
-            for part in self.depth.parts()
-        ]  # fmt: skip
+        return [WorkPart.same(part, len(self.cameras)) for part in self.depth.parts()]
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return codes.array_specs(self.cameras, self.codebook.grid)
 
     def build(self, device: str) -> Worker:
-        from vqvae.codec import Codec
-
         one_thread()
         codec = Codec.load(self.codebook.path, self.device)
 
@@ -99,8 +84,6 @@ class TokenizeStage:
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Encodes the first frames of a clip; codes are not compressed."""
-        from vqvae.codec import Codec
-
         one_thread()
         codec = Codec.load(self.codebook.path, self.device)
         camera, size = self.cameras[:1], int(np.prod(self.codebook.grid))
@@ -113,8 +96,8 @@ class TokenizeStage:
             with suppress(*BAD_EPISODE):
                 span = self.codebook.normalisation.range_of(clip.disparity_quantiles)
                 disparity = clip.read(0, min(frames, len(clip))).to_disparity()
-                made = len(codec.encode(disparity, span))
-                return made, made * size
+                encoded = len(codec.encode(disparity, span))
+                return encoded, encoded * size
             return 0, 0
 
         return timed(make, parts)
@@ -123,18 +106,19 @@ class TokenizeStage:
         """Does nothing: the store is complete once all parts exist."""
 
 
+_: type[Stage] = TokenizeStage
+
+
 def about(
-    depth: StoreSpec,
-    book: Codebook,
-    cameras: Sequence[str],
-    quality: Mapping[str, object],
+    depth: StoreSpec, book: Codebook, cameras: Sequence[str], quality: Mapping[str, object]
 ) -> dict[str, object]:
     """Metadata for readers of the codes. Raises `StoreError` if the depth is not of the codebook's
     size, `DepthKindError` if it is not of the kind of the codebook's fixed range."""
-    book.normalisation.require(DepthKind(depth.about["kind"]))
-    if tuple(depth.about["size"]) != book.size:
+    book.normalisation.require(DepthKind(value_of(depth.about, "kind", str)))
+    size = values_of(depth.about, "size", int)
+    if size != book.size:
         raise StoreError(
-            f"the depth is {tuple(depth.about['size'])} px, the codebook is for {book.size} px",
+            f"the depth is {size} px, the codebook is for {book.size} px",
             remedy=f"annotate with --size {book.size[0]}, or train a codebook on this depth",
         )
     return {
@@ -151,9 +135,14 @@ def about(
 
 
 def encode_part(
-    codec: Codec, config: TokenizeConfig, depth: DepthStore, part: Part, cameras: Sequence[str],
-    writer: PartWriter, advance: Advance,
-) -> None:  # fmt: skip
+    codec: Codec,
+    config: TokenizeConfig,
+    depth: DepthStore,
+    part: Part,
+    cameras: Sequence[str],
+    writer: PartWriter,
+    advance: Advance,
+) -> None:
     """Writes the codes of every clip in a part of a DepthStore. A GPU is kept busy by threads; on a
     CPU the encoder takes nearly all of the time."""
     writer.roots = (depth.path,)
@@ -173,13 +162,16 @@ def _readers(codec: Codec) -> int:
 
 
 def _write(
-    clips: Sequence[StoredDepth], cameras: int,
+    clips: Sequence[StoredDepth],
+    cameras: int,
     codes_of: Callable[[StoredDepth], Iterator[np.ndarray]],
-    codec: Codec, writer: PartWriter, advance: Advance,
-) -> None:  # fmt: skip
+    codec: Codec,
+    writer: PartWriter,
+    advance: Advance,
+) -> None:
     """Writes the codes of episodes, each of which has a clip of each camera."""
-    for first in range(0, len(clips), cameras):
-        views = clips[first : first + cameras]
+    for start in range(0, len(clips), cameras):
+        views = clips[start : start + cameras]
         index = views[0].key.index
         with recording_failures(writer, index):
             if all(clip.absent for clip in views):
@@ -202,9 +194,9 @@ def _encode(
         advance(len(clip))
         return (np.nan, np.nan)
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
-    for found in codes_of(clip):
-        writer.append(codes.array_name(clip.camera), found)
-        advance(len(found))
+    for indices in codes_of(clip):
+        writer.append(codes.array_name(clip.camera), indices)
+        advance(len(indices))
     return span
 
 
@@ -213,6 +205,6 @@ def _read_codes(codec: Codec, config: TokenizeConfig, clip: StoredDepth) -> Iter
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
     previous = None
     for block in disparity_blocks(clip, READ, codec.group):
-        found = codec.encode(block, span, sticky=config.sticky, previous=previous)
-        previous = found[-1]
-        yield found
+        indices = codec.encode(block, span, sticky=config.sticky, previous=previous)
+        previous = indices[-1]
+        yield indices

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt8
 
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
 from depthtok.data import CodeGrid
-from depthtok.depth import DepthStore, StoredDepth
 from depthtok.errors import CorruptPart
-from vqvae.clips import StoredClips, spread
+from depthtok.json_values import number_of
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore, StoredDepth
 from vqvae.codec import Codec
+from vqvae.data.clips import StoredClips
 
 BLOCK = 64  # frames decoded at a time
 
@@ -19,15 +20,16 @@ BLOCK = 64  # frames decoded at a time
 def verify_sample(
     store: CodeStore, depth: DepthStore, book: Codebook, device: str, number: int
 ) -> int:
-    """Re-encode `number` clips of the existing parts, evenly spread; returns how many.
+    """Re-encodes `number` clips of the existing parts, evenly spread; returns how many it could.
 
     Raises `CorruptPart` if a code or a range differs, `StaleStore` for another codebook.
     """
     store.require_codebook(book.fingerprint)
-    codec, sticky = Codec.load(book.path, device), float(store.spec.what["sticky"])
+    codec, sticky = Codec.load(book.path, device), number_of(store.spec.what, "sticky") or 0.0
     clips = StoredClips(depth, store.cameras, parts=store.part_names)
-    checked = 0
-    for clip in spread(clips, number):
+    checked, count = 0, min(number or len(clips), len(clips))
+    for index in np.linspace(0, len(clips) - 1, count).astype(np.int64).tolist():
+        clip = clips[index]
         if clip.key not in store or store.absent(clip.key, clip.camera):  # recorded, both
             continue
         _compare(store, clip, store.grid_of(clip.key, clip.camera), codec, sticky)
@@ -39,16 +41,17 @@ def _compare(
     store: CodeStore, clip: StoredDepth, grid: CodeGrid, codec: Codec, sticky: float
 ) -> None:
     span = codec.codebook.normalisation.range_of(clip.disparity_quantiles)
-    same = np.array_equal(np.asarray(span, np.float32), np.asarray(grid.range, np.float32))
+    ranges = np.asarray([span, grid.range], np.float32)
+    same_range = np.array_equal(ranges[0], ranges[1])
     previous: UInt8[np.ndarray, "h w"] | None = None
     for start in range(0, clip.frames, BLOCK):
         block = clip.read(start, min(start + BLOCK, clip.frames)).to_disparity()
-        found = codec.encode(block, span, sticky=sticky, previous=previous)
-        previous = found[-1]
-        changed = int((found != grid.codes[start : start + BLOCK]).sum())
-        if changed or not same:
+        codes = codec.encode(block, span, sticky=sticky, previous=previous)
+        previous = codes[-1]
+        changed = int((codes != grid.codes[start : start + BLOCK]).sum())
+        if changed or not same_range:
             raise CorruptPart(
-                f"{store.path}: {clip.key}, {clip.camera}: {changed} of {found.size} codes from "
+                f"{store.path}: {clip.key}, {clip.camera}: {changed} of {codes.size} codes from "
                 f"frame {start} on differ from those that its codebook gives now",
                 remedy="check the depth and the codes with `depthtok verify`; on another kind of "
                 "device or torch a few codes in a thousand may differ",

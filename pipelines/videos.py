@@ -18,22 +18,22 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from depthtok import store
-from depthtok.arrays import ArraySpec
 from depthtok.config import digest
 from depthtok.data import Camera
-from depthtok.episodes import INSTRUCTIONS, PACKED, View, array_specs
+from depthtok.disk.files import slug
 from depthtok.errors import CorruptRecord, SourceError, StaleStore
-from depthtok.files import slug
-from depthtok.origin import MADE_FROM
-from depthtok.parts import PartName, PartWriter, ShardKey, shard_name
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.video_file import Look
 from depthtok.sources.videos import Film, films, is_lerobot_depth
-from depthtok.store import ROOT, StoreSpec, read_spec
-from pipelines.changes import FilmWatch
+from depthtok.stores import store
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.episodes import INSTRUCTIONS, PACKED, View, array_specs
+from depthtok.stores.origin import MADE_FROM
+from depthtok.stores.parts import PartName, PartWriter, ShardKey, shard_name
+from depthtok.stores.store import ROOT, StoreSpec, read_spec
+from pipelines.convert.changes import FilmWatch
 from pipelines.probe import FRAMES
-from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
+from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, recording_failures
 
 VERSION = 3  # 2 took frames as they lie, cut files for whole ones, and depth videos for pictures
 SPLIT = "train"
@@ -75,51 +75,58 @@ class VideoStage:
         """Names of the videos that hold depth and are left out."""
         return [film.name for film, look in self.looks if look.depth]
 
-    def _shared(self) -> tuple[tuple[int | None, int | None], float | None]:
+    def _shared(self) -> tuple[int | None, int | None, float | None]:
         """Height, width and Hz shared by all; None where they differ or are unknown. Unreadable
         films are ignored, so that repairing one does not change the store's fingerprint."""
-        looks = [look for _, look in self.looks if look.size]
-        sizes, rates = {look.size for look in looks}, {look.rate for look in looks}
-        size = sizes.pop() if len(sizes) == 1 else (None, None)
-        return size, rates.pop() if len(rates) == 1 else None
+        looks = [(look.size, look.rate) for _, look in self.looks if look.size]
+        sizes, rates = {size for size, _ in looks}, {rate for _, rate in looks}
+        height, width = sizes.pop() if len(sizes) == 1 else (None, None)
+        return height, width, rates.pop() if len(rates) == 1 else None
 
     @cached_property
     def spec(self) -> StoreSpec:
-        now = self._described(self._shared())
-        return store.standing(self.out, now, [replace(now, stage_version=2)])
+        current = self._described(*self._shared())
+        return store.standing(self.out, current, [replace(current, stage_version=2)])
 
-    def _described(self, look: tuple[tuple[int | None, int | None], float | None]) -> StoreSpec:
-        (height, width), fps = look
+    def _described(self, height: int | None, width: int | None, fps: float | None) -> StoreSpec:
         view = View(CAMERA, "rgb", PixelFormat("jpeg", "uint8", (None, None, 3)))
-        return StoreSpec(
-            type="episodes", stage="annotate", stage_version=VERSION, what={"source": "videos"},
-            about={
-                "dataset": slug(self.folder.resolve().name), "version": "0", "fps": fps,
-                "cameras": [asdict(Camera(CAMERA, height, width))], "views": [view.to_json()],
-                "action_dim": 0, "proprio_dim": 0, "action_names": [], "proprio_names": [],
-                "gripper": [], "gripper_convention": "none",
-            },
-            upstream=digest([film.name for film in self.films]),
-            shards={SPLIT: len(self.films)}, place={"source_root": str(self.folder.resolve())},
-        )  # fmt: skip
+        about = {
+            "dataset": self._dataset,
+            "version": "0",
+            "fps": fps,
+            "cameras": [asdict(Camera(CAMERA, height, width))],
+            "views": [view.to_json()],
+            "action_dim": 0,
+            "proprio_dim": 0,
+            "action_names": [],
+            "proprio_names": [],
+            "gripper": [],
+            "gripper_convention": "none",
+        }
+        source = digest([film.name for film in self.films]), {SPLIT: len(self.films)}
+        what, place = {"source": "videos"}, {"source_root": str(self.folder.resolve())}
+        return StoreSpec("episodes", "annotate", VERSION, what, about, *source, place)
+
+    @property
+    def _dataset(self) -> str:
+        return slug(self.folder.resolve().name)
 
     def work(self) -> list[WorkPart]:
         self._require_same_films()
-        dataset, count = self.spec.about["dataset"], len(self.films)
-        return [
-            WorkPart(PartName(shard_name(SPLIT, number, count)),
-                     ShardKey(dataset, "0", SPLIT, number, count), 1, len(film.images),
-                     digest(film.sizes), rows=(number, number + 1))
-            for number, film in enumerate(self.films)
-        ]  # fmt: skip
+        parts, count = [], len(self.films)
+        for number, film in enumerate(self.films):
+            name = PartName(shard_name(SPLIT, number, count))
+            shard, rows = ShardKey(self._dataset, "0", SPLIT, number, count), (number, number + 1)
+            parts.append(WorkPart(name, shard, 1, len(film.images), digest(film.sizes), rows=rows))
+        return parts
 
     def _require_same_films(self) -> None:
         if not (self.out / ROOT).is_file():
             return
-        found, spec = read_spec(self.out), self.spec
-        if found.what == spec.what and found.upstream != spec.upstream:
+        existing, spec = read_spec(self.out), self.spec
+        if existing.what == spec.what and existing.upstream != spec.upstream:
             raise StaleStore(
-                f"{self.out} was made from {found.shards[SPLIT]} videos or image folders, "
+                f"{self.out} was made from {existing.shards[SPLIT]} videos or image folders, "
                 f"{self.folder} has {len(self.films)}, not the same ones",
                 remedy="put new videos into a separate folder and annotate that into another "
                 "--out, or annotate all of them into another --out",
@@ -150,29 +157,32 @@ class VideoStage:
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Packs the first frames of a film; how long films are is what their containers say."""
         measured = sample(self, parts, FRAMES)
-        return measured and Probe(*measured)
+        return Probe(*measured) if measured else None
 
     def finish(self) -> None:
         """Does nothing: there are no columns for statistics."""
 
 
+_: type[Stage] = VideoStage
+
+
 def _pack(film: Film, writer: PartWriter) -> None:
     """Copies the frames of an episode, and records their locations; no byte where it fails."""
-    places, start = [], 0
+    locations, start = [], 0
     with (writer.directory / PACKED).open("wb") as packed:
         try:
             for data in film.frames(writer.meta):
                 packed.write(data)
-                row = (start & 0xFFFFFFFF, start >> 32, len(data), google_crc32c.value(data))
-                places.append(row)
+                low, high = start & 0xFFFFFFFF, start >> 32
+                locations.append((low, high, len(data), google_crc32c.value(data)))
                 start += len(data)
         except SourceError:
             packed.truncate(0)
             raise
-    if not places:
+    if not locations:
         raise CorruptRecord(f"{film.path} has no frames")
-    frames = len(places)
-    writer.append("images", np.asarray(places, np.uint32)[:, None])
+    frames = len(locations)
+    writer.append("images", np.asarray(locations, np.uint32)[:, None])
     for name in ("action", "proprio"):
         writer.append(name, np.zeros((frames, 0), np.float32))
     writer.append("instruction", np.zeros(frames, np.uint32))

@@ -1,7 +1,7 @@
 """The settings of a QDepth-VLA model, its data and its training. Standard library only.
 
-A configuration is frozen; `vla/named.py` reads it from presets and files. In the presets, values
-taken from the paper name its section; values that the paper leaves open are fields here.
+A configuration is frozen; `vla/named_configs.py` reads it from presets and files. In the presets,
+values taken from the paper name its section; values that the paper leaves open are fields here.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class ModelConfig:
     depth_expert: Annotated[ExpertConfig, "the depth expert"] = ExpertConfig()
     depth: Annotated[DepthConfig, "the depth branch's target and head"] = DepthConfig()
     flow: Annotated[FlowConfig, "flow matching of the actions"] = FlowConfig()
-    mask: Annotated[str, "attention mask, a table of vla/masks.py: qdepth, prefix or causal"] = (
+    mask: Annotated[str, "attention mask, of vla/model/masks.py: qdepth, prefix or causal"] = (
         "qdepth"
     )
     action_sees_depth: Annotated[
@@ -227,7 +227,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if self.gripper or self.mix:  # imported only then: help stays instant
-            from depthtok.agreement import require_aspects, require_gripper
+            from depthtok.stores.agreement import require_aspects, require_gripper
 
             require_aspects(self.mix, "data.mix")
             require_gripper(self.gripper or "open1_closed0", "data.gripper")

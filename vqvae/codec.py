@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from depthtok.codebook import META, WEIGHTS, Codebook
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import ConfigError, SourceError, WeightsError, as_written
 from depthtok.normalisation import Range
+from depthtok.stores.codebook import META, WEIGHTS, Codebook
 from vqvae.config import NetworkConfig, QuantizerConfig
-from vqvae.model import Tokeniser
-from vqvae.search import distances, exact_float32
+from vqvae.model.model import Tokeniser
+from vqvae.model.search import distances, exact_float32
 
 GROUP = 8  # frames; near the optimum on a CPU core: their activations fit in its cache
 GROUP_CUDA = 64

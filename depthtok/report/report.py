@@ -21,7 +21,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from depthtok.files import write_atomic
+from depthtok.disk.files import write_atomic
 from depthtok.format import human_number
 from depthtok.report.plots import Line, colour, dash, draw_curves, draw_histogram
 

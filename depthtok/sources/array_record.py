@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from depthtok.disk.files import commit_directory
 from depthtok.errors import DepthtokError, MissingPackage, SourceError
-from depthtok.files import commit_directory
 from depthtok.sources.features import read_json
 from depthtok.sources.shards import INFO
 from depthtok.sources.tfrecord import frame

@@ -11,9 +11,9 @@ import numpy as np
 
 from depthtok.data import Orientation
 from depthtok.errors import SchemaError
-from depthtok.placeholders import NotMeasured
 from depthtok.sources.columns import Feature, feature
 from depthtok.sources.table import Table
+from depthtok.stores.placeholders import NotMeasured
 
 DEPTH_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "unknown": None}
 """Metres per unit of stored depth. `unknown` records the key, but its values are refused. Any other

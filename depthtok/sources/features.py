@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from depthtok.disk.regular import require_file
 from depthtok.errors import SourceError
-from depthtok.regular import require_file
 from depthtok.sources.tfrecord import LFS_POINTER
 
 STEPS = "steps/"

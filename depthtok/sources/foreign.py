@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from depthtok.disk.regular import require_file
 from depthtok.errors import SourceError
-from depthtok.regular import require_file
 from depthtok.sources.videos import IMAGES, VIDEOS
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from depthtok.regular import reading
+from depthtok.disk.regular import reading
 
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 

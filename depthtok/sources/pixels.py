@@ -3,7 +3,7 @@
 For JPEG this needs the fast DCT, TensorFlow's default, whose rounding differs from the accurate one
 by up to nine levels. A float32 Image is stored as an RGBA PNG whose four channels are the bytes of
 the float. Every failure is a `CorruptRecord`; sizes are checked before memory is allocated, as a
-protection against PNG and zlib bombs (`depthtok/bounds.py` has the limits).
+protection against PNG and zlib bombs (`depthtok/disk/bounds.py` has the limits).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from depthtok.bounds import too_large
+from depthtok.disk.bounds import too_large
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources.example import decode_varints
 from depthtok.sources.features import Feature, values_in

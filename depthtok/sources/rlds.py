@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from shlex import quote
 
+from depthtok.disk.regular import require_no_special
 from depthtok.errors import CorruptRecord, SourceError
-from depthtok.regular import require_no_special
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.features import Feature, read_features, read_json
 from depthtok.sources.foreign import folder_remedy, foreign_file, foreign_folder, is_lerobot

@@ -18,9 +18,9 @@ from jaxtyping import Float32
 
 from depthtok import meaning
 from depthtok.data import Orientation
+from depthtok.disk.regular import require_file
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import Meaning
-from depthtok.regular import require_file
 from depthtok.sources.cameras import CameraSchema
 from depthtok.sources.columns import Columns, Feature, RawEpisode
 from depthtok.sources.instruction import Instruction
@@ -237,7 +237,9 @@ def _read(groups: tuple[Columns, ...], raw: RawEpisode, keep: slice) -> Float32[
 
 def _shipped_schemas() -> list[tuple[str, str]]:
     """Name and text of every schema in the package, sorted by name."""
-    files = sorted(resources.files("depthtok.schemas").iterdir(), key=lambda file: file.name)
+    files = sorted(
+        resources.files("depthtok.sources.schemas").iterdir(), key=lambda file: file.name
+    )
     return [
         (file.name.removesuffix(".toml"), file.read_text("utf-8"))
         for file in files

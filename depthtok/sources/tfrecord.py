@@ -17,8 +17,8 @@ from typing import NoReturn, Protocol, runtime_checkable
 
 import google_crc32c
 
+from depthtok.disk.regular import open_file, unavailable
 from depthtok.errors import CorruptRecord, SourceUnavailable
-from depthtok.regular import open_file, unavailable
 
 HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of these eight bytes
 FOOTER = struct.Struct("<I")  # masked CRC32C of the payload

@@ -15,7 +15,7 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image
 
-from depthtok.bounds import too_large
+from depthtok.disk.bounds import too_large
 from depthtok.errors import CorruptRecord
 from depthtok.sources.pixels import JPEG_QUALITY, PixelFormat, size_of
 

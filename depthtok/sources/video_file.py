@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok.bounds import too_large
+from depthtok.disk.bounds import too_large
+from depthtok.disk.files import file_sha256
+from depthtok.disk.regular import reading, require_file, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage
-from depthtok.files import file_sha256
-from depthtok.regular import reading, require_file, unavailable
 from depthtok.sources.matroska import breaks_off
 from depthtok.sources.upright import STORED, of_matrix, swaps_sides, turned
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import simplejpeg
 
-from depthtok.bounds import LARGEST_FILE
+from depthtok.disk.bounds import LARGEST_FILE
+from depthtok.disk.files import file_sha256
+from depthtok.disk.regular import reading, require_file, require_no_special
 from depthtok.errors import CorruptRecord, SourceError
-from depthtok.files import file_sha256
-from depthtok.regular import reading, require_file, require_no_special
 from depthtok.sources import video_file
 from depthtok.sources.pixels import JPEG_QUALITY, SMALLER, size_of
 from depthtok.sources.upright import STORED, of_image, swaps_sides, upright

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from depthtok.disk.files import commit_file, make_directory, output_errors, write_atomic
+from depthtok.disk.temporaries import temporary_sibling
 from depthtok.errors import OutputError, SourceError
-from depthtok.files import commit_file, make_directory, output_errors, write_atomic
 from depthtok.sources.episode import RAGGED
 from depthtok.sources.example import encode_example
 from depthtok.sources.features import Feature, Features, to_json
@@ -28,7 +29,6 @@ from depthtok.sources.pixels import encode_image
 from depthtok.sources.rlds import FEATURES
 from depthtok.sources.shards import INFO, TEMPLATE, Shard, shard_numbers
 from depthtok.sources.tfrecord import OVERHEAD, frame, read_records
-from depthtok.temporaries import temporary_sibling
 
 EpisodeValues = Mapping[str, object]  # by path: [T, *shape] or T values; one value if not per step
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
-from depthtok.commands.summary import inspect
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
-from pipelines.annotate import AnnotateStage
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, TokenizeConfig
-from pipelines.stage import run
+from pipelines.inspect.summary import inspect
+from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"

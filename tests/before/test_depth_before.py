@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
-from depthtok.store import drop_part
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import drop_part
 from depthtok.testing import tree_digest
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig
-from pipelines.stage import run
+from pipelines.run import run
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 

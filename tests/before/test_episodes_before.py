@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.episodes import EpisodeStore
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.store import drop_part
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import drop_part
 from pipelines.config import ConvertConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.convert.stage import ConvertStage
+from pipelines.run import run
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 

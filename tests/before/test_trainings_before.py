@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from depthtok.codebook import Codebook
+from depthtok.stores.codebook import Codebook
 from tests.commands.trainings import call, lines
-from vla import checkpoint
-from vla.policy import Policy
+from vla.serving.policy import Policy
+from vla.training import checkpoint
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 

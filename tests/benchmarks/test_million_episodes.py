@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from depthtok.episodes import EpisodeStore
+from depthtok.stores.episodes import EpisodeStore
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "million_episodes.py"
 

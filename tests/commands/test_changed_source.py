@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.commands.train import depth_sources
-from depthtok.episodes import EpisodeStore
+from depthtok.cli.main import app
+from depthtok.cli.train_vqvae import depth_sources
 from depthtok.errors import StaleStore
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds
 from tests.commands.trainings import DEMO, MICRO, call, training
 
@@ -101,7 +101,7 @@ def test_codes_of_former_pictures_are_refused_until_they_are_remade(stores, caps
 def test_codes_fit_a_schema_that_was_edited_unless_it_reads_their_frames_otherwise(
     stores, edit, estimator, fits
 ):
-    text = (files("depthtok.schemas") / "libero_depth.toml").read_text()
+    text = (files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
     (stores / "edited.toml").write_text(text.replace(*edit))
     codes = ("annotate", stores / "episodes", "--then-tokenize", DEMO, "--estimator", estimator)
     shutil.rmtree(stores / "codes")

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.episodes import EpisodeStore
+from depthtok.cli.main import app
 from depthtok.errors import ConfigError
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
-from depthtok.store import drop_part
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import drop_part
 from tests.commands.trainings import MICRO, call, lines
-from vla import checkpoint
-from vla.policy import Policy
+from vla.serving.policy import Policy
+from vla.training import checkpoint
 
 OB = "steps/observation/"
 SCHEMA = """datasets = ["{name}"]

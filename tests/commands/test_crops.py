@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.codes import CodeStore
-from depthtok.commands import samples
-from depthtok.commands.given import Given
 from depthtok.data import DepthClip, ImageTransform
-from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
+from pipelines.train_vla import samples
+from pipelines.train_vla.stores import Given
 from tests.commands.trainings import DEMO, call, lines, training
-from vla.augment import WHOLE, Box
-from vla.data import Dataset
-from vla.loader import Loader
-from vla.named import load
-from vla.tokenizer import ByteTokenizer
+from vla.data.augment import WHOLE, Box
+from vla.data.dataset import Dataset
+from vla.data.loader import Loader
+from vla.data.tokenizer import ByteTokenizer
+from vla.named_configs import load
 from vqvae.codec import Codec
 
 

@@ -9,17 +9,17 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
+from depthtok.cli.main import app
 from depthtok.errors import ConfigError, DepthKindError, MissingParts, SourceError, StaleStore
-from depthtok.store import Store, drop_part
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import Store, drop_part
 from depthtok.testing import make_rlds
-from pipelines.findings import CameraAudit
-from pipelines.vida.config import CONFIGS
-from pipelines.vida.course import Course
-from pipelines.vida.finetune import FinetuneConfig
-from pipelines.vida.truth import held_out, true_clips
+from pipelines.audit.findings import CameraAudit
+from pipelines.depth.vida.config import CONFIGS
+from pipelines.depth.vida.course import Course
+from pipelines.depth.vida.finetune import FinetuneConfig
+from pipelines.depth.vida.truth import held_out, true_clips
 
 
 def call(*arguments, code=0):
@@ -92,7 +92,7 @@ def test_a_course_begun_by_the_former_rule_keeps_its_held_out_episodes(
     stores, tmp_path, monkeypatch
 ):
     """Seed 1 holds out another episode by the former rule than the key does."""
-    from pipelines.vida import truth
+    from pipelines.depth.vida import truth
 
     def train():
         told = call("finetune-vida", stores / "true", "--out", tmp_path / "x.safetensors", *FAST,
@@ -162,7 +162,7 @@ def test_a_network_that_saw_the_pictures_turned_fails_the_audit(stores, tmp_path
         found = read(clip, start, stop)
         return type(found)(found.values[:, ::-1], found.valid[:, ::-1], found.kind, found.quantiles)
 
-    from depthtok.depth import StoredDepth
+    from depthtok.stores.depth import StoredDepth
 
     read, true = StoredDepth.read, str(stores / "true")
     copy = tmp_path / "copy"
@@ -332,7 +332,7 @@ def test_a_disparity_estimate_is_held_against_the_intrinsics(stores, tmp_path):
 def test_the_demo_takes_weak_depth_but_no_wrong_depth(
     monkeypatch, tmp_path, capsys, wrong, weak, code
 ):
-    from depthtok.commands import depth, stages, whole
+    from depthtok.cli import depth, stages, whole
 
     found = [CameraAudit("image", 1, 1, {}, None, wrong, weak, [])]
     monkeypatch.setattr(stages, "annotate", lambda **_: None)

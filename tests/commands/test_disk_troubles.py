@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from depthtok.cli import main
+from depthtok.cli.main import main
 from depthtok.testing import temporaries
 from tests.commands.trainings import CLOCK, call, training
-from vla import checkpoint
+from vla.training import checkpoint
 
 TIMES = int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.codes import CodeStore
-from depthtok.episodes import EpisodeStore
+from depthtok.cli.main import app
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds
 
 CONFIG = """

@@ -12,25 +12,26 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from depthtok import cli, files
-from depthtok.cli import app
-from depthtok.commands import application
-from depthtok.commands.next_step import after_codes, after_convert
-from depthtok.commands.serve import warn_if_public
-from depthtok.commands.summary import inspect
+from depthtok.cli import application
+from depthtok.cli import main as cli
+from depthtok.cli.main import app
+from depthtok.cli.next_step import after_codes, after_convert
+from depthtok.cli.serve import warn_if_public
 from depthtok.config import RunOptions
+from depthtok.disk import files
 from depthtok.errors import ConfigError, MissingPackage, NotAFile, SourceError
 from depthtok.log import plain, say, warn
 from depthtok.report.report import Report
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds
 from pipelines.config import ConvertConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.convert.stage import ConvertStage
+from pipelines.inspect.summary import inspect
+from pipelines.run import run
 from pipelines.videos import VideoStage
 
 ROOT = Path(__file__).parents[2]
-MAIN = "import sys; sys.argv = {}; from depthtok.cli import main; main()"
+MAIN = "import sys; sys.argv = {}; from depthtok.cli.main import main; main()"
 
 
 def typed(*words, folder=ROOT, **environment):
@@ -211,7 +212,7 @@ def require_simulator():
 @pytest.mark.parametrize("name", ["osmesa", "egl"])
 def test_a_renderer_without_its_library_is_named(name, monkeypatch):
     require_simulator()
-    from depthtok.sim.setup import graphics
+    from pipelines.sim.setup import graphics
 
     monkeypatch.setattr(ctypes.util, "find_library", lambda library: None)
     monkeypatch.setenv("MUJOCO_GL", name)
@@ -220,9 +221,10 @@ def test_a_renderer_without_its_library_is_named(name, monkeypatch):
     assert caught.value.remedy.startswith("apt-get install")
 
 
-SOFTWARE = "from depthtok.sim.setup import software; software()"  # as `eval` does first of all
+SOFTWARE = "from pipelines.sim.setup import software; software()"  # as `eval` does first of all
 COLLECT = (
-    "import sys; sys.argv = ['', 'collect', '--out', 'o']; from depthtok.cli import main; main()"
+    "import sys; sys.argv = ['', 'collect', '--out', 'o']\n"
+    "from depthtok.cli.main import main; main()"
 )
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
+from depthtok.cli.main import app
+from depthtok.disk.regular import open_file, require_file
 from depthtok.errors import DepthtokError, NotAFile
-from depthtok.regular import open_file, require_file
 from depthtok.testing import make_rlds
 from tests.commands.trainings import DEMO, MICRO
 

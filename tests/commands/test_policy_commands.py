@@ -14,13 +14,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.codebook import Codebook
-from depthtok.commands.ablate import Study
-from depthtok.episodes import EpisodeStore
+from depthtok.cli.ablate import Study
+from depthtok.cli.main import app
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, WeightsError
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.episodes import EpisodeStore
 from tests.commands.trainings import DEMO, call, lines, training
-from vla.policy import Policy
+from vla.serving.policy import Policy
 from vqvae.codec import Codec
 
 
@@ -54,13 +54,13 @@ def test_a_stopped_run_goes_on_with_the_same_losses(stores, run, tmp_path):
 STOPPING = """
 import os, signal, sys
 from depthtok import cli
-import vla.runlog
-write = vla.runlog.Log.write
+import vla.training.runlog
+write = vla.training.runlog.Log.write
 def stopping(self, line):
     write(self, line)
     if line["step"] == 4:
         os.kill(os.getpid(), signal.SIGTERM)
-vla.runlog.Log.write = stopping
+vla.training.runlog.Log.write = stopping
 sys.argv = ["depthtok", *sys.argv[1:]]
 cli.main()
 """
@@ -176,8 +176,8 @@ def test_the_mask_is_drawn_and_proved(tmp_path):
 
 def test_a_mask_that_leaks_is_caught(monkeypatch):
     """The attention is given another table than the one that is drawn."""
-    from vla import proof
-    from vla.masks import SeesTable
+    from vla.model import proof
+    from vla.model.masks import SeesTable
 
     streams = proof._streams
 
@@ -301,7 +301,7 @@ def test_a_bit_that_flipped_in_a_checkpoint_is_found(run, tmp_path, name):
 def test_serving(run):
     websockets = pytest.importorskip("websockets.sync.client")
     pytest.importorskip("msgpack")
-    from vla.wire import pack, unpack
+    from vla.serving.wire import pack, unpack
 
     process = subprocess.Popen(
         [sys.executable, "-m", "depthtok.cli", "serve", run, "--port", "0", "--device", "cpu"],
@@ -336,7 +336,7 @@ def test_a_taken_port_is_named(run):
 
 def test_codes_decode_to_what_is_judged(run):
     """The pictures of a run are what the codebook makes of codes."""
-    from vla.depth_view import DepthView
+    from vla.evaluation.depth_view import DepthView
 
     view = DepthView.find(run)
     codec = Codec.load(DEMO)

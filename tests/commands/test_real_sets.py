@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from depthtok.codes import CodeStore
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
 from tests.commands.trainings import DEMO, MICRO, call, lines
 
 REAL = Path(__file__).parents[1] / "data" / "real"

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from depthtok.commands.samples import datasets, fit, member_names
 from depthtok.data import Camera, ImageTransform
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column, Meaning
-from depthtok.parts import ShardKey
-from vla.checkpoint import State
-from vla.named import load
-from vla.normalise import Norms, Scale
+from depthtok.stores.parts import ShardKey
+from pipelines.train_vla.samples import datasets, fit, member_names
+from vla.data.normalise import Norms, Scale
+from vla.named_configs import load
+from vla.training.checkpoint import State
 
 
 def test_members_of_one_data_set_keep_names_of_their_own():
@@ -71,9 +71,9 @@ def joined(store, share, monkeypatch, failed, begun=None):
     )  # fmt: skip
     held = np.ones(10, bool)
     held[failed] = False
-    monkeypatch.setattr("vla.member.held_by", lambda codes, episodes: held)
-    monkeypatch.setattr("vla.member.of_unknown_origin", lambda codes, episodes: 0)
-    monkeypatch.setattr("depthtok.commands.samples._say_absent", lambda *stores: None)
+    monkeypatch.setattr("vla.data.member.held_by", lambda codes, episodes: held)
+    monkeypatch.setattr("vla.data.member.of_unknown_origin", lambda codes, episodes: 0)
+    monkeypatch.setattr("pipelines.train_vla.samples._say_absent", lambda *stores: None)
     stores = SimpleNamespace(
         episodes=[store], targets=[codes], book=SimpleNamespace(fingerprint="book")
     )

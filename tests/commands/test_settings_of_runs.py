@@ -10,19 +10,19 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app, main
-from depthtok.commands.ablate import Study
-from depthtok.commands.samples import parse_settings
-from depthtok.commands.whole import Plan, prepared
+from depthtok.cli.ablate import Study
+from depthtok.cli.main import app, main
+from depthtok.cli.whole import Plan, prepared
 from depthtok.config import from_mapping, load_toml, to_json
 from depthtok.errors import ConfigError, DepthtokError, SchemaError
 from depthtok.sources.schema import Schema
 from pipelines.config import AnnotateConfig
+from pipelines.depth.vida.config import RunConfig
+from pipelines.depth.vida.finetune import FinetuneConfig
 from pipelines.stage import recording_failures
-from pipelines.vida.config import RunConfig
-from pipelines.vida.finetune import FinetuneConfig
+from pipelines.train_vla.samples import parse_settings
 from vla.config import Config
-from vla.named import load
+from vla.named_configs import load
 from vqvae.config import TokeniserConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -172,7 +172,7 @@ def test_a_lack_of_memory_is_two_lines_and_no_episodes_failure(monkeypatch, caps
     def fails():
         raise error
 
-    monkeypatch.setattr("depthtok.commands.application.app", fails)
+    monkeypatch.setattr("depthtok.cli.application.app", fails)
     monkeypatch.setattr(sys, "argv", ["depthtok", "inspect", "x"])
     with pytest.raises(SystemExit) as end:
         main()
@@ -189,7 +189,7 @@ def test_other_errors_of_that_kind_keep_their_traceback(monkeypatch):
     def fails():
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr("depthtok.commands.application.app", fails)
+    monkeypatch.setattr("depthtok.cli.application.app", fails)
     monkeypatch.setattr(sys, "argv", ["depthtok", "inspect", "x"])
     with pytest.raises(RuntimeError, match="a mistake"):
         main()

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from depthtok.locks import LOCK
+from depthtok.disk.locks import LOCK
 from tests.commands.trainings import training
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from depthtok.locks import writing, writing_shard
+from depthtok.disk.locks import writing, writing_shard
 out, how = Path(sys.argv[1]), sys.argv[2]
 with writing_shard(out, how) if "/" in how else writing(out, file=how == "file"):
     print(flush=True)
@@ -43,7 +43,9 @@ def held():
 def refused(*words):
     """What a command says that must be refused."""
     done = subprocess.run(
-        [sys.executable, "-m", "depthtok.cli", *map(str, words)], capture_output=True, text=True
+        [sys.executable, "-m", "depthtok.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

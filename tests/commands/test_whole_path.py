@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.codes import CodeStore
-from depthtok.episodes import EpisodeStore
+from depthtok.cli.main import app
 from depthtok.errors import (
     ConfigError,
     GateError,
@@ -20,6 +18,8 @@ from depthtok.errors import (
     StaleStore,
     StoreError,
 )
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import EpisodeStore
 
 SAMPLE = Path(__file__).parents[2] / "depthtok" / "sample" / "libero_sample"
 

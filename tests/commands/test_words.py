@@ -9,15 +9,15 @@ import pytest
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from depthtok.cli import app
+from depthtok.cli.main import app
 from depthtok.errors import ConfigError
 from depthtok.testing import make_rlds, make_tokenizer
 from tests.commands.trainings import MICRO, call, lines
-from vla import checkpoint
-from vla.model import build
-from vla.named import load
-from vla.policy import Policy
-from vla.weights import to_paligemma
+from vla.model.model import build
+from vla.named_configs import load
+from vla.serving.policy import Policy
+from vla.training import checkpoint
+from vla.weights.paligemma import to_paligemma
 
 pytest.importorskip("tokenizers")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from depthtok.cli import app
+from depthtok.cli.main import app
 
 CLOCK = ("samples_per_s", "data_wait", "tflops", "mfu")
 DEMO = Path(__file__).parents[2] / "vqvae" / "demo"

@@ -7,8 +7,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from depthtok.absent import Looks, blank, largest_flat, suspect
 from depthtok.sources.pixels import PixelFormat
+from depthtok.stores.absent import Looks, blank, largest_flat, suspect
 
 RNG = np.random.default_rng(0)
 COLOURS = ((0, 0, 0), (255, 255, 255), (200, 13, 90), (0, 0, 255))

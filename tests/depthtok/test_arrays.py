@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import zarr
 
-from depthtok.arrays import (
+from depthtok.errors import CorruptPart
+from depthtok.stores.arrays import (
     STREAM_CHUNK,
     STREAM_SHARD,
     ArraySpec,
@@ -14,7 +15,6 @@ from depthtok.arrays import (
     read_rows,
     stream_files,
 )
-from depthtok.errors import CorruptPart
 from depthtok.testing import tree_digest
 
 STREAM = ArraySpec("uint16", (4, 4), stream=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from depthtok.codebook import META, WEIGHTS, Codebook, write, write_meta
 from depthtok.errors import CorruptPart, WeightsError
+from depthtok.stores.codebook import META, WEIGHTS, Codebook, write, write_meta
 
 VECTORS = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -125,5 +125,5 @@ def test_a_newer_format_is_refused(book):
 
 
 def test_reading_needs_no_torch():
-    code = "import sys, depthtok.codebook; sys.exit('torch' in sys.modules)"
+    code = "import sys, depthtok.stores.codebook; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from depthtok.data import DepthClip, DepthKind
-from depthtok.depth import ClipQuantiles, DepthEncoding, array_specs, pack, unpack
 from depthtok.errors import DepthKindError, SourceError
+from depthtok.stores.depth import ClipQuantiles, DepthEncoding, array_specs, pack, unpack
 
 METRES, DISPARITY = DepthKind.METRES, DepthKind.DISPARITY
 

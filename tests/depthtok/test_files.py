@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depthtok import files, temporaries
 from depthtok.config import canonical_json
+from depthtok.disk import files, temporaries
+from depthtok.disk.files import DigestMemory, commit_directory, output_errors, slug
+from depthtok.disk.temporaries import sweep, sweep_all
 from depthtok.errors import CorruptPart, OutputError
-from depthtok.files import DigestMemory, commit_directory, output_errors, slug
 from depthtok.signals import Stopped, stoppable
-from depthtok.temporaries import sweep, sweep_all
 
 EVIL = [
     *("", ".", "..", "../x", "a/../../x", "/abs", "abs", "a\\..\\b", "x" * 300, "nul\0byte"),

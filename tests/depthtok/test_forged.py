@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from depthtok import codebook
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
 from depthtok.config import digest
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import DepthtokError
-from depthtok.parts import MANIFEST, pack_manifest, unpack_manifest
-from depthtok.store import ROOT, StoreSpec
-from depthtok.verify import verify_store
+from depthtok.stores import codebook
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.parts import MANIFEST, pack_manifest, unpack_manifest
+from depthtok.stores.store import ROOT, StoreSpec
+from depthtok.stores.verify import verify_store
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 COUNT = int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many
@@ -123,7 +123,7 @@ def test_forged_roots(tmp_path, kind):
 
 def signed(content):
     """A root group of this content, which may not be of the types that `StoreSpec` has."""
-    from depthtok.arrays import group_json
+    from depthtok.stores.arrays import group_json
 
     parts = [1, *(content.get(k) for k in ("type", "stage", "stage_version", "what", "about",
                                            "upstream", "shards"))]  # fmt: skip

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from depthtok.data import EpisodeKey
-from depthtok.holdout import limits, place, places
-from depthtok.parts import ShardKey
+from depthtok.held_out import limits, place, places
+from depthtok.stores.parts import ShardKey
 
 SHARD = ShardKey("bridge", "1.0.0", "train", 3, 1024)
 

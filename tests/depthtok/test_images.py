@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import google_crc32c
 import pytest
 
-from depthtok import images
+from depthtok.disk import images
+from depthtok.disk.images import ImageFiles
 from depthtok.errors import CorruptRecord, SourceUnavailable
-from depthtok.images import ImageFiles
 
 
 @pytest.mark.parametrize("kept", [1, 3, 64])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.episodes import EpisodeStore
-from depthtok.instructions import is_empty, notice, read, without
+from depthtok.cli.main import app
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.instructions import is_empty, notice, read, without
 from depthtok.testing import make_rlds
 
 TEXTS = ["pick it up", "", " _ ", "pick it up", "push it", "", "two halves"]

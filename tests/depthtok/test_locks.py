@@ -12,14 +12,14 @@ from contextlib import suppress
 
 import pytest
 
-from depthtok import locks
+from depthtok.disk import locks
+from depthtok.disk.locks import LOCK, writing, writing_shard
 from depthtok.errors import InUse, OutputError
-from depthtok.locks import LOCK, writing, writing_shard
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from depthtok.locks import writing, writing_shard
+from depthtok.disk.locks import writing, writing_shard
 out, how = Path(sys.argv[1]), sys.argv[2]
 with writing(out, file=how == "file") if how in ("", "file") else writing_shard(out, how):
     if sys.argv[3:] == ["fork"] and os.fork() == 0:

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.agreement import GripperChange, for_robot, stated
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column, Meaning
-from depthtok.sim.libero import MEANING as LIBERO
 from depthtok.sources.schema import Schema
+from depthtok.stores.agreement import GripperChange, for_robot, stated
+from pipelines.sim.libero import MEANING as LIBERO
 
 POLICY = replace(LIBERO, gripper="open1_closed0")
 JOINTS = (*(Column(f"j{n}", "absolute", "rad") for n in range(6)), LIBERO.action[-1])

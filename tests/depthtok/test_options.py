@@ -11,9 +11,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from depthtok.cli.options import Only, command, new_app
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
-from depthtok.options import Only, command, new_app
 
 
 class Rule(StrEnum):
@@ -154,7 +154,7 @@ def _register_misspelt(app: typer.Typer) -> None:
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys, depthtok.options, depthtok.config, depthtok.progress, depthtok.log\n"
+        "import sys, depthtok.cli.options, depthtok.config, depthtok.progress, depthtok.log\n"
         "heavy = {'numpy', 'torch', 'ray', 'zarr', 'rich', 'tqdm', 'jaxtyping', 'PIL'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthtok.arrays import ArraySpec
+from depthtok.disk.files import DigestMemory
 from depthtok.errors import CorruptPart
-from depthtok.files import DigestMemory
-from depthtok.parts import (
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.parts import (
     MANIFEST,
     Part,
     PartName,

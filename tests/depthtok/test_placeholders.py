@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from depthtok import placeholders
-from depthtok.episodes import View
-from depthtok.placeholders import ClipDepth, NotMeasured, usual
 from depthtok.sources.pixels import PixelFormat
+from depthtok.stores import placeholders
+from depthtok.stores.episodes import View
+from depthtok.stores.placeholders import ClipDepth, NotMeasured, usual
 
 
 def slope(dtype, low, high, frames=40, side=16):

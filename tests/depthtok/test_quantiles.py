@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from depthtok.data import QUANTILES
-from depthtok.quantiles import QuantileCounter
+from depthtok.stores.quantiles import QuantileCounter
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float16"])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from depthtok.disk.sealed import require_sound, seal
 from depthtok.errors import CorruptPart
-from depthtok.sealed import require_sound, seal
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from depthtok.spread import Spread, ends
-from depthtok.statistics import of_columns
-from vla.normalise import Scale
+from depthtok.stores.spread import Spread, ends
+from depthtok.stores.statistics import of_columns
+from vla.data.normalise import Scale
 
 
 def columns(*values):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from depthtok import statistics
-from depthtok.statistics import Columns, Statistics, mixture, of_columns
+from depthtok.stores import statistics
+from depthtok.stores.statistics import Columns, Statistics, mixture, of_columns
 
 
 def columns(values: np.ndarray, pieces: int = 1) -> Columns:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok import store
-from depthtok.arrays import ArraySpec
 from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
-from depthtok.parts import PartName, ShardKey, shard_name
-from depthtok.store import Store, StoreSpec, create, missing_parts, read_spec, write_part
+from depthtok.stores import store
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.parts import PartName, ShardKey, shard_name
+from depthtok.stores.store import Store, StoreSpec, create, missing_parts, read_spec, write_part
 
 SPEC = StoreSpec("toys", "toy", 1, {"size": 32}, {"cameras": ["a"]}, "0" * 64, {"train": 3})
 

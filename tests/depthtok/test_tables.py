@@ -10,8 +10,8 @@ import weakref
 import numpy as np
 import pytest
 
-from depthtok import tables
-from depthtok.tables import Tables, open_files
+from depthtok.disk import tables
+from depthtok.disk.tables import Tables, open_files
 
 
 class Source:
@@ -55,7 +55,7 @@ def test_the_soft_limit_is_raised_and_some_files_are_left_to_others(soft, hard, 
     code = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-from depthtok.tables import open_files, tables
+from depthtok.disk.tables import open_files, tables
 assert resource.getrlimit(resource.RLIMIT_NOFILE) == ({soft}, {hard})
 print(open_files(), tables(16_384)._most, *resource.getrlimit(resource.RLIMIT_NOFILE))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -76,8 +76,8 @@ from pathlib import Path
 import numpy as np
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from depthtok import files, store
-from depthtok.arrays import ArraySpec
-from depthtok.parts import PartName, ShardKey, shard_name
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.parts import PartName, ShardKey, shard_name
 files.sync_tree = lambda path: None
 path, count = Path(sys.argv[1]), 150
 spec = store.StoreSpec("toy", "toy", 1, {}, {}, "0", {"train": count})

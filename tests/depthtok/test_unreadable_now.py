@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from depthtok.depth import DepthStore
+from depthtok.disk.files import output_errors, read_json_object
+from depthtok.disk.regular import of_the_system
+from depthtok.disk.tensors import save_tensors
 from depthtok.errors import OutputError, SourceUnavailable
-from depthtok.files import output_errors, read_json_object
-from depthtok.parts import MANIFEST
-from depthtok.regular import of_the_system
-from depthtok.sim.evaluation import Evaluation
-from depthtok.tensors import save_tensors
-from depthtok.verify import repair, verify_store
-from vla import checkpoint
-from vla.runlog import Entries
-from vla.soundness import findings
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.parts import MANIFEST
+from depthtok.stores.verify import repair, verify_store
+from pipelines.evaluate.trials import Evaluation
+from vla.training import checkpoint
+from vla.training.runlog import Entries
+from vla.training.soundness import findings
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 

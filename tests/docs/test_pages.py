@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from depthtok.cli import app
+from depthtok.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("benchmarks/*.md")])

@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from depthtok import codebook
-from depthtok.codebook import Codebook
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.normalisation import Normalisation
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores import codebook
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import Outcome, Stage, run
+from pipelines.convert.stage import ConvertStage
+from pipelines.run import run
+from pipelines.stage import Outcome, Stage
 from pipelines.tokenize import TokenizeStage
 from vqvae.config import NetworkConfig, QuantizerConfig, TokeniserConfig, TrainingConfig
-from vqvae.export import description, weights_of
-from vqvae.model import Tokeniser
+from vqvae.model.model import Tokeniser
+from vqvae.training.export import description, weights_of
 
 SIZE = 32  # px
 

@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.codes import CodeStore
+from depthtok.cli.main import app
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, SourceError
-from depthtok.store import create
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import create
+from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
-from depthtok.verify import verify_store
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate.fused import FusedStage
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, TokenizeConfig
-from pipelines.convert import ConvertStage
+from pipelines.convert.stage import ConvertStage
 from pipelines.decode import DecodeStage
-from pipelines.fused import FusedStage
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
 from pipelines.verify_codes import verify_sample
-from vqvae.agreement import Agreement
-from vqvae.clips import StoredClips
+from vqvae.data.clips import StoredClips
+from vqvae.quality.agreement import Agreement
 
 MAIN, WRIST = "steps/observation/image", "steps/observation/wrist_image"
 STEPS = 7
@@ -90,7 +90,7 @@ def test_convert_finds_those_of_one_colour_without_decoding_others(spoiled, over
 
 
 def test_all_steps_of_ordinary_data_are_told_apart_without_decoding(rlds, over, monkeypatch):
-    from depthtok import absent
+    from depthtok.stores import absent
 
     monkeypatch.setattr(absent, "blank", lambda *_: pytest.fail("decoded"))
     path = over(rlds)
@@ -275,7 +275,7 @@ def flagged(tmp_path, flags):
     writer.write_shard("train", 0, 1, map(values, range(len(flags))))
     from importlib import resources
 
-    text = (resources.files("depthtok.schemas") / "libero_depth.toml").read_text()
+    text = (resources.files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
     lines = text.splitlines()
     at = lines.index('key = "steps/observation/wrist_image"')
     schema = tmp_path / "flagged.toml"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.codes import CodeStore
+from depthtok.cli.main import app
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, StaleStore
-from pipelines.stage import run
-from vqvae.agreement import Agreement, CameraAgreement
+from depthtok.stores.codes import CodeStore
+from pipelines.run import run
+from vqvae.quality.agreement import Agreement, CameraAgreement
 
 
 def test_figures_of_an_episode():

@@ -7,7 +7,7 @@ import pytest
 
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import SourceError
-from pipelines.ahead import disparity_blocks
+from pipelines.annotate.ahead import disparity_blocks
 
 
 class Clip:

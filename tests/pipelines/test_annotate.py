@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 import zarr
 
-from depthtok import depth, store
 from depthtok.config import RunOptions
 from depthtok.data import DepthBlock, DepthClip, DepthKind, EstimatorSpec
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, MissingParts, SourceError
-from depthtok.store import drop_part
+from depthtok.stores import depth, store
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import drop_part
+from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
-from depthtok.verify import verify_store
-from pipelines import annotate
-from pipelines.annotate import cut
-from pipelines.estimators import ESTIMATORS, EstimatorEntry
-from pipelines.stage import make_part, run
+from pipelines.annotate import stage as annotate
+from pipelines.annotate.stage import cut
+from pipelines.depth.registry import ESTIMATORS, EstimatorEntry
+from pipelines.run import run
+from pipelines.stage import make_part
 
 GARBAGE = b"\x89PNG\r\n\x1a\nthis is no picture"
 

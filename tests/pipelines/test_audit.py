@@ -7,10 +7,10 @@ import pytest
 
 from depthtok.data import DepthClip, DepthKind, EpisodeKey, Orientation
 from depthtok.errors import DepthKindError, SourceError
-from pipelines.audit import Pair, audit, dilated, edges, fit_clip
-from pipelines.findings import summarise
-from pipelines.height import Rays
-from pipelines.scale import interval
+from pipelines.audit.audit import Pair, audit, dilated, edges, fit_clip
+from pipelines.audit.findings import summarise
+from pipelines.audit.height import Rays
+from pipelines.audit.scale import interval
 
 METRES, DISPARITY = DepthKind.METRES, DepthKind.DISPARITY
 
@@ -312,7 +312,7 @@ def test_blocks_do_not_matter(monkeypatch):
     rng = np.random.default_rng(0)
     estimated = (1 / scene() + rng.normal(0, 0.1, scene().shape)).astype(np.float32)
     first = audit(pair(estimated, DISPARITY))
-    monkeypatch.setattr("pipelines.audit.BLOCK", 7)
+    monkeypatch.setattr("pipelines.audit.audit.BLOCK", 7)
     other = audit(pair(estimated, DISPARITY))
     for name in ("abs_rel", "rmse_m", "flicker", "edges", "rows"):
         assert getattr(first, name) == pytest.approx(getattr(other, name), rel=1e-5)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.episodes import EpisodeStore
-from depthtok.origin import FRAMES, MADE_FROM
 from depthtok.sources import framing, tfrecord
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.store import SEEN
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.origin import FRAMES, MADE_FROM
+from depthtok.stores.store import SEEN
+from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
-from depthtok.verify import verify_store
 from pipelines.config import ConvertConfig
-from pipelines.convert import ConvertStage
+from pipelines.convert.stage import ConvertStage
 from pipelines.plan import plan
-from pipelines.stage import run
+from pipelines.run import run
 
 
 def convert(rlds, out, *, retry_failed=False, **settings):

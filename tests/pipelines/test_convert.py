@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import zarr
 
-from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
 from depthtok.data import EpisodeKey
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import (
     ConfigError,
     CorruptRecord,
@@ -18,11 +16,13 @@ from depthtok.errors import (
     SourceUnavailable,
 )
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
-from depthtok.verify import verify_store
 from pipelines.config import ConvertConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.convert.stage import ConvertStage
+from pipelines.run import run
 
 LENGTHS = [1, 3, 8, 2, 5]
 
@@ -248,7 +248,7 @@ dims = ["x", "y", "z", "rx", "ry", "rz", "finger_left", "finger_right"]
 
 def test_colours_stored_as_bgr_are_read_as_rgb(tmp_path):
     rlds = make_rlds(tmp_path / "rlds")
-    text = (resources.files("depthtok.schemas") / "libero_depth.toml").read_text()
+    text = (resources.files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
     key = 'key = "steps/observation/image"\n'
     assert key in text
     (tmp_path / "bgr.toml").write_text(text.replace(key, key + 'channels = "bgr"\n'))

@@ -7,19 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok import instructions, store
-from depthtok.commands.stages import open_episodes, show, warn_of_unknown
-from depthtok.commands.summary import inspect
+from depthtok.cli.stages import open_episodes, show, warn_of_unknown
 from depthtok.config import RunOptions
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, SchemaError, StaleStore
 from depthtok.sources.features import Feature
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.write import RldsWriter
-from depthtok.verify import verify_store
+from depthtok.stores import instructions, store
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.verify import verify_store
 from pipelines.config import ConvertConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.convert.stage import ConvertStage
+from pipelines.inspect.summary import inspect
+from pipelines.run import run
 
 OB = "steps/observation/"
 FEATURES = {

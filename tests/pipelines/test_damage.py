@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
+from depthtok.disk.temporaries import temporary_sibling
 from depthtok.errors import DepthtokError, OutputError, StoreError
-from depthtok.lineage import open_store
-from depthtok.store import ROOT, Store, is_store, read_spec
-from depthtok.temporaries import temporary_sibling
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.lineage import open_store
+from depthtok.stores.store import ROOT, Store, is_store, read_spec
+from depthtok.stores.verify import repair, verify_store
 from depthtok.testing import Damage, damages, tree_digest
-from depthtok.verify import repair, verify_store
-from pipelines.convert import ConvertStage
-from pipelines.stage import run
+from pipelines.convert.stage import ConvertStage
+from pipelines.run import run
 
 STAGES = ["convert", "annotate", "tokenize"]
 
@@ -142,7 +142,7 @@ def test_a_part_of_another_store_is_refused(whole, tmp_path):
 
 def test_counts_against_the_source(whole, tmp_path, over):
     """An episode that was lost without a word is named, though all digests are right."""
-    from depthtok.store import write_part
+    from depthtok.stores.store import write_part
 
     path = over(whole.rlds)
     path.run_all()

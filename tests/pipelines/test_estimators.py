@@ -3,7 +3,7 @@ import pytest
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError
 from pipelines import config
-from pipelines.estimators import ESTIMATORS, find
+from pipelines.depth.registry import ESTIMATORS, find
 
 
 def test_every_estimator_says_what_it_is():

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, StoreError
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, temporaries, tree_digest
-from depthtok.verify import verify_store
-from pipelines import annotate
+from pipelines.annotate import stage as annotate
+from pipelines.annotate.fused import SPILL, FusedStage
 from pipelines.config import TokenizeConfig
-from pipelines.fused import SPILL, FusedStage
 from pipelines.plan import plan
-from pipelines.stage import run
+from pipelines.run import run
 
 
 def fused(path, out, config=None, **settings):
@@ -50,7 +50,7 @@ def test_the_network_and_its_codes_in_one_worker(whole, tmp_path):
     settings = {"estimator": "tiny", "input_size": 28, "camera": ("image",)}
     run(fused(whole, tmp_path / "codes", **settings), RunOptions())
     run(whole.stage("annotate", out=tmp_path / "depth", **settings), RunOptions())
-    from depthtok.depth import DepthStore
+    from depthtok.stores.depth import DepthStore
     from pipelines.tokenize import TokenizeStage
 
     stage = TokenizeStage(

@@ -11,9 +11,15 @@ import pytest
 
 from depthtok.config import RunOptions
 from depthtok.testing import interrupt, temporaries, tree_digest
-from pipelines.stage import run
+from pipelines.run import run
 
-PRELOAD = ["zarr", "depthtok.cli", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]
+PRELOAD = [
+    "zarr",
+    "depthtok.cli.main",
+    "pipelines.convert.stage",
+    "pipelines.annotate.stage",
+    "vqvae.codec",
+]
 STAGES = ["convert", "annotate", "tokenize"]
 
 

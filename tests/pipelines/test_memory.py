@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthtok.depth import DepthStore
+from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
 from pipelines.videos import VideoStage
 
@@ -20,7 +20,7 @@ LARGE = 5000 if os.environ.get("DEPTHTOK_DAMAGES") else 2500  # px
 MEASURED = """
 import re, sys
 from pathlib import Path
-from depthtok.cli import main
+from depthtok.cli.main import main
 sys.argv = ["depthtok", *sys.argv[1:]]
 try:
     main()

@@ -7,22 +7,21 @@ from importlib.resources import files
 
 import pytest
 
-from depthtok.cli import main
+from depthtok.cli.main import main
 from depthtok.config import RunOptions
-from depthtok.episodes import STATISTICS, EpisodeStore
 from depthtok.errors import StaleStore, StoreError
-from depthtok.parts import PartWriter
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores.episodes import STATISTICS, EpisodeStore
+from depthtok.stores.parts import PartWriter
 from depthtok.testing import make_rlds, tree_digest
-from pipelines import overwrite
-from pipelines import stage as stages
 from pipelines.config import ConvertConfig
-from pipelines.convert import ConvertStage
-from pipelines.overwrite import beside, planned_over, run_over, settle
+from pipelines.convert import overwrite
+from pipelines.convert.overwrite import beside, planned_over, run_over, settle
+from pipelines.convert.stage import ConvertStage
 from pipelines.plan import plan
-from pipelines.stage import run
+from pipelines.run import run
 
-SCHEMA = (files("depthtok.schemas") / "libero_depth.toml").read_text()
+SCHEMA = (files("depthtok.sources.schemas") / "libero_depth.toml").read_text()
 
 
 @pytest.fixture
@@ -186,7 +185,7 @@ def test_jobs_that_are_done_at_the_same_moment_replace_the_store_once(
         overwrite.exchange(beside(out), out)  # the other one's; it has yet to remove the old store
         return outcome
 
-    monkeypatch.setattr("pipelines.stage.run", and_another_job)
+    monkeypatch.setattr("pipelines.convert.overwrite.run", and_another_job)
     run_over(stage(source, out, schema=edited(tmp_path, FASTER)), RunOptions())
     assert EpisodeStore(out).fps == 10
     assert not beside(out).exists()
@@ -229,12 +228,12 @@ def test_of_two_jobs_that_end_together_one_puts_the_store_in_place(
     source, tmp_path, monkeypatch, moment
 ):
     """The other, on another host say, neither puts the old one back nor fails."""
-    out, schema, real = tmp_path / "out", edited(tmp_path, FASTER), stages.run
+    out, schema, real = tmp_path / "out", edited(tmp_path, FASTER), overwrite.run
     run(stage(source, out), RunOptions())
     fresh = run(stage(source, tmp_path / "fresh", schema=schema), RunOptions())
 
     def other():
-        monkeypatch.setattr(stages, "run", real)
+        monkeypatch.setattr(overwrite, "run", real)
         assert run_over(stage(source, out, schema=schema), RunOptions()).made > 0
 
     def together(work, options):
@@ -245,7 +244,7 @@ def test_of_two_jobs_that_end_together_one_puts_the_store_in_place(
             other()
         return outcome
 
-    monkeypatch.setattr(stages, "run", together)
+    monkeypatch.setattr(overwrite, "run", together)
     outcome = run_over(stage(source, out, schema=schema), RunOptions(shard="3/3"))
     assert (outcome.out, outcome.exit_code) == (out, 0)
     assert tree_digest(out) == tree_digest(fresh.out)

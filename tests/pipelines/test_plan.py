@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
-from depthtok.episodes import PACKED
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import PACKED
 from depthtok.testing import make_rlds
 from pipelines import probe as probing
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate import stage as annotate
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, TokenizeConfig
 from pipelines.decode import DecodeStage
 from pipelines.plan import Plan, plan
 from pipelines.rates import RATES, rate_of
-from pipelines.stage import Probe, run
+from pipelines.run import run
+from pipelines.stage import Probe
 from pipelines.videos import VideoStage
 
 NAMES = ["convert", "annotate", "tokenize"]
@@ -92,7 +94,7 @@ def test_what_is_loaded_once_is_not_scaled_up(whole, tmp_path, monkeypatch):
         seen.add(True)
         return 100
 
-    monkeypatch.setattr(probing, "packed_bytes", slow_at_first)
+    monkeypatch.setattr(annotate, "packed_bytes", slow_at_first)
     monkeypatch.setattr(probing.time, "monotonic", lambda: clock[0])
     stage = whole.stage("annotate", tmp_path / "out")
     assert isinstance(stage, AnnotateStage)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from depthtok.config import RunOptions
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError
 from depthtok.signals import kept_handlers
-from pipelines.annotate import AnnotateStage
+from depthtok.stores.episodes import EpisodeStore
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig
 from pipelines.device import choose_for
-from pipelines.stage import run
+from pipelines.run import run
 
 pytestmark = [
     pytest.mark.ray,

@@ -12,9 +12,10 @@ import pytest
 
 from depthtok.errors import ConfigError, WorkerDied
 from depthtok.testing import tree_digest
-from pipelines import ray_health, ray_reaper
-from pipelines.ray_health import Health, Room, answers, guarded, places, starting
-from pipelines.ray_reaper import VARIABLE, marked, reaped
+from pipelines.ray import health as ray_health
+from pipelines.ray import reaper as ray_reaper
+from pipelines.ray.health import Health, Room, answers, guarded, places, starting
+from pipelines.ray.reaper import VARIABLE, marked, reaped
 
 ALL = int(os.environ.get("DEPTHTOK_DAMAGES", "1")) > 1  # every process in every stage
 SOON = [("annotate", "raylet", 0.0), ("annotate", "gcs_server", 0.5), ("convert", "driver", 0.0)]
@@ -99,7 +100,7 @@ def test_a_cluster_without_room_is_waited_for_but_not_for_ever(monkeypatch, caps
 
 ORPHAN = """
 import os, subprocess, sys, time
-from pipelines.ray_reaper import reaped
+from pipelines.ray.reaper import reaped
 with reaped() as reaper:
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True,
                      env={**os.environ, "DEPTHTOK_RAY": reaper.mark}, stderr=subprocess.DEVNULL)

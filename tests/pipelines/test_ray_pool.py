@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, OutputError, WeightsError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, stoppable
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import temporaries, tree_digest
-from pipelines import ray_pool
-from pipelines.ray_cluster import cluster, require_answer
-from pipelines.ray_pool import mean
-from pipelines.stage import run
+from pipelines.ray import pool as ray_pool
+from pipelines.ray.cluster import cluster, require_answer
+from pipelines.ray.pool import mean
+from pipelines.run import run
 
 pytestmark = [
     pytest.mark.ray,

@@ -12,7 +12,7 @@ import pytest
 
 from depthtok.errors import ConfigError, OutputError, WorkerDied
 from depthtok.signals import Stopped, kept_handlers, stop_request
-from pipelines.ray_ranks import run_on_ranks
+from pipelines.ray.ranks import run_on_ranks
 
 pytestmark = [
     pytest.mark.ray,

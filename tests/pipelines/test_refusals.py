@@ -10,13 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthtok import cli
+from depthtok.cli import main as cli
 from depthtok.errors import ConfigError, OutputError
+from depthtok.stores.verify import verify_store
 from depthtok.testing import interrupt, make_rlds, temporaries, tree_digest
-from depthtok.verify import verify_store
 from pipelines.config import AnnotateConfig, ConvertConfig, TokenizeConfig
 
-PRELOAD = ["zarr", "depthtok.cli", "pipelines.convert", "pipelines.annotate", "vqvae.codec"]
+PRELOAD = [
+    "zarr",
+    "depthtok.cli.main",
+    "pipelines.convert.stage",
+    "pipelines.annotate.stage",
+    "vqvae.codec",
+]
 
 
 def main(arguments: list[str], limit: int, log: str) -> None:
@@ -75,7 +81,7 @@ def test_an_output_that_cannot_be_written(whole, tmp_path, monkeypatch, number):
 
 def run_convert(whole, out):
     from depthtok.config import RunOptions
-    from pipelines.stage import run
+    from pipelines.run import run
 
     return run(whole.stage("convert", out), RunOptions())
 

@@ -6,9 +6,10 @@ from depthtok.config import RunOptions
 from depthtok.errors import (
     MissingParts,
 )
-from depthtok.store import Store
+from depthtok.stores.store import Store
 from depthtok.testing import tree_digest
-from pipelines.stage import recording_failures, run
+from pipelines.run import run
+from pipelines.stage import recording_failures
 
 STAGES = ["convert", "annotate", "tokenize"]
 

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import zarr
 
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError, StaleStore, StoreError
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds, tree_digest
 from pipelines import tokenize
-from pipelines.ahead import CodesAhead
-from pipelines.stage import run
+from pipelines.annotate.ahead import CodesAhead
+from pipelines.run import run
 from vqvae import codec as codec_module
 from vqvae.codec import Codec
 

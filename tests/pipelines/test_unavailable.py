@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import SourceUnavailable
 from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.verify import verify_rlds
 from depthtok.testing import make_rlds, temporaries, tree_digest
-from depthtok.verify import verify_rlds
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate.fused import FusedStage
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig
-from pipelines.convert import ConvertStage
-from pipelines.fused import FusedStage
-from pipelines.stage import run
+from pipelines.convert.stage import ConvertStage
+from pipelines.run import run
 
 PASSING = [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOENT, errno.EACCES, errno.ENOTCONN]
 
@@ -142,7 +142,7 @@ def test_an_annotation_ends_and_is_resumed(whole, tmp_path, monkeypatch, estimat
 
 
 def fused(whole, book, out):
-    from depthtok.codebook import Codebook
+    from depthtok.stores.codebook import Codebook
     from pipelines.config import TokenizeConfig
 
     stage = annotate(whole, out, "dataset")

@@ -12,18 +12,18 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from depthtok.cli import app
+from depthtok.cli.main import app
 from depthtok.config import RunOptions
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import MissingPackage, SourceError, SourceUnavailable, StaleStore
 from depthtok.sources.videos import films
-from depthtok.store import create
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import create
+from depthtok.stores.verify import verify_store
 from depthtok.testing import tree_digest
-from depthtok.verify import verify_store
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig
-from pipelines.stage import run
+from pipelines.run import run
 from pipelines.videos import VideoStage
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from depthtok.sim import setup
+from pipelines.sim import setup
 
 SIZE = 96
 
@@ -27,12 +27,12 @@ def drawer():
 def demos(simulator, tmp_path_factory):
     """One episode of the scripted expert, recorded and rendered by `collect`."""
     from depthtok.config import RunOptions
-    from pipelines import collect, stage
-    from pipelines.sim_config import CollectConfig
+    from pipelines import collect, run
+    from pipelines.sim.config import CollectConfig
 
     place = tmp_path_factory.mktemp("demos")
     config = CollectConfig(tasks="0", episodes=1, size=32, seed=1)
-    outcome = stage.run(collect.CollectStage(place, config), RunOptions(workers=0))
+    outcome = run.run(collect.CollectStage(place, config), RunOptions(workers=0))
     assert (outcome.made, outcome.exit_code) == (1, 0)
     return place
 
@@ -43,8 +43,8 @@ def made(suite, number):
         pytest.skip(f"the simulator cannot run: {problem}")
     if "tensorflow" in sys.modules:
         pytest.skip("TensorFlow and the software renderer do not share a process")
-    from depthtok.sim.libero import LiberoSimulator
-    from depthtok.sim.suites import task
+    from pipelines.sim.libero import LiberoSimulator
+    from pipelines.sim.suites import task
 
     simulator = LiberoSimulator(task(suite, number), SIZE)
     yield simulator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from depthtok.meaning import Column, Meaning
-from depthtok.sim.simulator import Lens, Task, View
+from pipelines.sim.simulator import Lens, Task, View
 
 MEANING = Meaning(
     (Column("x", "delta", "1"), Column("gripper", "absolute", "1")),

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.config import RunOptions
-from depthtok.sim import verdict, workers
-from depthtok.sim.evaluation import Arena, Evaluation, Job
-from depthtok.sim.expert import Style
-from depthtok.sim.motion import Motion
-from depthtok.sim.recording import features
-from depthtok.sim.rollout import Trial
-from depthtok.sim.simulator import Task
-from pipelines import collect, stage
-from pipelines.sim_config import CollectConfig
+from pipelines import collect, run
+from pipelines.evaluate import verdict
+from pipelines.evaluate.trials import Arena, Evaluation, Job
+from pipelines.sim import workers
+from pipelines.sim.config import CollectConfig
+from pipelines.sim.expert import Style
+from pipelines.sim.motion import Motion
+from pipelines.sim.recording import features
+from pipelines.sim.rollout import Trial
+from pipelines.sim.simulator import Task
 from tests.sim.fake_world import TASK, FakeWorld, Walker
 
 TRIALS, EPISODES = 8, 4
@@ -92,4 +93,4 @@ def record(place: Path) -> None:
     config = CollectConfig(tasks="0-1", episodes=EPISODES, size=16, episodes_per_shard=3)
     work = collect.CollectStage(place, config)
     work.__dict__["tasks"] = {n: Task("fake", n, f"t{n}", f"do {n}", 9, 50) for n in range(2)}
-    stage.run(work, RunOptions())
+    run.run(work, RunOptions())

@@ -8,12 +8,12 @@ import pytest
 
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, SourceError, StaleStore
-from depthtok.sim.motion import Motion
-from depthtok.sim.simulator import CLASSES
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.testing import tree_digest
-from pipelines.sim_config import CollectConfig, EvalConfig, numbers
+from pipelines.sim.config import CollectConfig, EvalConfig, numbers
+from pipelines.sim.motion import Motion
+from pipelines.sim.simulator import CLASSES
 
 HERE = RunOptions(workers=0)
 
@@ -70,8 +70,8 @@ def test_depth_is_metres_and_classes_are_there(demos):
 def test_a_demonstration_in_the_official_form_is_replayed(demos, simulator, tmp_path):
     """A file as the benchmark's authors publish them, made of the recorded episode."""
     h5py = pytest.importorskip("h5py")
-    from depthtok.sim import demos as official
-    from depthtok.sim.motion import perform
+    from pipelines.sim import demos as official
+    from pipelines.sim.motion import perform
 
     simulator.reset(0, 5)
     _, raw = episode(demos)
@@ -105,9 +105,9 @@ class Quick:
 @pytest.fixture
 def quick(monkeypatch, simulator):
     """Recording without physics or rendering; every third episode of a task fails."""
-    from depthtok.sim import recording
-    from depthtok.sim.expert import Style
     from pipelines import collect
+    from pipelines.sim import recording
+    from pipelines.sim.expert import Style
 
     calls = []
 
@@ -134,10 +134,11 @@ def quick(monkeypatch, simulator):
 
 
 def run(place, options=HERE, **settings):
-    from pipelines import collect, stage
+    from pipelines import collect
+    from pipelines.run import run as run_stage
 
     config = CollectConfig(**{"tasks": "0-1", "episodes": 3, "size": 16, **settings})
-    return stage.run(collect.CollectStage(place, config), options)
+    return run_stage(collect.CollectStage(place, config), options)
 
 
 def test_failures_are_kept_apart_and_nothing_is_done_twice(quick, tmp_path):
@@ -212,8 +213,8 @@ def test_tasks_that_ask_for_more_are_left_out_or_refused(simulator, tmp_path):
 
 
 def test_a_drawer_that_stands_open_is_not_refused(simulator):
-    from depthtok.sim.goals import Goal, goals
-    from depthtok.sim.suites import task
+    from pipelines.sim.goals import Goal, goals
+    from pipelines.sim.suites import task
 
     (goal,) = goals(task("libero_90", 29))
     assert goal == Goal("akita_black_bowl_1", "white_cabinet_1_top_region")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from depthtok.errors import ConfigError, SourceError
-from depthtok.sim import demos
-from pipelines.sim_config import CollectConfig
+from pipelines.sim import demos
+from pipelines.sim.config import CollectConfig
 
 MOVE, STILL = [0.1, 0, 0, 0, 0, 0], [0.0] * 6
 

@@ -7,14 +7,15 @@ from functools import partial
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.commands.summary import inspect
+from depthtok.cli.main import app
 from depthtok.errors import ConfigError, DepthtokError, NotAFile, SourceError, StaleStore
 from depthtok.intervals import Paired
-from depthtok.sim import verdict, workers
-from depthtok.sim.evaluation import Arena, Evaluation, Job
-from depthtok.sim.rollout import Trial
 from depthtok.testing import tree_digest
+from pipelines.evaluate import verdict
+from pipelines.evaluate.trials import Arena, Evaluation, Job
+from pipelines.inspect.summary import inspect
+from pipelines.sim import workers
+from pipelines.sim.rollout import Trial
 from tests.sim.fake_world import TASK, FakeWorld, Walker
 
 CARD = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from depthtok.sim import grasp
+from pipelines.sim import grasp
 
 NOTHING = np.empty((0, 3))
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from depthtok.errors import ConfigError
-from depthtok.sim.motion import demonstrate, perform
-from depthtok.sim.simulator import CLASSES
 from depthtok.testing import back_project, support_plane
+from pipelines.sim.motion import demonstrate, perform
+from pipelines.sim.simulator import CLASSES
 
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (12, 7)).astype(np.float32)
 

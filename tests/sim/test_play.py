@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from depthtok.codebook import Codebook
-from depthtok.commands import play
 from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
-from depthtok.sim.evaluation import Evaluation
-from depthtok.sim.libero import MEANING as LIBERO
-from depthtok.sim.rollout import Trial
-from depthtok.sim.rollout import play as roll
 from depthtok.sources.schema import Schema
+from depthtok.stores.codebook import Codebook
+from pipelines.evaluate import play
+from pipelines.evaluate.trials import Evaluation
+from pipelines.sim.libero import MEANING as LIBERO
+from pipelines.sim.rollout import Trial
+from pipelines.sim.rollout import play as roll
 from tests.sim.fake_world import MEANING, FakeWorld
+from vla.serving.running import Running
 
 BOOK = Path(str(files("vqvae") / "demo"))
 
@@ -103,6 +104,43 @@ def test_a_run_from_before_on_data_with_a_shipped_schema_is_taken_as_that_says(m
     assert source.open(LIBERO).meaning == schema.meaning
 
 
+def test_how_the_policy_runs_is_on_the_card(monkeypatch):
+    source = play.PolicySource(str(BEFORE), gripper="open1_closed0")
+    card = source.card(LIBERO)
+    assert (card["precision"], card["sampler"]) == ("float32", "plain")
+    half = replace(source, precision="bfloat16")
+    card = half.card(LIBERO)
+    assert (card["precision"], card["sampler"]) == ("bfloat16", "folded")
+    assert half.open(LIBERO).running.told() == {k: card[k] for k in RUNNING}
+    with pytest.raises(ConfigError, match="tf32 is for NVIDIA GPUs"):
+        replace(source, precision="tf32").card(LIBERO)
+
+
+@pytest.mark.parametrize("name", ["precision", "sampler"])
+def test_how_a_server_runs_is_its_own_affair(name):
+    source = play.PolicySource("ws://127.0.0.1:9", **{name: "plain"})
+    with pytest.raises(ConfigError, match=f"--{name} is decided where the policy runs"):
+        source.card(MEANING)
+
+
+RUNNING = ("precision", "sampler", "batch")
+
+
+def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
+    card = {"policy": "p", "trials": 2, "suite": "s", "weights": "w", "tasks": {"0": "go"},
+            "versions": {}, "seed": 7, "max_steps": 9, "replan_steps": 3, "size": 8}  # fmt: skip
+    Evaluation(tmp_path, card).begin()
+    told = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
+    Evaluation(tmp_path, told).begin()
+    with pytest.raises(StaleStore, match="--precision, --sampler"):
+        Evaluation(tmp_path, told | {"precision": "bfloat16", "sampler": "folded"}).begin()
+    Evaluation(tmp_path / "s", {**card, "says": {"name": "n"}}).begin()
+    says = {"name": "n", "precision": "float32", "sampler": "plain", "batch": 1}
+    Evaluation(tmp_path / "s", {**card, "says": says}).begin()
+    with pytest.raises(StaleStore, match="the policy served"):
+        Evaluation(tmp_path / "s", {**card, "says": {**says, "batch": 8}}).begin()
+
+
 def test_older_evaluations_go_on(tmp_path):
     card = {"policy": "p", "trials": 2, "suite": "s", "tasks": {"0": "go"}, "versions": {},
             "seed": 7, "max_steps": 9, "replan_steps": 3, "size": 8}  # fmt: skip
@@ -138,8 +176,8 @@ def served(monkeypatch):
     pytest.importorskip("websockets", reason="needs the extra `serve`")
     from websockets.sync.server import serve
 
-    from vla.serve import describe
-    from vla.wire import pack
+    from vla.serving.server import describe
+    from vla.serving.wire import pack
 
     data = SimpleNamespace(cameras=["image"])
     model = SimpleNamespace(chunk=3, action_dim=2, proprio_dim=0)
@@ -152,7 +190,8 @@ def served(monkeypatch):
         return connection.respond(HTTPStatus.UNAUTHORIZED, "wrong or missing API key\n")
 
     def talk(connection):
-        policy = SimpleNamespace(config=config, place=None, spoken=said.get("meaning"))
+        spoken, running = said.get("meaning"), Running()
+        policy = SimpleNamespace(config=config, place=None, spoken=spoken, running=running)
         connection.send(pack(describe(policy)))
         connection.recv()
         connection.close()

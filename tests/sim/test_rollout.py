@@ -8,8 +8,8 @@ import pytest
 
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column
-from depthtok.sim.rollout import Trial, play
-from depthtok.sim.simulator import Simulator
+from pipelines.sim.rollout import Trial, play
+from pipelines.sim.simulator import Simulator
 from tests.sim.fake_world import MEANING, FakeWorld, Walker
 
 

@@ -12,7 +12,7 @@ import pytest
 from depthtok.testing import interrupt, temporaries, tree_digest
 from tests.sim.quick_runs import EPISODES, TRIALS, evaluate, record
 
-PRELOAD = ["zarr", "depthtok.sim.verdict", "pipelines.collect"]
+PRELOAD = ["zarr", "pipelines.evaluate.verdict", "pipelines.collect"]
 RUNS = {  # name: what runs, where its finished items lie, and how many there are in the end
     "eval": (evaluate, "trials/*.json", TRIALS),
     "collect": (record, "recording/parts/task-*/manifest.json", 2 * EPISODES),

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
+from depthtok.cli.main import app
 
 SMALLER = ["model.vision.image_size=16", "model.vision.patch=4", "model.chunk=5"]
 

@@ -5,10 +5,10 @@ import pytest
 
 from depthtok.data import Orientation
 from depthtok.errors import CorruptRecord, SchemaError
-from depthtok.placeholders import NotMeasured
 from depthtok.sources.cameras import CameraSchema, depth_scale
 from depthtok.sources.schema import Schema
 from depthtok.sources.table import Table
+from depthtok.stores.placeholders import NotMeasured
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from depthtok.errors import SchemaError
-from depthtok.sources.document import updated
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.schema import Schema
+from tools.document_schemas import updated
 
 ROOT = Path(__file__).parents[2]
 
@@ -174,7 +174,7 @@ def test_describe():
 
 def test_the_page_is_up_to_date():
     page = (ROOT / "docs/schemas.md").read_text("utf-8")
-    assert page == updated(page), "run python -m depthtok.sources.document docs/schemas.md"
+    assert page == updated(page), "run python -m tools.document_schemas docs/schemas.md"
 
 
 def test_the_example_on_the_page_loads(tmp_path):

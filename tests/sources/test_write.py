@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthtok import files
+from depthtok.disk import files
 from depthtok.errors import OutputError, SourceError
 from depthtok.sources.features import Feature
 from depthtok.sources.rlds import INFO, RldsDirectory

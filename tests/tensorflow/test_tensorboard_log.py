@@ -6,7 +6,7 @@ TensorFlow crashes in a process that has rendered.
 
 import pytest
 
-from vla.trackers import open_tracker
+from vla.training.trackers import open_tracker
 
 
 @pytest.mark.filterwarnings("ignore")  # of packages that tensorboard reads its own files with

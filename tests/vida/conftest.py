@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.vida.config import CONFIGS
-from pipelines.vida.network import VideoDepth
+from pipelines.depth.vida.config import CONFIGS
+from pipelines.depth.vida.network import VideoDepth
 from tests.vida import recipe
 
 GOLDEN = Path(__file__).parent.parent / "data" / "vida_golden"

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import CorruptRecord
-from pipelines.vida.config import CONFIGS
-from pipelines.vida.network import VideoDepth
+from pipelines.depth.vida.config import CONFIGS
+from pipelines.depth.vida.network import VideoDepth
 from tests.vida import recipe
 
 

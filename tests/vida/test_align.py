@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.vida.align import Stitcher, fit
-from pipelines.vida.plan import plan
+from pipelines.depth.windows.align import Stitcher, fit
+from pipelines.depth.windows.plan import plan
 
 
 def test_fit_recovers_scale_and_shift():

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from depthtok.errors import ConfigError, CorruptPart, SourceError, StaleStore
-from pipelines.vida.finetune import (
+from pipelines.depth.vida.finetune import (
     FinetuneConfig,
     finetune,
     schedule,
     training_batch,
     training_target,
 )
-from pipelines.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
+from pipelines.depth.vida.losses import affine_invariant_loss, metric_loss, temporal_gradient_loss
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from depthtok.errors import ConfigError
-from pipelines.vida.config import RunConfig
-from pipelines.vida.graphs import MOST, Graphed
-from pipelines.vida.halved import halved
-from pipelines.vida.infer import estimate
-from pipelines.vida.runner import Groups, Runner
+from pipelines.depth.vida.config import RunConfig
+from pipelines.depth.vida.graphs import MOST, Graphed
+from pipelines.depth.vida.halved import halved
+from pipelines.depth.vida.infer import estimate
+from pipelines.depth.vida.runner import Groups, Runner
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 from tests.vida.replaying import Replaying
@@ -98,7 +98,7 @@ def runner_of(windows, graphs):
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_graphed_parts_give_the_same_bytes_in_any_company(monkeypatch, pooled, precision):
     if precision == "float16":
-        monkeypatch.setattr("pipelines.vida.runner.packed", lambda it: halved(it, HALF))
+        monkeypatch.setattr("pipelines.depth.vida.runner.packed", lambda it: halved(it, HALF))
     clips = [MemoryClip(recipe.clip(n, 16, 20, seed=n)) for n in (1, 26, 5, 23)]
     with Rounding():  # of half precision only
         expected = depth_of(runner_of(1, None), clips)

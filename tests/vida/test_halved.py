@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.vida.config import CONFIGS, RunConfig
-from pipelines.vida.estimator import spec_of
-from pipelines.vida.halved import halved
-from pipelines.vida.network import VideoDepth
-from pipelines.vida.runner import Groups
-from pipelines.vida.temporal import explicit_attention
+from pipelines.depth.vida.config import CONFIGS, RunConfig
+from pipelines.depth.vida.estimator import spec_of
+from pipelines.depth.vida.halved import halved
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.runner import Groups
+from pipelines.depth.vida.temporal import explicit_attention
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 from tests.vida.rounding import Rounding
@@ -49,7 +49,7 @@ def as_on_a_gpu(monkeypatch):
     """Runners work as on a GPU: in half precision, in padded groups that span windows."""
     pooled = Groups(encode=16, mix=1, decode=16, pooled=True)
     monkeypatch.setattr(Groups, "of", classmethod(lambda *_, **__: pooled))
-    monkeypatch.setattr("pipelines.vida.runner.packed", lambda network: halved(network, HALF))
+    monkeypatch.setattr("pipelines.depth.vida.runner.packed", lambda network: halved(network, HALF))
     with Rounding():
         yield
 

@@ -9,10 +9,10 @@ import torch
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError
-from pipelines.vida.config import CONFIGS, RunConfig
-from pipelines.vida.infer import estimate
-from pipelines.vida.network import VideoDepth
-from pipelines.vida.runner import Groups, Runner
+from pipelines.depth.vida.config import CONFIGS, RunConfig
+from pipelines.depth.vida.infer import estimate
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.runner import Groups, Runner
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 

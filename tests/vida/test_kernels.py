@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from depthtok.errors import ConfigError
-from pipelines.vida.compiling import can_compile, compiled
-from pipelines.vida.config import RunConfig, config_named
-from pipelines.vida.estimator import load_estimator, spec_of
-from pipelines.vida.infer import estimate
-from pipelines.vida.packed import PackedLinear, packed
-from pipelines.vida.plan import plan
-from pipelines.vida.runner import Job, Runner
+from pipelines.depth.vida.compiling import can_compile, compiled
+from pipelines.depth.vida.config import RunConfig, config_named
+from pipelines.depth.vida.estimator import load_estimator, spec_of
+from pipelines.depth.vida.infer import estimate
+from pipelines.depth.vida.packed import PackedLinear, packed
+from pipelines.depth.vida.runner import Job, Runner
+from pipelines.depth.windows.plan import plan
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 
@@ -52,7 +52,9 @@ def test_a_packed_twin_gives_the_same_and_leaves_the_network_alone():
 
 def test_a_cpu_runs_packed(monkeypatch):
     seen = []
-    monkeypatch.setattr("pipelines.vida.runner.packed", lambda it: (seen.append(it), packed(it))[1])
+    monkeypatch.setattr(
+        "pipelines.depth.vida.runner.packed", lambda it: (seen.append(it), packed(it))[1]
+    )
     network = tiny_network()
     Runner(network, RunConfig(input_size=28), CPU)
     assert seen == [network]

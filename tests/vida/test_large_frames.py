@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from depthtok.errors import SourceError
-from pipelines.vida import reading, runner
-from pipelines.vida.config import RunConfig
-from pipelines.vida.infer import estimate
-from pipelines.vida.runner import Runner
+from pipelines.depth.vida import runner
+from pipelines.depth.vida.config import RunConfig
+from pipelines.depth.vida.infer import estimate
+from pipelines.depth.vida.runner import Runner
+from pipelines.depth.windows import reading
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 from tests.vida.test_infer import CPU, depth_of

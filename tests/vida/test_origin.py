@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from depthtok.arrays import group_json
-from depthtok.cli import app
-from depthtok.depth import DepthStore
+from depthtok.cli.main import app
 from depthtok.errors import WeightsError
+from depthtok.stores.arrays import group_json
+from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
-from pipelines.vida import origin as module
-from pipelines.vida.config import CONFIGS, RunConfig
-from pipelines.vida.course import Course
-from pipelines.vida.estimator import load_estimator
-from pipelines.vida.finetune import FinetuneConfig, fresh_network
-from pipelines.vida.origin import Origin, origin_of
-from pipelines.vida.published import PUBLISHED, SHIPPED
-from pipelines.vida.weights import load_network, save_network, weights_hash
+from pipelines.depth.vida import origin as module
+from pipelines.depth.vida.config import CONFIGS, RunConfig
+from pipelines.depth.vida.course import Course
+from pipelines.depth.vida.estimator import load_estimator
+from pipelines.depth.vida.finetune import FinetuneConfig, fresh_network
+from pipelines.depth.vida.origin import Origin, origin_of
+from pipelines.depth.vida.published import PUBLISHED, SHIPPED
+from pipelines.depth.vida.weights import load_network, save_network, weights_hash
 
 TINY, METRIC = CONFIGS["tiny"], CONFIGS["metric-tiny"]
 RELATIVE_ONES, METRIC_ONES = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.vida.plan import plan, window_count, window_frames
+from pipelines.depth.windows.plan import plan, window_count, window_frames
 
 LENGTHS = [*range(1, 80), 200, 201, 1000]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from depthtok.errors import SourceError
-from pipelines.vida.preprocess import network_size, preprocess, resize_matrix
+from pipelines.depth.vida.preprocess import network_size, preprocess, resize_matrix
 from tests.vida import recipe
 
 

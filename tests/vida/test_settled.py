@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from depthtok.config import RunOptions, to_json
-from depthtok.depth import DepthStore
-from depthtok.episodes import EpisodeStore
 from depthtok.errors import ConfigError, StaleStore
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.store import drop_part
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.store import drop_part
 from depthtok.testing import make_rlds, tree_digest
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig
-from pipelines.convert import ConvertStage
-from pipelines.stage import run
-from pipelines.vida.config import RunConfig
+from pipelines.convert.stage import ConvertStage
+from pipelines.depth.vida.config import RunConfig
+from pipelines.run import run
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.depth import DepthStore
+from depthtok.cli.main import app
 from depthtok.errors import WeightsError
+from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
-from pipelines.vida.config import CONFIGS, RunConfig
-from pipelines.vida.infer import estimate
-from pipelines.vida.network import VideoDepth
-from pipelines.vida.runner import Runner
+from pipelines.depth.vida.config import CONFIGS, RunConfig
+from pipelines.depth.vida.infer import estimate
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.runner import Runner
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 

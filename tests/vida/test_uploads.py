@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipelines.vida.align import fit
-from pipelines.vida.config import CONFIGS, RunConfig
-from pipelines.vida.network import VideoDepth
-from pipelines.vida.plan import plan
-from pipelines.vida.preprocess import normalisation, preprocess
-from pipelines.vida.runner import Job, Runner
-from pipelines.vida.uploads import Uploads
+from pipelines.depth.vida.config import CONFIGS, RunConfig
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.preprocess import normalisation, preprocess
+from pipelines.depth.vida.runner import Job, Runner
+from pipelines.depth.vida.uploads import Uploads
+from pipelines.depth.windows.align import fit
+from pipelines.depth.windows.plan import plan
 from tests.vida import recipe
 
 META = torch.device("meta")

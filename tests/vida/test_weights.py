@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 
 from depthtok.data import DepthKind
 from depthtok.errors import MissingPackage, WeightsError
-from pipelines.vida import weights as module
-from pipelines.vida.config import CONFIGS, RunConfig
-from pipelines.vida.estimator import load_estimator
-from pipelines.vida.finetune import fresh_network
-from pipelines.vida.published import PUBLISHED, SHIPPED, licence_notice, shipped_or_cached
-from pipelines.vida.weights import (
+from pipelines.depth.vida import weights as module
+from pipelines.depth.vida.config import CONFIGS, RunConfig
+from pipelines.depth.vida.estimator import load_estimator
+from pipelines.depth.vida.finetune import fresh_network
+from pipelines.depth.vida.published import PUBLISHED, SHIPPED, licence_notice, shipped_or_cached
+from pipelines.depth.vida.weights import (
     find_weights,
     load_network,
     save_network,

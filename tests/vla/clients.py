@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from vla.wire import pack, unpack
+from vla.serving.wire import pack, unpack
 
 REQUEST = {
     "observation/main": np.full((24, 24, 3), 90, np.uint8),

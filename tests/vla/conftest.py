@@ -7,8 +7,8 @@ import torch
 
 from tests.vla import clients, fakes
 from vla.config import RunOptions
-from vla.policy import Policy
-from vla.train import train
+from vla.serving.policy import Policy
+from vla.training.train import train
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -46,12 +46,12 @@ def served(tmp_path_factory):
 @pytest.fixture
 def serve(served):
     """Starts servers; gives their port."""
-    from vla.serve import make_server
+    from vla.serving.server import make_server
 
     begun = []
 
-    def start(**options):
-        server = make_server(Policy.load(served), port=0, **options)
+    def start(batch=1, **options):
+        server = make_server(Policy.load(served, batch=batch), port=0, **options)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         begun.append((server, thread))

@@ -7,11 +7,11 @@ import numpy as np
 
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
 from depthtok.meaning import Column, Meaning
-from depthtok.parts import ShardKey
-from vla.data import Dataset
-from vla.member import member
-from vla.named import load
-from vla.tokenizer import ByteTokenizer
+from depthtok.stores.parts import ShardKey
+from vla.data.dataset import Dataset
+from vla.data.member import member
+from vla.data.tokenizer import ByteTokenizer
+from vla.named_configs import load
 
 INSTRUCTIONS = ("put the red cup on the plate", "open the drawer")
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
+from depthtok.cli.main import app
 from depthtok.errors import ConfigError, SourceError
 from tests.vla import fakes
-from vla.ablation import tabulate
-from vla.compare import Comparison, Difference, Judged, sign_flip
 from vla.config import RunOptions
-from vla.train import train
+from vla.evaluation.ablation import tabulate
+from vla.evaluation.compare import Comparison, Difference, Judged, sign_flip
+from vla.training.train import train
 
 OPTIONS = RunOptions(workers=0, log_every=1, validate_every=2, validate_batches=3)
 

@@ -10,10 +10,10 @@ from torch._dynamo.exc import TorchDynamoException
 
 from depthtok.errors import ConfigError, TrainingError
 from tests.vla.test_model import draws, example
-from vla import compiling
 from vla.config import RunOptions
-from vla.model import build
-from vla.parallel import compile_layers
+from vla.model.model import build
+from vla.training import compiling
+from vla.training.parallel import compile_layers
 
 # The compiler looks at .grad itself.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute")
@@ -114,7 +114,7 @@ def test_one_version_too_many_is_refused(micro, codebook, monkeypatch):
 
 def test_a_backward_pass_without_code_is_refused(micro, toy, codebook, tmp_path, monkeypatch):
     """By the training, in words."""
-    from vla import train as training
+    from vla.training import train as training
 
     backend = Counted(fail=True).backend()
     monkeypatch.setattr(training, "compile_layers", lambda m, budget: compile_layers(m, backend))

@@ -6,7 +6,7 @@ import pytest
 
 from depthtok.errors import ConfigError
 from vla.config import Config, RunOptions
-from vla.named import ablations, load, presets
+from vla.named_configs import ablations, load, presets
 
 
 @pytest.mark.parametrize("name", presets())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vla.config import RunOptions
-from vla.train import train
+from vla.training.train import train
 
 CUDA = pytest.param(
     "cuda",

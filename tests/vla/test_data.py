@@ -8,11 +8,11 @@ import pytest
 
 from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
-from depthtok.holdout import BEFORE, KEYED, place
+from depthtok.held_out import BEFORE, KEYED, place
 from tests.vla import fakes
-from vla.data import Dataset, Stream
-from vla.member import Member, held_by, held_out, member, of_unknown_origin
-from vla.tokenizer import ByteTokenizer
+from vla.data.dataset import Dataset, Stream
+from vla.data.member import Member, held_by, held_out, member, of_unknown_origin
+from vla.data.tokenizer import ByteTokenizer
 
 
 def sample(data, number, epoch=0, seed=0):

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from depthtok.errors import ConfigError, WeightsError
 from tests.vla import fakes
 from vla.config import DepthConfig
-from vla.depth_head import DepthHead, depth_loss
-from vla.judge import judge_depth
+from vla.evaluation.depth_expert import judge_depth
+from vla.model.depth_head import DepthHead, depth_loss
 
 B, M, GRID, WIDTH = 4, 2, 4, 24
 

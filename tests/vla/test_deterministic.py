@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from depthtok.errors import ConfigError, StaleStore, TrainingError
-from vla import deterministic, going_on
 from vla.config import RunOptions
-from vla.deterministic import WORKSPACE, reproducible
-from vla.train import train
+from vla.training import deterministic
+from vla.training import resume as going_on
+from vla.training.deterministic import WORKSPACE, reproducible
+from vla.training.train import train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 OPTIONS = RunOptions(workers=0, log_every=1, checkpoint_every=2)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from depthtok.errors import ConfigError, MissingPackage
-from vla import checkpoint
 from vla.config import RunOptions
-from vla.train import train
+from vla.training import checkpoint
+from vla.training.train import train
 
 QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
 

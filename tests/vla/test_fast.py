@@ -11,16 +11,16 @@ from tests.vla import fakes, test_mixture
 from tests.vla.test_compiling import Counted
 from tests.vla.test_mixture import difference
 from tests.vla.test_model import draws, example
-from vla import optim
-from vla.block_attention import rows
 from vla.config import ExpertConfig, RunOptions
-from vla.gemma import Expert
-from vla.masks import SEES, SeesTable
-from vla.mixture import sequential
-from vla.model import build
-from vla.parallel import compile_layers
-from vla.train import train
-from vla.update import Update
+from vla.model.block_attention import rows
+from vla.model.gemma import Expert
+from vla.model.masks import SEES, SeesTable
+from vla.model.mixture import sequential
+from vla.model.model import build
+from vla.training import optim
+from vla.training.parallel import compile_layers
+from vla.training.train import train
+from vla.training.update import Update
 
 
 def fastened(module, fast=True):
@@ -138,8 +138,8 @@ def test_compiled_it_needs_no_more_graphs(micro, codebook):
 
 def updated(config, codebook, data, micro_batch=2, steps=2, backend=None):
     """The weights after some steps, and the figures of the last."""
-    from vla.loader import Loader
-    from vla.parallel import Ranks
+    from vla.data.loader import Loader
+    from vla.training.parallel import Ranks
 
     model = build(config.model, 0, torch.from_numpy(codebook.vectors)).train()
     optim.freeze(model, config.train)
@@ -163,7 +163,7 @@ def updated(config, codebook, data, micro_batch=2, steps=2, backend=None):
 def test_weights_cast_once_have_the_bits_of_autocast(micro, toy, codebook, monkeypatch, lora):
     """With frozen parts and adapters, in two passes a step."""
     config = micro(train__precision="bf16", train__fast=True, train__lora_rank=lora)
-    monkeypatch.setattr("vla.update.cast_once", _counting(casts := []))
+    monkeypatch.setattr("vla.training.update.cast_once", _counting(casts := []))
     once, _ = updated(config, codebook, toy(config))
     assert len(casts) == 2
     monkeypatch.setattr(Update, "_cast", lambda self: _nothing())
@@ -184,7 +184,7 @@ def test_compiled_layers_take_the_cast_weights(micro, toy, codebook):
 
 
 def _counting(calls):
-    from vla.casts import cast_once
+    from vla.model.casts import cast_once
 
     def counting(*given):
         calls.append(given)

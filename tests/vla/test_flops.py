@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from vla import train as training
 from vla.config import RunOptions
-from vla.flops import _peak, forward_flops, peak_tflops
-from vla.named import load
+from vla.model.flops import _peak, forward_flops, peak_tflops
+from vla.named_configs import load
+from vla.training import train as training
 
 
 def test_the_paper_model():

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from vla import flow
 from vla.config import FlowConfig
+from vla.model import flow
 
 
 def test_time_zero_is_noise_and_one_is_data():

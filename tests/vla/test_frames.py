@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from depthtok.disk.temporaries import temporary_sibling
 from depthtok.errors import CorruptPart, StaleStore
-from depthtok.temporaries import temporary_sibling
 from tests.vla import fakes
-from vla.data import Dataset
-from vla.frames import FrameCache
+from vla.data.dataset import Dataset
+from vla.data.frames import FrameCache
 
 
 def row_of(data, number):

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from vla.loader import Loader
+from vla.data.loader import Loader
 
 
 def batches(data, count, **options):

@@ -5,12 +5,13 @@ from safetensors.torch import load_file
 
 from tests.vla import fakes
 from tests.vla.test_model import draws, observation
-from vla import checkpoint, lora, optim
 from vla.config import RunOptions
-from vla.model import build
-from vla.policy import Policy
-from vla.pretrained import pretrained
-from vla.train import train
+from vla.model import lora
+from vla.model.model import build
+from vla.serving.policy import Policy
+from vla.training import checkpoint, optim
+from vla.training.train import train
+from vla.weights.pretrained import pretrained
 
 QUIET = RunOptions(workers=0, log_every=1)
 

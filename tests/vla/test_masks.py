@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from depthtok.errors import ConfigError
-from vla.masks import BLOCKS, SEES, Layout, SeesTable, visible
+from vla.model.masks import BLOCKS, SEES, Layout, SeesTable, visible
 
 LAYOUT = Layout((("image", 2), ("text", 2), ("depth", 2), ("proprio", 1), ("action", 2)))
 

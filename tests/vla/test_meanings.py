@@ -10,13 +10,14 @@ from depthtok.errors import ConfigError
 from depthtok.meaning import Column
 from tests.vla import fakes
 from tests.vla.fakes import MEANING
-from vla import checkpoint, meanings
 from vla.config import RunOptions
-from vla.data import Dataset
-from vla.member import member
-from vla.policy import Policy
-from vla.tokenizer import ByteTokenizer
-from vla.train import train
+from vla.data import meanings
+from vla.data.dataset import Dataset
+from vla.data.member import member
+from vla.data.tokenizer import ByteTokenizer
+from vla.serving.policy import Policy
+from vla.training import checkpoint
+from vla.training.train import train
 
 JOINTS = (*(Column(f"j{n}") for n in range(6)), Column("gripper"))
 DELTA = tuple(Column(c.name, "delta", "m") for c in MEANING.action)
@@ -185,7 +186,7 @@ def test_a_mixture_that_was_begun_before_this_was_checked_goes_on_every_time(
         config, ByteTokenizer(),
     )  # fmt: skip
     with monkeypatch.context() as older:
-        older.setattr("vla.train.require_same", lambda meanings, config: None)
+        older.setattr("vla.training.train.require_same", lambda meanings, config: None)
         one_step(config, data, tmp_path, codebook)
     assert one_step(config, data, tmp_path, codebook) == 2
     assert checkpoint.read_state(checkpoint.find(tmp_path)).meanings

@@ -5,9 +5,9 @@ import torch
 
 from depthtok.errors import ConfigError
 from vla.config import ExpertConfig
-from vla.gemma import Expert
-from vla.masks import SEES, Layout, SeesTable
-from vla.mixture import Stream, joint, sequential
+from vla.model.gemma import Expert
+from vla.model.masks import SEES, Layout, SeesTable
+from vla.model.mixture import Stream, joint, sequential
 
 WIDTHS = {"vlm": 24, "depth": 16, "action": 12}
 BATCH = 3

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vla.batch import Batch, Observation
-from vla.model import QDepthVLA, build
-from vla.named import load
+from vla.model.batch import Batch, Observation
+from vla.model.model import QDepthVLA, build
+from vla.named_configs import load
 
 
 def observation(model, batch=3):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from depthtok.errors import ConfigError
-from vla.normalise import Norms, Scale
+from vla.data.normalise import Norms, Scale
 
 COLUMNS = SimpleNamespace(
     min=[-2.0, 0.0, 5.0, 0.0], max=[2.0, 10.0, 5.0, 1.0], q01=[-1.0, 1, 5, 0], q99=[1.0, 9, 5, 1]

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 
 from depthtok.errors import WeightsError
 from tests.vla.test_model import observation
-from vla import checkpoint
-from vla.model import build
-from vla.openpizero import from_open_pi_zero
-from vla.pretrained import pretrained
+from vla.model.model import build
+from vla.training import checkpoint
+from vla.weights.openpizero import from_open_pi_zero
+from vla.weights.pretrained import pretrained
 
 VISION = {
     "self_attn.q_proj": (32, 32), "self_attn.k_proj": (32, 32), "self_attn.v_proj": (32, 32),

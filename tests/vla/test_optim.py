@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vla import optim
 from vla.config import TrainConfig
-from vla.model import build
+from vla.model.model import build
+from vla.training import optim
 
 
 def test_lambda_of_the_paper():

@@ -13,12 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from depthtok.errors import ConfigError, DepthtokError
 from tests.vla import fakes
-from vla import checkpoint
 from vla.config import RunOptions
-from vla.model import build
-from vla.parallel import Ranks, _placed, spread
-from vla.policy import Policy
-from vla.train import train
+from vla.model.model import build
+from vla.serving.policy import Policy
+from vla.training import checkpoint
+from vla.training.parallel import Ranks, _placed, spread
+from vla.training.train import train
 
 OPTIONS = RunOptions(workers=0, log_every=1, checkpoint_every=2, validate_every=2, resume=True)
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

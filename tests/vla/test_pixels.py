@@ -10,11 +10,11 @@ from depthtok.errors import ConfigError
 from depthtok.normalisation import Normalisation
 from tests.vla import fakes
 from vla.config import RunOptions
-from vla.data import Dataset
-from vla.member import member
-from vla.pixels import PixelGrids, cell_means
-from vla.tokenizer import ByteTokenizer
-from vla.train import train
+from vla.data.dataset import Dataset
+from vla.data.member import member
+from vla.data.pixels import PixelGrids, cell_means
+from vla.data.tokenizer import ByteTokenizer
+from vla.training.train import train
 
 
 @dataclass

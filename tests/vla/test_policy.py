@@ -1,6 +1,6 @@
 """Acting from a checkpoint: units, caches, and what is refused."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -9,11 +9,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from tests.vla.test_model import observation
-from vla import checkpoint, flow, graph
 from vla.config import RunOptions
-from vla.model import build
-from vla.policy import Policy
-from vla.train import train
+from vla.model import flow
+from vla.model.model import build
+from vla.serving import graph
+from vla.serving.policy import Policy
+from vla.training import checkpoint
+from vla.training.train import train
 
 OBSERVATION = {
     "images": {name: np.full((32, 32, 3), 90, np.uint8) for name in ("main", "wrist")},
@@ -94,6 +96,19 @@ def test_acting_can_be_recorded(micro, codebook, sees):
 def test_a_graph_needs_a_gpu(run):
     with pytest.raises(ConfigError, match="needs a CUDA device"):
         Policy.load(run, cuda_graph=True)
+
+
+def test_a_graph_that_cannot_be_recorded_says_what_to_type(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(graph, "DEVICE", "cpu")
+
+    def fails(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(graph.Graphed, "_capture", fails)
+    with pytest.raises(ConfigError, match="cannot be recorded: operation not") as raised:
+        graph.Graphed(torch.neg, (torch.zeros(1),))
+    assert raised.value.remedy == "give --no-cuda-graph"
 
 
 def test_a_graph_copies_in_and_out(monkeypatch):

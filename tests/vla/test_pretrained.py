@@ -5,11 +5,11 @@ import pytest
 from depthtok.errors import ConfigError, StaleStore, WeightsError
 from depthtok.testing import make_tokenizer
 from tests.vla.fakes import FakeCodebook, toy
-from vla.named import load as preset
-from vla.named import presets
-from vla.pretrained import reader, resolved, tokenizer_of
-from vla.tokenizer import load
-from vla.train import train
+from vla.data.tokenizer import load
+from vla.named_configs import load as preset
+from vla.named_configs import presets
+from vla.training.train import train
+from vla.weights.pretrained import reader, resolved, tokenizer_of
 
 pytest.importorskip("tokenizers")
 

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from depthtok.errors import ConfigError
-from depthtok.instructions import Instructions
-from vla.prompts import Prompts, check
-from vla.tokenizer import ByteTokenizer
+from depthtok.stores.instructions import Instructions
+from vla.data.prompts import Prompts, check
+from vla.data.tokenizer import ByteTokenizer
 
 CABINET = {"open the top drawer": 30, "open_the  top drawer": 10, "open the top": 20, "close it": 5}
 STOVE = {"close it": 7, "open the top drawer slowly": 3}

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from vla.masks import SEES
-from vla.proof import prove
+from vla.model.masks import SEES
+from vla.model.proof import prove
 
 
 @pytest.mark.parametrize("sees_depth", [True, False])

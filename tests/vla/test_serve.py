@@ -1,7 +1,9 @@
 """Serving: openpi's protocol, spoken by a client written out here and by openpi-client."""
 
+import time
 import tracemalloc
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +11,10 @@ import pytest
 
 from depthtok.errors import ConfigError
 from tests.vla import clients, fakes
-from vla.policy import Policy
-from vla.serve import describe, make_server, observation
-from vla.wire import pack, unpack
+from vla.serving.answers import observation
+from vla.serving.policy import Policy
+from vla.serving.server import describe, make_server
+from vla.serving.wire import pack, unpack
 
 websockets = pytest.importorskip("websockets.sync.client")
 pytest.importorskip("msgpack")
@@ -130,9 +133,62 @@ def test_web_pages_are_refused_unless_they_are_let_in(serve):
 
 
 def test_actions_that_are_not_finite_are_not_sent(serve, monkeypatch):
-    monkeypatch.setattr(Policy, "act", lambda *_: np.array([[1.0, np.inf]]))
+    monkeypatch.setattr(Policy, "acts", lambda *_: [np.array([[1.0, np.inf]])])
     with clients.Client(serve()) as client, pytest.raises(RuntimeError, match="not finite"):
         client.ask()
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_clients_share_passes_and_get_their_own_answers(serve, monkeypatch, batch):
+    """Nine at once: the bytes that each gets alone; a bad request among them is told alone."""
+    widths, acts = [], Policy.acts
+
+    def counted(policy, seen, dice):
+        time.sleep(0 if widths else 0.3)  # the others arrive
+        widths.append(len(seen))
+        return acts(policy, seen, dice)
+
+    asked = [
+        REQUEST | {"prompt": f"open drawer {n}", "observation/state": np.full(8, n / 9)}
+        for n in range(9)
+    ]
+    port = serve(batch)
+    alone = []
+    for request in asked:
+        with clients.Client(port) as client:
+            alone.append([client.ask(request), client.ask(request)])
+    monkeypatch.setattr(Policy, "acts", counted)
+    people = [clients.Client(port) for _ in range(10)]
+    with ThreadPoolExecutor(10) as hands:
+        bad = hands.submit(people[9].ask, REQUEST | {"observation/state": np.zeros(3)})
+        for turn in range(2):
+            answers = hands.map(lambda one, what: one.ask(what), people, asked)
+            for answer, own in zip(answers, alone, strict=True):
+                assert np.array_equal(answer, own[turn])
+        with pytest.raises(RuntimeError, match="observation/state has shape"):
+            bad.result()
+    for each in people:
+        each.socket.close()
+    assert sum(widths) == 18
+    assert max(widths) <= batch
+    assert batch == 1 or len(widths) < 18
+
+
+def test_a_failing_pass_is_told_to_all_of_it_and_the_server_goes_on(serve, monkeypatch):
+    acts = Policy.acts
+
+    def fails(*_):
+        raise ConfigError("no luck")
+
+    port = serve(4)
+    monkeypatch.setattr(Policy, "acts", fails)
+    with clients.Client(port) as client, pytest.raises(RuntimeError, match="no luck"):
+        client.ask()
+    monkeypatch.setattr(Policy, "acts", acts)
+    with clients.Client(port) as client:
+        assert client.ask().shape == (4, 7)
+        about = client.about
+    assert (about["precision"], about["sampler"], about["batch"]) == ("float32", "plain", 4)
 
 
 def test_a_server_may_end_before_it_began(served):

@@ -11,14 +11,14 @@ import pytest
 
 from tests.vla import clients
 from tests.vla.clients import BINARY, PING, REQUEST, Client, flood, frame, greeted
-from vla.policy import Policy
-from vla.serve import make_server
-from vla.wire import pack
+from vla.serving.policy import Policy
+from vla.serving.server import make_server
+from vla.serving.wire import pack
 
 pytest.importorskip("websockets.asyncio.server")
 pytest.importorskip("msgpack")
 
-import vla.clients as limits
+import vla.serving.clients as limits
 
 REQUESTS = 100 * clients.times()
 PATIENCE = 3.0  # s, for which a friendly client may wait longer than alone

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from depthtok.errors import CorruptPart, DepthtokError, WeightsError
 from depthtok.testing import damages, tree_digest
 from tests.vla import fakes
-from vla import checkpoint
-from vla.compare import Judged
 from vla.config import RunOptions
-from vla.depth_view import DepthView
-from vla.report import run_report
-from vla.runlog import JUDGED, METRICS
-from vla.soundness import findings, read_log
-from vla.train import train
+from vla.evaluation.compare import Judged
+from vla.evaluation.depth_view import DepthView
+from vla.evaluation.report import run_report
+from vla.training import checkpoint
+from vla.training.runlog import JUDGED, METRICS
+from vla.training.soundness import findings, read_log
+from vla.training.train import train
 
 OPTIONS = RunOptions(workers=0, log_every=1, validate_every=2, validate_batches=1,
                      checkpoint_every=2)  # fmt: skip

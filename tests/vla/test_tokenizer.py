@@ -6,7 +6,7 @@ import pytest
 
 from depthtok.errors import ConfigError
 from depthtok.testing import make_tokenizer
-from vla.tokenizer import ByteTokenizer, FileTokenizer, load, prompt, same
+from vla.data.tokenizer import ByteTokenizer, FileTokenizer, load, prompt, same
 
 
 def test_bytes():

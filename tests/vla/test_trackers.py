@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from depthtok.errors import MissingPackage
-from vla.trackers import open_tracker
+from vla.training.trackers import open_tracker
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from depthtok.disk.files import read_json_lines
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, TrainingError, WeightsError
-from depthtok.files import read_json_lines
 from tests.vla import fakes
-from vla import checkpoint
 from vla.config import RunOptions
-from vla.policy import load_model
-from vla.train import train
-from vla.update import Update
-from vla.validate import validate
+from vla.serving.policy import load_model
+from vla.training import checkpoint
+from vla.training.train import train
+from vla.training.update import Update
+from vla.training.validation import validate
 
 QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
 
@@ -343,7 +343,7 @@ def test_a_run_that_does_not_say_what_its_parts_were_is_resumed_and_told(
     config = micro(train__steps=4)
     with monkeypatch.context() as older:
         older.setattr(
-            "vla.going_on.identity",
+            "vla.training.resume.identity",
             lambda m, size: [m.name, m.episodes.fingerprint, m.weight, size],
         )
         train(config, toy(config), tmp_path, QUIET, codebook=codebook, should_stop=stop_after(2))

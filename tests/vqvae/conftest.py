@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.vqvae.synthetic import scenes
-from vqvae.clips import ClipSource
+from vqvae.data.clips import ClipSource
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthtok.depth import DepthStore
-from depthtok.parts import Part, ShardKey
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.parts import Part, ShardKey
 from tests.vqvae.synthetic import scenes
-from vqvae.clips import ClipSource, StoredClips, lengths_of, spread, spread_over, where
+from vqvae.data.clips import ClipSource, StoredClips, lengths_of, spread, spread_over, where
 
 
 class FakePart(Part):

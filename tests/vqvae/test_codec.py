@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from depthtok import codebook
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import ConfigError, DepthKindError, SourceError, WeightsError
 from depthtok.normalisation import Normalisation
+from depthtok.stores import codebook
 from tests.vqvae.synthetic import SIZE, array_clip, scene, tiny
-from vqvae import export
 from vqvae.codec import Codec, fill_invalid
-from vqvae.model import Tokeniser
+from vqvae.model.model import Tokeniser
+from vqvae.training import export
 
 
 def untrained(folder, **quantizer):

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from depthtok.cli import app
-from depthtok.codebook import Codebook
-from depthtok.codes import CodeStore
+from depthtok.cli.main import app
 from depthtok.data import DepthKind
-from depthtok.depth import DepthStore
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, StoreError
 from depthtok.signals import Stopped
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
-from vqvae import export
 from vqvae.codec import Codec
-from vqvae.quality import assess
-from vqvae.train import Trainer
+from vqvae.quality.quality import assess
+from vqvae.training import export
+from vqvae.training.train import Trainer
 
 SIZE = 64
 PRESET = f"""

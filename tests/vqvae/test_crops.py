@@ -13,17 +13,17 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from depthtok.codebook import Codebook
 from depthtok.errors import SourceError
 from depthtok.normalisation import Normalisation
+from depthtok.stores.codebook import Codebook
 from tests.vqvae.synthetic import scenes, tiny
-from vqvae import crops as crops_module
-from vqvae import train as training
-from vqvae.clips import ClipSource
 from vqvae.config import TrainOptions
-from vqvae.crops import AHEAD, Crops
-from vqvae.frames import Batch, FrameCache
-from vqvae.train import Trainer
+from vqvae.data import crops as crops_module
+from vqvae.data.clips import ClipSource
+from vqvae.data.crops import AHEAD, Crops
+from vqvae.data.frames import Batch, FrameCache
+from vqvae.training import train as training
+from vqvae.training.train import Trainer
 
 ROOT = Path(__file__).parents[2]
 WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "unique", "is_nonzero"}
@@ -121,9 +121,9 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from tests.vqvae.synthetic import scenes, tiny
-from vqvae.clips import ClipSource
+from vqvae.data.clips import ClipSource
 from vqvae.config import TrainOptions
-from vqvae.train import train
+from vqvae.training.train import train
 torch.set_num_threads(1)
 source = ClipSource("synthetic", "f0", scenes(6))
 train(tiny(60), [source], sys.argv[2], TrainOptions(checkpoint_every=5),

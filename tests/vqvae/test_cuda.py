@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from depthtok.codebook import Codebook
+from depthtok.stores.codebook import Codebook
 from tests.vqvae.synthetic import array_clip, scene, tiny
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
-from vqvae.train import Trainer, train
+from vqvae.training.train import Trainer, train
 
 CUDA = pytest.param(
     "cuda",

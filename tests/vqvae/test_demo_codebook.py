@@ -7,7 +7,7 @@ import numpy as np
 from depthtok.data import DepthClip, DepthKind
 from vqvae.codec import Codec
 from vqvae.config import TokeniserConfig
-from vqvae.gate import judge
+from vqvae.quality.gate import judge
 
 
 def test_the_shipped_codebook_loads_passes_the_gate_and_says_it_is_a_demo():

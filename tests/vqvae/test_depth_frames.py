@@ -9,9 +9,9 @@ from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from depthtok.normalisation import Normalisation
 from tests.vqvae.synthetic import SIZE, array_clip, scene
-from vqvae.clips import ClipSource
 from vqvae.config import TrainingConfig
-from vqvae.frames import FrameCache, fit_normalisation, pack, unpack
+from vqvae.data.clips import ClipSource
+from vqvae.data.frames import FrameCache, fit_normalisation, pack, unpack
 
 TRAINING = TrainingConfig(batch=12, crop=32)
 

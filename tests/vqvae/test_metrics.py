@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vqvae import metrics
+from vqvae.quality import metrics
 
 
 def full(value, shape=(1, 8, 8)):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vqvae.config import NetworkConfig
-from vqvae.network import build
+from vqvae.model.network import build
 
 
 @pytest.mark.parametrize(

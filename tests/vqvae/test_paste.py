@@ -6,9 +6,9 @@ import pytest
 from depthtok.normalisation import HIGH, Normalisation
 from tests.vqvae.synthetic import tiny
 from vqvae.config import TrainingConfig
-from vqvae.frames import FrameCache
-from vqvae.paste import paste
-from vqvae.train import Trainer
+from vqvae.data.frames import FrameCache
+from vqvae.data.paste import paste
+from vqvae.training.train import Trainer
 
 
 def crops(seed):

@@ -6,18 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.codebook import Codebook
 from depthtok.data import DepthKind
 from depthtok.errors import DepthKindError, SourceError
+from depthtok.stores.codebook import Codebook
 from tests.vqvae.synthetic import SIZE, array_clip, scene, scenes, tiny
-from vqvae import export
-from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
-from vqvae.gate import default_limits, judge
-from vqvae.quality import assess, code_pictures
-from vqvae.report import of_codebook
-from vqvae.train import train
+from vqvae.data.clips import ClipSource
+from vqvae.quality.gate import default_limits, judge
+from vqvae.quality.quality import assess, code_pictures
+from vqvae.quality.report import of_codebook
+from vqvae.training import export
+from vqvae.training.train import train
 
 
 def of(*clips) -> list[ClipSource]:
@@ -50,7 +50,7 @@ def test_metres_are_judged_in_metres_and_disparity_is_not(codec):
 def test_blocks_do_not_change_the_figures(codec, monkeypatch):
     clips = scenes(1, frames=40)
     whole = figures(codec, clips)
-    monkeypatch.setattr("vqvae.quality.BLOCK", 7)
+    monkeypatch.setattr("vqvae.quality.quality.BLOCK", 7)
     parts = figures(codec, clips)
     assert parts["histogram"] == whole["histogram"]
     assert parts["flips"] == whole["flips"]
@@ -60,7 +60,7 @@ def test_blocks_do_not_change_the_figures(codec, monkeypatch):
 def test_sticky_flips_do_not_depend_on_blocks(codec, monkeypatch):
     clips = scenes(1, frames=40)
     whole = figures(codec, clips, sticky=0.5)
-    monkeypatch.setattr("vqvae.quality.BLOCK", 9)
+    monkeypatch.setattr("vqvae.quality.quality.BLOCK", 9)
     assert figures(codec, clips, sticky=0.5)["flips"] == whole["flips"]
 
 
@@ -103,7 +103,7 @@ class Cut:
 
 
 def test_nothing_is_counted_of_a_clip_that_fails_in_its_last_block(codec, monkeypatch):
-    monkeypatch.setattr("vqvae.quality.BLOCK", 5)
+    monkeypatch.setattr("vqvae.quality.quality.BLOCK", 5)
     good, bad = scenes(2)
     expected, kept = assess(codec, of(good))
     found, seen = assess(codec, of(Cut(bad, 8), good, Cut(bad, 8)))

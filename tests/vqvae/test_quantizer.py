@@ -5,7 +5,7 @@ import torch
 
 from depthtok.errors import ConfigError
 from vqvae.config import QuantizerConfig
-from vqvae.quantizer import build
+from vqvae.model.quantizer import build
 
 KINDS = ["ema", "gradient", "simvq", "fsq"]
 

@@ -11,11 +11,11 @@ from torch import multiprocessing
 
 from depthtok.normalisation import Normalisation
 from tests.vqvae.synthetic import SIZE, scenes, tiny
-from vqvae.clips import ClipSource
 from vqvae.config import QuantizerConfig
-from vqvae.frames import FrameCache
-from vqvae.quantizer import build
-from vqvae.train import Trainer
+from vqvae.data.clips import ClipSource
+from vqvae.data.frames import FrameCache
+from vqvae.model.quantizer import build
+from vqvae.training.train import Trainer
 
 
 def _rank(rank: int, port: int, folder: str) -> None:

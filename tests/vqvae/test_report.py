@@ -7,14 +7,14 @@ import pytest
 
 from depthtok.errors import SourceError
 from tests.vqvae.synthetic import scenes, tiny
-from vqvae import export
-from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
-from vqvae.examples import Examples
-from vqvae.quality import assess
-from vqvae.report import build, of_codebook, sheet
-from vqvae.train import train
+from vqvae.data.clips import ClipSource
+from vqvae.quality.examples import Examples
+from vqvae.quality.quality import assess
+from vqvae.quality.report import build, of_codebook, sheet
+from vqvae.training import export
+from vqvae.training.train import train
 
 
 def of(clips) -> list[ClipSource]:
@@ -87,7 +87,7 @@ def test_examples_survive_their_file(trained, tmp_path):
 def test_the_mean_cell_of_a_code_is_that_of_all_frames(monkeypatch, trained):
     codec, clips = Codec.load(trained[0]), scenes(2, frames=20)
     _, whole = assess(codec, of(clips))
-    monkeypatch.setattr("vqvae.quality.BLOCK", 7)
+    monkeypatch.setattr("vqvae.quality.quality.BLOCK", 7)
     found, parts = assess(codec, of(clips))
     np.testing.assert_array_equal(whole.uses, found["histogram"])
     np.testing.assert_array_equal(whole.uses, parts.uses)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from vqvae.search import distances, kmeans, nearest
+from vqvae.model.search import distances, kmeans, nearest
 
 
 def latents(number: int = 512, dim: int = 16, seed: int = 0) -> torch.Tensor:

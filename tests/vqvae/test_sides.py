@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from depthtok.codebook import Codebook
 from depthtok.data import EpisodeKey
 from depthtok.errors import ConfigError
-from depthtok.holdout import place
+from depthtok.held_out import place
+from depthtok.stores.codebook import Codebook
 from tests.vqvae.synthetic import scenes, tiny
-from vqvae import train as training
-from vqvae.clips import ClipSource
 from vqvae.config import TrainOptions
-from vqvae.sides import Sides, learnt_from, split, split_before
+from vqvae.data.clips import ClipSource
+from vqvae.data.sides import Sides, learnt_from, split, split_before
+from vqvae.training import train as training
 
 
 def keys(sources):

@@ -14,9 +14,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from depthtok import locks
-from depthtok.codebook import Codebook
 from depthtok.data import DepthKind
+from depthtok.disk import locks
 from depthtok.errors import (
     CorruptPart,
     DepthKindError,
@@ -26,14 +25,15 @@ from depthtok.errors import (
     TrainingError,
 )
 from depthtok.normalisation import Normalisation
+from depthtok.stores.codebook import Codebook
 from depthtok.testing import damages
 from tests.vqvae.synthetic import array_clip, scene, scenes, tiny
-from vqvae import checkpoint
-from vqvae.clips import ClipSource
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
-from vqvae.frames import FrameCache
-from vqvae.train import Trainer, learning_rate, train
+from vqvae.data.clips import ClipSource
+from vqvae.data.frames import FrameCache
+from vqvae.training import checkpoint
+from vqvae.training.train import Trainer, learning_rate, train
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +239,7 @@ def test_frames_that_are_read_are_never_written_over(tmp_path, source):
 
 def test_a_second_training_into_one_codebook_is_refused(tmp_path, source, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
-    code = "import sys, time; from pathlib import Path; from depthtok.locks import writing\n"
+    code = "import sys, time; from pathlib import Path; from depthtok.disk.locks import writing\n"
     code += "with writing(Path(sys.argv[1]), file=True): print(flush=True); time.sleep(30)"
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path / "cb"], stdout=subprocess.PIPE

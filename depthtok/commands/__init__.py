@@ -1,1 +1,0 @@
-"""The commands. Heavy packages are imported inside their bodies, so that help is instant."""

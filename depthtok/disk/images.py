@@ -1,0 +1,51 @@
+"""Images inside larger files: their bytes are read from where they lie, and checked."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from functools import lru_cache
+from pathlib import Path
+
+import google_crc32c
+
+from depthtok.disk.regular import open_file
+from depthtok.errors import CorruptRecord, SourceUnavailable
+
+OPEN_FILES = 128
+
+
+class ImageFiles:
+    """Reads spans of files; the most recent files stay open. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._opened = lru_cache(OPEN_FILES)(OpenFile)
+
+    def read(self, path: Path, offset: int, length: int, crc32c: int) -> bytes:
+        """The `length` bytes at `offset`. Raises `CorruptRecord` unless they have this CRC32C, and
+        `SourceUnavailable` where the file system does not give them."""
+        try:
+            file = self._opened(path)  # held, or another thread's reads could close it
+            data = os.pread(file.number, length, offset)
+        except OSError as error:
+            self._opened.cache_clear()  # a stale handle must not outlive the trouble
+            raise SourceUnavailable(
+                f"{path} cannot be read now ({error.strerror or error})",
+                remedy="see that the file is there and may be read, then run the same command "
+                "again: what is done is kept",
+            ) from error
+        if google_crc32c.value(data) != crc32c:
+            raise CorruptRecord(
+                f"{path}: the {length} bytes at {offset} changed since they were indexed",
+                remedy="restore the file, or run `depthtok convert` again: it makes the parts of "
+                "changed shards anew",
+            )
+        return data
+
+
+class OpenFile:
+    """A file that stays open, for reading, as long as somebody holds this."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.number = path, open_file(path)
+        weakref.finalize(self, os.close, self.number)

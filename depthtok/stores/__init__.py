@@ -1,0 +1,1 @@
+"""Stores: directories of parts, and what each kind of them holds."""

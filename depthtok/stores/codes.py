@@ -1,0 +1,132 @@
+"""CodeStore: a grid of codes for every frame, bound to the codebook that made it.
+
+Tables of a part: for every camera C `codes/<C>` uint8[N, h, w], and once `range` float32[E,
+cameras, 2], the disparity interval that each clip's normalisation mapped to [0, 1]. Of a camera
+that an episode does not have, the codes are 0, the range is NaN, and neither is given out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.data import CodeGrid, EpisodeKey, ImageTransform
+from depthtok.disk.files import slug
+from depthtok.errors import (
+    ConfigError,
+    SourceError,
+    StaleStore,
+    StoreError,
+    as_written,
+    did_you_mean,
+)
+from depthtok.json_values import value_of, values_of
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.parts import Part, ShardKey
+from depthtok.stores.store import ROOT, ROOT_REMEDY, Store, as_size
+
+
+def array_name(camera: str) -> str:
+    """The table of a camera's codes in a part."""
+    return f"codes/{slug(camera)}"
+
+
+def array_specs(cameras: Sequence[str], grid: tuple[int, int]) -> dict[str, ArraySpec]:
+    """The tables of a part."""
+    codes = {array_name(name): ArraySpec("uint8", grid) for name in cameras}
+    return {**codes, "range": ArraySpec("float32", (len(cameras), 2), per_episode=True)}
+
+
+class CodeStore(Store):
+    """Codes by episode key and camera."""
+
+    TYPE = "codes"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        with as_written(self.path / ROOT, ROOT_REMEDY):
+            self.codebook = value_of(self.about, "codebook", str)
+            self.cameras = values_of(self.about, "cameras", str)
+            self.grid = as_size(self.about["grid"])
+            self.transform = ImageTransform.from_json(value_of(self.about, "transform", dict))
+
+    def require_codebook(self, fingerprint: str) -> None:
+        """Raises `StaleStore` unless the codes are of this codebook."""
+        if self.codebook != fingerprint:
+            raise StaleStore(
+                f"the codes in {self.path} are of codebook {self.codebook[:12]}, not of "
+                f"{fingerprint[:12]}",
+                remedy="give the codebook that made them, or tokenize again into another --out",
+            )
+
+    def open_codebook(self, moved: Path | None = None) -> Codebook:
+        """The codebook that made the codes, at `moved` or where it was.
+
+        Raises `StoreError` where it is in neither place, `StaleStore` where it is another one.
+        """
+        path = moved or self.spec.source("codebook")
+        if not path.is_dir():
+            problem = f"the codebook of {self.path} is not in {path}"
+            raise StoreError(problem, remedy="say where it is with --codebook DIR")
+        codebook = Codebook.load(path)
+        self.require_codebook(codebook.fingerprint)
+        return codebook
+
+    @cached_property
+    def _shards(self) -> dict[ShardKey, list[Part]]:
+        """The parts of every source shard."""
+        by_shard: dict[ShardKey, list[Part]] = {}
+        for part in self.parts():
+            by_shard.setdefault(part.shard, []).append(part)
+        return by_shard
+
+    def find(self, key: EpisodeKey) -> tuple[Part, int] | None:
+        """The part and row of an episode; None where it has no codes."""
+        for part in self._shards.get(ShardKey.of(key), ()):
+            row = int(np.searchsorted(part.indices, key.index))  # parts keep the shard's order
+            if row < len(part.indices) and part.indices[row] == key.index:
+                return part, row
+        return None
+
+    def __contains__(self, key: EpisodeKey) -> bool:
+        return self.find(key) is not None
+
+    def absent(self, key: EpisodeKey, camera: str) -> bool:
+        """Whether the episode is known not to have this camera, and so no codes of it."""
+        location = self.find(key)
+        return location is not None and location[0].lacks(camera, key.index)
+
+    def grid_of(self, key: EpisodeKey, camera: str) -> CodeGrid:
+        """The codes of one clip, memory-mapped. Raises `SourceError` where there are none."""
+        grid = self.find_grid(key, camera)
+        if grid is None:
+            raise SourceError(
+                f"episode {key} does not have camera {camera!r}: there are no codes of it",
+                remedy="ask `absent(key, camera)` first, or `find_grid`, which gives None",
+            )
+        return grid
+
+    def find_grid(self, key: EpisodeKey, camera: str) -> CodeGrid | None:
+        """Like `grid_of`, but None where the episode does not have this camera."""
+        if camera not in self.cameras:
+            raise ConfigError(
+                f"{self.path} has no codes of camera {camera!r}",
+                remedy=did_you_mean(camera, list(self.cameras)),
+            )
+        location = self.find(key)
+        if location is None:
+            raise SourceError(
+                f"{self.path} has no codes of episode {key}",
+                remedy="`depthtok inspect` lists what failed; `tokenize --retry-failed` tries anew",
+            )
+        part, row = location
+        if part.lacks(camera, key.index):
+            return None
+        start, frames = int(part.starts[row]), int(part.frames[row])
+        low, high = self.table(part, "range")[row, self.cameras.index(camera)].tolist()
+        codes = self.table(part, array_name(camera))[start : start + frames]
+        return CodeGrid(codes, self.codebook, (low, high), self.transform)

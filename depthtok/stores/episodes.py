@@ -1,0 +1,264 @@
+"""EpisodeStore: actions, proprioception, instructions, and where every image lies.
+
+Images are not copied: a 16-byte entry a frame says where its bytes begin in the source shard, how
+many they are, and their CRC32C. Tables of a part:
+
+    action       float32[N, A]      proprio  float32[N, P]
+    instruction  uint32[N]          into `instructions.json` of the part
+    images       uint32[N, V, 4]    offset (low, high), length, CRC32C of view V
+    intrinsics   float32[E, C, 9]   of every camera, by episode; NaN where not known
+
+A view is the RGB, depth or segmentation of one camera.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+
+from depthtok.data import Camera, Orientation
+from depthtok.disk.files import REPAIR, write_atomic
+from depthtok.disk.images import ImageFiles
+from depthtok.errors import ConfigError, CorruptPart, SourceError, as_type, as_written, did_you_mean
+from depthtok.json_values import number_of, value_of, values_of
+from depthtok.meaning import Column, Meaning
+from depthtok.stores import statistics
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.parts import MANIFEST, Part, pack_manifest, unpack_manifest
+from depthtok.stores.statistics import Columns, Statistics
+from depthtok.stores.store import ROOT, ROOT_REMEDY, Store
+from depthtok.stores.stored_episode import StoredEpisode, View
+
+PACKED = "images.bin"
+INSTRUCTIONS = "instructions.json"
+ALTERNATIVES = "alternatives.json"
+STATISTICS = "statistics.json"
+
+
+def _camera(data: Mapping[str, Any]) -> Camera:
+    return Camera(**{**data, "orientation": Orientation(data["orientation"])})
+
+
+def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
+    """The tables of a part."""
+    return {
+        "intrinsics": ArraySpec("float32", (cameras, 9), per_episode=True),
+        "action": ArraySpec("float32", (action,)),
+        "proprio": ArraySpec("float32", (proprio,)),
+        "instruction": ArraySpec("uint32"),
+        "images": ArraySpec("uint32", (views, 4)),
+    }
+
+
+def write_instructions(part: Path, texts: Sequence[tuple[str, ...]]) -> None:
+    """Writes the first text of each instruction of a part, and all texts of those with several."""
+    (part / INSTRUCTIONS).write_text(json.dumps([first for first, *_ in texts]))
+    alternatives = {
+        str(number): list(wordings) for number, wordings in enumerate(texts) if wordings[1:]
+    }
+    if alternatives:
+        (part / ALTERNATIVES).write_text(json.dumps(alternatives))
+
+
+class EpisodeStore(Store):
+    """Episodes by number, in the order of their keys; random access to every frame."""
+
+    TYPE = "episodes"
+
+    def __init__(self, path: Path, *, source_root: Path | None = None) -> None:
+        super().__init__(path)
+        with as_written(self.path / ROOT, ROOT_REMEDY):
+            self.source_root = Path(source_root or self.spec.place["source_root"])
+            self.views = [View.from_json(view) for view in values_of(self.about, "views", dict)]
+            _ = [as_type(str, name) for view in self.views for name in (view.camera, view.kind)]
+            self.fps = number_of(self.about, "fps")
+            self.action_dim = value_of(self.about, "action_dim", int)
+            self.proprio_dim = value_of(self.about, "proprio_dim", int)
+            self.gripper = values_of(self.about, "gripper", int)
+            _ = self.cameras, self.meaning, self.segmentation_classes
+        self._instructions: dict[str, list[str]] = {}
+        self._alternatives: dict[str, dict[str, list[str]]] = {}
+        self._images = ImageFiles()
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the columns of actions and states are; unknown where the store does not say."""
+        if "meaning" in self.about:
+            return Meaning.from_json(value_of(self.about, "meaning", dict))
+        action, proprio = (tuple(map(Column, n)) for n in (self.action_names, self.proprio_names))
+        return Meaning(action, proprio, self.gripper_convention, self.fps)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The columns of actions."""
+        return values_of(self.about, "action_names", str)
+
+    @property
+    def proprio_names(self) -> tuple[str, ...]:
+        """The columns of states."""
+        return values_of(self.about, "proprio_names", str)
+
+    @property
+    def gripper_convention(self) -> str:
+        """What the numbers of the action's gripper mean: as `Meaning.gripper`."""
+        return value_of(self.about, "gripper_convention", str)
+
+    @cached_property
+    def cameras(self) -> dict[str, Camera]:
+        """The cameras that have RGB, by name."""
+        cameras = values_of(self.about, "cameras", dict)
+        return {value_of(camera, "name", str): _camera(camera) for camera in cameras}
+
+    @property
+    def knows_absent(self) -> bool:
+        """As for every store, but false for videos and images: there `annotate` looks for them."""
+        return self.spec.stage == "convert" and super().knows_absent
+
+    def camera(self, name: str) -> Camera:
+        """The camera `name`. Raises `ConfigError` with the names there are."""
+        if name not in self.cameras:
+            raise ConfigError(
+                f"{self.path} has no camera {name!r}", remedy=did_you_mean(name, list(self.cameras))
+            )
+        return self.cameras[name]
+
+    @cached_property
+    def segmentation_classes(self) -> dict[str, dict[str, int]]:
+        """The segmentation classes that the schema names, by camera: {"robot": 1, ...}."""
+        schema = as_type(dict, self.spec.what.get("schema", {}))
+        cameras = values_of(schema, "camera", dict) if "camera" in schema else ()
+        classes = {camera["name"]: camera.get("segmentation_classes") for camera in cameras}
+        return {name: dict(numbers) for name, numbers in classes.items() if numbers}
+
+    @cached_property
+    def lengths(self) -> Integer[np.ndarray, " E"]:
+        """Steps of every episode."""
+        columns = [part.frames for part in self.parts()]
+        return np.concatenate(columns) if columns else np.empty(0, np.int64)
+
+    @cached_property
+    def ends(self) -> Integer[np.ndarray, " E"]:
+        """Steps of all episodes up to and with each one."""
+        return np.cumsum(self.lengths)
+
+    @cached_property
+    def _part_ends(self) -> Integer[np.ndarray, " P"]:
+        return np.cumsum([len(part.frames) for part in self.parts()])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all episodes."""
+        return int(self.ends[-1]) if len(self) else 0
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """Episode number and step within it of the store's step number `step`."""
+        episode = int(np.searchsorted(self.ends, step, side="right"))
+        return episode, step - int(self.ends[episode] - self.lengths[episode])
+
+    def episode(self, number: int) -> StoredEpisode:
+        """The episode `number`, read lazily."""
+        index = int(np.searchsorted(self._part_ends, number, side="right"))
+        part = self.part(self.part_names[index])
+        row = number - (int(self._part_ends[index]) - len(part.frames))
+        return StoredEpisode(self, part, row)
+
+    def __iter__(self) -> Iterator[StoredEpisode]:
+        return (self.episode(number) for number in range(len(self)))
+
+    def view_index(self, camera: str, kind: str) -> int:
+        """The index of a view in the `images` table. Raises `SourceError` where there is none."""
+        for index, view in enumerate(self.views):
+            if (view.camera, view.kind) == (camera, kind):
+                return index
+        self.camera(camera)
+        cameras = ", ".join(sorted({view.camera for view in self.views if view.kind == kind}))
+        remedy = f"cameras with {kind}: {cameras}" if cameras else f"it has no {kind} at all"
+        raise SourceError(f"{self.path} has no {kind} for camera {camera!r}", remedy=remedy)
+
+    def instructions(self, part: Part) -> list[str]:
+        """The distinct instructions of a part."""
+        if part.name not in self._instructions:
+            part.require(INSTRUCTIONS)
+            self._instructions[part.name] = json.loads((part.path / INSTRUCTIONS).read_text())
+        return self._instructions[part.name]
+
+    def alternatives(self, part: Part) -> dict[str, list[str]]:
+        """All texts of the instructions with several, by their number as text."""
+        if part.name not in self._alternatives:
+            part.require(ALTERNATIVES)
+            file = part.path / ALTERNATIVES
+            self._alternatives[part.name] = json.loads(file.read_text()) if file.is_file() else {}
+        return self._alternatives[part.name]
+
+    @cached_property
+    def left_out(self) -> dict[str, int]:
+        """How many episodes the schema's `[keep.episodes]` left out, by reason."""
+        counts: dict[str, int] = {}
+        for part in self.parts():
+            for reason, indices in part.meta.get("left_out", {}).items():
+                counts[reason] = counts.get(reason, 0) + len(indices)
+        return counts
+
+    def image_bytes(self, part: Part, row: int, view: int) -> bytes:
+        """The encoded bytes of one frame of one view, CRC32C checked."""
+        low, high, length, crc = self.table(part, "images")[row, view].tolist()
+        return self._images.read(self.image_file(part), low | high << 32, length, crc)
+
+    def image_file(self, part: Part) -> Path:
+        """The file in which the images of a part lie."""
+        source = part.meta.get("source", 0)
+        if not (source is None or isinstance(source, str)):
+            raise CorruptPart(f"{part.path / MANIFEST} names no file of images", remedy=REPAIR)
+        return part.path / PACKED if source is None else self.source_root / source
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path, "source_root": self.source_root}
+
+    def require_source(self) -> None:
+        """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
+        files = {self.image_file(part) for part in self.parts()}
+        if files and not any(path.is_file() for path in files):
+            raise SourceError(
+                f"the images that {self.path} indexes are not in {self.source_root}",
+                remedy="say where the data set lies now with --source-root DIR",
+            )
+
+    def compute_statistics(self) -> Statistics:
+        """Statistics over all parts that are there."""
+        action, proprio = self._statistics_of("action"), self._statistics_of("proprio")
+        return Statistics(action, proprio, len(self), self.steps)
+
+    def _statistics_of(self, table: str) -> Columns:
+        return statistics.of_columns(lambda: (part.map(table) for part in self.parts()))
+
+    def statistics(self) -> Statistics:
+        """Statistics of actions and proprioception: the stored ones if they are of these parts."""
+        return self.stored_statistics() or self.compute_statistics()
+
+    def stored_statistics(self) -> Statistics | None:
+        """The statistics beside the parts; None where there are none, or they are of other parts.
+
+        Raises `CorruptPart` where they are damaged.
+        """
+        stored = self.path / STATISTICS
+        if not stored.is_file():
+            return None
+        content, _ = unpack_manifest(stored.read_bytes(), stored)
+        with as_written(stored, "delete it: `depthtok convert` makes it anew"):
+            same = content["parts"] == self.content
+            return Statistics.from_json(content["statistics"]) if same else None
+
+    def store_statistics(self) -> None:
+        """Keeps the statistics of a complete store beside its parts."""
+        if self.stored_statistics() is None:
+            content = {"parts": self.content, "statistics": self.compute_statistics().to_json()}
+            write_atomic(self.path / STATISTICS, pack_manifest(content))

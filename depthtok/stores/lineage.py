@@ -1,0 +1,75 @@
+"""Opens stores as their own types, and compares them with the stores that they were made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from depthtok.errors import DepthtokError, StoreError
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.origin import same_frames
+from depthtok.stores.parts import Part, PartName
+from depthtok.stores.store import Store, is_store, read_spec
+
+TYPES: dict[str, type[Store]] = {
+    "episodes": EpisodeStore,
+    "depth": DepthStore,
+    "codes": CodeStore,
+    "recording": Store,  # of `depthtok collect`
+}
+UPSTREAM = {  # by type and stage: the key of `place` that says what a store was made from
+    ("depth", "annotate"): "episodes",
+    ("depth", "decode"): "codes",
+    ("codes", "tokenize"): "depth",
+    ("codes", "annotate"): "episodes",  # fused: depth was never kept
+}
+
+
+def open_store(path: Path, source_root: Path | None = None) -> Store:
+    """The store at `path`, as its own type. `source_root`: where the data set of an EpisodeStore
+    lies now, if it moved."""
+    kind = TYPES.get(read_spec(path).type)
+    if kind is None:
+        raise StoreError(
+            f"{path} is a store of {read_spec(path).type!r}, which this depthtok does not know",
+            remedy="use the version of depthtok that wrote it",
+        )
+    return EpisodeStore(path, source_root=source_root) if kind is EpisodeStore else kind(path)
+
+
+def source_of(store: Store) -> Store | None:
+    """The store that depth or codes were made from; None where it is not there any more."""
+    key = UPSTREAM.get((store.spec.type, store.spec.stage))
+    if key is None or not is_store(path := store.spec.source(key)):
+        return None
+    try:
+        source = open_store(path)
+    except DepthtokError:
+        return None
+    return source if source.fingerprint == store.spec.upstream else None
+
+
+def outdated(store: Store) -> list[str]:
+    """One line for people for each store, of this one and those that it was made from, with parts
+    made from other frames than their source has now. Raises `CorruptPart`."""
+    source = source_of(store)
+    if source is None:
+        return []
+    parts = {part.name: part for part in source.parts()}
+    by_shard = {PartName.of(name).shard: part for name, part in parts.items()}
+    names = {part: PartName.of(part.name) for part in store.parts()}
+    origin = {p: parts.get(p.name) or by_shard.get(name.shard) for p, name in names.items()}
+    stale = [part for part, made_from in origin.items() if made_from and _is_stale(part, made_from)]
+    lines = outdated(source)
+    if stale:
+        lines.append(
+            f"{len(stale)} of {len(origin)} parts of {store.path} are of other frames than "
+            f"{source.path} has now (first: {stale[0].name}): `depthtok {store.spec.stage}`, as "
+            "before, makes them anew"
+        )
+    return lines
+
+
+def _is_stale(part: Part, source: Part) -> bool:
+    return part.upstream != source.digest and not same_frames(part.meta, source.meta)

@@ -1,0 +1,1 @@
+"""annotate: EpisodeStore -> DepthStore, and on to codes."""

@@ -1,0 +1,102 @@
+"""Read-ahead: the next frames are read while the current ones are processed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from depthtok.data import DepthClip
+from depthtok.stores.depth import StoredDepth
+from vqvae.codec import Codec, Group, one_ahead
+
+T = TypeVar("T")
+
+
+def ahead(tasks: Iterable[Callable[[], T]], threads: int, most: int) -> Iterator[Future[T]]:
+    """The tasks in their order, run by threads, at most `most` before they are asked for."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
+        coming: deque[Future[T]] = deque()
+        try:
+            for task in tasks:
+                coming.append(pool.submit(task))
+                if len(coming) > most:
+                    yield coming.popleft()
+            while coming:
+                yield coming.popleft()
+        finally:
+            for future in coming:
+                future.cancel()
+
+
+def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthClip]:
+    """A clip as disparity, `size` frames at a time. A thread reads `read` frames (a multiple) per
+    call, because calls to the store have overhead, and stays one read ahead. Frames are unpacked in
+    small blocks, because memory for large ones would be newly mapped each time, and its page faults
+    cost more than the arithmetic.
+
+    Errors from reading are raised here, in order.
+    """
+    reads = (
+        partial(clip.stored, start, min(start + read, len(clip)))
+        for start in range(0, len(clip), read)
+    )
+    for rows in ahead(reads, 1, 1):
+        rows = rows.result()
+        for first in range(0, len(rows), size):
+            yield clip.unpacked(rows[first : first + size]).to_disparity()
+
+
+class CodesAhead:
+    """The codes of many clips in their order, for a GPU: threads read and normalise, and a group is
+    on its way to the GPU while it encodes the one before, whichever clips they belong to."""
+
+    def __init__(
+        self, codec: Codec, sticky: float, clips: Sequence[StoredDepth], readers: int
+    ) -> None:
+        self._codec, self._sticky = codec, sticky
+        self._places = [
+            (clip, start)
+            for clip in clips
+            if not clip.absent
+            for start in range(0, len(clip), codec.group)
+        ]
+        self._futures = ahead(
+            (partial(self._read, *place) for place in self._places), readers, 2 * readers
+        )
+        self._groups = one_ahead(self._begun())
+
+    def codes(self, clip: StoredDepth) -> Iterator[np.ndarray]:
+        """The codes of a clip, a group at a time. Clips come in order; some may be left out, or
+        not read to their end. What went wrong with one is raised here."""
+        previous = None
+        for start in range(0, len(clip), self._codec.group):
+            place = None
+            while place != (id(clip), start):  # of a clip that failed
+                place, group = next(self._groups)
+            if isinstance(group, BaseException):
+                raise group
+            codes = group.codes(self._sticky, previous)[: len(clip) - start]
+            previous = codes[-1]
+            yield codes
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._groups.close()
+        self._futures.close()
+
+    def _read(self, clip: StoredDepth, start: int) -> Tensor:
+        span = self._codec.codebook.normalisation.range_of(clip.disparity_quantiles)
+        depth = clip.read(start, min(start + self._codec.group, len(clip))).to_disparity()
+        return self._codec.staged(depth, span)
+
+    def _begun(self) -> Iterator[tuple[tuple[int, int], Group | BaseException]]:
+        for (clip, start), future in zip(self._places, self._futures, strict=True):
+            error = future.exception()
+            group = error or self._codec.begin(future.result(), sticky=self._sticky > 0)
+            yield (id(clip), start), group

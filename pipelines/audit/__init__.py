@@ -1,0 +1,1 @@
+"""audit-depth: estimated depth against the truth."""

@@ -1,0 +1,133 @@
+"""The page of `audit-depth`: figures, findings, and the best, the median and the worst clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from depthtok.data import DepthKind
+from depthtok.errors import DepthtokError
+from pipelines.audit.scale import TOLERANCE
+
+if TYPE_CHECKING:
+    from depthtok.report.report import Picture, Report
+    from depthtok.stores.depth import DepthStore
+    from pipelines.audit.audit import ClipAudit, Pair
+    from pipelines.audit.findings import CameraAudit
+
+WORST_ERROR = 0.5  # relative error of the warmest colour
+COLUMNS = {
+    "abs_rel": "AbsRel", "delta1": "delta1", "rmse_m": "RMSE, m", "r2": "R2", "flicker": "flicker",
+    "edges": "at edges", "gripper": "at gripper", "constant": "constant", "rows": "rows",
+    "plane": "plane",
+}  # fmt: skip
+EXPLAINED = (
+    "Each clip's estimate is compared after the one scale and shift, in disparity, that bring it "
+    "nearest the truth. AbsRel is the mean relative error of depth, delta1 the share of pixels "
+    "within a factor of 1.25, R2 the share of the variance of true disparity that is explained.",
+    "Flicker is the mean relative change of the estimate from frame to frame where the truth "
+    "stands still; at edges and at the gripper, AbsRel near those alone. `constant`, `rows` and "
+    "`plane` are the AbsRel of the true mean disparity of the clip, of that of each row of the "
+    "image, and of the plane of disparity nearest the truth: depth that does not beat them has not "
+    "looked at the image.",
+    "Scale is estimated over true depth before that alignment, where both are in metres: the "
+    "median of 16 regions of the image, and between which of them it lies with 95 %. It is wrong "
+    f"where all of that is beyond a factor of {TOLERANCE}, as in delta1.",
+)
+
+
+def make_page(
+    estimated: DepthStore,
+    truth: DepthStore,
+    pairs: Sequence[Pair],
+    clips: Sequence[ClipAudit],
+    cameras: Sequence[CameraAudit],
+) -> Report:
+    """Everything that was found."""
+    from depthtok.report.report import Report
+
+    page = Report("Estimated against true depth", f"{estimated.path} against {truth.path}")
+    for each in cameras:
+        page.numbers({f"AbsRel, {each.camera}": each.figures["abs_rel"],
+                      f"delta1, {each.camera}": each.figures["delta1"]})  # fmt: skip
+    wrong = [f"{each.camera}: {text}" for each in cameras for text in each.wrong]
+    weak = [f"{each.camera}: {text}" for each in cameras for text in each.weak]
+    notes = [f"{each.camera}: {text}" for each in cameras for text in each.notes]
+    tested = any(each.scale for each in cameras)
+    right = "the right way round, in the right unit" if tested else "the right way round"
+    page.numbers({right: not wrong, "better than a plane and the rows": not weak})
+    if wrong:
+        page.text(*wrong, title="What is wrong")
+    if weak:
+        page.text(*weak, title="What is weak")
+    if notes:
+        page.text(*notes, title="What to know")
+    head, names = [*COLUMNS.values()], [*COLUMNS]
+    page.table("By camera", ["camera", "clips", "frames", "scale", *head], [
+        [each.camera, each.clips, each.frames, _scale(each), *(each.figures[n] for n in names)]
+        for each in cameras
+    ])  # fmt: skip
+    page.text(*EXPLAINED)
+    page.pictures("Best, median and worst clip of each camera", _rows(truth, pairs, clips), 4)
+    page.facts("The estimator", {k: v for k, v in estimated.estimator.items() if k != "settings"})
+    return page.table("By clip", ["episode", "camera", "frames", "true m", "scale", *head], [
+        [str(clip.key), clip.camera, clip.frames, clip.truth_m, _scale(clip),
+         *(getattr(clip, name) for name in names)]
+        for clip in clips
+    ])  # fmt: skip
+
+
+def _scale(audit: ClipAudit | CameraAudit) -> str:
+    return str(audit.scale) if audit.scale else "not tested"
+
+
+def _rows(
+    truth: DepthStore, pairs: Sequence[Pair], clips: Sequence[ClipAudit]
+) -> Iterator[Picture]:
+    """Image, true depth, estimated depth and error of the middle frame of some clips."""
+    by_clip = {(pair.key, pair.camera): pair for pair in pairs}
+    images = _images(truth)
+    for camera in dict.fromkeys(clip.camera for clip in clips):
+        order = sorted((c for c in clips if c.camera == camera), key=lambda clip: clip.abs_rel)
+        for place in sorted({0, len(order) // 2, len(order) - 1}):
+            clip = order[place]
+            yield from _row(by_clip[clip.key, camera], clip, images)
+
+
+def _images(truth: DepthStore):
+    """Episodes by key; none where the images are not there any more."""
+    from pipelines.depth.vida.truth import episodes_of
+
+    try:
+        return {episode.key: episode for episode in episodes_of(truth)}
+    except DepthtokError:
+        return {}
+
+
+def _row(pair: Pair, clip: ClipAudit, images) -> Iterator[Picture]:
+    import numpy as np
+
+    from depthtok.report.colour import colourise
+    from depthtok.report.report import Picture
+
+    step = pair.frames // 2
+    found, true = pair.estimated(step, step + 1).to_disparity(), pair.truth(step, step + 1)
+    low, high = true.quantiles[1], true.quantiles[-2]
+    name = f"{clip.camera}, step {step}, AbsRel of the clip {clip.abs_rel:.3f}"
+    blank = np.full((*true.values.shape[1:], 3), 128, np.uint8)
+    try:
+        picture = images[pair.key].frames(pair.camera).read(step, step + 1)[0]
+        told = images[pair.key].instruction(step)
+    except (KeyError, DepthtokError):
+        picture, told = blank, "the image is not there"
+    depth = clip.fit.depth(found.values)
+    yield Picture(picture, f"{name}: {told}")
+    yield Picture(colourise(true.values, true.kind, low, high, true.valid)[0],
+                  f"true depth, {low:.2f} to {high:.2f} m, near is warm")  # fmt: skip
+    yield Picture(colourise(depth, true.kind, low, high, found.valid)[0], "estimated, fitted")
+    if depth.shape == true.values.shape:
+        error = np.abs(depth - true.values) / np.where(true.valid, true.values, 1)
+        pixels = colourise(error, DepthKind.DISPARITY, 0, WORST_ERROR, true.valid & found.valid)[0]
+        yield Picture(pixels, f"relative error, 0 to {WORST_ERROR}")
+    else:
+        yield Picture(blank, "the sizes differ: no image of the error")

@@ -1,0 +1,1 @@
+"""convert: RLDS directory -> EpisodeStore."""

@@ -1,0 +1,186 @@
+"""convert, one shard: its episodes become the rows of one part.
+
+Columns and texts are read as the schema says; of every image only its place, its length and its
+CRC32C. No image is decoded, but for those that by their sizes and checksums may show nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import UInt32, UInt64
+
+from depthtok.disk.images import ImageFiles
+from depthtok.errors import CorruptRecord
+from depthtok.sources.episode import RawEpisode, Spans
+from depthtok.sources.framing import ShardDigest
+from depthtok.sources.rlds import RldsDirectory
+from depthtok.sources.schema import Schema
+from depthtok.sources.shards import Shard
+from depthtok.stores import absent
+from depthtok.stores.episodes import PACKED, View, write_instructions
+from depthtok.stores.origin import FRAMES, MADE_FROM, FrameDigests
+from depthtok.stores.parts import PartWriter
+from pipelines.convert.gripper import require_gripper
+from pipelines.stage import Advance, recording_failures
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of every shard, and how: `view_paths` are the features of the `views`."""
+
+    rlds: RldsDirectory
+    schema: Schema
+    views: Sequence[View]
+    view_paths: Sequence[str]
+    copy_images: bool
+    judges_grippers: bool  # whether a gripper out of its range is an error
+
+
+class Flags:
+    """What flags of the data set say of cameras, held against the pictures.
+
+    `against` counts, by camera, the episodes whose flag contradicts them: `seen` is said to be
+    absent and shows something, `blank` is said to be there and is one flat colour.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self._keys = {camera.name: camera.present_key for camera in schema.cameras}
+        self.against: dict[str, dict[str, int]] = {}
+
+    def absent(self, raw: RawEpisode, camera: str, *, blank: bool) -> bool:
+        """Whether the camera is absent: by its picture, or by its flag."""
+        key = self._keys[camera]
+        if key is None:
+            return blank
+        present = bool(np.any(raw.values(key)))
+        if present == blank:
+            counts = self.against.setdefault(camera, {"seen": 0, "blank": 0})
+            counts["blank" if blank else "seen"] += 1
+        return blank or not present
+
+
+class ShardIndexer:
+    """Indexes one shard."""
+
+    def __init__(
+        self, reading: Reading, shard: Shard, writer: PartWriter, advance: Advance
+    ) -> None:
+        self.reading, self.shard, self.writer, self.advance = reading, shard, writer, advance
+        self.instructions: dict[tuple[str, ...], int] = {}
+        self.left_out: dict[str, list[int]] = {}
+        self.images = ImageFiles()
+        self.packed: BinaryIO | None = None
+        self.framing = ShardDigest()
+        self.frames = FrameDigests(reading.views)
+        self.read_indices: set[int] = set()  # of the records so far, bad ones too
+        self.flags = Flags(reading.schema)
+
+    def read(self) -> None:
+        """Fills the part. All intact episodes of a damaged shard are kept."""
+        copy = self.reading.copy_images
+        source = self.shard.path.relative_to(self.reading.rlds.path).as_posix()
+        self.writer.meta["source"] = None if copy else source
+        try:
+            if copy:
+                self.packed = (self.writer.directory / PACKED).open("wb")
+            if self.shard.state != "empty":
+                self._read_records()
+                self.framing.complete(self.shard.path)
+        finally:
+            if self.packed:
+                self.packed.close()
+        if self.flags.against:
+            self.writer.meta["flags_against_pictures"] = self.flags.against
+        made_from = {**self.framing.to_json(), "episodes": self.shard.episodes}
+        self.writer.meta[MADE_FROM] = made_from
+        self.writer.meta[FRAMES] = self.frames.to_json()
+        if self.left_out:
+            self.writer.meta["left_out"] = self.left_out
+        write_instructions(self.writer.directory, list(self.instructions))
+
+    def _read_records(self) -> None:
+        try:
+            for raw in self.reading.rlds.records(self.shard, self._bad, self.framing):
+                with recording_failures(self.writer, raw.index):
+                    self._episode(raw)
+                self._count(raw.index)
+        except CorruptRecord as error:  # nothing after this point can be read
+            indices = range(self.shard.episodes)
+            unread = [index for index in indices if index not in self.read_indices]
+            for index in unread or [self.shard.episodes]:  # all were read: there is one too many
+                self._bad(index, error)
+
+    def _bad(self, index: int, error: CorruptRecord) -> None:
+        self.writer.fail(index, error.problem)
+        self._count(index)
+
+    def _count(self, index: int) -> None:
+        self.read_indices.add(index)
+        self.advance(1)
+
+    def _episode(self, raw: RawEpisode) -> None:
+        schema, writer = self.reading.schema, self.writer
+        keep = schema.keep(raw)
+        steps = len(range(*keep.indices(len(raw))))
+        texts = schema.instructions_of(raw)
+        if reason := schema.left_out(raw, keep, texts):
+            self.left_out.setdefault(reason, []).append(raw.index)
+            return
+        if steps == 0:
+            raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
+        action = schema.action(raw, keep)[keep]
+        if self.reading.judges_grippers:
+            episode = f"{self.shard.path.name}, episode {raw.index}"
+            require_gripper(action[:, schema.gripper_dims], schema.gripper, episode)
+        texts = texts * len(raw) if len(texts) == 1 else texts
+        numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
+        writer.append("action", action)
+        writer.append("proprio", schema.proprio(raw, keep)[keep])
+        writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
+        intrinsics = self._intrinsics(raw)
+        spans = [raw.spans(path)[keep] for path in self.reading.view_paths]
+        locations = [self._locations(view_spans) for view_spans in spans]
+        writer.append("images", np.stack(locations, axis=1))
+        absent_cameras = self._absent(raw, spans)
+        writer.end(raw.index, steps, intrinsics=intrinsics)
+        for camera in absent_cameras:
+            writer.absent(camera, raw.index)
+        self.frames.add(raw.index, locations)
+
+    def _absent(self, raw: RawEpisode, spans: list[Spans]) -> list[str]:
+        """The cameras that the episode does not have."""
+        cameras = []
+        for view, frames in zip(self.reading.views, spans, strict=True):
+            if view.kind == "rgb":
+                blank = absent.suspect(frames.length, frames.crc32c, view.format.shape)
+                blank = blank and absent.blank(raw.bytes_at(frames), view.format)
+                if self.flags.absent(raw, view.camera, blank=blank):
+                    cameras.append(view.camera)
+        return cameras
+
+    def _locations(self, spans: Spans) -> UInt32[np.ndarray, "T 4"]:
+        """The low and high half of the offset, the length and the CRC32C of a view's frames."""
+        offset, length, crc = spans.offset, spans.length, spans.crc32c
+        if self.packed:
+            offset = self._pack(self.packed, spans)
+        low, high = (offset & 0xFFFFFFFF).astype(np.uint32), (offset >> 32).astype(np.uint32)
+        return np.stack([low, high, length, crc], axis=1)
+
+    def _pack(self, packed: BinaryIO, spans: Spans) -> UInt64[np.ndarray, " T"]:
+        """Copies frames to the part's own file; returns their offsets there."""
+        start = packed.tell()
+        columns = (spans.offset.tolist(), spans.length.tolist(), spans.crc32c.tolist())
+        for offset, size, check in zip(*columns, strict=True):
+            packed.write(self.images.read(self.shard.path, offset, size, check))
+        ends = np.cumsum(spans.length.astype(np.uint64))
+        return start + ends - spans.length
+
+    def _intrinsics(self, raw: RawEpisode) -> np.ndarray:
+        """float32[C, 9]: of every camera, row by row; NaN where the data set does not say."""
+        schema = self.reading.schema
+        rows = (schema.intrinsics(raw, camera.name) for camera in schema.cameras)
+        return np.array([row or [np.nan] * 9 for row in rows], np.float32)

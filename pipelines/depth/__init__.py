@@ -1,0 +1,1 @@
+"""Depth estimators: their registry, windows over clips, and networks."""

@@ -1,0 +1,136 @@
+"""The sizes of Video-Depth-Anything, and how it is run. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from depthtok.config import require
+from depthtok.disk.bounds import too_large
+from depthtok.errors import ConfigError, did_you_mean
+
+PATCH = 14  # px, side of an encoder patch
+WINDOW = 32  # frames per window of the temporal attention
+
+
+@dataclass(frozen=True)
+class ViDAConfig:
+    """One network: a DINOv2 encoder, a DPT head, four temporal modules.
+
+    `taps` are the encoder blocks (from 0) whose output feeds the head; `channels` the widths of
+    the four pyramid levels, fine to coarse; `features` the width for their fusion.
+    """
+
+    name: str
+    dim: int
+    depth: int
+    heads: int
+    taps: tuple[int, int, int, int]
+    features: int
+    channels: tuple[int, int, int, int]
+    table: int = 37  # patches, side of the learned position table
+    input_size: int = 518  # px, the shorter side of the input
+    metric: bool = False  # metres (larger is farther) instead of disparity (larger is nearer)
+
+
+_RELATIVE = {
+    config.name: config
+    for config in (
+        ViDAConfig("vits", 384, 12, 6, (2, 5, 8, 11), 64, (48, 96, 192, 384)),
+        ViDAConfig("vitb", 768, 12, 12, (2, 5, 8, 11), 128, (96, 192, 384, 768)),
+        ViDAConfig("vitl", 1024, 24, 16, (4, 11, 17, 23), 256, (256, 512, 1024, 1024)),
+        ViDAConfig("tiny", 128, 6, 4, (1, 2, 4, 5), 32, (16, 32, 64, 64), 10, 140),
+    )
+}
+CONFIGS: dict[str, ViDAConfig] = _RELATIVE | {
+    f"metric-{name}": replace(config, name=f"metric-{name}", metric=True)
+    for name, config in _RELATIVE.items()
+}
+"""Every network by name: vits, vitb, vitl, tiny, and metric-vits, ..."""
+
+
+def config_named(name: str) -> ViDAConfig:
+    """The network of that name. Raises `ConfigError` for an unknown one."""
+    if name not in CONFIGS:
+        raise ConfigError(
+            f"there is no Video-Depth-Anything network {name!r}",
+            remedy=did_you_mean(name, list(CONFIGS)),
+        )
+    return CONFIGS[name]
+
+
+READERS = 4  # decoding threads per GPU
+PRECISIONS = ("float32", "float16", "bfloat16")
+CHOICES = ("compile", "graphs", "explicit")  # that change low bits, and are recorded where on
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a network is run. Only `input_size`, `precision` and the `CHOICES` affect the output, and
+    are recorded with it.
+
+    By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
+    float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
+    number of threads that decode ahead, so that a GPU does not wait (0: frames are read on demand,
+    as on a CPU, where reading ahead gains nothing).
+    """
+
+    input_size: int | None = None  # px
+    precision: str | None = None
+    memory_gb: float = 8.0
+    windows: int | None = None  # per batch; None: as many as fit in `memory_gb`, one on a CPU
+    readers: int | None = None
+    compile: bool = False
+    graphs: bool = False  # CUDA graphs; never ran on a GPU yet
+    explicit: bool = False  # temporal attention by products and softmax; never ran on a GPU yet
+    settled: bool = False  # as a store is made already: who cannot do so is refused
+
+    def __post_init__(self) -> None:
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"precision {self.precision!r} is not known",
+                remedy=did_you_mean(self.precision, list(PRECISIONS)),
+            )
+        if self.input_size is not None and self.input_size < PATCH:
+            raise ConfigError(
+                f"input_size {self.input_size} px is smaller than one patch of {PATCH} px",
+                remedy="use 518 px for the official weights, 140 px for the tiny network",
+            )
+        size = self.input_size or 0
+        require(too_large(size, size) is None, "input_size", size, "give 518 px, or some more")
+        if self.windows is not None and self.windows < 1:
+            raise ConfigError(
+                f"windows={self.windows}: a batch needs at least one",
+                remedy="leave it out to fill `memory_gb`",
+            )
+
+    def like(self, made_with: Mapping[str, str]) -> RunConfig:
+        """With what was settled when a store was made: its estimator's settings."""
+        compile, graphs, explicit = (made_with.get(name) == "yes" for name in CHOICES)
+        return replace(self, settled=True, compile=compile, graphs=graphs, explicit=explicit)
+
+    def resolved(self, config: ViDAConfig, device: str) -> ResolvedConfig:
+        """With all defaults filled in, for a network on a type of device ("cpu", "cuda")."""
+        precision = self.precision or ("float32" if device == "cpu" else "float16")
+        if device == "cpu" and precision != "float32":
+            raise ConfigError(
+                f"{precision} is for GPUs: on a CPU it is slower, and differs from the reference",
+                remedy="use precision float32 with device cpu",
+            )
+        if device != "cuda" and self.graphs:
+            raise ConfigError(
+                f"CUDA graphs cannot be had on device {device}", remedy="leave --graphs out"
+            )
+        readers = self.readers if self.readers is not None else (0 if device == "cpu" else READERS)
+        size = self.input_size or config.input_size
+        filled = {"precision": precision, "input_size": size, "readers": readers}
+        return ResolvedConfig(**(vars(self) | filled))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig(RunConfig):
+    """How a network is run, with no default left to fill in."""
+
+    input_size: int
+    precision: str
+    readers: int

@@ -1,0 +1,157 @@
+"""A fine-tuning run from start to finish: initial weights, checkpoint, final weights, card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from depthtok.config import digest
+from depthtok.disk.files import make_directory, output_errors, remove, write_atomic
+from depthtok.errors import ConfigError
+from pipelines.audit.findings import summarise
+from pipelines.depth.vida.config import RunConfig, ViDAConfig
+from pipelines.depth.vida.estimator import ViDAEstimator
+from pipelines.depth.vida.evaluation import judge, judge_maps, mean_maps
+from pipelines.depth.vida.finetune import (
+    FinetuneConfig,
+    StepReport,
+    begun,
+    finetune,
+    fresh_network,
+)
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.truth import TrueClip
+from pipelines.depth.vida.weights import find_weights, load_network, save_network, weights_hash
+
+
+@dataclass(frozen=True)
+class Course:
+    """The setup of a fine-tuning run. `data` is a digest of the training clips."""
+
+    network: ViDAConfig
+    config: FinetuneConfig
+    clips: Sequence[TrueClip]
+    judges: Sequence[TrueClip]
+    data: str
+    out: Path
+    weights: Path | None = None
+    from_scratch: bool = False
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".safetensors":
+            raise ConfigError(
+                f"--out {self.out} is not a .safetensors file", remedy="name it x.safetensors"
+            )
+        if self.from_scratch and self.weights is not None:
+            raise ConfigError(
+                "--from-scratch takes no --weights", remedy="leave out one of the two"
+            )
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out.with_suffix(".checkpoint.pt")
+
+    @property
+    def card(self) -> Path:
+        return self.out.with_suffix(".json")
+
+    @cached_property
+    def start(self) -> VideoDepth:
+        """The network before the first step."""
+        if self.from_scratch:
+            return fresh_network(self.network, self.config.seed)
+        path = find_weights(self.network.name, self.weights)
+        return load_network(self.network, path, any_kind=True)  # it is taught its own kind
+
+    @cached_property
+    def start_hash(self) -> str:
+        return weights_hash(self.start)
+
+    @property
+    def origin(self) -> str:
+        """A digest of what the run starts from: its clips, and the weights."""
+        return digest([self.data, self.start_hash])
+
+    def goes_on(self) -> bool:
+        """Whether a checkpoint is there that was begun from the same clips and weights."""
+        return begun(self.checkpoint) == self.origin
+
+    def train(
+        self,
+        device: str,
+        on_step: Callable[[StepReport], None],
+        should_stop: Callable[[], bool],
+        *,
+        resume: bool = True,
+    ) -> bool:
+        """Takes all remaining steps; returns False if `should_stop` ended it before the last."""
+        with output_errors(self.out):
+            make_directory(self.out.parent)
+        if not resume:
+            remove(self.checkpoint)
+        network = finetune(
+            self.start,
+            self.clips,
+            self.config,
+            checkpoint=self.checkpoint,
+            device=torch.device(device),
+            data=self.origin,
+            on_step=on_step,
+            should_stop=should_stop,
+        )
+        if network is not None:
+            save_network(network, self.out, dtype=torch.float16 if self.half else torch.float32)
+        return network is not None
+
+    def finish(self, device: str) -> dict:
+        """Evaluates the weights as written to disk; writes their card, and returns it."""
+        run = RunConfig(input_size=self.config.input_size)
+        network = load_network(self.network, self.out)
+        estimator = ViDAEstimator(network, run, torch.device(device))
+        card = {
+            "name": self.network.name,
+            "kind": str(estimator.spec.kind),
+            "input_size_px": self.config.input_size,
+            "weights_sha256": estimator.spec.weights,
+            "parameters": sum(value.numel() for value in network.state_dict().values()),
+            "stored_as": "float16" if self.half else "float32",
+            "training": {
+                "started_from": "random weights" if self.from_scratch else self.start_hash,
+                "started_from_network": None if self.from_scratch else str(self.start.origin),
+                "clips": self._listed(self.clips),
+                "settings": asdict(self.config),
+            },
+            "held_out": {
+                "clips": self._listed(self.judges),
+                "protocol": "one least-squares scale and shift in disparity for each clip, depth "
+                "held to the clip's true range; means over the pixels of a clip, then over clips",
+                "figures": self._figures(estimator),
+            },
+        }
+        write_atomic(self.card, json.dumps(card, indent=2) + "\n")
+        return card
+
+    def _figures(self, estimator: ViDAEstimator) -> dict[str, Mapping[str, float | None]]:
+        """Figures of the network, and of the mean map of each camera's training clips."""
+        if not self.judges:
+            return {}
+        maps = mean_maps(self.clips)
+        ways = {
+            "this network": list(judge(estimator, self.judges)),
+            "mean map of the training clips": list(judge_maps(maps, self.judges)),
+        }
+        return {
+            f"{camera.camera}, {way}": camera.figures
+            for way, clips in ways.items()
+            for camera in summarise(clips)
+        }
+
+    def _listed(self, clips: Sequence[TrueClip]) -> list[str]:
+        """The episodes with their instructions, each listed once for all cameras."""
+        return list(dict.fromkeys(f"{clip.key}: {clip.instruction}" for clip in clips))

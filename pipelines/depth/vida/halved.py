@@ -1,0 +1,68 @@
+"""A network in half precision: weights are rounded once, and every layer says what it computes in.
+
+Autocast would do so anew in each call, and promotes to float32 what meets a float32 tensor. Here
+all is half, except what would lose by it: the encoder's residual stream with its norms and scales,
+and the last layer, whose output is depth.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.depth.vida.encoder import Encoder, LayerScale, StreamNorm
+from pipelines.depth.vida.head import DepthOutput
+from pipelines.depth.vida.temporal import TemporalAttention
+
+Network = TypeVar("Network", bound=nn.Module)
+FLOAT32 = (Encoder, StreamNorm, LayerScale)  # what these hold themselves belongs to the stream
+
+
+def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> Network:
+    """A copy in float16 or bfloat16, for inference. What stays float32 is shared with the network,
+    which is left as it is. `explicit` is of the temporal attention."""
+    twin = _twin(network, dtype)
+    for module in twin.modules():
+        if isinstance(module, TemporalAttention):
+            module.explicit = explicit
+    return twin
+
+
+def _twin(module: Network, dtype: torch.dtype) -> Network:
+    """A copy in half precision, which shares its float32 weights with the module."""
+    twin = copy.copy(module)
+    children = {name: _twin(child, dtype) for name, child in module.named_children()}
+    twin._modules = dict(children)
+    if isinstance(twin, StreamNorm):
+        twin.result = dtype
+    if not isinstance(module, FLOAT32):
+        twin._parameters = {
+            name: weight if weight is None else nn.Parameter(_rounded(weight, dtype), False)
+            for name, weight in module._parameters.items()
+        }
+        twin._buffers = {
+            name: buffer if buffer is None else _rounded(buffer, dtype)
+            for name, buffer in module._buffers.items()
+        }
+    if isinstance(twin, DepthOutput) and isinstance(module, DepthOutput):
+        twin.last.bias = module.last.bias
+    if isinstance(twin, TemporalAttention):
+        _join(twin)
+    return twin
+
+
+def _rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight in half precision; of a convolution with its channels last, as the features."""
+    half = weight.detach().to(dtype)
+    return half.contiguous(memory_format=torch.channels_last) if half.dim() == 4 else half
+
+
+def _join(attention: TemporalAttention) -> None:
+    """Queries, keys and values by one product. The three layers become views of its weights."""
+    layers = (attention.to_q, attention.to_k, attention.to_v)
+    attention.joined = torch.cat([layer.weight for layer in layers])
+    for layer, weight in zip(layers, attention.joined.chunk(3), strict=True):
+        layer.weight = nn.Parameter(weight, requires_grad=False)

@@ -1,0 +1,186 @@
+"""Checkpoints: finding, reading and hashing them.
+
+Official `.pth` files are read with `weights_only=True` (no code in them is run); `.safetensors`
+files with the same tensor names are supported too. Loading is strict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from depthtok.disk.files import commit_file, with_usual_mode
+from depthtok.disk.regular import require_file
+from depthtok.disk.tensors import save_tensors
+from depthtok.errors import MissingPackage, WeightsError
+from pipelines.depth.vida.config import CONFIGS, ViDAConfig
+from pipelines.depth.vida.network import VideoDepth
+from pipelines.depth.vida.origin import by_card, origin_of
+from pipelines.depth.vida.published import PUBLISHED, SHIPPED, Published
+
+log = logging.getLogger(__name__)
+
+REACH = 5.0  # s, timeout of the first connection
+
+
+def find_weights(name: str, path: Path | None = None) -> Path:
+    """The file with a network's weights.
+
+    `path` if given; else from the package, the Hub's cache, or a download. Raises a `WeightsError`
+    that says which file to get, where from, and where to put it.
+    """
+    if path is not None:
+        require_file(path)
+        if not path.is_file():
+            raise WeightsError(f"there is no file {path}", remedy=_by_hand(name))
+        return path
+    shipped = SHIPPED / f"{name}.safetensors"
+    if shipped.is_file():
+        return shipped
+    if name not in PUBLISHED:
+        raise WeightsError(
+            f"there are no published weights of {name}", remedy="give your own with --weights PATH"
+        )
+    return _from_hub(name, PUBLISHED[name])
+
+
+def _from_hub(name: str, published: Published) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError:
+        raise MissingPackage(
+            f"downloading the weights of {name} needs the package `huggingface_hub`",
+            remedy=f"pip install 'depthtok[hf]', or {_by_hand(name)}",
+        ) from None
+    cached = try_to_load_from_cache(published.repo, published.file)
+    if isinstance(cached, str):
+        return Path(cached)
+    log.info("downloading %s", published.url)
+    try:
+        _reach(hf_hub_url(published.repo, published.file))
+        return Path(hf_hub_download(published.repo, published.file))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"the weights of {name} are not in the Hub cache and cannot be downloaded "
+            f"({type(error).__name__})",
+            remedy=_by_hand(name),
+        ) from error
+
+
+def _reach(url: str) -> None:
+    """Tries once to reach a server. Raises `OSError` immediately, where the Hub's library would
+    retry for half a minute."""
+    with suppress(HTTPError):  # any answer will do: the download reports errors better
+        urlopen(Request(url, method="HEAD"), timeout=REACH).close()
+
+
+def _by_hand(name: str) -> str:
+    if name not in PUBLISHED:
+        return "give the path of a .pth or .safetensors file with --weights"
+    return (
+        f"get {PUBLISHED[name].file} from {PUBLISHED[name].url} on a machine that is online, "
+        f"copy it to this one, and give its path with --weights"
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, on the CPU. Raises `WeightsError` for any other file."""
+    require_file(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}",
+            remedy="check that the download is complete; a .pth file may only contain tensors",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(
+            f"{path} is not a plain dictionary of tensors",
+            remedy="save `model.state_dict()`, not the model or a training checkpoint",
+        )
+    return state
+
+
+def load_network(config: ViDAConfig, path: Path, *, any_kind: bool = False) -> VideoDepth:
+    """The network with a checkpoint's weights, float32, and its `origin`.
+
+    Raises `WeightsError` for a mismatch, or where the file says that it is of another network. With
+    `any_kind` metric weights may go into a relative network and the reverse, to train on from.
+    """
+    origin = origin_of(path)
+    origin.require(config.name, path, any_kind=any_kind)
+    state = read_weights(path)
+    with torch.device("meta"):
+        network = VideoDepth(config)
+    _check(state, network.state_dict(), path, config.name)
+    network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    if not origin.networks:
+        origin = by_card(path, lambda: weights_hash(network))
+        origin.require(config.name, path, any_kind=any_kind)
+    network.origin = origin
+    return network.eval()
+
+
+def _check(state: dict, expected: dict, path: Path, name: str) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    shapes = [
+        f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}"
+        for key in sorted(expected.keys() & state.keys())
+        if state[key].shape != expected[key].shape
+    ]
+    faults = [f"missing {key}" for key in missing] + [f"unknown {key}" for key in unexpected]
+    faults = shapes + faults
+    if faults:
+        shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
+        fits = _fitting(state)
+        raise WeightsError(
+            f"{path} does not match {name}: {shown}",
+            remedy=f"its tensors are those of {' and '.join(fits)}: give that --estimator (a "
+            "relative and a metric network have the same tensors: see where the file is from)"
+            if fits
+            else f"it fits no estimator: give a checkpoint of {', '.join(CONFIGS)}",
+        )
+
+
+def _fitting(state: dict[str, Tensor]) -> list[str]:
+    """The networks whose tensors have these names and shapes."""
+    fits = []
+    shapes = {key: value.shape for key, value in state.items()}
+    for name, config in CONFIGS.items():
+        with torch.device("meta"):
+            expected = VideoDepth(config).state_dict()
+        if {key: value.shape for key, value in expected.items()} == shapes:
+            fits.append(name)
+    return fits
+
+
+def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Writes weights as `.safetensors`, atomically."""
+    state = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
+    with commit_file(path) as partial:
+        save_tensors(state, partial, metadata={"network": network.config.name})
+        with_usual_mode(partial)
+
+
+def weights_hash(network: VideoDepth) -> str:
+    """SHA-256 of the network's tensors as float32: the same for `.pth` and `.safetensors`."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(json.dumps([key, list(value.shape)]).encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()

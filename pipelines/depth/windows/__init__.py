@@ -1,0 +1,1 @@
+"""Long clips by overlapping windows: plan, reading, alignment. Knows no network."""

@@ -1,0 +1,1 @@
+"""eval: policies judged in a simulator, trial by trial."""

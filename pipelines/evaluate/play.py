@@ -1,0 +1,302 @@
+"""The policies that `eval` can play: training runs, and servers of openpi's protocol."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import finalize
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from depthtok.errors import ConfigError, DepthtokError, MissingPackage
+from depthtok.log import warn
+from pipelines.sim.rollout import Player, Rollout
+
+if TYPE_CHECKING:
+    from depthtok.meaning import Meaning
+    from vla.config import Config
+    from vla.training.checkpoint import State
+
+SERVER = ("ws://", "wss://")
+API_KEY = "DEPTHTOK_API_KEY"  # environment variable, as of `depthtok serve`
+_MEANT = ("meaning", "gripper")  # in a server's greeting; a card has entries of their own for it
+PATIENCE_S = 600.0  # for an answer: the first one may compile
+
+
+@dataclass(frozen=True)
+class PolicySource:
+    """Where a policy comes from. Travels to the worker processes, which open it."""
+
+    where: str  # a run, a checkpoint, or ws://HOST:PORT
+    dataset: str | None = None  # in whose units it acts
+    device: str = "cpu"
+    codebook: Path | None = None  # to compare its depth codes with those of the true depth
+    gripper: str | None = None  # its convention, as the user states it
+    accepted: tuple[str, ...] = ()  # aspects in which it may differ from the robot
+    precision: str | None = None  # None: float32
+    sampler: str | None = None  # None: auto
+    cuda_graph: bool | None = None  # None: on a GPU
+
+    @property
+    def is_server(self) -> bool:
+        return self.where.startswith(SERVER)
+
+    @property
+    def runs_on(self) -> dict[str, str]:
+        """The device of a policy that is not behind a server."""
+        return {} if self.is_server else {"device": self.device}
+
+    def card(self, robot: Meaning) -> dict[str, Any]:
+        """What identifies the policy, and what its actions mean. Raises `WeightsError`, and
+        `ConfigError` for one whose actions are not those of the robot."""
+        from depthtok.stores.agreement import require_aspects
+
+        require_aspects(self.accepted, "--accept")
+        if self.is_server:
+            self._require_free()
+            with closing(_Server(self.where)) as server:
+                says = plain(server.greeting)
+                if isinstance(says, dict):
+                    says = {name: value for name, value in says.items() if name not in _MEANT}
+                meant = self._meant(server.meaning, robot)
+                return {"policy": self.where, "says": says, **meant}
+        from vla.training import checkpoint
+
+        place = checkpoint.find(self.where)
+        state, config = checkpoint.read_state(place), checkpoint.read_config(place)
+        if self.codebook is not None and not config.model.depth.supervised:
+            raise ConfigError(
+                f"{self.where} was not trained to predict depth codes",
+                remedy="leave --codebook out",
+            )
+        return {
+            "policy": str(place), "step": state.step, "weights": checkpoint.weights_sha256(place),
+            "dataset": self.dataset, "config": config.to_json(), **self._runs(config),
+            "codebook": state.codebook, "judged_by": self._fingerprint(state.codebook),
+            **self._meant(self._meaning(state, config), robot),
+        }  # fmt: skip
+
+    def _require_free(self) -> None:
+        """Raises `ConfigError` for what a server decides, or does not tell."""
+        if self.codebook is not None:
+            raise ConfigError(
+                "a server does not tell its depth codes", remedy="leave --codebook out"
+            )
+        for name in ("precision", "sampler", "cuda_graph"):
+            if getattr(self, name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(
+                    f"{flag} is decided where the policy runs", remedy=f"give `serve` the {flag}"
+                )
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {
+            "precision": self.precision or "float32", "sampler": self.sampler or "auto",
+            "cuda_graph": self.cuda_graph,
+        }  # fmt: skip
+
+    def _runs(self, config: Config) -> dict[str, Any]:
+        """How the policy runs, for the card."""
+        import torch
+
+        from vla.serving.running import Running
+
+        return Running(**self._how).on(torch.device(self.device), config.model).told()
+
+    def _meant(self, meaning: Meaning | None, robot: Meaning) -> dict[str, Any]:
+        """What the card says of the policy's meaning. Raises `ConfigError` where that is not the
+        robot's."""
+        from depthtok.stores.agreement import for_robot, stated
+
+        meaning = stated(meaning, self.gripper, robot)
+        for_robot(meaning, robot, self.accepted)
+        return {"meaning": meaning and meaning.to_json(), "accepted": list(self.accepted)}
+
+    def _meaning(self, state: State, config: Config) -> Meaning | None:
+        """What a run's actions mean; of one that was made before runs kept it, as the shipped
+        schema of its data set says."""
+        from depthtok.sources.schema import Schema
+        from vla.serving.policy import seen
+
+        name = self.dataset or next(iter(state.norms), "")
+        if name in state.meanings:
+            return seen(state.meanings[name], config)
+        schema = Schema.find(re.sub(r"-\d+$", "", name)) if not state.meanings else None
+        if schema is None or len(schema.meaning.action) != config.model.action_dim:
+            return None
+        warn(
+            f"{self.where} does not say what its actions mean (it was made before runs kept that): "
+            f"taken as in the shipped schema of {name}, gripper {schema.gripper}"
+        )
+        return seen(schema.meaning, config)
+
+    def _fingerprint(self, trained: str) -> str:
+        """Of the codebook that the depth codes are judged with: that of the training."""
+        if self.codebook is None:
+            return ""
+        from depthtok.stores.codebook import Codebook
+
+        found = Codebook.load(self.codebook).fingerprint
+        if found != trained:
+            raise ConfigError(
+                f"{self.codebook} is not the codebook that {self.where} was trained with",
+                remedy="give that one with --codebook, or leave it out",
+            )
+        return found
+
+    def open(self, robot: Meaning) -> Player:
+        """The policy, ready to act; it says what its actions mean."""
+        from depthtok.stores.agreement import stated
+
+        if self.is_server:
+            server = _Server(self.where)
+            server.meaning = stated(server.meaning, self.gripper, robot)
+            return server
+        from vla.serving.policy import Policy
+        from vla.training import checkpoint
+
+        policy = Policy.load(self.where, dataset=self.dataset, device=self.device, **self._how)
+        state = checkpoint.read_state(checkpoint.find(self.where))
+        policy.meaning = stated(self._meaning(state, policy.config), self.gripper, robot)
+        return policy if self.codebook is None else Seeing(policy, self.codebook, self.device)
+
+
+def plain(value: Any) -> Any:
+    """What a server says of itself as JSON values."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+class _Server:
+    """A policy behind a websocket. Its noise is its own: seeds do not reach it."""
+
+    def __init__(self, where: str) -> None:
+        try:
+            from websockets.exceptions import WebSocketException
+            from websockets.sync.client import connect
+        except ImportError as error:
+            raise MissingPackage(
+                "asking a server needs the package `websockets`",
+                remedy="pip install msgpack websockets",
+            ) from error
+        from vla.serving.wire import unpack
+
+        self._where = where
+        try:
+            key = os.environ.get(API_KEY)
+            headers = {"Authorization": f"Api-Key {key}"} if key else None
+            opening = connect(where, compression=None, max_size=None, additional_headers=headers)
+            self._open = ExitStack()
+            self._connection = self._open.enter_context(opening)
+            self.greeting = unpack(self._connection.recv(timeout=PATIENCE_S))
+            self.meaning = _told(self.greeting)
+            finalize(self, self._open.close)  # the server is told that nobody asks any more
+        except (OSError, TimeoutError, WebSocketException) as error:
+            raise ConfigError(
+                f"no policy server answers at {where}: {error}",
+                remedy="start one (depthtok serve RUN --port 8000), or give a run's directory; the "
+                f"key of a server that refuses with 401 goes into {API_KEY}",
+            ) from error
+
+    def close(self) -> None:
+        self._open.close()
+
+    def reset(self, seed: int) -> None:
+        """Nothing: the protocol has no word for it."""
+
+    def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
+        """Sends images, state and prompt; returns the chunk of actions."""
+        from websockets.exceptions import WebSocketException
+
+        from vla.serving.wire import pack, unpack
+
+        images = {f"observation/{name}": image for name, image in observation["images"].items()}
+        state = {"observation/state": observation["proprio"], "prompt": observation["instruction"]}
+        try:
+            self._connection.send(pack({**images, **state}))
+            answer = self._connection.recv(timeout=PATIENCE_S)
+        except (OSError, TimeoutError, WebSocketException) as error:
+            raise DepthtokError(
+                f"the policy server at {self._where} went away: {error}",
+                remedy="start it again and run the same command: finished trials are kept",
+            ) from error
+        if isinstance(answer, str):
+            raise ConfigError(f"{self._where} refuses: {answer}", remedy="see the server's log")
+        return np.asarray(unpack(answer)["actions"], np.float32)
+
+
+def _told(greeting: Any) -> Meaning | None:
+    """What a server says that its numbers mean; None where it does not, as other servers."""
+    from depthtok.meaning import Meaning
+
+    said = greeting.get("meaning") if isinstance(greeting, Mapping) else None
+    try:
+        return Meaning.from_json(said) if said else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+class Seeing:
+    """A policy whose depth codes are noted whenever it is asked, to be judged after the trial."""
+
+    def __init__(self, policy, codebook: Path, device: str) -> None:
+        from vqvae.codec import Codec
+
+        self._policy = policy
+        self.meaning = policy.meaning
+        self._codec = Codec.load(codebook, device)
+        self._seen: list[UInt8[np.ndarray, "h w"]] = []
+
+    def reset(self, seed: int) -> None:
+        self._policy.reset(seed)
+        self._seen = []
+
+    def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
+        import torch
+
+        grid = self._codec.codebook.grid
+        with torch.inference_mode():
+            logits = self._policy.model.predict_depth(self._policy.observe([observation]))
+        codes = logits[0, 0].argmax(dim=-1).reshape(grid)
+        self._seen.append(codes.cpu().numpy().astype(np.uint8))
+        return self._policy.act(observation)
+
+    def judge(self, rollout: Rollout) -> dict[str, float]:
+        """Agreement of the predicted codes with those of the true depth, and the error in
+        normalised disparity after decoding both; adds both as panels."""
+        from depthtok.data import DepthKind
+        from depthtok.report.colour import colourise
+
+        true, seen = self._true_codes(rollout), np.stack(self._seen)
+        pictures = [self._codec.decode(codes) for codes in (true, seen)]
+        rollout.panels += [list(colourise(p, DepthKind.DISPARITY, 0.0, 1.0)) for p in pictures]
+        return {
+            "code_agreement": float((true == seen).mean()),
+            "disparity_error": float(np.abs(pictures[0] - pictures[1]).mean()),
+        }
+
+    def _true_codes(self, rollout: Rollout) -> UInt8[np.ndarray, "T h w"]:
+        """The true depth at every plan as codes, with the range of all of them."""
+        from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
+
+        book = self._codec.codebook
+        metres = np.stack(rollout.depth_m[:-1])  # of the end no codes were asked
+        values = ImageTransform(size=book.size).depth(metres, DepthKind.METRES)
+        clip = DepthClip.of(values, DepthKind.METRES).to_disparity()
+        quantiles = tuple(np.quantile(clip.values[clip.valid], QUANTILES).tolist())
+        return self._codec.encode(clip, book.normalisation.range_of(quantiles))
+
+
+def judge(player: Player, rollout: Rollout) -> dict[str, float]:
+    """What there is to say of a policy's depth codes; nothing where they are not known."""
+    return player.judge(rollout) if isinstance(player, Seeing) else {}

@@ -1,0 +1,281 @@
+"""Evaluations on disk: every finished trial is a file, so that a run can be resumed.
+
+EVAL/eval.json                      what is evaluated, and how; must match on resuming
+EVAL/trials/task-03-trial-007.json  one finished trial
+EVAL/videos/...webp                 some of them as videos
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from depthtok.disk.files import output_errors, read_json_object, write_atomic
+from depthtok.disk.regular import listed
+from depthtok.disk.temporaries import sweep
+from depthtok.errors import SourceError, StaleStore, as_type, as_written
+from depthtok.intervals import wilson
+from pipelines.sim.pictures import save_film
+from pipelines.sim.rollout import Player, Rollout, Trial, play
+from pipelines.sim.simulator import Simulator, Task
+
+CARD, TRIALS, VIDEOS = "eval.json", "trials", "videos"
+
+Judge = Callable[[Player, Rollout], Mapping[str, float]]
+
+_FLAGS = {
+    "policy": "RUN",
+    "says": "the policy served",
+    "step": "RUN",
+    "weights": "the weights of RUN",
+    "config": "the settings of RUN",
+    "codebook": "the codebook of RUN",
+    "judged_by": "--codebook",
+    "versions": "versions of the simulator",
+    "software": "versions of torch, depthtok or Mesa",
+    "meaning": "what the policy's actions mean (--gripper)",
+    "accepted": "--accept",
+    "settle_steps": "settling steps",
+    "orientation": "orientation of images",
+}
+"""What settings of an evaluation's card are called on the command line; others as they are."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to run."""
+
+    task: Task
+    trial: Trial
+
+    @property
+    def name(self) -> str:
+        """The file name of the trial, without suffix."""
+        return f"task-{self.task.number:02d}-trial-{self.trial.number:03d}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished trial."""
+
+    task: int
+    trial: int
+    seed: int
+    success: bool
+    steps: int
+    plans: int
+    measures: Mapping[str, float] = field(default_factory=dict)  # depth codes, if known
+
+    @property
+    def name(self) -> str:
+        """The file name of the trial, without suffix."""
+        return f"task-{self.task:02d}-trial-{self.trial:03d}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A directory of trials. `card` describes what is evaluated; `jobs` are all its trials."""
+
+    path: Path
+    card: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Evaluation:
+        """Opens an existing one. Raises `SourceError`, and `CorruptPart` for a card that was not
+        written by `depthtok eval`."""
+        if not (path / CARD).exists():
+            raise SourceError(
+                f"{path} is not an evaluation: there is no {CARD}",
+                remedy="give the directory that `depthtok eval` wrote with --out",
+            )
+        remedy = f"restore {CARD} from a copy, or evaluate into another --out"
+        card = read_json_object(path / CARD, remedy)
+        with as_written(path / CARD, remedy):
+            _require_types(card)
+        return cls(path, card)
+
+    def begin(self) -> None:
+        """Creates the directory, or checks that an existing one is of the same evaluation."""
+        card = self.path / CARD
+        if card.exists():
+            existing = self.open(self.path).card
+            if keys := self._differ(existing):
+                raise StaleStore(
+                    f"{self.path} holds an evaluation with other settings: "
+                    f"{', '.join(_FLAGS.get(key, f'--{key}'.replace('_', '-')) for key in keys)}",
+                    remedy="choose another --out, or delete that directory first",
+                )
+            if existing["trials"] < self.card["trials"]:  # the first ones are the same
+                self._write({**existing, "trials": self.card["trials"]})
+        else:
+            self._write(self.card)
+        for folder in (self.path, self.path / TRIALS, self.path / VIDEOS):
+            sweep(folder)
+
+    def _differ(self, existing: Mapping[str, Any]) -> list[str]:
+        """The keys in which the existing evaluation differs. Weights are identified by their
+        digests, not by path; more trials and another number of videos are allowed."""
+        card, existing = _told(json.loads(json.dumps(self.card))), _told(existing)
+        free = {"videos"} | ({"policy"} if "weights" in card else set())
+        free |= {"software", "meaning", "accepted"} - existing.keys()  # older cards lack them
+        if existing.get("trials", 0) < card["trials"]:
+            free.add("trials")
+        return sorted(k for k in {*existing, *card} - free if existing.get(k) != card.get(k))
+
+    def _write(self, card: Mapping[str, Any]) -> None:
+        write_atomic(self.path / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
+
+    def is_done(self, job: Job) -> bool:
+        """Whether this trial is finished."""
+        return (self.path / TRIALS / f"{job.name}.json").is_file()
+
+    def save(self, outcome: Outcome) -> None:
+        """Commits a trial."""
+        text = json.dumps(asdict(outcome), indent=1) + "\n"
+        write_atomic(self.path / TRIALS / f"{outcome.name}.json", text)
+
+    def forget(self, jobs: Iterable[Job]) -> None:
+        """Removes these trials and their videos."""
+        for name in (job.name for job in jobs):
+            trial, films = self.path / TRIALS / f"{name}.json", self.path / VIDEOS
+            for path in (trial, *films.glob(f"{name}-*")):
+                with output_errors(path):
+                    path.unlink(missing_ok=True)
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """The finished trials, in order."""
+        paths = listed(self.path / TRIALS, "task-*.json")
+        return [_outcome(path, self.card["tasks"]) for path in paths]
+
+    def videos(self) -> list[Path]:
+        """The existing videos, in order."""
+        return listed(self.path / VIDEOS, "task-*.webp")
+
+    def wants(self, name: str, end: str, videos: int) -> bool:
+        """Whether trial `name` is, as far as is known, among the first `videos` of its task with
+        this `end`."""
+        return sum(path.name < name for path in self._films(name, end)) < videos
+
+    def keep_first(self, videos: int) -> None:
+        """Drops the videos of all but the first `videos` trials of each end of each task, which
+        with several processes is only known at the end."""
+        for path in self.videos():
+            name, end = path.stem.rsplit("-", 1)
+            if not self.wants(name, end, videos):
+                with output_errors(path):
+                    path.unlink()
+
+    def _films(self, name: str, end: str) -> list[Path]:
+        task = name.partition("-trial-")[0]
+        return list((self.path / VIDEOS).glob(f"{task}-trial-*-{end}.webp"))
+
+
+def _told(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with what older ones, and older servers, do not tell of how the policy runs."""
+    if isinstance(says := card.get("says"), Mapping):
+        return {**_RUNNING, **card, "says": {**_RUNNING, **says}}
+    return {**_RUNNING, **card}
+
+
+_RUNNING = {"precision": "float32", "sampler": "plain", "batch": 1}
+
+
+def _require_types(card: Mapping[str, Any]) -> None:
+    """Raises a `TypeError` or `LookupError` for a card that `depthtok eval` does not write."""
+    numbers = ("trials", "seed", "max_steps", "replan_steps", "size")
+    for kind, names in ((str, ("policy", "suite")), (dict, ("tasks", "versions")), (int, numbers)):
+        for name in names:
+            as_type(kind, card[name])
+    as_type(dict, card.get("software", {}))
+    as_type(int, card.get("videos", 0))
+    for number, instruction in card["tasks"].items():
+        int(number), as_type(str, instruction)
+
+
+def _outcome(path: Path, tasks: Collection[str]) -> Outcome:
+    content = read_json_object(path, _AGAIN)
+    with as_written(path, _AGAIN):
+        outcome = Outcome(**content)
+        for name in ("task", "trial", "seed", "steps", "plans"):
+            as_type(int, getattr(outcome, name))
+        if str(outcome.task) not in tasks:
+            raise ValueError(f"task {outcome.task} is none of the evaluation's")
+        as_type(bool, outcome.success)
+        for value in as_type(dict, outcome.measures).values():
+            float(value)
+    return outcome
+
+
+_AGAIN = "delete that file: the same `depthtok eval` runs the trial again"
+
+
+def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """Success rate with its 95 % interval, and the number of steps of successes."""
+    outcomes = list(outcomes)
+    steps = [outcome.steps for outcome in outcomes if outcome.success]
+    low, high = wilson(len(steps), len(outcomes))
+    measures: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        for name, value in outcome.measures.items():
+            measures.setdefault(name, []).append(value)
+    return {
+        "trials": len(outcomes),
+        "successes": len(steps),
+        "rate": len(steps) / len(outcomes) if outcomes else None,
+        "low": low,
+        "high": high,
+        "steps": float(np.mean(steps)) if steps else None,
+        **{name: float(np.mean(values)) for name, values in sorted(measures.items())},
+    }
+
+
+class Arena:
+    """A worker: one policy, one simulator at a time."""
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        player: Player,
+        build: Callable[[Task], Simulator],
+        videos: int,
+        judge: Judge | None = None,
+        accepted: Collection[str] = (),
+    ) -> None:
+        self._evaluation, self._player, self._judge = evaluation, player, judge
+        self._accepted = accepted
+        self._build, self._videos = build, videos
+        self._simulator: Simulator | None = None
+
+    def do(self, job: Job) -> Outcome:
+        """Runs one trial and commits it."""
+        if self._simulator is None or self._simulator.task != job.task:
+            if self._simulator is not None:
+                self._simulator.close()
+            self._simulator = self._build(job.task)
+        rollout = play(self._simulator, self._player, job.trial, self._accepted)
+        measures = self._judge(self._player, rollout) if self._judge else {}
+        trial, result = job.trial, (rollout.success, rollout.steps, rollout.plans)
+        outcome = Outcome(job.task.number, trial.number, trial.seed, *result, measures)
+        self._film(job, rollout)
+        self._evaluation.save(outcome)
+        return outcome
+
+    def _film(self, job: Job, rollout: Rollout) -> None:
+        """Keeps the first few successes and failures of every task as videos."""
+        end = "success" if rollout.success else "failure"
+        if self._evaluation.wants(job.name, end, self._videos):
+            save_film(self._evaluation.path / VIDEOS / f"{job.name}-{end}.webp", rollout)
+
+
+def by_task(outcomes: Iterable[Outcome]) -> dict[int, list[Outcome]]:
+    """The trials of each task, in the order of the tasks."""
+    outcomes = list(outcomes)
+    tasks = sorted({outcome.task for outcome in outcomes})
+    return {task: [o for o in outcomes if o.task == task] for task in tasks}

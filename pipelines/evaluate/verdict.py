@@ -1,0 +1,169 @@
+"""Results of an evaluation, and comparison of two: the numbers, and the HTML reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from depthtok.errors import ConfigError
+from depthtok.intervals import Paired, paired
+from depthtok.report.report import Report
+from pipelines.evaluate.trials import Evaluation, Outcome, by_task, summary
+from pipelines.sim.pictures import Film
+from pipelines.sim.suites import MAX_STEPS
+
+SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")
+"""Card entries that must be equal for the trials of two evaluations to be the same."""
+
+
+def results(evaluation: Evaluation) -> dict[str, Any]:
+    """Success rates with intervals, for the suite and for every task."""
+    tasks = evaluation.card["tasks"]
+    rows = {number: summary(trials) for number, trials in by_task(evaluation.outcomes).items()}
+    return {
+        "suite": evaluation.card["suite"],
+        "complete": len(evaluation.outcomes) == len(tasks) * evaluation.card["trials"],
+        **summary(evaluation.outcomes),
+        "tasks": [{"task": n, "name": tasks[str(n)], **row} for n, row in rows.items()],
+    }
+
+
+def page(evaluation: Evaluation) -> Report:
+    """The report of one evaluation: rates, settings, versions, and some of its trials."""
+    figures, card = results(evaluation), evaluation.card
+    extra = sorted({*figures["tasks"][0]} - {*COLUMNS}) if figures["tasks"] else []
+    report = Report(f"{measured(card)}: {share(figures)}", subtitle=str(card["policy"]))
+    report.numbers(_headline(figures))
+    if not figures["complete"]:
+        report.text("Some trials are missing: run the same command again.", title="Incomplete")
+    report.table(
+        "Success by task, with 95 % Wilson intervals",
+        ["task", "instruction", "successes", "trials", "rate", "from", "to", "steps", *extra],
+        [[row.get(name) for name in (*COLUMNS, *extra)] for row in figures["tasks"]],
+    )
+    facts = {name: card[name] for name in SHOWN if name in card}
+    report.facts("Settings and versions", {**facts, **card["versions"], **card.get("software", {})})
+    if "says" in card:
+        report.text("A policy behind a server draws its own noise: the seed does not affect it.")
+    films = [Film.read(path, path.stem) for path in evaluation.videos()]
+    if films:
+        panels = "camera, ground-truth depth"
+        panels += ", its codes, codes predicted by the policy" if extra else ""
+        report.pictures(f"Videos of trials: {panels}; one frame per plan", films, columns=2)
+    return report
+
+
+SHOWN = (
+    *("policy", "says", "meaning", "accepted", "step", "weights"),
+    *("precision", "sampler", "codebook"),
+    *("seed", "settle_steps", "replan_steps", "max_steps", "size"),
+)
+COLUMNS = ("task", "name", "successes", "trials", "rate", "low", "high", "steps")
+"""The figures of a task that are always there."""
+
+
+def _headline(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of all trials together, under names for people."""
+    headline = {
+        "successes": figures["successes"],
+        "trials": figures["trials"],
+        "success rate": figures["rate"],
+        "95 % interval": f"{figures['low']:.2f} to {figures['high']:.2f}",
+        "steps of a success (mean)": figures["steps"],
+        "complete": figures["complete"],
+        "code agreement with ground truth": figures.get("code_agreement"),
+        "disparity error of its codes": figures.get("disparity_error"),
+    }
+    return {name: value for name, value in headline.items() if value is not None}
+
+
+def measured(card: Mapping[str, Any]) -> str:
+    """`libero_goal, tasks 0-3, 8`, and the step limit if it is not the suite's own."""
+    numbers = sorted(int(number) for number in card["tasks"])
+    runs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    pieces = [[number for _, number in run] for _, run in runs]
+    tasks = ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in pieces)
+    steps, usual = card["max_steps"], MAX_STEPS.get(card["suite"], card["max_steps"])
+    limit = "" if steps == usual else f", at most {steps} steps instead of {usual}"
+    return f"{card['suite']}, task{'s' if len(numbers) > 1 else ''} {tasks}{limit}"
+
+
+def share(figures: Mapping[str, Any]) -> str:
+    """Successes in words: `31 of 50 (62 %, 95 % interval 48 to 74 %)`."""
+    rate = 100 * (figures["rate"] or 0)
+    low, high = 100 * figures["low"], 100 * figures["high"]
+    return (
+        f"{figures['successes']} of {figures['trials']} ({rate:.0f} %, "
+        f"95 % interval {low:.0f} to {high:.0f} %)"
+    )
+
+
+def compared(a: Evaluation, b: Evaluation) -> dict[str, Any]:
+    """Two evaluations compared over the trials in both. Raises `ConfigError` if the trials are not
+    the same."""
+    for name in SAME:
+        if a.card.get(name) != b.card.get(name):
+            raise ConfigError(
+                f"{name} differs: {a.card.get(name)} in {a.path}, {b.card.get(name)} in {b.path}",
+                remedy="evaluate both with the same settings and versions",
+            )
+    pairs = paired(_won(a.outcomes), _won(b.outcomes))
+    if not pairs.trials:
+        raise ConfigError(f"{a.path} and {b.path} have no trial in common", remedy="run more")
+    by_a, by_b = by_task(a.outcomes), by_task(b.outcomes)
+    tasks = {
+        task: _counts(paired(_won(by_a[task]), _won(by_b[task]))) for task in by_a if task in by_b
+    }
+    return {"a": str(a.path), "b": str(b.path), **_counts(pairs), "tasks": tasks}
+
+
+def _won(outcomes: Sequence[Outcome]) -> dict[str, bool]:
+    return {outcome.name: outcome.success for outcome in outcomes}
+
+
+def _counts(pairs: Paired) -> dict[str, Any]:
+    low, high = pairs.interval()
+    return {
+        "trials": pairs.trials,
+        "successes_a": pairs.both + pairs.only_a,
+        "successes_b": pairs.both + pairs.only_b,
+        "only_a": pairs.only_a,
+        "only_b": pairs.only_b,
+        "difference": pairs.difference,
+        "low": low,
+        "high": high,
+        "p_value": pairs.p_value(),
+    }
+
+
+def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """A comparison (see `compared`) as text."""
+    a, b, n = comparison["successes_a"], comparison["successes_b"], comparison["trials"]
+    low, high, p_value = (comparison[name] for name in ("low", "high", "p_value"))
+    certain = p_value < 0.05
+    excludes_zero = low > 0 or high < 0
+    doubt = "" if certain == excludes_zero else "; the test decides: the interval is approximate"
+    return [
+        f"A {comparison['a']}: {a} of {n}",
+        f"B {comparison['b']}: {b} of {n}",
+        f"B - A: {100 * comparison['difference']:+.0f} points (95 % interval "
+        f"{100 * low:+.0f} to {100 * high:+.0f}); only A succeeded in "
+        f"{comparison['only_a']}, only B in {comparison['only_b']}",
+        f"exact McNemar test: p = {p_value:.3g}; "
+        + ("they differ" if certain else "these trials show no difference")
+        + doubt,
+    ]
+
+
+def comparison_page(comparison: Mapping[str, Any]) -> Report:
+    """A comparison as a report: all trials together, and per task."""
+    page = Report("Two evaluations", f"A {comparison['a']}, B {comparison['b']}")
+    page.text(*comparison_lines(comparison))
+    counts = ("trials", "successes_a", "successes_b", "only_a", "only_b")
+    columns = (*counts, "difference", "low", "high", "p_value")
+    titles = ["trials", "A", "B", "only A", "only B", "B - A", "from", "to", "p (McNemar)"]
+    tasks = {"all": comparison, **comparison["tasks"]}
+    rows = [[str(task), *(row[name] for name in columns)] for task, row in tasks.items()]
+    title = "Successes in the trials of both, with 95 % intervals of the difference"
+    return page.table(title, ["task", *titles], rows)

@@ -1,0 +1,1 @@
+"""inspect: what a directory is, and what it holds."""

@@ -1,0 +1,1 @@
+"""Running on Ray. The only folder that imports it."""

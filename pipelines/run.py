@@ -1,0 +1,159 @@
+"""Runs a stage: makes the missing parts of its store, in this process or on Ray workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from depthtok.config import RunOptions
+from depthtok.progress import Bar, progress
+from depthtok.stores import store
+from depthtok.stores.parts import Part, PartName
+from depthtok.stores.store import Store
+from pipelines.convert.changes import Watch
+from pipelines.ray.cluster import address_of, require_answer
+from pipelines.ray.pool import run_on_ray
+from pipelines.stage import Outcome, Stage, Watching, WorkPart, make_part, note_made
+
+
+def run(stage: Stage, options: RunOptions) -> Outcome:
+    """Makes the missing parts of `stage`, and returns the state of the store.
+
+    Raises `DepthtokError` for problems not specific to an episode: settings, a full disk, a missing
+    source.
+    """
+    started = time.monotonic()
+    if options.workers:
+        require_answer(address_of(options.ray_address))
+    work = stage.work()
+    store.create(stage.out, stage.spec)
+    store.drop_dead(stage.out)
+    drop_other_cuts(stage.out, work)
+    requested = options.mine(first_episodes(work, options.limit))
+    watch = watched(stage, requested)
+    todo = pending(stage, requested, options, watch)
+    outcome = Outcome(stage.out, kept=len(requested) - len(todo), left=len(work) - len(requested))
+    if watch:
+        outcome.given_up, outcome.notes = dict(watch.absent), watch.lines()
+        outcome.kept -= len(watch.absent)
+    outcome.remade = sum(part.replaces for part in todo)
+    count = {"frames": sum(p.frames for p in todo), "episodes": sum(p.episodes for p in todo)}
+    with progress(total=count[stage.unit], unit=stage.unit, label=stage.spec.stage) as bar:
+        if options.workers and todo:
+            try:
+                run_on_ray(stage, todo, options, bar, outcome)
+            finally:
+                store.drop_dead(stage.out)  # left behind by dead workers
+        else:
+            run_here(stage, todo, options, bar, outcome)
+    if watch:
+        names = (str(part.name) for part in todo)
+        watch.remember([name for name in names if name not in outcome.given_up])
+    _summarise(stage, requested, outcome)
+    outcome.seconds = time.monotonic() - started
+    if not outcome.given_up and not Store(stage.out).missing():
+        stage.finish()
+    return outcome
+
+
+def first_episodes(work: list[WorkPart], limit: int | None) -> list[WorkPart]:
+    """The parts with the first `limit` episodes. Parts are whole, so there may be a few more."""
+    if limit is None:
+        return work
+    chosen, episodes = [], 0
+    for part in work:
+        if episodes >= limit:
+            break
+        chosen.append(part)
+        episodes += part.episodes
+    return chosen
+
+
+def drop_other_cuts(out: Path, work: list[WorkPart]) -> None:
+    """Drops parts of shards that are now cut differently, because their source was remade."""
+    names, shards = {str(part.name) for part in work}, {part.name.shard for part in work}
+    for name in store.present_parts(out):
+        if name not in names and PartName.of(name).shard in shards:
+            store.drop_part(out, name)
+
+
+def watched(stage: Stage, requested: list[WorkPart]) -> Watch | None:
+    """What became of the sources of the requested parts; None where the source is a store."""
+    if not isinstance(stage, Watching):
+        return None
+    watch, existing = stage.watch(), Store(stage.out)
+    names = [str(work.name) for work in requested]
+    present = {*names} & {*existing.part_names}
+    watch.look(names, {name: existing.part(name) for name in sorted(present)})
+    return watch
+
+
+def pending(
+    stage: Stage, requested: list[WorkPart], options: RunOptions, watch: Watch | None = None
+) -> list[WorkPart]:
+    """The parts still to be made; those that replace an existing part are marked."""
+    existing = Store(stage.out)
+    present = set(existing.part_names)
+    todo = []
+    for work in requested:
+        name = str(work.name)
+        exists, changed = name in present, watch is not None and name in watch.changed
+        reusable = exists and options.resume and not changed
+        if reusable and not _outdated(existing.part(name), work, options):
+            continue
+        if watch is None or name not in watch.absent:
+            todo.append(replace(work, replaces=exists))
+    return todo
+
+
+def _outdated(part: Part, work: WorkPart, options: RunOptions) -> bool:
+    """Whether an existing part is of other input, or has failures that are to be retried."""
+    if part.upstream != work.upstream:
+        return not work.same_source(part)
+    failed_here = (failure.stage == part.manifest["stage"] for failure in part.failures)
+    return options.retry_failed and any(failed_here)
+
+
+def run_here(
+    stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, outcome: Outcome
+) -> None:
+    """Makes parts in this process, one after another."""
+    if not todo:
+        return
+    worker = stage.build(options.device)
+    for work in todo:
+        started = time.monotonic()
+        make_part(stage, worker, work, bar.advance)
+        note_made(outcome, work, time.monotonic() - started)
+
+
+def _summarise(stage: Stage, requested: list[WorkPart], outcome: Outcome) -> None:
+    """Adds up in `outcome` what the manifests of the requested parts say."""
+    existing = Store(stage.out)
+    present = set(existing.part_names)
+    for work in requested:
+        if str(work.name) not in present:
+            continue
+        part = existing.part(str(work.name))
+        outcome.episodes += len(part.frames)
+        outcome.steps += int(part.frames.sum())
+        outcome.bytes += sum(size for size, _ in part.manifest["files"].values())
+        for camera, counts in part.meta.get("not_measured", {}).items():
+            total = outcome.not_measured.setdefault(camera, {})
+            total.update({name: total.get(name, 0) + count for name, count in counts.items()})
+        outcome.unstated += "length" in part.meta
+        for failure in part.failures:
+            if failure.stage == stage.spec.stage:
+                outcome.failures.append(failure)
+            else:
+                outcome.earlier[failure.stage] = outcome.earlier.get(failure.stage, 0) + 1
+        for camera, indices in part.absent.items():
+            outcome.absent[camera] = outcome.absent.get(camera, 0) + len(indices)
+        for camera, counts in part.meta.get("flags_against_pictures", {}).items():
+            total = outcome.flags_against_pictures.setdefault(camera, dict.fromkeys(counts, 0))
+            for name, count in counts.items():
+                total[name] += count
+        for reason, indices in part.meta.get("left_out", {}).items():
+            outcome.left_out[reason] = outcome.left_out.get(reason, 0) + len(indices)
+    outcome.inherited = sum(outcome.earlier.values())

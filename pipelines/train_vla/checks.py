@@ -1,0 +1,175 @@
+"""What `train-vla` says of its data before it trains, and keeps in the run; no command itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from depthtok.log import warn
+from depthtok.stores.failures import in_words, left_out
+
+if TYPE_CHECKING:
+    from depthtok.stores.codebook import Codebook
+    from depthtok.stores.episodes import EpisodeStore
+    from pipelines.train_vla.stores import Given, Targets
+    from vla.config import Config
+    from vla.data.dataset import Dataset
+    from vla.data.member import Member
+    from vla.training.checkpoint import State
+
+NORMS = {"action": "data.action_norm", "proprio": "data.proprio_norm"}
+
+
+def rule_of(begun: State | None) -> str:
+    """How episodes are held out: a run that goes on keeps its rule."""
+    from depthtok.held_out import BEFORE, KEYED
+
+    return KEYED if begun is None else (begun.notes or {}).get("held_out", {}).get("rule", BEFORE)
+
+
+def check_meaning(members: Sequence[Member], config: Config, begun: State | None) -> None:
+    """Refuses data sets that do not mean the same, and says what cannot be checked. A run that was
+    begun before this was checked goes on, with a warning. Raises `ConfigError`."""
+    from depthtok.errors import ConfigError
+    from vla.data import meanings
+
+    found = {member.name: member.meaning for member in members}
+    try:
+        meanings.require_same(found, config)
+    except ConfigError as error:
+        if begun is None:
+            raise
+        warn(f"{error.problem}; this run was begun before that was checked, and goes on")
+    cameras = {member.name: member.episodes.cameras for member in members}
+    for text in meanings.warnings(found, cameras, config):
+        warn(text)
+
+
+def begun_from(weights: str | None, learn: Dataset, begun: State | None) -> dict[str, str | None]:
+    """The weights that a training was started with, as it records them. Says where a run that goes
+    on does not use those given, and where weights of ours have learnt another meaning."""
+    from vla.weights.pretrained import meanings_of
+
+    if begun is not None:
+        first = (begun.notes or {}).get("weights")
+        if weights not in (None, first):
+            warn(f"--weights {weights} is not used: the run goes on from its own checkpoint")
+        return {"weights": first}
+    learnt = meanings_of(weights) if weights else {}
+    for name, meaning in learn.meanings().items():
+        differ = [meaning.differences(other) for other in learnt.values()]
+        if differ and all(differ):
+            listed = "; ".join(f"{aspect}: {words}" for aspect, words in differ[0].items())
+            warn(f"{name} does not mean what {weights} has learnt (data, weights): {listed}")
+    return {"weights": weights}
+
+
+def check_spread(member: Member, config: Config) -> None:
+    """Says which columns are constant, and which the normalisation serves badly."""
+    from depthtok.stores.extremes import find
+
+    for side, setting in NORMS.items():
+        mode = config.data.action_norm if side == "action" else config.data.proprio_norm
+        spreads = dict(_spreads(member, side))
+        constant = [name for name, spread in spreads.items() if spread.constant]
+        if constant:
+            warn(f"{member.name}: constant {side} columns, seen as 0: {', '.join(constant)}")
+        clipped = [f"{n} (its range is {s.factor:.0f} x)" for n, s in spreads.items() if s.spike]
+        if clipped and mode == "q99":
+            warn(
+                f"{member.name}: {setting} = 'q99' cuts {side} columns off at their quantiles at "
+                f"1 % and 99 %: {', '.join(clipped)}; 'bounds' keeps what lies beyond"
+            )
+        for column, (name, spread) in enumerate(spreads.items() if mode == "bounds" else ()):
+            if spread.spike:
+                place = find(member.episodes, side, column, spread.spike)
+                warn(
+                    f"{member.name}: {side} column {name!r} has {place}, far beyond the rest (q01 "
+                    f"{spread.q01:g}, q99 {spread.q99:g}): by 'bounds', 98 % of the steps share "
+                    f"{100 / spread.factor:.2g} % of its range; --set {setting}=q99 cuts it off"
+                )
+
+
+def _spreads(member: Member, side: str) -> Iterator[tuple[str, Any]]:
+    """The normalised columns of a data set's actions or states, by name. In place of the others,
+    which are not normalised, stands a column that is not unusual."""
+    from depthtok.stores.spread import Spread
+
+    columns = getattr(member.statistics, side)
+    for place, column in enumerate(getattr(member.meaning, side)):
+        plain = side == "action" and place in member.norms.action.keep
+        yield column.name, Spread(-1, 1, -1, 1) if plain else Spread.of(columns, place)
+
+
+def notes(
+    learn: Dataset, judge: Dataset | None, book: Codebook | None, rule: str
+) -> dict[str, Any]:
+    """What a run records of its data: what is unusual in its columns, and which episodes are held
+    out, and how many of these the codebook learnt from (None: not known)."""
+    spread: dict[str, Any] = {}
+    for member in learn.members:
+        for side in NORMS:
+            for name, found in _spreads(member, side):
+                if found.note:
+                    spread.setdefault(member.name, {}).setdefault(side, {})[name] = found.note
+    held = {"rule": rule, **held_out(learn, judge, book)}
+    return {"held_out": held, **({"spread": spread} if spread else {})}
+
+
+def held_out(learn: Dataset, judge: Dataset | None, book: Codebook | None) -> dict[str, Any]:
+    """How many episodes are learnt from and held out; of the latter, in the codebook's training."""
+    from vqvae.data.sides import learnt_from
+
+    judges = judge.members if judge else ()
+    found: dict[str, Any] = {
+        "episodes": sum(len(member.episodes_used) for member in judges),
+        "learnt_from": sum(len(member.episodes_used) for member in learn.members),
+    }
+    if book is not None:
+        keys = [
+            member.episodes.episode(number).key
+            for member in judges
+            for number in member.episodes_used.tolist()
+        ]
+        found["in_codebook"] = learnt_from(book.meta, keys)
+    return found
+
+
+def words(held: dict[str, Any] | None) -> list[str]:
+    """The same for people: [] of a run that does not record it."""
+    if not held or not held.get("episodes"):
+        return []
+    total = held["episodes"] + held["learnt_from"]
+    line = f"held out: {held['episodes']} of {total} episodes"
+    if "in_codebook" not in held:
+        return [line]
+    seen = held["in_codebook"]
+    if seen is None:
+        return [line + "; whether the codebook was trained on them is not known"]
+    if seen == 0:
+        return [line + "; the codebook was trained on none of them"]
+    return [
+        line + f"; the codebook was trained on {seen} of them, so depth figures on them flatter "
+        "(train it with the same --held-out to change that)"
+    ]
+
+
+def say_origin(store: EpisodeStore, targets: Targets | None) -> None:
+    """Says how many episodes failed on the way to the targets, and of how many it is not known
+    whether these very episodes are what the targets were made from."""
+    from vla.data.member import of_unknown_origin
+
+    if targets is not None and (unknown := of_unknown_origin(targets, store)):
+        warn(f"{store.path}: the codes of {unknown} parts are of an earlier depthtok: whether they "
+             "are of these very frames is not known")  # fmt: skip
+    if failed := in_words(left_out(store if targets is None else targets)):
+        warn(f"{store.path}: {failed}")
+
+
+def failed_episodes(given: Given) -> dict[str, dict[str, int]]:
+    """By data set and stage: how many episodes failed. Without the data sets in which none did."""
+    from pipelines.train_vla.samples import member_names
+
+    last = given.targets or given.episodes
+    counts = dict(zip(member_names(given.episodes), map(left_out, last), strict=True))
+    return {name: stages for name, stages in counts.items() if stages}

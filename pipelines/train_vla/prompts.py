@@ -1,0 +1,42 @@
+"""The instructions of a training, looked over before it starts; not a command itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from depthtok.log import say, warn
+
+if TYPE_CHECKING:
+    from vla.data.dataset import Dataset
+    from vla.data.prompts import Prompts
+
+
+def look_over(
+    learn: Dataset, judge: Dataset | None, *, begun: bool = False, quiet: bool = False
+) -> Prompts:
+    """What the model will read of all instructions that it learns or is judged by; said on stderr
+    unless `quiet`.
+
+    Raises `ConfigError` where different instructions become one prompt, unless the settings allow
+    it, or the training was `begun` before: that goes on as it is.
+    """
+    import numpy as np
+
+    from depthtok.stores.instructions import read
+    from vla.data import prompts
+
+    used: dict = {}
+    for member in (*learn.members, *(judge.members if judge else ())):
+        none = np.zeros(len(member.episodes.lengths), bool)
+        _, marks = used.setdefault(member.name, (member.episodes, none))
+        marks[member.episodes_used] = True
+    drawn = learn.config.data.instruction == "draw"
+    texts = [(name, read(store, marks, drawn=drawn)) for name, (store, marks) in used.items()]
+    found = prompts.check(texts, learn.tokenizer, learn.config.model.max_text)
+    if learn.config.data.equal_prompts == "refuse" and not begun:
+        found.require_distinct()
+    if not quiet:
+        say(f"instructions: {found.line()}", json=True)
+        for text in found.warnings():
+            warn(text)
+    return found

@@ -1,0 +1,244 @@
+"""Stores to what a policy trains on or is judged by; not a command itself.
+
+`vla` knows no codec: what it needs of one, decoding and encoding, is handed to it here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depthtok.config import require
+from depthtok.errors import ConfigError, GateError
+from depthtok.log import warn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from depthtok.stores.codebook import Codebook
+    from depthtok.stores.episodes import EpisodeStore
+    from pipelines.train_vla.stores import Given
+    from vla.config import Config
+    from vla.data.dataset import Dataset
+    from vla.data.member import Member
+    from vla.data.tokenizer import Tokenizer
+    from vla.training.checkpoint import State
+
+
+def decoder(book: Codebook | None, device: str) -> Callable | None:
+    """Codes to normalised disparity; None without a codebook."""
+    from vqvae.codec import Codec
+
+    return Codec.load(book.path, device).decode if book else None
+
+
+def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
+    """Refuses a bad codebook. What was overridden goes into the checkpoint."""
+    from vqvae.quality.gate import judge
+
+    failures = judge(book.quality) if book else []
+    if failures and not force:
+        raise GateError(
+            f"{book.path} is below the quality gate: {'; '.join(failures)}",
+            remedy="train the codebook longer or on more data, or train anyway with --force, which "
+            "the checkpoint records",
+        )
+    if book and book.demo:
+        warn(
+            f"{book.path} is a demo codebook: it shows the pipeline; do not report results from it"
+        )
+    return {"gate_overridden": failures} if failures else {}
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` texts; values are TOML, and plain words are strings."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text} has no value", remedy="write --set train.lr=1e-4")
+        try:
+            found[name] = tomllib.loads(f"x = {value}")["x"]
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+        except (ValueError, RecursionError) as error:  # a number too long, lists too deep
+            raise ConfigError(
+                f"--set {name} has an impossible value: {error}", remedy="write --set train.lr=1e-4"
+            ) from None
+    return found
+
+
+def fit(config: Config, given: Given, cameras: Sequence[str] | None) -> Config:
+    """The settings with everything that the data decide: dimensions, cameras, the code grid."""
+    from vla.config import DepthConfig
+
+    first = given.episodes[0]
+    coded = given.targets[0].cameras if given.targets else ()
+    names = list(cameras or config.data.cameras)
+    if not names:
+        names = sorted(first.cameras, key=lambda name: name not in coded)[: config.model.cameras]
+    changes: dict[str, Any] = {
+        "data.cameras": names,
+        "model.cameras": len(names),
+        "model.action_dim": first.action_dim,
+    }
+    if config.model.proprio_dim:
+        changes["model.proprio_dim"] = first.proprio_dim
+    if given.book:
+        wanted, has = config.model.depth.grid, given.book.grid[0]
+        if wanted not in (has, DepthConfig.grid):
+            raise ConfigError(
+                f"the depth expert is to predict {wanted}x{wanted} codes, these are {has}x{has}",
+                remedy=f"train a codebook with --grid {wanted}, and tokenize with it",
+            )
+        changes |= {
+            "model.depth.code_dim": given.book.vectors.shape[1],
+            "model.depth.codes": given.book.vectors.shape[0],
+            "model.depth.grid": given.book.grid[0],
+            "model.depth.cameras": min(config.model.depth.cameras, len(names)),
+        }
+    return config.updated(changes)
+
+
+def datasets(
+    config: Config,
+    given: Given,
+    weights: Sequence[float] | None,
+    held_out: float,
+    *,
+    partial: bool,
+    cache: Path | None = None,
+    reader: Tokenizer | None = None,
+    begun: State | None = None,
+) -> tuple[Dataset, Dataset | None]:
+    """What is learnt from and what judges, split by episode. `cache` is where frames are kept
+    decoded, a directory a data set; `reader` is the tokenizer, if not the one the settings name. A
+    run that goes on from `begun` keeps its norms, and the rule by which its episodes are held out.
+    """
+    from pipelines.train_vla import checks as data_checks
+    from vla.data import dataset as data
+    from vla.data import tokenizer
+
+    weights = weights or [1.0] * len(given.episodes)
+    if len(weights) != len(given.episodes):
+        raise ConfigError(
+            f"{len(weights)} weights for {len(given.episodes)} data sets",
+            remedy="give one --weight each",
+        )
+    if cache is not None and config.data.crop < 1:
+        raise ConfigError(
+            "crops are cut from the source's frames, which a frame cache does not hold",
+            remedy="leave --frame-cache out, or set data.crop = 1",
+        )
+    reader = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
+    joined = []
+    for place, store in enumerate(given.episodes):
+        store.require_complete(partial=partial)
+        member = _member(config, given, place, weights[place], cache, partial, begun is not None)
+        if begun is not None:
+            member = replace(member, norms=begun.norms.get(member.name, member.norms))
+        _say_absent(config, store, given.targets[place] if given.targets else None)
+        if member.left_out:
+            warn(f"{store.path}: {member.left_out} episodes without codes are left out")
+        data_checks.say_origin(store, given.targets[place] if given.targets else None)
+        data_checks.check_spread(member, config)
+        joined.append(member)
+    data_checks.check_meaning(joined, config, begun)
+    learn, judge = _sides(joined, held_out, data_checks.rule_of(begun))
+    if not learn:
+        raise _nothing_left(joined)
+    if held_out and not judge:
+        warn("no episode is held out: nothing will be validated")
+    judging = data.Dataset(judge, config, reader, augment=False, held_out=True) if judge else None
+    return data.Dataset(learn, config, reader), judging
+
+
+def _nothing_left(joined: Sequence[Member]) -> ConfigError:
+    """What to raise where no episode is left to train on."""
+    from depthtok.stores.instructions import NAME_IT
+
+    if any(len(member.episodes_used) for member in joined):
+        why, remedy = "all are held out", "lower --held-out"
+    elif any(member.left_out for member in joined):
+        why = "none has codes"
+        remedy = "see which failed, and why: `depthtok inspect CODES`"
+    else:
+        why = "none has an instruction"
+        remedy = f"{NAME_IT}; or train without: --set data.empty_instructions=keep"
+    return ConfigError(f"no episode is left to train on: {why}", remedy=remedy)
+
+
+def _sides(joined: Sequence[Member], share: float, rule: str) -> tuple[list[Member], list[Member]]:
+    """The members with the episodes to learn from, and those with episodes that judge."""
+    from vla.data.member import held_out
+
+    require(0 <= share < 1, "held_out", share, "give a share from 0 (none) to below 1")
+    sides: tuple[list[Member], list[Member]] = [], []
+    for member, out in zip(joined, held_out(joined, share, rule), strict=True):
+        for marks, side in zip((~out, out), sides, strict=True):
+            if marks.any():
+                side.append(replace(member, episodes_used=member.episodes_used[marks]))
+    return sides
+
+
+def _usable(config: Config, store: EpisodeStore) -> np.ndarray:
+    """bool[E]: which episodes may be used: all, or only those with an instruction."""
+    import numpy as np
+
+    from depthtok.stores.instructions import without
+
+    if config.data.empty_instructions == "keep":
+        return np.ones(len(store.lengths), bool)
+    empty = without(store)
+    if empty.any():
+        warn(f"{store.path}: {int(empty.sum())} episodes without an instruction are left out")
+    return ~empty
+
+
+def _say_absent(config: Config, episodes: EpisodeStore, codes: Any) -> None:
+    """Says which of the cameras to train on are masked, and in how many episodes."""
+    found = [episodes.absent_counts()] + ([_absent_in(codes)] if codes is not None else [])
+    for camera in config.data.cameras:
+        if count := max(counts.get(camera, 0) for counts in found):
+            total = len(episodes)
+            warn(f"{episodes.path}: {camera} is absent in {count} of {total} episodes: masked")
+
+
+def _absent_in(codes: Any) -> dict[str, int]:
+    """By camera: in how many episodes of a CodeStore, or of what stands for one, it is absent."""
+    found: dict[str, int] = {}
+    for part in codes.parts():
+        for camera, indices in part.absent.items():
+            found[camera] = found.get(camera, 0) + len(indices)
+    return found
+
+
+def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
+    """Names of a mixture's members: the data sets', numbered where two stores are of one data set.
+
+    Norms and cached frames are kept by these names, so no two may be the same.
+    """
+    names = [store.about["dataset"] for store in stores]
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[:place].count(name) + 1}"
+        for place, name in enumerate(names)
+    ]
+
+
+def _member(config, given: Given, place: int, weight, cache: Path | None, partial, begun):
+    from vla.data.frames import FrameCache
+    from vla.data.member import member
+
+    store, name = given.episodes[place], member_names(given.episodes)[place]
+    frames = None
+    if cache is not None:
+        size = config.model.vision.image_size
+        frames = FrameCache.open(cache / name, store, config.data.cameras, size)
+    return member(
+        name, store, given.targets[place] if given.targets else None, config,
+        codebook=given.book.fingerprint if given.book else "", weight=weight,
+        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames, begun=begun,
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""The stores that a training is given, opened and paired up; not a command itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from depthtok.errors import ConfigError
+
+if TYPE_CHECKING:
+    from depthtok.stores.codebook import Codebook
+    from depthtok.stores.codes import CodeStore
+    from depthtok.stores.episodes import EpisodeStore
+    from vla.config import Config
+    from vla.data.crops import DepthCrops
+    from vla.data.pixels import PixelGrids
+
+    Targets = CodeStore | PixelGrids | DepthCrops
+
+
+@dataclass(frozen=True)
+class Given:
+    """The stores of a training, opened: data sets in order, each with its depth targets."""
+
+    episodes: Sequence[EpisodeStore]
+    targets: Sequence[Targets]  # as many, or none
+    book: Codebook | None
+
+    @classmethod
+    def open(
+        cls,
+        config: Config,
+        episodes: Sequence[Path],
+        codes: Sequence[Path],
+        depth: Sequence[Path],
+        codebook: Path | None,
+        source_root: Path | None = None,
+        device: str = "cpu",
+    ) -> Given:
+        """Opens what the settings ask for; depth of crops will be encoded on `device`. Raises
+        `ConfigError` for stores that do not pair up."""
+        from depthtok.stores.episodes import EpisodeStore
+
+        for name, paths in (("codes", codes), ("depth", depth)):
+            if paths and len(paths) != len(episodes):
+                raise ConfigError(
+                    f"{len(paths)} --{name} for {len(episodes)} --episodes",
+                    remedy="give one each, or none",
+                )
+        stores = [EpisodeStore(path, source_root=source_root) for path in episodes]
+        if config.model.depth.expert and config.model.depth.target == "pixels":
+            return cls(stores, *_pixels(depth, codebook))
+        if config.model.depth.supervised and config.data.crop < 1:
+            return cls(stores, *_crops(depth, codebook, device))
+        return cls(stores, *_codes(codes, codebook))
+
+
+def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
+    from depthtok.stores.codes import CodeStore
+
+    stores = [CodeStore(path) for path in paths]
+    if not stores:
+        return [], None
+    book = stores[0].open_codebook(codebook)
+    for store in stores[1:]:
+        store.require_codebook(book.fingerprint)
+    return stores, book
+
+
+def _pixels(paths: Sequence[Path], codebook: Path | None) -> tuple[list[PixelGrids], Codebook]:
+    """Depth itself, cut into a codebook's cells and normalised as it does."""
+    from depthtok.stores.codebook import Codebook
+    from depthtok.stores.depth import DepthStore
+    from vla.data.pixels import PixelGrids
+
+    if not paths or codebook is None:
+        raise ConfigError(
+            "the depth expert is to regress pixels",
+            remedy="give --depth DEPTH, and --codebook for its grid and normalisation",
+        )
+    book = Codebook.load(codebook)
+    grids = [
+        PixelGrids(DepthStore(path), book.fingerprint, book.normalisation, book.grid)
+        for path in paths
+    ]
+    return grids, book
+
+
+def _crops(
+    paths: Sequence[Path], codebook: Path | None, device: str
+) -> tuple[list[DepthCrops], Codebook]:
+    """Depth to cut crops from, and what encodes them."""
+    from depthtok.stores.depth import DepthStore
+    from vla.data.crops import DepthCrops
+    from vqvae.codec import Codec
+
+    if not paths or codebook is None:
+        raise ConfigError(
+            "stored codes describe whole images, and data.crop asks for crops",
+            remedy="give --depth DEPTH and --codebook, so that they are re-encoded",
+        )
+    codec = Codec.load(codebook, device)
+    crops = [DepthCrops(DepthStore(path), codec.codebook, codec) for path in paths]
+    return crops, codec.codebook

@@ -1,0 +1,1 @@
+"""What is trained on: episodes and codes, joined, cropped, normalised, in batches."""

@@ -1,0 +1,107 @@
+"""Whether the data sets of a mixture mean the same by their numbers: opposite grippers, joints with
+poses, other units or rates are refused, converted or accepted, as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from depthtok.data import Camera, Orientation
+from depthtok.errors import ConfigError
+from depthtok.meaning import GRIPPERS, UNKNOWN, Meaning
+from depthtok.sources import grippers
+from depthtok.stores.agreement import GripperChange, among, unlike
+from vla.config import Config
+
+
+def change_of(name: str, meaning: Meaning, config: Config) -> GripperChange | None:
+    """What `data.gripper` does to the actions of a data set. Raises `ConfigError` for one whose
+    convention is not known."""
+    target = config.data.gripper
+    if not target:
+        return None
+    if meaning.gripper == UNKNOWN and meaning.gripper_columns:
+        raise ConfigError(
+            f"data.gripper = {target!r}, but what the gripper of {name} means is not known",
+            remedy="state `gripper` in its schema (look at the images), and convert it again",
+        )
+    return GripperChange.of(meaning, target)
+
+
+def require_same(meanings: Mapping[str, Meaning], config: Config) -> None:
+    """Raises `ConfigError` for data sets that do not mean the same, naming what differs."""
+    state = config.model.proprio_dim > 0
+    found = among(meanings, config.data.mix, state=state)
+    if not found:
+        return
+    ways = []
+    if "gripper" in found:
+        ways.append("--set data.gripper=open1_closed0 converts every gripper to one convention")
+    accepted = ", ".join(f'"{aspect}"' for aspect in (*config.data.mix, *found))
+    ways += [
+        "a schema of your own can bring columns to the same names, reference and unit "
+        "(docs/schemas.md)",
+        f"--set 'data.mix=[{accepted}]' trains on them as they are",
+    ]
+    raise ConfigError(
+        "the data sets do not mean the same: "
+        + "; ".join(f"{aspect}: {words}" for aspect, words in found.items()),
+        remedy="; ".join(ways),
+    )
+
+
+def warnings(
+    meanings: Mapping[str, Meaning],
+    cameras: Mapping[str, Mapping[str, Camera]],
+    config: Config,
+) -> list[str]:
+    """What cannot be checked or is unusual in a mixture, in words: `cameras` are those of each data
+    set, by name."""
+    found = [
+        f"{aspect} is not known of {', '.join(names)}, but of other data sets: whether they mean "
+        "the same was not checked"
+        for aspect, names in unlike(meanings, state=config.model.proprio_dim > 0).items()
+    ]
+    for name, meaning in meanings.items():
+        if meaning.gripper == UNKNOWN and meaning.gripper_columns:
+            found.append(
+                f"what the gripper of {name} means is not known: `eval` and `serve` will ask for "
+                f"it (state `gripper` in its schema: one of {', '.join(GRIPPERS)})"
+            )
+    return found + _orientations(cameras, config.data.cameras)
+
+
+def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[str]) -> list[str]:
+    """A mirrored view swaps left and right of the picture, not of the actions. It is no error: each
+    data set's camera stands elsewhere anyway, and LIBERO's views are mirrored in all of the field's
+    mixtures."""
+    found = []
+    for camera in used:
+        ways: dict[str, list[str]] = {}
+        for name, have in cameras.items():
+            if camera in have and have[camera].orientation != Orientation.UNKNOWN:
+                ways.setdefault(str(have[camera].orientation), []).append(name)
+        if len(ways) > 1:
+            listed = "; ".join(f"{way}: {', '.join(names)}" for way, names in ways.items())
+            found.append(
+                f"camera {camera!r} is not published the same way up in all data sets ({listed}): "
+                "left and right of the picture mean different sides"
+            )
+    return found
+
+
+def require_range(name: str, meaning: Meaning, statistics) -> None:
+    """Raises `ConfigError` for a gripper column, which is not normalised, that does not lie where
+    its convention says. `statistics` are those of the data set's actions."""
+    for column in meaning.gripper_columns:
+        low, high = float(statistics.min[column]), float(statistics.max[column])
+        error = grippers.misfit(np.array([low, high]), meaning.gripper)
+        if error is not None:
+            raise ConfigError(
+                f"{name}, action column {meaning.action[column].name!r}: its values go from "
+                f"{low:g} to {high:g}, {grippers.stated(meaning.gripper)}; it is not normalised, "
+                "so the policy would learn a wrong value",
+                remedy=f"in the data set's schema: {error.remedy}; then convert it again, with "
+                "--schema",
+            )

@@ -1,0 +1,1 @@
+"""What a training came to: comparisons, predicted depth, reports."""

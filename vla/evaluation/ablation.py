@@ -1,0 +1,148 @@
+"""Variants over seeds in one table: means with 95 % intervals, and differences seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from depthtok.config import digest
+from depthtok.intervals import Estimate
+from depthtok.report.report import Report
+from vla.training import checkpoint
+from vla.training.runlog import JUDGED, METRICS
+from vla.training.soundness import read_log
+
+FIGURES = {  # each taken from the last line that has it; its label
+    "val_action_mse": "action error",
+    "val_action_within_0.1": "actions within 0.1",
+    "val_action_mse_shuffled": "action error, other instruction",
+    "val_depth": "depth loss",
+    "val_depth_top1": "code accuracy",
+    "val_depth_error": "decoded depth error",
+    "samples_per_s": "samples/s",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures by variant and seed; the first variant is the baseline for the others."""
+
+    values: Mapping[str, Sequence[Mapping[str, float]]]
+    targets: Collection[str] = ()  # what the depth experts predict
+    units: Collection[str] = ()  # of the actions' errors: a digest for each kind
+    judged: Collection[str] = ()  # by which held-out episodes: the same
+
+    @property
+    def one_loss(self) -> bool:
+        """Whether all depth losses have the same unit."""
+        return len(self.targets) < 2
+
+    def figures(self) -> list[str]:
+        """The figures that at least one run has and that can be compared."""
+        seen = {name for runs in self.values.values() for run in runs for name in run}
+        foreign = set() if self.one_loss else {"val_depth"}
+        if len(self.units) > 1:
+            foreign |= {name for name in FIGURES if name.startswith("val_action")}
+        return [name for name in FIGURES if name in seen - foreign]
+
+    def told(self) -> list[str]:
+        """Notes on how the figures were computed."""
+        lines = [
+            "Means over the seeds on held-out episodes, ± half a 95 % interval (Student's t). "
+            "Few seeds and short runs show little: check the intervals."
+        ]
+        if len(self.judged) > 1:
+            lines.append(
+                "The variants were judged by different held-out episodes, so that their figures "
+                "and differences are not of the same data."
+            )
+        if len(self.units) > 1:
+            lines.append(
+                "Action errors differ in unit (normalisation, gripper or model.chunk): left out."
+            )
+        if not self.one_loss:
+            names = ", ".join(sorted(self.targets))
+            lines.append(f"Depth losses of {names} differ in unit: left out.")
+        return lines
+
+    def estimate(self, variant: str, figure: str) -> Estimate | None:
+        """Mean and interval over the seeds; None if the variant does not have this figure."""
+        found = [run[figure] for run in self.values[variant] if figure in run]
+        return Estimate.of(found) if found else None
+
+    def difference(self, variant: str, figure: str) -> Estimate | None:
+        """Difference from the first variant, paired by seed: both used the same samples, noise and
+        times."""
+        base = next(iter(self.values.values()))
+        pairs = zip(self.values[variant], base, strict=True)
+        found = [a[figure] - b[figure] for a, b in pairs if figure in a and figure in b]
+        return Estimate.of(found) if found else None
+
+    def rows(self) -> Iterator[list[str | None]]:
+        """Text cells: one row per variant, one column per figure."""
+        for variant in self.values:
+            cells = [self.estimate(variant, figure) for figure in self.figures()]
+            yield [variant, *(None if cell is None else str(cell) for cell in cells)]
+
+    def words(self) -> list[str]:
+        """The table as text."""
+        rows = [["", *(FIGURES[name] for name in self.figures())]]
+        rows += [[cell or "-" for cell in row] for row in self.rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
+        return [*lines, *self.told()]
+
+    def report(self, title: str) -> Report:
+        """The table, the differences, and every run."""
+        names, base = self.figures(), next(iter(self.values))
+        counts = sorted({len(runs) for runs in self.values.values()})
+        page = Report("An ablation", title)
+        page.numbers({"variants": len(self.values), "seeds": counts[-1]})
+        page.text(*self.told())
+        columns = ["variant", *(FIGURES[name] for name in names)]
+        page.table("Held-out figures at the last validation", columns, self.rows())
+        differences = []
+        for variant in list(self.values)[1:]:
+            cells = [self.difference(variant, name) for name in names]
+            differences.append([variant, *(None if c is None else str(c) for c in cells)])
+        if differences:
+            page.table(f"Differences from {base}, seed by seed", columns, differences)
+        return page
+
+    def to_json(self) -> dict:
+        """The figures of every run, the means, and the differences."""
+        summary = {}
+        for variant, runs in self.values.items():
+            summary[variant] = {"runs": [dict(run) for run in runs]}
+            for name in self.figures():
+                for kind, found in (
+                    ("mean", self.estimate(variant, name)),
+                    ("difference", self.difference(variant, name)),
+                ):
+                    if found is not None:
+                        half = None if math.isnan(found.half) else found.half
+                        summary[variant].setdefault(name, {})[kind] = [found.mean, half]
+        return summary
+
+
+def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
+    """The table of trained runs by variant; every variant lists its seeds in the same order."""
+    values = {name: [_figures(run) for run in places] for name, places in runs.items()}
+    found = [checkpoint.find(run) for places in runs.values() for run in places]
+    configs = [checkpoint.read_config(place) for place in found]
+    norms = [checkpoint.read_state(place).to_json()["norms"] for place in found]
+    judged = [read_log(run, JUDGED)[-1:] for places in runs.values() for run in places]
+    return Table(
+        values,
+        {config.model.depth.target for config in configs if config.model.depth.supervised},
+        {digest([norm, config.model.chunk]) for norm, config in zip(norms, configs, strict=True)},
+        {digest(sorted(line["episodes"])) for lines in judged for line in lines},
+    )
+
+
+def _figures(run: Path) -> dict[str, float]:
+    """The latest value of every figure in a run's log."""
+    lines = read_log(run, METRICS)
+    return {name: line[name] for line in lines for name in FIGURES if name in line}

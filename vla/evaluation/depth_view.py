@@ -1,0 +1,112 @@
+"""The depth expert's predictions, decoded to depth and shown next to the ground truth.
+
+Codes are decoded by a function that the caller passes in; predicted latents are mapped to their
+nearest code; pixel regression needs no decoding. Errors are computed on cell means, so that all
+targets are comparable.
+"""
+
+# B batch, M cameras with codes, K code positions of a camera, N outputs of the head for each
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int, UInt8
+from torch import Tensor
+
+from depthtok.disk.files import commit_file
+from depthtok.disk.regular import require_file
+from depthtok.disk.sealed import require_sound, seal
+from depthtok.errors import CorruptPart
+from vla.model.batch import Batch
+from vla.model.depth_head import DepthHead
+
+Decode = Callable[[UInt8[np.ndarray, "T h w"]], Float32[np.ndarray, "T H W"]]
+FILE = "depth.npz"
+_REMEDY = "delete that file: the report then shows no frames"
+SHOWN = 4  # frames kept as images
+
+
+@dataclass(frozen=True)
+class DepthView:
+    """Frames of the first camera, with target and prediction as normalised disparity."""
+
+    image: UInt8[np.ndarray, "T H W 3"]
+    truth: Float32[np.ndarray, "T h w"]
+    predicted: Float32[np.ndarray, "T h w"]
+    grid: int  # cells along one side
+
+    @classmethod
+    def of(
+        cls, head: DepthHead, batch: Batch, predicted_BMKN: Tensor, decode: Decode | None, most: int
+    ) -> DepthView | None:
+        """The first frames that have a target, at most `most`; None if there are none, or if codes
+        cannot be decoded."""
+        rows = batch.depth_valid_BM[:, 0].nonzero()[:most, 0]
+        pixels = head.config.target == "pixels"
+        if not len(rows) or not (pixels or decode):
+            return None
+        grid = head.config.grid
+        target = batch.depth_BMK[rows, 0].cpu().numpy().reshape(-1, grid, grid)
+        found = predicted_BMKN[rows, :1]
+        if pixels:
+            guess = found[..., 0].float().cpu().numpy().reshape(-1, grid, grid)
+            truth, predicted = target, guess
+        else:
+            codes = nearest(head, found).to(torch.uint8).cpu().numpy().reshape(-1, grid, grid)
+            truth, predicted = decode(target), decode(codes)
+        image = batch.images_BIHW3[rows, 0].cpu().numpy()
+        return cls(image, truth.astype(np.float32), predicted.astype(np.float32), grid)
+
+    def errors(self) -> Float32[np.ndarray, " T"]:
+        """Mean absolute error of each frame's cells, as a share of the clip's range."""
+        cells = [
+            part.reshape(len(part), self.grid, part.shape[1] // self.grid, self.grid, -1).mean(
+                axis=(2, 4)
+            )
+            for part in (self.truth, self.predicted)
+        ]
+        return np.abs(cells[0] - cells[1]).mean(axis=(1, 2))
+
+    def save(self, run: Path) -> None:
+        """Saves a few of the frames for the run's report."""
+        kept = {name: getattr(self, name)[:SHOWN] for name in ("image", "truth", "predicted")}
+        with commit_file(run / FILE) as temporary:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **kept, grid=self.grid)
+            seal(temporary)
+
+    @classmethod
+    def find(cls, run: Path) -> DepthView | None:
+        """The view that `save` wrote, if any. Raises `CorruptPart` for one that was changed."""
+        require_file(run / FILE)
+        if not (run / FILE).is_file():
+            return None
+        require_sound(run / FILE, _REMEDY)
+        try:
+            with np.load(run / FILE, allow_pickle=False) as kept:
+                found = cls(kept["image"], kept["truth"], kept["predicted"], int(kept["grid"]))
+        except (ValueError, KeyError, TypeError, OSError, BadZipFile, zlib.error) as error:
+            raise CorruptPart(f"{run / FILE} is damaged: {error}", remedy=_REMEDY) from error
+        shapes = [np.shape(getattr(found, name)) for name in ("image", "truth", "predicted")]
+        if [len(shape) for shape in shapes] != [4, 3, 3] or len({s[0] for s in shapes}) > 1:
+            raise CorruptPart(f"{run / FILE} holds no frames with depth", remedy=_REMEDY)
+        return found
+
+    @classmethod
+    def is_sealed(cls, run: Path) -> bool:
+        """Whether the view that `save` wrote has a digest: those of older versions have none."""
+        return require_sound(run / FILE, _REMEDY)
+
+
+def nearest(head: DepthHead, predicted_BMKN: Tensor) -> Int[Tensor, "B M K"]:
+    """The code at every position: the most likely, or the one nearest to a predicted latent."""
+    if head.config.target == "codes":
+        return predicted_BMKN.argmax(dim=-1)
+    return torch.cdist(predicted_BMKN.float(), head.codebook_KD.float()).argmin(dim=-1)

@@ -1,0 +1,231 @@
+"""HTML reports of a training run, of predicted depth and of an attention mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from depthtok.config import flat
+from depthtok.data import DepthKind
+from depthtok.meaning import Column, Meaning
+from depthtok.report.colour import colourise
+from depthtok.report.report import Picture, Report
+from depthtok.stores.failures import in_words
+from vla.data.normalise import Scale
+from vla.data.prompts import Prompts
+from vla.evaluation.depth_expert import DepthScore
+from vla.evaluation.depth_view import SHOWN, DepthView
+from vla.model.masks import BLOCKS
+from vla.model.proof import Proof
+from vla.training import checkpoint
+from vla.training.runlog import METRICS
+from vla.training.soundness import read_log, settings
+
+HEADLINE = {  # name in metrics.jsonl: what it is called
+    "step": "updates",
+    "flow": "action (flow) loss",
+    "depth": "depth loss",
+    "val_action_mse": "held-out action error (MSE)",
+    "val_action_within_0.1": "held-out actions within 0.1",
+    "val_depth_top1": "held-out code accuracy",
+    "val_depth_error": "held-out depth error",
+    "samples_per_s": "samples per second",
+}
+CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
+    "Losses": (("loss", "flow", "depth"), "", True),
+    "Action error on held-out episodes": (
+        ("val_action_mse", "val_action_mse_shuffled"), "MSE, normalised", False,
+    ),
+    "Actions within 0.05 to 0.5 on held-out episodes": (
+        tuple(f"val_action_within_{t}" for t in (0.05, 0.1, 0.2, 0.3, 0.5)), "share", False,
+    ),
+    "Depth on held-out episodes": (("depth", "val_depth"), "loss, nats for codes", False),
+    "Decoded depth on held-out episodes": (("val_depth_error",), "share of the range", False),
+    "Accuracy of predicted depth codes": (("depth_top1", "val_depth_top1"), "share", False),
+    "Gradient norms of the losses at SigLIP": (("grad_flow", "grad_depth"), "gradient norm", True),
+    "Learning rate": (("lr",), "", False),
+    "Samples per second": (("samples_per_s",), "", False),
+    "Share of time spent waiting for data": (("data_wait",), "", False),
+    "Share of the GPUs' peak (MFU)": (("mfu",), "", False),
+}  # fmt: skip
+MASK_PIXELS = 640
+
+
+def run_report(run: str | Path) -> Report:
+    """Curves, predicted depth and settings of a training run."""
+    run = Path(run)
+    lines = read_log(run, METRICS)
+    page = Report("Training of a QDepth-VLA", str(run))
+    if lines:
+        last = _last(lines)
+        page.numbers({told: last[name] for name, told in HEADLINE.items() if name in last})
+    if checkpoint.steps(run):
+        _begun(page, checkpoint.read_state(checkpoint.find(run)))
+    for title, (names, label, log) in CURVES.items():
+        series = {name: _line(lines, name) for name in names}
+        series = {name: line for name, line in series.items() if line[0]}
+        if series:
+            page.curves(title, series, "step", label, log=log)
+    view = DepthView.find(run)
+    if view is not None:
+        page.text(
+            "Held-out frames at the last validation: the image, the ground-truth depth at the "
+            "target's resolution, and the depth expert's prediction. Warm colours are near.",
+            title="Predicted and ground-truth depth",
+        )
+        page.pictures("Frames", list(_views(view)), columns=3)
+    if lines:
+        page.facts("Newest value of every figure", last)
+    return page.facts("Settings", flat(settings(run).to_json()))
+
+
+def _begun(page: Report, state: checkpoint.State) -> None:
+    """Adds what a training run started from: data, weights, codebook."""
+    notes = state.notes or {}
+    if overridden := notes.get("gate_overridden"):
+        page.text(*overridden, title="The codebook failed the quality gate, which was overridden")
+    for name, stages in (notes.get("left_out") or {}).items():
+        page.text(f"{name}: {in_words(stages)}.", title="Failed episodes")
+    rows = [(name, key[:12], weight, size) for name, key, weight, size, *_ in state.data or ()]
+    page.table("Data", ("data set", "fingerprint", "weight", "samples"), rows)
+    if noted := notes.get("instructions"):
+        _prompts(page, Prompts.from_json(noted))
+    else:
+        page.text("Not known: an older depthtok did not look.", title="Instructions")
+    for name, norms in state.norms.items():
+        spread, meaning = notes.get("spread", {}).get(name, {}), state.meanings.get(name)
+        for side, told in (("action", "actions"), ("proprio", "states")):
+            page.table(
+                f"Normalisation of {name}: {told}",
+                ("column", "becomes -1", "becomes 1", "note"),
+                list(_columns(getattr(norms, side), meaning, side, spread.get(side, {}))),
+            )
+    if state.meanings:
+        page.facts("Gripper and rate", {
+            name: f"{meaning.gripper}, {meaning.fps or 'unknown'} Hz"
+            for name, meaning in state.meanings.items()
+        })  # fmt: skip
+    if held := notes.get("held_out"):
+        page.facts("Held-out episodes", {
+            "held out": held["episodes"], "learnt from": held["learnt_from"],
+            "held out, but the codebook was trained on them": _known(held.get("in_codebook")),
+            "rule": held["rule"] or "that of former versions",
+        })  # fmt: skip
+    weights, codes = notes.get("weights"), state.codebook
+    page.text(
+        f"From {weights or 'fresh weights'}; "
+        + (f"depth codes of the codebook {codes[:12]}." if codes else "without depth codes."),
+        title="Starting point",
+    )
+
+
+def _prompts(page: Report, found: Prompts) -> None:
+    """Adds what the model reads of the instructions."""
+    page.text(
+        f"{found.line()}. Tokenizer: {found.tokenizer} ({found.sha256[:12]}).",
+        *found.warnings(),
+        title="Instructions",
+    )
+    columns = ("data set", "episodes", "distinct", "cut", "equal to another", "episodes without")
+    rows = [(m.name, m.episodes, m.distinct, m.cut, m.equal, m.empty) for m in found.members]
+    page.table("Instructions by data set", columns, rows)
+    if found.cut_texts:
+        page.text(*found.cut_texts, title="Instructions that are cut, some of them")
+    for number, group in enumerate(found.equal_texts, 1):
+        page.text(*group, title=f"Instructions that become one prompt, group {number}")
+
+
+def _known(number: int | None) -> int | str:
+    return "not known" if number is None else number
+
+
+def _columns(
+    scale: Scale, meaning: Meaning | None, side: str, notes: Mapping[str, str]
+) -> Iterator[tuple]:
+    """How each column is normalised, and what is unusual in it."""
+    columns = getattr(meaning, side) if meaning else [Column(f"{n}") for n in range(len(scale.low))]
+    for place, column in enumerate(columns):
+        if place in scale.keep:
+            yield str(column), "-", "-", "not normalised"
+        else:
+            yield str(column), scale.low[place], scale.high[place], notes.get(column.name, "")
+
+
+def depth_report(title: str, score: DepthScore) -> Report:
+    """A depth expert's figures and predictions on a data set."""
+    page = Report("Predicted depth", title).numbers(score.figures)
+    if score.view is not None:
+        page.pictures("Frames", list(_views(score.view)), columns=3)
+    return page
+
+
+def _last(lines: list[dict[str, float]]) -> dict[str, float]:
+    """The latest value of every figure."""
+    return {name: value for line in lines for name, value in line.items()}
+
+
+def _line(lines: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _views(view: DepthView) -> Iterator[Picture]:
+    side = view.image.shape[1]
+    error = view.errors()
+    for row, image in enumerate(view.image[:SHOWN]):
+        yield Picture(image, f"frame {row + 1}")
+        for name, values in (("ground-truth", view.truth[row]), ("predicted", view.predicted[row])):
+            pixels = colourise(values, DepthKind.DISPARITY, 0.0, 1.0)
+            shown = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
+            told = f", error {error[row]:.3f} of the range" if name == "predicted" else ""
+            yield Picture(np.asarray(shown), f"{name} depth{told}")
+
+
+def mask_report(name: str, proof: Proof) -> Report:
+    """The mask of a configuration: its table, its picture, and the measurements."""
+    found = proof.violations()
+    page = Report("An attention mask, drawn and verified", name)
+    page.numbers({"violations": len(found), "tokens": proof.visible.shape[0]})
+    page.text(
+        "Rows attend to columns. x: the whole block; \\: tokens up to the query's own position; "
+        ".: nothing.",
+        title="Which block attends to which",
+    )
+    columns = ["", *proof.gradient]
+    page.table("The table", columns, _rows(proof, proof.table.cells))
+    page.pictures(
+        "Token by token", [Picture(mask_picture(proof), "bright: the row attends to the column")], 1
+    )
+    page.text(
+        "The largest gradient of any output of the row with respect to any input of the column, "
+        "through all layers, in float64: exactly zero where the column must have no influence.",
+        title="Measured influence",
+    )
+    page.table("Largest gradient", columns, _rows(proof, proof.gradient))
+    page.table("Share of the attention in one forward pass", columns, _rows(proof, proof.attention))
+    page.text(*(found or ["Nothing contradicts the table."]), title="Violations")
+    return page
+
+
+def _rows(proof: Proof, cells: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    return [[query, *(cells[query][key] for key in proof.gradient)] for query in proof.gradient]
+
+
+def mask_picture(proof: Proof) -> UInt8[np.ndarray, "H W 3"]:
+    """What every token attends to: one colour per block of keys, white lines between blocks."""
+    colours = np.uint8([(86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167),
+                        (240, 228, 66)])  # fmt: skip
+    owner = np.concatenate(
+        [np.full(count, BLOCKS.index(name)) for name, count in proof.blocks.items()]
+    )
+    pixels = np.where(proof.visible[..., None], colours[owner][None], np.uint8(38))
+    cell = max(1, MASK_PIXELS // len(owner))
+    pixels = np.repeat(np.repeat(pixels, cell, axis=0), cell, axis=1)
+    for end in np.cumsum(list(proof.blocks.values()))[:-1] * cell:
+        pixels[end - 1 : end + 1] = pixels[:, end - 1 : end + 1] = 255
+    return pixels

@@ -1,0 +1,1 @@
+"""The network: SigLIP, three Gemma experts, one attention, flow matching, the depth head."""

@@ -1,0 +1,1 @@
+"""A trained model that acts: the policy, and its server."""

@@ -1,0 +1,144 @@
+"""The answers of a served policy: requests in the order of their arrival, pass by pass.
+
+Requests that wait at the same moment share a pass, up to the policy's `batch`; nobody waits for
+others to come. What is wrong with one request is told to its sender and touches no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from depthtok.errors import ConfigError
+from vla.model.batch import Observation
+from vla.serving.policy import Policy
+from vla.serving.wire import pack, unpack
+
+IMAGE_LIMIT = 4096  # px, longest side
+PROMPT_LIMIT = 2000  # characters
+HANDS = 4  # threads that read requests
+STATE, PROMPT = "observation/state", "prompt"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A client's message, and the reply that it waits for."""
+
+    client: Any
+    message: bytes | str
+    noise: torch.Generator
+    reply: asyncio.Future
+
+
+class Answers:
+    """Answers the requests of all clients with one policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._worker = ThreadPoolExecutor(1, "policy")
+        self._hands = ThreadPoolExecutor(min(policy.running.batch, HANDS), "reader")
+        self._asked: asyncio.Queue[Request] = asyncio.Queue()  # first come, first served
+
+    def close(self) -> None:
+        """Ends the threads; what still waits is not answered."""
+        for threads in (self._worker, self._hands):
+            threads.shutdown(cancel_futures=True)
+
+    async def to(self, client: Any, message: bytes | str, noise: torch.Generator) -> bytes | None:
+        """The reply to a request; None if nobody waits for it any more."""
+        request = Request(client, message, noise, asyncio.get_running_loop().create_future())
+        self._asked.put_nowait(request)
+        return await request.reply
+
+    async def work(self) -> None:
+        """Answers what is asked, pass by pass."""
+        while True:
+            asked = [await self._asked.get()]
+            while len(asked) < self._policy.running.batch and not self._asked.empty():
+                asked.append(self._asked.get_nowait())
+            replies = await asyncio.get_running_loop().run_in_executor(
+                self._worker, self._answer, asked
+            )
+            for request, reply in zip(asked, replies, strict=True):
+                if request.reply.done():  # nobody waits for it any more
+                    continue
+                if isinstance(reply, BaseException):
+                    request.reply.set_exception(reply)
+                else:
+                    request.reply.set_result(reply)
+
+    def _answer(self, asked: Sequence[Request]) -> list[bytes | Exception | None]:
+        """The replies to requests in one pass; None if nobody waits for it any more, or what is
+        wrong with it."""
+        begun = time.perf_counter()
+        read = list(
+            map(self._read, asked) if len(asked) == 1 else self._hands.map(self._read, asked)
+        )
+        sound = [n for n, seen in enumerate(read) if isinstance(seen, Observation)]
+        replies: list[Any] = [*read]
+        if not sound:
+            return replies
+        try:
+            made = self._policy.acts([read[n] for n in sound], [asked[n].noise for n in sound])
+        except Exception as error:  # told to each of them, as if it had been alone
+            made = [error] * len(sound)
+        spent = 1000 * (time.perf_counter() - begun)
+        for n, actions in zip(sound, made, strict=True):
+            replies[n] = actions if isinstance(actions, Exception) else _reply(actions, spent)
+        return replies
+
+    def _read(self, request: Request) -> Observation | Exception | None:
+        """What a request shows, ready for the model; None if nobody waits any more."""
+        from vla.serving.clients import is_open
+
+        if not is_open(request.client):
+            return None
+        try:
+            return self._policy.observe([observation(request.message)])
+        except Exception as error:
+            return error
+
+
+def _reply(actions: np.ndarray, spent: float) -> bytes | ConfigError:
+    if not np.isfinite(actions).all():
+        return ConfigError(
+            f"{STATE} leads to actions that are not finite",
+            remedy="give values in the range and unit of the data set",
+        )
+    return pack({"actions": actions, "server_timing": {"infer_ms": spent}})
+
+
+def observation(message: bytes | str) -> dict[str, Any]:
+    """A request as input of `Policy.act`. Raises a `ConfigError` that names the bad field."""
+    if isinstance(message, str):
+        raise ConfigError("a text message", remedy="send binary msgpack, as openpi-client does")
+    fields = unpack(message)
+    if not isinstance(fields, dict):
+        raise ConfigError("the message is not a map", remedy="send a map of observation fields")
+    images = {
+        name.removeprefix("observation/"): value
+        for name, value in fields.items()
+        if isinstance(name, str) and name.startswith("observation/") and name != STATE
+    }
+    for name, image in images.items():
+        if isinstance(image, np.ndarray) and max(image.shape, default=0) > IMAGE_LIMIT:
+            raise ConfigError(
+                f"observation/{name} is {image.shape}", remedy=f"send at most {IMAGE_LIMIT} px"
+            )
+    prompt = fields.get(PROMPT)
+    if isinstance(prompt, str) and len(prompt) > PROMPT_LIMIT:
+        raise ConfigError(
+            f"{PROMPT} has {len(prompt)} characters", remedy=f"send at most {PROMPT_LIMIT}"
+        )
+    found: dict[str, Any] = {"images": images}
+    for theirs, ours in ((STATE, "proprio"), (PROMPT, "instruction")):
+        if theirs in fields:
+            found[ours] = fields[theirs]
+    return found

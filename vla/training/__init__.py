@@ -1,0 +1,1 @@
+"""Training: updates, ranks, checkpoints, logs, validation."""

@@ -1,0 +1,323 @@
+"""Checkpoints: directories written atomically, without pickle, sufficient to act or to resume.
+
+RUN/config.json                  every setting
+RUN/metrics.jsonl                one line per log point; metrics.sums: digests of its lines
+RUN/validation.jsonl             figures of each held-out episode, one line per validation; .sums
+RUN/best/                        a checkpoint without the optimiser: the lowest action error
+RUN/checkpoints/step-000200/
+    model.safetensors            weights, including the codebook
+    average.safetensors          their moving average, if enabled
+    optimizer.safetensors        AdamW's two moments; if 8-bit: codes, scale, qmap
+    tokenizer.json               if the tokenizer is a file
+    config.json                  every setting
+    state.json                   step, data sets, what their numbers mean, normalisation, codebook
+                                 fingerprint; digests of the other files, and its own; what the
+                                 run's other files were
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from depthtok.config import digest
+from depthtok.disk.files import (
+    commit_directory,
+    file_sha256,
+    read_json_object,
+    remove,
+    with_usual_mode,
+)
+from depthtok.disk.regular import listed
+from depthtok.disk.temporaries import sweep
+from depthtok.disk.tensors import save_tensors
+from depthtok.errors import CorruptPart, WeightsError
+from depthtok.meaning import Meaning
+from vla.config import Config
+from vla.data import tokenizer
+from vla.data.normalise import Norms
+from vla.evaluation.depth_view import FILE as PREDICTED
+from vla.training import eightbit
+from vla.training.parallel import sharded_like
+
+BEST, CONFIG, STATE = "best", "config.json", "state.json"
+FORMAT = 2  # of state.json; in the weights' metadata, too, because older ones had no digests
+CODEBOOK, PRIOR = "depth_head.codebook_KD", "depth_head.log_prior_MPK"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint stores besides its tensors."""
+
+    step: int  # updates completed
+    norms: Mapping[str, Norms]  # by data set
+    codebook: str = ""  # fingerprint
+    data: Any = None  # training data: names, fingerprints, sizes
+    notes: Mapping[str, Any] | None = None  # the caller's notes: overridden gates, versions
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)  # by data set; before: none
+
+    def to_json(self) -> dict:
+        norms, meanings = (
+            {name: each.to_json() for name, each in found.items()}
+            for found in (self.norms, self.meanings)
+        )
+        return {**vars(self), "norms": norms, "meanings": meanings}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> State:
+        norms = {name: Norms.from_json(norm) for name, norm in data["norms"].items()}
+        found = data.get("meanings", {}).items()
+        meanings = {name: Meaning.from_json(meaning) for name, meaning in found}
+        return cls(**{**data, "norms": norms, "meanings": meanings})
+
+
+def place(run: Path, step: int) -> Path:
+    """The path of a step's checkpoint."""
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def write(
+    final: Path,
+    config: Config,
+    state: State,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    words: bytes | None = None,
+    beside: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a checkpoint, atomically replacing what was there.
+
+    `tensors` holds those of `model`, `optimizer` and, if enabled, `average`, by name; `words` is
+    the content of the tokenizer's file. `beside` says what the run's other files are
+    (`vla.training.soundness`).
+    """
+    with commit_directory(final, replace=True) as folder:
+        for kind, named in tensors.items():
+            path = folder / f"{kind}.safetensors"
+            whole = {name: tensor.detach().contiguous() for name, tensor in named.items()}
+            save_tensors(whole, path, {_MARK: str(FORMAT)})
+            with_usual_mode(path)
+        if words is not None:
+            (folder / tokenizer.FILE).write_bytes(words)
+        (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=1))
+        about = {"format": FORMAT, "beside": dict(beside or {})}
+        content = {**state.to_json(), **about, "files": _digests(folder)}
+        described = {**content, "digest": digest(content)}
+        (folder / STATE).write_text(json.dumps(described, indent=1))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file; in parallel, because large files take seconds each."""
+    files = sorted(folder.iterdir())
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return dict(zip((file.name for file in files), pool.map(file_sha256, files), strict=True))
+
+
+def clear(run: Path, *, everything: bool) -> None:
+    """Removes what killed writers left in a run's directory, or `everything` of the run."""
+    sweep(run)
+    sweep(run / "checkpoints")
+    if everything:
+        for name in ("checkpoints", BEST, PREDICTED):
+            remove(run / name)
+
+
+def prune(run: Path, keep_last: int) -> None:
+    """Deletes all but the newest `keep_last` checkpoints."""
+    for old in steps(run)[:-keep_last]:
+        remove(old)
+
+
+def newest_step(run: Path) -> int:
+    """The step that a run would resume from; 0 if there is no checkpoint."""
+    found = steps(run)
+    return int(found[-1].name[5:]) if found else 0
+
+
+def steps(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    found = (path for path in listed(run / "checkpoints", "step-*") if path.name[5:].isdigit())
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def find(path: str | Path) -> Path:
+    """The checkpoint at `path`, or the newest one of the run there. Raises `WeightsError`."""
+    path = Path(path)
+    if (path / STATE).is_file():
+        return path
+    found = steps(path)
+    if not found:
+        raise WeightsError(
+            f"{path} has no checkpoint", remedy="name a run made by `depthtok train-vla`"
+        )
+    return found[-1]
+
+
+def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
+    """The tokenizer stored in the checkpoint, or the one that its settings name."""
+    own = checkpoint / tokenizer.FILE
+    if own.is_file():
+        return tokenizer.load(str(sound(checkpoint, own.name)))
+    config = read_config(checkpoint)
+    return tokenizer.load(config.data.tokenizer, config.model.vocabulary)
+
+
+def weights_sha256(checkpoint: Path) -> dict[str, str]:
+    """Digests of the weight files, which identify the weights used for acting."""
+    found = (checkpoint / f"{name}.safetensors" for name in ("average", "model"))
+    return {path.name: file_sha256(path) for path in found if path.is_file()}
+
+
+def read_config(checkpoint: Path) -> Config:
+    """The settings. Raises `WeightsError`, and `CorruptPart` for files changed after writing, as
+    all readers here do."""
+    return Config.from_json(read_json_object(sound(checkpoint, CONFIG), _DAMAGED))
+
+
+def read_state(checkpoint: Path) -> State:
+    """The state. Raises `WeightsError` and `CorruptPart`, as all readers here do."""
+    about = described(checkpoint)
+    try:
+        state = State.from_json({k: v for k, v in about.items() if k not in _OURS})
+        _require_types(state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"{checkpoint / STATE} holds no state: {error!r}"
+        raise CorruptPart(problem, remedy=_DAMAGED) from error
+    return state
+
+
+def _require_types(state: State) -> None:
+    """Raises `TypeError` or `ValueError` for a state that was not written by `write`."""
+    for value, kind in ((state.step, int), (state.codebook, str), (state.notes or {}, Mapping)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is no {kind.__name__}")
+    for name, key, weight, size, *_ in state.data or ():
+        if not (isinstance(name, str) and isinstance(key, str)):
+            raise TypeError(f"{name!r} and {key!r} name no data")
+        float(weight), int(size)
+
+
+def described(checkpoint: Path) -> dict[str, Any]:
+    """state.json, verified. Its `files` is empty in checkpoints of older versions that had no
+    digests, its `beside` in those that did not note what else was there."""
+    path = checkpoint / STATE
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing", remedy=_DAMAGED)
+    content = read_json_object(path, _DAMAGED)
+    changed = CorruptPart(f"{path} was changed after it was written", remedy=_DAMAGED)
+    claimed, version = content.pop("digest", None), content.get("format", 1)
+    if claimed is None and not _is_of_old(checkpoint, content):
+        raise changed
+    if claimed is not None and claimed != digest(content):
+        raise changed
+    if version not in (1, FORMAT):
+        raise WeightsError(
+            f"{path} has format {version}, this depthtok reads {FORMAT}",
+            remedy="use the version of depthtok that wrote it, or a newer one",
+        )
+    about = {"format": 1, "beside": {}, "files": {}, **content}
+    if not all(isinstance(about[name], dict) for name in ("beside", "files")):
+        raise changed
+    return about
+
+
+def _is_of_old(checkpoint: Path, content: Mapping[str, Any]) -> bool:
+    """Whether a state without a digest is of a version that wrote none, neither there nor into the
+    weights."""
+    if content.get("files") or "format" in content:
+        return False
+    try:
+        with safe_open(checkpoint / "model.safetensors", "pt") as weights:
+            return _MARK not in (weights.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
+def sound(checkpoint: Path, name: str) -> Path:
+    """The path of a checkpoint's file, after verifying its digest."""
+    path, files = checkpoint / name, described(checkpoint)["files"]
+    if files and not path.is_file():
+        raise WeightsError(f"{path} is missing", remedy=_DAMAGED)
+    if files and file_sha256(path) != files.get(name):
+        raise CorruptPart(f"{path} is not the file that was written", remedy=_DAMAGED)
+    return path
+
+
+_MARK = "depthtok"  # in the weights' metadata: the format of the checkpoint they were written with
+_OURS = ("format", "beside", "files")  # of state.json, besides the state
+_DAMAGED = "the checkpoint is damaged: use an older one of the same run"
+
+
+def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of one file: `model`, `optimizer` or `average`."""
+    path = sound(checkpoint, f"{name}.safetensors")
+    try:
+        return load_file(path, device=device)
+    except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", remedy=_DAMAGED) from error
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Loads weights into a model (the meta device is fine); all names and shapes must match."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        names = sorted(set(expected.items()) ^ set(found.items()))
+        raise WeightsError(
+            f"{what} does not match the model: {names[0][0]} and {len(names) - 1} more differ",
+            remedy="use the configuration that it was trained with",
+        )
+    model.load_state_dict(tensors, assign=next(model.parameters()).is_meta)
+
+
+def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Initialises from pretrained weights: all of a model, or some parts. The model keeps its own
+    codebook and prior, and fresh weights for whatever the tensors do not contain. Raises
+    `WeightsError` for tensors that the model does not have."""
+    own = model.state_dict()
+    given = {name: tensor for name, tensor in tensors.items() if name not in (CODEBOOK, PRIOR)}
+    for name, tensor in given.items():
+        if name not in own or own[name].shape != tensor.shape:
+            has = tuple(own[name].shape) if name in own else "no such tensor"
+            raise WeightsError(
+                f"the weights have {name} {tuple(tensor.shape)}, the model {has}",
+                remedy="use weights of this architecture, or the configuration of those weights",
+            )
+    model.load_state_dict(given, strict=False)
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """AdamW's moments by parameter name."""
+    made: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        if weight in optimizer.state:
+            for moment in MOMENTS:
+                made |= eightbit.parts(f"{moment}/{name}", optimizer.state[weight][moment])
+    return made
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    weights: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    step: int,
+) -> None:
+    """The inverse of `optimizer_tensors`, after `step` updates."""
+    for name, weight in weights.items():
+        moments = {moment: eightbit.joined(f"{moment}/{name}", tensors) for moment in MOMENTS}
+        if None in moments.values():
+            continue  # a parameter that never had a gradient has no moments
+        placed = {moment: sharded_like(weight, tensor) for moment, tensor in moments.items()}
+        count = torch.tensor(float(step), device=weight.device)
+        optimizer.state[weight] = {"step": count, **placed}

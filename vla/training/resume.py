@@ -1,0 +1,69 @@
+"""Whether a training may go on: with the settings and the data that it was begun with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from depthtok.config import flat
+from depthtok.errors import StaleStore
+from depthtok.log import warn
+from vla.config import Config
+from vla.data.member import Member
+from vla.training.checkpoint import State
+
+
+def identity(member: Member, size: int) -> list:
+    """What a run was started with, of one data set: name, store, weight, samples, and the digests
+    of the parts."""
+    content = {"episodes": member.episodes.content}
+    if member.codes is not None:
+        content["codes"] = member.codes.content
+    return [member.name, member.episodes.fingerprint, member.weight, size, content]
+
+
+def require_same_settings(run: Path, begun: Config, now: Config) -> None:
+    """Raises `StaleStore`, naming the settings that are others."""
+    old, new = (flat(each.to_json()) for each in (begun, now))
+    differ = sorted(name for name in old | new if old.get(name) != new.get(name))
+    if not differ:
+        return
+    raise StaleStore(
+        f"{run} was started with other settings: {', '.join(differ)}",
+        remedy=f"give the same settings ({', '.join(f'{n} = {old.get(n)!r}' for n in differ)}), "
+        "or choose another --out",
+    )
+
+
+def tell_of_bits(run: Path, config: Config, device: torch.device) -> None:
+    """Says what going on cannot promise on this device."""
+    if device.type == "cpu" or (device.type == "cuda" and config.train.deterministic):
+        return
+    warn(f"{run} goes on with the same samples in the same order; on {device.type} the last bits "
+         "may differ from those of a run without a stop (--deterministic at its beginning would "
+         "have made them equal)")  # fmt: skip
+
+
+def require_same_data(run: Path, begun: State, now: State) -> None:
+    """Raises `StaleStore` unless a run was started with these very data and this codebook."""
+    before = list(begun.data or ())
+    ours, theirs = (
+        (state.codebook, [row[:4] for row in state.data or ()]) for state in (now, begun)
+    )
+    if ours != theirs:
+        raise StaleStore(
+            f"{run} was started with other data or another codebook",
+            remedy="give the same data, or choose another --out",
+        )
+    for old, new in zip(before, now.data, strict=True):
+        if len(old) == 4:
+            warn(f"{run} was started by an earlier depthtok: whether the parts of "
+                 f"{new[0]} were made anew since is not known")  # fmt: skip
+        elif old[4] != new[4]:
+            which = " and ".join(name for name in new[4] if old[4].get(name) != new[4][name])
+            raise StaleStore(
+                f"{run} was started with other data: the {which} of {new[0]} were "
+                "made anew since, in part or as a whole",
+                remedy="choose another --out, or start over with --no-resume",
+            )

@@ -1,0 +1,56 @@
+"""Loggers besides metrics.jsonl: TensorBoard and Weights & Biases, both optional packages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from depthtok.errors import MissingPackage
+from vla.training.runlog import Line
+
+Tracker = Callable[[Line], None]
+
+
+def open_tracker(name: str, run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
+    """Opens `tensorboard` or `wandb`, continuing after `step`. Raises `MissingPackage`."""
+    return {"tensorboard": _tensorboard, "wandb": _wandb}[name](run, step, settings)
+
+
+def _tensorboard(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingPackage(
+            "--log tensorboard needs the package `tensorboard`",
+            remedy="pip install 'depthtok[tensorboard]'",
+        ) from error
+    writer = SummaryWriter(run / "tensorboard", purge_step=step + 1)
+
+    def write(line: Line) -> None:
+        for name, value in line.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(line["step"]))
+        writer.flush()
+
+    return write
+
+
+def _wandb(run: Path, step: int, settings: Mapping[str, Any]) -> Tracker:
+    try:
+        import wandb
+    except ImportError as error:
+        raise MissingPackage(
+            "--log wandb needs the package `wandb`", remedy="pip install 'depthtok[wandb]'"
+        ) from error
+    # The run id follows from the directory, so that a resumed run continues the same W&B run.
+    identity = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
+    tracked = wandb.init(
+        project="depthtok", name=run.name, id=identity, resume="allow", dir=run, config=settings
+    )
+
+    def write(line: Line) -> None:
+        tracked.log({n: v for n, v in line.items() if n != "step"}, step=int(line["step"]))
+
+    return write

@@ -1,0 +1,338 @@
+"""Training: an update depends on the weights, the step number and the data, and on nothing else.
+
+A step's samples, their augmentation, noise and times all follow from (seed, step), so a resumed run
+continues exactly as if it had not been interrupted. The caller handles signals: it makes
+`should_stop` return true, and the loop saves and returns.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from depthtok.disk.files import write_atomic
+from depthtok.disk.locks import writing
+from depthtok.errors import ConfigError, TrainingError
+from vla.config import Config, RunOptions
+from vla.data.dataset import Dataset
+from vla.data.loader import Loader
+from vla.data.meanings import require_same
+from vla.data.tokenizer import AUTO
+from vla.evaluation.depth_view import Decode
+from vla.model import lora
+from vla.model.flops import forward_flops, peak_tflops
+from vla.model.model import build
+from vla.training import checkpoint, optim
+from vla.training import resume as going_on
+from vla.training.checkpoint import State
+from vla.training.deterministic import reproducible
+from vla.training.parallel import Ranks, compile_layers, spread, whole
+from vla.training.runlog import JUDGED, METRICS, Line, Log, Meter
+from vla.training.soundness import beside
+from vla.training.trackers import Tracker, open_tracker
+from vla.training.update import Update
+from vla.training.validation import validate
+
+BEST = "val_action_mse"  # the best weights have the lowest value of this figure
+
+
+@dataclass(frozen=True)
+class Result:
+    """The progress of a run."""
+
+    run: Path
+    step: int
+    finished: bool
+    last: Line = field(default_factory=dict)
+
+
+def train(
+    config: Config,
+    dataset: Dataset,
+    out_dir: str | Path,
+    options: RunOptions | None = None,
+    *,
+    codebook: Any = None,
+    device: torch.device | str = "cpu",
+    should_stop: Callable[[], bool] = lambda: False,
+    on_step: Callable[[Line], None] = lambda line: None,
+    validation: Dataset | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    notes: Mapping[str, Any] | None = None,
+    decode: Decode | None = None,
+) -> Result:
+    """Trains for `config.train.steps` updates, or until `should_stop()`; resumes an existing run.
+
+    `codebook` is a `depthtok.stores.codebook.Codebook` (its vectors and fingerprint are used),
+    `weights` pretrained tensors that replace the fresh ones, `notes` are stored in every
+    checkpoint, `decode`
+    turns codes into normalised disparity, so that depth can be evaluated and shown. `on_step` gets
+    every log line. Raises `StaleStore` if the run directory has other settings,
+    `InUse` while another process trains into it.
+    """
+    options = options or RunOptions()
+    device = torch.device(device)
+    sure = reproducible(config.train.deterministic, device, options.compile)
+    with sure, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
+        run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
+        run.prepare(weights)
+        with Loader(
+            dataset,
+            config.train.batch,
+            seed=config.train.seed,
+            start=run.step,
+            rank=run.ranks.rank,
+            ranks=run.ranks.count,
+            workers=options.workers,
+            prefetch=options.prefetch,
+            device=device,
+        ) as loader:
+            return run.loop(iter(loader), should_stop, on_step, validation)
+
+
+class Trainer:
+    """The state of a run: model, optimiser, average, step."""
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        out_dir: Path,
+        options: RunOptions,
+        codebook: Any,
+        device: torch.device,
+        notes: Mapping[str, Any] | None,
+        decode: Decode | None,
+    ) -> None:
+        self.options, self.device, self.out_dir = options, device, out_dir
+        self.words = dataset.tokenizer
+        if config.data.tokenizer == AUTO:
+            config = config.updated({"data.tokenizer": self.words.name})
+        self.config = config
+        depth = config.model.depth
+        if codebook is None and depth.supervised and depth.target != "pixels":
+            raise ConfigError(
+                "the depth expert is trained on codes, but no codebook is given",
+                remedy="give the codebook of the codes, or set model.depth.target = 'none'",
+            )
+        if config.train.optimizer == "adamw8bit" and options.sharding == "fsdp":
+            raise ConfigError(
+                "sharded 8-bit moments cannot be gathered for a checkpoint",
+                remedy="set train.optimizer = 'adamw', or give --sharding ddp",
+            )
+        vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
+        self.model = build(config.model, config.train.seed, vectors)
+        if depth.prior:
+            self.model.depth_head.set_prior(torch.from_numpy(dataset.code_counts()))
+        self.identity = State(
+            0,
+            dataset.norms(),
+            "" if codebook is None else codebook.fingerprint,
+            [going_on.identity(member, size) for member, size in dataset.sources()],
+            dict(notes or {}),
+            dataset.meanings(),
+        )
+        self.ranks = Ranks.here()
+        self.decode = decode
+        self.trackers: list[Tracker] = []
+        self.flops = 3 * forward_flops(config.model)["total"]  # per sample: forward, backward
+        self.peak_tflops = peak_tflops(device)
+        self.step = 0
+        self.log = Log(out_dir / METRICS, silent=self.ranks.rank > 0)
+        self.judged = Log(out_dir / JUDGED, silent=self.ranks.rank > 0)
+
+    def prepare(self, weights: Mapping[str, Tensor] | None) -> None:
+        """Sets up fresh, pretrained or resumed weights, with matching optimiser and average."""
+        config = self.config.train
+        if self.ranks.rank == 0:
+            checkpoint.clear(self.out_dir, everything=not self.options.resume)
+        self.ranks.wait()
+        if weights:
+            checkpoint.start_from(self.model, weights)
+        if config.lora_rank:
+            lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
+        newest = checkpoint.steps(self.out_dir)[-1:]
+        if not newest:  # a run that goes on has passed, or was begun before this was checked
+            require_same(self.identity.meanings, self.config)
+        if newest:
+            checkpoint.load_weights(
+                self.model, checkpoint.read_tensors(newest[0], "model"), str(newest[0])
+            )
+        self.model.to(self.device).train()
+        for part in self.model.modules():
+            if hasattr(part, "recompute"):
+                part.recompute = self.options.recompute
+            if hasattr(part, "fast"):
+                part.fast = config.fast
+        optim.freeze(self.model, config)
+        if self.options.compile:
+            compile_layers(self.model, budget=self.options.activations)
+        called = spread(self.model, self.ranks, self.options.sharding)
+        trained = optim.trained(self.model)
+        self.update = Update(
+            self.config, self.model, called, trained, optim.optimizer(self.model, config),
+            optim.MovingAverage(trained, config.ema) if config.ema else None,
+            self.ranks, self.device, self.options.micro_batch,
+        )  # fmt: skip
+        if newest:
+            self._resume(newest[0])
+        self.ranks.wait()
+        self._open_logs()
+
+    def _open_logs(self) -> None:
+        kept = self.log.begin(self.step)
+        self.judged.begin(self.step)
+        self.best = min((line[BEST] for line in kept if BEST in line), default=float("inf"))
+        if self.ranks.rank == 0:
+            settings = self.config.to_json()
+            write_atomic(self.out_dir / "config.json", json.dumps(settings, indent=1))
+            self.trackers = [
+                open_tracker(name, self.out_dir, self.step, settings)
+                for name in self.options.trackers
+            ]
+
+    def _resume(self, path: Path) -> None:
+        state = checkpoint.read_state(path)
+        going_on.require_same_settings(self.out_dir, checkpoint.read_config(path), self.config)
+        going_on.require_same_data(self.out_dir, state, self.identity)
+        going_on.tell_of_bits(self.out_dir, self.config, self.device)
+        tensors = checkpoint.read_tensors(path, "optimizer")
+        update = self.update
+        checkpoint.restore_optimizer(update.optimizer, update.trained, tensors, state.step)
+        if update.average:
+            update.average.restore(checkpoint.read_tensors(path, "average"))
+        self.step = state.step
+
+    # Running
+
+    def loop(self, batches, should_stop, on_step, validation: Dataset | None) -> Result:
+        """Updates until the last step or a stop, with logging, validation and checkpoints."""
+        options, total, line, saved = self.options, self.config.train.steps, {}, self.step
+        meter = Meter(self.config.train.batch)
+        while self.step < total and not self.ranks.any(should_stop(), self.device):
+            with meter:
+                batch = next(batches)
+            meter.add(self.update(batch, self.step))
+            self.step += 1
+            pulls = self._due(options.grad_norms_every)
+            judges = validation is not None and self._due(options.validate_every)
+            saves = self._due(options.checkpoint_every)
+            if pulls or judges or saves or self._due(options.log_every):
+                line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
+                line |= self._used(line["samples_per_s"])
+                self._require_finite(line)
+                if pulls:
+                    line |= self.update.gradient_norms(batch, self.step)
+                if judges:
+                    line |= self._validate(validation)
+                meter.restart()
+                self.log.write(line)
+                for track in self.trackers:
+                    track(line)
+                on_step(line)
+            if saves:
+                self.save()
+                saved = self.step
+                meter.restart()
+        if saved != self.step:
+            if meter.updates:
+                self._require_finite(meter.read(self.ranks))
+            self.save()
+        return Result(self.out_dir, self.step, self.step >= total, line)
+
+    def _due(self, every: int) -> bool:
+        """Whether something done every `every` steps, and after the last one, is due now."""
+        return every > 0 and (self.step % every == 0 or self.step == self.config.train.steps)
+
+    def _require_finite(self, line: Line) -> None:
+        """Raises `TrainingError` if loss or gradient is not finite, before broken weights are
+        saved: a gradient breaks the weights one step before any loss shows it."""
+        for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+            if not math.isfinite(line[name]):
+                raise TrainingError(
+                    f"the {what} is {line[name]} at step {self.step}",
+                    remedy="lower train.lr, or clip gradients (train.clip); earlier checkpoints "
+                    "are kept, and the same command resumes from them",
+                )
+
+    def _rates(self) -> Line:
+        config, done = self.config.train, self.step - 1
+        rates = {"lr": config.lr * optim.lr_factor(config, done)}
+        if self.config.model.depth.supervised:
+            rates["depth_weight"] = optim.depth_weight(config, done)
+        return rates
+
+    def _used(self, samples_per_s: float) -> Line:
+        """The model's TFLOP/s, and their share of the peak of all GPUs (MFU)."""
+        tflops = samples_per_s * self.flops / 1e12
+        if self.peak_tflops is None:
+            return {"tflops": tflops}
+        return {"tflops": tflops, "mfu": tflops / (self.peak_tflops * self.ranks.count)}
+
+    def _validate(self, dataset: Dataset) -> Line:
+        """Scores on held-out samples of the weights used for acting (the average, if enabled); the
+        weights with the best actions so far are saved."""
+        batch, average = self.config.train.batch, self.update.average
+        rows = self.ranks.rows(batch)
+        with average.in_place_of(self.update.trained) if average else nullcontext():
+            found = validate(
+                self.model, dataset, self.options.micro_batch or rows.stop - rows.start,
+                self.options.validate_batches * batch, self.device, self.ranks, self.decode,
+            )  # fmt: skip
+        if found.view is not None and self.ranks.rank == 0:
+            found.view.save(self.out_dir)
+        self.judged.write({"step": self.step, "episodes": found.episodes})
+        line = {f"val_{name}": value for name, value in found.means.items()}
+        if line[BEST] <= self.best:
+            self.best = line[BEST]
+            self._write(self.out_dir / checkpoint.BEST, self._weights())
+        return line
+
+    # Saving
+
+    def save(self) -> None:
+        """Writes a checkpoint of this step, and deletes old ones."""
+        moments = checkpoint.optimizer_tensors(self.update.optimizer, self.update.trained)
+        place = checkpoint.place(self.out_dir, self.step)
+        noted = beside(self.out_dir, (self.log, self.judged)) if self.ranks.rank == 0 else None
+        self._write(place, {**self._weights(), "optimizer": moments}, noted)
+        if self.ranks.rank == 0:
+            checkpoint.prune(self.out_dir, self.options.keep_last)
+
+    def _weights(self) -> dict[str, Mapping[str, Tensor]]:
+        """The tensors needed for acting."""
+        average = self.update.average
+        weights = {"model": self.model.state_dict()}
+        return weights | {"average": average.weights} if average else weights
+
+    def _write(
+        self,
+        place: Path,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        noted: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
+        gathered = {
+            kind: {name: self._gathered(tensor) for name, tensor in named.items()}
+            for kind, named in tensors.items()
+        }
+        if self.ranks.rank == 0:
+            state = replace(self.identity, step=self.step)
+            words = self.words.content
+            checkpoint.write(place, self.config, state, gathered, words, noted)
+        self.ranks.wait()
+
+    def _gathered(self, tensor: Tensor) -> Tensor | None:
+        """The whole tensor in the first rank's host memory; None on the others. No device ever
+        holds more than one that is not its own."""
+        full = whole(tensor)
+        return full.cpu() if self.ranks.rank == 0 else None

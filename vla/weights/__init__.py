@@ -1,0 +1,1 @@
+"""Pretrained weights, from where they are published to this model."""

@@ -1,0 +1,121 @@
+"""Pretrained weights that training may start from, and the tokenizer that belongs to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from depthtok.disk.regular import require_no_special
+from depthtok.errors import ConfigError, StaleStore, WeightsError
+from depthtok.meaning import Meaning
+from vla.config import Config, ModelConfig
+from vla.data.tokenizer import AUTO, BYTES, FILE, ByteTokenizer, Tokenizer, load, same, unknown
+from vla.serving.policy import load_model
+from vla.training import checkpoint
+from vla.weights import hub
+from vla.weights.openpizero import load_open_pi_zero
+from vla.weights.paligemma import load_paligemma, with_rows
+
+PATTERNS = ("*.safetensors", "*.json")
+
+
+def pretrained(name: str, config: ModelConfig, tokens: int | None = None) -> dict[str, Tensor]:
+    """The weights to start from: a run or checkpoint of ours (its average if it has one, adapters
+    merged), a checkpoint file of open-pi-zero, a folder with PaliGemma, or its name on the Hugging
+    Face Hub (google/paligemma-3b-pt-224), downloaded or from the Hub's cache.
+
+    The embedding may have other rows than the model's vocabulary where both have all `tokens` that
+    a prompt can have: the rest is padding. Raises `WeightsError` if `name` is none of these, and
+    `MissingPackage`.
+    """
+    path = Path(name)
+    require_no_special(path)
+    if _is_run(path):
+        made = load_model(checkpoint.find(path)).state_dict()
+        return {**made, "embed.weight": with_rows(made["embed.weight"], config.vocabulary, tokens)}
+    if path.is_dir():
+        return load_paligemma(path, config, tokens)
+    if path.is_file():
+        return load_open_pi_zero(path, config, tokens)
+    return load_paligemma(hub.snapshot(_hub_name(name), PATTERNS), config, tokens)
+
+
+def tokenizer_of(name: str) -> Tokenizer | None:
+    """The tokenizer of weights, named as for `pretrained`; None where they bring none."""
+    path = Path(name)
+    require_no_special(path)
+    if _is_run(path):
+        return checkpoint.read_tokenizer(checkpoint.find(path))
+    if path.is_dir():
+        return load(name) if (path / FILE).is_file() else None
+    if path.is_file():
+        return None
+    folder = hub.snapshot(_hub_name(name), [FILE])
+    if not (folder / FILE).is_file():
+        return None
+    made = load(str(folder))
+    made.name = name  # means the same on every machine
+    return made
+
+
+def meanings_of(name: str) -> dict[str, Meaning]:
+    """What the numbers of the data sets meant that a run of ours was trained on; {} where that is
+    not known, and of other weights."""
+    path = Path(name)
+    return dict(checkpoint.read_state(checkpoint.find(path)).meanings) if _is_run(path) else {}
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "state.json").is_file() or (path / "checkpoints").is_dir()
+
+
+def _hub_name(name: str) -> str:
+    if not hub.is_name(name):
+        raise WeightsError(
+            f"there are no weights at {name}",
+            remedy="name a run, a PaliGemma folder, a checkpoint of open-pi-zero, or "
+            "google/paligemma-3b-pt-224",
+        )
+    return name
+
+
+def resolved(config: Config, weights: str | None, run: Path | None = None) -> Config:
+    """The settings with a tokenizer of name: that of the weights, or bytes where there are none
+    and the vocabulary is that of bytes; for a `run` that goes on, the one it was begun with.
+
+    Raises `ConfigError` for another tokenizer than that of the weights, or where none is known.
+    """
+    given, vocabulary = config.data.tokenizer, config.model.vocabulary
+    if run is not None and (begun := checkpoint.steps(run)):
+        name = checkpoint.read_config(begun[-1]).data.tokenizer
+        return config.updated({"data.tokenizer": name}) if given == AUTO else config
+    own = tokenizer_of(weights) if weights else None
+    if own is None:
+        foreign = weights and given == BYTES and vocabulary != ByteTokenizer.size
+        if foreign or (given == AUTO and vocabulary != ByteTokenizer.size):
+            raise unknown(vocabulary, weights)
+        return config.updated({"data.tokenizer": BYTES}) if given == AUTO else config
+    if given != AUTO and not same(own, load(given)):
+        raise ConfigError(
+            f"{weights} was trained with the tokenizer {own.name}, data.tokenizer is {given!r}",
+            remedy="leave data.tokenizer out: it comes from the weights",
+        )
+    return config.updated({"data.tokenizer": own.name}) if given == AUTO else config
+
+
+def reader(config: Config, run: Path | None = None) -> Tokenizer:
+    """The tokenizer of a training; for a `run` that goes on, the one in its newest checkpoint.
+
+    Raises `StaleStore` where the settings' file has become another one since the run was begun.
+    """
+    name, begun = config.data.tokenizer, checkpoint.steps(run) if run is not None else []
+    if not begun:
+        return load(name, config.model.vocabulary)
+    kept = checkpoint.read_tokenizer(begun[-1])
+    if name != BYTES and Path(name).exists() and not same(kept, load(name)):
+        raise StaleStore(
+            f"{name} is not the tokenizer that {run} was begun with",
+            remedy="put the old one back (a checkpoint has a copy), or choose another --out",
+        )
+    return kept

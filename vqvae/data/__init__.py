@@ -1,0 +1,1 @@
+"""Frames to train on: clips of stores, crops, augmentation, held-out sides."""

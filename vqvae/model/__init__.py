@@ -1,0 +1,1 @@
+"""Encoder, quantiser, decoder, and their losses."""

@@ -1,0 +1,1 @@
+"""What a codebook loses: metrics, report, gate."""

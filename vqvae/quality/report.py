@@ -1,0 +1,225 @@
+"""The HTML report of a codebook: its reconstruction quality on some data, in figures and images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from depthtok.data import DepthKind
+from depthtok.errors import SourceError
+from depthtok.report.colour import code_picture, colourise
+from depthtok.report.report import Picture, Report
+from depthtok.stores.codebook import Codebook
+from vqvae.codec import Codec
+from vqvae.quality.examples import Example, Examples
+from vqvae.quality.gate import judge
+from vqvae.quality.quality import code_pictures
+
+ERROR_SHOWN = 0.1  # share of the range; errors from here on get the hottest colour
+COLUMNS = ("L1", "edge F1", "AbsRel", "RMSE m", "δ<1.25", "δ<1.05", "edge F1 in m")
+
+
+def build(
+    codec: Codec,
+    quality: Mapping,
+    examples: Examples | None,
+    *,
+    judged: str,
+    own: Mapping | None = None,
+) -> Report:
+    """The report of a codebook with the figures `quality`, measured on the data named `judged`.
+
+    `own` are its figures on its own held-out episodes, for comparison with another data set.
+    """
+    book = codec.codebook
+    page = Report("A codebook for depth" + (", on other data" if own else ""), str(book.path))
+    page.numbers(_headline(quality))
+    page.text(*_sentences(book, quality, judged))
+    rows = _error_rows(quality)
+    if own:
+        rows.append(("its own held-out episodes", *_errors(own)))
+    page.table("Reconstruction errors", ("where", *COLUMNS), rows)
+    page.table("Rate and distortion", *_rates(book, quality))
+    if "codes" in quality:
+        page.facts("Code usage", _named(quality["codes"]))
+        page.facts("Codes that change although the depth does not", _flips(quality))
+        _use(page, np.asarray(quality["histogram"]))
+    _pictures(page, examples)
+    if codec.has_codes:
+        _codes(page, codec, np.asarray(quality["histogram"]), examples)
+    if quality["failed"]:
+        page.table("Skipped clips", ("episode", "camera", "why"), quality["failed"])
+    for name in ("network", "quantizer", "normalisation", "training"):
+        page.facts(f"Trained with: {name}", book.meta[name])
+    return page
+
+
+def of_codebook(codec: Codec) -> Report:
+    """The report from the codebook's own directory. Raises `SourceError` if it was never
+    evaluated."""
+    path, quality = codec.codebook.path, codec.codebook.quality
+    if not quality:
+        raise SourceError(
+            f"{path} was never evaluated: there is nothing to report",
+            remedy=f"evaluate it with `depthtok eval-vqvae {path} DEPTH --out DIR`",
+        )
+    side = "held-out" if quality.get("held_out") else "training"
+    return build(codec, quality, Examples.load(path), judged=f"its own {side} data")
+
+
+def _headline(quality: Mapping) -> dict[str, object]:
+    failures = judge(quality)
+    figures: dict[str, object] = {"L1 (share of the range)": quality["disparity"]["l1"]}
+    if "metres" in quality:
+        figures["AbsRel"] = quality["metres"]["abs_rel"]
+    figures["edge F1"] = quality["disparity"]["edge_f1"]
+    if "codes" in quality:
+        figures["codes used"] = f"{quality['codes']['used']} of {quality['codes']['of']}"
+        figures["perplexity"] = quality["codes"]["perplexity"]
+    return {**figures, "quality gate": "passed" if not failures else f"failed: {len(failures)}"}
+
+
+def _sentences(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
+    yield (
+        f"Evaluated on {judged}: {quality['frames']:,} frames (episodes: {quality['episodes']}), "
+        f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
+        "Every figure is over all pixels or cells, not a mean of means."
+    )
+    if failures := judge(quality):
+        yield f"Below the quality gate: {'; '.join(failures)}."
+    if book.demo:
+        yield "This codebook is meant to demonstrate the pipeline, not to train policies on."
+    if book.normalisation.name == "per_frame" and "metres" in quality:
+        yield (
+            "Figures in metres use each frame's true range, which codes do not keep: they cannot "
+            "be computed from the codes alone."
+        )
+    if quality.get("sticky"):
+        yield f"Sticky codes: kept while nearly as close (sticky {quality['sticky']})."
+
+
+def _errors(quality: Mapping) -> tuple:
+    """The figures for one row, in the order of `COLUMNS`."""
+    disparity, metres = quality["disparity"], quality.get("metres", {})
+    in_metres = ("abs_rel", "rmse_m", "delta_1_25", "delta_1_05", "edge_f1")
+    return disparity["l1"], disparity.get("edge_f1"), *(metres.get(name) for name in in_metres)
+
+
+def _error_rows(quality: Mapping) -> list[tuple]:
+    rows = [("everywhere", *_errors(quality))]
+    regions = quality.get("regions", {})
+    rows += [(f"on {name}", *_errors(figures)) for name, figures in regions.items()]
+    rows.append(("codes bypassed", *_errors({"disparity": quality["unquantised"]})))
+    if twin := quality.get("continuous"):
+        rows.append(("trained without codes", *_errors(twin)))
+    if sticky := quality.get("with_sticky"):
+        rows.append((f"sticky {sticky['sticky']}", *_errors(sticky)))
+    return rows
+
+
+def _flips(quality: Mapping) -> dict[str, object]:
+    shares = _named(quality.get("flips", {"static": "no static camera"}))
+    sticky = quality.get("with_sticky", {})
+    for name in ("static", "far") if "flips" in sticky else ():
+        shares[f"{_WORDS[name]}, sticky {sticky['sticky']}"] = sticky["flips"][name]
+    return shares
+
+
+def _named(figures: Mapping[str, object]) -> dict[str, object]:
+    """Figures of the quality report under names for people."""
+    return {_WORDS.get(name, name): value for name, value in figures.items()}
+
+
+_WORDS = {
+    "used": "codes used",
+    "of": "of",
+    "perplexity": "perplexity",
+    "distinct_per_frame": "distinct codes per frame",
+    "static": "share of static cells",
+    "far": "share of static cells far from motion",
+    "static_cells": "static cells",
+    "far_cells": "static cells far from motion",
+}
+
+
+def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]]:
+    """Bits per frame and the resulting error: of codes, and of unquantised latents."""
+    cells = math.prod(book.grid)
+    float_bits = cells * 32 * book.meta["network"]["dim"]
+    columns = ("a frame as", "bits", "L1", "AbsRel")
+    rows = []
+    if "codes" in quality:
+        bits = cells * math.log2(max(quality["codes"]["perplexity"], 1))
+        rows = [
+            ("codes, one byte each", cells * 8, *_two(quality)),
+            ("codes, entropy coded (at best)", round(bits), *_two(quality)),
+        ]
+    rows.append(("the same latents, float32", float_bits, quality["unquantised"]["l1"], None))
+    if twin := quality.get("continuous"):
+        rows.append(("latents trained without codes, float32", float_bits, *_two(twin)))
+    return columns, rows
+
+
+def _two(quality: Mapping) -> tuple:
+    return quality["disparity"]["l1"], quality.get("metres", {}).get("abs_rel")
+
+
+def _use(page: Report, counts: np.ndarray) -> None:
+    curve = {"cells": (np.arange(len(counts)), np.sort(counts)[::-1])}
+    page.curves("How often each code occurs", curve, "code, by rank", "cells", log=True)
+
+
+def _pictures(page: Report, examples: Examples | None) -> None:
+    if examples is None:
+        page.text(
+            "No example frames are stored with this codebook. `depthtok eval-vqvae CODEBOOK DEPTH` "
+            "shows them for any depth.",
+            title="Frames",
+        )
+        return
+    note = f"Warm colours are near. Errors: red is {ERROR_SHOWN:.0%} of the clip's range or more."
+    for title, chosen in (("Frames", examples.spread), ("The worst frames", examples.worst)):
+        page.text(note, title=title)
+        rows = [list(_row(example)) for example in chosen]
+        page.pictures("", [picture for row in rows for picture in row], columns=len(rows[0]))
+
+
+def _row(example: Example) -> Iterator[Picture]:
+    """Ground truth, reconstruction, error and codes of a frame."""
+    kind, name = DepthKind.DISPARITY, f"{example.clip}, frame {example.frame}"
+    true, valid, codes = example.true, example.valid, example.codes
+    error = np.abs(example.made - true)
+    yield Picture(colourise(true, kind, 0, 1, valid), f"{name}: depth")
+    yield Picture(colourise(example.made, kind, 0, 1), "reconstructed from its codes")
+    yield Picture(colourise(error, kind, 0, ERROR_SHOWN, valid), f"error, mean {example.l1:.4f}")
+    if codes is not None:
+        cell = true.shape[0] // codes.shape[0]
+        yield Picture(code_picture(codes, cell), f"{len(np.unique(codes))} distinct codes")
+
+
+def _codes(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
+    """One image per code: the mean of the cells with that code, else what it decodes to."""
+    order = np.argsort(-counts, kind="stable")
+    tiles = code_pictures(codec)
+    caption = "Each code decoded in a patch of the same code; near is bright"
+    if examples is not None and examples.cells is not None:
+        occurring = ~np.isnan(examples.cells).any(axis=(1, 2))
+        tiles[occurring] = examples.cells[occurring]
+        caption = "The mean of the cells with each code; near is bright"
+    if unused := int((counts == 0).sum()):
+        caption += f"; the last {unused} did not occur"
+    large = np.repeat(np.repeat(np.clip(tiles[order], 0, 1), 2, axis=1), 2, axis=2)
+    page.pictures("All codes, most used first", [Picture(sheet(large), caption)], columns=1)
+
+
+def sheet(tiles: Float32[np.ndarray, "K c c"], columns: int = 16) -> UInt8[np.ndarray, "H W"]:
+    """Grey tiles in rows, with a one-pixel black border around each."""
+    count, side, _ = tiles.shape
+    rows = -(-count // columns)
+    padded = np.zeros((rows * columns, side + 2, side + 2), np.float32)
+    padded[:count, 1:-1, 1:-1] = tiles
+    grid = padded.reshape(rows, columns, side + 2, side + 2).swapaxes(1, 2)
+    return np.rint(255 * grid.reshape(rows * (side + 2), columns * (side + 2))).astype(np.uint8)

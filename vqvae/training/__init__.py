@@ -1,0 +1,1 @@
+"""Training, its resume state, and the codebook that it ends with."""
