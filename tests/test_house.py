@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, and what help may load."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,8 @@ def cpu_of_help(program: str, arguments: list[str]) -> float:
         "print('CPU', time.process_time())\n"
     )
     command = [sys.executable, "-c", program, *arguments]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    unchecked = os.environ | {"DEPTHTOK_CHECK_CALLS": "0"}
+    told = subprocess.run(command, env=unchecked, capture_output=True, text=True, check=True).stdout
     assert "LOADED []" in told
     return float(told.rsplit("CPU", 1)[1])
 

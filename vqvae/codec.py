@@ -141,10 +141,8 @@ class Codec:
             batch.record_stream(work)
         with exact_float32(self.device):
             latents = self.model.encoder(batch)
-        if sticky:
-            values = self._table(latents)
-        else:
-            values = self.model.quantizer.codes(latents).to(torch.uint8)
+        quantizer = self.model.quantizer
+        values = self._table(latents) if sticky else quantizer.codes(latents).to(torch.uint8)
         if self._uploads is None:
             return Group(values.cpu(), latents.shape[:3])
         values = values.to("cpu", non_blocking=True)  # into pinned memory

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from depthtok.data import DepthKind
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.parts import Part, ShardKey
 from tests.vqvae.synthetic import scenes
@@ -34,7 +35,7 @@ class FakeStore(DepthStore):
     """A store of such parts."""
 
     def __init__(self, parts: list[FakePart]) -> None:
-        self.cameras = ("image", "wrist")
+        self.cameras, self.kind = ("image", "wrist"), DepthKind.DISPARITY
         self.part_names = [part.name for part in parts]
         self.part = {part.name: part for part in parts}.__getitem__
 

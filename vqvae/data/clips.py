@@ -26,13 +26,10 @@ class DepthSequence(Protocol):
 
     @property
     def key(self) -> object: ...  # str(key) names the episode; equal for all its cameras
-
     @property
     def camera(self) -> str: ...
-
     @property
     def frames(self) -> int: ...
-
     @property
     def disparity_quantiles(self) -> tuple[float, ...]: ...  # at data.QUANTILES, of the clip
 
@@ -62,7 +59,6 @@ class _ByNumber(Sequence[Clip]):
 
     @overload
     def __getitem__(self, number: int) -> Clip: ...
-
     @overload
     def __getitem__(self, number: slice) -> Sequence[Clip]: ...
 

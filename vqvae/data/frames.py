@@ -150,14 +150,9 @@ class FrameCache:
                 f"no clip can be used for training: {skipped[0][2] if skipped else 'none given'}",
                 remedy="check the depth stores with `depthtok inspect`",
             )
-        index = {
-            "format": FORMAT,
-            "key": key,
-            "shape": [frames, size, size],
-            "sources": listed,
-            "skipped": skipped,
-            "sha256": file_sha256(folder / "frames.u16"),
-        }
+        content = {"shape": [frames, size, size], "sources": listed, "skipped": skipped}
+        sha256 = file_sha256(folder / "frames.u16")
+        index = {"format": FORMAT, "key": key, **content, "sha256": sha256}
         write_atomic(file, json.dumps({**index, "digest": digest(index)}))
         return cls(folder, index)
 

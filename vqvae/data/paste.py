@@ -56,7 +56,7 @@ def _convex(shape: tuple[int, ...], cell: int, draws: Sequence[np.random.Generat
     """Random convex masks: intersections of half-planes around a random point; may be empty."""
     centres = np.empty((len(draws), 2))
     turns = np.zeros((len(draws), SIDES[1]))
-    distances = np.full(turns.shape, np.inf)  # of sides that there are not
+    distances = np.full(turns.shape, np.inf)  # inf: a side that the mask lacks
     for i, draw in enumerate(draws):
         centres[i] = draw.uniform(0, shape[0]), draw.uniform(0, shape[1])
         for side in range(draw.integers(SIDES[0], SIDES[1] + 1)):

@@ -1,10 +1,10 @@
-"""Which clips a codebook learns from, and which judge it: split by episode, and recorded, so that a
-policy can say which of its own held-out episodes the codebook has seen."""
+"""The clips that train a codebook and those that evaluate it: split by episode, and recorded, so
+that a policy can say which of its own held-out episodes the codebook has seen."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Sides:
 def split(sources: Sequence[ClipSource], share: float) -> Sides:
     """Clips by the one rule of `depthtok.held_out`. Raises `ConfigError` if there is only one
     episode for two sides."""
-    places = [_places_of(s, lambda s, c: place(_key(s, c))) for s in sources]
+    places = [np.fromiter((place(_key(s, c)) for c in s.clips), np.float64) for s in sources]
     _require_two(places, share)
     below = tuple(limits([s.name for s in sources], places, share))
     return _sides(sources, places, below, KEYED)
@@ -58,7 +58,8 @@ def split(sources: Sequence[ClipSource], share: float) -> Sides:
 def split_before(sources: Sequence[ClipSource], share: float, seed: int) -> Sides:
     """Clips by the rule of codebooks that record none: a hash of seed, data set and key, with one
     limit for all sources."""
-    places = [_places_of(s, lambda s, c: _place_before(name_of(s, c), seed)) for s in sources]
+    drawn = ((_place_before(name_of(s, c), seed) for c in s.clips) for s in sources)
+    places = [np.fromiter(numbers, np.float64) for numbers in drawn]
     _require_two(places, share)
     distinct = np.unique(np.concatenate(places)) if places else np.empty(0)
     if share == 0 or not len(distinct):
@@ -92,13 +93,6 @@ def name_of(source: ClipSource, clip: DepthSequence) -> str:
 
 def _key(source: ClipSource, clip: DepthSequence) -> EpisodeKey | str:
     return clip.key if isinstance(clip.key, EpisodeKey) else name_of(source, clip)
-
-
-def _places_of(
-    source: ClipSource, place_of: Callable[[ClipSource, DepthSequence], float]
-) -> Places:
-    places = (place_of(source, clip) for clip in source.clips)
-    return np.fromiter(places, np.float64, len(source.clips))
 
 
 def _place_before(name: str, seed: int) -> float:

@@ -35,15 +35,12 @@ class Quantized:
 class Quantizer(nn.Module, ABC):
     """Common to all kinds. `initialised` and `step` are buffers, so they are saved with weights."""
 
-    initialised: Tensor
-    step: Tensor
-
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__()
         self.config = config
         self.dim = dim
-        self.register_buffer("initialised", torch.tensor(False))
-        self.register_buffer("step", torch.tensor(0))
+        self.initialised = nn.Buffer(torch.tensor(False))
+        self.step = nn.Buffer(torch.tensor(0))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
         """As for any module, but what Python branches on stays on the host: to read it from a GPU
@@ -94,14 +91,11 @@ class Quantizer(nn.Module, ABC):
     @torch.no_grad()
     def update(self, latents: Float[Tensor, "*n D"], codes: Int64[Tensor, "*n"]) -> None:
         """The part of a training step's learning that does not use gradients."""
-        self.step += 1
+        self.step.add_(1)
 
 
 class VectorQuantizer(Quantizer):
     """One free vector per code, learned by running averages (`ema`) or gradients (`gradient`)."""
-
-    counts: Tensor
-    sums: Tensor
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
@@ -109,8 +103,8 @@ class VectorQuantizer(Quantizer):
         start = torch.randn(config.codes, dim)
         start = _to_sphere(start) if config.cosine else start
         self.book = nn.Parameter(start, requires_grad=config.kind == "gradient")
-        self.register_buffer("counts", torch.ones(config.codes))
-        self.register_buffer("sums", start.clone())
+        self.counts = nn.Buffer(torch.ones(config.codes))
+        self.sums = nn.Buffer(start.clone())
 
     def vectors(self) -> Float[Tensor, "K D"]:
         return _to_sphere(self.book) if self.config.cosine else self.book
@@ -159,11 +153,9 @@ class VectorQuantizer(Quantizer):
 class SimVQ(Quantizer):
     """A frozen random codebook under one learned linear map, so that all codes move together."""
 
-    book: Tensor
-
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
-        self.register_buffer("book", torch.randn(config.codes, dim) / math.sqrt(dim))
+        self.book = nn.Buffer(torch.randn(config.codes, dim) / math.sqrt(dim))
         self.map = nn.Linear(dim, dim, bias=False)
 
     def vectors(self) -> Float[Tensor, "K D"]:
@@ -179,9 +171,6 @@ class SimVQ(Quantizer):
 class FSQ(Quantizer):
     """Finite scalar quantisation: a few dimensions, each rounded to a few levels; no codebook."""
 
-    highest: Tensor
-    points: Tensor
-
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
         levels = config.levels
@@ -193,8 +182,8 @@ class FSQ(Quantizer):
         self.project = nn.Linear(dim, len(levels))
         self.expand = nn.Linear(len(levels), dim)
         points = torch.cartesian_prod(*[torch.arange(n) for n in levels])
-        self.register_buffer("highest", torch.tensor(levels) - 1.0)
-        self.register_buffer("points", points.reshape(-1, len(levels)).float())
+        self.highest = nn.Buffer(torch.tensor(levels) - 1.0)
+        self.points = nn.Buffer(points.reshape(-1, len(levels)).float())
 
     def vectors(self) -> Float[Tensor, "K D"]:
         return self._expanded(self.points)
@@ -244,15 +233,11 @@ class Continuous(Quantizer):
 
 def build(config: QuantizerConfig, dim: int, seed: int) -> Quantizer:
     """The quantiser selected by `config`, with random parts drawn from `seed`."""
-    kinds: dict[str, Callable[[QuantizerConfig, int], Quantizer]] = {
-        "ema": VectorQuantizer,
-        "gradient": VectorQuantizer,
-        "simvq": SimVQ,
-        "fsq": FSQ,
-    }
+    kinds: dict[str, type[Quantizer]] = {"simvq": SimVQ, "fsq": FSQ, "none": Continuous}
+    kind = kinds.get(config.kind, VectorQuantizer)  # ema, gradient
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kinds.get(config.kind, Continuous)(config, dim)
+        return kind(config, dim)
 
 
 def _through(z: Tensor, vectors: Tensor, estimator: str) -> Tensor:

@@ -10,16 +10,15 @@ from typing import Any
 from depthtok.data import DepthKind
 
 FLIPS = "flips"
+Limits = dict[str, dict[str, int | float]]  # by kind of depth, and figure
 
 
-def default_limits() -> dict[str, dict[str, int | float]]:
+def default_limits() -> Limits:
     """The shipped limits (vqvae/quality/limits.toml), by kind of depth."""
     return tomllib.loads((files("vqvae.quality") / "limits.toml").read_text())
 
 
-def judge(
-    quality: Mapping[str, Any], limits: dict[str, dict[str, int | float]] | None = None
-) -> list[str]:
+def judge(quality: Mapping[str, Any], limits: Limits | None = None) -> list[str]:
     """The failed limits, one sentence each; empty for a codebook that passes.
 
     `limits` are tables by kind of depth; a key is a dotted path into the quality report with

@@ -17,6 +17,7 @@ from vqvae.data.clips import ClipSource, DepthSequence
 from vqvae.data.frames import BLOCK, range_of
 from vqvae.quality import metrics
 from vqvae.quality.examples import Example, Examples
+from vqvae.quality.metrics import Frames, Mask
 
 NamedMasks = dict[str, Bool[np.ndarray, "T H W"]]
 Masks = Callable[[DepthSequence, int, int], NamedMasks]
@@ -79,9 +80,7 @@ def _stands_still(clip: DepthSequence) -> bool:
     return bool(len(change)) and float(np.median(change)) < metrics.STATIC_STEP * (high - low)
 
 
-def _to_metres(
-    codec: Codec, made: metrics.Frames, bounds: Range, disparity: DepthClip
-) -> metrics.Frames:
+def _to_metres(codec: Codec, made: Frames, bounds: Range, disparity: DepthClip) -> Frames:
     """Reconstructed depth, m. Disparity is clamped to at least half the far end of the range."""
     rule = codec.codebook.normalisation
     back = rule.undo(made, bounds, like=disparity.values, valid=disparity.valid)
@@ -141,9 +140,7 @@ class Judge:
         if block.metres is not None:
             self._add_metres(block.metres[new], block.depth.values[new], valid, masks)
 
-    def _add_metres(
-        self, made: metrics.Frames, true: metrics.Frames, valid: metrics.Mask, masks: NamedMasks
-    ) -> None:
+    def _add_metres(self, made: Frames, true: Frames, valid: Mask, masks: NamedMasks) -> None:
         self.depth.add(made, true, valid)
         pair = metrics.edges_metres(made, valid), metrics.edges_metres(true, valid)
         self.depth_edges.add(*pair)

@@ -18,6 +18,7 @@ from safetensors.torch import save as to_bytes
 from depthtok.disk.files import write_atomic
 from depthtok.disk.regular import unavailable
 from depthtok.errors import CorruptPart, StaleStore
+from vqvae.model.model import Tokeniser
 
 FILE = "checkpoint.safetensors"
 FORMAT = "2"
@@ -27,22 +28,16 @@ _DIGEST = b'"sha256":"'
 
 
 @runtime_checkable
-class Trainer(Protocol):
+class Resumable(Protocol):
     """What is saved of a training; of its ranks the one numbered 0 saves."""
 
+    rank: int
     step: int
-
-    @property
-    def rank(self) -> int: ...
-
-    @property
-    def model(self) -> torch.nn.Module: ...
-
-    @property
-    def optimiser(self) -> torch.optim.Optimizer: ...
+    model: Tokeniser
+    optimiser: torch.optim.AdamW
 
 
-def save(work: Path, trainer: Trainer, identity: str) -> None:
+def save(work: Path, trainer: Resumable, identity: str) -> None:
     """Write weights, optimiser and step. Only rank 0 writes, because all ranks are identical."""
     if trainer.rank != 0:
         return
@@ -100,7 +95,7 @@ def identity_of(work: Path) -> str | None:
         return None
 
 
-def load(work: Path, trainer: Trainer, identity: str) -> bool:
+def load(work: Path, trainer: Resumable, identity: str) -> bool:
     """Restore `trainer` from the checkpoint; returns whether there is one.
 
     Raises `StaleStore` for the checkpoint of a run with other settings or data, `CorruptPart` for
@@ -125,7 +120,7 @@ def load(work: Path, trainer: Trainer, identity: str) -> bool:
     return True
 
 
-def _restore(trainer: Trainer, tensors: Mapping[str, torch.Tensor]) -> None:
+def _restore(trainer: Resumable, tensors: Mapping[str, torch.Tensor]) -> None:
     model = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
     trainer.model.load_state_dict(model, strict=True)
     states: dict[int, dict[str, torch.Tensor]] = {}

@@ -56,12 +56,9 @@ class Trainer:
         model = Tokeniser(config.network, config.quantizer, training.seed)
         self.model = model.to(self.device).train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        decay, fused = training.weight_decay, True if self.device.type == "cuda" else None
         self.optimiser = torch.optim.AdamW(
-            self.parameters,
-            training.lr,
-            betas=(0.9, 0.99),
-            weight_decay=training.weight_decay,
-            fused=True if self.device.type == "cuda" else None,
+            self.parameters, training.lr, betas=(0.9, 0.99), weight_decay=decay, fused=fused
         )
         self.step = 0
         draw = partial(self._drawn, _STREAM_TRAIN)

@@ -61,7 +61,7 @@ def config_named(name: str) -> ViDAConfig:
 
 READERS = 4  # decoding threads per GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
-CHOICES = ("compile", "graphs", "explicit")  # that change low bits, and are recorded where on
+CHOICES = ("compile", "graphs", "explicit")  # they change low bits; recorded where on
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class RunConfig:
     compile: bool = False
     graphs: bool = False  # CUDA graphs; never ran on a GPU yet
     explicit: bool = False  # temporal attention by products and softmax; never ran on a GPU yet
-    settled: bool = False  # as a store is made already: who cannot do so is refused
+    settled: bool = False  # a store is made so: where that is impossible, raise `ConfigError`
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:

@@ -17,13 +17,7 @@ from pipelines.audit.findings import summarise
 from pipelines.depth.vida.config import RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import ViDAEstimator
 from pipelines.depth.vida.evaluation import judge, judge_maps, mean_maps
-from pipelines.depth.vida.finetune import (
-    FinetuneConfig,
-    StepReport,
-    begun,
-    finetune,
-    fresh_network,
-)
+from pipelines.depth.vida.finetune import FinetuneConfig, StepReport, begun, finetune, fresh_network
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.truth import TrueClip
 from pipelines.depth.vida.weights import find_weights, load_network, save_network, weights_hash

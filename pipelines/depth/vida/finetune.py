@@ -200,9 +200,8 @@ def training_batch(
             f"{sorted(map(tuple, sizes))}",
             remedy="train on cameras of the same shape (--camera), or give --batch 1",
         )
-    return torch.stack([images for images, _ in windows]), torch.stack(
-        [depth for _, depth in windows]
-    )
+    images, depth = zip(*windows, strict=True)
+    return torch.stack(images), torch.stack(depth)
 
 
 def _window(

@@ -18,12 +18,12 @@ from pipelines.depth.vida.head import DepthOutput
 from pipelines.depth.vida.temporal import TemporalAttention
 
 Network = TypeVar("Network", bound=nn.Module)
-FLOAT32 = (Encoder, StreamNorm, LayerScale)  # what these hold themselves belongs to the stream
+FLOAT32 = (Encoder, StreamNorm, LayerScale)  # their own weights stay float32
 
 
 def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> Network:
     """A copy in float16 or bfloat16, for inference. What stays float32 is shared with the network,
-    which is left as it is. `explicit` is of the temporal attention."""
+    which is not changed. `explicit`: see `TemporalAttention`."""
     twin = _twin(network, dtype)
     for module in twin.modules():
         if isinstance(module, TemporalAttention):

@@ -109,21 +109,17 @@ class Head(nn.Module):
 class Scratch(nn.Module):
     """The convolutions of the head, with their official names."""
 
-    layer1_rn: nn.Conv2d
-    layer2_rn: nn.Conv2d
-    layer3_rn: nn.Conv2d
-    layer4_rn: nn.Conv2d
-    refinenet1: Fusion
-    refinenet2: Fusion
-    refinenet3: Fusion
-    refinenet4: Fusion
-
     def __init__(self, features: int, channels: tuple[int, int, int, int]) -> None:
         super().__init__()
-        for level, width in enumerate(channels, 1):
-            conv = nn.Conv2d(width, features, 3, padding=1, bias=False)
-            self.add_module(f"layer{level}_rn", conv)
-            self.add_module(f"refinenet{level}", Fusion(features))
+
+        def level(width: int) -> tuple[nn.Conv2d, Fusion]:
+            return nn.Conv2d(width, features, 3, padding=1, bias=False), Fusion(features)
+
+        c1, c2, c3, c4 = channels
+        self.layer1_rn, self.refinenet1 = level(c1)
+        self.layer2_rn, self.refinenet2 = level(c2)
+        self.layer3_rn, self.refinenet3 = level(c3)
+        self.layer4_rn, self.refinenet4 = level(c4)
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
         self.output_conv2 = DepthOutput(features // 2)
 

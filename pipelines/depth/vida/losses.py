@@ -59,6 +59,5 @@ def metric_loss(
     valid: Bool[Tensor, "B T H W"],
 ) -> Float[Tensor, ""]:
     """Mean absolute error in metres, divided by the mean depth."""
-    return mean_where((prediction - target).abs(), valid) / mean_where(target, valid).clamp_min(
-        1e-3
-    )
+    error, depth = mean_where((prediction - target).abs(), valid), mean_where(target, valid)
+    return error / depth.clamp_min(1e-3)

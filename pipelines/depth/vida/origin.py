@@ -30,8 +30,6 @@ from pipelines.depth.vida.published import PUBLISHED
 _WORDS = r"video[-_. ]*depth[-_. ]*anything"
 _SIZE = r"[-_. ]*(?:vit[-_. ]?)?(s|b|l|small|base|large)(?![a-z])"
 _METRIC = r"(?<![a-z])(metric)(?![a-z])"
-
-
 UNKNOWN = "unknown: nothing in the file says which network it is of"
 
 

@@ -111,17 +111,15 @@ class Runner:
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
         settings = run.resolved(network.config, device.type)
         network = network.to(device).eval()
+        self.dtype: torch.dtype = getattr(torch, settings.precision)
         if settings.precision != "float32":
-            network = halved(
-                network, getattr(torch, settings.precision), explicit=settings.explicit
-            )
+            network = halved(network, self.dtype, explicit=settings.explicit)
         elif device.type == "cpu" and not settings.compile:
             network = packed(network)
         self.config = network.config
         self.device, self.compiled, self.graphs = device, settings.compile, settings.graphs
         self.input_size, self.readers = settings.input_size, settings.readers
         self.precision = settings.precision
-        self.dtype = getattr(torch, settings.precision)
         self.windows = settings.windows
         self.memory = settings.memory_gb * 2**30
         self.halvings = 0

@@ -25,6 +25,7 @@ from pipelines.depth.vida.runner import Job
 from pipelines.depth.windows.plan import STEP, Window, plan
 
 T = TypeVar("T")
+Shape = tuple[int, ...]
 AHEAD = 8  # windows per reading thread at most
 AHEAD_BYTES = 2 << 30  # of frames read ahead
 
@@ -53,7 +54,7 @@ class Prepared:
     """Large frames as the network's input, float32 [n, 3, h, w], and what shape they had."""
 
     inputs: torch.Tensor
-    shape: tuple[int, ...]
+    shape: Shape
 
 
 Frames = np.ndarray | Prepared
@@ -75,7 +76,7 @@ def read_jobs(
     which no window was available.
     """
     failed = -1
-    shape: tuple[int, ...] = ()  # of the clip's frames
+    shape: Shape = ()  # of the clip's frames
     read = partial(_read, input_size=input_size, largest_whole=largest_whole)
     for task, frames in _timed(_read_ahead(_tasks(clips, align, readers), readers, read), waited):
         if task.clip == failed:
@@ -88,7 +89,7 @@ def read_jobs(
             if task.window.index == 0:
                 shape = frames.shape if isinstance(frames, Prepared) else frames.shape[1:]
             job = _job(task.clip, task.window, frames, shape, input_size, largest_whole)
-        except SourceError as error:  # what else may come is not the clip's
+        except SourceError as error:  # its later windows are skipped
             failed = task.clip
             yield Failure(task.clip, error.problem)
         else:
@@ -198,12 +199,7 @@ def _sizes_differ(step: int, expected: np.ndarray, frame: np.ndarray) -> SourceE
 
 
 def _job(
-    clip: int,
-    window: Window,
-    frames: Frames,
-    shape: tuple[int, ...],
-    input_size: int,
-    largest_whole: int,
+    clip: int, window: Window, frames: Frames, shape: Shape, input_size: int, largest_whole: int
 ) -> Job:
     """Builds a job; checks `frames`, because they come from outside."""
     start, stop = window.fresh
