@@ -251,7 +251,7 @@ def _sticky(
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The items, each one when its successor was made as well."""
+    """The items, each once the next one is made, so that work on that has begun."""
     waiting: list[T] = []
     for item in items:
         waiting.append(item)

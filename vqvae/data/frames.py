@@ -135,7 +135,7 @@ class FrameCache:
         sweep(folder)
         wanted = _wanted(sum(int(lengths_of(s.clips).sum()) for s in sources), limit)
         try:
-            # A new file: who has mapped the old one goes on reading that.
+            # A new file, so that a process that has mapped the old one can still read it.
             with commit_file(folder / "frames.u16") as temporary, temporary.open("wb") as out:
                 file.unlink(missing_ok=True)
                 listed, skipped = _write(out, sources, normalisation, size, wanted)

@@ -43,8 +43,8 @@ class Quantizer(nn.Module, ABC):
         self.step = nn.Buffer(torch.tensor(0))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
-        """As for any module, but what Python branches on stays on the host: to read it from a GPU
-        would wait for all that runs there, at every step."""
+        """As for any module, but `initialised` and `step` stay on the host: reading them from a
+        GPU would wait at every step for all that runs there."""
         host = self.initialised, self.step
         super()._apply(fn, recurse)
         self.initialised, self.step = host

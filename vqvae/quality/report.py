@@ -46,10 +46,10 @@ def build(
     if "codes" in quality:
         page.facts("Code usage", _named(quality["codes"]))
         page.facts("Codes that change although the depth does not", _flips(quality))
-        _use(page, np.asarray(quality["histogram"]))
+        _usage_curve(page, np.asarray(quality["histogram"]))
     _pictures(page, examples)
     if codec.has_codes:
-        _codes(page, codec, np.asarray(quality["histogram"]), examples)
+        _code_tiles(page, codec, np.asarray(quality["histogram"]), examples)
     if quality["failed"]:
         page.table("Skipped clips", ("episode", "camera", "why"), quality["failed"])
     for name in ("network", "quantizer", "normalisation", "training"):
@@ -154,20 +154,20 @@ def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]
     if "codes" in quality:
         bits = cells * math.log2(max(quality["codes"]["perplexity"], 1))
         rows = [
-            ("codes, one byte each", cells * 8, *_two(quality)),
-            ("codes, entropy coded (at best)", round(bits), *_two(quality)),
+            ("codes, one byte each", cells * 8, *_l1_abs_rel(quality)),
+            ("codes, entropy coded (at best)", round(bits), *_l1_abs_rel(quality)),
         ]
     rows.append(("the same latents, float32", float_bits, quality["unquantised"]["l1"], None))
     if twin := quality.get("continuous"):
-        rows.append(("latents trained without codes, float32", float_bits, *_two(twin)))
+        rows.append(("latents trained without codes, float32", float_bits, *_l1_abs_rel(twin)))
     return columns, rows
 
 
-def _two(quality: Mapping) -> tuple:
+def _l1_abs_rel(quality: Mapping) -> tuple:
     return quality["disparity"]["l1"], quality.get("metres", {}).get("abs_rel")
 
 
-def _use(page: Report, counts: np.ndarray) -> None:
+def _usage_curve(page: Report, counts: np.ndarray) -> None:
     curve = {"cells": (np.arange(len(counts)), np.sort(counts)[::-1])}
     page.curves("How often each code occurs", curve, "code, by rank", "cells", log=True)
 
@@ -200,7 +200,7 @@ def _row(example: Example) -> Iterator[Picture]:
         yield Picture(code_picture(codes, cell), f"{len(np.unique(codes))} distinct codes")
 
 
-def _codes(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
+def _code_tiles(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
     """One image per code: the mean of the cells with that code, else what it decodes to."""
     order = np.argsort(-counts, kind="stable")
     tiles = code_pictures(codec)

@@ -105,7 +105,7 @@ class RunConfig:
             )
 
     def like(self, made_with: Mapping[str, str]) -> RunConfig:
-        """With what was settled when a store was made: its estimator's settings."""
+        """The same with the choices that a store was made with: its estimator's settings."""
         compile, graphs, explicit = (made_with.get(name) == "yes" for name in CHOICES)
         return replace(self, settled=True, compile=compile, graphs=graphs, explicit=explicit)
 

@@ -88,6 +88,6 @@ def preprocess(frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]) -> Float
 
 @lru_cache(maxsize=8)
 def normalisation(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
-    """Mean and standard deviation on a device; made anew for each batch, it would wait for them."""
+    """Mean and standard deviation on a device: kept, because each copy to a GPU would wait."""
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
     return mean, std

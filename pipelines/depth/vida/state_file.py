@@ -1,5 +1,5 @@
-"""The state of a training, as `torch.save` writes it. What the file system says is an `OSError`:
-torch says something else."""
+"""The state of a training, as `torch.save` writes it. Errors of the file system are raised as
+`OSError`, where torch raises a `RuntimeError` without the reason."""
 
 from __future__ import annotations
 

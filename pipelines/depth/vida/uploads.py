@@ -25,9 +25,9 @@ class Uploads:
         pinned = torch.cat(parts, out=torch.empty(shape, dtype=dtype, pin_memory=True))
         with torch.cuda.stream(self._stream):
             rows = pinned.to(self.device, non_blocking=True)
-        now = torch.cuda.current_stream(self.device)
-        now.wait_stream(self._stream)
-        rows.record_stream(now)  # its memory is not reused before those kernels are done
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self._stream)
+        rows.record_stream(current)  # its memory is not reused before those kernels are done
         return rows
 
     def numbers(self, values: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
