@@ -23,6 +23,12 @@ if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "0") == "1":
     checked_calls.install()
 
 
+def pytest_configure(config):
+    if os.environ["DEPTHTOK_CHECK_CALLS"] == "1":
+        # beartype draws which items of a list it looks at, also where hypothesis watches.
+        config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Runs a test marked `unchecked`; None leaves a test to pytest."""

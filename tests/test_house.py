@@ -1,12 +1,13 @@
 """The rules of the house: who may import whom, and what help may load."""
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.checked.checked_calls import unchecked
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -112,8 +113,8 @@ def cpu_of_help(program: str, arguments: list[str]) -> float:
         "print('CPU', time.process_time())\n"
     )
     command = [sys.executable, "-c", program, *arguments]
-    unchecked = os.environ | {"DEPTHTOK_CHECK_CALLS": "0"}
-    told = subprocess.run(command, env=unchecked, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=unchecked())
+    told = done.stdout
     assert "LOADED []" in told
     return float(told.rsplit("CPU", 1)[1])
 

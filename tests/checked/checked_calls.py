@@ -5,6 +5,7 @@ Not checked: the commands' own files, which name types that only the commands' b
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,12 @@ GROUND = Path(__file__).resolve().parents[2] / "depthtok"
 LEFT_OUT = {"__init__", "__main__", "cli", "commands", "options"}
 
 typechecker = partial(beartype, conf=BeartypeConf(is_pep484_tower=True))  # an int is a float too
+
+
+def unchecked() -> dict[str, str]:
+    """The environment of a process whose calls are not checked: of one whose time is measured, or
+    that must not load what the checks need."""
+    return os.environ | {"DEPTHTOK_CHECK_CALLS": "0"}
 
 
 def install() -> None:
