@@ -35,7 +35,7 @@ class FakeStore(DepthStore):
     """A store of such parts."""
 
     def __init__(self, parts: list[FakePart]) -> None:
-        self.cameras, self.kind = ("image", "wrist"), DepthKind.DISPARITY
+        self.cameras, self.kind, self.size = ("image", "wrist"), DepthKind.DISPARITY, (8, 8)
         self.part_names = [part.name for part in parts]
         self.part = {part.name: part for part in parts}.__getitem__
 
