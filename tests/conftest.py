@@ -1,7 +1,7 @@
 """Every test runs with the packages' annotations checked, in the processes that it starts as well.
 
 DEPTHTOK_CHECK_CALLS=0 turns it off. How it works is in tests/checked/. A test that is marked
-`unchecked`, because torch.compile cannot trace checked functions, runs in a process of its own.
+`unchecked`, as torch.compile cannot trace checked functions, runs in a process of its own.
 """
 
 import os
