@@ -155,7 +155,8 @@ def _clips(
 
     found = [(store, true_clips(store, cameras, source_root)) for store in stores]
     train, judges = held_out(found, share, tasks, before)
-    content = [[store.fingerprint for store in stores], [[str(c.key), c.camera] for c in train]]
+    clips = [[str(clip.key), clip.camera.name] for clip in train]
+    content = [[store.fingerprint for store in stores], clips]
     return train, judges, digest(content)
 
 
