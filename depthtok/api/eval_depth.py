@@ -48,6 +48,7 @@ def eval_depth(
     from vla.evaluation.report import depth_report
     from vla.serving.policy import load_model
     from vla.training import checkpoint
+    from vqvae.codec import Codec
 
     device, path = choose(device), checkpoint.find(run)
     if out is not None:
@@ -57,19 +58,19 @@ def eval_depth(
     # Whole images, and no word of actions, which are not looked at.
     config = config.updated({"data.crop": 1.0, "data.gripper": ""})
     given = Given.open(config, [episodes], [codes], [], codebook, source_root)
-    fingerprint = given.book.fingerprint if given.book else ""
-    if fingerprint != state.codebook:
+    book = given.book
+    if book is None or book.fingerprint != state.codebook:
+        other = book.fingerprint[:12] if book else "unknown"
         raise StaleStore(
-            f"{codes} is of codebook {fingerprint[:12]}, {run} was trained on "
-            f"{state.codebook[:12]}",
+            f"{codes} is of codebook {other}, {run} was trained on {state.codebook[:12]}",
             remedy="tokenize the depth with the run's codebook",
         )
     config = stores.fit(config, given, camera)
     store = given.episodes[0]
     name = str(store.about["dataset"])
-    joined = member(name, store, given.targets[0], config, codebook=fingerprint)
+    joined = member(name, store, given.targets[0], config, codebook=book.fingerprint)
     dataset = Dataset([joined], config, checkpoint.read_tokenizer(path), augment=False)
-    model, decode = load_model(path, device), stores.decoder(given.book, device)
+    model, decode = load_model(path, device), Codec.load(book.path, device).decode
     score = judge_depth(model, dataset, samples, decode, device)
     page = None
     if out is not None:

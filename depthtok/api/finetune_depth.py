@@ -129,5 +129,5 @@ def _clips(
 
     clips = [(store, true_clips(store, cameras, source_root)) for store in stores]
     train, judges = held_out(clips, share, tasks, before)
-    keys = [[str(clip.key), clip.camera] for clip in train]
+    keys = [[str(clip.key), clip.camera.name] for clip in train]
     return train, judges, digest([[store.fingerprint for store in stores], keys])

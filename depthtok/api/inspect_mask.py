@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 from depthtok.api.parameters import Positional
 
 if TYPE_CHECKING:
-    from depthtok.disk.files import require_writable
     from vla.model.proof import Proof
 
 
@@ -37,6 +36,7 @@ def inspect_mask(
     """
     from dataclasses import replace
 
+    from depthtok.disk.files import require_writable
     from vla.model.proof import prove, shrunk
     from vla.named_configs import load
 

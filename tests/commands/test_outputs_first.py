@@ -31,7 +31,7 @@ def commands(stores, run):
             "vla.evaluation.depth_expert.judge_depth",
         ),
         "eval-vqvae": ([DEMO, depth, "--device", "cpu"], "vqvae.quality.quality.assess"),
-        "report": ([codes], "depthtok.cli.report.store_report"),
+        "report": ([codes], "pipelines.inspect.pages.store_report"),
         "train-vqvae": ([depth, "--device", "cpu"], "vqvae.training.train.train"),
     }
 

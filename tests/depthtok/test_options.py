@@ -183,7 +183,7 @@ def test_settings_are_given_by_set():
     assert not {"--align", "--cpus-per-worker", "--colour"} & {*text.split()}
 
 
-def test_a_flag_that_became_a_setting_is_understood(capsys):
+def test_a_flag_that_became_a_setting_is_understood():
     app = new_app("x")
     Command(draw, lambda drawn: print(*drawn)).register(app)
     result = CliRunner().invoke(app, ["x", "--no-align", "--cpus-per-worker", "2"])
@@ -247,6 +247,44 @@ def test_a_preset_with_flags_and_settings():
     assert run("go", "--fast", "3")[1] == {"speed": 3.0}
     assert run(*["go", "--camera", "a", "--camera", "b"])[1] == {"cameras": 2}
     assert run(*["go", "--camera", "a", "--set", "cameras=4"])[1] == {"cameras": 4}
+
+
+def paint(
+    settings: Annotated[
+        Whole,
+        Preset(load, "narrow", counts={"colours": "table.width"}),
+    ],
+    colours: Annotated[list[str] | None, "to paint with"] = None,
+) -> object:
+    """Paint."""
+    return settings
+
+
+def test_an_argument_decides_a_setting_that_set_overrules():
+    run = invoking(paint)
+    assert run("paint")[1] == {}
+    assert run("paint", "--colours", "red", "--colours", "blue")[1] == {"table.width": 2}
+    assert run("paint", "--colours", "red", "--set", "table.width=5")[1] == {"table.width": 5}
+
+
+def test_a_former_name_of_a_command_is_understood():
+    app = new_app("Test.")
+    Command(work_of, lambda done: None, formerly="toil-of").register(app)
+    app.command("other")(lambda: None)
+    runner = CliRunner()
+    assert runner.invoke(app, ["toil-of", "--number", "3"]).exit_code == 0
+    assert DONE == [3]
+    assert "toil-of" not in runner.invoke(app, ["--help"]).output
+    assert "--number" in runner.invoke(app, ["toil-of", "--help"]).output
+    assert "toil-of is called work-of now" in runner.invoke(app, ["toil-of"]).stderr
+
+
+DONE = []
+
+
+def work_of(number: Annotated[int, "how much"] = 1) -> None:
+    """Work."""
+    DONE.append(number)
 
 
 def test_the_python_face_takes_what_people_write():
