@@ -167,7 +167,7 @@ def _bar(
             if not self.reached:
                 self.reached = True
                 self.initial = self.n = self.last_print_n = done
-                self.start_t = self.last_print_t = self._time()  # type: ignore[attr-defined]  # no stub
+                self.start_t = self.last_print_t = self._time()
             self.advance(done - int(self.n), **extra)
 
     with Shown(

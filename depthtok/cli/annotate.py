@@ -30,7 +30,7 @@ def tell(
         return after_codes(source if is_store(source) else episodes_beside(out), out)
 
     code = tell_stage(outcome, then, json=json)
-    if getattr(outcome, "stage", "annotate") != "annotate":
+    if str(outcome.out) != str(out):  # the plan of the conversion
         say("the depth can be planned when this is done", json=json)
     return code
 
