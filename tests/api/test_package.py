@@ -12,15 +12,15 @@ import depthtok
 from depthtok.api.names import COMMANDS
 from depthtok.cli.application import app, commands
 from depthtok.errors import ConfigError
+from tests.checked.checked_calls import unchecked
 
 HEAVY = ("numpy", "torch", "ray", "zarr", "typer", "PIL", "matplotlib", "jinja2")
 
 
 def process(program: str) -> str:
     """What a fresh Python prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=unchecked())
     return done.stdout
 
 
