@@ -70,7 +70,8 @@ class Dataset:
         self._photometric = config.data.photometric if augment else 0.0
         self._crop = config.data.crop if augment else 1.0
         self._draws = augment and config.data.instruction == "draw"
-        self._crops = next((m.codes for m in members if isinstance(m.codes, DepthCrops)), None)
+        crops = [m.codes for m in members if isinstance(m.codes, DepthCrops)]
+        self._crops: DepthCrops | None = crops[0] if crops else None
         if self._crop < 1:
             self._require_depth()
         for member in members:
@@ -227,14 +228,14 @@ class Dataset:
         of a camera that the episode does not have."""
         ahead = step + self.config.model.depth.future
         row["depth_valid_BM"][:] = ahead < len(episode)
-        ahead = min(ahead, len(episode) - 1)
+        ahead, codes = min(ahead, len(episode) - 1), member.require_codes()
         for place in range(self.config.model.depth.cameras):
             camera = self.config.data.cameras[place]
-            if self._crops is None:
-                grid = member.codes.find_grid(episode.key, camera)
-                image = None if grid is None else grid.codes[ahead]
+            if isinstance(codes, DepthCrops):
+                image = codes.image(episode.key, camera, ahead, boxes[place])
             else:
-                image = member.codes.image(episode.key, camera, ahead, boxes[place])
+                grid = codes.find_grid(episode.key, camera)
+                image = None if grid is None else grid.codes[ahead]
             row["depth_valid_BM"][place] &= image is not None
             row["depth_BMK"][place] = 0 if image is None else image.reshape(-1)
 
@@ -255,9 +256,12 @@ class Dataset:
             episode, ahead = member.episodes.episode(index), step + depth.future
             if ahead >= len(episode):
                 continue
+            codes = member.require_codes()
+            assert not isinstance(codes, DepthCrops)
             for place, camera in enumerate(self.config.data.cameras[: depth.cameras]):
-                if grid := member.codes.find_grid(episode.key, camera):
-                    counts[place, positions, grid.codes[ahead].reshape(-1)] += 1
+                if (grid := codes.find_grid(episode.key, camera)) is not None:
+                    codes_P = np.asarray(grid.codes[ahead]).reshape(-1)
+                    counts[place, positions, codes_P] += 1
         return counts
 
     def encoded(self, batch: Batch) -> Batch:

@@ -89,7 +89,7 @@ class FrameCache:
         """
         row = int(self.starts[episode]) + step
         number = row * self.checks.shape[1] + camera
-        read = os.preadv(self.file.number, [out], number * out.nbytes)
+        read = os.preadv(self.file.number, [out.data], number * out.nbytes)
         if read != out.nbytes or google_crc32c.value(out) != self.checks[row, camera]:
             raise CorruptPart(
                 f"{self.file.path}: frame {number} was changed after it was written", remedy=REMAKE
@@ -118,7 +118,7 @@ def _build(path: Path, episodes: Any, about: dict[str, Any]) -> None:
                 for start in range(0, int(steps), block):
                     stop = min(start + block, int(steps))
                     frames = np.stack([door.rgb(clip.read(start, stop)) for clip in clips], axis=1)
-                    file.write(frames)
+                    file.write(frames.data)
                     found = [google_crc32c.value(frame) for step in frames for frame in step]
-                    checks.write(np.array(found, "<u4"))
+                    checks.write(np.array(found, "<u4").data)
         (folder / ABOUT).write_text(json.dumps(about, indent=1))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Integer
 
 from depthtok.data import Camera, CodeGrid, Episode, EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
@@ -21,11 +21,13 @@ from depthtok.meaning import Meaning
 from depthtok.stores.agreement import GripperChange
 from depthtok.stores.origin import same_frames
 from depthtok.stores.parts import ShardKey
+from depthtok.stores.spread import Columns
 from vla.config import Config
+from vla.data.crops import DepthCrops
 from vla.data.frames import FrameCache
 from vla.data.meanings import change_of, require_range
 from vla.data.normalise import Norms, Scale
-from vla.data.pixels import PixelGrids
+from vla.data.pixels import PixelClip, PixelGrids
 
 
 @runtime_checkable
@@ -33,48 +35,97 @@ class Part(Protocol):
     """What is used of a part of a store: its shard, which of the shard's episodes it holds, and
     how long they are, and what it records of its origin."""
 
-    shard: ShardKey
-    indices: Int64[np.ndarray, " E"]
-    frames: Int64[np.ndarray, " E"]
-    meta: Mapping
+    @property
+    def shard(self) -> ShardKey: ...
+
+    @property
+    def indices(self) -> Int64[np.ndarray, " E"]: ...
+
+    @property
+    def frames(self) -> Int64[np.ndarray, " E"]: ...
+
+    @property
+    def meta(self) -> Mapping: ...
+
+
+@runtime_checkable
+class Statistics(Protocol):
+    """What is used of a `depthtok.stores.statistics.Statistics`."""
+
+    @property
+    def action(self) -> Columns: ...
+
+    @property
+    def proprio(self) -> Columns: ...
 
 
 @runtime_checkable
 class Episodes(Protocol):
     """What is used of a `depthtok.stores.episodes.EpisodeStore`."""
 
-    fingerprint: str
-    content: str
-    cameras: Mapping[str, Camera]
-    lengths: np.ndarray
-    action_dim: int
-    proprio_dim: int
-    gripper: Sequence[int]
-    meaning: Meaning
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def content(self) -> str: ...
+
+    @property
+    def cameras(self) -> Mapping[str, Camera]: ...
+
+    @property
+    def lengths(self) -> Integer[np.ndarray, " E"]: ...
+
+    @property
+    def action_dim(self) -> int: ...
+
+    @property
+    def proprio_dim(self) -> int: ...
+
+    @property
+    def gripper(self) -> Sequence[int]: ...
+
+    @property
+    def meaning(self) -> Meaning: ...
 
     def episode(self, number: int) -> Episode: ...
 
-    def statistics(self): ...
+    def statistics(self) -> Statistics: ...
 
     def parts(self) -> Iterable[Part]: ...
 
 
 @runtime_checkable
-class Codes(Protocol):
-    """What is used of a `depthtok.stores.codes.CodeStore`."""
+class Targets(Protocol):
+    """What is used of any source of depth targets."""
 
-    fingerprint: str
-    content: str
-    codebook: str
-    grid: tuple[int, int]
-    cameras: Sequence[str]
-    transform: ImageTransform
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def content(self) -> str: ...
+
+    @property
+    def codebook(self) -> str: ...
+
+    @property
+    def grid(self) -> tuple[int, int]: ...
+
+    @property
+    def cameras(self) -> Sequence[str]: ...
+
+    @property
+    def transform(self) -> ImageTransform: ...
 
     def missing(self) -> list[str]: ...
 
     def parts(self) -> Iterable[Part]: ...
 
-    def find_grid(self, key: EpisodeKey, camera: str) -> CodeGrid | None: ...
+
+@runtime_checkable
+class Codes(Targets, Protocol):
+    """What is used of a `depthtok.stores.codes.CodeStore`."""
+
+    def find_grid(self, key: EpisodeKey, camera: str) -> CodeGrid | PixelClip | None: ...
 
 
 @dataclass(frozen=True)
@@ -87,16 +138,19 @@ class Member:
 
     name: str
     episodes: Episodes
-    codes: Codes | None
+    codes: Codes | DepthCrops | None
     norms: Norms
     episodes_used: Int64[np.ndarray, " E"]
     left_out: int = 0  # episodes without codes
     weight: float = 1.0
     frames: FrameCache | None = None
     change: GripperChange | None = None  # of every action, before it is normalised
-    statistics: Any = (
-        None  # of all its actions and states, as `depthtok.stores.statistics.Statistics`
-    )
+    statistics: Statistics | None = None  # of all its actions and states
+
+    def require_codes(self) -> Codes | DepthCrops:
+        """Its depth targets, which there are wherever depth is trained."""
+        assert self.codes is not None
+        return self.codes
 
     @property
     def meaning(self) -> Meaning:
@@ -108,12 +162,12 @@ class Member:
 def member(
     name: str,
     episodes: Episodes,
-    codes: Codes | None,
+    codes: Codes | DepthCrops | None,
     config: Config,
     *,
     codebook: str = "",
     weight: float = 1.0,
-    only: Sequence[int] | None = None,
+    only: Sequence[int] | Int64[np.ndarray, " N"] | None = None,
     partial: bool = False,
     frames: FrameCache | None = None,
     begun: bool = False,
@@ -130,7 +184,7 @@ def member(
     if not config.model.depth.supervised:
         codes = None
     else:
-        _check_codes(name, codes, config, codebook, partial)
+        codes = _checked_codes(name, codes, config, codebook, partial)
         used = numbers[held_by(codes, episodes)[numbers]]
     _check_shapes(name, episodes, config)
     stats = episodes.statistics()
@@ -164,9 +218,10 @@ def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
             )
 
 
-def _check_codes(
-    name: str, codes: Codes | None, config: Config, codebook: str, partial: bool
-) -> None:
+def _checked_codes(
+    name: str, codes: Codes | DepthCrops | None, config: Config, codebook: str, partial: bool
+) -> Codes | DepthCrops:
+    """The targets of `member`, which fit the model and the codebook."""
     depth = config.model.depth
     if codes is None:
         raise ConfigError(
@@ -205,9 +260,10 @@ def _check_codes(
             f"the codes of {name} lack {len(codes.missing())} parts",
             remedy="run the command that made them again, or use what is there with --partial",
         )
+    return codes
 
 
-def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
+def held_by(codes: Targets, episodes: Episodes) -> Bool[np.ndarray, " E"]:
     """Which of the episodes, in their order, have codes.
 
     Raises `StaleStore` for codes of another data set, of episodes of other lengths (two runs of
@@ -247,7 +303,7 @@ def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
     return np.concatenate(marks)
 
 
-def of_unknown_origin(codes: Codes, episodes: Episodes) -> int:
+def of_unknown_origin(codes: Targets, episodes: Episodes) -> int:
     """How many of the episodes' parts have codes of which it is not known whether they are of these
     very frames: they, or the episodes, were made by a depthtok that did not record it."""
     parts: dict[ShardKey, list[Part]] = {}

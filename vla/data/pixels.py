@@ -23,9 +23,14 @@ from depthtok.stores.parts import Failure
 class Clip(Protocol):
     """The part of `depthtok.stores.depth.StoredDepth` used here."""
 
-    key: EpisodeKey
-    camera: str
-    disparity_quantiles: tuple[float, ...]
+    @property
+    def key(self) -> EpisodeKey: ...
+
+    @property
+    def camera(self) -> str: ...
+
+    @property
+    def disparity_quantiles(self) -> tuple[float, ...]: ...
 
     def read(self, start: int, stop: int) -> DepthClip: ...
 
@@ -34,13 +39,24 @@ class Clip(Protocol):
 class Depth(Protocol):
     """The part of `depthtok.stores.depth.DepthStore` used here."""
 
-    fingerprint: str
-    content: str
-    cameras: Sequence[str]
-    size: tuple[int, int]
-    transform: ImageTransform
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def content(self) -> str: ...
+
+    @property
+    def cameras(self) -> Sequence[str]: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def transform(self) -> ImageTransform: ...
 
     def missing(self) -> list[str]: ...
+
+    def failures(self) -> list[Failure]: ...
 
     def parts(self) -> Iterable[Any]: ...
 
@@ -117,4 +133,4 @@ class PixelGrids(DepthTargets):
         """The targets of one clip, computed on demand; None where the episode does not have this
         camera."""
         clip = self._clips.get((key, camera))
-        return clip and PixelClip(clip, self._normalisation, self.grid)
+        return None if clip is None else PixelClip(clip, self._normalisation, self.grid)

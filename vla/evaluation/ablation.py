@@ -113,17 +113,18 @@ class Table:
 
     def to_json(self) -> dict:
         """The figures of every run, the means, and the differences."""
-        summary = {}
+        summary: dict[str, dict[str, object]] = {}
         for variant, runs in self.values.items():
-            summary[variant] = {"runs": [dict(run) for run in runs]}
+            figures: dict[str, dict[str, list[float | None]]] = {}
             for name in self.figures():
-                for kind, found in (
+                for kind, estimate in (
                     ("mean", self.estimate(variant, name)),
                     ("difference", self.difference(variant, name)),
                 ):
-                    if found is not None:
-                        half = None if math.isnan(found.half) else found.half
-                        summary[variant].setdefault(name, {})[kind] = [found.mean, half]
+                    if estimate is not None:
+                        half = None if math.isnan(estimate.half) else estimate.half
+                        figures.setdefault(name, {})[kind] = [estimate.mean, half]
+            summary[variant] = {"runs": [dict(run) for run in runs], **figures}
         return summary
 
 

@@ -84,6 +84,7 @@ def _batch(model: QDepthVLA, part: Batch, decode: Decode) -> tuple[np.ndarray, D
     loss = depth_loss(head.config, predicted, target, valid, head.codebook_KD)
     right = (nearest(head, predicted) == target).float().mean(dim=-1)[valid].mean()
     view = DepthView.of(head, part, predicted, decode, len(part))
+    assert view is not None, "no frame has a target"
     frames = len(view.image)
     return np.array([loss.item(), right.item(), view.errors().mean(), 1]) * frames, view
 

@@ -50,7 +50,7 @@ class DepthView:
         cannot be decoded."""
         rows = batch.depth_valid_BM[:, 0].nonzero()[:most, 0]
         pixels = head.config.target == "pixels"
-        if not len(rows) or not (pixels or decode):
+        if not len(rows) or (decode is None and not pixels):
             return None
         grid = head.config.grid
         target = batch.depth_BMK[rows, 0].cpu().numpy().reshape(-1, grid, grid)
@@ -58,7 +58,7 @@ class DepthView:
         if pixels:
             guess = found[..., 0].float().cpu().numpy().reshape(-1, grid, grid)
             truth, predicted = target, guess
-        else:
+        elif decode is not None:
             codes = nearest(head, found).to(torch.uint8).cpu().numpy().reshape(-1, grid, grid)
             truth, predicted = decode(target), decode(codes)
         image = batch.images_BIHW3[rows, 0].cpu().numpy()

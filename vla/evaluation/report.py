@@ -54,6 +54,7 @@ CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
     "Share of the GPUs' peak (MFU)": (("mfu",), "", False),
 }  # fmt: skip
 MASK_PIXELS = 640
+COLOURS = (86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167), (240, 228, 66)
 
 
 def run_report(run: str | Path) -> Report:
@@ -218,8 +219,7 @@ def _rows(proof: Proof, cells: Mapping[str, Mapping[str, Any]]) -> list[list[Any
 
 def mask_picture(proof: Proof) -> UInt8[np.ndarray, "H W 3"]:
     """What every token attends to: one colour per block of keys, white lines between blocks."""
-    colours = np.uint8([(86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167),
-                        (240, 228, 66)])  # fmt: skip
+    colours = np.array(COLOURS, np.uint8)
     owner = np.concatenate(
         [np.full(count, BLOCKS.index(name)) for name, count in proof.blocks.items()]
     )

@@ -41,16 +41,16 @@ def rows(
     found = []
     for seen, group in groupby(queries.blocks, lambda block: _seen(table, block[0], keys)):
         blocks = tuple(group)
-        inside = None if seen is None else _together(seen, keys)
-        if inside is None:  # one call for all, with the whole mask
+        span = None if seen is None else _together(seen, keys)
+        if seen is None or span is None:  # one call for all, with the whole mask
             mask = visible(table, queries, keys, like.device)
             bias = None if mask is None else _bias(mask.repeat_interleave(shared, dim=2), like)
             return (Rows((0, len(queries)), (0, len(keys)), bias),)
         hidden = None
         if keys.valid_BT is not None and PADDED in seen:
-            hidden = _bias(keys.valid_BT[:, None, None, slice(*inside)], like)
+            hidden = _bias(keys.valid_BT[:, None, None, slice(*span)], like)
         first = queries.span(blocks[0][0]).start
-        found.append(Rows((first, queries.span(blocks[-1][0]).stop), inside, hidden))
+        found.append(Rows((first, queries.span(blocks[-1][0]).stop), span, hidden))
     return tuple(found)
 
 

@@ -25,7 +25,7 @@ def cast_once(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     ]
     try:
         for place, name, weight in held:
-            place[name] = weight.to(dtype)
+            place[name] = weight.to(dtype)  # type: ignore[assignment]  # any tensor will do there
         yield
     finally:
         for place, name, weight in held:

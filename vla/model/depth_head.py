@@ -52,6 +52,7 @@ class DepthHead(nn.Module):
     """Tokens to predictions. Holds the frozen codebook, so that checkpoints are self-contained."""
 
     codebook_KD: Tensor
+    log_prior_MPK: Tensor  # with `depth.prior` only
 
     def __init__(self, config: DepthConfig, width: int, image_grid: int) -> None:
         super().__init__()

@@ -161,6 +161,12 @@ class Expert(nn.Module):
         self.recompute = False  # activation checkpointing
         self.fast = False  # see `train.fast`
 
+    def layer(self, index: int) -> GemmaLayer:
+        """One of the layers."""
+        layer = self.layers[index]
+        assert isinstance(layer, GemmaLayer)
+        return layer
+
     def rope(self, positions_BT: Int[Tensor, "B T"]) -> Rope:
         """The rotations for some positions, with this expert's head size and base."""
         return Rope.at(positions_BT, self.config.head_dim, self.config.rope_theta)

@@ -24,7 +24,7 @@ from vla.config import ModelConfig
 from vla.model import flow, mixture
 from vla.model.batch import Batch, Observation
 from vla.model.depth_head import DepthHead, DepthInput, depth_loss
-from vla.model.gemma import Expert
+from vla.model.gemma import Expert, GemmaNorm
 from vla.model.masks import Layout, SeesTable
 from vla.model.mixture import Context, Stream
 from vla.model.siglip import Siglip
@@ -264,5 +264,5 @@ def _start(module: nn.Module, generator: torch.Generator) -> None:
         module.bias.zero_()
     elif isinstance(module, Siglip):
         module.positions.normal_(0, 0.5, generator=generator)
-    elif type(module).__name__ == "GemmaNorm":
+    elif isinstance(module, GemmaNorm):
         module.weight.zero_()

@@ -130,14 +130,15 @@ def _attention(model: QDepthVLA, streams: list[Stream]) -> Table:
     experts, layout = model.experts(), _layout(streams)
     mask = visible(model.table, layout, layout, streams[0].x_BTW.device)
     ropes = [experts[s.expert].rope(s.positions_BT) for s in streams]
-    xs, total = [s.x_BTW for s in streams], 0.0
+    xs = [s.x_BTW for s in streams]
+    total_ZZ = xs[0].new_zeros(len(layout), len(layout))
     depth = len(model.vlm.layers)
     for index in range(depth):
-        layers = [experts[s.expert].layers[index] for s in streams]
+        layers = [experts[s.expert].layer(index) for s in streams]
         made = [layer.project(x, rope) for layer, x, rope in zip(layers, xs, ropes, strict=True)]
         queries = torch.cat([q for q, _ in made], dim=2)
         seen = joined([own for _, own in made])
-        total = total + _shares(queries, seen.k_BGSH, mask) / depth
+        total_ZZ += _shares(queries, seen.k_BGSH, mask) / depth
         attended = mixture.eager_attention(queries, seen, mask)
         parts = attended.split([len(s.layout) for s in streams], dim=2)
         xs = [layer.finish(x, part) for layer, x, part in zip(layers, xs, parts, strict=True)]
@@ -145,7 +146,7 @@ def _attention(model: QDepthVLA, streams: list[Stream]) -> Table:
     return _ordered(
         {
             query: {
-                key: total[layout.span(query), layout.span(key)].sum(dim=1).mean().item()
+                key: total_ZZ[layout.span(query), layout.span(key)].sum(dim=1).mean().item()
                 for key in blocks
             }
             for query in blocks

@@ -81,17 +81,21 @@ class Answers:
         read = list(
             map(self._read, asked) if len(asked) == 1 else self._hands.map(self._read, asked)
         )
-        sound = [n for n, seen in enumerate(read) if isinstance(seen, Observation)]
-        replies: list[Any] = [*read]
+        sound = {n: seen for n, seen in enumerate(read) if isinstance(seen, Observation)}
+        replies: list[bytes | Exception | None] = [
+            None if isinstance(seen, Observation) else seen for seen in read
+        ]
         if not sound:
             return replies
         try:
-            made = self._policy.acts([read[n] for n in sound], [asked[n].noise for n in sound])
-        except Exception as error:  # told to each of them, as if it had been alone
-            made = [error] * len(sound)
+            chunks = self._policy.acts([*sound.values()], [asked[n].noise for n in sound])
+        except Exception as error:  # each of them gets it, as if it had been alone
+            for n in sound:
+                replies[n] = error
+            return replies
         spent = 1000 * (time.perf_counter() - begun)
-        for n, actions in zip(sound, made, strict=True):
-            replies[n] = actions if isinstance(actions, Exception) else _reply(actions, spent)
+        for n, actions in zip(sound, chunks, strict=True):
+            replies[n] = _reply(actions, spent)
         return replies
 
     def _read(self, request: Request) -> Observation | Exception | None:

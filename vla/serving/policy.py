@@ -195,7 +195,7 @@ class Policy:
         proprio = [
             self.norms.proprio.apply(fields.proprio(o, model.proprio_dim))
             if model.proprio_dim
-            else []
+            else np.zeros(0, np.float32)
             for o in observations
         ]
         seen = Observation(
@@ -239,7 +239,7 @@ def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Nor
         )
     if dataset is None and len(norms) == 1:
         return next(iter(norms.values()))
-    if dataset not in norms:
+    if dataset is None or dataset not in norms:
         raise ConfigError(
             f"{place} was trained on {', '.join(norms)}, not on {dataset!r}",
             remedy="name the data set in whose units to act; "

@@ -207,7 +207,8 @@ class Sampler:
         batch, tokens, _ = x_BTW.shape
         x, seen = x_BTW.flatten(0, 1), bias.shape[-1]
         head = place.expert.config.head_dim
-        for index, layer in enumerate(place.expert.layers):
+        for index in range(len(past)):
+            layer = place.expert.layer(index)
             heads = layer.qkv(self.parts.norm(x)).view(batch, tokens, -1, head)
             query = self.parts.turn(heads, place.turn, past[index, :, place.rows])
             if only_keys and index == len(past) - 1:
@@ -261,7 +262,7 @@ def fold(model: QDepthVLA) -> Entrance:
     """Moves the gains of Gemma's norms into the weights behind them, in place: the model stays the
     same function, and its norms have no gain left. Before the weights are cast."""
     for expert in model.experts().values():
-        for layer in expert.layers:
+        for layer in map(expert.layer, range(len(expert.layers))):
             _into(layer.qkv, layer.attention_norm)
             _into(layer.gate_up, layer.mlp_norm)
     _into(model.door.action_out, model.action.norm)

@@ -55,7 +55,6 @@ class PolicyServer:
         self._greeting = pack(describe(policy))
         self._loop: asyncio.AbstractEventLoop | None = None  # while it answers
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="server")
         self._done = threading.Event()
         self._answers = Answers(policy)
 
@@ -63,7 +62,7 @@ class PolicyServer:
         """Answers until `shutdown`; the calling thread only waits."""
         if not self._stop.is_set():
             self._loop = asyncio.new_event_loop()
-            self._thread.start()
+            threading.Thread(target=self._run, args=(self._loop,), name="server").start()
             self._done.wait()  # not `join`, which a signal's exception leaves in disorder
 
     def shutdown(self) -> None:
@@ -82,11 +81,11 @@ class PolicyServer:
     def __exit__(self, *error: object) -> None:
         self.shutdown()
 
-    def _run(self) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            self._loop.run_until_complete(self._serve())
+            loop.run_until_complete(self._serve())
         finally:
-            self._loop.close()
+            loop.close()
             self._done.set()
 
     async def _serve(self) -> None:
@@ -97,11 +96,17 @@ class PolicyServer:
         watch = asyncio.create_task(self._clients.watch())
         work = asyncio.create_task(self._answers.work())
         async with serve(
-            self._talk, sock=self.socket, compression=None, max_size=clients.MESSAGE_LIMIT,
-            max_queue=1, close_timeout=clients.CLOSE_SECONDS, process_request=self._admit,
-            create_connection=partial(clients.Client, self._clients), logger=_logger(),
+            self._talk,
+            sock=self.socket,
+            compression=None,
+            max_size=clients.MESSAGE_LIMIT,
+            max_queue=1,
+            close_timeout=clients.CLOSE_SECONDS,
+            process_request=self._admit,
+            create_connection=partial(clients.Client, self._clients),  # type: ignore[arg-type]  # a factory will do
+            logger=_logger(),
             backlog=clients.BACKLOG,
-        ):  # fmt: skip
+        ):
             await self._stop.wait()
             self._clients.abort_closing()  # the others are told
             watch.cancel()

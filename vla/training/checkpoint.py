@@ -316,8 +316,12 @@ def restore_optimizer(
     """The inverse of `optimizer_tensors`, after `step` updates."""
     for name, weight in weights.items():
         moments = {moment: eightbit.joined(f"{moment}/{name}", tensors) for moment in MOMENTS}
-        if None in moments.values():
+        placed = {
+            moment: sharded_like(weight, tensor)
+            for moment, tensor in moments.items()
+            if tensor is not None
+        }
+        if len(placed) < len(MOMENTS):
             continue  # a parameter that never had a gradient has no moments
-        placed = {moment: sharded_like(weight, tensor) for moment, tensor in moments.items()}
         count = torch.tensor(float(step), device=weight.device)
         optimizer.state[weight] = {"step": count, **placed}

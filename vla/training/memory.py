@@ -16,7 +16,9 @@ from vla.config import Config
 from vla.model import lora
 from vla.model.batch import Batch
 from vla.model.flops import meta_batch
+from vla.model.gemma import Expert
 from vla.model.model import QDepthVLA
+from vla.model.siglip import Siglip
 from vla.training import optim
 
 GIB = 2**30
@@ -66,7 +68,7 @@ def needed(config: Config, *, recompute: bool = False, shards: int = 1) -> Memor
             lora.add(model, config.train.lora_rank, config.train.lora_alpha, 0)
         optim.freeze(model, config.train)
         for part in model.modules():
-            if hasattr(part, "recompute"):
+            if isinstance(part, Expert | Siglip):
                 part.recompute = recompute
         one, two = (_saved(model, config, samples) for samples in (1, 2))
     trained = sum(weight.numel() for weight in optim.trained(model).values())

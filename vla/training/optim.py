@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -52,8 +52,9 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW with parameter groups by learning rate; no weight decay for norms, biases and scalars.
     Raises `MissingPackage` if 8-bit AdamW is not installed."""
-    fused = partial(torch.optim.AdamW, fused=True)
-    make = eightbit.adamw() if config.optimizer == "adamw8bit" else fused
+    make: Callable[..., torch.optim.Optimizer] = partial(torch.optim.AdamW, fused=True)
+    if config.optimizer == "adamw8bit":
+        make = eightbit.adamw()
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in trained(model).items():
         key = _rate(name, config), config.weight_decay if weight.ndim > 1 else 0.0
@@ -123,7 +124,8 @@ def clipped_step(
         optimizer.step()
         return norm
     norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
-    optimizer.grad_scale = ((norm + CLIP_EPS) / limit).clamp(min=1)  # AdamW divides by it
+    scale = ((norm + CLIP_EPS) / limit).clamp(min=1)  # fused AdamW divides by it
+    optimizer.grad_scale = scale  # type: ignore[attr-defined]  # not in the stub
     optimizer.step()
     return norm
 

@@ -179,4 +179,4 @@ def compile_layers(model: nn.Module, backend: Any = "inductor", budget: float = 
     is the share of activations that they keep for the backward pass."""
     for module in model.modules():
         if isinstance(module, GemmaLayer | SiglipLayer):
-            module.forward = Compiled(module.forward, backend, budget)
+            vars(module)["forward"] = Compiled(module.forward, backend, budget)

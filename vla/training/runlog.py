@@ -101,14 +101,15 @@ class Entries:
         """Those of a log; none of either if there is no such file."""
         try:
             lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-            sums = sums_of(path)
-            known = sums.read_bytes().split(b"\n")[:-1] if sums.is_file() else None
+            beside = sums_of(path)
+            sums = beside.read_bytes().split(b"\n")[:-1] if beside.is_file() else None
         except OSError as error:
             if error.errno in NOT_NOW:
                 raise unavailable(path, error, "cannot be read") from error
             raise CorruptPart(f"{path} cannot be read: {error}", remedy=DAMAGED) from error
-        sums = None if known is None else [each.decode(errors="replace") for each in known]
-        return cls(path, lines, sums)
+        if sums is None:
+            return cls(path, lines, None)
+        return cls(path, lines, [digest.decode(errors="replace") for digest in sums])
 
     def require_unchanged(self) -> None:
         """Raises `CorruptPart` for a line that was changed after it was written."""

@@ -12,6 +12,7 @@ Runs of older versions lack some of these. What cannot be checked in them is sai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def findings(path: Path) -> Iterator[Finding]:
         yield Finding(f"{path} has no checkpoint yet", note=True)
     yield from _said(lambda: _against_newest(path, steps[-1]) if steps else iter(()))
     for name in (METRICS, JUDGED):
-        yield from _said(lambda name=name: _log(path, name))
+        yield from _said(partial(_log, path, name))
     yield from _said(lambda: _picture(path))
 
 

@@ -30,7 +30,9 @@ from vla.data.tokenizer import AUTO
 from vla.evaluation.depth_view import Decode
 from vla.model import lora
 from vla.model.flops import forward_flops, peak_tflops
+from vla.model.gemma import Expert, GemmaLayer
 from vla.model.model import build
+from vla.model.siglip import Siglip
 from vla.training import checkpoint, optim
 from vla.training import resume as going_on
 from vla.training.checkpoint import State
@@ -169,9 +171,9 @@ class Trainer:
             )
         self.model.to(self.device).train()
         for part in self.model.modules():
-            if hasattr(part, "recompute"):
+            if isinstance(part, Expert | Siglip):
                 part.recompute = self.options.recompute
-            if hasattr(part, "fast"):
+            if isinstance(part, Expert | GemmaLayer):
                 part.fast = config.fast
         optim.freeze(self.model, config)
         if self.options.compile:
@@ -224,16 +226,16 @@ class Trainer:
             meter.add(self.update(batch, self.step))
             self.step += 1
             pulls = self._due(options.grad_norms_every)
-            judges = validation is not None and self._due(options.validate_every)
+            held_out = validation if self._due(options.validate_every) else None
             saves = self._due(options.checkpoint_every)
-            if pulls or judges or saves or self._due(options.log_every):
+            if pulls or held_out is not None or saves or self._due(options.log_every):
                 line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
                 line |= self._used(line["samples_per_s"])
                 self._require_finite(line)
                 if pulls:
                     line |= self.update.gradient_norms(batch, self.step)
-                if judges:
-                    line |= self._validate(validation)
+                if held_out is not None:
+                    line |= self._validate(held_out)
                 meter.restart()
                 self.log.write(line)
                 for track in self.trackers:
@@ -310,9 +312,10 @@ class Trainer:
 
     def _weights(self) -> dict[str, Mapping[str, Tensor]]:
         """The tensors needed for acting."""
-        average = self.update.average
-        weights = {"model": self.model.state_dict()}
-        return weights | {"average": average.weights} if average else weights
+        weights: dict[str, Mapping[str, Tensor]] = {"model": self.model.state_dict()}
+        if self.update.average:
+            weights["average"] = self.update.average.weights
+        return weights
 
     def _write(
         self,
@@ -322,7 +325,11 @@ class Trainer:
     ) -> None:
         """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
         gathered = {
-            kind: {name: self._gathered(tensor) for name, tensor in named.items()}
+            kind: {
+                name: full
+                for name, tensor in named.items()
+                if (full := self._gathered(tensor)) is not None
+            }
             for kind, named in tensors.items()
         }
         if self.ranks.rank == 0:

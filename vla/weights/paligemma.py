@@ -199,7 +199,8 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 def to_paligemma(model: QDepthVLA) -> dict[str, Tensor]:
     """The inverse: PaliGemma's tensors by the Hub's original names, which every reader supports."""
-    config, made = model.config, {}
+    config = model.config
+    made: dict[str, Tensor] = {}
     for own, tensor in model.state_dict().items():
         if own.split(".")[0] not in PARTS:
             continue
