@@ -14,8 +14,8 @@ from depthtok.config import from_mapping
 from depthtok.errors import ConfigError, did_you_mean
 
 
-def _require(good: bool, problem: str, remedy: str = "") -> None:
-    if not good:
+def _require(fulfilled: bool, problem: str, remedy: str = "") -> None:
+    if not fulfilled:
         raise ConfigError(problem, remedy=remedy)
 
 
@@ -386,8 +386,8 @@ def nested(dotted: Mapping[str, Any]) -> dict:
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
     """Both tables merged recursively; where both define a value, `above` wins."""
-    made = dict(below)
+    table = dict(below)
     for name, value in above.items():
-        tables = isinstance(value, Mapping) and isinstance(made.get(name), Mapping)
-        made[name] = merged(made[name], value) if tables else value
-    return made
+        tables = isinstance(value, Mapping) and isinstance(table.get(name), Mapping)
+        table[name] = merged(table[name], value) if tables else value
+    return table

@@ -62,9 +62,9 @@ class Dataset:
                 remedy=f"set model.vocabulary = {tokenizer.size} (or all the rows of the weights), "
                 "or data.tokenizer to the model's own",
             )
-        for each in members:
-            good = 0 < each.weight < math.inf
-            require(good, f"weight of {each.name}", each.weight, "give a number above 0")
+        for member in members:
+            positive = 0 < member.weight < math.inf
+            require(positive, f"weight of {member.name}", member.weight, "give a number above 0")
         self.members, self.config, self.tokenizer = tuple(members), config, tokenizer
         self._prompt = lru_cache(PROMPTS)(partial(prompt, tokenizer, length=config.model.max_text))
         self._photometric = config.data.photometric if augment else 0.0
@@ -166,13 +166,13 @@ class Dataset:
     def instructions(self, most: int) -> list[str]:
         """Different instructions of the stores, whether used here or not: the first steps' of at
         most `most` episodes of each, spread over it."""
-        found = set()
+        texts = set()
         for episodes in (member.episodes for member in self.members):
             count = len(episodes.lengths)
             for index in np.linspace(0, count - 1, min(count, most)).astype(int).tolist():
                 if episodes.lengths[index]:
-                    found.add(episodes.episode(index).instruction(0))
-        return sorted(found)
+                    texts.add(episodes.episode(index).instruction(0))
+        return sorted(texts)
 
     def tokens(self, instruction: str) -> tuple[Int64[np.ndarray, " L"], Bool[np.ndarray, " L"]]:
         """An instruction as the model reads it, and which of its tokens are real."""
@@ -187,16 +187,16 @@ class Dataset:
         boxes = [
             Box.draw(self._crop, rng) if self._crop < 1 else WHOLE for _ in self.config.data.cameras
         ]
-        for place, camera in enumerate(self.config.data.cameras):
-            image = row["images_BIHW3"][place]
+        for camera_index, camera in enumerate(self.config.data.cameras):
+            image = row["images_BIHW3"][camera_index]
             if episode.absent(camera):
                 image[:] = 0
                 continue
-            if member.frames is not None and boxes[place] == WHOLE:
-                member.frames.read_into(image, index, step, place)
+            if member.frames is not None and boxes[camera_index] == WHOLE:
+                member.frames.read_into(image, index, step, camera_index)
             else:
                 frames = episode.frames(camera).read(step, step + 1)
-                image[:] = self._picture(frames, boxes[place])
+                image[:] = self._picture(frames, boxes[camera_index])
             if self._photometric:
                 image[:] = photometric(image, self._photometric, rng)
         text = episode.instruction(step)
@@ -229,15 +229,15 @@ class Dataset:
         ahead = step + self.config.model.depth.future
         row["depth_valid_BM"][:] = ahead < len(episode)
         ahead, codes = min(ahead, len(episode) - 1), member.require_codes()
-        for place in range(self.config.model.depth.cameras):
-            camera = self.config.data.cameras[place]
+        for camera_index in range(self.config.model.depth.cameras):
+            camera = self.config.data.cameras[camera_index]
             if isinstance(codes, DepthCrops):
-                image = codes.image(episode.key, camera, ahead, boxes[place])
+                image = codes.image(episode.key, camera, ahead, boxes[camera_index])
             else:
                 grid = codes.find_grid(episode.key, camera)
                 image = None if grid is None else grid.codes[ahead]
-            row["depth_valid_BM"][place] &= image is not None
-            row["depth_BMK"][place] = 0 if image is None else image.reshape(-1)
+            row["depth_valid_BM"][camera_index] &= image is not None
+            row["depth_BMK"][camera_index] = 0 if image is None else image.reshape(-1)
 
     def code_counts(self, samples: int = COUNTED) -> Int64[np.ndarray, "M P K"]:
         """How often each position of each camera has each code, over `samples` of the samples, at
@@ -258,10 +258,9 @@ class Dataset:
                 continue
             codes = member.require_codes()
             assert not isinstance(codes, DepthCrops)
-            for place, camera in enumerate(self.config.data.cameras[: depth.cameras]):
+            for camera_index, camera in enumerate(self.config.data.cameras[: depth.cameras]):
                 if (grid := codes.find_grid(episode.key, camera)) is not None:
-                    codes_P = np.asarray(grid.codes[ahead]).reshape(-1)
-                    counts[place, positions, codes_P] += 1
+                    counts[camera_index, positions, grid.codes[ahead].reshape(-1)] += 1
         return counts
 
     def encoded(self, batch: Batch) -> Batch:

@@ -6,61 +6,17 @@ cells of the code grid, so that only the target differs from a run with codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from depthtok.data import DepthClip, EpisodeKey, ImageTransform
+from depthtok.data import EpisodeKey
 from depthtok.errors import ConfigError
 from depthtok.normalisation import Normalisation
 from depthtok.stores.parts import Failure
-
-
-@runtime_checkable
-class Clip(Protocol):
-    """The part of `depthtok.stores.depth.StoredDepth` used here."""
-
-    @property
-    def key(self) -> EpisodeKey: ...
-
-    @property
-    def camera(self) -> str: ...
-
-    @property
-    def disparity_quantiles(self) -> tuple[float, ...]: ...
-
-    def read(self, start: int, stop: int) -> DepthClip: ...
-
-
-@runtime_checkable
-class Depth(Protocol):
-    """The part of `depthtok.stores.depth.DepthStore` used here."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def content(self) -> str: ...
-
-    @property
-    def cameras(self) -> Sequence[str]: ...
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-
-    @property
-    def transform(self) -> ImageTransform: ...
-
-    def missing(self) -> list[str]: ...
-
-    def failures(self) -> list[Failure]: ...
-
-    def parts(self) -> Iterable[Any]: ...
-
-    def clips(self) -> Iterator[Clip]: ...
+from vla.data.stores import Clip, Depth, Part
 
 
 @dataclass(frozen=True)
@@ -110,7 +66,7 @@ class DepthTargets:
         """Episodes that were left out of the store."""
         return self._store.failures()
 
-    def parts(self) -> Iterable[Any]:
+    def parts(self) -> Iterable[Part]:
         """The store's parts, which describe its contents."""
         return self._store.parts()
 

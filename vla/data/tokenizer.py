@@ -90,8 +90,8 @@ class FileTokenizer:
         return 1 + max((set(tokens.values()) - special) | unknown | {self.bos, self.pad})
 
     def encode(self, text: str) -> list[int]:
-        found = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [number for number in found if number < self.size]
+        numbers = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [number for number in numbers if number < self.size]
 
     def canonical(self) -> str:
         """The tokenizer however its file was formatted."""

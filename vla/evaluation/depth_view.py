@@ -54,12 +54,12 @@ class DepthView:
             return None
         grid = head.config.grid
         target = batch.depth_BMK[rows, 0].cpu().numpy().reshape(-1, grid, grid)
-        found = predicted_BMKN[rows, :1]
+        outputs = predicted_BMKN[rows, :1]
         if pixels:
-            guess = found[..., 0].float().cpu().numpy().reshape(-1, grid, grid)
+            guess = outputs[..., 0].float().cpu().numpy().reshape(-1, grid, grid)
             truth, predicted = target, guess
         elif decode is not None:
-            codes = nearest(head, found).to(torch.uint8).cpu().numpy().reshape(-1, grid, grid)
+            codes = nearest(head, outputs).to(torch.uint8).cpu().numpy().reshape(-1, grid, grid)
             truth, predicted = decode(target), decode(codes)
         image = batch.images_BIHW3[rows, 0].cpu().numpy()
         return cls(image, truth.astype(np.float32), predicted.astype(np.float32), grid)
@@ -76,10 +76,10 @@ class DepthView:
 
     def save(self, run: Path) -> None:
         """Saves a few of the frames for the run's report."""
-        kept = {name: getattr(self, name)[:SHOWN] for name in ("image", "truth", "predicted")}
+        frames = {name: getattr(self, name)[:SHOWN] for name in ("image", "truth", "predicted")}
         with commit_file(run / FILE) as temporary:
             with temporary.open("wb") as file:
-                np.savez_compressed(file, **kept, grid=self.grid)
+                np.savez_compressed(file, **frames, grid=self.grid)
             seal(temporary)
 
     @classmethod
@@ -90,14 +90,16 @@ class DepthView:
             return None
         require_sound(run / FILE, _REMEDY)
         try:
-            with np.load(run / FILE, allow_pickle=False) as kept:
-                found = cls(kept["image"], kept["truth"], kept["predicted"], int(kept["grid"]))
+            with np.load(run / FILE, allow_pickle=False) as arrays:
+                view = cls(
+                    arrays["image"], arrays["truth"], arrays["predicted"], int(arrays["grid"])
+                )
         except (ValueError, KeyError, TypeError, OSError, BadZipFile, zlib.error) as error:
             raise CorruptPart(f"{run / FILE} is damaged: {error}", remedy=_REMEDY) from error
-        shapes = [np.shape(getattr(found, name)) for name in ("image", "truth", "predicted")]
+        shapes = [np.shape(getattr(view, name)) for name in ("image", "truth", "predicted")]
         if [len(shape) for shape in shapes] != [4, 3, 3] or len({s[0] for s in shapes}) > 1:
             raise CorruptPart(f"{run / FILE} holds no frames with depth", remedy=_REMEDY)
-        return found
+        return view
 
     @classmethod
     def is_sealed(cls, run: Path) -> bool:

@@ -111,9 +111,9 @@ def sequential(
     outputs: dict[str, Tensor] = {}
     context: Context | None = None
     for stream in streams:
-        x_BTW, own = run(experts[stream.expert], stream, table, context)
+        x_BTW, own_context = run(experts[stream.expert], stream, table, context)
         outputs[stream.expert] = x_BTW
-        context = context + own if context else own
+        context = context + own_context if context else own_context
     return outputs
 
 
@@ -136,9 +136,11 @@ def joint(
     xs = {s.expert: s.x_BTW for s in streams}
     for index in range(len(experts[streams[0].expert].layers)):
         layers = {name: experts[name].layer(index) for name in xs}
-        made = [layers[name].project(x, turned[name]) for name, x in xs.items()]
-        q_BNZH = torch.cat([q for q, _ in made], dim=2)
-        attended = eager_attention(q_BNZH, joined([own for _, own in made]), mask, bias, soft_cap)
+        projected = [layers[name].project(x, turned[name]) for name, x in xs.items()]
+        q_BNZH = torch.cat([q for q, _ in projected], dim=2)
+        attended = eager_attention(
+            q_BNZH, joined([kv for _, kv in projected]), mask, bias, soft_cap
+        )
         parts = attended.split([len(stream.layout) for stream in streams], dim=2)
         last = index == len(experts[streams[0].expert].layers) - 1
         xs = {

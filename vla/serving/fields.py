@@ -41,7 +41,7 @@ def image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H W
         )
     if camera not in images:
         raise ConfigError(
-            f"{name} is missing", remedy=did_you_mean(camera, [str(each) for each in images])
+            f"{name} is missing", remedy=did_you_mean(camera, [str(key) for key in images])
         )
     image = _array(images[camera], name)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:

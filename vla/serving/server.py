@@ -117,13 +117,13 @@ class PolicyServer:
         if request.path == "/healthz":
             return client.respond(HTTPStatus.OK, "OK\n")
         if not set(request.headers.get_all("Origin")) <= set(self._origins):
-            told = "web pages are refused, unless the server was started with --origin and theirs\n"
-            return client.respond(HTTPStatus.FORBIDDEN, told)
+            text = "web pages are refused, unless the server was started with --origin and theirs\n"
+            return client.respond(HTTPStatus.FORBIDDEN, text)
         if self._api_key is not None and not _knows(request, self._api_key):
             return client.respond(HTTPStatus.UNAUTHORIZED, "wrong or missing API key\n")
         if self._clients.full:
-            told = f"{len(self._clients.admitted)} clients are connected already\n"
-            return client.respond(HTTPStatus.SERVICE_UNAVAILABLE, told)
+            text = f"{len(self._clients.admitted)} clients are connected already\n"
+            return client.respond(HTTPStatus.SERVICE_UNAVAILABLE, text)
         self._clients.admit(client)
         return None
 
@@ -140,9 +140,9 @@ class PolicyServer:
                 try:
                     reply = await self._answers.to(client, message, noise)
                 except DepthtokError as error:
-                    told = as_sent(error)
-                    await client.send(plain(str(told))[:ERROR_LIMIT])
-                    await client.close(INTERNAL_ERROR, brief(plain(told.problem)))
+                    renamed = as_sent(error)
+                    await client.send(plain(str(renamed))[:ERROR_LIMIT])
+                    await client.close(INTERNAL_ERROR, brief(plain(renamed.problem)))
                     return
                 client.answered()
                 if reply is not None:
@@ -175,8 +175,8 @@ def make_server(
         ) from error
     from vla.serving.clients import BACKLOG
 
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, *_, address = found[0]
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, *_, address = addresses[0]
     bound = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     return PolicyServer(policy, bound, api_key, frozenset(origins))
 
@@ -184,13 +184,13 @@ def make_server(
 def describe(policy: Policy) -> dict[str, Any]:
     """The description of the policy that a client gets on connecting: enough to tell whether two
     answers came from the same weights, and what their numbers mean (None: not known)."""
-    config, place, spoken = policy.config, policy.place, policy.spoken
-    made = {}
-    if place is not None:
-        step = checkpoint.read_state(place).step
-        made = {"step": step, "weights": checkpoint.weights_sha256(place)}
+    config, path, spoken = policy.config, policy.place, policy.spoken
+    identity = {}
+    if path is not None:
+        step = checkpoint.read_state(path).step
+        identity = {"step": step, "weights": checkpoint.weights_sha256(path)}
     return {
-        **made,
+        **identity,
         **policy.running.told(),
         "name": config.name,
         "cameras": list(config.data.cameras),
@@ -205,9 +205,9 @@ def describe(policy: Policy) -> dict[str, Any]:
 def _knows(request, api_key: str) -> bool:
     """Whether a request carries the key."""
     sent = request.headers.get_all("Authorization")
-    wanted = f"Api-Key {api_key}".encode()
+    expected = f"Api-Key {api_key}".encode()
     return len(sent) == 1 and hmac.compare_digest(
-        sent[0].encode("utf-8", "surrogateescape"), wanted
+        sent[0].encode("utf-8", "surrogateescape"), expected
     )
 
 
@@ -228,7 +228,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 def as_sent(error: DepthtokError) -> DepthtokError:
     """An error of `Policy.act`, with the field at its start renamed as in the protocol."""
-    for ours, theirs in THEIRS.items():
-        if error.problem.startswith(ours):
-            return type(error)(theirs + error.problem.removeprefix(ours), remedy=error.remedy)
+    for field, wire_name in THEIRS.items():
+        if error.problem.startswith(field):
+            return type(error)(wire_name + error.problem.removeprefix(field), remedy=error.remedy)
     return error

@@ -51,10 +51,8 @@ def unpack(data: bytes) -> Any:
         return _decode(value) if isinstance(value, dict) else value
 
     try:
-        return msgpack.unpackb(
-            data, object_hook=counted, list_hook=counted, max_array_len=LISTED, max_map_len=MAPPED,
-            max_str_len=TEXT,
-        )  # fmt: skip
+        limits = {"max_array_len": LISTED, "max_map_len": MAPPED, "max_str_len": TEXT}
+        return msgpack.unpackb(data, object_hook=counted, list_hook=counted, **limits)
     except (*BROKEN, msgpack.exceptions.UnpackException) as error:
         raise ConfigError(
             f"the message is not valid openpi msgpack: {error}",

@@ -162,6 +162,6 @@ class MovingAverage:
     @torch.no_grad()
     def _exchange(self, weights: Mapping[str, nn.Parameter]) -> None:
         for name, average in self.weights.items():
-            held = average.clone()
+            copy = average.clone()
             average.copy_(weights[name])
-            weights[name].copy_(held)
+            weights[name].copy_(copy)

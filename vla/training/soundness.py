@@ -63,17 +63,17 @@ def findings(path: Path) -> Iterator[Finding]:
         yield from _checkpoint(path)
         return
     steps = checkpoint.steps(path)
-    for place in [*steps, *([path / BEST] if (path / BEST).exists() else [])]:
-        yield from _checkpoint(place)
+    for folder in [*steps, *([path / BEST] if (path / BEST).exists() else [])]:
+        yield from _checkpoint(folder)
     if not steps:
         yield Finding(f"{path} has no checkpoint yet", note=True)
-    yield from _said(lambda: _against_newest(path, steps[-1]) if steps else iter(()))
+    yield from _findings_of(lambda: _against_newest(path, steps[-1]) if steps else iter(()))
     for name in (METRICS, JUDGED):
-        yield from _said(partial(_log, path, name))
-    yield from _said(lambda: _picture(path))
+        yield from _findings_of(partial(_log, path, name))
+    yield from _findings_of(lambda: _picture(path))
 
 
-def _said(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _findings_of(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """The findings of a check, and what it raises as one."""
     try:
         yield from check()

@@ -83,8 +83,8 @@ def train(
     """
     options = options or RunOptions()
     device = torch.device(device)
-    sure = reproducible(config.train.deterministic, device, options.compile)
-    with sure, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
+    determinism = reproducible(config.train.deterministic, device, options.compile)
+    with determinism, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
         run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
         run.prepare(weights)
         with Loader(
@@ -180,20 +180,19 @@ class Trainer:
             compile_layers(self.model, budget=self.options.activations)
         called = spread(self.model, self.ranks, self.options.sharding)
         trained = optim.trained(self.model)
-        self.update = Update(
-            self.config, self.model, called, trained, optim.optimizer(self.model, config),
-            optim.MovingAverage(trained, config.ema) if config.ema else None,
-            self.ranks, self.device, self.options.micro_batch,
-        )  # fmt: skip
+        optimizer = optim.optimizer(self.model, config)
+        average = optim.MovingAverage(trained, config.ema) if config.ema else None
+        state = self.config, self.model, called, trained, optimizer, average
+        self.update = Update(*state, self.ranks, self.device, self.options.micro_batch)
         if newest:
             self._resume(newest[0])
         self.ranks.wait()
         self._open_logs()
 
     def _open_logs(self) -> None:
-        kept = self.log.begin(self.step)
+        lines = self.log.begin(self.step)
         self.judged.begin(self.step)
-        self.best = min((line[BEST] for line in kept if BEST in line), default=float("inf"))
+        self.best = min((line[BEST] for line in lines if BEST in line), default=float("inf"))
         if self.ranks.rank == 0:
             settings = self.config.to_json()
             write_atomic(self.out_dir / "config.json", json.dumps(settings, indent=1))
@@ -225,14 +224,14 @@ class Trainer:
                 batch = next(batches)
             meter.add(self.update(batch, self.step))
             self.step += 1
-            pulls = self._due(options.grad_norms_every)
+            norms_due = self._due(options.grad_norms_every)
             held_out = validation if self._due(options.validate_every) else None
-            saves = self._due(options.checkpoint_every)
-            if pulls or held_out is not None or saves or self._due(options.log_every):
+            save_due = self._due(options.checkpoint_every)
+            if norms_due or held_out is not None or save_due or self._due(options.log_every):
                 line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
                 line |= self._used(line["samples_per_s"])
                 self._require_finite(line)
-                if pulls:
+                if norms_due:
                     line |= self.update.gradient_norms(batch, self.step)
                 if held_out is not None:
                     line |= self._validate(held_out)
@@ -241,7 +240,7 @@ class Trainer:
                 for track in self.trackers:
                     track(line)
                 on_step(line)
-            if saves:
+            if save_due:
                 self.save()
                 saved = self.step
                 meter.restart()
@@ -286,14 +285,15 @@ class Trainer:
         batch, average = self.config.train.batch, self.update.average
         rows = self.ranks.rows(batch)
         with average.in_place_of(self.update.trained) if average else nullcontext():
-            found = validate(
-                self.model, dataset, self.options.micro_batch or rows.stop - rows.start,
-                self.options.validate_batches * batch, self.device, self.ranks, self.decode,
-            )  # fmt: skip
-        if found.view is not None and self.ranks.rank == 0:
-            found.view.save(self.out_dir)
-        self.judged.write({"step": self.step, "episodes": found.episodes})
-        line = {f"val_{name}": value for name, value in found.means.items()}
+            share = self.options.micro_batch or rows.stop - rows.start
+            samples = self.options.validate_batches * batch
+            scores = validate(
+                self.model, dataset, share, samples, self.device, self.ranks, self.decode
+            )
+        if scores.view is not None and self.ranks.rank == 0:
+            scores.view.save(self.out_dir)
+        self.judged.write({"step": self.step, "episodes": scores.episodes})
+        line = {f"val_{name}": value for name, value in scores.means.items()}
         if line[BEST] <= self.best:
             self.best = line[BEST]
             self._write(self.out_dir / checkpoint.BEST, self._weights())
@@ -304,9 +304,9 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint of this step, and deletes old ones."""
         moments = checkpoint.optimizer_tensors(self.update.optimizer, self.update.trained)
-        place = checkpoint.place(self.out_dir, self.step)
+        path = checkpoint.place(self.out_dir, self.step)
         noted = beside(self.out_dir, (self.log, self.judged)) if self.ranks.rank == 0 else None
-        self._write(place, {**self._weights(), "optimizer": moments}, noted)
+        self._write(path, {**self._weights(), "optimizer": moments}, noted)
         if self.ranks.rank == 0:
             checkpoint.prune(self.out_dir, self.options.keep_last)
 
@@ -319,27 +319,24 @@ class Trainer:
 
     def _write(
         self,
-        place: Path,
+        path: Path,
         tensors: Mapping[str, Mapping[str, Tensor]],
         noted: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
-        gathered = {
-            kind: {
-                name: full
-                for name, tensor in named.items()
-                if (full := self._gathered(tensor)) is not None
-            }
-            for kind, named in tensors.items()
-        }
+        gathered = {kind: self._gathered(named) for kind, named in tensors.items()}
         if self.ranks.rank == 0:
             state = replace(self.identity, step=self.step)
             words = self.words.content
-            checkpoint.write(place, self.config, state, gathered, words, noted)
+            checkpoint.write(path, self.config, state, gathered, words, noted)
         self.ranks.wait()
 
-    def _gathered(self, tensor: Tensor) -> Tensor | None:
-        """The whole tensor in the first rank's host memory; None on the others. No device ever
+    def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The whole tensors in the first rank's host memory; none on the others. No device ever
         holds more than one that is not its own."""
-        full = whole(tensor)
-        return full.cpu() if self.ranks.rank == 0 else None
+        gathered = {}
+        for name, tensor in tensors.items():
+            full = whole(tensor)
+            if self.ranks.rank == 0:
+                gathered[name] = full.cpu()
+        return gathered

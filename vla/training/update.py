@@ -43,8 +43,8 @@ class Update:
         """One optimiser step on this rank's rows, in micro-batches. Returns this rank's part of the
         losses before the step."""
         config, rows = self.config.train, len(batch)
-        mine = self.ranks.rows(config.batch)
-        noise, times = (x[mine] for x in draws(self.config, step, self.device))
+        share = self.ranks.rows(config.batch)
+        noise, times = (x[share] for x in draws(self.config, step, self.device))
         counts = self.ranks.total(
             torch.stack([batch.action_valid_BC.sum(), batch.depth_valid_BM.sum()])
         ).clamp(min=1)
@@ -56,8 +56,8 @@ class Update:
             for start in range(0, rows, size):
                 sync_gradients(self.called, start + size >= rows)
                 part = batch.rows(start, start + size)
-                given = noise[start : start + size], times[start : start + size]
-                for name, value in self._backward(part, step, *given, *counts).items():
+                draw = noise[start : start + size], times[start : start + size]
+                for name, value in self._backward(part, step, *draw, *counts).items():
                     sums[name] = sums.get(name, 0) + value
         clip = self.config.train.clip or float("inf")
         norm = optim.clipped_step(self.optimizer, self.trained.values(), clip, self._plain_fast)
