@@ -27,7 +27,8 @@ import torch
 import vida_operators
 import vida_speed
 
-from depthtok.data import Camera
+from depthtok.data import Camera, EpisodeKey
+from depthtok.errors import SourceError
 from pipelines.depth.vida.config import CHOICES, CONFIGS, RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.finetune import fresh_network
@@ -39,8 +40,10 @@ from pipelines.depth.vida.runner import Runner
 class JpegClip:
     """A clip of JPEG images in memory, decoded when read."""
 
-    def __init__(self, images: list[bytes], side: int) -> None:
-        self.images = images
+    fps = None
+
+    def __init__(self, key: EpisodeKey, images: list[bytes], side: int) -> None:
+        self.key, self.images = key, images
         self.camera = Camera("front", side, side)
 
     def __len__(self) -> int:
@@ -49,16 +52,20 @@ class JpegClip:
     def read(self, start: int, stop: int) -> np.ndarray:
         return np.stack([simplejpeg.decode_jpeg(image) for image in self.images[start:stop]])
 
+    def true_depth(self, start: int, stop: int) -> np.ndarray:
+        raise SourceError("the images are made up, without depth")
+
 
 def made_clips(count: int, frames: int, side: int) -> list[JpegClip]:
     """Drifting images of blocks, which compress about as well as camera frames."""
     rng = np.random.default_rng(1)
     clips = []
-    for _ in range(count):
+    for index in range(count):
         wide = rng.integers(0, 256, (side // 8 + 1, (side + frames) // 8 + 1, 3), dtype=np.uint8)
         wide = wide.repeat(8, 0).repeat(8, 1)
         views = (np.ascontiguousarray(wide[:side, t : t + side]) for t in range(frames))
-        clips.append(JpegClip([simplejpeg.encode_jpeg(view, quality=95) for view in views], side))
+        images = [simplejpeg.encode_jpeg(view, quality=95) for view in views]
+        clips.append(JpegClip(EpisodeKey("made-up", "1", "train", 0, 1, index), images, side))
     return clips
 
 

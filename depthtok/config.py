@@ -222,6 +222,10 @@ def digest(value: Any) -> str:
         text = canonical_json(to_json(value))
     except ValueError as error:
         raise ConfigError(f"no fingerprint: {error}", remedy="give finite numbers") from None
+    except RecursionError:
+        raise ConfigError(
+            "no fingerprint: tables in tables in tables", remedy="give settings without such depth"
+        ) from None
     import hashlib  # loads OpenSSL, which --help has no use for
 
     return hashlib.sha256(text.encode()).hexdigest()
@@ -231,12 +235,13 @@ def load_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dictionary. Raises `ConfigError` naming file and line."""
     import tomllib
 
-    from depthtok.disk.regular import require_file
+    from depthtok.disk.regular import require_file, require_given
 
     require_file(path)
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
+        require_given(Path(path), error)
         raise ConfigError(f"{path}: {error.strerror}", remedy="give a TOML file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", remedy="give a TOML file") from None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from depthtok.errors import DepthtokError
 from depthtok.format import human_duration, human_number
 from depthtok.log import silenced
 
@@ -62,8 +63,9 @@ def progress(
     lines = Lines(total, unit, label, done, interval, clock, stream)
     try:
         yield lines
-    except BaseException:
-        lines.finish("stopped")
+    except BaseException as error:
+        if lines.moved or not isinstance(error, DepthtokError):  # else refused before it began
+            lines.finish("stopped")
         raise
     lines.finish("done")
 
@@ -84,9 +86,11 @@ class Lines:
         self.before, self.start = self.done, self.clock()
         self.last = self.start
         self.since: float | None = None  # the first `reach`
+        self.moved = False
         self.extra: dict[str, Extra] = {}
 
     def advance(self, n: int = 1, **extra: Extra) -> None:
+        self.moved = True
         self.done += n
         self.extra |= extra
         now = self.clock()

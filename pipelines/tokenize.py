@@ -13,7 +13,7 @@ import numpy as np
 
 from depthtok.config import to_json
 from depthtok.data import DepthKind
-from depthtok.errors import SourceError, StoreError
+from depthtok.errors import StoreError
 from depthtok.json_values import value_of, values_of
 from depthtok.stores import codes, store
 from depthtok.stores.arrays import ArraySpec
@@ -23,7 +23,7 @@ from depthtok.stores.origin import FRAMES
 from depthtok.stores.parts import Part, PartWriter
 from depthtok.stores.store import StoreSpec
 from pipelines.annotate.ahead import CodesAhead, disparity_blocks
-from pipelines.annotate.stage import inherit
+from pipelines.annotate.stage import inherit, require_somewhere
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
 from pipelines.probe import timed
@@ -52,7 +52,10 @@ class TokenizeStage:
     def cameras(self) -> tuple[str, ...]:
         """The chosen cameras, or all of the depth store."""
         names = self.config.camera or self.depth.cameras
-        return tuple(self.depth.cameras[self.depth.require_camera(name)] for name in names)
+        chosen = tuple(self.depth.cameras[self.depth.require_camera(name)] for name in names)
+        if self.config.camera:
+            require_somewhere(self.depth, chosen)
+        return chosen
 
     @cached_property
     def spec(self) -> StoreSpec:
@@ -174,8 +177,6 @@ def _write(
         views = clips[start : start + cameras]
         index = views[0].key.index
         with recording_failures(writer, index):
-            if all(clip.absent for clip in views):
-                raise SourceError("every camera is absent: there is no depth to encode")
             ranges = [_encode(codec, clip, codes_of, writer, advance) for clip in views]
             writer.end(index, len(views[0]), range=np.asarray(ranges, np.float32))
             for clip in views:

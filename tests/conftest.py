@@ -1,11 +1,15 @@
 """Every test runs with the packages' annotations checked, in the processes that it starts as well.
 
-DEPTHTOK_CHECK_CALLS=0 turns it off. How it works is in tests/checked/.
+DEPTHTOK_CHECK_CALLS=0 turns it off. How it works is in tests/checked/. A test that is marked
+`unchecked`, as torch.compile cannot trace checked functions, runs in a process of its own.
 """
 
 import os
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 CHECKED = str(Path(__file__).parent / "checked")
 
@@ -17,3 +21,24 @@ if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "0") == "1":
     import checked_calls
 
     checked_calls.install()
+
+
+def pytest_configure(config):
+    if os.environ["DEPTHTOK_CHECK_CALLS"] == "1":
+        # beartype draws which items of a list it looks at, also where hypothesis watches.
+        config.addinivalue_line("filterwarnings", "ignore:Do not use the `random` module inside")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs a test marked `unchecked`; None leaves a test to pytest."""
+    if os.environ["DEPTHTOK_CHECK_CALLS"] != "1" or not pyfuncitem.get_closest_marker("unchecked"):
+        return None
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", pyfuncitem.nodeid]
+    environment = os.environ | {"DEPTHTOK_CHECK_CALLS": "0"}
+    run = subprocess.run(
+        command, env=environment, cwd=pyfuncitem.config.rootpath, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "1 passed" in run.stdout, run.stdout
+    return True

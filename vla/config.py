@@ -327,6 +327,9 @@ class Config:
         return Config.from_json(merged(self.to_json(), nested(overrides)))
 
 
+MOST_WORKERS = 4096
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """How a training runs. Nothing here changes what is learnt on one kind of device."""
@@ -359,6 +362,11 @@ class RunOptions:
         one_of("sharding", self.sharding, ("ddp", "fsdp"))
         _at_least(1, self, "log_every checkpoint_every keep_last validate_batches")
         _at_least(0, self, "workers prefetch micro_batch validate_every grad_norms_every")
+        _require(
+            self.workers <= MOST_WORKERS,
+            f"workers = {self.workers}, but must be at most {MOST_WORKERS}",
+            "each is a thread that decodes: give about as many as there are cores",
+        )
         _require(
             self.activations == 1 or (self.compile and 0 <= self.activations < 1),
             f"activations = {self.activations}, but must be 1, or with compile between 0 and 1",

@@ -14,12 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from depthtok.data import DepthClip, DepthKind
+from depthtok.disk.regular import require_given
 from depthtok.errors import ConfigError, SourceError, WeightsError, as_written
 from depthtok.normalisation import Range
 from depthtok.stores.codebook import META, WEIGHTS, Codebook
@@ -36,18 +37,18 @@ T = TypeVar("T")
 class Group:
     """A group of frames whose encoding has begun."""
 
-    found: Tensor  # on the host, once it is there: codes, or the distances to all codes
+    values: Tensor  # on the host, once `copied`: codes, or the distances to all codes
     grid: tuple[int, ...]  # [group h w]
-    there: torch.cuda.Event | None = None
+    copied: torch.cuda.Event | None = None
 
     def codes(
         self, sticky: float = 0.0, previous: UInt8[np.ndarray, "h w"] | None = None
     ) -> UInt8[np.ndarray, "group h w"]:
         """Waits for the codes; those after the last frame are of padding. See `Codec.encode`."""
-        if self.there is not None:
-            self.there.synchronize()
-        found = self.found.numpy()
-        return _sticky(found, sticky, previous).reshape(self.grid) if sticky > 0 else found
+        if self.copied is not None:
+            self.copied.synchronize()
+        values = self.values.numpy()
+        return _sticky(values, sticky, previous).reshape(self.grid) if sticky > 0 else values
 
 
 class Codec:
@@ -56,7 +57,7 @@ class Codec:
     def __init__(self, codebook: Codebook, model: Tokeniser, device: str | torch.device) -> None:
         self.codebook = codebook
         self.device = torch.device(device)
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # not in torch's stub
         self.model.requires_grad_(False)
         cuda = self.device.type == "cuda"
         self.group = GROUP_CUDA if cuda else GROUP
@@ -79,6 +80,7 @@ class Codec:
             state.pop("vectors")
             model.load_state_dict(state, strict=True)
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            require_given(Path(path) / WEIGHTS, error)
             raise WeightsError(
                 f"the weights in {path} do not match their own description: {error}",
                 remedy="retrain the codebook",
@@ -105,12 +107,12 @@ class Codec:
                 f"sticky is {sticky}, but must be at least 0", remedy="0 is off, 0.3 is mild"
             )
         starts = range(0, len(clip), self.group)  # a group's images fit in the cache
-        begun = (
+        groups = (
             self.begin(self.staged(_frames(clip, start, self.group), bounds), sticky=sticky > 0)
             for start in starts
         )
         codes = np.empty((len(clip), *self.codebook.grid), np.uint8)
-        for start, group in zip(starts, one_ahead(begun), strict=True):
+        for start, group in zip(starts, one_ahead(groups), strict=True):
             part = codes[start : start + self.group]
             part[:] = group.codes(sticky, previous)[: len(part)]
             previous = part[-1]
@@ -141,12 +143,12 @@ class Codec:
             batch.record_stream(work)
         with exact_float32(self.device):
             latents = self.model.encoder(batch)
-        found = self._table(latents) if sticky else self.model.quantizer.codes(latents)
-        found = found if sticky else found.to(torch.uint8)
+        quantizer = self.model.quantizer
+        values = self._table(latents) if sticky else quantizer.codes(latents).to(torch.uint8)
         if self._uploads is None:
-            return Group(found.cpu(), latents.shape[:3])
-        copied = found.to("cpu", non_blocking=True)  # into pinned memory
-        return Group(copied, latents.shape[:3], work.record_event())
+            return Group(values.cpu(), latents.shape[:3])
+        values = values.to("cpu", non_blocking=True)  # into pinned memory
+        return Group(values, latents.shape[:3], work.record_event())
 
     def _filled(self, images: Float32[np.ndarray, "T H W"]) -> Float32[Tensor, "group 1 H W"]:
         if len(images) < self.group:
@@ -164,11 +166,11 @@ class Codec:
                 remedy="decode with the codebook that made the codes",
             )
         cell = self.codebook.size[0] // self.codebook.grid[0]
-        made = np.empty((len(codes), codes.shape[1] * cell, codes.shape[2] * cell), np.float32)
+        images = np.empty((len(codes), codes.shape[1] * cell, codes.shape[2] * cell), np.float32)
         for start in range(0, len(codes), self.group):
             group = torch.from_numpy(codes[start : start + self.group].astype(np.int64))
-            made[start : start + self.group] = self._run_decoder(book[group.to(self.device)])
-        return made
+            images[start : start + self.group] = self._run_decoder(book[group.to(self.device)])
+        return images
 
     def decode_disparity(
         self, codes: UInt8[np.ndarray, "T h w"], bounds: Range
@@ -179,14 +181,14 @@ class Codec:
     @torch.inference_mode()
     def bypass(self, images: Float32[np.ndarray, "T H W"]) -> Float32[np.ndarray, "T H W"]:
         """Encoder and decoder without the quantiser, to measure the quantisation loss."""
-        made = np.empty_like(images)
+        decoded = np.empty_like(images)
         for start in range(0, len(images), self.group):
             part = images[start : start + self.group]
             with exact_float32(self.device):
                 latents = self.model.encoder(self._filled(part).to(self.device))
             latents = self.model.quantizer.unquantised(latents)
-            made[start : start + self.group] = self._run_decoder(latents)[: len(part)]
-        return made
+            decoded[start : start + self.group] = self._run_decoder(latents)[: len(part)]
+        return decoded
 
     def prepare(self, clip: DepthClip, bounds: Range) -> Float32[np.ndarray, "T H W"]:
         """The encoder's input: normalised disparity with invalid pixels filled."""
@@ -225,9 +227,9 @@ class Codec:
 
     def _table(self, latents: Tensor) -> Tensor:
         """Squared distances [T cells codes]."""
-        places = self.model.quantizer.searched(latents).flatten(1, 2)
-        table = distances(places.flatten(0, 1), self.model.quantizer.targets())
-        return table.unflatten(0, places.shape[:2]) + places.square().sum(-1, keepdim=True)
+        points = self.model.quantizer.searched(latents).flatten(1, 2)
+        table = distances(points.flatten(0, 1), self.model.quantizer.targets())
+        return table.unflatten(0, points.shape[:2]) + points.square().sum(-1, keepdim=True)
 
 
 def _frames(clip: DepthClip, start: int, number: int) -> DepthClip:
@@ -251,13 +253,13 @@ def _sticky(
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The items, each one when its successor was made as well."""
-    made: list[T] = []
+    """The items, each once the next one is made, so that work on that has begun."""
+    waiting: list[T] = []
     for item in items:
-        made.append(item)
-        if len(made) > 1:
-            yield made.pop(0)
-    yield from made
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
 
 
 def fill_invalid(
@@ -271,7 +273,7 @@ def fill_invalid(
     """
     if valid.all():
         return images
-    rows = valid.any(axis=2)
+    rows = np.any(valid, axis=2)
     if not rows.any(axis=1).all():
         frame = int(np.flatnonzero(~rows.any(axis=1))[0])
         raise SourceError(
@@ -283,7 +285,7 @@ def fill_invalid(
     return np.take_along_axis(filled, _nearest_marked(rows)[:, :, None], axis=1)
 
 
-def _nearest_marked(marked: np.ndarray) -> np.ndarray:
+def _nearest_marked(marked: Bool[np.ndarray, "... n"]) -> Int64[np.ndarray, "... n"]:
     """Along the last axis, the index of the last marked position so far, else of the first one."""
     index = np.where(marked, np.arange(marked.shape[-1]), -1)
     index = np.maximum.accumulate(index, axis=-1)

@@ -14,8 +14,8 @@ PRESETS = Path(__file__).parent / "presets"
 QUANTIZERS = ("ema", "gradient", "simvq", "fsq", "none")
 
 
-def _check(good: bool, problem: str, remedy: str) -> None:
-    if not good:
+def _check(fulfilled: bool, problem: str, remedy: str) -> None:
+    if not fulfilled:
         raise ConfigError(problem, remedy=remedy)
 
 
@@ -95,7 +95,7 @@ class QuantizerConfig:
             value = getattr(self, name)
             _check(value >= 0, f"{name} {value} is negative", "0 switches it off")
         _check(
-            self.levels and min(self.levels) >= 2,
+            min(self.levels, default=0) >= 2,
             f"levels {self.levels}: each dimension needs at least two",
             "(8, 6, 5) is the default",
         )

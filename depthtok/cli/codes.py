@@ -12,6 +12,7 @@ from depthtok.cli.flags import Cameras, Device, EpisodesMoved, Json, Partial, So
 from depthtok.cli.options import command
 from depthtok.cli.stages import ON_DEVICE, Out, carry_out
 from depthtok.cli.train_vqvae import by_task, depth_sources, describe
+from depthtok.errors import as_written
 from depthtok.log import result, say, typed
 
 
@@ -46,14 +47,20 @@ def eval_vqvae(
 
     Example: depthtok eval-vqvae runs/codebook other/depth --out runs/other
     """
+    from depthtok.disk.files import require_writable, write_atomic
+    from depthtok.stores.codebook import META
     from pipelines.device import choose
     from vqvae.codec import Codec
     from vqvae.data.clips import spread_over
     from vqvae.data.regions import EpisodesBehind
     from vqvae.quality.quality import assess
-    from vqvae.quality.report import build
+    from vqvae.quality.report import build, require_shown
 
     codec = Codec.load(codebook, choose(device))
+    require_writable(out)
+    own = codec.codebook.quality or None
+    with as_written(codebook / META, "copy the codebook again"):
+        require_shown(codec.codebook)
     behind = EpisodesBehind(episodes or (), source_root)
     sources = depth_sources(depth, None, camera, partial=partial)
     if task:
@@ -62,9 +69,8 @@ def eval_vqvae(
     quality, examples = assess(codec, chosen, masks=behind.masks, sticky=sticky)
     quality = {**quality, "held_out": None, "codebook": codec.codebook.fingerprint}
     judged = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
-    own = codec.codebook.quality or None
     page = build(codec, quality, examples, judged=judged, own=own).write(out)
-    (out / "quality.json").write_text(jsonlib.dumps(quality, indent=1) + "\n")
+    write_atomic(out / "quality.json", jsonlib.dumps(quality, indent=1) + "\n")
     say(*describe(codebook, quality), f"look: {page}", json=json)
     if json:
         result({"codebook": str(codebook), "report": str(page), "quality": quality})

@@ -40,12 +40,16 @@ def compare(
 
     Example: depthtok compare runs/eval-with-depth runs/eval-without
     """
+    from depthtok.disk.files import require_writable
+
     kind, other = kind_of(a), kind_of(b)
     if kind != other:
         raise ConfigError(
             f"{a} is {kind}, {b} is {other}",
             remedy="compare two of a kind: of `depthtok eval`, `train-vla` or `tokenize`",
         )
+    if out is not None:
+        require_writable(out)
     read = {EVALUATION: _evaluations, TRAINING: _trainings, CODES: _codes}[kind]
     words, found, page = read(a, b)
     say(*words, json=json)

@@ -155,7 +155,8 @@ def _clips(
 
     found = [(store, true_clips(store, cameras, source_root)) for store in stores]
     train, judges = held_out(found, share, tasks, before)
-    content = [[store.fingerprint for store in stores], [[str(c.key), c.camera] for c in train]]
+    clips = [[str(clip.key), clip.camera.name] for clip in train]
+    content = [[store.fingerprint for store in stores], clips]
     return train, judges, digest(content)
 
 
@@ -232,12 +233,14 @@ def held_against(
     partial: bool = False, source_root: Path | None = None, json: bool = False,
 ) -> list[CameraAudit]:  # fmt: skip
     """Compares two DepthStores, writes the page, says what came out, and returns it."""
+    from depthtok.disk.files import require_writable
     from depthtok.progress import progress
     from pipelines.audit.audit import audit
     from pipelines.audit.findings import plain, summarise
     from pipelines.audit.page import make_page
     from pipelines.audit.pairs import paired
 
+    require_writable(out)
     stores = _opened(estimated, partial=partial), _opened(truth, partial=partial)
     pairs = list(paired(*stores, camera, source_root, heights))
     clips: list[ClipAudit] = []

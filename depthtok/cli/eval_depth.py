@@ -43,6 +43,7 @@ def eval_depth(
 
     Example: depthtok eval-depth runs/policy --episodes runs/other/episodes --codes runs/other/codes
     """
+    from depthtok.disk.files import require_writable
     from pipelines.device import choose
     from pipelines.train_vla import samples as stores
     from pipelines.train_vla.stores import Given
@@ -54,6 +55,8 @@ def eval_depth(
     from vla.training import checkpoint
 
     where, place = choose(device), checkpoint.find(run)
+    if out is not None:
+        require_writable(out)
     state, config = checkpoint.read_state(place), checkpoint.read_config(place)
     require_codes(config.model.depth)
     # Whole images, and no word of actions, which are not looked at.

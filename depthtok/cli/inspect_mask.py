@@ -39,9 +39,12 @@ def inspect_mask(
     """
     from dataclasses import replace
 
+    from depthtok.disk.files import require_writable
     from vla.model.proof import prove, shrunk
     from vla.named_configs import load
 
+    if out is not None:
+        require_writable(out)
     path = Path(config)
     settings = load(path / "config.json" if path.is_dir() else config)
     proof = prove(replace(settings, model=shrunk(settings.model)))

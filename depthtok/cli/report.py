@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,8 @@ import typer
 
 from depthtok.cli.flags import SourceRoot
 from depthtok.cli.options import command
-from depthtok.log import say
+from depthtok.errors import SourceError
+from depthtok.log import say, typed
 
 if TYPE_CHECKING:
     from depthtok.report.report import Report
@@ -33,14 +35,23 @@ def report(
 
     Example: depthtok report runs/depth
     """
-    page = make_report(path, source_root).write(out or path)
+    from depthtok.disk.files import require_writable
+
+    make = maker(path, source_root)
+    require_writable(out or path)
+    page = make(path).write(out or path)
     say(f"{page}: open it in a browser; the same numbers are in {page.with_suffix('.json')}")
 
 
 def make_report(path: Path, source_root: Path | None = None) -> Report:
     """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
+    return maker(path, source_root)(path)
+
+
+def maker(path: Path, source_root: Path | None = None) -> Callable[[Path], Report]:
+    """What makes the report of what lies at `path`. Raises `SourceError` where nothing does."""
     from depthtok.stores.lineage import open_store
-    from pipelines.inspect.summary import kind_of, not_known
+    from pipelines.inspect.summary import as_described, kind_of, not_known
 
     makers = {
         "store": lambda path: store_report(open_store(path, source_root)),
@@ -49,9 +60,20 @@ def make_report(path: Path, source_root: Path | None = None) -> Report:
         "evaluation": evaluation_report,
     }
     kind = kind_of(path)
+    if kind == "rlds":
+        raise SourceError(
+            f"{path} is an RLDS data set: a page is made of what depthtok wrote",
+            remedy=f"`{typed('inspect', path)}` tells what is in it; for a page with frames: "
+            f"`{typed('convert', path, '--out', 'EPISODES')}`, then `depthtok report EPISODES`",
+        )
     if kind not in makers:
         raise not_known(path)
-    return makers[kind](path)
+
+    def make(path: Path) -> Report:
+        with as_described(path, kind):
+            return makers[kind](path)
+
+    return make
 
 
 def run_report(path: Path) -> Report:

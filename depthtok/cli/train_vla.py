@@ -109,7 +109,9 @@ def train_vla(
     keep_last: Annotated[
         int, typer.Option("--keep-last", help="checkpoints to keep, besides the best weights")
     ] = 3,
-    workers: Annotated[int, typer.Option("--workers", help="data-loading threads")] = 2,
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, max=4096, help="data-loading threads")
+    ] = 2,
     threads: Threads = 0,
     ranks: Annotated[
         int, typer.Option("--ranks", help="processes on Ray, one per GPU; 0: train in this one")
@@ -185,6 +187,7 @@ def train_vla(
         raise ConfigError(
             "--ray-address needs --ranks", remedy="give the number of processes: --ranks"
         )
+    job.require_same_settings()  # before a progress line, and before Ray is started
     done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
     if done is not None:
         lines = [f"{name}: {in_words(counts)}" for name, counts in failed.items()]

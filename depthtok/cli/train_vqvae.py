@@ -150,11 +150,13 @@ def ranks(device: str, threads: int) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def only_writer(outs: Sequence[Path]) -> Iterator[None]:
-    """Locks these codebooks, whose directories appear when they are done."""
+    """Locks these codebooks, whose directories appear when they are done, and can be written."""
+    from depthtok.disk.files import require_writable
     from depthtok.disk.locks import writing
 
     with ExitStack() as stack:
         for out in outs:
+            require_writable(out)
             stack.enter_context(writing(out, file=True))
         yield
 

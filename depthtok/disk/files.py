@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from depthtok.disk.regular import NOT_NOW, SEE_TO_IT, TROUBLES, require_file, unavailable
+from depthtok.disk.regular import SEE_TO_IT, TROUBLES, reading, require_file, require_given
 from depthtok.disk.temporaries import discard, temporary_sibling
 from depthtok.errors import CorruptPart, OutputError
 from depthtok.signals import uninterrupted
@@ -43,9 +43,9 @@ def slug(name: str) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, in hex. Raises `SourceUnavailable` for one that is not given."""
     require_file(path)
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -154,8 +154,7 @@ def read_json_object(path: Path, remedy: str) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError) and error.errno in NOT_NOW:
-            raise unavailable(path, error, "cannot be read") from error
+        require_given(path, error)
         raise CorruptPart(f"{path} cannot be read: {error}", remedy=remedy) from error
     if not isinstance(content, dict):
         raise CorruptPart(f"{path} holds no JSON object", remedy=remedy)
@@ -166,7 +165,9 @@ def read_json_lines(path: Path) -> list[dict]:
     """The objects of a file that has one a line. A last line whose writer was stopped in the middle
     of it is left out. Raises `CorruptPart` for any other that is not JSON."""
     require_file(path)
-    lines, objects = path.read_text().splitlines(), []
+    with reading(path):
+        lines = path.read_text().splitlines()
+    objects = []
     for number, line in enumerate(lines, 1):
         try:
             objects.append(json.loads(line))
@@ -261,6 +262,22 @@ def make_directory(path: Path) -> None:
         ) from error
     for folder in missing:
         sync_directory(folder.parent)
+
+
+def require_writable(directory: Path) -> None:
+    """Raises `OutputError` where no file can be written into a directory, which need not be there
+    yet: to be called before work of minutes whose result is written at the end."""
+    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    with output_errors(directory):
+        make_directory(directory)
+        sample = temporary_sibling(directory / "sample")
+        try:
+            sample.write_bytes(bytes(4096))  # a full disk may still give names
+        finally:
+            sample.unlink(missing_ok=True)
+            with suppress(OSError):  # another process may have begun to write there
+                for folder in made:
+                    folder.rmdir()
 
 
 def sync_file(path: Path) -> None:

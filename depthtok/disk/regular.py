@@ -81,6 +81,13 @@ def reading(path: Path) -> Iterator[None]:
         raise unavailable(path, error, "cannot be read") from error
 
 
+def require_given(path: Path, error: Exception) -> None:
+    """Raises `SourceUnavailable` for an error that says nothing of the file's bytes: it comes from
+    the file system, for now, or from permissions."""
+    if isinstance(error, OSError) and error.errno in NOT_NOW:
+        raise unavailable(path, error, "cannot be read") from error
+
+
 def listed(directory: Path, pattern: str) -> list[Path]:
     """What in a directory has such a name, sorted; nothing where there is no directory. Raises
     `SourceUnavailable` for one that cannot be listed, which `Path.glob` calls empty."""
@@ -126,7 +133,7 @@ def of_the_system(error: Exception) -> StoreError | None:
     file = f"{error.filename}: " if error.filename else ""
     remedies = {
         **dict.fromkeys(full, "free some space and run the same command again"),
-        **dict.fromkeys(closed, "choose another place, or change its permissions"),
+        **dict.fromkeys(closed, _closed(error)),
         **dict.fromkeys(away, "see that it is there, then run the same command again"),
         **dict.fromkeys(TROUBLES, SEE_TO_IT),
     }
@@ -135,3 +142,12 @@ def of_the_system(error: Exception) -> StoreError | None:
     return OutputError(
         f"{file}{error.strerror}", remedy=f"{remedies[error.errno]}: what is done is kept"
     )
+
+
+def _closed(error: OSError) -> str:
+    """What to do where something may not be read, or not be written: the error does not say which,
+    but what is an output is told by its own errors, and what is there was mostly to be read."""
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    if error.errno != errno.EROFS and path is not None and path.exists():
+        return "see that it may be read (as this user), then run the same command again"
+    return "choose another place, or change its permissions"

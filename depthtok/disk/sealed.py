@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import BinaryIO
 
+from depthtok.disk.regular import require_given
 from depthtok.errors import CorruptPart
 
 _DIGITS = 64
@@ -43,6 +44,7 @@ def require_sound(path: Path, remedy: str) -> bool:
             elif end[-22:-18] == _END and end[-2:] == b"\0\0":
                 return False
     except OSError as error:
+        require_given(path, error)
         raise CorruptPart(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
     raise CorruptPart(f"{path} was changed after it was written", remedy=remedy)
 

@@ -107,7 +107,10 @@ class Report:
         directory = Path(directory)
         page = directory / f"{name}.html"
         write_atomic(directory / f"{name}.json", json.dumps(self.to_json(), indent=1) + "\n")
-        write_atomic(page, self.html(f"{name}.json"))
+        html = self.html(f"{name}.json").encode(
+            "utf-8", "backslashreplace"
+        )  # a path may be no text
+        write_atomic(page, html)
         return page
 
     def to_json(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from depthtok.disk.regular import require_file
+from depthtok.disk.regular import require_file, require_given
 from depthtok.errors import SourceError
 from depthtok.sources.tfrecord import LFS_POINTER
 
@@ -98,6 +98,7 @@ def read_json(path: Path) -> dict:
             )
         value = json.loads(text)
     except OSError as error:
+        require_given(path, error)
         raise SourceError(
             f"{path} cannot be read ({error.strerror})",
             remedy="an RLDS directory contains dataset_info.json, features.json and the shards",

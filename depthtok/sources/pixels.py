@@ -91,9 +91,13 @@ class PixelFormat:
     def from_json(cls, data: dict) -> PixelFormat:
         """The inverse of `to_json`. Raises `SourceError`."""
         try:
+            if not all(side is None or type(side) is int for side in data["shape"]):
+                raise TypeError(f"shape {data['shape']}")
             return cls(str(data["encoding"]), str(data["dtype"]), tuple(data["shape"]))
         except (KeyError, TypeError) as error:
-            raise SourceError(f"not a pixel format: {data!r}") from error
+            raise SourceError(
+                f"not a pixel format: {data!r:.200}", remedy="make the store again from its source"
+            ) from error
 
 
 def decode_image(data: bytes, dtype: str, shape: Shape) -> np.ndarray:

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from depthtok import meaning
 from depthtok.data import Orientation
-from depthtok.disk.regular import require_file
+from depthtok.disk.regular import require_file, require_given
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import Meaning
 from depthtok.sources.cameras import CameraSchema
@@ -74,6 +74,7 @@ class Schema:
             try:
                 text = path.read_text("utf-8")
             except (OSError, UnicodeDecodeError) as error:
+                require_given(path, error)
                 raise SchemaError(
                     f"{path} cannot be read: {error}", remedy="save it as UTF-8 text"
                 ) from error

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from depthtok.disk.files import REPAIR
-from depthtok.disk.regular import NOT_NOW, unavailable
+from depthtok.disk.regular import require_given
 from depthtok.errors import CorruptPart
 from depthtok.signals import uninterrupted
 
@@ -151,8 +151,7 @@ def read_rows(directory: Path, name: str, start: int, stop: int | None) -> np.nd
     try:
         return np.asarray(zarr.open_array(store=str(directory), path=name, mode="r")[start:stop])
     except (ValueError, RuntimeError, OSError, KeyError) as error:
-        if isinstance(error, OSError) and error.errno in NOT_NOW:
-            raise unavailable(directory / name, error, "cannot be read") from error
+        require_given(directory / name, error)
         raise CorruptPart(f"{directory / name}: {error}", remedy=REPAIR) from error
 
 

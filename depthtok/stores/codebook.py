@@ -24,8 +24,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from depthtok.config import digest
+from depthtok.data import DepthKind
 from depthtok.disk.files import file_sha256, write_atomic
-from depthtok.errors import CorruptPart, DepthtokError, WeightsError, as_type, as_written
+from depthtok.errors import (
+    ConfigError,
+    CorruptPart,
+    DepthtokError,
+    WeightsError,
+    as_type,
+    as_written,
+)
 from depthtok.normalisation import Normalisation
 
 FORMAT = 1
@@ -147,7 +155,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         meta = json.loads(file.read_bytes())
         claimed = meta.pop("digest")
         sound = claimed == digest(meta) and meta["fingerprint"] == fingerprint(meta)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _changed(file) from error
     if not sound:
         raise _changed(file)
@@ -168,6 +176,37 @@ def _require_types(meta: Mapping[str, Any]) -> None:
     for name, kind in (("codes", int), ("demo", bool), ("quality", dict), ("quantizer", dict)):
         as_type(kind, meta[name])
     Normalisation.from_json(meta["normalisation"])
+    if meta["quality"]:
+        DepthKind(meta["quality"]["kind"])
+        _require_figures(meta["quality"])
+
+
+_FIGURES = {"disparity", "metres", "unquantised", "codes", "flips"}  # tables of numbers alone
+
+
+def _require_figures(quality: Mapping[str, Any]) -> None:
+    """Raises `TypeError` or `ValueError` for a quality report that no version has written: other
+    types, or tables in tables in tables."""
+    for name, value in quality.items():
+        if name in _FIGURES:
+            for number in as_type(dict, value).values():
+                if number is not None and type(number) not in (int, float):
+                    raise TypeError(f"the figure {number!r:.80} of {name} is no number")
+        elif name == "regions":
+            for table in as_type(dict, value).values():
+                _require_figures(as_type(dict, table))
+        elif name in ("continuous", "with_sticky"):  # the same of another codebook
+            _require_figures(as_type(dict, value))
+        elif name in ("frames", "episodes"):
+            as_type(int, value)
+        elif name == "histogram":
+            for count in as_type(list, value):
+                as_type(int, count)
+        elif name == "failed":
+            for episode, camera, why in as_type(list, value):
+                _ = [as_type(str, text) for text in (episode, camera, why)]
+        elif isinstance(value, list | dict):
+            raise TypeError(f"{name} is no figure")
 
 
 def _changed(file: Path) -> DepthtokError:

@@ -23,7 +23,7 @@ import numpy as np
 from depthtok.config import canonical_json
 from depthtok.data import EpisodeKey
 from depthtok.disk.files import REPAIR, DigestMemory, file_sha256, slug
-from depthtok.disk.regular import NOT_NOW, require_file, unavailable
+from depthtok.disk.regular import require_file, require_given
 from depthtok.errors import CorruptPart, as_type, as_written
 from depthtok.stores.arrays import (
     ArraySpecs,
@@ -162,8 +162,7 @@ class Part:
         try:
             data = (path / MANIFEST).read_bytes()
         except OSError as error:
-            if error.errno in NOT_NOW:
-                raise unavailable(path / MANIFEST, error, "cannot be read") from error
+            require_given(path / MANIFEST, error)
             problem = f"{path / MANIFEST} cannot be read ({error.strerror})"
             raise CorruptPart(problem, remedy=REPAIR) from error
         manifest, self.digest = unpack_manifest(data, path / MANIFEST)

@@ -34,7 +34,15 @@ from depthtok.disk.files import (
 from depthtok.disk.regular import require_file
 from depthtok.disk.tables import tables
 from depthtok.disk.temporaries import TEMPORARY, has_temporary, sweep, sweep_all
-from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError, as_type
+from depthtok.errors import (
+    ConfigError,
+    CorruptPart,
+    MissingParts,
+    OutputError,
+    StaleStore,
+    StoreError,
+    as_type,
+)
 from depthtok.json_values import JsonObject, as_list, value_of
 from depthtok.stores.arrays import ArraySpecs, group_json
 from depthtok.stores.parts import Failure, Part, PartName, PartWriter, ShardKey, shard_name
@@ -237,14 +245,14 @@ def read_spec(path: Path) -> StoreSpec:
         fingerprint, version = content.pop("fingerprint"), content.pop("format")
         spec = StoreSpec(**content)
         _require_types(spec)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        attributes = spec.attributes()
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptPart(f"{root} is damaged or not depthtok's", remedy=ROOT_REMEDY) from error
     if version != FORMAT:
         raise StoreError(
             f"{path} has format {version}, this depthtok reads {FORMAT}",
             remedy="use the version of depthtok that wrote it, or make it again",
         )
-    attributes = spec.attributes()
     expected = attributes["depthtok"]
     if (claimed, fingerprint) != (expected["sha256"], expected["fingerprint"]) or (
         text != group_json(attributes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depthtok.disk.files import remove
+from depthtok.disk.regular import reading
 from depthtok.disk.temporaries import TEMPORARY, is_being_written, is_of_another_host
 from depthtok.errors import (
     CorruptPart,
@@ -73,7 +74,9 @@ def verify_store(
 
 def _verify_part(store: Store, name: str) -> Iterator[Finding]:
     try:
-        yield from (Finding(problem, name) for problem in store.part(name).verify())
+        with reading(store.path / "parts" / name):
+            problems = store.part(name).verify()
+        yield from (Finding(problem, name) for problem in problems)
     except NotAFile as error:
         yield Finding(error.problem, name)
     except SourceUnavailable as error:  # nothing is known of the part: it is not to be dropped

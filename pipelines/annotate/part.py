@@ -129,11 +129,16 @@ class EpisodeSink:
         """Ends the current episode if all of its clips are done, and those after it that have no
         clip to wait for."""
         while self.row < len(self.episodes) and not self.clips_to_come[self.row]:
-            if self.quantiles:
+            if self.quantiles or self._has_others(self.episodes[self.row]):
                 self._end_episode(self.episodes[self.row])
                 self._next_episode()
             else:
                 self._fail("every camera is absent: its picture is one flat colour throughout")
+
+    def _has_others(self, episode: StoredEpisode) -> bool:
+        """Whether an episode has cameras that were not chosen: it is sound, without depth here."""
+        others = set(episode.cameras).difference(self.layout.cameras)
+        return any(not episode.absent(camera) for camera in others)
 
     def _end_episode(self, episode: StoredEpisode) -> None:
         cameras, size, encoding = self.layout.cameras, self.layout.size, self.layout.encoding

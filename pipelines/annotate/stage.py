@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from depthtok.data import DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.errors import ConfigError, SourceError
 from depthtok.stores import depth, store
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
-from depthtok.stores.depth import DepthEncoding
+from depthtok.stores.depth import DepthEncoding, DepthStore
 from depthtok.stores.episodes import EpisodeStore, View
 from depthtok.stores.origin import FRAMES, frames_of
 from depthtok.stores.parts import Part, PartName, PartWriter
@@ -60,7 +61,9 @@ class AnnotateStage:
         """The chosen cameras, or all; with `dataset` all that have depth."""
         episodes, names = self.episodes, self.config.camera
         if names:
-            return tuple(episodes.camera(name).name for name in names)
+            chosen = tuple(episodes.camera(name).name for name in names)
+            require_somewhere(episodes, chosen)
+            return chosen
         if self.config.estimator != "dataset":
             return tuple(episodes.cameras)
         with_depth = tuple(name for name, camera in episodes.cameras.items() if camera.has_depth)
@@ -261,6 +264,21 @@ class AnnotateStage:
 
     def finish(self) -> None:
         """Does nothing: the store is complete once all parts exist."""
+
+
+def require_somewhere(store: EpisodeStore | DepthStore, chosen: Sequence[str]) -> None:
+    """Raises `ConfigError` for a chosen camera that no episode has, and names those there are."""
+    lacking, episodes = Counter[str](), 0
+    for part in store.parts():
+        episodes += len(part.frames)
+        lacking.update({camera: len(indices) for camera, indices in part.absent.items()})
+    nowhere = [name for name in store.cameras if lacking[name] >= episodes > 0]
+    if gone := [name for name in chosen if name in nowhere]:
+        there = [name for name in store.cameras if name not in nowhere]
+        raise ConfigError(
+            f"no episode of {store.path} has camera {', '.join(map(repr, gone))}",
+            remedy=f"cameras that there are: {', '.join(there)}" if there else "there is no other",
+        )
 
 
 _: type[Stage] = AnnotateStage

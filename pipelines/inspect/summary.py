@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthtok.config import flat
 from depthtok.disk.regular import require_no_special
-from depthtok.errors import SchemaError, SourceError
+from depthtok.errors import SchemaError, SourceError, as_written
 from depthtok.format import human_bytes, human_number
 from depthtok.log import typed
 from depthtok.sources.draft import describe, draft
@@ -22,13 +23,17 @@ from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import open_store, outdated
-from depthtok.stores.store import Store, is_store
+from depthtok.stores.store import ROOT, Store, is_store
 from pipelines.inspect import column_tables, film_table
 from pipelines.train_vla import checks as data_checks
 
 if TYPE_CHECKING:
     from vla.training.checkpoint import State
 
+_DESCRIBED = {
+    "store": f"parts/{ROOT}", "codebook": codebook.META, "evaluation": "eval.json",
+    "rlds": "features.json",
+}  # fmt: skip
 RUN, LOG, EVALUATION = "config.json", "metrics.jsonl", "eval.json"
 REPORT = "report.json"  # beside the page of an audit, an ablation, a comparison
 
@@ -69,7 +74,22 @@ def inspect(path: Path) -> Summary:
         if shown := film_table.summary(path, inside=bool(_inside(path))):
             return Summary(*shown)
         raise not_known(path)
-    return _SUMMARIES[kind](path)
+    with as_described(path, kind):
+        return _SUMMARIES[kind](path)
+
+
+@contextmanager
+def as_described(path: Path, kind: str) -> Iterator[None]:
+    """Raises `CorruptPart`, which names the file, where the facts in the description of what lies
+    at `path` are none that depthtok writes. Its digest fits: somebody made it so."""
+    file = path / _DESCRIBED.get(kind, "")
+    if kind == "run":
+        from vla.training import checkpoint
+
+        steps = checkpoint.steps(path)
+        file = steps[-1] / checkpoint.STATE if steps else path / RUN
+    with as_written(file, "make it again, or copy it again from where it was made"):
+        yield
 
 
 def kind_of(path: Path) -> str | None:

@@ -96,6 +96,15 @@ class Job:
 
         return self.out if self.options.resume and checkpoint.steps(self.out) else None
 
+    def require_same_settings(self) -> None:
+        """Raises `StaleStore` for a run that was begun with other settings. (The training says so,
+        too, but only when all is open.)"""
+        from vla.training import checkpoint, resume
+
+        if self.begun is not None:
+            begun = checkpoint.read_config(checkpoint.find(self.out))
+            resume.require_same_settings(self.out, begun, self.config)
+
     def data(
         self, given: Given, cache: Path | None, *, quiet: bool = False
     ) -> tuple[Dataset, Dataset | None, Prompts]:

@@ -16,6 +16,7 @@ from depthtok.cli import application
 from depthtok.cli import main as cli
 from depthtok.cli.main import app
 from depthtok.cli.next_step import after_codes, after_convert
+from depthtok.cli.report import make_report
 from depthtok.cli.serve import warn_if_public
 from depthtok.config import RunOptions
 from depthtok.disk import files
@@ -114,6 +115,15 @@ def test_what_comes_next_works_on_what_was_made(tmp_path):
     run(VideoStage(tmp_path / "films", tmp_path / "v"), RunOptions())
     then = f"depthtok decode {tmp_path}/c --out {tmp_path}/decoded"
     assert after_codes(tmp_path / "v", tmp_path / "c") == then
+
+
+def test_a_report_of_an_rlds_data_set_says_what_to_type(tmp_path):
+    path = make_rlds(tmp_path / "some data" / "1.0.0")
+    with pytest.raises(SourceError, match="is an RLDS data set") as caught:
+        make_report(path)
+    assert f"`depthtok inspect '{path}'`" in caught.value.remedy
+    assert f"`depthtok convert '{path}' --out EPISODES`" in caught.value.remedy
+    assert "depthtok report EPISODES" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

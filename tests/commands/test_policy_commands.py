@@ -51,6 +51,29 @@ def test_a_stopped_run_goes_on_with_the_same_losses(stores, run, tmp_path):
     assert len(lines(run)) - done >= 20
 
 
+def test_other_settings_are_refused_before_any_progress(stores, run, monkeypatch):
+    """A finished run, given more steps: nothing is begun, no line says how far it is."""
+    from pipelines.train_vla.job import Job
+
+    monkeypatch.setattr(Job, "opened", lambda *_, **__: pytest.fail("opened the data"))
+    before = (run / "metrics.jsonl").read_bytes()
+    result = CliRunner().invoke(app, [str(a) for a in training(stores, run, "--steps", 26)])
+    assert isinstance(result.exception, StaleStore)
+    assert "other settings: train.steps" in result.exception.problem
+    assert "train.steps = 25" in result.exception.remedy
+    assert "train-vla:" not in result.output
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("workers", [-1, 4097, 100_000])
+def test_data_loading_threads_are_bounded(stores, tmp_path, workers):
+    words = training(stores, tmp_path / "run", "--steps", 1, "--workers", workers)
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 2
+    assert "Invalid value for '--workers'" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 STOPPING = """
 import os, signal, sys
 from depthtok import cli

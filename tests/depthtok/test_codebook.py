@@ -20,7 +20,7 @@ def description(**changes) -> dict:
         "quantizer": {"kind": "ema"},
         "normalisation": {"name": "clip_quantile"},
         "codes": 4,
-        "quality": {"frames": 7},
+        "quality": {"frames": 7, "kind": "metres"},
         "demo": True,
         **changes,
     }
@@ -38,7 +38,7 @@ def test_what_is_written_is_read(book):
     assert found.grid == (16, 16)
     assert found.size == (256, 256)
     assert found.demo
-    assert found.quality == {"frames": 7}
+    assert found.quality == {"frames": 7, "kind": "metres"}
     assert found.normalisation.name == "clip_quantile"
 
 

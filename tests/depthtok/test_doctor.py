@@ -10,6 +10,7 @@ import pytest
 from depthtok import doctor
 from depthtok.config import to_json
 from depthtok.doctor import Row, State, devices, examine, packages, render, satisfies, verdict
+from tests.checked.checked_calls import unchecked
 
 NOTHING = {"devices": [], "bf16": False, "mps": False, "built_for": None}
 
@@ -131,7 +132,8 @@ def test_this_machine_is_examined_without_heavy_imports(tmp_path, monkeypatch):
         "d.examine()\n"
         "print(sorted({'numpy', 'torch', 'ray', 'zarr'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=unchecked())
     assert done.stdout.strip() == "[]"
 
 

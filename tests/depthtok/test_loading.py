@@ -18,7 +18,7 @@ FORBIDDEN = [
     r"\b(eval|exec)\((?!\))",
 ]
 # A driver's own stage on its way to its own workers, as Ray itself would send it.
-ALLOWED = "pipelines/ray/pool.py", "self._stage = cloudpickle.loads(self._pickled)"
+ALLOWED = "pipelines/ray/pool.py", "stage: Stage = cloudpickle.loads(self._pickled)"
 
 
 def test_nothing_that_can_run_code_is_loaded():

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from depthtok.cli.options import Only, command, new_app
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
+from tests.checked.checked_calls import unchecked
 
 
 class Rule(StrEnum):
@@ -158,5 +159,6 @@ def test_nothing_heavy_is_imported():
         "heavy = {'numpy', 'torch', 'ray', 'zarr', 'rich', 'tqdm', 'jaxtyping', 'PIL'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=unchecked())
     assert done.stdout.strip() == "[]"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from depthtok import log
+from depthtok.errors import ConfigError
 from depthtok.format import human_bytes, human_count, human_duration, human_number
 from depthtok.progress import progress
 
@@ -146,3 +147,23 @@ def test_words_leave_stdout_to_the_result(capsys):
     assert err == "made 3 parts\nnext: depthtok inspect x\nwarning: slow disk\n"
     log.say("hello")
     assert capsys.readouterr().out == "hello\n"
+
+
+def test_what_is_refused_before_it_begins_has_no_line():
+    out = io.StringIO()
+    with pytest.raises(ConfigError), progress(9, label="x", stream=out):
+        raise ConfigError("no", remedy="give another")
+    assert out.getvalue() == ""
+
+
+def test_what_fails_later_has_one():
+    out = io.StringIO()
+
+    def work():
+        with progress(9, label="x", stream=out) as bar:
+            bar.advance()
+            raise ConfigError("no", remedy="give another")
+
+    with pytest.raises(ConfigError):
+        work()
+    assert "1/9 items (11%)" in out.getvalue()

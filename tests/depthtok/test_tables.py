@@ -75,7 +75,8 @@ import os, resource, sys
 from pathlib import Path
 import numpy as np
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-from depthtok import files, store
+from depthtok.disk import files
+from depthtok.stores import store
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.parts import PartName, ShardKey, shard_name
 files.sync_tree = lambda path: None

@@ -105,3 +105,67 @@ def test_a_folder_that_cannot_be_listed_is_not_empty(tmp_path, monkeypatch, numb
                  lambda path: Evaluation(path, {}).videos()):  # fmt: skip
         with pytest.raises(SourceUnavailable, match="cannot be listed now"):
             look(tmp_path)
+
+
+def without_rights(monkeypatch, number, *paths):
+    """Opening any of these files for reading fails, as it does for another user."""
+    import io
+
+    for place, name in ((io, "open"), (os, "open")):
+        real = getattr(place, name)
+
+        def refused(path, *args, real=real, **more):
+            if str(path) in map(str, paths):
+                raise OSError(number, os.strerror(number), str(path))
+            return real(path, *args, **more)
+
+        monkeypatch.setattr(place, name, refused)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_verify_lists_every_file_of_a_run_that_cannot_be_read_now(tmp_path, monkeypatch, number):
+    run = shutil.copytree(BEFORE / "run", tmp_path / "run")
+    step = checkpoint.steps(run)[-1]
+    assert [finding for finding in findings(run) if not finding.note] == []
+    away = [step / "model.safetensors", step / "optimizer.safetensors", run / "metrics.jsonl"]
+    without_rights(monkeypatch, number, *away)
+    found = [finding for finding in findings(run) if not finding.note]
+    for path in away:
+        assert any(f"{path} cannot be read now" in each.problem for each in found), path
+    assert not any(each.can_be_dropped or "not the file" in each.problem for each in found)
+
+
+def test_verify_of_an_unreadable_array_drops_nothing(tmp_path, monkeypatch):
+    store = shutil.copytree(BEFORE / "depth", tmp_path / "depth")
+    array = next(path for path in sorted(store.rglob("*")) if "/c/" in str(path) and path.is_file())
+    without_rights(monkeypatch, errno.EACCES, array)
+    found = list(verify_store(store))
+    assert any(f"{array} cannot be read now" in each.problem for each in found)
+    assert not any(each.can_be_dropped for each in found)
+
+
+def test_what_may_not_be_read_has_a_remedy_of_its_own(tmp_path):
+    """Raw errors do not say whether they come from reading: a file that is there was to be read."""
+    (tmp_path / "there").write_text("")
+    read = of_the_system(PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/there"))
+    assert "see that it may be read" in read.remedy
+    assert "another place" not in read.remedy
+    written = of_the_system(PermissionError(errno.EACCES, "no", f"{tmp_path}/new"))
+    assert "choose another place" in written.remedy
+    fixed = of_the_system(OSError(errno.EROFS, "Read-only", f"{tmp_path}/there"))
+    assert "choose another place" in fixed.remedy
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_no_reader_calls_an_unreadable_file_damaged(tmp_path, monkeypatch, number):
+    from depthtok.config import load_toml
+    from depthtok.disk.sealed import require_sound
+    from depthtok.sources.features import read_json
+    from depthtok.sources.schema import Schema
+
+    file = tmp_path / "x.toml"
+    file.write_text("a = 1")
+    without_rights(monkeypatch, number, file)
+    for read in (load_toml, read_json, Schema.load, lambda path: require_sound(path, "no")):
+        with pytest.raises(SourceUnavailable, match=r"x.toml cannot be read now"):
+            read(file)

@@ -7,20 +7,18 @@ import pytest
 
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import SourceError
+from depthtok.stores.depth import StoredDepth
 from pipelines.annotate.ahead import disparity_blocks
 
 
-class Clip:
+class Clip(StoredDepth):
     """A clip of metres in memory that may break at a frame."""
 
     def __init__(self, frames: int, broken: int | None = None) -> None:
         ramp = np.arange(1, frames + 1, dtype=np.float32)
-        self.values = np.broadcast_to(ramp[:, None, None], (frames, 2, 2))
-        self.broken = broken
-        self.log = SimpleNamespace(read=[])
-
-    def __len__(self) -> int:
-        return len(self.values)
+        values = np.broadcast_to(ramp[:, None, None], (frames, 2, 2))
+        log = SimpleNamespace(read=[])
+        vars(self).update(frames=frames, values=values, broken=broken, log=log)
 
     def stored(self, start: int, stop: int) -> np.ndarray:
         self.log.read.append(start)

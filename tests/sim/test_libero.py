@@ -84,7 +84,7 @@ def test_resets_repeat_exactly_whatever_came_before(simulator, init_state):
     found = []
     for before in (11, 12):
         simulator.reset(before)
-        perform(simulator, ACTIONS * [1, 1, 1, 1, 1, 1, -1], limit=before)
+        perform(simulator, ACTIONS * np.float32([1, 1, 1, 1, 1, 1, -1]), limit=before)
         simulator.reset(5, init_state)
         motion = perform(simulator, ACTIONS, limit=99)
         found.append(np.append(motion.states, simulator.save()[None], axis=0))

@@ -18,9 +18,10 @@ from depthtok.stores.codebook import Codebook
 from pipelines.evaluate import play
 from pipelines.evaluate.trials import Evaluation
 from pipelines.sim.libero import MEANING as LIBERO
-from pipelines.sim.rollout import Trial
+from pipelines.sim.rollout import Rollout, Trial
 from pipelines.sim.rollout import play as roll
 from tests.sim.fake_world import MEANING, FakeWorld
+from vla.serving.policy import Policy
 from vla.serving.running import Running
 
 BOOK = Path(str(files("vqvae") / "demo"))
@@ -60,7 +61,7 @@ def test_predicted_codes_are_judged_by_the_true_depth():
 
 
 def test_a_plain_policy_is_not_judged():
-    assert play.judge(Knowing((2, 2)), None) == {}
+    assert play.judge(Knowing((2, 2)), object.__new__(Rollout)) == {}
 
 
 def test_there_is_no_run(tmp_path):
@@ -191,7 +192,8 @@ def served(monkeypatch):
 
     def talk(connection):
         spoken, running = said.get("meaning"), Running()
-        policy = SimpleNamespace(config=config, place=None, spoken=spoken, running=running)
+        policy = object.__new__(Policy)
+        vars(policy).update(config=config, place=None, spoken=spoken, running=running)
         connection.send(pack(describe(policy)))
         connection.recv()
         connection.close()

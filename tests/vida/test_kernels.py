@@ -1,6 +1,5 @@
 """Packed linear layers and torch.compile: the same depth, and a spec that says what made it."""
 
-import os
 import shutil
 
 import numpy as np
@@ -20,9 +19,6 @@ from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 
 CPU = torch.device("cpu")
-unchecked = pytest.mark.skipif(
-    os.environ.get("DEPTHTOK_CHECK_CALLS") == "1", reason="checked calls cannot be compiled"
-)
 
 
 def no_compiler(part, **_):
@@ -126,7 +122,7 @@ def jobs_of(lengths):
     ]  # fmt: skip
 
 
-@unchecked
+@pytest.mark.unchecked
 def test_other_batches_compile_nothing_anew(monkeypatch):
     """In full graphs, without breaks, three in all; no size in them is a symbol. The device without
     memory stands for a GPU."""
@@ -154,7 +150,7 @@ def test_other_batches_compile_nothing_anew(monkeypatch):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inside torch
-@unchecked
+@pytest.mark.unchecked
 def test_compiled_code_gives_the_same_depth():
     part = tiny_network().head.decode
     generator = torch.Generator().manual_seed(0)

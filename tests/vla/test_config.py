@@ -93,6 +93,12 @@ def test_a_run_that_cannot_go_is_refused(name, value):
         RunOptions(**{name: value})
 
 
+def test_loading_threads_have_an_upper_bound_in_files_too():
+    assert RunOptions(workers=4096).workers == 4096
+    with pytest.raises(ConfigError, match="workers = 4097, but must be at most 4096"):
+        RunOptions(workers=4097)
+
+
 def test_unknown_presets_and_files(tmp_path):
     with pytest.raises(ConfigError, match="Did you mean 'qdepth'"):
         load("qdeth")

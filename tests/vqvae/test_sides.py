@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -64,7 +63,10 @@ EPISODES = [EpisodeKey("toy", "1.0.0", "train", 0, 1, n) for n in range(40)]
 
 
 def clips():
-    return [SimpleNamespace(key=key, camera="main", frames=3) for key in EPISODES]
+    return [
+        replace(clip, key=key)
+        for clip, key in zip(scenes(len(EPISODES), frames=1), EPISODES, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", ["key", "before", "given"])

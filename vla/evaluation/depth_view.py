@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int, UInt8
 from torch import Tensor
 
 from depthtok.disk.files import commit_file
-from depthtok.disk.regular import require_file
+from depthtok.disk.regular import require_file, require_given
 from depthtok.disk.sealed import require_sound, seal
 from depthtok.errors import CorruptPart
 from vla.model.batch import Batch
@@ -95,6 +95,7 @@ class DepthView:
                     arrays["image"], arrays["truth"], arrays["predicted"], int(arrays["grid"])
                 )
         except (ValueError, KeyError, TypeError, OSError, BadZipFile, zlib.error) as error:
+            require_given(run / FILE, error)
             raise CorruptPart(f"{run / FILE} is damaged: {error}", remedy=_REMEDY) from error
         shapes = [np.shape(getattr(view, name)) for name in ("image", "truth", "predicted")]
         if [len(shape) for shape in shapes] != [4, 3, 3] or len({s[0] for s in shapes}) > 1:

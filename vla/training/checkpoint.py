@@ -37,10 +37,10 @@ from depthtok.disk.files import (
     remove,
     with_usual_mode,
 )
-from depthtok.disk.regular import listed
+from depthtok.disk.regular import listed, require_given
 from depthtok.disk.temporaries import sweep
 from depthtok.disk.tensors import save_tensors
-from depthtok.errors import CorruptPart, WeightsError
+from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from depthtok.meaning import Meaning
 from vla.config import Config
 from vla.data import tokenizer
@@ -217,7 +217,11 @@ def described(checkpoint: Path) -> dict[str, Any]:
     claimed, version = content.pop("digest", None), content.get("format", 1)
     if claimed is None and not _is_of_old(checkpoint, content):
         raise changed
-    if claimed is not None and claimed != digest(content):
+    try:
+        same = claimed in (None, digest(content))
+    except ConfigError as error:  # it has no digest
+        raise changed from error
+    if not same:
         raise changed
     if version not in (1, FORMAT):
         raise WeightsError(
@@ -263,6 +267,7 @@ def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, 
     try:
         return load_file(path, device=device)
     except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        require_given(path, error)
         raise WeightsError(f"{path} cannot be read: {error}", remedy=_DAMAGED) from error
 
 

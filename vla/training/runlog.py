@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from depthtok.disk.files import output_errors, sync_file, write_atomic
-from depthtok.disk.regular import NOT_NOW, unavailable
+from depthtok.disk.regular import require_given
 from depthtok.errors import CorruptPart
 from vla.training.parallel import Ranks
 
@@ -104,8 +104,7 @@ class Entries:
             beside = sums_of(path)
             sums = beside.read_bytes().split(b"\n")[:-1] if beside.is_file() else None
         except OSError as error:
-            if error.errno in NOT_NOW:
-                raise unavailable(path, error, "cannot be read") from error
+            require_given(path, error)
             raise CorruptPart(f"{path} cannot be read: {error}", remedy=DAMAGED) from error
         if sums is None:
             return cls(path, lines, None)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from depthtok.disk.files import read_json_object
+from depthtok.disk.regular import reading
 from depthtok.errors import DepthtokError
 from depthtok.stores.verify import Finding
 from vla.config import Config
@@ -60,23 +61,24 @@ def _mark(path: Path, name: str) -> Mark | None:
 def findings(path: Path) -> Iterator[Finding]:
     """What is damaged or missing in a checkpoint, or in a run with all its checkpoints."""
     if (path / STATE).is_file():
-        yield from _checkpoint(path)
+        yield from _findings_of(partial(_checkpoint, path), path)
         return
     steps = checkpoint.steps(path)
     for folder in [*steps, *([path / BEST] if (path / BEST).exists() else [])]:
-        yield from _checkpoint(folder)
+        yield from _findings_of(partial(_checkpoint, folder), folder)
     if not steps:
         yield Finding(f"{path} has no checkpoint yet", note=True)
-    yield from _findings_of(lambda: _against_newest(path, steps[-1]) if steps else iter(()))
+    yield from _findings_of(lambda: _against_newest(path, steps[-1]) if steps else iter(()), path)
     for name in (METRICS, JUDGED):
-        yield from _findings_of(partial(_log, path, name))
-    yield from _findings_of(lambda: _picture(path))
+        yield from _findings_of(partial(_log, path, name), path / name)
+    yield from _findings_of(lambda: _picture(path), path / PICTURE)
 
 
-def _findings_of(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a check, and what it raises as one."""
+def _findings_of(check: Callable[[], Iterator[Finding]], path: Path) -> Iterator[Finding]:
+    """The findings of a check of `path`, and what it raises as one."""
     try:
-        yield from check()
+        with reading(path):
+            yield from check()
     except DepthtokError as error:
         yield Finding(error.problem)
 

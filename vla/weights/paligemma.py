@@ -18,7 +18,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from depthtok.disk.regular import require_file
+from depthtok.disk.regular import require_file, require_given
 from depthtok.errors import WeightsError
 from vla.config import ModelConfig
 from vla.model.model import QDepthVLA
@@ -193,6 +193,7 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
                 for key in file.keys():  # noqa: SIM118 (a file is not a mapping)
                     yield key, file.get_tensor(key)
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            require_given(folder / name, error)
             raise WeightsError(
                 f"{folder / name} cannot be read: {error}", remedy="download it again"
             ) from error

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 
 from depthtok.data import DepthClip
 from depthtok.errors import ConfigError
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.parts import Part
 
+Clip = TypeVar("Clip", covariant=True)
+
 
 @runtime_checkable
 class DepthSequence(Protocol):
     """The depth of one camera in one episode, read on demand. Implemented by a store's clips."""
 
-    key: object  # str(key) names the episode; equal for all its cameras
-    camera: str
-    frames: int
-    disparity_quantiles: tuple[float, ...]  # at data.QUANTILES, of the clip's disparity
+    @property
+    def key(self) -> object: ...  # str(key) names the episode; equal for all its cameras
+    @property
+    def camera(self) -> str: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def disparity_quantiles(self) -> tuple[float, ...]: ...  # at data.QUANTILES, of the clip
 
     def read(self, start: int, stop: int) -> DepthClip: ...
 
@@ -47,7 +54,23 @@ class ClipSource:
             )
 
 
-class StoredClips(Sequence[StoredDepth]):
+class _ByNumber(Sequence[Clip]):
+    """Clips that are made when they are asked for."""
+
+    @overload
+    def __getitem__(self, number: int) -> Clip: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Clip]: ...
+
+    def __getitem__(self, number: int | slice) -> Clip | Sequence[Clip]:
+        numbers = range(len(self))[number]
+        return self._clip(numbers) if isinstance(numbers, int) else list(map(self._clip, numbers))
+
+    @abstractmethod
+    def _clip(self, number: int) -> Clip: ...
+
+
+class StoredClips(_ByNumber[StoredDepth]):
     """All clips of a DepthStore for some cameras, ordered by episode, then camera, without those of
     cameras that an episode does not have. A clip takes memory only while it is in use."""
 
@@ -55,7 +78,7 @@ class StoredClips(Sequence[StoredDepth]):
         self, store: DepthStore, cameras: Sequence[str], parts: Sequence[str] | None = None
     ) -> None:
         self.store, self.cameras = store, tuple(cameras)
-        self._places = [store.require_camera(name) for name in self.cameras]
+        self._columns = [store.require_camera(name) for name in self.cameras]
         self._parts = [store.part(name) for name in (store.part_names if parts is None else parts)]
         self._present = [self._numbers(part) for part in self._parts]
         counts = [
@@ -70,20 +93,17 @@ class StoredClips(Sequence[StoredDepth]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, number: int) -> StoredDepth:
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        place = int(np.searchsorted(self._ends, number, side="right"))
-        part = self._parts[place]
-        number -= int(self._ends[place - 1]) if place else 0
-        if (present := self._present[place]) is not None:
+    def _clip(self, number: int) -> StoredDepth:
+        index = int(np.searchsorted(self._ends, number, side="right"))
+        part = self._parts[index]
+        number -= int(self._ends[index - 1]) if index else 0
+        if (present := self._present[index]) is not None:
             number = int(present[number])
         row, camera = divmod(number, len(self.cameras))
-        found = self._quantiles(place, part)[row, self._places[camera]]
-        return StoredDepth(
-            self.store, part, part.shard.episode(int(part.indices[row])), self.cameras[camera],
-            int(part.starts[row]), int(part.frames[row]), tuple(found.tolist()),
-        )  # fmt: skip
+        key, name = part.shard.episode(int(part.indices[row])), self.cameras[camera]
+        start, frames = int(part.starts[row]), int(part.frames[row])
+        quantiles = self._quantiles(index, part)[row, self._columns[camera]]
+        return StoredDepth(self.store, part, key, name, start, frames, tuple(quantiles.tolist()))
 
     @cached_property
     def lengths(self) -> Integer[np.ndarray, " n"]:
@@ -101,13 +121,13 @@ class StoredClips(Sequence[StoredDepth]):
             return None
         return np.flatnonzero(np.stack([~np.isin(part.indices, a) for a in absent], axis=1))
 
-    def _quantiles(self, place: int, part: Part) -> np.ndarray:
-        if self._open is None or self._open[0] != place:
-            self._open = place, part.map("quantiles")
+    def _quantiles(self, index: int, part: Part) -> np.ndarray:
+        if self._open is None or self._open[0] != index:
+            self._open = index, part.map("quantiles")
         return self._open[1]
 
 
-class Picked(Sequence[DepthSequence]):
+class Picked(_ByNumber[DepthSequence]):
     """A subset of clips, by index."""
 
     def __init__(self, clips: Sequence[DepthSequence], numbers: Integer[np.ndarray, " n"]) -> None:
@@ -116,7 +136,7 @@ class Picked(Sequence[DepthSequence]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, number: int) -> DepthSequence:
+    def _clip(self, number: int) -> DepthSequence:
         return self._clips[int(self._numbers[number])]
 
     @cached_property
@@ -132,7 +152,7 @@ def lengths_of(clips: Sequence[DepthSequence]) -> Integer[np.ndarray, " n"]:
     return np.array([clip.frames for clip in clips], np.int32)
 
 
-def where(source: ClipSource, chosen: Iterable[bool]) -> ClipSource:
+def where(source: ClipSource, chosen: Bool[np.ndarray, " n"] | Iterable[bool]) -> ClipSource:
     """The source restricted to the clips for which `chosen` is true."""
     marks = np.fromiter(chosen, bool, len(source.clips))
     numbers = np.flatnonzero(marks).astype(np.int32)
@@ -152,6 +172,6 @@ def spread_over(sources: Sequence[ClipSource], number: int) -> list[ClipSource]:
     chosen = np.linspace(0, ends[-1] - 1, number).astype(np.int64)
     picked = []
     for source, start, stop in zip(sources, ends[:-1], ends[1:], strict=True):
-        here = chosen[(chosen >= start) & (chosen < stop)] - start
-        picked.append(replace(source, clips=Picked(source.clips, here)))
+        numbers = chosen[(chosen >= start) & (chosen < stop)] - start
+        picked.append(replace(source, clips=Picked(source.clips, numbers)))
     return picked

@@ -32,7 +32,7 @@ class Crops:
         self._draw, self._steps, self._device = draw, steps, device
         self._pinned = device.type == "cuda"
         self._pool = ThreadPoolExecutor(THREADS if self._pinned else 1, "crops")
-        self._coming: dict[int, Future] = {}
+        self._coming: dict[int, Future[tuple[Tensor, Tensor]]] = {}
 
     def take(self, step: int) -> tuple[Images, Masks]:
         """The images of a step and their valid masks, on the device (or on their way to it)."""
@@ -41,7 +41,7 @@ class Crops:
             self._coming.pop(number).cancel()
         for number in wanted:
             if number not in self._coming:
-                self._coming[number] = self._pool.submit(self._made, number)
+                self._coming[number] = self._pool.submit(self._batch, number)
         images, valid = self._coming.pop(step).result()
         return self.upload(images), self.upload(valid)
 
@@ -53,7 +53,7 @@ class Crops:
         """Ends the threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _made(self, step: int) -> tuple[Tensor, Tensor]:
+    def _batch(self, step: int) -> tuple[Images, Masks]:
         batch = self._draw(step)
-        pair = torch.from_numpy(batch.images), torch.from_numpy(batch.valid)
-        return tuple(x.pin_memory() for x in pair) if self._pinned else pair
+        images, valid = torch.from_numpy(batch.images), torch.from_numpy(batch.valid)
+        return (images.pin_memory(), valid.pin_memory()) if self._pinned else (images, valid)

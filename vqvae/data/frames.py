@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16
@@ -48,7 +48,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Places:
+class _Crops:
     """Frame, top left corner and mirroring of each crop."""
 
     frames: Int64[np.ndarray, " B"]
@@ -135,7 +135,7 @@ class FrameCache:
         sweep(folder)
         wanted = _wanted(sum(int(lengths_of(s.clips).sum()) for s in sources), limit)
         try:
-            # A new file: who has mapped the old one goes on reading that.
+            # A new file, so that a process that has mapped the old one can still read it.
             with commit_file(folder / "frames.u16") as temporary, temporary.open("wb") as out:
                 file.unlink(missing_ok=True)
                 listed, skipped = _write(out, sources, normalisation, size, wanted)
@@ -150,10 +150,9 @@ class FrameCache:
                 f"no clip can be used for training: {skipped[0][2] if skipped else 'none given'}",
                 remedy="check the depth stores with `depthtok inspect`",
             )
-        index = {
-            "format": FORMAT, "key": key, "shape": [frames, size, size], "sources": listed,
-            "skipped": skipped, "sha256": file_sha256(folder / "frames.u16"),
-        }  # fmt: skip
+        content = {"shape": [frames, size, size], "sources": listed, "skipped": skipped}
+        sha256 = file_sha256(folder / "frames.u16")
+        index = {"format": FORMAT, "key": key, **content, "sha256": sha256}
         write_atomic(file, json.dumps({**index, "digest": digest(index)}))
         return cls(folder, index)
 
@@ -174,17 +173,17 @@ class FrameCache:
         """
         rng = np.random.default_rng([config.seed, *draw])
         crops = self._draw(rng, config, cell)
-        others = self._draw(rng, config, cell)
+        pasted = self._draw(rng, config, cell)
         mine = range(rank, config.batch, world)
         images, valid = self._crops(config, crops, mine)
         if parts:
-            in_front = self._crops(config, others, mine)
+            in_front = self._crops(config, pasted, mine)
             shapes = [np.random.default_rng([config.seed, *draw, i]) for i in mine]
             for _ in range(parts):
                 images, valid = paste(images, valid, *in_front, cell, shapes)
         return Batch(images[:, None], valid[:, None])
 
-    def _draw(self, rng: np.random.Generator, config: TrainingConfig, cell: int) -> _Places:
+    def _draw(self, rng: np.random.Generator, config: TrainingConfig, cell: int) -> _Crops:
         """Random positions of a batch of crops."""
         number = config.batch
         source = np.searchsorted(self._edges, rng.random(number), side="right")
@@ -192,18 +191,18 @@ class FrameCache:
         frames = self._starts[source] + (
             rng.random(number) * (self._starts[source + 1] - self._starts[source])
         ).astype(np.int64)
-        places = (self.frames.shape[1] - config.crop) // cell + 1
-        corners = rng.integers(places, size=(number, 2)) * cell
-        return _Places(frames, corners, (rng.random(number) < 0.5) & config.flip)
+        positions = (self.frames.shape[1] - config.crop) // cell + 1
+        corners = rng.integers(positions, size=(number, 2)) * cell
+        return _Crops(frames, corners, (rng.random(number) < 0.5) & config.flip)
 
     def _crops(
-        self, config: TrainingConfig, places: _Places, mine: Sequence[int]
+        self, config: TrainingConfig, crops: _Crops, mine: Sequence[int]
     ) -> tuple[Images, Masks]:
         packed = np.empty((len(mine), config.crop, config.crop), np.uint16)
         for crop, i in zip(packed, mine, strict=True):
-            rows, columns = (slice(x, x + config.crop) for x in places.corners[i])
-            here = self.frames[places.frames[i], rows, columns]
-            crop[:] = here[:, ::-1] if places.mirrored[i] else here
+            rows, columns = (slice(x, x + config.crop) for x in crops.corners[i])
+            pixels = self.frames[crops.frames[i], rows, columns]
+            crop[:] = pixels[:, ::-1] if crops.mirrored[i] else pixels
         return unpack(packed), packed < INVALID
 
 
@@ -212,13 +211,13 @@ def _read_index(file: Path) -> dict:
     built anew. Raises `CorruptPart` for one that was changed after it was written."""
     try:
         index = json.loads(file.read_bytes())
-        known = {"format", "digest"} & index.keys()
-        sound = not known or index.pop("digest", None) == digest(index)
+        stated = {"format", "digest"} & index.keys()
+        sound = not stated or index.pop("digest", None) == digest(index)
     except (ValueError, AttributeError, RecursionError) as error:
         raise CorruptPart(f"{file} is damaged: {error}", remedy=_REMAKE) from error
-    if not sound or (known and index.get("format") != FORMAT):
+    if not sound or (stated and index.get("format") != FORMAT):
         raise CorruptPart(f"{file} was changed after it was written", remedy=_REMAKE)
-    return index if known else {}
+    return index if stated else {}
 
 
 def _require_frames(file: Path, sha256: str) -> None:
@@ -227,8 +226,8 @@ def _require_frames(file: Path, sha256: str) -> None:
 
 
 def pack(
-    images: Float32[np.ndarray, "T H W"], valid: Bool[np.ndarray, "T H W"]
-) -> UInt16[np.ndarray, "T H W"]:
+    images: Float32[np.ndarray, "*n"], valid: Bool[np.ndarray, "*n"]
+) -> UInt16[np.ndarray, "*n"]:
     """Normalised disparity and its mask, packed into 16 bits."""
     steps = np.rint((images - LOW) * (_STEPS / (HIGH - LOW))).astype(np.uint16)
     return np.where(valid, steps, steps | INVALID)
@@ -252,9 +251,10 @@ def _write(
     normalisation: Normalisation,
     size: int,
     wanted: Int64[np.ndarray, " n"] | None,
-) -> tuple[list[dict], list[list[str]]]:
+) -> tuple[list[dict[str, Any]], list[list[str]]]:
     """Write the wanted frames; returns frame counts per source, and skipped clips with reasons."""
-    listed, skipped = [], []
+    listed: list[dict[str, Any]] = []
+    skipped: list[list[str]] = []
     start = 0
     for source in sources:
         first = out.tell()
@@ -306,16 +306,20 @@ def _check_size(depth: DepthClip, size: int) -> None:
 
 
 def cache_key(
-    sources: Sequence[ClipSource], normalisation: Normalisation, size: int, limit: int,
-    *, parts: bool = True,
-) -> str:  # fmt: skip
+    sources: Sequence[ClipSource],
+    normalisation: Normalisation,
+    size: int,
+    limit: int,
+    *,
+    parts: bool = True,
+) -> str:
     """A key that identifies the content of a cache. Without `parts`, as it was made before what the
     stores' parts are was part of it."""
-    told = hashlib.sha256(json.dumps([normalisation.to_json(), size, limit]).encode())
+    hashed = hashlib.sha256(json.dumps([normalisation.to_json(), size, limit]).encode())
     for source in sources:
-        told.update(json.dumps([source.name, source.fingerprint, source.weight]).encode())
+        hashed.update(json.dumps([source.name, source.fingerprint, source.weight]).encode())
         if parts:
-            told.update(source.content.encode())
+            hashed.update(source.content.encode())
         for clip in source.clips:
-            told.update(f"\n{clip.key}|{clip.camera}|{clip.frames}".encode())
-    return told.hexdigest()
+            hashed.update(f"\n{clip.key}|{clip.camera}|{clip.frames}".encode())
+    return hashed.hexdigest()

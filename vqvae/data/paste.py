@@ -42,8 +42,8 @@ def paste(
     nearer = images - others
     nearer[~parts] = 0
     # At most near enough that the part occludes everything behind it.
-    most, there = nearer.max(axis=(1, 2)), parts.any(axis=(1, 2)).tolist()
-    shares = [draw.random() if part else 0.0 for draw, part in zip(draws, there, strict=True)]
+    most, any_part = nearer.max(axis=(1, 2)), np.any(parts, axis=(1, 2)).tolist()
+    shares = [draw.random() if part else 0.0 for draw, part in zip(draws, any_part, strict=True)]
     np.add(others, (most * np.array(shares, np.float32))[:, None, None], out=nearer)
     shown = nearer > images
     shown &= nearer <= HIGH
@@ -56,7 +56,7 @@ def _convex(shape: tuple[int, ...], cell: int, draws: Sequence[np.random.Generat
     """Random convex masks: intersections of half-planes around a random point; may be empty."""
     centres = np.empty((len(draws), 2))
     turns = np.zeros((len(draws), SIDES[1]))
-    distances = np.full(turns.shape, np.inf)  # of sides that there are not
+    distances = np.full(turns.shape, np.inf)  # inf: a side that the mask lacks
     for i, draw in enumerate(draws):
         centres[i] = draw.uniform(0, shape[0]), draw.uniform(0, shape[1])
         for side in range(draw.integers(SIDES[0], SIDES[1] + 1)):

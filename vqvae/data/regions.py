@@ -36,7 +36,9 @@ class EpisodesBehind:
         if not isinstance(clip, StoredDepth):
             return None
         store = self._behind(clip.store)
-        shard = PartName.parse(clip.part.name).shard
+        if store is None:
+            return None
+        shard = PartName.of(clip.part.name).shard
         for name in self._parts.get((clip.store.spec.upstream, shard), ()):
             part = store.part(name)
             row = int(np.searchsorted(part.indices, clip.key.index))
@@ -50,7 +52,7 @@ class EpisodesBehind:
         """Regions of the frames `start` to `stop` by name, at the depth's resolution. Empty if the
         data set's schema names no classes of this camera, or its images are gone."""
         episode = self.episode(clip)
-        if episode is None:
+        if not isinstance(clip, StoredDepth) or episode is None:
             return {}
         names = episode.store.segmentation_classes.get(clip.camera, {})
         if not names:
@@ -70,23 +72,23 @@ class EpisodesBehind:
         self._warned = True
 
     def _behind(self, depth: DepthStore) -> EpisodeStore | None:
-        upstream, place = depth.spec.upstream, depth.spec.place.get("episodes")
+        upstream, path = depth.spec.upstream, depth.spec.place.get("episodes")
         if upstream not in self._stores:
             self._stores[upstream] = None
             try:
-                if place:
-                    self._add(EpisodeStore(Path(place), source_root=self._source_root))
+                if path:
+                    self._add(EpisodeStore(Path(path), source_root=self._source_root))
             except DepthtokError as error:
-                warn(f"no tasks and no figures by region: {error.problem}; give the EpisodeStore's "
-                     "new place with --episodes DIR")  # fmt: skip
+                without = f"no tasks and no figures by region: {error.problem}"
+                warn(f"{without}; give the EpisodeStore's new place with --episodes DIR")
             else:
-                if place and self._stores[upstream] is None:
-                    warn(f"no tasks and no figures by region: {place} is no longer the store "
-                         f"that {depth.path} was made from")  # fmt: skip
+                if path and self._stores[upstream] is None:
+                    without = f"no tasks and no figures by region: {path}"
+                    warn(f"{without} is no longer the store that {depth.path} was made from")
         return self._stores[upstream]
 
     def _add(self, store: EpisodeStore) -> None:
         self._stores[store.fingerprint] = store
         for name in store.part_names:
-            shard = PartName.parse(name).shard
+            shard = PartName.of(name).shard
             self._parts.setdefault((store.fingerprint, shard), []).append(name)

@@ -34,5 +34,5 @@ class Tokeniser(nn.Module):
         latents = self.encoder(images)
         with torch.autocast(images.device.type, enabled=False):
             quantized = self.quantizer(latents)
-        made = self.decoder(quantized.vectors)
-        return Pass(made, latents, quantized.codes, quantized.loss)
+        images = self.decoder(quantized.vectors)
+        return Pass(images, latents, quantized.codes, quantized.loss)

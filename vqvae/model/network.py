@@ -60,8 +60,8 @@ class Encoder(nn.Module):
             nn.Conv2d(1, widths[0], 2 * stem, stride=stem, padding=stem // 2),
             nn.ReLU(inplace=True),
         ]
-        for near, far in pairwise(widths):
-            layers += [nn.Conv2d(near, far, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
+        for few, many in pairwise(widths):
+            layers += [nn.Conv2d(few, many, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
         layers += [ResBlock(config.width, kernel=1) for _ in range(config.encoder_blocks)]
         layers += [Pointwise(widths[-1], config.dim)]
         self.layers = nn.Sequential(*layers)
@@ -82,8 +82,8 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(config.dim, widths[0], 3, padding=1)]
         layers += [ResBlock(widths[0], kernel=3) for _ in range(config.decoder_blocks)]
         layers += [nn.ReLU(inplace=True)]
-        for far, near in pairwise(widths):
-            layers += [nn.ConvTranspose2d(far, near, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
+        for many, few in pairwise(widths):
+            layers += [nn.ConvTranspose2d(many, few, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
         layers += [nn.Conv2d(widths[-1], config.stem**2, 3, padding=1)]
         layers += [nn.PixelShuffle(config.stem)]
         self.layers = nn.Sequential(*layers)

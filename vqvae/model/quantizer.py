@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,14 +39,14 @@ class Quantizer(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.dim = dim
-        self.register_buffer("initialised", torch.tensor(False))
-        self.register_buffer("step", torch.tensor(0))
+        self.initialised = nn.Buffer(torch.tensor(False))
+        self.step = nn.Buffer(torch.tensor(0))
 
-    def _apply(self, *given, **named) -> Quantizer:
-        """As for any module, but what Python branches on stays on the host: to read it from a GPU
-        would wait for all that runs there, at every step."""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
+        """As for any module, but `initialised` and `step` stay on the host: reading them from a
+        GPU would wait at every step for all that runs there."""
         host = self.initialised, self.step
-        super()._apply(*given, **named)
+        super()._apply(fn, recurse)
         self.initialised, self.step = host
         return self
 
@@ -67,8 +68,8 @@ class Quantizer(nn.Module, ABC):
 
     def codes(self, latents: Float[Tensor, "*n D"]) -> Int64[Tensor, "*n"]:
         """The code of each latent."""
-        places = self.searched(latents)
-        return nearest(places.flatten(0, -2), self.targets()).reshape(latents.shape[:-1])
+        points = self.searched(latents)
+        return nearest(points.flatten(0, -2), self.targets()).reshape(latents.shape[:-1])
 
     def forward(self, latents: Float[Tensor, "*n D"]) -> Quantized:
         """Quantise. Before `initialise` latents pass through unchanged, in training and after."""
@@ -90,7 +91,7 @@ class Quantizer(nn.Module, ABC):
     @torch.no_grad()
     def update(self, latents: Float[Tensor, "*n D"], codes: Int64[Tensor, "*n"]) -> None:
         """The part of a training step's learning that does not use gradients."""
-        self.step += 1
+        self.step.add_(1)
 
 
 class VectorQuantizer(Quantizer):
@@ -102,8 +103,8 @@ class VectorQuantizer(Quantizer):
         start = torch.randn(config.codes, dim)
         start = _to_sphere(start) if config.cosine else start
         self.book = nn.Parameter(start, requires_grad=config.kind == "gradient")
-        self.register_buffer("counts", torch.ones(config.codes))
-        self.register_buffer("sums", start.clone())
+        self.counts = nn.Buffer(torch.ones(config.codes))
+        self.sums = nn.Buffer(start.clone())
 
     def vectors(self) -> Float[Tensor, "K D"]:
         return _to_sphere(self.book) if self.config.cosine else self.book
@@ -154,7 +155,7 @@ class SimVQ(Quantizer):
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
-        self.register_buffer("book", torch.randn(config.codes, dim) / math.sqrt(dim))
+        self.book = nn.Buffer(torch.randn(config.codes, dim) / math.sqrt(dim))
         self.map = nn.Linear(dim, dim, bias=False)
 
     def vectors(self) -> Float[Tensor, "K D"]:
@@ -181,8 +182,8 @@ class FSQ(Quantizer):
         self.project = nn.Linear(dim, len(levels))
         self.expand = nn.Linear(len(levels), dim)
         points = torch.cartesian_prod(*[torch.arange(n) for n in levels])
-        self.register_buffer("highest", torch.tensor(levels) - 1.0)
-        self.register_buffer("points", points.reshape(-1, len(levels)).float())
+        self.highest = nn.Buffer(torch.tensor(levels) - 1.0)
+        self.points = nn.Buffer(points.reshape(-1, len(levels)).float())
 
     def vectors(self) -> Float[Tensor, "K D"]:
         return self._expanded(self.points)
@@ -199,15 +200,15 @@ class FSQ(Quantizer):
         return self._expanded(self.searched(latents))
 
     def forward(self, latents: Float[Tensor, "*n D"]) -> Quantized:
-        places = self.searched(latents)
+        points = self.searched(latents)
         codes = self.codes(latents.detach()) if self.initialised else None
         if codes is not None:
-            places = places + (self.points[codes] - places).detach()
-        return Quantized(self._expanded(places), codes, places.new_zeros(()))
+            points = points + (self.points[codes] - points).detach()
+        return Quantized(self._expanded(points), codes, points.new_zeros(()))
 
-    def _expanded(self, places: Float[Tensor, "*n S"]) -> Float[Tensor, "*n D"]:
-        with exact_float32(places.device):
-            return self.expand(2 * places / self.highest - 1)
+    def _expanded(self, points: Float[Tensor, "*n S"]) -> Float[Tensor, "*n D"]:
+        with exact_float32(points.device):
+            return self.expand(2 * points / self.highest - 1)
 
     @torch.no_grad()
     def initialise(self, latents: Float[Tensor, "N D"], seed: int) -> None:
@@ -232,10 +233,11 @@ class Continuous(Quantizer):
 
 def build(config: QuantizerConfig, dim: int, seed: int) -> Quantizer:
     """The quantiser selected by `config`, with random parts drawn from `seed`."""
-    kinds = {"ema": VectorQuantizer, "gradient": VectorQuantizer, "simvq": SimVQ, "fsq": FSQ}
+    kinds: dict[str, type[Quantizer]] = {"simvq": SimVQ, "fsq": FSQ, "none": Continuous}
+    kind = kinds.get(config.kind, VectorQuantizer)  # ema, gradient
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kinds.get(config.kind, Continuous)(config, dim)
+        return kind(config, dim)
 
 
 def _through(z: Tensor, vectors: Tensor, estimator: str) -> Tensor:

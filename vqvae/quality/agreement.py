@@ -1,7 +1,7 @@
 """Comparison of two CodeStores of the same frames and codebook: how often their codes agree, and
 how often each changes over time. It shows, for example, what estimating depth does to the codes.
 
-    found = Agreement.of(CodeStore("codes-of-true-depth"), CodeStore("codes-of-estimates"))
+    agreement = Agreement.of(CodeStore("codes-of-true-depth"), CodeStore("codes-of-estimates"))
 """
 
 # T frames, h w the grid, K codes, E episodes
@@ -69,8 +69,8 @@ class CameraAgreement:
 
     def estimate(self, figure: str) -> Estimate | None:
         """Mean over episodes, weighted equally; None if all have only a single frame."""
-        found = [each[figure] for each in self.episodes if figure in each]
-        return Estimate.of(found) if found else None
+        values = [figures[figure] for figures in self.episodes if figure in figures]
+        return Estimate.of(values) if values else None
 
     def shares(self) -> Float64[np.ndarray, "h w"]:
         """For each cell, the share of frames in which its codes are equal."""
@@ -78,11 +78,14 @@ class CameraAgreement:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; intervals are None for a single episode."""
-        found = {name: self.estimate(name) for name in FIGURES}
         means = {
-            name: {"mean": each.mean, "low": each.mean - each.half, "high": each.mean + each.half}
-            for name, each in found.items()
-            if each is not None
+            name: {
+                "mean": share.mean,
+                "low": share.mean - share.half,
+                "high": share.mean + share.half,
+            }
+            for name in FIGURES
+            if (share := self.estimate(name)) is not None
         }
         by_chance = {"same_by_chance": self.by_chance, "same_by_cell": self.shares().tolist()}
         return {"episodes": len(self.episodes), "frames": self.frames, **means, **by_chance}
@@ -109,29 +112,29 @@ class Agreement:
                 f"{a.path} and {b.path} have no {'episode' if names else 'camera'} in common",
                 remedy="tokenize depth of the same data set and cameras",
             )
-        found = {name: CameraAgreement(a.grid) for name in names}
+        cameras = {name: CameraAgreement(a.grid) for name in names}
         for key in keys:
-            for name, camera in found.items():
+            for name, camera in cameras.items():
                 if a.absent(key, name) or b.absent(key, name):
                     continue
                 pair = a.grid_of(key, name).codes, b.grid_of(key, name).codes
                 _require_frames(key, *pair)
                 camera.add(*pair)
-        alone = tuple(sum(1 for _ in _keys(store)) - len(keys) for store in (a, b))
-        there = {name: camera for name, camera in found.items() if camera.episodes}
-        if not there:
+        alone_a, alone_b = (sum(1 for _ in _keys(store)) - len(keys) for store in (a, b))
+        compared = {name: camera for name, camera in cameras.items() if camera.episodes}
+        if not compared:
             raise ConfigError(
                 f"no episode of {a.path} and {b.path} has a camera that both have",
                 remedy="tokenize depth of the same cameras",
             )
-        return cls(a, b, there, alone)
+        return cls(a, b, compared, (alone_a, alone_b))
 
     def words(self) -> list[str]:
         """The comparison as text."""
         lines = [f"A {self.a.path}", f"B {self.b.path}"]
         for name, camera in self.cameras.items():
             lines.append(f"{name}: {len(camera.episodes)} episodes, {camera.frames} frames")
-            lines += [f"  {told}: {value}" for told, value in _rows(camera)]
+            lines += [f"  {label}: {value}" for label, value in _rows(camera)]
         return [*lines, *self._left_out()]
 
     def _left_out(self) -> Sequence[str]:
@@ -151,19 +154,19 @@ class Agreement:
         )
         for name, camera in self.cameras.items():
             page.table(name, ["figure", "share of codes"], map(list, _rows(camera)))
-        maps = [Picture(_map(each), name) for name, each in self.cameras.items()]
+        maps = [Picture(_map(camera), name) for name, camera in self.cameras.items()]
         return page.pictures("Share of equal codes by cell: blue never, red always", maps)
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values."""
-        cameras = {name: each.to_json() for name, each in self.cameras.items()}
+        cameras = {name: camera.to_json() for name, camera in self.cameras.items()}
         return plain({"a": self.a.path, "b": self.b.path, "cameras": cameras, "alone": self.alone})
 
 
 def _rows(camera: CameraAgreement) -> Iterator[tuple[str, str]]:
-    for name, told in FIGURES.items():
-        if (found := camera.estimate(name)) is not None:
-            yield told, str(found)
+    for name, label in FIGURES.items():
+        if (estimate := camera.estimate(name)) is not None:
+            yield label, str(estimate)
     yield "equal codes expected by chance", f"{camera.by_chance:.4g}"
 
 

@@ -14,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from depthtok.disk.files import write_atomic
+from depthtok.disk.regular import require_given
 from depthtok.errors import CorruptPart
 from depthtok.normalisation import HIGH, LOW
 from vqvae.data.frames import INVALID, pack, unpack
@@ -53,11 +54,11 @@ class Examples:
 
     def take(self, frames: int, batch: Iterator[Example]) -> None:
         """Keep the frames of a clip that qualify as examples; the clip has `frames` frames."""
-        for one in batch:
-            if one.frame == frames // 2 and len(self.spread) < self.number:
-                self.spread.append(one)
-            if len(self.worst) < self.number or one.l1 > self.worst[-1].l1:
-                self._rank(one)
+        for example in batch:
+            if example.frame == frames // 2 and len(self.spread) < self.number:
+                self.spread.append(example)
+            if len(self.worst) < self.number or example.l1 > self.worst[-1].l1:
+                self._rank(example)
 
     def look(
         self, images: Float32[np.ndarray, "T H W"], codes: UInt8[np.ndarray, "T h w"], number: int
@@ -74,18 +75,18 @@ class Examples:
             self.uses = np.zeros(number, np.int64)
         before = self.uses[present]
         self.uses[present] += counts
-        kept = np.where(before[:, None, None] > 0, self.cells[present], 0)
-        kept *= (before / self.uses[present])[:, None, None]
-        fresh = np.add.reduceat(cells[order], starts, axis=0, dtype=np.float64)
-        self.cells[present] = kept + fresh / self.uses[present][:, None, None]
+        means = np.where(before[:, None, None] > 0, self.cells[present], 0)
+        means *= (before / self.uses[present])[:, None, None]
+        sums = np.add.reduceat(cells[order], starts, axis=0, dtype=np.float64)
+        self.cells[present] = means + sums / self.uses[present][:, None, None]
 
-    def _rank(self, one: Example) -> None:
+    def _rank(self, example: Example) -> None:
         """Rank a frame among the worst; one per clip, because its neighbours look the same."""
-        rivals = [e for e in self.worst if e.clip == one.clip]
-        if rivals and rivals[0].l1 >= one.l1:
+        same_clip = [e for e in self.worst if e.clip == example.clip]
+        if same_clip and same_clip[0].l1 >= example.l1:
             return
-        others = [e for e in self.worst if e.clip != one.clip]
-        self.worst = sorted([*others, one], key=lambda e: -e.l1)[: self.number]
+        other_clips = [e for e in self.worst if e.clip != example.clip]
+        self.worst = sorted([*other_clips, example], key=lambda e: -e.l1)[: self.number]
 
     def save(self, directory: Path) -> None:
         """Write the examples, compressed, in the 6e-5 steps of the range that training uses."""
@@ -102,7 +103,7 @@ class Examples:
             arrays["codes"] = np.array([e.codes for e in both])
             arrays["cells"] = self.cells
         out = io.BytesIO()
-        np.savez_compressed(out, **arrays)
+        np.savez_compressed(out, allow_pickle=False, **arrays)
         write_atomic(directory / FILE, out.getvalue())
 
     @classmethod
@@ -113,6 +114,7 @@ class Examples:
         try:
             return cls._read(directory / FILE)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+            require_given(directory / FILE, error)
             raise CorruptPart(
                 f"{directory / FILE} is damaged: {error}",
                 remedy="delete it: the report then shows figures only",
@@ -120,15 +122,16 @@ class Examples:
 
     @classmethod
     def _read(cls, file: Path) -> Examples:
-        with np.load(file, allow_pickle=False) as found:
-            codes = found["codes"] if "codes" in found else [None] * len(found["frame"])
+        with np.load(file, allow_pickle=False) as arrays:
+            clips, frames, l1 = (arrays[name].tolist() for name in ("clip", "frame", "l1"))
+            codes = arrays["codes"] if "codes" in arrays else [None] * len(frames)
+            images = zip(arrays["true"], arrays["made"], codes, strict=True)
             both = [
-                Example(str(clip), int(frame), unpack(true), unpack(made), true < INVALID, code, l1)
-                for clip, frame, true, made, code, l1 in zip(
-                    found["clip"], found["frame"], found["true"], found["made"], codes,
-                    found["l1"].tolist(), strict=True,
+                Example(clip, frame, unpack(true), unpack(decoded), true < INVALID, code, error)
+                for clip, frame, error, (true, decoded, code) in zip(
+                    clips, frames, l1, images, strict=True
                 )
-            ]  # fmt: skip
-            cut = int(found["spread"])
-            cells = found.get("cells")
+            ]
+            cut = int(arrays["spread"])
+            cells = arrays.get("cells")
         return cls(max(cut, len(both) - cut), both[:cut], both[cut:], cells)

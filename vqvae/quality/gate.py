@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
 from depthtok.data import DepthKind
 
 FLIPS = "flips"
+Limits = dict[str, dict[str, int | float]]  # by kind of depth, and figure
 
 
-def default_limits() -> dict[str, dict[str, int | float]]:
+def default_limits() -> Limits:
     """The shipped limits (vqvae/quality/limits.toml), by kind of depth."""
     return tomllib.loads((files("vqvae.quality") / "limits.toml").read_text())
 
 
-def judge(quality: dict, limits: dict[str, dict[str, int | float]] | None = None) -> list[str]:
+def judge(quality: Mapping[str, Any], limits: Limits | None = None) -> list[str]:
     """The failed limits, one sentence each; empty for a codebook that passes.
 
     `limits` are tables by kind of depth; a key is a dotted path into the quality report with
@@ -38,10 +41,10 @@ def judge(quality: dict, limits: dict[str, dict[str, int | float]] | None = None
     return failures
 
 
-def _lookup(quality: dict, path: str) -> float | None:
+def _lookup(quality: Mapping[str, Any], path: str) -> float | None:
     value: object = quality
     for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
+        if not isinstance(value, Mapping) or part not in value:
             return None
         value = value[part]
-    return float(value)
+    return float(value) if isinstance(value, int | float) else None

@@ -115,10 +115,10 @@ def edges_disparity(normalised: Frames, valid: Mask) -> Mask:
 
 
 def _edges(values: np.ndarray, valid: Mask, step: float) -> Mask:
-    found = np.zeros(values.shape, bool)
-    found[:, :-1] |= (np.abs(np.diff(values, axis=1)) > step) & valid[:, :-1] & valid[:, 1:]
-    found[:, :, :-1] |= (np.abs(np.diff(values, axis=2)) > step) & valid[..., :-1] & valid[..., 1:]
-    return found
+    edges = np.zeros(values.shape, bool)
+    edges[:, :-1] |= (np.abs(np.diff(values, axis=1)) > step) & valid[:, :-1] & valid[:, 1:]
+    edges[:, :, :-1] |= (np.abs(np.diff(values, axis=2)) > step) & valid[..., :-1] & valid[..., 1:]
+    return edges
 
 
 def _spread(mask: Mask) -> Mask:
@@ -148,9 +148,9 @@ class CodeUse:
     def add(self, codes: UInt8[np.ndarray, "T h w"]) -> None:
         """Add the codes of some frames."""
         for frame in codes:
-            here = np.bincount(frame.ravel(), minlength=len(self.counts))
-            self.counts += here
-            self.distinct += int((here > 0).sum())
+            counts = np.bincount(frame.ravel(), minlength=len(self.counts))
+            self.counts += counts
+            self.distinct += int((counts > 0).sum())
         self.frames += len(codes)
 
     def report(self) -> dict:

@@ -11,13 +11,16 @@ from jaxtyping import Bool, Float32, UInt8
 
 from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import SourceError
+from depthtok.normalisation import Range
 from vqvae.codec import Codec
 from vqvae.data.clips import ClipSource, DepthSequence
 from vqvae.data.frames import BLOCK, range_of
 from vqvae.quality import metrics
 from vqvae.quality.examples import Example, Examples
+from vqvae.quality.metrics import Frames, Mask
 
-Masks = Callable[[DepthSequence, int, int], dict[str, Bool[np.ndarray, "T H W"]]]
+NamedMasks = dict[str, Bool[np.ndarray, "T H W"]]
+Masks = Callable[[DepthSequence, int, int], NamedMasks]
 """Regions by name (arm, gripper, objects) of frames start..stop of a clip; empty if unknown."""
 
 
@@ -77,7 +80,7 @@ def _stands_still(clip: DepthSequence) -> bool:
     return bool(len(change)) and float(np.median(change)) < metrics.STATIC_STEP * (high - low)
 
 
-def _to_metres(codec: Codec, made: np.ndarray, bounds, disparity: DepthClip) -> np.ndarray:
+def _to_metres(codec: Codec, made: Frames, bounds: Range, disparity: DepthClip) -> Frames:
     """Reconstructed depth, m. Disparity is clamped to at least half the far end of the range."""
     rule = codec.codebook.normalisation
     back = rule.undo(made, bounds, like=disparity.values, valid=disparity.valid)
@@ -94,10 +97,10 @@ class Region:
     depth_edges: metrics.EdgeScore = field(default_factory=metrics.EdgeScore)
 
     def report(self) -> dict:
-        found = {"disparity": {**self.l1.report(), **self.edges.report()}}
+        figures = {"disparity": {**self.l1.report(), **self.edges.report()}}
         if self.depth.pixels:
-            found["metres"] = {**self.depth.report(), **self.depth_edges.report()}
-        return found
+            figures["metres"] = {**self.depth.report(), **self.depth_edges.report()}
+        return figures
 
 
 class Judge:
@@ -116,7 +119,7 @@ class Judge:
         self.use = metrics.CodeUse.of(codes)
         self.flips = metrics.Flips(metrics.STATIC_M if metric else metrics.STATIC_STEP)
 
-    def add(self, block: _Block, masks: dict[str, np.ndarray], *, still: bool) -> None:
+    def add(self, block: _Block, masks: NamedMasks, *, still: bool) -> None:
         """Add a block with the masks of its new frames; `still`: its camera does not move."""
         new, valid = block.new, block.depth.valid[block.new]
         made, true = block.made[new], block.images[new]
@@ -137,7 +140,7 @@ class Judge:
         if block.metres is not None:
             self._add_metres(block.metres[new], block.depth.values[new], valid, masks)
 
-    def _add_metres(self, made, true, valid, masks) -> None:
+    def _add_metres(self, made: Frames, true: Frames, valid: Mask, masks: NamedMasks) -> None:
         self.depth.add(made, true, valid)
         pair = metrics.edges_metres(made, valid), metrics.edges_metres(true, valid)
         self.depth_edges.add(*pair)
@@ -146,22 +149,22 @@ class Judge:
             self.regions[name].depth_edges.add(*pair, mask)
 
     def report(self) -> dict:
-        found = {
+        figures = {
             "kind": str(self.kind),
             "frames": self.frames,
             "disparity": {**self.l1.report(), **self.edges.report()},
             "unquantised": self.bypassed.report(),
         }
         if self.use.frames:
-            found["codes"] = self.use.report()
+            figures["codes"] = self.use.report()
             if self.flips.cells["static"]:
-                found["flips"] = self.flips.report()
-            found["histogram"] = self.use.counts.tolist()
+                figures["flips"] = self.flips.report()
+            figures["histogram"] = self.use.counts.tolist()
         if self.depth.pixels:
-            found["metres"] = {**self.depth.report(), **self.depth_edges.report()}
+            figures["metres"] = {**self.depth.report(), **self.depth_edges.report()}
         if self.regions:
-            found["regions"] = {name: r.report() for name, r in sorted(self.regions.items())}
-        return found
+            figures["regions"] = {name: r.report() for name, r in sorted(self.regions.items())}
+        return figures
 
 
 def assess(
@@ -201,8 +204,8 @@ def assess(
         raise SourceError(
             f"no clip could be evaluated: {reason}", remedy="see `depthtok inspect` of the store"
         )
-    found = {**judge.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
-    return found, examples
+    quality = {**judge.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
+    return quality, examples
 
 
 def _with_clip(

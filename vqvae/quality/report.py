@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from depthtok.data import DepthKind
-from depthtok.errors import SourceError
+from depthtok.errors import SourceError, as_type
 from depthtok.report.colour import code_picture, colourise
 from depthtok.report.report import Picture, Report
 from depthtok.stores.codebook import Codebook
@@ -37,7 +37,7 @@ def build(
     book = codec.codebook
     page = Report("A codebook for depth" + (", on other data" if own else ""), str(book.path))
     page.numbers(_headline(quality))
-    page.text(*_told(book, quality, judged))
+    page.text(*_sentences(book, quality, judged))
     rows = _error_rows(quality)
     if own:
         rows.append(("its own held-out episodes", *_errors(own)))
@@ -46,14 +46,13 @@ def build(
     if "codes" in quality:
         page.facts("Code usage", _named(quality["codes"]))
         page.facts("Codes that change although the depth does not", _flips(quality))
-        _use(page, np.asarray(quality["histogram"]))
+        _usage_curve(page, np.asarray(quality["histogram"]))
     _pictures(page, examples)
     if codec.has_codes:
-        _codes(page, codec, np.asarray(quality["histogram"]), examples)
+        _code_tiles(page, codec, np.asarray(quality["histogram"]), examples)
     if quality["failed"]:
         page.table("Skipped clips", ("episode", "camera", "why"), quality["failed"])
-    made = {key: book.meta[key] for key in ("network", "quantizer", "normalisation", "training")}
-    for name, settings in made.items():
+    for name, settings in _made(book).items():
         page.facts(f"Trained with: {name}", settings)
     return page
 
@@ -73,17 +72,17 @@ def of_codebook(codec: Codec) -> Report:
 
 def _headline(quality: Mapping) -> dict[str, object]:
     failures = judge(quality)
-    found = {"L1 (share of the range)": quality["disparity"]["l1"]}
+    figures: dict[str, object] = {"L1 (share of the range)": quality["disparity"]["l1"]}
     if "metres" in quality:
-        found["AbsRel"] = quality["metres"]["abs_rel"]
-    found["edge F1"] = quality["disparity"]["edge_f1"]
+        figures["AbsRel"] = quality["metres"]["abs_rel"]
+    figures["edge F1"] = quality["disparity"]["edge_f1"]
     if "codes" in quality:
-        found["codes used"] = f"{quality['codes']['used']} of {quality['codes']['of']}"
-        found["perplexity"] = quality["codes"]["perplexity"]
-    return {**found, "quality gate": "passed" if not failures else f"failed: {len(failures)}"}
+        figures["codes used"] = f"{quality['codes']['used']} of {quality['codes']['of']}"
+        figures["perplexity"] = quality["codes"]["perplexity"]
+    return {**figures, "quality gate": "passed" if not failures else f"failed: {len(failures)}"}
 
 
-def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
+def _sentences(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
     yield (
         f"Evaluated on {judged}: {quality['frames']:,} frames (episodes: {quality['episodes']}), "
         f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
@@ -102,13 +101,25 @@ def _told(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
         yield f"Sticky codes: kept while nearly as close (sticky {quality['sticky']})."
 
 
+def require_shown(book: Codebook) -> None:
+    """Raises `KeyError` or `TypeError` for a codebook whose description lacks what a page shows."""
+    _made(book)
+    if book.quality:
+        _headline(book.quality)
+        _error_rows(book.quality)
+
+
+def _made(book: Codebook) -> dict[str, dict]:
+    """The settings that a codebook was made with, by table."""
+    names = ("network", "quantizer", "normalisation", "training")
+    return {name: as_type(dict, book.meta[name]) for name in names}
+
+
 def _errors(quality: Mapping) -> tuple:
     """The figures for one row, in the order of `COLUMNS`."""
     disparity, metres = quality["disparity"], quality.get("metres", {})
-    return (
-        disparity["l1"], disparity.get("edge_f1"), metres.get("abs_rel"), metres.get("rmse_m"),
-        metres.get("delta_1_25"), metres.get("delta_1_05"), metres.get("edge_f1"),
-    )  # fmt: skip
+    in_metres = ("abs_rel", "rmse_m", "delta_1_25", "delta_1_05", "edge_f1")
+    return disparity["l1"], disparity.get("edge_f1"), *(metres.get(name) for name in in_metres)
 
 
 def _error_rows(quality: Mapping) -> list[tuple]:
@@ -118,17 +129,17 @@ def _error_rows(quality: Mapping) -> list[tuple]:
     rows.append(("codes bypassed", *_errors({"disparity": quality["unquantised"]})))
     if twin := quality.get("continuous"):
         rows.append(("trained without codes", *_errors(twin)))
-    if calm := quality.get("with_sticky"):
-        rows.append((f"sticky {calm['sticky']}", *_errors(calm)))
+    if sticky := quality.get("with_sticky"):
+        rows.append((f"sticky {sticky['sticky']}", *_errors(sticky)))
     return rows
 
 
 def _flips(quality: Mapping) -> dict[str, object]:
-    found = _named(quality.get("flips", {"static": "no static camera"}))
-    if calm := quality.get("with_sticky"):
-        found |= {f"{_WORDS[name]}, sticky {calm['sticky']}": calm["flips"][name]
-                  for name in ("static", "far") if "flips" in calm}  # fmt: skip
-    return found
+    shares = _named(quality.get("flips", {"static": "no static camera"}))
+    sticky = quality.get("with_sticky", {})
+    for name in ("static", "far") if "flips" in sticky else ():
+        shares[f"{_WORDS[name]}, sticky {sticky['sticky']}"] = sticky["flips"][name]
+    return shares
 
 
 def _named(figures: Mapping[str, object]) -> dict[str, object]:
@@ -151,31 +162,28 @@ _WORDS = {
 def _rates(book: Codebook, quality: Mapping) -> tuple[Sequence[str], list[tuple]]:
     """Bits per frame and the resulting error: of codes, and of unquantised latents."""
     cells = math.prod(book.grid)
-    whole = cells * 32 * book.meta["network"]["dim"]
+    float_bits = cells * 32 * book.meta["network"]["dim"]
     columns = ("a frame as", "bits", "L1", "AbsRel")
     rows = []
     if "codes" in quality:
         bits = cells * math.log2(max(quality["codes"]["perplexity"], 1))
         rows = [
-            ("codes, one byte each", cells * 8, *_two(quality)),
-            ("codes, entropy coded (at best)", round(bits), *_two(quality)),
+            ("codes, one byte each", cells * 8, *_l1_abs_rel(quality)),
+            ("codes, entropy coded (at best)", round(bits), *_l1_abs_rel(quality)),
         ]
-    rows.append(("the same latents, float32", whole, quality["unquantised"]["l1"], None))
+    rows.append(("the same latents, float32", float_bits, quality["unquantised"]["l1"], None))
     if twin := quality.get("continuous"):
-        rows.append(("latents trained without codes, float32", whole, *_two(twin)))
+        rows.append(("latents trained without codes, float32", float_bits, *_l1_abs_rel(twin)))
     return columns, rows
 
 
-def _two(quality: Mapping) -> tuple:
+def _l1_abs_rel(quality: Mapping) -> tuple:
     return quality["disparity"]["l1"], quality.get("metres", {}).get("abs_rel")
 
 
-def _use(page: Report, counts: np.ndarray) -> None:
-    page.curves(
-        "How often each code occurs",
-        {"cells": (np.arange(len(counts)), np.sort(counts)[::-1])},
-        "code, by rank", "cells", log=True,
-    )  # fmt: skip
+def _usage_curve(page: Report, counts: np.ndarray) -> None:
+    curve = {"cells": (np.arange(len(counts)), np.sort(counts)[::-1])}
+    page.curves("How often each code occurs", curve, "code, by rank", "cells", log=True)
 
 
 def _pictures(page: Report, examples: Examples | None) -> None:
@@ -189,30 +197,31 @@ def _pictures(page: Report, examples: Examples | None) -> None:
     note = f"Warm colours are near. Errors: red is {ERROR_SHOWN:.0%} of the clip's range or more."
     for title, chosen in (("Frames", examples.spread), ("The worst frames", examples.worst)):
         page.text(note, title=title)
-        rows = [list(_row(one)) for one in chosen]
+        rows = [list(_row(example)) for example in chosen]
         page.pictures("", [picture for row in rows for picture in row], columns=len(rows[0]))
 
 
-def _row(one: Example) -> Iterator[Picture]:
+def _row(example: Example) -> Iterator[Picture]:
     """Ground truth, reconstruction, error and codes of a frame."""
-    kind, where = DepthKind.DISPARITY, f"{one.clip}, frame {one.frame}"
-    error = np.abs(one.made - one.true)
-    yield Picture(colourise(one.true, kind, 0, 1, one.valid), f"{where}: depth")
-    yield Picture(colourise(one.made, kind, 0, 1), "reconstructed from its codes")
-    yield Picture(colourise(error, kind, 0, ERROR_SHOWN, one.valid), f"error, mean {one.l1:.4f}")
-    if one.codes is not None:
-        cell = one.true.shape[0] // one.codes.shape[0]
-        yield Picture(code_picture(one.codes, cell), f"{len(np.unique(one.codes))} distinct codes")
+    kind, name = DepthKind.DISPARITY, f"{example.clip}, frame {example.frame}"
+    true, valid, codes = example.true, example.valid, example.codes
+    error = np.abs(example.made - true)
+    yield Picture(colourise(true, kind, 0, 1, valid), f"{name}: depth")
+    yield Picture(colourise(example.made, kind, 0, 1), "reconstructed from its codes")
+    yield Picture(colourise(error, kind, 0, ERROR_SHOWN, valid), f"error, mean {example.l1:.4f}")
+    if codes is not None:
+        cell = true.shape[0] // codes.shape[0]
+        yield Picture(code_picture(codes, cell), f"{len(np.unique(codes))} distinct codes")
 
 
-def _codes(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
+def _code_tiles(page: Report, codec: Codec, counts: np.ndarray, examples: Examples | None) -> None:
     """One image per code: the mean of the cells with that code, else what it decodes to."""
     order = np.argsort(-counts, kind="stable")
     tiles = code_pictures(codec)
     caption = "Each code decoded in a patch of the same code; near is bright"
     if examples is not None and examples.cells is not None:
-        seen = ~np.isnan(examples.cells).any(axis=(1, 2))
-        tiles[seen] = examples.cells[seen]
+        occurring = ~np.isnan(examples.cells).any(axis=(1, 2))
+        tiles[occurring] = examples.cells[occurring]
         caption = "The mean of the cells with each code; near is bright"
     if unused := int((counts == 0).sum()):
         caption += f"; the last {unused} did not occur"

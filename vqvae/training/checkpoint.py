@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,9 +18,7 @@ from safetensors.torch import save as to_bytes
 from depthtok.disk.files import write_atomic
 from depthtok.disk.regular import unavailable
 from depthtok.errors import CorruptPart, StaleStore
-
-if TYPE_CHECKING:
-    from vqvae.training.train import Trainer
+from vqvae.model.model import Tokeniser
 
 FILE = "checkpoint.safetensors"
 FORMAT = "2"
@@ -29,7 +27,17 @@ _BLANK = b"0" * 64
 _DIGEST = b'"sha256":"'
 
 
-def save(work: Path, trainer: Trainer, identity: str) -> None:
+@runtime_checkable
+class Resumable(Protocol):
+    """What is saved of a training; of its ranks the one numbered 0 saves."""
+
+    rank: int
+    step: int
+    model: Tokeniser
+    optimiser: torch.optim.AdamW
+
+
+def save(work: Path, trainer: Resumable, identity: str) -> None:
     """Write weights, optimiser and step. Only rank 0 writes, because all ranks are identical."""
     if trainer.rank != 0:
         return
@@ -38,8 +46,8 @@ def save(work: Path, trainer: Trainer, identity: str) -> None:
         tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
     note = {"format": FORMAT, "identity": identity, "step": str(trainer.step)}
     blank = to_bytes(tensors, metadata={**note, "sha256": _BLANK.decode()})
-    found = hashlib.sha256(blank).hexdigest().encode()
-    write_atomic(work / FILE, blank.replace(_DIGEST + _BLANK, _DIGEST + found, 1))
+    digest = hashlib.sha256(blank).hexdigest().encode()
+    write_atomic(work / FILE, blank.replace(_DIGEST + _BLANK, _DIGEST + digest, 1))
 
 
 def _read(file: Path) -> tuple[Mapping[str, str], dict[str, torch.Tensor]]:
@@ -87,7 +95,7 @@ def identity_of(work: Path) -> str | None:
         return None
 
 
-def load(work: Path, trainer: Trainer, identity: str) -> bool:
+def load(work: Path, trainer: Resumable, identity: str) -> bool:
     """Restore `trainer` from the checkpoint; returns whether there is one.
 
     Raises `StaleStore` for the checkpoint of a run with other settings or data, `CorruptPart` for
@@ -112,7 +120,7 @@ def load(work: Path, trainer: Trainer, identity: str) -> bool:
     return True
 
 
-def _restore(trainer: Trainer, tensors: Mapping[str, torch.Tensor]) -> None:
+def _restore(trainer: Resumable, tensors: Mapping[str, torch.Tensor]) -> None:
     model = {k[len("model.") :]: v for k, v in tensors.items() if k.startswith("model.")}
     trainer.model.load_state_dict(model, strict=True)
     states: dict[int, dict[str, torch.Tensor]] = {}
@@ -120,5 +128,5 @@ def _restore(trainer: Trainer, tensors: Mapping[str, torch.Tensor]) -> None:
         if name.startswith("optimiser."):
             _, index, field = name.split(".")
             states.setdefault(int(index), {})[field] = value
-    whole = trainer.optimiser.state_dict()
-    trainer.optimiser.load_state_dict({**whole, "state": states})
+    optimiser = trainer.optimiser.state_dict()
+    trainer.optimiser.load_state_dict({**optimiser, "state": states})

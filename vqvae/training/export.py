@@ -86,8 +86,8 @@ def finish(
 def add_twin(path: Path, twin: Path) -> None:
     """Add to a codebook's quality the figures of the same networks without a quantiser."""
     quality, bound = Codebook.load(path).quality, Codebook.load(twin).quality
-    kept = {name: bound[name] for name in ("disparity", "metres", "regions") if name in bound}
-    rejudge(path, {**quality, "continuous": kept})
+    figures = {name: bound[name] for name in ("disparity", "metres", "regions") if name in bound}
+    rejudge(path, {**quality, "continuous": figures})
 
 
 def add_sticky(
@@ -102,17 +102,14 @@ def add_sticky(
     book = Codebook.load(path)
     training, learn = TrainingConfig(**book.meta["training"]), sources
     if judge is None:
-        old = book.meta["data"].get("held_out_rule", BEFORE) == BEFORE
-        sides = (
-            split_before(sources, training.held_out, training.seed)
-            if old
-            else split(sources, training.held_out)
-        )
+        sides = split(sources, training.held_out)
+        if book.meta["data"].get("held_out_rule", BEFORE) == BEFORE:
+            sides = split_before(sources, training.held_out, training.seed)
         learn, judge = sides.learn, sides.judge
     chosen, _ = judging(learn, judge, training.judged)
-    found, _ = assess(Codec.load(path, device), chosen, sticky=sticky)
-    kept = {name: found[name] for name in ("disparity", "metres", "flips") if name in found}
-    rejudge(path, {**book.quality, "with_sticky": {"sticky": sticky, **kept}})
+    quality, _ = assess(Codec.load(path, device), chosen, sticky=sticky)
+    figures = {name: quality[name] for name in ("disparity", "metres", "flips") if name in quality}
+    rejudge(path, {**book.quality, "with_sticky": {"sticky": sticky, **figures}})
 
 
 def judging(

@@ -12,6 +12,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,13 +56,13 @@ class Trainer:
         model = Tokeniser(config.network, config.quantizer, training.seed)
         self.model = model.to(self.device).train()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        decay, fused = training.weight_decay, True if self.device.type == "cuda" else None
         self.optimiser = torch.optim.AdamW(
-            self.parameters, training.lr, betas=(0.9, 0.99), weight_decay=training.weight_decay,
-            fused=True if self.device.type == "cuda" else None,
-        )  # fmt: skip
+            self.parameters, training.lr, betas=(0.9, 0.99), weight_decay=decay, fused=fused
+        )
         self.step = 0
-        self.crops = Crops(lambda step: self._drawn(_STREAM_TRAIN, step, step), training.steps,
-                           self.device)  # fmt: skip
+        draw = partial(self._drawn, _STREAM_TRAIN)
+        self.crops = Crops(lambda step: draw(step, step), training.steps, self.device)
 
     def advance(self) -> dict[str, float]:
         """One step. Returns loss, l1 (both of this rank), the gradient's norm, codes and perplexity
@@ -72,28 +73,28 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         images, valid = self.crops.take(self.step)
-        done = self._forward(images)
-        loss, l1 = reconstruction(done.made, images, valid, training.gradient_weight)
-        loss = loss + done.loss
+        output = self._forward(images)
+        loss, l1 = reconstruction(output.made, images, valid, training.gradient_weight)
+        loss = loss + output.loss
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._average_gradients()
         norm = clip_grad_norm_(self.parameters, 1.0)
         self.optimiser.step()
-        if done.codes is not None:
-            quantizer.update(done.latents.detach(), done.codes)
+        if output.codes is not None:
+            quantizer.update(output.latents.detach(), output.codes)
         self.step += 1
-        return _figures(loss, l1, norm, done.codes)
+        return _figures(loss, l1, norm, output.codes)
 
     def _drawn(self, stream: int, number: int, step: int) -> Batch:
         """This rank's share of a batch of a stream, as it is at a step of the training."""
         training, cell = self.config.training, self.config.network.cell
         # At the end plain data only, which frees the codes used only for pasted parts.
         pasting = step < training.paste_until * training.steps
+        parts = training.paste if pasting else 0
         return self.cache.batch(
-            training, cell, (stream, number), self.rank, self.world,
-            parts=training.paste if pasting else 0,
-        )  # fmt: skip
+            training, cell, (stream, number), self.rank, self.world, parts=parts
+        )
 
     def _forward(self, images: Tensor) -> Pass:
         """On CUDA the convolutions run in bfloat16; the quantiser never does."""
@@ -130,11 +131,11 @@ def learning_rate(config: TokeniserConfig, step: int) -> float:
 def _figures(loss: Tensor, l1: Tensor, norm: Tensor, codes: Tensor | None) -> dict[str, float]:
     """A step's figures, fetched at once: each fetch on its own would wait for the GPU."""
     parts = [torch.stack([loss, l1, norm])] + ([] if codes is None else [codes.flatten()])
-    found = torch.cat([part.detach().double() for part in parts]).cpu()
-    named = dict(zip(("loss", "l1", "grad_norm"), found[:3].tolist(), strict=True))
+    values = torch.cat([part.detach().double() for part in parts]).cpu()
+    named = dict(zip(("loss", "l1", "grad_norm"), values[:3].tolist(), strict=True))
     if codes is None:
         return {**named, "codes": 0.0, "perplexity": 0.0}
-    share = torch.bincount(found[3:].long()).double()
+    share = torch.bincount(values[3:].long()).double()
     share = share[share > 0] / share.sum()
     perplexity = float((-(share * share.log()).sum()).exp())
     return {**named, "codes": float(len(share)), "perplexity": perplexity}
@@ -180,12 +181,12 @@ def _train(
 ) -> Path | None:
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
     require_one_kind([*sources, *(judge or [])])
-    begun = export.begun(out, work) if options.resume else None
-    sides = _split(config, sources, begun) if judge is None else Sides(list(sources), list(judge))
+    earlier = export.begun(out, work) if options.resume else None
+    sides = _split(config, sources, earlier) if judge is None else Sides(list(sources), list(judge))
     learn = sides.learn
     if not any(len(source.clips) for source in learn if source.weight):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
-    rule, identity = _identity(config, learn, begun)
+    rule, identity = _identity(config, learn, earlier)
     if options.resume and export.is_finished(out, identity):
         shutil.rmtree(work, ignore_errors=True)  # of a process stopped right before this
         return out
@@ -207,21 +208,21 @@ def _train(
     return out
 
 
-def _split(config: TokeniserConfig, sources: Sequence[ClipSource], begun: str | None) -> Sides:
-    """Which episodes train and which judge. A run that was begun (its identity is `begun`) by the
-    rule of former versions goes on with it."""
+def _split(config: TokeniserConfig, sources: Sequence[ClipSource], earlier: str | None) -> Sides:
+    """The clips that train and those that evaluate. A run (`earlier` is its identity) that began by
+    the rule of former versions goes on with it."""
     training = config.training
-    if begun is not None:
+    if earlier is not None:
         before = split_before(sources, training.held_out, training.seed)
-        if _identity(config, before.learn, begun)[1] == begun:
+        if _identity(config, before.learn, earlier)[1] == earlier:
             return before
     return split(sources, training.held_out)
 
 
 def _identity(
-    config: TokeniserConfig, learn: Sequence[ClipSource], begun: str | None
+    config: TokeniserConfig, learn: Sequence[ClipSource], earlier: str | None
 ) -> tuple[Normalisation, str]:
-    """How clips are normalised, and what identifies the training on them. A run `begun` by a
+    """How clips are normalised, and what identifies the training on them. A run (`earlier`) of a
     depthtok whose identities did not count the parts of stores keeps its own."""
     rule = fit_normalisation(config.normalisation, config.metric_range, learn)
     size, frames = config.network.size, config.training.frames
@@ -229,7 +230,7 @@ def _identity(
         export.identity(config, cache_key(learn, rule, size, frames, parts=parts))
         for parts in (True, False)
     )
-    return rule, before if before == begun else identity
+    return rule, before if before == earlier else identity
 
 
 def _require_equal_ranks(trainer: Trainer) -> None:
@@ -239,9 +240,9 @@ def _require_equal_ranks(trainer: Trainer) -> None:
     digest = hashlib.sha256()
     for value in export.weights_of(trainer.model).values():
         digest.update(value.tobytes())
-    found = [""] * trainer.world
-    dist.all_gather_object(found, digest.hexdigest())
-    assert len(set(found)) == 1, f"the ranks diverged: {found}"
+    digests = [""] * trainer.world
+    dist.all_gather_object(digests, digest.hexdigest())
+    assert len(set(digests)) == 1, f"the ranks diverged: {digests}"
 
 
 def _run(
@@ -282,7 +283,9 @@ def _on_any_rank(flag: bool, device: torch.device) -> bool:
     return bool(raised)
 
 
-def _shared_cache(work: Path, learn, config: TokeniserConfig, rule) -> FrameCache:
+def _shared_cache(
+    work: Path, learn: Sequence[ClipSource], config: TokeniserConfig, rule: Normalisation
+) -> FrameCache:
     """The cache, built by rank 0 alone."""
     build = (work, learn, rule, config.network.size, config.training.frames)
     first = not dist.is_initialized() or dist.get_rank() == 0

@@ -61,7 +61,7 @@ def config_named(name: str) -> ViDAConfig:
 
 READERS = 4  # decoding threads per GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
-CHOICES = ("compile", "graphs", "explicit")  # that change low bits, and are recorded where on
+CHOICES = ("compile", "graphs", "explicit")  # they change low bits; recorded where on
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class RunConfig:
     compile: bool = False
     graphs: bool = False  # CUDA graphs; never ran on a GPU yet
     explicit: bool = False  # temporal attention by products and softmax; never ran on a GPU yet
-    settled: bool = False  # as a store is made already: who cannot do so is refused
+    settled: bool = False  # a store is made so: where that is impossible, raise `ConfigError`
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -105,11 +105,11 @@ class RunConfig:
             )
 
     def like(self, made_with: Mapping[str, str]) -> RunConfig:
-        """With what was settled when a store was made: its estimator's settings."""
-        on = {name: made_with.get(name) == "yes" for name in CHOICES}
-        return replace(self, settled=True, **on)
+        """The same with the choices that a store was made with: its estimator's settings."""
+        compile, graphs, explicit = (made_with.get(name) == "yes" for name in CHOICES)
+        return replace(self, settled=True, compile=compile, graphs=graphs, explicit=explicit)
 
-    def resolved(self, config: ViDAConfig, device: str) -> RunConfig:
+    def resolved(self, config: ViDAConfig, device: str) -> ResolvedConfig:
         """With all defaults filled in, for a network on a type of device ("cpu", "cuda")."""
         precision = self.precision or ("float32" if device == "cpu" else "float16")
         if device == "cpu" and precision != "float32":
@@ -123,4 +123,14 @@ class RunConfig:
             )
         readers = self.readers if self.readers is not None else (0 if device == "cpu" else READERS)
         size = self.input_size or config.input_size
-        return replace(self, precision=precision, input_size=size, readers=readers)
+        filled = {"precision": precision, "input_size": size, "readers": readers}
+        return ResolvedConfig(**(vars(self) | filled))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig(RunConfig):
+    """How a network is run, with no default left to fill in."""
+
+    input_size: int
+    precision: str
+    readers: int

@@ -17,13 +17,7 @@ from pipelines.audit.findings import summarise
 from pipelines.depth.vida.config import RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import ViDAEstimator
 from pipelines.depth.vida.evaluation import judge, judge_maps, mean_maps
-from pipelines.depth.vida.finetune import (
-    FinetuneConfig,
-    StepReport,
-    begun,
-    finetune,
-    fresh_network,
-)
+from pipelines.depth.vida.finetune import FinetuneConfig, StepReport, begun, finetune, fresh_network
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.truth import TrueClip
 from pipelines.depth.vida.weights import find_weights, load_network, save_network, weights_hash
@@ -95,16 +89,22 @@ class Course:
             make_directory(self.out.parent)
         if not resume:
             remove(self.checkpoint)
-        made = finetune(
-            self.start, self.clips, self.config, checkpoint=self.checkpoint,
-            device=torch.device(device), data=self.origin, on_step=on_step, should_stop=should_stop,
-        )  # fmt: skip
-        if made is not None:
-            save_network(made, self.out, dtype=torch.float16 if self.half else torch.float32)
-        return made is not None
+        network = finetune(
+            self.start,
+            self.clips,
+            self.config,
+            checkpoint=self.checkpoint,
+            device=torch.device(device),
+            data=self.origin,
+            on_step=on_step,
+            should_stop=should_stop,
+        )
+        if network is not None:
+            save_network(network, self.out, dtype=torch.float16 if self.half else torch.float32)
+        return network is not None
 
     def finish(self, device: str) -> dict:
-        """Evaluates the weights as written to disk, and writes their card."""
+        """Evaluates the weights as written to disk; writes their card, and returns it."""
         run = RunConfig(input_size=self.config.input_size)
         network = load_network(self.network, self.out)
         estimator = ViDAEstimator(network, run, torch.device(device))

@@ -34,7 +34,7 @@ class Encoder(nn.Module):
         self.norm = StreamNorm(config.dim)
 
     def forward(self, x_N3HW: Float[Tensor, "N 3 H W"]) -> list[Float[Tensor, "N S D"]]:
-        """The outputs of the tapped blocks after the shared final norm, without the class token."""
+        """The tapped blocks' outputs after the shared final norm, without the class token."""
         x_NSD = self.patch_embed(x_N3HW)
         rows, columns = (side // PATCH for side in x_N3HW.shape[-2:])
         x_NSD = torch.cat((self.cls_token.expand(len(x_NSD), -1, -1), x_NSD), dim=1)
@@ -67,7 +67,7 @@ class StreamNorm(nn.LayerNorm):
     """A norm of the residual stream. It is float32 in any precision, as the stream is; its result
     has the dtype of the layers that read it."""
 
-    result = torch.float32
+    result: torch.dtype = torch.float32
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, eps=1e-6)

@@ -27,7 +27,7 @@ different depth. Half precision 2 was autocast's."""
 class ViDAEstimator:
     """Video-Depth-Anything on one device.
 
-    It goes there with the first frames: who asks for its `spec` only, for others, may have none.
+    The network is moved there with the first frames: asking for `spec` alone needs no such device.
     """
 
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:

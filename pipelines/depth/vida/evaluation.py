@@ -19,28 +19,27 @@ def judge(estimator: DepthEstimator, clips: Sequence[TrueClip]) -> Iterator[Clip
     """The audit of each clip, as soon as it is estimated. Raises `SourceError` if a clip fails."""
     parts: list[DepthClip] = []
     for block in estimator.estimate(clips):
-        if block.error:
+        if block.error or block.depth is None:
             raise SourceError(f"{clips[block.clip].key}: {block.error}")
         clip = clips[block.clip]
         stored = ImageTransform(size=clip.depth.store.size)
-        parts.append(
-            DepthClip.of(stored.depth(block.depth.values, block.depth.kind), block.depth.kind)
-        )
+        kind = block.depth.kind
+        parts.append(DepthClip.of(stored.depth(block.depth.values, kind), kind))
         if sum(map(len, parts)) == len(clip):
             values = np.concatenate([part.values for part in parts])
-            yield _compared(clip, DepthClip.of(values, parts[0].kind))
+            yield _compared(clip, DepthClip.of(values, kind))
             parts = []
 
 
 def mean_maps(clips: Sequence[TrueClip]) -> dict[str, Float32[np.ndarray, "H W"]]:
     """The mean disparity (1/m) of every pixel, by camera."""
     maps = {}
-    for camera in dict.fromkeys(clip.camera for clip in clips):
+    for camera in dict.fromkeys(clip.depth.camera for clip in clips):
         total = count = 0.0
-        for clip in (each for each in clips if each.camera == camera):
-            for step in range(0, len(clip), EVERY):
-                found = clip.depth.read(step, step + 1).to_disparity()
-                total, count = total + found.values[0], count + found.valid[0]
+        for depth in (clip.depth for clip in clips if clip.depth.camera == camera):
+            for step in range(0, len(depth), EVERY):
+                frame = depth.read(step, step + 1).to_disparity()
+                total, count = total + frame.values[0], count + frame.valid[0]
         maps[camera] = (total / np.maximum(count, 1)).astype(np.float32)
     return maps
 
@@ -50,14 +49,14 @@ def judge_maps(
 ) -> Iterator[ClipAudit]:
     """The audit of each clip with its camera's mean map as the estimate for every frame."""
     for clip in clips:
-        if clip.camera in maps:
-            still = np.broadcast_to(maps[clip.camera], (len(clip), *maps[clip.camera].shape))
+        if (mean := maps.get(clip.depth.camera)) is not None:
+            still = np.broadcast_to(mean, (len(clip), *mean.shape))
             yield _compared(clip, DepthClip.of(still, DepthKind.DISPARITY))
 
 
 def _compared(clip: TrueClip, estimated: DepthClip) -> ClipAudit:
     def read(start: int, stop: int) -> DepthClip:
-        part = slice(start, stop)
-        return DepthClip(estimated.values[part], estimated.valid[part], estimated.kind)
+        values, valid = estimated.values[start:stop], estimated.valid[start:stop]
+        return DepthClip(values, valid, estimated.kind)
 
-    return audit(Pair(clip.key, clip.camera, len(clip), read, clip.depth.read))
+    return audit(Pair(clip.key, clip.depth.camera, len(clip), read, clip.depth.read))

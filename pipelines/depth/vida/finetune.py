@@ -91,7 +91,7 @@ def finetune(
     on_step: Callable[[StepReport], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> VideoDepth | None:
-    """Train `network` in place; resume from `checkpoint` if it exists.
+    """Trains `network` in place; resumes from `checkpoint` if it exists.
 
     `data` is a digest of the training data, stored in the checkpoint. Returns None if `should_stop`
     ended the run: the checkpoint then includes all steps so far.
@@ -106,8 +106,8 @@ def finetune(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     identity = {**asdict(config), "network": network.config.name, "data": data}
-    done = _resume(network, optimizer, identity, checkpoint)
-    for step in range(done, config.steps):
+    first = _resume(network, optimizer, identity, checkpoint)
+    for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * schedule(step, config.steps)
         images, depth = training_batch(clips, config, step)
@@ -137,7 +137,7 @@ def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
     encoder = network.pretrained
     for table in (encoder.pos_embed, encoder.cls_token):
         torch.nn.init.trunc_normal_(table, std=0.02)
-    torch.nn.init.ones_(network.head.scratch.output_conv2[2].bias)
+    torch.nn.init.ones_(network.head.scratch.output_conv2.get_parameter("2.bias"))
     return network
 
 
@@ -200,9 +200,8 @@ def training_batch(
             f"{sorted(map(tuple, sizes))}",
             remedy="train on cameras of the same shape (--camera), or give --batch 1",
         )
-    return torch.stack([images for images, _ in windows]), torch.stack(
-        [depth for _, depth in windows]
-    )
+    images, depth = zip(*windows, strict=True)
+    return torch.stack(images), torch.stack(depth)
 
 
 def _window(
@@ -215,26 +214,27 @@ def _window(
     stop = min(start + length, len(clip))
     mirrored = config.mirror and rng.random() < 0.5
     gain, offset = rng.uniform(0.8, 1.2, 3).astype(np.float32), np.float32(rng.uniform(-20, 20))
-    inputs, first, size = [], start, None
-    while first < stop:  # the first frame tells the size; large ones are taken one by one
-        count = together(size[0] * size[1] * PIXEL, length) if size else 1
-        frames = clip.read(first, min(first + count, stop))
-        if size not in (None, frames.shape[1:3]):
+    inputs: list[Tensor] = []
+    step, size = start, (0, 0)
+    while step < stop:  # the first frame tells the size; large ones are taken one by one
+        count = together(size[0] * size[1] * PIXEL, length) if inputs else 1
+        frames = clip.read(step, min(step + count, stop))
+        if inputs and size != frames.shape[1:3]:
             raise SourceError(f"{clip.key}: the frames have different sizes")
-        size, first = frames.shape[1:3], first + len(frames)
+        size, step = (frames.shape[1], frames.shape[2]), step + len(frames)
         frames = frames[:, :, ::-1] if mirrored else frames
-        coloured = np.clip(frames * gain + offset, 0, 255).astype(np.uint8)
-        inputs.append(
-            preprocess(torch.from_numpy(coloured), network_size(*size, config.input_size))
-        )
-    depth = clip.true_depth(start, stop)
-    depth = torch.from_numpy(np.ascontiguousarray(depth[:, :, ::-1] if mirrored else depth))
+        coloured = torch.from_numpy(np.clip(frames * gain + offset, 0, 255).astype(np.uint8))
+        inputs.append(preprocess(coloured, network_size(*size, config.input_size)))
+    metres = clip.true_depth(start, stop)
+    depth = torch.from_numpy(np.ascontiguousarray(metres[:, :, ::-1] if mirrored else metres))
     images = torch.cat(inputs)
     target = functional.interpolate(depth[None], size=images.shape[-2:], mode="nearest-exact")[0]
-    short = length - len(images)
-    return tuple(
-        torch.cat([each, each[-1:].expand(short, *each.shape[1:])]) for each in (images, target)
-    )
+    return _lengthened(images, length), _lengthened(target, length)
+
+
+def _lengthened(frames: Float[Tensor, "n ..."], length: int) -> Float[Tensor, "T ..."]:
+    """Frames, the last of them repeated up to a length."""
+    return torch.cat([frames, frames[-1:].expand(length - len(frames), *frames.shape[1:])])
 
 
 def _save(
@@ -242,13 +242,13 @@ def _save(
     optimizer: torch.optim.Optimizer,
     identity: dict[str, object],
     checkpoint: Path,
-    done: int,
+    steps: int,
 ) -> None:
-    """Writes a checkpoint, atomically replacing the previous one."""
+    """Writes the checkpoint after `steps` steps, atomically replacing the previous one."""
     state = {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "done": done,
+        "done": steps,
         "identity": identity,
     }
     with commit_file(checkpoint) as partial:
@@ -279,15 +279,16 @@ def _resume(
     identity: dict[str, object],
     checkpoint: Path,
 ) -> int:
+    """Restores a checkpoint, if there is one; returns how many steps it has taken."""
     if not checkpoint.is_file():
         return 0
     state = _read(checkpoint)
-    theirs = state["identity"]
-    changed = [k for k in identity if k != "save_every" and identity[k] != theirs.get(k)]
+    settings = state["identity"]
+    changed = [k for k in identity if k != "save_every" and identity[k] != settings.get(k)]
     if changed:
         raise StaleStore(
             f"{checkpoint} was made with other settings: "
-            + ", ".join(f"{key} {theirs.get(key)}, now {identity[key]}" for key in changed),
+            + ", ".join(f"{key} {settings.get(key)}, now {identity[key]}" for key in changed),
             remedy="resume with the same settings, choose another --out, or give --no-resume",
         )
     try:

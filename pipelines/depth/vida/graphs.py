@@ -34,12 +34,12 @@ class CudaRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Callable[[], Output]) -> Recorded[Output]:
-        aside, now = torch.cuda.Stream(), torch.cuda.current_stream()
-        aside.wait_stream(now)
-        with torch.cuda.stream(aside):
+        warm_up, current = torch.cuda.Stream(), torch.cuda.current_stream()
+        warm_up.wait_stream(current)
+        with torch.cuda.stream(warm_up):
             for _ in range(WARM_UPS):
                 run()
-        now.wait_stream(aside)
+        current.wait_stream(warm_up)
         graph = torch.cuda.CUDAGraph()
         # Other threads may go on decoding meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):

@@ -18,12 +18,12 @@ from pipelines.depth.vida.head import DepthOutput
 from pipelines.depth.vida.temporal import TemporalAttention
 
 Network = TypeVar("Network", bound=nn.Module)
-FLOAT32 = (Encoder, StreamNorm, LayerScale)  # what these hold themselves belongs to the stream
+FLOAT32 = (Encoder, StreamNorm, LayerScale)  # their own weights stay float32
 
 
 def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> Network:
     """A copy in float16 or bfloat16, for inference. What stays float32 is shared with the network,
-    which is left as it is. `explicit` is of the temporal attention."""
+    which is not changed. `explicit`: see `TemporalAttention`."""
     twin = _twin(network, dtype)
     for module in twin.modules():
         if isinstance(module, TemporalAttention):
@@ -32,29 +32,32 @@ def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> N
 
 
 def _twin(module: Network, dtype: torch.dtype) -> Network:
+    """A copy in half precision, which shares its float32 weights with the module."""
     twin = copy.copy(module)
     children = {name: _twin(child, dtype) for name, child in module.named_children()}
     twin._modules = dict(children)
-    if isinstance(module, StreamNorm):
+    if isinstance(twin, StreamNorm):
         twin.result = dtype
     if not isinstance(module, FLOAT32):
-        twin._parameters = {name: _rounded(it, dtype) for name, it in module._parameters.items()}
-        twin._buffers = {name: _rounded(it, dtype) for name, it in module._buffers.items()}
-    if isinstance(module, DepthOutput):
-        twin[2].bias = module[2].bias
+        twin._parameters = {
+            name: weight if weight is None else nn.Parameter(_rounded(weight, dtype), False)
+            for name, weight in module._parameters.items()
+        }
+        twin._buffers = {
+            name: buffer if buffer is None else _rounded(buffer, dtype)
+            for name, buffer in module._buffers.items()
+        }
+    if isinstance(twin, DepthOutput) and isinstance(module, DepthOutput):
+        twin.last.bias = module.last.bias
     if isinstance(twin, TemporalAttention):
         _join(twin)
     return twin
 
 
-def _rounded(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def _rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight in half precision; of a convolution with its channels last, as the features."""
-    if tensor is None:
-        return None
-    half = tensor.detach().to(dtype)
-    if half.dim() == 4:
-        half = half.contiguous(memory_format=torch.channels_last)
-    return nn.Parameter(half, requires_grad=False) if isinstance(tensor, nn.Parameter) else half
+    half = weight.detach().to(dtype)
+    return half.contiguous(memory_format=torch.channels_last) if half.dim() == 4 else half
 
 
 def _join(attention: TemporalAttention) -> None:

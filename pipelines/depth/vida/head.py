@@ -111,10 +111,15 @@ class Scratch(nn.Module):
 
     def __init__(self, features: int, channels: tuple[int, int, int, int]) -> None:
         super().__init__()
-        for level, width in enumerate(channels, 1):
-            conv = nn.Conv2d(width, features, 3, padding=1, bias=False)
-            self.add_module(f"layer{level}_rn", conv)
-            self.add_module(f"refinenet{level}", Fusion(features))
+
+        def level(width: int) -> tuple[nn.Conv2d, Fusion]:
+            return nn.Conv2d(width, features, 3, padding=1, bias=False), Fusion(features)
+
+        c1, c2, c3, c4 = channels
+        self.layer1_rn, self.refinenet1 = level(c1)
+        self.layer2_rn, self.refinenet2 = level(c2)
+        self.layer3_rn, self.refinenet3 = level(c3)
+        self.layer4_rn, self.refinenet4 = level(c4)
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
         self.output_conv2 = DepthOutput(features // 2)
 
@@ -157,19 +162,26 @@ class DepthOutput(nn.Sequential):
     def __init__(self, width: int) -> None:
         super().__init__(nn.Conv2d(width, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1))
 
+    @property
+    def last(self) -> nn.Conv2d:
+        layer = self[2]
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
     def forward(self, x_NFHW: Float[Tensor, "N F H W"]) -> Float[Tensor, "N 1 H W"]:
         """The last layer is a dot product per pixel, float32 in any precision: rounding depth to
         float16 would cause visible steps."""
         hidden = functional.relu(self[0](x_NFHW))
-        if self[2].weight.dtype is not torch.float32:
-            return functional.relu(channel_sum(hidden, self[2]))
-        return functional.relu(self[2](hidden))
+        if self.last.weight.dtype is not torch.float32:
+            return functional.relu(channel_sum(hidden, self.last))
+        return functional.relu(self.last(hidden))
 
 
 def channel_sum(x_NCHW: Float[Tensor, "N C H W"], last: nn.Conv2d) -> Float32[Tensor, "N 1 H W"]:
     """A 1x1 convolution to one channel, of half-precision features: as a convolution it is the
     slowest layer of all. Its products are summed in float32 in one pass over the features, by a
     matrix product, or compiled along with what comes before."""
+    assert last.bias is not None
     if torch.compiler.is_compiling():
         return (x_NCHW.float() * last.weight).sum(1, keepdim=True) + last.bias[:, None, None]
     rows = rearrange(x_NCHW, "n c h w -> (n h w) c")

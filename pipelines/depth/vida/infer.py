@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -77,10 +78,9 @@ def _launched(
     stitcher: Stitcher | FrameStitcher
     for batch in batches:
         if isinstance(batch, Failure):
-            block = DepthBlock(batch.clip, error=batch.reason)
-            yield [lambda block=block: block]
+            yield [partial(DepthBlock, batch.clip, error=batch.reason)]
             continue
-        results = []
+        results: list[Result] = []
         for job, depth in zip(batch, runner.depth(batch), strict=True):
             if job.window.index == 0:
                 make = FrameStitcher if job.prepared else Stitcher

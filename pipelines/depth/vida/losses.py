@@ -25,8 +25,8 @@ def normalised(
     return moved / (spread.view(shape) + 1e-6)
 
 
-def mean_where(values: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Tensor:
-    """The mean of the values at `where`; 0 if there are none."""
+def mean_where(values: Float[Tensor, "*shape"], where: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """The mean of the values inside the mask `where`; 0 if it is empty."""
     return (values * where).sum() / where.sum().clamp_min(1)
 
 
@@ -59,6 +59,5 @@ def metric_loss(
     valid: Bool[Tensor, "B T H W"],
 ) -> Float[Tensor, ""]:
     """Mean absolute error in metres, divided by the mean depth."""
-    return mean_where((prediction - target).abs(), valid) / mean_where(target, valid).clamp_min(
-        1e-3
-    )
+    error, depth = mean_where((prediction - target).abs(), valid), mean_where(target, valid)
+    return error / depth.clamp_min(1e-3)

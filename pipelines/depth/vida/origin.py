@@ -1,4 +1,4 @@
-"""Which network a file of weights is of, by what it says of itself.
+"""Which network a file of weights belongs to, from its hash, metadata and name.
 
 A relative and a metric network have the same tensors, and the wrong one gives inverted depth
 without any error. What tells them apart, the strongest first:
@@ -8,7 +8,7 @@ without any error. What tells them apart, the strongest first:
    `finetune-vida`;
 3. a published name in the name of the file, or of a folder that it lies in, in any case.
 
-Where nothing tells, the origin is unknown, and stays so.
+Where none of these says it, the origin is recorded as unknown.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from pipelines.depth.vida.published import PUBLISHED
 _WORDS = r"video[-_. ]*depth[-_. ]*anything"
 _SIZE = r"[-_. ]*(?:vit[-_. ]?)?(s|b|l|small|base|large)(?![a-z])"
 _METRIC = r"(?<![a-z])(metric)(?![a-z])"
-
-
 UNKNOWN = "unknown: nothing in the file says which network it is of"
 
 
@@ -105,10 +103,10 @@ def _by_name(path: Path) -> Origin | None:
     """A published name in the file's name, else in a folder's that also says the size: a clone of
     the official repository is called Video-Depth-Anything, too. A link counts as what it leads
     to where its own name says nothing."""
-    for place in dict.fromkeys((path.absolute(), path.resolve())):
-        if names := _published(place.stem):
-            return Origin(names, f"its name {place.name}")
-        for folder in place.parents:
+    for file in dict.fromkeys((path.absolute(), path.resolve())):
+        if names := _published(file.stem):
+            return Origin(names, f"its name {file.name}")
+        for folder in file.parents:
             if re.search(_WORDS + _SIZE, folder.name.lower()) and (
                 names := _published(folder.name)
             ):
@@ -119,10 +117,9 @@ def _by_name(path: Path) -> Origin | None:
 def _published(text: str) -> tuple[str, ...]:
     """The networks that a name speaks of; none if it has no published name in it."""
     text = text.lower()
-    found = re.search(_WORDS, text)
     size = re.search(_WORDS + _SIZE, text)
     metric = bool(re.search(_METRIC, text.replace("_", " ")))
-    if not found or not (size or metric):
+    if not re.search(_WORDS, text) or not (size or metric):
         return ()
     return tuple(
         name

@@ -17,18 +17,17 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def packed(module: Module) -> Module:
-    """A copy of the module with packed linear layers; everything else is shared and unchanged.
+    """A copy of the module whose linear layers are packed; everything else is shared and unchanged.
 
     The module itself is returned if this build of torch has no oneDNN.
     """
-    return _twin(module) if torch.backends.mkldnn.is_available() else module
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.Linear):
-        return PackedLinear(module)
+    if not torch.backends.mkldnn.is_available():
+        return module
     twin = copy.copy(module)
-    twin._modules = {name: _twin(child) for name, child in module._modules.items()}
+    twin._modules = {
+        name: PackedLinear(child) if isinstance(child, nn.Linear) else packed(child)
+        for name, child in module.named_children()
+    }
     return twin
 
 

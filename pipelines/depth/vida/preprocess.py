@@ -56,22 +56,22 @@ def resize_matrix(
     """The matrix of a bicubic resize along one side."""
     step = source / target
     position = (np.arange(target) + 0.5) * step - 0.5
-    whole = np.floor(position).astype(np.int64)
+    pixels = np.floor(position).astype(np.int64)
     matrix = np.zeros((target, source))
-    for tap, weight in enumerate(_cubic(position - whole)):
-        pixel = np.clip(whole + tap - 1, 0, source - 1)
-        np.add.at(matrix, (np.arange(target), pixel), weight)
+    for tap, weight in enumerate(_cubic(position - pixels)):
+        columns = np.clip(pixels + tap - 1, 0, source - 1)
+        np.add.at(matrix, (np.arange(target), columns), weight)
     return torch.from_numpy(matrix.astype(np.float32)).to(device)
 
 
 def _cubic(x: Float64[np.ndarray, " n"]) -> list[Float64[np.ndarray, " n"]]:
     """Weights of the four pixels around a point `x` past the second one."""
 
-    def near(t: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    def inner(t: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         return ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1
 
     first = ((CUBIC * (x + 1) - 5 * CUBIC) * (x + 1) + 8 * CUBIC) * (x + 1) - 4 * CUBIC
-    return [first, near(x), near(1 - x), 1 - first - near(x) - near(1 - x)]
+    return [first, inner(x), inner(1 - x), 1 - first - inner(x) - inner(1 - x)]
 
 
 def preprocess(frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]) -> Float[Tensor, "N 3 h w"]:
@@ -88,6 +88,6 @@ def preprocess(frames: UInt8[Tensor, "N H W 3"], size: tuple[int, int]) -> Float
 
 @lru_cache(maxsize=8)
 def normalisation(device: torch.device) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
-    """Mean and standard deviation on a device; made anew for each batch, it would wait for them."""
+    """Mean and standard deviation on a device: kept, because each copy to a GPU would wait."""
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
     return mean, std

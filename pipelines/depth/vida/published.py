@@ -24,35 +24,25 @@ class Published:
         return f"https://huggingface.co/{self.repo}/resolve/main/{self.file}"
 
 
-def _published(
-    size: str, letter: str, licence: str, relative: tuple[int, str], metric: tuple[int, str]
-) -> dict[str, Published]:
-    repo, file = f"Video-Depth-Anything-{size}", f"video_depth_anything_vit{letter}.pth"
-    return {
-        f"vit{letter}": Published(f"depth-anything/{repo}", file, licence, *relative),
-        f"metric-vit{letter}": Published(
-            f"depth-anything/Metric-{repo}", f"metric_{file}", licence, *metric
-        ),
-    }
+def _published(name: str, size: int, sha256: str) -> Published:
+    letter = name[-1]
+    size_name = {"s": "Small", "b": "Base", "l": "Large"}[letter]
+    repo, file = f"Video-Depth-Anything-{size_name}", f"video_depth_anything_vit{letter}.pth"
+    if name.startswith("metric-"):
+        repo, file = f"Metric-{repo}", f"metric_{file}"
+    licence = APACHE if letter == "s" else NON_COMMERCIAL
+    return Published(f"depth-anything/{repo}", file, licence, size, sha256)
 
 
-PUBLISHED: dict[str, Published] = {
-    **_published(
-        "Small", "s", APACHE,
-        (116440756, "13379300b739e659f076a59d52e9801bd8d38c541a7e71f73bbca4dcfb013609"),
-        (116444063, "3c28432b4e1f0d7bb31cad5151b6313b49457db5aa58d82e85bfb0f8b1311b33"),
-    ),
-    **_published(
-        "Base", "b", NON_COMMERCIAL,
-        (458247082, "775e578e8f9431ec0496514aa466bd0a1f67c28d0f518267809f35a43c04329b"),
-        (458249567, "f6f58576b9680a112f2428d4f39aff92656d3ae85745b0164675ace8d5b1fade"),
-    ),
-    **_published(
-        "Large", "l", NON_COMMERCIAL,
-        (1538392012, "43df27c6b396042ba34ff7b798ab279f64d204d2e86d7a373968f8fa36d0e6fa"),
-        (1538348216, "24eba25342e7ee0f054be25da6a852ebd7cfa40cd6bf41a353ecb6abfe24e620"),
-    ),
-}  # fmt: skip
+_FILES = (
+    ("vits", 116440756, "13379300b739e659f076a59d52e9801bd8d38c541a7e71f73bbca4dcfb013609"),
+    ("metric-vits", 116444063, "3c28432b4e1f0d7bb31cad5151b6313b49457db5aa58d82e85bfb0f8b1311b33"),
+    ("vitb", 458247082, "775e578e8f9431ec0496514aa466bd0a1f67c28d0f518267809f35a43c04329b"),
+    ("metric-vitb", 458249567, "f6f58576b9680a112f2428d4f39aff92656d3ae85745b0164675ace8d5b1fade"),
+    ("vitl", 1538392012, "43df27c6b396042ba34ff7b798ab279f64d204d2e86d7a373968f8fa36d0e6fa"),
+    ("metric-vitl", 1538348216, "24eba25342e7ee0f054be25da6a852ebd7cfa40cd6bf41a353ecb6abfe24e620"),
+)
+PUBLISHED = {name: _published(name, size, sha256) for name, size, sha256 in _FILES}
 """Sizes and hashes as several public projects that pin these files give them (November 2026)."""
 
 

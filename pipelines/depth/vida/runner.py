@@ -82,8 +82,9 @@ class Groups:
 
     def halved(self, times: int) -> Groups:
         """Smaller groups, for a device with too little memory."""
-        sizes = (max(1, size >> times) for size in (self.encode, self.mix, self.decode))
-        return Groups(*sizes, pooled=self.pooled)
+        sizes = (self.encode, self.mix, self.decode)
+        encode, mix, decode = (max(1, size >> times) for size in sizes)
+        return Groups(encode, mix, decode, self.pooled)
 
     def missing(self, count: int, size: int) -> int:
         """How often the last of `count` items is repeated, to fill the last group."""
@@ -108,29 +109,29 @@ class Runner:
     """
 
     def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
-        run = run.resolved(network.config, device.type)
+        settings = run.resolved(network.config, device.type)
         network = network.to(device).eval()
-        if run.precision != "float32":
-            network = halved(network, getattr(torch, run.precision), explicit=run.explicit)
-        elif device.type == "cpu" and not run.compile:
+        self.dtype: torch.dtype = getattr(torch, settings.precision)
+        if settings.precision != "float32":
+            network = halved(network, self.dtype, explicit=settings.explicit)
+        elif device.type == "cpu" and not settings.compile:
             network = packed(network)
         self.config = network.config
-        self.device, self.compiled, self.graphs = device, run.compile, run.graphs
-        self.input_size, self.readers = run.input_size, run.readers
-        self.precision = run.precision
-        self.dtype = getattr(torch, run.precision)
-        self.windows = run.windows
-        self.memory = run.memory_gb * 2**30
+        self.device, self.compiled, self.graphs = device, settings.compile, settings.graphs
+        self.input_size, self.readers = settings.input_size, settings.readers
+        self.precision = settings.precision
+        self.windows = settings.windows
+        self.memory = settings.memory_gb * 2**30
         self.halvings = 0
         self.waited = 0.0
-        record = CudaRecorder() if run.graphs else None
+        record = CudaRecorder() if settings.graphs else None
 
-        def ready(part: Callable[..., Output]) -> Callable[..., Output]:
-            part = compiled(part) if run.compile else part
+        def prepared(part: Callable[..., Output]) -> Callable[..., Output]:
+            part = compiled(part) if settings.compile else part
             return Graphed(part, record) if record else part
 
-        self._encode, self._decode = ready(network.encode), ready(network.head.decode)
-        self._mix = ready(network.head.mix)
+        self._encode, self._decode = prepared(network.encode), prepared(network.head.decode)
+        self._mix = prepared(network.head.mix)
         self._uploads = Uploads(device)
         self._carried: Pyramid | None = None
         self._carried_rows: dict[tuple[int, int], int] = {}
@@ -194,9 +195,9 @@ class Runner:
         pool, row_of = self._pool(jobs, groups)
         rows = [[row_of[job.clip, frame] for frame in job.window.frames] for job in jobs]
         rows_BT = self._uploads.numbers(groups.padded(rows, groups.mix))
-        some = () if groups.pooled else (list(jobs[0].window.needed),)  # slots, not all of them
+        slots = () if groups.pooled else (list(jobs[0].window.needed),)  # instead of all
         mixed = [
-            self._mix(pool.level3[rows_BT[cut]], pool.level4[rows_BT[cut]], *some)
+            self._mix(pool.level3[rows_BT[cut]], pool.level4[rows_BT[cut]], *slots)
             for cut in cuts(len(rows_BT), groups.mix)
         ]
         depth = self._decode_needed(jobs, groups, pool, rows, torch.cat(mixed))
@@ -216,13 +217,13 @@ class Runner:
             pieces += [pieces[-1][-1:]] * missing
             frames = self._uploads.rows(pieces)
             for cut in cuts(len(frames), groups.encode):
-                ready = frames[cut]
+                images = frames[cut]
                 if not jobs[0].prepared:
-                    ready = preprocess(ready, jobs[0].size)
-                parts.append(self._encode(ready))
+                    images = preprocess(images, jobs[0].size)
+                parts.append(self._encode(images))
         row_of = {key: row for row, key in enumerate(keys)}
         offset = sum(len(part.level1) for part in parts)  # past the padding
-        if self._carried_rows:
+        if self._carried is not None and self._carried_rows:
             row_of |= {key: offset + row for key, row in self._carried_rows.items()}
             parts.append(self._carried)
         return Pyramid.join(parts), row_of
@@ -233,9 +234,9 @@ class Runner:
         """Depth of the needed slots. `mixed` has all slots, or only those for a single job. `rows`
         are those of every slot in the pool."""
         needed = [
-            (window, slot if groups.pooled else place, rows[window][slot])
+            (window, slot if groups.pooled else number, rows[window][slot])
             for window, job in enumerate(jobs)
-            for place, slot in enumerate(job.window.needed)
+            for number, slot in enumerate(job.window.needed)
         ]
         count, parts = len(needed), []
         window, slot, row = self._uploads.numbers(groups.padded(needed, groups.decode)).T

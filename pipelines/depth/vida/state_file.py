@@ -1,40 +1,36 @@
-"""The state of a training, as `torch.save` writes it. What the file system says is an `OSError`:
-torch says something else."""
+"""The state of a training, as `torch.save` writes it. Errors of the file system are raised as
+`OSError`, where torch raises a `RuntimeError` without the reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BufferedWriter
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
+from typing_extensions import Buffer
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
     """Writes a dictionary with tensors as `torch.save` does. Raises `OSError`."""
-    with path.open("wb") as file:
-        noting = _Noting(file)
+    with _Noting(path.open("wb", buffering=0)) as file:
         try:
-            torch.save(state, noting)
+            torch.save(state, file)
         except RuntimeError as error:
-            if noting.error is not None:
-                raise noting.error from error
+            if file.error is not None:
+                raise file.error from error
             raise
 
 
-class _Noting:
+class _Noting(BufferedWriter):
     """A file that notes why it could not be written."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.error: OSError | None = None
+    error: OSError | None = None
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Buffer) -> int:
         try:
-            return self._file.write(data)
+            return super().write(data)
         except OSError as error:
             self.error = error
             raise
-
-    def flush(self) -> None:
-        self._file.flush()

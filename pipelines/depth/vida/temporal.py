@@ -73,8 +73,8 @@ class TemporalBlock(nn.Module):
     ) -> Float[Tensor, "P t C"]:
         first, second = self.attention_blocks
         x_PTC = x_PTC + first(self.norms[0](x_PTC), None)
-        kept = x_PTC if slots is None else x_PTC[:, slots]
-        x_PTC = kept + second(self.norms[1](x_PTC), slots)
+        residual_PtC = x_PTC if slots is None else x_PTC[:, slots]
+        x_PTC = residual_PtC + second(self.norms[1](x_PTC), slots)
         return x_PTC + self.ff(self.ff_norm(x_PTC))
 
 
@@ -105,15 +105,17 @@ class TemporalAttention(nn.Module):
     def _projected(self, x_PTC: Tensor, slots: list[int] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (of `slots`), keys and values."""
         if slots is None and self.joined is not None:
-            return functional.linear(x_PTC, self.joined).chunk(3, dim=-1)
+            q, k, v = functional.linear(x_PTC, self.joined).chunk(3, dim=-1)
+            return q, k, v
         asking = x_PTC if slots is None else x_PTC[:, slots]
         return self.to_q(asking), self.to_k(x_PTC), self.to_v(x_PTC)
 
 
 def explicit_attention(
-    q_PATc: Float[Tensor, "P A t c"], k_PATc: Float[Tensor, "P A T c"],
+    q_PATc: Float[Tensor, "P A t c"],
+    k_PATc: Float[Tensor, "P A T c"],
     v_PATc: Float[Tensor, "P A T c"],
-) -> Float[Tensor, "P A t c"]:  # fmt: skip
+) -> Float[Tensor, "P A t c"]:
     """Attention of few frames, 8 to 128 wide. Fused kernels work in tiles of 64 x 128; here the
     products have their true size, and compiled the softmax is one pass, in float32."""
     scores = (q_PATc * q_PATc.shape[-1] ** -0.5) @ k_PATc.mT

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from depthtok.config import require
-from depthtok.data import DepthKind, EpisodeKey
+from depthtok.data import Camera, DepthKind, EpisodeKey
 from depthtok.errors import ConfigError, DepthKindError, StaleStore
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.episodes import EpisodeStore
@@ -35,8 +35,13 @@ class TrueClip:
         return self.depth.key
 
     @property
-    def camera(self) -> str:
-        return self.depth.camera
+    def camera(self) -> Camera:
+        """The camera by its name; the frames may be cropped, so that no size is stated."""
+        return Camera(self.depth.camera, None, None)
+
+    @property
+    def fps(self) -> float | None:
+        return self.source.fps
 
     @property
     def instruction(self) -> str:
@@ -46,8 +51,8 @@ class TrueClip:
         return len(self.depth)
 
     def read(self, start: int, stop: int) -> UInt8[np.ndarray, "n H W 3"]:
-        whole = replace(self.depth.store.transform, size=None)
-        return whole.rgb(self.source.read(start, stop))
+        unresized = replace(self.depth.store.transform, size=None)
+        return unresized.rgb(self.source.read(start, stop))
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n H W"]:
         """Depth in metres; 0 where unknown."""
@@ -101,21 +106,24 @@ def held_out(
     versions and this seed. Raises `ConfigError` if one side would be empty.
     """
     require(0 <= share < 1, "held_out", share, "give a share from 0 (none) to below 1")
+    learn: list[TrueClip] = []
+    judge: list[TrueClip] = []
     if tasks:
-        clips = [clip for _, found in stores for clip in found]
-        sides = ([], [])
-        for clip in clips:
-            sides[any(text in clip.instruction for text in tasks)].append(clip)
+        for clip in (clip for _, clips in stores for clip in clips):
+            (judge if any(text in clip.instruction for text in tasks) else learn).append(clip)
     else:
-        sources = [ClipSource(s.about["dataset"], s.fingerprint, clips) for s, clips in stores]
-        found = split(sources, share) if before is None else split_before(sources, share, before)
-        sides = tuple(
-            [clip for source in side for clip in source.clips]
-            for side in (found.learn, found.judge)
-        )
-    if not sides[0] or (tasks and not sides[1]):
+        sources = [
+            ClipSource(store.dataset, store.fingerprint, [clip.depth for clip in clips])
+            for store, clips in stores
+        ]
+        sides = split(sources, share) if before is None else split_before(sources, share, before)
+        for (_, clips), source in zip(stores, sides.judge, strict=True):
+            keys = {clip.key for clip in source.clips}
+            learn += [clip for clip in clips if clip.key not in keys]
+            judge += [clip for clip in clips if clip.key in keys]
+    if not learn or (tasks and not judge):
         raise ConfigError(
-            f"{len(sides[0])} clips for training, {len(sides[1])} held out",
+            f"{len(learn)} clips for training, {len(judge)} held out",
             remedy="--held-out-task must match the instructions of some episodes, but not of all",
         )
-    return sides
+    return learn, judge

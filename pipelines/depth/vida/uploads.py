@@ -1,6 +1,8 @@
-"""Copies from the host to a device that nobody waits for."""
+"""Copies from the host to a device, without waiting for them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,12 +24,12 @@ class Uploads:
         shape, dtype = (count, *parts[0].shape[1:]), parts[0].dtype
         pinned = torch.cat(parts, out=torch.empty(shape, dtype=dtype, pin_memory=True))
         with torch.cuda.stream(self._stream):
-            there = pinned.to(self.device, non_blocking=True)
-        now = torch.cuda.current_stream(self.device)
-        now.wait_stream(self._stream)
-        there.record_stream(now)  # its memory is not reused before those kernels are done
-        return there
+            rows = pinned.to(self.device, non_blocking=True)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self._stream)
+        rows.record_stream(current)  # its memory is not reused before those kernels are done
+        return rows
 
-    def numbers(self, values: list) -> Tensor:
-        """Whole numbers, for indexing."""
+    def numbers(self, values: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+        """Whole numbers on the device, int64, for indexing."""
         return self.rows([torch.tensor(values, dtype=torch.long)])

@@ -53,25 +53,24 @@ class Stitcher:
     def add(self, window: Window, depth: Float[Tensor, "n H W"]) -> Float[Tensor, "m H W"]:
         """Takes the depth of the window's needed slots; returns that of its final frames."""
         row = {slot: index for index, slot in enumerate(window.needed)}
+        tail = self._tail
         if window.index == 0:
             self._first = depth[0].clone() if self.align else None
         else:
             depth = self._fit_to_clip(depth, row)
         if not window.last:
-            kept = depth[row[SECOND_KEY]].clone() if self.align else None
-            tail, self._tail = self._tail, depth[row[TAIL] :].clone()
-            self._key = kept
-        else:
-            tail = self._tail
+            self._key = depth[row[SECOND_KEY]].clone() if self.align else None
+            self._tail = depth[row[TAIL] :].clone()
         if window.index == 0:
             return depth[: window.final[1]]
+        assert tail is not None  # of window 0 at least
         return self._blend(window, depth, tail)
 
     def _fit_to_clip(self, depth: Float[Tensor, "n H W"], row: dict[int, int]) -> Tensor:
         if not self.align:
             return depth
-        target = torch.stack((self._first, self._key))
-        self.fitted = fit(depth[row[0] : row[1] + 1], target)
+        keys = [key for key in (self._first, self._key) if key is not None]
+        self.fitted = fit(depth[row[0] : row[1] + 1], torch.stack(keys))
         scale, shift = self.fitted.to(depth.dtype)
         return (depth * scale + shift).clamp_min(0)
 

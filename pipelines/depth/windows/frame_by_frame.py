@@ -53,7 +53,7 @@ class FrameStitcher:
         """Takes the depth of the window's needed slots; returns how to make each of its final
         frames."""
         row = {slot: index for index, slot in enumerate(window.needed)}
-        frames = [_Small(each.clone()) for each in depth]
+        frames = [_Small(frame.clone()) for frame in depth]
         if window.index == 0:
             self._first = frames[0]
         elif self.align:
@@ -64,7 +64,7 @@ class FrameStitcher:
             self._tail = frames[row[TAIL] :]
             self._key = frames[row[SECOND_KEY]] if self.align else None
         if window.index == 0:
-            return (_whole(frame, size) for frame in frames[: window.final[1]])
+            return (_resized(frame, size) for frame in frames[: window.final[1]])
         return self._blended(window, frames, tail, size)
 
     def _fit(self, keys: list[_Small], size: Size) -> Fit:
@@ -72,8 +72,9 @@ class FrameStitcher:
             torch.empty((len(maps), *size), dtype=torch.float64, device=keys[0].depth.device)
             for maps in (keys, keys)
         )
-        for number, (ours, target) in enumerate(zip(keys, (self._first, self._key), strict=True)):
-            x[number], y[number] = ours.at(size), target.at(size)
+        targets = [target for target in (self._first, self._key) if target is not None]
+        for row, (key, target) in enumerate(zip(keys, targets, strict=True)):
+            x[row], y[row] = key.at(size), target.at(size)
         scale, shift = fit_in_place(x, y).to(keys[0].depth.dtype)
         return scale, shift
 
@@ -85,18 +86,18 @@ class FrameStitcher:
         length = window.final[1] - window.final[0]
         shared = min(OVERLAP - 2, length - 1)
         weights = torch.arange(1, shared + 1, device=frames[0].depth.device) / (OVERLAP - 1)
-        yield _whole(tail[0], size)
-        for weight, old, new in zip(weights, tail[1:], fresh, strict=False):
-            yield _mixed(weight, old, new, size)
+        yield _resized(tail[0], size)
+        for weight, before, after in zip(weights, tail[1:], fresh, strict=False):
+            yield _mixed(weight, before, after, size)
         for frame in fresh[shared : length - 1]:
-            yield _whole(frame, size)
+            yield _resized(frame, size)
 
 
-def _whole(frame: _Small, size: Size) -> Callable[[], Float[Tensor, "H W"]]:
+def _resized(frame: _Small, size: Size) -> Callable[[], Float[Tensor, "H W"]]:
     return lambda: frame.at(size)
 
 
 def _mixed(
-    weight: Float[Tensor, ""], old: _Small, new: _Small, size: Size
+    weight: Float[Tensor, ""], before: _Small, after: _Small, size: Size
 ) -> Callable[[], Float[Tensor, "H W"]]:
-    return lambda: old.at(size).mul_(1 - weight).add_(new.at(size).mul_(weight))
+    return lambda: before.at(size).mul_(1 - weight).add_(after.at(size).mul_(weight))

@@ -74,7 +74,7 @@ def plan(frames: int, *, align: bool) -> Iterator[Window]:
 
 def _window(index: int, count: int, frames: int, align: bool) -> Window:
     start, last = STEP * index, index == count - 1
-    seen = min(start - STEP + WINDOW, frames) if index else 0
+    first_fresh = min(start - STEP + WINDOW, frames) if index else 0
     keys = range(KEYFRAMES) if align and index else ()
     first = KEYFRAMES + 1 if index else 0
     stop = min(WINDOW - (not last), frames - start)
@@ -84,7 +84,7 @@ def _window(index: int, count: int, frames: int, align: bool) -> Window:
         index=index,
         frames=window_frames(index, frames),
         needed=(*keys, *range(first, stop)),
-        fresh=(seen, min(start + WINDOW, frames)),
+        fresh=(first_fresh, min(start + WINDOW, frames)),
         carried=carried,
         final=final,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from pipelines.depth.vida.runner import Job
 from pipelines.depth.windows.plan import STEP, Window, plan
 
 T = TypeVar("T")
+Shape = tuple[int, ...]
 AHEAD = 8  # windows per reading thread at most
 AHEAD_BYTES = 2 << 30  # of frames read ahead
 
@@ -53,7 +54,7 @@ class Prepared:
     """Large frames as the network's input, float32 [n, 3, h, w], and what shape they had."""
 
     inputs: torch.Tensor
-    shape: tuple[int, ...]
+    shape: Shape
 
 
 Frames = np.ndarray | Prepared
@@ -74,7 +75,8 @@ def read_jobs(
     `largest_whole` pixels are prepared as they are read. `waited` is called with the seconds in
     which no window was available.
     """
-    failed, shape = -1, (0, 0, 0)
+    failed = -1
+    shape: Shape = ()  # of the clip's frames
     read = partial(_read, input_size=input_size, largest_whole=largest_whole)
     for task, frames in _timed(_read_ahead(_tasks(clips, align, readers), readers, read), waited):
         if task.clip == failed:
@@ -82,10 +84,12 @@ def read_jobs(
         try:
             if isinstance(frames, SourceError):
                 raise frames
+            if task.window is None:
+                raise SourceError("the clip has no frames")
             if task.window.index == 0:
                 shape = frames.shape if isinstance(frames, Prepared) else frames.shape[1:]
-            job = _job(task, frames, shape, input_size, largest_whole)
-        except SourceError as error:  # what else may come is not the clip's
+            job = _job(task.clip, task.window, frames, shape, input_size, largest_whole)
+        except SourceError as error:  # its later windows are skipped
             failed = task.clip
             yield Failure(task.clip, error.problem)
         else:
@@ -130,23 +134,23 @@ def _read_ahead(
         yield from ((task, read(task)) for task in tasks)
         return
     pool = ThreadPoolExecutor(readers)
-    waiting = deque()
+    waiting: deque[tuple[Task, Future[Frames | SourceError]]] = deque()
     try:
         for task in tasks:
             size = 3 * STEP * (task.pixels or 0)
             while len(waiting) >= together(size, AHEAD * readers + 1, AHEAD_BYTES):
-                done, future = waiting.popleft()
-                yield done, future.result()
+                first, future = waiting.popleft()
+                yield first, future.result()
             waiting.append((task, pool.submit(read, task)))
-        for done, future in waiting:
-            yield done, future.result()
+        for task, future in waiting:
+            yield task, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _read(task: Task, input_size: int, largest_whole: int) -> Frames | SourceError:
     if task.window is None:
-        return SourceError("the clip has no frames")
+        return np.empty((0,), np.uint8)
     start, stop = task.window.fresh
     try:
         if stop <= start:
@@ -162,13 +166,13 @@ def _read(task: Task, input_size: int, largest_whole: int) -> Frames | SourceErr
 
 
 def _joined(frame: np.ndarray, source: FrameClip, start: int, stop: int) -> np.ndarray:
-    """A frame and those from `start` to `stop`."""
+    """A frame, and after it those from `start` to `stop`."""
     if start == stop:
         return frame
-    others = source.read(start, stop)
-    if others.shape[1:] != frame.shape[1:]:
-        raise _sizes_differ(start, frame, others)
-    return np.concatenate((frame, others))
+    frames = source.read(start, stop)
+    if frames.shape[1:] != frame.shape[1:]:
+        raise _sizes_differ(start, frame, frames)
+    return np.concatenate((frame, frames))
 
 
 def _prepared(
@@ -181,36 +185,36 @@ def _prepared(
             frame = source.read(step, step + 1)
         if frame.shape[1:] != shape or frame.dtype != np.uint8 or shape[2:] != (3,):
             raise _sizes_differ(step, np.empty((1, *shape), np.uint8), frame)
-        size = network_size(*shape[:2], input_size)
+        size = network_size(shape[0], shape[1], input_size)
         inputs.append(preprocess(torch.from_numpy(np.ascontiguousarray(frame)), size))
         del frame  # or two are in memory while the next one is read
     return Prepared(torch.cat(inputs), shape)
 
 
-def _sizes_differ(step: int, wanted: np.ndarray, found: np.ndarray) -> SourceError:
+def _sizes_differ(step: int, expected: np.ndarray, frame: np.ndarray) -> SourceError:
     return SourceError(
-        f"frame {step} is {found.dtype} {list(found.shape[1:])}; expected uint8 "
-        f"{list(wanted.shape[1:])}, one size in a clip"
+        f"frame {step} is {frame.dtype} {list(frame.shape[1:])}; expected uint8 "
+        f"{list(expected.shape[1:])}, one size in a clip"
     )
 
 
 def _job(
-    task: Task, frames: Frames, shape: tuple[int, ...], input_size: int, largest_whole: int
+    clip: int, window: Window, frames: Frames, shape: Shape, input_size: int, largest_whole: int
 ) -> Job:
     """Builds a job; checks `frames`, because they come from outside."""
-    start, stop = task.window.fresh
+    start, stop = window.fresh
     count = stop - start
     if isinstance(frames, Prepared):
-        good = frames.shape == shape
-        found = f"uint8 {[count, *frames.shape]}"
+        fits = frames.shape == shape
+        described = f"uint8 {[count, *frames.shape]}"
     else:
         if not len(frames):  # a last window may bring no new frame
             frames = frames.reshape(0, *shape)
-        good = frames.dtype == np.uint8 and frames.shape == (count, *shape) and shape[2:] == (3,)
-        found = f"{frames.dtype} {list(frames.shape)}"
-    if not good:
+        fits = frames.dtype == np.uint8 and frames.shape == (count, *shape) and shape[2:] == (3,)
+        described = f"{frames.dtype} {list(frames.shape)}"
+    if not fits:
         raise SourceError(
-            f"frames {start} to {stop} are {found}; "
+            f"frames {start} to {stop} are {described}; "
             f"expected uint8 [{count}, height, width, 3], one size in a clip"
         )
     size = network_size(shape[0], shape[1], input_size)
@@ -220,4 +224,4 @@ def _job(
         pixels = torch.empty((0, 3, *size))
     else:
         pixels = torch.from_numpy(np.ascontiguousarray(frames))
-    return Job(task.clip, task.window, pixels, size, shape[:2])
+    return Job(clip, window, pixels, size, (shape[0], shape[1]))

@@ -1,0 +1,123 @@
+"""Facts of free form that depthtok never wrote, in descriptions whose digests fit: `inspect`,
+`report` and `eval-vqvae` read them, or refuse with an error of ours that names the file."""
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from depthtok.cli.main import app
+from depthtok.config import digest
+from depthtok.errors import CorruptPart, DepthtokError
+from depthtok.stores import codebook
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.store import ROOT
+from tests.commands.trainings import call
+from tests.depthtok.test_forged import HOSTILE, _same_fingerprint, places, signed
+from vla.training import checkpoint
+
+BEFORE = Path(__file__).parents[1] / "data" / "before"
+COUNT = 15 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many
+
+
+def nested(depth):
+    """Lists in tables in lists."""
+    value = 0
+    for level in range(depth):
+        value = [value] if level % 2 else {"deeper": value}
+    return value
+
+
+VALUES = [*HOSTILE, nested(40), nested(300), "\ud800", [[["x"]]], {"kind": {"kind": "metres"}}]
+
+
+def write_codebook(place, content):
+    content["fingerprint"] = codebook.fingerprint(content)
+    (place / codebook.META).write_text(json.dumps({**content, "digest": digest(content)}))
+
+
+def write_state(place, content):
+    file = checkpoint.steps(place)[-1] / checkpoint.STATE
+    file.write_text(json.dumps({**content, "digest": digest(content)}))
+
+
+def write_root(place, content):
+    (place / ROOT).write_text(signed(content))
+    _same_fingerprint(place, content)
+
+
+def read(place, kind):
+    """A description without its digests, and where in it facts of free form stand."""
+    if kind == "codebook":
+        whole, free = json.loads((place / codebook.META).read_text()), ("quality", "training")
+    elif kind == "run":
+        whole = json.loads((checkpoint.steps(place)[-1] / checkpoint.STATE).read_text())
+        free = ("notes", "data", "norms")
+    else:
+        whole = json.loads((place / ROOT).read_text())["attributes"]["depthtok"]
+        whole = {k: v for k, v in whole.items() if k not in ("sha256", "fingerprint", "format")}
+        free = ("about", "what", "place")
+    return {name: value for name, value in whole.items() if name != "digest"}, free
+
+
+WRITERS = {"codebook": write_codebook, "run": write_state, "depth": write_root, "codes": write_root,
+           "episodes": write_root}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_inspect_and_report_of_forged_facts(tmp_path, kind):
+    place, rng = shutil.copytree(BEFORE / kind, tmp_path / kind), random.Random(kind)
+    before, free = read(place, kind)
+    remedies = []
+    for _ in range(COUNT):
+        content = json.loads(json.dumps(before))
+        inside = [path for path in places(content) if path[0] in free]
+        *parents, last = rng.choice(inside)
+        table = content
+        for key in parents:
+            table = table[key]
+        table[last] = rng.choice(VALUES)
+        WRITERS[kind](place, content)
+        for words in (["inspect", place], ["report", place, "--out", tmp_path / "page"]):
+            try:
+                CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+            except DepthtokError as error:
+                remedies.append(error.remedy or f"none: {error.problem}")
+            except Exception as error:
+                raise AssertionError(f"{words}: {parents} {last} = {table[last]!r:.80}") from error
+    assert remedies
+    assert not [each for each in remedies if each.startswith("none")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("kind", 5), ("kind", "inches"), ("frames", "many"), ("disparity", [1]), ("codes", {"of": []}),
+     ("histogram", {"a": 1}), ("histogram", ["x"]), ("failed", [["a", "b"]]),
+     ("failed", [[1, 2, 3]]), ("regions", {"robot": {"disparity": {"l1": nested(200)}}}),
+     ("flips", {"far": "often"}), ("continuous", nested(300)), ("with_sticky", {"flips": 3}),
+     ("more", nested(30))],
+)  # fmt: skip
+def test_a_quality_report_of_other_types_is_refused_with_its_file(tmp_path, name, value):
+    place = shutil.copytree(BEFORE / "codebook", tmp_path / "book")
+    content, _ = read(place, "codebook")
+    content["quality"][name] = value
+    write_codebook(place, content)
+    with pytest.raises(CorruptPart, match=r"book/codebook\.json is not as depthtok writes it"):
+        Codebook.load(place)
+
+
+@pytest.mark.parametrize("name", ["disparity", "unquantised", "failed", "frames", "histogram"])
+def test_a_quality_report_that_lacks_figures_is_refused_with_its_file(tmp_path, name):
+    place = shutil.copytree(BEFORE / "codebook", tmp_path / "book")
+    content, _ = read(place, "codebook")
+    del content["quality"][name]
+    write_codebook(place, content)
+    with pytest.raises(CorruptPart, match=r"book/codebook\.json is not as depthtok"):
+        call("report", place, "--out", tmp_path / "page")
+    if name in ("disparity", "unquantised"):
+        with pytest.raises(CorruptPart, match=r"book/codebook\.json is not as depthtok"):
+            call("eval-vqvae", place, BEFORE / "depth", "--device", "cpu", "--out", tmp_path / "e")
