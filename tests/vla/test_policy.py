@@ -170,6 +170,10 @@ def test_missing_field(run):
     observation = {k: v for k, v in OBSERVATION.items() if k != "proprio"}
     with pytest.raises(ConfigError, match="proprio is missing"):
         Policy.load(run).act(observation)
+
+
+@pytest.mark.unchecked
+def test_what_is_no_observation(run):
     with pytest.raises(ConfigError, match="images is missing"):
         Policy.load(run).act({1: 2})
     with pytest.raises(ConfigError, match="the observation has type NoneType"):

@@ -214,7 +214,9 @@ class Dataset:
         size = self.config.model.vision.image_size
         return box.transform(frames.shape[1:3], (size, size)).rgb(frames)[0]
 
-    def _fill_actions(self, row, member: Member, episode: Episode, step: int) -> None:
+    def _fill_actions(
+        self, row: Mapping[str, np.ndarray], member: Member, episode: Episode, step: int
+    ) -> None:
         """The next actions; after the end the last one again, marked as not valid."""
         chunk = self.config.model.chunk
         steps = np.arange(step, step + chunk)
@@ -223,7 +225,14 @@ class Dataset:
         actions = member.change(actions) if member.change else actions
         row["actions_BCA"][:] = member.norms.action.apply(actions)
 
-    def _fill_codes(self, row, member: Member, episode: Episode, step: int, boxes) -> None:
+    def _fill_codes(
+        self,
+        row: Mapping[str, np.ndarray],
+        member: Member,
+        episode: Episode,
+        step: int,
+        boxes: Sequence[Box],
+    ) -> None:
         """The codes of this frame, or of one ahead; not valid where that lies after the end, and
         of a camera that the episode does not have."""
         ahead = step + self.config.model.depth.future

@@ -91,16 +91,15 @@ class DepthView:
         require_sound(run / FILE, _REMEDY)
         try:
             with np.load(run / FILE, allow_pickle=False) as arrays:
-                view = cls(
-                    arrays["image"], arrays["truth"], arrays["predicted"], int(arrays["grid"])
-                )
+                image, truth, predicted = arrays["image"], arrays["truth"], arrays["predicted"]
+                grid = int(arrays["grid"])
         except (ValueError, KeyError, TypeError, OSError, BadZipFile, zlib.error) as error:
             require_given(run / FILE, error)
             raise CorruptPart(f"{run / FILE} is damaged: {error}", remedy=_REMEDY) from error
-        shapes = [np.shape(getattr(view, name)) for name in ("image", "truth", "predicted")]
-        if [len(shape) for shape in shapes] != [4, 3, 3] or len({s[0] for s in shapes}) > 1:
+        shapes = image.shape, truth.shape, predicted.shape
+        if [*map(len, shapes)] != [4, 3, 3] or len({shape[0] for shape in shapes}) > 1:
             raise CorruptPart(f"{run / FILE} holds no frames with depth", remedy=_REMEDY)
-        return view
+        return cls(image, truth, predicted, grid)
 
     @classmethod
     def is_sealed(cls, run: Path) -> bool:

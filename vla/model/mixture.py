@@ -86,8 +86,8 @@ def run(
     else:
         mask = visible(table, stream.layout, keys, stream.x_BTW.device)
     past = context.layers if context else None
-    x_BTW, own = expert(stream.x_BTW, stream.positions_BT, mask, past, only_keys)
-    return x_BTW, Context(tuple(own), stream.layout)
+    x_BTW, own_layers = expert(stream.x_BTW, stream.positions_BT, mask, past, only_keys)
+    return x_BTW, Context(tuple(own_layers), stream.layout)
 
 
 def check_order(table: SeesTable, streams: Sequence[Layout]) -> None:

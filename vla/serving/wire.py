@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ ENTRIES = 2**16  # of all lists and maps together
 BROKEN = ValueError, TypeError, LookupError, ArithmeticError, SyntaxError  # for broken arrays
 
 
-def _msgpack():
+def _msgpack() -> ModuleType:
     try:
         import msgpack
     except ImportError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from vla.data.meanings import require_same
 from vla.data.tokenizer import AUTO
 from vla.evaluation.depth_view import Decode
 from vla.model import lora
+from vla.model.batch import Batch
 from vla.model.flops import forward_flops, peak_tflops
 from vla.model.gemma import Expert, GemmaLayer
 from vla.model.model import build
@@ -215,7 +216,13 @@ class Trainer:
 
     # Running
 
-    def loop(self, batches, should_stop, on_step, validation: Dataset | None) -> Result:
+    def loop(
+        self,
+        batches: Iterator[Batch],
+        should_stop: Callable[[], bool],
+        on_step: Callable[[Line], None],
+        validation: Dataset | None,
+    ) -> Result:
         """Updates until the last step or a stop, with logging, validation and checkpoints."""
         options, total, line, saved = self.options, self.config.train.steps, {}, self.step
         meter = Meter(self.config.train.batch)

@@ -91,7 +91,7 @@ class _OtherTexts:
     """Instructions of other tasks, to replace the true ones."""
 
     dataset: Dataset
-    known: Sequence[str]
+    instructions: Sequence[str]
 
     @classmethod
     def of(cls, dataset: Dataset) -> _OtherTexts:
@@ -99,12 +99,12 @@ class _OtherTexts:
 
     def instead(self, batch: Batch, places: Sequence[tuple[int, int]]) -> Batch | None:
         """The batch with another instruction for each sample; None if there is no other."""
-        if len(self.known) < 2:
+        if len(self.instructions) < 2:
             return None
         texts, masks = [], []
         for epoch, number in places:
             true = self.dataset.instruction(number, epoch)
-            wrong = [text for text in self.known if text != true]
+            wrong = [text for text in self.instructions if text != true]
             tokens, valid = self.dataset.tokens(wrong[number % len(wrong)])
             texts.append(torch.from_numpy(tokens))
             masks.append(torch.from_numpy(valid))
