@@ -1,6 +1,6 @@
 """What a training uses of the stores of episodes, codes and depth: `depthtok.stores` has them."""
 
-# E episodes of a part or store
+# E episodes of a part or store, K codes, D width of a code's vector
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float32, Integer
 
 from depthtok.data import Camera, DepthClip, Episode, EpisodeKey, ImageTransform
 from depthtok.meaning import Meaning
@@ -118,6 +118,17 @@ class Codes(Targets, Protocol):
     """A `depthtok.stores.codes.CodeStore`."""
 
     def find_grid(self, key: EpisodeKey, camera: str) -> Grid | None: ...
+
+
+@runtime_checkable
+class Codebook(Protocol):
+    """A `depthtok.stores.codebook.Codebook`."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def vectors(self) -> Float32[np.ndarray, "K D"]: ...
 
 
 @runtime_checkable

@@ -25,16 +25,16 @@ def joined(seen: Sequence[Observation]) -> Observation:
 
 def example(config: ModelConfig, count: int, seed: int) -> tuple[Tensor, ...]:
     """The tensors of random observations, and noise, on the CPU."""
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     size, words = config.vision.image_size, config.max_text
-    lengths = torch.randint(1, words + 1, (count, 1), generator=dice)
+    lengths = torch.randint(1, words + 1, (count, 1), generator=generator)
     observation = Observation(
-        torch.randint(0, 256, (count, config.cameras, size, size, 3), generator=dice).byte(),
-        torch.randint(0, config.vocabulary, (count, words), generator=dice),
+        torch.randint(0, 256, (count, config.cameras, size, size, 3), generator=generator).byte(),
+        torch.randint(0, config.vocabulary, (count, words), generator=generator),
         torch.arange(words)[None] < lengths,
-        torch.randn(count, config.proprio_dim, generator=dice),
+        torch.randn(count, config.proprio_dim, generator=generator),
     )
-    noise = torch.randn(count, config.chunk, config.action_dim, generator=dice)
+    noise = torch.randn(count, config.chunk, config.action_dim, generator=generator)
     return *observation.tensors(), noise
 
 

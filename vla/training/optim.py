@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vla.config import TrainConfig
+from vla.config import Config, TrainConfig
 from vla.model import lora
 from vla.model.model import QDepthVLA
 from vla.training import eightbit
@@ -93,6 +93,14 @@ def depth_weight(config: TrainConfig, step: int) -> float:
     if config.depth_schedule == "cosine":
         return config.depth_weight * _half_cosine(step / config.steps)
     return config.depth_weight * config.depth_decay**step
+
+
+def rates(config: Config, step: int) -> dict[str, float]:
+    """What changes from step to step: the learning rate, and the weight of a depth loss."""
+    rates = {"lr": config.train.lr * lr_factor(config.train, step)}
+    if config.model.depth.supervised:
+        rates["depth_weight"] = depth_weight(config.train, step)
+    return rates
 
 
 def _half_cosine(along: float) -> float:

@@ -7,7 +7,7 @@ of ranks. `ddp` keeps the whole model on each rank, `fsdp` shards weights and op
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -165,6 +165,17 @@ def sync_gradients(called: nn.Module, now: bool) -> None:
 def whole(tensor: Tensor) -> Tensor:
     """A sharded tensor gathered in full, which every rank must call; others are returned as is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def gathered(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """The whole tensors in the first rank's host memory; none on the others. No device ever holds
+    more than one that is not its own."""
+    full_tensors = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor)
+        if ranks.rank == 0:
+            full_tensors[name] = full.cpu()
+    return full_tensors
 
 
 def sharded_like(weight: Tensor, tensor: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ continues exactly as if it had not been interrupted. The caller handles signals:
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,11 +20,12 @@ from torch import Tensor
 
 from depthtok.disk.files import write_atomic
 from depthtok.disk.locks import writing
-from depthtok.errors import ConfigError, TrainingError
+from depthtok.errors import ConfigError
 from vla.config import Config, RunOptions
 from vla.data.dataset import Dataset
 from vla.data.loader import Loader
 from vla.data.meanings import require_same
+from vla.data.stores import Codebook
 from vla.data.tokenizer import AUTO
 from vla.evaluation.depth_view import Decode
 from vla.model import lora
@@ -38,11 +38,11 @@ from vla.training import checkpoint, optim
 from vla.training import resume as going_on
 from vla.training.checkpoint import State
 from vla.training.deterministic import reproducible
-from vla.training.parallel import Ranks, compile_layers, spread, whole
+from vla.training.parallel import Ranks, compile_layers, gathered, spread
 from vla.training.runlog import JUDGED, METRICS, Line, Log, Meter
 from vla.training.soundness import beside
 from vla.training.trackers import Tracker, open_tracker
-from vla.training.update import Update
+from vla.training.update import Update, require_finite
 from vla.training.validation import validate
 
 BEST = "val_action_mse"  # the best weights have the lowest value of this figure
@@ -64,7 +64,7 @@ def train(
     out_dir: str | Path,
     options: RunOptions | None = None,
     *,
-    codebook: Any = None,
+    codebook: Codebook | None = None,
     device: torch.device | str = "cpu",
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[Line], None] = lambda line: None,
@@ -75,12 +75,10 @@ def train(
 ) -> Result:
     """Trains for `config.train.steps` updates, or until `should_stop()`; resumes an existing run.
 
-    `codebook` is a `depthtok.stores.codebook.Codebook` (its vectors and fingerprint are used),
-    `weights` pretrained tensors that replace the fresh ones, `notes` are stored in every
-    checkpoint, `decode`
-    turns codes into normalised disparity, so that depth can be evaluated and shown. `on_step` gets
-    every log line. Raises `StaleStore` if the run directory has other settings,
-    `InUse` while another process trains into it.
+    `weights` are pretrained tensors that replace the fresh ones, `notes` are stored in every
+    checkpoint, `decode` turns codes into normalised disparity, so that depth can be evaluated and
+    shown. `on_step` gets every log line. Raises `StaleStore` if the run directory has other
+    settings, `InUse` while another process trains into it.
     """
     options = options or RunOptions()
     device = torch.device(device)
@@ -111,7 +109,7 @@ class Trainer:
         dataset: Dataset,
         out_dir: Path,
         options: RunOptions,
-        codebook: Any,
+        codebook: Codebook | None,
         device: torch.device,
         notes: Mapping[str, Any] | None,
         decode: Decode | None,
@@ -235,9 +233,10 @@ class Trainer:
             held_out = validation if self._due(options.validate_every) else None
             save_due = self._due(options.checkpoint_every)
             if norms_due or held_out is not None or save_due or self._due(options.log_every):
-                line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
+                line = {"step": self.step, **meter.read(self.ranks)}
+                line |= optim.rates(self.config, self.step - 1)
                 line |= self._used(line["samples_per_s"])
-                self._require_finite(line)
+                require_finite(line, self.step)
                 if norms_due:
                     line |= self.update.gradient_norms(batch, self.step)
                 if held_out is not None:
@@ -253,31 +252,13 @@ class Trainer:
                 meter.restart()
         if saved != self.step:
             if meter.updates:
-                self._require_finite(meter.read(self.ranks))
+                require_finite(meter.read(self.ranks), self.step)
             self.save()
         return Result(self.out_dir, self.step, self.step >= total, line)
 
     def _due(self, every: int) -> bool:
         """Whether something done every `every` steps, and after the last one, is due now."""
         return every > 0 and (self.step % every == 0 or self.step == self.config.train.steps)
-
-    def _require_finite(self, line: Line) -> None:
-        """Raises `TrainingError` if loss or gradient is not finite, before broken weights are
-        saved: a gradient breaks the weights one step before any loss shows it."""
-        for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
-            if not math.isfinite(line[name]):
-                raise TrainingError(
-                    f"the {what} is {line[name]} at step {self.step}",
-                    remedy="lower train.lr, or clip gradients (train.clip); earlier checkpoints "
-                    "are kept, and the same command resumes from them",
-                )
-
-    def _rates(self) -> Line:
-        config, done = self.config.train, self.step - 1
-        rates = {"lr": config.lr * optim.lr_factor(config, done)}
-        if self.config.model.depth.supervised:
-            rates["depth_weight"] = optim.depth_weight(config, done)
-        return rates
 
     def _used(self, samples_per_s: float) -> Line:
         """The model's TFLOP/s, and their share of the peak of all GPUs (MFU)."""
@@ -331,19 +312,9 @@ class Trainer:
         noted: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
-        gathered = {kind: self._gathered(named) for kind, named in tensors.items()}
+        full = {kind: gathered(named, self.ranks) for kind, named in tensors.items()}
         if self.ranks.rank == 0:
             state = replace(self.identity, step=self.step)
             words = self.words.content
-            checkpoint.write(path, self.config, state, gathered, words, noted)
+            checkpoint.write(path, self.config, state, full, words, noted)
         self.ranks.wait()
-
-    def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The whole tensors in the first rank's host memory; none on the others. No device ever
-        holds more than one that is not its own."""
-        gathered = {}
-        for name, tensor in tensors.items():
-            full = whole(tensor)
-            if self.ranks.rank == 0:
-                gathered[name] = full.cpu()
-        return gathered

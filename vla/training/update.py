@@ -5,6 +5,7 @@ Its noise and times follow from (seed, step) alone.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from depthtok.errors import TrainingError
 from vla.config import Config
 from vla.model import flow
 from vla.model.batch import Batch
@@ -118,6 +120,18 @@ class Update:
     def _autocast(self) -> torch.autocast:
         bf16 = self.config.train.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, bf16)
+
+
+def require_finite(line: Line, step: int) -> None:
+    """Raises `TrainingError` if loss or gradient is not finite, before broken weights are saved: a
+    gradient breaks the weights one step before any loss shows it."""
+    for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+        if not math.isfinite(line[name]):
+            raise TrainingError(
+                f"the {what} is {line[name]} at step {step}",
+                remedy="lower train.lr, or clip gradients (train.clip); earlier checkpoints "
+                "are kept, and the same command resumes from them",
+            )
 
 
 def draws(config: Config, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
