@@ -7,7 +7,7 @@ number of frames in a call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -252,7 +252,7 @@ def _sticky(
     return codes.astype(np.uint8)
 
 
-def one_ahead(items: Iterable[T]) -> Iterator[T]:
+def one_ahead(items: Iterable[T]) -> Generator[T]:
     """The items, each once the next one is made, so that work on that has begun."""
     waiting: list[T] = []
     for item in items:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -18,7 +18,7 @@ from vqvae.codec import Codec, Group, one_ahead
 T = TypeVar("T")
 
 
-def ahead(tasks: Iterable[Callable[[], T]], threads: int, most: int) -> Iterator[Future[T]]:
+def ahead(tasks: Iterable[Callable[[], T]], threads: int, most: int) -> Generator[Future[T]]:
     """The tasks in their order, run by threads, at most `most` before they are asked for."""
     with ThreadPoolExecutor(threads, thread_name_prefix="read-ahead") as pool:
         coming: deque[Future[T]] = deque()
@@ -46,8 +46,8 @@ def disparity_blocks(clip: StoredDepth, read: int, size: int) -> Iterator[DepthC
         partial(clip.stored, start, min(start + read, len(clip)))
         for start in range(0, len(clip), read)
     )
-    for rows in ahead(reads, 1, 1):
-        rows = rows.result()
+    for future in ahead(reads, 1, 1):
+        rows = future.result()
         for first in range(0, len(rows), size):
             yield clip.unpacked(rows[first : first + size]).to_disparity()
 
@@ -76,7 +76,7 @@ class CodesAhead:
         not read to their end. What went wrong with one is raised here."""
         previous = None
         for start in range(0, len(clip), self._codec.group):
-            place = None
+            place, group = next(self._groups)
             while place != (id(clip), start):  # of a clip that failed
                 place, group = next(self._groups)
             if isinstance(group, BaseException):

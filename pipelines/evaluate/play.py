@@ -198,7 +198,8 @@ class _Server:
             opening = connect(where, compression=None, max_size=None, additional_headers=headers)
             self._open = ExitStack()
             self._connection = self._open.enter_context(opening)
-            self.greeting = unpack(self._connection.recv(timeout=PATIENCE_S))
+            greeting = self._connection.recv(timeout=PATIENCE_S)
+            self.greeting = unpack(greeting.encode() if isinstance(greeting, str) else greeting)
             self.meaning = _told(self.greeting)
             finalize(self, self._open.close)  # the server is told that nobody asks any more
         except (OSError, TimeoutError, WebSocketException) as error:

@@ -74,7 +74,7 @@ def of_mixture(stores: Sequence[EpisodeStore]) -> Tables:
 
 def _name(stores: Sequence[EpisodeStore], place: int) -> str:
     """The data set's name, or the store's path where two are of one data set."""
-    names = [store.about["dataset"] for store in stores]
+    names = [store.dataset for store in stores]
     return names[place] if names.count(names[place]) == 1 else str(stores[place].path)
 
 

@@ -254,8 +254,8 @@ def _typed(store: Store) -> dict[str, object]:
                 f"{c.name} {c.height}x{c.width}" + (" with depth" if c.has_depth else "")
                 for c in store.cameras.values()
             ),
-            "action": f"{store.action_dim}: {', '.join(store.about['action_names'])}",
-            "proprio": f"{store.proprio_dim}: {', '.join(store.about['proprio_names']) or 'none'}",
+            "action": f"{store.action_dim}: {', '.join(store.action_names)}",
+            "proprio": f"{store.proprio_dim}: {', '.join(store.proprio_names) or 'none'}",
             "rate": f"{store.fps:g} Hz" if store.fps else "not known",
             "gripper": store.meaning.gripper,
             "not known": ", ".join(store.meaning.unknown) or "nothing",
@@ -282,7 +282,7 @@ def _typed(store: Store) -> dict[str, object]:
 
 def _codebook(path: Path) -> Summary:
     book = codebook.Codebook.load(path)
-    facts = {
+    facts: dict[str, object] = {
         "codes": f"{book.vectors.shape[0]} of {book.vectors.shape[1]} dimensions",
         "grid": f"{book.grid[0]}x{book.grid[1]} for {book.size[0]}x{book.size[1]} px",
         "fingerprint": book.fingerprint[:16],
@@ -300,7 +300,7 @@ def _quality(quality: Mapping[str, Any]) -> dict[str, object]:
 
     failures = judge(quality)
     held = "held-out" if quality.get("held_out") else "training"
-    found = {
+    found: dict[str, object] = {
         "quality gate": f"missed: {'; '.join(failures)}" if failures else "passed",
         "measured on": f"{quality['frames']:,} frames of {quality['episodes']} {held} episodes",
     }
@@ -344,8 +344,8 @@ def _run(path: Path) -> Summary:
         rows = [(name, human_number(value)) for name, value in last.items()]
         summary.tables["Newest figures"] = (("figure", "value"), rows)
     usual, given = flat(Config().to_json()), flat(settings(path).to_json())
-    rows = [(name, value) for name, value in given.items() if value != usual.get(name)]
-    summary.tables["Settings that are not the defaults"] = (("setting", "value"), rows)
+    changed = [(name, value) for name, value in given.items() if value != usual.get(name)]
+    summary.tables["Settings that are not the defaults"] = (("setting", "value"), changed)
     return summary
 
 
@@ -394,7 +394,9 @@ def _report(path: Path) -> Summary:
     """The numbers of a page that a command wrote alone: an audit, an ablation, a comparison."""
     try:
         page = read_json(path / REPORT)
-        facts = {str(name): human_number(value) for name, value in page["numbers"].items()}
+        facts: dict[str, object] = {
+            str(name): human_number(value) for name, value in page["numbers"].items()
+        }
         summary = Summary(f"{page['title']} in {path}", facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(

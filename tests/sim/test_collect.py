@@ -12,6 +12,7 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.testing import tree_digest
 from pipelines.sim.config import CollectConfig, EvalConfig, numbers
+from pipelines.sim.libero import LiberoSimulator
 from pipelines.sim.motion import Motion
 from pipelines.sim.simulator import CLASSES
 
@@ -92,7 +93,7 @@ def test_a_demonstration_in_the_official_form_is_replayed(demos, simulator, tmp_
     assert np.array_equal(again.actions, motion.actions)
 
 
-class Quick:
+class Quick(LiberoSimulator):
     """Stands for the simulator in a recorder."""
 
     def __init__(self, task, size):

@@ -193,7 +193,7 @@ def served(monkeypatch):
     def talk(connection):
         spoken, running = said.get("meaning"), Running()
         policy = object.__new__(Policy)
-        vars(policy).update(config=config, place=None, spoken=spoken, running=running)
+        vars(policy).update(config=config, place=None, meaning=spoken, running=running)
         connection.send(pack(describe(policy)))
         connection.recv()
         connection.close()
