@@ -76,7 +76,7 @@ def test_data_loading_threads_are_bounded(stores, tmp_path, workers):
 
 STOPPING = """
 import os, signal, sys
-from depthtok import cli
+from depthtok.cli import main as cli
 import vla.training.runlog
 write = vla.training.runlog.Log.write
 def stopping(self, line):
