@@ -115,7 +115,7 @@ def measured(config: Config, options: argparse.Namespace, device: torch.device) 
             if "failed" in row:
                 continue
             ways.take(compiled, fast)
-            train = replace(config.train, batch=batch * passes, fast=fast)
+            train = replace(config.train, batch=batch * passes, fast=bool(fast))
             update = Update(
                 replace(config, train=train), model, model, optim.trained(model), adam, None,
                 Ranks(), device, batch,
@@ -182,8 +182,9 @@ def counted(config: Config, batch: int, fast: bool, passes: int = 1) -> Counting
         shapes = vars(meta_batch(config.model, batch))
         data = Batch(**{n: torch.empty(x.shape, dtype=x.dtype) for n, x in shapes.items()})
         noise = torch.empty(batch, config.model.chunk, config.model.action_dim)
+        adam = optim.optimizer(model, config.train)
         update = Update(
-            replace(config, train=train), model, model, optim.trained(model), None, None, Ranks(),
+            replace(config, train=train), model, model, optim.trained(model), adam, None, Ranks(),
             torch.device("cpu"), batch,
         )  # fmt: skip
         with Counting() as counting, update._cast():

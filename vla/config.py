@@ -14,8 +14,8 @@ from depthtok.config import from_mapping, merged, nested
 from depthtok.errors import ConfigError, did_you_mean
 
 
-def _require(good: bool, problem: str, remedy: str = "") -> None:
-    if not good:
+def _require(fulfilled: bool, problem: str, remedy: str = "") -> None:
+    if not fulfilled:
         raise ConfigError(problem, remedy=remedy)
 
 

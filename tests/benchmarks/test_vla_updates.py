@@ -38,6 +38,7 @@ def run(updates, monkeypatch, *words):
     updates.main()
 
 
+@pytest.mark.unchecked
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
 def test_every_way_and_size(updates, monkeypatch, tmp_path):
     torch._dynamo.reset()

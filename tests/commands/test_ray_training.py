@@ -89,8 +89,8 @@ def test_a_run_whose_rank_was_killed_goes_on_as_if_it_had_not_been(
     out, begin, processes = tmp_path / "hurt", _Ranks.begin, []
     hurt = training(stores, out, *MORE, "--ranks", 2)
 
-    def noting(ranks, room):
-        begin(ranks, room)
+    def noting(ranks, *rest):
+        begin(ranks, *rest)
         processes.extend(int(re.search(r"process (\d+)", name)[1]) for name in ranks.names)
 
     monkeypatch.setattr(_Ranks, "begin", noting)

@@ -11,6 +11,7 @@ from depthtok.data import Camera, ImageTransform
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column, Meaning
 from depthtok.stores.parts import ShardKey
+from depthtok.stores.statistics import Columns, Statistics
 from pipelines.train_vla.samples import datasets, fit, member_names
 from vla.data.normalise import Norms, Scale
 from vla.named_configs import load
@@ -40,12 +41,14 @@ def test_a_grid_that_was_asked_for_is_not_replaced():
 @pytest.fixture
 def store():
     """What is used of an EpisodeStore with ten episodes of one part."""
-    part = SimpleNamespace(shard=ShardKey("toy", "1", "train", 0, 1), indices=np.arange(10))
+    shard, rows = ShardKey("toy", "1", "train", 0, 1), np.arange(10)
+    part = SimpleNamespace(shard=shard, indices=rows, frames=rows, meta={})
     return SimpleNamespace(
         path="toy", about={"dataset": "toy"}, lengths=np.full(10, 4),
         cameras={"image": Camera("image", 8, 8)},
         action_dim=7, proprio_dim=8, gripper=(), meaning=MEANING, parts=lambda: [part],
         require_complete=lambda partial: None, statistics=statistics, absent=dict,
+        fingerprint="toy", content="", episode=None,
     )  # fmt: skip
 
 
@@ -57,16 +60,16 @@ MEANING = Meaning(
 def statistics():
     def columns(width):
         low, high = (0.0,) * width, (1.0,) * width
-        return SimpleNamespace(min=low, max=high, q01=low, q99=high)
+        return Columns(40, low, high, low, high, low, high)
 
-    return SimpleNamespace(action=columns(7), proprio=columns(8))
+    return Statistics(columns(7), columns(8), 10, 40)
 
 
 def joined(store, share, monkeypatch, failed, begun=None):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
         codebook="book", cameras=("image",), grid=(16, 16), missing=list, parts=list,
-        failures=list, absent=dict,
+        failures=list, absent=dict, fingerprint="codes", content="", find_grid=None,
         transform=ImageTransform(),
     )  # fmt: skip
     held = np.ones(10, bool)

@@ -8,6 +8,7 @@ import numpy as np
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
 from depthtok.meaning import Column, Meaning
 from depthtok.stores.parts import ShardKey
+from depthtok.stores.statistics import Columns, Statistics
 from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.tokenizer import ByteTokenizer
@@ -25,7 +26,13 @@ MEANING = Meaning(
 
 @dataclass(frozen=True)
 class Frames:
+    key: EpisodeKey
+    camera: Camera
     images: np.ndarray
+    fps: float | None = 10.0
+
+    def __len__(self):
+        return len(self.images)
 
     def read(self, start, stop):
         return self.images[start:stop]
@@ -39,6 +46,11 @@ class FakeEpisode:
     images: dict
     text: str
     lacking: frozenset = frozenset()  # cameras
+    fps: float | None = 10.0
+
+    @property
+    def cameras(self):
+        return {name: Camera(name, *frames.shape[1:3]) for name, frames in self.images.items()}
 
     def absent(self, camera):
         return camera in self.lacking
@@ -53,7 +65,7 @@ class FakeEpisode:
         return [self.text]
 
     def frames(self, camera):
-        return Frames(self.images[camera])
+        return Frames(self.key, self.cameras[camera], self.images[camera])
 
 
 @dataclass(frozen=True)
@@ -64,23 +76,10 @@ class SeveralTexts(FakeEpisode):
         return [self.text, "please", "now"]
 
 
-@dataclass(frozen=True)
-class Columns:
-    min: tuple
-    max: tuple
-    q01: tuple
-    q99: tuple
-
-
-@dataclass(frozen=True)
-class Statistics:
-    action: Columns
-    proprio: Columns
-
-
 def columns(values):
-    low, high = np.quantile(values, (0.01, 0.99), axis=0)
-    return Columns(values.min(0), values.max(0), low, high)
+    ends = np.quantile(values, (0.01, 0.99), axis=0)
+    figures = values.mean(0), values.std(0), values.min(0), values.max(0), *ends
+    return Columns(len(values), *(tuple(figure.tolist()) for figure in figures))
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class FakeEpisodes:
 
     def statistics(self):
         parts = [np.concatenate([getattr(e, n) for e in self._made]) for n in ("action", "proprio")]
-        return Statistics(*map(columns, parts))
+        return Statistics(*map(columns, parts), len(self._made), len(parts[0]))
 
 
 class FakeCodes:

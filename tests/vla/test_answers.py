@@ -1,7 +1,6 @@
 """Requests of several clients in one pass: who is answered when, and with whom."""
 
 import asyncio
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,29 +8,46 @@ import torch
 
 from tests.vla.test_model import observation
 from vla.serving.answers import Answers
+from vla.serving.policy import Policy
 from vla.serving.running import Running
 from vla.serving.wire import pack, unpack
 
 pytest.importorskip("websockets")
+from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
+
+
+class FakeConnection(ServerConnection):
+    """One of which only the state is known."""
+
+    def __init__(self, state):
+        self._state = state
+
+    @property
+    def state(self):
+        return self._state
 
 
 def test_first_come_first_served_and_as_many_as_fit(micro):
     """Seven wait, one of them has left: passes of up to three, in the order of arrival."""
     passes = []
 
-    def acts(seen, dice):
-        passes.append([each.initial_seed() for each in dice])
-        assert len(seen) == len(dice)
-        return [np.full((4, 7), each.initial_seed(), np.float32) for each in dice]
+    class Recording(Policy):
+        def __init__(self):
+            self.running = Running(batch=3)
 
-    policy = SimpleNamespace(
-        running=Running(batch=3), acts=acts, observe=lambda _: observation(micro().model, 1)
-    )
-    clients = [SimpleNamespace(state=State.CLOSED if n == 1 else State.OPEN) for n in range(7)]
+        def acts(self, seen, generators):
+            passes.append([each.initial_seed() for each in generators])
+            assert len(seen) == len(generators)
+            return [np.full((4, 7), each.initial_seed(), np.float32) for each in generators]
+
+        def observe(self, observations):
+            return observation(micro().model, 1)
+
+    clients = [FakeConnection(State.CLOSED if n == 1 else State.OPEN) for n in range(7)]
 
     async def ask():
-        answers = Answers(policy)
+        answers = Answers(Recording())
         dice = [torch.Generator().manual_seed(n) for n in range(7)]
         message = pack({"prompt": "go"})
         asked = [

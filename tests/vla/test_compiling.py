@@ -70,6 +70,7 @@ def gradients(model, config, rows):
     return [found.flow.detach(), found.depth.detach(), *grads]
 
 
+@pytest.mark.unchecked
 def test_compiled_layers_compute_the_same(micro, codebook):
     config = micro().model
     plain, compiled = made(config, codebook), made(config, codebook, backend="eager")
@@ -78,6 +79,7 @@ def test_compiled_layers_compute_the_same(micro, codebook):
         assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-7) for a, b in pairs)
 
 
+@pytest.mark.unchecked
 def test_every_size_has_code_of_its_own_and_none_is_symbolic(micro, codebook):
     """Sizes come again, as in the passes of one step: only new ones are compiled, and more of them
     than torch allows by itself, whose limit is as before afterwards."""
@@ -93,6 +95,7 @@ def test_every_size_has_code_of_its_own_and_none_is_symbolic(micro, codebook):
     assert torch._dynamo.config.recompile_limit == limit
 
 
+@pytest.mark.unchecked
 def test_torch_by_itself_makes_symbolic_code(micro, codebook, monkeypatch):
     """The negative control: without `dynamic=False` the counter above is not zero."""
     real, config, counted = torch.compile, micro().model, Counted()
@@ -103,6 +106,7 @@ def test_torch_by_itself_makes_symbolic_code(micro, codebook, monkeypatch):
     assert (counted.forward, counted.symbolic) == (2, 2)  # the second's forward and backward
 
 
+@pytest.mark.unchecked
 def test_one_version_too_many_is_refused(micro, codebook, monkeypatch):
     monkeypatch.setattr(compiling, "VERSIONS", 4)
     config = micro().model
@@ -112,6 +116,7 @@ def test_one_version_too_many_is_refused(micro, codebook, monkeypatch):
         gradients(model, config, 2)
 
 
+@pytest.mark.unchecked
 def test_a_backward_pass_without_code_is_refused(micro, toy, codebook, tmp_path, monkeypatch):
     """By the training, in words."""
     from vla.training import train as training
@@ -123,6 +128,7 @@ def test_a_backward_pass_without_code_is_refused(micro, toy, codebook, tmp_path,
         training.train(config, toy(config), tmp_path, options, codebook=codebook)
 
 
+@pytest.mark.unchecked
 def test_a_layer_that_breaks_into_pieces_is_refused(micro, codebook):
     config = micro().model
     model = made(config, codebook)
@@ -147,6 +153,7 @@ def test_switched_off_is_refused(micro, codebook):
         made(micro().model, codebook, backend="eager")
 
 
+@pytest.mark.unchecked
 def test_a_budget_of_activations(micro, codebook):
     """Fewer bytes saved for the backward pass, the same gradients."""
     config, saved, grads = micro(model__vlm__mlp=512).model, [], []

@@ -12,6 +12,7 @@ from depthtok.held_out import BEFORE, KEYED, place
 from tests.vla import fakes
 from vla.data.dataset import Dataset, Stream
 from vla.data.member import Member, held_by, held_out, member, of_unknown_origin
+from vla.data.normalise import Norms, Scale
 from vla.data.tokenizer import ByteTokenizer
 
 
@@ -224,19 +225,24 @@ def test_the_stream_is_an_exact_shuffle_every_epoch():
     assert list(stream.draw(57, 220)) == drawn[57:220]
 
 
-class Store:
-    """Nothing but parts."""
+class Store(fakes.FakeEpisodes):
+    """Episodes of which only the parts matter."""
 
     def __init__(self, keys, frames=10):
-        self.lengths = dict.fromkeys(keys, frames)
+        super().__init__(count=1, steps=1)
+        self._frames = dict.fromkeys(keys, frames)
 
     def parts(self):
-        return fakes.parts(self.lengths)
+        return fakes.parts(self._frames)
+
+
+def of_keys(name, keys):
+    scale = Scale((), ())
+    return Member(name, Store(keys), None, Norms(scale, scale), np.arange(len(keys)))
 
 
 def sided(keys, share, rule):
-    members = [Member("d", Store(keys), None, None, np.arange(len(keys)))]
-    return held_out(members, share, rule)[0]
+    return held_out([of_keys("d", keys)], share, rule)[0]
 
 
 def test_held_out_episodes_follow_their_keys():
@@ -258,8 +264,7 @@ def test_of_two_stores_of_one_data_set_no_episode_is_on_both_sides():
     keys = [EpisodeKey("d", "1", "train", 0, 1, n) for n in range(4)]
     order = sorted(range(4), key=lambda n: place(keys[n]))
     parts = sorted(order[:2]), sorted(order[1:])  # the second store's lowest is the first's highest
-    members = [Member(f"d-{n}", Store([keys[i] for i in part]), None, None, np.arange(len(part)))
-               for n, part in enumerate(parts)]  # fmt: skip
+    members = [of_keys(f"d-{n}", [keys[i] for i in part]) for n, part in enumerate(parts)]
     first, second = held_out(members, 1e-6)
     held = {i for part, out in ((parts[0], first), (parts[1], second)) for i in np.array(part)[out]}
     assert held == {order[0]}
@@ -289,6 +294,8 @@ def part_of(shard, frames, **views):
 
 
 class Parts:
+    fingerprint = content = "parts"
+
     def __init__(self, *parts):
         self._parts = parts
 

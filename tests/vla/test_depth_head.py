@@ -1,7 +1,6 @@
 """The depth head: equation 3 as one product, its start, and that it can learn."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from tests.vla import fakes
 from vla.config import DepthConfig
 from vla.evaluation.depth_expert import judge_depth
 from vla.model.depth_head import DepthHead, depth_loss
+from vla.model.model import build
 
 B, M, GRID, WIDTH = 4, 2, 4, 24
 
@@ -170,7 +170,8 @@ def test_judging_is_of_the_first_camera_in_the_targets_own_loss(target):
         part.depth_BMK[:, 1] = 7
         return predicted
 
-    model = SimpleNamespace(config=config.model, depth_head=oracle, predict_depth=predict)
+    model = build(config.model, 0)
+    model.depth_head, model.predict_depth = oracle, predict
     found = judge_depth(model, data, 99, lambda codes: codes / np.float32(16), "cpu").figures
     assert (found["frames"], found["top1"], found["error"]) == (len(data), 1, 0)
     assert found["depth"] == pytest.approx(0, abs=1e-6)
@@ -183,7 +184,7 @@ def test_judging_is_of_the_first_camera_in_the_targets_own_loss(target):
         best = (seen @ oracle.codebook_KD).var(dim=0, unbiased=False).mean()
     assert found["constant_depth"] == pytest.approx(best.item(), rel=1e-4)
     with pytest.raises(ConfigError, match="`samples` cannot be 0"):
-        judge_depth(model, data, 0, None, "cpu")
+        judge_depth(model, data, 0, lambda codes: codes, "cpu")
 
 
 def test_depth_of_a_camera_that_no_episode_has_cannot_be_judged():
@@ -191,6 +192,5 @@ def test_depth_of_a_camera_that_no_episode_has_cannot_be_judged():
     data = fakes.toy(config)
     codes = data.members[0].codes
     codes.absent |= {(episode.key, "main") for episode in data.members[0].episodes._made}
-    model = SimpleNamespace(config=config.model)
     with pytest.raises(ConfigError, match="'main' has depth"):
-        judge_depth(model, data, 8, None, "cpu")
+        judge_depth(build(config.model, 0), data, 8, lambda codes: codes, "cpu")

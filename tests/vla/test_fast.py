@@ -121,6 +121,7 @@ def test_the_whole_model_in_float32(micro, codebook):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.unchecked
 def test_compiled_it_needs_no_more_graphs(micro, codebook):
     torch._dynamo.reset()
     config, counted = micro().model, Counted()
@@ -172,6 +173,7 @@ def test_weights_cast_once_have_the_bits_of_autocast(micro, toy, codebook, monke
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.unchecked
 def test_compiled_layers_take_the_cast_weights(micro, toy, codebook):
     """New copies in every update, and no new code for them."""
     torch._dynamo.reset()

@@ -45,6 +45,9 @@ class FakeDepth:
     def missing(self):
         return []
 
+    def failures(self):
+        return []
+
     def parts(self):
         return fakes.parts({clip.key: len(clip.metres) for clip in self._clips})
 

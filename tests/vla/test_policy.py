@@ -10,6 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from tests.vla.test_model import observation
 from vla.config import RunOptions
+from vla.data.normalise import Norms, Scale
 from vla.model import flow
 from vla.model.model import build
 from vla.serving import graph
@@ -79,7 +80,8 @@ def test_acting_can_be_recorded(micro, codebook, sees):
     on a value. Nor is anything made on another device than the inputs'."""
     config = micro(model__action_sees_depth=sees)
     model = build(config.model, 0, torch.from_numpy(codebook.vectors)).eval()
-    policy = Policy(model, config, None)
+    unit = Scale((), ())
+    policy = Policy(model, config, Norms(unit, unit))
 
     def given(seed):
         torch.manual_seed(seed)
@@ -168,6 +170,10 @@ def test_missing_field(run):
     observation = {k: v for k, v in OBSERVATION.items() if k != "proprio"}
     with pytest.raises(ConfigError, match="proprio is missing"):
         Policy.load(run).act(observation)
+
+
+@pytest.mark.unchecked
+def test_what_is_no_observation(run):
     with pytest.raises(ConfigError, match="images is missing"):
         Policy.load(run).act({1: 2})
     with pytest.raises(ConfigError, match="the observation has type NoneType"):

@@ -116,6 +116,7 @@ def test_padding_and_stale_rows_are_not_seen(micro, codebook):
     assert torch.equal(sampler(changed, noise), first)
 
 
+@pytest.mark.unchecked
 def test_compiled_parts_are_the_same_function_without_a_break(micro, codebook):
     """By the compiler's front end (Inductor itself takes half a minute a model): whole graphs, one
     for every shape that a part meets, none at a second call."""

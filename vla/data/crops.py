@@ -18,7 +18,8 @@ from torch import Tensor
 from depthtok.data import DepthClip, EpisodeKey
 from depthtok.errors import ConfigError
 from vla.data.augment import Box
-from vla.data.pixels import Depth, DepthTargets
+from vla.data.pixels import DepthTargets
+from vla.data.stores import Depth
 
 
 @runtime_checkable

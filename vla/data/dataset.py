@@ -62,15 +62,16 @@ class Dataset:
                 remedy=f"set model.vocabulary = {tokenizer.size} (or all the rows of the weights), "
                 "or data.tokenizer to the model's own",
             )
-        for each in members:
-            good = 0 < each.weight < math.inf
-            require(good, f"weight of {each.name}", each.weight, "give a number above 0")
+        for member in members:
+            positive = 0 < member.weight < math.inf
+            require(positive, f"weight of {member.name}", member.weight, "give a number above 0")
         self.members, self.config, self.tokenizer = tuple(members), config, tokenizer
         self._prompt = lru_cache(PROMPTS)(partial(prompt, tokenizer, length=config.model.max_text))
         self._photometric = config.data.photometric if augment else 0.0
         self._crop = config.data.crop if augment else 1.0
         self._draws = augment and config.data.instruction == "draw"
-        self._crops = next((m.codes for m in members if isinstance(m.codes, DepthCrops)), None)
+        crops = [m.codes for m in members if isinstance(m.codes, DepthCrops)]
+        self._crops: DepthCrops | None = crops[0] if crops else None
         if self._crop < 1:
             self._require_depth()
         for member in members:
@@ -165,13 +166,13 @@ class Dataset:
     def instructions(self, most: int) -> list[str]:
         """Different instructions of the stores, whether used here or not: the first steps' of at
         most `most` episodes of each, spread over it."""
-        found = set()
+        texts = set()
         for episodes in (member.episodes for member in self.members):
             count = len(episodes.lengths)
             for index in np.linspace(0, count - 1, min(count, most)).astype(int).tolist():
                 if episodes.lengths[index]:
-                    found.add(episodes.episode(index).instruction(0))
-        return sorted(found)
+                    texts.add(episodes.episode(index).instruction(0))
+        return sorted(texts)
 
     def tokens(self, instruction: str) -> tuple[Int64[np.ndarray, " L"], Bool[np.ndarray, " L"]]:
         """An instruction as the model reads it, and which of its tokens are real."""
@@ -186,16 +187,16 @@ class Dataset:
         boxes = [
             Box.draw(self._crop, rng) if self._crop < 1 else WHOLE for _ in self.config.data.cameras
         ]
-        for place, camera in enumerate(self.config.data.cameras):
-            image = row["images_BIHW3"][place]
+        for camera_index, camera in enumerate(self.config.data.cameras):
+            image = row["images_BIHW3"][camera_index]
             if episode.absent(camera):
                 image[:] = 0
                 continue
-            if member.frames is not None and boxes[place] == WHOLE:
-                member.frames.read_into(image, index, step, place)
+            if member.frames is not None and boxes[camera_index] == WHOLE:
+                member.frames.read_into(image, index, step, camera_index)
             else:
                 frames = episode.frames(camera).read(step, step + 1)
-                image[:] = self._picture(frames, boxes[place])
+                image[:] = self._picture(frames, boxes[camera_index])
             if self._photometric:
                 image[:] = photometric(image, self._photometric, rng)
         text = episode.instruction(step)
@@ -213,7 +214,9 @@ class Dataset:
         size = self.config.model.vision.image_size
         return box.transform(frames.shape[1:3], (size, size)).rgb(frames)[0]
 
-    def _fill_actions(self, row, member: Member, episode: Episode, step: int) -> None:
+    def _fill_actions(
+        self, row: Mapping[str, np.ndarray], member: Member, episode: Episode, step: int
+    ) -> None:
         """The next actions; after the end the last one again, marked as not valid."""
         chunk = self.config.model.chunk
         steps = np.arange(step, step + chunk)
@@ -222,21 +225,28 @@ class Dataset:
         actions = member.change(actions) if member.change else actions
         row["actions_BCA"][:] = member.norms.action.apply(actions)
 
-    def _fill_codes(self, row, member: Member, episode: Episode, step: int, boxes) -> None:
+    def _fill_codes(
+        self,
+        row: Mapping[str, np.ndarray],
+        member: Member,
+        episode: Episode,
+        step: int,
+        boxes: Sequence[Box],
+    ) -> None:
         """The codes of this frame, or of one ahead; not valid where that lies after the end, and
         of a camera that the episode does not have."""
         ahead = step + self.config.model.depth.future
         row["depth_valid_BM"][:] = ahead < len(episode)
-        ahead = min(ahead, len(episode) - 1)
-        for place in range(self.config.model.depth.cameras):
-            camera = self.config.data.cameras[place]
-            if self._crops is None:
-                grid = member.codes.find_grid(episode.key, camera)
-                image = None if grid is None else grid.codes[ahead]
+        ahead, codes = min(ahead, len(episode) - 1), member.require_codes()
+        for camera_index in range(self.config.model.depth.cameras):
+            camera = self.config.data.cameras[camera_index]
+            if isinstance(codes, DepthCrops):
+                image = codes.image(episode.key, camera, ahead, boxes[camera_index])
             else:
-                image = member.codes.image(episode.key, camera, ahead, boxes[place])
-            row["depth_valid_BM"][place] &= image is not None
-            row["depth_BMK"][place] = 0 if image is None else image.reshape(-1)
+                grid = codes.find_grid(episode.key, camera)
+                image = None if grid is None else grid.codes[ahead]
+            row["depth_valid_BM"][camera_index] &= image is not None
+            row["depth_BMK"][camera_index] = 0 if image is None else image.reshape(-1)
 
     def code_counts(self, samples: int = COUNTED) -> Int64[np.ndarray, "M P K"]:
         """How often each position of each camera has each code, over `samples` of the samples, at
@@ -255,9 +265,11 @@ class Dataset:
             episode, ahead = member.episodes.episode(index), step + depth.future
             if ahead >= len(episode):
                 continue
-            for place, camera in enumerate(self.config.data.cameras[: depth.cameras]):
-                if grid := member.codes.find_grid(episode.key, camera):
-                    counts[place, positions, grid.codes[ahead].reshape(-1)] += 1
+            codes = member.require_codes()
+            assert not isinstance(codes, DepthCrops)
+            for camera_index, camera in enumerate(self.config.data.cameras[: depth.cameras]):
+                if (grid := codes.find_grid(episode.key, camera)) is not None:
+                    counts[camera_index, positions, grid.codes[ahead].reshape(-1)] += 1
         return counts
 
     def encoded(self, batch: Batch) -> Batch:

@@ -65,9 +65,9 @@ class FrameCache:
         sweep(path.parent)
         if not path.exists():
             _build(path, episodes, about)
-        found = read_json_object(path / ABOUT, REMAKE)
-        unknown = {"frames"} - {*found}  # in a cache made before this was kept
-        names = sorted(k for k in about if found.get(k) != about[k] and k not in unknown)
+        stored = read_json_object(path / ABOUT, REMAKE)
+        unknown = {"frames"} - {*stored}  # in a cache made before this was kept
+        names = sorted(k for k in about if stored.get(k) != about[k] and k not in unknown)
         if names:
             raise StaleStore(
                 f"the frames cached in {path} were made with different {', '.join(names)}",
@@ -89,7 +89,7 @@ class FrameCache:
         """
         row = int(self.starts[episode]) + step
         number = row * self.checks.shape[1] + camera
-        read = os.preadv(self.file.number, [out], number * out.nbytes)
+        read = os.preadv(self.file.number, [out.data], number * out.nbytes)
         if read != out.nbytes or google_crc32c.value(out) != self.checks[row, camera]:
             raise CorruptPart(
                 f"{self.file.path}: frame {number} was changed after it was written", remedy=REMAKE
@@ -97,9 +97,9 @@ class FrameCache:
 
 
 def _require_length(path: Path, length: int) -> None:
-    found = path.stat().st_size if path.exists() else 0
-    if found != length:
-        raise CorruptPart(f"{path} has {found:,} of {length:,} bytes", remedy=REMAKE)
+    size = path.stat().st_size if path.exists() else 0
+    if size != length:
+        raise CorruptPart(f"{path} has {size:,} of {length:,} bytes", remedy=REMAKE)
 
 
 def _block(camera: Camera) -> int:
@@ -118,7 +118,7 @@ def _build(path: Path, episodes: Any, about: dict[str, Any]) -> None:
                 for start in range(0, int(steps), block):
                     stop = min(start + block, int(steps))
                     frames = np.stack([door.rgb(clip.read(start, stop)) for clip in clips], axis=1)
-                    file.write(frames)
-                    found = [google_crc32c.value(frame) for step in frames for frame in step]
-                    checks.write(np.array(found, "<u4"))
+                    file.write(frames.data)
+                    checksums = [google_crc32c.value(frame) for step in frames for frame in step]
+                    checks.write(np.array(checksums, "<u4").data)
         (folder / ABOUT).write_text(json.dumps(about, indent=1))

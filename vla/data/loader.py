@@ -94,15 +94,15 @@ class Loader:
         if buffer.copied is not None:
             buffer.copied.synchronize()
         first = self.step * self.batch + self.rank * self.share
-        places = list(self._stream.draw(first, first + self.share))
+        samples = list(self._stream.draw(first, first + self.share))
         self.step += 1
         if self._pool is None:
-            buffer.fill(self.dataset, places, 0, self.seed)
+            buffer.fill(self.dataset, samples, 0, self.seed)
             self._ahead.append((buffer, []))
             return
         size = -(-self.share // self._workers)
         futures = [
-            self._pool.submit(buffer.fill, self.dataset, places[i : i + size], i, self.seed)
+            self._pool.submit(buffer.fill, self.dataset, samples[i : i + size], i, self.seed)
             for i in range(0, self.share, size)
         ]
         self._ahead.append((buffer, futures))

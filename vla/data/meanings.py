@@ -12,6 +12,7 @@ from depthtok.errors import ConfigError
 from depthtok.meaning import GRIPPERS, UNKNOWN, Meaning
 from depthtok.sources import grippers
 from depthtok.stores.agreement import GripperChange, among, unlike
+from depthtok.stores.spread import Columns
 from vla.config import Config
 
 
@@ -32,13 +33,13 @@ def change_of(name: str, meaning: Meaning, config: Config) -> GripperChange | No
 def require_same(meanings: Mapping[str, Meaning], config: Config) -> None:
     """Raises `ConfigError` for data sets that do not mean the same, naming what differs."""
     state = config.model.proprio_dim > 0
-    found = among(meanings, config.data.mix, state=state)
-    if not found:
+    differences = among(meanings, config.data.mix, state=state)
+    if not differences:
         return
     ways = []
-    if "gripper" in found:
+    if "gripper" in differences:
         ways.append("--set data.gripper=open1_closed0 converts every gripper to one convention")
-    accepted = ", ".join(f'"{aspect}"' for aspect in (*config.data.mix, *found))
+    accepted = ", ".join(f'"{aspect}"' for aspect in (*config.data.mix, *differences))
     ways += [
         "a schema of your own can bring columns to the same names, reference and unit "
         "(docs/schemas.md)",
@@ -46,7 +47,7 @@ def require_same(meanings: Mapping[str, Meaning], config: Config) -> None:
     ]
     raise ConfigError(
         "the data sets do not mean the same: "
-        + "; ".join(f"{aspect}: {words}" for aspect, words in found.items()),
+        + "; ".join(f"{aspect}: {words}" for aspect, words in differences.items()),
         remedy="; ".join(ways),
     )
 
@@ -58,25 +59,25 @@ def warnings(
 ) -> list[str]:
     """What cannot be checked or is unusual in a mixture, in words: `cameras` are those of each data
     set, by name."""
-    found = [
+    lines = [
         f"{aspect} is not known of {', '.join(names)}, but of other data sets: whether they mean "
         "the same was not checked"
         for aspect, names in unlike(meanings, state=config.model.proprio_dim > 0).items()
     ]
     for name, meaning in meanings.items():
         if meaning.gripper == UNKNOWN and meaning.gripper_columns:
-            found.append(
+            lines.append(
                 f"what the gripper of {name} means is not known: `eval` and `serve` will ask for "
                 f"it (state `gripper` in its schema: one of {', '.join(GRIPPERS)})"
             )
-    return found + _orientations(cameras, config.data.cameras)
+    return lines + _orientations(cameras, config.data.cameras)
 
 
 def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[str]) -> list[str]:
     """A mirrored view swaps left and right of the picture, not of the actions. It is no error: each
     data set's camera stands elsewhere anyway, and LIBERO's views are mirrored in all of the field's
     mixtures."""
-    found = []
+    lines = []
     for camera in used:
         ways: dict[str, list[str]] = {}
         for name, have in cameras.items():
@@ -84,14 +85,14 @@ def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[st
                 ways.setdefault(str(have[camera].orientation), []).append(name)
         if len(ways) > 1:
             listed = "; ".join(f"{way}: {', '.join(names)}" for way, names in ways.items())
-            found.append(
+            lines.append(
                 f"camera {camera!r} is not published the same way up in all data sets ({listed}): "
                 "left and right of the picture mean different sides"
             )
-    return found
+    return lines
 
 
-def require_range(name: str, meaning: Meaning, statistics) -> None:
+def require_range(name: str, meaning: Meaning, statistics: Columns) -> None:
     """Raises `ConfigError` for a gripper column, which is not normalised, that does not lie where
     its convention says. `statistics` are those of the data set's actions."""
     for column in meaning.gripper_columns:

@@ -6,14 +6,13 @@ Whole stores are looked at part by part, so that millions of episodes are joined
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from depthtok.data import Camera, CodeGrid, Episode, EpisodeKey, ImageTransform
+from depthtok.data import ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore, did_you_mean
 from depthtok.held_out import BEFORE, KEYED, limits, places
 from depthtok.log import warn
@@ -21,60 +20,14 @@ from depthtok.meaning import Meaning
 from depthtok.stores.agreement import GripperChange
 from depthtok.stores.origin import same_frames
 from depthtok.stores.parts import ShardKey
+from depthtok.stores.statistics import Statistics
 from vla.config import Config
+from vla.data.crops import DepthCrops
 from vla.data.frames import FrameCache
 from vla.data.meanings import change_of, require_range
 from vla.data.normalise import Norms, Scale
 from vla.data.pixels import PixelGrids
-
-
-@runtime_checkable
-class Part(Protocol):
-    """What is used of a part of a store: its shard, which of the shard's episodes it holds, and
-    how long they are, and what it records of its origin."""
-
-    shard: ShardKey
-    indices: Int64[np.ndarray, " E"]
-    frames: Int64[np.ndarray, " E"]
-    meta: Mapping
-
-
-@runtime_checkable
-class Episodes(Protocol):
-    """What is used of a `depthtok.stores.episodes.EpisodeStore`."""
-
-    fingerprint: str
-    content: str
-    cameras: Mapping[str, Camera]
-    lengths: np.ndarray
-    action_dim: int
-    proprio_dim: int
-    gripper: Sequence[int]
-    meaning: Meaning
-
-    def episode(self, number: int) -> Episode: ...
-
-    def statistics(self): ...
-
-    def parts(self) -> Iterable[Part]: ...
-
-
-@runtime_checkable
-class Codes(Protocol):
-    """What is used of a `depthtok.stores.codes.CodeStore`."""
-
-    fingerprint: str
-    content: str
-    codebook: str
-    grid: tuple[int, int]
-    cameras: Sequence[str]
-    transform: ImageTransform
-
-    def missing(self) -> list[str]: ...
-
-    def parts(self) -> Iterable[Part]: ...
-
-    def find_grid(self, key: EpisodeKey, camera: str) -> CodeGrid | None: ...
+from vla.data.stores import Codes, Episodes, Part, Store
 
 
 @dataclass(frozen=True)
@@ -87,33 +40,36 @@ class Member:
 
     name: str
     episodes: Episodes
-    codes: Codes | None
+    codes: Codes | DepthCrops | None
     norms: Norms
     episodes_used: Int64[np.ndarray, " E"]
     left_out: int = 0  # episodes without codes
     weight: float = 1.0
     frames: FrameCache | None = None
     change: GripperChange | None = None  # of every action, before it is normalised
-    statistics: Any = (
-        None  # of all its actions and states, as `depthtok.stores.statistics.Statistics`
-    )
+    statistics: Statistics | None = None  # of all its actions and states
+
+    def require_codes(self) -> Codes | DepthCrops:
+        """Its depth targets, which there are wherever depth is trained."""
+        assert self.codes is not None
+        return self.codes
 
     @property
     def meaning(self) -> Meaning:
         """What its numbers mean once they are a sample's."""
-        own = self.episodes.meaning
-        return replace(own, gripper=self.change.target) if self.change else own
+        meaning = self.episodes.meaning
+        return replace(meaning, gripper=self.change.target) if self.change else meaning
 
 
 def member(
     name: str,
     episodes: Episodes,
-    codes: Codes | None,
+    codes: Codes | DepthCrops | None,
     config: Config,
     *,
     codebook: str = "",
     weight: float = 1.0,
-    only: Sequence[int] | None = None,
+    only: Sequence[int] | Int64[np.ndarray, " N"] | None = None,
     partial: bool = False,
     frames: FrameCache | None = None,
     begun: bool = False,
@@ -130,7 +86,7 @@ def member(
     if not config.model.depth.supervised:
         codes = None
     else:
-        _check_codes(name, codes, config, codebook, partial)
+        codes = _checked_codes(name, codes, config, codebook, partial)
         used = numbers[held_by(codes, episodes)[numbers]]
     _check_shapes(name, episodes, config)
     stats = episodes.statistics()
@@ -164,9 +120,10 @@ def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
             )
 
 
-def _check_codes(
-    name: str, codes: Codes | None, config: Config, codebook: str, partial: bool
-) -> None:
+def _checked_codes(
+    name: str, codes: Codes | DepthCrops | None, config: Config, codebook: str, partial: bool
+) -> Codes | DepthCrops:
+    """The targets of `member`, which fit the model and the codebook."""
     depth = config.model.depth
     if codes is None:
         raise ConfigError(
@@ -205,9 +162,10 @@ def _check_codes(
             f"the codes of {name} lack {len(codes.missing())} parts",
             remedy="run the command that made them again, or use what is there with --partial",
         )
+    return codes
 
 
-def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
+def held_by(codes: Store, episodes: Store) -> Bool[np.ndarray, " E"]:
     """Which of the episodes, in their order, have codes.
 
     Raises `StaleStore` for codes of another data set, of episodes of other lengths (two runs of
@@ -220,7 +178,7 @@ def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
     marks: list[Bool[np.ndarray, " E"]] = []
     others: list[ShardKey] = []
     for part in episodes.parts():
-        if any(same_frames(own.meta, part.meta) is False for own in parts.get(part.shard, ())):
+        if any(same_frames(of.meta, part.meta) is False for of in parts.get(part.shard, ())):
             others.append(part.shard)
             continue
         if parts and part.shard not in parts:
@@ -247,33 +205,35 @@ def held_by(codes: Codes, episodes: Episodes) -> Bool[np.ndarray, " E"]:
     return np.concatenate(marks)
 
 
-def of_unknown_origin(codes: Codes, episodes: Episodes) -> int:
+def of_unknown_origin(codes: Store, episodes: Store) -> int:
     """How many of the episodes' parts have codes of which it is not known whether they are of these
     very frames: they, or the episodes, were made by a depthtok that did not record it."""
     parts: dict[ShardKey, list[Part]] = {}
     for part in codes.parts():
         parts.setdefault(part.shard, []).append(part)
     return sum(
-        any(same_frames(own.meta, part.meta) is None for own in parts.get(part.shard, ()))
+        any(same_frames(of.meta, part.meta) is None for of in parts.get(part.shard, ()))
         for part in episodes.parts()
     )
 
 
 def _frames(parts: Sequence[Part], indices: Int64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
     """How long each of a shard's episodes is in the parts; -1 where they do not hold it."""
-    found = np.full(len(indices), -1)
+    lengths = np.full(len(indices), -1)
     for part in parts:  # whose indices ascend
         row = np.searchsorted(part.indices, indices).clip(max=len(part.indices) - 1)
-        held = part.indices[row] == indices if len(part.indices) else np.zeros(len(indices), bool)
-        found[held] = part.frames[row[held]]
-    return found
+        present = (
+            part.indices[row] == indices if len(part.indices) else np.zeros(len(indices), bool)
+        )
+        lengths[present] = part.frames[row[present]]
+    return lengths
 
 
 def _require_same_dataset(codes: ShardKey, episodes: ShardKey) -> None:
-    ours, theirs = ((key.dataset, key.version) for key in (episodes, codes))
-    if ours != theirs:
+    of_episodes, of_codes = ((key.dataset, key.version) for key in (episodes, codes))
+    if of_episodes != of_codes:
         raise StaleStore(
-            f"the codes are of {' '.join(theirs)}, the episodes of {' '.join(ours)}",
+            f"the codes are of {' '.join(of_codes)}, the episodes of {' '.join(of_episodes)}",
             remedy="give --codes in the order of --episodes, each the codes of its own data set",
         )
 
@@ -287,14 +247,15 @@ def held_out(
     """
     if rule == BEFORE:
         return [_held_out_before(m.episodes, share)[m.episodes_used] for m in members]
-    found = [_places(m.episodes)[m.episodes_used] for m in members]
+    positions = [_positions(m.episodes)[m.episodes_used] for m in members]
     names = [_dataset(m) for m in members]
-    return [here < limit for here, limit in zip(found, limits(names, found, share), strict=True)]
+    bounds = limits(names, positions, share)
+    return [position < bound for position, bound in zip(positions, bounds, strict=True)]
 
 
-def _places(episodes: Episodes) -> Float64[np.ndarray, " E"]:
-    found = [places(part.shard, part.indices) for part in episodes.parts()]
-    return np.concatenate(found) if found else np.empty(0)
+def _positions(episodes: Episodes) -> Float64[np.ndarray, " E"]:
+    positions = [places(part.shard, part.indices) for part in episodes.parts()]
+    return np.concatenate(positions) if positions else np.empty(0)
 
 
 def _dataset(member: Member) -> str:

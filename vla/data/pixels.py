@@ -6,45 +6,17 @@ cells of the code grid, so that only the target differs from a run with codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from depthtok.data import DepthClip, EpisodeKey, ImageTransform
+from depthtok.data import EpisodeKey
 from depthtok.errors import ConfigError
 from depthtok.normalisation import Normalisation
 from depthtok.stores.parts import Failure
-
-
-@runtime_checkable
-class Clip(Protocol):
-    """The part of `depthtok.stores.depth.StoredDepth` used here."""
-
-    key: EpisodeKey
-    camera: str
-    disparity_quantiles: tuple[float, ...]
-
-    def read(self, start: int, stop: int) -> DepthClip: ...
-
-
-@runtime_checkable
-class Depth(Protocol):
-    """The part of `depthtok.stores.depth.DepthStore` used here."""
-
-    fingerprint: str
-    content: str
-    cameras: Sequence[str]
-    size: tuple[int, int]
-    transform: ImageTransform
-
-    def missing(self) -> list[str]: ...
-
-    def parts(self) -> Iterable[Any]: ...
-
-    def clips(self) -> Iterator[Clip]: ...
+from vla.data.stores import Clip, Depth, Part
 
 
 @dataclass(frozen=True)
@@ -94,7 +66,7 @@ class DepthTargets:
         """Episodes that were left out of the store."""
         return self._store.failures()
 
-    def parts(self) -> Iterable[Any]:
+    def parts(self) -> Iterable[Part]:
         """The store's parts, which describe its contents."""
         return self._store.parts()
 
@@ -117,4 +89,4 @@ class PixelGrids(DepthTargets):
         """The targets of one clip, computed on demand; None where the episode does not have this
         camera."""
         clip = self._clips.get((key, camera))
-        return clip and PixelClip(clip, self._normalisation, self.grid)
+        return None if clip is None else PixelClip(clip, self._normalisation, self.grid)

@@ -108,11 +108,11 @@ class Prompts:
 
     def _equal(self) -> str:
         names = [member.name for member in self.members if member.equal]
-        some = " and ".join(map(repr, self.equal_texts[0][:2]))
+        examples = " and ".join(map(repr, self.equal_texts[0][:2]))
         return (
             f"{self.equal:,} distinct instructions (of {', '.join(names)}) become {self.prompts:,} "
             f"prompt{'' if self.prompts == 1 else 's'}, with {self.max_text} tokens of the "
-            f"tokenizer {self.tokenizer}: {some} are the same to the model"
+            f"tokenizer {self.tokenizer}: {examples} are the same to the model"
         )
 
 
@@ -122,32 +122,45 @@ def check(
     """The prompts of data sets' instructions, by name, with `length` tokens."""
     needs: dict[str, int] = {}  # tokens of every distinct line
     groups: dict[bytes, list[str]] = {}  # lines by prompt
-    more = 1 + len(tokenizer.encode("\n"))  # <bos>, newline
-    for text in (text for _, found in instructions for text in found.texts):
+    extra = 1 + len(tokenizer.encode("\n"))  # <bos>, newline
+    for text in (text for _, of_data_set in instructions for text in of_data_set.texts):
         if (words := line(text)) in needs:
             continue
         tokens = tokenizer.encode(words)
-        needs[words] = len(tokens) + more
-        prompt = repr(tokens[: max(length - more, 0)]).encode()
+        needs[words] = len(tokens) + extra
+        prompt = repr(tokens[: max(length - extra, 0)]).encode()
         groups.setdefault(blake2b(prompt, digest_size=16).digest(), []).append(words)
     merged = [group for group in groups.values() if len(group) > 1]
     equal = {words for group in merged for words in group}
     cut = [words for words, count in needs.items() if count > length]
     return Prompts(
-        tokenizer.name, fingerprint(tokenizer), length, max(needs.values(), default=more),
-        len(needs), len(cut), len(equal), len(merged), cut[:SHOWN],
-        [group[:SHOWN] for group in merged[:SHOWN]],
-        [_of_data_set(name, found, needs, equal, length) for name, found in instructions],
-    )  # fmt: skip
+        tokenizer.name,
+        fingerprint(tokenizer),
+        max_text=length,
+        longest=max(needs.values(), default=extra),
+        distinct=len(needs),
+        cut=len(cut),
+        equal=len(equal),
+        prompts=len(merged),
+        cut_texts=cut[:SHOWN],
+        equal_texts=[group[:SHOWN] for group in merged[:SHOWN]],
+        members=[_of_data_set(*named, needs, equal, length) for named in instructions],
+    )
 
 
 def _of_data_set(
-    name: str, found: Instructions, needs: Mapping[str, int], equal: set[str], length: int
+    name: str, instructions: Instructions, needs: Mapping[str, int], equal: set[str], length: int
 ) -> DataSetPrompts:
-    lines = {line(text) for text in found.texts}
+    lines = {line(text) for text in instructions.texts}
     cut = {words for words in lines if needs[words] > length}
     return DataSetPrompts(
-        name, found.episodes, len(lines), len(cut), sum(found.texts.values()),
-        sum(steps for text, steps in found.texts.items() if line(text) in cut),
-        len(lines & equal), found.empty, found.partly,
-    )  # fmt: skip
+        name,
+        instructions.episodes,
+        distinct=len(lines),
+        cut=len(cut),
+        steps=sum(instructions.texts.values()),
+        cut_steps=sum(steps for text, steps in instructions.texts.items() if line(text) in cut),
+        equal=len(lines & equal),
+        empty=instructions.empty,
+        partly=instructions.partly,
+    )

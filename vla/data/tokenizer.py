@@ -26,10 +26,14 @@ class Tokenizer(Protocol):
     """Turns text into token ids."""
 
     name: str  # `bytes`, or where its file is
-    content: bytes | None  # its tokenizer.json, if it has one
     bos: int
     pad: int
     size: int  # rows of an embedding that it needs
+
+    @property
+    def content(self) -> bytes | None:
+        """Its tokenizer.json, if it has one."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
@@ -86,8 +90,8 @@ class FileTokenizer:
         return 1 + max((set(tokens.values()) - special) | unknown | {self.bos, self.pad})
 
     def encode(self, text: str) -> list[int]:
-        found = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [number for number in found if number < self.size]
+        numbers = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [number for number in numbers if number < self.size]
 
     def canonical(self) -> str:
         """The tokenizer however its file was formatted."""
@@ -121,8 +125,8 @@ def _file(path: Path) -> Path:
 
 def same(one: Tokenizer, other: Tokenizer) -> bool:
     """Whether both turn every text into the same tokens."""
-    if one.content is None or other.content is None:
-        return one.content is other.content
+    if not (isinstance(one, FileTokenizer) and isinstance(other, FileTokenizer)):
+        return one.content == other.content
     return one.content == other.content or one.canonical() == other.canonical()
 
 

@@ -41,11 +41,11 @@ class Table:
 
     def figures(self) -> list[str]:
         """The figures that at least one run has and that can be compared."""
-        seen = {name for runs in self.values.values() for run in runs for name in run}
+        present = {name for runs in self.values.values() for run in runs for name in run}
         foreign = set() if self.one_loss else {"val_depth"}
         if len(self.units) > 1:
             foreign |= {name for name in FIGURES if name.startswith("val_action")}
-        return [name for name in FIGURES if name in seen - foreign]
+        return [name for name in FIGURES if name in present - foreign]
 
     def told(self) -> list[str]:
         """Notes on how the figures were computed."""
@@ -69,16 +69,16 @@ class Table:
 
     def estimate(self, variant: str, figure: str) -> Estimate | None:
         """Mean and interval over the seeds; None if the variant does not have this figure."""
-        found = [run[figure] for run in self.values[variant] if figure in run]
-        return Estimate.of(found) if found else None
+        values = [run[figure] for run in self.values[variant] if figure in run]
+        return Estimate.of(values) if values else None
 
     def difference(self, variant: str, figure: str) -> Estimate | None:
         """Difference from the first variant, paired by seed: both used the same samples, noise and
         times."""
         base = next(iter(self.values.values()))
         pairs = zip(self.values[variant], base, strict=True)
-        found = [a[figure] - b[figure] for a, b in pairs if figure in a and figure in b]
-        return Estimate.of(found) if found else None
+        values = [a[figure] - b[figure] for a, b in pairs if figure in a and figure in b]
+        return Estimate.of(values) if values else None
 
     def rows(self) -> Iterator[list[str | None]]:
         """Text cells: one row per variant, one column per figure."""
@@ -113,27 +113,28 @@ class Table:
 
     def to_json(self) -> dict:
         """The figures of every run, the means, and the differences."""
-        summary = {}
+        summary: dict[str, dict[str, object]] = {}
         for variant, runs in self.values.items():
-            summary[variant] = {"runs": [dict(run) for run in runs]}
+            figures: dict[str, dict[str, list[float | None]]] = {}
             for name in self.figures():
-                for kind, found in (
+                for kind, estimate in (
                     ("mean", self.estimate(variant, name)),
                     ("difference", self.difference(variant, name)),
                 ):
-                    if found is not None:
-                        half = None if math.isnan(found.half) else found.half
-                        summary[variant].setdefault(name, {})[kind] = [found.mean, half]
+                    if estimate is not None:
+                        half = None if math.isnan(estimate.half) else estimate.half
+                        figures.setdefault(name, {})[kind] = [estimate.mean, half]
+            summary[variant] = {"runs": [dict(run) for run in runs], **figures}
         return summary
 
 
 def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
     """The table of trained runs by variant; every variant lists its seeds in the same order."""
-    values = {name: [_figures(run) for run in places] for name, places in runs.items()}
-    found = [checkpoint.find(run) for places in runs.values() for run in places]
-    configs = [checkpoint.read_config(place) for place in found]
-    norms = [checkpoint.read_state(place).to_json()["norms"] for place in found]
-    judged = [read_log(run, JUDGED)[-1:] for places in runs.values() for run in places]
+    values = {name: [_figures(run) for run in paths] for name, paths in runs.items()}
+    checkpoints = [checkpoint.find(run) for paths in runs.values() for run in paths]
+    configs = [checkpoint.read_config(path) for path in checkpoints]
+    norms = [checkpoint.read_state(path).to_json()["norms"] for path in checkpoints]
+    judged = [read_log(run, JUDGED)[-1:] for paths in runs.values() for run in paths]
     return Table(
         values,
         {config.model.depth.target for config in configs if config.model.depth.supervised},

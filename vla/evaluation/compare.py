@@ -62,10 +62,10 @@ class Judged:
                 remedy="train it with --held-out above 0 and run.validate_every, with this version "
                 "or a later one",
             )
-        place = checkpoint.find(run)
-        settings = flat(checkpoint.read_config(place).to_json())
-        found = {line["step"]: line["episodes"] for line in lines}
-        return cls(run, settings, checkpoint.read_state(place), found)
+        path = checkpoint.find(run)
+        settings = flat(checkpoint.read_config(path).to_json())
+        steps = {line["step"]: line["episodes"] for line in lines}
+        return cls(run, settings, checkpoint.read_state(path), steps)
 
     def values(self, step: int, figure: str) -> Float64[np.ndarray, " E"]:
         """A figure of every episode, sorted by key; NaN where an episode does not have it."""
@@ -107,12 +107,11 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the interval is None for a single episode."""
-        half = self.change.half
-        return plain({
-            "a": self.a, "b": self.b, "difference": self.change.mean,
-            "low": self.change.mean - half, "high": self.change.mean + half,
-            "p_value": self.p_value, "episodes": self.change.count, "verdict": self.verdict,
-        })  # fmt: skip
+        mean, half, count = self.change.mean, self.change.half, self.change.count
+        means = {"a": self.a, "b": self.b, "difference": mean}
+        interval = {"low": mean - half, "high": mean + half}
+        test = {"p_value": self.p_value, "episodes": count, "verdict": self.verdict}
+        return plain({**means, **interval, **test})
 
 
 def sign_flip(differences: Float64[np.ndarray, " E"]) -> float:
@@ -125,8 +124,8 @@ def sign_flip(differences: Float64[np.ndarray, " E"]) -> float:
     else:
         draws = np.random.default_rng(0).integers(0, 2, (DRAWS, count), np.int8) * 2 - 1
         signs = np.concatenate([np.ones((1, count), np.int8), draws])  # with the observed signs
-    sums, seen = np.abs(signs @ differences), abs(differences.sum())
-    return float(np.mean(sums >= seen * (1 - 1e-9)))
+    sums, observed = np.abs(signs @ differences), abs(differences.sum())
+    return float(np.mean(sums >= observed * (1 - 1e-9)))
 
 
 @dataclass(frozen=True)
@@ -192,14 +191,14 @@ class Comparison:
     def told(self) -> list[str]:
         """Notes on how the figures were computed and what they do not show."""
         episodes = self.a.steps[self.last]
-        count, samples = len(episodes), sum(each["samples"] for each in episodes.values())
+        count, samples = len(episodes), sum(figures["samples"] for figures in episodes.values())
         exact = "exact " if count <= EXACT else ""
-        told = f"{count} held-out episode{'s' if count != 1 else ''}"
+        phrase = f"{count} held-out episode{'s' if count != 1 else ''}"
         least = "always 1" if count == 1 else f"at least {2 / 2**count:.2g}"
         lines = [
-            f"After {self.last} updates, on {told} ({samples} samples), each episode weighted "
+            f"After {self.last} updates, on {phrase} ({samples} samples), each episode weighted "
             "equally.",
-            f"p: {exact}sign-flip test over episodes; with {told} p is {least}. Each figure is "
+            f"p: {exact}sign-flip test over episodes; with {phrase} p is {least}. Each figure is "
             "tested separately, without correction for multiple comparisons.",
             "One training run each: variation between seeds is not tested (depthtok ablate).",
         ]
@@ -216,25 +215,22 @@ class Comparison:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         table = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)) for row in rows]
         changes = "; ".join(f"{name} {a} and {b}" for name, a, b in self.settings())
-        return [
-            f"A {self.a.run}", f"B {self.b.run}", f"settings that differ: {changes or 'none'}",
-            *map(str.rstrip, table), *self.told(),
-        ]  # fmt: skip
+        head = [f"A {self.a.run}", f"B {self.b.run}", f"settings that differ: {changes or 'none'}"]
+        return [*head, *map(str.rstrip, table), *self.told()]
 
     def _rows(self) -> Iterator[list[str]]:
-        for each in self.differences():
-            yield [
-                FIGURES[each.figure][0], f"{each.a:.4g}", f"{each.b:.4g}", str(each.change),
-                f"{each.p_value:.2g}", each.verdict,
-            ]  # fmt: skip
+        for row in self.differences():
+            means = f"{row.a:.4g}", f"{row.b:.4g}", str(row.change)
+            yield [FIGURES[row.figure][0], *means, f"{row.p_value:.2g}", row.verdict]
 
     def report(self) -> Report:
         """A page with the comparison and the curves of both runs."""
         page = Report("Two training runs", f"A {self.a.run}, B {self.b.run}").text(*self.told())
         page.table(
             "At the last common validation; B - A, ± half its 95 % interval (Student's t)",
-            ["figure", "A", "B", "B - A", "p", ""], self._rows(),
-        )  # fmt: skip
+            ["figure", "A", "B", "B - A", "p", ""],
+            self._rows(),
+        )
         for name in self.figures():
             lines = {"A": self.curve(self.a, name), "B": self.curve(self.b, name)}
             title = FIGURES[name][0]
@@ -243,20 +239,23 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values."""
-        return plain({
-            "a": self.a.run, "b": self.b.run, "step": self.last, "steps": self.steps,
-            "figures": {each.figure: each.to_json() for each in self.differences()},
+        runs = {"a": self.a.run, "b": self.b.run, "step": self.last, "steps": self.steps}
+        values = {
+            "figures": {row.figure: row.to_json() for row in self.differences()},
             "settings": {name: [a, b] for name, a, b in self.settings()},
             "episodes": {
                 key: {"a": figures, "b": self.b.steps[self.last][key]}
                 for key, figures in self.a.steps[self.last].items()
             },
-        })  # fmt: skip
+        }
+        return plain({**runs, **values})
 
 
 def _require_alike(a: Judged, b: Judged, step: int) -> None:
     """Raises `ConfigError` unless samples, units and horizon are the same."""
-    counts = [{key: each["samples"] for key, each in run.steps[step].items()} for run in (a, b)]
+    counts = [
+        {key: figures["samples"] for key, figures in run.steps[step].items()} for run in (a, b)
+    ]
     if counts[0].keys() != counts[1].keys():
         only = sorted(counts[0].keys() ^ counts[1].keys())
         raise ConfigError(

@@ -55,17 +55,17 @@ def judge_depth(
     require(samples >= 1, "samples", samples, "give 1 or more")
     require_codes(model.config.depth)
     samples = min(samples, len(dataset))
-    sums, view, seen = np.zeros(4), None, []  # loss, correct, error, frames
+    sums, view, codes = np.zeros(4), None, []  # loss, correct, error, frames
     with Loader(dataset, BATCH, seed=SEED, workers=2, device=device) as loader:
         for part, start in zip(loader, range(0, samples, BATCH), strict=False):
             rows = part.rows(0, min(BATCH, samples - start))
             if rows.depth_valid_BM[:, 0].any():
-                found = _batch(model, rows, decode)
-                view = view or found[1]
-                sums += found[0]
+                batch_sums, batch_view = _batch(model, rows, decode)
+                view = view or batch_view
+                sums += batch_sums
                 valid = rows.depth_valid_BM[:, 0].cpu()
-                seen.append(rows.depth_BMK[:, 0].cpu()[valid].numpy())
-    if not seen:
+                codes.append(rows.depth_BMK[:, 0].cpu()[valid].numpy())
+    if not codes:
         raise ConfigError(
             f"none of {samples} frames of camera {dataset.config.data.cameras[0]!r} has depth: the "
             "episodes end before the predicted frame, or do not have this camera",
@@ -73,7 +73,7 @@ def judge_depth(
         )
     loss, right, error = (sums[:3] / sums[3]).tolist()
     figures = {"frames": int(sums[3]), "depth": loss, "top1": right, "error": error}
-    targets = np.concatenate(seen).astype(np.int64)
+    targets = np.concatenate(codes).astype(np.int64)
     return DepthScore(figures | _constant(targets, model.depth_head, decode), view)
 
 
@@ -84,6 +84,7 @@ def _batch(model: QDepthVLA, part: Batch, decode: Decode) -> tuple[np.ndarray, D
     loss = depth_loss(head.config, predicted, target, valid, head.codebook_KD)
     right = (nearest(head, predicted) == target).float().mean(dim=-1)[valid].mean()
     view = DepthView.of(head, part, predicted, decode, len(part))
+    assert view is not None, "no frame has a target"
     frames = len(view.image)
     return np.array([loss.item(), right.item(), view.errors().mean(), 1]) * frames, view
 
@@ -92,14 +93,14 @@ def _constant(
     codes_NP: Int64[np.ndarray, "N P"], head: DepthHead, decode: Decode
 ) -> dict[str, float]:
     """Figures of the best prediction from the code positions alone."""
-    grid, places = head.config.grid, np.arange(codes_NP.shape[1])
-    table = np.zeros((len(places), head.config.codes))
-    np.add.at(table, (np.broadcast_to(places, codes_NP.shape), codes_NP), 1)
+    grid, positions = head.config.grid, np.arange(codes_NP.shape[1])
+    table = np.zeros((len(positions), head.config.codes))
+    np.add.at(table, (np.broadcast_to(positions, codes_NP.shape), codes_NP), 1)
     share_PK = table / len(codes_NP)
     likeliest = decode(share_PK.argmax(axis=1).astype(np.uint8).reshape(1, grid, grid))
-    some = codes_NP[:: max(1, len(codes_NP) // 64)].astype(np.uint8).reshape(-1, grid, grid)
-    truth = decode(some)
-    blank = np.zeros((len(some), 1, 1, 3), np.uint8)
+    examples = codes_NP[:: max(1, len(codes_NP) // 64)].astype(np.uint8).reshape(-1, grid, grid)
+    truth = decode(examples)
+    blank = np.zeros((len(examples), 1, 1, 3), np.uint8)
     view = DepthView(blank, truth, np.broadcast_to(likeliest, truth.shape), grid)
     return {
         "constant_depth": _least(share_PK, head),

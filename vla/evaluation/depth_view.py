@@ -50,16 +50,16 @@ class DepthView:
         cannot be decoded."""
         rows = batch.depth_valid_BM[:, 0].nonzero()[:most, 0]
         pixels = head.config.target == "pixels"
-        if not len(rows) or not (pixels or decode):
+        if not len(rows) or (decode is None and not pixels):
             return None
         grid = head.config.grid
         target = batch.depth_BMK[rows, 0].cpu().numpy().reshape(-1, grid, grid)
-        found = predicted_BMKN[rows, :1]
+        outputs = predicted_BMKN[rows, :1]
         if pixels:
-            guess = found[..., 0].float().cpu().numpy().reshape(-1, grid, grid)
+            guess = outputs[..., 0].float().cpu().numpy().reshape(-1, grid, grid)
             truth, predicted = target, guess
-        else:
-            codes = nearest(head, found).to(torch.uint8).cpu().numpy().reshape(-1, grid, grid)
+        elif decode is not None:
+            codes = nearest(head, outputs).to(torch.uint8).cpu().numpy().reshape(-1, grid, grid)
             truth, predicted = decode(target), decode(codes)
         image = batch.images_BIHW3[rows, 0].cpu().numpy()
         return cls(image, truth.astype(np.float32), predicted.astype(np.float32), grid)
@@ -76,10 +76,10 @@ class DepthView:
 
     def save(self, run: Path) -> None:
         """Saves a few of the frames for the run's report."""
-        kept = {name: getattr(self, name)[:SHOWN] for name in ("image", "truth", "predicted")}
+        frames = {name: getattr(self, name)[:SHOWN] for name in ("image", "truth", "predicted")}
         with commit_file(run / FILE) as temporary:
             with temporary.open("wb") as file:
-                np.savez_compressed(file, **kept, grid=self.grid)
+                np.savez_compressed(file, **frames, grid=self.grid)
             seal(temporary)
 
     @classmethod
@@ -90,15 +90,16 @@ class DepthView:
             return None
         require_sound(run / FILE, _REMEDY)
         try:
-            with np.load(run / FILE, allow_pickle=False) as kept:
-                found = cls(kept["image"], kept["truth"], kept["predicted"], int(kept["grid"]))
+            with np.load(run / FILE, allow_pickle=False) as arrays:
+                image, truth, predicted = arrays["image"], arrays["truth"], arrays["predicted"]
+                grid = int(arrays["grid"])
         except (ValueError, KeyError, TypeError, OSError, BadZipFile, zlib.error) as error:
             require_given(run / FILE, error)
             raise CorruptPart(f"{run / FILE} is damaged: {error}", remedy=_REMEDY) from error
-        shapes = [np.shape(getattr(found, name)) for name in ("image", "truth", "predicted")]
-        if [len(shape) for shape in shapes] != [4, 3, 3] or len({s[0] for s in shapes}) > 1:
+        shapes = image.shape, truth.shape, predicted.shape
+        if [*map(len, shapes)] != [4, 3, 3] or len({shape[0] for shape in shapes}) > 1:
             raise CorruptPart(f"{run / FILE} holds no frames with depth", remedy=_REMEDY)
-        return found
+        return cls(image, truth, predicted, grid)
 
     @classmethod
     def is_sealed(cls, run: Path) -> bool:

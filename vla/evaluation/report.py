@@ -36,14 +36,12 @@ HEADLINE = {  # name in metrics.jsonl: what it is called
     "val_depth_error": "held-out depth error",
     "samples_per_s": "samples per second",
 }
+ACTION_ERRORS = "val_action_mse", "val_action_mse_shuffled"
+WITHIN = tuple(f"val_action_within_{t}" for t in (0.05, 0.1, 0.2, 0.3, 0.5))
 CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
     "Losses": (("loss", "flow", "depth"), "", True),
-    "Action error on held-out episodes": (
-        ("val_action_mse", "val_action_mse_shuffled"), "MSE, normalised", False,
-    ),
-    "Actions within 0.05 to 0.5 on held-out episodes": (
-        tuple(f"val_action_within_{t}" for t in (0.05, 0.1, 0.2, 0.3, 0.5)), "share", False,
-    ),
+    "Action error on held-out episodes": (ACTION_ERRORS, "MSE, normalised", False),
+    "Actions within 0.05 to 0.5 on held-out episodes": (WITHIN, "share", False),
     "Depth on held-out episodes": (("depth", "val_depth"), "loss, nats for codes", False),
     "Decoded depth on held-out episodes": (("val_depth_error",), "share of the range", False),
     "Accuracy of predicted depth codes": (("depth_top1", "val_depth_top1"), "share", False),
@@ -52,8 +50,9 @@ CURVES = {  # title: names in metrics.jsonl, y label, logarithmic
     "Samples per second": (("samples_per_s",), "", False),
     "Share of time spent waiting for data": (("data_wait",), "", False),
     "Share of the GPUs' peak (MFU)": (("mfu",), "", False),
-}  # fmt: skip
+}
 MASK_PIXELS = 640
+COLOURS = (86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167), (240, 228, 66)
 
 
 def run_report(run: str | Path) -> Report:
@@ -63,9 +62,9 @@ def run_report(run: str | Path) -> Report:
     page = Report("Training of a QDepth-VLA", str(run))
     if lines:
         last = _last(lines)
-        page.numbers({told: last[name] for name, told in HEADLINE.items() if name in last})
+        page.numbers({heading: last[name] for name, heading in HEADLINE.items() if name in last})
     if checkpoint.steps(run):
-        _begun(page, checkpoint.read_state(checkpoint.find(run)))
+        _origin(page, checkpoint.read_state(checkpoint.find(run)))
     for title, (names, label, log) in CURVES.items():
         series = {name: _line(lines, name) for name in names}
         series = {name: line for name, line in series.items() if line[0]}
@@ -84,7 +83,7 @@ def run_report(run: str | Path) -> Report:
     return page.facts("Settings", flat(settings(run).to_json()))
 
 
-def _begun(page: Report, state: checkpoint.State) -> None:
+def _origin(page: Report, state: checkpoint.State) -> None:
     """Adds what a training run started from: data, weights, codebook."""
     notes = state.notes or {}
     if overridden := notes.get("gate_overridden"):
@@ -99,23 +98,27 @@ def _begun(page: Report, state: checkpoint.State) -> None:
         page.text("Not known: an older depthtok did not look.", title="Instructions")
     for name, norms in state.norms.items():
         spread, meaning = notes.get("spread", {}).get(name, {}), state.meanings.get(name)
-        for side, told in (("action", "actions"), ("proprio", "states")):
+        for side, heading in (("action", "actions"), ("proprio", "states")):
             page.table(
-                f"Normalisation of {name}: {told}",
+                f"Normalisation of {name}: {heading}",
                 ("column", "becomes -1", "becomes 1", "note"),
                 list(_columns(getattr(norms, side), meaning, side, spread.get(side, {}))),
             )
     if state.meanings:
-        page.facts("Gripper and rate", {
+        rates = {
             name: f"{meaning.gripper}, {meaning.fps or 'unknown'} Hz"
             for name, meaning in state.meanings.items()
-        })  # fmt: skip
-    if held := notes.get("held_out"):
-        page.facts("Held-out episodes", {
-            "held out": held["episodes"], "learnt from": held["learnt_from"],
-            "held out, but the codebook was trained on them": _known(held.get("in_codebook")),
-            "rule": held["rule"] or "that of former versions",
-        })  # fmt: skip
+        }
+        page.facts("Gripper and rate", rates)
+    if split := notes.get("held_out"):
+        in_codebook = _or_not_known(split.get("in_codebook"))
+        counts = {
+            "held out": split["episodes"],
+            "learnt from": split["learnt_from"],
+            "held out, but the codebook was trained on them": in_codebook,
+            "rule": split["rule"] or "that of former versions",
+        }
+        page.facts("Held-out episodes", counts)
     weights, codes = notes.get("weights"), state.codebook
     page.text(
         f"From {weights or 'fresh weights'}; "
@@ -124,23 +127,23 @@ def _begun(page: Report, state: checkpoint.State) -> None:
     )
 
 
-def _prompts(page: Report, found: Prompts) -> None:
+def _prompts(page: Report, prompts: Prompts) -> None:
     """Adds what the model reads of the instructions."""
     page.text(
-        f"{found.line()}. Tokenizer: {found.tokenizer} ({found.sha256[:12]}).",
-        *found.warnings(),
+        f"{prompts.line()}. Tokenizer: {prompts.tokenizer} ({prompts.sha256[:12]}).",
+        *prompts.warnings(),
         title="Instructions",
     )
     columns = ("data set", "episodes", "distinct", "cut", "equal to another", "episodes without")
-    rows = [(m.name, m.episodes, m.distinct, m.cut, m.equal, m.empty) for m in found.members]
+    rows = [(m.name, m.episodes, m.distinct, m.cut, m.equal, m.empty) for m in prompts.members]
     page.table("Instructions by data set", columns, rows)
-    if found.cut_texts:
-        page.text(*found.cut_texts, title="Instructions that are cut, some of them")
-    for number, group in enumerate(found.equal_texts, 1):
+    if prompts.cut_texts:
+        page.text(*prompts.cut_texts, title="Instructions that are cut, some of them")
+    for number, group in enumerate(prompts.equal_texts, 1):
         page.text(*group, title=f"Instructions that become one prompt, group {number}")
 
 
-def _known(number: int | None) -> int | str:
+def _or_not_known(number: int | None) -> int | str:
     return "not known" if number is None else number
 
 
@@ -149,11 +152,11 @@ def _columns(
 ) -> Iterator[tuple]:
     """How each column is normalised, and what is unusual in it."""
     columns = getattr(meaning, side) if meaning else [Column(f"{n}") for n in range(len(scale.low))]
-    for place, column in enumerate(columns):
-        if place in scale.keep:
+    for index, column in enumerate(columns):
+        if index in scale.keep:
             yield str(column), "-", "-", "not normalised"
         else:
-            yield str(column), scale.low[place], scale.high[place], notes.get(column.name, "")
+            yield str(column), scale.low[index], scale.high[index], notes.get(column.name, "")
 
 
 def depth_report(title: str, score: DepthScore) -> Report:
@@ -181,16 +184,16 @@ def _views(view: DepthView) -> Iterator[Picture]:
         yield Picture(image, f"frame {row + 1}")
         for name, values in (("ground-truth", view.truth[row]), ("predicted", view.predicted[row])):
             pixels = colourise(values, DepthKind.DISPARITY, 0.0, 1.0)
-            shown = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
-            told = f", error {error[row]:.3f} of the range" if name == "predicted" else ""
-            yield Picture(np.asarray(shown), f"{name} depth{told}")
+            picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
+            caption = f", error {error[row]:.3f} of the range" if name == "predicted" else ""
+            yield Picture(np.asarray(picture), f"{name} depth{caption}")
 
 
 def mask_report(name: str, proof: Proof) -> Report:
     """The mask of a configuration: its table, its picture, and the measurements."""
-    found = proof.violations()
+    violations = proof.violations()
     page = Report("An attention mask, drawn and verified", name)
-    page.numbers({"violations": len(found), "tokens": proof.visible.shape[0]})
+    page.numbers({"violations": len(violations), "tokens": proof.visible.shape[0]})
     page.text(
         "Rows attend to columns. x: the whole block; \\: tokens up to the query's own position; "
         ".: nothing.",
@@ -208,7 +211,7 @@ def mask_report(name: str, proof: Proof) -> Report:
     )
     page.table("Largest gradient", columns, _rows(proof, proof.gradient))
     page.table("Share of the attention in one forward pass", columns, _rows(proof, proof.attention))
-    page.text(*(found or ["Nothing contradicts the table."]), title="Violations")
+    page.text(*(violations or ["Nothing contradicts the table."]), title="Violations")
     return page
 
 
@@ -218,8 +221,7 @@ def _rows(proof: Proof, cells: Mapping[str, Mapping[str, Any]]) -> list[list[Any
 
 def mask_picture(proof: Proof) -> UInt8[np.ndarray, "H W 3"]:
     """What every token attends to: one colour per block of keys, white lines between blocks."""
-    colours = np.uint8([(86, 180, 233), (0, 158, 115), (230, 159, 0), (204, 121, 167),
-                        (240, 228, 66)])  # fmt: skip
+    colours = np.array(COLOURS, np.uint8)
     owner = np.concatenate(
         [np.full(count, BLOCKS.index(name)) for name, count in proof.blocks.items()]
     )

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
+
+Kind = TypeVar("Kind", bound="Observation")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Observation:
     text_valid_BL: Bool[Tensor, "B L"]
     proprio_BP: Float[Tensor, "B P"]
 
-    def to(self, device: torch.device | str):
+    def to(self: Kind, device: torch.device | str) -> Kind:
         """A copy on another device."""
         moved = {
             field.name: getattr(self, field.name).to(device, non_blocking=True)
@@ -33,7 +36,7 @@ class Observation:
         """All tensors, in the order of the fields."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
-    def rows(self, start: int, stop: int):
+    def rows(self: Kind, start: int, stop: int) -> Kind:
         """The samples from `start` up to `stop`."""
         return type(self)(**{f.name: getattr(self, f.name)[start:stop] for f in fields(self)})
 

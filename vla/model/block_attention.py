@@ -38,31 +38,31 @@ def rows(
 ) -> tuple[Rows, ...]:
     """The mask of `vla.model.masks.visible` as few calls, for heads of which `shared` have one key
     head; for activations `like` these, as autocast casts them."""
-    found = []
-    for seen, group in groupby(queries.blocks, lambda block: _seen(table, block[0], keys)):
+    calls = []
+    for attended, group in groupby(queries.blocks, lambda block: _attended(table, block[0], keys)):
         blocks = tuple(group)
-        inside = None if seen is None else _together(seen, keys)
-        if inside is None:  # one call for all, with the whole mask
+        span = None if attended is None else _together(attended, keys)
+        if attended is None or span is None:  # one call for all, with the whole mask
             mask = visible(table, queries, keys, like.device)
             bias = None if mask is None else _bias(mask.repeat_interleave(shared, dim=2), like)
             return (Rows((0, len(queries)), (0, len(keys)), bias),)
         hidden = None
-        if keys.valid_BT is not None and PADDED in seen:
-            hidden = _bias(keys.valid_BT[:, None, None, slice(*inside)], like)
+        if keys.valid_BT is not None and PADDED in attended:
+            hidden = _bias(keys.valid_BT[:, None, None, slice(*span)], like)
         first = queries.span(blocks[0][0]).start
-        found.append(Rows((first, queries.span(blocks[-1][0]).stop), inside, hidden))
-    return tuple(found)
+        calls.append(Rows((first, queries.span(blocks[-1][0]).stop), span, hidden))
+    return tuple(calls)
 
 
-def _seen(table: SeesTable, query: str, keys: Layout) -> tuple[str, ...] | None:
+def _attended(table: SeesTable, query: str, keys: Layout) -> tuple[str, ...] | None:
     """The blocks that a block sees whole; None if it sees one in part."""
     marks = {key: table.cells[query][key] for key, _ in keys.blocks}
     return None if "\\" in marks.values() else tuple(k for k, m in marks.items() if m == "x")
 
 
-def _together(seen: Sequence[str], keys: Layout) -> tuple[int, int] | None:
+def _together(blocks: Sequence[str], keys: Layout) -> tuple[int, int] | None:
     """From where to where blocks lie that follow each other; None if others lie between."""
-    spans = [keys.span(block) for block in seen]
+    spans = [keys.span(block) for block in blocks]
     follow = all(a.stop == b.start for a, b in pairwise(spans))
     return (spans[0].start, spans[-1].stop) if follow else None
 
@@ -73,8 +73,8 @@ def _bias(mask: Bool[Tensor, "b 1 t s"], like: Tensor) -> Float[Tensor, "b 1 t s
         dtype = torch.get_autocast_dtype(kind)
     step = ALIGNED // dtype.itemsize
     *shape, s = mask.shape
-    whole = torch.zeros(*shape, -(-s // step) * step, dtype=dtype, device=mask.device)
-    return whole[..., :s].masked_fill_(~mask, -torch.inf)
+    padded = torch.zeros(*shape, -(-s // step) * step, dtype=dtype, device=mask.device)
+    return padded[..., :s].masked_fill_(~mask, -torch.inf)
 
 
 def by_rows(
@@ -86,11 +86,11 @@ def by_rows(
     """The attention."""
     shared = q_BNTH.shape[1] // k_BGSH.shape[1]
     folded = rearrange(q_BNTH, "B (G n) T H -> B G (T n) H", n=shared)
-    asked = _cut(folded, [(a * shared, b * shared) for (a, b), *_ in found])
+    queries = _cut(folded, [(a * shared, b * shared) for (a, b), *_ in found])
     keys, values = (_cut(x, [row.keys for row in found]) for x in (k_BGSH, v_BGSH))
     parts = [
         F.scaled_dot_product_attention(q, k, v, row.bias)
-        for q, k, v, row in zip(asked, keys, values, found, strict=True)
+        for q, k, v, row in zip(queries, keys, values, found, strict=True)
     ]
     attended = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
     return rearrange(attended, "B G (T n) H -> B (G n) T H", n=shared)

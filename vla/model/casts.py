@@ -16,7 +16,7 @@ def cast_once(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Within the block, the matrices of linear layers are copies in `dtype`, through which
     gradients reach the weights: what autocast makes of them in every pass, and compiled layers once
     more on the way back. The same bits."""
-    held = [
+    matrices = [
         (module._parameters, name, weight)
         for module in model.modules()
         if isinstance(module, nn.Linear | LoraLinear)
@@ -24,9 +24,9 @@ def cast_once(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
         if weight is not None and weight.ndim > 1
     ]
     try:
-        for place, name, weight in held:
-            place[name] = weight.to(dtype)
+        for parameters, name, weight in matrices:
+            parameters[name] = weight.to(dtype)  # type: ignore[assignment]  # any tensor will do there
         yield
     finally:
-        for place, name, weight in held:
-            place[name] = weight
+        for parameters, name, weight in matrices:
+            parameters[name] = weight

@@ -18,7 +18,7 @@ head starts from the best prediction that ignores the image, and learns what the
 """
 
 # B batch, M cameras with codes, T tokens of a camera, W expert width, D code width, K codes
-# P code positions of a camera (row by row), V vision width
+# P code positions of a camera (row by row), V vision width, N outputs for a position
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ import math
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from depthtok.errors import WeightsError
@@ -52,6 +52,7 @@ class DepthHead(nn.Module):
     """Tokens to predictions. Holds the frozen codebook, so that checkpoints are self-contained."""
 
     codebook_KD: Tensor
+    log_prior_MPK: Tensor  # with `depth.prior` only
 
     def __init__(self, config: DepthConfig, width: int, image_grid: int) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class DepthHead(nn.Module):
         self.log_scale.copy_(self._start())
 
     @torch.no_grad()
-    def set_prior(self, counts_MPK: Int[Tensor, "M P K"]) -> None:
+    def set_prior(self, counts_MPK: Integer[Tensor, "M P K"]) -> None:
         """Sets the prior from how often each position has each code, with add-one (Laplace)
         smoothing, so that a code never seen there is unlikely but not impossible."""
         counts_MPK = counts_MPK + 1
@@ -134,8 +135,8 @@ class DepthHead(nn.Module):
 
 def depth_loss(
     config: DepthConfig,
-    predicted: Float[Tensor, "B M P K"],
-    target: Int[Tensor, "B M P"] | Float[Tensor, "B M P"],
+    predicted: Float[Tensor, "B M P N"],
+    target: Integer[Tensor, "B M P"] | Float[Tensor, "B M P"],
     valid_BM: Bool[Tensor, "B M"],
     codebook_KD: Float[Tensor, "K D"],
 ) -> Float[Tensor, ""]:
@@ -146,8 +147,8 @@ def depth_loss(
 
 def depth_errors(
     config: DepthConfig,
-    predicted: Float[Tensor, "B M P K"],
-    target: Int[Tensor, "B M P"] | Float[Tensor, "B M P"],
+    predicted: Float[Tensor, "B M P N"],
+    target: Integer[Tensor, "B M P"] | Float[Tensor, "B M P"],
     codebook_KD: Float[Tensor, "K D"],
 ) -> Float[Tensor, "B M"]:
     """Mean error over each frame's code positions: cross-entropy (paper eq. 4) of codes, squared

@@ -125,11 +125,11 @@ class GemmaLayer(nn.Module):
         only_keys: bool = False,
     ) -> tuple[Float[Tensor, "B T W"] | None, KeyValues]:
         """The layer's output (None with `only_keys`) and its own keys and values."""
-        q_BNTH, own = self.project(x_BTW, rope)
+        q_BNTH, own_kv = self.project(x_BTW, rope)
         if only_keys:
-            return None, own
-        seen = joined([past, own]) if past is not None else own
-        return self.finish(x_BTW, attention(q_BNTH, seen, mask)), own
+            return None, own_kv
+        all_kv = joined([past, own_kv]) if past is not None else own_kv
+        return self.finish(x_BTW, attention(q_BNTH, all_kv, mask)), own_kv
 
 
 def attention(q_BNTH: Tensor, seen: KeyValues, mask: Mask) -> Float[Tensor, "B N T H"]:
@@ -161,6 +161,12 @@ class Expert(nn.Module):
         self.recompute = False  # activation checkpointing
         self.fast = False  # see `train.fast`
 
+    def layer(self, index: int) -> GemmaLayer:
+        """One of the layers."""
+        layer = self.layers[index]
+        assert isinstance(layer, GemmaLayer)
+        return layer
+
     def rope(self, positions_BT: Int[Tensor, "B T"]) -> Rope:
         """The rotations for some positions, with this expert's head size and base."""
         return Rope.at(positions_BT, self.config.head_dim, self.config.rope_theta)
@@ -179,15 +185,15 @@ class Expert(nn.Module):
         experts need of this one, and the output is None.
         """
         rope = self.rope(positions_BT)
-        own: list[KeyValues] = []
+        layer_kvs: list[KeyValues] = []
         for index, layer in enumerate(self.layers):
             before = past[index] if past is not None else None
             stop = only_keys and index == len(self.layers) - 1
             if self.recompute and torch.is_grad_enabled():
-                x_BTW, made = checkpoint(
+                x_BTW, own_kv = checkpoint(
                     layer, x_BTW, rope, mask, before, stop, use_reentrant=False
                 )
             else:
-                x_BTW, made = layer(x_BTW, rope, mask, before, stop)
-            own.append(made)
-        return (None if only_keys else self.norm(x_BTW)), own
+                x_BTW, own_kv = layer(x_BTW, rope, mask, before, stop)
+            layer_kvs.append(own_kv)
+        return (None if only_keys else self.norm(x_BTW)), layer_kvs

@@ -92,11 +92,11 @@ class SeesTable:
 
     def reaches(self, query: str, key: str) -> bool:
         """Whether information from `key` can reach `query`, directly or through other blocks."""
-        known, fresh = {query}, {query}
+        reached, fresh = {query}, {query}
         while fresh:
-            fresh = {k for q in fresh for k in BLOCKS if self.sees(q, k)} - known
-            known |= fresh
-        return key in known
+            fresh = {k for q in fresh for k in BLOCKS if self.sees(q, k)} - reached
+            reached |= fresh
+        return key in reached
 
     def draw(self) -> str:
         """The text drawing, as in `SEES`."""
@@ -132,11 +132,11 @@ class Layout:
 
 
 def _joined(a: Layout, b: Layout) -> Tensor | None:
-    known = a.valid_BT if a.valid_BT is not None else b.valid_BT
-    if known is None:
+    valid = a.valid_BT if a.valid_BT is not None else b.valid_BT
+    if valid is None:
         return None
     parts = [
-        part.valid_BT if part.valid_BT is not None else known.new_ones(len(known), len(part))
+        part.valid_BT if part.valid_BT is not None else valid.new_ones(len(valid), len(part))
         for part in (a, b)
     ]
     return torch.cat(parts, dim=1)

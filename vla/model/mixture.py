@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthtok.errors import ConfigError
 from vla.model.block_attention import rows
-from vla.model.gemma import Expert, KeyValues, joined, spread
+from vla.model.gemma import Expert, KeyValues, Mask, joined, spread
 from vla.model.masks import Layout, SeesTable, visible
 
 
@@ -49,6 +50,26 @@ class Context:
         return Context(tuple(joined(pair) for pair in pairs), self.layout + other.layout)
 
 
+@overload
+def run(
+    expert: Expert,
+    stream: Stream,
+    table: SeesTable,
+    context: Context | None = None,
+    only_keys: Literal[False] = False,
+) -> tuple[Float[Tensor, "B T W"], Context]: ...
+
+
+@overload
+def run(
+    expert: Expert,
+    stream: Stream,
+    table: SeesTable,
+    context: Context | None,
+    only_keys: Literal[True],
+) -> tuple[None, Context]: ...
+
+
 def run(
     expert: Expert,
     stream: Stream,
@@ -59,14 +80,14 @@ def run(
     """Runs one expert on its stream with `context`; returns its output and its own context."""
     keys = context.layout + stream.layout if context else stream.layout
     if expert.fast:
-        mask = rows(
+        mask: Mask = rows(
             table, stream.layout, keys, expert.config.heads // expert.config.kv_heads, stream.x_BTW
         )
     else:
         mask = visible(table, stream.layout, keys, stream.x_BTW.device)
     past = context.layers if context else None
-    x_BTW, own = expert(stream.x_BTW, stream.positions_BT, mask, past, only_keys)
-    return x_BTW, Context(tuple(own), stream.layout)
+    x_BTW, own_layers = expert(stream.x_BTW, stream.positions_BT, mask, past, only_keys)
+    return x_BTW, Context(tuple(own_layers), stream.layout)
 
 
 def check_order(table: SeesTable, streams: Sequence[Layout]) -> None:
@@ -83,20 +104,21 @@ def check_order(table: SeesTable, streams: Sequence[Layout]) -> None:
 
 
 def sequential(
-    experts: Mapping[str, Expert] | nn.ModuleDict, streams: Sequence[Stream], table: SeesTable
+    experts: Mapping[str, Expert], streams: Sequence[Stream], table: SeesTable
 ) -> dict[str, Float[Tensor, "B T W"]]:
     """The outputs of all experts, computed one after another."""
     check_order(table, [stream.layout for stream in streams])
-    outputs, context = {}, None
+    outputs: dict[str, Tensor] = {}
+    context: Context | None = None
     for stream in streams:
-        x_BTW, own = run(experts[stream.expert], stream, table, context)
+        x_BTW, own_context = run(experts[stream.expert], stream, table, context)
         outputs[stream.expert] = x_BTW
-        context = context + own if context else own
+        context = context + own_context if context else own_context
     return outputs
 
 
 def joint(
-    experts: Mapping[str, Expert] | nn.ModuleDict,
+    experts: Mapping[str, Expert],
     streams: Sequence[Stream],
     table: SeesTable,
     *,
@@ -113,10 +135,12 @@ def joint(
     turned = {s.expert: experts[s.expert].rope(s.positions_BT) for s in streams}
     xs = {s.expert: s.x_BTW for s in streams}
     for index in range(len(experts[streams[0].expert].layers)):
-        layers = {name: experts[name].layers[index] for name in xs}
-        made = [layers[name].project(x, turned[name]) for name, x in xs.items()]
-        q_BNZH = torch.cat([q for q, _ in made], dim=2)
-        attended = eager_attention(q_BNZH, joined([own for _, own in made]), mask, bias, soft_cap)
+        layers = {name: experts[name].layer(index) for name in xs}
+        projected = [layers[name].project(x, turned[name]) for name, x in xs.items()]
+        q_BNZH = torch.cat([q for q, _ in projected], dim=2)
+        attended = eager_attention(
+            q_BNZH, joined([kv for _, kv in projected]), mask, bias, soft_cap
+        )
         parts = attended.split([len(stream.layout) for stream in streams], dim=2)
         last = index == len(experts[streams[0].expert].layers) - 1
         xs = {

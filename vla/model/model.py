@@ -24,7 +24,7 @@ from vla.config import ModelConfig
 from vla.model import flow, mixture
 from vla.model.batch import Batch, Observation
 from vla.model.depth_head import DepthHead, DepthInput, depth_loss
-from vla.model.gemma import Expert
+from vla.model.gemma import Expert, GemmaNorm
 from vla.model.masks import Layout, SeesTable
 from vla.model.mixture import Context, Stream
 from vla.model.siglip import Siglip
@@ -87,8 +87,8 @@ class QDepthVLA(nn.Module):
 
     def experts(self) -> Mapping[str, Expert]:
         """The experts by name, in the order in which they run."""
-        made = {"vlm": self.vlm, "action": self.action}
-        return made | {"depth": self.depth} if self.config.depth.expert else made
+        experts = {"vlm": self.vlm, "action": self.action}
+        return experts | {"depth": self.depth} if self.config.depth.expert else experts
 
     # The streams
 
@@ -136,10 +136,10 @@ class QDepthVLA(nn.Module):
         depth_BTW = None
         if self._runs_depth(training=True):
             below = context.detach() if self.config.depth.detach_prefix else context
-            depth_BTW, own = mixture.run(
+            depth_BTW, depth_context = mixture.run(
                 self.depth, self.depth_stream(vision_BTV), self.table, below
             )
-            context = context + own
+            context = context + depth_context
         point, target = flow.interpolate(self.config.flow, batch.actions_BCA, noise_BCA, time_B)
         velocity = self.velocity(context, point, time_B, batch.proprio_BP)
         return self._losses(batch, velocity, target, depth_BTW)
@@ -264,5 +264,5 @@ def _start(module: nn.Module, generator: torch.Generator) -> None:
         module.bias.zero_()
     elif isinstance(module, Siglip):
         module.positions.normal_(0, 0.5, generator=generator)
-    elif type(module).__name__ == "GemmaNorm":
+    elif isinstance(module, GemmaNorm):
         module.weight.zero_()

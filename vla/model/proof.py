@@ -41,13 +41,13 @@ class Proof:
 
     def violations(self) -> list[str]:
         """Pairs with a gradient that the table forbids, or without one that it allows."""
-        found = []
+        lines = []
         for query, row in self.gradient.items():
             for key, value in row.items():
                 if (value > 0) != self.table.reaches(query, key):
                     what = "reaches" if value > 0 else "does not reach"
-                    found.append(f"{key} {what} {query} ({value:g})")
-        return found
+                    lines.append(f"{key} {what} {query} ({value:g})")
+        return lines
 
 
 def prove(config: Config, seed: int = 0) -> Proof:
@@ -58,21 +58,19 @@ def prove(config: Config, seed: int = 0) -> Proof:
     gradient, attention = _gradients(model, streams), _attention(model, streams)
     layout = _layout(streams)
     mask = visible(model.table, layout, layout, streams[0].x_BTW.device)
-    shown = np.ones((len(layout), len(layout)), bool) if mask is None else mask[0, 0].numpy()
-    return Proof(model.table, gradient, attention, shown, dict(layout.blocks))
+    mask_ZZ = np.ones((len(layout), len(layout)), bool) if mask is None else mask[0, 0].numpy()
+    return Proof(model.table, gradient, attention, mask_ZZ, dict(layout.blocks))
 
 
 def shrunk(model: ModelConfig) -> ModelConfig:
     """The same mask and kinds of tokens in a model of a few thousand weights: visibility does not
     depend on widths, and a full model in float64 would take 28 GB."""
     vision = VisionConfig(image_size=16, patch=4, width=16, layers=1, heads=1, mlp=16)
-    small = {"width": 16, "mlp": 16, "layers": 3, "heads": 2, "kv_heads": 1, "head_dim": 8}
-    expert = ExpertConfig(**small)
+    expert = ExpertConfig(width=16, mlp=16, layers=3, heads=2, kv_heads=1, head_dim=8)
     depth = replace(model.depth, grid=4, codes=8, code_dim=4)
-    return replace(
-        model, vision=vision, vlm=expert, action=expert, depth_expert=expert, depth=depth,
-        vocabulary=16, max_text=min(model.max_text, 8),
-    )  # fmt: skip
+    model = replace(model, vocabulary=16, max_text=min(model.max_text, 8))
+    model = replace(model, vlm=expert, action=expert, depth_expert=expert)
+    return replace(model, vision=vision, depth=depth)
 
 
 def _observation(model: ModelConfig) -> Observation:
@@ -85,14 +83,14 @@ def _observation(model: ModelConfig) -> Observation:
     )
 
 
-def _streams(model: QDepthVLA, seen: Observation) -> list[Stream]:
-    vision_BTV = model.see(seen)
+def _streams(model: QDepthVLA, observation: Observation) -> list[Stream]:
+    vision_BTV = model.see(observation)
     actions = torch.randn(1, model.config.chunk, model.config.action_dim, dtype=torch.float64)
     time_B = torch.full((1,), 0.5, dtype=torch.float64)
-    streams = [model.prefix(seen, vision_BTV)]
+    streams = [model.prefix(observation, vision_BTV)]
     if model.config.depth.expert:
         streams.append(model.depth_stream(vision_BTV))
-    streams.append(model.action_stream(actions, time_B, seen.proprio_BP))
+    streams.append(model.action_stream(actions, time_B, observation.proprio_BP))
     return [
         Stream(s.expert, s.x_BTW.detach().requires_grad_(), s.positions_BT, s.layout)
         for s in streams
@@ -109,19 +107,19 @@ def _layout(streams: list[Stream]) -> Layout:
 def _gradients(model: QDepthVLA, streams: list[Stream]) -> Table:
     outputs = mixture.sequential(model.experts(), streams, model.table)
     inputs = [stream.x_BTW for stream in streams]
-    found: dict[str, dict[str, float]] = {}
+    largest: dict[str, dict[str, float]] = {}
     for stream in streams:
         for query, _ in stream.layout.blocks:
             part = outputs[stream.expert][:, stream.layout.span(query)]
             grads = torch.autograd.grad(
                 (part * torch.randn_like(part)).sum(), inputs, retain_graph=True, allow_unused=True
             )
-            found[query] = {
+            largest[query] = {
                 key: 0.0 if grad is None else grad[:, s.layout.span(key)].abs().max().item()
                 for s, grad in zip(streams, grads, strict=True)
                 for key, _ in s.layout.blocks
             }
-    return _ordered(found)
+    return _ordered(largest)
 
 
 @torch.no_grad()
@@ -130,22 +128,25 @@ def _attention(model: QDepthVLA, streams: list[Stream]) -> Table:
     experts, layout = model.experts(), _layout(streams)
     mask = visible(model.table, layout, layout, streams[0].x_BTW.device)
     ropes = [experts[s.expert].rope(s.positions_BT) for s in streams]
-    xs, total = [s.x_BTW for s in streams], 0.0
+    xs = [s.x_BTW for s in streams]
+    total_ZZ = xs[0].new_zeros(len(layout), len(layout))
     depth = len(model.vlm.layers)
     for index in range(depth):
-        layers = [experts[s.expert].layers[index] for s in streams]
-        made = [layer.project(x, rope) for layer, x, rope in zip(layers, xs, ropes, strict=True)]
-        queries = torch.cat([q for q, _ in made], dim=2)
-        seen = joined([own for _, own in made])
-        total = total + _shares(queries, seen.k_BGSH, mask) / depth
-        attended = mixture.eager_attention(queries, seen, mask)
+        layers = [experts[s.expert].layer(index) for s in streams]
+        projected = [
+            layer.project(x, rope) for layer, x, rope in zip(layers, xs, ropes, strict=True)
+        ]
+        queries = torch.cat([q for q, _ in projected], dim=2)
+        all_kv = joined([kv for _, kv in projected])
+        total_ZZ += _shares(queries, all_kv.k_BGSH, mask) / depth
+        attended = mixture.eager_attention(queries, all_kv, mask)
         parts = attended.split([len(s.layout) for s in streams], dim=2)
         xs = [layer.finish(x, part) for layer, x, part in zip(layers, xs, parts, strict=True)]
     blocks = [name for name, _ in layout.blocks]
     return _ordered(
         {
             query: {
-                key: total[layout.span(query), layout.span(key)].sum(dim=1).mean().item()
+                key: total_ZZ[layout.span(query), layout.span(key)].sum(dim=1).mean().item()
                 for key in blocks
             }
             for query in blocks
@@ -162,5 +163,5 @@ def _shares(q_BNZH: Tensor, k_BGZH: Tensor, mask: Tensor | None) -> Float[Tensor
     return scores.softmax(dim=-1).mean(dim=(0, 1))
 
 
-def _ordered(found: Mapping[str, Mapping[str, float]]) -> Table:
-    return {q: {k: found[q][k] for k in BLOCKS if k in found} for q in BLOCKS if q in found}
+def _ordered(values: Mapping[str, Mapping[str, float]]) -> Table:
+    return {q: {k: values[q][k] for k in BLOCKS if k in values} for q in BLOCKS if q in values}

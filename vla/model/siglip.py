@@ -4,7 +4,7 @@ Pixels are scaled to [-1, 1] (mean and standard deviation 0.5). There is no clas
 pooling head; the output is that of the final LayerNorm.
 """
 
-# B batch, T tokens (patches, row by row), W width, N heads, H head width
+# B batch, T tokens (patches, row by row), W width (V where W is an image's), N heads
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Siglip(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.recompute = False  # activation checkpointing
 
-    def forward(self, images_BHW3: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B T W"]:
+    def forward(self, images_BHW3: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B T V"]:
         patch = self.config.patch
         pixels = images_BHW3.to(self.positions.dtype) / 127.5 - 1
         rows = rearrange(pixels, "B (y p) (x q) c -> B (y x) (c p q)", p=patch, q=patch)

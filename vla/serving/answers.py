@@ -60,13 +60,13 @@ class Answers:
     async def work(self) -> None:
         """Answers what is asked, pass by pass."""
         while True:
-            asked = [await self._asked.get()]
-            while len(asked) < self._policy.running.batch and not self._asked.empty():
-                asked.append(self._asked.get_nowait())
+            requests = [await self._asked.get()]
+            while len(requests) < self._policy.running.batch and not self._asked.empty():
+                requests.append(self._asked.get_nowait())
             replies = await asyncio.get_running_loop().run_in_executor(
-                self._worker, self._answer, asked
+                self._worker, self._answer, requests
             )
-            for request, reply in zip(asked, replies, strict=True):
+            for request, reply in zip(requests, replies, strict=True):
                 if request.reply.done():  # nobody waits for it any more
                     continue
                 if isinstance(reply, BaseException):
@@ -74,24 +74,30 @@ class Answers:
                 else:
                     request.reply.set_result(reply)
 
-    def _answer(self, asked: Sequence[Request]) -> list[bytes | Exception | None]:
+    def _answer(self, requests: Sequence[Request]) -> list[bytes | Exception | None]:
         """The replies to requests in one pass; None if nobody waits for it any more, or what is
         wrong with it."""
-        begun = time.perf_counter()
-        read = list(
-            map(self._read, asked) if len(asked) == 1 else self._hands.map(self._read, asked)
+        start_s = time.perf_counter()
+        results = list(
+            map(self._read, requests)
+            if len(requests) == 1
+            else self._hands.map(self._read, requests)
         )
-        sound = [n for n, seen in enumerate(read) if isinstance(seen, Observation)]
-        replies: list[Any] = [*read]
+        sound = {n: result for n, result in enumerate(results) if isinstance(result, Observation)}
+        replies: list[bytes | Exception | None] = [
+            None if isinstance(result, Observation) else result for result in results
+        ]
         if not sound:
             return replies
         try:
-            made = self._policy.acts([read[n] for n in sound], [asked[n].noise for n in sound])
-        except Exception as error:  # told to each of them, as if it had been alone
-            made = [error] * len(sound)
-        spent = 1000 * (time.perf_counter() - begun)
-        for n, actions in zip(sound, made, strict=True):
-            replies[n] = actions if isinstance(actions, Exception) else _reply(actions, spent)
+            chunks = self._policy.acts([*sound.values()], [requests[n].noise for n in sound])
+        except Exception as error:  # each of them gets it, as if it had been alone
+            for n in sound:
+                replies[n] = error
+            return replies
+        milliseconds = 1000 * (time.perf_counter() - start_s)
+        for n, actions in zip(sound, chunks, strict=True):
+            replies[n] = _reply(actions, milliseconds)
         return replies
 
     def _read(self, request: Request) -> Observation | Exception | None:
@@ -106,13 +112,13 @@ class Answers:
             return error
 
 
-def _reply(actions: np.ndarray, spent: float) -> bytes | ConfigError:
+def _reply(actions: np.ndarray, milliseconds: float) -> bytes | ConfigError:
     if not np.isfinite(actions).all():
         return ConfigError(
             f"{STATE} leads to actions that are not finite",
             remedy="give values in the range and unit of the data set",
         )
-    return pack({"actions": actions, "server_timing": {"infer_ms": spent}})
+    return pack({"actions": actions, "server_timing": {"infer_ms": milliseconds}})
 
 
 def observation(message: bytes | str) -> dict[str, Any]:
@@ -137,8 +143,8 @@ def observation(message: bytes | str) -> dict[str, Any]:
         raise ConfigError(
             f"{PROMPT} has {len(prompt)} characters", remedy=f"send at most {PROMPT_LIMIT}"
         )
-    found: dict[str, Any] = {"images": images}
-    for theirs, ours in ((STATE, "proprio"), (PROMPT, "instruction")):
-        if theirs in fields:
-            found[ours] = fields[theirs]
-    return found
+    result: dict[str, Any] = {"images": images}
+    for wire_name, field in ((STATE, "proprio"), (PROMPT, "instruction")):
+        if wire_name in fields:
+            result[field] = fields[wire_name]
+    return result

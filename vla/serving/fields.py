@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from depthtok.errors import ConfigError, did_you_mean
 
@@ -34,6 +34,7 @@ def _array(value: Any, name: str, dtype: type | None = None) -> np.ndarray:
 
 
 def image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture of a camera. Raises `ConfigError`, as all readers here do."""
     images, name = _field(observation, "images"), f"images/{camera}"
     if not isinstance(images, Mapping):
         raise ConfigError(
@@ -41,7 +42,7 @@ def image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H W
         )
     if camera not in images:
         raise ConfigError(
-            f"{name} is missing", remedy=did_you_mean(camera, [str(each) for each in images])
+            f"{name} is missing", remedy=did_you_mean(camera, [str(key) for key in images])
         )
     image = _array(images[camera], name)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -53,6 +54,7 @@ def image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H W
 
 
 def text(observation: Mapping[str, Any]) -> str:
+    """The instruction."""
     text = _field(observation, "instruction")
     if not isinstance(text, str):
         raise ConfigError(f"instruction has type {type(text).__name__}", remedy="give text")
@@ -63,7 +65,8 @@ def text(observation: Mapping[str, Any]) -> str:
     return text
 
 
-def proprio(observation: Mapping[str, Any], width: int) -> np.ndarray:
+def proprio(observation: Mapping[str, Any], width: int) -> Float32[np.ndarray, " P"]:
+    """The robot's state: `width` finite numbers."""
     values = _array(_field(observation, "proprio"), "proprio", np.float32)
     if values.shape != (width,) or not np.isfinite(values).all():
         raise ConfigError(

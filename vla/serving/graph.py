@@ -46,8 +46,8 @@ class Graphed:
         with torch.cuda.graph(self._graph):
             self._output = function(*self._inputs)
 
-    def __call__(self, *given: Tensor) -> Tensor:
-        for own, tensor in zip(self._inputs, given, strict=True):
-            own.copy_(tensor)
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        for buffer, tensor in zip(self._inputs, tensors, strict=True):
+            buffer.copy_(tensor)
         self._graph.replay()
         return self._output.clone()

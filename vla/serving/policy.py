@@ -61,7 +61,7 @@ class Policy:
         self._tokenizer = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
         size = config.model.vision.image_size
         self._door = ImageTransform(size=(size, size))
-        self._sample = self._ready(model.eval())
+        self._sample = self._prepared(model.eval())
         self.reset(seed)
 
     @classmethod
@@ -82,16 +82,16 @@ class Policy:
         those of `Running`: `precision`, `sampler`, `cuda_graph`, `batch`. Raises `WeightsError`
         for an incomplete checkpoint, `ConfigError` for an unknown data set.
         """
-        place = checkpoint.find(path)
-        config, state = checkpoint.read_config(place), checkpoint.read_state(place)
-        how = Running(**running).on(torch.device(device), config.model)
-        whole = device if how.dtype == torch.float32 else "cpu"  # cast before it takes GPU memory
-        model = load_model(place, whole, averaged=averaged)
-        norms = _choose(state.norms, dataset, place)
+        folder = checkpoint.find(path)
+        config, state = checkpoint.read_config(folder), checkpoint.read_state(folder)
+        chosen = Running(**running).on(torch.device(device), config.model)
+        cast_first = chosen.dtype != torch.float32  # before it takes GPU memory
+        model = load_model(folder, "cpu" if cast_first else device, averaged=averaged)
+        norms = _choose(state.norms, dataset, folder)
         name = dataset or next(iter(state.norms))
-        reader = checkpoint.read_tokenizer(place)
-        policy = cls(model, config, norms, device=device, seed=seed, running=how, reader=reader)
-        policy.place, policy.meaning = place, seen(state.meanings.get(name), config)
+        reader = checkpoint.read_tokenizer(folder)
+        policy = cls(model, config, norms, device=device, seed=seed, running=chosen, reader=reader)
+        policy.place, policy.meaning = folder, seen(state.meanings.get(name), config)
         return policy
 
     def speak(self, gripper: str, own: str | None = None) -> None:
@@ -151,36 +151,36 @@ class Policy:
         model, count = self.config.model, len(seen)
         noise = [torch.randn(1, model.chunk, model.action_dim, generator=g) for g in generators]
         lacking = self.running.batch - count
-        given = rows.joined([*seen, *[seen[-1]] * lacking])
+        batch = rows.joined([*seen, *[seen[-1]] * lacking])
         noise_BCA = torch.cat([*noise, *[noise[-1]] * lacking]).to(self.device)
         with torch.inference_mode(), self.running.arithmetic():
-            actions = self._sample(*given.tensors(), noise_BCA)[:count].float().cpu().numpy()
-        made = [self.norms.action.undo(each) for each in actions]
-        return [self.change(each) for each in made] if self.change else made
+            actions = self._sample(*batch.tensors(), noise_BCA)[:count].float().cpu().numpy()
+        chunks = [self.norms.action.undo(chunk) for chunk in actions]
+        return [self.change(chunk) for chunk in chunks] if self.change else chunks
 
-    def _ready(self, model: QDepthVLA) -> Callable[..., Tensor]:
+    def _prepared(self, model: QDepthVLA) -> Callable[..., Tensor]:
         """Brings the model into the form and to the place in which it runs; returns the function
         of the tensors of observations and noise."""
-        how = self.running
-        entrance = None if how.sampler == "plain" else sampling.fold(model)
-        if how.dtype != torch.float32:
-            cast(model, how.dtype)
+        running = self.running
+        entrance = None if running.sampler == "plain" else sampling.fold(model)
+        if running.dtype != torch.float32:
+            cast(model, running.dtype)
         self.model, function = model.to(self.device), self._eager
         if entrance is not None:
-            parts = sampling.compiled() if how.sampler == "compiled" else sampling.EAGER
+            parts = sampling.compiled() if running.sampler == "compiled" else sampling.EAGER
             function = sampling.Sampler(self.model, entrance, parts).of_tensors
-        with torch.inference_mode(), how.arithmetic():
-            if how.cuda_graph:
-                example = rows.example(self.config.model, how.batch, 0)
-                function = Graphed(function, tuple(each.to(self.device) for each in example))
-            if how.batch > 1:
-                rows.require_independent(function, self.config.model, how.batch, self.device)
+        with torch.inference_mode(), running.arithmetic():
+            if running.cuda_graph:
+                example = rows.example(self.config.model, running.batch, 0)
+                function = Graphed(function, tuple(tensor.to(self.device) for tensor in example))
+            if running.batch > 1:
+                rows.require_independent(function, self.config.model, running.batch, self.device)
         return function
 
     def _eager(self, *tensors: Tensor) -> Tensor:
         """Actions [B C A] from the tensors of an observation and noise."""
-        *seen, noise = tensors
-        return self.model.sample(Observation(*seen), noise)
+        *inputs, noise = tensors
+        return self.model.sample(Observation(*inputs), noise)
 
     def observe(self, observations: list[Mapping[str, Any]]) -> Observation:
         """Observations as model input, on the model's device."""
@@ -195,16 +195,16 @@ class Policy:
         proprio = [
             self.norms.proprio.apply(fields.proprio(o, model.proprio_dim))
             if model.proprio_dim
-            else []
+            else np.zeros(0, np.float32)
             for o in observations
         ]
-        seen = Observation(
+        observation = Observation(
             torch.from_numpy(np.array(images)),
             torch.from_numpy(np.array([tokens for tokens, _ in texts])),
             torch.from_numpy(np.array([valid for _, valid in texts])),
             torch.from_numpy(np.array(proprio, np.float32)),
         )
-        return seen.to(self.device)
+        return observation.to(self.device)
 
 
 def seen(meaning: Meaning | None, config: Config) -> Meaning | None:
@@ -231,17 +231,17 @@ def load_model(
     return model.eval()
 
 
-def _choose(norms: Mapping[str, Norms], dataset: str | None, place: Path) -> Norms:
+def _choose(norms: Mapping[str, Norms], dataset: str | None, checkpoint_path: Path) -> Norms:
     if not norms:
         raise WeightsError(
-            f"{place} has no normalisation statistics",
+            f"{checkpoint_path} has no normalisation statistics",
             remedy="actions would have no units: use a checkpoint made by `depthtok train-vla`",
         )
     if dataset is None and len(norms) == 1:
         return next(iter(norms.values()))
-    if dataset not in norms:
+    if dataset is None or dataset not in norms:
         raise ConfigError(
-            f"{place} was trained on {', '.join(norms)}, not on {dataset!r}",
+            f"{checkpoint_path} was trained on {', '.join(norms)}, not on {dataset!r}",
             remedy="name the data set in whose units to act; "
             + did_you_mean(dataset or "", list(norms)),
         )

@@ -19,23 +19,23 @@ def joined(seen: Sequence[Observation]) -> Observation:
     """Observations as one, row by row."""
     if len(seen) == 1:
         return seen[0]
-    parts = zip(*(each.tensors() for each in seen), strict=True)
+    parts = zip(*(observation.tensors() for observation in seen), strict=True)
     return Observation(*(torch.cat(part) for part in parts))
 
 
 def example(config: ModelConfig, count: int, seed: int) -> tuple[Tensor, ...]:
     """The tensors of random observations, and noise, on the CPU."""
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     size, words = config.vision.image_size, config.max_text
-    lengths = torch.randint(1, words + 1, (count, 1), generator=dice)
-    seen = Observation(
-        torch.randint(0, 256, (count, config.cameras, size, size, 3), generator=dice).byte(),
-        torch.randint(0, config.vocabulary, (count, words), generator=dice),
+    lengths = torch.randint(1, words + 1, (count, 1), generator=generator)
+    observation = Observation(
+        torch.randint(0, 256, (count, config.cameras, size, size, 3), generator=generator).byte(),
+        torch.randint(0, config.vocabulary, (count, words), generator=generator),
         torch.arange(words)[None] < lengths,
-        torch.randn(count, config.proprio_dim, generator=dice),
+        torch.randn(count, config.proprio_dim, generator=generator),
     )
-    noise = torch.randn(count, config.chunk, config.action_dim, generator=dice)
-    return *seen.tensors(), noise
+    noise = torch.randn(count, config.chunk, config.action_dim, generator=generator)
+    return *observation.tensors(), noise
 
 
 def require_independent(
@@ -49,13 +49,13 @@ def require_independent(
 
     one = example(config, 1, 0)
     alike = answers(*(tensor.expand(width, *tensor.shape[1:]).clone() for tensor in one))
-    found = [*alike]
-    for place in sorted({0, width // 2, width - 1}):
-        others = example(config, width, 1 + place)
-        for tensor, own in zip(others, one, strict=True):
-            tensor[place] = own[0]
-        found.append(answers(*others)[place])
-    if not all(torch.equal(each, alike[0]) for each in found):
+    results = [*alike]
+    for row in sorted({0, width // 2, width - 1}):
+        others = example(config, width, 1 + row)
+        for tensor, sample in zip(others, one, strict=True):
+            tensor[row] = sample[0]
+        results.append(answers(*others)[row])
+    if not all(torch.equal(result, alike[0]) for result in results):
         raise ConfigError(
             f"answers of {width} observations in one pass depend on their neighbours on "
             f"{device.type}, in the last bits",

@@ -76,11 +76,11 @@ class Running:
     def arithmetic(self) -> Iterator[None]:
         """Within the block float32 products are TF32 or not, as `precision` says; what other code
         of the process had set, for matrix products and for cuDNN, is restored."""
-        wanted = self.precision == "tf32"
+        tf32 = self.precision == "tf32"
         before = torch.get_float32_matmul_precision()
         convolutions = torch.backends.cudnn.allow_tf32
-        torch.set_float32_matmul_precision("high" if wanted else "highest")
-        torch.backends.cudnn.allow_tf32 = wanted
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
         try:
             yield
         finally:

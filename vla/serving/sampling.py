@@ -137,8 +137,8 @@ class Sampler:
         config, device = model.config, model.embed.weight.device
         images = config.cameras * config.vision.grid**2
         self._text = slice(images, images + config.max_text)
-        self._places = _places(model)
-        self._rows = self._places[-1].mask_TS.shape[-1]
+        self._spans = _spans(model)
+        self._rows = self._spans[-1].mask_TS.shape[-1]
         self._entrance = Entrance(*(part.to(device) for part in entrance))
 
     @torch.no_grad()
@@ -151,18 +151,18 @@ class Sampler:
         x_BTW = model.prefix(seen, vision_BTV).x_BTW
         layers, width = len(model.vlm.layers), model.config.vlm.head_dim
         past = x_BTW.new_zeros(layers, len(seen), self._rows, 2, width)
-        first, *between, last = self._places
+        first, *between, last = self._spans
         hidden_BS = self._hidden(seen.text_valid_BL)
         self._run(first, x_BTW, past, hidden_BS, only_keys=True)
-        for place in between:
+        for span in between:
             x_BTW = model.depth_stream(vision_BTV).x_BTW
-            self._run(place, x_BTW, past, hidden_BS, only_keys=True)
+            self._run(span, x_BTW, past, hidden_BS, only_keys=True)
         return self._integrate(last, seen.proprio_BP, noise_BCA, past, hidden_BS)
 
     def of_tensors(self, *tensors: Tensor) -> Tensor:
         """The same, from the tensors of the observations and the noise."""
-        *seen, noise_BCA = tensors
-        return self(Observation(*seen), noise_BCA)
+        *inputs, noise_BCA = tensors
+        return self(Observation(*inputs), noise_BCA)
 
     def _hidden(self, valid_BL: Bool[Tensor, "B L"]) -> Float[Tensor, "B S"]:
         """-inf at the rows of padding, else 0."""
@@ -171,48 +171,49 @@ class Sampler:
         return hidden_BS
 
     def _integrate(
-        self, place: Place, proprio_BP: Tensor, noise_BCA: Tensor, past: Tensor, hidden_BS: Tensor
+        self, span: Place, proprio_BP: Tensor, noise_BCA: Tensor, past: Tensor, hidden_BS: Tensor
     ) -> Float[Tensor, "B C A"]:
         """The Euler steps of `flow.integrate`, in float32."""
         door, settings = self.model.door, self.model.config.flow
         batch, chunk, _ = noise_BCA.shape
         state = [] if door.proprio_in is None else [door.proprio_in(proprio_BP.to(self.dtype))]
         x_BCA = noise_BCA.float().clone()
-        bias = self._bias(place, hidden_BS)
+        bias = self._bias(span, hidden_BS)
         for moment_W in self._entrance.moments_EW:
             inner = F.silu(torch.addmm(moment_W, x_BCA.flatten(0, 1), self._entrance.entry_AW))
             tokens_BCW = door.mixed(inner.to(self.dtype)).unflatten(0, (batch, chunk))
             x_BTW = torch.cat([*(token[:, None] for token in state), tokens_BCW], dim=1)
-            x_BTW = self._layers(place, x_BTW, past, bias)
+            x_BTW = self._layers(span, x_BTW, past, bias)
             velocity = door.action_out(self.parts.norm(x_BTW[:, -chunk:]))
             x_BCA.add_(velocity, alpha=1 / settings.euler_steps)
         return x_BCA.clamp(-settings.clip, settings.clip) if settings.clip else x_BCA
 
     def _run(
-        self, place: Place, x_BTW: Tensor, past: Tensor, hidden_BS: Tensor, only_keys: bool
+        self, span: Place, x_BTW: Tensor, past: Tensor, hidden_BS: Tensor, only_keys: bool
     ) -> None:
-        self._layers(place, x_BTW, past, self._bias(place, hidden_BS), only_keys)
+        self._layers(span, x_BTW, past, self._bias(span, hidden_BS), only_keys)
 
-    def _bias(self, place: Place, hidden_BS: Tensor) -> Float[Tensor, "B TN S"]:
+    def _bias(self, span: Place, hidden_BS: Tensor) -> Float[Tensor, "B TN S"]:
         """What is added to the scores, for every head."""
-        seen = place.mask_TS.shape[-1]
-        bias_BTS = place.mask_TS + hidden_BS[:, None, :seen]
-        heads = place.expert.config.heads
+        length = span.mask_TS.shape[-1]
+        bias_BTS = span.mask_TS + hidden_BS[:, None, :length]
+        heads = span.expert.config.heads
         return bias_BTS[:, :, None].expand(-1, -1, heads, -1).flatten(1, 2)
 
     def _layers(
-        self, place: Place, x_BTW: Tensor, past: Tensor, bias: Tensor, only_keys: bool = False
+        self, span: Place, x_BTW: Tensor, past: Tensor, bias: Tensor, only_keys: bool = False
     ) -> Float[Tensor, "B T W"]:
         """Changes `x` in place, and writes the stack's keys and values into `past`."""
         batch, tokens, _ = x_BTW.shape
-        x, seen = x_BTW.flatten(0, 1), bias.shape[-1]
-        head = place.expert.config.head_dim
-        for index, layer in enumerate(place.expert.layers):
+        x, length = x_BTW.flatten(0, 1), bias.shape[-1]
+        head = span.expert.config.head_dim
+        for index in range(len(past)):
+            layer = span.expert.layer(index)
             heads = layer.qkv(self.parts.norm(x)).view(batch, tokens, -1, head)
-            query = self.parts.turn(heads, place.turn, past[index, :, place.rows])
+            query = self.parts.turn(heads, span.turn, past[index, :, span.rows])
             if only_keys and index == len(past) - 1:
                 break
-            keys, values = past[index, :, :seen].unbind(2)
+            keys, values = past[index, :, :length].unbind(2)
             scores = torch.baddbmm(
                 bias, query.flatten(1, 2), keys.transpose(1, 2), alpha=head**-0.5
             )
@@ -222,22 +223,22 @@ class Sampler:
         return x.view_as(x_BTW)
 
 
-def _places(model: QDepthVLA) -> list[Place]:
+def _spans(model: QDepthVLA) -> list[Place]:
     """Each expert's place, in the order in which they run."""
     config, weight = model.config, model.embed.weight
-    places, keys = [], Layout(())
+    spans, keys = [], Layout(())
     for name, blocks, first in _streams(config):
-        own, start = Layout(blocks), len(keys)
-        keys = keys + own
-        expert, positions_T = model.experts()[name], torch.arange(first, first + len(own))
+        layout, start = Layout(blocks), len(keys)
+        keys = keys + layout
+        expert, positions_T = model.experts()[name], torch.arange(first, first + len(layout))
         turn = Turn.of(expert.rope(positions_T[None].to(weight.device)), weight.dtype)
-        seen = visible(model.table, own, keys, weight.device)
-        mask_TS = weight.new_full((len(own), -(-len(keys) // ALIGNED) * ALIGNED), -torch.inf)
+        mask = visible(model.table, layout, keys, weight.device)
+        mask_TS = weight.new_full((len(layout), -(-len(keys) // ALIGNED) * ALIGNED), -torch.inf)
         mask_TS[:, : len(keys)] = 0
-        if seen is not None:
-            mask_TS[:, : len(keys)].masked_fill_(~seen[0, 0], -torch.inf)
-        places.append(Place(expert, turn, start, mask_TS))
-    return places
+        if mask is not None:
+            mask_TS[:, : len(keys)].masked_fill_(~mask[0, 0], -torch.inf)
+        spans.append(Place(expert, turn, start, mask_TS))
+    return spans
 
 
 Stream = tuple[str, tuple[tuple[str, int], ...], int]
@@ -252,8 +253,8 @@ def _streams(config: ModelConfig) -> list[Stream]:
     if config.depth.expert and config.action_sees_depth:
         streams.append(("depth", (("depth", config.depth.cameras * tokens),), 1))
     actions = ("action", config.chunk)
-    own = (("proprio", 1), actions) if config.proprio_dim else (actions,)
-    return [*streams, ("action", own, 1 if config.proprio_dim else 2)]
+    blocks = (("proprio", 1), actions) if config.proprio_dim else (actions,)
+    return [*streams, ("action", blocks, 1 if config.proprio_dim else 2)]
 
 
 @torch.no_grad()
@@ -261,7 +262,7 @@ def fold(model: QDepthVLA) -> Entrance:
     """Moves the gains of Gemma's norms into the weights behind them, in place: the model stays the
     same function, and its norms have no gain left. Before the weights are cast."""
     for expert in model.experts().values():
-        for layer in expert.layers:
+        for layer in map(expert.layer, range(len(expert.layers))):
             _into(layer.qkv, layer.attention_norm)
             _into(layer.gate_up, layer.mlp_norm)
     _into(model.door.action_out, model.action.norm)

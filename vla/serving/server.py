@@ -55,7 +55,6 @@ class PolicyServer:
         self._greeting = pack(describe(policy))
         self._loop: asyncio.AbstractEventLoop | None = None  # while it answers
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="server")
         self._done = threading.Event()
         self._answers = Answers(policy)
 
@@ -63,7 +62,7 @@ class PolicyServer:
         """Answers until `shutdown`; the calling thread only waits."""
         if not self._stop.is_set():
             self._loop = asyncio.new_event_loop()
-            self._thread.start()
+            threading.Thread(target=self._run, args=(self._loop,), name="server").start()
             self._done.wait()  # not `join`, which a signal's exception leaves in disorder
 
     def shutdown(self) -> None:
@@ -82,11 +81,11 @@ class PolicyServer:
     def __exit__(self, *error: object) -> None:
         self.shutdown()
 
-    def _run(self) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            self._loop.run_until_complete(self._serve())
+            loop.run_until_complete(self._serve())
         finally:
-            self._loop.close()
+            loop.close()
             self._done.set()
 
     async def _serve(self) -> None:
@@ -97,11 +96,17 @@ class PolicyServer:
         watch = asyncio.create_task(self._clients.watch())
         work = asyncio.create_task(self._answers.work())
         async with serve(
-            self._talk, sock=self.socket, compression=None, max_size=clients.MESSAGE_LIMIT,
-            max_queue=1, close_timeout=clients.CLOSE_SECONDS, process_request=self._admit,
-            create_connection=partial(clients.Client, self._clients), logger=_logger(),
+            self._talk,
+            sock=self.socket,
+            compression=None,
+            max_size=clients.MESSAGE_LIMIT,
+            max_queue=1,
+            close_timeout=clients.CLOSE_SECONDS,
+            process_request=self._admit,
+            create_connection=partial(clients.Client, self._clients),  # type: ignore[arg-type]  # a factory will do
+            logger=_logger(),
             backlog=clients.BACKLOG,
-        ):  # fmt: skip
+        ):
             await self._stop.wait()
             self._clients.abort_closing()  # the others are told
             watch.cancel()
@@ -112,13 +117,13 @@ class PolicyServer:
         if request.path == "/healthz":
             return client.respond(HTTPStatus.OK, "OK\n")
         if not set(request.headers.get_all("Origin")) <= set(self._origins):
-            told = "web pages are refused, unless the server was started with --origin and theirs\n"
-            return client.respond(HTTPStatus.FORBIDDEN, told)
+            text = "web pages are refused, unless the server was started with --origin and theirs\n"
+            return client.respond(HTTPStatus.FORBIDDEN, text)
         if self._api_key is not None and not _knows(request, self._api_key):
             return client.respond(HTTPStatus.UNAUTHORIZED, "wrong or missing API key\n")
         if self._clients.full:
-            told = f"{len(self._clients.admitted)} clients are connected already\n"
-            return client.respond(HTTPStatus.SERVICE_UNAVAILABLE, told)
+            text = f"{len(self._clients.admitted)} clients are connected already\n"
+            return client.respond(HTTPStatus.SERVICE_UNAVAILABLE, text)
         self._clients.admit(client)
         return None
 
@@ -135,9 +140,9 @@ class PolicyServer:
                 try:
                     reply = await self._answers.to(client, message, noise)
                 except DepthtokError as error:
-                    told = as_sent(error)
-                    await client.send(plain(str(told))[:ERROR_LIMIT])
-                    await client.close(INTERNAL_ERROR, brief(plain(told.problem)))
+                    renamed = as_sent(error)
+                    await client.send(plain(str(renamed))[:ERROR_LIMIT])
+                    await client.close(INTERNAL_ERROR, brief(plain(renamed.problem)))
                     return
                 client.answered()
                 if reply is not None:
@@ -170,8 +175,8 @@ def make_server(
         ) from error
     from vla.serving.clients import BACKLOG
 
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, *_, address = found[0]
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, *_, address = addresses[0]
     bound = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     return PolicyServer(policy, bound, api_key, frozenset(origins))
 
@@ -179,13 +184,13 @@ def make_server(
 def describe(policy: Policy) -> dict[str, Any]:
     """The description of the policy that a client gets on connecting: enough to tell whether two
     answers came from the same weights, and what their numbers mean (None: not known)."""
-    config, place, spoken = policy.config, policy.place, policy.spoken
-    made = {}
-    if place is not None:
-        step = checkpoint.read_state(place).step
-        made = {"step": step, "weights": checkpoint.weights_sha256(place)}
+    config, path, spoken = policy.config, policy.place, policy.spoken
+    identity = {}
+    if path is not None:
+        step = checkpoint.read_state(path).step
+        identity = {"step": step, "weights": checkpoint.weights_sha256(path)}
     return {
-        **made,
+        **identity,
         **policy.running.told(),
         "name": config.name,
         "cameras": list(config.data.cameras),
@@ -200,9 +205,9 @@ def describe(policy: Policy) -> dict[str, Any]:
 def _knows(request, api_key: str) -> bool:
     """Whether a request carries the key."""
     sent = request.headers.get_all("Authorization")
-    wanted = f"Api-Key {api_key}".encode()
+    expected = f"Api-Key {api_key}".encode()
     return len(sent) == 1 and hmac.compare_digest(
-        sent[0].encode("utf-8", "surrogateescape"), wanted
+        sent[0].encode("utf-8", "surrogateescape"), expected
     )
 
 
@@ -223,7 +228,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
 
 def as_sent(error: DepthtokError) -> DepthtokError:
     """An error of `Policy.act`, with the field at its start renamed as in the protocol."""
-    for ours, theirs in THEIRS.items():
-        if error.problem.startswith(ours):
-            return type(error)(theirs + error.problem.removeprefix(ours), remedy=error.remedy)
+    for field, wire_name in THEIRS.items():
+        if error.problem.startswith(field):
+            return type(error)(wire_name + error.problem.removeprefix(field), remedy=error.remedy)
     return error

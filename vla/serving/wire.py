@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ ENTRIES = 2**16  # of all lists and maps together
 BROKEN = ValueError, TypeError, LookupError, ArithmeticError, SyntaxError  # for broken arrays
 
 
-def _msgpack():
+def _msgpack() -> ModuleType:
     try:
         import msgpack
     except ImportError as error:
@@ -51,10 +52,8 @@ def unpack(data: bytes) -> Any:
         return _decode(value) if isinstance(value, dict) else value
 
     try:
-        return msgpack.unpackb(
-            data, object_hook=counted, list_hook=counted, max_array_len=LISTED, max_map_len=MAPPED,
-            max_str_len=TEXT,
-        )  # fmt: skip
+        limits = {"max_array_len": LISTED, "max_map_len": MAPPED, "max_str_len": TEXT}
+        return msgpack.unpackb(data, object_hook=counted, list_hook=counted, **limits)
     except (*BROKEN, msgpack.exceptions.UnpackException) as error:
         raise ConfigError(
             f"the message is not valid openpi msgpack: {error}",

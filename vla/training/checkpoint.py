@@ -68,16 +68,16 @@ class State:
 
     def to_json(self) -> dict:
         norms, meanings = (
-            {name: each.to_json() for name, each in found.items()}
-            for found in (self.norms, self.meanings)
+            {name: value.to_json() for name, value in values.items()}
+            for values in (self.norms, self.meanings)
         )
         return {**vars(self), "norms": norms, "meanings": meanings}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:
         norms = {name: Norms.from_json(norm) for name, norm in data["norms"].items()}
-        found = data.get("meanings", {}).items()
-        meanings = {name: Meaning.from_json(meaning) for name, meaning in found}
+        stored = data.get("meanings", {}).items()
+        meanings = {name: Meaning.from_json(meaning) for name, meaning in stored}
         return cls(**{**data, "norms": norms, "meanings": meanings})
 
 
@@ -103,8 +103,8 @@ def write(
     with commit_directory(final, replace=True) as folder:
         for kind, named in tensors.items():
             path = folder / f"{kind}.safetensors"
-            whole = {name: tensor.detach().contiguous() for name, tensor in named.items()}
-            save_tensors(whole, path, {_MARK: str(FORMAT)})
+            contiguous = {name: tensor.detach().contiguous() for name, tensor in named.items()}
+            save_tensors(contiguous, path, {_MARK: str(FORMAT)})
             with_usual_mode(path)
         if words is not None:
             (folder / tokenizer.FILE).write_bytes(words)
@@ -139,14 +139,14 @@ def prune(run: Path, keep_last: int) -> None:
 
 def newest_step(run: Path) -> int:
     """The step that a run would resume from; 0 if there is no checkpoint."""
-    found = steps(run)
-    return int(found[-1].name[5:]) if found else 0
+    paths = steps(run)
+    return int(paths[-1].name[5:]) if paths else 0
 
 
 def steps(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    found = (path for path in listed(run / "checkpoints", "step-*") if path.name[5:].isdigit())
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    paths = (path for path in listed(run / "checkpoints", "step-*") if path.name[5:].isdigit())
+    return sorted(paths, key=lambda path: int(path.name[5:]))
 
 
 def find(path: str | Path) -> Path:
@@ -154,27 +154,27 @@ def find(path: str | Path) -> Path:
     path = Path(path)
     if (path / STATE).is_file():
         return path
-    found = steps(path)
-    if not found:
+    paths = steps(path)
+    if not paths:
         raise WeightsError(
             f"{path} has no checkpoint", remedy="name a run made by `depthtok train-vla`"
         )
-    return found[-1]
+    return paths[-1]
 
 
 def read_tokenizer(checkpoint: Path) -> tokenizer.Tokenizer:
     """The tokenizer stored in the checkpoint, or the one that its settings name."""
-    own = checkpoint / tokenizer.FILE
-    if own.is_file():
-        return tokenizer.load(str(sound(checkpoint, own.name)))
+    path = checkpoint / tokenizer.FILE
+    if path.is_file():
+        return tokenizer.load(str(sound(checkpoint, path.name)))
     config = read_config(checkpoint)
     return tokenizer.load(config.data.tokenizer, config.model.vocabulary)
 
 
 def weights_sha256(checkpoint: Path) -> dict[str, str]:
     """Digests of the weight files, which identify the weights used for acting."""
-    found = (checkpoint / f"{name}.safetensors" for name in ("average", "model"))
-    return {path.name: file_sha256(path) for path in found if path.is_file()}
+    paths = (checkpoint / f"{name}.safetensors" for name in ("average", "model"))
+    return {path.name: file_sha256(path) for path in paths if path.is_file()}
 
 
 def read_config(checkpoint: Path) -> Config:
@@ -274,9 +274,9 @@ def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """Loads weights into a model (the meta device is fine); all names and shapes must match."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if expected != found:
-        names = sorted(set(expected.items()) ^ set(found.items()))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != shapes:
+        names = sorted(set(expected.items()) ^ set(shapes.items()))
         raise WeightsError(
             f"{what} does not match the model: {names[0][0]} and {len(names) - 1} more differ",
             remedy="use the configuration that it was trained with",
@@ -288,28 +288,28 @@ def start_from(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Initialises from pretrained weights: all of a model, or some parts. The model keeps its own
     codebook and prior, and fresh weights for whatever the tensors do not contain. Raises
     `WeightsError` for tensors that the model does not have."""
-    own = model.state_dict()
-    given = {name: tensor for name, tensor in tensors.items() if name not in (CODEBOOK, PRIOR)}
-    for name, tensor in given.items():
-        if name not in own or own[name].shape != tensor.shape:
-            has = tuple(own[name].shape) if name in own else "no such tensor"
+    state = model.state_dict()
+    weights = {name: tensor for name, tensor in tensors.items() if name not in (CODEBOOK, PRIOR)}
+    for name, tensor in weights.items():
+        if name not in state or state[name].shape != tensor.shape:
+            has = tuple(state[name].shape) if name in state else "no such tensor"
             raise WeightsError(
                 f"the weights have {name} {tuple(tensor.shape)}, the model {has}",
                 remedy="use weights of this architecture, or the configuration of those weights",
             )
-    model.load_state_dict(given, strict=False)
+    model.load_state_dict(weights, strict=False)
 
 
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
     """AdamW's moments by parameter name."""
-    made: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, weight in weights.items():
         if weight in optimizer.state:
             for moment in MOMENTS:
-                made |= eightbit.parts(f"{moment}/{name}", optimizer.state[weight][moment])
-    return made
+                tensors |= eightbit.parts(f"{moment}/{name}", optimizer.state[weight][moment])
+    return tensors
 
 
 def restore_optimizer(
@@ -321,8 +321,8 @@ def restore_optimizer(
     """The inverse of `optimizer_tensors`, after `step` updates."""
     for name, weight in weights.items():
         moments = {moment: eightbit.joined(f"{moment}/{name}", tensors) for moment in MOMENTS}
-        if None in moments.values():
+        state = {m: sharded_like(weight, x) for m, x in moments.items() if x is not None}
+        if len(state) < len(MOMENTS):
             continue  # a parameter that never had a gradient has no moments
-        placed = {moment: sharded_like(weight, tensor) for moment, tensor in moments.items()}
         count = torch.tensor(float(step), device=weight.device)
-        optimizer.state[weight] = {"step": count, **placed}
+        optimizer.state[weight] = {"step": count, **state}

@@ -34,7 +34,7 @@ class Compiled:
         self.call = torch.compile(forward, fullgraph=True, dynamic=False, backend=backend)
         self.budget = budget
 
-    def __call__(self, *given: Any) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         with ExitStack() as settings:  # at every call: backward passes recompute in other threads
             limits = torch._dynamo.config.patch(recompile_limit=VERSIONS)
             settings.enter_context(limits)
@@ -42,7 +42,7 @@ class Compiled:
                 keep = torch._functorch.config.patch(activation_memory_budget=self.budget)
                 settings.enter_context(keep)
             settings.enter_context(explained())
-            return self.call(*given)
+            return self.call(*inputs)
 
 
 @contextmanager
@@ -65,5 +65,5 @@ def _failures() -> tuple[type[Exception], ...]:
     """None of them can have happened before torch's compiler is loaded."""
     import sys
 
-    known = sys.modules.get("torch._dynamo.exc")
-    return (known.TorchDynamoException, known.FailOnRecompileLimitHit) if known else ()
+    module = sys.modules.get("torch._dynamo.exc")
+    return (module.TorchDynamoException, module.FailOnRecompileLimitHit) if module else ()

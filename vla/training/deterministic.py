@@ -22,11 +22,11 @@ SIZES = (":4096:8", ":16:8")  # with which its products are deterministic
 
 def before_cuda() -> None:
     """Sets what must be set before CUDA starts. Raises `ConfigError` if it is too late."""
-    known = os.environ.get(WORKSPACE)
-    if known is None and not torch.cuda.is_initialized():
+    value = os.environ.get(WORKSPACE)
+    if value is None and not torch.cuda.is_initialized():
         os.environ[WORKSPACE] = SIZES[0]
-    elif known not in SIZES:
-        was = "is not set, and CUDA has started" if known is None else f"is {known!r}"
+    elif value not in SIZES:
+        was = "is not set, and CUDA has started" if value is None else f"is {value!r}"
         raise ConfigError(
             f"a deterministic training needs {WORKSPACE}={SIZES[0]}, but it {was}",
             remedy=f"set it before: {WORKSPACE}={SIZES[0]} depthtok train-vla ...",

@@ -16,7 +16,9 @@ from vla.config import Config
 from vla.model import lora
 from vla.model.batch import Batch
 from vla.model.flops import meta_batch
+from vla.model.gemma import Expert
 from vla.model.model import QDepthVLA
+from vla.model.siglip import Siglip
 from vla.training import optim
 
 GIB = 2**30
@@ -40,22 +42,22 @@ class Memory:
     def peak(self, samples: int, passes: int = 1) -> float:
         """At passes of so many samples: either when the backward pass begins (where gradients lie
         only if there was a pass before) or when it ends."""
-        return max(self._begins(samples, passes), self._held + self.gradients)
+        return max(self._begins(samples, passes), self._state + self.gradients)
 
     def fits(self, gib: float, passes: int = 1) -> int:
         """The largest pass that a device has room for; 0 if none."""
         room = USABLE * gib * GIB
-        if self._held + self.gradients > room:
+        if self._state + self.gradients > room:
             return 0
         return max(0, int((room - self._begins(0, passes)) // self.per_sample))
 
     @property
-    def _held(self) -> float:
+    def _state(self) -> float:
         return self.weights + self.moments + self.average
 
     def _begins(self, samples: int, passes: int) -> float:
         gradients = self.gradients if passes > 1 else 0
-        return self._held + gradients + self.casts + samples * self.per_sample
+        return self._state + gradients + self.casts + samples * self.per_sample
 
 
 def needed(config: Config, *, recompute: bool = False, shards: int = 1) -> Memory:
@@ -66,12 +68,12 @@ def needed(config: Config, *, recompute: bool = False, shards: int = 1) -> Memor
             lora.add(model, config.train.lora_rank, config.train.lora_alpha, 0)
         optim.freeze(model, config.train)
         for part in model.modules():
-            if hasattr(part, "recompute"):
+            if isinstance(part, Expert | Siglip):
                 part.recompute = recompute
         one, two = (_saved(model, config, samples) for samples in (1, 2))
     trained = sum(weight.numel() for weight in optim.trained(model).values())
     return Memory(
-        weights=4 * sum(each.numel() for each in model.state_dict().values()) / shards,
+        weights=4 * sum(tensor.numel() for tensor in model.state_dict().values()) / shards,
         moments=MOMENTS[config.train.optimizer] * trained / shards,
         average=4 * trained / shards if config.train.ema else 0,
         gradients=4 * trained / shards,
@@ -82,13 +84,13 @@ def needed(config: Config, *, recompute: bool = False, shards: int = 1) -> Memor
 
 def _saved(model: QDepthVLA, config: Config, samples: int) -> int:
     """Bytes that one pass saves, besides the weights."""
-    own = {weight.untyped_storage()._cdata for weight in model.parameters()}
-    found: dict[int, torch.UntypedStorage] = {}
+    weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            found[storage._cdata] = storage
+        if storage._cdata not in weights:
+            storages[storage._cdata] = storage
         return tensor
 
     shapes = vars(meta_batch(config.model, samples))
@@ -98,4 +100,4 @@ def _saved(model: QDepthVLA, config: Config, samples: int) -> int:
     with autocast, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         losses = model(batch, noise, torch.empty(samples))
     del losses
-    return sum(storage.nbytes() for storage in found.values())
+    return sum(storage.nbytes() for storage in storages.values())

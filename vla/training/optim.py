@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from vla.config import TrainConfig
+from vla.config import Config, TrainConfig
 from vla.model import lora
 from vla.model.model import QDepthVLA
 from vla.training import eightbit
@@ -52,8 +52,9 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 def optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW with parameter groups by learning rate; no weight decay for norms, biases and scalars.
     Raises `MissingPackage` if 8-bit AdamW is not installed."""
-    fused = partial(torch.optim.AdamW, fused=True)
-    make = eightbit.adamw() if config.optimizer == "adamw8bit" else fused
+    make: Callable[..., torch.optim.Optimizer] = partial(torch.optim.AdamW, fused=True)
+    if config.optimizer == "adamw8bit":
+        make = eightbit.adamw()
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in trained(model).items():
         key = _rate(name, config), config.weight_decay if weight.ndim > 1 else 0.0
@@ -94,6 +95,14 @@ def depth_weight(config: TrainConfig, step: int) -> float:
     return config.depth_weight * config.depth_decay**step
 
 
+def rates(config: Config, step: int) -> dict[str, float]:
+    """What changes from step to step: the learning rate, and the weight of a depth loss."""
+    rates = {"lr": config.train.lr * lr_factor(config.train, step)}
+    if config.model.depth.supervised:
+        rates["depth_weight"] = depth_weight(config.train, step)
+    return rates
+
+
 def _half_cosine(along: float) -> float:
     """Falls from 1 at 0 to 0 at 1, and stays there."""
     return (1 + math.cos(math.pi * min(along, 1.0))) / 2
@@ -123,7 +132,8 @@ def clipped_step(
         optimizer.step()
         return norm
     norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
-    optimizer.grad_scale = ((norm + CLIP_EPS) / limit).clamp(min=1)  # AdamW divides by it
+    scale = ((norm + CLIP_EPS) / limit).clamp(min=1)  # fused AdamW divides by it
+    optimizer.grad_scale = scale  # type: ignore[attr-defined]  # not in the stub
     optimizer.step()
     return norm
 
@@ -160,6 +170,6 @@ class MovingAverage:
     @torch.no_grad()
     def _exchange(self, weights: Mapping[str, nn.Parameter]) -> None:
         for name, average in self.weights.items():
-            held = average.clone()
+            copy = average.clone()
             average.copy_(weights[name])
-            weights[name].copy_(held)
+            weights[name].copy_(copy)

@@ -7,7 +7,7 @@ of ranks. `ddp` keeps the whole model on each rank, `fsdp` shards weights and op
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,8 +44,8 @@ def launched(device: str) -> Iterator[tuple[Ranks, str]]:
     device, backend = _placed(device, torch.cuda.device_count())
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    own = torch.device(device) if backend == "nccl" else None
-    dist.init_process_group(backend, timeout=PATIENCE, device_id=own)
+    gpu = torch.device(device) if backend == "nccl" else None
+    dist.init_process_group(backend, timeout=PATIENCE, device_id=gpu)
     try:
         yield Ranks.here(), device
     finally:
@@ -57,10 +57,11 @@ def _placed(device: str, gpus: int) -> tuple[str, str]:
     torchrun's processes share a GPU, which NCCL refuses."""
     if not device.startswith("cuda"):
         return device, "gloo"
-    own, usable = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), gpus if device == "cuda" else 1
-    shared = own > usable and "TORCHELASTIC_RUN_ID" in os.environ  # on Ray each sees its own alone
+    processes, usable = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), gpus if device == "cuda" else 1
+    # On Ray each sees its own alone.
+    shared = processes > usable and "TORCHELASTIC_RUN_ID" in os.environ
     if shared:
-        warn(f"{own} processes share {usable} GPU: they talk through gloo, which is slow")
+        warn(f"{processes} processes share {usable} GPU: they talk through gloo, which is slow")
     if device == "cuda":
         device = f"cuda:{int(os.environ['LOCAL_RANK']) % gpus}"
     return device, "gloo" if shared else "nccl"
@@ -109,26 +110,26 @@ class Ranks:
         """The first rank executes the block first; the others follow once it is done. What it
         raises they raise too: torchrun may end it before it has said why."""
         if self.rank > 0:
-            if (error := self._heard(None)) is not None:
+            if (error := self._broadcast(None)) is not None:
                 raise error
             yield
             return
         try:
             yield
         except DepthtokError as error:
-            self._heard(error)
+            self._broadcast(error)
             raise
         except BaseException:
-            self._heard(TrainingError("the first process stopped", remedy="it says why"))
+            self._broadcast(TrainingError("the first process stopped", remedy="it says why"))
             raise
-        self._heard(None)
+        self._broadcast(None)
 
-    def _heard(self, error: DepthtokError | None) -> DepthtokError | None:
+    def _broadcast(self, error: DepthtokError | None) -> DepthtokError | None:
         """What stopped the first rank, on all; None where nothing did."""
-        said = [error]
+        errors = [error]
         if self.count > 1:
-            dist.broadcast_object_list(said, src=0)
-        return said[0]
+            dist.broadcast_object_list(errors, src=0)
+        return errors[0]
 
     def wait(self) -> None:
         """A barrier: waits until all ranks are here."""
@@ -166,6 +167,17 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def gathered(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """The whole tensors in the first rank's host memory; none on the others. No device ever holds
+    more than one that is not its own."""
+    full_tensors = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor)
+        if ranks.rank == 0:
+            full_tensors[name] = full.cpu()
+    return full_tensors
+
+
 def sharded_like(weight: Tensor, tensor: Tensor) -> Tensor:
     """A full tensor, sharded and placed like `weight`."""
     tensor = tensor.to(weight.device)
@@ -179,4 +191,4 @@ def compile_layers(model: nn.Module, backend: Any = "inductor", budget: float = 
     is the share of activations that they keep for the backward pass."""
     for module in model.modules():
         if isinstance(module, GemmaLayer | SiglipLayer):
-            module.forward = Compiled(module.forward, backend, budget)
+            vars(module)["forward"] = Compiled(module.forward, backend, budget)

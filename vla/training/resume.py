@@ -25,7 +25,7 @@ def identity(member: Member, size: int) -> list:
 
 def require_same_settings(run: Path, begun: Config, now: Config) -> None:
     """Raises `StaleStore`, naming the settings that are others."""
-    old, new = (flat(each.to_json()) for each in (begun, now))
+    old, new = (flat(config.to_json()) for config in (begun, now))
     differ = sorted(name for name in old | new if old.get(name) != new.get(name))
     if not differ:
         return
@@ -40,26 +40,28 @@ def tell_of_bits(run: Path, config: Config, device: torch.device) -> None:
     """Says what going on cannot promise on this device."""
     if device.type == "cpu" or (device.type == "cuda" and config.train.deterministic):
         return
-    warn(f"{run} goes on with the same samples in the same order; on {device.type} the last bits "
-         "may differ from those of a run without a stop (train.deterministic at its beginning "
-         "would have made them equal)")  # fmt: skip
+    warn(
+        f"{run} goes on with the same samples in the same order; on {device.type} the last bits "
+        "may differ from those of a run without a stop (train.deterministic at its beginning would "
+        "have made them equal)"
+    )
 
 
 def require_same_data(run: Path, begun: State, now: State) -> None:
     """Raises `StaleStore` unless a run was started with these very data and this codebook."""
     before = list(begun.data or ())
-    ours, theirs = (
+    current, stored = (
         (state.codebook, [row[:4] for row in state.data or ()]) for state in (now, begun)
     )
-    if ours != theirs:
+    if current != stored:
         raise StaleStore(
             f"{run} was started with other data or another codebook",
             remedy="give the same data, or choose another --out",
         )
     for old, new in zip(before, now.data, strict=True):
         if len(old) == 4:
-            warn(f"{run} was started by an earlier depthtok: whether the parts of "
-                 f"{new[0]} were made anew since is not known")  # fmt: skip
+            parts = f"the parts of {new[0]} were made anew since is not known"
+            warn(f"{run} was started by an earlier depthtok: whether {parts}")
         elif old[4] != new[4]:
             which = " and ".join(name for name in new[4] if old[4].get(name) != new[4][name])
             raise StaleStore(

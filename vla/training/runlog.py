@@ -101,19 +101,20 @@ class Entries:
         """Those of a log; none of either if there is no such file."""
         try:
             lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-            sums = sums_of(path)
-            known = sums.read_bytes().split(b"\n")[:-1] if sums.is_file() else None
+            beside = sums_of(path)
+            sums = beside.read_bytes().split(b"\n")[:-1] if beside.is_file() else None
         except OSError as error:
             require_given(path, error)
             raise CorruptPart(f"{path} cannot be read: {error}", remedy=DAMAGED) from error
-        sums = None if known is None else [each.decode(errors="replace") for each in known]
-        return cls(path, lines, sums)
+        if sums is None:
+            return cls(path, lines, None)
+        return cls(path, lines, [digest.decode(errors="replace") for digest in sums])
 
     def require_unchanged(self) -> None:
         """Raises `CorruptPart` for a line that was changed after it was written."""
         pairs = zip(self.digests(), self.sums or (), strict=False)
-        for number, (found, known) in enumerate(pairs, 1):
-            if found != known:
+        for number, (actual, expected) in enumerate(pairs, 1):
+            if actual != expected:
                 raise CorruptPart(
                     f"line {number} of {self.path} was changed after it was written",
                     remedy=DAMAGED,
@@ -153,7 +154,7 @@ class Entries:
 
     def objects(self) -> list[dict[str, Any]]:
         """The lines, parsed. Raises `CorruptPart` for one that is no object with a `step`."""
-        found = []
+        entries = []
         for number, line in enumerate(self.lines, 1):
             try:
                 entry = json.loads(line)
@@ -161,13 +162,13 @@ class Entries:
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 problem = f"line {number} of {self.path} is no line of a log"
                 raise CorruptPart(problem, remedy=DAMAGED) from error
-            found.append(entry)
-        return found
+            entries.append(entry)
+        return entries
 
 
 def _timeless(entry: Mapping[str, Any]) -> bytes:
-    kept = {name: value for name, value in entry.items() if name not in CLOCK}
-    return json.dumps(kept).encode() + b"\n"
+    values = {name: value for name, value in entry.items() if name not in CLOCK}
+    return json.dumps(values).encode() + b"\n"
 
 
 def sums_of(log: Path) -> Path:
@@ -185,17 +186,19 @@ class Log:
     def begin(self, step: int) -> list[dict[str, Any]]:
         """Drops the lines after `step`, and returns those up to there. Raises `CorruptPart` for a
         log that was changed after it was written."""
-        found = Entries.read(self.path) if step else Entries(self.path, [], None)
-        found.require_unchanged()
-        objects = found.objects()
-        pairs = zip(found.lines, objects, strict=True)
-        kept = Entries(self.path, [line for line, each in pairs if each["step"] <= step], None)
+        entries = Entries.read(self.path) if step else Entries(self.path, [], None)
+        entries.require_unchanged()
+        objects = entries.objects()
+        pairs = zip(entries.lines, objects, strict=True)
+        remaining = Entries(
+            self.path, [line for line, entry in pairs if entry["step"] <= step], None
+        )
         if not self.silent:
-            write_atomic(self.path, b"".join(line + b"\n" for line in kept.lines))
-            write_atomic(sums_of(self.path), "".join(f"{each}\n" for each in kept.digests()))
-        for line, entry in zip(kept.lines, kept.objects(), strict=True):
+            write_atomic(self.path, b"".join(line + b"\n" for line in remaining.lines))
+            write_atomic(sums_of(self.path), "".join(f"{entry}\n" for entry in remaining.digests()))
+        for line, entry in zip(remaining.lines, remaining.objects(), strict=True):
             self._count_in(line + b"\n", entry)
-        return kept.objects()
+        return remaining.objects()
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Adds a line."""

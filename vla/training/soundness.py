@@ -12,6 +12,7 @@ Runs of older versions lack some of these. What cannot be checked in them is sai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +61,20 @@ def _mark(path: Path, name: str) -> Mark | None:
 def findings(path: Path) -> Iterator[Finding]:
     """What is damaged or missing in a checkpoint, or in a run with all its checkpoints."""
     if (path / STATE).is_file():
-        yield from _said(lambda: _checkpoint(path), path)
+        yield from _findings_of(partial(_checkpoint, path), path)
         return
     steps = checkpoint.steps(path)
-    for place in [*steps, *([path / BEST] if (path / BEST).exists() else [])]:
-        yield from _said(lambda place=place: _checkpoint(place), place)
+    for folder in [*steps, *([path / BEST] if (path / BEST).exists() else [])]:
+        yield from _findings_of(partial(_checkpoint, folder), folder)
     if not steps:
         yield Finding(f"{path} has no checkpoint yet", note=True)
-    yield from _said(lambda: _against_newest(path, steps[-1]) if steps else iter(()), path)
+    yield from _findings_of(lambda: _against_newest(path, steps[-1]) if steps else iter(()), path)
     for name in (METRICS, JUDGED):
-        yield from _said(lambda name=name: _log(path, name), path / name)
-    yield from _said(lambda: _picture(path), path / PICTURE)
+        yield from _findings_of(partial(_log, path, name), path / name)
+    yield from _findings_of(lambda: _picture(path), path / PICTURE)
 
 
-def _said(check: Callable[[], Iterator[Finding]], path: Path) -> Iterator[Finding]:
+def _findings_of(check: Callable[[], Iterator[Finding]], path: Path) -> Iterator[Finding]:
     """The findings of a check of `path`, and what it raises as one."""
     try:
         with reading(path):

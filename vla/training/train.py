@@ -8,8 +8,7 @@ continues exactly as if it had not been interrupted. The caller handles signals:
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,25 +20,29 @@ from torch import Tensor
 
 from depthtok.disk.files import write_atomic
 from depthtok.disk.locks import writing
-from depthtok.errors import ConfigError, TrainingError
+from depthtok.errors import ConfigError
 from vla.config import Config, RunOptions
 from vla.data.dataset import Dataset
 from vla.data.loader import Loader
 from vla.data.meanings import require_same
+from vla.data.stores import Codebook
 from vla.data.tokenizer import AUTO
 from vla.evaluation.depth_view import Decode
 from vla.model import lora
+from vla.model.batch import Batch
 from vla.model.flops import forward_flops, peak_tflops
+from vla.model.gemma import Expert, GemmaLayer
 from vla.model.model import build
+from vla.model.siglip import Siglip
 from vla.training import checkpoint, optim
 from vla.training import resume as going_on
 from vla.training.checkpoint import State
 from vla.training.deterministic import reproducible
-from vla.training.parallel import Ranks, compile_layers, spread, whole
+from vla.training.parallel import Ranks, compile_layers, gathered, spread
 from vla.training.runlog import JUDGED, METRICS, Line, Log, Meter
 from vla.training.soundness import beside
 from vla.training.trackers import Tracker, open_tracker
-from vla.training.update import Update
+from vla.training.update import Update, require_finite
 from vla.training.validation import validate
 
 BEST = "val_action_mse"  # the best weights have the lowest value of this figure
@@ -61,7 +64,7 @@ def train(
     out_dir: str | Path,
     options: RunOptions | None = None,
     *,
-    codebook: Any = None,
+    codebook: Codebook | None = None,
     device: torch.device | str = "cpu",
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[Line], None] = lambda line: None,
@@ -72,17 +75,15 @@ def train(
 ) -> Result:
     """Trains for `config.train.steps` updates, or until `should_stop()`; resumes an existing run.
 
-    `codebook` is a `depthtok.stores.codebook.Codebook` (its vectors and fingerprint are used),
-    `weights` pretrained tensors that replace the fresh ones, `notes` are stored in every
-    checkpoint, `decode`
-    turns codes into normalised disparity, so that depth can be evaluated and shown. `on_step` gets
-    every log line. Raises `StaleStore` if the run directory has other settings,
-    `InUse` while another process trains into it.
+    `weights` are pretrained tensors that replace the fresh ones, `notes` are stored in every
+    checkpoint, `decode` turns codes into normalised disparity, so that depth can be evaluated and
+    shown. `on_step` gets every log line. Raises `StaleStore` if the run directory has other
+    settings, `InUse` while another process trains into it.
     """
     options = options or RunOptions()
     device = torch.device(device)
-    sure = reproducible(config.train.deterministic, device, options.compile)
-    with sure, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
+    determinism = reproducible(config.train.deterministic, device, options.compile)
+    with determinism, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
         run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
         run.prepare(weights)
         with Loader(
@@ -108,7 +109,7 @@ class Trainer:
         dataset: Dataset,
         out_dir: Path,
         options: RunOptions,
-        codebook: Any,
+        codebook: Codebook | None,
         device: torch.device,
         notes: Mapping[str, Any] | None,
         decode: Decode | None,
@@ -169,29 +170,28 @@ class Trainer:
             )
         self.model.to(self.device).train()
         for part in self.model.modules():
-            if hasattr(part, "recompute"):
+            if isinstance(part, Expert | Siglip):
                 part.recompute = self.options.recompute
-            if hasattr(part, "fast"):
+            if isinstance(part, Expert | GemmaLayer):
                 part.fast = config.fast
         optim.freeze(self.model, config)
         if self.options.compile:
             compile_layers(self.model, budget=self.options.activations)
         called = spread(self.model, self.ranks, self.options.sharding)
         trained = optim.trained(self.model)
-        self.update = Update(
-            self.config, self.model, called, trained, optim.optimizer(self.model, config),
-            optim.MovingAverage(trained, config.ema) if config.ema else None,
-            self.ranks, self.device, self.options.micro_batch,
-        )  # fmt: skip
+        optimizer = optim.optimizer(self.model, config)
+        average = optim.MovingAverage(trained, config.ema) if config.ema else None
+        state = self.config, self.model, called, trained, optimizer, average
+        self.update = Update(*state, self.ranks, self.device, self.options.micro_batch)
         if newest:
             self._resume(newest[0])
         self.ranks.wait()
         self._open_logs()
 
     def _open_logs(self) -> None:
-        kept = self.log.begin(self.step)
+        lines = self.log.begin(self.step)
         self.judged.begin(self.step)
-        self.best = min((line[BEST] for line in kept if BEST in line), default=float("inf"))
+        self.best = min((line[BEST] for line in lines if BEST in line), default=float("inf"))
         if self.ranks.rank == 0:
             settings = self.config.to_json()
             write_atomic(self.out_dir / "config.json", json.dumps(settings, indent=1))
@@ -214,7 +214,13 @@ class Trainer:
 
     # Running
 
-    def loop(self, batches, should_stop, on_step, validation: Dataset | None) -> Result:
+    def loop(
+        self,
+        batches: Iterator[Batch],
+        should_stop: Callable[[], bool],
+        on_step: Callable[[Line], None],
+        validation: Dataset | None,
+    ) -> Result:
         """Updates until the last step or a stop, with logging, validation and checkpoints."""
         options, total, line, saved = self.options, self.config.train.steps, {}, self.step
         meter = Meter(self.config.train.batch)
@@ -223,53 +229,36 @@ class Trainer:
                 batch = next(batches)
             meter.add(self.update(batch, self.step))
             self.step += 1
-            pulls = self._due(options.grad_norms_every)
-            judges = validation is not None and self._due(options.validate_every)
-            saves = self._due(options.checkpoint_every)
-            if pulls or judges or saves or self._due(options.log_every):
-                line = {"step": self.step, **meter.read(self.ranks), **self._rates()}
+            norms_due = self._due(options.grad_norms_every)
+            held_out = validation if self._due(options.validate_every) else None
+            save_due = self._due(options.checkpoint_every)
+            if norms_due or held_out is not None or save_due or self._due(options.log_every):
+                line = {"step": self.step, **meter.read(self.ranks)}
+                line |= optim.rates(self.config, self.step - 1)
                 line |= self._used(line["samples_per_s"])
-                self._require_finite(line)
-                if pulls:
+                require_finite(line, self.step)
+                if norms_due:
                     line |= self.update.gradient_norms(batch, self.step)
-                if judges:
-                    line |= self._validate(validation)
+                if held_out is not None:
+                    line |= self._validate(held_out)
                 meter.restart()
                 self.log.write(line)
                 for track in self.trackers:
                     track(line)
                 on_step(line)
-            if saves:
+            if save_due:
                 self.save()
                 saved = self.step
                 meter.restart()
         if saved != self.step:
             if meter.updates:
-                self._require_finite(meter.read(self.ranks))
+                require_finite(meter.read(self.ranks), self.step)
             self.save()
         return Result(self.out_dir, self.step, self.step >= total, line)
 
     def _due(self, every: int) -> bool:
         """Whether something done every `every` steps, and after the last one, is due now."""
         return every > 0 and (self.step % every == 0 or self.step == self.config.train.steps)
-
-    def _require_finite(self, line: Line) -> None:
-        """Raises `TrainingError` if loss or gradient is not finite, before broken weights are
-        saved: a gradient breaks the weights one step before any loss shows it."""
-        for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
-            if not math.isfinite(line[name]):
-                raise TrainingError(
-                    f"the {what} is {line[name]} at step {self.step}",
-                    remedy="lower train.lr, or clip gradients (train.clip); earlier checkpoints "
-                    "are kept, and the same command resumes from them",
-                )
-
-    def _rates(self) -> Line:
-        config, done = self.config.train, self.step - 1
-        rates = {"lr": config.lr * optim.lr_factor(config, done)}
-        if self.config.model.depth.supervised:
-            rates["depth_weight"] = optim.depth_weight(config, done)
-        return rates
 
     def _used(self, samples_per_s: float) -> Line:
         """The model's TFLOP/s, and their share of the peak of all GPUs (MFU)."""
@@ -284,14 +273,15 @@ class Trainer:
         batch, average = self.config.train.batch, self.update.average
         rows = self.ranks.rows(batch)
         with average.in_place_of(self.update.trained) if average else nullcontext():
-            found = validate(
-                self.model, dataset, self.options.micro_batch or rows.stop - rows.start,
-                self.options.validate_batches * batch, self.device, self.ranks, self.decode,
-            )  # fmt: skip
-        if found.view is not None and self.ranks.rank == 0:
-            found.view.save(self.out_dir)
-        self.judged.write({"step": self.step, "episodes": found.episodes})
-        line = {f"val_{name}": value for name, value in found.means.items()}
+            share = self.options.micro_batch or rows.stop - rows.start
+            samples = self.options.validate_batches * batch
+            scores = validate(
+                self.model, dataset, share, samples, self.device, self.ranks, self.decode
+            )
+        if scores.view is not None and self.ranks.rank == 0:
+            scores.view.save(self.out_dir)
+        self.judged.write({"step": self.step, "episodes": scores.episodes})
+        line = {f"val_{name}": value for name, value in scores.means.items()}
         if line[BEST] <= self.best:
             self.best = line[BEST]
             self._write(self.out_dir / checkpoint.BEST, self._weights())
@@ -302,37 +292,29 @@ class Trainer:
     def save(self) -> None:
         """Writes a checkpoint of this step, and deletes old ones."""
         moments = checkpoint.optimizer_tensors(self.update.optimizer, self.update.trained)
-        place = checkpoint.place(self.out_dir, self.step)
+        path = checkpoint.place(self.out_dir, self.step)
         noted = beside(self.out_dir, (self.log, self.judged)) if self.ranks.rank == 0 else None
-        self._write(place, {**self._weights(), "optimizer": moments}, noted)
+        self._write(path, {**self._weights(), "optimizer": moments}, noted)
         if self.ranks.rank == 0:
             checkpoint.prune(self.out_dir, self.options.keep_last)
 
     def _weights(self) -> dict[str, Mapping[str, Tensor]]:
         """The tensors needed for acting."""
-        average = self.update.average
-        weights = {"model": self.model.state_dict()}
-        return weights | {"average": average.weights} if average else weights
+        weights: dict[str, Mapping[str, Tensor]] = {"model": self.model.state_dict()}
+        if self.update.average:
+            weights["average"] = self.update.average.weights
+        return weights
 
     def _write(
         self,
-        place: Path,
+        path: Path,
         tensors: Mapping[str, Mapping[str, Tensor]],
         noted: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes a checkpoint: every rank takes part in gathering, the first one writes."""
-        gathered = {
-            kind: {name: self._gathered(tensor) for name, tensor in named.items()}
-            for kind, named in tensors.items()
-        }
+        full = {kind: gathered(named, self.ranks) for kind, named in tensors.items()}
         if self.ranks.rank == 0:
             state = replace(self.identity, step=self.step)
             words = self.words.content
-            checkpoint.write(place, self.config, state, gathered, words, noted)
+            checkpoint.write(path, self.config, state, full, words, noted)
         self.ranks.wait()
-
-    def _gathered(self, tensor: Tensor) -> Tensor | None:
-        """The whole tensor in the first rank's host memory; None on the others. No device ever
-        holds more than one that is not its own."""
-        full = whole(tensor)
-        return full.cpu() if self.ranks.rank == 0 else None

@@ -5,6 +5,7 @@ Its noise and times follow from (seed, step) alone.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from depthtok.errors import TrainingError
 from vla.config import Config
 from vla.model import flow
 from vla.model.batch import Batch
@@ -43,8 +45,8 @@ class Update:
         """One optimiser step on this rank's rows, in micro-batches. Returns this rank's part of the
         losses before the step."""
         config, rows = self.config.train, len(batch)
-        mine = self.ranks.rows(config.batch)
-        noise, times = (x[mine] for x in draws(self.config, step, self.device))
+        share = self.ranks.rows(config.batch)
+        noise, times = (x[share] for x in draws(self.config, step, self.device))
         counts = self.ranks.total(
             torch.stack([batch.action_valid_BC.sum(), batch.depth_valid_BM.sum()])
         ).clamp(min=1)
@@ -56,8 +58,8 @@ class Update:
             for start in range(0, rows, size):
                 sync_gradients(self.called, start + size >= rows)
                 part = batch.rows(start, start + size)
-                given = noise[start : start + size], times[start : start + size]
-                for name, value in self._backward(part, step, *given, *counts).items():
+                draw = noise[start : start + size], times[start : start + size]
+                for name, value in self._backward(part, step, *draw, *counts).items():
                     sums[name] = sums.get(name, 0) + value
         clip = self.config.train.clip or float("inf")
         norm = optim.clipped_step(self.optimizer, self.trained.values(), clip, self._plain_fast)
@@ -118,6 +120,18 @@ class Update:
     def _autocast(self) -> torch.autocast:
         bf16 = self.config.train.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, bf16)
+
+
+def require_finite(line: Line, step: int) -> None:
+    """Raises `TrainingError` if loss or gradient is not finite, before broken weights are saved: a
+    gradient breaks the weights one step before any loss shows it."""
+    for name, what in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+        if not math.isfinite(line[name]):
+            raise TrainingError(
+                f"the {what} is {line[name]} at step {step}",
+                remedy="lower train.lr, or clip gradients (train.clip); earlier checkpoints "
+                "are kept, and the same command resumes from them",
+            )
 
 
 def draws(config: Config, step: int, device: torch.device) -> tuple[Tensor, Tensor]:

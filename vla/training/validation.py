@@ -64,21 +64,21 @@ def validate(
     batches = math.ceil(samples / batch)
     drawn = list(Stream(len(dataset), SEED).draw(0, batches * batch))
     others = _OtherTexts.of(dataset)
-    own, view = [], None
+    all_scores, view = [], None
     with Loader(
         dataset, batch, seed=SEED, rank=ranks.rank, ranks=ranks.count, workers=0, device=device
     ) as loader:
         for count, part in zip(range(batches), loader, strict=False):
             rows = range(count * batch, (count + 1) * batch)[ranks.rows(batch)]
             noise = torch.stack([_noise(row, part.actions_BCA.shape[1:]) for row in rows])
-            asked = others.instead(part, [drawn[row] for row in rows])
-            scores, shown = _scores(model, part, asked, noise.to(device), decode)
-            view = view or shown
-            own.append(scores)
+            reworded = others.instead(part, [drawn[row] for row in rows])
+            scores, frames = _scores(model, part, reworded, noise.to(device), decode)
+            view = view or frames
+            all_scores.append(scores)
     model.train()
-    table_SF, drawn = _gathered(own, ranks, batch)[:samples], drawn[:samples]
+    table_SF, drawn = _gathered(all_scores, ranks, batch)[:samples], drawn[:samples]
     keys = [dataset.key(number, epoch) for epoch, number in drawn]
-    names = list(own[0])
+    names = list(all_scores[0])
     return Judgement(_means(names, table_SF), _by_episode(names, keys, table_SF), view)
 
 
@@ -91,7 +91,7 @@ class _OtherTexts:
     """Instructions of other tasks, to replace the true ones."""
 
     dataset: Dataset
-    known: Sequence[str]
+    instructions: Sequence[str]
 
     @classmethod
     def of(cls, dataset: Dataset) -> _OtherTexts:
@@ -99,12 +99,12 @@ class _OtherTexts:
 
     def instead(self, batch: Batch, places: Sequence[tuple[int, int]]) -> Batch | None:
         """The batch with another instruction for each sample; None if there is no other."""
-        if len(self.known) < 2:
+        if len(self.instructions) < 2:
             return None
         texts, masks = [], []
         for epoch, number in places:
             true = self.dataset.instruction(number, epoch)
-            wrong = [text for text in self.known if text != true]
+            wrong = [text for text in self.instructions if text != true]
             tokens, valid = self.dataset.tokens(wrong[number % len(wrong)])
             texts.append(torch.from_numpy(tokens))
             masks.append(torch.from_numpy(valid))
@@ -113,11 +113,11 @@ class _OtherTexts:
 
 
 def _gathered(
-    own: Sequence[Mapping[str, Float[Tensor, " B"]]], ranks: Ranks, batch: int
+    all_scores: Sequence[Mapping[str, Float[Tensor, " B"]]], ranks: Ranks, batch: int
 ) -> Float[Tensor, "S F"]:
     """The figures of all ranks' samples as one table, in sample order."""
-    rows_NBF = torch.stack([torch.stack(list(scores.values()), dim=1) for scores in own])
-    table_NBF = rows_NBF.new_zeros(len(own), batch, rows_NBF.shape[-1])
+    rows_NBF = torch.stack([torch.stack(list(scores.values()), dim=1) for scores in all_scores])
+    table_NBF = rows_NBF.new_zeros(len(all_scores), batch, rows_NBF.shape[-1])
     table_NBF[:, ranks.rows(batch)] = rows_NBF
     return ranks.total(table_NBF).flatten(0, 1).double().cpu()
 
@@ -141,16 +141,16 @@ def _by_episode(
 
 
 def _scores(
-    model: QDepthVLA, batch: Batch, asked: Batch | None, noise: Tensor, decode: Decode | None
+    model: QDepthVLA, batch: Batch, reworded: Batch | None, noise: Tensor, decode: Decode | None
 ) -> tuple[dict[str, Float[Tensor, " B"]], DepthView | None]:
     """Figures of every sample, NaN where it has none; and the frames decoded for them. `asked` is
     the batch with other instructions, if there are any."""
     error = _error(model, batch, noise)
-    found = {"action_mse": error.square()}
-    if asked is not None:
-        found["action_mse_shuffled"] = _error(model, asked, noise).square()
-    found |= {f"action_within_{t}": (error <= t).float() for t in THRESHOLDS}
-    scores = {name: _over(x.mean(dim=-1), batch.action_valid_BC) for name, x in found.items()}
+    errors = {"action_mse": error.square()}
+    if reworded is not None:
+        errors["action_mse_shuffled"] = _error(model, reworded, noise).square()
+    errors |= {f"action_within_{t}": (error <= t).float() for t in THRESHOLDS}
+    scores = {name: _over(x.mean(dim=-1), batch.action_valid_BC) for name, x in errors.items()}
     if not model.config.depth.supervised:
         return scores, None
     times = torch.full((len(batch),), 0.5, device=noise.device)
@@ -174,9 +174,9 @@ def _error(model: QDepthVLA, batch: Batch, noise: Tensor) -> Float[Tensor, "B C 
     actions = model.sample(batch, noise).float()
     if not actions.isfinite().all():
         raise TrainingError(
-            "the model's actions are not finite", remedy="its training diverged: lower the "
-            "learning rate, or clip gradients (train.clip)",
-        )  # fmt: skip
+            "the model's actions are not finite",
+            remedy="its training diverged: lower the learning rate, or clip gradients (train.clip)",
+        )
     return (actions - batch.actions_BCA).abs()
 
 

@@ -75,37 +75,39 @@ def from_open_pi_zero(
         if any(mark in name for name in named):
             raise WeightsError(f"the checkpoint has {what}", remedy="use another checkpoint")
     norm = torch.zeros(config.vlm.width)
-    found = {"language_model.norm.weight": norm, **named}
+    by_name = {"language_model.norm.weight": norm, **named}
     parts = ("vision", "projector", "embed", "vlm", "action")
-    return gathered(found, config, parts, tokens) | _door(found, config)
+    return gathered(by_name, config, parts, tokens) | _door(by_name, config)
 
 
-def _name(theirs: str) -> str:
-    name = theirs.replace("_orig_mod.", "").replace("vision_tower.vision_model.", "vision_tower.")
-    for prefix, ours in PREFIXES.items():
-        name = re.sub(prefix, ours, name)
+def _name(name: str) -> str:
+    name = name.replace("_orig_mod.", "").replace("vision_tower.vision_model.", "vision_tower.")
+    for prefix, replacement in PREFIXES.items():
+        name = re.sub(prefix, replacement, name)
     return name
 
 
-def _door(found: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def _door(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """The input and output layers of the action expert."""
     width = config.action.width
     scale = width**0.5
     sources = {
-        "action_in": (f"{ENCODER}1", 1.0), "mix": (f"{ENCODER}2", 1.0),
-        "mixed": (f"{ENCODER}3", scale), "proprio_in": ("proprio_encoder", scale),
+        "action_in": (f"{ENCODER}1", 1.0),
+        "mix": (f"{ENCODER}2", 1.0),
+        "mixed": (f"{ENCODER}3", scale),
+        "proprio_in": ("proprio_encoder", scale),
         "action_out": ("action_decoder", 1.0),
-    }  # fmt: skip
+    }
     if not config.proprio_dim:
         del sources["proprio_in"]
-    made = {}
-    for own, (theirs, factor) in sources.items():
+    door = {}
+    for layer, (source, factor) in sources.items():
         for kind in ("weight", "bias"):
-            if f"{theirs}.{kind}" not in found:
+            if f"{source}.{kind}" not in tensors:
                 raise WeightsError(
-                    f"no tensor {theirs}.{kind} among {len(found)}",
+                    f"no tensor {source}.{kind} among {len(tensors)}",
                     remedy="name a checkpoint of open-pi-zero",
                 )
-            made[f"door.{own}.{kind}"] = found[f"{theirs}.{kind}"] * factor
-    made["door.mix.weight"] = made["door.mix.weight"].roll(width, dims=1)  # time goes last
-    return made
+            door[f"door.{layer}.{kind}"] = tensors[f"{source}.{kind}"] * factor
+    door["door.mix.weight"] = door["door.mix.weight"].roll(width, dims=1)  # time goes last
+    return door

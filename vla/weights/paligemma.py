@@ -87,11 +87,11 @@ def from_paligemma(
     `tokens` is how many tokens a prompt can have: see `with_rows`. Raises `WeightsError` for a
     tensor that is missing or has another shape.
     """
-    found = {canonical(name): tensor for name, tensor in tensors.items()}
+    by_name = {canonical(name): tensor for name, tensor in tensors.items()}
     for head in HEADS:
-        if EMBED not in found and head in found:
-            found[EMBED] = found[head]
-    return gathered(found, config, PARTS, tokens)
+        if EMBED not in by_name and head in by_name:
+            by_name[EMBED] = by_name[head]
+    return gathered(by_name, config, PARTS, tokens)
 
 
 def with_rows(
@@ -113,23 +113,23 @@ def gathered(
     """The tensors of some parts of this model, from others by canonical name."""
     with torch.device("meta"):
         expected = QDepthVLA(config).state_dict()
-    made = {}
-    for own, like in expected.items():
-        if own.split(".")[0] not in parts:
+    converted = {}
+    for target, like in expected.items():
+        if target.split(".")[0] not in parts:
             continue
-        missing = [name for name in sources(own) if name not in found]
+        missing = [name for name in sources(target) if name not in found]
         if missing:
             raise WeightsError(
                 f"tensor {missing[0]} is missing among {len(found)}",
                 remedy="name a folder with PaliGemma's safetensors files",
             )
-        rows = [found[name].float() for name in sources(own)]
+        rows = [found[name].float() for name in sources(target)]
         tensor = torch.cat(rows) if len(rows) > 1 else rows[0]
-        if own == "vision.patches.weight":
+        if target == "vision.patches.weight":
             tensor = tensor.flatten(1)
-        if own == "embed.weight":
+        if target == "embed.weight":
             tensor = with_rows(tensor, config.vocabulary, tokens)
-        if own == "embed.weight" and tokens is not None and len(tensor) < tokens:
+        if target == "embed.weight" and tokens is not None and len(tensor) < tokens:
             raise WeightsError(
                 f"the embedding of the weights has {len(tensor):,} rows, and their tokenizer needs "
                 f"{tokens:,}: they are not of one model",
@@ -138,12 +138,13 @@ def gathered(
             )
         if tensor.shape != like.shape:
             raise WeightsError(
-                f"{sources(own)[0]} makes {own} {tuple(tensor.shape)}, not {tuple(like.shape)}",
+                f"{sources(target)[0]} makes {target} {tuple(tensor.shape)}, not "
+                f"{tuple(like.shape)}",
                 remedy="use PaliGemma-3B-pt-224, or set the model's sizes to the checkpoint's"
-                + (f": model.vocabulary = {len(tensor)}" if own == "embed.weight" else ""),
+                + (f": model.vocabulary = {len(tensor)}" if target == "embed.weight" else ""),
             )
-        made[own] = tensor
-    return made
+        converted[target] = tensor
+    return converted
 
 
 def load_paligemma(
@@ -165,9 +166,9 @@ def _tied(folder: Path) -> bool:
     path = folder / "config.json"
     try:
         require_file(path)
-        said = json.loads(path.read_text()) if path.is_file() else {}
-        text = said.get("text_config", {})
-        return said.get("tie_word_embeddings", text.get("tie_word_embeddings", True))
+        settings = json.loads(path.read_text()) if path.is_file() else {}
+        text = settings.get("text_config", {})
+        return settings.get("tie_word_embeddings", text.get("tie_word_embeddings", True))
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", remedy="download it again") from error
 
@@ -200,20 +201,21 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 def to_paligemma(model: QDepthVLA) -> dict[str, Tensor]:
     """The inverse: PaliGemma's tensors by the Hub's original names, which every reader supports."""
-    config, made = model.config, {}
-    for own, tensor in model.state_dict().items():
-        if own.split(".")[0] not in PARTS:
+    config = model.config
+    converted: dict[str, Tensor] = {}
+    for target, tensor in model.state_dict().items():
+        if target.split(".")[0] not in PARTS:
             continue
-        names = sources(own)
-        if own == "vision.patches.weight":
+        names = sources(target)
+        if target == "vision.patches.weight":
             patch = config.vision.patch
             tensor = tensor.unflatten(1, (3, patch, patch))
         rows = [len(tensor) // len(names)] * len(names)
-        if own.startswith("vlm.") and ".qkv." in own:
+        if target.startswith("vlm.") and ".qkv." in target:
             head = config.vlm.head_dim
             rows = [config.vlm.heads * head, *[config.vlm.kv_heads * head] * 2]
-        made |= dict(zip(map(_hub_name, names), tensor.split(rows), strict=True))
-    return {name: tensor.contiguous() for name, tensor in made.items()}
+        converted |= dict(zip(map(_hub_name, names), tensor.split(rows), strict=True))
+    return {name: tensor.contiguous() for name, tensor in converted.items()}
 
 
 def _hub_name(name: str) -> str:

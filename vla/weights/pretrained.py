@@ -32,8 +32,11 @@ def pretrained(name: str, config: ModelConfig, tokens: int | None = None) -> dic
     path = Path(name)
     require_no_special(path)
     if _is_run(path):
-        made = load_model(checkpoint.find(path)).state_dict()
-        return {**made, "embed.weight": with_rows(made["embed.weight"], config.vocabulary, tokens)}
+        tensors = load_model(checkpoint.find(path)).state_dict()
+        return {
+            **tensors,
+            "embed.weight": with_rows(tensors["embed.weight"], config.vocabulary, tokens),
+        }
     if path.is_dir():
         return load_paligemma(path, config, tokens)
     if path.is_file():
@@ -54,9 +57,9 @@ def tokenizer_of(name: str) -> Tokenizer | None:
     folder = hub.snapshot(_hub_name(name), [FILE])
     if not (folder / FILE).is_file():
         return None
-    made = load(str(folder))
-    made.name = name  # means the same on every machine
-    return made
+    tokenizer = load(str(folder))
+    tokenizer.name = name  # means the same on every machine
+    return tokenizer
 
 
 def meanings_of(name: str) -> dict[str, Meaning]:
@@ -86,22 +89,23 @@ def resolved(config: Config, weights: str | None, run: Path | None = None) -> Co
 
     Raises `ConfigError` for another tokenizer than that of the weights, or where none is known.
     """
-    given, vocabulary = config.data.tokenizer, config.model.vocabulary
-    if run is not None and (begun := checkpoint.steps(run)):
-        name = checkpoint.read_config(begun[-1]).data.tokenizer
-        return config.updated({"data.tokenizer": name}) if given == AUTO else config
-    own = tokenizer_of(weights) if weights else None
-    if own is None:
-        foreign = weights and given == BYTES and vocabulary != ByteTokenizer.size
-        if foreign or (given == AUTO and vocabulary != ByteTokenizer.size):
+    named, vocabulary = config.data.tokenizer, config.model.vocabulary
+    if run is not None and (checkpoints := checkpoint.steps(run)):
+        name = checkpoint.read_config(checkpoints[-1]).data.tokenizer
+        return config.updated({"data.tokenizer": name}) if named == AUTO else config
+    tokenizer = tokenizer_of(weights) if weights else None
+    if tokenizer is None:
+        foreign = weights and named == BYTES and vocabulary != ByteTokenizer.size
+        if foreign or (named == AUTO and vocabulary != ByteTokenizer.size):
             raise unknown(vocabulary, weights)
-        return config.updated({"data.tokenizer": BYTES}) if given == AUTO else config
-    if given != AUTO and not same(own, load(given)):
+        return config.updated({"data.tokenizer": BYTES}) if named == AUTO else config
+    if named != AUTO and not same(tokenizer, load(named)):
         raise ConfigError(
-            f"{weights} was trained with the tokenizer {own.name}, data.tokenizer is {given!r}",
+            f"{weights} was trained with the tokenizer {tokenizer.name}, data.tokenizer is "
+            f"{named!r}",
             remedy="leave data.tokenizer out: it comes from the weights",
         )
-    return config.updated({"data.tokenizer": own.name}) if given == AUTO else config
+    return config.updated({"data.tokenizer": tokenizer.name}) if named == AUTO else config
 
 
 def reader(config: Config, run: Path | None = None) -> Tokenizer:
@@ -109,13 +113,13 @@ def reader(config: Config, run: Path | None = None) -> Tokenizer:
 
     Raises `StaleStore` where the settings' file has become another one since the run was begun.
     """
-    name, begun = config.data.tokenizer, checkpoint.steps(run) if run is not None else []
-    if not begun:
+    name, checkpoints = config.data.tokenizer, checkpoint.steps(run) if run is not None else []
+    if not checkpoints:
         return load(name, config.model.vocabulary)
-    kept = checkpoint.read_tokenizer(begun[-1])
-    if name != BYTES and Path(name).exists() and not same(kept, load(name)):
+    stored = checkpoint.read_tokenizer(checkpoints[-1])
+    if name != BYTES and Path(name).exists() and not same(stored, load(name)):
         raise StaleStore(
             f"{name} is not the tokenizer that {run} was begun with",
             remedy="put the old one back (a checkpoint has a copy), or choose another --out",
         )
-    return kept
+    return stored

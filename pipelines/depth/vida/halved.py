@@ -2,7 +2,8 @@
 
 Autocast would do so anew in each call, and promotes to float32 what meets a float32 tensor. Here
 all is half, except what would lose by it: the encoder's residual stream with its norms and scales,
-and the last layer, whose output is depth.
+and the last layer, whose output is depth. No test ran this on a GPU yet: so `require_close` tries
+it on the very device, before the first frame.
 """
 
 from __future__ import annotations
@@ -13,12 +14,19 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from depthtok.errors import ConfigError
+from pipelines.depth.vida.config import PATCH
 from pipelines.depth.vida.encoder import Encoder, LayerScale, StreamNorm
 from pipelines.depth.vida.head import DepthOutput
+from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.temporal import TemporalAttention
 
 Network = TypeVar("Network", bound=nn.Module)
 FLOAT32 = (Encoder, StreamNorm, LayerScale)  # their own weights stay float32
+TRIAL = (1, 4, 3, 4 * PATCH, 4 * PATCH)  # [B T 3 H W]
+TOLERANCE = {torch.float16: 0.01, torch.bfloat16: 0.08}
+"""Of the mean difference from float32, as a share of the mean depth: eight times what was measured
+with the official sizes of network, by rounding as GPUs do."""
 
 
 def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> Network:
@@ -29,6 +37,31 @@ def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> N
         if isinstance(module, TemporalAttention):
             module.explicit = explicit
     return twin
+
+
+def require_close(network: VideoDepth, half: VideoDepth, dtype: torch.dtype) -> None:
+    """Tries a network in half precision, where it is, on one small window of noise.
+
+    Raises `ConfigError` where that fails, or where depth is not what it is in float32.
+    """
+    device = next(network.parameters()).device
+    noise = torch.randn(TRIAL, generator=torch.Generator().manual_seed(0)).to(device)
+    name, remedy = str(dtype).removeprefix("torch."), "give --precision float32"
+    try:
+        with torch.inference_mode():
+            expected, depth = network(noise), half(noise)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{name} fails on {device}: {reason}", remedy=remedy) from error
+    off = float((depth - expected).abs().mean() / expected.abs().mean())
+    if not off < TOLERANCE[dtype]:  # also where it is not a number
+        raise ConfigError(
+            f"depth in {name} on {device} is off by {off:.2g} of its mean, where "
+            f"{TOLERANCE[dtype]} is allowed",
+            remedy=remedy,
+        )
 
 
 def _twin(module: Network, dtype: torch.dtype) -> Network:

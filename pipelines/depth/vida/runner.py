@@ -24,7 +24,7 @@ from depthtok.errors import ConfigError
 from pipelines.depth.vida.compiling import compiled
 from pipelines.depth.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
 from pipelines.depth.vida.graphs import CudaRecorder, Graphed
-from pipelines.depth.vida.halved import halved
+from pipelines.depth.vida.halved import halved, require_close
 from pipelines.depth.vida.head import Pyramid
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.packed import packed
@@ -113,7 +113,9 @@ class Runner:
         network = network.to(device).eval()
         self.dtype: torch.dtype = getattr(torch, settings.precision)
         if settings.precision != "float32":
-            network = halved(network, self.dtype, explicit=settings.explicit)
+            half = halved(network, self.dtype, explicit=settings.explicit)
+            require_close(network, half, self.dtype)
+            network = half
         elif device.type == "cpu" and not settings.compile:
             network = packed(network)
         self.config = network.config
