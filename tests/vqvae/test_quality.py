@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthtok.data import DepthKind
+from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import DepthKindError, SourceError
 from depthtok.stores.codebook import Codebook
-from tests.vqvae.synthetic import SIZE, array_clip, scene, scenes, tiny
+from tests.vqvae.synthetic import SIZE, ArrayClip, array_clip, scene, scenes, tiny
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
 from vqvae.data.clips import ClipSource
@@ -87,19 +87,16 @@ def test_broken_clips_are_listed_and_mixed_kinds_refused(codec):
         figures(codec, [*scenes(1), array_clip(1 / scene(0), "d", kind=DepthKind.DISPARITY)])
 
 
-class Cut:
+class Cut(ArrayClip):
     """A clip whose frames from `stop` on cannot be read."""
 
-    def __init__(self, clip, stop: int) -> None:
-        self.clip, self.stop = clip, stop
+    def __init__(self, clip: ArrayClip, stop: int) -> None:
+        vars(self).update(vars(clip), stop=stop)
 
-    def __getattr__(self, name):
-        return getattr(self.clip, name)
-
-    def read(self, start, stop):
+    def read(self, start: int, stop: int) -> DepthClip:
         if start < self.stop < stop:
             raise SourceError("the file ends", remedy="-")
-        return self.clip.read(start, stop)
+        return super().read(start, stop)
 
 
 def test_nothing_is_counted_of_a_clip_that_fails_in_its_last_block(codec, monkeypatch):
