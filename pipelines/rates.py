@@ -7,10 +7,8 @@ A rate is for one GPU and the command that measured it. On another card take its
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pipelines.stage import Stage
+from pipelines.stage import Stage
 
 VIDA_INPUT = 518  # px of the shorter side, at which the networks were measured
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from depthtok.data import DepthKind
 from depthtok.errors import DepthtokError
+from depthtok.pages.report import Picture, Report
+from depthtok.stores.depth import DepthStore
+from pipelines.audit.audit import ClipAudit, Pair
+from pipelines.audit.findings import CameraAudit
 from pipelines.audit.scale import TOLERANCE
-
-if TYPE_CHECKING:
-    from depthtok.pages.report import Picture, Report
-    from depthtok.stores.depth import DepthStore
-    from pipelines.audit.audit import ClipAudit, Pair
-    from pipelines.audit.findings import CameraAudit
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import finalize
 
 import numpy as np
@@ -16,12 +16,10 @@ from jaxtyping import Float32, UInt8
 
 from depthtok.errors import ConfigError, DepthtokError, MissingPackage
 from depthtok.log import warn
+from depthtok.meaning import Meaning
 from pipelines.sim.rollout import Player, Rollout
-
-if TYPE_CHECKING:
-    from depthtok.meaning import Meaning
-    from vla.config import Config
-    from vla.training.checkpoint import State
+from vla.config import Config
+from vla.training.checkpoint import State
 
 SERVER = ("ws://", "wss://")
 API_KEY = "DEPTHTOK_API_KEY"  # environment variable, as of `depthtok serve`

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from depthtok.config import flat
 from depthtok.disk.regular import require_no_special
@@ -26,9 +26,7 @@ from depthtok.stores.lineage import open_store, outdated
 from depthtok.stores.store import ROOT, Store, is_store
 from pipelines.inspect import column_tables, film_table
 from pipelines.train_vla import checks as data_checks
-
-if TYPE_CHECKING:
-    from vla.training.checkpoint import State
+from vla.training.checkpoint import State
 
 _DESCRIBED = {
     "store": f"parts/{ROOT}", "codebook": codebook.META, "evaluation": "eval.json",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from depthtok.log import warn
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.failures import in_words, left_out
-
-if TYPE_CHECKING:
-    from depthtok.stores.codebook import Codebook
-    from depthtok.stores.episodes import EpisodeStore
-    from pipelines.train_vla.stores import Given, Targets
-    from vla.config import Config
-    from vla.data.dataset import Dataset
-    from vla.data.member import Member
-    from vla.training.checkpoint import State
+from pipelines.train_vla.stores import Given, Targets
+from vla.config import Config
+from vla.data.dataset import Dataset
+from vla.data.member import Member
+from vla.training.checkpoint import State
 
 NORMS = {"action": "data.action_norm", "proprio": "data.proprio_norm"}
 
@@ -82,6 +80,7 @@ def check_spread(member: Member, config: Config) -> None:
             )
         for column, (name, spread) in enumerate(spreads.items() if mode == "bounds" else ()):
             if spread.spike:
+                assert isinstance(member.episodes, EpisodeStore)  # as `stores` opened it
                 place = find(member.episodes, side, column, spread.spike)
                 warn(
                     f"{member.name}: {side} column {name!r} has {place}, far beyond the rest (q01 "

@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-if TYPE_CHECKING:
-    from pipelines.train_vla.stores import Given
-    from vla.config import Config, RunOptions
-    from vla.data.dataset import Dataset
-    from vla.data.prompts import Prompts
-    from vla.data.tokenizer import Tokenizer
-    from vla.training.checkpoint import State
-    from vla.training.train import Result
+from pipelines.train_vla.stores import Given
+from vla.config import Config, RunOptions
+from vla.data.dataset import Dataset
+from vla.data.prompts import Prompts
+from vla.data.tokenizer import Tokenizer
+from vla.training.checkpoint import State
+from vla.training.train import Result
 
-    Say = Callable[[Mapping[str, float]], None]
-    Train = Callable[[Say, Callable[[], bool]], Result]
+Say = Callable[[Mapping[str, float]], None]
+Train = Callable[[Say, Callable[[], bool]], Result]
 
 
 @dataclass(frozen=True)
@@ -139,17 +138,23 @@ class Job:
                 learn, judge, prompts = self.data(given, self.stores.frame_cache, quiet=quiet)
             checks = data_checks.notes(learn, judge, given.book, data_checks.rule_of(self.state))
             begun_from = data_checks.begun_from(self.weights, learn, self.state)
-            more = {
-                "codebook": given.book, "device": where, "validation": judge,
-                "notes": {
-                    **self.notes, **begun_from, "instructions": prompts.to_json(), **checks,
-                },
-                "weights": self._weights(learn.tokenizer) if self.begun is None else None,
-                "decode": samples.decoder(given.book, where) if judge else None,
-            }  # fmt: skip
+            notes = {**self.notes, **begun_from, "instructions": prompts.to_json(), **checks}
+            weights = self._weights(learn.tokenizer) if self.begun is None else None
+            decode = samples.decoder(given.book, where) if judge else None
             options = options if judge else replace(options, validate_every=0)
             yield lambda say, should_stop: train(
-                config, learn, self.out, options, on_step=say, should_stop=should_stop, **more
+                config,
+                learn,
+                self.out,
+                options,
+                codebook=given.book,
+                device=where,
+                validation=judge,
+                notes=notes,
+                weights=weights,
+                decode=decode,
+                on_step=say,
+                should_stop=should_stop,
             )
 
     def _weights(self, words: Tokenizer) -> Mapping[str, Any] | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from vla.config import Config, RunOptions
-    from vla.training.memory import Memory
+from vla.config import Config, RunOptions
+from vla.training.memory import Memory
 
 
 @dataclass(frozen=True)

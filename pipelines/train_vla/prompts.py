@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from depthtok.log import say, warn
-
-if TYPE_CHECKING:
-    from vla.data.dataset import Dataset
-    from vla.data.prompts import Prompts
+from vla.data.dataset import Dataset
+from vla.data.prompts import Prompts
 
 
 def look_over(

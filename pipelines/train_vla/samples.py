@@ -8,23 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from depthtok.config import require
 from depthtok.errors import ConfigError, GateError
 from depthtok.log import warn
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from depthtok.stores.codebook import Codebook
-    from depthtok.stores.episodes import EpisodeStore
-    from pipelines.train_vla.stores import Given
-    from vla.config import Config
-    from vla.data.dataset import Dataset
-    from vla.data.member import Member
-    from vla.data.tokenizer import Tokenizer
-    from vla.training.checkpoint import State
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.episodes import EpisodeStore
+from pipelines.train_vla.stores import Given
+from vla.config import Config
+from vla.data.dataset import Dataset
+from vla.data.member import Member
+from vla.data.tokenizer import Tokenizer
+from vla.training.checkpoint import State
 
 
 def decoder(book: Codebook | None, device: str) -> Callable | None:
@@ -39,7 +37,7 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
     from vqvae.quality.gate import judge
 
     failures = judge(book.quality) if book else []
-    if failures and not force:
+    if book and failures and not force:
         raise GateError(
             f"{book.path} is below the quality gate: {'; '.join(failures)}",
             remedy="train the codebook longer or on more data, or train anyway with "
@@ -202,7 +200,7 @@ def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
 
     Norms and cached frames are kept by these names, so no two may be the same.
     """
-    names = [store.about["dataset"] for store in stores]
+    names = [store.dataset for store in stores]
     return [
         name if names.count(name) == 1 else f"{name}-{names[:place].count(name) + 1}"
         for place, name in enumerate(names)

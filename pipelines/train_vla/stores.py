@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from depthtok.errors import ConfigError
+from depthtok.stores.codebook import Codebook
+from depthtok.stores.codes import CodeStore
+from depthtok.stores.episodes import EpisodeStore
+from vla.config import Config
+from vla.data.crops import DepthCrops
+from vla.data.pixels import PixelGrids
 
-if TYPE_CHECKING:
-    from depthtok.stores.codebook import Codebook
-    from depthtok.stores.codes import CodeStore
-    from depthtok.stores.episodes import EpisodeStore
-    from vla.config import Config
-    from vla.data.crops import DepthCrops
-    from vla.data.pixels import PixelGrids
-
-    Targets = CodeStore | PixelGrids | DepthCrops
+Targets = CodeStore | PixelGrids | DepthCrops
 
 
 @dataclass(frozen=True)
