@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pipelines.train_vla.stores import Given
-from vla.config import Config, RunOptions
-from vla.data.dataset import Dataset
-from vla.data.prompts import Prompts
-from vla.data.tokenizer import Tokenizer
-from vla.training.checkpoint import State
-from vla.training.train import Result
+if TYPE_CHECKING:
+    from pipelines.train_vla.stores import Given
+    from vla.config import Config, RunOptions
+    from vla.data.dataset import Dataset
+    from vla.data.prompts import Prompts
+    from vla.data.tokenizer import Tokenizer
+    from vla.training.checkpoint import State
+    from vla.training.train import Result
 
-Say = Callable[[Mapping[str, float]], None]
-Train = Callable[[Say, Callable[[], bool]], Result]
+    Say = Callable[[Mapping[str, float]], None]
+    Train = Callable[[Say, Callable[[], bool]], Result]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vla.config import Config, RunOptions
-from vla.training.memory import Memory
+if TYPE_CHECKING:
+    from vla.config import Config, RunOptions
+    from vla.training.memory import Memory
 
 
 @dataclass(frozen=True)
