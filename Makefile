@@ -15,6 +15,7 @@ test: .venv/dev
 check: .venv/dev
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
 	$(MAKE) test
 
 types: .venv/dev
@@ -31,7 +32,7 @@ format: .venv/dev
 clean:
 	rm -rf .venv demo build dist *.egg-info
 
-CODE := depthtok pipelines vqvae vla tests benchmarks
+CODE := depthtok pipelines vqvae vla tests benchmarks tools
 
 .venv/core: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
