@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
 
 import torch
+from launches import held
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -85,14 +86,6 @@ class Tally:
 
 def dtypes(tensors: list[Tensor]) -> set[str]:
     return {str(it.dtype).removeprefix("torch.") for it in tensors if it.is_floating_point()}
-
-
-def held(tensor: Tensor) -> int:
-    """Bytes of its memory; what it repeats counts once."""
-    count = 1
-    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        count *= size if stride else 1
-    return count * tensor.element_size()
 
 
 class Counter(TorchDispatchMode):

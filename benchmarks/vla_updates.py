@@ -25,6 +25,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from launches import held
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -159,15 +160,6 @@ class Counting(TorchDispatchMode):
             tensors = tree_leaves((args, kwargs or {}, made))
             self.bytes[name] += sum(held(t) for t in tensors if isinstance(t, torch.Tensor))
         return made
-
-
-def held(tensor: torch.Tensor) -> int:
-    """Bytes in memory: what is repeated counts once."""
-    sizes = zip(tensor.shape, tensor.stride(), strict=True)
-    count = 1
-    for size, stride in sizes:
-        count *= size if stride else 1
-    return count * tensor.element_size()
 
 
 def counted(config: Config, batch: int, fast: bool, passes: int = 1) -> Counting:

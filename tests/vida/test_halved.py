@@ -16,20 +16,11 @@ from pipelines.depth.vida.temporal import explicit_attention
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 from tests.vida.rounding import Rounding
-from tests.vida.test_infer import depth_of
+from tests.vida.test_infer import CASES, depth_of
 
 HALF = torch.float16
 LARGEST, MEAN_RELATIVE = 8e-3, 1.2e-3  # the bounds of float16
 FORWARDS = ["b1_t8_70x98", "b2_t4_56x56", "b1_t1_518x518_stride7"]
-CLIPS = [
-    "rel_n1_96x96_s70",
-    "rel_n23_96x96_s70",
-    "rel_n26_96x96_s70",
-    "rel_n48_96x96_s70",
-    "rel_n40_64x128_s70",
-    "rel_n40_120x90_s70",
-    "metric_n48_96x96_s70",
-]
 
 
 def require_within(depth, expected):
@@ -64,7 +55,7 @@ def as_on_a_gpu(monkeypatch):
         yield
 
 
-@pytest.mark.parametrize("case", CLIPS)
+@pytest.mark.parametrize("case", CASES)
 def test_whole_clips_stay_within_the_bounds(golden, vits, vits_weights, as_on_a_gpu, case):
     frames, height, width, input_size = map(int, re.findall(r"\d+", case))
     network = vits
