@@ -46,7 +46,7 @@ class CodeStore(Store):
 
     TYPE = "codes"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
             self.codebook = value_of(self.about, "codebook", str)

@@ -127,7 +127,7 @@ class DepthStore(Store):
 
     TYPE = "depth"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
             self.kind = DepthKind(value_of(self.about, "kind", str))

@@ -71,7 +71,7 @@ class EpisodeStore(Store):
 
     TYPE = "episodes"
 
-    def __init__(self, path: Path, *, source_root: Path | None = None) -> None:
+    def __init__(self, path: str | Path, *, source_root: str | Path | None = None) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
             self.source_root = Path(source_root or self.spec.place["source_root"])

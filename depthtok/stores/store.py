@@ -96,7 +96,7 @@ class Store:
 
     TYPE = ""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.spec = read_spec(self.path)
         if self.TYPE and self.spec.type != self.TYPE:

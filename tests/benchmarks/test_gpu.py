@@ -24,6 +24,7 @@ def run(gpu, monkeypatch, *words: str) -> int:
     return gpu.main()
 
 
+@pytest.mark.unchecked  # what is measured is not checked
 def test_every_script_runs_small(gpu, monkeypatch, tmp_path):
     names = [script.name for script in gpu.SCRIPTS if (FOLDER / script.name).is_file()]
     assert {"vida_gpu.py", "vla_updates.py", "vq_rate.py"} <= set(names)

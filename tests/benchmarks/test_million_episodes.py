@@ -18,6 +18,7 @@ def benchmark():
     return module
 
 
+@pytest.mark.unchecked  # what is measured is not checked
 def test_holds_its_limits_on_ten_thousand_episodes(benchmark, tmp_path):
     found = benchmark.run(tmp_path, episodes=10_000, parts=40, images=None)
     assert benchmark.over(found) == []

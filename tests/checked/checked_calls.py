@@ -31,8 +31,11 @@ def look_without_calling() -> None:
         if not getattr(cls, "_is_runtime_protocol", False):
             return usual(cls, instance)
         missing = object()
-        found = (inspect.getattr_static(instance, name, missing) for name in members(cls))
-        return all(member is not missing for member in found)
+        return all(
+            inspect.getattr_static(instance, name, missing) is not missing
+            or hasattr(instance, name)  # of what passes on to another object
+            for name in members(cls)
+        )
 
     metaclass.__instancecheck__ = check
 

@@ -5,7 +5,6 @@ import math
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +15,7 @@ from depthtok.cli.main import app, main
 from depthtok.config import from_mapping, load_toml, parse_settings, to_json
 from depthtok.errors import ConfigError, DepthtokError, SchemaError
 from depthtok.sources.schema import Schema
+from depthtok.stores.parts import PartWriter
 from pipelines.config import AnnotateConfig
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.finetune import FinetuneConfig
@@ -178,8 +178,9 @@ def test_a_lack_of_memory_is_two_lines_and_no_episodes_failure(monkeypatch, caps
     said = capsys.readouterr().err.splitlines()
     assert (end.value.code, len(said)) == (2, 2)
     assert said[0].startswith("error: there is not enough memory")
-    failed = []
-    with pytest.raises(type(error)), recording_failures(SimpleNamespace(fail=failed.append), 0):
+    writer, failed = object.__new__(PartWriter), []
+    writer.fail = failed.append
+    with pytest.raises(type(error)), recording_failures(writer, 0):
         fails()
     assert failed == []
 

@@ -21,6 +21,7 @@ from pipelines.ray import pool as ray_pool
 from pipelines.ray.cluster import cluster, require_answer
 from pipelines.ray.pool import mean
 from pipelines.run import run
+from pipelines.stage import WorkPart
 
 pytestmark = [
     pytest.mark.ray,
@@ -148,7 +149,7 @@ def test_relative_paths_are_those_of_where_the_command_was_given(whole, tmp_path
 def test_a_directory_that_a_worker_does_not_have_is_named(tmp_path):
     worker = ray_pool._Worker(b"", "cpu", tmp_path / "gone")
     with pytest.raises(ConfigError, match="gone") as caught:
-        worker.make(None)
+        worker.make(object.__new__(WorkPart))
     assert "share" in caught.value.remedy
 
 

@@ -57,7 +57,7 @@ def evaluate(place: Path, processes: int = 0, step_s: float = STEP_S) -> None:
     verdict.page(evaluation).write(place)
 
 
-class Bench:
+class Bench(collect.LiberoSimulator):
     """Stands for the simulator in a recorder."""
 
     def __init__(self, task, size):

@@ -45,6 +45,8 @@ def require_close(network: VideoDepth, half: VideoDepth, dtype: torch.dtype) -> 
     Raises `ConfigError` where that fails, or where depth is not what it is in float32.
     """
     device = next(network.parameters()).device
+    if device.type == "meta":  # there is nothing to compare
+        return
     noise = torch.randn(TRIAL, generator=torch.Generator().manual_seed(0)).to(device)
     name, remedy = str(dtype).removeprefix("torch."), "give --precision float32"
     try:
