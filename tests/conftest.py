@@ -13,7 +13,7 @@ import pytest
 
 CHECKED = str(Path(__file__).parent / "checked")
 
-if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "0") == "1":
+if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "1") == "1":
     paths = [CHECKED, os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     sys.path.append(CHECKED)
