@@ -9,10 +9,11 @@ import torch
 from depthtok.errors import ConfigError
 from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.estimator import spec_of
-from pipelines.depth.vida.halved import halved, require_close
+from pipelines.depth.vida.halved import TOLERANCE, halved, require_close
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.runner import Groups
 from pipelines.depth.vida.temporal import explicit_attention
+from pipelines.depth.vida.weights import find_weights, load_network
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
 from tests.vida.rounding import Rounding
@@ -147,4 +148,19 @@ def test_half_precision_is_tried_where_it_will_run(vits, monkeypatch):
 def test_a_device_that_lacks_an_operator_is_told(monkeypatch):
     network = tiny_network()  # a CPU has no `mm(out_dtype=)`
     with pytest.raises(ConfigError, match=r"float16 fails on cpu: (.|\n)*--precision float32"):
+        require_close(network, halved(network, HALF), HALF)
+
+
+@pytest.mark.parametrize("dtype", [HALF, torch.bfloat16])
+def test_trained_weights_are_far_within_what_is_allowed(dtype, monkeypatch):
+    network = load_network(CONFIGS["tiny"], find_weights("tiny", None))
+    monkeypatch.setitem(TOLERANCE, dtype, TOLERANCE[dtype] / 10)
+    with Rounding():
+        require_close(network, halved(network, dtype), dtype)
+
+
+def test_depth_that_is_zero_everywhere_is_no_reason_to_refuse():
+    network = tiny_network()
+    network.head.scratch.output_conv2[2].bias.data.fill_(-1e4)  # what the last ReLU cuts off
+    with Rounding():
         require_close(network, halved(network, HALF), HALF)
