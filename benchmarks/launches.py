@@ -52,26 +52,37 @@ def held(tensor: Tensor) -> int:
     return count * tensor.element_size()
 
 
-class _Counting(TorchDispatchMode):
+class Launching(TorchDispatchMode):
+    """Passes every operator that is a launch to `launch`, which may give other results for it."""
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = operator(*args, **kwargs)
+        name = operator.__name__.split(".")[0]
+        if operator.is_view or name in NO_LAUNCH or not tensors(result):
+            return result  # without a tensor: it answers a question about dtypes
+        return self.launch(name, operator, args, kwargs, result)
+
+    def launch(self, name: str, operator, args: tuple, kwargs: dict, result: Any) -> Any:
+        """Counts an operator; gives its result."""
+        raise NotImplementedError
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """All tensors of nested arguments or results."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+class _Counting(Launching):
     def __init__(self) -> None:
         super().__init__()
         self.tally = Tally()
 
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        out = operator(*args, **(kwargs or {}))
-        name = operator.__name__.split(".")[0]
-        if operator.is_view or name in NO_LAUNCH:
-            return out
-        inputs, outputs = (
-            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-            for tree in ((args, kwargs), out)
-        )
-        if not outputs:  # it answers a question about dtypes
-            return out
-        made = name.startswith("new_") or name.endswith("_like")  # reads nothing of its input
-        self.tally.add(name, [] if made else inputs, outputs)
+    def launch(self, name: str, operator, args: tuple, kwargs: dict, result: Any) -> Any:
+        filled = name.startswith("new_") or name.endswith("_like")  # reads nothing of its input
+        self.tally.add(name, [] if filled else tensors((args, kwargs)), tensors(result))
         self.tally.copies += name in ADDS and args[0].dim() > 1
-        return out
+        return result
 
 
 @contextmanager

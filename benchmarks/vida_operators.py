@@ -17,11 +17,9 @@ from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
 
 import torch
-from launches import held
+from launches import Launching, held, tensors
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from pipelines.depth.vida.config import CONFIGS, WINDOW, RunConfig
@@ -31,7 +29,6 @@ from pipelines.depth.vida.runner import MOST_WINDOWS, Groups, window_bytes
 from pipelines.depth.windows.plan import Window, plan
 
 BYTES_PER_S, FLOPS_PER_S = 4.27e12, 790e12
-NO_LAUNCH = {"_unsafe_view", "_reshape_alias", "empty", "empty_like", "new_empty", "detach"}
 CLIP = 150  # frames per clip
 
 
@@ -61,7 +58,7 @@ class Tally:
     rows: dict[str, Cost] = field(default_factory=dict)
 
     def add(self, name: str, inputs: list[Tensor], outputs: list[Tensor], flops: int = 0) -> None:
-        names = [",".join(sorted(dtypes(tensors))) for tensors in (inputs, outputs)]
+        names = [",".join(sorted(dtypes(side))) for side in (inputs, outputs)]
         key = f"{name} {' -> '.join(dict.fromkeys(names))}"
         cost = Cost(1, sum(map(held, inputs)) + sum(map(held, outputs)), flops)
         self.rows[key] = self.rows.get(key, Cost()) + cost
@@ -88,30 +85,23 @@ def dtypes(tensors: list[Tensor]) -> set[str]:
     return {str(it.dtype).removeprefix("torch.") for it in tensors if it.is_floating_point()}
 
 
-class Counter(TorchDispatchMode):
+class Counter(Launching):
     """Counts every operator that runs within it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tally = Tally()
 
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        out = operator(*args, **(kwargs or {}))
-        name = operator.__name__.split(".")[0]
-        if operator.is_view or name in NO_LAUNCH:
-            return out
+    def launch(self, name: str, operator, args: tuple, kwargs: dict, result: Tensor) -> Tensor:
+        """One operator, and its FLOPs."""
         if name == "convolution":  # as cuDNN does with channels-last weights
-            out = out.contiguous(memory_format=torch.channels_last)
-        inputs, outputs = (
-            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-            for tree in ((args, kwargs), out)
-        )
+            result = result.contiguous(memory_format=torch.channels_last)
         count = flop_registry.get(operator.overloadpacket)
-        flops = count(*args, **(kwargs or {}), out_val=out) if count and name != "mm" else 0
+        flops = count(*args, **kwargs, out_val=result) if count and name != "mm" else 0
         if name == "mm":
             flops = 2 * args[0].shape[0] * args[0].shape[1] * args[1].shape[1]
-        self.tally.add(name, inputs, outputs, flops)
-        return out
+        self.tally.add(name, tensors((args, kwargs)), tensors(result), flops)
+        return result
 
 
 @contextmanager
