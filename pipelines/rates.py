@@ -22,17 +22,17 @@ class Rate:
     figure: float
     unit: str
     command: str
-    measured: str  # the depthtok that was measured; "" for a rate that is only predicted
+    measured: str  # the version that was measured; "" for a rate that is only predicted
     without: str = ""  # what was not part of the measurement
 
     @property
     def origin(self) -> str:
         """Whether it was measured, and what was not."""
-        found = f"measured, depthtok {self.measured}" if self.measured else "predicted"
+        found = f"measured at {self.measured}" if self.measured else "predicted"
         return f"{found}, without {self.without}" if self.without else found
 
 
-H200, AT = "NVIDIA H200", "0.2"
+H200, AT = "NVIDIA H200", "commit c517193"
 
 # Predicted: the unmeasured network by its FLOPs, between the shares of the two that were measured.
 RATES = tuple(
@@ -42,8 +42,6 @@ RATES = tuple(
         ("annotate vitb", 320, "frames/s", "vida_gpu.py --network vitb", ""),
         ("annotate vitl", 158, "frames/s", "vida_gpu.py --network vitl", AT),
         ("tokenize", 20_000, "frames/s", "vq_rate.py", AT, "reading"),
-        ("train-vqvae", 31, "steps/s", "vq_rate.py", AT),
-        ("train-vla", 94, "samples/s", "vla_updates.py --batch 32", AT),
     )
 )
 

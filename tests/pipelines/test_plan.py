@@ -165,7 +165,7 @@ def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
     (line,) = (line for line in big.lines() if "H200" in line)
     assert line == (
         "  about 58 min 20 s on one NVIDIA H200: 20,000 frames/s "
-        "(measured, depthtok 0.2, without reading, python benchmarks/vq_rate.py)"
+        "(measured at commit c517193, without reading, python benchmarks/vq_rate.py)"
     )
     assert "  of another GPU divide by its own rate: make bench-gpu" in big.lines()
     assert not any("H200" in line for line in replace(big, known=None).lines())
@@ -175,8 +175,8 @@ def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "figure", "origin"),
     [
-        ({"estimator": "vits"}, 526, "measured, depthtok 0.2"),
-        ({"estimator": "vitl", "input_size": 518}, 158, "measured, depthtok 0.2"),
+        ({"estimator": "vits"}, 526, "measured at commit c517193"),
+        ({"estimator": "vitl", "input_size": 518}, 158, "measured at commit c517193"),
         ({"estimator": "vitb"}, 320, "predicted"),
         ({"estimator": "vits", "input_size": 280}, None, None),
         ({"estimator": "tiny"}, None, None),
