@@ -21,14 +21,7 @@ from pipelines.depth.vida.course import Course
 from pipelines.depth.vida.finetune import FinetuneConfig
 from pipelines.depth.vida.truth import held_out, true_clips
 from pipelines.inspect import pages
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.stdout
+from tests.commands.trainings import call
 
 
 @pytest.fixture(scope="module")

@@ -20,17 +20,9 @@ from depthtok.errors import (
 )
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.episodes import EpisodeStore
+from tests.commands.trainings import call
 
 SAMPLE = Path(__file__).parents[2] / "depthtok" / "sample" / "libero_sample"
-
-
-def call(*arguments: object) -> str:
-    """The output of a command that must succeed; what it raises is raised."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 @pytest.fixture(scope="module")

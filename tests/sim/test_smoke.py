@@ -3,19 +3,10 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from depthtok.cli.main import app
+from tests.commands.trainings import call
 
 SMALLER = ["model.vision.image_size=16", "model.vision.patch=4", "model.chunk=5"]
-
-
-def call(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from depthtok.cli.main import app
 from depthtok.errors import ConfigError, SourceError
+from tests.commands.trainings import call
 from tests.vla import fakes
 from vla.config import RunOptions
 from vla.evaluation.ablation import tabulate
@@ -87,14 +86,6 @@ def test_a_run_against_itself_shows_nothing(runs):
     found = Comparison.of(Judged.open(runs / "a"), Judged.open(runs / "a"))
     assert {(each.change.mean, each.p_value) for each in found.differences()} == {(0.0, 1.0)}
     assert found.settings() == []
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.stdout
 
 
 def test_from_the_command_line(runs, tmp_path):

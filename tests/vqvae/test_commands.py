@@ -21,6 +21,7 @@ from depthtok.stores.codebook import Codebook
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
+from tests.commands.trainings import call
 from vqvae.codec import Codec
 from vqvae.quality.quality import assess
 from vqvae.training import export
@@ -46,15 +47,6 @@ crop = 32
 lr_warmup = 2
 held_out = 0.3
 """
-
-
-def call(*arguments: object) -> str:
-    """The output of a command that must succeed; what it raises is raised."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 @pytest.fixture(scope="module")
