@@ -10,8 +10,8 @@ from torch._dynamo.exc import TorchDynamoException
 
 from depthtok.errors import ConfigError, TrainingError
 from tests.vla.test_model import draws, example
-from vla.config import RunOptions
 from vla.model.model import build
+from vla.run_options import RunOptions
 from vla.training import compiling
 from vla.training.parallel import compile_layers
 

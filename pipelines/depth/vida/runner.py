@@ -126,7 +126,7 @@ class Runner:
         self.memory = settings.memory_gb * 2**30
         self.halvings = 0
         self.waited = 0.0
-        record = CudaRecorder() if settings.graphs else None
+        record = CudaRecorder(device) if settings.graphs else None
 
         def prepared(part: Callable[..., Output]) -> Callable[..., Output]:
             part = compiled(part) if settings.compile else part
