@@ -1,6 +1,7 @@
 """The settings of a QDepth-VLA model, its data and its training. Standard library only.
 
-A configuration is frozen; `vla/named_configs.py` reads it from presets and files. In the presets,
+A configuration is frozen; `vla/named_configs.py` reads it from presets and files, and
+`vla/run_options.py` says how a training runs. In the presets,
 values taken from the paper name its section; values that the paper leaves open are fields here.
 """
 
@@ -11,23 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from depthtok.config import from_mapping, merged, nested
-from depthtok.errors import ConfigError, did_you_mean
-
-
-def _require(fulfilled: bool, problem: str, remedy: str = "") -> None:
-    if not fulfilled:
-        raise ConfigError(problem, remedy=remedy)
-
-
-def _at_least(least: int, settings: object, names: str, prefix: str = "") -> None:
-    for name in names.split():
-        value = getattr(settings, name)
-        _require(value >= least, f"{prefix}{name} = {value}, but must be at least {least}")
-
-
-def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises `ConfigError` for a value that is not among the choices."""
-    _require(value in choices, f"{name} = {value!r} is not known", did_you_mean(value, choices))
+from depthtok.required import at_least, fulfilled, one_of
 
 
 @dataclass(frozen=True)
@@ -42,12 +27,12 @@ class VisionConfig:
     mlp: Annotated[int, "hidden size of the MLP"] = 4304
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "image_size patch width layers heads mlp", "vision.")
-        _require(
+        at_least(1, self, "image_size patch width layers heads mlp", "vision.")
+        fulfilled(
             self.image_size % self.patch == 0,
             f"vision.image_size {self.image_size} is not a multiple of vision.patch {self.patch}",
         )
-        _require(
+        fulfilled(
             self.width % self.heads == 0,
             f"vision.width {self.width} is not a multiple of vision.heads {self.heads}",
         )
@@ -72,12 +57,12 @@ class ExpertConfig:
     rope_theta: Annotated[float, "base of the RoPE frequencies"] = 10_000.0
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "width mlp layers heads kv_heads head_dim")
-        _require(
+        at_least(1, self, "width mlp layers heads kv_heads head_dim")
+        fulfilled(
             self.heads % self.kv_heads == 0,
             f"{self.heads} query heads cannot share {self.kv_heads} key/value heads",
         )
-        _require(self.head_dim % 2 == 0, f"head_dim {self.head_dim} is odd; RoPE needs it even")
+        fulfilled(self.head_dim % 2 == 0, f"head_dim {self.head_dim} is odd; RoPE needs it even")
 
     @property
     def shared(self) -> tuple[int, int, int, int]:
@@ -110,13 +95,13 @@ class DepthConfig:
     def __post_init__(self) -> None:
         one_of("depth.target", self.target, ("codes", "latents", "pixels", "none"))
         one_of("depth.head", self.head, ("distance", "linear"))
-        _require(
+        fulfilled(
             not self.prior or self.target == "codes",
             f"depth.prior needs depth.target = 'codes', not {self.target!r}",
         )
-        _require(self.future >= 0, f"depth.future = {self.future}, but must not be negative")
-        _at_least(0, self, "temperature", "depth.")
-        _at_least(1, self, "cameras", "depth.")
+        fulfilled(self.future >= 0, f"depth.future = {self.future}, but must not be negative")
+        at_least(0, self, "temperature", "depth.")
+        at_least(1, self, "cameras", "depth.")
 
     @property
     def supervised(self) -> bool:
@@ -138,8 +123,8 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         one_of("flow.sampling", self.sampling, ("beta", "uniform"))
-        _at_least(0, self, "clip", "flow.")
-        _at_least(1, self, "euler_steps", "flow.")
+        at_least(0, self, "clip", "flow.")
+        at_least(1, self, "euler_steps", "flow.")
 
 
 @dataclass(frozen=True)
@@ -169,24 +154,24 @@ class ModelConfig:
     def __post_init__(self) -> None:
         one_of("mask", self.mask, ("qdepth", "prefix", "causal"))
         for name, expert in (("action", self.action), ("depth_expert", self.depth_expert)):
-            _require(
+            fulfilled(
                 expert.shared == self.vlm.shared,
                 f"{name} has (layers, heads, kv_heads, head_dim) = {expert.shared},"
                 f" vlm has {self.vlm.shared}",
                 "experts attend to each other's keys and values: make them equal",
             )
-        _require(
+        fulfilled(
             not self.depth.expert or self.depth.cameras <= self.cameras,
             f"depth.cameras = {self.depth.cameras}, but the model sees {self.cameras}",
         )
-        _require(
+        fulfilled(
             self.depth.grid % self.vision.grid == 0,
             f"a {self.depth.grid}x{self.depth.grid} code grid does not divide into"
             f" {self.vision.grid}x{self.vision.grid} image tokens",
             "choose vision.image_size / vision.patch so that it divides depth.grid",
         )
-        _at_least(1, self, "chunk action_dim", "model.")
-        _at_least(2, self, "max_text", "model.")
+        at_least(1, self, "chunk action_dim", "model.")
+        at_least(2, self, "max_text", "model.")
 
 
 @dataclass(frozen=True)
@@ -237,9 +222,9 @@ class DataConfig:
         one_of("data.empty_instructions", self.empty_instructions, ("keep", "drop"))
         one_of("data.instruction", self.instruction, ("draw", "first"))
         once = len({*self.cameras}) == len(self.cameras)
-        _require(once, f"data.cameras has a duplicate: {', '.join(self.cameras)}")
-        _require(0 < self.crop <= 1, f"data.crop = {self.crop}, but must be in (0, 1]")
-        _require(
+        fulfilled(once, f"data.cameras has a duplicate: {', '.join(self.cameras)}")
+        fulfilled(0 < self.crop <= 1, f"data.crop = {self.crop}, but must be in (0, 1]")
+        fulfilled(
             0 <= self.photometric < 1,
             f"data.photometric = {self.photometric}, but must be in [0, 1)",
         )
@@ -292,9 +277,9 @@ class TrainConfig:
         one_of("train.precision", self.precision, ("fp32", "bf16"))
         for part in self.freeze:
             one_of("train.freeze", part, ("embed", "vision", "projector", "vlm"))
-        _at_least(1, self, "steps batch", "train.")
-        _at_least(0, self, "lr vlm_lr scale_lr clip depth_weight lora_rank seed", "train.")
-        _require(0 <= self.ema < 1, f"train.ema = {self.ema}, but must be in [0, 1)")
+        at_least(1, self, "steps batch", "train.")
+        at_least(0, self, "lr vlm_lr scale_lr clip depth_weight lora_rank seed", "train.")
+        fulfilled(0 <= self.ema < 1, f"train.ema = {self.ema}, but must be in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -307,7 +292,7 @@ class Config:
     name: Annotated[str, "name of the configuration, for reports"] = ""
 
     def __post_init__(self) -> None:
-        _require(
+        fulfilled(
             not self.data.cameras or len(self.data.cameras) == self.model.cameras,
             f"data.cameras has {len(self.data.cameras)} names, but model.cameras is"
             f" {self.model.cameras}",
@@ -325,55 +310,3 @@ class Config:
     def updated(self, overrides: Mapping[str, Any]) -> Config:
         """A copy with dotted names set: `config.updated({"train.lr": 1e-4})`."""
         return Config.from_json(merged(self.to_json(), nested(overrides)))
-
-
-MOST_WORKERS = 4096
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a training runs. Nothing here changes what is learnt on one kind of device."""
-
-    workers: Annotated[int, "data loading threads; 0: load in the training thread"] = 2
-    prefetch: Annotated[int, "batches loaded ahead"] = 2
-    micro_batch: Annotated[int, "samples per rank at once; 0: the rank's share of the batch"] = 0
-    log_every: Annotated[int, "steps between log lines"] = 10
-    checkpoint_every: Annotated[int, "steps between checkpoints"] = 1000
-    keep_last: Annotated[int, "checkpoints to keep"] = 3
-    validate_every: Annotated[int, "steps between validations; 0: never"] = 100
-    validate_batches: Annotated[int, "batches per validation"] = 8
-    grad_norms_every: Annotated[
-        int, "steps between gradient norms of the two losses (not with fsdp); 0: never"
-    ] = 0
-    resume: Annotated[bool, "resume from the newest checkpoint"] = True
-    compile: Annotated[bool, "torch.compile each layer"] = False
-    activations: Annotated[
-        float, "share of activations that compiled layers keep; they compute the rest again"
-    ] = 1.0
-    recompute: Annotated[bool, "activation checkpointing of each layer"] = False
-    sharding: Annotated[str, "how several ranks share the model: ddp or fsdp"] = "ddp"
-    trackers: Annotated[
-        tuple[str, ...], "loggers in addition to metrics.jsonl: tensorboard, wandb"
-    ] = ()
-
-    def __post_init__(self) -> None:
-        for name in self.trackers:
-            one_of("log", name, ("tensorboard", "wandb"))
-        one_of("sharding", self.sharding, ("ddp", "fsdp"))
-        _at_least(1, self, "log_every checkpoint_every keep_last validate_batches")
-        _at_least(0, self, "workers prefetch micro_batch validate_every grad_norms_every")
-        _require(
-            self.workers <= MOST_WORKERS,
-            f"workers = {self.workers}, but must be at most {MOST_WORKERS}",
-            "each is a thread that decodes: give about as many as there are cores",
-        )
-        _require(
-            self.activations == 1 or (self.compile and 0 <= self.activations < 1),
-            f"activations = {self.activations}, but must be 1, or with compile between 0 and 1",
-            "set compile, too; without it, recompute needs the least memory",
-        )
-        _require(
-            not (self.grad_norms_every and self.sharding == "fsdp"),
-            "grad_norms_every needs whole gradients, which FSDP never materialises",
-            "set grad_norms_every = 0, or sharding = 'ddp'",
-        )

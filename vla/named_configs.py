@@ -15,7 +15,8 @@ from typing import Any
 from depthtok.config import load_toml, merged, nested
 from depthtok.disk.regular import require_file
 from depthtok.errors import ConfigError
-from vla.config import Config, one_of
+from depthtok.required import one_of
+from vla.config import Config
 
 PRESETS = Path(__file__).parent / "presets"
 

@@ -10,14 +10,10 @@ from typing import Annotated, Any
 
 from depthtok.config import from_mapping, load_preset, merged, nested, to_json
 from depthtok.errors import ConfigError, did_you_mean
+from depthtok.required import fulfilled
 
 PRESETS = Path(__file__).parent / "presets"
 QUANTIZERS = ("ema", "gradient", "simvq", "fsq", "none")
-
-
-def _check(fulfilled: bool, problem: str, remedy: str) -> None:
-    if not fulfilled:
-        raise ConfigError(problem, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -40,20 +36,20 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         factor = self.size // max(self.grid, 1)
-        _check(
+        fulfilled(
             self.grid > 0 and factor * self.grid == self.size and factor & (factor - 1) == 0,
             f"size {self.size} divided by grid {self.grid} is not a power of two",
             "pick size 128, 256 or 512 and grid 8, 16 or 32",
         )
-        _check(
+        fulfilled(
             1 < self.stem <= factor and self.stem & (self.stem - 1) == 0,
             f"stem {self.stem} does not fit a downsampling factor of {factor}",
             f"pick a power of two from 2 to {factor}",
         )
         for name in ("dim", "width", "decoder_width"):
-            _check(getattr(self, name) > 0, f"{name} must be positive", "see the presets")
+            fulfilled(getattr(self, name) > 0, f"{name} must be positive", "see the presets")
         for name in ("encoder_blocks", "decoder_blocks"):
-            _check(getattr(self, name) >= 0, f"{name} is negative", "2 is the default")
+            fulfilled(getattr(self, name) >= 0, f"{name} is negative", "2 is the default")
 
     @property
     def cell(self) -> int:
@@ -85,17 +81,19 @@ class QuantizerConfig:
             raise ConfigError(
                 f"there is no quantizer {self.kind!r}", remedy=did_you_mean(self.kind, QUANTIZERS)
             )
-        _check(1 < self.codes <= 256, f"codes {self.codes} is not in 2..256", "a code is one byte")
-        _check(
+        fulfilled(
+            1 < self.codes <= 256, f"codes {self.codes} is not in 2..256", "a code is one byte"
+        )
+        fulfilled(
             self.estimator in ("straight", "rotation"),
             f"there is no estimator {self.estimator!r}",
             "pick straight or rotation",
         )
-        _check(0 < self.decay < 1, f"decay {self.decay} is not in (0, 1)", "0.99 is the default")
+        fulfilled(0 < self.decay < 1, f"decay {self.decay} is not in (0, 1)", "0.99 is the default")
         for name in ("warmup", "kmeans", "reseed", "beta"):
             value = getattr(self, name)
-            _check(value >= 0, f"{name} {value} is negative", "0 switches it off")
-        _check(
+            fulfilled(value >= 0, f"{name} {value} is negative", "0 switches it off")
+        fulfilled(
             min(self.levels, default=0) >= 2,
             f"levels {self.levels}: each dimension needs at least two",
             "(8, 6, 5) is the default",
@@ -124,23 +122,25 @@ class TrainingConfig:
     seed: Annotated[int, "random seed of weights, crops and re-seeding"] = 0
 
     def __post_init__(self) -> None:
-        _check(self.steps > 0, f"steps {self.steps} must be positive", "400 is a short training")
-        _check(self.batch > 0, f"batch {self.batch} must be positive", "24 is the default")
-        _check(
+        fulfilled(self.steps > 0, f"steps {self.steps} must be positive", "400 is a short training")
+        fulfilled(self.batch > 0, f"batch {self.batch} must be positive", "24 is the default")
+        fulfilled(
             0 < self.lr < math.inf,
             f"lr {self.lr} is not positive and finite",
             "0.002 is the default",
         )
         for name in ("lr_warmup", "weight_decay", "gradient_weight", "judged", "frames", "seed"):
             value = getattr(self, name)
-            _check(0 <= value < math.inf, f"{name} {value} is negative or not finite", "see --help")
-        _check(self.paste >= 0, f"paste {self.paste} is negative", "0 leaves it out")
-        _check(
+            fulfilled(
+                0 <= value < math.inf, f"{name} {value} is negative or not finite", "see --help"
+            )
+        fulfilled(self.paste >= 0, f"paste {self.paste} is negative", "0 leaves it out")
+        fulfilled(
             0 <= self.paste_until <= 1,
             f"paste_until {self.paste_until} is not a share in [0, 1]",
             "1 pastes to the end",
         )
-        _check(
+        fulfilled(
             0 <= self.held_out < 1,
             f"held_out {self.held_out} is not a share in [0, 1)",
             "0.1 holds out a tenth of the episodes",
@@ -162,16 +162,16 @@ class TokeniserConfig:
 
     def __post_init__(self) -> None:
         low, high = self.metric_range
-        _check(
+        fulfilled(
             0 < low < high, f"metric_range {low} to {high} is not a range", "give the far end first"
         )
         cell, crop = self.network.cell, self.training.crop
-        _check(
+        fulfilled(
             0 < crop <= self.network.size and crop % cell == 0,
             f"crop {crop} does not fit size {self.network.size} and cell {cell}",
             f"pick a multiple of {cell} up to {self.network.size}",
         )
-        _check(
+        fulfilled(
             self.training.steps > self.warmup,
             f"{self.training.steps} steps end before the warm-up of {self.warmup}",
             "train for longer, or lower quantizer.warmup",

@@ -14,8 +14,9 @@ from depthtok.api.parameters import BySet, Flag, Only, Prefix, Preset
 from depthtok.errors import ConfigError
 from pipelines.train_vla.job import Job, Stores
 from pipelines.train_vla.memory import MemoryPlan
-from vla.config import Config, RunOptions
+from vla.config import Config
 from vla.named_configs import load
+from vla.run_options import RunOptions
 
 if TYPE_CHECKING:
     from depthtok.signals import StopRequest

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from depthtok.config import require
 from depthtok.errors import ConfigError
+from depthtok.required import at_least
 
 Tasks = Annotated[str, "task numbers, such as 0,3-5; all by default"]
 LARGEST_SEED = 2**31
@@ -44,18 +45,12 @@ class CollectConfig:
             value, default = getattr(self, name), getattr(CollectConfig, name)
             remedy = "leave it out: --demos replays all of its files unchanged"
             require(value == default, name, value, remedy)
-        require(self.episodes > 0, "episodes", self.episodes, "give 1 or more")
+        at_least(1, self, "episodes episodes_per_shard")
         require(0 <= self.seed < LARGEST_SEED, "seed", self.seed, "give 0 or more")
         require(0 <= self.noise <= 0.5, "noise", self.noise, "give 0 to 0.5")
         require(0 <= self.variety <= 1, "variety", self.variety, "give 0 to 1")
         require(16 <= self.size <= 1024, "size", self.size, "give 16 to 1024")
         require(re.fullmatch(r"[a-z][a-z0-9_]*", self.name), "name", self.name, "give a_plain_name")
-        require(
-            self.episodes_per_shard > 0,
-            "episodes_per_shard",
-            self.episodes_per_shard,
-            "give 1 or more",
-        )
 
 
 @dataclass(frozen=True)
@@ -75,12 +70,10 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         numbers(self.tasks, "tasks")
-        require(self.trials > 0, "trials", self.trials, "give 1 or more")
+        at_least(1, self, "trials replan_steps")
+        at_least(0, self, "max_steps videos")
         require(0 <= self.seed < LARGEST_SEED, "seed", self.seed, "give 0 or more")
-        require(self.replan_steps > 0, "replan_steps", self.replan_steps, "give 1 or more")
-        require(self.max_steps >= 0, "max_steps", self.max_steps, "give 0 or more")
         require(16 <= self.size <= 1024, "size", self.size, "give 16 to 1024")
-        require(self.videos >= 0, "videos", self.videos, "give 0 or more")
 
 
 def numbers(text: str, field: str) -> list[int]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     from pipelines.train_vla.stores import Given
-    from vla.config import Config, RunOptions
+    from vla.config import Config
     from vla.data.dataset import Dataset
     from vla.data.prompts import Prompts
     from vla.data.tokenizer import Tokenizer
+    from vla.run_options import RunOptions
     from vla.training.checkpoint import State
     from vla.training.train import Result
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vla.config import Config, RunOptions
+    from vla.config import Config
+    from vla.run_options import RunOptions
     from vla.training.memory import Memory
 
 

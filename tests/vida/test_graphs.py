@@ -1,14 +1,18 @@
 """CUDA graphs by a stand-in: the same bytes as the functions that were recorded."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from depthtok.errors import ConfigError
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.graphs import MOST, Graphed
+from pipelines.depth.vida.graphs import MOST, WARM_UPS, CudaRecorder, Graphed
 from pipelines.depth.vida.halved import halved
-from pipelines.depth.vida.infer import estimate
+from pipelines.depth.vida.infer import _to_host, estimate
 from pipelines.depth.vida.runner import Groups, Runner
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
@@ -42,6 +46,76 @@ def test_each_shape_and_dtype_has_its_graph_and_only_the_latest_are_kept():
     assert record.runs == 3 + MOST
     assert graphed(torch.ones(1)).tolist() == [2.0]
     assert record.runs == 4 + MOST
+
+
+def test_an_order_in_memory_has_its_graph():
+    """Libraries choose kernels by it, so that the first frames would decide the bits of others."""
+    record = Replaying()
+    orders = []
+
+    def part(x):
+        orders.append(x.stride())
+        return x * 2
+
+    graphed = Graphed(part, record)
+    plain = torch.arange(24.0).view(1, 2, 3, 4)
+    last = plain.contiguous(memory_format=torch.channels_last)
+    for images in (plain, last, plain, last):
+        assert torch.equal(graphed(images), plain * 2)
+    assert orders == [plain.stride(), last.stride()]
+    assert record.runs == 2
+
+
+class Cuda:
+    """Stands for what `CudaRecorder` and `_to_host` call of torch.cuda; notes on which device."""
+
+    def __init__(self, monkeypatch):
+        self.current, self.entered, self.events = torch.device("cuda:0"), [], []
+        for name in ("device", "stream", "graph", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "Stream", self.current_stream)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=list))
+
+    @contextmanager
+    def device(self, device):
+        before, self.current = self.current, device
+        yield
+        self.current = before
+
+    @contextmanager
+    def stream(self, stream):
+        yield
+
+    @contextmanager
+    def graph(self, graph, pool, capture_error_mode):
+        yield
+
+    def current_stream(self, device=None):
+        where = device or self.current
+        self.entered.append(where)
+        event = SimpleNamespace(synchronize=lambda: None)
+        note = lambda: self.events.append(where) or event  # noqa: E731
+        return SimpleNamespace(wait_stream=lambda other: None, record_event=note)
+
+
+def test_a_graph_is_recorded_on_the_device_of_its_tensors(monkeypatch):
+    cuda, second = Cuda(monkeypatch), torch.device("cuda:1")
+    on = []
+    outputs, _ = CudaRecorder(second)(lambda: on.append(cuda.current) or len(on))
+    assert on == [second] * (WARM_UPS + 1)
+    assert outputs == WARM_UPS + 1
+    assert set(cuda.entered) == {second}
+    assert cuda.current == torch.device("cuda:0")
+
+
+def test_a_result_is_waited_for_on_the_device_that_makes_it(monkeypatch):
+    """An event of another device's stream would have happened before the copy has begun."""
+    cuda, second = Cuda(monkeypatch), torch.device("cuda:1")
+    with FakeTensorMode():
+        values = torch.empty(2, 3, 4, device=second)
+        _to_host(values)
+    assert cuda.events == [second]
 
 
 def test_the_stand_in_tells_what_depends_on_the_host():

@@ -15,6 +15,7 @@ from pipelines.depth.vida.uploads import Uploads
 from pipelines.depth.windows.align import fit
 from pipelines.depth.windows.plan import plan
 from tests.vida import recipe
+from tests.vida.made import tiny_network
 
 META = torch.device("meta")
 
@@ -74,6 +75,28 @@ def test_a_batch_uploads_its_frames_and_three_tables_and_waits_for_none(waited):
     assert needed < groups_of
     mixed = groups_of // 16
     assert copies.free == [(groups_of, 16, 20, 3), (mixed, 32), (groups_of, 3), (0,)]
+
+
+def test_products_are_exact_on_a_gpu_whatever_the_process_has_chosen():
+    runner, chosen = Runner(tiny_network(), RunConfig(), torch.device("cpu")), []
+    runner.device = torch.device("cuda")
+
+    def fails(*_):
+        cudnn = torch.backends.cudnn
+        chosen.append((torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic))
+        raise ValueError("mine")
+
+    runner._run = fails
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(ValueError, match="mine"):
+            runner.depth(jobs_of(3))
+        assert chosen == [("highest", False, True)]
+        assert torch.get_float32_matmul_precision() == "high"
+        assert not torch.backends.cudnn.deterministic
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_fitting_windows_waits_for_nothing():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.vla import clients, fakes
-from vla.config import RunOptions
+from vla.run_options import RunOptions
 from vla.serving.policy import Policy
 from vla.training.train import train
 

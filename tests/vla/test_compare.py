@@ -10,9 +10,9 @@ import pytest
 from depthtok.errors import ConfigError, SourceError
 from tests.commands.trainings import call
 from tests.vla import fakes
-from vla.config import RunOptions
 from vla.evaluation.ablation import tabulate
 from vla.evaluation.compare import Comparison, Difference, Judged, sign_flip
+from vla.run_options import RunOptions
 from vla.training.train import train
 
 OPTIONS = RunOptions(workers=0, log_every=1, validate_every=2, validate_batches=3)

@@ -1,18 +1,21 @@
 """Compiled layers: the same function, code for each size, and none silently eager."""
 
+import threading
 from dataclasses import dataclass
 
 import pytest
 import torch
+import torch._inductor.config as inductor
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import TorchDynamoException
 
 from depthtok.errors import ConfigError, TrainingError
 from tests.vla.test_model import draws, example
-from vla.config import RunOptions
 from vla.model.model import build
+from vla.run_options import RunOptions
 from vla.training import compiling
+from vla.training.deterministic import reproducible
 from vla.training.parallel import compile_layers
 
 # The compiler looks at .grad itself.
@@ -151,6 +154,34 @@ def test_switched_off_is_refused(micro, codebook):
         pytest.raises(ConfigError, match="TORCHDYNAMO_DISABLE"),
     ):
         made(micro().model, codebook, backend="eager")
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_code_is_made_so_for_the_backward_pass_too(micro, codebook, wanted):
+    """On CUDA that pass runs in a thread of its own, where settings of this thread do not hold."""
+    made_with = {"forward": set(), "backward": set()}
+
+    def noting(which):
+        def compiler(graph, inputs):
+            made_with[which].add((threading.current_thread().name, inductor.deterministic))
+            return make_boxed_func(graph.forward)
+
+        return compiler
+
+    backend = aot_autograd(fw_compiler=noting("forward"), bw_compiler=noting("backward"))
+    config = micro().model
+    model = made(config, codebook, backend=backend)
+    with reproducible(wanted, torch.device("cpu"), compiled=True):
+        losses = model(example(config, 2), *draws(config, 2))
+        loss = losses.flow + losses.depth
+        thread = threading.Thread(target=loss.backward, name="of CUDA")
+        thread.start()
+        thread.join()
+    here = threading.current_thread().name
+    assert made_with["forward"] == {(here, wanted)}
+    assert made_with["backward"] == {(here, True) if wanted else ("of CUDA", False)}
+    assert not inductor.deterministic
 
 
 @pytest.mark.unchecked

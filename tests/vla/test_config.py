@@ -5,8 +5,9 @@ import json
 import pytest
 
 from depthtok.errors import ConfigError
-from vla.config import Config, RunOptions
+from vla.config import Config
 from vla.named_configs import ablations, load, presets
+from vla.run_options import RunOptions
 
 
 @pytest.mark.parametrize("name", presets())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla.config import RunOptions
+from vla.run_options import RunOptions
 from vla.training.train import train
 
 CUDA = pytest.param(

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from depthtok.errors import ConfigError, StaleStore, TrainingError
-from vla.config import RunOptions
+from vla.run_options import RunOptions
 from vla.training import deterministic
 from vla.training import resume as going_on
 from vla.training.deterministic import WORKSPACE, reproducible

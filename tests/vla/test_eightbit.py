@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from depthtok.errors import ConfigError, MissingPackage
-from vla.config import RunOptions
+from vla.run_options import RunOptions
 from vla.training import checkpoint
 from vla.training.train import train
 

@@ -11,12 +11,13 @@ from tests.vla import fakes, test_mixture
 from tests.vla.test_compiling import Counted
 from tests.vla.test_mixture import difference
 from tests.vla.test_model import draws, example
-from vla.config import ExpertConfig, RunOptions
+from vla.config import ExpertConfig
 from vla.model.block_attention import rows
 from vla.model.gemma import Expert
 from vla.model.masks import SEES, SeesTable
 from vla.model.mixture import sequential
 from vla.model.model import build
+from vla.run_options import RunOptions
 from vla.training import optim
 from vla.training.parallel import compile_layers
 from vla.training.train import train

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from vla.config import RunOptions
 from vla.model.flops import _peak, forward_flops, peak_tflops
 from vla.named_configs import load
+from vla.run_options import RunOptions
 from vla.training import train as training
 
 

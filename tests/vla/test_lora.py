@@ -5,9 +5,9 @@ from safetensors.torch import load_file
 
 from tests.vla import fakes
 from tests.vla.test_model import draws, observation
-from vla.config import RunOptions
 from vla.model import lora
 from vla.model.model import build
+from vla.run_options import RunOptions
 from vla.serving.policy import Policy
 from vla.training import checkpoint, optim
 from vla.training.train import train

@@ -10,11 +10,11 @@ from depthtok.errors import ConfigError
 from depthtok.meaning import Column
 from tests.vla import fakes
 from tests.vla.fakes import MEANING
-from vla.config import RunOptions
 from vla.data import meanings
 from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.tokenizer import ByteTokenizer
+from vla.run_options import RunOptions
 from vla.serving.policy import Policy
 from vla.training import checkpoint
 from vla.training.train import train

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from depthtok.errors import WeightsError
 from tests.vla.test_model import observation
 from vla.model.model import build
-from vla.training import checkpoint
+from vla.training import restoring
 from vla.weights.openpizero import from_open_pi_zero
 from vla.weights.pretrained import pretrained
 
@@ -134,7 +134,7 @@ def velocity(w, config, features_BTW, seen, actions, time):
 @torch.no_grad()
 def test_velocities_are_theirs(config, theirs):
     model = build(config, 0).eval()
-    checkpoint.start_from(model, from_open_pi_zero(theirs, config))
+    restoring.start_from(model, from_open_pi_zero(theirs, config))
     seen = observation(config)
     torch.manual_seed(1)
     actions, time = torch.randn(3, config.chunk, 7), torch.rand(3)

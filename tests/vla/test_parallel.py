@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from depthtok.errors import ConfigError, DepthtokError
 from tests.vla import fakes
-from vla.config import RunOptions
 from vla.model.model import build
+from vla.run_options import RunOptions
 from vla.serving.policy import Policy
 from vla.training import checkpoint
 from vla.training.parallel import Ranks, _placed, spread

@@ -9,11 +9,11 @@ from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
 from depthtok.errors import ConfigError
 from depthtok.normalisation import Normalisation
 from tests.vla import fakes
-from vla.config import RunOptions
 from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.pixels import PixelGrids, cell_means
 from vla.data.tokenizer import ByteTokenizer
+from vla.run_options import RunOptions
 from vla.training.train import train
 
 

@@ -1,5 +1,7 @@
 """Acting from a checkpoint: units, caches, and what is refused."""
 
+import gc
+import weakref
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -9,10 +11,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from tests.vla.test_model import observation
-from vla.config import RunOptions
 from vla.data.normalise import Norms, Scale
 from vla.model import flow
 from vla.model.model import build
+from vla.run_options import RunOptions
 from vla.serving import graph
 from vla.serving.policy import Policy
 from vla.training import checkpoint
@@ -111,6 +113,30 @@ def test_a_graph_that_cannot_be_recorded_says_what_to_type(monkeypatch):
     with pytest.raises(ConfigError, match="cannot be recorded: operation not") as raised:
         graph.Graphed(torch.neg, (torch.zeros(1),))
     assert raised.value.remedy == "give --no-cuda-graph"
+
+
+def test_a_graph_keeps_what_it_reads(monkeypatch):
+    """A graph holds addresses: the folded sampler's masks, angles and embeddings must not be freed
+    with the sampler, or later tensors would be put in their place."""
+    monkeypatch.setattr(graph, "DEVICE", "cpu")
+    monkeypatch.setattr(graph.Graphed, "_capture", lambda self, function: None)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+
+    class Sampler:
+        table = torch.zeros(1)
+
+        def of_tensors(self, x):
+            return x + self.table
+
+    sampler = Sampler()
+    alive = weakref.ref(sampler)
+    recorded = graph.Graphed(sampler.of_tensors, (torch.zeros(1),))
+    del sampler
+    gc.collect()
+    assert alive() is not None
+    del recorded
+    gc.collect()
+    assert alive() is None
 
 
 def test_a_graph_copies_in_and_out(monkeypatch):

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from depthtok.errors import CorruptPart, DepthtokError, WeightsError
 from depthtok.testing import damages, tree_digest
 from tests.vla import fakes
-from vla.config import RunOptions
 from vla.evaluation.compare import Judged
 from vla.evaluation.depth_view import DepthView
 from vla.evaluation.report import run_report
+from vla.run_options import RunOptions
 from vla.training import checkpoint
 from vla.training.runlog import JUDGED, METRICS
 from vla.training.soundness import findings, read_log

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from depthtok.disk.files import read_json_lines
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, TrainingError, WeightsError
 from tests.vla import fakes
-from vla.config import RunOptions
+from vla.run_options import RunOptions
 from vla.serving.policy import load_model
-from vla.training import checkpoint
+from vla.training import checkpoint, restoring
 from vla.training.train import train
 from vla.training.update import Update
 from vla.training.validation import validate
@@ -269,7 +269,7 @@ def test_pretrained_weights(micro, toy, codebook, tmp_path):
     train(still, toy(still), tmp_path / "b", QUIET, codebook=other, weights=weights)
     after = checkpoint.read_tensors(checkpoint.find(tmp_path / "b"), "model")
     assert torch.equal(after["action.norm.weight"], weights["action.norm.weight"])
-    assert torch.equal(after[checkpoint.CODEBOOK], torch.from_numpy(other.vectors))
+    assert torch.equal(after[restoring.CODEBOOK], torch.from_numpy(other.vectors))
     foreign = {"head.x": torch.zeros(1)}
     with pytest.raises(WeightsError, match="no such tensor"):
         train(config, toy(config), tmp_path / "c", QUIET, codebook=codebook, weights=foreign)
@@ -309,7 +309,7 @@ def test_a_prior_resumes_with_the_weights_and_never_comes_from_others(
     counts = data.code_counts()
     first = train(config, data, tmp_path / "a", QUIET, codebook=codebook)
     assert first.finished
-    name = checkpoint.PRIOR
+    name = restoring.PRIOR
     kept = checkpoint.read_tensors(checkpoint.find(tmp_path / "a"), "model")
     shares = (counts + 1) / (counts + 1).sum(-1, keepdims=True)
     assert torch.allclose(kept[name], torch.from_numpy(np.log(shares)).float())

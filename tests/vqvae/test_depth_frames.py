@@ -11,7 +11,8 @@ from depthtok.normalisation import Normalisation
 from tests.vqvae.synthetic import SIZE, array_clip, scene
 from vqvae.config import TrainingConfig
 from vqvae.data.clips import ClipSource
-from vqvae.data.frames import FrameCache, fit_normalisation, pack, unpack
+from vqvae.data.frames import FrameCache, pack, unpack
+from vqvae.data.ranges import fit_normalisation
 
 TRAINING = TrainingConfig(batch=12, crop=32)
 

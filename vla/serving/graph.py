@@ -26,6 +26,8 @@ class Graphed:
             raise ConfigError(
                 "a CUDA graph needs a CUDA device", remedy="leave --cuda-graph out on this machine"
             )
+        # What was recorded reads the function's own tensors, too: they live as long as the graph.
+        self._function = function
         self._inputs = tuple(tensor.clone() for tensor in example)
         with torch.cuda.device(example[0].device):  # streams are those of the current device
             try:

@@ -32,7 +32,7 @@ from vla.model.model import QDepthVLA
 from vla.serving import fields, rows, sampling
 from vla.serving.graph import Graphed
 from vla.serving.running import Running, cast
-from vla.training import checkpoint
+from vla.training import checkpoint, restoring
 
 
 class Policy:
@@ -226,7 +226,7 @@ def load_model(
         model = QDepthVLA(config.model)
         if config.train.lora_rank:
             lora.add(model, config.train.lora_rank, config.train.lora_alpha, 0)
-    checkpoint.load_weights(model, tensors, str(place))
+    restoring.load_weights(model, tensors, str(place))
     lora.merge(model)
     return model.eval()
 

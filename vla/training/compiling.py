@@ -41,8 +41,28 @@ class Compiled:
             if self.budget < 1:
                 keep = torch._functorch.config.patch(activation_memory_budget=self.budget)
                 settings.enter_context(keep)
+            if torch.are_deterministic_algorithms_enabled():
+                settings.enter_context(deterministic())
             settings.enter_context(explained())
             return self.call(*inputs)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Code that is made in the block does not depend on measurements, that of the backward pass
+    included. Left to itself, torch makes the latter in the thread of the backward pass, which on
+    CUDA is another: there its settings, which are those of a thread, would be the usual ones."""
+    import torch._functorch.config
+    import torch._inductor.config
+
+    with ExitStack() as settings:
+        for config, name in (
+            (torch._inductor.config, "deterministic"),
+            (torch._functorch.config, "force_non_lazy_backward_lowering"),
+        ):
+            if hasattr(config, name):  # older versions: `vla.training.deterministic` refuses them
+                settings.enter_context(config.patch({name: True}))
+        yield
 
 
 @contextmanager

@@ -74,9 +74,11 @@ def _choose(deterministic: bool, benchmark: bool, attention: bool) -> None:
 
 def _require_deterministic_compiler() -> None:
     """Others choose kernels by how fast they happen to be."""
+    import torch._functorch.config as functorch
     import torch._inductor.config as inductor
 
-    if not hasattr(inductor, "deterministic"):
+    here = hasattr(functorch, "force_non_lazy_backward_lowering")  # see `compiling.deterministic`
+    if not (here and hasattr(inductor, "deterministic")):
         raise ConfigError(
             f"torch {torch.__version__} cannot compile deterministically",
             remedy="leave run.compile or train.deterministic out, or install a newer torch",

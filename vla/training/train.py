@@ -21,7 +21,7 @@ from torch import Tensor
 from depthtok.disk.files import write_atomic
 from depthtok.disk.locks import writing
 from depthtok.errors import ConfigError
-from vla.config import Config, RunOptions
+from vla.config import Config
 from vla.data.dataset import Dataset
 from vla.data.loader import Loader
 from vla.data.meanings import require_same
@@ -34,7 +34,8 @@ from vla.model.flops import forward_flops, peak_tflops
 from vla.model.gemma import Expert, GemmaLayer
 from vla.model.model import build
 from vla.model.siglip import Siglip
-from vla.training import checkpoint, optim
+from vla.run_options import RunOptions
+from vla.training import checkpoint, optim, restoring
 from vla.training import resume as going_on
 from vla.training.checkpoint import State
 from vla.training.deterministic import reproducible
@@ -158,14 +159,14 @@ class Trainer:
             checkpoint.clear(self.out_dir, everything=not self.options.resume)
         self.ranks.wait()
         if weights:
-            checkpoint.start_from(self.model, weights)
+            restoring.start_from(self.model, weights)
         if config.lora_rank:
             lora.add(self.model, config.lora_rank, config.lora_alpha, config.seed)
         newest = checkpoint.steps(self.out_dir)[-1:]
         if not newest:  # a run that goes on has passed, or was begun before this was checked
             require_same(self.identity.meanings, self.config)
         if newest:
-            checkpoint.load_weights(
+            restoring.load_weights(
                 self.model, checkpoint.read_tensors(newest[0], "model"), str(newest[0])
             )
         self.model.to(self.device).train()
@@ -207,7 +208,7 @@ class Trainer:
         going_on.tell_of_bits(self.out_dir, self.config, self.device)
         tensors = checkpoint.read_tensors(path, "optimizer")
         update = self.update
-        checkpoint.restore_optimizer(update.optimizer, update.trained, tensors, state.step)
+        restoring.restore_optimizer(update.optimizer, update.trained, tensors, state.step)
         if update.average:
             update.average.restore(checkpoint.read_tensors(path, "average"))
         self.step = state.step
@@ -291,7 +292,7 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a checkpoint of this step, and deletes old ones."""
-        moments = checkpoint.optimizer_tensors(self.update.optimizer, self.update.trained)
+        moments = restoring.optimizer_tensors(self.update.optimizer, self.update.trained)
         path = checkpoint.place(self.out_dir, self.step)
         noted = beside(self.out_dir, (self.log, self.judged)) if self.ranks.rank == 0 else None
         self._write(path, {**self._weights(), "optimizer": moments}, noted)

@@ -7,7 +7,6 @@ the top bit marks pixels that were invalid and have been filled.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -19,15 +18,16 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt16
 
 from depthtok.config import digest
-from depthtok.data import DepthClip, DepthKind
+from depthtok.data import DepthClip
 from depthtok.disk.files import commit_file, file_sha256, write_atomic
 from depthtok.disk.temporaries import sweep
-from depthtok.errors import ConfigError, CorruptPart, DepthKindError, OutputError, SourceError
-from depthtok.normalisation import HIGH, LOW, Normalisation, Range
+from depthtok.errors import ConfigError, CorruptPart, OutputError, SourceError
+from depthtok.normalisation import HIGH, LOW, Normalisation
 from vqvae.codec import fill_invalid
 from vqvae.config import TrainingConfig
 from vqvae.data.clips import ClipSource, DepthSequence, lengths_of
 from vqvae.data.paste import Images, Masks, paste
+from vqvae.data.ranges import range_of
 from vqvae.data.sides import name_of
 
 FORMAT = 2  # of the cache's description
@@ -54,48 +54,6 @@ class _Crops:
     frames: Int64[np.ndarray, " B"]
     corners: Int64[np.ndarray, "B 2"]
     mirrored: Bool[np.ndarray, " B"]
-
-
-def range_of(clip: DepthSequence, normalisation: Normalisation) -> Range:
-    """The range of a clip that is mapped to 0..1. Raises `SourceError` if it has no frames or no
-    extent."""
-    if clip.frames == 0:
-        raise SourceError(f"{clip.key} {clip.camera} has no frames", remedy="leave it out")
-    return normalisation.range_of(clip.disparity_quantiles)
-
-
-def require_one_kind(sources: Sequence[ClipSource]) -> DepthKind | None:
-    """The kind of all depth in the sources; None if they are empty. Raises `DepthKindError` for a
-    mixture, over which neither a quality report nor a fixed range would be meaningful."""
-    kinds = {s.name: s.clips[0].read(0, 1).kind for s in sources if len(s.clips)}
-    if len(set(kinds.values())) > 1:
-        raise DepthKindError(
-            "metres and disparity in one training run: "
-            + ", ".join(f"{name} is {kind}" for name, kind in kinds.items()),
-            remedy="train on depth of one kind; the codebook can encode the other kind too",
-        )
-    return next(iter(kinds.values()), None)
-
-
-def fit_normalisation(
-    name: str, metric_range: tuple[float, float], sources: Sequence[ClipSource]
-) -> Normalisation:
-    """The normalisation `name`, with its constants, if any, taken from the training clips. Raises
-    `DepthKindError` for metres and disparity in one fixed range."""
-    if name == "metric":
-        for source in sources:
-            if len(source.clips):
-                source.clips[0].read(0, 1).require(DepthKind.METRES)
-        return Normalisation(name, lo=metric_range[0], hi=metric_range[1])
-    if name == "dataset":
-        low, high = np.inf, -np.inf
-        kind = require_one_kind(sources)
-        for clip in (clip for source in sources for clip in source.clips):
-            with contextlib.suppress(SourceError):  # training skips a clip without a range, too
-                lo, hi = range_of(clip, Normalisation())
-                low, high = min(low, lo), max(high, hi)
-        return Normalisation(name, lo=float(low), hi=float(high), kind=kind)
-    return Normalisation(name)
 
 
 class FrameCache:

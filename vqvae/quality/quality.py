@@ -14,7 +14,8 @@ from depthtok.errors import SourceError
 from depthtok.normalisation import Range
 from vqvae.codec import Codec
 from vqvae.data.clips import ClipSource, DepthSequence
-from vqvae.data.frames import BLOCK, range_of
+from vqvae.data.frames import BLOCK
+from vqvae.data.ranges import range_of
 from vqvae.quality import metrics
 from vqvae.quality.examples import Example, Examples
 from vqvae.quality.metrics import Frames, Mask

@@ -26,7 +26,8 @@ from depthtok.normalisation import Normalisation
 from vqvae.config import TokeniserConfig, TrainOptions
 from vqvae.data.clips import ClipSource
 from vqvae.data.crops import Crops
-from vqvae.data.frames import Batch, FrameCache, cache_key, fit_normalisation, require_one_kind
+from vqvae.data.frames import Batch, FrameCache, cache_key
+from vqvae.data.ranges import fit_normalisation, require_one_kind
 from vqvae.data.sides import Sides, split, split_before
 from vqvae.model.losses import reconstruction
 from vqvae.model.model import Pass, Tokeniser

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from depthtok.config import require
 from depthtok.disk.bounds import too_large
-from depthtok.errors import ConfigError
+from depthtok.required import at_least, fulfilled
 from pipelines.depth.vida.config import PATCH, WINDOW
 
 
@@ -28,14 +28,12 @@ class FinetuneConfig:
     save_every: Annotated[int, "steps between checkpoints"] = 200
 
     def __post_init__(self) -> None:
-        if not 2 <= self.frames <= WINDOW:
-            raise ConfigError(
-                f"frames={self.frames}: a training window has 2 to {WINDOW} frames",
-                remedy="8 is a good default",
-            )
-        for name in ("steps", "batch", "save_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        fulfilled(
+            2 <= self.frames <= WINDOW,
+            f"frames={self.frames}: a training window has 2 to {WINDOW} frames",
+            "8 is a good default",
+        )
+        at_least(1, self, "steps batch save_every")
         rate = self.learning_rate
         require(0 < rate < math.inf, "learning_rate", rate, "give a number above 0, such as 1e-4")
         for name in ("weight_decay", "temporal_weight"):

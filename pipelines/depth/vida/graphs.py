@@ -27,13 +27,19 @@ WARM_UPS = 2  # calls before recording: they compile, and choose kernels
 
 
 class CudaRecorder:
-    """Records on the current device. All graphs share the memory of what lies between their inputs
+    """Records on a device, be it the current one or not: a stream is of one device, and recording
+    on another's would record nothing. All graphs share the memory of what lies between their inputs
     and outputs: one runs after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Callable[[], Output]) -> Recorded[Output]:
+        with torch.cuda.device(self._device):
+            return self._record(run)
+
+    def _record(self, run: Callable[[], Output]) -> Recorded[Output]:
         warm_up, current = torch.cuda.Stream(), torch.cuda.current_stream()
         warm_up.wait_stream(current)
         with torch.cuda.stream(warm_up):
@@ -57,7 +63,8 @@ class Graph(Generic[Output]):
 
 
 class Graphed(Generic[Output]):
-    """A function of tensors, recorded once for each shape of them."""
+    """A function of tensors, recorded once for each shape of them and order in memory, by which
+    libraries choose kernels: bits must not depend on what came first."""
 
     def __init__(
         self,
@@ -68,7 +75,7 @@ class Graphed(Generic[Output]):
         self._graphs: dict[tuple, Graph[Output]] = {}
 
     def __call__(self, *inputs: Tensor) -> Output:
-        key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        key = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs)
         graph = self._graphs.pop(key, None) or self._recorded(inputs)
         self._graphs[key] = graph  # the latest one last
         for memory, tensor in zip(graph.inputs, inputs, strict=True):

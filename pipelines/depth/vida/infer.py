@@ -124,10 +124,8 @@ def _block(clip: int, first: int, values: np.ndarray, kind: DepthKind) -> DepthB
 def _to_host(values: Float[Tensor, "n H W"]) -> Callable[[], np.ndarray]:
     if values.device.type != "cuda":
         return values.cpu().numpy
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    host.copy_(values, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
+    host = values.to("cpu", non_blocking=True)  # into pinned memory
+    copied = torch.cuda.current_stream(values.device).record_event()
 
     def fetch() -> np.ndarray:
         copied.synchronize()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +32,7 @@ from pipelines.depth.vida.packed import packed
 from pipelines.depth.vida.preprocess import preprocess
 from pipelines.depth.vida.uploads import Uploads
 from pipelines.depth.windows.plan import Window
+from vqvae.model.search import exact_float32
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -126,7 +128,7 @@ class Runner:
         self.memory = settings.memory_gb * 2**30
         self.halvings = 0
         self.waited = 0.0
-        record = CudaRecorder() if settings.graphs else None
+        record = CudaRecorder(device) if settings.graphs else None
 
         def prepared(part: Callable[..., Output]) -> Callable[..., Output]:
             part = compiled(part) if settings.compile else part
@@ -187,10 +189,8 @@ class Runner:
     @torch.inference_mode()
     def _attempt(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
         batches = [jobs] if groups.pooled else [[job] for job in jobs]
-        exact = torch.backends.cudnn.flags(  # no TF32, and deterministic kernels
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with exact:
+        # No TF32, whatever the process has chosen for matrix products, and deterministic kernels.
+        with exact_float32(self.device) if self.device.type == "cuda" else nullcontext():
             return [depth for batch in batches for depth in self._run(batch, groups)]
 
     def _run(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
