@@ -13,7 +13,7 @@ from pathlib import Path
 
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.stores.store import ROOT
+from depthtok.stores.spec import ROOT
 from pipelines.rates import Rate, rate_of
 from pipelines.run import first_episodes, pending, watched
 from pipelines.stage import Probe, Stage, device_of

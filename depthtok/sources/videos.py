@@ -19,7 +19,7 @@ from pathlib import Path
 import simplejpeg
 
 from depthtok.disk.bounds import LARGEST_FILE
-from depthtok.disk.files import file_sha256
+from depthtok.disk.digests import file_sha256
 from depthtok.disk.regular import reading, require_file, require_no_special
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources import video_file

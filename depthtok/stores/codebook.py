@@ -25,7 +25,8 @@ from safetensors.numpy import save
 
 from depthtok.config import digest
 from depthtok.data import DepthKind
-from depthtok.disk.files import file_sha256, write_atomic
+from depthtok.disk.digests import file_sha256
+from depthtok.disk.files import write_atomic
 from depthtok.errors import (
     ConfigError,
     CorruptPart,

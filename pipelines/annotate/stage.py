@@ -16,13 +16,14 @@ import torch
 from depthtok.config import to_json
 from depthtok.data import DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.errors import ConfigError, SourceError
-from depthtok.stores import depth, store
+from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
 from depthtok.stores.depth import DepthEncoding, DepthStore
 from depthtok.stores.episodes import EpisodeStore, View
 from depthtok.stores.origin import FRAMES, frames_of
-from depthtok.stores.parts import Part, PartName, PartWriter
-from depthtok.stores.store import StoreSpec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import Part, PartName
+from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.annotate.part import DepthLayout, EpisodeSink, Meter
 from pipelines.annotate.watch import Watched
@@ -92,9 +93,9 @@ class AnnotateStage:
 
     def _made_with(self) -> Mapping[str, str] | None:
         """The estimator's settings in the store at `out`; None where no part of one is made."""
-        if not (self.out / store.ROOT).is_file() or store.is_unmade(self.out):
+        if not (self.out / ROOT).is_file() or filling.is_unmade(self.out):
             return None
-        what = store.read_spec(self.out).what
+        what = read_spec(self.out).what
         depth = what.get("depth_what", what)  # of codes, that of their depth
         recorded = depth.get("estimator") if isinstance(depth, Mapping) else None
         return dict(recorded["settings"]) if recorded else None
@@ -152,7 +153,7 @@ class AnnotateStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
-        return store.standing(self.out, self._spec_of(VERSION), self.earlier)
+        return filling.standing(self.out, self._spec_of(VERSION), self.earlier)
 
     @property
     def earlier(self) -> list[StoreSpec]:

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthtok.config import canonical_json
-from depthtok.disk import files, temporaries
-from depthtok.disk.files import DigestMemory, commit_directory, output_errors, slug
+from depthtok.disk import digests, files, temporaries
+from depthtok.disk.digests import DigestMemory
+from depthtok.disk.files import commit_directory, output_errors, slug
 from depthtok.disk.temporaries import sweep, sweep_all
 from depthtok.errors import CorruptPart, OutputError
 from depthtok.signals import Stopped, stoppable
@@ -249,10 +250,10 @@ def test_remove_is_silent_about_what_is_gone(tmp_path):
 def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(b"data")
-    memory, sha = DigestMemory(), files.file_sha256(path)
+    memory, sha = DigestMemory(), digests.file_sha256(path)
     memory.require(path, sha, 4)
     reads = []
-    monkeypatch.setattr(files, "file_sha256", lambda p: reads.append(p) or "other")
+    monkeypatch.setattr(digests, "file_sha256", lambda p: reads.append(p) or "other")
     memory.require(path, sha, 4)
     assert reads == []
     os.utime(path, ns=(1, 1))

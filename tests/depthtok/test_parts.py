@@ -5,20 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthtok.disk.files import DigestMemory
+from depthtok.disk.digests import DigestMemory
 from depthtok.errors import CorruptPart
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.parts import (
-    MANIFEST,
-    Part,
-    PartName,
-    PartWriter,
-    ShardKey,
-    pack_manifest,
-    shard_name,
-    unpack_manifest,
-    without,
-)
+from depthtok.stores.manifest import MANIFEST, pack_manifest, unpack_manifest
+from depthtok.stores.part_writer import PartWriter, without
+from depthtok.stores.parts import Part, PartName, ShardKey, shard_name
 
 NAME, SHARD = PartName("train-00001-of-00003", 0, 2), ShardKey("toy", "1.0.0", "train", 1, 3)
 ARRAYS = {

@@ -76,19 +76,20 @@ from pathlib import Path
 import numpy as np
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from depthtok.disk import files
-from depthtok.stores import store
+from depthtok.stores import filling, store
+from depthtok.stores.spec import StoreSpec
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.parts import PartName, ShardKey, shard_name
 files.sync_tree = lambda path: None
 path, count = Path(sys.argv[1]), 150
-spec = store.StoreSpec("toy", "toy", 1, {}, {}, "0", {"train": count})
-store.create(path, spec)
+spec = StoreSpec("toy", "toy", 1, {}, {}, "0", {"train": count})
+filling.create(path, spec)
 for shard in range(count):
     def fill(writer):
         for name in "ab":
             writer.append(name, np.full((2, 3), shard, np.int32))
         writer.end(0, 2)
-    store.write_part(path, spec, PartName(shard_name("train", shard, count)),
+    filling.write_part(path, spec, PartName(shard_name("train", shard, count)),
                      ShardKey("d", "1", "train", shard, count),
                      {"a": ArraySpec("int32", (3,)), "b": ArraySpec("int32", (3,))}, fill,
                      upstream="")

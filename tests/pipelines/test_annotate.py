@@ -7,10 +7,10 @@ import zarr
 from depthtok.config import RunOptions
 from depthtok.data import DepthBlock, DepthClip, DepthKind, EstimatorSpec
 from depthtok.errors import ConfigError, MissingParts, SourceError
-from depthtok.stores import depth, store
+from depthtok.stores import depth, filling
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import drop_part
+from depthtok.stores.filling import drop_part
 from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate import stage as annotate
@@ -228,7 +228,7 @@ def test_the_progress_line_says_how_busy_the_estimator_is(whole, tmp_path):
     told = []
     stage = whole.stage("annotate", estimator="tiny", input_size=28, out=tmp_path / "depth")
     worker = stage.build("cpu")
-    store.create(stage.out, stage.spec)
+    filling.create(stage.out, stage.spec)
     make_part(stage, worker, stage.work()[0], lambda count, **extra: told.append((count, extra)))
     assert sum(count for count, _ in told) == 20
     assert all(0 <= extra["busy"] <= 1 for _, extra in told)

@@ -8,7 +8,7 @@ from depthtok.errors import ConfigError, StaleStore
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import drop_part
+from depthtok.stores.filling import drop_part
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig
