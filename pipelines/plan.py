@@ -57,9 +57,9 @@ class Plan:
             f"  about {human_bytes(self.bytes)} to write; {human_bytes(self.free_bytes)} are free",
         ]
         if self.known and self.units:
-            rate, took = self.known, human_duration(self.units / self.known.figure)
+            rate, duration = self.known, human_duration(self.units / self.known.figure)
             lines += [
-                f"  about {took} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
+                f"  about {duration} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
                 f"({rate.origin}, {rate.command})",
                 "  of another GPU divide by its own rate: make bench-gpu",
             ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from depthtok.disk.regular import reading, require_file
+from depthtok.disk.regular import reading, require_file, require_given
 from depthtok.errors import CorruptPart
 
 REPAIR = (
@@ -31,7 +31,8 @@ class DigestMemory:
         """Raises `CorruptPart` unless the file has these bytes; reads it at most once."""
         try:
             status = path.stat()
-        except FileNotFoundError as error:
+        except OSError as error:
+            require_given(path, error)
             raise CorruptPart(f"{path} is missing", remedy=REPAIR) from error
         if status.st_size != size:
             raise CorruptPart(

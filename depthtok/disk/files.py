@@ -228,7 +228,7 @@ def make_directory(path: Path) -> None:
 def require_writable(directory: Path) -> None:
     """Raises `OutputError` where no file can be written into a directory, which need not be there
     yet: to be called before work of minutes whose result is written at the end."""
-    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     with output_errors(directory):
         make_directory(directory)
         sample = temporary_sibling(directory / "sample")
@@ -237,7 +237,7 @@ def require_writable(directory: Path) -> None:
         finally:
             sample.unlink(missing_ok=True)
             with suppress(OSError):  # another process may have begun to write there
-                for folder in made:
+                for folder in missing:
                     folder.rmdir()
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,6 +21,14 @@ def without(roots: Iterable[Path], text: str) -> str:
     for root in roots:
         text = re.sub(rf"(?<![\w./-]){re.escape(str(root))}/", "", text)
     return text
+
+
+class _Failed(TypedDict):
+    """A failure, as the manifest has it."""
+
+    index: int
+    stage: str
+    reason: str
 
 
 class PartWriter:
@@ -41,7 +49,7 @@ class PartWriter:
         self._by_frame = {k: w for k, w in writers.items() if not arrays[k].per_episode}
         self._by_episode = {k: w for k, w in writers.items() if arrays[k].per_episode}
         self._episodes: dict[str, list[int]] = {"index": [], "frames": []}
-        self._failed: list[dict[str, Any]] = []
+        self._failed: list[_Failed] = []
         self._rows = 0
 
     def append(self, array: str, values: np.ndarray) -> None:

@@ -81,23 +81,28 @@ def read_spec(path: Path) -> StoreSpec:
         text = root.read_text()
         content = dict(json.loads(text)["attributes"]["depthtok"])
         claimed = content.pop("sha256")
-        fingerprint, version = content.pop("fingerprint"), content.pop("format")
+        fingerprint = content.pop("fingerprint")
+        _require_format(path, content.pop("format"))
         spec = StoreSpec(**content)
         _require_types(spec)
         attributes = spec.attributes()
     except (ConfigError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptPart(f"{root} is damaged or not depthtok's", remedy=ROOT_REMEDY) from error
-    if version != FORMAT:
-        raise StoreError(
-            f"{path} has format {version}, this depthtok reads {FORMAT}",
-            remedy="use the version of depthtok that wrote it, or make it again",
-        )
     expected = attributes["depthtok"]
     if (claimed, fingerprint) != (expected["sha256"], expected["fingerprint"]) or (
         text != group_json(attributes)
     ):
         raise CorruptPart(f"{root} is damaged", remedy=ROOT_REMEDY)
     return spec
+
+
+def _require_format(path: Path, version: object) -> None:
+    """Raises `StoreError` for another format, of which no more is understood."""
+    if version != FORMAT:
+        raise StoreError(
+            f"{path} has format {version}, this depthtok reads {FORMAT}",
+            remedy="use the version of depthtok that wrote it, or make it again",
+        )
 
 
 def _require_types(spec: StoreSpec) -> None:
@@ -120,21 +125,21 @@ def as_size(value: object) -> tuple[int, int]:
     return height, width
 
 
-def require_same(path: Path, found: StoreSpec, wanted: StoreSpec) -> None:
+def require_same(path: Path, existing: StoreSpec, current: StoreSpec) -> None:
     """Raises `StaleStore`, saying what differs, unless both describe the same store."""
-    if found.fingerprint == wanted.fingerprint:
+    if existing.fingerprint == current.fingerprint:
         return
     remedy = "choose another --out, give the same settings, or delete that directory first"
-    if (found.type, found.stage) != (wanted.type, wanted.stage):
-        difference = f"it holds {found.type} made by `depthtok {found.stage}`"
+    if (existing.type, existing.stage) != (current.type, current.stage):
+        difference = f"it holds {existing.type} made by `depthtok {existing.stage}`"
         remedy = "choose another --out"  # it may well be this run's own source
-    elif found.upstream != wanted.upstream:
+    elif existing.upstream != current.upstream:
         difference = "it was made from other data, or from data converted with other settings"
     else:
         difference = (
-            _difference(found.what, wanted.what)
-            or _difference(found.about, wanted.about)
-            or _difference(found.shards, wanted.shards)
+            _difference(existing.what, current.what)
+            or _difference(existing.about, current.about)
+            or _difference(existing.shards, current.shards)
             or "another version of the stage made it"
         )
     raise StaleStore(f"{path} was made differently: {difference}", remedy=remedy)

@@ -126,6 +126,10 @@ def test_roots_are_guarded(path, tmp_path):
     root.write_text(json.dumps(newer))
     with pytest.raises(StoreError, match="format 9"):
         Store(path)
+    newer["attributes"]["depthtok"] |= {"shards": ["train"], "owner": "another field"}
+    root.write_text(json.dumps(newer))
+    with pytest.raises(StoreError, match="format 9"):
+        Store(path)
     root.unlink()
     with pytest.raises(CorruptPart, match="missing"):
         Store(path)

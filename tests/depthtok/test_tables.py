@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import weakref
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -45,6 +46,18 @@ def test_sources_that_are_gone_hold_nothing():
     gc.collect()
     assert gone() is None
     assert held.get(sources[1], "a") is kept
+
+
+def test_a_store_may_be_collected_while_another_table_is_kept():
+    """Its tables are dropped by the thread that holds the lock: it must not wait for itself."""
+    held, source = Tables(1), Source()
+    weakref.finalize(held.get(source, "a"), held.drop, [source])
+    thread = Thread(target=held.get, args=(Source(), "b"), daemon=True)  # "a" gives way
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    held.get(source, "a")
+    assert source.mapped == ["a", "a"]
 
 
 @pytest.mark.parametrize(("soft", "hard", "most"), [(1024, 4096, 3584), (1024, 1024, 512),
