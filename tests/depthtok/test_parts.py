@@ -59,6 +59,24 @@ def test_a_failed_episode_leaves_its_reason_and_no_row(path):
     assert part.verify() == []
 
 
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"absent": ["image"]},
+        {"absent": {"image": 3}},
+        {"absent": {"image": ["0"]}},
+        {"frames": ["image/rgb"]},
+        {"frames": {"image/rgb": 3}},
+    ],
+)
+def test_notes_of_another_type_are_refused_as_the_part_is_opened(path, meta):
+    content, _ = unpack_manifest((path / MANIFEST).read_bytes(), path)
+    sound = {k: v for k, v in content.items() if k != "sha256"}
+    (path / MANIFEST).write_bytes(pack_manifest({**sound, "meta": meta}))
+    with pytest.raises(CorruptPart):
+        Part(path, DigestMemory())
+
+
 def test_rows_are_read_from_the_files_that_hold_them(path):
     part = Part(path, DigestMemory())
     np.testing.assert_array_equal(part.read("depth", 2, 5)[:, 0, 0], [0, 2, 2])

@@ -157,13 +157,15 @@ class Faulty:
     spec = EstimatorSpec("faulty", DepthKind.DISPARITY, weights="none")
     device = "any"
     degraded = False
+    fails_with_depth = False  # a failure is one, whatever comes with it
 
     def estimate(self, clips):
         for number, clip in enumerate(clips):
             half = len(clip) // 2
             yield DepthBlock(number, values(clip, 0, half))
             if number == 2:
-                yield DepthBlock(number, error="out of memory at the smallest window")
+                rest = values(clip, half, len(clip)) if self.fails_with_depth else None
+                yield DepthBlock(number, rest, error="out of memory at the smallest window")
             elif number == 5:
                 yield DepthBlock(
                     number, DepthClip.of(np.full((1, 32, 32), 1e6), DepthKind.DISPARITY)
@@ -192,7 +194,9 @@ def entry_of(estimator):
     )
 
 
-def test_an_estimator_that_fails_costs_the_episode(tmp_path, over, monkeypatch):
+@pytest.mark.parametrize("with_depth", [False, True])
+def test_an_estimator_that_fails_costs_the_episode(tmp_path, over, monkeypatch, with_depth):
+    monkeypatch.setattr(Faulty, "fails_with_depth", with_depth)
     entry = entry_of(Faulty)
     monkeypatch.setitem(ESTIMATORS, "faulty", entry)
     path = over(make_rlds(tmp_path / "rlds", shards=1))
