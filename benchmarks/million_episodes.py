@@ -32,15 +32,11 @@ import numpy as np
 from depthtok.data import Camera, Orientation
 from depthtok.sources.pixels import PixelFormat
 from depthtok.stores.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
-from depthtok.stores.parts import (
-    MANIFEST,
-    PartName,
-    PartWriter,
-    ShardKey,
-    pack_manifest,
-    shard_name,
-)
-from depthtok.stores.store import StoreSpec, create, write_part
+from depthtok.stores.filling import create, write_part
+from depthtok.stores.manifest import MANIFEST, pack_manifest
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import PartName, ShardKey, shard_name
+from depthtok.stores.spec import StoreSpec
 
 STEPS = 50  # per episode, on average
 ACTION, PROPRIO, CAMERAS = 7, 8, ("image", "wrist_image")

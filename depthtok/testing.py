@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8, UInt16
 
-from depthtok.disk.files import file_sha256
+from depthtok.disk.digests import file_sha256
 from depthtok.disk.temporaries import TEMPORARY
 from depthtok.signals import NUMBERS, Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
-from depthtok.stores.store import SEEN
+from depthtok.stores.spec import SEEN
 
 Edit = Callable[[int, dict], None]
 _CAMERAS = ("", "wrist_")  # what the features of the two cameras begin with

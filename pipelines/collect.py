@@ -24,8 +24,10 @@ from depthtok.sources.shards import INFO
 from depthtok.sources.tfrecord import frame, read_records
 from depthtok.sources.write import EpisodeValues, RldsWriter, encode_episode
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.parts import Part, PartName, PartWriter, ShardKey, shard_name
-from depthtok.stores.store import Store, StoreSpec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import Part, PartName, ShardKey, shard_name
+from depthtok.stores.spec import StoreSpec
+from depthtok.stores.store import Store
 from pipelines.sim import demos, suites
 from pipelines.sim.config import CollectConfig, numbers
 from pipelines.sim.goals import sort_out

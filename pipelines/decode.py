@@ -11,13 +11,14 @@ import numpy as np
 
 from depthtok.data import CodeGrid, DepthClip, DepthKind
 from depthtok.errors import ConfigError
-from depthtok.stores import depth, store
+from depthtok.stores import depth, filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import ClipQuantiles, DepthEncoding
-from depthtok.stores.parts import PartEpisode, PartWriter
-from depthtok.stores.store import StoreSpec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import PartEpisode
+from depthtok.stores.spec import StoreSpec
 from pipelines.annotate.stage import inherit
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
@@ -63,7 +64,7 @@ class DecodeStage:
         place = {**codes.spec.place, "codes": str(codes.path.resolve())}
         source = codes.fingerprint, codes.spec.shards
         current = StoreSpec("depth", "decode", VERSION, what, about, *source, place)
-        return store.standing(self.out, current, [replace(current, stage_version=1)])
+        return filling.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:
         self.codes.require_complete(partial=self.partial)

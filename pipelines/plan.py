@@ -13,7 +13,7 @@ from pathlib import Path
 
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
-from depthtok.stores.store import ROOT
+from depthtok.stores.spec import ROOT
 from pipelines.rates import Rate, rate_of
 from pipelines.run import first_episodes, pending, watched
 from pipelines.stage import Probe, Stage, device_of
@@ -57,9 +57,9 @@ class Plan:
             f"  about {human_bytes(self.bytes)} to write; {human_bytes(self.free_bytes)} are free",
         ]
         if self.known and self.units:
-            rate, took = self.known, human_duration(self.units / self.known.figure)
+            rate, duration = self.known, human_duration(self.units / self.known.figure)
             lines += [
-                f"  about {took} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
+                f"  about {duration} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
                 f"({rate.origin}, {rate.command})",
                 "  of another GPU divide by its own rate: make bench-gpu",
             ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipelines.stage import Stage
 
 VIDA_INPUT = 518  # px of the shorter side, at which the networks were measured
+VIDA_PRECISION = "float16"  # on GPUs the default, `auto`
 
 
 @dataclass(frozen=True)
@@ -28,31 +29,34 @@ class Rate:
     @property
     def origin(self) -> str:
         """Whether it was measured, and what was not."""
-        found = f"measured at {self.measured}" if self.measured else "predicted"
-        return f"{found}, without {self.without}" if self.without else found
+        origin = f"measured at {self.measured}" if self.measured else "predicted"
+        return f"{origin}, without {self.without}" if self.without else origin
 
 
-H200, AT = "NVIDIA H200", "commit c517193"
+H200, COMMIT = "NVIDIA H200", "commit c517193"
 
 # Predicted: the unmeasured network by its FLOPs, between the shares of the two that were measured.
 RATES = tuple(
-    Rate(job, H200, figure, unit, f"python benchmarks/{script}", *more)
-    for job, figure, unit, script, *more in (
-        ("annotate vits", 526, "frames/s", "vida_gpu.py --network vits", AT),
+    Rate(job, H200, figure, unit, f"python benchmarks/{script}", *measured)
+    for job, figure, unit, script, *measured in (
+        ("annotate vits", 526, "frames/s", "vida_gpu.py --network vits", COMMIT),
         ("annotate vitb", 320, "frames/s", "vida_gpu.py --network vitb", ""),
-        ("annotate vitl", 158, "frames/s", "vida_gpu.py --network vitl", AT),
-        ("tokenize", 20_000, "frames/s", "vq_rate.py", AT, "reading"),
+        ("annotate vitl", 158, "frames/s", "vida_gpu.py --network vitl", COMMIT),
+        ("tokenize", 20_000, "frames/s", "vq_rate.py", COMMIT, "reading"),
     )
 )
 
 
 def rate_of(stage: Stage) -> Rate | None:
-    """The rate of a stage's job; None where none is known: other sizes, other networks, no GPU."""
+    """The rate of a stage's job; None where none is known: of another size, network or precision,
+    or without a GPU."""
     name = stage.spec.stage
     if name == "annotate":
         # The depth's, where codes are made too; packing a folder of videos has none.
         config = getattr(getattr(stage, "annotate", stage), "config", None)
         if config is None or config.input_size not in (0, VIDA_INPUT):
+            return None
+        if config.precision not in ("auto", VIDA_PRECISION):
             return None
         name = f"annotate {config.estimator}"
     return next((rate for rate in RATES if rate.job == name), None)

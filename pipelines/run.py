@@ -8,7 +8,7 @@ from pathlib import Path
 
 from depthtok.config import RunOptions
 from depthtok.progress import Bar, progress
-from depthtok.stores import store
+from depthtok.stores import filling, store
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.store import Store
 from pipelines.convert.changes import Watch
@@ -27,8 +27,8 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     if options.workers:
         require_answer(address_of(options.ray_address))
     work = stage.work()
-    store.create(stage.out, stage.spec)
-    store.drop_dead(stage.out)
+    filling.create(stage.out, stage.spec)
+    filling.drop_dead(stage.out)
     drop_other_cuts(stage.out, work)
     requested = options.mine(first_episodes(work, options.limit))
     watch = watched(stage, requested)
@@ -44,7 +44,7 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
             try:
                 run_on_ray(stage, todo, options, bar, outcome)
             finally:
-                store.drop_dead(stage.out)  # left behind by dead workers
+                filling.drop_dead(stage.out)  # left behind by dead workers
         else:
             run_here(stage, todo, options, bar, outcome)
     if watch:
@@ -75,7 +75,7 @@ def drop_other_cuts(out: Path, work: list[WorkPart]) -> None:
     names, shards = {str(part.name) for part in work}, {part.name.shard for part in work}
     for name in store.present_parts(out):
         if name not in names and PartName.of(name).shard in shards:
-            store.drop_part(out, name)
+            filling.drop_part(out, name)
 
 
 def watched(stage: Stage, requested: list[WorkPart]) -> Watch | None:

@@ -14,11 +14,12 @@ from typing import Protocol, runtime_checkable
 
 from depthtok.disk.regular import lacks_memory
 from depthtok.errors import DepthKindError, DepthtokError, SourceError
-from depthtok.stores import store
+from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.origin import FRAMES
-from depthtok.stores.parts import Failure, Part, PartName, PartWriter, ShardKey
-from depthtok.stores.store import StoreSpec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import Failure, Part, PartName, ShardKey
+from depthtok.stores.spec import StoreSpec
 from pipelines.convert.changes import Watch
 
 Advance = Callable[..., None]  # how many more are done, and other values to show by name
@@ -163,7 +164,7 @@ def write_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance, o
 
     spec, arrays, replaces = stage.spec, stage.arrays(), work.replaces
     name, shard, upstream = work.name, work.shard, work.upstream
-    store.write_part(out, spec, name, shard, arrays, fill, upstream=upstream, replace=replaces)
+    filling.write_part(out, spec, name, shard, arrays, fill, upstream=upstream, replace=replaces)
 
 
 def note_made(outcome: Outcome, work: WorkPart, seconds: float) -> None:

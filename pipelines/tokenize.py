@@ -15,13 +15,14 @@ from depthtok.config import to_json
 from depthtok.data import DepthKind
 from depthtok.errors import StoreError
 from depthtok.json_values import value_of, values_of
-from depthtok.stores import codes, store
+from depthtok.stores import codes, filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.origin import FRAMES
-from depthtok.stores.parts import Part, PartWriter
-from depthtok.stores.store import StoreSpec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import Part
+from depthtok.stores.spec import StoreSpec
 from pipelines.annotate.ahead import CodesAhead, disparity_blocks
 from pipelines.annotate.stage import inherit, require_somewhere
 from pipelines.config import TokenizeConfig
@@ -66,7 +67,7 @@ class TokenizeStage:
         place["codebook"] = str(self.codebook.path.resolve())
         source = depth.fingerprint, depth.shards
         current = StoreSpec("codes", "tokenize", VERSION, what, meta, *source, place)
-        return store.standing(self.out, current, [replace(current, stage_version=1)])
+        return filling.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:
         self.depth.require_complete(partial=self.partial)

@@ -25,12 +25,13 @@ from depthtok.errors import CorruptRecord, SourceError, StaleStore
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.video_file import Look
 from depthtok.sources.videos import Film, films, is_lerobot_depth
-from depthtok.stores import store
+from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.episodes import INSTRUCTIONS, PACKED, View, array_specs
 from depthtok.stores.origin import MADE_FROM
-from depthtok.stores.parts import PartName, PartWriter, ShardKey, shard_name
-from depthtok.stores.store import ROOT, StoreSpec, read_spec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import PartName, ShardKey, shard_name
+from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 from pipelines.convert.changes import FilmWatch
 from pipelines.probe import FRAMES
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, recording_failures
@@ -86,7 +87,7 @@ class VideoStage:
     @cached_property
     def spec(self) -> StoreSpec:
         current = self._described(*self._shared())
-        return store.standing(self.out, current, [replace(current, stage_version=2)])
+        return filling.standing(self.out, current, [replace(current, stage_version=2)])
 
     def _described(self, height: int | None, width: int | None, fps: float | None) -> StoreSpec:
         view = View(CAMERA, "rgb", PixelFormat("jpeg", "uint8", (None, None, 3)))

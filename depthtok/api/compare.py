@@ -57,7 +57,7 @@ def compare(
 
 def _kind_of(path: Path) -> str:
     """What lies at a path. Raises `SourceError` for what cannot be compared."""
-    from depthtok.stores.store import is_store
+    from depthtok.stores.spec import is_store
     from pipelines.evaluate.trials import CARD
     from vla.training.runlog import METRICS
 

@@ -36,7 +36,7 @@ def inspect(
     """
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.lineage import open_store
-    from depthtok.stores.store import is_store
+    from depthtok.stores.spec import is_store
     from pipelines.inspect.summary import inspect as summary_of
     from pipelines.inspect.summary import inspect_mixture, schema_draft
 

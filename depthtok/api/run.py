@@ -151,7 +151,7 @@ def not_whole(description: Description) -> list[str]:
     """What the stores of the data sets lack, by stage."""
     from depthtok.stores.failures import in_words, left_out
     from depthtok.stores.lineage import open_store
-    from depthtok.stores.store import is_store
+    from depthtok.stores.spec import is_store
 
     lines = []
     for name in description.data:

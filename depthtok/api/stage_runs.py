@@ -63,7 +63,7 @@ def open_episodes(
     Where the conversion itself is only planned: its plan."""
     from depthtok.sources.rlds import is_rlds
     from depthtok.stores.episodes import EpisodeStore
-    from depthtok.stores.store import is_store
+    from depthtok.stores.spec import is_store
     from pipelines.run import run
 
     if schema and (is_store(source) or (source.is_dir() and not is_rlds(source))):

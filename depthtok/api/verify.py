@@ -57,7 +57,8 @@ def verify(
     Example: depthtok verify runs/codes --repair
     """
     from depthtok.stores.failures import in_words, left_out
-    from depthtok.stores.store import Store, is_store, read_spec
+    from depthtok.stores.spec import is_store, read_spec
+    from depthtok.stores.store import Store
     from depthtok.stores.verify import repair as drop
 
     findings = _findings(path, images=images, source_root=source_root)

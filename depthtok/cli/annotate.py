@@ -23,7 +23,7 @@ def tell(
     """Depth, or codes, or the plan of the conversion before them."""
 
     def then() -> str:
-        from depthtok.stores.store import is_store
+        from depthtok.stores.spec import is_store
 
         if then_tokenize is None:
             return typed("train-vqvae", out, "--out", out.parent / "codebook")

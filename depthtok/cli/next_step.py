@@ -20,7 +20,7 @@ def after_codes(episodes: str | Path, codes: Path) -> str:
     """The command that trains on codes; for episodes without actions, such as videos, the one that
     shows what the codes are worth."""
     from depthtok.stores.episodes import EpisodeStore
-    from depthtok.stores.store import is_store
+    from depthtok.stores.spec import is_store
 
     if is_store(Path(episodes)) and not EpisodeStore(Path(episodes)).action_dim:
         return typed("decode", codes, "--out", codes.parent / "decoded")

@@ -19,7 +19,7 @@ def tell(outcome: Outcome | Plan, depth: Path, out: Path, *, json: bool) -> int:
     """Codes, or the plan."""
 
     def then() -> str:
-        from depthtok.stores.store import read_spec
+        from depthtok.stores.spec import read_spec
 
         return after_codes(read_spec(depth).source("episodes"), out)
 

@@ -29,7 +29,7 @@ def tell(trained: TrainedPolicy | MemoryPlan, out: Path, json: bool) -> None:
 
 def lines_of(done: TrainedPolicy) -> list[str]:
     """The losses, what was seen on held-out episodes, and where the run lies."""
-    from depthtok.disk.files import read_json_lines
+    from depthtok.disk.json_files import read_json_lines
     from pipelines.train_vla.checks import words
     from vla.training import checkpoint
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from depthtok.disk.regular import SEE_TO_IT, TROUBLES, reading, require_file, require_given
+from depthtok.disk.regular import SEE_TO_IT, TROUBLES
 from depthtok.disk.temporaries import discard, temporary_sibling
-from depthtok.errors import CorruptPart, OutputError
+from depthtok.errors import OutputError
 from depthtok.signals import uninterrupted
 
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
@@ -40,13 +39,6 @@ def slug(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     readable = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-")[:40] or "name"
     return f"{readable}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex. Raises `SourceUnavailable` for one that is not given."""
-    require_file(path)
-    with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -148,37 +140,6 @@ def with_usual_mode(path: Path) -> None:
         sample.unlink()
 
 
-def read_json_object(path: Path, remedy: str) -> dict:
-    """The object in a JSON file. Raises `CorruptPart` where there is none."""
-    require_file(path)
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        require_given(path, error)
-        raise CorruptPart(f"{path} cannot be read: {error}", remedy=remedy) from error
-    if not isinstance(content, dict):
-        raise CorruptPart(f"{path} holds no JSON object", remedy=remedy)
-    return content
-
-
-def read_json_lines(path: Path) -> list[dict]:
-    """The objects of a file that has one a line. A last line whose writer was stopped in the middle
-    of it is left out. Raises `CorruptPart` for any other that is not JSON."""
-    require_file(path)
-    with reading(path):
-        lines = path.read_text().splitlines()
-    objects = []
-    for number, line in enumerate(lines, 1):
-        try:
-            objects.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise CorruptPart(
-                    f"line {number} of {path} is not JSON", remedy="delete that line"
-                ) from error
-    return objects
-
-
 @contextmanager
 def commit_directory(final: Path, *, replace: bool = False) -> Iterator[Path]:
     """A fresh directory to fill, which becomes `final` when the block ends without an error.
@@ -267,7 +228,7 @@ def make_directory(path: Path) -> None:
 def require_writable(directory: Path) -> None:
     """Raises `OutputError` where no file can be written into a directory, which need not be there
     yet: to be called before work of minutes whose result is written at the end."""
-    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     with output_errors(directory):
         make_directory(directory)
         sample = temporary_sibling(directory / "sample")
@@ -276,7 +237,7 @@ def require_writable(directory: Path) -> None:
         finally:
             sample.unlink(missing_ok=True)
             with suppress(OSError):  # another process may have begun to write there
-                for folder in made:
+                for folder in missing:
                     folder.rmdir()
 
 
@@ -300,32 +261,3 @@ def sync_tree(path: Path) -> None:
         for name in names:
             sync_file(Path(folder) / name)
         sync_directory(Path(folder))
-
-
-class DigestMemory:
-    """Remembers which files were found to have which digest, by inode, size and time of change."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int, int, int], str] = {}
-
-    def require(self, path: Path, sha256: str, size: int) -> None:
-        """Raises `CorruptPart` unless the file has these bytes; reads it at most once."""
-        try:
-            status = path.stat()
-        except FileNotFoundError as error:
-            raise CorruptPart(f"{path} is missing", remedy=REPAIR) from error
-        if status.st_size != size:
-            raise CorruptPart(
-                f"{path} has {status.st_size} bytes, its manifest says {size}", remedy=REPAIR
-            )
-        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if identity not in self._known:
-            self._known[identity] = file_sha256(path)
-        if self._known[identity] != sha256:
-            raise CorruptPart(f"{path} has other bytes than its manifest says", remedy=REPAIR)
-
-
-REPAIR = (
-    "`depthtok verify STORE --repair` drops the bad parts; the command that made the store then "
-    "makes just those again"
-)

@@ -113,15 +113,15 @@ def lacks_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     words = "can't allocate memory", "out of memory", "Cannot allocate memory"
-    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in words)
 
 
 def of_the_system(error: Exception) -> StoreError | None:
     """What to report for an error of the system that is none of ours yet; None for a bug."""
     if lacks_memory(error):
-        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
         return OutputError(
-            f"there is not enough memory: {said}" if said else "there is not enough memory",
+            f"there is not enough memory: {reason}" if reason else "there is not enough memory",
             remedy="give smaller settings (batch, sizes), end other programs, or run the same "
             "command where there is more: what is done is kept",
         )

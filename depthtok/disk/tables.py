@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache, lru_cache
-from threading import Lock
+from threading import RLock
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -28,7 +28,8 @@ class Tables:
     """The `most` recently used tables by source and name. Threads may share it."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._lock = most, Lock()
+        # A store that is collected while its thread holds the lock drops its tables at once.
+        self._most, self._lock = most, RLock()
         self._mapped: OrderedDict[tuple[Source, str], np.ndarray] = OrderedDict()
 
     def get(self, source: Source, name: str) -> np.ndarray:
@@ -52,8 +53,9 @@ class Tables:
         """Unmaps all tables of these."""
         dropped = set(sources)
         with self._lock:
-            for key in [key for key in self._mapped if key[0] in dropped]:
-                self._mapped.pop(key, None)
+            for key in list(self._mapped):
+                if key[0] in dropped:
+                    self._mapped.pop(key, None)
 
 
 @lru_cache(maxsize=1)

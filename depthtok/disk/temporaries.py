@@ -104,7 +104,7 @@ def host_name() -> str:
 def _machine(space: int) -> str:
     """A mark of the machine: of its installation, so that it knows its own work after a restart; in
     a container, which comes without one, and ends as the machine does, of the kernel's start."""
-    for path in (*(INSTALLATION,) * (space == FIRST_SPACE), KERNEL_START):
+    for path in (INSTALLATION, KERNEL_START) if space == FIRST_SPACE else (KERNEL_START,):
         try:
             text = Path(path).read_text().strip()
         except OSError:

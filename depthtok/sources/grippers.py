@@ -39,11 +39,10 @@ def misfit(values: Float[np.ndarray, "*n"], convention: str) -> SchemaError | No
     """
     if not values.size or convention == "none":
         return None
-    low, high = range_of(convention)
+    low, _ = range_of(convention)
     smallest, largest = float(values.min()), float(values.max())
-    margin = MARGIN * (high - low)
     is_half = convention in GRIPPERS and low == -1 and -0.05 < smallest < 0.05 and largest <= 1.05
-    if low - margin <= smallest and largest <= high + margin and not is_half:
+    if not outside(np.array([smallest, largest]), convention).any() and not is_half:
         return None
     return SchemaError(
         f"the gripper is {_values_in_words(values)}, {stated(convention)}",
@@ -83,9 +82,7 @@ def _values_in_words(values: Float[np.ndarray, "*n"]) -> str:
 def _remedy(smallest: float, largest: float, convention: str) -> str:
     """How a schema can bring `smallest`..`largest` to the range of a convention."""
     low, high = range_of(convention)
-    is_width = (
-        0 < largest - smallest < FEW and -MARGIN < smallest < MARGIN
-    )  # of the fingers, in metres
+    is_width = 0 < largest - smallest < FEW and -MARGIN < smallest < MARGIN  # of fingers, in metres
     if low == -1 and smallest >= -MARGIN and largest <= 1 + MARGIN and not is_width:
         return (
             'say gripper = "open1_closed0" or "open0_closed1", or add "scale 2" and "offset -1" to '

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.disk.bounds import too_large
-from depthtok.disk.files import file_sha256
+from depthtok.disk.digests import file_sha256
 from depthtok.disk.regular import reading, require_file, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage
 from depthtok.sources.matroska import breaks_off

@@ -19,7 +19,7 @@ from pathlib import Path
 import simplejpeg
 
 from depthtok.disk.bounds import LARGEST_FILE
-from depthtok.disk.files import file_sha256
+from depthtok.disk.digests import file_sha256
 from depthtok.disk.regular import reading, require_file, require_no_special
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.sources import video_file
@@ -64,8 +64,7 @@ class Film:
         """SHA-256 of all of its files; reads them."""
         digest = hashlib.sha256()
         for path in self.images or (self.path,):
-            with reading(path):
-                digest.update(file_sha256(path).encode())
+            digest.update(file_sha256(path).encode())
         return digest.hexdigest()
 
     def frames(self, notes: dict[str, object]) -> Iterator[bytes]:

@@ -217,7 +217,7 @@ def _entries(values: object, feature: Feature) -> Collection[object]:
 
 
 def _collection(values: object, feature: Feature) -> Collection[object]:
-    if not isinstance(values, Collection):
+    if isinstance(values, str | bytes) or not isinstance(values, Collection):
         raise SourceError(f"{feature.path}: {type(values).__name__} is neither an array nor a list")
     return values
 

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from depthtok.disk.files import REPAIR
+from depthtok.disk.digests import REPAIR
 from depthtok.disk.regular import require_given
 from depthtok.errors import CorruptPart
 from depthtok.signals import uninterrupted

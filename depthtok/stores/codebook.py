@@ -25,7 +25,8 @@ from safetensors.numpy import save
 
 from depthtok.config import digest
 from depthtok.data import DepthKind
-from depthtok.disk.files import file_sha256, write_atomic
+from depthtok.disk.digests import file_sha256
+from depthtok.disk.files import write_atomic
 from depthtok.errors import (
     ConfigError,
     CorruptPart,
@@ -159,13 +160,13 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise _changed(file) from error
     if not sound:
         raise _changed(file)
-    with as_written(file, "train the codebook anew"):
-        _require_types(meta)
-    if meta["format"] != FORMAT:
+    if (version := meta.get("format")) != FORMAT:
         raise WeightsError(
-            f"{file} has format {meta['format']}, this version reads {FORMAT}",
+            f"{file} has format {version}, this version reads {FORMAT}",
             remedy="use the depthtok version it was written with, or train the codebook anew",
         )
+    with as_written(file, "train the codebook anew"):
+        _require_types(meta)
     return meta
 
 

@@ -27,7 +27,8 @@ from depthtok.json_values import value_of, values_of
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.parts import Part, ShardKey
-from depthtok.stores.store import ROOT, ROOT_REMEDY, Store, as_size
+from depthtok.stores.spec import ROOT, ROOT_REMEDY, as_size
+from depthtok.stores.store import Store
 
 
 def array_name(camera: str) -> str:

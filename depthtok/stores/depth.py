@@ -27,7 +27,8 @@ from depthtok.json_values import JsonObject, value_of, values_of
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.parts import Part
 from depthtok.stores.quantiles import QuantileCounter
-from depthtok.stores.store import ROOT, ROOT_REMEDY, Store, as_size
+from depthtok.stores.spec import ROOT, ROOT_REMEDY, as_size
+from depthtok.stores.store import Store
 
 
 class DepthEncoding(StrEnum):

@@ -23,16 +23,19 @@ import numpy as np
 from jaxtyping import Integer
 
 from depthtok.data import Camera, Orientation
-from depthtok.disk.files import REPAIR, write_atomic
+from depthtok.disk.digests import REPAIR
+from depthtok.disk.files import write_atomic
 from depthtok.disk.images import ImageFiles
 from depthtok.errors import ConfigError, CorruptPart, SourceError, as_type, as_written, did_you_mean
 from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
 from depthtok.stores import statistics
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.parts import MANIFEST, Part, pack_manifest, unpack_manifest
+from depthtok.stores.manifest import MANIFEST, pack_manifest, unpack_manifest
+from depthtok.stores.parts import Part
+from depthtok.stores.spec import ROOT, ROOT_REMEDY
 from depthtok.stores.statistics import Columns, Statistics
-from depthtok.stores.store import ROOT, ROOT_REMEDY, Store
+from depthtok.stores.store import Store
 from depthtok.stores.stored_episode import StoredEpisode, View
 
 PACKED = "images.bin"

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Integer
 
 from depthtok.stores.episodes import ALTERNATIVES, INSTRUCTIONS, EpisodeStore
 from depthtok.stores.parts import Part
-from depthtok.stores.store import Store, is_store
+from depthtok.stores.spec import is_store
+from depthtok.stores.store import Store
 
 NAME_IT = "if a feature holds it, name that as `instruction` in the schema, and convert again"
 """What to do where no episode has an instruction: leaving them out would leave none."""

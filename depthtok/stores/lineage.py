@@ -10,7 +10,8 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.origin import same_frames
 from depthtok.stores.parts import Part, PartName
-from depthtok.stores.store import Store, is_store, read_spec
+from depthtok.stores.spec import is_store, read_spec
+from depthtok.stores.store import Store
 
 TYPES: dict[str, type[Store]] = {
     "episodes": EpisodeStore,

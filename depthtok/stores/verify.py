@@ -21,17 +21,12 @@ from depthtok.errors import (
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.shards import Shard
 from depthtok.stores.episodes import STATISTICS, EpisodeStore
+from depthtok.stores.filling import drop_part, drop_temporaries, parts_root_is_sound
 from depthtok.stores.lineage import UPSTREAM, open_store, outdated
 from depthtok.stores.origin import MADE_FROM, same_frames, shard_differs
 from depthtok.stores.parts import Part, PartName
-from depthtok.stores.store import (
-    ROOT,
-    Store,
-    drop_part,
-    drop_temporaries,
-    parts_root_is_sound,
-    present_parts,
-)
+from depthtok.stores.spec import ROOT
+from depthtok.stores.store import Store, present_parts
 
 
 @dataclass(frozen=True)

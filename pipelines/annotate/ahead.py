@@ -60,14 +60,14 @@ class CodesAhead:
         self, codec: Codec, sticky: float, clips: Sequence[StoredDepth], readers: int
     ) -> None:
         self._codec, self._sticky = codec, sticky
-        self._places = [
+        self._positions = [
             (clip, start)
             for clip in clips
             if not clip.absent
             for start in range(0, len(clip), codec.group)
         ]
         self._futures = ahead(
-            (partial(self._read, *place) for place in self._places), readers, 2 * readers
+            (partial(self._read, *position) for position in self._positions), readers, 2 * readers
         )
         self._groups = one_ahead(self._begun())
 
@@ -76,9 +76,9 @@ class CodesAhead:
         not read to their end. What went wrong with one is raised here."""
         previous = None
         for start in range(0, len(clip), self._codec.group):
-            place, group = next(self._groups)
-            while place != (id(clip), start):  # of a clip that failed
-                place, group = next(self._groups)
+            position, group = next(self._groups)
+            while position != (id(clip), start):  # of a clip that failed
+                position, group = next(self._groups)
             if isinstance(group, BaseException):
                 raise group
             codes = group.codes(self._sticky, previous)[: len(clip) - start]
@@ -96,7 +96,7 @@ class CodesAhead:
         return self._codec.staged(depth, span)
 
     def _begun(self) -> Iterator[tuple[tuple[int, int], Group | BaseException]]:
-        for (clip, start), future in zip(self._places, self._futures, strict=True):
+        for (clip, start), future in zip(self._positions, self._futures, strict=True):
             error = future.exception()
             group = error or self._codec.begin(future.result(), sticky=self._sticky > 0)
             yield (id(clip), start), group

@@ -18,12 +18,12 @@ import numpy as np
 from depthtok.config import to_json
 from depthtok.disk.files import remove
 from depthtok.errors import ConfigError, did_you_mean
-from depthtok.stores import codes, store
+from depthtok.stores import codes, filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.depth import DepthStore
-from depthtok.stores.parts import PartWriter
-from depthtok.stores.store import StoreSpec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.spec import StoreSpec
 from pipelines import tokenize
 from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import TokenizeConfig
@@ -65,7 +65,7 @@ class FusedStage:
     def spec(self) -> StoreSpec:
         current = self._spec_over(self.annotate.spec, tokenize.VERSION)
         earlier = [self._spec_over(depth, 1) for depth in self.annotate.earlier]
-        return store.standing(self.out, current, earlier)
+        return filling.standing(self.out, current, earlier)
 
     def _spec_over(self, depth: StoreSpec, version: int) -> StoreSpec:
         """The codes of depth of this description, as a version of `tokenize` describes them."""
@@ -92,7 +92,7 @@ class FusedStage:
 
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             spill = writer.directory / SPILL
-            store.create(spill, self.annotate.spec)
+            filling.create(spill, self.annotate.spec)
             write_part(self.annotate, estimate, replace(work, replaces=False), advance, spill)
             depth = DepthStore(spill)
             part = depth.part(str(work.name))

@@ -16,7 +16,7 @@ from depthtok.data import QUANTILES, DepthBlock, DepthClip, DepthEstimator, Imag
 from depthtok.errors import SourceError
 from depthtok.stores import depth
 from depthtok.stores.depth import ClipQuantiles, DepthEncoding
-from depthtok.stores.parts import PartWriter
+from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.stored_episode import StoredEpisode, StoredFrames
 from pipelines.annotate.watch import Watched
 from pipelines.stage import Advance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ import torch
 from depthtok.config import to_json
 from depthtok.data import DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.errors import ConfigError, SourceError
-from depthtok.stores import depth, store
+from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
 from depthtok.stores.depth import DepthEncoding, DepthStore
 from depthtok.stores.episodes import EpisodeStore, View
 from depthtok.stores.origin import FRAMES, frames_of
-from depthtok.stores.parts import Part, PartName, PartWriter
-from depthtok.stores.store import StoreSpec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import Part, PartName
+from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.annotate.part import DepthLayout, EpisodeSink, Meter
 from pipelines.annotate.watch import Watched
@@ -92,11 +92,11 @@ class AnnotateStage:
 
     def _made_with(self) -> Mapping[str, str] | None:
         """The estimator's settings in the store at `out`; None where no part of one is made."""
-        if not (self.out / store.ROOT).is_file() or store.is_unmade(self.out):
+        if not (self.out / ROOT).is_file() or filling.is_unmade(self.out):
             return None
-        what = store.read_spec(self.out).what
-        depth = what.get("depth_what", what)  # of codes, that of their depth
-        recorded = depth.get("estimator") if isinstance(depth, Mapping) else None
+        what = read_spec(self.out).what
+        of_depth = what.get("depth_what", what)  # of codes, that of their depth
+        recorded = of_depth.get("estimator") if isinstance(of_depth, Mapping) else None
         return dict(recorded["settings"]) if recorded else None
 
     def load_estimator(self, made_with: Mapping[str, str] | None = None) -> DepthEstimator:
@@ -152,7 +152,7 @@ class AnnotateStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
-        return store.standing(self.out, self._spec_of(VERSION), self.earlier)
+        return filling.standing(self.out, self._spec_of(VERSION), self.earlier)
 
     @property
     def earlier(self) -> list[StoreSpec]:
@@ -243,7 +243,7 @@ class AnnotateStage:
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Estimates and packs the first frames of an episode."""
         one_thread()
-        estimator, layout = self.load_estimator(), self._layout
+        estimator, layout = self.load_estimator(dict(self.estimator.settings)), self._layout
 
         def make(work: WorkPart, row: int, frames: int) -> tuple[int, int]:
             part = self.episodes.part(work.source)
@@ -268,16 +268,14 @@ class AnnotateStage:
 
 def require_somewhere(store: EpisodeStore | DepthStore, chosen: Sequence[str]) -> None:
     """Raises `ConfigError` for a chosen camera that no episode has, and names those there are."""
-    lacking, episodes = Counter[str](), 0
-    for part in store.parts():
-        episodes += len(part.frames)
-        lacking.update({camera: len(indices) for camera, indices in part.absent.items()})
-    nowhere = [name for name in store.cameras if lacking[name] >= episodes > 0]
-    if gone := [name for name in chosen if name in nowhere]:
-        there = [name for name in store.cameras if name not in nowhere]
+    absent = store.absent_counts()
+    episodes = sum(len(part.frames) for part in store.parts())
+    nowhere = [name for name in store.cameras if absent.get(name, 0) >= episodes > 0]
+    if refused := [name for name in chosen if name in nowhere]:
+        others = ", ".join(name for name in store.cameras if name not in nowhere)
         raise ConfigError(
-            f"no episode of {store.path} has camera {', '.join(map(repr, gone))}",
-            remedy=f"cameras that there are: {', '.join(there)}" if there else "there is no other",
+            f"no episode of {store.path} has camera {', '.join(map(repr, refused))}",
+            remedy=f"cameras that there are: {others}" if others else "there is no other",
         )
 
 

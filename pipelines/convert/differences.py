@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from depthtok.errors import StaleStore
-from depthtok.stores.store import ROOT, StoreSpec, is_unmade, read_spec
+from depthtok.stores.filling import is_unmade
+from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 
 SHOWN = 12  # differences in a message
 

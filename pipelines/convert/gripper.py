@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from depthtok.errors import SchemaError
-from depthtok.json_values import value_of, values_of
 from depthtok.log import warn
 from depthtok.sources import grippers
 from depthtok.stores.episodes import EpisodeStore
@@ -19,8 +18,8 @@ def require_gripper(values: Float32[np.ndarray, "T G"], convention: str, episode
     for column in values.T:
         if (error := grippers.misfit(column, convention)) is None:
             continue
-        slips = float(grippers.outside(column, convention).mean()) <= grippers.FEW
-        if not slips or set(np.unique(column).tolist()) == {0.0, 1.0}:
+        may_slip = float(grippers.outside(column, convention).mean()) <= grippers.FEW
+        if not may_slip or set(np.unique(column).tolist()) == {0.0, 1.0}:
             raise SchemaError(f"{episode}: {error.problem}", remedy=error.remedy)
 
 
@@ -30,11 +29,9 @@ def judge_gripper(episodes: EpisodeStore, *, refuse: bool) -> None:
     Raises `SchemaError` if they do not fit, or warns unless `refuse`; warns of a gripper that fits
     but hardly moves.
     """
-    convention = value_of(episodes.about, "gripper_convention", str)
-    names = values_of(episodes.about, "action_names", str)
-    statistics = episodes.statistics().action
-    for column in values_of(episodes.about, "gripper", int) if statistics.count else ():
-        name = names[column]
+    convention, statistics = episodes.gripper_convention, episodes.statistics().action
+    for column in episodes.gripper if statistics.count else ():
+        name = episodes.action_names[column]
         ends = np.array([statistics.min[column], statistics.max[column]], np.float32)
         if misfit := grippers.misfit(ends, convention):
             error = _located(episodes, column, convention, name, misfit)

@@ -15,7 +15,9 @@ from depthtok.disk.files import exchange, remove
 from depthtok.disk.locks import writing
 from depthtok.disk.temporaries import TEMPORARY, sweep
 from depthtok.errors import DepthtokError, StoreError
-from depthtok.stores.store import ROOT, Store, drop_dead, is_store, read_spec
+from depthtok.stores.filling import drop_dead
+from depthtok.stores.spec import ROOT, is_store, read_spec
+from depthtok.stores.store import Store
 from pipelines.convert.stage import ConvertStage
 from pipelines.run import run
 from pipelines.stage import Outcome

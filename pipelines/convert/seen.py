@@ -13,7 +13,7 @@ from pathlib import Path
 
 from depthtok.disk.files import write_atomic
 from depthtok.errors import OutputError
-from depthtok.stores.store import SEEN
+from depthtok.stores.spec import SEEN
 
 
 def recall(store: Path) -> dict[str, list]:

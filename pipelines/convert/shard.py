@@ -23,7 +23,7 @@ from depthtok.sources.shards import Shard
 from depthtok.stores import absent
 from depthtok.stores.episodes import PACKED, View, write_instructions
 from depthtok.stores.origin import FRAMES, MADE_FROM, FrameDigests
-from depthtok.stores.parts import PartWriter
+from depthtok.stores.part_writer import PartWriter
 from pipelines.convert.gripper import require_gripper
 from pipelines.stage import Advance, recording_failures
 

@@ -21,11 +21,12 @@ from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Split
 from depthtok.sources.schema import Schema
 from depthtok.sources.shards import Shard
-from depthtok.stores import store
+from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.episodes import EpisodeStore, View, array_specs
-from depthtok.stores.parts import PartName, PartWriter, ShardKey, shard_name
-from depthtok.stores.store import StoreSpec
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import PartName, ShardKey, shard_name
+from depthtok.stores.spec import StoreSpec, is_store, read_spec
 from pipelines.config import ConvertConfig
 from pipelines.convert.changes import SHOWN, ShardWatch
 from pipelines.convert.differences import require_same_store
@@ -130,7 +131,7 @@ class ConvertStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
-        return store.standing(self.out, self.current, self._before_meaning)
+        return filling.standing(self.out, self.current, self._before_meaning)
 
     @cached_property
     def _before_meaning(self) -> list[StoreSpec]:
@@ -149,9 +150,9 @@ class ConvertStage:
         return [replace(current, stage_version=1, what=what, about=about, upstream=upstream)]
 
     def _require_same_first_steps(self) -> None:
-        if not store.is_store(self.out):
+        if not is_store(self.out):
             return
-        existing = store.read_spec(self.out)
+        existing = read_spec(self.out)
         if (existing.stage, existing.stage_version) == ("convert", 1):
             raise StaleStore(
                 f"{self.out} was made by an earlier depthtok: its `drop_first_if_zero` kept first "

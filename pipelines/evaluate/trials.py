@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from depthtok.disk.files import output_errors, read_json_object, write_atomic
+from depthtok.disk.files import output_errors, write_atomic
+from depthtok.disk.json_files import read_json_object
 from depthtok.disk.regular import listed
 from depthtok.disk.temporaries import sweep
 from depthtok.errors import SourceError, StaleStore, as_type, as_written

@@ -23,7 +23,8 @@ from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import open_store, outdated
-from depthtok.stores.store import ROOT, Store, is_store
+from depthtok.stores.spec import ROOT, is_store
+from depthtok.stores.store import Store
 from pipelines.inspect import column_tables, film_table
 from pipelines.train_vla import checks as data_checks
 from vla.training.checkpoint import State

@@ -21,7 +21,7 @@ from depthtok.config import RunOptions
 from depthtok.errors import ConfigError, DepthtokError, OutputError, WorkerDied
 from depthtok.progress import Bar, Extra
 from depthtok.signals import Stopped, kept_handlers, uninterrupted
-from depthtok.stores import store
+from depthtok.stores import filling
 from depthtok.stores.parts import PartName
 from pipelines.device import choose
 from pipelines.ray.cluster import Actor, Ref, address_of, cluster
@@ -162,8 +162,8 @@ class _Pool:
                 self.ray.kill(actor)
         unfinished = [str(work.name) for _, work in self.running.values()]
         patience = time.monotonic() + DEATH_SECONDS
-        while store.being_written(self.stage.out, unfinished) and time.monotonic() < patience:
-            store.drop_dead(self.stage.out)
+        while filling.being_written(self.stage.out, unfinished) and time.monotonic() < patience:
+            filling.drop_dead(self.stage.out)
             time.sleep(0.05)
 
     @property

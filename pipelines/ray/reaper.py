@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VARIABLE = "DEPTHTOK_RAY"
@@ -40,7 +40,10 @@ class Reaper:
         """To be called when Ray runs. Before that, Ray may end this process without a word that
         people understand: the reaper then says it."""
         if self._process and self._process.stdin:
-            self._process.stdin.write(STARTED)
+            with suppress(
+                BrokenPipeError
+            ):  # it was killed: nobody reaps, and Ray runs all the same
+                self._process.stdin.write(STARTED)
 
 
 @contextmanager

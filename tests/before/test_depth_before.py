@@ -9,7 +9,7 @@ import pytest
 from depthtok.config import RunOptions
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import drop_part
+from depthtok.stores.filling import drop_part
 from depthtok.testing import tree_digest
 from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig

@@ -8,7 +8,7 @@ import pytest
 from depthtok.config import RunOptions
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import drop_part
+from depthtok.stores.filling import drop_part
 from pipelines.config import ConvertConfig
 from pipelines.convert.stage import ConvertStage
 from pipelines.run import run

@@ -12,7 +12,7 @@ from depthtok.errors import ConfigError
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import drop_part
+from depthtok.stores.filling import drop_part
 from tests.commands.trainings import MICRO, call, lines
 from vla.serving.policy import Policy
 from vla.training import checkpoint

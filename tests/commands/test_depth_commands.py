@@ -13,7 +13,8 @@ from depthtok.cli.main import app
 from depthtok.errors import ConfigError, DepthKindError, MissingParts, SourceError, StaleStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import Store, drop_part
+from depthtok.stores.filling import drop_part
+from depthtok.stores.store import Store
 from depthtok.testing import make_rlds
 from pipelines.audit.findings import CameraAudit
 from pipelines.depth.vida.config import CONFIGS

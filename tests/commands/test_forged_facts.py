@@ -15,7 +15,7 @@ from depthtok.config import digest
 from depthtok.errors import CorruptPart, DepthtokError
 from depthtok.stores import codebook
 from depthtok.stores.codebook import Codebook
-from depthtok.stores.store import ROOT
+from depthtok.stores.spec import ROOT
 from tests.commands.trainings import call
 from tests.depthtok.test_forged import HOSTILE, _same_fingerprint, places, signed
 from vla.training import checkpoint

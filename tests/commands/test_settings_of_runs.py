@@ -15,7 +15,7 @@ from depthtok.cli.main import app, main
 from depthtok.config import from_mapping, load_toml, parse_settings, to_json
 from depthtok.errors import ConfigError, DepthtokError, SchemaError
 from depthtok.sources.schema import Schema
-from depthtok.stores.parts import PartWriter
+from depthtok.stores.part_writer import PartWriter
 from pipelines.config import AnnotateConfig
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.finetune import FinetuneConfig

@@ -119,7 +119,7 @@ def test_vectors_must_have_the_shape_that_is_described(tmp_path):
 
 def test_a_newer_format_is_refused(book):
     meta = json.loads((book / META).read_text())
-    write_meta(book, {**meta, "format": 99})
+    write_meta(book, {**meta, "format": 99, "network": {"sides": [256, 192]}})
     with pytest.raises(WeightsError, match="format 99"):
         Codebook.load(book)
 

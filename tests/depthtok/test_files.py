@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthtok.config import canonical_json
-from depthtok.disk import files, temporaries
-from depthtok.disk.files import DigestMemory, commit_directory, output_errors, slug
+from depthtok.disk import digests, files, temporaries
+from depthtok.disk.digests import DigestMemory
+from depthtok.disk.files import commit_directory, output_errors, slug
 from depthtok.disk.temporaries import sweep, sweep_all
-from depthtok.errors import CorruptPart, OutputError
+from depthtok.errors import CorruptPart, OutputError, SourceUnavailable
 from depthtok.signals import Stopped, stoppable
 
 EVIL = [
@@ -246,13 +247,36 @@ def test_remove_is_silent_about_what_is_gone(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.EIO, SourceUnavailable),
+        (errno.EACCES, SourceUnavailable),
+        (errno.ENOENT, CorruptPart),
+        (errno.ENOTDIR, CorruptPart),
+    ],
+)
+def test_a_file_that_cannot_be_looked_at_now_is_not_called_missing(
+    tmp_path, monkeypatch, number, error
+):
+    (tmp_path / "a").write_bytes(b"data")
+    sha = digests.file_sha256(tmp_path / "a")
+
+    def fails(path, **_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "stat", fails)
+    with pytest.raises(error):
+        DigestMemory().require(tmp_path / "a", sha, 4)
+
+
 def test_digests_are_remembered_until_a_file_changes(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(b"data")
-    memory, sha = DigestMemory(), files.file_sha256(path)
+    memory, sha = DigestMemory(), digests.file_sha256(path)
     memory.require(path, sha, 4)
     reads = []
-    monkeypatch.setattr(files, "file_sha256", lambda p: reads.append(p) or "other")
+    monkeypatch.setattr(digests, "file_sha256", lambda p: reads.append(p) or "other")
     memory.require(path, sha, 4)
     assert reads == []
     os.utime(path, ns=(1, 1))

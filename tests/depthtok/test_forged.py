@@ -18,8 +18,8 @@ from depthtok.stores.codebook import Codebook
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.parts import MANIFEST, pack_manifest, unpack_manifest
-from depthtok.stores.store import ROOT, StoreSpec
+from depthtok.stores.manifest import MANIFEST, pack_manifest, unpack_manifest
+from depthtok.stores.spec import ROOT, StoreSpec
 from depthtok.stores.verify import verify_store
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"

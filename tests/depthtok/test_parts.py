@@ -5,20 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthtok.disk.files import DigestMemory
+from depthtok.disk.digests import DigestMemory
 from depthtok.errors import CorruptPart
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.parts import (
-    MANIFEST,
-    Part,
-    PartName,
-    PartWriter,
-    ShardKey,
-    pack_manifest,
-    shard_name,
-    unpack_manifest,
-    without,
-)
+from depthtok.stores.manifest import MANIFEST, pack_manifest, unpack_manifest
+from depthtok.stores.part_writer import PartWriter, without
+from depthtok.stores.parts import Part, PartName, ShardKey, shard_name
 
 NAME, SHARD = PartName("train-00001-of-00003", 0, 2), ShardKey("toy", "1.0.0", "train", 1, 3)
 ARRAYS = {
@@ -65,6 +57,24 @@ def test_a_failed_episode_leaves_its_reason_and_no_row(path):
     assert str(failure.key) == "toy/1.0.0/train/00001-of-00003/00001"
     assert (failure.stage, failure.reason) == ("toys", "it broke")
     assert part.verify() == []
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"absent": ["image"]},
+        {"absent": {"image": 3}},
+        {"absent": {"image": ["0"]}},
+        {"frames": ["image/rgb"]},
+        {"frames": {"image/rgb": 3}},
+    ],
+)
+def test_notes_of_another_type_are_refused_as_the_part_is_opened(path, meta):
+    content, _ = unpack_manifest((path / MANIFEST).read_bytes(), path)
+    sound = {k: v for k, v in content.items() if k != "sha256"}
+    (path / MANIFEST).write_bytes(pack_manifest({**sound, "meta": meta}))
+    with pytest.raises(CorruptPart):
+        Part(path, DigestMemory())
 
 
 def test_rows_are_read_from_the_files_that_hold_them(path):

@@ -11,8 +11,10 @@ import pytest
 from depthtok.errors import CorruptPart, MissingParts, OutputError, StaleStore, StoreError
 from depthtok.stores import store
 from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.filling import create, write_part
 from depthtok.stores.parts import PartName, ShardKey, shard_name
-from depthtok.stores.store import Store, StoreSpec, create, missing_parts, read_spec, write_part
+from depthtok.stores.spec import StoreSpec, read_spec
+from depthtok.stores.store import Store, missing_parts
 
 SPEC = StoreSpec("toys", "toy", 1, {"size": 32}, {"cameras": ["a"]}, "0" * 64, {"train": 3})
 
@@ -121,6 +123,10 @@ def test_roots_are_guarded(path, tmp_path):
             Store(path)
     newer = json.loads(sound)
     newer["attributes"]["depthtok"]["format"] = 9
+    root.write_text(json.dumps(newer))
+    with pytest.raises(StoreError, match="format 9"):
+        Store(path)
+    newer["attributes"]["depthtok"] |= {"shards": ["train"], "owner": "another field"}
     root.write_text(json.dumps(newer))
     with pytest.raises(StoreError, match="format 9"):
         Store(path)

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import weakref
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -47,6 +48,18 @@ def test_sources_that_are_gone_hold_nothing():
     assert held.get(sources[1], "a") is kept
 
 
+def test_a_store_may_be_collected_while_another_table_is_kept():
+    """Its tables are dropped by the thread that holds the lock: it must not wait for itself."""
+    held, source = Tables(1), Source()
+    weakref.finalize(held.get(source, "a"), held.drop, [source])
+    thread = Thread(target=held.get, args=(Source(), "b"), daemon=True)  # "a" gives way
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    held.get(source, "a")
+    assert source.mapped == ["a", "a"]
+
+
 @pytest.mark.parametrize(("soft", "hard", "most"), [(1024, 4096, 3584), (1024, 1024, 512),
                                                     (64, 64, 32)])  # fmt: skip
 def test_the_soft_limit_is_raised_and_some_files_are_left_to_others(soft, hard, most):
@@ -76,19 +89,20 @@ from pathlib import Path
 import numpy as np
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from depthtok.disk import files
-from depthtok.stores import store
+from depthtok.stores import filling, store
+from depthtok.stores.spec import StoreSpec
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.parts import PartName, ShardKey, shard_name
 files.sync_tree = lambda path: None
 path, count = Path(sys.argv[1]), 150
-spec = store.StoreSpec("toy", "toy", 1, {}, {}, "0", {"train": count})
-store.create(path, spec)
+spec = StoreSpec("toy", "toy", 1, {}, {}, "0", {"train": count})
+filling.create(path, spec)
 for shard in range(count):
     def fill(writer):
         for name in "ab":
             writer.append(name, np.full((2, 3), shard, np.int32))
         writer.end(0, 2)
-    store.write_part(path, spec, PartName(shard_name("train", shard, count)),
+    filling.write_part(path, spec, PartName(shard_name("train", shard, count)),
                      ShardKey("d", "1", "train", shard, count),
                      {"a": ArraySpec("int32", (3,)), "b": ArraySpec("int32", (3,))}, fill,
                      upstream="")

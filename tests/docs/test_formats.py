@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from depthtok.stores.codes import array_name, array_specs
+from depthtok.stores.filling import create, write_part
 from depthtok.stores.parts import PartName, ShardKey, shard_name
-from depthtok.stores.store import StoreSpec, create, write_part
+from depthtok.stores.spec import StoreSpec
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 FRAMES = {0: {0: 3, 2: 5}, 1: {}}  # shard -> index -> frames; the rest failed

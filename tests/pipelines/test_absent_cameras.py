@@ -10,7 +10,7 @@ from depthtok.errors import ConfigError, SourceError
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import create
+from depthtok.stores.filling import create
 from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate.fused import FusedStage

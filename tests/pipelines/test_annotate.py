@@ -7,10 +7,10 @@ import zarr
 from depthtok.config import RunOptions
 from depthtok.data import DepthBlock, DepthClip, DepthKind, EstimatorSpec
 from depthtok.errors import ConfigError, MissingParts, SourceError
-from depthtok.stores import depth, store
+from depthtok.stores import depth, filling
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import drop_part
+from depthtok.stores.filling import drop_part
 from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate import stage as annotate
@@ -157,13 +157,15 @@ class Faulty:
     spec = EstimatorSpec("faulty", DepthKind.DISPARITY, weights="none")
     device = "any"
     degraded = False
+    fails_with_depth = False  # a failure is one, whatever comes with it
 
     def estimate(self, clips):
         for number, clip in enumerate(clips):
             half = len(clip) // 2
             yield DepthBlock(number, values(clip, 0, half))
             if number == 2:
-                yield DepthBlock(number, error="out of memory at the smallest window")
+                rest = values(clip, half, len(clip)) if self.fails_with_depth else None
+                yield DepthBlock(number, rest, error="out of memory at the smallest window")
             elif number == 5:
                 yield DepthBlock(
                     number, DepthClip.of(np.full((1, 32, 32), 1e6), DepthKind.DISPARITY)
@@ -192,7 +194,9 @@ def entry_of(estimator):
     )
 
 
-def test_an_estimator_that_fails_costs_the_episode(tmp_path, over, monkeypatch):
+@pytest.mark.parametrize("with_depth", [False, True])
+def test_an_estimator_that_fails_costs_the_episode(tmp_path, over, monkeypatch, with_depth):
+    monkeypatch.setattr(Faulty, "fails_with_depth", with_depth)
     entry = entry_of(Faulty)
     monkeypatch.setitem(ESTIMATORS, "faulty", entry)
     path = over(make_rlds(tmp_path / "rlds", shards=1))
@@ -228,7 +232,7 @@ def test_the_progress_line_says_how_busy_the_estimator_is(whole, tmp_path):
     told = []
     stage = whole.stage("annotate", estimator="tiny", input_size=28, out=tmp_path / "depth")
     worker = stage.build("cpu")
-    store.create(stage.out, stage.spec)
+    filling.create(stage.out, stage.spec)
     make_part(stage, worker, stage.work()[0], lambda count, **extra: told.append((count, extra)))
     assert sum(count for count, _ in told) == 20
     assert all(0 <= extra["busy"] <= 1 for _, extra in told)

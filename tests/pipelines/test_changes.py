@@ -13,7 +13,7 @@ from depthtok.sources import framing, tfrecord
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.origin import FRAMES, MADE_FROM
-from depthtok.stores.store import SEEN
+from depthtok.stores.spec import SEEN
 from depthtok.stores.verify import verify_store
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.config import ConvertConfig

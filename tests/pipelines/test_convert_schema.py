@@ -14,7 +14,7 @@ from depthtok.errors import ConfigError, SchemaError, StaleStore
 from depthtok.sources.features import Feature
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.write import RldsWriter
-from depthtok.stores import instructions, store
+from depthtok.stores import filling, instructions
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.verify import verify_store
 from pipelines.config import ConvertConfig
@@ -291,7 +291,7 @@ def test_a_store_of_the_former_version_is_gone_on_with_and_warned_about(convert,
     stage = convert(gripper(0, 100))
     (former,) = replace(stage, out=stage.out.with_name("elsewhere"))._before_meaning
     assert former.stage_version == 1
-    store.create(stage.out, former)
+    filling.create(stage.out, former)
     assert run(stage, RunOptions()).exit_code == 0
     assert "the gripper is 0 or 100" in capsys.readouterr().err
     assert EpisodeStore(stage.out).spec.stage_version == 1
@@ -300,7 +300,7 @@ def test_a_store_of_the_former_version_is_gone_on_with_and_warned_about(convert,
 def test_a_store_that_kept_other_first_steps_is_stale_and_says_why(convert):
     stage = convert(old="[[camera]]", new='[keep]\ndrop_first_if_zero = "steps/action"\n[[camera]]')
     assert stage.schema.to_json_before_meaning() is None
-    store.create(stage.out, replace(stage.current, stage_version=1))
+    filling.create(stage.out, replace(stage.current, stage_version=1))
     with pytest.raises(StaleStore, match="kept first steps that are nearly zero") as caught:
         run(stage, RunOptions())
     assert "another --out" in caught.value.remedy

@@ -10,7 +10,8 @@ from depthtok.disk.temporaries import temporary_sibling
 from depthtok.errors import DepthtokError, OutputError, StoreError
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.lineage import open_store
-from depthtok.stores.store import ROOT, Store, is_store, read_spec
+from depthtok.stores.spec import ROOT, is_store, read_spec
+from depthtok.stores.store import Store
 from depthtok.stores.verify import repair, verify_store
 from depthtok.testing import Damage, damages, tree_digest
 from pipelines.convert.stage import ConvertStage
@@ -142,7 +143,7 @@ def test_a_part_of_another_store_is_refused(whole, tmp_path):
 
 def test_counts_against_the_source(whole, tmp_path, over):
     """An episode that was lost without a word is named, though all digests are right."""
-    from depthtok.stores.store import write_part
+    from depthtok.stores.filling import write_part
 
     path = over(whole.rlds)
     path.run_all()

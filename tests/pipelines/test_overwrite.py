@@ -12,7 +12,7 @@ from depthtok.config import RunOptions
 from depthtok.errors import StaleStore, StoreError
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.episodes import STATISTICS, EpisodeStore
-from depthtok.stores.parts import PartWriter
+from depthtok.stores.part_writer import PartWriter
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.config import ConvertConfig
 from pipelines.convert import overwrite

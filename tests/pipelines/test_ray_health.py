@@ -16,7 +16,7 @@ from depthtok.testing import tree_digest
 from pipelines.ray import health as ray_health
 from pipelines.ray import reaper as ray_reaper
 from pipelines.ray.health import Health, Room, answers, guarded, places, starting
-from pipelines.ray.reaper import VARIABLE, marked, reaped
+from pipelines.ray.reaper import VARIABLE, Reaper, marked, reaped
 
 ALL = int(os.environ.get("DEPTHTOK_DAMAGES", "1")) > 1  # every process in every stage
 SOON = [("annotate", "raylet", 0.0), ("annotate", "gcs_server", 0.5), ("convert", "driver", 0.0)]
@@ -120,6 +120,14 @@ def test_nothing_outlives_the_block():
         child = subprocess.Popen(["sleep", "60"], env={**os.environ, VARIABLE: reaper.mark})
         assert marked(reaper.mark) == [child.pid]
     assert child.wait(5) == -signal.SIGKILL
+
+
+def test_a_reaper_that_was_killed_does_not_end_the_command():
+    with subprocess.Popen(["true"], stdin=subprocess.PIPE, bufsize=0) as process:
+        process.wait(5)
+        with pytest.raises(BrokenPipeError):
+            process.stdin.write(b"what the reaper is told")
+        Reaper("mark", process).started()
 
 
 @pytest.mark.parametrize("started", [True, False])

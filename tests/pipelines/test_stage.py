@@ -6,7 +6,7 @@ from depthtok.config import RunOptions
 from depthtok.errors import (
     MissingParts,
 )
-from depthtok.stores.parts import PartWriter
+from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.store import Store
 from depthtok.testing import tree_digest
 from pipelines.run import run

@@ -18,7 +18,7 @@ from depthtok.errors import MissingPackage, SourceError, SourceUnavailable, Stal
 from depthtok.sources.videos import films
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import create
+from depthtok.stores.filling import create
 from depthtok.stores.verify import verify_store
 from depthtok.testing import tree_digest
 from pipelines.annotate.stage import AnnotateStage

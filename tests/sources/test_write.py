@@ -21,6 +21,7 @@ FEATURES = {
         Feature("steps/precise", "tensor", "float64", (2,), "bytes"),
         Feature("steps/wide", "tensor", "uint64", (2,), "none"),
         Feature("steps/text", "text", "str"),
+        Feature("steps/texts", "text", "str", (None,)),
         Feature("steps/observation/image", "image", "uint8", (8, 6, 3), "jpeg"),
         Feature("steps/observation/depth", "image", "uint16", (None, None, 1), "png"),
         Feature("steps/observation/metres", "image", "float32", (8, 6, 1), "png"),
@@ -40,6 +41,7 @@ def _episode(number: int, steps: int) -> dict:
         "steps/precise": rng.random((steps, 2)),
         "steps/wide": np.full((steps, 2), 2**64 - 1, np.uint64),
         "steps/text": ["öffne 抽屉"] * steps,
+        "steps/texts": [("open", "öffne")[: step % 3] for step in range(steps)],
         "steps/observation/image": np.stack([ramp.astype(np.uint8)] * steps),
         "steps/observation/depth": rng.integers(0, 1 << 16, (steps, 8, 6, 1), np.uint16),
         "steps/observation/metres": rng.random((steps, 8, 6, 1), np.float32),
@@ -60,7 +62,9 @@ def _assert_same(data: RldsDirectory, split: str, episodes: list[dict]) -> None:
     read = [episode for shard in data.splits[split].shards for episode in data.records(shard)]
     for have, want in zip(read, episodes, strict=True):
         for path, feature in FEATURES.items():
-            if feature.kind == "text":
+            if feature.kind == "text" and feature.shape:
+                assert have.texts(path) == want[path]
+            elif feature.kind == "text":
                 assert have.text(path) == want[path]
             elif feature.encoding == "jpeg":
                 error = have.values(path).astype(int) - want[path]
@@ -131,6 +135,9 @@ def test_a_failure_leaves_nothing(writer, stream):
         ("steps/action", 0.5),
         ("steps/text", ["one", "two"]),
         ("steps/text", [1, 2, 3]),
+        ("steps/text", "abc"),  # one text, of as many letters as there are steps
+        ("steps/texts", "abc"),
+        ("steps/texts", ["abc", "de", "f"]),
         ("steps/observation/image", np.zeros((3, 8, 7, 3), np.uint8)),
         ("steps/observation/image", np.zeros((3, 8, 6, 3)) + 0.5),
         ("steps/observation/depth", np.zeros((3, 8, 6, 2), np.uint16)),

@@ -8,12 +8,13 @@ from depthtok.errors import ConfigError, StaleStore
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
-from depthtok.stores.store import drop_part
+from depthtok.stores.filling import drop_part
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig
 from pipelines.convert.stage import ConvertStage
 from pipelines.depth.vida.config import RunConfig
+from pipelines.plan import plan
 from pipelines.run import run
 
 
@@ -82,6 +83,23 @@ def test_a_worker_does_as_the_driver_settled(episodes, tmp_path, compiles):
     compiles(False)
     with pytest.raises(ConfigError, match=r"made with torch\.compile"):
         driver.build("cpu")
+
+
+def test_a_plan_measures_what_the_store_is_made_with(episodes, tmp_path, compiles, monkeypatch):
+    compiles(False)
+    run(stage(episodes, tmp_path / "depth", compile=True), RunOptions())
+    drop_part(tmp_path / "depth", DepthStore(tmp_path / "depth").part_names[0])
+    compiles(True)
+    loaded, load = [], AnnotateStage.load_estimator
+
+    def noted(self, made_with=None):
+        loaded.append(load(self, made_with))
+        return loaded[-1]
+
+    monkeypatch.setattr(AnnotateStage, "load_estimator", noted)
+    assert plan(stage(episodes, tmp_path / "depth", compile=True), RunOptions()).parts == 1
+    compiled = [("compile", "yes") in estimator.spec.settings for estimator in loaded]
+    assert compiled == [False, False]
 
 
 def test_another_setting_is_still_another_store(episodes, tmp_path, compiles):

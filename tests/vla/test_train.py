@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from depthtok.disk.files import read_json_lines
+from depthtok.disk.json_files import read_json_lines
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, TrainingError, WeightsError
 from tests.vla import fakes
 from vla.run_options import RunOptions

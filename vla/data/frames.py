@@ -24,8 +24,9 @@ from jaxtyping import Int64, UInt8, UInt32
 from depthtok.config import digest
 from depthtok.data import Camera, ImageTransform
 from depthtok.disk.bounds import together
-from depthtok.disk.files import commit_directory, read_json_object
+from depthtok.disk.files import commit_directory
 from depthtok.disk.images import OpenFile
+from depthtok.disk.json_files import read_json_object
 from depthtok.disk.temporaries import sweep
 from depthtok.errors import CorruptPart, StaleStore
 from depthtok.stores.origin import frames_of

@@ -29,13 +29,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from depthtok.config import digest
-from depthtok.disk.files import (
-    commit_directory,
-    file_sha256,
-    read_json_object,
-    remove,
-    with_usual_mode,
-)
+from depthtok.disk.digests import file_sha256
+from depthtok.disk.files import commit_directory, remove, with_usual_mode
+from depthtok.disk.json_files import read_json_object
 from depthtok.disk.regular import listed, require_given
 from depthtok.disk.temporaries import sweep
 from depthtok.disk.tensors import save_tensors

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from depthtok.disk.files import read_json_object
+from depthtok.disk.json_files import read_json_object
 from depthtok.disk.regular import reading
 from depthtok.errors import DepthtokError
 from depthtok.stores.verify import Finding

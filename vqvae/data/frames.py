@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float32, Int64, UInt16
 
 from depthtok.config import digest
 from depthtok.data import DepthClip
-from depthtok.disk.files import commit_file, file_sha256, write_atomic
+from depthtok.disk.digests import file_sha256
+from depthtok.disk.files import commit_file, write_atomic
 from depthtok.disk.temporaries import sweep
 from depthtok.errors import ConfigError, CorruptPart, OutputError, SourceError
 from depthtok.normalisation import HIGH, LOW, Normalisation

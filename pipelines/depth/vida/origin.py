@@ -22,7 +22,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from depthtok.disk.files import file_sha256
+from depthtok.disk.digests import file_sha256
 from depthtok.errors import WeightsError
 from pipelines.depth.vida.config import CONFIGS
 from pipelines.depth.vida.published import PUBLISHED
