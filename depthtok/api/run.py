@@ -170,7 +170,7 @@ def prepared(description: Description) -> list[Step]:
     from vla.weights.pretrained import resolved
 
     how = _named(description.tables["how"])
-    _refuse_alone(how, "annotate")
+    _refuse_alone(how, "[how]", "annotate")
     from_mapping(RunOptions, how, "[how]")
     calls = list(_calls(description))
     steps = [
@@ -218,8 +218,10 @@ def _named(table: Mapping[str, Any]) -> dict[str, Any]:
 def _arguments(description: Description, command: str, paths: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a command: its table, the options that all share, and the paths."""
     interface = read(COMMANDS[command])
-    names = {parameter.name for parameter in interface.parameters} | {"set"}
+    names = {parameter.name for parameter in interface.parameters}
     table, how = _named(description.tables[command]), _named(description.tables["how"])
+    where = f"[{command}]"
+    _refuse_alone(table, where, command)
     if command == "tokenize":
         table.pop("codebook", None)
     if command in TRAININGS:
@@ -227,15 +229,8 @@ def _arguments(description: Description, command: str, paths: dict[str, Any]) ->
     else:
         shared = {key: table.pop(key) for key in [*table] if key in field_types(RunOptions)}
         how |= shared
-        _refuse_alone(how, command)
-    free = sorted(names - {*paths, "then_tokenize"})
-    for key in table:
-        if key not in free:
-            choices = [name.replace("_", "-") for name in free]
-            remedy = did_you_mean(key.replace("_", "-"), choices)
-            raise ConfigError(f"[{command}]: there is no {key!r}", remedy=remedy)
+    interface.require_known(table, where, without=(*paths, "then_tokenize", *ALONE))
     how = {key: value for key, value in how.items() if key in names}
-    where = f"[{command}]"
     try:
         return interface.bind({**how, **table, **paths}, where)
     except ConfigError as error:
@@ -244,11 +239,11 @@ def _arguments(description: Description, command: str, paths: dict[str, Any]) ->
         raise ConfigError(f"{where}: {error.problem}", remedy=error.remedy) from None
 
 
-def _refuse_alone(how: Mapping[str, Any], command: str) -> None:
+def _refuse_alone(table: Mapping[str, Any], where: str, command: str) -> None:
     for key in ALONE:
-        if key in how:
+        if key in table:
             raise ConfigError(
-                f"[how] `{key}` is of single commands: a run makes all of every stage",
+                f"{where} `{key}` is of single commands: a run makes all of every stage",
                 remedy="leave it out, or type the commands one by one: "
                 f"`depthtok {command} --help`",
             )
