@@ -187,26 +187,26 @@ def prepared(description: Description) -> list[Step]:
 
 def _calls(description: Description) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Title, command and paths of every step that is not skipped."""
-    tables, place = description.tables, description.path
+    tables, path_of = description.tables, description.path
     wanted = {name for name in COMMANDS if not tables[name].get("skip", False)}
-    own = description.out / "codebook"
-    book = Path(tables["tokenize"].get("codebook", own))
+    trained_book = description.out / "codebook"
+    book = Path(tables["tokenize"].get("codebook", trained_book))
     data = description.data
     for name, source in data.items():
-        episodes, depth = place(name, "episodes"), place(name, "depth")
+        episodes, depth = path_of(name, "episodes"), path_of(name, "depth")
         if "convert" in wanted:
             yield f"convert {name}", "convert", {"source": source, "out": episodes}
         if "annotate" in wanted:
             yield f"annotate {name}", "annotate", {"source": episodes, "out": depth}
     if "train-vqvae" in wanted:
-        depths = [place(name, "depth") for name in data]
-        yield "train-vqvae", "train-vqvae", {"depth": depths, "out": own}
+        depths = [path_of(name, "depth") for name in data]
+        yield "train-vqvae", "train-vqvae", {"depth": depths, "out": trained_book}
     for name in data if "tokenize" in wanted else ():
-        title = f"tokenize {name}" + (f", with {book}" if book != own else "")
-        paths = {"depth": place(name, "depth"), "codebook": book, "out": place(name, "codes")}
+        title = f"tokenize {name}" + (f", with {book}" if book != trained_book else "")
+        paths = {"depth": path_of(name, "depth"), "codebook": book, "out": path_of(name, "codes")}
         yield title, "tokenize", paths
     if "train-vla" in wanted:
-        stores = {kind: [place(name, kind) for name in data] for kind in ("episodes", "codes")}
+        stores = {kind: [path_of(name, kind) for name in data] for kind in ("episodes", "codes")}
         yield "train-vla", "train-vla", {**stores, "out": description.out / "policy"}
 
 
