@@ -80,15 +80,9 @@ def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str) -> C:
     """
     values = checked(cls, mapping, where)
     try:
-        return _build(cls, values)
+        return built(cls, values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error.problem}", remedy=error.remedy) from None
-
-
-def from_flags(cls: type[C], flags: Mapping[str, Any]) -> C:
-    """An instance from command-line flags; None stands for a flag that was not given."""
-    values = {name: value for name, value in flags.items() if value is not None}
-    return _build(cls, checked(cls, values, "command line"))
 
 
 def checked(cls: type, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -108,15 +102,12 @@ def field_types(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
-def _build(cls: type[C], values: Mapping[str, Any]) -> C:
-    _require_given(cls, values)
-    return cls(**values)
-
-
-def _require_given(cls: type, values: Mapping[str, Any]) -> None:
+def built(cls: type, values: Mapping[str, Any]) -> Any:
+    """An instance of a settings class. Raises `ConfigError` for a field that is not given."""
     for field in fields(cls):
         if field.name not in values and field.default is field.default_factory is MISSING:
             raise ConfigError(f"`{field.name}` is not given", remedy="it has no default: state it")
+    return cls(**values)
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
@@ -268,6 +259,14 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+def setting_text(value: Any) -> str:
+    """A value as `--set NAME=` takes it: text as it is where that is read as text, else TOML."""
+    value = to_json(value)
+    if isinstance(value, str) and parse_settings([f"x={value}"]) == {"x": value}:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
 def load_preset(folder: Path, name: str) -> dict[str, Any]:
     """The preset `name` of a package's folder of TOML files, or any file `name` ending in .toml."""
     if name.endswith(".toml"):
@@ -305,8 +304,8 @@ def nested(dotted: Mapping[str, Any]) -> dict:
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict:
     """Both tables merged recursively; where both define a value, `above` wins."""
-    made = dict(below)
+    union = dict(below)
     for name, value in above.items():
-        tables = isinstance(value, Mapping) and isinstance(made.get(name), Mapping)
-        made[name] = merged(made[name], value) if tables else value
-    return made
+        tables = isinstance(value, Mapping) and isinstance(union.get(name), Mapping)
+        union[name] = merged(union[name], value) if tables else value
+    return union

@@ -150,10 +150,12 @@ class GateError(DepthtokError):
     """A codebook below the limits of the quality gate."""
 
 
-def did_you_mean(word: str, choices: list[str] | tuple[str, ...]) -> str:
-    """`Did you mean 'x'?`, or the list of choices where nothing is near."""
+def did_you_mean(word: str, choices: list[str] | tuple[str, ...], otherwise: str = "") -> str:
+    """`Did you mean 'x'?`; where nothing is near, `otherwise`, or the list of choices."""
     import difflib
 
     if matches := difflib.get_close_matches(word, choices, n=1):
         return f"Did you mean {matches[0]!r}?"
+    if otherwise:
+        return otherwise
     return f"Known: {', '.join(sorted(choices))}." if choices else "There is none to choose from."

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from depthtok.api.interface import read
+from depthtok.api.interface import read, settings_of
 from depthtok.api.parameters import Positional
 from depthtok.api.train_vla import train_vla
-from depthtok.config import convert, load_toml
+from depthtok.config import convert, flat, load_toml
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import announce
 
@@ -26,6 +26,8 @@ _EXAMPLE = """write, for example
   codes = ["runs/codes"]
   steps = 500"""
 
+_DECIDED = ("out", "seed", "preset", "resume", "plan")
+"""Arguments of train-vla that the study decides: it trains, and resumes."""
 _KINDS = {
     "out": Path,
     "seeds": tuple[int, ...],
@@ -48,7 +50,7 @@ class Study:
 
     out: Path
     seeds: tuple[int, ...]
-    variants: Mapping[str, tuple[str, tuple[str, ...]]]
+    variants: Mapping[str, tuple[str, Mapping[str, Any]]]
     flags: Mapping[str, Any]  # of train-vla, for all
 
     @classmethod
@@ -59,64 +61,66 @@ class Study:
                 raise ConfigError(
                     f"{where}: there is no {key!r}", remedy=did_you_mean(key, [*_KINDS])
                 )
-        given = {
+        values = {
             key: convert(value, _KINDS[key], f"{where}: `{key}`")
             for key, value in {"seeds": (0, 1, 2), **content}.items()
         }
         for key in _KINDS:
-            if not given.get(key):
+            if not values.get(key):
                 raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
-        variants = dict(_variants(given["variants"], where))
-        return cls(given["out"], given["seeds"], variants, _flags(given["train-vla"], where))
+        variants = dict(_variants(values["variants"], where))
+        return cls(values["out"], values["seeds"], variants, _flags(values["train-vla"], where))
 
     def runs(self) -> Iterator[tuple[str, int, Path]]:
         """Variant, seed and place of every training."""
         for seed in self.seeds:
             for name in self.variants:
-                yield name, seed, self.out / name / f"seed-{seed}"
+                yield name, seed, self.run(name, seed)
+
+    def run(self, name: str, seed: int) -> Path:
+        """Where a training lies."""
+        return self.out / name / f"seed-{seed}"
+
+    def trainings(self) -> list[tuple[str, dict[str, Any]]]:
+        """Title and arguments of every training. Raises `ConfigError` for settings of a variant
+        that are none: before the first training, and not after hours of it."""
+        interface, trainings = read(train_vla), []
+        for name, seed, out in self.runs():
+            preset, settings = self.variants[name]
+            changes = {**settings_of(self.flags.get("set")), **settings}
+            chosen = {"preset": preset, "seed": seed, "out": out, "set": changes}
+            arguments = interface.bind({**self.flags, **chosen}, "[train-vla]")
+            trainings.append((f"{name}, seed {seed}", arguments))
+        return trainings
 
 
 def _flags(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The arguments of train-vla that a study may give, of their types."""
-    known = {
-        parameter.name: parameter
-        for parameter in read(train_vla).parameters
-        if parameter.name not in ("out", "seed", "preset", "resume")
-    }
+    interface, of_table = read(train_vla), f"{where}: [train-vla]"
+    interface.require_known(table, of_table, without=_DECIDED)
+    by_name = {parameter.name: parameter for parameter in interface.parameters}
     flags = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name == "set":
-            flags[name] = convert(value, list[str], f"{where}: [train-vla]: `set`")
-        elif name in known:
-            flags[name] = known[name].converted(value, f"{where}: [train-vla]")
+            flags[name] = convert(value, list[str], f"{of_table}: `set`")
         else:
-            choices = [choice.replace("_", "-") for choice in (*known, "set")]
-            raise ConfigError(
-                f"{where}: [train-vla]: there is no {key!r}",
-                remedy=did_you_mean(key.replace("_", "-"), choices),
-            )
+            flags[name] = by_name[name].converted(value, of_table)
     if not flags.get("episodes"):
-        raise ConfigError(f"{where}: [train-vla] names no `episodes`", remedy=_EXAMPLE)
+        raise ConfigError(f"{of_table} names no `episodes`", remedy=_EXAMPLE)
     return flags
 
 
-def _variants(variants: Any, where: str) -> Iterator[tuple[str, tuple[str, tuple[str, ...]]]]:
+def _variants(variants: Any, where: str) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
     """A list of presets, or a table: name = preset, or name = {preset = ..., "train.lr" = ...}."""
     if isinstance(variants, list):
         variants = {name: name for name in variants}
     for name, value in variants.items():
-        place = f"{where}: `variants.{name}`"
+        of_variant = f"{where}: `variants.{name}`"
         table = {"preset": value} if isinstance(value, str) else value
-        table = convert(table, dict[str, Any], place)
-        preset = convert(table.pop("preset", "tiny"), str, f"{place}.preset")
-        yield name, (preset, tuple(f"{key}={_toml(each)}" for key, each in table.items()))
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+        table = convert(table, dict[str, Any], of_variant)
+        preset = convert(table.pop("preset", "tiny"), str, f"{of_variant}.preset")
+        yield name, (preset, flat(table))
 
 
 def ablate(
@@ -133,18 +137,12 @@ def ablate(
     from vla.evaluation.ablation import tabulate
 
     study = Study.read(load_toml(config), str(config))
+    trainings = study.trainings()
     with writing(study.out):
-        runs = list(study.runs())
-        for number, (name, seed, out) in enumerate(runs, 1):
-            announce(f"[{number}/{len(runs)}] {name}, seed {seed}")
-            preset, settings = study.variants[name]
-            chosen = {"preset": preset, "seed": seed, "out": out}
-            chosen["set"] = [*study.flags.get("set", ()), *settings]
-            arguments = read(train_vla).bind({**study.flags, **chosen}, "[train-vla]")
+        for number, (title, arguments) in enumerate(trainings, 1):
+            announce(f"[{number}/{len(trainings)}] {title}")
             announce(train_vla(**arguments))
-        table = tabulate({
-            name: [study.out / name / f"seed-{seed}" for seed in study.seeds]
-            for name in study.variants
-        })  # fmt: skip
+        runs = {name: [study.run(name, seed) for seed in study.seeds] for name in study.variants}
+        table = tabulate(runs)
         page = table.report(str(config)).write(study.out, "ablation")
     return Ablation(table, page)

@@ -21,12 +21,14 @@ def collect(
     options: Annotated[
         RunOptions,
         Only(
-            "workers", "ray_address", "cpus_per_worker", "shard", "limit", "resume", "retry_failed",
-            limit="stop after the shards with this many episodes", resume="keep finished shards",
+            *("workers", "ray_address", "cpus_per_worker", "shard", "limit", "resume"),
+            "retry_failed",
+            limit="stop after the shards with this many episodes",
+            resume="keep finished shards",
         ),
         BySet("cpus_per_worker"),
     ],
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Record LIBERO demonstrations with ground-truth depth.
 
     A scripted expert solves pick-and-place tasks from seeded placements, or official demonstrations

@@ -70,8 +70,11 @@ def estimate(description: Description) -> DepthAudit:
     sample = description.path("sample", "")
     estimated, device = sample / "estimated-depth", description.tables["how"].get("device", "auto")
     values = {
-        "source": sample / "episodes", "out": estimated, "estimator": "tiny", "device": device,
-    }  # fmt: skip
+        "source": sample / "episodes",
+        "out": estimated,
+        "estimator": "tiny",
+        "device": device,
+    }
     title = "estimate depth from RGB alone, and compare it with the ground truth"
     step = Step("extra", title, "annotate", read(annotate).bind(values, "[extra]"))
     taken(step, annotate)

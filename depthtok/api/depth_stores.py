@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 def opened(path: Path, *, partial: bool) -> DepthStore:
     """A DepthStore. Raises `MissingParts` unless `partial`."""
+    store = _with_failures(path, partial=partial)
+    for name, count in store.absent_counts().items():
+        warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
+    return store
+
+
+def _with_failures(path: Path, *, partial: bool) -> DepthStore:
+    """A DepthStore, with a warning of what failed on the way to it."""
     from depthtok.stores.depth import DepthStore
     from depthtok.stores.failures import in_words, left_out
 
@@ -24,8 +32,6 @@ def opened(path: Path, *, partial: bool) -> DepthStore:
     store.require_complete(partial=partial)
     if failures := in_words(left_out(store)):
         warn(f"{store.path}: {failures}")
-    for name, count in store.absent_counts().items():
-        warn(f"{store.path}: {count} episodes do not have camera {name}: left out")
     return store
 
 
@@ -60,8 +66,6 @@ def depth_sources(
     paths: list[Path], weights: list[float] | None, cameras: list[str] | None, *, partial: bool
 ) -> list[ClipSource]:
     """The clips of DepthStores. Raises `MissingParts` unless `partial`."""
-    from depthtok.stores.depth import DepthStore
-    from depthtok.stores.failures import in_words, left_out
     from depthtok.stores.lineage import outdated
     from vqvae.data.clips import ClipSource, StoredClips
 
@@ -72,13 +76,10 @@ def depth_sources(
         )
     sources = []
     for path, weight in zip(paths, weights, strict=True):
-        store = DepthStore(path)
-        store.require_complete(partial=partial)
+        store = _with_failures(path, partial=partial)
         clips = StoredClips(store, cameras or store.cameras)
         name, content = str(store.about["dataset"]), store.content
         sources.append(ClipSource(name, store.fingerprint, clips, weight, content))
-        if failures := in_words(left_out(store)):
-            warn(f"{path}: {failures}")
         for line in outdated(store):
             warn(line)
         if clips.absent:

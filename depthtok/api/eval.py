@@ -73,9 +73,16 @@ def evaluate(
     from pipelines.evaluate.play import PolicySource
 
     source = PolicySource(
-        policy, dataset, choose(options.device), codebook, gripper, tuple(accept or ()),
-        precision, sampler, cuda_graph,
-    )  # fmt: skip
+        policy,
+        dataset,
+        choose(options.device),
+        codebook,
+        gripper,
+        tuple(accept or ()),
+        precision,
+        sampler,
+        cuda_graph,
+    )
     with writing_shard(out, options.shard):
         evaluation = _run(*_evaluation(out, settings, source), source, settings, options)
         figures = verdict.results(evaluation)

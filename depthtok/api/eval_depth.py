@@ -57,18 +57,18 @@ def eval_depth(
     require_codes(config.model.depth)
     # Whole images, and no word of actions, which are not looked at.
     config = config.updated({"data.crop": 1.0, "data.gripper": ""})
-    given = Given.open(config, [episodes], [codes], [], codebook, source_root)
-    book = given.book
+    opened = Given.open(config, [episodes], [codes], [], codebook, source_root)
+    book = opened.book
     if book is None or book.fingerprint != state.codebook:
         other = book.fingerprint[:12] if book else "unknown"
         raise StaleStore(
             f"{codes} is of codebook {other}, {run} was trained on {state.codebook[:12]}",
             remedy="tokenize the depth with the run's codebook",
         )
-    config = stores.fit(config, given, camera)
-    store = given.episodes[0]
+    config = stores.fit(config, opened, camera)
+    store = opened.episodes[0]
     name = str(store.about["dataset"])
-    joined = member(name, store, given.targets[0], config, codebook=book.fingerprint)
+    joined = member(name, store, opened.targets[0], config, codebook=book.fingerprint)
     dataset = Dataset([joined], config, checkpoint.read_tokenizer(path), augment=False)
     model, decode = load_model(path, device), Codec.load(book.path, device).decode
     score = judge_depth(model, dataset, samples, decode, device)

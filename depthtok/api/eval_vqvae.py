@@ -52,7 +52,7 @@ def eval_vqvae(
     require(sticky >= 0, "sticky", sticky, "give 0 (off) or more")
     codec = Codec.load(codebook, choose(device))
     require_writable(out)
-    own = codec.codebook.quality or None
+    training_quality = codec.codebook.quality or None
     with as_written(codebook / META, "copy the codebook again"):
         require_shown(codec.codebook)
     behind = EpisodesBehind(episodes or (), source_root)
@@ -63,6 +63,6 @@ def eval_vqvae(
     quality, examples = assess(codec, chosen, masks=behind.masks, sticky=sticky)
     quality = {**quality, "held_out": None, "codebook": codec.codebook.fingerprint}
     judged = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
-    page = build(codec, quality, examples, judged=judged, own=own).write(out)
+    page = build(codec, quality, examples, judged=judged, own=training_quality).write(out)
     write_atomic(out / "quality.json", json.dumps(quality, indent=1) + "\n")
     return CodebookEvaluation(codebook, page, quality)

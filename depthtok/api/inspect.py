@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from depthtok.api.parameters import Positional
 
 if TYPE_CHECKING:
-    from pipelines.inspect.summary import Summary
+    from pipelines.inspect.facts import Summary
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ def inspect(
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.lineage import open_store
     from depthtok.stores.spec import is_store
+    from pipelines.inspect.data import inspect_mixture, schema_draft
     from pipelines.inspect.summary import inspect as summary_of
-    from pipelines.inspect.summary import inspect_mixture, schema_draft
 
     if draft:
         return Inspection((), tuple(schema_draft(path) for path in paths))

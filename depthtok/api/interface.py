@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache, wraps
 from signal import SIGINT
@@ -22,7 +22,7 @@ from depthtok.api.parameters import (
     leaves,
     split,
 )
-from depthtok.config import describe, parse_settings
+from depthtok.config import built, describe, flat, parse_settings
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.signals import Stopped
 
@@ -35,7 +35,7 @@ class Interface:
     parameters: tuple[Parameter, ...]
     groups: Mapping[str, type]  # the function's parameters that are dataclasses
     presets: Mapping[str, Preset]
-    prefixes: Mapping[str, str]
+    tables: Mapping[str, type]  # what the presets are of
 
     @property
     def takes_set(self) -> bool:
@@ -47,69 +47,80 @@ class Interface:
 
         Raises `ConfigError`, which begins with `where`, for unknown names and impossible values.
         """
-        given = {
-            name: value for name, value in values.items() if name != "set" and value is not None
-        }
-        own = {
+        by_name = {parameter.name: parameter for parameter in self.parameters}
+        arguments = {
             parameter.owner: parameter.default
             for parameter in self.parameters
             if not parameter.key and parameter.default is not MISSING
         }
         parts: dict[str, dict[str, Any]] = {name: {} for name in (*self.groups, *self.presets)}
-        by_name = {parameter.name: parameter for parameter in self.parameters}
-        for name, value in given.items():
-            if name not in by_name:
-                choices = [each.replace("_", "-") for each in by_name]
-                remedy = did_you_mean(name.replace("_", "-"), choices)
-                raise ConfigError(f"{where}: there is no {name!r}", remedy=remedy)
-            parameter = by_name[name]
-            self._put(parameter, parameter.converted(value, where), own, parts)
+        self.require_known(values, where)
+        for name, value in values.items():
+            if name != "set" and value is not None:
+                converted = by_name[name].converted(value, where)
+                self._put(by_name[name], converted, arguments, parts)
         for name, value in settings_of(values.get("set")).items():
-            self._set(name, value, own, parts)
+            self._set(name, value, arguments, parts)
         try:
             for name, cls in self.groups.items():
-                own[name] = made(cls, parts[name])
+                arguments[name] = built(cls, parts[name])
             for name, preset in self.presets.items():
                 chosen = parts[name].pop("", preset.default)
-                counts = {key: len(own[of]) for of, key in preset.counts.items() if own.get(of)}
-                own[name] = preset.load(chosen, counts | parts[name])
+                counts = {
+                    key: len(arguments[of])
+                    for of, key in preset.counts.items()
+                    if arguments.get(of)
+                }
+                arguments[name] = preset.load(chosen, counts | parts[name])
         except ConfigError as error:
-            command = self.function.__name__.replace("_", "-")
-            remedy = error.remedy or f"see `depthtok settings {command}`"
-            raise ConfigError(error.problem, remedy=remedy) from None
-        return own
+            raise ConfigError(error.problem, remedy=error.remedy or self._see) from None
+        return arguments
 
-    def _put(self, parameter: Parameter, value: Any, own: dict, parts: dict) -> None:
+    def require_known(
+        self, names: Iterable[str], where: str, without: Collection[str] = ()
+    ) -> None:
+        """Raises `ConfigError`, which begins with `where`, for names that are no parameters, or
+        are among those that the caller decides (`without`)."""
+        known = [parameter.name for parameter in self.parameters]
+        choices = {*known, *(["set"] * self.takes_set)} - {*without}
+        for name in names:
+            if name.replace("-", "_") not in choices:
+                flags = sorted(choice.replace("_", "-") for choice in choices)
+                remedy = did_you_mean(name.replace("_", "-"), flags)
+                raise ConfigError(f"{where}: there is no {name!r}", remedy=remedy)
+
+    @property
+    def _see(self) -> str:
+        return f"see `depthtok settings {self.function.__name__.replace('_', '-')}`"
+
+    def _put(self, parameter: Parameter, value: Any, arguments: dict, parts: dict) -> None:
         if parameter.owner in parts:
             parts[parameter.owner][parameter.key] = value
         else:
-            own[parameter.owner] = value
+            arguments[parameter.owner] = value
 
-    def _set(self, name: str, value: Any, own: dict, parts: dict) -> None:
-        """Sets one setting by its full name; what no class is known to have is the preset's."""
-        known = {each.setting: each for each in self.parameters if each.setting}
+    def _set(self, name: str, value: Any, arguments: dict, parts: dict) -> None:
+        """Sets one setting by its full name. What lies in a table of a preset is the preset's, who
+        checks it."""
+        known = {parameter.setting: parameter for parameter in self.parameters if parameter.setting}
         if name in known and known[name].owner not in self.presets:
-            self._put(known[name], known[name].converted(value, "--set"), own, parts)
-        elif self.presets and name.partition(".")[0] not in self.prefixes.values():
-            parts[next(iter(self.presets))][name] = value
-        else:
-            remedy = did_you_mean(name, [*known])
-            raise ConfigError(f"--set: there is no setting {name!r}", remedy=remedy)
+            self._put(known[name], known[name].converted(value, "--set"), arguments, parts)
+            return
+        for owner, cls in self.tables.items():
+            if name.partition(".")[0] in {field.name for field in fields(cls)}:
+                parts[owner][name] = value
+                return
+        full = [leaf.key for cls in self.tables.values() for leaf in leaves(cls, "")]
+        remedy = did_you_mean(name, [*known, *full], self._see)
+        raise ConfigError(f"--set: there is no setting {name!r}", remedy=remedy)
 
 
-def settings_of(given: Mapping[str, Any] | Sequence[str] | str | None) -> dict[str, Any]:
-    """Settings as `set=` takes them: by name, or as texts `NAME=VALUE`."""
-    if isinstance(given, Mapping):
-        return dict(given)
-    return parse_settings([given] if isinstance(given, str) else given or [])
-
-
-def made(cls: type, values: Mapping[str, Any]) -> Any:
-    """An instance of a settings class. Raises `ConfigError` for a field that is not given."""
-    for each in fields(cls):
-        if each.name not in values and each.default is each.default_factory is MISSING:
-            raise ConfigError(f"`{each.name}` is not given", remedy="it has no default: state it")
-    return cls(**values)
+def settings_of(changes: Mapping[str, Any] | Sequence[str] | str | None) -> dict[str, Any]:
+    """Settings by full names from what `set=` takes: by name, also in tables, or as texts
+    `NAME=VALUE`."""
+    if not isinstance(changes, Mapping):
+        changes = parse_settings([changes] if isinstance(changes, str) else changes or [])
+    return flat(changes)
 
 
 @cache
@@ -117,24 +128,23 @@ def read(function: Callable[..., Any]) -> Interface:
     """The interface of a function, from its signature and the classes in it."""
     hints = hints_of(function)
     parameters: list[Parameter] = []
-    groups, presets, prefixes = {}, {}, {}
+    groups, presets, tables = {}, {}, {}
     for name, written in inspect.signature(function).parameters.items():
         kind, notes = split(hints[name])
         preset = next((note for note in notes if isinstance(note, Preset)), None)
         if preset is not None:
-            presets[name] = preset
+            presets[name], tables[name] = preset, kind
             parameters += _of_preset(name, kind, preset)
         elif isinstance(kind, type) and is_dataclass(kind):
             groups[name] = kind
             prefix = next((note for note in notes if isinstance(note, Prefix)), None)
-            prefixes[name] = prefix.name if prefix else ""
             parameters += _of_group(name, kind, notes, prefix)
         else:
             parameters.append(_of_own(name, hints[name], written.default))
     names = [parameter.name for parameter in parameters]
     repeated = {name for name in names if names.count(name) > 1}
     assert not repeated, f"two parameters of {function.__name__} are named {repeated}"
-    return Interface(function, tuple(parameters), groups, presets, prefixes)
+    return Interface(function, tuple(parameters), groups, presets, tables)
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -157,17 +167,25 @@ def _of_own(name: str, hint: Any, default: Any) -> Parameter:
         return Parameter(name, kind, default, note.help, name, "", "", note.metavar, True)
     flag = note if isinstance(note, Flag) else Flag(str(note))
     return Parameter(
-        flag.name or name, kind, default, flag.help, name, setting=name if flag.by_set else "",
-        metavar=flag.metavar, shown=not flag.by_set, least=flag.least, most=flag.most,
+        flag.name or name,
+        kind,
+        default,
+        flag.help,
+        name,
+        setting=name if flag.by_set else "",
+        metavar=flag.metavar,
+        shown=not flag.by_set,
+        least=flag.least,
+        most=flag.most,
         off=flag.off,
-    )  # fmt: skip
+    )
 
 
 def _of_group(
     owner: str, cls: type, notes: Sequence[Any], prefix: Prefix | None
 ) -> Iterator[Parameter]:
     """The fields of a dataclass, but for tables."""
-    names = [each.name for each in fields(cls)]
+    names = [field.name for field in fields(cls)]
     only = next((note for note in notes if isinstance(note, Only)), Only(*names))
     by_set = next((note for note in notes if isinstance(note, BySet)), BySet())
     unknown = {*only.names, *by_set.names} - {*names}
@@ -178,9 +196,13 @@ def _of_group(
         name = parameter.key
         if name in only.names and "." not in name and describe(bare(parameter.kind)) != "a table":
             yield replace(
-                parameter, name=flags.get(name, name), owner=owner, setting=start + name,
-                help=only.helps.get(name, parameter.help), shown=name not in by_set.names,
-            )  # fmt: skip
+                parameter,
+                name=flags.get(name, name),
+                owner=owner,
+                setting=start + name,
+                help=only.helps.get(name, parameter.help),
+                shown=name not in by_set.names,
+            )
 
 
 def _of_preset(owner: str, cls: type, preset: Preset) -> Iterator[Parameter]:
@@ -197,10 +219,10 @@ def _of_preset(owner: str, cls: type, preset: Preset) -> Iterator[Parameter]:
 def signature_of(interface: Interface) -> inspect.Signature:
     """How the function is called in Python."""
     kinds, parameters = inspect.Parameter, []
-    for each in sorted(interface.parameters, key=lambda each: not each.positional):
-        kind = kinds.POSITIONAL_OR_KEYWORD if each.positional else kinds.KEYWORD_ONLY
-        default = kinds.empty if each.default is MISSING else each.default
-        parameters.append(kinds(each.name, kind, default=default, annotation=each.kind))
+    for parameter in sorted(interface.parameters, key=lambda parameter: not parameter.positional):
+        kind = kinds.POSITIONAL_OR_KEYWORD if parameter.positional else kinds.KEYWORD_ONLY
+        default = kinds.empty if parameter.default is MISSING else parameter.default
+        parameters.append(kinds(parameter.name, kind, default=default, annotation=parameter.kind))
     if interface.takes_set:
         annotation = Mapping[str, Any] | Sequence[str]
         parameters.append(kinds("set", kinds.KEYWORD_ONLY, default=(), annotation=annotation))
@@ -214,8 +236,8 @@ def face(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def call(*values: Any, **named: Any) -> Any:
-        given = signature.bind(*values, **named).arguments
-        arguments = interface.bind(given, f"{function.__name__}()")
+        written = signature.bind(*values, **named).arguments
+        arguments = interface.bind(written, f"{function.__name__}()")
         try:
             return function(**arguments)
         except Stopped as stop:

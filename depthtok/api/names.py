@@ -1,11 +1,9 @@
-"""The commands by the names of their functions, and the file of each."""
+"""The commands by the names of their functions, and the file of each, in the order of the help."""
 
-COMMANDS = {
-    name: name
-    for name in (
-        "convert", "annotate", "train_vqvae", "tokenize", "train_vla", "run", "demo", "inspect",
-        "verify", "report", "doctor", "settings", "decode", "eval_vqvae", "eval_depth",
-        "audit_depth", "finetune_depth", "inspect_mask", "compare", "ablate", "collect", "serve",
-    )
-} | {"evaluate": "eval"}  # fmt: skip
+_FILES = (
+    *("convert", "annotate", "train_vqvae", "tokenize", "train_vla", "run", "demo", "inspect"),
+    *("verify", "report", "doctor", "settings", "finetune_depth", "audit_depth", "eval_vqvae"),
+    *("decode", "inspect_mask", "eval_depth", "ablate", "collect", "eval", "compare", "serve"),
+)
+COMMANDS = {"evaluate" if file == "eval" else file: file for file in _FILES}
 """`eval` is a function of Python's own: ours is `evaluate`."""

@@ -19,9 +19,14 @@ def open_store(path: str | Path, *, source_root: str | Path | None = None) -> St
 
 
 def load_policy(
-    run: str | Path, *, dataset: str | None = None, device: str = "auto", averaged: bool = True,
-    seed: int = 0, precision: str = "float32",
-) -> Policy:  # fmt: skip
+    run: str | Path,
+    *,
+    dataset: str | None = None,
+    device: str = "auto",
+    averaged: bool = True,
+    seed: int = 0,
+    precision: str = "float32",
+) -> Policy:
     """The policy of a training run, or of one of its checkpoints: `policy.act` answers to images,
     proprioception and an instruction. `dataset`: whose units to act in, if trained on several;
     `averaged`: the moving average of the weights, where it was kept. Raises `WeightsError`."""
@@ -29,6 +34,10 @@ def load_policy(
     from vla.serving.policy import Policy
 
     return Policy.load(
-        Path(run), dataset=dataset, device=choose(device), averaged=averaged, seed=seed,
+        Path(run),
+        dataset=dataset,
+        device=choose(device),
+        averaged=averaged,
+        seed=seed,
         precision=precision,
-    )  # fmt: skip
+    )

@@ -129,8 +129,9 @@ class Parameter:
 
 
 def _lenient(value: Any, kind: Any) -> Any:
-    """One text or path for a list of one, and a path for a text: as people write it in Python."""
-    if get_origin(kind) in (list, tuple) and isinstance(value, str | os.PathLike):
+    """One value for a list of one, and a path for a text: as people write it in Python."""
+    alone = isinstance(value, str | os.PathLike | int | float)
+    if get_origin(kind) in (list, tuple) and alone:
         return [_lenient(value, get_args(kind)[0])]
     if kind is str and isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -148,18 +149,19 @@ def split(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 def leaves(cls: type, start: str) -> Iterator[Parameter]:
     """Every field of a settings class by its full name, and those of the tables in it."""
     hints = get_type_hints(cls, include_extras=True)
-    for each in fields(cls):
-        kind, notes = split(hints[each.name])
-        key = start + each.name
+    for setting in fields(cls):
+        kind, notes = split(hints[setting.name])
+        key = start + setting.name
         if isinstance(kind, type) and is_dataclass(kind):
             yield from leaves(kind, f"{key}.")
             continue
-        yield Parameter(key, kind, default_of(each), notes[0] if notes else "", "", key, key)
+        yield Parameter(key, kind, default_of(setting), notes[0] if notes else "", "", key, key)
 
 
-def default_of(each: Field) -> Any:
+def default_of(setting: Field) -> Any:
     """The default of a field; MISSING where it has none."""
-    return each.default if each.default_factory is MISSING else each.default_factory()
+    factory = setting.default_factory
+    return setting.default if factory is MISSING else factory()
 
 
 def bare(kind: Any) -> Any:

@@ -170,7 +170,7 @@ def prepared(description: Description) -> list[Step]:
     from vla.weights.pretrained import resolved
 
     how = _named(description.tables["how"])
-    _refuse_alone(how, "annotate")
+    _refuse_alone(how, "[how]", "annotate")
     from_mapping(RunOptions, how, "[how]")
     calls = list(_calls(description))
     steps = [
@@ -187,26 +187,26 @@ def prepared(description: Description) -> list[Step]:
 
 def _calls(description: Description) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Title, command and paths of every step that is not skipped."""
-    tables, place = description.tables, description.path
+    tables, path_of = description.tables, description.path
     wanted = {name for name in COMMANDS if not tables[name].get("skip", False)}
-    own = description.out / "codebook"
-    book = Path(tables["tokenize"].get("codebook", own))
+    trained_book = description.out / "codebook"
+    book = Path(tables["tokenize"].get("codebook", trained_book))
     data = description.data
     for name, source in data.items():
-        episodes, depth = place(name, "episodes"), place(name, "depth")
+        episodes, depth = path_of(name, "episodes"), path_of(name, "depth")
         if "convert" in wanted:
             yield f"convert {name}", "convert", {"source": source, "out": episodes}
         if "annotate" in wanted:
             yield f"annotate {name}", "annotate", {"source": episodes, "out": depth}
     if "train-vqvae" in wanted:
-        depths = [place(name, "depth") for name in data]
-        yield "train-vqvae", "train-vqvae", {"depth": depths, "out": own}
+        depths = [path_of(name, "depth") for name in data]
+        yield "train-vqvae", "train-vqvae", {"depth": depths, "out": trained_book}
     for name in data if "tokenize" in wanted else ():
-        title = f"tokenize {name}" + (f", with {book}" if book != own else "")
-        paths = {"depth": place(name, "depth"), "codebook": book, "out": place(name, "codes")}
+        title = f"tokenize {name}" + (f", with {book}" if book != trained_book else "")
+        paths = {"depth": path_of(name, "depth"), "codebook": book, "out": path_of(name, "codes")}
         yield title, "tokenize", paths
     if "train-vla" in wanted:
-        stores = {kind: [place(name, kind) for name in data] for kind in ("episodes", "codes")}
+        stores = {kind: [path_of(name, kind) for name in data] for kind in ("episodes", "codes")}
         yield "train-vla", "train-vla", {**stores, "out": description.out / "policy"}
 
 
@@ -218,8 +218,10 @@ def _named(table: Mapping[str, Any]) -> dict[str, Any]:
 def _arguments(description: Description, command: str, paths: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a command: its table, the options that all share, and the paths."""
     interface = read(COMMANDS[command])
-    names = {parameter.name for parameter in interface.parameters} | {"set"}
+    names = {parameter.name for parameter in interface.parameters}
     table, how = _named(description.tables[command]), _named(description.tables["how"])
+    where = f"[{command}]"
+    _refuse_alone(table, where, command)
     if command == "tokenize":
         table.pop("codebook", None)
     if command in TRAININGS:
@@ -227,15 +229,8 @@ def _arguments(description: Description, command: str, paths: dict[str, Any]) ->
     else:
         shared = {key: table.pop(key) for key in [*table] if key in field_types(RunOptions)}
         how |= shared
-        _refuse_alone(how, command)
-    free = sorted(names - {*paths, "then_tokenize"})
-    for key in table:
-        if key not in free:
-            choices = [name.replace("_", "-") for name in free]
-            remedy = did_you_mean(key.replace("_", "-"), choices)
-            raise ConfigError(f"[{command}]: there is no {key!r}", remedy=remedy)
+    interface.require_known(table, where, without=(*paths, "then_tokenize", *ALONE))
     how = {key: value for key, value in how.items() if key in names}
-    where = f"[{command}]"
     try:
         return interface.bind({**how, **table, **paths}, where)
     except ConfigError as error:
@@ -244,11 +239,11 @@ def _arguments(description: Description, command: str, paths: dict[str, Any]) ->
         raise ConfigError(f"{where}: {error.problem}", remedy=error.remedy) from None
 
 
-def _refuse_alone(how: Mapping[str, Any], command: str) -> None:
+def _refuse_alone(table: Mapping[str, Any], where: str, command: str) -> None:
     for key in ALONE:
-        if key in how:
+        if key in table:
             raise ConfigError(
-                f"[how] `{key}` is of single commands: a run makes all of every stage",
+                f"{where} `{key}` is of single commands: a run makes all of every stage",
                 remedy="leave it out, or type the commands one by one: "
                 f"`depthtok {command} --help`",
             )

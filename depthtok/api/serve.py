@@ -89,10 +89,16 @@ def serve(
     from vla.serving.server import describe, make_server
 
     policy = Policy.load(
-        run, dataset=dataset, device=choose(device), averaged=averaged, seed=seed,
-        precision=precision or "float32", sampler=sampler or "auto", cuda_graph=cuda_graph,
+        run,
+        dataset=dataset,
+        device=choose(device),
+        averaged=averaged,
+        seed=seed,
+        precision=precision or "float32",
+        sampler=sampler or "auto",
+        cuda_graph=cuda_graph,
         batch=batch,
-    )  # fmt: skip
+    )
     policy.state(policy_gripper)
     if gripper:
         policy.speak(gripper)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Annotated
 
-from depthtok.api.interface import Interface, hints_of, read
+from depthtok.api.interface import Interface, read
 from depthtok.api.names import COMMANDS
-from depthtok.api.parameters import MISSING, Parameter, Positional, default_text, leaves, split
-from depthtok.config import describe
+from depthtok.api.parameters import Parameter, Positional, default_text, leaves
+from depthtok.config import describe, setting_text
 from depthtok.errors import ConfigError, did_you_mean
 
 
@@ -47,10 +47,9 @@ def listed(interface: Interface) -> list[Setting]:
     flags = [_row(p, p.flag) for p in interface.parameters if p.shown and p.flag]
     by_set = {p.setting: _row(p, "") for p in interface.parameters if not p.shown}
     for owner, preset in interface.presets.items():
-        cls = split(hints_of(interface.function)[owner])[0]
         usual = preset.load(preset.default, {})
-        for leaf in leaves(cls, ""):
-            by_set[leaf.key] = _row(leaf, "", default_text(_value(usual, leaf.key)))
+        for leaf in leaves(interface.tables[owner], ""):
+            by_set[leaf.key] = _row(replace(leaf, default=_value(usual, leaf.key)), "")
     return [*flags, *by_set.values()]
 
 
@@ -61,8 +60,10 @@ def _value(usual: object, key: str) -> object:
     return usual
 
 
-def _row(parameter: Parameter, flag: str, default: str | None = None) -> Setting:
-    if default is None:
-        default = "" if parameter.default is MISSING else default_text(parameter.default)
+def _row(parameter: Parameter, flag: str) -> Setting:
+    """A line of the list; the default of a setting is written as `--set` takes it."""
+    default = default_text(parameter.default)
+    if default and not flag:
+        default = setting_text(parameter.default)
     name = parameter.name if flag or not parameter.setting else parameter.setting
     return Setting(name, flag, describe(parameter.kind), default, parameter.help)

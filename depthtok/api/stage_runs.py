@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, "directory of the store, new or to resume"]
 SHARED = (
-    "workers", "ray_address", "cpus_per_worker", "shard", "limit", "plan", "resume", "retry_failed",
-)  # fmt: skip
+    *("workers", "ray_address", "cpus_per_worker", "shard"),
+    *("limit", "plan", "resume", "retry_failed"),
+)
 OnDevice = Annotated[
     RunOptions,
     Only(*SHARED, "partial", "device", "gpus_per_worker"),

@@ -91,14 +91,14 @@ def train_vla(
     if plan:  # it needs no tokenizer
         return memory.of(samples.fit(settings, stores.open(settings), camera), options, ranks)
     settings = resolved(settings, weights, out if options.resume else None)
-    given = stores.open(settings)
-    settings = samples.fit(settings, given, camera)
+    opened = stores.open(settings)
+    settings = samples.fit(settings, opened, camera)
     uses_codes = settings.model.depth.supervised and settings.model.depth.target != "pixels"
-    failed = checks.failed_episodes(given)
+    failed = checks.failed_episodes(opened)
     notes = {
         "weights": weights,
         "left_out": failed,
-        **(samples.pass_gate(given.book, force=force) if uses_codes else {}),
+        **(samples.pass_gate(opened.book, force=force) if uses_codes else {}),
     }
     job = Job(settings, stores, out, options, weights, notes, device, threads)
     if ray_address and not ranks:
@@ -106,8 +106,8 @@ def train_vla(
             "--ray-address needs --ranks", remedy="give the number of processes: --ranks"
         )
     job.require_same_settings()  # before a progress line, and before Ray is started
-    done = _on_ray(job, given, ranks, ray_address) if ranks else _here(job)
-    return TrainedPolicy(out, done.step, done.last, failed, _rank())
+    training = _on_ray(job, opened, ranks, ray_address) if ranks else _here(job)
+    return TrainedPolicy(out, training.step, training.last, failed, _rank())
 
 
 def _rank() -> int:
@@ -121,7 +121,7 @@ def _here(job: Job) -> Result:
         return _finished(train(follow, should_stop), should_stop)
 
 
-def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
+def _on_ray(job: Job, opened: Given, ranks: int, address: str | None) -> Result:
     """The training on Ray, watched from here."""
     from depthtok.disk.locks import writing
     from pipelines.ray.ranks import run_on_ranks
@@ -132,18 +132,18 @@ def _on_ray(job: Job, given: Given, ranks: int, address: str | None) -> Result:
         )
     with writing(job.out):  # the first rank locks it; a refusal is better now
         pass
-    job.data(given, None)  # warnings and refusals are said here
+    job.data(opened, None)  # warnings and refusals are said here
     with _watched(job, quiet=False) as (follow, should_stop):
-        done = run_on_ranks(
+        training = run_on_ranks(
             job, ranks, device=job.device, address=address, on_line=follow, should_stop=should_stop
         )
-        return _finished(done, should_stop)
+        return _finished(training, should_stop)
 
 
-def _finished(done: Result, request: StopRequest) -> Result:
-    if not done.finished:
+def _finished(training: Result, request: StopRequest) -> Result:
+    if not training.finished:
         raise request.stopped
-    return done
+    return training
 
 
 @contextmanager

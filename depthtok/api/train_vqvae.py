@@ -77,9 +77,11 @@ def train_vqvae(
 
     sources = depth_sources(depth, weight, camera, partial=partial)
     outs = [out, _twin(out)] if twin else [out]
-    with _ranks(device, threads) as (rank, own), _only_writer(outs if rank == 0 else []):
+    with _ranks(device, threads) as (rank, chosen_device), _only_writer(outs if rank == 0 else []):
         behind = EpisodesBehind(episodes or (), source_root)
-        training = _Training(sources, held_out_task or [], behind, own, resume, quiet=rank > 0)
+        training = _Training(
+            sources, held_out_task or [], behind, chosen_device, resume, quiet=rank > 0
+        )
         training.train(settings, out, demo=demo)
         if twin:
             training.train(settings.continuous(), _twin(out), demo=demo)

@@ -75,7 +75,7 @@ def verify(
 def _findings(path: Path, *, images: bool, source_root: Path | None) -> Sequence[Finding]:
     """What is not as it should be in whatever lies at `path`."""
     from depthtok.stores.verify import verify_rlds, verify_store
-    from pipelines.inspect.summary import kind_of, not_known
+    from pipelines.inspect.kinds import kind_of, not_known
 
     kind = "run" if (path / "state.json").is_file() else kind_of(path)  # or one checkpoint of it
     if kind == "store":

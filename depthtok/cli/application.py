@@ -9,13 +9,10 @@ from typing import Any
 
 import typer
 
+from depthtok.api.names import COMMANDS
 from depthtok.cli.options import Command, new_app
 
-MODULES = (
-    "convert", "annotate", "train_vqvae", "tokenize", "train_vla", "run", "demo", "inspect",
-    "verify", "report", "doctor", "settings", "finetune_depth", "audit_depth", "eval_vqvae",
-    "decode", "inspect_mask", "eval_depth", "ablate", "collect", "eval", "compare", "serve",
-)  # fmt: skip
+MODULES = tuple(COMMANDS.values())
 HELP = """Depth tokens for any robot data set, and the QDepth-VLA that trains on them.
 
 From a data set to a policy: convert, annotate, train-vqvae, tokenize, train-vla. `run` does all

@@ -20,18 +20,18 @@ MADE = {
 }
 
 
-def tell(made: Demo, out: Path) -> int:
+def tell(shown: Demo, out: Path) -> int:
     """Where everything lies, and the page to look at."""
-    if made.run.exit_code:
-        say("", *made.run.failed)
-    if made.audit is not None and made.audit.weak and not made.audit.wrong:
+    if shown.run.exit_code:
+        say("", *shown.run.failed)
+    if shown.audit is not None and shown.audit.weak and not shown.audit.wrong:
         say("so weak is a tiny network: `depthtok audit-depth` would end with exit code 1")
-    if made.page is not None:
+    if shown.page is not None:
         width = max(map(len, MADE)) + len(str(out)) + 1
         lines = [f"  {out / name!s:<{width}}  {words}" for name, words in MADE.items()]
-        page = f"look:  open {made.page} in a browser"
-        say("", "What was made:", *lines, *made.failed, page)
-    return made.exit_code
+        page = f"look:  open {shown.page} in a browser"
+        say("", "What was made:", *lines, *shown.failed, page)
+    return shown.exit_code
 
 
 COMMAND = Command(demo, tell, hear=tell_step)

@@ -19,8 +19,8 @@ def tell(evaluation: DepthEvaluation, json: bool) -> None:
     say(
         f"{evaluation.run} on {figures['frames']} frames of {evaluation.dataset}:",
         *(
-            f"  {title:<44}{figures[own]:>8.3f}   constant answer: {figures[other]:.3f}"
-            for title, own, other in ROWS
+            f"  {title:<44}{figures[figure]:>8.3f}   constant answer: {figures[constant]:.3f}"
+            for title, figure, constant in ROWS
         ),
         "(constant answer: each position's own statistics of these very frames)",
         json=json,

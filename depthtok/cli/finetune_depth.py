@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from depthtok.api.finetune_depth import FinetunedDepth, finetune_depth
 from depthtok.cli.audit_depth import figures_in_words
+from depthtok.cli.next_step import after_finetuning
 from depthtok.cli.options import Command
-from depthtok.log import result, say, suggest, typed
+from depthtok.log import result, say, suggest
 
 
 def hear(clips: str, json: bool) -> None:
@@ -13,15 +16,16 @@ def hear(clips: str, json: bool) -> None:
     say(clips, json=json)
 
 
-def tell(made: FinetunedDepth, estimator: str, json: bool) -> None:
+def tell(
+    tuned: FinetunedDepth, depth: list[Path], estimator: str, source_root: Path | None, json: bool
+) -> None:
     """Prints the held-out error, and the command that uses the weights."""
-    for name, figures in made.card["held_out"]["figures"].items():
+    for name, figures in tuned.card["held_out"]["figures"].items():
         say(f"{name}: {figures_in_words(figures)}", json=json)
-    say(f"{made.weights}, and what it is worth in {made.card_path.name}", json=json)
-    store = ("annotate", "EPISODES", "--out", "DEPTH")
-    suggest(typed(*store, "--estimator", estimator, "--weights", made.weights), json=json)
+    say(f"{tuned.weights}, and what it is worth in {tuned.card_path.name}", json=json)
+    suggest(after_finetuning(depth[0], estimator, tuned.weights, source_root), json=json)
     if json:
-        result(made.card)
+        result(tuned.card)
 
 
 COMMAND = Command(finetune_depth, tell, hear=hear, formerly="finetune-vida")

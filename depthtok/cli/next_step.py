@@ -16,6 +16,17 @@ def after_convert(episodes: Path) -> str:
     return typed("annotate", episodes, *estimator, "--out", episodes.parent / "depth")
 
 
+def after_finetuning(depth: Path, estimator: str, weights: Path, source_root: Path | None) -> str:
+    """The command that estimates depth with new weights, of the episodes that they learnt from."""
+    from depthtok.stores.spec import read_spec
+
+    episodes = read_spec(depth).place.get("episodes", "EPISODES")
+    out = weights.with_name(f"{weights.stem}-depth")
+    moved = ("--source-root", source_root) if source_root else ()
+    network = ("--estimator", estimator, "--weights", weights)
+    return typed("annotate", episodes, *moved, "--out", out, *network)
+
+
 def after_codes(episodes: str | Path, codes: Path) -> str:
     """The command that trains on codes; for episodes without actions, such as videos, the one that
     shows what the codes are worth."""
@@ -24,7 +35,5 @@ def after_codes(episodes: str | Path, codes: Path) -> str:
 
     if is_store(Path(episodes)) and not EpisodeStore(Path(episodes)).action_dim:
         return typed("decode", codes, "--out", codes.parent / "decoded")
-    return typed(
-        "train-vla", "--episodes", episodes, "--codes", codes, "--preset", "tiny",
-        "--out", codes.parent / "policy",
-    )  # fmt: skip
+    stores = ("--episodes", episodes, "--codes", codes)
+    return typed("train-vla", *stores, "--preset", "tiny", "--out", codes.parent / "policy")

@@ -10,6 +10,7 @@ has the flag `--json`.
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -19,19 +20,20 @@ from typer.core import TyperCommand
 
 from depthtok.api.interface import Interface, read
 from depthtok.api.parameters import MISSING, Parameter, bare, default_text
-from depthtok.config import to_json
+from depthtok.config import setting_text
 from depthtok.log import hearing, warn
 
 GROUPS = {
     "Where it runs": (
-        "workers", "threads", "ranks", "ray-address", "cpus-per-worker", "gpus-per-worker", "shard",
-        "device", "sharding",
+        *("workers", "threads", "ranks", "ray-address", "cpus-per-worker", "gpus-per-worker"),
+        *("shard", "device", "sharding"),
     ),
     "What it resumes": (
-        "plan", "limit", "resume", "retry-failed", "overwrite", "partial", "source-root", "force",
+        *("plan", "limit", "resume", "retry-failed", "overwrite", "partial", "source-root"),
+        "force",
     ),
     "Output": ("json", "log", "help"),
-}  # fmt: skip
+}
 """Headings of the help, and the flags below them; all others are below "Options"."""
 
 Tell = Callable[..., int | None]
@@ -137,17 +139,12 @@ class Command:
 
 def _given(interface: Interface, values: Mapping[str, Any]) -> dict[str, Any]:
     """The flags that were given; those that are settings by now are told how to write."""
-    given = {name: value for name, value in values.items() if value not in (None, [], ())}
+    flags = {name: value for name, value in values.items() if value not in (None, [], ())}
     for parameter in interface.parameters:
-        if not parameter.shown and parameter.name in given:
-            text = _written(given[parameter.name])
-            warn(f"{parameter.flag} is a setting now: --set {parameter.setting}={text}")
-    return given
-
-
-def _written(value: Any) -> str:
-    value = to_json(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        if not parameter.shown and parameter.name in flags:
+            text = f"{parameter.setting}={setting_text(flags[parameter.name])}"
+            warn(f"{parameter.flag} is a setting now: --set {shlex.quote(text)}")
+    return flags
 
 
 def _flag(parameter: Parameter) -> inspect.Parameter:
@@ -161,15 +158,26 @@ def _flag(parameter: Parameter) -> inspect.Parameter:
         kind = kind if required else kind | None
         return _keyword(parameter.name, Annotated[kind, argument], required=required)
     return _option(
-        parameter.name, kind, help, metavar=parameter.metavar, required=required,
-        hidden=not parameter.shown, off=parameter.off,
-    )  # fmt: skip
+        parameter.name,
+        kind,
+        help,
+        metavar=parameter.metavar,
+        required=required,
+        hidden=not parameter.shown,
+        off=parameter.off,
+    )
 
 
 def _option(
-    name: str, kind: Any, help: str, *, metavar: str = "", required: bool = False,
-    hidden: bool = False, off: str = "",
-) -> inspect.Parameter:  # fmt: skip
+    name: str,
+    kind: Any,
+    help: str,
+    *,
+    metavar: str = "",
+    required: bool = False,
+    hidden: bool = False,
+    off: str = "",
+) -> inspect.Parameter:
     flag = name.replace("_", "-")
     spelling = (
         f"--{flag}/--{off or 'no-' + flag}" if kind is bool and name != "json" else f"--{flag}"
@@ -187,10 +195,8 @@ def _set_flag(command: str) -> inspect.Parameter:
 
 def _keyword(name: str, annotation: Any, *, required: bool) -> inspect.Parameter:
     empty = inspect.Parameter.empty
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=empty if required else None,
-        annotation=annotation,
-    )  # fmt: skip
+    default, kind = empty if required else None, inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
 def _flag_type(kind: Any) -> Any:

@@ -7,11 +7,11 @@ from depthtok.cli.options import Command
 from depthtok.log import result, say
 
 
-def tell(found: list[Setting], command: str, *, json: bool) -> None:
+def tell(listed: list[Setting], command: str, *, json: bool) -> None:
     """The flags, then what `--set` takes, with defaults."""
     for heading, rows in (
-        ("flags", [row for row in found if row.flag]),
-        ("settings: --set NAME=VALUE", [row for row in found if not row.flag]),
+        ("flags", [row for row in listed if row.flag]),
+        ("settings: --set NAME=VALUE", [row for row in listed if not row.flag]),
     ):
         if rows and not json:
             names = [row.flag or row.name for row in rows]
@@ -21,7 +21,7 @@ def tell(found: list[Setting], command: str, *, json: bool) -> None:
                 default = f" [default: {row.default}]" if row.default else ""
                 say(f"  {name:<{width}}  {row.help or row.type}{default}")
     if json:
-        result(found)
+        result(listed)
 
 
 COMMAND = Command(settings, tell)

@@ -53,8 +53,8 @@ def tell_outcome(outcome: Outcome, then: Callable[[], str] | None, *, json: bool
     for failure in outcome.failures[:SHOWN_FAILURES]:
         lines.append(f"failed: {failure.key}: {failure.reason}")
     if len(outcome.failures) > SHOWN_FAILURES:
-        more = len(outcome.failures) - SHOWN_FAILURES
-        lines.append(f"failed: {more} more; `{typed('inspect', outcome.out)}` lists them")
+        unlisted = len(outcome.failures) - SHOWN_FAILURES
+        lines.append(f"failed: {unlisted} more; `{typed('inspect', outcome.out)}` lists them")
     lines += instructions.notice(outcome.out)
     lines += [f"gave up on {part}: {why}" for part, why in outcome.given_up.items()]
     if outcome.failures:

@@ -27,15 +27,15 @@ def tell(trained: TrainedPolicy | MemoryPlan, out: Path, json: bool) -> None:
         result({**run, "last": trained.last, "left_out": trained.left_out})
 
 
-def lines_of(done: TrainedPolicy) -> list[str]:
+def lines_of(trained: TrainedPolicy) -> list[str]:
     """The losses, what was seen on held-out episodes, and where the run lies."""
     from depthtok.disk.json_files import read_json_lines
     from pipelines.train_vla.checks import words
     from vla.training import checkpoint
 
-    notes = checkpoint.read_state(checkpoint.find(done.run)).notes or {}
-    last = done.last or read_json_lines(done.run / "metrics.jsonl")[-1]
-    lines = [f"{done.run}: {done.step} steps, action (flow) loss {last['flow']:.3f}"]
+    notes = checkpoint.read_state(checkpoint.find(trained.run)).notes or {}
+    last = trained.last or read_json_lines(trained.run / "metrics.jsonl")[-1]
+    lines = [f"{trained.run}: {trained.step} steps, action (flow) loss {last['flow']:.3f}"]
     if "depth" in last:
         lines[0] += f", depth loss {last['depth']:.3f}"
     if "depth_top1" in last:
@@ -48,8 +48,8 @@ def lines_of(done: TrainedPolicy) -> list[str]:
     if "val_depth_error" in last:
         lines[-1] += f", decoded depth off by {last['val_depth_error']:.3f} of the range"
     lines += words(notes.get("held_out"))
-    lines.append(f"log: {done.run / 'metrics.jsonl'}; weights: {done.run / 'checkpoints'}")
-    return lines + [f"{name}: {in_words(counts)}" for name, counts in done.left_out.items()]
+    lines.append(f"log: {trained.run / 'metrics.jsonl'}; weights: {trained.run / 'checkpoints'}")
+    return lines + [f"{name}: {in_words(counts)}" for name, counts in trained.left_out.items()]
 
 
 COMMAND = Command(train_vla, tell)

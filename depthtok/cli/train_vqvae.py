@@ -9,17 +9,17 @@ from depthtok.cli.options import Command
 from depthtok.log import result, say, suggest, typed
 
 
-def tell(made: TrainedCodebook, depth: list[Path], json: bool) -> None:
+def tell(trained: TrainedCodebook, depth: list[Path], json: bool) -> None:
     """Prints the codebook's quality, and the command that uses it; nothing on other ranks."""
-    if made.rank > 0:
+    if trained.rank > 0:
         return
-    out = made.codebook
-    say(*describe(out, made.quality), f"look: {made.report}", json=json)
+    out = trained.codebook
+    say(*describe(out, trained.quality), f"look: {trained.report}", json=json)
     codes = out.parent / "codes"
     suggest(typed("tokenize", depth[0], "--codebook", out, "--out", codes), json=json)
     if json:
-        book = {"codebook": str(out), "fingerprint": made.fingerprint}
-        result({**book, "quality": made.quality})
+        book = {"codebook": str(out), "fingerprint": trained.fingerprint}
+        result({**book, "quality": trained.quality})
 
 
 def describe(path: Path, quality: dict) -> list[str]:

@@ -66,15 +66,15 @@ class PolicySource:
                 return {"policy": self.where, "says": says, **meant}
         from vla.training import checkpoint
 
-        place = checkpoint.find(self.where)
-        state, config = checkpoint.read_state(place), checkpoint.read_config(place)
+        path = checkpoint.find(self.where)
+        state, config = checkpoint.read_state(path), checkpoint.read_config(path)
         if self.codebook is not None and not config.model.depth.supervised:
             raise ConfigError(
                 f"{self.where} was not trained to predict depth codes",
                 remedy="leave --codebook out",
             )
         return {
-            "policy": str(place), "step": state.step, "weights": checkpoint.weights_sha256(place),
+            "policy": str(path), "step": state.step, "weights": checkpoint.weights_sha256(path),
             "dataset": self.dataset, "config": config.to_json(), **self._runs(config),
             "codebook": state.codebook, "judged_by": self._fingerprint(state.codebook),
             **self._meant(self._meaning(state, config), robot),
@@ -141,13 +141,13 @@ class PolicySource:
             return ""
         from depthtok.stores.codebook import Codebook
 
-        found = Codebook.load(self.codebook).fingerprint
-        if found != trained:
+        fingerprint = Codebook.load(self.codebook).fingerprint
+        if fingerprint != trained:
             raise ConfigError(
                 f"{self.codebook} is not the codebook that {self.where} was trained with",
                 remedy="give that one with --codebook, or leave it out",
             )
-        return found
+        return fingerprint
 
     def open(self, robot: Meaning) -> Player:
         """The policy, ready to act; it says what its actions mean."""
@@ -236,8 +236,6 @@ class _Server:
 
 def _told(greeting: Any) -> Meaning | None:
     """What a server says that its numbers mean; None where it does not, as other servers."""
-    from depthtok.meaning import Meaning
-
     said = greeting.get("meaning") if isinstance(greeting, Mapping) else None
     try:
         return Meaning.from_json(said) if said else None

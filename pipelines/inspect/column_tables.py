@@ -11,20 +11,20 @@ from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.extremes import find
 from depthtok.stores.spread import Spread
 from depthtok.stores.statistics import Columns, Statistics, mixed_columns
+from pipelines.inspect.facts import Tables
 
-Tables = dict[str, tuple[tuple[str, ...], list[tuple]]]
 FIELDS = ("mean", "std", "min", "q01", "q99", "max")
 TITLES = {"action": "Actions", "proprio": "States"}
 
 
-def of_store(store: EpisodeStore, found: Statistics) -> Tables:
+def of_store(store: EpisodeStore, figures: Statistics) -> Tables:
     """Each column of actions and states, in the data set's own units, and what is unusual in it."""
     tables: Tables = {}
     for side, title in TITLES.items():
-        columns = getattr(found, side)
+        columns = getattr(figures, side)
         rows = [
-            (*row, _note(store, side, place, columns))
-            for place, row in enumerate(_rows(getattr(store.meaning, side), columns))
+            (*row, _note(store, side, index, columns))
+            for index, row in enumerate(_rows(getattr(store.meaning, side), columns))
         ]
         if rows:
             tables[title] = (("dimension", *FIELDS, "note"), rows)
@@ -39,18 +39,18 @@ def _rows(names: Sequence[object], columns: Columns) -> list[tuple]:
     ]
 
 
-def _note(store: EpisodeStore, side: str, place: int, columns: Columns) -> str:
+def _note(store: EpisodeStore, side: str, index: int, columns: Columns) -> str:
     """What is unusual in a column; of a spike, the episode."""
-    spread = Spread.of(columns, place)
+    spread = Spread.of(columns, index)
     if spread.spike is None:
         return spread.note
-    return f"{spread.note} ({find(store, side, place, spread.spike).where})"
+    return f"{spread.note} ({find(store, side, index, spread.spike).where})"
 
 
 def of_mixture(stores: Sequence[EpisodeStore]) -> Tables:
     """What data sets do not agree in, and statistics of the columns that mean the same in all, with
     every step equally likely. Columns of other meaning are never merged."""
-    meanings = {_name(stores, place): store.meaning for place, store in enumerate(stores)}
+    meanings = {_name(stores, index): store.meaning for index, store in enumerate(stores)}
     tables: Tables = {}
     differ = among(meanings, (), state=True)
     if differ:
@@ -66,22 +66,22 @@ def of_mixture(stores: Sequence[EpisodeStore]) -> Tables:
         parts = [_picked(store, side, [column.name for column in agreed]) for store in filled]
         merged = mixed_columns(parts, [store.steps for store in filled])
         rows = [
-            (*row, Spread.of(merged, place).note) for place, row in enumerate(_rows(agreed, merged))
+            (*row, Spread.of(merged, index).note) for index, row in enumerate(_rows(agreed, merged))
         ]
         tables[title] = (("dimension", *FIELDS, "note"), rows)
     return tables
 
 
-def _name(stores: Sequence[EpisodeStore], place: int) -> str:
+def _name(stores: Sequence[EpisodeStore], index: int) -> str:
     """The data set's name, or the store's path where two are of one data set."""
     names = [store.dataset for store in stores]
-    return names[place] if names.count(names[place]) == 1 else str(stores[place].path)
+    return names[index] if names.count(names[index]) == 1 else str(stores[index].path)
 
 
 def _agreed(meanings: Sequence[Meaning], side: str) -> list[Column]:
     """The columns that all have, once, and that mean the same in all, as far as all say it: not a
     gripper of another convention, nor changes at another rate."""
-    found = []
+    agreed = []
     for column in getattr(meanings[0], side):
         same = [[c for c in getattr(m, side) if c.name == column.name] for m in meanings]
         if any(len(columns) != 1 for columns in same):
@@ -95,8 +95,8 @@ def _agreed(meanings: Sequence[Meaning], side: str) -> list[Column]:
         if any(c.reference == "delta" for c in columns):
             aspects.append([m.fps for m in meanings])
         if all(len({*values} - {UNKNOWN, None}) < 2 for values in aspects):
-            found.append(Column(column.name, *(_shared(values) for values in aspects[:2])))
-    return found
+            agreed.append(Column(column.name, *(_shared(values) for values in aspects[:2])))
+    return agreed
 
 
 def _shared(values: Sequence[object]) -> str:

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from depthtok.errors import DepthtokError, SourceError
 from depthtok.log import typed
 from depthtok.sources.videos import Film, films
+from pipelines.inspect.facts import Summary, Tables
 
 SHOWN = 20
 
 
-def summary(path: Path, *, inside: bool) -> tuple[str, dict[str, object], dict[str, Any]] | None:
-    """Title, facts and tables for a video, or a folder of videos or images; None for anything else,
+def summary(path: Path, *, inside: bool) -> Summary | None:
+    """The summary of a video, or a folder of videos or images; None for anything else,
     and for a folder that has what we know `inside`."""
     if inside or not path.exists():
         return None
     try:
-        found = films(path)
+        listed = films(path)
     except SourceError:
         return None
     facts: dict[str, object] = {
-        "videos": sum(not film.images for film in found),
-        "folders of images": sum(bool(film.images) for film in found),
+        "videos": sum(not film.images for film in listed),
+        "folders of images": sum(bool(film.images) for film in listed),
         "next": typed("annotate", path, "--out", "DEPTH"),
     }
     columns = ("name", "frames", "size", "Hz")
-    title = f"{len(found)} films" if len(found) > SHOWN else "Films"
-    tables = {title: (columns, [_row(film) for film in found[:SHOWN]])}
-    return f"Videos or images in {path}", facts, tables
+    title = f"{len(listed)} films" if len(listed) > SHOWN else "Films"
+    tables: Tables = {title: (columns, [_row(film) for film in listed[:SHOWN]])}
+    return Summary(f"Videos or images in {path}", facts, tables)
 
 
 def _row(film: Film) -> tuple[str, str, str, str]:

@@ -15,7 +15,8 @@ from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import open_store
 from depthtok.stores.parts import Part
 from depthtok.stores.store import Store
-from pipelines.inspect.summary import as_described, inspect, kind_of, not_known
+from pipelines.inspect.kinds import as_described, kind_of, not_known
+from pipelines.inspect.summary import inspect
 
 PICTURED = 4  # episodes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from depthtok.errors import ConfigError
 from depthtok.log import warn
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
@@ -28,18 +29,17 @@ def rule_of(begun: State | None) -> str:
 def check_meaning(members: Sequence[Member], config: Config, begun: State | None) -> None:
     """Refuses data sets that do not mean the same, and says what cannot be checked. A run that was
     begun before this was checked goes on, with a warning. Raises `ConfigError`."""
-    from depthtok.errors import ConfigError
     from vla.data import meanings
 
-    found = {member.name: member.meaning for member in members}
+    by_name = {member.name: member.meaning for member in members}
     try:
-        meanings.require_same(found, config)
+        meanings.require_same(by_name, config)
     except ConfigError as error:
         if begun is None:
             raise
         warn(f"{error.problem}; this run was begun before that was checked, and goes on")
     cameras = {member.name: member.episodes.cameras for member in members}
-    for text in meanings.warnings(found, cameras, config):
+    for text in meanings.warnings(by_name, cameras, config):
         warn(text)
 
 
@@ -81,9 +81,9 @@ def check_spread(member: Member, config: Config) -> None:
         for column, (name, spread) in enumerate(spreads.items() if mode == "bounds" else ()):
             if spread.spike:
                 assert isinstance(member.episodes, EpisodeStore)  # as `stores` opened it
-                place = find(member.episodes, side, column, spread.spike)
+                spike = find(member.episodes, side, column, spread.spike)
                 warn(
-                    f"{member.name}: {side} column {name!r} has {place}, far beyond the rest (q01 "
+                    f"{member.name}: {side} column {name!r} has {spike}, far beyond the rest (q01 "
                     f"{spread.q01:g}, q99 {spread.q99:g}): by 'bounds', 98 % of the steps share "
                     f"{100 / spread.factor:.2g} % of its range; --set {setting}=q99 cuts it off"
                 )
@@ -95,9 +95,9 @@ def _spreads(member: Member, side: str) -> Iterator[tuple[str, Any]]:
     from depthtok.stores.spread import Spread
 
     columns = getattr(member.statistics, side)
-    for place, column in enumerate(getattr(member.meaning, side)):
-        plain = side == "action" and place in member.norms.action.keep
-        yield column.name, Spread(-1, 1, -1, 1) if plain else Spread.of(columns, place)
+    for index, column in enumerate(getattr(member.meaning, side)):
+        plain = side == "action" and index in member.norms.action.keep
+        yield column.name, Spread(-1, 1, -1, 1) if plain else Spread.of(columns, index)
 
 
 def notes(
@@ -108,9 +108,9 @@ def notes(
     spread: dict[str, Any] = {}
     for member in learn.members:
         for side in NORMS:
-            for name, found in _spreads(member, side):
-                if found.note:
-                    spread.setdefault(member.name, {}).setdefault(side, {})[name] = found.note
+            for name, column in _spreads(member, side):
+                if column.note:
+                    spread.setdefault(member.name, {}).setdefault(side, {})[name] = column.note
     held = {"rule": rule, **held_out(learn, judge, book)}
     return {"held_out": held, **({"spread": spread} if spread else {})}
 
@@ -120,7 +120,7 @@ def held_out(learn: Dataset, judge: Dataset | None, book: Codebook | None) -> di
     from vqvae.data.sides import learnt_from
 
     judges = judge.members if judge else ()
-    found: dict[str, Any] = {
+    counts: dict[str, Any] = {
         "episodes": sum(len(member.episodes_used) for member in judges),
         "learnt_from": sum(len(member.episodes_used) for member in learn.members),
     }
@@ -130,8 +130,8 @@ def held_out(learn: Dataset, judge: Dataset | None, book: Codebook | None) -> di
             for member in judges
             for number in member.episodes_used.tolist()
         ]
-        found["in_codebook"] = learnt_from(book.meta, keys)
-    return found
+        counts["in_codebook"] = learnt_from(book.meta, keys)
+    return counts
 
 
 def words(held: dict[str, Any] | None) -> list[str]:
@@ -165,10 +165,10 @@ def say_origin(store: EpisodeStore, targets: Targets | None) -> None:
         warn(f"{store.path}: {failed}")
 
 
-def failed_episodes(given: Given) -> dict[str, dict[str, int]]:
+def failed_episodes(opened: Given) -> dict[str, dict[str, int]]:
     """By data set and stage: how many episodes failed. Without the data sets in which none did."""
     from pipelines.train_vla.samples import member_names
 
-    last = given.targets or given.episodes
-    counts = dict(zip(member_names(given.episodes), map(left_out, last), strict=True))
+    last = opened.targets or opened.episodes
+    counts = dict(zip(member_names(opened.episodes), map(left_out, last), strict=True))
     return {name: stages for name, stages in counts.items() if stages}

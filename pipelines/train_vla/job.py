@@ -50,7 +50,7 @@ class Stores:
     def datasets(
         self,
         config: Config,
-        given: Given,
+        opened: Given,
         cache: Path | None,
         reader: Tokenizer | None = None,
         begun: State | None = None,
@@ -60,7 +60,7 @@ class Stores:
         from pipelines.train_vla import samples
 
         return samples.datasets(
-            config, given, self.weight, self.held_out, partial=self.partial, cache=cache,
+            config, opened, self.weight, self.held_out, partial=self.partial, cache=cache,
             reader=reader, begun=begun,
         )  # fmt: skip
 
@@ -107,14 +107,14 @@ class Job:
             resume.require_same_settings(self.out, begun, self.config)
 
     def data(
-        self, given: Given, cache: Path | None, *, quiet: bool = False
+        self, opened: Given, cache: Path | None, *, quiet: bool = False
     ) -> tuple[Dataset, Dataset | None, Prompts]:
         """What is learnt from, what judges, and what will be read of their instructions."""
         from pipelines.train_vla.prompts import look_over
         from vla.weights.pretrained import reader
 
         words = reader(self.config, self.begun)
-        learn, judge = self.stores.datasets(self.config, given, cache, words, self.state)
+        learn, judge = self.stores.datasets(self.config, opened, cache, words, self.state)
         return learn, judge, look_over(learn, judge, begun=self.begun is not None, quiet=quiet)
 
     @contextmanager
@@ -135,21 +135,21 @@ class Job:
         with launched(choose(self.device)) as (ranks, where), ExitStack() as locked:
             if ranks.rank == 0:  # which writes all of the run
                 locked.enter_context(writing(self.out))
-            given = self.stores.open(config, where)
+            opened = self.stores.open(config, where)
             with ranks.first():  # the others find the frame cache made
-                learn, judge, prompts = self.data(given, self.stores.frame_cache, quiet=quiet)
-            checks = data_checks.notes(learn, judge, given.book, data_checks.rule_of(self.state))
+                learn, judge, prompts = self.data(opened, self.stores.frame_cache, quiet=quiet)
+            checks = data_checks.notes(learn, judge, opened.book, data_checks.rule_of(self.state))
             begun_from = data_checks.begun_from(self.weights, learn, self.state)
             notes = {**self.notes, **begun_from, "instructions": prompts.to_json(), **checks}
             weights = self._weights(learn.tokenizer) if self.begun is None else None
-            decode = samples.decoder(given.book, where) if judge else None
+            decode = samples.decoder(opened.book, where) if judge else None
             options = options if judge else replace(options, validate_every=0)
             yield lambda say, should_stop: train(
                 config,
                 learn,
                 self.out,
                 options,
-                codebook=given.book,
+                codebook=opened.book,
                 device=where,
                 validation=judge,
                 notes=notes,

@@ -26,22 +26,22 @@ class MemoryPlan:
         """For people."""
         from vla.training.memory import GIB, USABLE
 
-        one, gib = self.memory, self.memory.peak(self.samples, self.passes) / GIB
+        memory, gib = self.memory, self.memory.peak(self.samples, self.passes) / GIB
         parts = {
-            "weights": one.weights, "moments": one.moments, "average": one.average,
-            "gradients": one.gradients, "weights in half precision": one.casts,
-            f"activations, {self.samples} a pass": one.per_sample * self.samples,
+            "weights": memory.weights, "moments": memory.moments, "average": memory.average,
+            "gradients": memory.gradients, "weights in half precision": memory.casts,
+            f"activations, {self.samples} a pass": memory.per_sample * self.samples,
         }  # fmt: skip
-        told = ", ".join(f"{name} {size / GIB:.3g}" for name, size in parts.items() if size)
+        shares = ", ".join(f"{name} {size / GIB:.3g}" for name, size in parts.items() if size)
         passes = f"{self.passes} passes" if self.passes > 1 else "one pass"
-        lines = [f"memory of a GPU, GiB: {told}", f"at its peak {gib:.3g}, in {passes} an update"]
+        lines = [f"memory of a GPU, GiB: {shares}", f"at its peak {gib:.3g}, in {passes} an update"]
         if self.compiled:
             lines.append("counted without run.compile, which keeps less")
         for name, size in self.devices.items():
-            most, room = one.fits(size, self.passes), USABLE * size
+            most, room = memory.fits(size, self.passes), USABLE * size
             fits = "fits" if gib <= room else "does NOT fit"
             lines.append(f"{name} ({size:.3g} GiB): {fits}; at most {most} samples a pass")
-        if any(one.fits(size, self.passes) < self.samples for size in self.devices.values()):
+        if any(memory.fits(size, self.passes) < self.samples for size in self.devices.values()):
             lines.append(
                 "less memory: --set run.micro_batch=N, run.compile=true with run.activations=0.5, "
                 "run.recompute=true, train.optimizer=adamw8bit, run.sharding=fsdp on several GPUs"

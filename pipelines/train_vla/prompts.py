@@ -28,11 +28,11 @@ def look_over(
         marks[member.episodes_used] = True
     drawn = learn.config.data.instruction == "draw"
     texts = [(name, read(store, marks, drawn=drawn)) for name, (store, marks) in used.items()]
-    found = prompts.check(texts, learn.tokenizer, learn.config.model.max_text)
+    prompts_read = prompts.check(texts, learn.tokenizer, learn.config.model.max_text)
     if learn.config.data.equal_prompts == "refuse" and not begun:
-        found.require_distinct()
+        prompts_read.require_distinct()
     if not quiet:
-        say(f"instructions: {found.line()}", json=True)
-        for text in found.warnings():
+        say(f"instructions: {prompts_read.line()}", json=True)
+        for text in prompts_read.warnings():
             warn(text)
-    return found
+    return prompts_read

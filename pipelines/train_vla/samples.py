@@ -50,12 +50,12 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
     return {"gate_overridden": failures} if failures else {}
 
 
-def fit(config: Config, given: Given, cameras: Sequence[str] | None) -> Config:
+def fit(config: Config, opened: Given, cameras: Sequence[str] | None) -> Config:
     """The settings with everything that the data decide: dimensions, cameras, the code grid."""
     from vla.config import DepthConfig
 
-    first = given.episodes[0]
-    coded = given.targets[0].cameras if given.targets else ()
+    first = opened.episodes[0]
+    coded = opened.targets[0].cameras if opened.targets else ()
     names = list(cameras or config.data.cameras)
     if not names:
         names = sorted(first.cameras, key=lambda name: name not in coded)[: config.model.cameras]
@@ -66,17 +66,17 @@ def fit(config: Config, given: Given, cameras: Sequence[str] | None) -> Config:
     }
     if config.model.proprio_dim:
         changes["model.proprio_dim"] = first.proprio_dim
-    if given.book:
-        wanted, has = config.model.depth.grid, given.book.grid[0]
+    if opened.book:
+        wanted, has = config.model.depth.grid, opened.book.grid[0]
         if wanted not in (has, DepthConfig.grid):
             raise ConfigError(
                 f"the depth expert is to predict {wanted}x{wanted} codes, these are {has}x{has}",
                 remedy=f"train a codebook with --grid {wanted}, and tokenize with it",
             )
         changes |= {
-            "model.depth.code_dim": given.book.vectors.shape[1],
-            "model.depth.codes": given.book.vectors.shape[0],
-            "model.depth.grid": given.book.grid[0],
+            "model.depth.code_dim": opened.book.vectors.shape[1],
+            "model.depth.codes": opened.book.vectors.shape[0],
+            "model.depth.grid": opened.book.grid[0],
             "model.depth.cameras": min(config.model.depth.cameras, len(names)),
         }
     return config.updated(changes)
@@ -84,7 +84,7 @@ def fit(config: Config, given: Given, cameras: Sequence[str] | None) -> Config:
 
 def datasets(
     config: Config,
-    given: Given,
+    opened: Given,
     weights: Sequence[float] | None,
     held_out: float,
     *,
@@ -101,11 +101,11 @@ def datasets(
     from vla.data import dataset as data
     from vla.data import tokenizer
 
-    weights = weights or [1.0] * len(given.episodes)
-    if len(weights) != len(given.episodes):
+    weights = weights or [1.0] * len(opened.episodes)
+    if len(weights) != len(opened.episodes):
         raise ConfigError(
-            f"{len(weights)} weights for {len(given.episodes)} data sets",
-            remedy="give one --weight each",
+            f"{len(weights)} weights for {len(opened.episodes)} data sets",
+            remedy="give one each: --set weight=[1, 2]",
         )
     if cache is not None and config.data.crop < 1:
         raise ConfigError(
@@ -114,15 +114,15 @@ def datasets(
         )
     reader = reader or tokenizer.load(config.data.tokenizer, config.model.vocabulary)
     joined = []
-    for place, store in enumerate(given.episodes):
+    for index, store in enumerate(opened.episodes):
         store.require_complete(partial=partial)
-        member = _member(config, given, place, weights[place], cache, partial, begun is not None)
+        member = _member(config, opened, index, weights[index], cache, partial, begun is not None)
         if begun is not None:
             member = replace(member, norms=begun.norms.get(member.name, member.norms))
-        _say_absent(config, store, given.targets[place] if given.targets else None)
+        _say_absent(config, store, opened.targets[index] if opened.targets else None)
         if member.left_out:
             warn(f"{store.path}: {member.left_out} episodes without codes are left out")
-        data_checks.say_origin(store, given.targets[place] if given.targets else None)
+        data_checks.say_origin(store, opened.targets[index] if opened.targets else None)
         data_checks.check_spread(member, config)
         joined.append(member)
     data_checks.check_meaning(joined, config, begun)
@@ -165,8 +165,6 @@ def _sides(joined: Sequence[Member], share: float, rule: str) -> tuple[list[Memb
 
 def _usable(config: Config, store: EpisodeStore) -> np.ndarray:
     """bool[E]: which episodes may be used: all, or only those with an instruction."""
-    import numpy as np
-
     from depthtok.stores.instructions import without
 
     if config.data.empty_instructions == "keep":
@@ -179,20 +177,20 @@ def _usable(config: Config, store: EpisodeStore) -> np.ndarray:
 
 def _say_absent(config: Config, episodes: EpisodeStore, codes: Any) -> None:
     """Says which of the cameras to train on are masked, and in how many episodes."""
-    found = [episodes.absent_counts()] + ([_absent_in(codes)] if codes is not None else [])
+    absent = [episodes.absent_counts()] + ([_absent_in(codes)] if codes is not None else [])
     for camera in config.data.cameras:
-        if count := max(counts.get(camera, 0) for counts in found):
+        if count := max(counts.get(camera, 0) for counts in absent):
             total = len(episodes)
             warn(f"{episodes.path}: {camera} is absent in {count} of {total} episodes: masked")
 
 
 def _absent_in(codes: Any) -> dict[str, int]:
     """By camera: in how many episodes of a CodeStore, or of what stands for one, it is absent."""
-    found: dict[str, int] = {}
+    absent: dict[str, int] = {}
     for part in codes.parts():
         for camera, indices in part.absent.items():
-            found[camera] = found.get(camera, 0) + len(indices)
-    return found
+            absent[camera] = absent.get(camera, 0) + len(indices)
+    return absent
 
 
 def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
@@ -202,22 +200,22 @@ def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
     """
     names = [store.dataset for store in stores]
     return [
-        name if names.count(name) == 1 else f"{name}-{names[:place].count(name) + 1}"
-        for place, name in enumerate(names)
+        name if names.count(name) == 1 else f"{name}-{names[:index].count(name) + 1}"
+        for index, name in enumerate(names)
     ]
 
 
-def _member(config, given: Given, place: int, weight, cache: Path | None, partial, begun):
+def _member(config, opened: Given, index: int, weight, cache: Path | None, partial, begun):
     from vla.data.frames import FrameCache
     from vla.data.member import member
 
-    store, name = given.episodes[place], member_names(given.episodes)[place]
+    store, name = opened.episodes[index], member_names(opened.episodes)[index]
     frames = None
     if cache is not None:
         size = config.model.vision.image_size
         frames = FrameCache.open(cache / name, store, config.data.cameras, size)
     return member(
-        name, store, given.targets[place] if given.targets else None, config,
-        codebook=given.book.fingerprint if given.book else "", weight=weight,
+        name, store, opened.targets[index] if opened.targets else None, config,
+        codebook=opened.book.fingerprint if opened.book else "", weight=weight,
         only=_usable(config, store).nonzero()[0], partial=partial, frames=frames, begun=begun,
     )  # fmt: skip

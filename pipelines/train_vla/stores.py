@@ -75,7 +75,7 @@ def _pixels(paths: Sequence[Path], codebook: Path | None) -> tuple[list[PixelGri
     if not paths or codebook is None:
         raise ConfigError(
             "the depth expert is to regress pixels",
-            remedy="give --depth DEPTH, and --codebook for its grid and normalisation",
+            remedy="give --depth DEPTH, and --set codebook=DIR for its grid and normalisation",
         )
     book = Codebook.load(codebook)
     grids = [
@@ -96,7 +96,7 @@ def _crops(
     if not paths or codebook is None:
         raise ConfigError(
             "stored codes describe whole images, and data.crop asks for crops",
-            remedy="give --depth DEPTH and --codebook, so that they are re-encoded",
+            remedy="give --depth DEPTH and --set codebook=DIR, so that they are re-encoded",
         )
     codec = Codec.load(codebook, device)
     crops = [DepthCrops(DepthStore(path), codec.codebook, codec) for path in paths]

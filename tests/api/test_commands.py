@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import depthtok
+from depthtok.api.ablate import Study
 from depthtok.errors import ConfigError
 from depthtok.log import hearing
 from depthtok.stores.codebook import Codebook
@@ -190,6 +191,44 @@ def test_ablate_tabulates_and_tells_what_it_does(tmp_path):
     assert (heard[1].step, heard[1].last["step"]) == (1, 1)
     assert list(ablation.table.values) == ["small"]
     assert ablation.page.is_file()
+
+
+@pytest.mark.parametrize("last", ["plan = true", "resume = false"])
+def test_a_study_decides_that_it_trains_and_resumes(tmp_path, last):
+    lines = [f'out = "{tmp_path}/out"', 'variants = ["tiny"]', "[train-vla]", 'episodes = ["e"]']
+    (tmp_path / "study.toml").write_text("\n".join([*lines, last]))
+    with pytest.raises(ConfigError, match=rf"\[train-vla\]: there is no '{last.split()[0]}'"):
+        depthtok.ablate(tmp_path / "study.toml")
+
+
+def test_all_variants_are_checked_before_the_first_is_trained(tmp_path):
+    lines = [f'out = "{tmp_path}/out"', "[variants]", 'a = "tiny"', "b = {data = {corp = 1.0}}",
+             "[train-vla]", 'episodes = ["e"]']  # fmt: skip
+    (tmp_path / "study.toml").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="there is no setting 'corp'"):
+        depthtok.ablate(tmp_path / "study.toml")
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_variants_are_values_and_tables():
+    content = {
+        "out": "o",
+        "variants": {"a": {"data": {"crop": 0.5}, "data.tokenizer": 'a "b" \\c'}},
+        "train-vla": {"episodes": ["e"], "set": ["data.crop=0.9", "train.lr=2"]},
+    }
+    ((title, arguments), *more) = Study.read(content, "f").trainings()
+    assert (title, len(more)) == ("a, seed 0", 2)
+    settings = arguments["settings"]
+    assert (settings.data.crop, settings.data.tokenizer) == (0.5, 'a "b" \\c')
+    assert settings.train.lr == 2
+
+
+def test_a_run_trains_and_plans_nothing(tmp_path):
+    lines = [f'out = "{tmp_path}/run"', "[data]", f'sample = "{ROOT}"', "[train-vla]",
+             "plan = true"]  # fmt: skip
+    (tmp_path / "run.toml").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match=r"\[train-vla\] `plan` is of single commands"):
+        depthtok.run(tmp_path / "run.toml")
 
 
 @pytest.mark.skipif(not find_spec("websockets"), reason="the extra `serve` is not installed")

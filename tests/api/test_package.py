@@ -1,15 +1,19 @@
 """`import depthtok`: quick, and every command is a function with the command's arguments."""
 
 import inspect
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import typer
 
 import depthtok
+from depthtok.api.interface import read
 from depthtok.api.names import COMMANDS
+from depthtok.api.parameters import MISSING
 from depthtok.cli.application import app, commands
 from depthtok.errors import ConfigError
 from tests.checked.checked_calls import unchecked
@@ -67,6 +71,34 @@ def test_what_is_not_known_is_an_error(tmp_path):
         depthtok.annotate("x", out=tmp_path, set={"sizes": 3})
     with pytest.raises(AttributeError, match="anotate"):
         _ = depthtok.anotate
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_defaults_that_are_listed_can_be_typed(name):
+    """`depthtok settings` shows what `--set NAME=` takes."""
+    function = getattr(import_module(f"depthtok.api.{COMMANDS[name]}"), name)
+    interface = read(function)
+    needed = {p.name: "x" for p in interface.parameters if p.default is MISSING}
+    rows = [row for row in depthtok.settings(name) if row.default and not row.flag]
+    texts = [f"{row.name}={row.default}" for row in rows]
+    assert bool(texts) <= interface.takes_set
+    interface.bind({**needed, **({"set": texts} if texts else {})}, "typed")
+
+
+def test_a_number_alone_is_a_list_of_one(tmp_path):
+    interface = read(import_module("depthtok.api.train_vla").train_vla)
+    arguments = interface.bind({"episodes": "x", "out": tmp_path, "weight": 2}, "typed")
+    assert arguments["stores"].weight == (2.0,)
+
+
+def test_the_guide_works_as_it_is_written():
+    """Of docs/python.md: what is imported, and what is said of the package, is there."""
+    guide = (Path(depthtok.__file__).parents[1] / "docs/python.md").read_text()
+    block = guide.split("```python")[1].split("```")[0]
+    imports = [line for line in block.splitlines() if line.startswith(("import ", "from "))]
+    names = sorted({*re.findall(r"\bdepthtok\.(\w+)\b(?!\.)", guide)})
+    assert {"annotate", "load_policy"} <= {*names}
+    process("\n".join([*imports, *(f"depthtok.{name}" for name in names)]))
 
 
 def test_the_version_and_the_types_are_told():

@@ -94,6 +94,7 @@ def test_settings_are_listed():
     learning = {row.name: row for row in depthtok.settings("train_vla")}
     assert float(learning["train.lr"].default) > 0
     assert learning["run.log_every"].flag == ""
+    assert learning["train.betas"].default == "[0.9, 0.95]"
     assert learning["steps"].flag == "--steps"
     assert depthtok.settings("eval") == depthtok.settings("evaluate")
     assert "source" not in rows

@@ -9,12 +9,14 @@ import pytest
 
 from depthtok.config import (
     RunOptions,
+    built,
     digest,
-    from_flags,
     from_mapping,
     load_preset,
     load_toml,
+    parse_settings,
     require,
+    setting_text,
     to_json,
 )
 from depthtok.errors import ConfigError
@@ -118,10 +120,29 @@ def test_nonsense_is_refused_with_field_value_and_remedy(wrong, words):
 
 
 def test_flags_beat_defaults():
-    got = from_flags(Everything, {"steps": 5, "rate": 2, "name": None, "flag": False})
-    assert (got.steps, got.rate, got.name, got.flag) == (5, 2.0, Everything(1).name, False)
+    got = built(Everything, {"steps": 5, "flag": False})
+    assert (got.steps, got.name, got.flag) == (5, Everything(1).name, False)
     with pytest.raises(ConfigError, match="`steps` is not given"):
-        from_flags(Everything, {})
+        built(Everything, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (2.0, "2.0"),
+        ("auto", "auto"),
+        ("2024", '"2024"'),
+        ("true", '"true"'),
+        (Path("a b/c"), "a b/c"),
+        (Shape.SQUARE, "square"),
+        (("left", "größer"), '["left", "größer"]'),
+        ((3, 4), "[3, 4]"),
+    ],
+)
+def test_a_setting_is_written_as_it_is_read(value, text):
+    assert setting_text(value) == text
+    assert parse_settings([f"x={text}"]) == {"x": to_json(value)}
 
 
 def test_json_goes_there_and_back():

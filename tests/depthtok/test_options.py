@@ -1,5 +1,6 @@
 """Functions with typed parameters as commands."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -215,6 +216,7 @@ def test_wrong_settings_are_named(words, problem, remedy):
 class Whole:
     table: Table = Table()
     speed: Annotated[float, "metres per second"] = 0.5
+    cameras: Annotated[int, "how many"] = 1
 
 
 def load(preset: str, changes: Mapping[str, Any]) -> Any:
@@ -287,6 +289,40 @@ def work_of(number: Annotated[int, "how much"] = 1) -> None:
     DONE.append(number)
 
 
+def test_a_former_flag_is_told_in_words_that_can_be_pasted():
+    names = ("cameras", "weights", "size")
+
+    def play(settings: Annotated[Settings, Only(*names), BySet(*names)]) -> object:
+        return settings
+
+    app, played = new_app("x"), []
+    Command(play, played.append).register(app)
+    app.command("other")(lambda: None)
+    flags = "--cameras left --cameras right --weights 2024 --size 3 4"
+    warned = CliRunner().invoke(app, ["play", *flags.split()]).stderr.splitlines()
+    pasted = [word for line in warned for word in shlex.split(line.partition("now: ")[2])]
+    assert len(pasted) == 6
+    again = CliRunner().invoke(app, ["play", *pasted])
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert played == [Settings(cameras=("left", "right"), weights=Path("2024"), size=(3, 4))] * 2
+
+
+def test_a_table_of_settings_keeps_the_flags_beside_it():
+    settings = {"table": {"width": 3}, "speed": 2}
+    assert face(go)(camera="a", set=settings)[1] == {"cameras": 1, "table.width": 3, "speed": 2}
+    words = ["go", "--width", "4", "--set", "speed=1", "--set", "table={}"]
+    assert invoking(go)(*words)[1] == {"table.width": 4, "speed": 1}
+
+
+def test_a_misspelt_setting_is_named_among_all():
+    with pytest.raises(ConfigError, match=r"there is no setting 'tabel\.width'") as caught:
+        invoking(go)("go", "--set", "tabel.width=3")
+    assert caught.value.remedy == "Did you mean 'table.width'?"
+    with pytest.raises(ConfigError, match="--set: there is no setting 'xyz'") as caught:
+        invoking(go)("go", "--set", "xyz=3")
+    assert caught.value.remedy == "see `depthtok settings go`"
+
+
 def test_the_python_face_takes_what_people_write():
     call = face(draw)
     drawn = call(Path("y"), batch_size=2, align=False, set={"run.limit": 7}, cpus_per_worker=None)
@@ -295,6 +331,8 @@ def test_the_python_face_takes_what_people_write():
     many = face(tokenize)("d", cameras="left", weights="w.pt", size=[3, 4], out="o")
     assert many[1] == Settings(cameras=("left",), weights=Path("w.pt"), size=(3, 4))
     assert many[3] == Path("o")
+    with pytest.raises(ConfigError, match="`size` has 1 entries"):
+        face(tokenize)("d", size=3)
     with pytest.raises(TypeError, match="what"):
         call()
 
