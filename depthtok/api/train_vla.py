@@ -44,7 +44,7 @@ class TrainedPolicy:
 
 def train_vla(
     out: Annotated[Path, "directory of the run"],
-    stores: Annotated[Stores, BySet("codebook", "weight", "frame_cache", "partial")],
+    stores: Annotated[Stores, BySet("codebook", "weight", "mixture", "frame_cache", "partial")],
     settings: Annotated[
         Config,
         Preset(

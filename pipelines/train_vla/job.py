@@ -35,6 +35,7 @@ class Stores:
     codebook: Annotated[Path | None, "the codes' codebook, if it has moved"] = None
     source_root: Annotated[Path | None, "where the source data set lies now, if it moved"] = None
     weight: Annotated[tuple[float, ...], "sampling weight, one per data set"] = ()
+    mixture: Annotated[str, "weights and cameras by data set: magic-soup-plus, or TOML"] = ""
     held_out: Annotated[float, "fraction of episodes held out for validation"] = 0.1
     frame_cache: Annotated[Path | None, "keep decoded frames in this directory"] = None
     partial: Annotated[bool, "use stores that lack parts"] = False
@@ -42,10 +43,12 @@ class Stores:
     def open(self, config: Config, device: str = "cpu") -> Given:
         """The stores, opened and paired up."""
         from pipelines.train_vla.stores import Given
+        from vla.mixtures import Mixture
 
-        return Given.open(
+        opened = Given.open(
             config, self.episodes, self.codes, self.depth, self.codebook, self.source_root, device
         )
+        return replace(opened, mixture=Mixture.load(self.mixture)) if self.mixture else opened
 
     def datasets(
         self,

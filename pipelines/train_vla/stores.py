@@ -13,6 +13,7 @@ from depthtok.stores.episodes import EpisodeStore
 from vla.config import Config
 from vla.data.crops import DepthCrops
 from vla.data.pixels import PixelGrids
+from vla.mixtures import Mixture
 
 Targets = CodeStore | PixelGrids | DepthCrops
 
@@ -24,6 +25,27 @@ class Given:
     episodes: Sequence[EpisodeStore]
     targets: Sequence[Targets]  # as many, or none
     book: Codebook | None
+    mixture: Mixture | None = None
+
+    def weights(self, stated: Sequence[float]) -> list[float]:
+        """How often each data set is drawn from: as stated, as the mixture says, or evenly."""
+        if stated and self.mixture:
+            raise ConfigError(
+                "weight and mixture both say how often each data set is drawn from",
+                remedy="leave one out",
+            )
+        if self.mixture:
+            return [self.mixture.share(store.dataset).weight for store in self.episodes]
+        if stated and len(stated) != len(self.episodes):
+            raise ConfigError(
+                f"{len(stated)} weights for {len(self.episodes)} data sets",
+                remedy="give one each: --set weight=[1, 2]",
+            )
+        return list(stated) or [1.0] * len(self.episodes)
+
+    def cameras_of(self, store: EpisodeStore, cameras: Sequence[str]) -> tuple[str, ...]:
+        """What a data set calls the model's cameras."""
+        return self.mixture.cameras_of(store.dataset, cameras) if self.mixture else tuple(cameras)
 
     @classmethod
     def open(

@@ -139,7 +139,10 @@ class Trainer:
             0,
             dataset.norms(),
             "" if codebook is None else codebook.fingerprint,
-            [going_on.identity(member, size) for member, size in dataset.sources()],
+            [
+                going_on.identity(member, size, config.data.cameras)
+                for member, size in dataset.sources()
+            ],
             dict(notes or {}),
             dataset.meanings(),
         )
