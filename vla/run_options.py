@@ -12,7 +12,7 @@ MOST_WORKERS = 4096
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class TrainingOptions:
     """How a training runs. Nothing here changes what is learnt on one kind of device."""
 
     workers: Annotated[int, "data loading threads; 0: load in the training thread"] = 2

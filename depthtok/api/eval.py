@@ -18,7 +18,7 @@ from pipelines.sim.config import EvalConfig, numbers
 
 if TYPE_CHECKING:
     from pipelines.evaluate.play import PolicySource
-    from pipelines.evaluate.trials import Evaluation, Job
+    from pipelines.evaluate.trials import Evaluation, TrialJob
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def evaluate(
 
 def _run(
     evaluation: Evaluation,
-    jobs: list[Job],
+    jobs: list[TrialJob],
     source: PolicySource,
     settings: EvalConfig,
     options: RunOptions,
@@ -128,9 +128,9 @@ def _run(
 
 def _evaluation(
     out: Path, settings: EvalConfig, source: PolicySource
-) -> tuple[Evaluation, list[Job]]:
+) -> tuple[Evaluation, list[TrialJob]]:
     """The directory's description, and all the trials that belong to it."""
-    from pipelines.evaluate.trials import Evaluation, Job
+    from pipelines.evaluate.trials import Evaluation, TrialJob
     from pipelines.sim import suites
     from pipelines.sim.libero import MEANING
     from pipelines.sim.rollout import Trial
@@ -161,7 +161,7 @@ def _evaluation(
         "software": {**software(), **source.runs_on},
     }
     jobs = [
-        Job(
+        TrialJob(
             task,
             Trial(k, task.seed("eval", settings.seed, k), limit, settings.replan_steps),
         )

@@ -44,7 +44,7 @@ def eval_depth(
     from pipelines.train_vla.stores import Given
     from vla.data.dataset import Dataset
     from vla.data.member import member
-    from vla.evaluation.depth_expert import judge_depth, require_codes
+    from vla.evaluation.depth_expert import evaluate_depth, require_codes
     from vla.evaluation.report import depth_report
     from vla.serving.policy import load_model
     from vla.training import checkpoint
@@ -71,7 +71,7 @@ def eval_depth(
     joined = member(name, store, opened.targets[0], config, codebook=book.fingerprint)
     dataset = Dataset([joined], config, checkpoint.read_tokenizer(path), augment=False)
     model, decode = load_model(path, device), Codec.load(book.path, device).decode
-    score = judge_depth(model, dataset, samples, decode, device)
+    score = evaluate_depth(model, dataset, samples, decode, device)
     page = None
     if out is not None:
         page = depth_report(f"{run} on {codes}", score).write(out, "eval-depth")

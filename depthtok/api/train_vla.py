@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 from depthtok.api.flags import Device
 from depthtok.api.parameters import BySet, Flag, Only, Prefix, Preset
 from depthtok.errors import ConfigError
-from pipelines.train_vla.job import Job, Stores
+from pipelines.train_vla.job import PolicyTraining, Stores
 from pipelines.train_vla.memory import MemoryPlan
 from vla.config import Config
 from vla.named_configs import load
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 
 if TYPE_CHECKING:
     from depthtok.signals import StopRequest
@@ -57,7 +57,7 @@ def train_vla(
         ),
     ],
     options: Annotated[
-        RunOptions,
+        TrainingOptions,
         Prefix("run", log="trackers"),
         Only("workers", "resume", *BY_SET),
         BySet(*BY_SET),
@@ -100,7 +100,7 @@ def train_vla(
         "left_out": failed,
         **(samples.pass_gate(opened.book, force=force) if uses_codes else {}),
     }
-    job = Job(settings, stores, out, options, weights, notes, device, threads)
+    job = PolicyTraining(settings, stores, out, options, weights, notes, device, threads)
     if ray_address and not ranks:
         raise ConfigError(
             "--ray-address needs --ranks", remedy="give the number of processes: --ranks"
@@ -114,14 +114,14 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _here(job: Job) -> Result:
+def _here(job: PolicyTraining) -> Result:
     """The training in this process, or this rank's part of it."""
     quiet = _rank() > 0
     with job.opened(quiet=quiet) as train, _watched(job, quiet=quiet) as (follow, should_stop):
         return _finished(train(follow, should_stop), should_stop)
 
 
-def _on_ray(job: Job, opened: Given, ranks: int, address: str | None) -> Result:
+def _on_ray(job: PolicyTraining, opened: Given, ranks: int, address: str | None) -> Result:
     """The training on Ray, watched from here."""
     from depthtok.disk.locks import writing
     from pipelines.ray.ranks import run_on_ranks
@@ -147,7 +147,7 @@ def _finished(training: Result, request: StopRequest) -> Result:
 
 
 @contextmanager
-def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]:
+def _watched(job: PolicyTraining, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]:
     """What to call with every log line, which moves a progress bar, and what tells of a signal."""
     from depthtok.progress import progress
     from depthtok.signals import stop_request

@@ -109,7 +109,7 @@ def _ranks(device: str, threads: int) -> Iterator[tuple[int, str]]:
     if chosen.startswith("cuda"):
         chosen = f"cuda:{os.environ['LOCAL_RANK']}"
         cuda.set_device(chosen)
-    # The others wait while rank 0 fills the cache and judges.
+    # The others wait while rank 0 fills the cache and evaluates.
     backend = "nccl" if chosen.startswith("cuda") else "gloo"
     distributed.init_process_group(backend, timeout=timedelta(days=1))
     try:
@@ -145,9 +145,9 @@ class _Training:
         quiet: bool,
     ) -> None:
         self.behind = behind
-        self.learn, self.judge = sources, None
+        self.learn, self.held_out = sources, None
         if tasks:
-            self.learn, self.judge = by_task(sources, tasks, self.behind)
+            self.learn, self.held_out = by_task(sources, tasks, self.behind)
         self.device, self.resume, self.quiet = device, resume, quiet
 
     def train(self, config: TokeniserConfig, out: Path, *, demo: bool) -> None:
@@ -163,7 +163,7 @@ class _Training:
                 self.learn,
                 out,
                 options,
-                judge=self.judge,
+                held_out=self.held_out,
                 on_step=on_step,
                 should_stop=should_stop,
                 masks=self.behind.masks,
@@ -193,7 +193,7 @@ class _Training:
             export.add_twin(out, _twin(out))
             of_codebook(Codec.load(_twin(out))).write(_twin(out))
         if sticky:
-            export.add_sticky(out, self.learn, self.judge, sticky, self.device)
+            export.add_sticky(out, self.learn, self.held_out, sticky, self.device)
         of_codebook(Codec.load(out)).write(out)
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from vla.data.dataset import Dataset
     from vla.data.prompts import Prompts
     from vla.data.tokenizer import Tokenizer
-    from vla.run_options import RunOptions
-    from vla.training.checkpoint import State
+    from vla.run_options import TrainingOptions
+    from vla.training.checkpoint import TrainingState
     from vla.training.train import Result
 
     Say = Callable[[Mapping[str, float]], None]
@@ -53,33 +53,39 @@ class Stores:
         opened: Given,
         cache: Path | None,
         reader: Tokenizer | None = None,
-        begun: State | None = None,
+        begun: TrainingState | None = None,
     ) -> tuple[Dataset, Dataset | None]:
-        """What is learnt from and what judges, by a run that goes on from `begun`; frames are kept
-        decoded in `cache`."""
+        """What is learnt from and what validates, by a run that goes on from `begun`; frames are
+        kept decoded in `cache`."""
         from pipelines.train_vla import samples
 
         return samples.datasets(
-            config, opened, self.weight, self.held_out, partial=self.partial, cache=cache,
-            reader=reader, begun=begun,
-        )  # fmt: skip
+            config,
+            opened,
+            self.weight,
+            self.held_out,
+            partial=self.partial,
+            cache=cache,
+            reader=reader,
+            begun=begun,
+        )
 
 
 @dataclass(frozen=True)
-class Job:
+class PolicyTraining:
     """A training; picklable. `config` is resolved: what the data decide stands in it."""
 
     config: Config
     stores: Stores
     out: Path
-    options: RunOptions
+    options: TrainingOptions
     weights: str | None = None  # to begin from
     notes: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     threads: int = 0
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> TrainingState | None:
         """The newest checkpoint's, from which the training goes on; None where it begins."""
         from vla.training import checkpoint
 
@@ -109,13 +115,17 @@ class Job:
     def data(
         self, opened: Given, cache: Path | None, *, quiet: bool = False
     ) -> tuple[Dataset, Dataset | None, Prompts]:
-        """What is learnt from, what judges, and what will be read of their instructions."""
+        """What is learnt from, what validates, and what will be read of their instructions."""
         from pipelines.train_vla.prompts import look_over
         from vla.weights.pretrained import reader
 
         words = reader(self.config, self.begun)
-        learn, judge = self.stores.datasets(self.config, opened, cache, words, self.state)
-        return learn, judge, look_over(learn, judge, begun=self.begun is not None, quiet=quiet)
+        learn, validation = self.stores.datasets(self.config, opened, cache, words, self.state)
+        return (
+            learn,
+            validation,
+            look_over(learn, validation, begun=self.begun is not None, quiet=quiet),
+        )
 
     @contextmanager
     def opened(self, *, quiet: bool = False) -> Iterator[Train]:
@@ -137,13 +147,15 @@ class Job:
                 locked.enter_context(writing(self.out))
             opened = self.stores.open(config, where)
             with ranks.first():  # the others find the frame cache made
-                learn, judge, prompts = self.data(opened, self.stores.frame_cache, quiet=quiet)
-            checks = data_checks.notes(learn, judge, opened.book, data_checks.rule_of(self.state))
+                learn, validation, prompts = self.data(opened, self.stores.frame_cache, quiet=quiet)
+            checks = data_checks.notes(
+                learn, validation, opened.book, data_checks.rule_of(self.state)
+            )
             begun_from = data_checks.begun_from(self.weights, learn, self.state)
             notes = {**self.notes, **begun_from, "instructions": prompts.to_json(), **checks}
             weights = self._weights(learn.tokenizer) if self.begun is None else None
-            decode = samples.decoder(opened.book, where) if judge else None
-            options = options if judge else replace(options, validate_every=0)
+            decode = samples.decoder(opened.book, where) if validation else None
+            options = options if validation else replace(options, validate_every=0)
             yield lambda say, should_stop: train(
                 config,
                 learn,
@@ -151,7 +163,7 @@ class Job:
                 options,
                 codebook=opened.book,
                 device=where,
-                validation=judge,
+                validation=validation,
                 notes=notes,
                 weights=weights,
                 decode=decode,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vla.config import Config
-    from vla.run_options import RunOptions
+    from vla.run_options import TrainingOptions
     from vla.training.memory import Memory
 
 
@@ -28,10 +28,13 @@ class MemoryPlan:
 
         memory, gib = self.memory, self.memory.peak(self.samples, self.passes) / GIB
         parts = {
-            "weights": memory.weights, "moments": memory.moments, "average": memory.average,
-            "gradients": memory.gradients, "weights in half precision": memory.casts,
+            "weights": memory.weights,
+            "moments": memory.moments,
+            "average": memory.average,
+            "gradients": memory.gradients,
+            "weights in half precision": memory.casts,
             f"activations, {self.samples} a pass": memory.per_sample * self.samples,
-        }  # fmt: skip
+        }
         shares = ", ".join(f"{name} {size / GIB:.3g}" for name, size in parts.items() if size)
         passes = f"{self.passes} passes" if self.passes > 1 else "one pass"
         lines = [f"memory of a GPU, GiB: {shares}", f"at its peak {gib:.3g}, in {passes} an update"]
@@ -56,7 +59,7 @@ class MemoryPlan:
         return {**vars(self.memory), **about, "peak": peak, "largest_pass": fits}
 
 
-def of(config: Config, options: RunOptions, ranks: int) -> MemoryPlan:
+def of(config: Config, options: TrainingOptions, ranks: int) -> MemoryPlan:
     """The plan of a training on `ranks` processes (0: those of torchrun, or one)."""
     import torch
 

@@ -23,9 +23,7 @@ from vqvae.codec import Codec
 def opened(stores, crop, augment):
     """A data set that draws crops, its episodes, and their depth."""
     config = load(stores / "micro.toml", {"data.crop": crop})
-    given = Given.open(
-        config, [stores / "episodes"], [], [stores / "depth"], DEMO
-    )  # fmt: skip
+    given = Given.open(config, [stores / "episodes"], [], [stores / "depth"], DEMO)
     config = samples.fit(config, given, None)
     learn, _ = samples.datasets(config, given, None, 0, partial=False)
     return Dataset(learn.members, config, ByteTokenizer(), augment=augment)
@@ -104,8 +102,16 @@ def test_crops_train_and_resume(stores, tmp_path):
     assert len(told) == 4
     assert 0 < told[-1]["depth"] < 20
     assert "val_depth_error" in told[-1]
-    judged = call("eval-depth", tmp_path / "a", "--episodes", stores / "episodes", "--codes",
-                  stores / "codes", "--samples", 4)  # fmt: skip
+    judged = call(
+        "eval-depth",
+        tmp_path / "a",
+        "--episodes",
+        stores / "episodes",
+        "--codes",
+        stores / "codes",
+        "--samples",
+        4,
+    )
     assert "code accuracy" in judged
 
 

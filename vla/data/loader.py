@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from vla.data.dataset import Dataset, Stream
+from vla.data.dataset import Dataset, SampleOrder
 from vla.model.batch import Batch
 
 
@@ -64,7 +64,7 @@ class Loader:
         self.dataset, self.seed, self.step = dataset, seed, start
         self.batch, self.share, self.rank = batch, batch // ranks, rank
         self.device = torch.device(device)
-        self._stream = Stream(len(dataset), seed)
+        self._stream = SampleOrder(len(dataset), seed)
         self._workers = max(workers, 1)
         self._pool = ThreadPoolExecutor(workers, "vla-loader") if workers else None
         count = prefetch + 1 if workers else 1

@@ -42,7 +42,7 @@ def require_codes(config: DepthConfig) -> None:
 
 
 @torch.inference_mode()
-def judge_depth(
+def evaluate_depth(
     model: QDepthVLA, dataset: Dataset, samples: int, decode: Decode, device: torch.device | str
 ) -> DepthScore:
     """Scores of the first camera over `samples` shuffled samples (all, if there are fewer).
