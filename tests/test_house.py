@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,14 @@ CODE = FILES + sorted(
 )
 
 
+def text(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
 def imports(path: str) -> set[str]:
     """Full names of what a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -91,7 +96,7 @@ def test_the_ground_floor_needs_no_torch():
 def test_package_files_hold_a_docstring_only():
     for path in FILES:
         if path.endswith("__init__.py") and path != "depthtok/__init__.py":
-            body = ast.parse((ROOT / path).read_text()).body
+            body = ast.parse(text(path)).body
             assert len(body) == 1, path
             assert isinstance(body[0], ast.Expr), path
 
@@ -157,16 +162,41 @@ LOOSE = {"# type: ignore": 8, r"\bAny\b": 378, r"\bcast\(": 2}
 
 def test_types_do_not_get_looser():
     """What the type checker is not asked is counted; a lower count is to be written down here."""
-    texts = [(ROOT / path).read_text() for path in FILES]
+    texts = [text(path) for path in FILES]
     found = {what: sum(len(re.findall(what, text)) for text in texts) for what in LOOSE}
     assert found == LOOSE
+
+
+def loaded_by(path: str) -> set[str]:
+    """Those of our files that the import of a file imports in turn."""
+    names = set()
+    for node in ast.parse(text(path)).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {f"{name.replace('.', '/')}.py" for name in names} & set(FILES)
+
+
+def test_no_import_circle():
+    TopologicalSorter({path: loaded_by(path) for path in FILES}).prepare()
+
+
+def test_imports_are_real_below_the_roof():
+    """What is imported for a checker alone cannot be checked when it is called."""
+    assert [path for path in FILES if not in_roof(path) if "TYPE_CHECKING" in text(path)] == []
+
+
+def test_files_are_short():
+    lengths = {path: len(text(path).splitlines()) for path in FILES}
+    assert {path: length for path, length in lengths.items() if length > 320} == {}
 
 
 def test_a_class_name_stands_for_one_thing():
     names = Counter(
         node.name
         for path in FILES
-        for node in ast.parse((ROOT / path).read_text()).body
+        for node in ast.parse(text(path)).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert [name for name, count in names.items() if count > 1] == []
@@ -174,7 +204,7 @@ def test_a_class_name_stands_for_one_thing():
 
 def test_the_formatter_has_the_last_word():
     skipped = "# fmt" + ": "
-    assert [path for path in CODE if skipped in (ROOT / path).read_text()] == []
+    assert [path for path in CODE if skipped in text(path)] == []
 
 
 # The smallest program with commands that typer can make: what no command line on it can beat.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from depthtok.required import at_least, fulfilled, one_of
+from vla.config import Config
 
 MOST_WORKERS = 4096
 
@@ -57,4 +58,12 @@ class TrainingOptions:
             not (self.grad_norms_every and self.sharding == "fsdp"),
             "grad_norms_every needs whole gradients, which FSDP never materialises",
             "set grad_norms_every = 0, or sharding = 'ddp'",
+        )
+
+    def require_suits(self, config: Config) -> None:
+        """Raises `ConfigError` for options that these settings rule out."""
+        fulfilled(
+            config.train.optimizer != "adamw8bit" or self.sharding != "fsdp",
+            "sharded 8-bit moments cannot be gathered for a checkpoint",
+            "set train.optimizer = 'adamw', or run.sharding = 'ddp'",
         )

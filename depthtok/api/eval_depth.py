@@ -41,7 +41,7 @@ def eval_depth(
     from depthtok.disk.files import require_writable
     from pipelines.device import choose
     from pipelines.train_vla import samples as stores
-    from pipelines.train_vla.stores import Given
+    from pipelines.train_vla.stores import OpenStores
     from vla.data.dataset import Dataset
     from vla.data.member import member
     from vla.evaluation.depth_expert import evaluate_depth, require_codes
@@ -57,7 +57,7 @@ def eval_depth(
     require_codes(config.model.depth)
     # Whole images, and no word of actions, which are not looked at.
     config = config.updated({"data.crop": 1.0, "data.gripper": ""})
-    opened = Given.open(config, [episodes], [codes], [], codebook, source_root)
+    opened = OpenStores.open(config, [episodes], [codes], [], codebook, source_root)
     book = opened.book
     if book is None or book.fingerprint != state.codebook:
         other = book.fingerprint[:12] if book else "unknown"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from depthtok.api.flags import Device
 from depthtok.api.parameters import BySet, Flag, Only, Prefix, Preset
 from depthtok.errors import ConfigError
-from pipelines.train_vla.job import PolicyTraining, Stores
+from pipelines.train_vla.inputs import Stores
 from pipelines.train_vla.memory import MemoryPlan
 from vla.config import Config
 from vla.named_configs import load
@@ -20,7 +20,8 @@ from vla.run_options import TrainingOptions
 
 if TYPE_CHECKING:
     from depthtok.signals import StopRequest
-    from pipelines.train_vla.stores import Given
+    from pipelines.train_vla.job import PolicyTraining
+    from pipelines.train_vla.stores import OpenStores
     from vla.training.train import Result
 
 SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait", "mfu")
@@ -86,12 +87,16 @@ def train_vla(
     runs/policy
     """
     from pipelines.train_vla import checks, memory, samples
+    from pipelines.train_vla.job import PolicyTraining
+    from pipelines.train_vla.stores import OpenStores
     from vla.weights.pretrained import resolved
 
     if plan:  # it needs no tokenizer
-        return memory.of(samples.fit(settings, stores.open(settings), camera), options, ranks)
+        return memory.of(
+            samples.fit(settings, OpenStores.of(settings, stores), camera), options, ranks
+        )
     settings = resolved(settings, weights, out if options.resume else None)
-    opened = stores.open(settings)
+    opened = OpenStores.of(settings, stores)
     settings = samples.fit(settings, opened, camera)
     uses_codes = settings.model.depth.supervised and settings.model.depth.target != "pixels"
     failed = checks.failed_episodes(opened)
@@ -121,7 +126,7 @@ def _here(job: PolicyTraining) -> Result:
         return _finished(train(follow, should_stop), should_stop)
 
 
-def _on_ray(job: PolicyTraining, opened: Given, ranks: int, address: str | None) -> Result:
+def _on_ray(job: PolicyTraining, opened: OpenStores, ranks: int, address: str | None) -> Result:
     """The training on Ray, watched from here."""
     from depthtok.disk.locks import writing
     from pipelines.ray.ranks import run_on_ranks

@@ -10,7 +10,7 @@ from depthtok.log import warn
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.failures import in_words, left_out
-from pipelines.train_vla.stores import Given, Targets
+from pipelines.train_vla.stores import OpenStores, Targets, member_names
 from vla.config import Config
 from vla.data.dataset import Dataset
 from vla.data.member import Member
@@ -169,10 +169,8 @@ def say_origin(store: EpisodeStore, targets: Targets | None) -> None:
         warn(f"{store.path}: {failed}")
 
 
-def failed_episodes(opened: Given) -> dict[str, dict[str, int]]:
+def failed_episodes(opened: OpenStores) -> dict[str, dict[str, int]]:
     """By data set and stage: how many episodes failed. Without the data sets in which none did."""
-    from pipelines.train_vla.samples import member_names
-
     last = opened.targets or opened.episodes
     counts = dict(zip(member_names(opened.episodes), map(left_out, last), strict=True))
     return {name: stages for name, stages in counts.items() if stages}

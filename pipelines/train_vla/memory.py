@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from vla.config import Config
-    from vla.run_options import TrainingOptions
-    from vla.training.memory import Memory
+from vla.config import Config
+from vla.run_options import TrainingOptions
+from vla.training.device_memory import CARDS, GIB, USABLE, Memory
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,6 @@ class MemoryPlan:
 
     def lines(self) -> list[str]:
         """For people."""
-        from vla.training.memory import GIB, USABLE
-
         memory, gib = self.memory, self.memory.peak(self.samples, self.passes) / GIB
         parts = {
             "weights": memory.weights,
@@ -63,7 +60,7 @@ def of(config: Config, options: TrainingOptions, ranks: int) -> MemoryPlan:
     """The plan of a training on `ranks` processes (0: those of torchrun, or one)."""
     import torch
 
-    from vla.training.memory import CARDS, GIB, needed
+    from vla.training.memory import needed
     from vla.training.parallel import Ranks
 
     count = ranks or int(os.environ.get("WORLD_SIZE", 1))

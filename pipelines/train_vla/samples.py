@@ -17,7 +17,8 @@ from depthtok.errors import ConfigError, GateError
 from depthtok.log import warn
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
-from pipelines.train_vla.stores import Given
+from pipelines.train_vla import checks
+from pipelines.train_vla.stores import OpenStores, member_names
 from vla.config import Config
 from vla.data.dataset import Dataset
 from vla.data.member import Member
@@ -50,7 +51,7 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
     return {"gate_overridden": failures} if failures else {}
 
 
-def fit(config: Config, opened: Given, cameras: Sequence[str] | None) -> Config:
+def fit(config: Config, opened: OpenStores, cameras: Sequence[str] | None) -> Config:
     """The settings with everything that the data decide: dimensions, cameras, the code grid."""
     from vla.config import DepthConfig
 
@@ -84,7 +85,7 @@ def fit(config: Config, opened: Given, cameras: Sequence[str] | None) -> Config:
 
 def datasets(
     config: Config,
-    opened: Given,
+    opened: OpenStores,
     weights: Sequence[float] | None,
     held_out: float,
     *,
@@ -97,7 +98,6 @@ def datasets(
     decoded, a directory a data set; `reader` is the tokenizer, if not the one the settings name. A
     run that goes on from `begun` keeps its norms, and the rule by which its episodes are held out.
     """
-    from pipelines.train_vla import checks as data_checks
     from vla.data import dataset as data
     from vla.data import tokenizer
 
@@ -122,11 +122,11 @@ def datasets(
         _say_absent(config, store, opened.targets[index] if opened.targets else None)
         if member.left_out:
             warn(f"{store.path}: {member.left_out} episodes without codes are left out")
-        data_checks.say_origin(store, opened.targets[index] if opened.targets else None)
-        data_checks.check_spread(member, config)
+        checks.say_origin(store, opened.targets[index] if opened.targets else None)
+        checks.check_spread(member, config)
         joined.append(member)
-    data_checks.check_meaning(joined, config, begun)
-    learn, out = _sides(joined, held_out, data_checks.rule_of(begun))
+    checks.check_meaning(joined, config, begun)
+    learn, out = _sides(joined, held_out, checks.rule_of(begun))
     if not learn:
         raise _nothing_left(joined)
     if held_out and not out:
@@ -193,19 +193,7 @@ def _absent_in(codes: Any) -> dict[str, int]:
     return absent
 
 
-def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
-    """Names of a mixture's members: the data sets', numbered where two stores are of one data set.
-
-    Norms and cached frames are kept by these names, so no two may be the same.
-    """
-    names = [store.dataset for store in stores]
-    return [
-        name if names.count(name) == 1 else f"{name}-{names[:index].count(name) + 1}"
-        for index, name in enumerate(names)
-    ]
-
-
-def _member(config, opened: Given, index: int, weight, cache: Path | None, partial, begun):
+def _member(config, opened: OpenStores, index: int, weight, cache: Path | None, partial, begun):
     from vla.data.frames import FrameCache
     from vla.data.member import member
 

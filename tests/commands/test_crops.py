@@ -10,7 +10,7 @@ from depthtok.errors import ConfigError
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from pipelines.train_vla import samples
-from pipelines.train_vla.stores import Given
+from pipelines.train_vla.stores import OpenStores
 from tests.commands.trainings import DEMO, call, lines, training
 from vla.data.augment import WHOLE, Box
 from vla.data.dataset import Dataset
@@ -23,7 +23,7 @@ from vqvae.codec import Codec
 def opened(stores, crop, augment):
     """A data set that draws crops, its episodes, and their depth."""
     config = load(stores / "micro.toml", {"data.crop": crop})
-    given = Given.open(config, [stores / "episodes"], [], [stores / "depth"], DEMO)
+    given = OpenStores.open(config, [stores / "episodes"], [], [stores / "depth"], DEMO)
     config = samples.fit(config, given, None)
     learn, _ = samples.datasets(config, given, None, 0, partial=False)
     return Dataset(learn.members, config, ByteTokenizer(), augment=augment)

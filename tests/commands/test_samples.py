@@ -12,7 +12,8 @@ from depthtok.errors import ConfigError
 from depthtok.meaning import Column, Meaning
 from depthtok.stores.parts import ShardKey
 from depthtok.stores.statistics import ColumnStatistics, Statistics
-from pipelines.train_vla.samples import datasets, fit, member_names
+from pipelines.train_vla.samples import datasets, fit
+from pipelines.train_vla.stores import member_names
 from vla.data.normalise import Norms, Scale
 from vla.named_configs import load
 from vla.training.checkpoint import TrainingState

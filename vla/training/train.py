@@ -128,11 +128,7 @@ class PolicyTrainer:
                 "the depth expert is trained on codes, but no codebook is given",
                 remedy="give the codebook of the codes, or set model.depth.target = 'none'",
             )
-        if config.train.optimizer == "adamw8bit" and options.sharding == "fsdp":
-            raise ConfigError(
-                "sharded 8-bit moments cannot be gathered for a checkpoint",
-                remedy="set train.optimizer = 'adamw', or run.sharding = 'ddp'",
-            )
+        options.require_suits(config)
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)
         if depth.prior:
@@ -168,9 +164,8 @@ class PolicyTrainer:
         if not newest:  # a run that goes on has passed, or was begun before this was checked
             require_same(self.identity.meanings, self.config)
         if newest:
-            restoring.load_weights(
-                self.model, checkpoint.read_tensors(newest[0], "model"), str(newest[0])
-            )
+            tensors = checkpoint.read_tensors(newest[0], "model")
+            restoring.load_weights(self.model, tensors, str(newest[0]))
         self.model.to(self.device).train()
         for part in self.model.modules():
             if isinstance(part, Expert | Siglip):
@@ -296,9 +291,8 @@ class PolicyTrainer:
         """Writes a checkpoint of this step, and deletes old ones."""
         moments = restoring.optimizer_tensors(self.update.optimizer, self.update.trained)
         path = checkpoint.place(self.out_dir, self.step)
-        noted = (
-            beside(self.out_dir, (self.log, self.validation_log)) if self.ranks.rank == 0 else None
-        )
+        logs = self.log, self.validation_log
+        noted = beside(self.out_dir, logs) if self.ranks.rank == 0 else None
         self._write(path, {**self._weights(), "optimizer": moments}, noted)
         if self.ranks.rank == 0:
             checkpoint.prune(self.out_dir, self.options.keep_last)
@@ -320,6 +314,5 @@ class PolicyTrainer:
         full = {kind: gathered(named, self.ranks) for kind, named in tensors.items()}
         if self.ranks.rank == 0:
             state = replace(self.identity, step=self.step)
-            words = self.words.content
-            checkpoint.write(path, self.config, state, full, words, noted)
+            checkpoint.write(path, self.config, state, full, self.words.content, noted)
         self.ranks.wait()
