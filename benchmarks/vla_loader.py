@@ -178,7 +178,7 @@ def our_batches(store: Path, camera: str, cache: Path | None) -> Iterator[object
     frames = FrameCache.open(cache, episodes, (camera,), SIZE) if cache else None
     joined = member("set", episodes, None, config, frames=frames)
     dataset = Dataset([joined], config, ByteTokenizer())
-    return iter(Loader(dataset, BATCH, seed=0, workers=1))
+    return iter(Loader(dataset, BATCH, seed=0, threads=1))
 
 
 def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> dict[str, float]:

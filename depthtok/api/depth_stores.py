@@ -72,7 +72,8 @@ def depth_sources(
     weights = weights or [1.0] * len(paths)
     if len(weights) != len(paths):
         raise ConfigError(
-            f"{len(weights)} weights for {len(paths)} stores", remedy="give one --weight a store"
+            f"{len(weights)} weights for {len(paths)} stores",
+            remedy="give one --sampling-weight a store",
         )
     sources = []
     for path, weight in zip(paths, weights, strict=True):

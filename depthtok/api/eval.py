@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from depthtok.api.flags import CUDA_GRAPH, SAMPLER, Precision
-from depthtok.api.parameters import BySet, Flag, Only, Positional
+from depthtok.api.parameters import BySet, Flag, Only, Positional, Prefix, Renamed
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 from depthtok.log import warn
@@ -48,6 +48,8 @@ def evaluate(
             limit="run only this many trials",
             resume="keep finished trials",
         ),
+        Prefix("", simulators="workers"),
+        Renamed(workers="workers"),
     ],
     dataset: Annotated[str | None, "data set whose units to act in, if trained on several"] = None,
     codebook: Annotated[Path | None, "also compare its depth codes with the ground truth's"] = None,

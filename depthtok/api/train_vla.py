@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from depthtok.api.flags import Device
-from depthtok.api.parameters import BySet, Flag, Only, Prefix, Preset
+from depthtok.api.parameters import BySet, Flag, Only, Prefix, Preset, Renamed
 from depthtok.errors import ConfigError
 from pipelines.train_vla.inputs import Stores
 from pipelines.train_vla.memory import MemoryPlan
@@ -45,7 +45,11 @@ class TrainedPolicy:
 
 def train_vla(
     out: Annotated[Path, "directory of the run"],
-    stores: Annotated[Stores, BySet("codebook", "weight", "frame_cache", "partial")],
+    stores: Annotated[
+        Stores,
+        BySet("codebook", "sampling_weight", "frame_cache", "partial"),
+        Renamed(weight="sampling_weight"),
+    ],
     settings: Annotated[
         Config,
         Preset(
@@ -60,8 +64,9 @@ def train_vla(
     options: Annotated[
         TrainingOptions,
         Prefix("run", log="trackers"),
-        Only("workers", "resume", *BY_SET),
+        Only("loader_threads", "resume", *BY_SET),
         BySet(*BY_SET),
+        Renamed(workers="loader_threads"),
     ],
     weights: Annotated[
         str | None, "start from a run, a PaliGemma folder or Hub name, an open-pi-zero file"

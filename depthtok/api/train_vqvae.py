@@ -45,7 +45,9 @@ def train_vqvae(
             formerly={"normalisation": "normalisation", "quantizer": "quantizer.kind"},
         ),
     ],
-    weight: Annotated[list[float] | None, "sampling weight, one per store"] = None,
+    sampling_weight: Annotated[
+        list[float] | None, Flag("how often its frames are drawn, one per store", formerly="weight")
+    ] = None,
     camera: Cameras = None,
     held_out_task: Annotated[
         list[str] | None, "hold out episodes whose instruction contains this"
@@ -75,7 +77,7 @@ def train_vqvae(
     from depthtok.stores.codebook import Codebook
     from vqvae.data.regions import EpisodesBehind
 
-    sources = depth_sources(depth, weight, camera, partial=partial)
+    sources = depth_sources(depth, sampling_weight, camera, partial=partial)
     outs = [out, _twin(out)] if twin else [out]
     with _ranks(device, threads) as (rank, chosen_device), _only_writer(outs if rank == 0 else []):
         behind = EpisodesBehind(episodes or (), source_root)

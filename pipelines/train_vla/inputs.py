@@ -16,7 +16,7 @@ class Stores:
     depth: Annotated[tuple[Path, ...], "its DepthStore, for pixel targets and crops"] = ()
     codebook: Annotated[Path | None, "the codes' codebook, if it has moved"] = None
     source_root: Annotated[Path | None, "where the source data set lies now, if it moved"] = None
-    weight: Annotated[tuple[float, ...], "sampling weight, one per data set"] = ()
+    sampling_weight: Annotated[tuple[float, ...], "sampling weight, one per data set"] = ()
     held_out: Annotated[float, "fraction of episodes held out for validation"] = 0.1
     frame_cache: Annotated[Path | None, "keep decoded frames in this directory"] = None
     partial: Annotated[bool, "use stores that lack parts"] = False

@@ -75,7 +75,7 @@ class PolicyTraining:
         learn, validation = samples.datasets(
             self.config,
             opened,
-            self.stores.weight,
+            self.stores.sampling_weight,
             self.stores.held_out,
             partial=self.stores.partial,
             cache=cache,

@@ -105,7 +105,7 @@ def datasets(
     if len(weights) != len(opened.episodes):
         raise ConfigError(
             f"{len(weights)} weights for {len(opened.episodes)} data sets",
-            remedy="give one each: --set weight=[1, 2]",
+            remedy="give one each: --set sampling_weight=[1, 2]",
         )
     if cache is not None and config.data.crop < 1:
         raise ConfigError(

@@ -31,7 +31,7 @@ def opened(stores, crop, augment):
 
 def first_batch(dataset, size=8):
     """A batch, and the episode and step of each of its rows."""
-    with Loader(dataset, size, seed=3, workers=0) as loader:
+    with Loader(dataset, size, seed=3, threads=0) as loader:
         batch = next(iter(loader))
         places = loader._stream.draw(0, size)
     return batch, [dataset.place(number, epoch)[1:] for epoch, number in places]

@@ -67,10 +67,10 @@ def test_other_settings_are_refused_before_any_progress(stores, run, monkeypatch
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("workers", [-1, 4097, 100_000])
-def test_data_loading_threads_are_bounded(stores, tmp_path, workers):
-    words = training(stores, tmp_path / "run", "--steps", 1, "--workers", workers)
-    with pytest.raises(ConfigError, match=f"workers = {workers}, but must be"):
+@pytest.mark.parametrize("threads", [-1, 4097, 100_000])
+def test_data_loading_threads_are_bounded(stores, tmp_path, threads):
+    words = training(stores, tmp_path / "run", "--steps", 1, "--loader-threads", threads)
+    with pytest.raises(ConfigError, match=f"loader_threads = {threads}, but must be"):
         call(*words)
     assert not (tmp_path / "run").exists()
 

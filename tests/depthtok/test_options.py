@@ -118,10 +118,10 @@ def test_help_shows_texts_and_defaults(invoke):
 
 
 def test_a_command_may_tell_a_flag_otherwise():
-    def judge(options: Annotated[RunOptions, Only("limit", limit="so many trials")]):
-        """Judge."""
+    def evaluate(options: Annotated[RunOptions, Only("limit", limit="so many trials")]):
+        """Evaluate."""
 
-    text = " ".join(invoking(judge)("judge", "--help").output.split())
+    text = " ".join(invoking(evaluate)("evaluate", "--help").output.split())
     assert "so many trials" in text
     assert "--resume" not in text
     assert "--workers" not in text

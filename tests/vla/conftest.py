@@ -39,7 +39,7 @@ def served(tmp_path_factory):
     """The run of a policy that is served."""
     out, config = tmp_path_factory.mktemp("served"), fakes.micro(train__steps=1)
     book = fakes.FakeCodebook(codes=16, dim=12)
-    train(config, fakes.toy(config), out, TrainingOptions(workers=0), codebook=book)
+    train(config, fakes.toy(config), out, TrainingOptions(loader_threads=0), codebook=book)
     return out
 
 

@@ -15,7 +15,7 @@ from vla.evaluation.compare import Difference, TrainingComparison, ValidatedRun,
 from vla.run_options import TrainingOptions
 from vla.training.train import train
 
-OPTIONS = TrainingOptions(workers=0, log_every=1, validate_every=2, validate_batches=3)
+OPTIONS = TrainingOptions(loader_threads=0, log_every=1, validate_every=2, validate_batches=3)
 
 
 def trained(place, options=OPTIONS, held_out=(3, 4, 5), data=None, **over):

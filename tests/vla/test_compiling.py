@@ -126,7 +126,7 @@ def test_a_backward_pass_without_code_is_refused(micro, toy, codebook, tmp_path,
 
     backend = Counted(fail=True).backend()
     monkeypatch.setattr(training, "compile_layers", lambda m, budget: compile_layers(m, backend))
-    config, options = micro(train__steps=1), TrainingOptions(workers=0, compile=True)
+    config, options = micro(train__steps=1), TrainingOptions(loader_threads=0, compile=True)
     with pytest.raises(TrainingError, match="no such tiling"):
         training.train(config, toy(config), tmp_path, options, codebook=codebook)
 

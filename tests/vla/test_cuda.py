@@ -20,7 +20,7 @@ CUDA = pytest.param(
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_a_training_resumes_where_it_runs(micro, toy, codebook, tmp_path, device):
     config = micro(train__ema=0.9)
-    data, options = toy(config), TrainingOptions(workers=0, log_every=1, checkpoint_every=4)
+    data, options = toy(config), TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=4)
 
     def run(name, stop=None):
         seen = []

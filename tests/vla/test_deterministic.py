@@ -16,7 +16,7 @@ from vla.training.deterministic import WORKSPACE, reproducible
 from vla.training.train import train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-OPTIONS = TrainingOptions(workers=0, log_every=1, checkpoint_every=2)
+OPTIONS = TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=2)
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 

@@ -12,7 +12,7 @@ from vla.run_options import TrainingOptions
 from vla.training import checkpoint
 from vla.training.train import train
 
-QUIET = TrainingOptions(workers=0, log_every=1, checkpoint_every=4)
+QUIET = TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=4)
 
 
 def losses(run):

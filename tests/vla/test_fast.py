@@ -160,7 +160,7 @@ def updated(config, codebook, data, micro_batch=2, steps=2, backend=None):
         cpu,
         micro_batch,
     )
-    with Loader(data, config.train.batch, seed=0, workers=0, device=cpu) as loader:
+    with Loader(data, config.train.batch, seed=0, threads=0, device=cpu) as loader:
         for step, batch in zip(range(steps), loader, strict=False):
             figures = update(batch, step)
     assert [*model.state_dict()] == [*build(config.model, 0).state_dict()]
@@ -243,7 +243,7 @@ def test_a_run_is_recorded_as_fast_and_goes_on_so(micro, toy, codebook, tmp_path
 
     config, options = (
         micro(train__steps=2, train__fast=True),
-        TrainingOptions(workers=0, log_every=1),
+        TrainingOptions(loader_threads=0, log_every=1),
     )
     plain = micro(train__steps=2)
     for out, each in ((tmp_path / "fast", config), (tmp_path / "plain", plain)):

@@ -13,7 +13,7 @@ from vla.training import checkpoint, optim
 from vla.training.train import train
 from vla.weights.pretrained import pretrained
 
-QUIET = TrainingOptions(workers=0, log_every=1)
+QUIET = TrainingOptions(loader_threads=0, log_every=1)
 
 
 def test_new_adapters_change_nothing_and_merge_exactly(micro, codebook):

@@ -138,7 +138,7 @@ def test_a_percentage_is_refused_with_the_operation_that_mends_it(micro):
 
 def trained(config, store, out, codebook):
     return train(
-        config, fakes.toy(config, store), out, TrainingOptions(workers=0), codebook=codebook
+        config, fakes.toy(config, store), out, TrainingOptions(loader_threads=0), codebook=codebook
     )
 
 
@@ -174,7 +174,7 @@ def test_training_refuses_a_mixture_too(micro, codebook, tmp_path):
         parts.append(member(name, episodes, codes, config, codebook=codes.codebook))
     data = Dataset(parts, config, ByteTokenizer())
     with pytest.raises(ConfigError, match="do not mean the same: gripper"):
-        train(config, data, tmp_path, TrainingOptions(workers=0), codebook=codebook)
+        train(config, data, tmp_path, TrainingOptions(loader_threads=0), codebook=codebook)
 
 
 def test_a_mixture_that_was_begun_before_this_was_checked_goes_on_every_time(
@@ -202,7 +202,7 @@ def test_a_mixture_that_was_begun_before_this_was_checked_goes_on_every_time(
 def one_step(config, data, out, codebook):
     """The step that a training comes to which is stopped after one update."""
     steps = []
-    options = TrainingOptions(workers=0, log_every=1)
+    options = TrainingOptions(loader_threads=0, log_every=1)
     stop = {"on_step": steps.append, "should_stop": lambda: bool(steps)}
     return train(config, data, out, options, codebook=codebook, **stop).step
 

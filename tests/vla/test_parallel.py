@@ -20,7 +20,9 @@ from vla.training import checkpoint
 from vla.training.parallel import Ranks, _placed, spread
 from vla.training.train import train
 
-OPTIONS = TrainingOptions(workers=0, log_every=1, checkpoint_every=2, validate_every=2, resume=True)
+OPTIONS = TrainingOptions(
+    loader_threads=0, log_every=1, checkpoint_every=2, validate_every=2, resume=True
+)
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 OVER = {"train__steps": 4, "train__ema": 0.5, "train__warmup": 1}
 

@@ -30,7 +30,7 @@ OBSERVATION = {
 @pytest.fixture
 def run(micro, toy, codebook, tmp_path):
     config = micro(train__steps=1, train__ema=0.5)
-    train(config, toy(config), tmp_path, TrainingOptions(workers=0), codebook=codebook)
+    train(config, toy(config), tmp_path, TrainingOptions(loader_threads=0), codebook=codebook)
     return tmp_path
 
 

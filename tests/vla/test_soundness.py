@@ -23,7 +23,7 @@ from vla.training.soundness import findings, read_log
 from vla.training.train import train
 
 OPTIONS = TrainingOptions(
-    workers=0, log_every=1, validate_every=2, validate_batches=1, checkpoint_every=2
+    loader_threads=0, log_every=1, validate_every=2, validate_batches=1, checkpoint_every=2
 )
 COUNT = 200 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # e.g. 10: ten times as many
 BEFORE = Path(__file__).parents[1] / "data" / "before" / "run"

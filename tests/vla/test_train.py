@@ -19,7 +19,7 @@ from vla.training.train import train
 from vla.training.update import Update
 from vla.training.validation import validate
 
-QUIET = TrainingOptions(workers=0, log_every=1, checkpoint_every=4)
+QUIET = TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=4)
 
 
 def lines(run):
@@ -51,7 +51,7 @@ def test_resume_is_exact(micro, toy, codebook, tmp_path):
         should_stop=lambda: len(seen) == 3,
     )
     assert (stopped.step, stopped.finished) == (3, False)
-    threads = replace(QUIET, workers=2)
+    threads = replace(QUIET, loader_threads=2)
     resumed = train(config, data, tmp_path / "b", threads, codebook=codebook)
     assert resumed.step == 8
     assert lines(tmp_path / "a") == lines(tmp_path / "b")
@@ -125,7 +125,7 @@ def test_overfits_both_losses(micro, toy, codebook, tmp_path):
     def learnt():
         return seen[-1]["depth"] < 0.1 and seen[-1]["flow"] < 0.25 * seen[1]["flow"]
 
-    options = TrainingOptions(workers=0, log_every=10)
+    options = TrainingOptions(loader_threads=0, log_every=10)
     train(
         config, data, tmp_path, options, codebook=codebook, on_step=seen.append, should_stop=learnt
     )

@@ -96,7 +96,7 @@ def train(
             start=run.step,
             rank=run.ranks.rank,
             ranks=run.ranks.count,
-            workers=options.workers,
+            threads=options.loader_threads,
             prefetch=options.prefetch,
             device=device,
         ) as loader:

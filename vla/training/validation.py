@@ -66,7 +66,7 @@ def validate(
     others = _OtherTexts.of(dataset)
     all_scores, view = [], None
     with Loader(
-        dataset, batch, seed=SEED, rank=ranks.rank, ranks=ranks.count, workers=0, device=device
+        dataset, batch, seed=SEED, rank=ranks.rank, ranks=ranks.count, threads=0, device=device
     ) as loader:
         for count, part in zip(range(batches), loader, strict=False):
             rows = range(count * batch, (count + 1) * batch)[ranks.rows(batch)]
