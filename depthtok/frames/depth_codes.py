@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt16
@@ -42,7 +41,7 @@ class DepthCodes:
         return {**fields, "shift": self.shift, "use_log": self.use_log}
 
     @classmethod
-    def from_json(cls, data: Any) -> DepthCodes:
+    def from_json(cls, data) -> DepthCodes:
         """The inverse of `to_json`. Raises `SourceError` for what is no such table."""
         try:
             low, high, shift = (float(data[k]) for k in ("depth_min", "depth_max", "shift"))
@@ -68,12 +67,12 @@ class DepthCodes:
         metres[[0, LAST]] = 0
         return metres.astype(np.float32)
 
-    def metres(self, frame: Any) -> Float32[np.ndarray, "H W 1"]:
+    def metres(self, frame) -> Float32[np.ndarray, "H W 1"]:
         """The depth of a decoded frame. Raises `CorruptRecord` for one of another format."""
         return self.table[codes_of(frame)][..., None]
 
 
-def codes_of(frame: Any) -> UInt16[np.ndarray, "H W"]:
+def codes_of(frame) -> UInt16[np.ndarray, "H W"]:
     """The codes of a decoded frame. Raises `CorruptRecord`."""
     if frame.format.name != PIXELS:
         raise CorruptRecord(

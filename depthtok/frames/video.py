@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from depthtok.frames.video_index import packets
 NAME, VERSION, NEEDS = "video", 1, "0.3"
 OPEN = 8  # decoders that stay open, of one view
 
-Convert = Callable[[Any], np.ndarray]
+Convert = Callable[..., np.ndarray]  # of a decoded frame
 
 
 @dataclass

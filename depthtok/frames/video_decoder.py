@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 
@@ -32,7 +31,7 @@ class VideoDecoder:
     _group: int  # its time of decoding
     _sent: int | None  # the last time of decoding
     _checks: dict[int, Check]  # of packets whose frames did not come out yet
-    _frames: Iterator[Any]
+    _frames: Iterator
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,7 +51,7 @@ class VideoDecoder:
         """Closes the file."""
         self._video.close()
 
-    def frame(self, stamp: int, check: Check) -> Any:
+    def frame(self, stamp: int, check: Check):
         """The frame with this time stamp. Raises `CorruptRecord` if there is none, or if its packet
         is another than `check` says, and `SourceUnavailable`."""
         import av
@@ -75,7 +74,7 @@ class VideoDecoder:
             )
         return frame
 
-    def _next_until(self, stamp: int) -> Any | None:
+    def _next_until(self, stamp: int):
         """The frame with this time stamp; None where it does not come, or is not to be trusted."""
         if stamp < self._began:
             return None
@@ -119,7 +118,7 @@ class VideoDecoder:
             self.close()
             self._open()
 
-    def _begin(self, first: Any | None) -> None:
+    def _begin(self, first) -> None:
         """Decodes from the packet `first`, which was read already, or from the beginning."""
         self.position = -math.inf
         self._began = -math.inf if first is None else first.pts
@@ -127,7 +126,7 @@ class VideoDecoder:
         self._sent, self._checks = None, {}
         self._frames = self._decoded(first)
 
-    def _decoded(self, first: Any | None) -> Iterator[Any]:
+    def _decoded(self, first) -> Iterator:
         """The frames, in the order of their time stamps."""
         packets = self._video.demux(self._stream)
         for packet in packets if first is None else chain([first], packets):
