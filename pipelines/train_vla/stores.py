@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from depthtok.errors import ConfigError
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.episodes import EpisodeStore
+from pipelines.train_vla.inputs import Stores
 from vla.config import Config
 from vla.data.crops import DepthCrops
 from vla.data.pixels import PixelGrids
@@ -19,7 +20,7 @@ Targets = CodeStore | PixelGrids | DepthCrops
 
 
 @dataclass(frozen=True)
-class Given:
+class OpenStores:
     """The stores of a training, opened: data sets in order, each with its depth targets."""
 
     episodes: Sequence[EpisodeStore]
@@ -31,7 +32,7 @@ class Given:
         """How often each data set is drawn from: as stated, as the mixture says, or evenly."""
         if stated and self.mixture:
             raise ConfigError(
-                "weight and mixture both say how often each data set is drawn from",
+                "sampling_weight and mixture both say how often each data set is drawn from",
                 remedy="leave one out",
             )
         if self.mixture:
@@ -39,13 +40,20 @@ class Given:
         if stated and len(stated) != len(self.episodes):
             raise ConfigError(
                 f"{len(stated)} weights for {len(self.episodes)} data sets",
-                remedy="give one each: --set weight=[1, 2]",
+                remedy="give one each: --set sampling_weight=[1, 2]",
             )
         return list(stated) or [1.0] * len(self.episodes)
 
     def cameras_of(self, store: EpisodeStore, cameras: Sequence[str]) -> tuple[str, ...]:
         """What a data set calls the model's cameras."""
         return self.mixture.cameras_of(store.dataset, cameras) if self.mixture else tuple(cameras)
+
+    @classmethod
+    def of(cls, config: Config, stores: Stores, device: str = "cpu") -> OpenStores:
+        """The stores of a training; see `open`."""
+        paths = stores.episodes, stores.codes, stores.depth
+        opened = cls.open(config, *paths, stores.codebook, stores.source_root, device)
+        return replace(opened, mixture=Mixture.load(stores.mixture)) if stores.mixture else opened
 
     @classmethod
     def open(
@@ -57,11 +65,9 @@ class Given:
         codebook: Path | None,
         source_root: Path | None = None,
         device: str = "cpu",
-    ) -> Given:
+    ) -> OpenStores:
         """Opens what the settings ask for; depth of crops will be encoded on `device`. Raises
         `ConfigError` for stores that do not pair up."""
-        from depthtok.stores.episodes import EpisodeStore
-
         for name, paths in (("codes", codes), ("depth", depth)):
             if paths and len(paths) != len(episodes):
                 raise ConfigError(
@@ -76,9 +82,19 @@ class Given:
         return cls(stores, *_codes(codes, codebook))
 
 
-def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
-    from depthtok.stores.codes import CodeStore
+def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
+    """Names of a mixture's members: the data sets', numbered where two stores are of one data set.
 
+    Norms and cached frames are kept by these names, so no two may be the same.
+    """
+    names = [store.dataset for store in stores]
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[:index].count(name) + 1}"
+        for index, name in enumerate(names)
+    ]
+
+
+def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
     stores = [CodeStore(path) for path in paths]
     if not stores:
         return [], None
@@ -90,9 +106,7 @@ def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore
 
 def _pixels(paths: Sequence[Path], codebook: Path | None) -> tuple[list[PixelGrids], Codebook]:
     """Depth itself, cut into a codebook's cells and normalised as it does."""
-    from depthtok.stores.codebook import Codebook
     from depthtok.stores.depth import DepthStore
-    from vla.data.pixels import PixelGrids
 
     if not paths or codebook is None:
         raise ConfigError(
@@ -112,7 +126,6 @@ def _crops(
 ) -> tuple[list[DepthCrops], Codebook]:
     """Depth to cut crops from, and what encodes them."""
     from depthtok.stores.depth import DepthStore
-    from vla.data.crops import DepthCrops
     from vqvae.codec import Codec
 
     if not paths or codebook is None:

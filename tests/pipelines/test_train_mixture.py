@@ -9,7 +9,8 @@ from pipelines.config import ConvertConfig
 from pipelines.convert.stage import ConvertStage
 from pipelines.run import run
 from pipelines.train_vla import samples
-from pipelines.train_vla.job import Stores
+from pipelines.train_vla.inputs import Stores
+from pipelines.train_vla.stores import OpenStores
 from tests.sources.oxe import STEPS, TRUE, written
 from tests.vla.fakes import micro
 
@@ -35,13 +36,14 @@ def config():
 
 
 def joined(stated):
-    opened = stated.open(config())
+    opened = OpenStores.of(config(), stated)
     settings = samples.fit(config(), opened, None)
-    return settings, stated.datasets(settings, opened, None)[0]
+    learn, _ = samples.datasets(settings, opened, stated.sampling_weight, 0.0, partial=False)
+    return settings, learn
 
 
 def test_a_mixture_states_weights_and_cameras(stores):
-    settings, data = joined(Stores(stores, mixture="magic-soup-plus", held_out=0.0))
+    settings, data = joined(Stores(stores, mixture="magic-soup-plus"))
     assert settings.data.cameras == ("primary",)
     assert [member.weight for member in data.members] == [2.0, 2.0]
     assert [member.cameras for member in data.members] == [("front_rgb",), ("agentview_rgb",)]
@@ -50,9 +52,9 @@ def test_a_mixture_states_weights_and_cameras(stores):
 
 def test_without_a_mixture_the_names_must_be_the_same(stores):
     with pytest.raises(ConfigError, match="viola has no camera 'front_rgb'"):
-        joined(Stores(stores, held_out=0.0))
+        joined(Stores(stores))
 
 
 def test_weights_are_stated_once(stores):
-    with pytest.raises(ConfigError, match="weight and mixture both"):
-        joined(Stores(stores, weight=(1.0, 2.0), mixture="magic-soup-plus", held_out=0.0))
+    with pytest.raises(ConfigError, match="sampling_weight and mixture both"):
+        joined(Stores(stores, sampling_weight=(1.0, 2.0), mixture="magic-soup-plus"))

@@ -10,7 +10,7 @@ from tests.vla.test_data import sample
 from vla.data.meanings import require_same
 from vla.mixtures import Mixture, mixtures
 from vla.named_configs import load, presets
-from vla.training.checkpoint import State
+from vla.training.checkpoint import TrainingState
 from vla.training.resume import identity, require_same_data
 
 X = "_converted_externally_to_rlds"
@@ -132,7 +132,7 @@ def test_a_run_does_not_go_on_with_another_camera(micro, toy, tmp_path):
         for data in (toy(config), toy(config, cameras=("wrist", "main")))
     ]
     assert "cameras" not in rows[0][0][4]  # as before there were mixtures
-    states = [State(0, {}, "", row, {}, {}) for row in rows]
+    states = [TrainingState(0, {}, "", row, {}, {}) for row in rows]
     require_same_data(tmp_path, states[1], states[1])
     with pytest.raises(StaleStore, match="other cameras of toy"):
         require_same_data(tmp_path, *states)
