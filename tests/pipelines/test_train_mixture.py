@@ -30,9 +30,12 @@ def stores(tmp_path_factory):
 
 def config():
     return micro(
-        model__depth__expert=False, model__proprio_dim=0, model__cameras=1, data__cameras=(),
+        model__depth__expert=False,
+        model__proprio_dim=0,
+        model__cameras=1,
+        data__cameras=(),
         data__mix=("fps", "action.names", "action.reference", "action.unit"),
-    )  # fmt: skip
+    )
 
 
 def joined(stated):

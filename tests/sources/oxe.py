@@ -27,9 +27,13 @@ def tables(file: str) -> dict[str, dict[str, Feature]]:
             path, kind, dtype, *shape = words.split()
             sizes = [s for s in ",".join(shape).split(",") if s]
             features[path] = Feature(
-                path, kind, dtype, tuple(None if s in ("?", "None") else int(s) for s in sizes),
-                per_step=path.startswith("steps/"), description=said,
-            )  # fmt: skip
+                path,
+                kind,
+                dtype,
+                tuple(None if s in ("?", "None") else int(s) for s in sizes),
+                per_step=path.startswith("steps/"),
+                description=said,
+            )
     return sets
 
 

@@ -13,17 +13,19 @@ DEPTH = {  # unit, and which cameras
     "taco_play": ("unknown", {"rgb_static", "rgb_gripper"}),
     "berkeley_autolab_ur5": ("unknown", {"image"}),
     "nyu_franka_play_dataset_converted_externally_to_rlds": (
-        "unknown", {"image", "image_additional_view"},
+        "unknown",
+        {"image", "image_additional_view"},
     ),
     "maniskill_dataset_converted_externally_to_rlds": ("m/1024", {"image", "wrist_image"}),
     "fmb": ("unknown", {"image_side_1", "image_side_2", "image_wrist_1", "image_wrist_2"}),
     "stanford_robocook_converted_externally_to_rlds": (
-        "mm", {"image_1", "image_2", "image_3", "image_4"},
+        "mm",
+        {"image_1", "image_2", "image_3", "image_4"},
     ),
     "uiuc_d3field": ("unknown", {"image_1", "image_2", "image_3", "image_4"}),
     "stanford_kuka_multimodal_dataset_converted_externally_to_rlds": ("unknown", {"image"}),
     "bridge_data_msr": ("unknown", {"image_0"}),
-}  # fmt: skip
+}
 
 
 def test_every_set_has_a_schema_that_its_name_finds():

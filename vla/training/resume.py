@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +24,11 @@ def identity(member: Member, size: int, cameras: Sequence[str]) -> list:
     if member.cameras != tuple(cameras):
         content["cameras"] = list(member.cameras)
     return [member.name, member.episodes.fingerprint, member.weight, size, content]
+
+
+def identities(sources: Iterable[tuple[Member, int]], cameras: Sequence[str]) -> list[list]:
+    """The same of every data set, each given with how many samples it has."""
+    return [identity(member, size, cameras) for member, size in sources]
 
 
 def require_same_settings(run: Path, begun: Config, now: Config) -> None:
