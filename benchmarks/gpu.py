@@ -69,7 +69,8 @@ SCRIPTS = (
     Script(
         "vida_gpu.py",
         ["--network", "vits", "vitl", "--readers", "8", "--plain", "--json",
-         "--ways", "eager", "compile", "graphs", "compile+graphs", "compile+graphs+explicit"],
+         "--ways", "eager", "compile", "graphs", "compile+graphs", "compile+graphs+explicit",
+         "compile+graphs+kernel"],
         ["--network", "tiny", "--size", "28", "--clips", "2", "--frames", "3", "--side", "64",
          "--json"],
         of_vida, to_file=False,

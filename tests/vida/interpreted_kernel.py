@@ -1,7 +1,6 @@
 """The kernel for attention over time, by Triton's interpreter. `test_temporal_kernel.py` runs this
 in a process of its own, with TRITON_INTERPRET=1: Triton reads it when it is imported."""
 
-import numpy as np
 import pytest
 import torch
 from einops import rearrange
@@ -45,4 +44,4 @@ def test_a_forward_pass_stays_within_the_bounds(golden, vits):
         depth = halved(vits, HALF, attention="kernel")(window)
     require_within(depth.numpy(), golden("forward_vits.npz")["b1_t8_70x98"])
     assert not torch.equal(depth, fused)  # it ran indeed
-    assert np.abs(depth - fused).max() < 4e-3
+    assert (depth - fused).abs().max() < 4e-3
