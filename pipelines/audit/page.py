@@ -10,6 +10,7 @@ from depthtok.pages.report import Picture, Report
 from depthtok.stores.depth import DepthStore
 from pipelines.audit.audit import ClipAudit, Pair
 from pipelines.audit.findings import CameraAudit
+from pipelines.audit.fit import as_fitted
 from pipelines.audit.scale import TOLERANCE
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
@@ -19,9 +20,10 @@ COLUMNS = {
     "plane": "plane",
 }  # fmt: skip
 EXPLAINED = (
-    "Each clip's estimate is compared after the one scale and shift, in disparity, that bring it "
-    "nearest the truth. AbsRel is the mean relative error of depth, delta1 the share of pixels "
-    "within a factor of 1.25, R2 the share of the variance of true disparity that is explained.",
+    "Each clip's estimate is compared after the one scale and shift, in disparity (of relative "
+    "depth in depth), that bring it nearest the truth. AbsRel is the mean relative error of depth, "
+    "delta1 the share of pixels within a factor of 1.25, R2 the share of the variance of true "
+    "disparity that is explained.",
     "Flicker is the mean relative change of the estimate from frame to frame where the truth "
     "stands still; at edges and at the gripper, AbsRel near those alone. `constant`, `rows` and "
     "`plane` are the AbsRel of the true mean disparity of the clip, of that of each row of the "
@@ -108,7 +110,7 @@ def _row(pair: Pair, clip: ClipAudit, images) -> Iterator[Picture]:
     from depthtok.pages.report import Picture
 
     step = pair.frames // 2
-    found, true = pair.estimated(step, step + 1).to_disparity(), pair.truth(step, step + 1)
+    found, true = as_fitted(pair.estimated(step, step + 1)), pair.truth(step, step + 1)
     low, high = true.quantiles[1], true.quantiles[-2]
     name = f"{clip.camera}, step {step}, AbsRel of the clip {clip.abs_rel:.3f}"
     blank = np.full((*true.values.shape[1:], 3), 128, np.uint8)

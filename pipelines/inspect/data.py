@@ -146,7 +146,7 @@ def _typed(store: Store) -> dict[str, object]:
         }
     if isinstance(store, DepthStore):
         return {
-            "kind": store.kind.value,
+            "kind": store.kind_in_words,
             "estimator": store.estimator["name"],
             **_weights(store),
             "cameras": ", ".join(store.cameras),
