@@ -17,6 +17,10 @@ from depthtok.config import RunOptions
 from depthtok.log import warn
 from pipelines.config import AnnotateConfig, TokenizeConfig
 
+BY_SET = (
+    "input_size", "precision", "graphs", "kind", "shift", "focal_px", "sky", "steady",
+)  # fmt: skip
+
 if TYPE_CHECKING:
     from pipelines.plan import Plan
     from pipelines.stage import Outcome
@@ -31,7 +35,7 @@ def annotate(
         ),
     ],
     out: Out,
-    settings: Annotated[AnnotateConfig, BySet("input_size", "precision", "graphs")],
+    settings: Annotated[AnnotateConfig, BySet(*BY_SET)],
     options: Annotated[
         RunOptions,
         Only(*SHARED, "partial", "device", "gpus_per_worker", "source_root"),

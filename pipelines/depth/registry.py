@@ -16,6 +16,11 @@ import torch
 from depthtok.data import DepthBlock, DepthClip, DepthEstimator, DepthKind, EstimatorSpec, FrameClip
 from depthtok.disk.bounds import together
 from depthtok.errors import ConfigError, CorruptRecord, did_you_mean
+from pipelines.depth.da3.config import CONFIGS as DA3_CONFIGS
+from pipelines.depth.da3.config import DA3Config
+from pipelines.depth.da3.estimator import kind_of as da3_kind_of
+from pipelines.depth.da3.estimator import licence_of as da3_licence_of
+from pipelines.depth.da3.estimator import load_estimator as load_da3
 from pipelines.depth.vida.config import CONFIGS, RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import kind_of, load_estimator
 from pipelines.depth.vida.published import licence_notice, licence_of
@@ -37,6 +42,18 @@ class EstimatorEntry:
     notice: str  # to be shown once before use; "" for permissive licences
     input_size: int  # default in px; 0 if there is no network
     build: Callable[[Path | None, RunConfig, torch.device], DepthEstimator]
+    takes: tuple[str, ...] = ("compile", "graphs")  # of the settings that not every one takes
+
+    def require_taken(self, run: RunConfig) -> None:
+        """Raises `ConfigError` for a setting that the estimator does not take."""
+        chosen = [name for name in ("compile", "graphs") if getattr(run, name)]
+        for name in (*chosen, *(name for name, _ in run.frame.chosen())):
+            if name not in self.takes:
+                known = ", ".join(self.takes) or "none of those that only some take"
+                raise ConfigError(
+                    f"the estimator {self.name!r} does not take `{name}`",
+                    remedy=f"leave it out; it takes {known}",
+                )
 
 
 class DatasetDepth:
@@ -80,6 +97,19 @@ def _vida(config: ViDAConfig) -> EstimatorEntry:
     )
 
 
+def _da3(config: DA3Config) -> EstimatorEntry:
+    own = ("focal_px",) if config.metric else ("shift",)
+    return EstimatorEntry(
+        name=config.name,
+        kind=da3_kind_of(config),
+        licence=da3_licence_of(config.name),
+        notice="",
+        input_size=config.input_size,
+        build=partial(load_da3, config),
+        takes=(*own, "steady") if config.views else (*own, "sky", "steady"),
+    )
+
+
 ESTIMATORS: dict[str, EstimatorEntry] = {
     "dataset": EstimatorEntry(
         name="dataset",
@@ -90,6 +120,7 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
         build=_dataset,
     ),
     **{name: _vida(config) for name, config in CONFIGS.items()},
+    **{name: _da3(config) for name, config in DA3_CONFIGS.items()},
 }
 
 
