@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,10 @@ def official(golden):
 
 @pytest.fixture(scope="session")
 def network_of(official):
-    """A reference network with those weights; with `shrink`, small enough to show each epsilon."""
+    """A reference network with those weights, not to be changed; with `shrink`, small enough to
+    show each epsilon."""
 
+    @cache
     def build(name: str, *, shrink: bool = False) -> DA3:
         weights = official(name)
         weights = recipe.shrink(weights) if shrink else weights

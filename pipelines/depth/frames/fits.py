@@ -1,8 +1,8 @@
 """Robust scale and shift between two frames' disparity.
 
 The scale is the ratio of the spreads of both frames over the pixels that agree, not the least
-squares of one on the other: that is smaller than one wherever there is noise, and over a long clip
-frame after frame would shrink to nothing.
+squares of one on the other: that is smaller than one wherever there is noise, and frame after frame
+would shrink a long clip to nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Samples = Float64[np.ndarray, " n"]  # disparity at some pixels, NaN where it is
 Fit = Float64[np.ndarray, " 2"]  # scale, shift
 IDENTITY = np.array((1.0, 0.0))
 FEWEST = 16  # pixels that are valid in both
-ROUNDS = 20  # of reweighting
-WIDTH = 2.0  # residual at which a pixel counts half, in robust standard deviations
+ROUNDS, LAST = 12, 4  # of reweighting: to find the pixels that agree, then with all of those
+WIDTH, AGREE = 2.0, 4.0  # robust standard deviations: weights fall there, and end there
 SWEEPS = 3  # over a whole clip
 MOST = 10.0  # times; a frame that would need more is left as it is
 
@@ -29,11 +29,10 @@ def fit_to(samples: Samples, reference: Samples, most: float = MOST) -> Fit:
         return IDENTITY
     scale = _spread(y) / _spread(x)
     shift = float(np.median(y) - scale * np.median(x))
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS + LAST):
         residual = np.abs(scale * x + shift - y)
-        width = WIDTH * 1.4826 * float(np.median(residual)) + 1e-6 * _spread(y)
-        weight = 1 / (1 + (residual / width) ** 2) ** 2
-        weight /= weight.sum()
+        deviation = 1.4826 * float(np.median(residual)) + 1e-6 * _spread(y)
+        weight = _weights(residual / deviation, final=number >= ROUNDS)
         x_mean, y_mean = weight @ x, weight @ y
         x_spread, y_spread = weight @ (x - x_mean) ** 2, weight @ (y - y_mean) ** 2
         if not (x_spread > 0 and y_spread > 0):
@@ -41,6 +40,13 @@ def fit_to(samples: Samples, reference: Samples, most: float = MOST) -> Fit:
         scale = float(np.sqrt(y_spread / x_spread))
         shift = float(y_mean - scale * x_mean)
     return np.array((scale, shift)) if 1 / most < scale < most else IDENTITY
+
+
+def _weights(residual: Samples, *, final: bool) -> Samples:
+    """The weight of pixels by their residual in standard deviations. The final ones are equal:
+    others would prefer pixels whose noise is alike, and with it a wrong scale."""
+    weight = (residual < AGREE) * 1.0 if final else 1 / (1 + (residual / WIDTH) ** 2) ** 2
+    return weight / weight.sum()
 
 
 def fit_all(samples: Float64[np.ndarray, "T n"]) -> Float64[np.ndarray, "T 2"]:
@@ -51,7 +57,7 @@ def fit_all(samples: Float64[np.ndarray, "T n"]) -> Float64[np.ndarray, "T 2"]:
         straight = samples * fits[:, :1] + fits[:, 1:]
         reference = _median(straight)
         most = MOST if sweep else np.inf  # the first reference has another unit
-        fits = _centred(np.stack([fit_to(frame, reference, most) for frame in samples]))
+        fits = _centred(np.stack([fit_to(frame, reference, most=most) for frame in samples]))
     return fits
 
 

@@ -1,9 +1,10 @@
 """Estimators of single frames flicker: here the scale and shift of a clip's frames are aligned, in
 disparity, on the way to the store.
 
-`causal` fits each frame to a slowly following mean of the aligned ones before it. `clip` fits every
-frame to the median of all, which suits cameras that stand still; its frames wait in a temporary
-file until the clip is whole. Fits are made on a coarse grid of pixels (`fits.py`).
+`causal` fits each frame to the one before it, and lets what has added up fade: the scale and shift
+of a clip become a slow mean of the estimator's own, which neither flickers nor drifts away. `clip`
+fits every frame to the median of all, which suits cameras that stand still; its frames wait in a
+temporary file until the clip is whole. Fits are made on a coarse grid of pixels (`fits.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from depthtok.data import DepthBlock, DepthClip, DepthKind
 from pipelines.depth.frames.fits import IDENTITY, Fit, Samples, fit_all, fit_to, flicker_of
 
 GRID = 48  # samples along each side at most
-MEMORY = 0.9  # share of the reference that stays, from frame to frame
+MEMORY = 0.98  # share of the logarithm of the scale, and of the shift, that stays at each frame
 AT_ONCE = 16  # frames that leave the temporary file together
 REACH = 2.0  # aligned depth stays within this factor of what its frame had
 
@@ -85,31 +86,24 @@ class _Causal:
     """A clip whose frames are aligned to those before."""
 
     steadiness: Steadiness
-    reference: Samples | None = None
-    last: tuple[Samples, Samples] | None = None  # samples of the frame before, raw and aligned
+    fit: Fit = field(default_factory=IDENTITY.copy)  # of the frame before
+    last: Samples | None = None  # of the frame before, as it came
 
     def add(self, depth: DepthClip) -> Iterator[DepthClip]:
         """Aligned frames, as many as came."""
-        fits = np.stack([self._fit(samples) for samples in _samples(depth)])
-        yield aligned(depth, fits)
+        yield aligned(depth, np.stack([self._next(samples) for samples in _samples(depth)]))
 
-    def _fit(self, samples: Samples) -> Fit:
-        fit = IDENTITY if self.reference is None else fit_to(samples, self.reference)
-        straight = samples * fit[0] + fit[1]
-        before = self.reference
-        if before is None:
-            self.reference = straight
-        else:  # where only one of the two is valid, it is the new reference
-            mixed = MEMORY * before + (1 - MEMORY) * straight
-            self.reference = np.where(
-                np.isnan(mixed), np.where(np.isnan(before), straight, before), mixed
-            )
+    def _next(self, samples: Samples) -> Fit:
+        """The fit of the next frame: onto the last one, then as that was, faded."""
         if self.last is not None:
-            self.steadiness.note(
-                flicker_of(self.last[0], samples), flicker_of(self.last[1], straight)
-            )
-        self.last = samples, straight
-        return fit
+            scale, shift = fit_to(samples, self.last)
+            before = self.fit
+            added = before[0] * scale, before[0] * shift + before[1]
+            self.fit = np.array((added[0] ** MEMORY, added[1] * MEMORY))
+            straight = [s * f[0] + f[1] for s, f in ((self.last, before), (samples, self.fit))]
+            self.steadiness.note(flicker_of(self.last, samples), flicker_of(*straight))
+        self.last = samples
+        return self.fit
 
     def rest(self) -> Iterator[DepthClip]:
         """Nothing: every frame was handed out as it came."""
