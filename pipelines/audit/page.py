@@ -12,6 +12,7 @@ from pipelines.audit.audit import ClipAudit, Pair
 from pipelines.audit.findings import CameraAudit
 from pipelines.audit.fit import as_fitted
 from pipelines.audit.scale import TOLERANCE
+from pipelines.depth.frames.figures import steadied_in_words
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {
@@ -68,7 +69,8 @@ def make_page(
     ])  # fmt: skip
     page.text(*EXPLAINED)
     page.pictures("Best, median and worst clip of each camera", _rows(truth, pairs, clips), 4)
-    page.facts("The estimator", {k: v for k, v in estimated.estimator.items() if k != "settings"})
+    facts = {k: v for k, v in estimated.estimator.items() if k != "settings"}
+    page.facts("The estimator", facts | steadied_in_words(estimated))
     return page.table("By clip", ["episode", "camera", "frames", "true m", "scale", *head], [
         [str(clip.key), clip.camera, clip.frames, clip.truth_m, _scale(clip),
          *(getattr(clip, name) for name in names)]
