@@ -25,7 +25,7 @@ class Reference:
     def of(cls, name: str) -> Reference:
         """From an estimator's name. Raises `ConfigError`."""
         text = name.removeprefix(START)
-        if Path(text).is_dir():
+        if text and Path(text).is_dir():
             return cls(text, local=True)
         match = _NAME.fullmatch(text)
         if match is None or text.startswith((".", "/", "~")):
