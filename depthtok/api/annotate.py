@@ -85,5 +85,6 @@ def unknown_weights(path: Path | None, estimator: str) -> str:
     return (
         f"nothing says which network {path} is of: its name is no published one, and it has no "
         f"metadata. It is run as {estimator}; relative and metric weights have the same tensors, "
-        "and the wrong ones give depth that is inverted: hold some of it against the images"
+        "and the wrong ones give depth that is inverted, or in another unit: hold some of it "
+        "against the images"
     )

@@ -126,7 +126,8 @@ class _WholeClip:
         """Nothing yet: the frames go to the temporary file."""
         self.samples.extend(_samples(depth))
         self.first = replace(depth, values=depth.values[:0], valid=depth.valid[:0])
-        np.where(depth.valid, depth.values, np.float32(np.nan)).tofile(self.file)
+        values = np.where(depth.valid, depth.values, np.float32(np.nan))
+        self.file.write(memoryview(np.ascontiguousarray(values)).cast("B"))
         return iter(())
 
     def rest(self) -> Iterator[DepthClip]:
@@ -137,12 +138,12 @@ class _WholeClip:
         for step in range(1, len(straight)):
             before = flicker_of(self.samples[step - 1], self.samples[step])
             self.steadiness.note(before, flicker_of(straight[step - 1], straight[step]))
-        self.file.flush(), self.file.seek(0)
+        self.file.seek(0)
         height, width = self.first.values.shape[1:]
         for start in range(0, len(fits), AT_ONCE):
             some = fits[start : start + AT_ONCE]
-            rows = np.fromfile(self.file, np.float32, len(some) * height * width)
-            values = rows.reshape(-1, height, width)
+            data = self.file.read(len(some) * height * width * np.dtype(np.float32).itemsize)
+            values = np.frombuffer(data, np.float32).reshape(-1, height, width)
             valid = ~np.isnan(values)
             frames = replace(self.first, values=np.where(valid, values, 0), valid=valid)
             yield aligned(frames, some)
