@@ -15,7 +15,6 @@ from depthtok.errors import ConfigError, DepthKindError
 from depthtok.json_values import JsonObject, value_of, values_of
 
 SHIFT = "shift"  # the setting of an estimator of relative depth
-
 QUANTILES = (0.0, 0.005, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.995, 1.0)
 """The quantiles kept of every depth clip (over its valid pixels)."""
 
@@ -81,8 +80,8 @@ class ImageTransform:
     def depth(
         self, values: Float32[np.ndarray, "T H W"], kind: DepthKind
     ) -> Float32[np.ndarray, "T h w"]:
-        """Depth after the transform: metres and relative depth by nearest pixel (no points between
-        two surfaces, and invalid zeros do not spread), disparity bilinear with antialiasing."""
+        """Depth after the transform: distances by nearest pixel (no points between two surfaces,
+        and invalid zeros do not spread), disparity bilinear with antialiasing."""
         values = self._cut(values)
         if self.size is None or values.shape[1:3] == self.size:
             return values
@@ -204,9 +203,8 @@ class DepthKind(StrEnum):
 class DepthClip:
     """The depth of one camera in one episode (or a run of its frames), never normalised.
 
-    Where `valid` is False the value is 0 and means nothing. `shift` is of relative depth alone: the
-    disparity of z is 1 / (z + shift), in z's own unit, at least 0. It is chosen where the depth is
-    made, and is recorded in its store.
+    Where `valid` is False the value is 0 and means nothing. `shift`, at least 0, is of relative
+    depth alone: the disparity of z is 1 / (z + shift). Its store records it.
     """
 
     values: Float32[np.ndarray, "T H W"]
@@ -217,11 +215,7 @@ class DepthClip:
 
     @classmethod
     def of(
-        cls,
-        values: np.ndarray,
-        kind: DepthKind,
-        valid: np.ndarray | None = None,
-        shift: float = 0.0,
+        cls, values: np.ndarray, kind: DepthKind, valid: np.ndarray | None = None, shift: float = 0
     ) -> DepthClip:
         """A clip from plain values: not finite is invalid, and so is a distance that is not > 0."""
         values = np.asarray(values, np.float32)

@@ -55,6 +55,9 @@ class AnnotateConfig:
     ] = "auto"
     compile: Annotated[bool, "use torch.compile: slow to start, low bits differ"] = False
     graphs: Annotated[bool, "use CUDA graphs: fewer launches; never ran on a GPU yet"] = False
+    attention: Annotated[
+        str, "over time, in half precision: fused, explicit or kernel; only fused ran on a GPU yet"
+    ] = "fused"
     kind: Annotated[
         str, f"of the depth, where the estimator does not say it: {', '.join(KINDS)}"
     ] = ""
@@ -75,7 +78,7 @@ class AnnotateConfig:
         require(fits, "input_size", size, "give 0, or pixels: 518, or some more")
         _ = self.frame  # says what is wrong with them
         single = ("kind", "shift", "focal_px", "sky", "steady")
-        networks = ("input_size", "precision", "compile", "graphs", *single)
+        networks = ("input_size", "precision", "compile", "graphs", "attention", *single)
         for name in networks if self.estimator == "dataset" else ():
             value, default = getattr(self, name), getattr(AnnotateConfig, name)
             remedy = "leave it out: the estimator 'dataset' runs no network"

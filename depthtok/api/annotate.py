@@ -18,8 +18,16 @@ from depthtok.log import warn
 from pipelines.config import AnnotateConfig, TokenizeConfig
 
 BY_SET = (
-    "input_size", "precision", "graphs", "kind", "shift", "focal_px", "sky", "steady",
-)  # fmt: skip
+    "input_size",
+    "precision",
+    "graphs",
+    "attention",
+    "kind",
+    "shift",
+    "focal_px",
+    "sky",
+    "steady",
+)
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan

@@ -82,5 +82,10 @@ def _of_other_packages() -> Iterator[Row]:
     for offer in offers():
         detail = f"{offer.kind or 'its kind is to be stated'}; {offer.licence}; {offer.package}"
         state = State.OPTIONAL if offer.fault else State.OK
-        yield Row("Estimators", offer.name, state, offer.fault or detail,
-                  "mend or uninstall that package" if offer.fault else "")  # fmt: skip
+        yield Row(
+            "Estimators",
+            offer.name,
+            state,
+            offer.fault or detail,
+            "mend or uninstall that package" if offer.fault else "",
+        )

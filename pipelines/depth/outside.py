@@ -151,9 +151,13 @@ class OutsideNetwork:
     group, readers, degraded, needs_focal = FRAMES, 0, False, False
 
     def __init__(
-        self, point: EntryPoint, made: Frames, weights: Path | None, run: RunConfig,
+        self,
+        point: EntryPoint,
+        made: Frames,
+        weights: Path | None,
+        run: RunConfig,
         device: torch.device,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._made, self._device, self._name = made, device, point.name
         self._shift = run.frame.shift
         offer = offer_of(point)

@@ -31,6 +31,7 @@ from pipelines.depth.vida.published import licence_notice, licence_of
 
 BLOCK = 32  # frames read at most at a time from the data set's own depth
 PIXEL = 32  # bytes that a pixel takes while it becomes metres
+WITH_WINDOWS = ("compile", "graphs", "attention")  # settings of what sees whole clips
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ class EstimatorEntry:
     notice: str  # to be shown once before use; "" for permissive licences
     input_size: int  # default in px; 0 if there is no network
     build: Callable[[Path | None, RunConfig, torch.device], DepthEstimator]
-    takes: tuple[str, ...] = ("compile", "graphs")  # of the settings that not every one takes
+    takes: tuple[str, ...] = WITH_WINDOWS  # of the settings that not every estimator takes
 
     def require_taken(self, run: RunConfig) -> None:
         """Raises `ConfigError` for a setting that the estimator does not take."""
-        chosen = [name for name in ("compile", "graphs") if getattr(run, name)]
+        plain = RunConfig()
+        chosen = [name for name in WITH_WINDOWS if getattr(run, name) != getattr(plain, name)]
         for name in (*chosen, *(name for name, _ in run.frame.chosen())):
             if name not in self.takes:
                 known = ", ".join(self.takes) or "none of those that only some take"

@@ -148,8 +148,12 @@ def test_the_spec_records_what_changes_bytes():
     run = RunConfig(frame=FrameConfig(shift=0.5, sky=True, steady="clip"))
     settings = dict(spec_of(network, run, CPU).settings)
     assert settings == {
-        "algorithm": "1", "device": "cpu", "shift": "0.5", "sky": "True", "steady": "clip",
-    }  # fmt: skip
+        "algorithm": "1",
+        "device": "cpu",
+        "shift": "0.5",
+        "sky": "True",
+        "steady": "clip",
+    }
     metric = spec_of(small(metric=True), RunConfig(frame=FrameConfig(focal_px=60.0)), CPU)
     assert (metric.kind, metric.shift) == (DepthKind.METRES, None)
     assert dict(metric.settings)["focal_px"] == "60.0"

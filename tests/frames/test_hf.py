@@ -22,35 +22,55 @@ CPU = torch.device("cpu")
 
 def backbone():
     return transformers.Dinov2Config(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=28, patch_size=14,
-        out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False,
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        reshape_hidden_states=False,
         apply_layernorm=True,
-    )  # fmt: skip
+    )
 
 
 def depth_anything(kind="relative"):
     config = transformers.DepthAnythingConfig(
-        backbone_config=backbone(), reassemble_hidden_size=16, patch_size=14,
-        neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8, head_hidden_size=8,
-        depth_estimation_type=kind, max_depth=5 if kind == "metric" else 1,
-    )  # fmt: skip
+        backbone_config=backbone(),
+        reassemble_hidden_size=16,
+        patch_size=14,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        depth_estimation_type=kind,
+        max_depth=5 if kind == "metric" else 1,
+    )
     return transformers.DepthAnythingForDepthEstimation(config)
 
 
 def dpt():
     config = transformers.DPTConfig(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32,
-        image_size=32, patch_size=8, backbone_out_indices=[0, 1, 2, 3], fusion_hidden_size=8,
-        neck_hidden_sizes=[8, 8, 8, 8], use_auxiliary_head=False, is_hybrid=False,
-    )  # fmt: skip
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+        backbone_out_indices=[0, 1, 2, 3],
+        fusion_hidden_size=8,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        use_auxiliary_head=False,
+        is_hybrid=False,
+    )
     return transformers.DPTForDepthEstimation(config)
 
 
 def glpn():
     config = transformers.GLPNConfig(
-        hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2],
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 1, 2, 2],
         decoder_hidden_size=8,
-    )  # fmt: skip
+    )
     return transformers.GLPNForDepthEstimation(config)
 
 

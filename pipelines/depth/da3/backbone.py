@@ -15,7 +15,7 @@ from torch.nn import functional
 from pipelines.depth.da3.config import DA3Config
 from pipelines.depth.da3.rope import Turn, grid_positions, one_position, turn_of, turned
 from pipelines.depth.vida.config import PATCH
-from pipelines.depth.vida.encoder import Attention, Encoder, StreamNorm
+from pipelines.depth.vida.encoder import Attention, ImageEncoder, StreamNorm
 
 EPSILON = 1e-5  # of the last norm, and of those of queries and keys
 FIRST_TURNED = (
@@ -23,7 +23,7 @@ FIRST_TURNED = (
 )
 
 
-class PlainBackbone(Encoder):
+class PlainBackbone(ImageEncoder):
     """The mono family's: taps after the last norm, without the class token."""
 
     def __init__(self, config: DA3Config) -> None:

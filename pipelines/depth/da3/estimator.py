@@ -24,7 +24,7 @@ from pipelines.depth.frames.estimator import READERS, FrameEstimator, Inputs, fi
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.head import resize
-from pipelines.depth.vida.origin import Origin
+from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.depth.vida.packed import packed
 from pipelines.depth.vida.published import APACHE
 from pipelines.depth.vida.weights import weights_hash
@@ -43,7 +43,11 @@ class DA3Network:
     """A network on a device, as `FrameNetwork` asks for it; moved there with the first frames."""
 
     def __init__(
-        self, network: DA3, run: RunConfig, device: torch.device, origin: Origin | None = None
+        self,
+        network: DA3,
+        run: RunConfig,
+        device: torch.device,
+        origin: WeightsOrigin | None = None,
     ) -> None:
         config = network.config
         if run.precision not in (None, "float32"):

@@ -17,7 +17,7 @@ from depthtok.errors import WeightsError
 from pipelines.depth.da3.config import CONFIGS, DA3Config
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.published import PUBLISHED
-from pipelines.depth.vida.origin import Origin
+from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.depth.vida.weights import by_hand, from_hub, read_weights
 
 PREFIX = "model."
@@ -40,7 +40,7 @@ def find_weights(name: str, path: Path | None) -> Path:
     return path
 
 
-def load_network(config: DA3Config, path: Path) -> tuple[DA3, Origin]:
+def load_network(config: DA3Config, path: Path) -> tuple[DA3, WeightsOrigin]:
     """The network with a checkpoint's weights, float32, and what the file says that it is of.
 
     Raises `WeightsError` for a mismatch, or where the file says that it is of another network.
@@ -83,19 +83,19 @@ def _check(state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path, name
         )
 
 
-def origin_of(config: DA3Config, path: Path) -> Origin:
+def origin_of(config: DA3Config, path: Path) -> WeightsOrigin:
     """Which network a file is of. Small and base have shapes of their own; mono and metric share
     theirs, and are told apart by the name of the file or a folder, or the config.json beside it."""
     if config.views:
-        return Origin((config.name,), "the shapes of its tensors")
+        return WeightsOrigin((config.name,), "the shapes of its tensors")
     for part in (path.stem, *(folder.name for folder in path.absolute().parents)):
         if names := _named(part):
-            return Origin(names, f"the name {part}")
+            return WeightsOrigin(names, f"the name {part}")
     beside = path.with_name("config.json")
     readable = beside.is_file() and beside.stat().st_size <= CONFIG_BYTES
     if readable and (names := _named(beside.read_text(errors="replace"))):
-        return Origin(names, "the config.json beside it")
-    return Origin()
+        return WeightsOrigin(names, "the config.json beside it")
+    return WeightsOrigin()
 
 
 def _named(text: str) -> tuple[str, ...]:

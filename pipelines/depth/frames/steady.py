@@ -40,8 +40,10 @@ class Steadiness:
     def note(self, before: float, after: float) -> None:
         """Adds the flicker of two consecutive frames."""
         self.pairs, self.before, self.after = (
-            self.pairs + 1, self.before + before, self.after + after
-        )  # fmt: skip
+            self.pairs + 1,
+            self.before + before,
+            self.after + after,
+        )
 
     def take(self) -> dict[str, float | int | str]:
         """The figures since they were last taken."""
@@ -127,7 +129,7 @@ class _WholeClip:
         self.samples.extend(_samples(depth))
         self.first = replace(depth, values=depth.values[:0], valid=depth.valid[:0])
         values = np.where(depth.valid, depth.values, np.float32(np.nan))
-        self.file.write(memoryview(np.ascontiguousarray(values)).cast("B"))
+        self.file.write(np.ascontiguousarray(values).data)
         return iter(())
 
     def rest(self) -> Iterator[DepthClip]:

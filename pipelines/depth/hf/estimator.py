@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ CARD_BYTES = 1 << 20  # of a model card at most
 
 
 @runtime_checkable
-class Config(Protocol):
+class HfConfig(Protocol):
     """A model's configuration."""
 
     @property
@@ -65,7 +65,7 @@ class Loaded:
     """A model with what belongs to it."""
 
     name: str
-    config: Config
+    config: HfConfig
     processor: Processor
     model: nn.Module
     licence: str = UNKNOWN_LICENCE
@@ -131,16 +131,19 @@ def load_estimator(
             f"the input size of {name} is set by its own processor", remedy="leave input_size out"
         )
     config = _loaded("AutoConfig", reference)
+    assert isinstance(config, HfConfig)
     kind_of(name, config.to_dict(), run.frame.kind)  # before anything large is fetched
     require_packages(str(config.model_type))
     pinned = Reference(reference.source, _revision(config) or reference.revision, reference.local)
     processor = _loaded("AutoImageProcessor", pinned)
     model = _loaded("AutoModelForDepthEstimation", pinned, dtype=torch.float32)
+    assert isinstance(processor, Processor)
+    assert isinstance(model, nn.Module)
     loaded = Loaded(name, config, processor, model, _licence(pinned))
     return FrameEstimator(HfNetwork(loaded, run, device), run.frame.steady)
 
 
-def _loaded(kind: str, reference: Reference, **more: object) -> Any:
+def _loaded(kind: str, reference: Reference, **more: object) -> object:
     try:
         with quiet():
             import transformers
@@ -224,7 +227,7 @@ def _settled(values: dict[str, object]) -> dict[str, object]:
     return {k: v for k, v in plain.items() if not k.startswith("_") and k not in passing}
 
 
-def _revision(config: Config) -> str | None:
+def _revision(config: HfConfig) -> str | None:
     return getattr(config, "_commit_hash", None)
 
 
