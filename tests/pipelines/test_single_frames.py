@@ -29,7 +29,7 @@ from pipelines.tokenize import TokenizeStage
 from tests.da3.test_weights import saved
 from vqvae.data.clips import ClipSource
 from vqvae.data.ranges import require_one_kind
-from vqvae.quality.gate import judge
+from vqvae.quality.gate import failed_limits
 
 SIZE = 32
 
@@ -123,8 +123,8 @@ def test_the_gate_judges_a_codebook_of_relative_depth():
         "disparity": {"l1": 0.01, "edge_f1": 0.5},
         "kind": "relative_depth",
     }
-    assert judge(figures) == []
-    assert "disparity.l1" in judge(figures | {"disparity": {"l1": 0.2, "edge_f1": 0.5}})[0]
+    assert failed_limits(figures) == []
+    assert "disparity.l1" in failed_limits(figures | {"disparity": {"l1": 0.2, "edge_f1": 0.5}})[0]
 
 
 def test_jobs_and_company_do_not_reach_the_bytes(stage, tmp_path):
