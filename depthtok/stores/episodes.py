@@ -29,6 +29,7 @@ from depthtok.disk.images import ImageFiles
 from depthtok.errors import ConfigError, CorruptPart, SourceError, as_type, as_written, did_you_mean
 from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
+from depthtok.remote.location import located
 from depthtok.stores import statistics
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.manifest import MANIFEST, pack_manifest, unpack_manifest
@@ -77,7 +78,7 @@ class EpisodeStore(Store):
     def __init__(self, path: str | Path, *, source_root: str | Path | None = None) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
-            self.source_root = Path(source_root or self.spec.place["source_root"])
+            self.source_root = located(source_root or self.spec.place["source_root"])
             self.views = [View.from_json(view) for view in values_of(self.about, "views", dict)]
             _ = [as_type(str, name) for view in self.views for name in (view.camera, view.kind)]
             self.fps = number_of(self.about, "fps")
