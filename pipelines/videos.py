@@ -27,7 +27,8 @@ from depthtok.sources.video_file import Look
 from depthtok.sources.videos import Film, films, is_lerobot_depth
 from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.episodes import INSTRUCTIONS, PACKED, View, array_specs
+from depthtok.stores.episodes import INSTRUCTIONS, View, array_specs
+from depthtok.stores.frame_files import PACKED
 from depthtok.stores.origin import MADE_FROM
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import PartName, ShardKey, shard_name

@@ -40,7 +40,7 @@ class BlockCache:
         self._lock = threading.Lock()
         self._written = 0
 
-    def read(self, shard: BlockedObject, start: int, stop: int) -> bytes:
+    def read(self, shard: BlockedFile, start: int, stop: int) -> bytes:
         """Bytes of an object, by its blocks: those that are absent are fetched at the same time."""
         numbers = _blocks(start, stop, shard.block)
         coming = {number: self._begun(shard, number) for number in numbers[1:]}
@@ -55,18 +55,18 @@ class BlockCache:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def expect(self, shard: BlockedObject, spans: Sequence[tuple[int, int]]) -> None:
+    def expect(self, shard: BlockedFile, spans: Sequence[tuple[int, int]]) -> None:
         """Begins to fetch the blocks of what will be read soon: pairs of start and stop."""
         blocks = {n for start, stop in spans for n in _blocks(start, stop, shard.block)}
         for number in sorted(blocks):
             self._begun(shard, number)
 
-    def forget(self, shard: BlockedObject, start: int, stop: int) -> None:
+    def forget(self, shard: BlockedFile, start: int, stop: int) -> None:
         """Removes the blocks of some bytes, which were found to be damaged."""
         for number in _blocks(start, stop, shard.block):
             (shard.folder / str(number)).unlink(missing_ok=True)
 
-    def _begun(self, shard: BlockedObject, number: int) -> Future[bytes] | None:
+    def _begun(self, shard: BlockedFile, number: int) -> Future[bytes] | None:
         """The fetching of a block, begun by whoever was first; None where the disk has it."""
         if (shard.folder / str(number)).exists():
             return None
@@ -77,7 +77,7 @@ class BlockCache:
                 self._coming[key].add_done_callback(lambda _: self._coming.pop(key, None))
             return self._coming[key]
 
-    def _from_disk(self, shard: BlockedObject, number: int, start: int, stop: int) -> bytes | None:
+    def _from_disk(self, shard: BlockedFile, number: int, start: int, stop: int) -> bytes | None:
         """Some bytes of a block; None where it is not there whole."""
         path, size = shard.folder / str(number), shard.size_of(number)
         try:
@@ -91,7 +91,7 @@ class BlockCache:
         except OSError:
             return None
 
-    def _fetch(self, shard: BlockedObject, number: int) -> bytes:
+    def _fetch(self, shard: BlockedFile, number: int) -> bytes:
         """A block from the server; it is kept, where the disk takes it."""
         start = number * shard.block
         stop = start + shard.size_of(number)
@@ -146,23 +146,46 @@ def _blocks(start: int, stop: int, block: int) -> range:
     return range(start // block, -(-stop // block))
 
 
-class BlockedObject:
-    """An object as it was when it was first asked for: later ones of other etag are refused."""
+class BlockedFile:
+    """An object as it was when it was first asked for: once its etag is another one, `Changed`."""
 
     def __init__(self, location: Location, cache: BlockCache) -> None:
         described = location.describe()
         self.location, self.size, self.etag = location, described.size, described.etag
-        self.block = cache.limits.block_bytes
+        self.cache, self.block = cache, cache.limits.block_bytes
         identity = f"{location}\n{self.etag}\n{self.size}\n{described.modified_ns}"
         digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
         self.folder = cache.folder / f"{digest}-{self.block}"
 
+    @classmethod
+    def of(cls, location: Location) -> BlockedFile:
+        """The object by the cache of this process. Raises `SourceUnavailable`."""
+        return _blocked(location, block_cache(location.limits))
+
     def size_of(self, number: int) -> int:
         """Bytes of one block: the last is shorter."""
         return max(0, min(self.block, self.size - number * self.block))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes at `offset`; fewer where the object ends. Raises `SourceUnavailable`."""
+        return self.cache.read(self, offset, min(offset + length, self.size))
+
+    def expect(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Begins to fetch what will be read soon: offsets and lengths."""
+        ends = [(start, min(start + length, self.size)) for start, length in spans]
+        self.cache.expect(self, ends)
+
+    def forget(self, offset: int, length: int) -> None:
+        """Drops the blocks of some bytes from the disk."""
+        self.cache.forget(self, offset, min(offset + length, self.size))
 
 
 @lru_cache(4)
 def block_cache(limits: Limits) -> BlockCache:
     """The cache of this process with these limits."""
     return BlockCache(limits.cache_folder / "blocks", limits)
+
+
+@lru_cache(16_384)  # shards: what is kept of each is its etag
+def _blocked(location: Location, cache: BlockCache) -> BlockedFile:
+    return BlockedFile(location, cache)

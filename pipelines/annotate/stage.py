@@ -19,6 +19,7 @@ from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
 from depthtok.stores.depth import DepthEncoding, DepthStore
 from depthtok.stores.episodes import EpisodeStore, View
+from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.origin import FRAMES, frames_of
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName
@@ -198,10 +199,10 @@ class AnnotateStage:
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""
-        files: dict[str, tuple[Path, Part]] = {}
+        files: dict[str, list[SizedFile]] = {}
         for part in self.episodes.parts():
-            path = self.episodes.image_file(part)
-            files |= {str(work.name): (path, part) for work in self._pieces(part)}
+            of_part = self.episodes.frame_files(part)
+            files |= {str(work.name): of_part for work in self._pieces(part)}
         return ImageWatch(files)
 
     def arrays(self) -> Mapping[str, ArraySpec]:

@@ -20,7 +20,8 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.sources.shards import Shard
 from depthtok.stores import absent
-from depthtok.stores.episodes import PACKED, View, write_instructions
+from depthtok.stores.episodes import View, write_instructions
+from depthtok.stores.frame_files import PACKED
 from depthtok.stores.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.stores.part_writer import PartWriter
 from pipelines.convert.gripper import require_gripper
