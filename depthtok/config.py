@@ -130,6 +130,8 @@ def convert(value: Any, kind: Any, where: str) -> Any:
             return _convert_choice(value, kind, where)
         if kind is Path and isinstance(value, str) and value and "\0" not in value:
             return _path(value)
+        if kind is Path and isinstance(value, Path):
+            return _path(value)
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             if abs(value) <= sys.float_info.max:  # no infinity, and no whole number beyond
                 return float(value)
@@ -141,9 +143,9 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     raise ConfigError(f"{where} cannot be {value!r}", remedy=f"give {describe(kind)}")
 
 
-def _path(text: str) -> Path:
+def _path(text: str | Path) -> Path:
     """A path of this machine, or the location that a URL names."""
-    if ":/" not in text:
+    if ":/" not in str(text):
         return Path(text)
     from depthtok.remote.location import located
 

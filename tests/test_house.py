@@ -112,7 +112,7 @@ FLAGS = {
     "convert": 14, "annotate": 20, "train-vqvae": 19, "tokenize": 16, "train-vla": 20, "run": 0,
     "demo": 1, "inspect": 2, "verify": 4, "report": 2, "doctor": 1, "settings": 1,
     "finetune-depth": 19, "audit-depth": 8, "eval-vqvae": 10, "decode": 13, "inspect-mask": 2,
-    "eval-depth": 9, "ablate": 1, "collect": 20, "eval": 20, "compare": 2, "serve": 13,
+    "eval-depth": 9, "ablate": 1, "collect": 20, "eval": 20, "compare": 2, "serve": 13, "copy": 3,
 }  # fmt: skip
 """How many flags each command shows. What is rarely given is a setting, for --set."""
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from depthtok.disk.regular import SEE_TO_IT, TROUBLES
 from depthtok.disk.temporaries import discard, temporary_sibling
 from depthtok.errors import OutputError
-from depthtok.remote.location import is_remote
+from depthtok.remote.location import is_remote, located
 from depthtok.signals import uninterrupted
 
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
@@ -216,7 +216,7 @@ def make_directory(path: Path) -> None:
     """Makes a directory and its parents, so that they last over a power cut."""
     if is_remote(path):
         raise OutputError(
-            f"nothing is written to {path} as it is made",
+            f"nothing is written to {located(path)} as it is made",
             remedy="choose a directory of this machine, then `depthtok copy STORE URL`",
         )
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]

@@ -17,6 +17,7 @@ from depthtok.remote.blocks import BlockedFile
 from depthtok.remote.location import Location
 
 OPEN_FILES = 128
+OPEN_OBJECTS = 16_384  # elsewhere: what is kept of each is its etag
 
 
 @runtime_checkable
@@ -33,13 +34,14 @@ class ImageFiles:
     a file is opened: files that lie elsewhere have another."""
 
     def __init__(self, opened: Callable[[Path], ByteFile] | None = None) -> None:
-        self._opened = lru_cache(OPEN_FILES)(opened or _opened)
+        self._opened = lru_cache(OPEN_FILES)(opened or OpenFile)
+        self._objects = lru_cache(OPEN_OBJECTS)(BlockedFile.of)
 
     def read(self, path: Path, offset: int, length: int, crc32c: int) -> bytes:
         """The `length` bytes at `offset`. Raises `CorruptRecord` unless they have this CRC32C, and
         `SourceUnavailable` where the file system, or the network, does not give them."""
         try:
-            file = self._opened(path)  # held, or another thread's reads could close it
+            file = self._file(path)  # held, or another thread's reads could close it
             data = file.read(offset, length)
             if google_crc32c.value(data) != crc32c and isinstance(file, BlockedFile):
                 file.forget(offset, length)  # the disk of the cache may be at fault
@@ -63,14 +65,10 @@ class ImageFiles:
         """Says which spans (offset and length) will be read soon: where the file lies elsewhere,
         they are fetched, many at a time."""
         if isinstance(path, Location):
-            file = self._opened(path)
-            if isinstance(file, BlockedFile):
-                file.expect(spans)
+            self._objects(path).expect(spans)
 
-
-def _opened(path: Path) -> ByteFile:
-    """A file on a disk, or an object by its blocks."""
-    return BlockedFile.of(path) if isinstance(path, Location) else OpenFile(path)
+    def _file(self, path: Path) -> ByteFile:
+        return self._objects(path) if isinstance(path, Location) else self._opened(path)
 
 
 class OpenFile:

@@ -15,7 +15,6 @@ from depthtok.disk.images import ImageFiles
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.frames.kinds import Pixels, Rows
 
-
 AHEAD = 64  # frames that are fetched at the same time, where they lie elsewhere
 
 

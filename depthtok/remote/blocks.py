@@ -160,7 +160,7 @@ class BlockedFile:
     @classmethod
     def of(cls, location: Location) -> BlockedFile:
         """The object by the cache of this process. Raises `SourceUnavailable`."""
-        return _blocked(location, block_cache(location.limits))
+        return cls(location, block_cache(location.limits))
 
     def size_of(self, number: int) -> int:
         """Bytes of one block: the last is shorter."""
@@ -184,8 +184,3 @@ class BlockedFile:
 def block_cache(limits: Limits) -> BlockCache:
     """The cache of this process with these limits."""
     return BlockCache(limits.cache_folder / "blocks", limits)
-
-
-@lru_cache(16_384)  # shards: what is kept of each is its etag
-def _blocked(location: Location, cache: BlockCache) -> BlockedFile:
-    return BlockedFile(location, cache)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import obstore
 from obstore import exceptions
@@ -78,7 +79,7 @@ class ObstoreObjects:
             objects = [_described(meta) for meta in listing["objects"]]
             return sorted(listing["common_prefixes"]), sorted(objects, key=lambda o: o.name)
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes | Path) -> None:
         with _in_words(f"{self.url}/{name}", self.url):
             obstore.put(self.store, name, data)
 
@@ -104,8 +105,11 @@ def _in_words(where: str, url: str) -> Iterator[None]:
         raise changed(where) from error
     except exceptions.BaseError as error:
         reason = _reason(error)
-        if any(words in reason for words in _NO_WORDS_OF):
-            raise refused(url, reason) from error
+        if reason.startswith("status 404"):
+            raise missing(where) from error
+        final = re.match(r"status 4(?!08|29)", reason)
+        if final or any(words in reason for words in _NO_WORDS_OF):
+            raise refused(where if final else url, reason) from error
         raise Trouble(reason) from error
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PosixPath
 from typing import Any
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, SourceUnavailable
 from depthtok.remote.errors import Missing
 from depthtok.remote.limits import Limits
 from depthtok.remote.objects import SCHEMES, Described, Objects, objects_of
@@ -66,6 +66,10 @@ class Location(PosixPath):
         """The name in the bucket."""
         return "/".join(self.parts[self._depth :])
 
+    def below(self, name: str) -> Location:
+        """What lies below it under this name."""
+        return self._with_key(f"{self.key}/{name}" if self.key else name)
+
     def _with_key(self, key: str) -> Location:
         return Location(f"{self.scheme}://{self.bucket}/{key}")
 
@@ -114,19 +118,20 @@ class Location(PosixPath):
         if self.scheme in ("http", "https"):
             return False  # its folders cannot be listed
         try:
-            folders, objects = self._folder()
+            folders, objects = self.listing()
         except Missing:
             return False
         return bool(folders or objects)
 
-    def _folder(self) -> tuple[Sequence[str], Sequence[Described]]:
+    def listing(self) -> tuple[Sequence[str], Sequence[Described]]:
+        """Names of folders, and objects, directly below. Raises `SourceUnavailable`."""
         folders, found = persistently(lambda: self.objects.folder(self.key), self, self.limits)
         entries = {described.name.rpartition("/")[2]: described for described in found}
         _listed[str(self)] = time.monotonic(), entries
         return folders, found
 
     def iterdir(self) -> Iterator[Location]:
-        folders, objects = self._folder()
+        folders, objects = self.listing()
         names = [*folders, *(described.name for described in objects)]
         return (self._with_key(name) for name in names)
 
@@ -138,6 +143,10 @@ class Location(PosixPath):
                     yield path
                 elif not path.suffix or path.is_dir():
                     yield from path.glob(rest)
+
+    def relative_to(self, *other: Any, walk_up: bool = False) -> Path:  # type: ignore[override]
+        """The rest of the path, which is no location by itself."""
+        return Path(super().relative_to(*other).as_posix())
 
     def resolve(self, strict: bool = False) -> Location:
         return self
@@ -163,9 +172,22 @@ class Location(PosixPath):
 
     def write_bytes(self, data: Any) -> int:
         """Makes the object of these bytes, whole or not at all. Raises `SourceUnavailable`."""
-        persistently(lambda: self.objects.write(self.key, bytes(data)), self, self.limits)
-        _listed.pop(str(self.parent), None)
+        self._write(bytes(data))
         return len(data)
+
+    def write_from(self, file: Path) -> None:
+        """Makes the object of a file's bytes, whole or not at all. Raises `SourceUnavailable`."""
+        self._write(file)
+        size = self.describe().size
+        if size != file.stat().st_size:
+            raise SourceUnavailable(
+                f"{self} has {size:,} bytes after {file.stat().st_size:,} were written",
+                remedy="run the same command again",
+            )
+
+    def _write(self, data: bytes | Path) -> None:
+        persistently(lambda: self.objects.write(self.key, data), self, self.limits)
+        _listed.pop(str(self.parent), None)
 
 
 def located(path: str | Path) -> Path:
@@ -201,5 +223,3 @@ def require_local(path: Path, what: str) -> None:
             f"{what} cannot be {located(path)}",
             remedy="give a local directory; `depthtok copy STORE URL` brings it there",
         )
-
-

@@ -7,9 +7,11 @@ without boto; `hf://` goes through huggingface_hub.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from depthtok.errors import ConfigError, MissingPackage
@@ -17,6 +19,7 @@ from depthtok.remote.limits import Limits
 
 BY_OBSTORE = ("s3", "gs", "az", "https", "http")
 SCHEMES = (*BY_OBSTORE, "hf")
+_HOUSES = ("AWS_", "GOOGLE_", "AZURE_", "HF_")  # what variables of theirs begin with
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,23 @@ class Objects(Protocol):
         """What is directly below a prefix: folders and objects, by their full names."""
         ...
 
-    def write(self, name: str, data: bytes) -> None:
-        """Makes an object of `data`, whole or not at all."""
+    def write(self, name: str, data: bytes | Path) -> None:
+        """Makes an object of `data`, or of a file's bytes, whole or not at all."""
         ...
 
 
-@lru_cache(64)
 def objects_of(scheme: str, bucket: str, limits: Limits) -> Objects:
-    """The objects at `scheme://bucket`. Raises `MissingPackage` and `ConfigError`."""
+    """The objects at `scheme://bucket`, by the credentials and endpoints of the environment. Raises
+    `MissingPackage` and `ConfigError`."""
+    variables = ((name, value) for name, value in os.environ.items() if name.startswith(_HOUSES))
+    return _objects(scheme, bucket, limits, tuple(sorted(variables)))
+
+
+@lru_cache(64)
+def _objects(
+    scheme: str, bucket: str, limits: Limits, variables: tuple[tuple[str, str], ...]
+) -> Objects:
+    """The same; `variables` of the environment tell those apart that are opened by others."""
     if scheme in BY_OBSTORE:
         _require("obstore", "remote", f"{scheme}://")
         from depthtok.remote.by_obstore import ObstoreObjects

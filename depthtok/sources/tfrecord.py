@@ -123,9 +123,7 @@ def payload_length(header: bytes, room: int) -> int:
     return length
 
 
-def _record_at(
-    file: Bytes, path: Path, index: int, offset: int, framing: Framing | None
-) -> Record:
+def _record_at(file: Bytes, path: Path, index: int, offset: int, framing: Framing | None) -> Record:
     def corrupt(reason: str) -> NoReturn:
         raise CorruptRecord(
             f"{path}: record {index} at byte {offset}: {reason}", remedy=FETCH_AGAIN
