@@ -104,7 +104,7 @@ def _upload(store: Store, url: Location, at_once: int) -> Copied:
     others = {name: p for name, p in others.items() if PartName.of(name).shard not in shards}
     parts = dict(sorted({**others, **packed}.items()))
     root = (store.path / ROOT).read_text()
-    (url / COPY).write_bytes(Contents(root, parts, texts_beside(store.path)).to_bytes())
+    url.below(COPY).put(Contents(root, parts, texts_beside(store.path)).to_bytes())
     return Copied(store.path, url, len(packed), kept, sent, len(store.missing()))
 
 

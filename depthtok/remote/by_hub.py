@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError
@@ -53,11 +52,12 @@ class HubObjects:
             raise missing(where)
         return self._described(entry)
 
-    def _described(self, entry: Mapping[str, Any]) -> Described:
-        lfs = entry.get("lfs") or {}
-        etag = str(lfs.get("sha256") or entry.get("blob_id") or "")
+    def _described(self, entry: Mapping[str, object]) -> Described:
+        lfs = entry.get("lfs")
+        sha256 = lfs.get("sha256") if isinstance(lfs, Mapping) else None
+        etag = str(sha256 or entry.get("blob_id") or "")
         name = str(entry["name"]).removeprefix(f"{self.root}/")
-        return Described(name, int(entry["size"]), etag, 0)
+        return Described(name, int(str(entry["size"])), etag, 0)
 
     def read(self, name: str, start: int, stop: int, etag: str) -> bytes:
         if start == stop:

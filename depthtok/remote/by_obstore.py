@@ -11,7 +11,7 @@ from pathlib import Path
 
 import obstore
 from obstore import exceptions
-from obstore.store import HTTPStore, from_url
+from obstore.store import HTTPStore, LocalStore, from_url
 
 from depthtok.remote.errors import Trouble, changed, missing, refused, without_secrets
 from depthtok.remote.limits import Limits
@@ -49,6 +49,8 @@ class ObstoreObjects:
             if scheme in ("http", "https"):
                 store = HTTPStore(url, client_options=client, retry_config=retries)
                 return cls(store, url, lists=False)
+            if scheme == "file":
+                return cls(LocalStore(), url)
             return cls(from_url(url, client_options=client, retry_config=retries), url)
 
     def describe(self, name: str) -> Described:

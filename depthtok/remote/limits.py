@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from depthtok.config import from_mapping
 from depthtok.errors import ConfigError
 
 PREFIX = "DEPTHTOK_REMOTE_"
@@ -47,7 +48,7 @@ class Limits:
                     values[field.name] = type(field.default)(text)
                 except ValueError as error:
                     raise ConfigError(f"{name} is {text!r}", remedy="give a number") from error
-        return cls(**values)  # type: ignore[arg-type]  # each value was made by its field's type
+        return from_mapping(cls, values, "the environment")
 
     @property
     def stream_bytes(self) -> int:

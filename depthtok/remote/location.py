@@ -14,7 +14,6 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PosixPath
-from typing import Any
 
 from depthtok.errors import ConfigError, SourceUnavailable
 from depthtok.remote.errors import Missing
@@ -22,7 +21,7 @@ from depthtok.remote.limits import Limits
 from depthtok.remote.objects import SCHEMES, Described, Objects, objects_of
 from depthtok.remote.retrying import persistently
 
-_SCHEME = re.compile(rf"({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])")
+_SCHEME = re.compile(rf"(file):/{{1,3}}(?=[^/])|({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])")
 FRESH_S = 30.0  # how long what a listing says of objects is taken for true
 _listed: dict[str, tuple[float, dict[str, Described]]] = {}  # by folder
 
@@ -31,8 +30,9 @@ class Location(PosixPath):
     """An object, or a folder of objects, by its URL."""
 
     def __str__(self) -> str:
-        text = super().__str__()
-        return _SCHEME.sub(r"\1://", text)
+        return _SCHEME.sub(
+            lambda match: "file:///" if match[1] else f"{match[2]}://", super().__str__(), count=1
+        )
 
     def __fspath__(self) -> str:
         return str(self)
@@ -40,7 +40,7 @@ class Location(PosixPath):
     def __repr__(self) -> str:
         return f"Location({str(self)!r})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[Location], tuple[str]]:
         return Location, (str(self),)
 
     def as_posix(self) -> str:
@@ -54,7 +54,7 @@ class Location(PosixPath):
     @property
     def _depth(self) -> int:
         """How many parts name the bucket, the host, or the repository with its kind."""
-        return 4 if self.scheme == "hf" else 2
+        return {"hf": 4, "file": 1}.get(self.scheme, 2)
 
     @property
     def bucket(self) -> str:
@@ -100,9 +100,9 @@ class Location(PosixPath):
         number = int.from_bytes(hashlib.sha256(described.etag.encode()).digest()[:7], "big")
         seconds = described.modified_ns // 10**9
         mode = stat.S_IFREG | 0o444
-        values = (mode, number, 0, 1, 0, 0, described.size, seconds, seconds, seconds)
-        times = {"st_mtime_ns": described.modified_ns, "st_ctime_ns": number}
-        return os.stat_result(values, times)  # type: ignore[arg-type]  # typeshed lacks the second
+        ages = (seconds, seconds, seconds)
+        times = (described.modified_ns, described.modified_ns, number)
+        return os.stat_result((mode, number, 0, 1, 0, 0, described.size, *ages, *ages, *times))
 
     def exists(self) -> bool:
         return self.is_file() or self.is_dir()
@@ -144,7 +144,7 @@ class Location(PosixPath):
                 elif not path.suffix or path.is_dir():
                     yield from path.glob(rest)
 
-    def relative_to(self, *other: Any, walk_up: bool = False) -> Path:  # type: ignore[override]
+    def relative_to(self, *other: str | os.PathLike[str]) -> Path:  # type: ignore[override]
         """The rest of the path, which is no location by itself."""
         return Path(super().relative_to(*other).as_posix())
 
@@ -170,10 +170,9 @@ class Location(PosixPath):
 
         return persistently(attempt, self, self.limits)
 
-    def write_bytes(self, data: Any) -> int:
+    def put(self, data: bytes) -> None:
         """Makes the object of these bytes, whole or not at all. Raises `SourceUnavailable`."""
-        self._write(bytes(data))
-        return len(data)
+        self._write(data)
 
     def write_from(self, file: Path) -> None:
         """Makes the object of a file's bytes, whole or not at all. Raises `SourceUnavailable`."""
@@ -196,16 +195,18 @@ def located(path: str | Path) -> Path:
     text = str(path)
     if isinstance(path, Location) or not (scheme := _SCHEME.match(text)):
         return Path(path) if isinstance(path, str) else path
-    rest = text[scheme.end() :]
+    name, rest = scheme[1] or scheme[2], text[scheme.end() :]
+    if name == "file":
+        return Location(f"file://{rest}")
     host = rest.partition("/")[0]
-    if ("@" in host and scheme[1] != "hf") or "?" in rest or "#" in rest:
+    if ("@" in host and name != "hf") or "?" in rest or "#" in rest:
         raise ConfigError(
-            f"the {scheme[1]}:// URL at {host.rpartition('@')[2].partition('?')[0]} has a user, a "
+            f"the {name}:// URL at {host.rpartition('@')[2].partition('?')[0]} has a user, a "
             "query or a fragment",
             remedy="give the URL alone, and credentials by the environment: what is in a URL ends "
             "up in stores and logs",
         )
-    location = Location(f"{scheme[1]}://{rest}")
+    location = Location(f"{name}://{rest}")
     if len(location.parts) < location._depth:
         raise ConfigError(f"{text} is not whole", remedy="give hf://datasets/OWNER/NAME/...")
     return location

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 from depthtok.errors import ConfigError, MissingPackage
 from depthtok.remote.limits import Limits
 
-BY_OBSTORE = ("s3", "gs", "az", "https", "http")
+BY_OBSTORE = ("s3", "gs", "az", "https", "http", "file")
 SCHEMES = (*BY_OBSTORE, "hf")
 _HOUSES = ("AWS_", "GOOGLE_", "AZURE_", "HF_")  # what variables of theirs begin with
 

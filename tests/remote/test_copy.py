@@ -113,12 +113,12 @@ def test_a_short_object_is_named(store, url, tmp_path):
     where = located(url) / packed.file
     data = bytearray(where.read_bytes())
     data[len(data) // 2] ^= 1
-    where.write_bytes(bytes(data))
+    where.put(bytes(data))
     with pytest.raises(CorruptPart, match=str(where)):
         depthtok.copy(url, tmp_path / "back")
     with pytest.raises(CorruptPart, match=str(where)):
         depthtok.copy(store, url, then_verify=True)
-    where.write_bytes(bytes(data[:-1]))
+    where.put(bytes(data[:-1]))
     with pytest.raises(CorruptPart, match=f"{where} has .* bytes, not"):
         depthtok.copy(url, tmp_path / "back")
     assert depthtok.copy(store, url, then_verify=True).kept == 2  # its size was another one
@@ -186,7 +186,7 @@ def test_the_cache_follows_what_lies_at_the_url(store, url, tmp_path):
     depthtok.copy(store, url)
     assert Store(url).fingerprint == Store(store).fingerprint
     contents = Contents.read(located(url))
-    (located(url) / "store.json").write_bytes(
+    located(url).below("store.json").put(
         Contents((tmp_path / "other/zarr.json").read_text(), {}, contents.files).to_bytes()
     )
     assert Store(url).fingerprint == Store(tmp_path / "other").fingerprint

@@ -35,7 +35,7 @@ def bucket(proxy, local, request):
 
 def upload(folder: Path, url: str) -> None:
     for path in folder.iterdir():
-        located(f"{url}/{path.name}").write_bytes(path.read_bytes())
+        located(f"{url}/{path.name}").put(path.read_bytes())
 
 
 def shard_of(url: str, number: int = 1) -> Path:
@@ -154,7 +154,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_refused(bucket, local, p
 
     def replace() -> None:
         proxy.faults.clear()
-        shard.write_bytes(changed)
+        shard.put(changed)
 
     proxy.faults.append(Fault(SHARD, before=replace, skip=2, times=1))
     with pytest.raises(SourceUnavailable, match="was replaced while it was read"):
@@ -166,7 +166,7 @@ def test_a_shard_that_changed_is_converted_anew_and_no_other(bucket, local, prox
     store = made(bucket, tmp_path / "out")
     before = {part.name: part.digest for part in store.parts()}
     other = make_rlds(tmp_path / "other", depth=False, seed=1)
-    shard_of(bucket).write_bytes(next(other.glob("*-00001-of*")).read_bytes())
+    shard_of(bucket).put(next(other.glob("*-00001-of*")).read_bytes())
     after = {part.name: part.digest for part in made(bucket, tmp_path / "out").parts()}
     assert [name for name in before if before[name] != after[name]] == [
         "train-00001-of-00003.000-of-001"
@@ -201,7 +201,7 @@ def test_a_replaced_object_gives_no_frames(bucket, local, tmp_path):
     clip = store.episode(2).frames("image")  # of shard 1
     clip.read(0, 1)
     data = next(local.glob("*-00001-of*")).read_bytes()
-    shard_of(bucket).write_bytes(data + b"\0")
+    shard_of(bucket).put(data + b"\0")
     with pytest.raises(SourceUnavailable, match="was replaced"):
         clip.read(1, len(clip))
 
@@ -212,7 +212,7 @@ def test_verify_looks_at_the_bucket(bucket, local, tmp_path):
     shard = shard_of(bucket)
     data = bytearray(next(local.glob("*-00001-of*")).read_bytes())
     data[len(data) // 2] ^= 255
-    shard.write_bytes(bytes(data))
+    shard.put(bytes(data))
     findings = depthtok.verify(tmp_path / "out", images=True).damages
     assert findings
     assert all(str(shard) in finding.problem for finding in findings)
