@@ -46,8 +46,8 @@ class Contents:
         return parse_spec(self.root, Path(ROOT))
 
     @property
-    def bytes(self) -> int:
-        """Of all parts."""
+    def size(self) -> int:
+        """Bytes of all parts."""
         return sum(part.size for part in self.parts.values())
 
     def to_bytes(self) -> bytes:

@@ -25,9 +25,9 @@ def local_copy(url: Location) -> Path:
     `StoreError` where there is none, or it is larger than the cache may be."""
     contents, limits = required(url), url.limits
     folder = limits.cache_folder / "stores" / hashlib.sha256(str(url).encode()).hexdigest()[:32]
-    if contents.bytes > limits.cache_bytes:
+    if contents.size > limits.cache_bytes:
         raise StoreError(
-            f"{url} has {human_bytes(contents.bytes)}, the cache may have "
+            f"{url} has {human_bytes(contents.size)}, the cache may have "
             f"{human_bytes(limits.cache_bytes)}",
             remedy=f"`depthtok copy {url} DIR` and open that, or raise DEPTHTOK_REMOTE_CACHE_GIB",
         )

@@ -70,9 +70,11 @@ class HubObjects:
 
     def folder(self, name: str) -> tuple[Sequence[str], Sequence[Described]]:
         with _in_words(f"{self.url}/{name}"):
-            entries = self.files.ls(f"{self.root}/{name}".rstrip("/"), detail=True)
-        folders = [e["name"].removeprefix(f"{self.root}/") for e in entries if e["type"] != "file"]
+            listed = self.files.ls(f"{self.root}/{name}".rstrip("/"), detail=True)
+        entries = [entry for entry in listed if isinstance(entry, dict)]
         files = [self._described(entry) for entry in entries if entry["type"] == "file"]
+        others = [str(entry["name"]) for entry in entries if entry["type"] != "file"]
+        folders = [name.removeprefix(f"{self.root}/") for name in others]
         return sorted(folders), sorted(files, key=lambda described: described.name)
 
     def write(self, name: str, data: bytes | Path) -> None:

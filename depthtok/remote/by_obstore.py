@@ -17,6 +17,7 @@ from depthtok.remote.errors import Trouble, changed, missing, refused, without_s
 from depthtok.remote.limits import Limits
 from depthtok.remote.objects import Described, Objects
 
+LONGEST = timedelta(hours=1)  # of one request that keeps giving bytes
 _NO_WORDS_OF = (  # what the package says of settings: nothing that another attempt would mend
     "builder error",
     "Missing",
@@ -38,20 +39,33 @@ class ObstoreObjects:
         """The objects of a bucket or host. Credentials and endpoint come from the environment
         (AWS_ENDPOINT_URL, ...), or are looked for as the clouds do it."""
         url = f"{scheme}://{bucket}"
-        client = {
-            "connect_timeout": timedelta(seconds=limits.connect_s),
-            "read_timeout": timedelta(seconds=limits.silence_s),
-            "timeout": timedelta(hours=1),
-            "allow_http": True,
-        }
-        retries = {"max_retries": 0}  # `persistently` does it, for bodies that end early too
+        connect, silence = (timedelta(seconds=s) for s in (limits.connect_s, limits.silence_s))
         with _in_words(url, url):
-            if scheme in ("http", "https"):
-                store = HTTPStore(url, client_options=client, retry_config=retries)
-                return cls(store, url, lists=False)
             if scheme == "file":
                 return cls(LocalStore(), url)
-            return cls(from_url(url, client_options=client, retry_config=retries), url)
+            if scheme in ("http", "https"):
+                web = HTTPStore(
+                    url,
+                    client_options={
+                        "connect_timeout": connect,
+                        "read_timeout": silence,
+                        "timeout": LONGEST,
+                        "allow_http": True,
+                    },
+                    retry_config={"max_retries": 0},  # `persistently` does it
+                )
+                return cls(web, url, lists=False)
+            bucket_store = from_url(
+                url,
+                client_options={
+                    "connect_timeout": connect,
+                    "read_timeout": silence,
+                    "timeout": LONGEST,
+                    "allow_http": True,
+                },
+                retry_config={"max_retries": 0},  # bodies that end early want it done here
+            )
+            return cls(bucket_store, url)
 
     def describe(self, name: str) -> Described:
         where = f"{self.url}/{name}"
@@ -62,9 +76,11 @@ class ObstoreObjects:
         where = f"{self.url}/{name}"
         if start == stop:
             return b""
-        conditions = {"if_match": etag} if etag and not etag.startswith("W/") else {}
+        strong = etag if etag and not etag.startswith("W/") else None
         with _in_words(where, self.url):
-            answer = obstore.get(self.store, name, options={"range": (start, stop), **conditions})
+            answer = obstore.get(
+                self.store, name, options={"range": (start, stop), "if_match": strong}
+            )
             if etag and (answer.meta["e_tag"] or "") != etag:
                 raise changed(where)
             data = answer.bytes().to_bytes()

@@ -41,11 +41,12 @@ class Limits:
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Limits:
         """The limits that are set, and the defaults of the others. Raises `ConfigError`."""
         values: dict[str, int | float | str] = {}
+        defaults = cls()
         for field in fields(cls):
             name = PREFIX + field.name.upper()
             if text := variables.get(name, ""):
                 try:
-                    values[field.name] = type(field.default)(text)
+                    values[field.name] = type(getattr(defaults, field.name))(text)
                 except ValueError as error:
                     raise ConfigError(f"{name} is {text!r}", remedy="give a number") from error
         return from_mapping(cls, values, "the environment")

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path, PosixPath
 
 from depthtok.errors import ConfigError, SourceUnavailable
@@ -130,12 +130,12 @@ class Location(PosixPath):
         _listed[str(self)] = time.monotonic(), entries
         return folders, found
 
-    def iterdir(self) -> Iterator[Location]:
+    def iterdir(self) -> Generator[Location, None, None]:
         folders, objects = self.listing()
         names = [*folders, *(described.name for described in objects)]
         return (self._with_key(name) for name in names)
 
-    def glob(self, pattern: str) -> Iterator[Location]:  # type: ignore[override]  # one form of it
+    def glob(self, pattern: str) -> Generator[Location, None, None]:  # type: ignore[override]
         first, _, rest = pattern.partition("/")
         for path in self.iterdir():
             if fnmatch.fnmatch(path.name, first):

@@ -37,7 +37,7 @@ class Reading:
     views: Sequence[View]
     view_paths: Sequence[str]
     copy_images: bool
-    judges_grippers: bool  # whether a gripper out of its range is an error
+    checks_grippers: bool  # whether a gripper out of its range is an error
 
 
 class Flags:
@@ -132,7 +132,7 @@ class ShardIndexer:
         if steps == 0:
             raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
         action = schema.action(raw, keep)[keep]
-        if self.reading.judges_grippers:
+        if self.reading.checks_grippers:
             episode = f"{self.shard.path.name}, episode {raw.index}"
             require_gripper(action[:, schema.gripper_dims], schema.gripper, episode)
         texts = texts * len(raw) if len(texts) == 1 else texts
