@@ -59,14 +59,14 @@ class HubObjects:
         name = str(entry["name"]).removeprefix(f"{self.root}/")
         return Described(name, int(str(entry["size"])), etag, 0)
 
-    def read(self, name: str, start: int, stop: int, etag: str) -> bytes:
+    def read(self, name: str, start: int, stop: int, etag: str) -> memoryview:
         if start == stop:
-            return b""
+            return memoryview(b"")
         with _in_words(f"{self.url}/{name}"):
             data = self.files.cat_file(f"{self.root}/{name}", start=start, end=stop)
         if not isinstance(data, bytes) or len(data) != stop - start:
             raise Trouble(f"{len(data):,} bytes came of the {stop - start:,} asked for")
-        return data
+        return memoryview(data)
 
     def folder(self, name: str) -> tuple[Sequence[str], Sequence[Described]]:
         with _in_words(f"{self.url}/{name}"):

@@ -135,7 +135,7 @@ class Location(PosixPath):
         names = [*folders, *(described.name for described in objects)]
         return (self._with_key(name) for name in names)
 
-    def glob(self, pattern: str) -> Generator[Location, None, None]:  # type: ignore[override]
+    def glob(self, pattern: str) -> Generator[Location, None, None]:
         first, _, rest = pattern.partition("/")
         for path in self.iterdir():
             if fnmatch.fnmatch(path.name, first):
@@ -164,8 +164,12 @@ class Location(PosixPath):
 
     def read_range(self, start: int, stop: int, etag: str = "") -> bytes:
         """Exactly these bytes. Raises `SourceUnavailable`, where the etag is another one too."""
+        return bytes(self.view_range(start, stop, etag))
 
-        def attempt() -> bytes:
+    def view_range(self, start: int, stop: int, etag: str = "") -> memoryview:
+        """The same as they came, without a copy."""
+
+        def attempt() -> memoryview:
             return self.objects.read(self.key, start, stop, etag)
 
         return persistently(attempt, self, self.limits)

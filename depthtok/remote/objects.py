@@ -44,7 +44,7 @@ class Objects(Protocol):
         """One object. Raises `Missing`."""
         ...
 
-    def read(self, name: str, start: int, stop: int, etag: str) -> bytes:
+    def read(self, name: str, start: int, stop: int, etag: str) -> memoryview:
         """Exactly the bytes from `start` to `stop`, of the object with this etag ("": any)."""
         ...
 

@@ -21,7 +21,7 @@ class Stream:
         self.location, self.size, self.etag = location, described.size, described.etag
         self._block, self._ahead = location.limits.stream_bytes, location.limits.in_flight
         self._pool, self._scattered = pool, scattered
-        self._blocks: dict[int, Future[bytes]] = {}
+        self._blocks: dict[int, Future[memoryview]] = {}
 
     def read(self, length: int, offset: int) -> bytes:
         """The bytes from `offset` on, fewer only where the object ends. Raises
@@ -33,9 +33,9 @@ class Stream:
             return self.location.read_range(offset, stop, self.etag)
         first, last = offset // self._block, (stop - 1) // self._block
         pieces = [self._piece(number, offset, stop) for number in range(first, last + 1)]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
-    def _piece(self, number: int, start: int, stop: int) -> bytes:
+    def _piece(self, number: int, start: int, stop: int) -> memoryview:
         """What block `number` has of the bytes from `start` to `stop`."""
         for passed in [known for known in self._blocks if known < number - 1]:
             self._blocks.pop(passed).cancel()
@@ -45,9 +45,9 @@ class Stream:
         first = number * self._block
         return self._blocks[number].result()[max(start - first, 0) : stop - first]
 
-    def _fetch(self, number: int) -> bytes:
+    def _fetch(self, number: int) -> memoryview:
         start = number * self._block
-        return self.location.read_range(start, min(start + self._block, self.size), self.etag)
+        return self.location.view_range(start, min(start + self._block, self.size), self.etag)
 
 
 @contextmanager
