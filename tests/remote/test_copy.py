@@ -18,11 +18,14 @@ from depthtok.errors import (
     StoreError,
 )
 from depthtok.remote.location import located
+from depthtok.stores.codes import CodeStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.spec import SEEN
 from depthtok.stores.store import Store
 from depthtok.testing import make_rlds, temporaries, tree_digest
+from pipelines.train_vla.stores import OpenStores
 from tests.remote.faulty_proxy import Fault
+from vla.config import Config
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +205,40 @@ def test_a_store_larger_than_the_cache_is_not_fetched(store, url, monkeypatch, p
 def test_from_bucket_to_bucket_goes_by_a_disk(url):
     with pytest.raises(ConfigError, match="to or from this machine"):
         depthtok.copy(url, url)
+
+
+BEFORE = Path(__file__).parents[1] / "data/before"
+
+
+@pytest.mark.parametrize("kind", ["episodes", "depth", "codes"])
+def test_stores_of_earlier_versions_go_there_and_back(kind, url, tmp_path):
+    depthtok.copy(BEFORE / kind, url)
+    there, here = (depthtok.open_store(path) for path in (url, BEFORE / kind))
+    assert (type(there), there.fingerprint) == (type(here), here.fingerprint)
+    assert there.content == here.content
+    depthtok.copy(url, tmp_path / "back", then_verify=True)
+    assert Store(tmp_path / "back").content == here.content
+
+
+def test_codes_for_training_are_mapped_from_the_cache(url, tmp_path):
+    depthtok.copy(BEFORE / "codes", url)
+    there, here = CodeStore(url), CodeStore(BEFORE / "codes")
+    assert there.codebook == here.codebook
+    for part in here.parts():
+        for episode in part.episodes:
+            for camera in here.cameras:
+                grids = [store.grid_of(episode.key, camera).codes for store in (there, here)]
+                assert np.array_equal(*grids)
+    opened = OpenStores.open(Config(), [BEFORE / "episodes"], [located(url)], [], None)
+    assert [store.content for store in opened.targets] == [here.content]
+
+
+def test_a_packed_store_on_a_disk_is_one_file_a_part(store, tmp_path, proxy):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    depthtok.copy(store, f"file://{folder}/episodes", then_verify=True)
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    parts = list(Store(store).parts())
+    assert files == {"episodes/store.json", *(f"episodes/{object_name(part)}" for part in parts)}
+    assert EpisodeStore(f"file://{folder}/episodes").content == Store(store).content
+    assert proxy.requests == []
