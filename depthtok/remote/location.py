@@ -93,6 +93,8 @@ class Location(PosixPath):
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """As of a file: the etag stands in for inode and time of change. Raises `OSError`."""
+        if not _SCHEME.match(str(self)):
+            return super().stat()  # the rest of a location, by itself
         try:
             described = self.describe(fresh=False)
         except Missing as error:
@@ -143,10 +145,6 @@ class Location(PosixPath):
                     yield path
                 elif not path.suffix or path.is_dir():
                     yield from path.glob(rest)
-
-    def relative_to(self, *other: str | os.PathLike[str]) -> Path:  # type: ignore[override]
-        """The rest of the path, which is no location by itself."""
-        return Path(super().relative_to(*other).as_posix())
 
     def resolve(self, strict: bool = False) -> Location:
         return self
