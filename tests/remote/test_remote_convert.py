@@ -207,11 +207,13 @@ def test_a_replaced_object_gives_no_frames(bucket, local, tmp_path):
 
 
 def test_verify_looks_at_the_bucket(bucket, local, tmp_path):
-    made(bucket, tmp_path / "out")
+    store = made(bucket, tmp_path / "out")
+    part = store.part(store.part_names[1])
+    offset, _, length, _ = store.table(part, "images")[0, 0].tolist()
     assert depthtok.verify(tmp_path / "out", images=True).sound
     shard = shard_of(bucket)
     data = bytearray(next(local.glob("*-00001-of*")).read_bytes())
-    data[len(data) // 2] ^= 255
+    data[offset + length // 2] ^= 255
     shard.put(bytes(data))
     findings = depthtok.verify(tmp_path / "out", images=True).damages
     assert findings
