@@ -19,6 +19,7 @@ from depthtok.errors import ConfigError, SourceUnavailable
 from depthtok.remote.errors import Missing
 from depthtok.remote.limits import Limits
 from depthtok.remote.objects import SCHEMES, Described, Objects, objects_of
+from depthtok.remote.repository import FOLDERS
 from depthtok.remote.retrying import persistently
 
 _SCHEME = re.compile(rf"(file):/{{1,3}}(?=[^/])|({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])")
@@ -54,7 +55,9 @@ class Location(PosixPath):
     @property
     def _depth(self) -> int:
         """How many parts name the bucket, the host, or the repository with its kind."""
-        return {"hf": 4, "file": 1}.get(self.scheme, 2)
+        if self.scheme == "hf":
+            return 4 if self.parts[1:2] and self.parts[1] in FOLDERS else 3
+        return 1 if self.scheme == "file" else 2
 
     @property
     def bucket(self) -> str:
@@ -72,6 +75,12 @@ class Location(PosixPath):
 
     def _with_key(self, key: str) -> Location:
         return Location(f"{self.scheme}://{self.bucket}/{key}")
+
+    @property
+    def pinned(self) -> str:
+        """The URL; on the Hub with the commit that is read, which names the same bytes for ever."""
+        commit = getattr(self.objects, "commit", "") if self.scheme == "hf" else ""
+        return f"hf://{self.bucket.partition('@')[0]}@{commit}" if commit else str(self)
 
     @property
     def limits(self) -> Limits:
@@ -210,7 +219,7 @@ def located(path: str | Path) -> Path:
         )
     location = Location(f"{name}://{rest}")
     if len(location.parts) < location._depth:
-        raise ConfigError(f"{text} is not whole", remedy="give hf://datasets/OWNER/NAME/...")
+        raise ConfigError(f"{text} is not whole", remedy="give hf://datasets/OWNER/NAME")
     return location
 
 

@@ -24,6 +24,7 @@ from depthtok.errors import (
     did_you_mean,
 )
 from depthtok.json_values import value_of, values_of
+from depthtok.remote.snapshots import here
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.parts import Part, ShardKey
@@ -69,7 +70,7 @@ class CodeStore(Store):
 
         Raises `StoreError` where it is in neither place, `StaleStore` where it is another one.
         """
-        path = moved or self.spec.source("codebook")
+        path = here(moved or self.spec.source("codebook"))
         if not path.is_dir():
             problem = f"the codebook of {self.path} is not in {path}"
             raise StoreError(problem, remedy="say where it is with --codebook DIR")

@@ -17,6 +17,7 @@ from jaxtyping import Float32, UInt8
 from depthtok.errors import ConfigError, DepthtokError, MissingPackage
 from depthtok.log import warn
 from depthtok.meaning import Meaning
+from depthtok.remote.repository import recorded
 from pipelines.sim.rollout import Player, Rollout
 from vla.config import Config
 from vla.training.checkpoint import TrainingState
@@ -74,7 +75,7 @@ class PolicySource:
                 remedy="leave --codebook out",
             )
         return {
-            "policy": str(path),
+            "policy": recorded(path),
             "step": state.step,
             "weights": checkpoint.weights_sha256(path),
             "dataset": self.dataset,
