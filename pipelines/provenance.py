@@ -7,15 +7,13 @@ from pathlib import Path
 
 from depthtok.errors import ConfigError, DepthtokError
 from depthtok.json_values import JsonObject
-from depthtok.remote.repository import recorded
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.lineage import open_store, source_of
 from depthtok.stores.store import Store
-from pipelines.train_vla.stores import OpenStores, member_names
-from vla.training.checkpoint import TrainingState
 
-DEPTH = "depth"  # in a run's notes: what the depth was estimated with, by data set
+DEPTH, VERSIONS = "depth", "versions"
+"""In a run's notes: what the depth was estimated with, by data set; versions of packages."""
 
 
 def estimator_of(store: object, others: Mapping[str, Store] | None = None) -> JsonObject | None:
@@ -51,28 +49,3 @@ def opened(paths: Iterable[Path]) -> dict[str, Store]:
             ) from error
         stores[store.fingerprint] = store
     return stores
-
-
-def of_training(opened_stores: OpenStores, begun: TrainingState | None) -> dict[str, object]:
-    """What a run notes: by data set the estimator of its depth (None: not known), and where on the
-    Hub codes and codebook came from. A run that goes on keeps what it noted."""
-    if begun is not None:
-        noted = (begun.notes or {}).get(DEPTH)
-        return {} if noted is None else {DEPTH: noted}
-    names = member_names(opened_stores.episodes)
-    codebook = opened_stores.book and recorded(opened_stores.book.path)
-    depth = {}
-    for name, target in zip(names, opened_stores.targets, strict=False):
-        store = target if isinstance(target, CodeStore) else target.source
-        origin = store.origin if isinstance(store, Store) else ""
-        depth[name] = {
-            "estimator": estimator_of(store),
-            **_from_hub("codes" if store is target else "depth", origin),
-            **_from_hub("codebook", codebook),
-        }
-    return {DEPTH: depth} if depth else {}
-
-
-def _from_hub(name: str, origin: object) -> dict[str, str]:
-    """Paths of this machine mean nothing elsewhere: they are not noted."""
-    return {name: str(origin)} if str(origin).startswith("hf://") else {}

@@ -7,11 +7,13 @@ stores or prints it.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.utils import disable_progress_bars
 
 from depthtok.remote.errors import AGAIN, Missing, Refused, Trouble, without_secrets
 
@@ -29,7 +31,9 @@ def endpoint() -> str | None:
 
 
 def client() -> huggingface_hub.HfApi:
-    """The Hub's client, for the server of HF_ENDPOINT."""
+    """The Hub's client, for the server of HF_ENDPOINT. It draws bars on terminals only."""
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     return huggingface_hub.HfApi(endpoint=endpoint(), library_name="depthtok")
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from depthtok.disk.locks import writing
-from pipelines import provenance
 from pipelines.device import choose, training_threads
-from pipelines.train_vla import checks, samples
+from pipelines.train_vla import checks, origins, samples
 from pipelines.train_vla.inputs import Stores
 from pipelines.train_vla.prompts import look_over
 from pipelines.train_vla.stores import OpenStores
@@ -102,7 +101,7 @@ class PolicyTraining:
             notes = {
                 **self.notes,
                 **checks.begun_from(self.weights, learn, self.state),
-                **provenance.of_training(opened, self.state),
+                **origins.notes(opened, self.state),
                 "instructions": prompts.to_json(),
                 **checks.notes(learn, validation, opened.book, checks.rule_of(self.state)),
             }
