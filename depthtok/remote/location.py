@@ -19,7 +19,7 @@ from depthtok.errors import ConfigError, SourceUnavailable
 from depthtok.remote.errors import Missing
 from depthtok.remote.limits import Limits
 from depthtok.remote.objects import SCHEMES, Described, Objects, objects_of
-from depthtok.remote.repository import FOLDERS
+from depthtok.remote.repository import DATASET, FOLDERS, Repository
 from depthtok.remote.retrying import persistently
 
 _SCHEME = re.compile(rf"(file):/{{1,3}}(?=[^/])|({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])")
@@ -79,8 +79,13 @@ class Location(PosixPath):
     @property
     def pinned(self) -> str:
         """The URL; on the Hub with the commit that is read, which names the same bytes for ever."""
-        commit = getattr(self.objects, "commit", "") if self.scheme == "hf" else ""
-        return f"hf://{self.bucket.partition('@')[0]}@{commit}" if commit else str(self)
+        repository = (
+            Repository.parse(f"hf:/{self.bucket}", DATASET) if self.scheme == "hf" else None
+        )
+        if repository is None:
+            return str(self)
+        url = repository.at(str(getattr(self.objects, "commit", ""))).url
+        return f"{url}/{self.key}" if self.key else url
 
     @property
     def limits(self) -> Limits:

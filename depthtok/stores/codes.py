@@ -70,6 +70,11 @@ class CodeStore(Store):
 
         Raises `StoreError` where it is in neither place, `StaleStore` where it is another one.
         """
+        if moved is None and "codebook" not in self.spec.place:  # it was fetched from elsewhere
+            raise StoreError(
+                f"{self.path} does not say where its codebook lies ({self.codebook[:16]})",
+                remedy="give it with --codebook, or --set codebook= (a directory, hf://OWNER/NAME)",
+            )
         path = here(moved or self.spec.source("codebook"))
         if not path.is_dir():
             problem = f"the codebook of {self.path} is not in {path}"

@@ -30,6 +30,7 @@ from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
 from pipelines.convert.changes import ImageWatch
+from pipelines.depth.fetched import fetched_from
 from pipelines.depth.registry import find
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.origin import WeightsOrigin
@@ -186,6 +187,7 @@ class AnnotateStage:
         about |= {SHIFT: shift} if (shift := self.estimator.shift) is not None else {}
         place = {"episodes": str(episodes.path.resolve())}
         place |= {"weights": str(self.origin)} if self.origin else {}
+        place |= {} if self.weights else fetched_from(self.config.estimator)
         source = episodes.fingerprint, episodes.spec.shards
         return StoreSpec("depth", "annotate", version, what, about, *source, place)
 

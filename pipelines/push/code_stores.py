@@ -21,7 +21,7 @@ from depthtok.stores.failures import in_words, left_out
 from depthtok.stores.spec import COPY, StoreSpec
 from depthtok.stores.store import Store
 from depthtok.stores.verify import verify_store
-from pipelines.provenance import estimator_of
+from pipelines.provenance import estimator_of, said_with
 from pipelines.push import card, licences
 from pipelines.push.card import Card, MadeFrom, Rows
 from pipelines.push.codebooks import quality_rows
@@ -43,7 +43,8 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
             f"{damages[0].problem}" + (f" (and {len(damages) - 1} more)" if damages[1:] else ""),
             remedy=f"`depthtok verify {path} --repair`, then the command that made it again",
         )
-    sources = [MadeFrom(store.dataset, store.spec.upstream, None, estimator_of(store, others))]
+    estimator = estimator_of(store, others)
+    sources = [MadeFrom(store.dataset, store.spec.upstream, None, estimator)]
     said = [licence for source in sources for licence in source.licences]
     gate = store.about.get("gate")
     verdict = gate if isinstance(gate, Mapping) else {}
@@ -61,7 +62,7 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
         licence=licences.chosen(stated, said),
         tags=("depth", "tokens", "robotics"),
         kind=kind,
-        use=USE_FROM_HUB if published.place else USE,
+        use=USE_FROM_HUB if "codebook" in published.place else USE,
         sources=sources,
         notices=warned,
         tables={
@@ -71,7 +72,7 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
         },
         limits=_limits(store),
     )
-    root = OutgoingBytes(COPY, _root(store, published).to_bytes())
+    root = OutgoingBytes(COPY, _root(store, published, said_with(estimator)).to_bytes())
     parts = [OutgoingPart(part) for part in store.parts()]
     return Publication(CODES, store.fingerprint, parts, [root], described, warned)
 
@@ -81,8 +82,8 @@ def _without_paths(spec: StoreSpec) -> StoreSpec:
     return replace(spec, place={k: v for k, v in spec.place.items() if v.startswith("hf://")})
 
 
-def _root(store: Store, spec: StoreSpec) -> Contents:
-    """What `store.json` says."""
+def _root(store: Store, spec: StoreSpec, said: Mapping[str, str]) -> Contents:
+    """What `store.json` says: parts, and the small files beside the root, `said` among them."""
     packed = {}
     for part in store.parts():
         size = packed_size(part)
@@ -91,7 +92,7 @@ def _root(store: Store, spec: StoreSpec) -> Contents:
                 f"{part.path} is too large for one object", remedy="`depthtok copy` it to a bucket"
             )
         packed[part.name] = Packed(object_name(part), size, part.digest)
-    return Contents(group_json(spec.attributes()), packed, texts_beside(store.path))
+    return Contents(group_json(spec.attributes()), packed, {**texts_beside(store.path), **said})
 
 
 def _contents(store: CodeStore) -> Rows:

@@ -42,7 +42,7 @@ class Pushed:
     kept: int
     bytes: int  # sent
     commits: int
-    warnings: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _send(publication: Publication, branch: HubBranch) -> Pushed:
         kept,
         sent,
         commits,
-        publication.warnings,
+        tuple(publication.warnings),
     )
 
 

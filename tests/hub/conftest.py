@@ -5,6 +5,9 @@ import os
 
 import pytest
 
+import depthtok
+from depthtok.testing import make_rlds
+from tests.commands.trainings import DEMO, MICRO, call, training
 from tests.hub.hub_server import TOKEN, Hub
 
 
@@ -26,3 +29,16 @@ def hub(monkeypatch, tmp_path):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         yield hub
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Episodes, their depth and codes, in three parts each, and a policy that learnt from them."""
+    folder = tmp_path_factory.mktemp("made")
+    rlds = make_rlds(folder / "set/1.0.0", episodes=6, steps=4, size=32)
+    depthtok.convert(rlds, out=folder / "episodes")
+    depthtok.annotate(folder / "episodes", out=folder / "depth", estimator="dataset")
+    depthtok.tokenize(folder / "depth", codebook=DEMO, out=folder / "codes")
+    (folder / "micro.toml").write_text(MICRO)
+    call(*training(folder, folder / "run", "--steps", 2))
+    return folder
