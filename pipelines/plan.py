@@ -37,7 +37,7 @@ class Plan:
     seconds: float | None  # worker-seconds, over all workers; None if nothing could be measured
     bytes: float | None
     free_bytes: int
-    known: Rate | None = None  # of this job on a GPU, where the plan is not for one
+    gpu_rate: Rate | None = None  # of this job on a GPU, where the plan is not for one
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -56,8 +56,8 @@ class Plan:
             f"  about {human_duration(self.seconds)} on one {self.device} worker{wall}",
             f"  about {human_bytes(self.bytes)} to write; {human_bytes(self.free_bytes)} are free",
         ]
-        if self.known and self.units:
-            rate, duration = self.known, human_duration(self.units / self.known.figure)
+        if self.gpu_rate and self.units:
+            rate, duration = self.gpu_rate, human_duration(self.units / self.gpu_rate.figure)
             lines += [
                 f"  about {duration} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
                 f"({rate.origin}, {rate.command})",
@@ -92,7 +92,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         seconds=probe.seconds / probe.units * units if probe else None,
         bytes=probe.bytes / probe.units * units if probe else None,
         free_bytes=shutil.disk_usage(_existing(stage.out)).free,
-        known=rate_of(stage) if device == "cpu" else None,
+        gpu_rate=rate_of(stage) if device == "cpu" else None,
     )
 
 

@@ -87,9 +87,9 @@ def test_one_colour_throughout_is_blank(colour):
 def test_a_still_scene_and_a_camera_that_is_dark_for_a_while_are_not_blank():
     assert not blank([pil(textured(64, 64), "PNG")] * 5, JPEG)
     dark = [pil(flat(64, 64), "PNG")] * 29
-    for place in range(0, 30, 7):
-        frames = [*dark[:place], pil(textured(64, 64), "PNG"), *dark[place:]]
-        assert not blank(frames, JPEG), place
+    for start in range(0, 30, 7):
+        frames = [*dark[:start], pil(textured(64, 64), "PNG"), *dark[start:]]
+        assert not blank(frames, JPEG), start
 
 
 def test_colours_that_change_are_a_picture():

@@ -50,7 +50,7 @@ def test_rows_come_back_however_they_were_cut(tmp_path, count, spec):
 @pytest.mark.parametrize("seed", range(8))
 def test_rows_taken_back_were_never_there(tmp_path, spec, seed):
     rng = np.random.default_rng(seed)
-    writer, kept = ArrayWriter(tmp_path / "broken", "a", spec), []
+    writer, rows_kept = ArrayWriter(tmp_path / "broken", "a", spec), []
     for episode in range(6):
         values, before = rows(int(rng.integers(1, 900)), spec, episode), writer.rows
         for block in np.array_split(values, int(rng.integers(1, 5))):
@@ -58,9 +58,9 @@ def test_rows_taken_back_were_never_there(tmp_path, spec, seed):
         if rng.random() < 0.5:
             writer.truncate(before)
         else:
-            kept.append(values)
+            rows_kept.append(values)
     writer.close()
-    write(tmp_path / "whole", spec, kept)
+    write(tmp_path / "whole", spec, rows_kept)
     assert tree_digest(tmp_path / "broken") == tree_digest(tmp_path / "whole")
 
 

@@ -32,22 +32,22 @@ def book(tmp_path):
 
 
 def test_what_is_written_is_read(book):
-    found = Codebook.load(book)
-    assert np.array_equal(found.vectors, VECTORS)
-    assert not found.vectors.flags.writeable
-    assert found.grid == (16, 16)
-    assert found.size == (256, 256)
-    assert found.demo
-    assert found.quality == {"frames": 7, "kind": "metres"}
-    assert found.normalisation.name == "clip_quantile"
+    loaded = Codebook.load(book)
+    assert np.array_equal(loaded.vectors, VECTORS)
+    assert not loaded.vectors.flags.writeable
+    assert loaded.grid == (16, 16)
+    assert loaded.size == (256, 256)
+    assert loaded.demo
+    assert loaded.quality == {"frames": 7, "kind": "metres"}
+    assert loaded.normalisation.name == "clip_quantile"
 
 
 def test_scalars_and_transposed_weights_survive(tmp_path):
     weights = {"vectors": VECTORS, "turned": np.asfortranarray(VECTORS), "flag": np.array(True)}
     path = write(tmp_path / "cb", weights, description())
-    found = load_file(path / WEIGHTS)
-    assert found["flag"].shape == ()
-    assert np.array_equal(found["turned"], VECTORS)
+    tensors = load_file(path / WEIGHTS)
+    assert tensors["flag"].shape == ()
+    assert np.array_equal(tensors["turned"], VECTORS)
 
 
 def test_the_fingerprint_is_of_content(tmp_path, book):
@@ -66,9 +66,9 @@ def test_the_fingerprint_is_of_content(tmp_path, book):
 
 def test_every_flipped_byte_of_the_weights_is_noticed(book):
     data = bytearray((book / WEIGHTS).read_bytes())
-    for place in (0, len(data) // 2, len(data) - 1):
+    for position in (0, len(data) // 2, len(data) - 1):
         changed = data.copy()
-        changed[place] ^= 1
+        changed[position] ^= 1
         (book / WEIGHTS).write_bytes(changed)
         with pytest.raises(CorruptPart):
             Codebook.load(book)

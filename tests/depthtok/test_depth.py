@@ -11,25 +11,25 @@ METRES, DISPARITY = DepthKind.METRES, DepthKind.DISPARITY
 def test_millimetres_are_exact():
     metres = (np.arange(1, 65_536, dtype=np.float64) / 1000).astype(np.float32).reshape(1, 1, -1)
     encoding = DepthEncoding.UINT16_MM
-    found = unpack(pack(DepthClip.of(metres, METRES), encoding), encoding, METRES)
-    np.testing.assert_array_equal(found.values, metres)
+    unpacked = unpack(pack(DepthClip.of(metres, METRES), encoding), encoding, METRES)
+    np.testing.assert_array_equal(unpacked.values, metres)
 
 
 @pytest.mark.parametrize("encoding", list(DepthEncoding))
 def test_invalid_pixels_stay_invalid(encoding):
     values = np.float32([[[np.nan, -1, 0, np.inf, 1, 0.0001]]])
     clip = DepthClip.of(values, METRES)
-    found = unpack(pack(clip, encoding), encoding, METRES)
-    assert found.valid.tolist() == [[[False, False, False, False, True, True]]]
-    assert (found.values[~found.valid] == 0).all()
-    assert np.isfinite(found.values).all()
+    unpacked = unpack(pack(clip, encoding), encoding, METRES)
+    assert unpacked.valid.tolist() == [[[False, False, False, False, True, True]]]
+    assert (unpacked.values[~unpacked.valid] == 0).all()
+    assert np.isfinite(unpacked.values).all()
 
 
 def test_half_precision_keeps_its_promise():
     values = np.random.default_rng(0).uniform(1e-3, 6e4, (1, 100, 100)).astype(np.float32)
     clip = DepthClip.of(values, DISPARITY)
-    found = unpack(pack(clip, DepthEncoding.FLOAT16), DepthEncoding.FLOAT16, DISPARITY)
-    assert np.max(np.abs(found.values - values) / values) <= 2**-11
+    unpacked = unpack(pack(clip, DepthEncoding.FLOAT16), DepthEncoding.FLOAT16, DISPARITY)
+    assert np.max(np.abs(unpacked.values - values) / values) <= 2**-11
 
 
 def test_what_does_not_fit_is_refused():

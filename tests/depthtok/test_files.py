@@ -187,23 +187,23 @@ def dead_process() -> int:
 
 def test_sweep_takes_leftovers_of_dead_writers_of_this_host_only(tmp_path):
     mine = temporaries.temporary_sibling(tmp_path / "part").name
-    host, own = mine.rsplit("~", 4)[1:3]
+    host, process = mine.rsplit("~", 4)[1:3]
     dead = dead_process()
-    left = {
+    leftovers = {
         mine: False,
         f".tmp-part~{host}~{dead}~123~ab": True,
-        f".tmp-part~{host}~{own}~1~ab": True,  # the number went to another process: us
+        f".tmp-part~{host}~{process}~1~ab": True,  # the number went to another process: us
         f".tmp-part~elsewhere.1~{dead}~123~ab": False,
         f".tmp-part~{socket.gethostname()}.1~{dead}~123~ab": False,  # another container
         f".tmp-part~{host[:-8]}00000000~{dead}~123~ab": False,  # another machine of this name
         ".tmp-unknown": False,
         "part": False,
     }
-    for name in left:
+    for name in leftovers:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("")
     assert sweep(tmp_path) == 2
-    assert set(names(tmp_path)) == {name for name, swept in left.items() if not swept}
+    assert set(names(tmp_path)) == {name for name, swept in leftovers.items() if not swept}
     assert sweep_all(tmp_path) == 5
     assert names(tmp_path) == ["part"]
 

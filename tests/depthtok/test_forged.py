@@ -52,8 +52,8 @@ def places(tree, path=()):
     """The path of every value in a document, but for the whole."""
     if path:
         yield path
-    whole = tree if isinstance(tree, dict | list) else {}
-    for key, value in whole.items() if isinstance(whole, dict) else enumerate(whole):
+    table = tree if isinstance(tree, dict | list) else {}
+    for key, value in table.items() if isinstance(table, dict) else enumerate(table):
         yield from places(value, (*path, key))
 
 
@@ -210,13 +210,13 @@ def use(book):
 @pytest.mark.parametrize("name", ["zarr.json", "statistics.json", "codebook.json"])
 def test_documents_that_are_no_objects(tmp_path, name, text):
     kind = "codebook" if name == "codebook.json" else "episodes"
-    place = shutil.copytree(BEFORE / kind, tmp_path / kind)
-    (place / name).write_text(text)
+    store = shutil.copytree(BEFORE / kind, tmp_path / kind)
+    (store / name).write_text(text)
     if kind == "codebook":
         with pytest.raises(DepthtokError):
-            Codebook.load(place)
+            Codebook.load(store)
     else:
-        survives(*all_readers(place, kind))
+        survives(*all_readers(store, kind))
 
 
 def test_the_untouched_ones_are_read():

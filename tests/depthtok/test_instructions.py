@@ -31,9 +31,9 @@ def made(tmp_path_factory):
 
 
 def test_all(made):
-    found = read(made[0])
-    assert found.texts == {"pick it up": 8, "push it": 5, "two halves": 2}
-    assert (found.episodes, found.empty, found.partly) == (7, 3, 1)
+    instructions = read(made[0])
+    assert instructions.texts == {"pick it up": 8, "push it": 5, "two halves": 2}
+    assert (instructions.episodes, instructions.empty, instructions.partly) == (7, 3, 1)
     assert without(made[0]).tolist() == [False, True, True, False, False, True, False]
 
 
@@ -48,9 +48,9 @@ def test_all(made):
 )
 def test_only_some(made, only, texts, counts):
     marks = np.isin(np.arange(7), only)
-    found = read(made[0], marks)
-    assert found.texts == texts
-    assert (found.episodes, found.empty, found.partly) == counts
+    instructions = read(made[0], marks)
+    assert instructions.texts == texts
+    assert (instructions.episodes, instructions.empty, instructions.partly) == counts
 
 
 def test_convert_and_inspect_say_it(made):

@@ -35,7 +35,7 @@ with writing(out, file=how == "file") if how in ("", "file") else writing_shard(
 def holder(monkeypatch):
     """Starts processes that hold a lock; the ones refused do not wait long."""
     monkeypatch.setattr(locks, "PATIENCE_S", 0.2)
-    begun = []
+    started = []
 
     def start(out, how="", *more):
         process = subprocess.Popen(
@@ -43,12 +43,12 @@ def holder(monkeypatch):
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        begun.append(process)
+        started.append(process)
         assert process.stdout.readline() == b"held\n"
         return process
 
     yield start
-    for process in begun:
+    for process in started:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -148,10 +148,10 @@ def test_a_job_of_another_host_that_did_not_end_by_itself_is_said(tmp_path, caps
 @pytest.mark.parametrize("text", ["[]", "{", "\0\xff", '{"host": []}', "5"])
 def test_the_text_is_only_for_the_message(tmp_path, text):
     (tmp_path / LOCK).write_text(text)
-    begun = time.monotonic()
+    started = time.monotonic()
     with writing(tmp_path):
         pass
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - started < 1
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):

@@ -23,9 +23,9 @@ def test_policies_of_liberos_own_data_act_in_libero_as_they_are(name):
 def test_the_gripper_is_converted_in_proportion_and_nothing_else():
     change = for_robot(POLICY, LIBERO)
     actions = np.array([[0.1, 0, 0, 0, 0, 0, 1], [0, 0.2, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0.75]])
-    made = change(actions)
-    assert made[:, -1].tolist() == [-1, 1, -0.5]
-    assert (made[:, :-1] == actions[:, :-1]).all()
+    converted = change(actions)
+    assert converted[:, -1].tolist() == [-1, 1, -0.5]
+    assert (converted[:, :-1] == actions[:, :-1]).all()
     assert actions[0, -1] == 1  # a copy
     assert change == GripperChange((6,), "open1_closed0", "open-1_closed1")
 
@@ -39,8 +39,8 @@ def test_the_gripper_is_converted_in_proportion_and_nothing_else():
 )
 def test_what_lies_beyond_open_and_closed_is_open_or_closed(source, target, values, expected):
     """A model's answer reaches from -1 to 1 whatever its gripper's range is."""
-    made = GripperChange((1,), source, target)(np.array([[9.0, value] for value in values]))
-    assert made.tolist() == [[9, value] for value in expected]
+    converted = GripperChange((1,), source, target)(np.array([[9.0, value] for value in values]))
+    assert converted.tolist() == [[9, value] for value in expected]
 
 
 @pytest.mark.parametrize(

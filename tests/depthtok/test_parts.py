@@ -114,9 +114,9 @@ def test_any_changed_byte_of_a_manifest_is_noticed(path):
     content, digest = unpack_manifest(data, path)
     assert pack_manifest(content) == data
     assert digest in data.decode()
-    for place in np.random.default_rng(0).integers(len(data), size=50):
+    for position in np.random.default_rng(0).integers(len(data), size=50):
         spoiled = bytearray(data)
-        spoiled[place] ^= 1
+        spoiled[position] ^= 1
         with pytest.raises(CorruptPart, match="damaged"):
             unpack_manifest(bytes(spoiled), path)
 
@@ -138,5 +138,7 @@ def test_names_of_parts_come_back():
 
 def test_reasons_do_not_say_where_the_data_lay():
     roots = [Path("/data/set"), Path("set")]
-    told = without(roots, "/data/set/a/b.tfrecord: broken, as set/c is; reset/d and /x/set/e stay")
-    assert told == "a/b.tfrecord: broken, as c is; reset/d and /x/set/e stay"
+    reason = without(
+        roots, "/data/set/a/b.tfrecord: broken, as set/c is; reset/d and /x/set/e stay"
+    )
+    assert reason == "a/b.tfrecord: broken, as c is; reset/d and /x/set/e stay"

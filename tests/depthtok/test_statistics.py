@@ -13,22 +13,24 @@ def columns(values: np.ndarray, pieces: int = 1) -> ColumnStatistics:
 def test_equal_to_numpy(rows):
     rng = np.random.default_rng(rows)
     values = (rng.normal(size=(rows, 4)) * [1e-6, 1, 1e4, 0] + [0, 1e3, -5, 7]).astype(np.float32)
-    found, exact = columns(values), values.astype(np.float64)
-    assert found.count == rows
-    np.testing.assert_allclose(found.mean, exact.mean(0), rtol=1e-12, atol=1e-18)
-    np.testing.assert_allclose(found.std, exact.std(0), rtol=1e-9, atol=1e-12)
-    np.testing.assert_array_equal(found.min, exact.min(0))
-    np.testing.assert_array_equal(found.max, exact.max(0))
+    statistics, exact = columns(values), values.astype(np.float64)
+    assert statistics.count == rows
+    np.testing.assert_allclose(statistics.mean, exact.mean(0), rtol=1e-12, atol=1e-18)
+    np.testing.assert_allclose(statistics.std, exact.std(0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(statistics.min, exact.min(0))
+    np.testing.assert_array_equal(statistics.max, exact.max(0))
     for name, q in (("q01", 0.01), ("q99", 0.99)):
-        np.testing.assert_allclose(getattr(found, name), np.quantile(exact, q, axis=0), rtol=1e-12)
+        np.testing.assert_allclose(
+            getattr(statistics, name), np.quantile(exact, q, axis=0), rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("rows_together", [7, 1 << 16])
 def test_cuts_do_not_reach_the_result(monkeypatch, rows_together):
     monkeypatch.setattr(statistics, "ROWS", rows_together)
     values = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
-    whole = columns(values)
-    assert all(columns(values, pieces) == whole for pieces in (2, 7, 499, 700))
+    at_once = columns(values)
+    assert all(columns(values, pieces) == at_once for pieces in (2, 7, 499, 700))
 
 
 def test_no_rows():

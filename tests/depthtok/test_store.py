@@ -41,12 +41,12 @@ def path(tmp_path):
 
 
 def test_a_store_says_what_it_lacks(path):
-    found = Store(path)
-    assert found.missing() == ["train-00002-of-00003"]
+    opened = Store(path)
+    assert opened.missing() == ["train-00002-of-00003"]
     with pytest.raises(MissingParts, match="lacks 1") as caught:
-        found.require_complete()
+        opened.require_complete()
     assert "depthtok toy" in caught.value.remedy
-    found.require_complete(partial=True)
+    opened.require_complete(partial=True)
     add(path, 2)
     assert Store(path).missing() == []
     assert [int(part.map("code")[0, 0]) for part in Store(path).parts()] == [0, 1, 2]
@@ -62,24 +62,24 @@ def test_pieces_are_counted():
 
 def test_tables_stay_mapped_up_to_a_limit(path, monkeypatch):
     monkeypatch.setattr(store, "MAPPED_TABLES", 1)
-    found = Store(path)
-    one, two = found.parts()
-    first = found.table(one, "code")
-    assert found.table(one, "code") is first
-    found.table(two, "code")
-    assert found.table(one, "code") is not first
-    again = pickle.loads(pickle.dumps(found))
-    assert again.fingerprint == found.fingerprint
+    opened = Store(path)
+    one, two = opened.parts()
+    first = opened.table(one, "code")
+    assert opened.table(one, "code") is first
+    opened.table(two, "code")
+    assert opened.table(one, "code") is not first
+    again = pickle.loads(pickle.dumps(opened))
+    assert again.fingerprint == opened.fingerprint
     assert again.table(again.part(one.name), "code").tolist() == [[0], [0]]
 
 
 def test_threads_share_the_mapped_tables(path, monkeypatch):
     monkeypatch.setattr(store, "MAPPED_TABLES", 1)
-    found = Store(path)
-    parts = list(found.parts())
+    opened = Store(path)
+    parts = list(opened.parts())
 
     def right(number):
-        return found.table(parts[number % 2], "code")[0, 0] == number % 2
+        return opened.table(parts[number % 2], "code")[0, 0] == number % 2
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(right, range(4000)))

@@ -39,13 +39,13 @@ def test_the_least_recently_used_give_way():
 
 def test_sources_that_are_gone_hold_nothing():
     held, sources = Tables(9), [Source(), Source()]
-    gone, kept = weakref.ref(held.get(sources[0], "a")), held.get(sources[1], "a")
+    gone, present = weakref.ref(held.get(sources[0], "a")), held.get(sources[1], "a")
     gc.collect()
     assert gone() is not None
     held.drop(sources[:1])
     gc.collect()
     assert gone() is None
-    assert held.get(sources[1], "a") is kept
+    assert held.get(sources[1], "a") is present
 
 
 def test_a_store_may_be_collected_while_another_table_is_kept():

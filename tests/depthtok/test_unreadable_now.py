@@ -116,15 +116,15 @@ def without_rights(monkeypatch, number, *paths):
     """Opening any of these files for reading fails, as it does for another user."""
     import io
 
-    for place, name in ((io, "open"), (os, "open")):
-        real = getattr(place, name)
+    for module, name in ((io, "open"), (os, "open")):
+        real = getattr(module, name)
 
         def refused(path, *args, real=real, **more):
             if str(path) in map(str, paths):
                 raise OSError(number, os.strerror(number), str(path))
             return real(path, *args, **more)
 
-        monkeypatch.setattr(place, name, refused)
+        monkeypatch.setattr(module, name, refused)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
@@ -134,19 +134,21 @@ def test_verify_lists_every_file_of_a_run_that_cannot_be_read_now(tmp_path, monk
     assert [finding for finding in findings(run) if not finding.note] == []
     away = [step / "model.safetensors", step / "optimizer.safetensors", run / "metrics.jsonl"]
     without_rights(monkeypatch, number, *away)
-    found = [finding for finding in findings(run) if not finding.note]
+    problems = [finding for finding in findings(run) if not finding.note]
     for path in away:
-        assert any(f"{path} cannot be read now" in each.problem for each in found), path
-    assert not any(each.can_be_dropped or "not the file" in each.problem for each in found)
+        assert any(f"{path} cannot be read now" in problem.problem for problem in problems), path
+    assert not any(
+        problem.can_be_dropped or "not the file" in problem.problem for problem in problems
+    )
 
 
 def test_verify_of_an_unreadable_array_drops_nothing(tmp_path, monkeypatch):
     store = shutil.copytree(BEFORE / "depth", tmp_path / "depth")
     array = next(path for path in sorted(store.rglob("*")) if "/c/" in str(path) and path.is_file())
     without_rights(monkeypatch, errno.EACCES, array)
-    found = list(verify_store(store))
-    assert any(f"{array} cannot be read now" in each.problem for each in found)
-    assert not any(each.can_be_dropped for each in found)
+    findings_of_store = list(verify_store(store))
+    assert any(f"{array} cannot be read now" in finding.problem for finding in findings_of_store)
+    assert not any(finding.can_be_dropped for finding in findings_of_store)
 
 
 def test_what_may_not_be_read_has_a_remedy_of_its_own(tmp_path):

@@ -325,9 +325,9 @@ def flagged(tmp_path, flags):
     writer = RldsWriter(tmp_path / "1.0.0", "flagged", "1.0.0", features, "flags")
 
     def values(number):
-        found = _episode(number, STEPS, 64, np.random.default_rng(number))
-        spoil(number, found)
-        return {**{k: v for k, v in found.items() if k in features}, flag: flags[number]}
+        episode = _episode(number, STEPS, 64, np.random.default_rng(number))
+        spoil(number, episode)
+        return {**{k: v for k, v in episode.items() if k in features}, flag: flags[number]}
 
     writer.write_shard("train", 0, 1, map(values, range(len(flags))))
     from importlib import resources

@@ -41,9 +41,9 @@ def test_depth_is_the_data_sets_own(whole):
     assert [clip.key for clip in clips] == [episode.key for episode in episodes]
     for clip, episode in zip(clips, episodes, strict=True):
         true = episode.frames("wrist_image").true_depth(0, len(episode))
-        found = clip.read()
-        np.testing.assert_array_equal(found.values, true)
-        assert found.valid.all()
+        read_back = clip.read()
+        np.testing.assert_array_equal(read_back.values, true)
+        assert read_back.valid.all()
         millimetres = np.sort(np.rint(true * 1000).ravel())
         assert clip.quantiles[0] * 1000 == pytest.approx(millimetres[0])
         assert clip.quantiles[5] * 1000 == pytest.approx(
@@ -232,19 +232,19 @@ def test_an_estimator_that_stops_early_is_our_mistake(tmp_path, over, monkeypatc
 
 
 def test_the_progress_line_says_how_busy_the_estimator_is(whole, tmp_path):
-    told = []
+    reports = []
     stage = whole.stage("annotate", estimator="tiny", input_size=28, out=tmp_path / "depth")
     worker = stage.build("cpu")
     filling.create(stage.out, stage.spec)
-    make_part(stage, worker, stage.work()[0], lambda count, **extra: told.append((count, extra)))
-    assert sum(count for count, _ in told) == 20
-    assert all(0 <= extra["busy"] <= 1 for _, extra in told)
+    make_part(stage, worker, stage.work()[0], lambda count, **extra: reports.append((count, extra)))
+    assert sum(count for count, _ in reports) == 20
+    assert all(0 <= extra["busy"] <= 1 for _, extra in reports)
 
 
 def test_a_worker_with_other_weights_than_the_driver_makes_nothing(whole, tmp_path):
     stage = whole.stage("annotate", estimator="tiny", out=tmp_path / "depth")
-    found = stage.estimator  # as the driver tells its workers
-    stage.__dict__["estimator"] = replace(found, weights="of another file")
+    estimator = stage.estimator  # as the driver tells its workers
+    stage.__dict__["estimator"] = replace(estimator, weights="of another file")
     with pytest.raises(ConfigError, match="of another file") as raised:
         stage.build("cpu")
     assert "same weights" in raised.value.remedy
@@ -252,15 +252,15 @@ def test_a_worker_with_other_weights_than_the_driver_makes_nothing(whole, tmp_pa
 
 def test_a_data_set_elsewhere_gives_the_same_bytes_failures_too(tmp_path, over):
     manifests = []
-    for place in (tmp_path / "here", tmp_path / "there" / "deeper"):
-        rlds = make_rlds(place / "rlds", edit=spoiled)
+    for folder in (tmp_path / "here", tmp_path / "there" / "deeper"):
+        rlds = make_rlds(folder / "rlds", edit=spoiled)
         cut_one = next(rlds.glob("*.tfrecord-00000*"))
         cut_one.write_bytes(cut_one.read_bytes()[:-1])
-        path = over(rlds, place / "stores")
+        path = over(rlds, folder / "stores")
         failures = [failure for outcome in path.run_all() for failure in outcome.failures]
         assert any(cut_one.name in failure.reason for failure in failures)
-        found = (path.root / name / "parts" for name in ("convert", "annotate", "tokenize"))
-        manifests.append([m.read_bytes() for f in found for m in sorted(f.glob("*/manifest.json"))])
+        parts = (path.root / name / "parts" for name in ("convert", "annotate", "tokenize"))
+        manifests.append([m.read_bytes() for f in parts for m in sorted(f.glob("*/manifest.json"))])
     assert len(manifests[0]) == 9
     assert manifests[0] == manifests[1]
 
@@ -326,8 +326,8 @@ def test_what_the_schema_calls_no_measurement_is_none(tmp_path, over, stated, to
     path = over(make_rlds(tmp_path / "rlds", episodes=3, shards=1, edit=blind))
     outcome, store = own_depth(path, tmp_path, f'depth_unit = "mm"\n{stated}')
     assert outcome.not_measured == {"image": {"pixels": 15360, **counts}}
-    found = max(clip.quantiles[-1] for clip in store.clips("image"))
-    assert found == pytest.approx(top, abs=0.002)
+    farthest = max(clip.quantiles[-1] for clip in store.clips("image"))
+    assert farthest == pytest.approx(top, abs=0.002)
 
 
 @pytest.mark.parametrize(

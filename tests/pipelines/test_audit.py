@@ -20,8 +20,8 @@ def scene(frames=40, side=32):
     rows, columns = np.mgrid[:side, :side].astype(np.float32) / side
     depth = np.repeat((2.5 - 1.2 * rows - 0.5 * columns)[None], frames, 0)
     for step in range(frames):
-        left = 2 + step % 8
-        depth[step, 4:12, left : left + 6] = 0.6
+        column = 2 + step % 8
+        depth[step, 4:12, column : column + 6] = 0.6
     return depth.astype(np.float32)
 
 
@@ -85,9 +85,9 @@ def test_disparity_taken_for_depth_and_the_reverse_are_flagged(kind, values):
 
 
 def test_swapped_and_mirrored_at_once_are_both_said():
-    told = " ".join(found(scene()[:, :, ::-1]).wrong)
-    assert "swapped" in told
-    assert "mirrored" in told
+    message = " ".join(found(scene()[:, :, ::-1]).wrong)
+    assert "swapped" in message
+    assert "mirrored" in message
 
 
 MIXED_UP = [
@@ -112,15 +112,15 @@ MIXED_UP = [
 def test_a_unit_taken_for_another_is_named_with_its_factor(stored, taken, told, noise):
     rng = np.random.default_rng(2)
     truth, factor = scene(), stored / taken
-    seen = truth * factor * np.exp(rng.normal(0, noise, truth.shape))
-    summary = found(seen.astype(np.float32), METRES)
+    estimated = truth * factor * np.exp(rng.normal(0, noise, truth.shape))
+    summary = found(estimated.astype(np.float32), METRES)
     assert summary.scale.factor == pytest.approx(factor, rel=0.01)
     (text,) = summary.wrong
     assert text.startswith(
         f"in 1 of 1 clips estimated depth is {summary.scale.factor:#.4g} times ("
     )
     assert told in text
-    assert audit(pair(seen, METRES)).abs_rel < 0.1  # the alignment hides it
+    assert audit(pair(estimated, METRES)).abs_rel < 0.1  # the alignment hides it
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_any_other_scale_is_named_beyond_what_networks_are_off_by(factor, wrong)
 
 def test_a_scale_that_differs_over_the_image_is_not_certain():
     """Half of the image is right, half of it is three times too far: no single factor is wrong."""
-    seen = scene()
-    seen[:, :, 16:] *= 3
-    scale = audit(pair(seen, METRES)).scale
+    estimated = scene()
+    estimated[:, :, 16:] *= 3
+    scale = audit(pair(estimated, METRES)).scale
     assert scale.low < 1.001
     assert scale.high > 2.9
     assert not scale.wrong
@@ -249,11 +249,11 @@ def test_an_image_without_a_plane_tests_nothing():
 @pytest.mark.parametrize("kind", [DISPARITY, METRES])
 def test_true_depth_that_no_robot_sees_is_named_whatever_the_estimate(factor, wrong, kind):
     truth = scene() * np.float32(factor)
-    told = found(truth if kind is METRES else 1 / truth, kind, truth=truth).wrong
-    assert len(told) == wrong
+    messages = found(truth if kind is METRES else 1 / truth, kind, truth=truth).wrong
+    assert len(messages) == wrong
     if wrong:
-        assert "not within the 0.05 to 20 m of a robot's camera" in told[0]
-        assert "depth_unit" in told[0]
+        assert "not within the 0.05 to 20 m of a robot's camera" in messages[0]
+        assert "depth_unit" in messages[0]
 
 
 def test_swapped_depth_has_no_scale_to_test():

@@ -46,15 +46,15 @@ def rebuild(rlds, **changes):
 @pytest.fixture
 def reads(monkeypatch):
     """What is opened of the source, in order: names of files."""
-    opened, found = tfrecord.opened, []
+    opened, paths_read = tfrecord.opened, []
 
     def noting(path):
-        found.append(path.name)
+        paths_read.append(path.name)
         return opened(path)
 
     for module in (tfrecord, framing):
         monkeypatch.setattr(module, "opened", noting)
-    return found
+    return paths_read
 
 
 def test_a_corrected_action_remakes_its_part_alone(rlds, tmp_path):
@@ -111,15 +111,15 @@ def test_a_copied_data_set_is_the_same_and_gives_the_same_store(rlds, tmp_path, 
 @pytest.mark.parametrize("content", [None, b"", b"[1, 2]", b'{"train-00000-of-00003": 3}', b"\xff"])
 def test_what_is_remembered_may_be_lost(rlds, tmp_path, content):
     convert(rlds, tmp_path / "store")
-    seen = tmp_path / "store" / SEEN
-    whole = json.loads(seen.read_text())
-    assert len(whole) == 3
-    seen.unlink()
+    record = tmp_path / "store" / SEEN
+    remembered = json.loads(record.read_text())
+    assert len(remembered) == 3
+    record.unlink()
     if content is not None:
-        seen.write_bytes(content)
+        record.write_bytes(content)
     assert list(verify_store(tmp_path / "store")) == []
     assert convert(rlds, tmp_path / "store").kept == 3
-    assert json.loads(seen.read_text()).items() >= whole.items()
+    assert json.loads(record.read_text()).items() >= remembered.items()
 
 
 def test_a_memory_that_is_not_of_this_part_is_not_believed(rlds, tmp_path):

@@ -47,8 +47,8 @@ def test_a_store_holds_what_the_data_set_holds(tmp_path):
         for camera, prefix in (("image", ""), ("wrist_image", "wrist_")):
             key = f"steps/observation/{prefix}depth"
             depth = np.stack([store.views[1].format.decode(b) for b in bytes_of(raw, key)])
-            found = episode.frames(camera).true_depth(0, len(raw))
-            np.testing.assert_allclose(found, depth[..., 0] / 1000, rtol=1e-6)
+            read_back = episode.frames(camera).true_depth(0, len(raw))
+            np.testing.assert_allclose(read_back, depth[..., 0] / 1000, rtol=1e-6)
             assert episode.intrinsics(camera)[0, 0] == 32
     assert [store.locate(step) for step in (0, 1, 3, 4, 18)] == [
         (0, 0),
@@ -214,7 +214,7 @@ def test_cameras_with_evil_names_stay_inside(tmp_path, over):
     for name in ("annotate", "tokenize"):
         assert path.run(name).exit_code == 0
     outside = set(tmp_path.parent.rglob("*")) - before
-    assert all(made.is_relative_to(tmp_path / "in") for made in outside)
+    assert all(escaped.is_relative_to(tmp_path / "in") for escaped in outside)
     codes = CodeStore(path.root / "tokenize")
     assert list(codes.cameras) == EVIL
     key = EpisodeKey("libero_sim_depth", "1.0.0", "Tr\u00e4in ", 0, 1, 0)

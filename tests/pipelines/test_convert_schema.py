@@ -164,8 +164,8 @@ def test_episodes_that_the_schema_leaves_out_are_counted_and_are_no_failures(con
         {"success is not true": [0]},
     ]
     assert list(verify_store(stage.out)) == []
-    told = inspect(stage.out).facts["left out by the schema"]
-    assert told == "1 (the instruction is empty), 1 (success is not true)"
+    fact = inspect(stage.out).facts["left out by the schema"]
+    assert fact == "1 (the instruction is empty), 1 (success is not true)"
     again = run(stage, RunOptions())
     assert (again.made, again.left_out) == (0, why)
 

@@ -25,8 +25,10 @@ def fused(path, out, config=None, **settings):
 
 def arrays(store):
     """Digests of everything but what says how it was made."""
-    found = tree_digest(store)
-    return {name: sha for name, sha in found.items() if name.endswith("zarr.json") or "/c/" in name}
+    digests = tree_digest(store)
+    return {
+        name: sha for name, sha in digests.items() if name.endswith("zarr.json") or "/c/" in name
+    }
 
 
 def test_fused_codes_are_those_of_the_two_stages(whole, tmp_path):
@@ -92,5 +94,5 @@ def test_what_is_refused_and_planned(whole, tmp_path):
         run(fused(whole, tmp_path / "codes", size=16), RunOptions())
     with pytest.raises(ConfigError, match="not annotated"):
         run(fused(whole, tmp_path / "codes", TokenizeConfig(camera=("side",))), RunOptions())
-    told = plan(fused(whole, tmp_path / "codes"), RunOptions())
-    assert told.bytes == 60 * 16
+    planned = plan(fused(whole, tmp_path / "codes"), RunOptions())
+    assert planned.bytes == 60 * 16

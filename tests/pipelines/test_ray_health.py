@@ -38,8 +38,8 @@ LEFT_SECONDS = 20
 
 def test_a_place_that_stops_answering_is_an_error_after_a_while():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        place = server.getsockname()
-        health = Health({"it is away": lambda: answers(place)}, patience=0.2)
+        address = server.getsockname()
+        health = Health({"it is away": lambda: answers(address)}, patience=0.2)
         health.check()
     health.check()
     health.require()  # not yet
@@ -148,9 +148,9 @@ def test_nothing_outlives_a_driver_that_is_killed(started):
         mark = driver.stdout.readline().strip()
         assert len(marked(mark)) == 1
         driver.kill()
-        begun, said = time.monotonic(), driver.stderr.read()
+        killed_at, said = time.monotonic(), driver.stderr.read()
     assert said == ("" if started else ray_reaper.ENDED)
-    assert time.monotonic() - begun < ray_reaper.GRACE_SECONDS / 2
+    assert time.monotonic() - killed_at < ray_reaper.GRACE_SECONDS / 2
     gone(lambda: marked(mark), ray_reaper.GRACE_SECONDS + 5)
 
 
@@ -164,7 +164,7 @@ def gone(left, seconds):
 
 def of_driver(pid):
     """Of all processes of a driver's Ray their numbers, by what they are."""
-    found = {}
+    processes = {}
     for number in sorted(int(entry.name) for entry in Path("/proc").glob("[0-9]*")):
         entry = Path(f"/proc/{number}")
         try:
@@ -173,14 +173,14 @@ def of_driver(pid):
         except OSError:
             continue
         for word in [word for word in words if not word.startswith("-")][:3]:
-            found.setdefault(word.rpartition("/")[2].strip(), number)
-    return found
+            processes.setdefault(word.rpartition("/")[2].strip(), number)
+    return processes
 
 
 def command(name, whole, out):
     sources = {"annotate": whole.root / "convert", "tokenize": whole.root / "annotate"}
-    more = {"annotate": ["--estimator", "dataset"], "tokenize": ["--codebook", whole.book]}
-    words = [name, sources.get(name, whole.rlds), "--out", out, *more.get(name, [])]
+    flags = {"annotate": ["--estimator", "dataset"], "tokenize": ["--codebook", whole.book]}
+    words = [name, sources.get(name, whole.rlds), "--out", out, *flags.get(name, [])]
     return [sys.executable, "-m", "depthtok.cli", *map(str, words)]
 
 

@@ -117,7 +117,7 @@ def test_a_part_that_kills_its_workers_is_given_up(whole, tmp_path, monkeypatch,
     monkeypatch.setattr(ray_pool, "POLL_SECONDS", 0.1)
     stage = whole.stage("convert", tmp_path / "out")
     work = stage.work()[1]
-    poison, total = str(work.name), sum(each.episodes for each in stage.work())
+    poison, total = str(work.name), sum(part.episodes for part in stage.work())
     noted = Noted(stage, tmp_path / "notes", poison=poison, wait=0.5)
     outcome = run(noted, RunOptions(workers=2))
     assert f" {total - work.episodes}/{total} episodes" in capsys.readouterr().err.splitlines()[-1]
@@ -209,11 +209,11 @@ def dies(monkeypatch, name: str, times: int) -> None:
     """The first `times` results are the death of their worker, in one of Ray's words for it."""
     import ray
 
-    got, left = ray.get, [None] * times
+    got, remaining = ray.get, [None] * times
 
     def get(wanted, *, timeout=None):
-        if timeout is None and left:
-            left.pop()
+        if timeout is None and remaining:
+            remaining.pop()
             raise getattr(ray.exceptions, name)(*DEATHS[name])
         return got(wanted, timeout=timeout)
 
@@ -310,9 +310,9 @@ def test_a_ray_that_runs_here_is_joined_only_where_asked(monkeypatch, address):
 
 
 def test_an_address_that_nobody_answers_at_is_refused_soon():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen
-        port = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # and does not listen
+        port = listener.getsockname()[1]
         for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
             with pytest.raises(ConfigError, match="no Ray cluster answers") as caught:
                 require_answer(address)
@@ -320,12 +320,12 @@ def test_an_address_that_nobody_answers_at_is_refused_soon():
         for address in ("nowhere", "host:port", ":6379", "ray://"):
             with pytest.raises(ConfigError, match="is not an address"):
                 require_answer(address)
-        taken.listen()
+        listener.listen()
         require_answer(f"127.0.0.1:{port}")
         require_answer("auto")
 
 
 def test_the_line_shows_the_mean_over_workers():
-    told = [{"busy": 0.5, "device": "a"}, {}, {"busy": 1.0, "device": "b"}]
-    assert mean(told) == {"busy": 0.75, "device": "b"}
+    reports = [{"busy": 0.5, "device": "a"}, {}, {"busy": 1.0, "device": "b"}]
+    assert mean(reports) == {"busy": 0.75, "device": "b"}
     assert mean([]) == {}

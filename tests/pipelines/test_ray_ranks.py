@@ -43,24 +43,24 @@ def rank() -> int:
 def on_two(task, should_stop=lambda: False, count=2):
     """What rank 0 returned, and the lines that came."""
     lines = []
-    found = run_on_ranks(
+    results = run_on_ranks(
         task, count, device="cpu", address=None, on_line=lines.append, should_stop=should_stop
     )
-    return found, lines
+    return results, lines
 
 
 def introduced(say, should_stop):
     """Both ranks tell a server of rank 0's at the agreed place where they are."""
-    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if rank() == 0:
-        with socket.create_server(place) as server:
+        with socket.create_server(address) as server:
             other, _ = server.accept()
             with other:
                 say({"step": 1, "rank": int(other.recv(1))})
         return {name: os.environ[name] for name in NAMES} | {"folder": str(Path.cwd())}
     for _ in range(100):
         try:
-            with socket.create_connection(place, timeout=5) as client:
+            with socket.create_connection(address, timeout=5) as client:
                 client.send(str(rank()).encode())
                 return None
         except ConnectionRefusedError:
@@ -70,10 +70,10 @@ def introduced(say, should_stop):
 
 def test_ranks_find_what_torchrun_would_tell_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found, lines = on_two(introduced)
+    results, lines = on_two(introduced)
     assert lines == [{"step": 1, "rank": 1}]
-    assert (found["RANK"], found["WORLD_SIZE"], found["LOCAL_RANK"]) == ("0", "2", "0")
-    assert found["folder"] == str(tmp_path)
+    assert (results["RANK"], results["WORLD_SIZE"], results["LOCAL_RANK"]) == ("0", "2", "0")
+    assert results["folder"] == str(tmp_path)
 
 
 def dying(say, should_stop):
@@ -145,10 +145,10 @@ def test_a_stop_is_heard_by_all(tmp_path, monkeypatch):
 
 def test_a_second_signal_ends_it_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(Stopped), signalled(2) as should_stop:
         on_two(deaf, should_stop)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - started < 30
 
 
 def test_a_cluster_that_is_too_small_is_refused():

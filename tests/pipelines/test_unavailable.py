@@ -39,14 +39,14 @@ def trouble(monkeypatch, call, number, when):
 
 def _shards():
     """The descriptors of this process that are files of the source."""
-    found = set()
+    shards = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
             if "tfrecord" in entry.readlink().name:
-                found.add(int(entry.name))
+                shards.add(int(entry.name))
         except OSError:
             continue
-    return found
+    return shards
 
 
 def convert(rlds, out, **settings):
@@ -120,8 +120,8 @@ def test_shards_that_are_not_there_make_no_part(tmp_path, expected, lost):
         (tmp_path / shard.name).rename(shard)
     outcome = run(convert(rlds, tmp_path / "out"), RunOptions())
     assert (outcome.exit_code, outcome.made) == (0, len(lost))
-    made = tree_digest(tmp_path / "out")
-    assert all(made[name] == expected[False][name] for name in made if name != "zarr.json")
+    digests = tree_digest(tmp_path / "out")
+    assert all(digests[name] == expected[False][name] for name in digests if name != "zarr.json")
 
 
 def annotate(path, out, estimator):

@@ -25,10 +25,10 @@ class Feature:
 
 
 def tables(file: str) -> dict[str, dict[str, Feature]]:
-    found: dict[str, dict[str, Feature]] = {}
+    by_dataset: dict[str, dict[str, Feature]] = {}
     for line in (ROOT / "tests/data" / file).read_text("utf-8").splitlines():
         if line.startswith("["):
-            features = found[line.strip("[]")] = {}
+            features = by_dataset[line.strip("[]")] = {}
         elif not line.startswith("#"):
             words, _, said = line.partition(" | ")
             path, kind, dtype, *shape = words.split()
@@ -36,7 +36,7 @@ def tables(file: str) -> dict[str, dict[str, Feature]]:
                 None if size == "?" else int(size) for size in ",".join(shape).split(",") if size
             ]
             features[path] = Feature(kind, dtype, tuple(sizes), path.startswith("steps/"), said)
-    return found
+    return by_dataset
 
 
 FEATURES = tables("features.txt")
@@ -87,11 +87,11 @@ def test_a_draft_fits_the_true_features(dataset, tmp_path):
     assert schema.instruction.paths, "all of them have a language instruction"
     states = {
         path
-        for path, found in TRUE[dataset].items()
+        for path, feature in TRUE[dataset].items()
         if re.match(r"steps/observation/.*(state|pose|joint|gripper)", path)
-        and found.dtype == "float32"
-        and len(found.shape) <= 2
-        and found.kind != "image"
+        and feature.dtype == "float32"
+        and len(feature.shape) <= 2
+        and feature.kind != "image"
         and "depth" not in path
     }
     assert [path for path in states if f'from = "{path}"' not in text] == []

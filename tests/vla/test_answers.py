@@ -37,9 +37,11 @@ def test_first_come_first_served_and_as_many_as_fit(micro):
             self.running = Running(batch=3)
 
         def acts(self, seen, generators):
-            passes.append([each.initial_seed() for each in generators])
+            passes.append([generator.initial_seed() for generator in generators])
             assert len(seen) == len(generators)
-            return [np.full((4, 7), each.initial_seed(), np.float32) for each in generators]
+            return [
+                np.full((4, 7), generator.initial_seed(), np.float32) for generator in generators
+            ]
 
         def observe(self, observations):
             return observation(micro().model, 1)
@@ -64,4 +66,4 @@ def test_first_come_first_served_and_as_many_as_fit(micro):
     replies = asyncio.run(ask())
     assert passes == [[0, 2], [3, 4, 5], [6]]
     assert replies.pop(1) is None
-    assert [unpack(each)["actions"][0, 0] for each in replies] == [0, 2, 3, 4, 5, 6]
+    assert [unpack(reply)["actions"][0, 0] for reply in replies] == [0, 2, 3, 4, 5, 6]

@@ -32,10 +32,10 @@ def trained(place, options=OPTIONS, held_out=(3, 4, 5), data=None, **over):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A plain training, and one that learns nothing but is else the same."""
-    place = tmp_path_factory.mktemp("runs")
-    trained(place / "a")
-    trained(place / "b", train__lr=0.0, train__scale_lr=0.0)
-    return place
+    folder = tmp_path_factory.mktemp("runs")
+    trained(folder / "a")
+    trained(folder / "b", train__lr=0.0, train__scale_lr=0.0)
+    return folder
 
 
 def judged(run):
@@ -50,14 +50,14 @@ def test_figures_of_episodes_have_the_mean_of_the_log(runs):
         assert sorted(line["episodes"]) == [
             f"toy/1.0.0/train/00000-of-00001/0000{n}" for n in (3, 4, 5)
         ]
-        assert sum(each["samples"] for each in figures) == 3 * 4
+        assert sum(row["samples"] for row in figures) == 3 * 4
         for name in ("action_mse", "depth", "depth_top1", "action_within_0.3"):
-            mean = sum(each["samples"] * each[name] for each in figures) / 12
+            mean = sum(row["samples"] * row[name] for row in figures) / 12
             assert mean == pytest.approx(means[line["step"]][f"val_{name}"], rel=1e-6)
 
 
 def test_a_resumed_run_judges_every_step_once(runs, tmp_path):
-    seen = []
+    steps = []
     config = fakes.micro(train__steps=4)
     data = fakes.toy(config, fakes.FakeEpisodes(count=6), only=[0, 1, 2])
     held_out = fakes.toy(config, fakes.FakeEpisodes(count=6), only=[3, 4, 5])
@@ -68,18 +68,20 @@ def test_a_resumed_run_judges_every_step_once(runs, tmp_path):
             tmp_path,
             OPTIONS,
             validation=held_out,
-            on_step=seen.append,
+            on_step=steps.append,
             codebook=fakes.FakeCodebook(codes=16, dim=12),
-            should_stop=lambda: len(seen) >= stop,  # noqa: B023
+            should_stop=lambda: len(steps) >= stop,  # noqa: B023
         )
     assert judged(tmp_path) == judged(runs / "a")
 
 
 def test_side_by_side_at_equal_steps(runs):
-    found = TrainingComparison.of(ValidatedRun.open(runs / "a"), ValidatedRun.open(runs / "b"))
-    assert found.steps == [2, 4]
-    assert found.settings() == [("train.lr", 0.001, 0.0), ("train.scale_lr", 0.1, 0.0)]
-    (error,) = [each for each in found.differences() if each.figure == "action_mse"]
+    comparison = TrainingComparison.of(ValidatedRun.open(runs / "a"), ValidatedRun.open(runs / "b"))
+    assert comparison.steps == [2, 4]
+    assert comparison.settings() == [("train.lr", 0.001, 0.0), ("train.scale_lr", 0.1, 0.0)]
+    (error,) = [
+        difference for difference in comparison.differences() if difference.figure == "action_mse"
+    ]
     rows = [judged(runs / name)[-1]["episodes"] for name in "ab"]
     changes = [rows[1][key]["action_mse"] - rows[0][key]["action_mse"] for key in rows[0]]
     assert error.change.mean == pytest.approx(np.mean(changes))
@@ -89,9 +91,11 @@ def test_side_by_side_at_equal_steps(runs):
 
 
 def test_a_run_against_itself_shows_nothing(runs):
-    found = TrainingComparison.of(ValidatedRun.open(runs / "a"), ValidatedRun.open(runs / "a"))
-    assert {(each.change.mean, each.p_value) for each in found.differences()} == {(0.0, 1.0)}
-    assert found.settings() == []
+    comparison = TrainingComparison.of(ValidatedRun.open(runs / "a"), ValidatedRun.open(runs / "a"))
+    assert {
+        (difference.change.mean, difference.p_value) for difference in comparison.differences()
+    } == {(0.0, 1.0)}
+    assert comparison.settings() == []
 
 
 def test_from_the_command_line(runs, tmp_path):
@@ -100,12 +104,12 @@ def test_from_the_command_line(runs, tmp_path):
     assert "After 4 updates, on 3 held-out episodes (12 samples)" in words
     assert "p is at least 0.25" in words
     page = json.loads((tmp_path / "compare.json").read_text())
-    curves = [each for each in page["sections"] if each["kind"] == "curves"]
+    curves = [section for section in page["sections"] if section["kind"] == "curves"]
     assert curves[0]["series"]["A"]["x"] == [2, 4]
-    told = json.loads(call("compare", runs / "a", runs / "b", "--json"))
-    assert told["step"] == 4
-    assert told["figures"]["action_mse"]["episodes"] == 3
-    assert len(told["episodes"]) == 3
+    printed = json.loads(call("compare", runs / "a", runs / "b", "--json"))
+    assert printed["step"] == 4
+    assert printed["figures"]["action_mse"]["episodes"] == 3
+    assert len(printed["episodes"]) == 3
 
 
 def test_what_cannot_be_compared(runs, tmp_path):
@@ -135,9 +139,9 @@ def test_codes_of_other_codebooks_are_not_compared(runs):
     a = ValidatedRun.open(runs / "a")
     b = replace(a, state=replace(a.state, codebook="other"))
     assert "depth" in TrainingComparison.of(a, a).figures()
-    found = TrainingComparison.of(a, b)
-    assert found.figures() == ["action_mse", "action_within_0.1", "action_mse_shuffled"]
-    assert "codes of different codebooks" in found.told()[-1]
+    comparison = TrainingComparison.of(a, b)
+    assert comparison.figures() == ["action_mse", "action_within_0.1", "action_mse_shuffled"]
+    assert "codes of different codebooks" in comparison.told()[-1]
 
 
 def test_depth_losses_of_other_targets_are_not_tabulated(runs, tmp_path):

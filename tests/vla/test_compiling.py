@@ -45,7 +45,7 @@ class Counted:
         return self._looked_at(graph, inputs)
 
     def _looked_at(self, graph, inputs):
-        sizes = [each.shape if hasattr(each, "shape") else (each,) for each in inputs]
+        sizes = [value.shape if hasattr(value, "shape") else (value,) for value in inputs]
         self.symbolic += any(isinstance(n, torch.SymInt) for shape in sizes for n in shape)
         return make_boxed_func(graph.forward)
 
@@ -67,10 +67,10 @@ def made(config, codebook, **compiled):
 def gradients(model, config, rows):
     """Of one pass, with the losses before them."""
     model.zero_grad()
-    found = model(example(config, rows), *draws(config, rows))
-    (found.flow + found.depth).backward()
+    losses = model(example(config, rows), *draws(config, rows))
+    (losses.flow + losses.depth).backward()
     grads = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
-    return [found.flow.detach(), found.depth.detach(), *grads]
+    return [losses.flow.detach(), losses.depth.detach(), *grads]
 
 
 @pytest.mark.unchecked
@@ -87,12 +87,12 @@ def test_every_size_has_code_of_its_own_and_none_is_symbolic(micro, codebook):
     """Sizes come again, as in the passes of one step: only new ones are compiled, and more of them
     than torch allows by itself, whose limit is as before afterwards."""
     limit, config, counted = torch._dynamo.config.recompile_limit, micro().model, Counted()
-    model, seen = made(config, codebook, backend=counted.backend()), []
+    model, graphs = made(config, codebook, backend=counted.backend()), []
     for rows in (2, 2, 1, 3, 2):
         gradients(model, config, rows)
-        seen.append((counted.forward, counted.backward))
+        graphs.append((counted.forward, counted.backward))
     # For a size: SigLIP's, and of Gemma's one function the prefix, its end, depth, actions.
-    assert seen == [(5, 5), (5, 5), (10, 10), (15, 15), (15, 15)]
+    assert graphs == [(5, 5), (5, 5), (10, 10), (15, 15), (15, 15)]
     assert counted.symbolic == 0
     assert limit < 3 * 4
     assert torch._dynamo.config.recompile_limit == limit
@@ -136,11 +136,11 @@ def test_a_layer_that_breaks_into_pieces_is_refused(micro, codebook):
     config = micro().model
     model = made(config, codebook)
     layer = model.vlm.layers[0]
-    whole = layer.forward
+    forward = layer.forward
 
     def broken(*given):
         torch._dynamo.graph_break()
-        return whole(*given)
+        return forward(*given)
 
     layer.forward = broken
     compile_layers(model, backend="eager")
@@ -196,16 +196,16 @@ def test_a_budget_of_activations(micro, codebook):
     for budget in (1.0, 0.3):
         torch._dynamo.reset()
         model = made(config, codebook, backend=nothing_else, budget=budget)
-        kept = {}
+        saved_tensors = {}
 
-        def pack(tensor, kept=kept):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        def pack(tensor, saved_tensors=saved_tensors):
+            saved_tensors[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            found = model(example(config, 3), *draws(config, 3))
-        saved.append(sum(each.nbytes() for each in kept.values()))
-        (found.flow + found.depth).backward()
+            losses = model(example(config, 3), *draws(config, 3))
+        saved.append(sum(saved_tensor.nbytes() for saved_tensor in saved_tensors.values()))
+        (losses.flow + losses.depth).backward()
         grads.append(model.vlm.layers[0].qkv.weight.grad)
     assert saved[1] < 0.7 * saved[0]
     assert torch.allclose(*grads, rtol=1e-5, atol=1e-7)

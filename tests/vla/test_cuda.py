@@ -23,7 +23,7 @@ def test_a_training_resumes_where_it_runs(micro, toy, codebook, tmp_path, device
     data, options = toy(config), TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=4)
 
     def run(name, stop=None):
-        seen = []
+        reports = []
         return train(
             config,
             data,
@@ -31,8 +31,8 @@ def test_a_training_resumes_where_it_runs(micro, toy, codebook, tmp_path, device
             options,
             codebook=codebook,
             device=device,
-            on_step=seen.append,
-            should_stop=lambda: len(seen) == stop,
+            on_step=reports.append,
+            should_stop=lambda: len(reports) == stop,
         )
 
     def losses(name):
@@ -43,8 +43,10 @@ def test_a_training_resumes_where_it_runs(micro, toy, codebook, tmp_path, device
     stopped = run("run", stop=3)
     assert (stopped.step, stopped.finished) == (3, False)
     assert (run("run").step, sorted(losses("run"))) == (8, list(range(1, 9)))
-    whole, resumed = losses("whole"), losses("run")
+    undisturbed, resumed = losses("whole"), losses("run")
     # The data and the noise are those of an uninterrupted run; bits are so on a CPU only.
     np.testing.assert_allclose(
-        [resumed[step] for step in whole], list(whole.values()), rtol=0 if device == "cpu" else 0.05
+        [resumed[step] for step in undisturbed],
+        list(undisturbed.values()),
+        rtol=0 if device == "cpu" else 0.05,
     )

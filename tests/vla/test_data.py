@@ -106,8 +106,8 @@ class SeveralTexts(fakes.FakeEpisodes):
     """Every step can be said in three ways."""
 
     def episode(self, number):
-        found = super().episode(number)
-        return fakes.SeveralTexts(**vars(found))
+        episode_read = super().episode(number)
+        return fakes.SeveralTexts(**vars(episode_read))
 
 
 def said(row):
@@ -125,9 +125,9 @@ def test_one_of_several_texts_is_drawn_by_seed_epoch_and_number(micro, toy):
 
 def test_the_first_of_several_texts_is_used_where_told_and_to_judge(micro, toy):
     first = said(sample(toy(micro(), fakes.FakeEpisodes()), 3))
-    told = toy(micro(data__instruction="first"), SeveralTexts())
-    judged = Dataset(told.members, micro(), ByteTokenizer(), augment=False)
-    for data in (told, judged):
+    first_text = toy(micro(data__instruction="first"), SeveralTexts())
+    judged = Dataset(first_text.members, micro(), ByteTokenizer(), augment=False)
+    for data in (first_text, judged):
         assert {said(sample(data, 3, epoch)) for epoch in range(20)} == {first}
 
 
@@ -148,10 +148,10 @@ def test_mixtures_draw_by_weight(micro):
     data = Dataset(parts, config, ByteTokenizer())
     assert data.sizes == [13, 13]
     assert len(data) == 26 + 6
-    seen = [[data.place(n, epoch) for n in range(len(data))] for epoch in range(13)]
-    of_b = [place for epoch in seen for place in epoch if place[0] == 1]
-    assert sum(place[0] == 0 for place in seen[0]) == 26
-    assert len(set(seen[0])) == 13 + 6
+    epochs = [[data.place(n, epoch) for n in range(len(data))] for epoch in range(13)]
+    of_b = [sample for epoch in epochs for sample in epoch if sample[0] == 1]
+    assert sum(sample[0] == 0 for sample in epochs[0]) == 26
+    assert len(set(epochs[0])) == 13 + 6
     assert len(set(of_b)) == 13  # what one epoch leaves out, another has
     assert set(data.norms()) == {"a", "b"}
 

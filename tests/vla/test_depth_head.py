@@ -21,9 +21,9 @@ def head(codebook, **settings):
     torch.manual_seed(0)
     codes, dim = codebook.shape
     config = DepthConfig(codes=codes, code_dim=dim, grid=GRID, cameras=M, **settings)
-    made = DepthHead(config, WIDTH, image_grid=GRID)
-    made.set_codebook(codebook)
-    return made
+    depth_head = DepthHead(config, WIDTH, image_grid=GRID)
+    depth_head.set_codebook(codebook)
+    return depth_head
 
 
 def codebooks():
@@ -43,11 +43,15 @@ def codebooks():
 @pytest.mark.parametrize("name", list(codebooks()))
 def test_first_cross_entropy_is_near_ln_k(name):
     """Whatever the codebook's scale and shape."""
-    made = head(codebooks()[name])
+    depth_head = head(codebooks()[name])
     x = torch.randn(B, M * GRID**2, WIDTH)
     target = torch.randint(0, 256, (B, M, GRID**2))
     loss = depth_loss(
-        made.config, made(x), target, torch.ones(B, M, dtype=torch.bool), made.codebook_KD
+        depth_head.config,
+        depth_head(x),
+        target,
+        torch.ones(B, M, dtype=torch.bool),
+        depth_head.codebook_KD,
     )
     assert loss.item() == pytest.approx(math.log(256), rel=0.1)
 
@@ -59,44 +63,44 @@ def test_a_prior_starts_from_the_best_answer_that_does_not_look():
     picks = torch.randint(0, 3, (4000, M, GRID**2, 1), generator=generator)
     codes = favourites.expand(4000, -1, -1, -1).gather(-1, picks)[..., 0]
     counts = F.one_hot(codes, 256).sum(dim=0)
-    made = head(codebooks()["unit"], prior=True)
+    depth_head = head(codebooks()["unit"], prior=True)
     x = torch.randn(B, M * GRID**2, WIDTH)
-    assert torch.equal(made(x), head(codebooks()["unit"])(x))  # no counts yet: as without
-    made.set_prior(counts)
+    assert torch.equal(depth_head(x), head(codebooks()["unit"])(x))  # no counts yet: as without
+    depth_head.set_prior(counts)
     valid = torch.ones(B, M, dtype=torch.bool)
-    loss = depth_loss(made.config, made(x), codes[:B], valid, made.codebook_KD)
+    loss = depth_loss(depth_head.config, depth_head(x), codes[:B], valid, depth_head.codebook_KD)
     assert loss.item() == pytest.approx(math.log(3), rel=0.15)
-    assert torch.isfinite(made.log_prior_MPK).all()
-    assert made.log_prior_MPK.exp().sum(-1) == pytest.approx(torch.ones(M, GRID**2), abs=1e-4)
+    assert torch.isfinite(depth_head.log_prior_MPK).all()
+    assert depth_head.log_prior_MPK.exp().sum(-1) == pytest.approx(torch.ones(M, GRID**2), abs=1e-4)
     with pytest.raises(ConfigError, match=r"needs depth\.target = 'codes'"):
         DepthConfig(prior=True, target="latents")
 
 
 def test_equals_equation_3():
     """-|x - c|^2 * s up to what is the same for all codes."""
-    made = head(codebooks()["off-centre"], temperature=7.0)
+    depth_head = head(codebooks()["off-centre"], temperature=7.0)
     x = torch.randn(B, M * GRID**2, WIDTH)
-    logits = made(x)
-    spread = (made.codebook_KD - made.codebook_KD.mean(0)).square().mean().sqrt()
-    vectors = made.vectors(x) * spread + made.codebook_KD.mean(0)
-    distances = -torch.cdist(vectors.flatten(0, 2), made.codebook_KD).square() / 7.0
+    logits = depth_head(x)
+    spread = (depth_head.codebook_KD - depth_head.codebook_KD.mean(0)).square().mean().sqrt()
+    vectors = depth_head.vectors(x) * spread + depth_head.codebook_KD.mean(0)
+    distances = -torch.cdist(vectors.flatten(0, 2), depth_head.codebook_KD).square() / 7.0
     expected = distances.log_softmax(dim=-1)
     assert torch.allclose(logits.flatten(0, 2).log_softmax(-1), expected, atol=2e-3)
 
 
 def test_only_the_learnable_scale_lets_a_perfect_prediction_win():
     """x = its code: about 3 nats at the starting scale, none at a larger one."""
-    made = head(codebooks()["unit"])
-    x = made.codebook_KD[None, None]
+    depth_head = head(codebooks()["unit"])
+    x = depth_head.codebook_KD[None, None]
     target = torch.arange(256)
     costs = []
     for factor in (1, 10):
-        scale = made.log_scale.exp() * factor
-        logits = (2 * x @ made.codebook_KD.T - made.codebook_KD.square().sum(1)) * scale
+        scale = depth_head.log_scale.exp() * factor
+        logits = (2 * x @ depth_head.codebook_KD.T - depth_head.codebook_KD.square().sum(1)) * scale
         costs.append(F.cross_entropy(logits[0, 0], target).item())
     assert costs[0] > 2
     assert costs[1] < 0.01
-    assert made.log_scale.requires_grad
+    assert depth_head.log_scale.requires_grad
     assert not head(codebooks()["unit"], temperature=5.0).log_scale.requires_grad
 
 
@@ -105,12 +109,12 @@ def test_cells_keep_their_place():
     for zoom in (1, 2):
         config = DepthConfig(codes=16, code_dim=6, grid=GRID * zoom, cameras=M)
         torch.manual_seed(0)
-        made = DepthHead(config, WIDTH, image_grid=GRID)
-        made.set_codebook(torch.randn(16, 6))
+        depth_head = DepthHead(config, WIDTH, image_grid=GRID)
+        depth_head.set_codebook(torch.randn(16, 6))
         x = torch.randn(1, M, GRID, GRID, WIDTH)
         changed = x.clone()
         changed[0, 1, 2, 3] += 1
-        a, b = (made.vectors(v.reshape(1, -1, WIDTH)) for v in (x, changed))
+        a, b = (depth_head.vectors(v.reshape(1, -1, WIDTH)) for v in (x, changed))
         moved = (a != b).any(dim=-1).reshape(M, GRID * zoom, GRID * zoom)
         assert not moved[0].any()
         rows, columns = np.nonzero(moved[1].numpy())
@@ -120,14 +124,17 @@ def test_cells_keep_their_place():
 
 
 def test_frames_without_codes_do_not_count():
-    made = head(codebooks()["unit"])
+    depth_head = head(codebooks()["unit"])
     logits = torch.randn(2, M, GRID**2, 256)
     target = torch.randint(0, 256, (2, M, GRID**2))
     valid = torch.tensor([[True, False], [False, False]])
     only = F.cross_entropy(logits[0, 0], target[0, 0])
-    found = depth_loss(made.config, logits, target, valid, made.codebook_KD)
-    assert found.item() == pytest.approx(only.item())
-    assert depth_loss(made.config, logits, target, valid & False, made.codebook_KD).item() == 0
+    loss = depth_loss(depth_head.config, logits, target, valid, depth_head.codebook_KD)
+    assert loss.item() == pytest.approx(only.item())
+    assert (
+        depth_loss(depth_head.config, logits, target, valid & False, depth_head.codebook_KD).item()
+        == 0
+    )
 
 
 def test_latents_target_the_codes_own_vectors():
@@ -142,16 +149,16 @@ def test_latents_target_the_codes_own_vectors():
 
 
 def test_another_codebook_shape_is_refused():
-    made = head(codebooks()["unit"])
+    depth_head = head(codebooks()["unit"])
     with pytest.raises(WeightsError, match=r"\(128, 160\)"):
-        made.set_codebook(torch.randn(128, 160))
+        depth_head.set_codebook(torch.randn(128, 160))
 
 
 def test_bf16_logits_are_computed_in_float32():
-    made = head(codebooks()["unit"])
+    depth_head = head(codebooks()["unit"])
     x = torch.randn(B, M * GRID**2, WIDTH)
     with torch.autocast("cpu", torch.bfloat16):
-        assert made(x).dtype == torch.float32
+        assert depth_head(x).dtype == torch.float32
 
 
 @pytest.mark.parametrize("target", ["codes", "latents"])
@@ -172,17 +179,17 @@ def test_judging_is_of_the_first_camera_in_the_targets_own_loss(target):
 
     model = build(config.model, 0)
     model.depth_head, model.predict_depth = oracle, predict
-    found = evaluate_depth(model, data, 99, lambda codes: codes / np.float32(16), "cpu").figures
-    assert (found["frames"], found["top1"], found["error"]) == (len(data), 1, 0)
-    assert found["depth"] == pytest.approx(0, abs=1e-6)
+    figures = evaluate_depth(model, data, 99, lambda codes: codes / np.float32(16), "cpu").figures
+    assert (figures["frames"], figures["top1"], figures["error"]) == (len(data), 1, 0)
+    assert figures["depth"] == pytest.approx(0, abs=1e-6)
     grids = [data.members[0].codes.grid_of(e.key, "main") for e in data.members[0].episodes._made]
     codes = torch.from_numpy(np.concatenate([grid.codes.reshape(-1, GRID**2) for grid in grids]))
-    seen = F.one_hot(codes.long(), 16).float()
+    one_hot = F.one_hot(codes.long(), 16).float()
     if target == "codes":
-        best = torch.distributions.Categorical(seen.mean(dim=0)).entropy().mean()
+        best = torch.distributions.Categorical(one_hot.mean(dim=0)).entropy().mean()
     else:
-        best = (seen @ oracle.codebook_KD).var(dim=0, unbiased=False).mean()
-    assert found["constant_depth"] == pytest.approx(best.item(), rel=1e-4)
+        best = (one_hot @ oracle.codebook_KD).var(dim=0, unbiased=False).mean()
+    assert figures["constant_depth"] == pytest.approx(best.item(), rel=1e-4)
     with pytest.raises(ConfigError, match="`samples` cannot be 0"):
         evaluate_depth(model, data, 0, lambda codes: codes, "cpu")
 

@@ -99,14 +99,14 @@ def test_a_compiler_that_measures_is_refused(monkeypatch):
 
 
 def test_it_is_recorded_and_a_resumed_run_must_have_it(micro, toy, codebook, tmp_path):
-    config, seen = micro(train__steps=4, train__deterministic=True), []
+    config, reports = micro(train__steps=4, train__deterministic=True), []
     during = []
 
     def step(line):
-        seen.append(line)
+        reports.append(line)
         during.append(flags()[0])
 
-    stop = {"on_step": step, "should_stop": lambda: len(seen) == 2}
+    stop = {"on_step": step, "should_stop": lambda: len(reports) == 2}
     train(config, toy(config), tmp_path, OPTIONS, codebook=codebook, **stop)
     assert during == [True, True]
     assert json.loads((tmp_path / "config.json").read_text())["train"]["deterministic"] is True
@@ -134,29 +134,41 @@ def test_two_runs_and_a_resumed_one_are_equal_on_cuda(
     micro, toy, codebook, tmp_path, precision, fast, monkeypatch
 ):
     monkeypatch.setenv(WORKSPACE, ":4096:8")
-    config, seen = (
+    config, reports = (
         micro(train__deterministic=True, train__precision=precision, train__fast=fast),
         [],
     )
-    stop = {"on_step": seen.append, "should_stop": lambda: len(seen) == 3}
-    for name, more in (("a", {}), ("b", {}), ("c", stop), ("c", {})):
+    stop = {"on_step": reports.append, "should_stop": lambda: len(reports) == 3}
+    for name, arguments in (("a", {}), ("b", {}), ("c", stop), ("c", {})):
         train(
-            config, toy(config), tmp_path / name, OPTIONS, codebook=codebook, device="cuda", **more
+            config,
+            toy(config),
+            tmp_path / name,
+            OPTIONS,
+            codebook=codebook,
+            device="cuda",
+            **arguments,
         )
     last = "checkpoints/step-000008/model.safetensors"
     a, *others = (load_file(tmp_path / name / last) for name in "abc")
-    assert all(torch.equal(a[name], each[name]) for each in others for name in a)
+    assert all(torch.equal(a[name], weights[name]) for weights in others for name in a)
 
 
 @on_cuda
 def test_a_resumed_run_goes_on_on_cuda(micro, toy, codebook, tmp_path):
     """Without the flag: the same samples, figures that agree, and a word about the bits."""
-    config, seen = micro(), []
+    config, reports = micro(), []
     train(config, toy(config), tmp_path / "a", OPTIONS, codebook=codebook, device="cuda")
-    stop = {"on_step": seen.append, "should_stop": lambda: len(seen) == 3}
-    for more in (stop, {}):
+    stop = {"on_step": reports.append, "should_stop": lambda: len(reports) == 3}
+    for arguments in (stop, {}):
         train(
-            config, toy(config), tmp_path / "b", OPTIONS, codebook=codebook, device="cuda", **more
+            config,
+            toy(config),
+            tmp_path / "b",
+            OPTIONS,
+            codebook=codebook,
+            device="cuda",
+            **arguments,
         )
     a, b = (
         [json.loads(line)["loss"] for line in (tmp_path / n / "metrics.jsonl").open()] for n in "ab"

@@ -26,21 +26,21 @@ def test_resume_is_exact(micro, toy, codebook, tmp_path, monkeypatch):
     config = micro(train__optimizer="adamw8bit", train__lr=1e-2)
     data = toy(config)
     train(config, data, tmp_path / "a", QUIET, codebook=codebook)
-    seen = []
+    reports = []
     train(
         config,
         data,
         tmp_path / "b",
         QUIET,
         codebook=codebook,
-        on_step=seen.append,
-        should_stop=lambda: len(seen) == 3,
+        on_step=reports.append,
+        should_stop=lambda: len(reports) == 3,
     )
     train(config, data, tmp_path / "b", QUIET, codebook=codebook)
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
     last = [checkpoint.steps(tmp_path / name)[-1] for name in "ab"]
     for kind in ("model", "optimizer"):
-        a, b = (checkpoint.read_tensors(place, kind) for place in last)
+        a, b = (checkpoint.read_tensors(path, kind) for path in last)
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
     assert {tensor.dtype for name, tensor in a.items() if name.endswith(".codes")} == {torch.uint8}

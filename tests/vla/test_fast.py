@@ -39,14 +39,14 @@ def grouped(groups):
     """Experts of four query heads on `groups` key heads."""
     torch.manual_seed(0)
     shared = {"layers": 2, "heads": 4, "kv_heads": groups, "head_dim": 8}
-    made = {
+    gradients = {
         name: Expert(ExpertConfig(width=w, mlp=2 * w, **shared)).double()
         for name, w in test_mixture.WIDTHS.items()
     }
-    for expert in made.values():
+    for expert in gradients.values():
         for weight in expert.parameters():
             torch.nn.init.normal_(weight, std=0.3)
-    return made
+    return gradients
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -72,14 +72,14 @@ def test_images_attend_without_a_mask_and_text_to_text_alone():
             for row in rows(table, queries, keys, 4, like)
         ]
 
-    seen = vlm.layout + depth.layout
+    layout = vlm.layout + depth.layout
     assert shapes(vlm.layout, vlm.layout) == [
         ((0, 6), (0, 6), None),
         ((6, 11), (6, 11), (3, 1, 1, 5)),
     ]
-    assert shapes(depth.layout, seen) == [((0, 6), (0, 17), (3, 1, 1, 17))]
+    assert shapes(depth.layout, layout) == [((0, 6), (0, 17), (3, 1, 1, 17))]
     # Proprio does not see the depth between: four heads of five tokens, each with its own row.
-    assert shapes(action.layout, seen + action.layout) == [((0, 5), (0, 22), (3, 1, 20, 22))]
+    assert shapes(action.layout, layout + action.layout) == [((0, 5), (0, 22), (3, 1, 20, 22))]
     assert shapes(depth.layout, depth.layout) == [((0, 6), (0, 6), None)]
 
 
@@ -101,10 +101,10 @@ def one_pass(config, codebook, fast):
     optim.freeze(model, fakes.micro().train)
     fastened(model, fast)
     with Operators() as operators:
-        found = model(example(config), *draws(config))
-        (found.flow + found.depth).backward()
+        losses = model(example(config), *draws(config))
+        (losses.flow + losses.depth).backward()
     grads = {n: w.grad for n, w in model.named_parameters() if w.grad is not None}
-    return torch.stack([found.flow, found.depth]).detach(), grads, operators.calls
+    return torch.stack([losses.flow, losses.depth]).detach(), grads, operators.calls
 
 
 def test_the_whole_model_in_float32(micro, codebook):
@@ -129,8 +129,8 @@ def test_compiled_it_needs_no_more_graphs(micro, codebook):
     model = fastened(build(config, 0, torch.from_numpy(codebook.vectors)))
     compile_layers(model, counted.backend())
     for size in (2, 1, 2):
-        found = model(example(config, size), *draws(config, size))
-        (found.flow + found.depth).backward()
+        losses = model(example(config, size), *draws(config, size))
+        (losses.flow + losses.depth).backward()
     assert (counted.forward, counted.backward, counted.symbolic) == (10, 10, 0)
     torch._dynamo.reset()
 
@@ -176,8 +176,8 @@ def test_weights_cast_once_have_the_bits_of_autocast(micro, toy, codebook, monke
     once, _ = updated(config, codebook, toy(config))
     assert len(casts) == 2
     monkeypatch.setattr(Update, "_cast", lambda self: _nothing())
-    each, _ = updated(config, codebook, toy(config))
-    assert all(torch.equal(once[name], each[name]) for name in each)
+    update, _ = updated(config, codebook, toy(config))
+    assert all(torch.equal(once[name], update[name]) for name in update)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
@@ -212,7 +212,7 @@ def _nothing():
 @pytest.mark.parametrize("limit", [0.05, 1e3])
 def test_a_fused_step_clips_as_a_plain_one(limit):
     """Where the norm is beyond the limit, and where it is not."""
-    found = []
+    norms = []
     for fused in (False, True):
         torch.manual_seed(0)
         weights = [torch.nn.Parameter(torch.randn(4, 3)), torch.nn.Parameter(torch.randn(5))]
@@ -222,9 +222,9 @@ def test_a_fused_step_clips_as_a_plain_one(limit):
                 weight.grad = torch.randn_like(weight) * 3
             norm = optim.clipped_step(adam, weights, limit, fused)
         moments = [adam.state[w][name] for w in weights for name in ("exp_avg", "exp_avg_sq")]
-        found.append([norm, *weights, *moments])
-    assert found[0][0] > 0.05
-    for plain, fused in zip(*found, strict=True):
+        norms.append([norm, *weights, *moments])
+    assert norms[0][0] > 0.05
+    for plain, fused in zip(*norms, strict=True):
         assert torch.allclose(plain, fused, rtol=1e-6, atol=1e-9)
 
 
@@ -246,8 +246,8 @@ def test_a_run_is_recorded_as_fast_and_goes_on_so(micro, toy, codebook, tmp_path
         TrainingOptions(loader_threads=0, log_every=1),
     )
     plain = micro(train__steps=2)
-    for out, each in ((tmp_path / "fast", config), (tmp_path / "plain", plain)):
-        train(each, toy(each), out, options, codebook=codebook)
+    for out, settings in ((tmp_path / "fast", config), (tmp_path / "plain", plain)):
+        train(settings, toy(settings), out, options, codebook=codebook)
     losses = [
         [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
         for out in (tmp_path / "fast", tmp_path / "plain")
@@ -264,5 +264,5 @@ def test_padding_is_where_the_layout_says(micro, codebook):
     batch = example(config)
     other = replace(batch, text_BL=torch.where(batch.text_valid_BL, batch.text_BL, 7))
     assert not torch.equal(batch.text_BL, other.text_BL)
-    a, b = (model(each, *draws(config)) for each in (batch, other))
+    a, b = (model(example_batch, *draws(config)) for example_batch in (batch, other))
     assert (a.flow.item(), a.depth.item()) == (b.flow.item(), b.depth.item())

@@ -13,11 +13,13 @@ from vla.training import train as training
 
 def test_the_paper_model():
     model = load("qdepth", {"model.max_text": 20}).model  # as open-pi-zero
-    found = {name: count / 1e9 for name, count in forward_flops(model).items()}
-    assert found["vision"] == pytest.approx(219, rel=0.01)
-    assert found["vlm"] == pytest.approx(1046.7, rel=0.01)
-    assert found["depth"] + found["depth_in"] + found["depth_head"] == pytest.approx(181, rel=0.02)
-    assert found["total"] == pytest.approx(1451, rel=0.01)
+    gigaflops = {name: count / 1e9 for name, count in forward_flops(model).items()}
+    assert gigaflops["vision"] == pytest.approx(219, rel=0.01)
+    assert gigaflops["vlm"] == pytest.approx(1046.7, rel=0.01)
+    assert gigaflops["depth"] + gigaflops["depth_in"] + gigaflops["depth_head"] == pytest.approx(
+        181, rel=0.02
+    )
+    assert gigaflops["total"] == pytest.approx(1451, rel=0.01)
 
 
 def test_no_depth_expert_no_depth_arithmetic():

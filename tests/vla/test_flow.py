@@ -23,15 +23,15 @@ def test_the_true_velocity_leads_to_the_data():
     config = FlowConfig(clip=0.0)
     data, noise = torch.randn(3, 4, 7), torch.randn(3, 4, 7)
     _, target = flow.interpolate(config, data, noise, torch.rand(3))
-    found = flow.integrate(config, lambda x, t: target, noise)
-    assert torch.allclose(found, data + config.sigma_min * noise, atol=1e-5)
+    actions = flow.integrate(config, lambda x, t: target, noise)
+    assert torch.allclose(actions, data + config.sigma_min * noise, atol=1e-5)
 
 
 def test_euler_steps_run_from_zero_towards_one():
-    seen = []
+    times = []
     config = FlowConfig(euler_steps=4)
-    flow.integrate(config, lambda x, t: seen.append(t[0].item()) or x, torch.zeros(1, 2, 2))
-    assert seen == [0, 0.25, 0.5, 0.75]
+    flow.integrate(config, lambda x, t: times.append(t[0].item()) or x, torch.zeros(1, 2, 2))
+    assert times == [0, 0.25, 0.5, 0.75]
 
 
 def test_actions_are_clipped():

@@ -47,9 +47,9 @@ def test_a_damaged_description_and_leftovers(tmp_path):
     def cache():
         return FrameCache.open(tmp_path / "c", fakes.FakeEpisodes(), ("main",), 16)
 
-    left = temporary_sibling(tmp_path / "c")
-    fields = left.name.split("~")
-    dead = left.with_name("~".join([*fields[:-3], "99999999", *fields[-2:]]))  # no such process
+    leftover = temporary_sibling(tmp_path / "c")
+    fields = leftover.name.split("~")
+    dead = leftover.with_name("~".join([*fields[:-3], "99999999", *fields[-2:]]))  # no such process
     dead.mkdir()
     cache()
     assert not dead.exists()
@@ -65,16 +65,18 @@ def test_damaged_frames_are_named_and_never_read(tmp_path):
     image = np.empty((16, 16, 3), np.uint8)
     cache().read_into(image, 0, 2, 0)
     file = tmp_path / "c" / "frames.bin"
-    whole = file.read_bytes()
-    file.write_bytes(whole[: 2 * image.nbytes] + bytes(image.nbytes) + whole[3 * image.nbytes :])
+    undamaged = file.read_bytes()
+    file.write_bytes(
+        undamaged[: 2 * image.nbytes] + bytes(image.nbytes) + undamaged[3 * image.nbytes :]
+    )
     cache().read_into(image, 0, 1, 0)
     with pytest.raises(CorruptPart, match=r"frames\.bin: frame 2 was changed after it was written"):
         cache().read_into(image, 0, 2, 0)
     opened = cache()
-    file.write_bytes(whole[:-1])
+    file.write_bytes(undamaged[:-1])
     with pytest.raises(CorruptPart, match="changed after it was written"):
         opened.read_into(image, 0, len(opened.checks) - 1, 0)  # the last of all
-    with pytest.raises(CorruptPart, match=f"{len(whole) - 1:,} of {len(whole):,} bytes"):
+    with pytest.raises(CorruptPart, match=f"{len(undamaged) - 1:,} of {len(undamaged):,} bytes"):
         cache()
 
 

@@ -36,9 +36,9 @@ def test_resumes_at_any_step(data):
 
 
 def test_ranks_share_every_batch_without_overlap(data):
-    whole = batches(data, 5)
+    full_batches = batches(data, 5)
     parts = [batches(data, 5, rank=rank, ranks=3) for rank in range(3)]
-    for step, batch in enumerate(whole):
+    for step, batch in enumerate(full_batches):
         rows = {n: torch.cat([part[step][n] for part in parts]) for n in batch}
         assert_same([batch], [rows])
 

@@ -19,19 +19,19 @@ QUIET = TrainingOptions(loader_threads=0, log_every=1)
 def test_new_adapters_change_nothing_and_merge_exactly(micro, codebook):
     config = micro().model
     model = build(config, 0, torch.from_numpy(codebook.vectors)).double()
-    seen, (noise, _) = observation(config), draws(config)
-    seen = type(seen)(**{**vars(seen), "proprio_BP": seen.proprio_BP.double()})
+    inputs, (noise, _) = observation(config), draws(config)
+    inputs = type(inputs)(**{**vars(inputs), "proprio_BP": inputs.proprio_BP.double()})
     names = set(model.state_dict())
     with torch.no_grad():
-        plain = model.sample(seen, noise.double())
+        plain = model.sample(inputs, noise.double())
         lora.add(model, 4, 8.0, seed=0)
-        assert torch.equal(model.sample(seen, noise.double()), plain)
+        assert torch.equal(model.sample(inputs, noise.double()), plain)
         for name, weight in model.named_parameters():
             if "lora_up" in name:
                 weight.normal_(0, 0.3)
-        adapted = model.sample(seen, noise.double())
+        adapted = model.sample(inputs, noise.double())
         lora.merge(model)
-        merged = model.sample(seen, noise.double())
+        merged = model.sample(inputs, noise.double())
     assert (adapted - plain).abs().max() > 1e-3
     assert torch.allclose(adapted, merged, atol=1e-10)
     assert set(model.state_dict()) == names
@@ -52,7 +52,7 @@ def test_what_trains(micro):
 
 def test_a_run_resumes_and_acts(micro, toy, codebook, tmp_path):
     config = micro(train__lora_rank=2, train__steps=4, train__lr=1e-2)
-    data, seen = toy(config), []
+    data, reports = toy(config), []
     for out, stop in (("a", 99), ("b", 2)):
         train(
             config,
@@ -60,10 +60,10 @@ def test_a_run_resumes_and_acts(micro, toy, codebook, tmp_path):
             tmp_path / out,
             QUIET,
             codebook=codebook,
-            on_step=seen.append,
-            should_stop=lambda stop=stop: len(seen) >= stop,
+            on_step=reports.append,
+            should_stop=lambda stop=stop: len(reports) >= stop,
         )
-        seen.clear()
+        reports.clear()
     train(config, data, tmp_path / "b", QUIET, codebook=codebook)
     a, b = (checkpoint.find(tmp_path / out) / "model.safetensors" for out in "ab")
     a, b = load_file(a), load_file(b)

@@ -35,22 +35,22 @@ ABSOLUTE = tuple(Column(c.name, "absolute", "m") for c in MEANING.action)
     ],
 )
 def test_data_sets_that_mean_something_else_are_refused(micro, first, second, said):
-    found = {"a": replace(MEANING, **first), "b": replace(MEANING, **second)}
+    meanings_by_name = {"a": replace(MEANING, **first), "b": replace(MEANING, **second)}
     with pytest.raises(ConfigError, match=said) as raised:
-        meanings.require_same(found, micro())
+        meanings.require_same(meanings_by_name, micro())
     aspect = said.partition(":")[0]
     assert f'data.mix=["{aspect}"]' in raised.value.remedy
     assert ("data.gripper" in raised.value.remedy) == (aspect == "gripper")
-    meanings.require_same(found, micro(data__mix=(aspect,)))
+    meanings.require_same(meanings_by_name, micro(data__mix=(aspect,)))
     with pytest.raises(ConfigError, match=said):
-        meanings.require_same(found, micro(data__mix=("action.unit",)))
+        meanings.require_same(meanings_by_name, micro(data__mix=("action.unit",)))
 
 
 def test_states_do_not_matter_to_a_model_without_states(micro):
-    found = {"a": MEANING, "b": replace(MEANING, proprio=())}
-    meanings.require_same(found, micro(model__proprio_dim=0))
+    meanings_by_name = {"a": MEANING, "b": replace(MEANING, proprio=())}
+    meanings.require_same(meanings_by_name, micro(model__proprio_dim=0))
     with pytest.raises(ConfigError, match=r"proprio\.names"):
-        meanings.require_same(found, micro())
+        meanings.require_same(meanings_by_name, micro())
 
 
 def test_settings_name_what_there_is(micro):
@@ -61,13 +61,13 @@ def test_settings_name_what_there_is(micro):
 
 
 def test_what_is_unknown_is_said(micro):
-    found = {"a": MEANING, "b": replace(MEANING, gripper="unknown", fps=None)}
-    meanings.require_same(found, micro())
+    meanings_by_name = {"a": MEANING, "b": replace(MEANING, gripper="unknown", fps=None)}
+    meanings.require_same(meanings_by_name, micro())
     views = {
         name: {"main": Camera("main", 8, 8, orientation=way), "wrist": Camera("wrist", 8, 8)}
         for name, way in (("a", Orientation.MIRROR), ("b", Orientation.IDENTITY))
     }
-    said = meanings.warnings(found, views, micro())
+    said = meanings.warnings(meanings_by_name, views, micro())
     assert [text.partition(" is not")[0] for text in said] == [
         "fps",
         "gripper",
@@ -96,10 +96,10 @@ def test_grippers_are_brought_to_one_convention(micro):
         data.fill(fields, number, 0, 0)
         which, index, step = data.place(number)
         name = members[which].name
-        own = members[which].episodes.episode(index).action
-        assert fields["actions_BCA"][0, -1] == openness[name](own[step, -1])
+        stored = members[which].episodes.episode(index).action
+        assert fields["actions_BCA"][0, -1] == openness[name](stored[step, -1])
         plain = members[which].norms.action
-        np.testing.assert_allclose(fields["actions_BCA"][0, :-1], plain.apply(own[step])[:-1])
+        np.testing.assert_allclose(fields["actions_BCA"][0, :-1], plain.apply(stored[step])[:-1])
     assert [(m.norms.action.low[-1], m.norms.action.high[-1]) for m in members] == [(0, 1)] * 2
 
 
@@ -149,17 +149,17 @@ def test_a_run_keeps_what_its_numbers_mean(micro, codebook, tmp_path):
     assert state.meanings == {"toy": MEANING}
     policy = Policy.load(tmp_path)
     assert policy.meaning == MEANING
-    seen = {
+    request = {
         "images": {n: np.zeros((8, 8, 3), np.uint8) for n in ("main", "wrist")},
         "proprio": np.zeros(8),
         "instruction": "open it",
     }
-    own = policy.act(seen)
+    actions = policy.act(request)
     policy.reset()
     policy.speak("open0_closed1")
-    other = policy.act(seen)
-    np.testing.assert_allclose(other[:, -1], (1 - own[:, -1]) / 2, atol=1e-6)
-    assert (other[:, :-1] == own[:, :-1]).all()
+    other = policy.act(request)
+    np.testing.assert_allclose(other[:, -1], (1 - actions[:, -1]) / 2, atol=1e-6)
+    assert (other[:, :-1] == actions[:, :-1]).all()
     with pytest.raises(ConfigError, match="'open'"):
         policy.speak("open")
 

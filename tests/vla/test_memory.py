@@ -54,24 +54,24 @@ def test_real_tensors_save_as_much(micro, codebook, precision):
     config = micro(train__precision=precision)
     model = build(config.model, 0, torch.from_numpy(codebook.vectors))
     optim.freeze(model, config.train)
-    own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    weight_storages = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     counted = []
     for samples in (3, 5):
-        kept = {}
+        saved_sizes = {}
 
-        def pack(tensor, kept=kept):
+        def pack(tensor, saved_sizes=saved_sizes):
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage
+            if storage.data_ptr() not in weight_storages:
+                saved_sizes[storage.data_ptr()] = storage
             return tensor
 
-        batch, given = example(config.model, samples), draws(config.model, samples)
+        batch, noise = example(config.model, samples), draws(config.model, samples)
         with (
             torch.autocast("cpu", torch.bfloat16, precision == "bf16"),
             torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         ):
-            losses = model(batch, *given)
-        counted.append(sum(storage.nbytes() for storage in kept.values()))
+            losses = model(batch, *noise)
+        counted.append(sum(storage.nbytes() for storage in saved_sizes.values()))
         del losses
     per_sample = (counted[1] - counted[0]) / 2
     assert needed(config).per_sample == pytest.approx(per_sample, rel=0.02)
@@ -82,8 +82,8 @@ def test_state_by_kind(micro):
     model = build(config.model, 0)
     optim.freeze(model, config.train)
     trained = sum(weight.numel() for weight in optim.trained(model).values())
-    whole, eight = needed(config), needed(micro(train__optimizer="adamw8bit"))
-    assert (whole.gradients, whole.average, whole.moments) == (
+    full, eight = needed(config), needed(micro(train__optimizer="adamw8bit"))
+    assert (full.gradients, full.average, full.moments) == (
         4 * trained,
         4 * trained,
         8 * trained,

@@ -16,12 +16,14 @@ BATCH = 3
 def experts() -> dict[str, Expert]:
     torch.manual_seed(0)
     shared = {"layers": 3, "heads": 4, "kv_heads": 1, "head_dim": 8}
-    made = {n: Expert(ExpertConfig(width=w, mlp=2 * w, **shared)) for n, w in WIDTHS.items()}
-    for expert in made.values():
+    experts_by_name = {
+        n: Expert(ExpertConfig(width=w, mlp=2 * w, **shared)) for n, w in WIDTHS.items()
+    }
+    for expert in experts_by_name.values():
         expert.double()
         for weight in expert.parameters():
             torch.nn.init.normal_(weight, std=0.3)
-    return made
+    return experts_by_name
 
 
 def streams() -> list[TokenStream]:
@@ -46,17 +48,17 @@ def streams() -> list[TokenStream]:
 
 def gradients(run, table):
     """Real tokens' outputs, and the gradients of a fixed random projection of them."""
-    made, given = experts(), streams()
-    outputs = run(made, given, table)
+    networks, inputs = experts(), streams()
+    outputs = run(networks, inputs, table)
     torch.manual_seed(2)
     real = {
         s.expert: outputs[s.expert]
         * (1.0 if s.layout.valid_BT is None else s.layout.valid_BT[..., None])
-        for s in given
+        for s in inputs
     }
     sum((x * torch.randn_like(x)).sum() for x in real.values()).backward()
-    weights = [w.grad for expert in made.values() for w in expert.parameters()]
-    return list(real.values()), weights + [s.x_BTW.grad for s in given]
+    weights = [w.grad for expert in networks.values() for w in expert.parameters()]
+    return list(real.values()), weights + [s.x_BTW.grad for s in inputs]
 
 
 def difference(a, b) -> float:
@@ -83,12 +85,12 @@ def test_another_table_differs():
 
 
 def test_one_hidden_key_shows():
-    table, given, made = SeesTable.named("qdepth"), streams(), experts()
-    tokens = sum(len(stream.layout) for stream in given)
+    table, inputs, networks = SeesTable.named("qdepth"), streams(), experts()
+    tokens = sum(len(stream.layout) for stream in inputs)
     bias = torch.zeros(tokens, tokens, dtype=torch.float64)
     bias[-1, 3] = -torch.inf
-    plain = joint(made, given, table)["action"]
-    assert (joint(made, given, table, bias=bias)["action"] - plain).abs().max() > 1e-4
+    plain = joint(networks, inputs, table)["action"]
+    assert (joint(networks, inputs, table, bias=bias)["action"] - plain).abs().max() > 1e-4
 
 
 def test_seeing_a_later_stream_is_refused():
@@ -100,11 +102,11 @@ def test_seeing_a_later_stream_is_refused():
 
 def test_padding_does_not_matter():
     """What stands in padded places reaches no real token."""
-    table, made, given = SeesTable.named("prefix"), experts(), streams()
-    changed = given[0].x_BTW.detach().clone()
-    changed[~given[0].layout.valid_BT] = 7.0
-    other = [TokenStream("vlm", changed, given[0].positions_BT, given[0].layout), *given[1:]]
-    a, b = sequential(made, given, table), sequential(made, other, table)
+    table, networks, inputs = SeesTable.named("prefix"), experts(), streams()
+    changed = inputs[0].x_BTW.detach().clone()
+    changed[~inputs[0].layout.valid_BT] = 7.0
+    other = [TokenStream("vlm", changed, inputs[0].positions_BT, inputs[0].layout), *inputs[1:]]
+    a, b = sequential(networks, inputs, table), sequential(networks, other, table)
     assert torch.equal(a["action"], b["action"])
     assert torch.equal(a["depth"], b["depth"])
 
@@ -123,8 +125,8 @@ def test_recomputed_activations_change_nothing():
 
 
 def test_soft_cap_bounds_the_logits():
-    table, made, given = SeesTable.named("qdepth"), experts(), streams()
-    free, loose = joint(made, given, table), joint(made, given, table, soft_cap=1e6)
-    tight = joint(made, given, table, soft_cap=0.1)
+    table, networks, inputs = SeesTable.named("qdepth"), experts(), streams()
+    free, loose = joint(networks, inputs, table), joint(networks, inputs, table, soft_cap=1e6)
+    tight = joint(networks, inputs, table, soft_cap=0.1)
     assert torch.allclose(free["action"], loose["action"])
     assert not torch.allclose(free["action"], tight["action"], atol=1e-3)

@@ -24,10 +24,10 @@ def observation(model, batch=3):
 
 
 def example(model, batch=3):
-    seen = observation(model, batch)
+    inputs = observation(model, batch)
     grid = model.depth.grid**2
     return Batch(
-        **vars(seen),
+        **vars(inputs),
         actions_BCA=torch.rand(batch, model.chunk, model.action_dim) * 2 - 1,
         action_valid_BC=torch.ones(batch, model.chunk, dtype=torch.bool),
         depth_BMK=torch.randint(0, model.depth.codes, (batch, model.depth.cameras, grid)),
@@ -68,21 +68,21 @@ def test_dropped_depth_expert_equals_a_model_without(micro, codebook, mask):
     config = micro(model__action_sees_depth=False, model__mask=mask).model
     model = build(config, 0, torch.from_numpy(codebook.vectors))
     bare = QDepthVLA(replace(config, depth=replace(config.depth, expert=False)))
-    kept = {k: v for k, v in model.state_dict().items() if k in bare.state_dict()}
-    bare.load_state_dict(kept)
-    seen, (noise, _) = observation(config), draws(config)
+    shared_weights = {k: v for k, v in model.state_dict().items() if k in bare.state_dict()}
+    bare.load_state_dict(shared_weights)
+    inputs, (noise, _) = observation(config), draws(config)
     with torch.no_grad():
-        assert torch.equal(model.sample(seen, noise), bare.sample(seen, noise))
+        assert torch.equal(model.sample(inputs, noise), bare.sample(inputs, noise))
 
 
 def test_actions_see_depth_tokens(micro, codebook):
     config = micro().model
     model = build(config, 0, torch.from_numpy(codebook.vectors))
-    seen, (noise, _) = observation(config), draws(config)
+    inputs, (noise, _) = observation(config), draws(config)
     with torch.no_grad():
-        before = model.sample(seen, noise)
+        before = model.sample(inputs, noise)
         model.depth_in.up.weight.add_(0.5)
-        assert not torch.equal(model.sample(seen, noise), before)
+        assert not torch.equal(model.sample(inputs, noise), before)
 
 
 @pytest.mark.parametrize("mask", ["qdepth", "prefix", "causal"])
@@ -158,13 +158,13 @@ def test_the_whole_model_equals_its_reference(micro, codebook, over):
     batch = replace(
         batch, proprio_BP=batch.proprio_BP.double(), actions_BCA=batch.actions_BCA.double()
     )
-    made = []
+    layers = []
     for way in ("forward", "reference"):
         model = build(config, 0, torch.from_numpy(codebook.vectors)).double()
         losses = getattr(model, way)(batch, noise.double(), time)
         (losses.flow + losses.depth).backward()
-        made.append((losses.flow, losses.depth, dict(model.named_parameters())))
-    (flow, depth, a), (other_flow, other_depth, b) = made
+        layers.append((losses.flow, losses.depth, dict(model.named_parameters())))
+    (flow, depth, a), (other_flow, other_depth, b) = layers
     assert abs(flow - other_flow) < 1e-6
     assert abs(depth - other_depth) < 1e-6
     for name, weight in a.items():

@@ -69,9 +69,9 @@ def theirs(config):
                 f"{layer}mlp.up_proj.weight": (64, 32),
                 f"{layer}mlp.down_proj.weight": (32, 64),
             }
-    made = {name: torch.randn(shape) * shape[-1] ** -0.5 for name, shape in shapes.items()}
-    shared = {n.replace(".action.", ".proprio."): t for n, t in made.items() if ".action." in n}
-    return made | shared
+    tensors = {name: torch.randn(shape) * shape[-1] ** -0.5 for name, shape in shapes.items()}
+    shared = {n.replace(".action.", ".proprio."): t for n, t in tensors.items() if ".action." in n}
+    return tensors | shared
 
 
 def linear(name, rows, columns):
@@ -144,30 +144,34 @@ def velocity(w, config, features_BTW, seen, actions, time):
 def test_velocities_are_theirs(config, theirs):
     model = build(config, 0).eval()
     restoring.start_from(model, from_open_pi_zero(theirs, config))
-    seen = observation(config)
+    inputs = observation(config)
     torch.manual_seed(1)
     actions, time = torch.randn(3, config.chunk, 7), torch.rand(3)
-    own = model.velocity(model.context(seen), actions, time, seen.proprio_BP)
-    features = model.projector(model.see(seen))
-    assert torch.allclose(own, velocity(theirs, config, features, seen, actions, time), atol=2e-5)
+    our_velocity = model.velocity(model.context(inputs), actions, time, inputs.proprio_BP)
+    features = model.projector(model.see(inputs))
+    assert torch.allclose(
+        our_velocity, velocity(theirs, config, features, inputs, actions, time), atol=2e-5
+    )
     swapped = dict(theirs)
     name = "action_encoder.linear_2.weight"
     swapped[name] = theirs[name].roll(32, dims=1)
-    other = velocity(swapped, config, features, seen, actions, time)
-    assert not torch.allclose(own, other, atol=1e-2)  # the comparison sees the order of time
+    other = velocity(swapped, config, features, inputs, actions, time)
+    assert not torch.allclose(
+        our_velocity, other, atol=1e-2
+    )  # the comparison sees the order of time
 
 
 def test_a_file_is_read_and_named_in_errors(config, theirs, tmp_path):
     path = tmp_path / "bridge_beta.pt"
     compiled = {f"_orig_mod.{name}": tensor.bfloat16() for name, tensor in theirs.items()}
     torch.save({"cnt_update": 7, "wandb_id": "x", "model": compiled}, path)
-    found = pretrained(str(path), config)
-    assert {tensor.dtype for tensor in found.values()} == {torch.float32}
+    weights = pretrained(str(path), config)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     expected = from_open_pi_zero(theirs, config)
-    assert found.keys() == expected.keys()
-    assert all(torch.allclose(found[n], expected[n], rtol=1e-2, atol=1e-2) for n in found)
+    assert weights.keys() == expected.keys()
+    assert all(torch.allclose(weights[n], expected[n], rtol=1e-2, atol=1e-2) for n in weights)
     assert {name.split(".")[0] for name in build(config, 0).state_dict()} == {
-        name.split(".")[0] for name in found
+        name.split(".")[0] for name in weights
     }
     path.write_bytes(b"torn")
     with pytest.raises(WeightsError, match="cannot be read"):

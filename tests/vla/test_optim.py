@@ -10,8 +10,8 @@ from vla.training import optim
 
 def test_lambda_of_the_paper():
     config = TrainConfig()
-    found = [optim.depth_weight(config, step) for step in (0, 7000, 19_000, 30_000)]
-    assert found == pytest.approx([0.01, 0.0050, 0.0015, 0.0005], abs=5e-5)
+    weights = [optim.depth_weight(config, step) for step in (0, 7000, 19_000, 30_000)]
+    assert weights == pytest.approx([0.01, 0.0050, 0.0015, 0.0005], abs=5e-5)
 
 
 def test_other_lambda_schedules():

@@ -39,7 +39,7 @@ HEADS = {
 def run(out, options, stop_after=99, over=None, device="cpu"):
     """A run on the toy data; ends early after `stop_after` log lines."""
     config = fakes.micro(**OVER, **(over or {}))
-    data, book, seen = fakes.toy(config), fakes.FakeCodebook(codes=16, dim=12), []
+    data, book, reports = fakes.toy(config), fakes.FakeCodebook(codes=16, dim=12), []
     train(
         config,
         data,
@@ -47,8 +47,8 @@ def run(out, options, stop_after=99, over=None, device="cpu"):
         options,
         codebook=book,
         validation=data,
-        on_step=seen.append,
-        should_stop=lambda: len(seen) >= stop_after,
+        on_step=reports.append,
+        should_stop=lambda: len(reports) >= stop_after,
         device=device,
     )
 
@@ -75,8 +75,8 @@ def joined(folder, rank, count=2, backend="gloo", **more):
 def world_of_one(rank, folder, backend, device):
     """A run for each sharding, in a group of this process alone."""
     torch.set_num_threads(1)
-    own = torch.device(device)
-    joined(folder, rank, 1, backend, **({"device_id": own} if backend == "nccl" else {}))
+    own_device = torch.device(device)
+    joined(folder, rank, 1, backend, **({"device_id": own_device} if backend == "nccl" else {}))
     for sharding in ("ddp", "fsdp"):
         run(folder / f"{sharding}-of-one", replace(OPTIONS, sharding=sharding), device=device)
     dist.destroy_process_group()
@@ -155,13 +155,13 @@ def test_a_world_of_one_is_sharded(tmp_path):
     joined(tmp_path, 0, 1)
     try:
         models = [build(fakes.micro().model, 0) for _ in range(2)]
-        made = [spread(m, Ranks.here(), h) for m, h in zip(models, ("ddp", "fsdp"), strict=True)]
+        wrapped = [spread(m, Ranks.here(), h) for m, h in zip(models, ("ddp", "fsdp"), strict=True)]
     finally:
         dist.destroy_process_group()
-    assert isinstance(made[0], DistributedDataParallel)
-    assert isinstance(made[1], FSDPModule)
+    assert isinstance(wrapped[0], DistributedDataParallel)
+    assert isinstance(wrapped[1], FSDPModule)
     assert (
-        made[1].projector.weight.device_mesh.device_type == "cpu"
+        wrapped[1].projector.weight.device_mesh.device_type == "cpu"
     )  # whatever else the machine has
     alone = torch.nn.Linear(2, 2)
     assert spread(alone, Ranks.here(), "fsdp") is alone

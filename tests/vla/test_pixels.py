@@ -77,10 +77,10 @@ def test_regression_learns(micro, codebook, tmp_path):
     expected = normal.reshape(4, 2, 4, 2).mean(axis=(1, 3)).reshape(1, -1)
     assert np.allclose(row["depth_BMK"], expected, atol=1e-5)
 
-    seen = []
+    reports = []
     options = TrainingOptions(loader_threads=0, log_every=1)
-    train(config, data, tmp_path, options, codebook=codebook, on_step=seen.append)
-    assert seen[-1]["depth"] < 0.5 * seen[0]["depth"]
+    train(config, data, tmp_path, options, codebook=codebook, on_step=reports.append)
+    assert reports[-1]["depth"] < 0.5 * reports[0]["depth"]
 
 
 def test_sizes_that_do_not_divide_are_refused(codebook):

@@ -64,16 +64,16 @@ def test_cached_sampling_equals_uncached(micro, codebook):
         config = micro(**over)
         model = build(config.model, 0, torch.from_numpy(codebook.vectors)).eval()
         torch.manual_seed(0)
-        seen = observation(config.model)
+        inputs = observation(config.model)
         noise = torch.randn(3, 4, 7)
         with torch.no_grad():
-            cached = model.sample(seen, noise)
-            whole = flow.integrate(
+            cached = model.sample(inputs, noise)
+            uncached = flow.integrate(
                 config.model.flow,
-                lambda x, t, m=model, s=seen: m.velocity(m.context(s), x, t, s.proprio_BP),
+                lambda x, t, m=model, s=inputs: m.velocity(m.context(s), x, t, s.proprio_BP),
                 noise,
             )
-        assert torch.equal(cached, whole)
+        assert torch.equal(cached, uncached)
 
 
 @pytest.mark.parametrize("sees", [True, False])

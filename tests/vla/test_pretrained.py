@@ -112,9 +112,9 @@ def begun(tmp_path, micro, tokenizer, name="run"):
 def test_from_a_run_of_ours(tmp_path, micro, weights):
     _, run = begun(tmp_path, micro, str(weights))
     (weights / "tokenizer.json").unlink()  # the run has its own
-    own = tokenizer_of(str(run))
-    assert own.encode("open lid") == [5, 6]
-    assert named(resolved(micro(), str(run))) == own.name
+    tokenizer = tokenizer_of(str(run))
+    assert tokenizer.encode("open lid") == [5, 6]
+    assert named(resolved(micro(), str(run))) == tokenizer.name
     with pytest.raises(ConfigError, match="was trained with the tokenizer"):
         resolved(micro(data__tokenizer="bytes"), str(run))
     _, second = begun(tmp_path, micro, "bytes", "second")
@@ -137,6 +137,6 @@ def test_what_is_recorded_has_a_name(tmp_path, micro):
     _, run = begun(tmp_path, micro, "bytes")
     config = micro(train__steps=1)
     assert named(config) == "auto"
-    made = train(config, toy(config), run, codebook=FakeCodebook(codes=16, dim=12))
-    assert made.finished  # the same settings
+    result = train(config, toy(config), run, codebook=FakeCodebook(codes=16, dim=12))
+    assert result.finished  # the same settings
     assert '"tokenizer": "bytes"' in (run / "config.json").read_text()

@@ -44,13 +44,13 @@ def test_what_is_cut_is_counted_by_data_set():
 
 @pytest.mark.parametrize(("length", "equal", "prompts"), [(20, 2, 1), (14, 3, 1), (27, 0, 0)])
 def test_distinct_instructions_that_become_equal(length, equal, prompts):
-    made = found(length)
-    assert (made.equal, made.prompts) == (equal, prompts)
+    checked = found(length)
+    assert (checked.equal, checked.prompts) == (equal, prompts)
     if not equal:
-        made.require_distinct()
+        checked.require_distinct()
         return
     with pytest.raises(ConfigError, match=f"{equal} distinct instructions .*cabinet, stove") as e:
-        made.require_distinct()
+        checked.require_distinct()
     assert "model.max_text=28" in e.value.remedy
     wanted = int(re.search(r"max_text=(\d+)", e.value.remedy)[1])
     found(wanted).require_distinct()  # the remedy works
@@ -61,10 +61,10 @@ def test_words_that_a_tokenizer_does_not_know_are_no_matter_of_length():
         def encode(self, text):
             return [9 if word.istitle() else 8 for word in text.split()]
 
-    made = check([("x", Instructions(2, {"red cup": 4, "blue cup": 4}, 0, 0))], Deaf(), 20)
-    assert (made.cut, made.equal) == (0, 2)
+    prompts = check([("x", Instructions(2, {"red cup": 4, "blue cup": 4}, 0, 0))], Deaf(), 20)
+    assert (prompts.cut, prompts.equal) == (0, 2)
     with pytest.raises(ConfigError) as error:
-        made.require_distinct()
+        prompts.require_distinct()
     assert "tokenizer that knows these words" in error.value.remedy
     assert "'red cup' and 'blue cup'" in error.value.problem
 

@@ -31,8 +31,10 @@ def test_float32_is_the_plain_model_to_the_byte(served):
     assert policy.running.told() == {"precision": "float32", "sampler": "plain", "batch": 1}
     noise = torch.randn(1, 4, 7, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        made = load_model(checkpoint.find(served)).sample(policy.observe([observation(1)]), noise)
-    assert (policy.act(observation(1)) == policy.norms.action.undo(made[0].numpy())).all()
+        sampled = load_model(checkpoint.find(served)).sample(
+            policy.observe([observation(1)]), noise
+        )
+    assert (policy.act(observation(1)) == policy.norms.action.undo(sampled[0].numpy())).all()
 
 
 def test_bfloat16_is_cast_once_and_acts_nearly_the_same(served):
@@ -112,19 +114,19 @@ def test_an_answer_does_not_depend_on_its_company(micro, codebook, precision, ca
     model = build(config.model, 0, torch.from_numpy(codebook.vectors))
     units = Norms(*(Scale((-1.0,) * n, (1.0,) * n) for n in (7, 8)))
     policy = Policy(model, config, units, running=Running(precision, batch=5))
-    seen = [policy.observe([observation(n, cameras)]) for n in range(5)]
+    inputs = [policy.observe([observation(n, cameras)]) for n in range(5)]
 
     def ask(*numbers):
         dice = [torch.Generator().manual_seed(n) for n in numbers]
-        return policy.acts([seen[n] for n in numbers], dice)
+        return policy.acts([inputs[n] for n in numbers], dice)
 
-    whole = ask(0, 1, 2, 3, 4)
-    assert len({each.tobytes() for each in whole}) == 5
+    answers = ask(0, 1, 2, 3, 4)
+    assert len({answer.tobytes() for answer in answers}) == 5
     for numbers in ((0,), (4,), (2, 0, 4), (4, 3, 2, 1, 0)):
-        for number, found in zip(numbers, ask(*numbers), strict=True):
-            assert found.tobytes() == whole[number].tobytes()
+        for number, answer_again in zip(numbers, ask(*numbers), strict=True):
+            assert answer_again.tobytes() == answers[number].tobytes()
     alone = policy.act(observation(3, cameras), torch.Generator().manual_seed(3))
-    assert alone.tobytes() == whole[3].tobytes()
+    assert alone.tobytes() == answers[3].tobytes()
 
 
 @pytest.mark.parametrize("mixed", ["company", "place"])

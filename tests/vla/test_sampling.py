@@ -28,13 +28,13 @@ def both(config, codebook, seed=0, dtype=torch.float32, make=Sampler):
     """Actions of the plain path in float32, of the plain path and of the sampler in `dtype`."""
     model = made(config, codebook, seed)
     torch.manual_seed(seed)
-    seen, noise = observation(config.model), torch.randn(3, config.model.chunk, 7)
-    true = model.sample(seen, noise)
+    inputs, noise = observation(config.model), torch.randn(3, config.model.chunk, 7)
+    true = model.sample(inputs, noise)
     half = made(config, codebook, seed)
     cast(half, dtype)
     entrance = fold(model)
     cast(model, dtype)
-    return true, half.sample(seen, noise), make(model, entrance)(seen, noise)
+    return true, half.sample(inputs, noise), make(model, entrance)(inputs, noise)
 
 
 CASES = list(itertools.product((1, 2, 3), ("qdepth", "prefix", "causal"), ("sees", "blind", "no")))
@@ -50,9 +50,9 @@ def test_the_function_is_the_same(micro, codebook, cameras, mask, depth):
         model__depth__expert=depth != "no",
         model__flow__clip=0.0,
     )
-    true, _, found = both(config, codebook, seed=cameras)
+    true, _, fast = both(config, codebook, seed=cameras)
     assert true.abs().max() > 0.5
-    assert (true - found).abs().max() < 1e-6 * true.abs().max().clamp(min=1)
+    assert (true - fast).abs().max() < 1e-6 * true.abs().max().clamp(min=1)
 
 
 @pytest.mark.parametrize(
@@ -65,16 +65,16 @@ def test_the_function_is_the_same(micro, codebook, cameras, mask, depth):
     ],
 )
 def test_other_shapes_too(micro, codebook, over):
-    true, _, found = both(micro(**over), codebook)
-    assert found.shape == true.shape
-    assert (true - found).abs().max() < 1e-6
+    true, _, fast = both(micro(**over), codebook)
+    assert fast.shape == true.shape
+    assert (true - fast).abs().max() < 1e-6
 
 
 @torch.no_grad()
 def test_a_folded_model_is_the_same_model(micro, codebook):
     config = micro()
-    model, seen = made(config, codebook), observation(config.model)
-    depth = model.predict_depth(seen)
+    model, inputs = made(config, codebook), observation(config.model)
+    depth = model.predict_depth(inputs)
     fold(model)
     assert all(
         (n.weight == 0).all()
@@ -82,19 +82,19 @@ def test_a_folded_model_is_the_same_model(micro, codebook):
         if hasattr(n, "mlp_norm")
         for n in (n.mlp_norm, n.attention_norm)
     )
-    assert (model.predict_depth(seen) - depth).abs().max() < 1e-4
+    assert (model.predict_depth(inputs) - depth).abs().max() < 1e-4
 
 
 def test_bfloat16_is_no_coarser_than_the_plain_path(micro, codebook):
     """Mean and largest error over twelve models, against float32."""
     errors = []
     for seed in range(12):
-        true, plain, found = both(micro(), codebook, seed, torch.bfloat16)
-        errors.append([(plain - true).abs(), (found - true).abs()])
-    plain, found = (torch.stack(each) for each in zip(*errors, strict=True))
-    assert found.dtype == torch.float32
-    assert 1e-4 < found.mean() < 1.25 * plain.mean()
-    assert found.max() < 1.5 * plain.max()
+        true, plain, fast = both(micro(), codebook, seed, torch.bfloat16)
+        errors.append([(plain - true).abs(), (fast - true).abs()])
+    plain, fast = (torch.stack(column) for column in zip(*errors, strict=True))
+    assert fast.dtype == torch.float32
+    assert 1e-4 < fast.mean() < 1.25 * plain.mean()
+    assert fast.max() < 1.5 * plain.max()
 
 
 def test_the_depth_head_is_never_half(micro, codebook):
@@ -111,12 +111,12 @@ def test_padding_and_stale_rows_are_not_seen(micro, codebook):
     model = made(config, codebook)
     sampler = Sampler(model, fold(model))
     torch.manual_seed(0)
-    seen, noise = observation(config.model), torch.randn(3, 4, 7)
-    first = sampler(seen, noise)
-    other = torch.where(seen.text_valid_BL, seen.text_BL, seen.text_BL.flip(1))
-    assert (other != seen.text_BL).any()
+    inputs, noise = observation(config.model), torch.randn(3, 4, 7)
+    first = sampler(inputs, noise)
+    other = torch.where(inputs.text_valid_BL, inputs.text_BL, inputs.text_BL.flip(1))
+    assert (other != inputs.text_BL).any()
     sampler(observation(config.model), -noise)
-    changed = type(seen)(seen.images_BIHW3, other, seen.text_valid_BL, seen.proprio_BP)
+    changed = type(inputs)(inputs.images_BIHW3, other, inputs.text_valid_BL, inputs.proprio_BP)
     assert torch.equal(sampler(changed, noise), first)
 
 
@@ -141,13 +141,13 @@ def test_compiled_parts_are_the_same_function_without_a_break(micro, codebook):
         def call(seen, noise):
             sampler(seen, noise)
             first = len(counted)
-            found = sampler(seen, noise)
+            actions = sampler(seen, noise)
             assert len(counted) == first
-            return found
+            return actions
 
         return call
 
     torch._dynamo.reset()
-    true, _, found = both(config, codebook, make=twice)
-    assert (true - found).abs().max() < 1e-6
+    true, _, fast = both(config, codebook, make=twice)
+    assert (true - fast).abs().max() < 1e-6
     assert 3 <= len(counted) <= 12

@@ -44,8 +44,8 @@ def test_a_robot_gets_its_own_gripper_convention(served):
     other.speak("open0_closed1")
     assert describe(other)["gripper"] == describe(other)["meaning"]["gripper"] == "open0_closed1"
     asked = observation(pack(REQUEST))
-    own, converted = policy.act(asked)[:, -1], other.act(asked)[:, -1]
-    np.testing.assert_allclose(converted, (1 - own) / 2, atol=1e-6)
+    unconverted, converted = policy.act(asked)[:, -1], other.act(asked)[:, -1]
+    np.testing.assert_allclose(converted, (1 - unconverted) / 2, atol=1e-6)
 
 
 def test_a_policy_that_does_not_state_its_gripper_can_be_told(served):
@@ -63,10 +63,10 @@ def test_a_policy_that_does_not_state_its_gripper_can_be_told(served):
     assert "schema" not in raised.value.remedy
     policy.speak("open1_closed0", own="open-1_closed1")
     assert describe(policy)["gripper"] == "open1_closed0"
-    own = Policy.load(served).act(observation(pack(REQUEST)))
-    made = policy.act(observation(pack(REQUEST)))
-    np.testing.assert_allclose(made[:, -1], (1 - own[:, -1]) / 2, atol=1e-6)
-    assert (made[:, :-1] == own[:, :-1]).all()
+    stated = Policy.load(served).act(observation(pack(REQUEST)))
+    unstated = policy.act(observation(pack(REQUEST)))
+    np.testing.assert_allclose(unstated[:, -1], (1 - stated[:, -1]) / 2, atol=1e-6)
+    assert (unstated[:, :-1] == stated[:, :-1]).all()
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,12 @@ def test_clients_share_passes_and_get_their_own_answers(serve, monkeypatch, batc
         bad = hands.submit(people[9].ask, REQUEST | {"observation/state": np.zeros(3)})
         for turn in range(2):
             answers = hands.map(lambda one, what: one.ask(what), people, asked)
-            for answer, own in zip(answers, alone, strict=True):
-                assert np.array_equal(answer, own[turn])
+            for answer, alone_answer in zip(answers, alone, strict=True):
+                assert np.array_equal(answer, alone_answer[turn])
         with pytest.raises(RuntimeError, match="observation/state has shape"):
             bad.result()
-    for each in people:
-        each.socket.close()
+    for person in people:
+        person.socket.close()
     assert sum(widths) == 18
     assert max(widths) <= batch
     assert batch == 1 or len(widths) < 18

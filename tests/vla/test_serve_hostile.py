@@ -83,8 +83,8 @@ def hostile(chance):
     if kind == "value":
         return pack({**REQUEST, chance.choice(list(REQUEST)): chance.choice(VALUES)})
     if kind == "missing":
-        left = chance.sample(list(REQUEST), 3)
-        return pack({name: REQUEST[name] for name in left})
+        remaining = chance.sample(list(REQUEST), 3)
+        return pack({name: REQUEST[name] for name in remaining})
     if kind == "raw":
         return chance.choice(RAW)
     if kind == "flipped":
@@ -117,17 +117,17 @@ def test_hostile_requests_are_told_and_change_nothing_for_others(serve, alone, c
     answers, slowest = alone
     port, chance, texts = serve(), random.Random(14), []
     friend = Client(port)
-    given = [friend.ask()]
+    replies = [friend.ask()]
     for number in range(REQUESTS):
         with Client(port) as client:
             try:
                 assert np.isfinite(client.ask(hostile(chance))).all()
             except RuntimeError as error:
                 texts.append(str(error))
-        if number % (REQUESTS // 3) == 0 and len(given) < 4:
-            given.append(friend.ask())
+        if number % (REQUESTS // 3) == 0 and len(replies) < 4:
+            replies.append(friend.ask())
     friend.socket.close()
-    assert equal(given, answers)
+    assert equal(replies, answers)
     assert friend.slowest < slowest + PATIENCE
     assert len(texts) > REQUESTS / 2
     assert all(text.replace("\n", "").isprintable() for text in texts)
@@ -151,15 +151,15 @@ def test_twenty_clients_at_once_take_turns(serve, alone):
     def talk(name):
         with Client(port) as client:
             start.wait()
-            given = []
+            answers = []
             for _ in range(4 * clients.times()):
-                given.append(client.ask())
+                answers.append(client.ask())
                 done.append(name)
-            return given[:4]
+            return answers[:4]
 
     with ThreadPoolExecutor(20) as pool:
-        for given in pool.map(talk, range(20)):
-            assert equal(given, alone[0])
+        for replies in pool.map(talk, range(20)):
+            assert equal(replies, alone[0])
     ahead = 0  # by how many answers one client was ever ahead of another
     for end in range(1, len(done) + 1):
         counts = [done[:end].count(name) for name in range(20)]
@@ -269,11 +269,13 @@ def test_too_many_clients_are_told_and_one_may_follow_another(serve, alone, monk
 
 def test_a_crowd_that_arrives_at_once_is_not_dropped_by_the_kernel(served):
     with make_server(Policy.load(served), port=0) as server:  # it does not accept anybody yet
-        port, begun = server.socket.getsockname()[1], time.monotonic()
+        port, started = server.socket.getsockname()[1], time.monotonic()
         for _ in range(4 * limits.CONNECTIONS):
             clients.connection(port)
         clients.close_all()
-        assert time.monotonic() - begun < PATIENCE  # the kernel would have them try again after 1 s
+        assert (
+            time.monotonic() - started < PATIENCE
+        )  # the kernel would have them try again after 1 s
 
 
 def test_half_open_connections_shut_nobody_out(serve, alone, capfd):
@@ -281,10 +283,10 @@ def test_half_open_connections_shut_nobody_out(serve, alone, capfd):
     idle = [clients.connection(port) for _ in range(2 * limits.HALF_OPEN)]
     for opened in idle[::2]:
         opened.sendall(b"GET / HTTP/1.1\r\nHost: ")
-    begun = time.monotonic()
+    started = time.monotonic()
     with Client(port) as client:
         assert equal([client.ask()], alone[0][:1])
-    assert time.monotonic() - begun < alone[1] + PATIENCE
+    assert time.monotonic() - started < alone[1] + PATIENCE
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -318,8 +320,8 @@ def test_a_server_ends_whatever_its_clients_do(served):
     clients.connection(port)
     for sent in (frame(BINARY, b"x", claimed=999), frame(BINARY, b"x", claimed=2**40), frame(7)):
         greeted(port).sendall(sent)  # and never reads or closes
-    begun = time.monotonic()
+    started = time.monotonic()
     server.shutdown()
-    assert time.monotonic() - begun < 2 * limits.CLOSE_SECONDS
+    assert time.monotonic() - started < 2 * limits.CLOSE_SECONDS
     thread.join()
     clients.close_all()

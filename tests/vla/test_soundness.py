@@ -35,7 +35,7 @@ def decode(codes):
 
 def trained(place, stop_at=99, **over):
     """Four updates, with a validation every second one and pictures of depth."""
-    config, seen = fakes.micro(**{"train__steps": 4, **over}), []
+    config, reports = fakes.micro(**{"train__steps": 4, **over}), []
     episodes = fakes.FakeEpisodes(count=4)
     learn, judge = (fakes.toy(config, episodes, only=only) for only in ([0, 1], [2, 3]))
     train(
@@ -46,8 +46,8 @@ def trained(place, stop_at=99, **over):
         codebook=fakes.FakeCodebook(codes=16, dim=12),
         validation=judge,
         decode=decode,
-        on_step=seen.append,
-        should_stop=lambda: len(seen) >= stop_at,
+        on_step=reports.append,
+        should_stop=lambda: len(reports) >= stop_at,
     )
     return place
 
@@ -92,24 +92,24 @@ def test_a_run_that_was_left_alone_is_sound(made):
 def test_no_damage_of_any_file_goes_unseen(made, tmp_path):
     """Flips, cuts, additions, deletions and swaps: verify names them, or they change nothing."""
     run = shutil.copytree(made, tmp_path / "run")
-    want, before, files, seen = content(run), tree_digest(run), set(), 0
+    want, before, files, noticed = content(run), tree_digest(run), set(), 0
     for damage in damages(run, seed=14, count=COUNT):
         if damage.file == ".lock" or damage.other == ".lock":
             continue
         damage.apply(run)
         files.add(damage.file)
-        found = list(findings(run))
+        problems_of_run = list(findings(run))
         try:
             now = content(run)
         except DepthtokError:
             now = None
-        assert found or now == want, damage
+        assert problems_of_run or now == want, damage
         assert damage.kind in ("delete", "swap") or now in (None, want), damage
-        seen += bool(found)
+        noticed += bool(problems_of_run)
         for file in {damage.file, damage.other} - {""}:
             shutil.copyfile(made / file, run / file)
     assert tree_digest(run) == before
-    assert seen > 0.95 * COUNT * 0.9
+    assert noticed > 0.95 * COUNT * 0.9
     assert len(files) == len(before) - 1
 
 
@@ -193,7 +193,7 @@ def test_a_training_does_not_go_on_with_a_changed_log(run):
 @pytest.mark.parametrize("place", ["checkpoints/step-000002", "checkpoints/step-000004", "best"])
 def test_a_missing_file_of_a_checkpoint_is_damage(run, place, name):
     (run / place / name).unlink()
-    assert any(f"{run / place / name} is missing" in each for each in problems(run))
+    assert any(f"{run / place / name} is missing" in problem for problem in problems(run))
 
 
 @pytest.mark.parametrize("name", ["best", "depth.npz", "config.json"])
@@ -225,7 +225,7 @@ def test_no_set_of_missing_keys_makes_it_an_older_checkpoint(run):
     for weights in file.parent.glob("*.safetensors"):  # now it is one of before there were digests
         save_file(load_file(weights), weights)
     notes = [finding.problem for finding in findings(run) if finding.note]
-    assert any("written without digests by an older depthtok" in each for each in notes)
+    assert any("written without digests by an older depthtok" in note for note in notes)
 
 
 def test_a_checkpoint_in_anothers_place_and_foreign_files(run):
@@ -255,12 +255,12 @@ def test_a_picture_with_objects_is_refused(run):
 
 
 def test_what_an_older_version_did_not_digest_is_said(tmp_path):
-    found = list(findings(BEFORE))
-    assert [finding.problem for finding in found] == [
+    notes = list(findings(BEFORE))
+    assert [finding.problem for finding in notes] == [
         f"{BEFORE / name} was written without sums by an older depthtok: not checked"
         for name in (METRICS, VALIDATIONS)
     ]
-    assert all(finding.note for finding in found)
+    assert all(finding.note for finding in notes)
     run = shutil.copytree(BEFORE, tmp_path / "run")
     state = checkpoint.find(run) / "state.json"
     for damaged in (state.read_text().replace('"digest"', '"dhgest"'), "[]", "[" * 99999):

@@ -25,9 +25,9 @@ def test_long_instructions_keep_their_newline():
 def test_a_file(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
     words = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "open": 4, "lid": 5, "\n": 6}
-    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "removed")
-    made.save(str(tmp_path / "tokenizer.json"))
+    word_level = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    word_level.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "removed")
+    word_level.save(str(tmp_path / "tokenizer.json"))
     tokenizer = load(str(tmp_path))
     tokens, valid = prompt(tokenizer, "open the lid", 8)
     assert tokens.tolist() == [2, 4, 3, 5, 6, 0, 0, 0]
@@ -64,8 +64,8 @@ def test_the_image_token_needs_no_row_and_no_text_has_it(tmp_path):
 def test_what_a_file_says_of_padding_and_length_is_left_to_the_prompt(tmp_path):
     pytest.importorskip("tokenizers")
     plain = load(str(make_tokenizer(tmp_path / "plain", ["open", "lid"])))
-    more = {"truncation": {"max_length": 2}, "padding": {"length": 16}}
-    saved = load(str(make_tokenizer(tmp_path / "saved", ["open", "lid"], **more)))
+    extra = {"truncation": {"max_length": 2}, "padding": {"length": 16}}
+    saved = load(str(make_tokenizer(tmp_path / "saved", ["open", "lid"], **extra)))
     text = "open lid open lid"
     assert saved.encode(text) == plain.encode(text) == [5, 6, 5, 6]
     assert plain.content != saved.content

@@ -40,15 +40,15 @@ def test_resume_is_exact(micro, toy, codebook, tmp_path):
     straight = train(config, data, tmp_path / "a", QUIET, codebook=codebook)
     assert straight.finished
 
-    seen = []
+    reports = []
     stopped = train(
         config,
         data,
         tmp_path / "b",
         QUIET,
         codebook=codebook,
-        on_step=seen.append,
-        should_stop=lambda: len(seen) == 3,
+        on_step=reports.append,
+        should_stop=lambda: len(reports) == 3,
     )
     assert (stopped.step, stopped.finished) == (3, False)
     threads = replace(QUIET, loader_threads=2)
@@ -105,8 +105,8 @@ def test_keep_last_checkpoints(micro, toy, codebook, tmp_path):
     config = micro(train__steps=5)
     options = replace(QUIET, checkpoint_every=1, keep_last=2)
     train(config, toy(config), tmp_path, options, codebook=codebook)
-    kept = [path.name for path in checkpoint.steps(tmp_path)]
-    assert kept == ["step-000004", "step-000005"]
+    names = [path.name for path in checkpoint.steps(tmp_path)]
+    assert names == ["step-000004", "step-000005"]
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
@@ -120,17 +120,23 @@ def test_overfits_both_losses(micro, toy, codebook, tmp_path):
     )
     data = toy(config, fakes.FakeEpisodes(count=1, steps=19))
     assert len(data) == 16
-    seen = [{"flow": 9.0, "depth": 9.0}]
+    reports = [{"flow": 9.0, "depth": 9.0}]
 
     def learnt():
-        return seen[-1]["depth"] < 0.1 and seen[-1]["flow"] < 0.25 * seen[1]["flow"]
+        return reports[-1]["depth"] < 0.1 and reports[-1]["flow"] < 0.25 * reports[1]["flow"]
 
     options = TrainingOptions(loader_threads=0, log_every=10)
     train(
-        config, data, tmp_path, options, codebook=codebook, on_step=seen.append, should_stop=learnt
+        config,
+        data,
+        tmp_path,
+        options,
+        codebook=codebook,
+        on_step=reports.append,
+        should_stop=learnt,
     )
-    assert learnt(), seen[-1]
-    assert seen[-1]["depth_top1"] > 0.98
+    assert learnt(), reports[-1]
+    assert reports[-1]["depth_top1"] > 0.98
 
 
 def test_beginning_anew_leaves_nothing_of_the_run_before(micro, toy, codebook, tmp_path):
@@ -155,26 +161,28 @@ def test_whatever_is_due_is_done(micro, toy, codebook, tmp_path):
         checkpoint_every=100,
     )
     train(config, toy(config), tmp_path, options, codebook=codebook, validation=toy(config))
-    found = {line["step"]: line for line in lines(tmp_path)}
-    assert list(found) == [2, 3, 4, 5, 6]
-    assert [step for step, line in found.items() if "val_depth" in line] == [2, 4, 6]
-    assert [step for step, line in found.items() if "grad_flow" in line] == [3, 6]
+    by_step = {line["step"]: line for line in lines(tmp_path)}
+    assert list(by_step) == [2, 3, 4, 5, 6]
+    assert [step for step, line in by_step.items() if "val_depth" in line] == [2, 4, 6]
+    assert [step for step, line in by_step.items() if "grad_flow" in line] == [3, 6]
 
 
 def test_judged_and_kept_are_the_weights_that_act(micro, toy, codebook, tmp_path):
     """With an average it is that one; how it is split among micro-batches does not matter."""
     config = micro(train__steps=6, train__ema=0.5, train__lr=1e-2)
-    data, found = toy(config), {}
+    data, by_kind = toy(config), {}
     for name, size in (("whole", 0), ("parts", 1)):
         options = replace(QUIET, validate_every=6, validate_batches=2, micro_batch=size)
-        found[name] = train(
+        by_kind[name] = train(
             config, data, tmp_path / name, options, codebook=codebook, validation=data
         ).last
-    assert found["whole"]["val_action_mse"] == pytest.approx(found["parts"]["val_action_mse"], 1e-3)
+    assert by_kind["whole"]["val_action_mse"] == pytest.approx(
+        by_kind["parts"]["val_action_mse"], 1e-3
+    )
     for averaged in (True, False):
         model = load_model(tmp_path / "whole" / checkpoint.BEST, averaged=averaged)
         again = validate(model, data, 4, 8, "cpu").means["action_mse"]
-        assert (again == pytest.approx(found["whole"]["val_action_mse"])) == averaged
+        assert (again == pytest.approx(by_kind["whole"]["val_action_mse"])) == averaged
 
 
 def test_another_instruction_is_never_the_true_one(micro, toy, codebook, tmp_path):
@@ -193,10 +201,10 @@ def test_a_diverged_training_stops_before_it_saves(micro, toy, codebook, tmp_pat
     config = micro(train__lr=1e9, train__clip=0, train__warmup=0)
     with pytest.raises(TrainingError, match="at step"):
         train(config, toy(config), tmp_path, replace(QUIET, checkpoint_every=1), codebook=codebook)
-    kept = checkpoint.read_tensors(checkpoint.find(tmp_path), "model")
+    weights = checkpoint.read_tensors(checkpoint.find(tmp_path), "model")
     assert len(checkpoint.steps(tmp_path)) < 8
     assert "nan" not in json.dumps([line["loss"] for line in lines(tmp_path)]).lower()
-    assert kept
+    assert weights
 
 
 def test_a_gradient_that_is_not_finite_is_never_saved(micro, toy, codebook, tmp_path, monkeypatch):
@@ -298,11 +306,11 @@ def test_a_prior_counts_the_targets(micro, toy, future):
     expected = np.zeros_like(counts)
     for index in member.episodes_used:
         episode = member.episodes.episode(index)
-        for place in range(depth.cameras):
-            grid = member.codes.grid_of(episode.key, config.data.cameras[place]).codes
+        for camera in range(depth.cameras):
+            grid = member.codes.grid_of(episode.key, config.data.cameras[camera]).codes
             for step in range(future, len(episode)):
                 for position, code in enumerate(grid[step].reshape(-1)):
-                    expected[place, position, code] += 1
+                    expected[camera, position, code] += 1
     assert (counts == expected).all()
     some = data.code_counts(samples=5).sum()
     assert 0 < some <= 5 * depth.cameras * depth.grid**2
@@ -317,15 +325,15 @@ def test_a_prior_resumes_with_the_weights_and_never_comes_from_others(
     first = train(config, data, tmp_path / "a", QUIET, codebook=codebook)
     assert first.finished
     name = restoring.PRIOR
-    kept = checkpoint.read_tensors(checkpoint.find(tmp_path / "a"), "model")
+    weights = checkpoint.read_tensors(checkpoint.find(tmp_path / "a"), "model")
     shares = (counts + 1) / (counts + 1).sum(-1, keepdims=True)
-    assert torch.allclose(kept[name], torch.from_numpy(np.log(shares)).float())
+    assert torch.allclose(weights[name], torch.from_numpy(np.log(shares)).float())
     fewer = toy(config, only=[0])
-    train(config, fewer, tmp_path / "b", QUIET, codebook=codebook, weights=kept)
+    train(config, fewer, tmp_path / "b", QUIET, codebook=codebook, weights=weights)
     other = checkpoint.read_tensors(checkpoint.find(tmp_path / "b"), "model")
-    assert not torch.equal(other[name], kept[name])
+    assert not torch.equal(other[name], weights[name])
     plain = micro(train__steps=1)
-    train(plain, toy(plain), tmp_path / "c", QUIET, codebook=codebook, weights=kept)
+    train(plain, toy(plain), tmp_path / "c", QUIET, codebook=codebook, weights=weights)
     assert name not in checkpoint.read_tensors(checkpoint.find(tmp_path / "c"), "model")
 
 

@@ -97,7 +97,7 @@ def test_parity_with_transformers(theirs, config, layout):
     torch.manual_seed(1)
     images = torch.randint(0, 256, (2, 1, 32, 32, 3), dtype=torch.uint8)
     text = torch.randint(4, 290, (2, 7))
-    seen = Observation(images, text, torch.ones_like(text, dtype=torch.bool), torch.zeros(2, 8))
+    inputs = Observation(images, text, torch.ones_like(text, dtype=torch.bool), torch.zeros(2, 8))
     tokens = torch.cat([torch.full((2, 16), 299), text], dim=1)
     with torch.no_grad():
         expected = theirs.model(
@@ -106,9 +106,9 @@ def test_parity_with_transformers(theirs, config, layout):
             token_type_ids=torch.zeros_like(tokens),
             attention_mask=torch.ones_like(tokens),
         ).last_hidden_state
-        found = hidden(ours, seen)
+        ours_hidden = hidden(ours, inputs)
     assert expected.std() > 0.1
-    assert (found - expected).abs().max() < 1e-5
+    assert (ours_hidden - expected).abs().max() < 1e-5
 
 
 def test_there_and_back(theirs, config):
@@ -122,10 +122,10 @@ def test_there_and_back(theirs, config):
 
 def test_folders_with_one_file_or_several(theirs, config, tmp_path):
     tensors = {k: v.contiguous() for k, v in renamed(theirs, "hub").items()}
-    whole, shards = tmp_path / "whole", tmp_path / "shards"
-    whole.mkdir()
+    single, shards = tmp_path / "whole", tmp_path / "shards"
+    single.mkdir()
     shards.mkdir()
-    save_file(tensors, whole / "model.safetensors")
+    save_file(tensors, single / "model.safetensors")
     names = sorted(tensors)
     weight_map = {}
     for number, part in enumerate((names[::2], names[1::2])):
@@ -133,7 +133,7 @@ def test_folders_with_one_file_or_several(theirs, config, tmp_path):
         save_file({name: tensors[name] for name in part}, shards / file)
         weight_map |= dict.fromkeys(part, file)
     (shards / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    a, b = (load_paligemma(folder, config) for folder in (whole, shards))
+    a, b = (load_paligemma(folder, config) for folder in (single, shards))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -163,8 +163,8 @@ def test_a_tied_embedding_may_have_the_name_of_the_output_layer(theirs, config, 
     plain = from_paligemma(tensors, config)
     embedding = tensors.pop("language_model.model.embed_tokens.weight")
     save_file({**tensors, name: embedding.clone()}, tmp_path / "model.safetensors")
-    found = load_paligemma(tmp_path, config)
-    assert torch.equal(found["embed.weight"], plain["embed.weight"])
+    weights = load_paligemma(tmp_path, config)
+    assert torch.equal(weights["embed.weight"], plain["embed.weight"])
     both = {**tensors, name: embedding + 1, "language_model.model.embed_tokens.weight": embedding}
     assert torch.equal(from_paligemma(both, config)["embed.weight"], embedding)
 
@@ -187,12 +187,12 @@ def test_an_output_layer_of_its_own_is_not_taken_for_the_embedding(theirs, confi
 def test_rows_behind_the_last_token_are_padding(theirs, config, micro, rows):
     """The embedding of 300 rows in models of other sizes, for a tokenizer of 299 tokens."""
     tensors = renamed(theirs, "hub")
-    own = tensors["language_model.model.embed_tokens.weight"]
+    embedding = tensors["language_model.model.embed_tokens.weight"]
     other = dataclasses.replace(config, vocabulary=rows)
-    found = from_paligemma(tensors, other, 299)["embed.weight"]
-    assert found.shape == (rows, 32)
-    assert torch.equal(found[:299], own[:299])
-    assert (found[300:] == 0).all()
+    loaded = from_paligemma(tensors, other, 299)["embed.weight"]
+    assert loaded.shape == (rows, 32)
+    assert torch.equal(loaded[:299], embedding[:299])
+    assert (loaded[300:] == 0).all()
     with pytest.raises(WeightsError, match=r"model\.vocabulary = 300"):
         from_paligemma(tensors, other, None)  # a tokenizer that is not known
     with pytest.raises(WeightsError, match="300 rows, and their tokenizer needs 301") as raised:
@@ -203,6 +203,6 @@ def test_rows_behind_the_last_token_are_padding(theirs, config, micro, rows):
 @pytest.mark.parametrize(("has", "wanted"), [(257_152, 257_216), (257_216, 257_152)])
 def test_both_sizes_of_paligemmas_own_embedding(has, wanted):
     embedding = torch.arange(has, dtype=torch.float32)[:, None]
-    found = with_rows(embedding, wanted, None)
-    assert found.shape == (wanted, 1)
-    assert torch.equal(found[:257_152], embedding[:257_152])
+    resized = with_rows(embedding, wanted, None)
+    assert resized.shape == (wanted, 1)
+    assert torch.equal(resized[:257_152], embedding[:257_152])

@@ -152,5 +152,5 @@ def test_killed_at_random_it_ends_in_the_same_codebook(tmp_path):
     rounds = [go(tmp_path / "cb", int(after)) for after in rng.integers(6, 25, 2)]
     assert rounds[0] is False
     assert any(rounds) or go(tmp_path / "cb", None)
-    whole, again = (Codebook.load(tmp_path / name).fingerprint for name in ("whole", "cb"))
-    assert whole == again
+    undisturbed, again = (Codebook.load(tmp_path / name).fingerprint for name in ("whole", "cb"))
+    assert undisturbed == again

@@ -23,13 +23,13 @@ CUDA = pytest.param(
 def test_a_training_resumes_where_it_runs(tmp_path, source, monkeypatch, device, stop_at):
     """Stopped in the warm-up, and after the codes were placed: the steps that are left see the
     same crops, from the weights and moments that were saved."""
-    seen, plain = {}, TokeniserTrainer.advance
+    steps, plain = {}, TokeniserTrainer.advance
 
     def advance(trainer):
         step = trainer.step
         take = trainer.crops.take
         trainer.crops.take = lambda number: (
-            seen.setdefault(step, []).append(take(number)) or (seen[step][-1])
+            steps.setdefault(step, []).append(take(number)) or (steps[step][-1])
         )
         try:
             return plain(trainer)
@@ -45,7 +45,7 @@ def test_a_training_resumes_where_it_runs(tmp_path, source, monkeypatch, device,
             [source],
             tmp_path / name,
             TrainOptions(device=device),
-            on_step=lambda step, found: figures[name].update({step: found}),
+            on_step=lambda step, by_step: figures[name].update({step: by_step}),
             should_stop=lambda: stop in figures[name],
         )
 
@@ -54,10 +54,10 @@ def test_a_training_resumes_where_it_runs(tmp_path, source, monkeypatch, device,
     assert sorted(figures["cb"]) == list(range(1, stop_at + 1))
     assert run("cb")
     assert sorted(figures["cb"]) == list(range(1, 11))
-    for first, second in seen.values():  # no step twice, and each on its own crops
+    for first, second in steps.values():  # no step twice, and each on its own crops
         assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(first, second, strict=True))
         assert first[0].device.type == device
-    losses = [[f["loss"] for f in found.values()] for found in figures.values()]
+    losses = [[f["loss"] for f in by_step.values()] for by_step in figures.values()]
     np.testing.assert_allclose(*losses, rtol=0 if device == "cpu" else 0.1)
     books = [Codebook.load(tmp_path / name) for name in figures]
     if device == "cpu":

@@ -28,6 +28,6 @@ def test_it_keeps_a_step_between_two_surfaces():
     disparity[96:176, 96:176] = 1.4
     clip = DepthClip.of(disparity[None], DepthKind.DISPARITY)
     bounds = (0.4, 1.4)
-    made = codec.decode_disparity(codec.encode(clip, bounds), bounds)[0]
-    assert np.abs(made - disparity).mean() < 0.05
-    assert made[110:160, 110:160].mean() - made[110:160, 40:80].mean() > 0.5
+    decoded = codec.decode_disparity(codec.encode(clip, bounds), bounds)[0]
+    assert np.abs(decoded - disparity).mean() < 0.05
+    assert decoded[110:160, 110:160].mean() - decoded[110:160, 40:80].mean() > 0.5

@@ -59,10 +59,10 @@ def test_a_batch_depends_on_the_seed_and_the_draw_alone(tmp_path, source):
 @pytest.mark.parametrize("pasted", [0, 2])
 def test_ranks_share_one_batch(tmp_path, source, pasted):
     cache = build(tmp_path, [source])
-    whole = cache.batch(TRAINING, 8, (0, 1), parts=pasted)
+    full_batch = cache.batch(TRAINING, 8, (0, 1), parts=pasted)
     parts = [cache.batch(TRAINING, 8, (0, 1), rank, 2, parts=pasted) for rank in range(2)]
-    mixed = np.stack([part.images for part in parts], axis=1).reshape(whole.images.shape)
-    assert np.array_equal(mixed, whole.images)
+    mixed = np.stack([part.images for part in parts], axis=1).reshape(full_batch.images.shape)
+    assert np.array_equal(mixed, full_batch.images)
 
 
 def test_weights_decide_how_often_a_source_is_drawn(tmp_path):

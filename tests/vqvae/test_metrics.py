@@ -15,20 +15,20 @@ def test_depth_errors_are_over_pixels():
     everywhere = np.ones((1, 8, 8), bool)
     errors.add(full(1.1), full(1.0), everywhere)
     errors.add(full(2.0), full(2.0), everywhere)
-    found = errors.report()
-    assert found["abs_rel"] == pytest.approx(0.05, rel=1e-5)
-    assert found["rmse_m"] == pytest.approx(np.sqrt(0.005), rel=1e-5)
-    assert found["delta_1_25"] == 1.0
-    assert found["delta_1_05"] == 0.5
+    figures = errors.report()
+    assert figures["abs_rel"] == pytest.approx(0.05, rel=1e-5)
+    assert figures["rmse_m"] == pytest.approx(np.sqrt(0.005), rel=1e-5)
+    assert figures["delta_1_25"] == 1.0
+    assert figures["delta_1_05"] == 0.5
 
 
 def test_masked_pixels_take_no_part():
     errors = metrics.DepthErrors()
     mask = np.zeros((1, 8, 8), bool)
     mask[0, 0, 0] = True
-    made = full(9.0)
-    made[0, 0, 0] = 1.0
-    errors.add(made, full(1.0), mask)
+    predicted = full(9.0)
+    predicted[0, 0, 0] = 1.0
+    errors.add(predicted, full(1.0), mask)
     assert errors.report() == {
         "abs_rel": 0.0,
         "rmse_m": 0.0,
@@ -67,10 +67,10 @@ def test_an_edge_in_metres_is_a_ratio_and_needs_both_neighbours_valid():
 def test_perplexity_of_even_use_is_the_number_of_codes():
     use = metrics.CodeUse.of(256)
     use.add(np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
-    found = use.report()
-    assert found["used"] == 64
-    assert found["perplexity"] == pytest.approx(64)
-    assert found["distinct_per_frame"] == 64
+    figures = use.report()
+    assert figures["used"] == 64
+    assert figures["perplexity"] == pytest.approx(64)
+    assert figures["distinct_per_frame"] == 64
 
 
 def test_flips_are_counted_where_depth_stood_still():
@@ -80,9 +80,9 @@ def test_flips_are_counted_where_depth_stood_still():
     codes[1, 0, 0] = codes[1, 1, 1] = codes[1, 7, 7] = 5
     flips = metrics.Flips(0.002)
     flips.add(values, np.ones_like(values, bool), codes)
-    found = flips.report()
-    assert found["static"] == 2 / 63
-    assert found["far"] == 1 / 55
+    figures = flips.report()
+    assert figures["static"] == 2 / 63
+    assert figures["far"] == 1 / 55
 
 
 def test_a_pixel_that_loses_its_depth_has_moved():

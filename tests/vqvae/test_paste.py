@@ -38,13 +38,13 @@ def test_a_batch_is_pasted_as_its_crops_one_by_one(side, cell):
     """To the bit, also where parts are empty (cells of 1 px) and sides are no powers of two."""
     rng = np.random.default_rng(side)
     images, others = rng.random((2, 40, side, side), np.float32)
-    valid, seen = rng.random((2, 40, side, side)) < 0.8
+    valid, visible = rng.random((2, 40, side, side)) < 0.8
     others[:5] += 1  # already nearer than all
     draws = [[np.random.default_rng([side, i]) for i in range(40)] for _ in range(2)]
     want = images, valid
     for _ in range(3):
-        images, valid = paste(images, valid, others, seen, cell, draws[0])
-        one_by_one = map(pasted, *want, others, seen, [cell] * 40, draws[1])
+        images, valid = paste(images, valid, others, visible, cell, draws[0])
+        one_by_one = map(pasted, *want, others, visible, [cell] * 40, draws[1])
         want = tuple(map(np.stack, zip(*one_by_one, strict=True)))
         assert images.dtype == np.float32
         assert np.array_equal(images, want[0])
@@ -55,15 +55,15 @@ def test_a_batch_is_pasted_as_its_crops_one_by_one(side, cell):
 def test_a_part_is_nearer_than_what_it_hides_and_the_rest_stays():
     changed, hidden = 0, []
     for seed in range(40):
-        (image, valid), (other, seen) = crops(seed)
-        batch = (x[None] for x in (image, valid, other, seen))
-        (made,), (good,) = paste(*batch, 16, [np.random.default_rng(seed)])
-        part = made != image
-        assert (made[part] > image[part]).all()
-        assert (made <= HIGH).all()
-        assert seen[part].all()
+        (image, valid), (other, visible) = crops(seed)
+        batch = (x[None] for x in (image, valid, other, visible))
+        (pasted,), (good,) = paste(*batch, 16, [np.random.default_rng(seed)])
+        part = pasted != image
+        assert (pasted[part] > image[part]).all()
+        assert (pasted <= HIGH).all()
+        assert visible[part].all()
         assert np.array_equal(good, valid | part)
-        offset = (made - other)[part]
+        offset = (pasted - other)[part]
         assert not part.any() or np.ptp(offset) < 1e-6  # moved as a whole
         assert not part.any() or offset.min() > -1e-6  # towards the camera
         changed += part.any()

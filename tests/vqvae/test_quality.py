@@ -49,19 +49,19 @@ def test_metres_are_judged_in_metres_and_disparity_is_not(codec):
 
 def test_blocks_do_not_change_the_figures(codec, monkeypatch):
     clips = scenes(1, frames=40)
-    whole = figures(codec, clips)
+    at_once = figures(codec, clips)
     monkeypatch.setattr("vqvae.quality.quality.BLOCK", 7)
     parts = figures(codec, clips)
-    assert parts["histogram"] == whole["histogram"]
-    assert parts["flips"] == whole["flips"]
-    assert parts["metres"] == pytest.approx(whole["metres"])
+    assert parts["histogram"] == at_once["histogram"]
+    assert parts["flips"] == at_once["flips"]
+    assert parts["metres"] == pytest.approx(at_once["metres"])
 
 
 def test_sticky_flips_do_not_depend_on_blocks(codec, monkeypatch):
     clips = scenes(1, frames=40)
-    whole = figures(codec, clips, sticky=0.5)
+    at_once = figures(codec, clips, sticky=0.5)
     monkeypatch.setattr("vqvae.quality.quality.BLOCK", 9)
-    assert figures(codec, clips, sticky=0.5)["flips"] == whole["flips"]
+    assert figures(codec, clips, sticky=0.5)["flips"] == at_once["flips"]
 
 
 def test_regions_are_judged_by_their_masks(codec):
@@ -70,17 +70,17 @@ def test_regions_are_judged_by_their_masks(codec):
         near[:, :8] = True
         return {"arm": near}
 
-    found = figures(codec, scenes(1), masks=masks)
-    arm = found["regions"]["arm"]
+    quality = figures(codec, scenes(1), masks=masks)
+    arm = quality["regions"]["arm"]
     assert arm["metres"]["pixels"] == arm["disparity"]["pixels"] == 12 * 8 * SIZE
-    assert arm["metres"]["abs_rel"] != found["metres"]["abs_rel"]
-    assert arm["disparity"]["l1"] != found["disparity"]["l1"]
+    assert arm["metres"]["abs_rel"] != quality["metres"]["abs_rel"]
+    assert arm["disparity"]["l1"] != quality["disparity"]["l1"]
 
 
 def test_broken_clips_are_listed_and_mixed_kinds_refused(codec):
     constant = array_clip(np.ones((3, SIZE, SIZE), np.float32), "constant")
-    found = figures(codec, [*scenes(1), constant])
-    assert [item[0] for item in found["failed"]] == ["constant"]
+    quality = figures(codec, [*scenes(1), constant])
+    assert [item[0] for item in quality["failed"]] == ["constant"]
     with pytest.raises(SourceError, match="no clip could be evaluated: the depth is constant"):
         figures(codec, [constant])
     with pytest.raises(DepthKindError):
@@ -102,18 +102,18 @@ class Cut(ArrayClip):
 def test_nothing_is_counted_of_a_clip_that_fails_in_its_last_block(codec, monkeypatch):
     monkeypatch.setattr("vqvae.quality.quality.BLOCK", 5)
     good, bad = scenes(2)
-    expected, kept = assess(codec, of(good))
-    found, seen = assess(codec, of(Cut(bad, 8), good, Cut(bad, 8)))
-    assert [problem for _, _, problem in found.pop("failed")] == ["the file ends"] * 2
-    assert found == {name: value for name, value in expected.items() if name != "failed"}
-    np.testing.assert_array_equal(seen.uses, kept.uses)
-    assert [e.clip for e in seen.worst] == [e.clip for e in kept.worst]
+    expected, expected_examples = assess(codec, of(good))
+    quality, examples = assess(codec, of(Cut(bad, 8), good, Cut(bad, 8)))
+    assert [problem for _, _, problem in quality.pop("failed")] == ["the file ends"] * 2
+    assert quality == {name: value for name, value in expected.items() if name != "failed"}
+    np.testing.assert_array_equal(examples.uses, expected_examples.uses)
+    assert [e.clip for e in examples.worst] == [e.clip for e in expected_examples.worst]
 
 
 def test_stores_with_episodes_of_equal_names_are_told_apart(codec):
     one, other = scenes(1), [array_clip(scene(9), "episode-0")]
-    found, examples = assess(codec, [*of(*one), *of(*other)])
-    assert found["episodes"] == 2
+    quality, examples = assess(codec, [*of(*one), *of(*other)])
+    assert quality["episodes"] == 2
     assert {e.clip for e in examples.spread} == {
         "store 1: episode-0 front",
         "store 2: episode-0 front",
@@ -128,10 +128,10 @@ def test_metres_of_ranges_that_codes_do_not_keep_are_said_to_be(tmp_path):
 
 
 def test_examples_hold_the_worst_frames(codec):
-    _, kept = assess(codec, of(*scenes(4)), pictures=3)
-    assert len(kept.spread) == 3
-    assert len(kept.worst) == 3
-    assert kept.worst[0].l1 >= kept.worst[1].l1 >= kept.worst[2].l1
+    _, examples = assess(codec, of(*scenes(4)), pictures=3)
+    assert len(examples.spread) == 3
+    assert len(examples.worst) == 3
+    assert examples.worst[0].l1 >= examples.worst[1].l1 >= examples.worst[2].l1
     assert code_pictures(codec).shape == (32, 8, 8)
 
 

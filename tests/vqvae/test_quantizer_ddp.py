@@ -30,8 +30,10 @@ def _rank(rank: int, port: int, folder: str) -> None:
     cache = DepthCache.build(Path(folder), *_data(), Normalisation(), SIZE, 0)
     trainer = TokeniserTrainer(tiny(8), cache, "cpu")
     figures = [trainer.advance() for _ in range(8)]
-    found = {"quantizer": quantizer.state_dict(), "model": trainer.model.state_dict()}
-    torch.save({**found, "loss": torch.tensor([f["loss"] for f in figures])}, f"{folder}/{rank}.pt")
+    states = {"quantizer": quantizer.state_dict(), "model": trainer.model.state_dict()}
+    torch.save(
+        {**states, "loss": torch.tensor([f["loss"] for f in figures])}, f"{folder}/{rank}.pt"
+    )
     dist.destroy_process_group()
 
 

@@ -40,11 +40,11 @@ def sections(page) -> dict:
 
 def test_the_page_of_a_codebook_needs_its_directory_alone(trained, tmp_path):
     page = of_codebook(Codec.load(trained[0]))
-    found = sections(page)
-    assert {"Frames", "The worst frames", "All codes, most used first"} <= set(found)
-    rows = {row[0] for row in found["Reconstruction errors"]["rows"]}
+    page_sections = sections(page)
+    assert {"Frames", "The worst frames", "All codes, most used first"} <= set(page_sections)
+    rows = {row[0] for row in page_sections["Reconstruction errors"]["rows"]}
     assert rows == {"everywhere", "codes bypassed", "trained without codes", "sticky 0.5"}
-    bits = [row[1] for row in found["Rate and distortion"]["rows"]]
+    bits = [row[1] for row in page_sections["Rate and distortion"]["rows"]]
     assert bits[0] == 64 * 8
     assert bits[0] >= bits[1]
     assert bits[2] == bits[3] == 64 * 16 * 32
@@ -54,15 +54,15 @@ def test_the_page_of_a_codebook_needs_its_directory_alone(trained, tmp_path):
 
 
 def test_a_continuous_codebook_has_a_page_without_codes(trained):
-    found = sections(of_codebook(Codec.load(trained[1])))
-    assert "All codes, most used first" not in found
-    assert "Frames" in found
+    page_sections = sections(of_codebook(Codec.load(trained[1])))
+    assert "All codes, most used first" not in page_sections
+    assert "Frames" in page_sections
 
 
 def test_without_kept_frames_the_page_says_how_to_get_them(trained):
     codec = Codec.load(trained[0])
-    found = sections(build(codec, codec.codebook.quality, None, dataset="nothing"))
-    assert "eval-vqvae" in found["Frames"]["paragraphs"][0]
+    page_sections = sections(build(codec, codec.codebook.quality, None, dataset="nothing"))
+    assert "eval-vqvae" in page_sections["Frames"]["paragraphs"][0]
 
 
 def test_a_codebook_that_was_never_judged_has_no_page(trained, tmp_path):
@@ -71,32 +71,32 @@ def test_a_codebook_that_was_never_judged_has_no_page(trained, tmp_path):
 
 
 def test_examples_survive_their_file(trained, tmp_path):
-    _, kept = assess(Codec.load(trained[0]), of(scenes(3)), pictures=2)
-    kept.save(tmp_path)
+    _, examples = assess(Codec.load(trained[0]), of(scenes(3)), pictures=2)
+    examples.save(tmp_path)
     back = Examples.load(tmp_path)
     assert [(e.clip, e.frame, e.l1) for e in back.worst] == [
-        (e.clip, e.frame, e.l1) for e in kept.worst
+        (e.clip, e.frame, e.l1) for e in examples.worst
     ]
-    for one, two in zip(kept.spread, back.spread, strict=True):
+    for one, two in zip(examples.spread, back.spread, strict=True):
         np.testing.assert_allclose(one.true, two.true, atol=4e-5)
         np.testing.assert_array_equal(one.codes, two.codes)
-    np.testing.assert_array_equal(kept.cells, back.cells)
+    np.testing.assert_array_equal(examples.cells, back.cells)
     assert Examples.load(tmp_path / "none") is None
 
 
 def test_the_mean_cell_of_a_code_is_that_of_all_frames(monkeypatch, trained):
     codec, clips = Codec.load(trained[0]), scenes(2, frames=20)
-    _, whole = assess(codec, of(clips))
+    _, examples = assess(codec, of(clips))
     monkeypatch.setattr("vqvae.quality.quality.BLOCK", 7)
-    found, parts = assess(codec, of(clips))
-    np.testing.assert_array_equal(whole.uses, found["histogram"])
-    np.testing.assert_array_equal(whole.uses, parts.uses)
-    np.testing.assert_allclose(whole.cells, parts.cells, rtol=1e-5, atol=1e-6)
+    examples_in_parts, parts = assess(codec, of(clips))
+    np.testing.assert_array_equal(examples.uses, examples_in_parts["histogram"])
+    np.testing.assert_array_equal(examples.uses, parts.uses)
+    np.testing.assert_allclose(examples.cells, parts.cells, rtol=1e-5, atol=1e-6)
 
 
 def test_the_worst_frames_are_of_different_clips(trained):
-    _, kept = assess(Codec.load(trained[0]), of(scenes(4)), pictures=3)
-    assert len({e.clip for e in kept.worst}) == 3
+    _, examples = assess(Codec.load(trained[0]), of(scenes(4)), pictures=3)
+    assert len({e.clip for e in examples.worst}) == 3
 
 
 def test_a_sheet_holds_every_tile():

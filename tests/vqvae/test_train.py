@@ -91,16 +91,16 @@ def test_metres_and_disparity_do_not_train_together(tmp_path, source):
 
 
 def test_a_diverged_training_ends_at_once(tmp_path, source):
-    seen = []
+    steps = []
     with pytest.raises(TrainingError, match="at step"):
         train(
             tiny(50).with_training(lr=1e12),
             [source],
             tmp_path / "cb",
             TrainOptions(),
-            on_step=lambda step, found: seen.append(step),
+            on_step=lambda step, found: steps.append(step),
         )
-    assert len(seen) < 49
+    assert len(steps) < 49
     assert not (tmp_path / "cb").exists()
 
 
@@ -146,13 +146,13 @@ def _resaved(file, how, old):
 
 
 def test_a_training_that_an_older_version_stopped_resumes(tmp_path, source):
-    whole = run(tiny(8), source, tmp_path / "whole")
+    undisturbed = run(tiny(8), source, tmp_path / "whole")
     first = run(tiny(8), source, tmp_path / "cb", stop_at=4)
     _resaved(tmp_path / "cb.training/checkpoint.safetensors", dict, old=True)
     index = tmp_path / "cb.training/frames.json"
-    known = json.loads(index.read_text())
-    index.write_text(json.dumps({k: known[k] for k in known if k not in ("format", "digest")}))
-    assert {**first, **run(tiny(8), source, tmp_path / "cb")} == whole
+    record = json.loads(index.read_text())
+    index.write_text(json.dumps({k: record[k] for k in record if k not in ("format", "digest")}))
+    assert {**first, **run(tiny(8), source, tmp_path / "cb")} == undisturbed
     assert (
         Codebook.load(tmp_path / "cb").fingerprint == Codebook.load(tmp_path / "whole").fingerprint
     )
@@ -211,7 +211,7 @@ def test_no_damage_of_a_stopped_training_goes_unseen(tmp_path, source):
     checkpoint.save(work, trainer, "identity")
     want = [value.clone() for value in trainer.model.state_dict().values()]
     shutil.copytree(work, copy)
-    refused, seen = 0, set()
+    refused, messages = 0, set()
     for damage in damages(work, seed=14, count=200 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))):
         damage.apply(work)
         try:
@@ -220,7 +220,7 @@ def test_no_damage_of_a_stopped_training_goes_unseen(tmp_path, source):
         except DepthtokError:
             refused += 1
         else:
-            seen.add(damage.kind)
+            messages.add(damage.kind)
             assert np.array_equal(cache.frames, DepthCache.build(copy, *build).frames), damage
             assert not there or trainer.step == 1, damage
             pairs = zip(trainer.model.state_dict().values(), want, strict=True)
@@ -228,7 +228,7 @@ def test_no_damage_of_a_stopped_training_goes_unseen(tmp_path, source):
         for file in copy.iterdir():
             shutil.copyfile(file, work / file.name)
     assert refused > 0
-    assert seen <= {"delete"}  # the frames are made anew, the training begins anew
+    assert messages <= {"delete"}  # the frames are made anew, the training begins anew
 
 
 def test_frames_that_are_read_are_never_written_over(tmp_path, source):
@@ -273,11 +273,11 @@ def test_the_same_seed_makes_the_same_codebook(tmp_path, source):
 @pytest.mark.parametrize("stop_at", [1, 4])
 def test_a_stopped_training_resumes_exactly(tmp_path, source, stop_at):
     """Stopped in the warm-up (1), and after the codes were placed (4)."""
-    whole = run(tiny(8), source, tmp_path / "whole")
+    undisturbed = run(tiny(8), source, tmp_path / "whole")
     first = run(tiny(8), source, tmp_path / "cb", stop_at=stop_at)
     assert not (tmp_path / "cb").exists()
     rest = run(tiny(8), source, tmp_path / "cb")
-    assert {**first, **rest} == whole
+    assert {**first, **rest} == undisturbed
     assert min(rest) == stop_at + 1
     assert (
         Codebook.load(tmp_path / "cb").fingerprint == Codebook.load(tmp_path / "whole").fingerprint
