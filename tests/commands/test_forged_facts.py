@@ -17,7 +17,7 @@ from depthtok.stores import codebook
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.spec import ROOT
 from tests.commands.trainings import call
-from tests.depthtok.test_forged import HOSTILE, _same_fingerprint, places, signed
+from tests.depthtok.stores.test_forged import HOSTILE, _same_fingerprint, places, signed
 from vla.training import checkpoint
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"

@@ -9,7 +9,7 @@ from depthtok.api.settings import listed
 from depthtok.api.train_vla import train_vla
 from depthtok.api.train_vqvae import train_vqvae
 from depthtok.config import RunOptions
-from tests.depthtok.test_options import invoking
+from tests.depthtok.cli.test_options import invoking
 
 Options = Annotated[
     RunOptions,

@@ -20,7 +20,7 @@ from vla.training import checkpoint
 from vla.training.runlog import Entries
 from vla.training.soundness import findings
 
-BEFORE = Path(__file__).parents[1] / "data" / "before"
+BEFORE = Path(__file__).parents[2] / "data" / "before"
 
 
 @pytest.fixture(params=[errno.EIO, errno.EACCES, errno.EPERM], ids=errno.errorcode.get)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.vla.test_model import observation
+from tests.vla.model.test_model import observation
 from vla.serving.answers import Answers
 from vla.serving.policy import Policy
 from vla.serving.running import Running

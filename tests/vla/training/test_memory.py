@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.vla.test_model import draws, example
+from tests.vla.model.test_model import draws, example
 from vla.model.model import build
 from vla.named_configs import load
 from vla.training import optim

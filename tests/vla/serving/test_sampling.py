@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from tests.vla.test_model import observation
+from tests.vla.model.test_model import observation
 from vla.model.model import build
 from vla.serving.running import cast
 from vla.serving.sampling import Sampler, compiled, fold

@@ -11,7 +11,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import TorchDynamoException
 
 from depthtok.errors import ConfigError, TrainingError
-from tests.vla.test_model import draws, example
+from tests.vla.model.test_model import draws, example
 from vla.model.model import build
 from vla.run_options import TrainingOptions
 from vla.training import compiling

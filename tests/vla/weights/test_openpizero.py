@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from depthtok.errors import WeightsError
-from tests.vla.test_model import observation
+from tests.vla.model.test_model import observation
 from vla.model.model import build
 from vla.training import restoring
 from vla.weights.openpizero import from_open_pi_zero

@@ -59,7 +59,7 @@ def test_groups(micro):
 )
 def test_all_that_trains_gets_a_gradient(micro, codebook, over):
     """So that distributed training needs no search for unused parameters."""
-    from tests.vla.test_model import draws, example
+    from tests.vla.model.test_model import draws, example
 
     config = micro(**over)
     model = build(config.model, 0, torch.from_numpy(codebook.vectors))

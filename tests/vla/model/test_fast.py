@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.vla import fakes, test_mixture
-from tests.vla.test_compiling import Counted
-from tests.vla.test_mixture import difference
-from tests.vla.test_model import draws, example
+from tests.vla import fakes
+from tests.vla.model import test_mixture
+from tests.vla.model.test_mixture import difference
+from tests.vla.model.test_model import draws, example
+from tests.vla.training.test_compiling import Counted
 from vla.config import ExpertConfig
 from vla.model.block_attention import rows
 from vla.model.gemma import Expert

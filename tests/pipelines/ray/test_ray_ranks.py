@@ -27,7 +27,7 @@ def local_ray():
     import ray
 
     path = os.pathsep.join(
-        filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
+        filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")])
     )
     with pytest.MonkeyPatch.context() as patch, kept_handlers():
         patch.setenv("PYTHONPATH", path)

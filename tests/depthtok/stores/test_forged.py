@@ -22,7 +22,7 @@ from depthtok.stores.manifest import MANIFEST, pack_manifest, unpack_manifest
 from depthtok.stores.spec import ROOT, StoreSpec
 from depthtok.stores.verify import verify_store
 
-BEFORE = Path(__file__).parents[1] / "data" / "before"
+BEFORE = Path(__file__).parents[2] / "data" / "before"
 COUNT = int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many
 HOSTILE = [
     None,

@@ -10,7 +10,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from depthtok.errors import ConfigError, CorruptPart, WeightsError
-from tests.vla.test_model import observation
+from tests.vla.model.test_model import observation
 from vla.data.normalise import Norms, Scale
 from vla.model import flow
 from vla.model.model import build

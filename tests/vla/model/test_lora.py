@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.vla import fakes
-from tests.vla.test_model import draws, observation
+from tests.vla.model.test_model import draws, observation
 from vla.model import lora
 from vla.model.model import build
 from vla.run_options import TrainingOptions

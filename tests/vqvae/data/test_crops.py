@@ -25,7 +25,7 @@ from vqvae.data.frames import CropBatch, DepthCache
 from vqvae.training import train as training
 from vqvae.training.train import TokeniserTrainer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "unique", "is_nonzero"}
 
 

@@ -26,7 +26,7 @@ OPTIONS = TrainingOptions(
     loader_threads=0, log_every=1, validate_every=2, validate_batches=1, checkpoint_every=2
 )
 COUNT = 200 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # e.g. 10: ten times as many
-BEFORE = Path(__file__).parents[1] / "data" / "before" / "run"
+BEFORE = Path(__file__).parents[2] / "data" / "before" / "run"
 
 
 def decode(codes):
