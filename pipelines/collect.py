@@ -28,7 +28,8 @@ from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName, ShardKey, shard_name
 from depthtok.stores.spec import StoreSpec
 from depthtok.stores.store import Store
-from pipelines.sim import demos, suites
+from pipelines.sim import demos
+from pipelines.sim.benchmark import benchmark_of, chosen_tasks
 from pipelines.sim.config import CollectConfig, numbers
 from pipelines.sim.goals import sort_out
 from pipelines.sim.libero import LiberoSimulator
@@ -76,7 +77,7 @@ class CollectStage:
     @cached_property
     def _sorted_out(self) -> tuple[list[Task], list[Task]]:
         suite, chosen = self.config.suite, numbers(self.config.tasks, "tasks")
-        tasks = [suites.task(suite, number) for number in chosen] or suites.tasks(suite)
+        tasks = chosen_tasks(benchmark_of(suite), suite, chosen)
         can, cannot = sort_out(tasks)
         if cannot and (chosen or not can):
             names = "; ".join(f"{task.number} ({task.name})" for task in cannot)

@@ -133,34 +133,32 @@ def _evaluation(
 ) -> tuple[Evaluation, list[TrialJob]]:
     """The directory's description, and all the trials that belong to it."""
     from pipelines.evaluate.trials import Evaluation, TrialJob
-    from pipelines.sim import suites
-    from pipelines.sim.libero import MEANING
+    from pipelines.sim.benchmark import benchmark_of, chosen_tasks
     from pipelines.sim.rollout import Trial
-    from pipelines.sim.setup import prepare, software, versions
 
-    prepare()
-    wanted = numbers(settings.tasks, "tasks") or range(len(suites.tasks(settings.suite)))
-    tasks = [suites.task(settings.suite, number) for number in wanted]
-    if settings.trials > suites.TRIALS:
+    benchmark = benchmark_of(settings.suite)
+    tasks = chosen_tasks(benchmark, settings.suite, numbers(settings.tasks, "tasks"))
+    most = min(task.init_states for task in tasks)
+    if settings.trials > most:
         raise ConfigError(
-            f"a task has {suites.TRIALS} official initial states, not {settings.trials}",
-            remedy=f"give --trials up to {suites.TRIALS}",
+            f"a task has {most} official initial states, not {settings.trials}",
+            remedy=f"give --trials up to {most}",
         )
-    limit = settings.max_steps or suites.MAX_STEPS[settings.suite]
+    limit = settings.max_steps or benchmark.max_steps[settings.suite]
     card = {
-        **source.card(MEANING),
+        **source.card(benchmark.meaning),
         "suite": settings.suite,
         "trials": settings.trials,
         "seed": settings.seed,
         "replan_steps": settings.replan_steps,
         "max_steps": limit,
         "size": settings.size,
-        "settle_steps": suites.SETTLE_STEPS,
-        "orientation": "raw[::-1, ::-1]",
+        "settle_steps": benchmark.settle_steps,
+        "orientation": benchmark.orientation,
         "tasks": {str(task.number): task.instruction for task in tasks},
         "videos": settings.videos,
-        "versions": versions(),
-        "software": {**software(), **source.runs_on},
+        "versions": benchmark.versions(),
+        "software": {**benchmark.software(), **source.runs_on},
     }
     jobs = [
         TrialJob(

@@ -20,9 +20,10 @@ class ArenaBuilder:
     settings: EvalConfig
 
     def __call__(self) -> Arena:
-        from pipelines.sim.libero import MEANING, LiberoSimulator
+        from pipelines.sim.benchmark import benchmark_of
 
         one_thread()
-        build = partial(LiberoSimulator, size=self.settings.size)
-        player, accepted = self.source.open(MEANING), self.source.accepted
+        benchmark = benchmark_of(self.settings.suite)
+        build = partial(benchmark.simulator, size=self.settings.size)
+        player, accepted = self.source.open(benchmark.meaning), self.source.accepted
         return Arena(self.evaluation, player, build, self.settings.videos, measure, accepted)
