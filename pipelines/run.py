@@ -36,7 +36,7 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     todo = pending(stage, requested, options, watch)
     tally = Tally(given_up=dict(watch.absent) if watch else {})
     notes = watch.lines() if watch else []
-    kept = len(requested) - len(todo) - len(tally.given_up)
+    unchanged = len(requested) - len(todo) - len(tally.given_up)
     count = {"frames": sum(p.frames for p in todo), "episodes": sum(p.episodes for p in todo)}
     with progress(total=count[stage.unit], unit=stage.unit, label=stage.spec.stage) as bar:
         if options.workers and todo:
@@ -51,7 +51,7 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
         watch.remember([name for name in names if name not in tally.given_up])
     outcome = replace(
         _contents(stage, requested),
-        kept=kept,
+        kept=unchanged,
         left=len(work) - len(requested),
         remade=sum(part.replaces for part in todo),
         notes=notes,
