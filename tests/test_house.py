@@ -143,6 +143,7 @@ FLAGS = {
     "eval": 20,
     "compare": 2,
     "serve": 13,
+    "copy": 3,
 }
 """How many flags each command shows. What is rarely given is a setting, for --set."""
 
