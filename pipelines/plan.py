@@ -38,6 +38,7 @@ class Plan:
     bytes: float | None
     free_bytes: int
     known: Rate | None = None  # of this job on a GPU, where the plan is not for one
+    notes: tuple[str, ...] = ()  # what else was measured
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -63,6 +64,7 @@ class Plan:
                 f"({rate.origin}, {rate.command})",
                 "  of another GPU divide by its own rate: make bench-gpu",
             ]
+        lines += [f"  {note}" for note in self.notes]
         if self.bytes > self.free_bytes:
             lines.append("  not enough space: choose another --out, or a smaller --size")
         return lines
@@ -93,6 +95,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         bytes=probe.bytes / probe.units * units if probe else None,
         free_bytes=shutil.disk_usage(_existing(stage.out)).free,
         known=rate_of(stage) if device == "cpu" else None,
+        notes=probe.notes if probe else (),
     )
 
 

@@ -21,11 +21,11 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.sources.shards import Shard
 from depthtok.stores import absent
-from depthtok.stores.episodes import View, write_instructions
+from depthtok.stores.episodes import View
 from depthtok.stores.frame_files import PACKED
 from depthtok.stores.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.stores.part_writer import PartWriter
-from pipelines.convert.gripper import require_gripper
+from pipelines.convert.episode_columns import EpisodeColumns
 from pipelines.stage import Advance, recording_failures
 
 
@@ -71,8 +71,8 @@ class ShardIndexer:
         self, reading: Reading, shard: Shard, writer: PartWriter, advance: Advance
     ) -> None:
         self.reading, self.shard, self.writer, self.advance = reading, shard, writer, advance
-        self.instructions: dict[tuple[str, ...], int] = {}
-        self.left_out: dict[str, list[int]] = {}
+        judges = reading.judges_grippers
+        self.columns = EpisodeColumns(reading.schema, writer, judges_grippers=judges)
         self.images = ImageFiles()
         self.packed: BinaryIO | None = None
         self.framing = ShardDigest()
@@ -99,9 +99,7 @@ class ShardIndexer:
         made_from = {**self.framing.to_json(), "episodes": self.shard.episodes}
         self.writer.meta[MADE_FROM] = made_from
         self.writer.meta[FRAMES] = self.frames.to_json()
-        if self.left_out:
-            self.writer.meta["left_out"] = self.left_out
-        write_instructions(self.writer.directory, list(self.instructions))
+        self.columns.close()
 
     def _read_records(self) -> None:
         try:
@@ -124,30 +122,16 @@ class ShardIndexer:
         self.advance(1)
 
     def _episode(self, raw: RawEpisode) -> None:
-        schema, writer = self.reading.schema, self.writer
-        keep = schema.keep(raw)
-        steps = len(range(*keep.indices(len(raw))))
-        texts = schema.instructions_of(raw)
-        if reason := schema.left_out(raw, keep, texts):
-            self.left_out.setdefault(reason, []).append(raw.index)
+        writer = self.writer
+        keep = self.columns.write(raw, self.shard.path.name)
+        if keep is None:
             return
-        if steps == 0:
-            raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
-        action = schema.action(raw, keep)[keep]
-        if self.reading.judges_grippers:
-            episode = f"{self.shard.path.name}, episode {raw.index}"
-            require_gripper(action[:, schema.gripper_dims], schema.gripper, episode)
-        texts = texts * len(raw) if len(texts) == 1 else texts
-        numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
-        writer.append("action", action)
-        writer.append("proprio", schema.proprio(raw, keep)[keep])
-        writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
-        intrinsics = self._intrinsics(raw)
+        intrinsics = self.columns.intrinsics(raw)
         spans = [raw.spans(path)[keep] for path in self.reading.view_paths]
         locations = [self._locations(view_spans) for view_spans in spans]
         writer.append("images", np.stack(locations, axis=1))
         absent_cameras = self._absent(raw, spans)
-        writer.end(raw.index, steps, intrinsics=intrinsics)
+        writer.end(raw.index, len(spans[0].length), intrinsics=intrinsics)
         for camera in absent_cameras:
             writer.absent(camera, raw.index)
         self.frames.add(raw.index, locations)
@@ -179,9 +163,3 @@ class ShardIndexer:
             packed.write(self.images.read(self.shard.path, offset, size, check))
         ends = np.cumsum(spans.length.astype(np.uint64))
         return start + ends - spans.length
-
-    def _intrinsics(self, raw: RawEpisode) -> np.ndarray:
-        """float32[C, 9]: of every camera, row by row; NaN where the data set does not say."""
-        schema = self.reading.schema
-        rows = (schema.intrinsics(raw, camera.name) for camera in schema.cameras)
-        return np.array([row or [np.nan] * 9 for row in rows], np.float32)
