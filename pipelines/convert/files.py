@@ -50,8 +50,8 @@ class FilesStage:
         return schema.fitted(dataset.features, dataset.name)
 
     @cached_property
-    def read_views(self) -> list[ReadView]:
-        """The views of all cameras, as the data set has them."""
+    def keyed_views(self) -> list[tuple[str, View]]:
+        """The views of all cameras as the data set has them, and the feature of each."""
         views = []
         for camera in self.schema.cameras:
             keys = {"rgb": camera.key, "depth": camera.depth_key}
@@ -75,13 +75,13 @@ class FilesStage:
                     camera.channels if kind == "rgb" else "rgb",
                     self.dataset.frames_by(key),
                 )
-                views.append(ReadView.of(key, view))
+                views.append((key, view))
         return views
 
     @cached_property
     def views(self) -> list[View]:
         """The views of the store."""
-        views = [view.view for view in self.read_views]
+        views = [view for _, view in self.keyed_views]
         return [packed_view(view) for view in views] if self.config.copy_images else views
 
     @cached_property
@@ -120,7 +120,7 @@ class FilesStage:
     @cached_property
     def groups(self) -> dict[str, FileGroup]:
         """By the name of their part, in order."""
-        keys = [view.key for view in self.read_views]
+        keys = [key for key, _ in self.keyed_views]
         groups = [g for split in self.splits for g in self.dataset.groups(split, keys)]
         return {str(PartName(shard_name(g.split, g.index, g.of))): g for g in groups}
 
@@ -157,25 +157,27 @@ class FilesStage:
         return array_specs(*sizes)
 
     def build(self, device: str) -> Worker:
+        reading = self._reading()
+
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             group = self.groups[str(work.name)]
             writer.roots = (self.dataset.path,)
             files = [self.dataset.path / file for file in group.files]
             writer.meta[MADE_FROM] = {**made_from(files), "episodes": len(group.episodes)}
-            FilesIndexer(self._reading, group, writer, advance).read()
+            FilesIndexer(reading, group, writer, advance).read()
 
         return fill
 
-    @cached_property
     def _reading(self) -> FilesReading:
+        """With open readers, which stay with their process."""
         dataset, copy = self.dataset, self.config.copy_images
-        return FilesReading(dataset, self.schema, self.read_views, self.views, copy)
+        views = [ReadView.of(key, view) for key, view in self.keyed_views]
+        return FilesReading(dataset, self.schema, views, self.views, copy)
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Reads the first episodes of a group, and packs some of their frames."""
-        probes = (
-            probe(self._reading, self.groups[str(part.name)], self.arrays()) for part in parts
-        )
+        groups = (self.groups[str(part.name)] for part in parts)
+        probes = (probe(self._reading(), group, self.arrays()) for group in groups)
         return next((measured for measured in probes if measured), None)
 
     def finish(self) -> None:

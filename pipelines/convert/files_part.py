@@ -69,7 +69,7 @@ class ReadView:
 
     @classmethod
     def of(cls, key: str, view: View) -> ReadView:
-        """Opens no file."""
+        """Opens no file yet."""
         return cls(key, view, source_of(view, ImageFiles(), key))
 
     def packs(self, files: Sequence[Path], rows: Rows) -> Iterator[bytes]:
