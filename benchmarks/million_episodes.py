@@ -54,17 +54,27 @@ def spec(parts: int, source_root: Path) -> StoreSpec:
     cameras = [Camera(name, 256, 256, Orientation.MIRROR) for name in CAMERAS]
     pixels = PixelFormat("jpeg", "uint8", (256, 256, 3))
     return StoreSpec(
-        type="episodes", stage="convert", stage_version=1, what={"generated": True},
+        type="episodes",
+        stage="convert",
+        stage_version=1,
+        what={"generated": True},
         about={
-            "dataset": "generated", "version": "1.0.0", "fps": 20.0,
+            "dataset": "generated",
+            "version": "1.0.0",
+            "fps": 20.0,
             "cameras": [asdict(camera) for camera in cameras],
             "views": [View(name, "rgb", pixels).to_json() for name in CAMERAS],
-            "action_dim": ACTION, "proprio_dim": PROPRIO, "gripper": [6],
+            "action_dim": ACTION,
+            "proprio_dim": PROPRIO,
+            "gripper": [6],
             "action_names": [*map(str, range(ACTION - 1)), "gripper"],
-            "proprio_names": [*map(str, range(PROPRIO))], "gripper_convention": "unknown",
+            "proprio_names": [*map(str, range(PROPRIO))],
+            "gripper_convention": "unknown",
         },
-        upstream="0" * 64, shards={"train": parts}, place={"source_root": str(source_root)},
-    )  # fmt: skip
+        upstream="0" * 64,
+        shards={"train": parts},
+        place={"source_root": str(source_root)},
+    )
 
 
 def lengths(episodes: int) -> np.ndarray:

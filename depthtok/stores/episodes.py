@@ -37,7 +37,7 @@ from depthtok.stores.frame_files import SizedFile, files_of, sized_files
 from depthtok.stores.manifest import pack_manifest, unpack_manifest
 from depthtok.stores.parts import Part
 from depthtok.stores.spec import ROOT, ROOT_REMEDY
-from depthtok.stores.statistics import Columns, Statistics
+from depthtok.stores.statistics import ColumnStatistics, Statistics
 from depthtok.stores.store import Store
 from depthtok.stores.stored_episode import StoredEpisode, View
 
@@ -261,7 +261,7 @@ class EpisodeStore(Store):
         action, proprio = self._statistics_of("action"), self._statistics_of("proprio")
         return Statistics(action, proprio, len(self), self.steps)
 
-    def _statistics_of(self, table: str) -> Columns:
+    def _statistics_of(self, table: str) -> ColumnStatistics:
         return statistics.of_columns(lambda: (part.map(table) for part in self.parts()))
 
     def statistics(self) -> Statistics:

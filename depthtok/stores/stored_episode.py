@@ -68,7 +68,7 @@ class View:
 
 
 @runtime_checkable
-class Source(Protocol):
+class EpisodeSource(Protocol):
     """What an episode asks of its EpisodeStore, whose file imports this one."""
 
     views: list[View]
@@ -97,7 +97,7 @@ class Source(Protocol):
 class StoredEpisode:
     """An `Episode` of an EpisodeStore."""
 
-    store: Source
+    store: EpisodeSource
     part: Part
     row: int  # in the part
 

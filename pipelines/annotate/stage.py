@@ -25,20 +25,23 @@ from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 from depthtok.stores.stored_episode import StoredEpisode
-from pipelines.annotate.part import DepthLayout, EpisodeSink, Meter
+from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
 from pipelines.convert.changes import ImageWatch
 from pipelines.depth.registry import find
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.origin import Origin
+from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
-BY_ESTIMATOR = ("graphs",)  # settings that only the estimator records, so that old stores go on
+BY_ESTIMATOR = (
+    "graphs",
+    "attention",
+)  # settings that only the estimator records, so that old stores go on
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
@@ -81,12 +84,12 @@ class AnnotateStage:
         return self._described[0]
 
     @property
-    def origin(self) -> Origin | None:
+    def origin(self) -> WeightsOrigin | None:
         """What its weights say they are of, and how that is known; None without weights."""
         return self._described[1]
 
     @cached_property
-    def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+    def _described(self) -> tuple[EstimatorSpec, WeightsOrigin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
         estimator = self.load_estimator(self._made_with())
         return estimator.spec, getattr(estimator, "origin", None)
@@ -109,6 +112,7 @@ class AnnotateStage:
             precision=None if config.precision == "auto" else config.precision,
             compile=config.compile,
             graphs=config.graphs,
+            attention=config.attention,
         )
         run = run if made_with is None else run.like(made_with)
         device = torch.device(self.device)
@@ -223,7 +227,7 @@ class AnnotateStage:
             writer.roots = (self.episodes.source_root, self.episodes.path)
             inherit(part, writer, first_piece=work.name.piece == 0)
             episodes = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
-            sink = EpisodeSink(self._layout, episodes, writer, Meter(estimator, advance))
+            sink = EpisodeSink(self._layout, episodes, writer, FrameMeter(estimator, advance))
             for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()

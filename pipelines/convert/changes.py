@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 
 from depthtok.sources.framing import is_same
 from depthtok.sources.shards import Shard, status_of
-from depthtok.sources.videos import Film
+from depthtok.sources.videos import VideoEpisode
 from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.origin import MADE_FROM, shard_looks_other
 from depthtok.stores.parts import Part
@@ -156,7 +156,7 @@ class FilmWatch:
     """Videos and folders of images, by the name of their part."""
 
     out: Path
-    films: Mapping[str, Film]
+    films: Mapping[str, VideoEpisode]
     changed: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     unknown: int = 0  # parts that do not say
