@@ -18,11 +18,7 @@ from depthtok.meaning import REFERENCES, UNITS
 from depthtok.sources import guess
 from depthtok.sources.columns import FeatureFacts
 from depthtok.sources.features import values_in
-<<<<<<< HEAD
-from depthtok.sources.guess import Group, in_tree
-=======
-from depthtok.sources.guess import ColumnGroup
->>>>>>> main
+from depthtok.sources.guess import ColumnGroup, in_tree
 from depthtok.sources.instruction import is_codes, is_text
 
 _WORDS = (
@@ -87,13 +83,9 @@ def draft(
     return "\n".join(parts)
 
 
-<<<<<<< HEAD
 def _head(
-    features: Mapping[str, Feature], name: str, gripper: bool, fps: float | None = None
+    features: Mapping[str, FeatureFacts], name: str, gripper: bool, fps: float | None = None
 ) -> str:
-=======
-def _head(features: Mapping[str, FeatureFacts], name: str, gripper: bool) -> str:
->>>>>>> main
     hint = (
         "open1_closed0 is the aim, see docs/schemas.md"
         if gripper
@@ -109,17 +101,13 @@ def _head(features: Mapping[str, FeatureFacts], name: str, gripper: bool) -> str
     )
 
 
-<<<<<<< HEAD
 def _rate(fps: float | None) -> str:
     if fps is None:
         return 'fps = "unknown"  # check: frames per second'
     return f"fps = {fps:g}  # as the data set states it"
 
 
-def _instructions(features: Mapping[str, Feature]) -> str:
-=======
 def _instructions(features: Mapping[str, FeatureFacts]) -> str:
->>>>>>> main
     """The line of the likeliest instruction; as comments the others, and texts that may be one."""
     likely = [path for path in features if _instruction_rank(path, features[path]) < len(_WORDS)]
     likely.sort(key=lambda path: (not features[path].per_step, len(path), path))
@@ -257,16 +245,10 @@ def _states(
     return tables
 
 
-<<<<<<< HEAD
-def _action_paths(steps: Mapping[str, Feature]) -> list[str]:
+def _action_paths(steps: Mapping[str, FeatureFacts]) -> list[str]:
     whole = [path for path in steps if in_tree(path) in ("steps/action", "steps/actions")]
     if whole:
         return [path for path in whole if _is_vector(steps[path])][:1]
-=======
-def _action_paths(steps: Mapping[str, FeatureFacts]) -> list[str]:
-    if "steps/action" in steps:
-        return ["steps/action"] if _is_vector(steps["steps/action"]) else []
->>>>>>> main
     return [
         path
         for path, feature in steps.items()

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from depthtok.errors import SourceError
 from depthtok.frames.kinds import FrameKind, Rows
-from depthtok.sources.columns import RawEpisode
+from depthtok.sources.columns import ReadableEpisode
 from depthtok.sources.features import Feature
 from depthtok.sources.pixels import PixelFormat
 
@@ -41,7 +41,7 @@ class FileGroup:
 
 
 @runtime_checkable
-class FileEpisode(RawEpisode, Protocol):
+class FileEpisode(ReadableEpisode, Protocol):
     """One episode of a group."""
 
     def rows(self, key: str) -> Rows:

@@ -116,7 +116,7 @@ def in_tree(path: str) -> str:
     return "steps/" + re.sub(r"^obs/", "observation/", path.replace(".", "/"))
 
 
-def _groups_of_names(kind: str, names: Sequence[str], reference: str) -> list[Group] | None:
+def _groups_of_names(kind: str, names: Sequence[str], reference: str) -> list[ColumnGroup] | None:
     """Groups by the names that the data set gives its columns; None where it gives none."""
     if not names:
         return None
@@ -125,14 +125,14 @@ def _groups_of_names(kind: str, names: Sequence[str], reference: str) -> list[Gr
     grips = [kind == "action" and "gripper" in name.lower() for name in own]
     if kind == "action":
         own = [_gripper_name(n, grip) for n, grip in zip(own, grips, strict=True)]
-    parts: list[Group] = []
+    parts: list[ColumnGroup] = []
     for column, (name, grip) in enumerate(zip(own, grips, strict=True)):
         if parts and parts[-1].gripper == grip:
             last = parts.pop()
             parts.append(replace(last, stop=column + 1, names=(*last.names, name)))
         else:
             note = "names as the data set gives them"
-            parts.append(Group(column, column + 1, (name,), grip, reference, note))
+            parts.append(ColumnGroup(column, column + 1, (name,), grip, reference, note))
     return parts
 
 

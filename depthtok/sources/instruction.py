@@ -45,15 +45,11 @@ class Instruction:
         """Reads the field `instruction` of a schema. Raises `SchemaError`."""
         if not isinstance(schema.data.get("instruction"), dict):
             return cls(schema.texts("instruction"))
-<<<<<<< HEAD
-        table = Table(schema.take("instruction", dict), f"{schema.where} [instruction]")
+        table = SchemaTable(schema.take("instruction", dict), f"{schema.where} [instruction]")
         if "text" in table.data:
             text = table.take("text", str)
             table.finish()
             return cls(text=text)
-=======
-        table = SchemaTable(schema.take("instruction", dict), f"{schema.where} [instruction]")
->>>>>>> main
         paths, ops = table.texts("from"), table.texts("ops", [])
         pick = table.choice("pick", tuple(PICKS), "first")
         table.finish()

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from depthtok.errors import CorruptRecord
-from depthtok.sources.columns import RawEpisode
+from depthtok.sources.columns import ReadableEpisode
 from depthtok.sources.schema import Schema
 from depthtok.stores.episodes import write_instructions
 from depthtok.stores.part_writer import PartWriter
@@ -15,14 +15,14 @@ from pipelines.convert.gripper import require_gripper
 
 
 class EpisodeColumns:
-    """Writes into one part. `judges_grippers`: whether one out of its range is an error."""
+    """Writes into one part. `checks_grippers`: whether one out of its range is an error."""
 
-    def __init__(self, schema: Schema, writer: PartWriter, *, judges_grippers: bool) -> None:
-        self.schema, self.writer, self.judges_grippers = schema, writer, judges_grippers
+    def __init__(self, schema: Schema, writer: PartWriter, *, checks_grippers: bool) -> None:
+        self.schema, self.writer, self.checks_grippers = schema, writer, checks_grippers
         self.instructions: dict[tuple[str, ...], int] = {}
         self.left_out: dict[str, list[int]] = {}
 
-    def write(self, raw: RawEpisode, file: str) -> slice | None:
+    def write(self, raw: ReadableEpisode, file: str) -> slice | None:
         """Writes the steps to use, and returns them; None if the schema leaves the episode out.
         `file` is where it is from, for messages. Raises `SourceError`, `SchemaError`."""
         schema, writer = self.schema, self.writer
@@ -35,7 +35,7 @@ class EpisodeColumns:
         if steps == 0:
             raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
         action = schema.action(raw, keep)[keep]
-        if self.judges_grippers:
+        if self.checks_grippers:
             episode = f"{file}, episode {raw.index}"
             require_gripper(action[:, schema.gripper_dims], schema.gripper, episode)
         texts = texts * len(raw) if len(texts) == 1 else texts
@@ -45,7 +45,7 @@ class EpisodeColumns:
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         return keep
 
-    def intrinsics(self, raw: RawEpisode) -> Float32[np.ndarray, "C 9"]:
+    def intrinsics(self, raw: ReadableEpisode) -> Float32[np.ndarray, "C 9"]:
         """Of every camera, row by row; NaN where the data set does not say."""
         rows = (self.schema.intrinsics(raw, camera.name) for camera in self.schema.cameras)
         return np.array([row or [np.nan] * 9 for row in rows], np.float32)

@@ -27,7 +27,7 @@ from pipelines.convert.differences import require_same_store
 from pipelines.convert.files_part import FilesIndexer, FilesReading, ReadView, packed_view
 from pipelines.convert.files_probe import probe
 from pipelines.convert.files_watch import FilesWatch
-from pipelines.convert.gripper import judge_gripper
+from pipelines.convert.gripper import check_gripper
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # that of `convert`: absent cameras are known
@@ -181,10 +181,10 @@ class FilesStage:
         return next((measured for measured in probes if measured), None)
 
     def finish(self) -> None:
-        """Computes statistics, once all episodes exist, and judges the gripper by them."""
+        """Computes statistics, once all episodes exist, and checks the gripper by them."""
         episodes = EpisodeStore(self.out)
         episodes.store_statistics()
-        judge_gripper(episodes, refuse=True)
+        check_gripper(episodes, refuse=True)
 
 
 _: type[Stage] = FilesStage

@@ -116,7 +116,7 @@ class FilesIndexer:
     ) -> None:
         self.reading, self.group, self.writer, self.advance = reading, group, writer, advance
         self.files = [reading.dataset.path / file for file in group.files]
-        self.columns = EpisodeColumns(reading.schema, writer, judges_grippers=True)
+        self.columns = EpisodeColumns(reading.schema, writer, checks_grippers=True)
         self.frames = FrameDigests(reading.stored_views)
         self.packed: BinaryIO | None = None
 

@@ -71,8 +71,8 @@ class ShardIndexer:
         self, reading: Reading, shard: Shard, writer: PartWriter, advance: Advance
     ) -> None:
         self.reading, self.shard, self.writer, self.advance = reading, shard, writer, advance
-        judges = reading.judges_grippers
-        self.columns = EpisodeColumns(reading.schema, writer, judges_grippers=judges)
+        checks = reading.checks_grippers
+        self.columns = EpisodeColumns(reading.schema, writer, checks_grippers=checks)
         self.images = ImageFiles()
         self.packed: BinaryIO | None = None
         self.framing = ShardDigest()
@@ -126,22 +126,7 @@ class ShardIndexer:
         keep = self.columns.write(raw, self.shard.path.name)
         if keep is None:
             return
-<<<<<<< HEAD
         intrinsics = self.columns.intrinsics(raw)
-=======
-        if steps == 0:
-            raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
-        action = schema.action(raw, keep)[keep]
-        if self.reading.checks_grippers:
-            episode = f"{self.shard.path.name}, episode {raw.index}"
-            require_gripper(action[:, schema.gripper_dims], schema.gripper, episode)
-        texts = texts * len(raw) if len(texts) == 1 else texts
-        numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
-        writer.append("action", action)
-        writer.append("proprio", schema.proprio(raw, keep)[keep])
-        writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
-        intrinsics = self._intrinsics(raw)
->>>>>>> main
         spans = [raw.spans(path)[keep] for path in self.reading.view_paths]
         locations = [self._locations(view_spans) for view_spans in spans]
         writer.append("images", np.stack(locations, axis=1))
