@@ -24,8 +24,16 @@ def call(*words: object, code: int = 0) -> str:
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("lerobot")
     call("convert", REAL, "--schema", REAL / "schema.toml", "--out", folder / "episodes")
-    call("annotate", folder / "episodes", "--estimator", "dataset", "--size", 0,
-         "--out", folder / "depth")  # fmt: skip
+    call(
+        "annotate",
+        folder / "episodes",
+        "--estimator",
+        "dataset",
+        "--size",
+        0,
+        "--out",
+        folder / "depth",
+    )
     return folder
 
 

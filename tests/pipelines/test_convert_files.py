@@ -273,8 +273,9 @@ def test_hdf5_demonstrations(tmp_path, compressed):
     assert "reference" in " ".join(store.meaning.unknown)
     assert [f.problem for f in verify_store(tmp_path / "ep", images=True)] == []
     convert(root, tmp_path / "packed", copy_images=True)
-    np.testing.assert_array_equal(*(frames(EpisodeStore(tmp_path / n), "front")[1]
-                                    for n in ("ep", "packed")))  # fmt: skip
+    np.testing.assert_array_equal(
+        *(frames(EpisodeStore(tmp_path / n), "front")[1] for n in ("ep", "packed"))
+    )
 
 
 def test_demonstrations_without_an_instruction_get_one_by_schema(tmp_path):
