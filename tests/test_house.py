@@ -33,7 +33,7 @@ ONE_PLACE = {
     "mujoco": "pipelines/sim/",
     "robosuite": "pipelines/sim/",
     "libero": "pipelines/sim/",
-    "transformers": (),
+    "transformers": "pipelines/depth/hf/",
 }
 WITHOUT_TORCH = ("depthtok/",)
 HANDED_TENSORS = "depthtok/disk/tensors.py"  # imports torch: who calls it has tensors
