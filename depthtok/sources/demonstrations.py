@@ -147,7 +147,7 @@ class Demonstration:
     """A `FileEpisode`."""
 
     index: int
-    where: str
+    location: str
     steps: int
     task: str
     features: Mapping[str, NamedFeature] = field(repr=False)
@@ -167,7 +167,7 @@ class Demonstration:
         column, shape = self.columns.get(path), self.features[path].shape
         if column is None or column.shape != (self.steps, *shape):
             state = "is absent" if column is None else f"has shape {column.shape}"
-            raise CorruptRecord(f"{self.where}: {path} {state}, not {(self.steps, *shape)}")
+            raise CorruptRecord(f"{self.location}: {path} {state}, not {(self.steps, *shape)}")
         return column
 
     def texts(self, path: str) -> list[tuple[str, ...]]:

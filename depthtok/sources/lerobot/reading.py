@@ -30,7 +30,7 @@ class LeRobotEpisode:
     """A `FileEpisode`: its columns as numpy arrays, [T, *shape], and texts."""
 
     index: int
-    where: str
+    location: str
     features: Mapping[str, NamedFeature] = field(repr=False)
     columns: Mapping[str, np.ndarray] = field(repr=False)
     frame_rows: Mapping[str, Rows] = field(repr=False)
@@ -50,7 +50,7 @@ class LeRobotEpisode:
             return column.reshape(len(self), *(size or 0 for size in feature.shape))
         except ValueError:
             raise CorruptRecord(
-                f"{self.where}: {path} has {column.size} values in {len(self)} steps of shape "
+                f"{self.location}: {path} has {column.size} values in {len(self)} steps of shape "
                 f"{feature.shape}"
             ) from None
 
