@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from depthtok.api.flags import CUDA_GRAPH, SAMPLER, Precision
 from depthtok.api.parameters import BySet, Flag, Only, Positional
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError
 from depthtok.log import warn
 from depthtok.progress import progress
 from depthtok.signals import stoppable
-from pipelines.sim.config import EvalConfig, numbers
+from pipelines.sim.config import EvalConfig
 
 if TYPE_CHECKING:
     from pipelines.evaluate.play import PolicySource
@@ -39,7 +38,10 @@ class PolicyEvaluation:
 def evaluate(
     policy: Annotated[str, Positional("RUN|ws://HOST:PORT", "a training run, or a policy server")],
     out: Annotated[Path, "directory of the evaluation"],
-    settings: Annotated[EvalConfig, BySet("replan_steps")],
+    settings: Annotated[
+        EvalConfig,
+        BySet("replan_steps", "settle_steps", "action_noise", "views", "starts", "chosen_by"),
+    ],
     options: Annotated[
         RunOptions,
         Only(
@@ -130,42 +132,19 @@ def _evaluation(
     out: Path, settings: EvalConfig, source: PolicySource
 ) -> tuple[Evaluation, list[Job]]:
     """The directory's description, and all the trials that belong to it."""
-    from pipelines.evaluate.trials import Evaluation, Job
-    from pipelines.sim import suites
+    from pipelines.evaluate.protocol import Protocol
+    from pipelines.evaluate.trials import Evaluation
     from pipelines.sim.libero import MEANING
-    from pipelines.sim.rollout import Trial
     from pipelines.sim.setup import prepare, software, versions
 
     prepare()
-    wanted = numbers(settings.tasks, "tasks") or range(len(suites.tasks(settings.suite)))
-    tasks = [suites.task(settings.suite, number) for number in wanted]
-    if settings.trials > suites.TRIALS:
-        raise ConfigError(
-            f"a task has {suites.TRIALS} official initial states, not {settings.trials}",
-            remedy=f"give --trials up to {suites.TRIALS}",
-        )
-    limit = settings.max_steps or suites.MAX_STEPS[settings.suite]
+    protocol = Protocol.of(settings)
+    protocol.warn_of_repeats()
     card = {
         **source.card(MEANING),
-        "suite": settings.suite,
-        "trials": settings.trials,
-        "seed": settings.seed,
-        "replan_steps": settings.replan_steps,
-        "max_steps": limit,
-        "size": settings.size,
-        "settle_steps": suites.SETTLE_STEPS,
-        "orientation": "raw[::-1, ::-1]",
-        "tasks": {str(task.number): task.instruction for task in tasks},
-        "videos": settings.videos,
+        "chosen_by": source.chosen_by(settings.chosen_by),
+        **protocol.card(),
         "versions": versions(),
         "software": {**software(), **source.runs_on},
     }
-    jobs = [
-        Job(
-            task,
-            Trial(k, task.seed("eval", settings.seed, k), limit, settings.replan_steps),
-        )
-        for task in tasks
-        for k in range(settings.trials)
-    ]
-    return Evaluation(out, card), jobs
+    return Evaluation(out, card), list(protocol.jobs)

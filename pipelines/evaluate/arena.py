@@ -23,6 +23,7 @@ class ArenaBuilder:
         from pipelines.sim.libero import MEANING, LiberoSimulator
 
         one_thread()
-        build = partial(LiberoSimulator, size=self.settings.size)
+        settings = self.settings
+        build = partial(LiberoSimulator, size=settings.size, settle_steps=settings.settle_steps)
         player, accepted = self.source.open(MEANING), self.source.accepted
         return Arena(self.evaluation, player, build, self.settings.videos, judge, accepted)

@@ -80,6 +80,17 @@ class PolicySource:
             **self._meant(self._meaning(state, config), robot),
         }  # fmt: skip
 
+    def chosen_by(self, stated: str) -> str:
+        """Which checkpoint this is, and by what it was chosen, as far as it is known."""
+        if self.is_server:
+            which = "as served"
+        else:
+            from vla.training import checkpoint
+
+            newest = checkpoint.find(self.where) != Path(self.where)
+            which = "the newest of its run" if newest else "named"
+        return f"{which}, by {stated}" if stated else which
+
     def _require_free(self) -> None:
         """Raises `ConfigError` for what a server decides, or does not tell."""
         if self.codebook is not None:
@@ -198,7 +209,7 @@ class _Server:
             self._connection = self._open.enter_context(opening)
             greeting = self._connection.recv(timeout=PATIENCE_S)
             self.greeting = unpack(greeting.encode() if isinstance(greeting, str) else greeting)
-            self.meaning = _told(self.greeting)
+            self.meaning, self.cameras = _told(self.greeting), _looks(self.greeting)
             finalize(self, self._open.close)  # the server is told that nobody asks any more
         except (OSError, TimeoutError, WebSocketException) as error:
             raise ConfigError(
@@ -243,6 +254,12 @@ def _told(greeting: Any) -> Meaning | None:
         return None
 
 
+def _looks(greeting: object) -> tuple[str, ...] | None:
+    """The cameras that a server says it looks at; None where it does not."""
+    said = greeting.get("cameras") if isinstance(greeting, Mapping) else None
+    return tuple(map(str, said)) if isinstance(said, list | tuple) else None
+
+
 class Seeing:
     """A policy whose depth codes are noted whenever it is asked, to be judged after the trial."""
 
@@ -250,7 +267,7 @@ class Seeing:
         from vqvae.codec import Codec
 
         self._policy = policy
-        self.meaning = policy.meaning
+        self.meaning, self.cameras = policy.meaning, getattr(policy, "cameras", None)
         self._codec = Codec.load(codebook, device)
         self._seen: list[UInt8[np.ndarray, "h w"]] = []
 
@@ -287,7 +304,7 @@ class Seeing:
         from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
 
         book = self._codec.codebook
-        metres = np.stack(rollout.depth_m[:-1])  # of the end no codes were asked
+        metres = np.stack(rollout.depth_m[: rollout.plans])  # of the end no codes were asked
         values = ImageTransform(size=book.size).depth(metres, DepthKind.METRES)
         clip = DepthClip.of(values, DepthKind.METRES).to_disparity()
         quantiles = tuple(np.quantile(clip.values[clip.valid], QUANTILES).tolist())
