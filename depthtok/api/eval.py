@@ -60,6 +60,10 @@ def evaluate(
     precision: Precision = None,
     sampler: Annotated[str | None, Flag(SAMPLER, by_set=True)] = None,
     cuda_graph: Annotated[bool | None, Flag(CUDA_GRAPH, by_set=True)] = None,
+    batch: Annotated[
+        int | None,
+        Flag("one policy for all workers, so many observations a pass; else one each", by_set=True),
+    ] = None,
 ) -> PolicyEvaluation:
     """Evaluate a policy in LIBERO, closed loop.
 
@@ -84,6 +88,7 @@ def evaluate(
         precision,
         sampler,
         cuda_graph,
+        batch,
     )
     with writing_shard(out, options.shard):
         evaluation = _run(*_evaluation(out, settings, source), source, settings, options)
@@ -103,9 +108,8 @@ def _run(
     options: RunOptions,
 ) -> Evaluation:
     """Runs the trials that are not done yet."""
-    from pipelines.evaluate.arena import ArenaBuilder
+    from pipelines.evaluate.arena import ArenaBuilder, played
     from pipelines.evaluate.trials import Evaluation
-    from pipelines.sim.workers import run
 
     evaluation.begin()
     jobs = options.mine(jobs)[: options.limit]
@@ -121,7 +125,7 @@ def _run(
     ]
     successes = sum(outcome.success for outcome in kept)
     with stoppable(), progress(len(jobs), "trials", "eval", done=len(kept)) as bar:
-        for done, outcome in enumerate(run(arena, todo, options.workers), len(kept) + 1):
+        for done, outcome in enumerate(played(arena, todo, options.workers), len(kept) + 1):
             successes += outcome.success
             bar.advance(1, success=successes / done)
     evaluation.keep_first(settings.videos)
