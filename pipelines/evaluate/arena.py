@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipelines.device import one_thread
-from pipelines.evaluate.play import PolicySource, judge
-from pipelines.evaluate.trials import Arena, Evaluation, Job, Outcome
+from pipelines.evaluate.play import PolicySource, measure
+from pipelines.evaluate.trials import Arena, Evaluation, TrialJob, TrialOutcome
 from pipelines.sim.config import EvalConfig
 from pipelines.sim.rollout import Player
 
@@ -34,10 +34,10 @@ class ArenaBuilder:
         settings = self.settings
         build = partial(LiberoSimulator, size=settings.size, settle_steps=settings.settle_steps)
         accepted = self.source.accepted
-        return Arena(self.evaluation, player, build, self.settings.videos, judge, accepted)
+        return Arena(self.evaluation, player, build, self.settings.videos, measure, accepted)
 
 
-def played(arena: ArenaBuilder, jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
+def played(arena: ArenaBuilder, jobs: Sequence[TrialJob], workers: int) -> Iterator[TrialOutcome]:
     """Runs trials in `workers` processes, each with a policy, or with one that all of them ask."""
     from pipelines.sim import workers as processes
     from pipelines.sim.libero import MEANING

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from depthtok.log import warn
-from pipelines.evaluate.trials import Job
+from pipelines.evaluate.trials import TrialJob
 from pipelines.sim import published, suites
 from pipelines.sim.config import EvalConfig, numbers
 from pipelines.sim.perturb import Ranges
@@ -28,7 +28,7 @@ class Protocol:
 
     settings: EvalConfig
     tasks: Sequence[Task]
-    jobs: Sequence[Job]
+    jobs: Sequence[TrialJob]
 
     @classmethod
     def of(cls, settings: EvalConfig) -> Protocol:
@@ -65,7 +65,7 @@ class Protocol:
             }
         return card
 
-    def _of(self, task: Task) -> list[Job]:
+    def _of(self, task: Task) -> list[TrialJob]:
         return [job for job in self.jobs if job.task.number == task.number]
 
     def _different(self, task: Task) -> int:
@@ -87,7 +87,7 @@ class Protocol:
             )
 
 
-def _jobs(task: Task, settings: EvalConfig) -> Iterable[Job]:
+def _jobs(task: Task, settings: EvalConfig) -> Iterable[TrialJob]:
     """All trials of a task."""
     varied = list(_versions(task, settings))
     published_ = task.init_states == 1  # a task of the suite is one trial from its first state
@@ -101,7 +101,7 @@ def _jobs(task: Task, settings: EvalConfig) -> Iterable[Job]:
             None if state == number else state,
             settings.action_noise,
         )
-        yield Job(version, trial)
+        yield TrialJob(version, trial)
 
 
 def _versions(task: Task, settings: EvalConfig) -> Iterable[Task]:

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from depthtok.errors import DepthtokError
 from depthtok.meaning import Meaning
-from pipelines.evaluate.trials import Arena, Job, Outcome
+from pipelines.evaluate.trials import Arena, TrialJob, TrialOutcome
 from vla.model.batch import Observation
 from vla.serving.running import Running
 
@@ -85,8 +85,8 @@ class _Simulating:
 
 
 def run(
-    build: Callable[[Asking], Arena], policy: Asked, jobs: Sequence[Job], workers: int
-) -> Iterator[Outcome]:
+    build: Callable[[Asking], Arena], policy: Asked, jobs: Sequence[TrialJob], workers: int
+) -> Iterator[TrialOutcome]:
     """Runs all jobs in `workers` processes (at least one) and yields results as they come.
 
     `build` makes the arena of a process; it and the jobs must be picklable. Re-raises the
@@ -115,7 +115,9 @@ def run(
             one.process.join()
 
 
-def _heard(active: Sequence[_Simulating], width: int, todo: list[Job]) -> Iterator[Outcome]:
+def _heard(
+    active: Sequence[_Simulating], width: int, todo: list[TrialJob]
+) -> Iterator[TrialOutcome]:
     """Reads what comes from the processes, until all of them wait for an answer, a pass is full, or
     the first has waited for a moment; yields what is done."""
     first_s = None
@@ -137,7 +139,7 @@ def _heard(active: Sequence[_Simulating], width: int, todo: list[Job]) -> Iterat
             return
 
 
-def _done(one: _Simulating, todo: list[Job]) -> Iterator[Outcome]:
+def _done(one: _Simulating, todo: list[TrialJob]) -> Iterator[TrialOutcome]:
     """Reads one message; yields the outcome that it may be."""
     kind, value = _received(one)
     if kind == READY:

@@ -28,7 +28,7 @@ from pipelines.sim.simulator import Simulator, Task
 
 CARD, TRIALS, VIDEOS = "eval.json", "trials", "videos"
 
-Judge = Callable[[Player, Rollout], Mapping[str, float]]
+Measure = Callable[[Player, Rollout], Mapping[str, float]]
 
 _FLAGS = {
     "policy": "RUN",
@@ -53,7 +53,7 @@ _FLAGS = {
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """One trial to run."""
 
     task: Task
@@ -66,7 +66,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """One finished trial."""
 
     task: int
@@ -141,11 +141,11 @@ class Evaluation:
     def _write(self, card: Mapping[str, Any]) -> None:
         write_atomic(self.path / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 
-    def is_done(self, job: Job) -> bool:
+    def is_done(self, job: TrialJob) -> bool:
         """Whether this trial is finished."""
         return (self.path / TRIALS / f"{job.name}.json").is_file()
 
-    def save(self, outcome: Outcome) -> None:
+    def save(self, outcome: TrialOutcome) -> None:
         """Commits a trial."""
         values = asdict(outcome)
         for name in ("variation", "group", "init_state"):
@@ -154,7 +154,7 @@ class Evaluation:
         text = json.dumps(values, indent=1) + "\n"
         write_atomic(self.path / TRIALS / f"{outcome.name}.json", text)
 
-    def forget(self, jobs: Iterable[Job]) -> None:
+    def forget(self, jobs: Iterable[TrialJob]) -> None:
         """Removes these trials and their videos."""
         for name in (job.name for job in jobs):
             trial, films = self.path / TRIALS / f"{name}.json", self.path / VIDEOS
@@ -163,7 +163,7 @@ class Evaluation:
                     path.unlink(missing_ok=True)
 
     @cached_property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[TrialOutcome]:
         """The finished trials, in order."""
         paths = listed(self.path / TRIALS, "task-*.json")
         return [_outcome(path, self.card["tasks"]) for path in paths]
@@ -216,10 +216,10 @@ def _require_types(card: Mapping[str, Any]) -> None:
         int(number), as_type(str, instruction)
 
 
-def _outcome(path: Path, tasks: Collection[str]) -> Outcome:
+def _outcome(path: Path, tasks: Collection[str]) -> TrialOutcome:
     content = read_json_object(path, _AGAIN)
     with as_written(path, _AGAIN):
-        outcome = Outcome(**content)
+        outcome = TrialOutcome(**content)
         for name in ("task", "trial", "seed", "steps", "plans"):
             as_type(int, getattr(outcome, name))
         if str(outcome.task) not in tasks:
@@ -234,7 +234,7 @@ def _outcome(path: Path, tasks: Collection[str]) -> Outcome:
 _AGAIN = "delete that file: the same `depthtok eval` runs the trial again"
 
 
-def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+def summary(outcomes: Iterable[TrialOutcome]) -> dict[str, Any]:
     """Success rate with its 95 % interval, and the number of steps of successes."""
     outcomes = list(outcomes)
     steps = [outcome.steps for outcome in outcomes if outcome.success]
@@ -263,24 +263,24 @@ class Arena:
         player: Player,
         build: Callable[[Task], Simulator],
         videos: int,
-        judge: Judge | None = None,
+        measure: Measure | None = None,
         accepted: Collection[str] = (),
     ) -> None:
-        self._evaluation, self._player, self._judge = evaluation, player, judge
+        self._evaluation, self._player, self._measure = evaluation, player, measure
         self._accepted = accepted
         self._build, self._videos = build, videos
         self._simulator: Simulator | None = None
 
-    def do(self, job: Job) -> Outcome:
+    def do(self, job: TrialJob) -> TrialOutcome:
         """Runs one trial and commits it."""
         simulator = self._of(job.task)
         rollout = play(simulator, self._player, job.trial, self._accepted, end=False)
-        measures = self._judge(self._player, rollout) if self._judge else {}
+        measures = self._measure(self._player, rollout) if self._measure else {}
         self._film(job, rollout, simulator)
         result = (rollout.success, rollout.steps, rollout.plans)
         varied = (job.task.variation.name, job.task.variation.size, job.trial.init_state)
         trial = (job.task.number, job.trial.number, job.trial.seed)
-        outcome = Outcome(*trial, *result, measures, *varied)
+        outcome = TrialOutcome(*trial, *result, measures, *varied)
         self._evaluation.save(outcome)
         return outcome
 
@@ -298,7 +298,7 @@ class Arena:
             simulator.vary(task)
         return simulator
 
-    def _film(self, job: Job, rollout: Rollout, simulator: Simulator) -> None:
+    def _film(self, job: TrialJob, rollout: Rollout, simulator: Simulator) -> None:
         """Keeps the first few successes and failures of every task as videos; only then is the end
         rendered."""
         end = "success" if rollout.success else "failure"
@@ -307,7 +307,7 @@ class Arena:
             save_film(self._evaluation.path / VIDEOS / f"{job.name}-{end}.webp", rollout)
 
 
-def by_task(outcomes: Iterable[Outcome]) -> dict[int, list[Outcome]]:
+def by_task(outcomes: Iterable[TrialOutcome]) -> dict[int, list[TrialOutcome]]:
     """The trials of each task, in the order of the tasks."""
     outcomes = list(outcomes)
     tasks = sorted({outcome.task for outcome in outcomes})

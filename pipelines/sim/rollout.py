@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from depthtok.errors import ConfigError
 from depthtok.stores.agreement import for_robot
-from pipelines.sim.simulator import Simulator, View
+from pipelines.sim.simulator import CameraView, Simulator
 
 
 @runtime_checkable
@@ -63,7 +63,7 @@ class Rollout:
     depth_m: list[Float32[np.ndarray, "H W"]] = field(default_factory=list)
     panels: list[list[UInt8[np.ndarray, "H W 3"]]] = field(default_factory=list)
 
-    def see(self, view: View) -> None:
+    def see(self, view: CameraView) -> None:
         """Keeps what the main camera sees."""
         self.frames.append(view.rgb)
         self.depth_m.append(view.depth_m)
@@ -71,7 +71,7 @@ class Rollout:
 
 def observe(
     simulator: Simulator, cameras: Collection[str]
-) -> tuple[dict[str, Any], dict[str, View]]:
+) -> tuple[dict[str, Any], dict[str, CameraView]]:
     """The policy's current observation by these cameras, and what they and the main one see (with
     true depth)."""
     views = {

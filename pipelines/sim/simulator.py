@@ -54,7 +54,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class View:
+class CameraView:
     """The output of one camera."""
 
     rgb: UInt8[np.ndarray, "H W 3"]
@@ -112,7 +112,7 @@ class Simulator(Protocol):
         """Joint angles (rad)."""
         ...
 
-    def render(self, camera: str, *, segmentation: bool = False) -> View:
+    def render(self, camera: str, *, segmentation: bool = False) -> CameraView:
         """Colour and depth, and optionally the class of each pixel."""
         ...
 
