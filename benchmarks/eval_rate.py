@@ -44,10 +44,33 @@ def policy(run: Path, cameras: int) -> None:
 
 def cpu_seconds(checkout: Path, run: Path, out: Path, trials: int, more: list[str]) -> float:
     """Of one evaluation, with its workers."""
-    words = ["eval", run, "--suite", "libero_goal", "--tasks", 8, "--trials", trials, "--size", 128,
-             "--max-steps", ACTIONS, "--videos", 0, "--gripper", "open-1_closed1", "--device",
-             "cpu", "--accept", "action.names", "--accept", "proprio.names", "--out", out,
-             *more]  # fmt: skip
+    words = [
+        "eval",
+        run,
+        "--suite",
+        "libero_goal",
+        "--tasks",
+        8,
+        "--trials",
+        trials,
+        "--size",
+        128,
+        "--max-steps",
+        ACTIONS,
+        "--videos",
+        0,
+        "--gripper",
+        "open-1_closed1",
+        "--device",
+        "cpu",
+        "--accept",
+        "action.names",
+        "--accept",
+        "proprio.names",
+        "--out",
+        out,
+        *more,
+    ]
     environ = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     environ["DEPTHTOK_CHECK_CALLS"] = "0"
     command = [sys.executable, "-P", "-c", RUN, *map(str, words)]

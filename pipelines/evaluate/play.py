@@ -117,9 +117,11 @@ class PolicySource:
     @property
     def _how(self) -> dict[str, Any]:
         return {
-            "precision": self.precision or "float32", "sampler": self.sampler or "auto",
-            "cuda_graph": self.cuda_graph, "batch": self.batch or 1,
-        }  # fmt: skip
+            "precision": self.precision or "float32",
+            "sampler": self.sampler or "auto",
+            "cuda_graph": self.cuda_graph,
+            "batch": self.batch or 1,
+        }
 
     def _runs(self, config: Config) -> dict[str, Any]:
         """How the policy runs, for the card."""

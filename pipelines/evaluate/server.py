@@ -86,7 +86,7 @@ class Server:
         return np.asarray(unpack(answer)["actions"], np.float32)
 
 
-def _told(greeting: Any) -> Meaning | None:
+def _told(greeting: object) -> Meaning | None:
     """What a server says that its numbers mean; None where it does not, as other servers."""
     said = greeting.get("meaning") if isinstance(greeting, Mapping) else None
     try:

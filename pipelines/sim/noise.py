@@ -18,14 +18,54 @@ from jaxtyping import Float64, UInt8
 from pipelines.sim.variation import LEVELS
 
 Picture = Float64[np.ndarray, "H W 3"]  # 0 to 1
-_MOTION = ((5, 2), (8, 3), (10, 4), (12, 5), (15, 6), (18, 8), (20, 10), (25, 12), (30, 15),
-           (35, 20))  # radius, sigma (px)  # fmt: skip
-_ZOOM = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03), (1.36, 0.01),
-         (1.41, 0.01), (1.46, 0.02), (1.51, 0.02), (1.56, 0.03))  # up to, step  # fmt: skip
-_FOG = ((0.5, 3.0), (1.0, 2.8), (1.5, 2.5), (2.0, 2.2), (2.5, 2.0), (3.0, 1.8), (3.5, 1.6),
-        (4.0, 1.5), (4.5, 1.4), (5.0, 1.3))  # weight, decay of detail  # fmt: skip
-_GLASS = ((0.5, 1, 3), (0.7, 1, 3), (0.9, 2, 3), (1.0, 2, 2), (1.1, 3, 2), (1.3, 3, 2),
-          (1.5, 4, 2), (1.8, 4, 2), (2.2, 5, 1), (2.5, 5, 1))  # sigma, reach, rounds  # fmt: skip
+_MOTION = (
+    (5, 2),
+    (8, 3),
+    (10, 4),
+    (12, 5),
+    (15, 6),
+    (18, 8),
+    (20, 10),
+    (25, 12),
+    (30, 15),
+    (35, 20),
+)  # radius, sigma (px)
+_ZOOM = (
+    (1.11, 0.01),
+    (1.16, 0.01),
+    (1.21, 0.02),
+    (1.26, 0.02),
+    (1.31, 0.03),
+    (1.36, 0.01),
+    (1.41, 0.01),
+    (1.46, 0.02),
+    (1.51, 0.02),
+    (1.56, 0.03),
+)  # up to, step
+_FOG = (
+    (0.5, 3.0),
+    (1.0, 2.8),
+    (1.5, 2.5),
+    (2.0, 2.2),
+    (2.5, 2.0),
+    (3.0, 1.8),
+    (3.5, 1.6),
+    (4.0, 1.5),
+    (4.5, 1.4),
+    (5.0, 1.3),
+)  # weight, decay of detail
+_GLASS = (
+    (0.5, 1, 3),
+    (0.7, 1, 3),
+    (0.9, 2, 3),
+    (1.0, 2, 2),
+    (1.1, 3, 2),
+    (1.3, 3, 2),
+    (1.5, 4, 2),
+    (1.8, 4, 2),
+    (2.2, 5, 1),
+    (2.5, 5, 1),
+)  # sigma, reach, rounds
 _ANGLE = 45.0  # degrees, of motion, to either side
 _TRUNCATE = 4.0  # sigmas, of a Gaussian
 
@@ -149,5 +189,9 @@ def _glass(picture: Picture, level: int, random: np.random.RandomState) -> Pictu
 
 
 _KINDS: tuple[Callable[[Picture, int, np.random.RandomState], Picture], ...] = (
-    _motion, _gauss, _zoom, _fog, _glass,
-)  # fmt: skip
+    _motion,
+    _gauss,
+    _zoom,
+    _fog,
+    _glass,
+)

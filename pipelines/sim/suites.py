@@ -47,8 +47,15 @@ STANDARD = {
 """Step limits of LIBERO's own suites."""
 FOUR = tuple(STANDARD)[:4]
 PLUS = ("camera", "robot", "noise", "language")
-_PRO = {"lan": FOUR, "object": FOUR, "swap": FOUR, "task": FOUR, "with_mug": FOUR,
-        "with_yellow_book": FOUR[:3], "with_milk": (FOUR[0], FOUR[2])}  # fmt: skip
+_PRO = {
+    "lan": FOUR,
+    "object": FOUR,
+    "swap": FOUR,
+    "task": FOUR,
+    "with_mug": FOUR,
+    "with_yellow_book": FOUR[:3],
+    "with_milk": (FOUR[0], FOUR[2]),
+}
 _OTHERS = {"libero_mine": 400, "libero_study_table": 400, "libero_object_two_normal_episodes": 280}
 _BY_NAME = ("with_mug", "with_yellow_book", "with_milk")  # what the file says is what is to do
 

@@ -26,7 +26,7 @@ VALUES = {  # of every fiftieth row and sixtieth column, with numpy's generator 
         "20 123 85 129 91 145 199 40 30 226 122 136 21 181 149 88 179 40 157 179 198 227 "
         "179 109 20 237 105 89 237 178 158 237 73 227 236 142"
     ),
-}  # fmt: skip
+}
 
 
 def picture(side):
