@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipelines.audit.bootstrap import FEWEST, Interval
 
@@ -54,6 +54,7 @@ BY_ITSELF = Rule(
 Difference = Callable[[str, str, str], Interval | None]
 
 
+@runtime_checkable
 class Row(Protocol):
     """What the rule asks of an estimator."""
 

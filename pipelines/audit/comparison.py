@@ -17,7 +17,7 @@ from pipelines.audit.bootstrap import Interval, interval
 from pipelines.audit.candidates import Candidate, Meeting
 from pipelines.audit.choice import Choice, choose
 from pipelines.audit.code_changes import CodeChanges, code_changes
-from pipelines.audit.findings import CameraAudit, summarise
+from pipelines.audit.findings import UNTESTABLE, CameraAudit, summarise
 from pipelines.audit.pairs import paired
 from pipelines.audit.reprojection import temporal_alignment_error
 from vqvae.codec import Codec
@@ -187,7 +187,8 @@ def _row(candidate: Candidate, clips: Sequence[ClipFigures], any_unit: bool) -> 
     summaries = {name: summary_of(group, any_unit) for name, group in by_view.items()}
 
     def said(what: str) -> list[str]:
-        return [f"{name}: {text}" for name, s in summaries.items() for text in getattr(s, what)]
+        texts = [(name, text) for name, s in summaries.items() for text in getattr(s, what)]
+        return [f"{name}: {t}" for name, t in texts if not t.startswith(UNTESTABLE)]
 
     speed = candidate.speed
     return CandidateFigures(

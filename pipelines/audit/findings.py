@@ -21,6 +21,7 @@ ROUNDING = 1e-4  # AbsRel that rounding makes
 BASELINES = {"rows": "the mean depth of each row", "plane": "the best plane"}
 """What depth must beat: both are of the clip's own truth, and have not looked at the image."""
 REACH_M = (0.05, 20.0)  # median depth of a robot's camera: a wrist above a table, a hall
+UNTESTABLE = "scale is not testable"
 SHOWN = 3  # clips named one by one
 INTERNAL = ("fit", "turned", "offset")  # fields of a clip that are for its camera's findings only
 
@@ -179,8 +180,8 @@ def _untested(clips: Sequence[ClipAudit], swapped: bool) -> Iterator[str]:
     reason = (
         "scale was not tested, as near and far are swapped"
         if metric
-        else "scale is not testable: the estimate is disparity, which has none, and the scale and "
-        "shift of each clip hide a wrong unit of the truth (0.1 mm read as mm)"
+        else f"{UNTESTABLE}: the estimate is disparity, which has none, and the scale and shift of "
+        "each clip hide a wrong unit of the truth (0.1 mm read as mm)"
     )
     yield f"{reason}. {_to_hold_against(clips)}"
 

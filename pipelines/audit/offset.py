@@ -3,7 +3,9 @@ the two has and the other has not.
 
 Steps of depth are where they are, whatever the scale and shift of disparity: the sizes of the two
 gradients are correlated at every offset within `REACH` of the image's sides. A shift is reported
-where the best offset fits better than none by a margin.
+where the best offset fits well, better than none by a margin, and better than those around it (at
+the end of the reach it is none), and where disparity itself correlates better there. Weak depth
+has blurred steps, which fit anywhere a little.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from jaxtyping import Bool, Float
 
 REACH = 8  # offsets up to 1 / REACH of the image's sides are tried
 FEWEST_PX = 2  # smaller offsets are what resizing makes
-MARGIN = 0.1  # by so much correlation the best offset must fit better than none
-CLEAR = 0.3  # correlation below which nothing is said
+MARGIN = 0.15  # by so much correlation the best offset must fit better than none
+CLEAR = 0.5  # correlation below which nothing is said
 LARGEST = 0.98  # quantile of the gradient's size; larger ones count as this
 
 
@@ -28,12 +30,15 @@ class Offset:
     down: int
     correlation: float  # of the gradients' sizes at this offset
     as_is: float  # at none
+    disparity: float  # how much better disparity correlates at this offset than at none
+    at_the_end: bool  # of the reach: it may be farther, or none
 
     @property
     def clear(self) -> bool:
         """Whether it is more than chance and resizing make."""
         far = max(abs(self.right), abs(self.down)) >= FEWEST_PX
-        return far and self.correlation >= max(CLEAR, self.as_is + MARGIN)
+        fits = self.correlation >= max(CLEAR, self.as_is + MARGIN) and self.disparity > 0
+        return far and fits and not self.at_the_end
 
     def __str__(self) -> str:
         steps = ((self.right, "right", "left"), (self.down, "down", "up"))
@@ -58,8 +63,30 @@ def offset_of(
     down, right = (np.arange(-(side // REACH), side // REACH + 1) for side in (height, width))
     near = fits[np.ix_(down, right)]
     row, column = np.unravel_index(np.argmax(near), near.shape)
-    best = float(near[row, column])
-    return Offset(int(right[column]), int(down[row]), best, float(fits[0, 0]))
+    steps = int(down[row]), int(right[column])
+    ends = steps[0] in (down[0], down[-1]) or steps[1] in (right[0], right[-1])
+    better = _better(estimated, true, valid, steps)
+    best, as_is = float(near[row, column]), float(fits[0, 0])
+    return Offset(steps[1], steps[0], best, as_is, better, bool(ends))
+
+
+def _better(
+    estimated: Float[np.ndarray, "n H W"],
+    true: Float[np.ndarray, "n H W"],
+    valid: Bool[np.ndarray, "n H W"],
+    steps: tuple[int, int],
+) -> float:
+    """The correlation of both disparities at an offset (down, right), less that at none, over the
+    pixels of the truth that are there in both cases."""
+    moved = np.roll(estimated, (-steps[0], -steps[1]), axis=(1, 2))
+    there = valid & np.roll(valid, (-steps[0], -steps[1]), axis=(1, 2))
+    for axis, step in zip((1, 2), steps, strict=True):
+        lost = np.moveaxis(there, axis, 0)  # a view: pixels that came round from the other side
+        lost[slice(-step, None) if step > 0 else slice(0, -step)] = False
+    if there.sum() < 2:
+        return 0.0
+    fits = [np.corrcoef(x[there], true[there])[0, 1] for x in (moved, estimated)]
+    return float(np.nan_to_num(fits[0] - fits[1]))
 
 
 def _steps(
