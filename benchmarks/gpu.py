@@ -68,11 +68,36 @@ def of_policy(row: dict, tflops: float) -> dict:
 SCRIPTS = (
     Script(
         "vida_gpu.py",
-        ["--network", "vits", "vitl", "--readers", "8", "--plain", "--json",
-         "--ways", "eager", "compile", "graphs", "compile+graphs", "compile+graphs+explicit"],
-        ["--network", "tiny", "--size", "28", "--clips", "2", "--frames", "3", "--side", "64",
-         "--json"],
-        of_vida, to_file=False,
+        [
+            "--network",
+            "vits",
+            "vitl",
+            "--readers",
+            "8",
+            "--plain",
+            "--json",
+            "--ways",
+            "eager",
+            "compile",
+            "graphs",
+            "compile+graphs",
+            "compile+graphs+explicit",
+        ],
+        [
+            "--network",
+            "tiny",
+            "--size",
+            "28",
+            "--clips",
+            "2",
+            "--frames",
+            "3",
+            "--side",
+            "64",
+            "--json",
+        ],
+        of_vida,
+        to_file=False,
     ),
     Script(
         "policy_ms.py",
@@ -87,7 +112,7 @@ SCRIPTS = (
         as_it_is,
     ),
     Script("vq_rate.py", [], ["--steps", "2", "--frames", "70"], as_it_is),
-)  # fmt: skip
+)
 
 
 def card() -> str:
@@ -118,9 +143,13 @@ def rows_of(script: Script, tiny: bool, tflops: float) -> Iterator[dict]:
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if tiny else {}
         try:
             done = subprocess.run(
-                words, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+                words,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT_S,
+                check=False,
                 env={**os.environ, **hidden},
-            )  # fmt: skip
+            )
             problem = done.stderr.strip().splitlines()[-1:] if done.returncode else []
         except subprocess.TimeoutExpired:
             done, problem = None, [f"it took more than {LIMIT_S} s"]

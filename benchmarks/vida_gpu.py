@@ -169,10 +169,18 @@ def compared(name: str, clips: list[JpegClip], options: argparse.Namespace) -> l
     batch, tally = vida_operators.count(name, options.size, runner.precision)
     floor = vida_operators.FLOPS_PER_S / (tally.total.flops / batch.frames)
     return [
-        {"network": name, "way": way, "device": device_name(device), "precision": runner.precision,
-         "floor": floor, **summary(measured), **rows.get(way, {})}
-        for way, measured in speeds.items() if measured
-    ]  # fmt: skip
+        {
+            "network": name,
+            "way": way,
+            "device": device_name(device),
+            "precision": runner.precision,
+            "floor": floor,
+            **summary(measured),
+            **rows.get(way, {}),
+        }
+        for way, measured in speeds.items()
+        if measured
+    ]
 
 
 def summary(measured: list[dict]) -> dict:
