@@ -82,6 +82,7 @@ SCRIPTS = (
             "graphs",
             "compile+graphs",
             "compile+graphs+explicit",
+            "compile+graphs+kernel",
         ],
         [
             "--network",

@@ -38,7 +38,10 @@ from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
-BY_ESTIMATOR = ("graphs",)  # settings that only the estimator records, so that old stores go on
+BY_ESTIMATOR = (
+    "graphs",
+    "attention",
+)  # settings that only the estimator records, so that old stores go on
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
@@ -109,6 +112,7 @@ class AnnotateStage:
             precision=None if config.precision == "auto" else config.precision,
             compile=config.compile,
             graphs=config.graphs,
+            attention=config.attention,
         )
         run = run if made_with is None else run.like(made_with)
         device = torch.device(self.device)

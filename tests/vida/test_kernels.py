@@ -142,7 +142,7 @@ def test_other_batches_compile_nothing_anew(monkeypatch):
     )
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    run = RunConfig(input_size=28, precision="float16", compile=True, explicit=True)
+    run = RunConfig(input_size=28, precision="float16", compile=True, attention="explicit")
     runner = Runner(tiny_network(), run, torch.device("meta"))
     for lengths in ((60,), (23, 1), (90, 26, 5)):
         depth = runner.depth(jobs_of(lengths))

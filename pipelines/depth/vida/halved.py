@@ -30,13 +30,13 @@ TOLERANCE = {torch.float16: 0.01, torch.bfloat16: 0.08}
 H200 showed by autocast with the golden clips (1e-3 and 7e-3), as other weights round otherwise."""
 
 
-def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> Network:
+def halved(network: Network, dtype: torch.dtype, *, attention: str = "fused") -> Network:
     """A copy in float16 or bfloat16, for inference. What stays float32 is shared with the network,
-    which is not changed. `explicit`: see `TemporalAttention`."""
+    which is not changed. `attention`: one of `config.ATTENTIONS`."""
     twin = _twin(network, dtype)
     for module in twin.modules():
         if isinstance(module, TemporalAttention):
-            module.explicit = explicit
+            module.attention = attention
     return twin
 
 

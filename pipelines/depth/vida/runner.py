@@ -115,7 +115,7 @@ class Runner:
         network = network.to(device).eval()
         self.dtype: torch.dtype = getattr(torch, settings.precision)
         if settings.precision != "float32":
-            half = halved(network, self.dtype, explicit=settings.explicit)
+            half = halved(network, self.dtype, attention=settings.attention)
             require_close(network, half, self.dtype)
             network = half
         elif device.type == "cpu" and not settings.compile:
