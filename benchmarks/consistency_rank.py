@@ -1,6 +1,6 @@
 """How well an estimator's consistency with itself foretells its error against true depth.
 
-    python benchmarks/consistency_rank.py EPISODES TRUE_DEPTH --clips 18 --frames 6
+    python benchmarks/consistency_rank.py EPISODES TRUE_DEPTH --clips 12 --frames 4
 
 Estimators of graded quality are made of one network: its weights with more and more noise (a share
 of each tensor's standard deviation), its input smaller and smaller, and one that answers the mean
@@ -32,8 +32,8 @@ from pipelines.depth.registry import find
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.published import SHIPPED
 
-NOISE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-SIDES = (112, 98, 84, 70, 56)
+NOISE = (0.15, 0.3, 0.45, 0.6, 0.8)
+SIDES = (112, 84, 70, 56)
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def main() -> None:
     parser.add_argument("episodes", type=Path)
     parser.add_argument("truth", type=Path)
     parser.add_argument("--network", default="tiny")
-    parser.add_argument("--clips", type=int, default=18)
-    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--clips", type=int, default=12)
+    parser.add_argument("--frames", type=int, default=4)
     args = parser.parse_args()
     torch.set_num_threads(1)
     episodes, store = EpisodeStore(args.episodes), DepthStore(args.truth)

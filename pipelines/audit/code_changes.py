@@ -51,7 +51,8 @@ def code_changes(pair: Pair, codec: Codec) -> CodeChanges:
         static_cells += int(static.sum())
     if not static_cells:
         return CodeChanges(None, None, same / cells)
-    return CodeChanges(*(changes / static_cells).tolist(), same / cells)
+    flips, true_flips = (changes / static_cells).tolist()
+    return CodeChanges(flips, true_flips, same / cells)
 
 
 def static_between(truth: DepthClip, grid: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:

@@ -14,7 +14,7 @@ from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate.speed import Speed, recorded
 from pipelines.audit.comparison import FIGURES
 from pipelines.depth.registry import ESTIMATORS, EstimatorEntry
-from pipelines.depth.vida.origin import Origin
+from pipelines.depth.vida.origin import WeightsOrigin
 from tests.commands.trainings import call
 
 SIZE = 32
@@ -27,7 +27,7 @@ class Spoiled:
 
     def __init__(self, name, function):
         self.spec = EstimatorSpec(name, DepthKind.DISPARITY, f"hash of {name}", licence="MIT")
-        self.origin = Origin((name,), "a test")
+        self.origin = WeightsOrigin((name,), "a test")
         self.function = function
 
     def estimate(self, clips):
@@ -71,7 +71,7 @@ def estimators():
     def entry(name, function):
         estimator = Spoiled(name, function)
         if name == "unknown":
-            estimator.origin = Origin()
+            estimator.origin = WeightsOrigin()
         return EstimatorEntry(
             name, DepthKind.DISPARITY, "MIT", "", 0, lambda weights, run, device: estimator
         )
@@ -114,7 +114,7 @@ def test_the_better_one_is_recommended_with_its_figures(sets, book, tmp_path):
     assert good["figures"]["abs_rel"]["low"] < good["figures"]["abs_rel"]["mean"] < 0.03
     assert good["figures"]["codes_equal"]["mean"] > poor["figures"]["codes_equal"]["mean"]
     assert good["figures"]["code_flips"]["mean"] < poor["figures"]["code_flips"]["mean"]
-    assert told["codes_of_truth_flip"]["mean"] == 0
+    assert 0 < told["codes_of_truth_flip"]["mean"] < good["figures"]["code_flips"]["mean"]
     assert good["figures"]["tae"] is None  # the made data have no poses
     assert (good["licence"], good["device"], good["doubt"]) == ("MIT", "cpu", "")
     assert good["frames_per_s"] > 0
@@ -237,7 +237,8 @@ def test_a_truth_in_units_of_its_own_gives_the_same_figures(sets, tmp_path):
             assert means[1] == pytest.approx(means[0], rel=1e-3, abs=1e-6)
     told = json.loads(call("audit-depth", *stores, *out, code=1))
     wrong = {row["name"]: row["wrong"] for row in told["estimators"]}
-    assert all("estimated depth is 0.083" in text for text in wrong["dataset"])
+    assert any("estimated depth is 0.083" in text for text in wrong["dataset"])
+    assert any("not within the 0.05 to 20 m" in text for text in wrong["good"])
 
 
 def test_speed_is_beside_the_store_and_no_part_of_it(sets, tmp_path):
