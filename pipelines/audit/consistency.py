@@ -2,13 +2,15 @@
 
 Depth of a scene does not depend on how its image is shown: estimates of mirrored, cropped and
 smaller frames must be those of the frames as they are, after the mirror, crop and size are undone.
-How far they are not is `sqrt(1 - r^2)` over the pixels of a clip, r being the correlation of both
-disparities: 0 where one is a scale and a shift of the other, 1 where they have nothing in common.
+How far they are not is `sqrt(1 - r^2)` over the pixels of a clip, r being the correlation of what
+is left of both disparities after each one's best plane over the image: 0 where one is a scale (and
+a plane) of the other, 1 where they have nothing else in common. The planes are taken out since an
+answer that ignores the image, a floor that is nearer further down, agrees with itself perfectly.
 Where nothing moves in the image, neighbouring frames must have the same depth: the mean change of
 disparity there, as a share of its standard deviation over the clip.
 
-All of these are necessary and none is sufficient: an answer that ignores the image agrees with
-itself perfectly. So it is also said how much of the disparity a plane over the image explains.
+All of these are necessary and none is sufficient. It is also said how much of the disparity that
+plane explains.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pipelines.audit.bootstrap import Interval, interval
 from pipelines.audit.plane import PlaneFit
 
 UNCHANGED = 3  # of 255: changes of colour up to this are the image's compression
+FLATNESS = 1e-4  # of the spread of disparity: relief below this is rounding
 AGREEMENTS = ("mirror", "crop", "scale")
 FIGURES = ("disagreement", *AGREEMENTS, "neighbours", "plane")
 
@@ -147,11 +150,19 @@ def _figures(
 
 
 def _disagreement(a: DepthClip, b: DepthClip) -> float:
-    """`sqrt(1 - r^2)` over pixels that are valid in both; 1 where they do not correlate."""
+    """`sqrt(1 - r^2)` of both reliefs over pixels that are valid in both; 1 where they do not
+    correlate, or one has none."""
     both = a.valid & b.valid
-    x, y = a.values[both].astype(np.float64), b.values[both].astype(np.float64)
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if not both.any():
         return 1.0
+    reliefs = []
+    for clip in (a, b):
+        relief, values = _relief(clip)[both], clip.values[both].astype(np.float64)
+        rounding = max(FLATNESS * values.std(), FLATNESS**2 * np.abs(values).max())
+        if relief.std() <= rounding:
+            return 1.0
+        reliefs.append(relief)
+    x, y = reliefs
     r = float(np.corrcoef(x, y)[0, 1])
     return float(np.sqrt(max(1 - max(r, 0.0) ** 2, 0.0)))
 
@@ -166,11 +177,15 @@ def _neighbours(frames: UInt8[np.ndarray, "n H W 3"], depth: DepthClip) -> float
     return float(np.abs(np.diff(depth.values, axis=0))[still].mean(dtype=np.float64)) / spread
 
 
-def _plane(depth: DepthClip) -> float:
-    """The share of the variance of disparity that a plane explains; 1 for a constant."""
+def _relief(depth: DepthClip) -> Float[np.ndarray, "n H W"]:
+    """Disparity less the clip's best plane over the image."""
     values = np.where(depth.valid, depth.values, 0).astype(np.float64)
     plane = PlaneFit()
     plane.add(values, depth.valid)
-    rest: Float[np.ndarray, " n"] = (values - plane.solved())[depth.valid]
-    spread = float(values[depth.valid].var()) if depth.valid.any() else 0.0
-    return 1 - float((rest**2).mean()) / spread if spread else 1.0
+    return values - plane.solved()
+
+
+def _plane(depth: DepthClip) -> float:
+    """The share of the variance of disparity that a plane explains; 1 for a constant."""
+    spread = float(depth.values[depth.valid].var(dtype=float)) if depth.valid.any() else 0.0
+    return 1 - float((_relief(depth)[depth.valid] ** 2).mean()) / spread if spread else 1.0

@@ -20,13 +20,13 @@ CAVEAT = (
 EXPLAINED = (
     "Mirror, crop and scale: how far disparity of frames with left and right swapped, of the "
     "middle three quarters of both sides, and of frames 0.7 times as long, is from disparity of "
-    "the frames as they are, once the change is undone: sqrt(1 - r^2), r being the correlation "
-    "over the pixels of a clip. 0 is a perfect agreement up to scale and shift, 1 is none. "
-    "Disagreement is the mean of the three.",
+    "the frames as they are, once the change is undone: sqrt(1 - r^2), r being the correlation, "
+    "over the pixels of a clip, of what is left after each one's best plane over the image. 0 is a "
+    "perfect agreement up to scale and a plane, 1 is none. Disagreement is the mean of the three.",
     "Neighbours: the mean change of disparity from one frame to the next where the image does not "
     "change, as a share of the standard deviation of disparity in the clip.",
     "Plane: the share of the variance of disparity that one plane over the image explains. Depth "
-    f"above {FLAT:.0%} has not looked at the image: it agrees with itself, and is worth nothing.",
+    f"above {FLAT:.0%} has not looked at the image, and is worth nothing.",
     "In brackets are 95 % intervals, by bootstrap over the episodes.",
 )
 

@@ -215,7 +215,7 @@ def plain(audit: ClipAudit | CameraAudit) -> dict[str, object]:
 
 
 def typed(value: object) -> object:
-    """Any result as JSON values: dataclasses by their fields, without those that are for its page
+    """A result as JSON values: dataclasses by their fields, without those that are for its page
     only, and keys of episodes as text."""
     if isinstance(value, EpisodeKey):
         return str(value)

@@ -2,7 +2,7 @@
 
 `depthtok collect` writes `camera_to_world` beside `camera_intrinsics` (row by row, 4 x 4, axes x
 right, y down, z forward, of the upright view), once an episode for a camera that stands and at
-every step for one on the wrist. Any RLDS data set that names its features so is read.
+every step for one on the wrist. Every RLDS data set that names its features so is read.
 """
 
 from __future__ import annotations
