@@ -60,10 +60,12 @@ def estimators(network: str, folder: Path) -> Iterator[tuple[str, str, DepthEsti
     for share in NOISE:
         generator = torch.Generator().manual_seed(0)
         spoiled = {
-            name: tensor + share * tensor.float().std(correction=0)
+            name: tensor
+            + share
+            * tensor.float().std(correction=0)
             * torch.randn(tensor.shape, generator=generator)
             for name, tensor in tensors.items()
-        }  # fmt: skip
+        }
         path = folder / f"noise-{share}.safetensors"
         save_file({n: t.to(tensors[n].dtype).contiguous() for n, t in spoiled.items()}, path)
         yield (
@@ -118,24 +120,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind, name, estimator in estimators(args.network, Path(folder)):
             made = self_consistency(estimator, clips, args.frames).clips
-            figures = {f: float(np.mean([getattr(c, f) for c in made]))
-                       for f in ("disagreement", *AGREEMENTS, "plane")}  # fmt: skip
+            figures = {
+                f: float(np.mean([getattr(c, f) for c in made])) for f in (*AGREEMENTS, "plane")
+            }
             figures["neighbours"] = float(np.mean([c.neighbours or 0 for c in made]))
             errors = [error(estimator, c, true[c.key, c.camera.name], args.frames) for c in clips]
             figures["abs_rel"] = float(np.mean(errors))
             rows.append((kind, name, figures))
             print(f"{name:32}", *(f"{n} {v:.3f}" for n, v in figures.items()), flush=True)
     seeing = [row for row in rows if row[0] != "no image"]
-    for figure in ("disagreement", *AGREEMENTS, "neighbours"):
+    for figure in (*AGREEMENTS, "neighbours"):
         for words, chosen in (("all", rows), ("without the rows", seeing)):
             x, y = ([f[n] for *_, f in chosen] for n in (figure, "abs_rel"))
             print(f"{figure}: rank correlation with AbsRel, {words}: {spearman(x, y):.2f}")
     for kind in ("noise", "input"):
         graded = [f for k, _, f in rows if k in (kind, "as it is")]
         pairs = list(combinations(graded, 2))
-        right = sum((a["disagreement"] < b["disagreement"]) == (a["abs_rel"] < b["abs_rel"])
-                    for a, b in pairs)  # fmt: skip
-        print(f"{kind}: {right} of {len(pairs)} pairs in the right order by disagreement")
+        right = sum((a["mirror"] < b["mirror"]) == (a["abs_rel"] < b["abs_rel"]) for a, b in pairs)
+        print(f"{kind}: {right} of {len(pairs)} pairs in the right order by mirror")
 
 
 if __name__ == "__main__":

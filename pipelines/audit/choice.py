@@ -19,7 +19,7 @@ from pipelines.audit.bootstrap import FEWEST, Interval
 
 
 @dataclass(frozen=True)
-class Rule:
+class ChoiceRule:
     """What decides: a `figure` (smaller is better) called `name`, then the first of `steady` that
     all estimators have; `text` says all of it to people."""
 
@@ -33,7 +33,7 @@ _NEVER = (
     "Depth that is wrong or weak, and weights that are a demo's, random or of unknown origin, are "
     "never recommended."
 )
-BY_TRUTH = Rule(
+BY_TRUTH = ChoiceRule(
     "abs_rel",
     "AbsRel",
     {"code_flips": "code flips", "tae": "TAE", "flicker": "flicker"},
@@ -42,11 +42,11 @@ BY_TRUTH = Rule(
     "steadier wins by the same test (code flips with a codebook, else TAE with poses, else "
     f"flicker). {_NEVER}",
 )
-BY_ITSELF = Rule(
-    "disagreement",
-    "disagreement with itself",
+BY_ITSELF = ChoiceRule(
+    "mirror",
+    "disagreement with its mirror image",
     {"neighbours": "change between neighbouring frames"},
-    "The smallest disagreement with itself (the mean of mirror, crop and scale) wins where the "
+    "The smallest disagreement with the depth of mirrored frames (mirror) wins where the "
     "95 % interval of the difference to the next, clip by clip, does not hold 0 (bootstrap over "
     "episodes). Among those that are not told apart so, the one with the smallest change between "
     f"neighbouring frames wins by the same test. {_NEVER}",
@@ -55,7 +55,7 @@ Difference = Callable[[str, str, str], Interval | None]
 
 
 @runtime_checkable
-class Row(Protocol):
+class Rankable(Protocol):
     """What the rule asks of an estimator."""
 
     @property
@@ -88,7 +88,7 @@ class Choice:
         return f"Recommended: {' or '.join(self.best)}. {self.reason}"
 
 
-def choose(rows: Sequence[Row], difference: Difference, rule: Rule = BY_TRUTH) -> Choice:
+def choose(rows: Sequence[Rankable], difference: Difference, rule: ChoiceRule = BY_TRUTH) -> Choice:
     """The choice among rows in the order of the rule's figure. `difference(figure, a, b)` is that
     of b minus that of a, clip by clip."""
     excluded = {row.name: text for row in rows if (text := _excluded(row))}
@@ -105,7 +105,7 @@ def choose(rows: Sequence[Row], difference: Difference, rule: Rule = BY_TRUTH) -
     return Choice(names, reason, "", excluded, rule.text)
 
 
-def _excluded(row: Row) -> str:
+def _excluded(row: Rankable) -> str:
     """Why an estimator cannot be taken; "" where it can."""
     if row.doubt:
         return row.doubt
@@ -115,7 +115,7 @@ def _excluded(row: Row) -> str:
 
 
 def _withheld(
-    rows: Sequence[Row], able: Sequence[Row], differences: Sequence[Interval | None]
+    rows: Sequence[Rankable], able: Sequence[Rankable], differences: Sequence[Interval | None]
 ) -> str:
     """Why nothing can be recommended; "" where something can."""
     if len(rows) < 2:
@@ -131,7 +131,9 @@ def _withheld(
     return ""
 
 
-def _of_smallest(best: Row, others: Sequence[tuple[Row, Interval]], rule: Rule) -> str:
+def _of_smallest(
+    best: Rankable, others: Sequence[tuple[Rankable, Interval]], rule: ChoiceRule
+) -> str:
     if not others:
         return "It is the only one that can be taken."
     near, least = min(others, key=lambda pair: pair[1].mean)
@@ -142,7 +144,7 @@ def _of_smallest(best: Row, others: Sequence[tuple[Row, Interval]], rule: Rule) 
 
 
 def _steadiest(
-    tied: Sequence[Row], difference: Difference, rule: Rule
+    tied: Sequence[Rankable], difference: Difference, rule: ChoiceRule
 ) -> tuple[tuple[str, ...], str]:
     """Whom to take among estimators that the clips do not tell apart, and why."""
     same = f"No difference in {rule.name} that the clips carry between "

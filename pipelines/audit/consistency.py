@@ -9,7 +9,8 @@ answer that ignores the image, a floor that is nearer further down, agrees with 
 Where nothing moves in the image, neighbouring frames must have the same depth: the mean change of
 disparity there, as a share of its standard deviation over the clip.
 
-All of these are necessary and none is sufficient. It is also said how much of the disparity that
+All of these are necessary and none is sufficient. Estimators are ranked by the mirror, which
+foretold the order by true depth best (docs/results.md); the others are shown. It is also said how much of the disparity that
 plane explains.
 """
 
@@ -32,7 +33,7 @@ from pipelines.audit.plane import PlaneFit
 UNCHANGED = 3  # of 255: changes of colour up to this are the image's compression
 FLATNESS = 1e-4  # of the spread of disparity: relief below this is rounding
 AGREEMENTS = ("mirror", "crop", "scale")
-FIGURES = ("disagreement", *AGREEMENTS, "neighbours", "plane")
+FIGURES = (*AGREEMENTS, "neighbours", "plane")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,6 @@ class ClipConsistency:
     scale: float
     neighbours: float | None
     plane: float
-
-    @property
-    def disagreement(self) -> float:
-        """The mean of mirror, crop and scale: what estimators are ranked by."""
-        return (self.mirror + self.crop + self.scale) / 3
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ EXPLAINED = (
     "middle three quarters of both sides, and of frames 0.7 times as long, is from disparity of "
     "the frames as they are, once the change is undone: sqrt(1 - r^2), r being the correlation, "
     "over the pixels of a clip, of what is left after each one's best plane over the image. 0 is a "
-    "perfect agreement up to scale and a plane, 1 is none. Disagreement is the mean of the three.",
+    "perfect agreement up to scale and a plane, 1 is none. The mirror decides: it foretold the "
+    "order by true depth best.",
     "Neighbours: the mean change of disparity from one frame to the next where the image does not "
     "change, as a share of the standard deviation of disparity in the clip.",
     "Plane: the share of the variance of disparity that one plane over the image explains. Depth "
@@ -77,7 +78,7 @@ class ConsistencyAudit:
 
 def consistency_audit(ran: Sequence[Ran], page: Path) -> ConsistencyAudit:
     """The table and the choice."""
-    rows = sorted((_row(one) for one in ran), key=lambda row: _mean(row.figures["disagreement"]))
+    rows = sorted((_row(one) for one in ran), key=lambda row: _mean(row.figures["mirror"]))
     results = {one.name: one.result for one in ran}
 
     def difference(figure: str, a: str, b: str) -> Interval | None:

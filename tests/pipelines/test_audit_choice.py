@@ -59,10 +59,14 @@ def test_where_errors_are_not_told_apart_the_steadier_is_taken():
     assert "nor in flicker; speed and licence decide" in made.reason
 
 
-@pytest.mark.parametrize(("known", "word"), [
-    (["flicker"], "flicker"), (["tae", "flicker"], "TAE"),
-    (["code_flips", "tae", "flicker"], "code flips"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("known", "word"),
+    [
+        (["flicker"], "flicker"),
+        (["tae", "flicker"], "TAE"),
+        (["code_flips", "tae", "flicker"], "code flips"),
+    ],
+)
 def test_steadiness_is_of_codes_then_of_poses_then_of_pixels(known, word):
     figures = {name: of(0.1) for name in known}
     rows = [row("a", 0.1, figures=figures), row("b", 0.1, figures=figures)]
@@ -95,10 +99,10 @@ def test_nothing_is_recommended_without_a_reason():
 
 
 def test_the_rule_without_truth_has_its_own_figures():
-    rows = [Row(n, {"disagreement": of(0.1, 0.1, 0.1), "neighbours": of(0.2)}) for n in "ab"]
-    made = choose(rows, by({("disagreement", "b"): NONE, ("neighbours", "b"): CLEAR}), BY_ITSELF)
+    rows = [Row(n, {"mirror": of(0.1, 0.1, 0.1), "neighbours": of(0.2)}) for n in "ab"]
+    made = choose(rows, by({("mirror", "b"): NONE, ("neighbours", "b"): CLEAR}), BY_ITSELF)
     assert made.best == ("a",)
-    assert "disagreement with itself" in made.reason
+    assert "disagreement with its mirror image" in made.reason
     assert made.rule == BY_ITSELF.text
 
 

@@ -64,8 +64,10 @@ def of(function, clips=None, **more):
 
 
 def test_a_function_of_each_pixel_agrees_with_itself():
-    for function, kind in ((lambda g: 2 * g + 5, DepthKind.DISPARITY),
-                           (lambda g: 1 / (g + 1), DepthKind.METRES)):  # fmt: skip
+    for function, kind in (
+        (lambda g: 2 * g + 5, DepthKind.DISPARITY),
+        (lambda g: 1 / (g + 1), DepthKind.METRES),
+    ):
         clip = of(function, kind=kind)
         assert (clip.mirror, clip.neighbours) == (pytest.approx(0, abs=2e-3), 0)
         assert clip.crop == pytest.approx(0, abs=2e-3)
@@ -137,8 +139,10 @@ def test_the_noisier_the_worse_and_the_order_is_found():
         return function
 
     films = [film(i) for i in range(8)]
-    ran = [Ran(f"n{size}", "", "", self_consistency(Stub(noisy(size)), films, 3))
-           for size in (40, 5, 20)]  # fmt: skip
+    ran = [
+        Ran(f"n{size}", "", "", self_consistency(Stub(noisy(size)), films, 3))
+        for size in (40, 5, 20)
+    ]
     audit = consistency_audit(ran, Path("page"))
     assert [row.name for row in audit.estimators] == ["n5", "n20", "n40"]
     assert audit.choice.best == ("n5",)

@@ -24,9 +24,14 @@ def table(frames=8, height=48, width=64):
     return depth.astype(np.float32)
 
 
-@pytest.mark.parametrize(("right", "down", "words"), [
-    (5, 0, "5 px right"), (-4, 3, "4 px left and 3 px down"), (0, -3, "3 px up"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("right", "down", "words"),
+    [
+        (5, 0, "5 px right"),
+        (-4, 3, "4 px left and 3 px down"),
+        (0, -3, "3 px up"),
+    ],
+)
 def test_the_shift_of_a_picture_is_found_in_pixels(right, down, words):
     wide = table(height=80, width=96)
     truth = wide[:, 16:-16, 16:-16]
@@ -75,6 +80,9 @@ def test_a_constant_in_metric_disparity_is_named_with_its_share(share):
     notes = summarise([audit(pair(seen, METRES, truth=truth))])[0].notes
     (note,) = (text for text in notes if "shifted" in text)
     assert f"a factor of it and {share:+.0%} of its mean" in note
-    assert not [t for t in summarise([audit(pair(1 / seen, DISPARITY, truth=truth))])[0].notes
-                if "shifted" in t]  # fmt: skip
+    assert not [
+        t
+        for t in summarise([audit(pair(1 / seen, DISPARITY, truth=truth))])[0].notes
+        if "shifted" in t
+    ]
     assert not summarise([audit(pair(truth, METRES, truth=truth))])[0].notes
