@@ -31,6 +31,11 @@ class Interval:
         """Whether the mean may be 0, as far as the clips say; so too where there are too few."""
         return self.low is None or self.high is None or self.low <= 0 <= self.high
 
+    @property
+    def narrow(self) -> str:
+        """As `str`, but for columns: it breaks only before the bracket."""
+        return str(self).replace(" to ", "\u2013")
+
     def __str__(self) -> str:
         if self.low is None or self.high is None:
             return f"{self.mean:.3f}"

@@ -125,7 +125,7 @@ def verdict(row: CandidateFigures) -> str:
 
 def _cells(figures: Mapping[str, Interval | None]) -> list[str]:
     return [
-        UNKNOWN.get(name, "none") if (figure := figures[name]) is None else str(figure)
+        UNKNOWN.get(name, "none") if (figure := figures[name]) is None else figure.narrow
         for name in COLUMNS
     ]
 

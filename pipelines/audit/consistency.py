@@ -10,8 +10,8 @@ Where nothing moves in the image, neighbouring frames must have the same depth: 
 disparity there, as a share of its standard deviation over the clip.
 
 All of these are necessary and none is sufficient. Estimators are ranked by the mirror, which
-foretold the order by true depth best (docs/results.md); the others are shown. It is also said how much of the disparity that
-plane explains.
+foretold the order by true depth best (docs/results.md); the others are shown. It is also said how
+much of the disparity that plane explains.
 """
 
 from __future__ import annotations

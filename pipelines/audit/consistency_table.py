@@ -126,7 +126,7 @@ def consistency_report(audit: ConsistencyAudit, source: Path) -> Report:
         [
             [
                 row.name,
-                *(str(row.figures[name]) if row.figures[name] else "none" for name in FIGURES),
+                *(figure.narrow if (figure := row.figures[name]) else "none" for name in FIGURES),
                 row.frames_per_s,
                 row.licence or "none stated",
                 "; ".join([*row.weak, *([row.doubt] if row.doubt else [])]) or "no doubt",

@@ -1,18 +1,25 @@
 """The temporal alignment error of depth whose errors are known, under poses that are known."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from depthtok.data import DepthKind, Orientation
+from depthtok.errors import CorruptRecord
+from depthtok.sources.rlds import RldsDirectory
+from depthtok.stores.episodes import EpisodeStore
 from pipelines.audit.audit import audit
 from pipelines.audit.height import Rays
+from pipelines.audit.poses import Poses
 from pipelines.audit.reprojection import carried, resized, temporal_alignment_error
+from tests.commands.trainings import call
 from tests.pipelines.test_audit import pair, scene
 
 METRES = DepthKind.METRES
 SIDE = 48
+SAMPLE = Path(__file__).parents[2] / "depthtok" / "sample" / "libero_sample"
 
 
 def rays(orientation=Orientation.IDENTITY, side=SIDE):
@@ -110,3 +117,25 @@ def test_blocks_do_not_matter(monkeypatch):
     whole = of(seen, truth, poses, view)
     monkeypatch.setattr("pipelines.audit.audit.BLOCK", 4)
     assert of(seen, truth, poses, view) == pytest.approx(whole, rel=1e-6)
+
+
+def test_poses_come_from_the_data_set(tmp_path):
+    """The shipped sample has those of the wrist at every step, and of the camera that stands."""
+    call("convert", SAMPLE, "--out", tmp_path / "episodes")
+    episodes = EpisodeStore(tmp_path / "episodes")
+    poses = Poses(episodes)
+    directory = RldsDirectory.open(SAMPLE)
+    for shard in directory.splits["train"].shards:
+        for raw in directory.records(shard):
+            key = replace(episodes.episode(0).key, shard=shard.index, index=raw.index)
+            wrist = raw.values("steps/observation/wrist_camera_to_world").reshape(-1, 4, 4)
+            np.testing.assert_array_equal(poses.of(key, "wrist_image", len(wrist)), wrist)
+            stands = poses.of(key, "image", len(wrist))
+            world = raw.values("episode_metadata/camera_to_world").reshape(4, 4)
+            assert stands.shape == wrist.shape
+            np.testing.assert_array_equal(stands[-1], world)
+            assert poses.of(key, "no such camera", 3) is None
+            with pytest.raises(CorruptRecord, match="poses"):
+                poses.of(key, "wrist_image", len(wrist) + 1)
+    gone = EpisodeStore(tmp_path / "episodes", source_root=tmp_path / "nowhere")
+    assert Poses(gone).of(key, "image", 3) is None
