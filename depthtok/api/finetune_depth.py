@@ -66,11 +66,14 @@ def finetune_depth(
     Example: depthtok finetune-depth runs/true-depth --out runs/vits-mine.safetensors
     """
     from depthtok.disk.locks import writing
-    from pipelines.depth.vida.config import config_named
+    from pipelines.depth.registry import require_trainable
+    from pipelines.depth.vida.config import CONFIGS, config_named
     from pipelines.depth.vida.course import Course
     from pipelines.depth.vida.published import licence_notice
     from pipelines.device import choose
 
+    if estimator not in CONFIGS:
+        require_trainable(estimator)
     network = config_named(estimator)
     if notice := licence_notice(estimator):
         warn(notice)

@@ -168,6 +168,11 @@ class StoredFrames:
     def fps(self) -> float | None:
         return self.episode.fps
 
+    @property
+    def intrinsics(self) -> Float32[np.ndarray, "3 3"] | None:
+        """Of the camera, as `StoredEpisode.intrinsics` gives them."""
+        return self.episode.intrinsics(self.camera.name)
+
     def __len__(self) -> int:
         return len(self.episode)
 

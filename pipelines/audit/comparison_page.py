@@ -23,6 +23,7 @@ from pipelines.audit.comparison import (
     Measured,
     shown_clips,
 )
+from pipelines.audit.fit import as_fitted
 from pipelines.audit.page import WORST_ERROR
 from pipelines.depth.vida.truth import episodes_of
 
@@ -40,8 +41,8 @@ COLUMNS = {
 UNKNOWN = {"tae": "no poses", "code_flips": "no codebook", "codes_equal": "no codebook"}
 NOT_RECORDED = "not recorded"
 EXPLAINED = (
-    "Each clip's estimate is compared after the one scale and shift, in disparity, that bring it "
-    "nearest the truth. AbsRel is the mean relative error of depth, delta1 the share of pixels "
+    "Each clip's estimate is compared after the one scale and shift, in disparity (of relative "
+    "depth in depth), that bring it nearest the truth. AbsRel is the mean relative error of depth, delta1 the share of pixels "
     "within a factor of 1.25; at edges and at the gripper, AbsRel near those alone. None of the "
     "figures depends on the unit of the truth, and pixels without true depth count nowhere.",
     "Flicker is the mean relative change of the estimate from frame to frame where the truth "
@@ -75,7 +76,7 @@ def comparison_report(
         for word, texts in (("wrong", row.wrong), ("weak", row.weak), ("note", row.notes))
         for text in dict.fromkeys(texts)
     ]
-    page.table("Side by side", ["estimator", *COLUMNS.values(), *_OTHERS], _rows(result))
+    page.table("Side by side", ["estimator", "verdict", *COLUMNS.values(), *_OTHERS], _rows(result))
     page.text(*EXPLAINED, *_of_truth(result))
     if findings or result.left_out:
         page.text(*findings, *result.left_out, title="What to know")
@@ -95,7 +96,7 @@ def comparison_report(
     return page
 
 
-_OTHERS = ("frames/s", "memory", "licence of the weights", "verdict")
+_OTHERS = ("frames/s", "memory", "licence of the weights")
 
 
 def _of_truth(result: EstimatorComparison) -> list[str]:
@@ -107,11 +108,11 @@ def _rows(result: EstimatorComparison) -> list[list[object]]:
     return [
         [
             row.name,
+            verdict(row),
             *_cells(row.figures),
             f"{row.frames_per_s:.3g} ({row.device})" if row.frames_per_s else NOT_RECORDED,
             human_bytes(row.peak_bytes) if row.peak_bytes else NOT_RECORDED,
             row.licence or "none stated",
-            verdict(row),
         ]
         for row in result.estimators
     ]
@@ -177,14 +178,14 @@ def _original(pair: Pair, episode: StoredEpisode | None, camera: str, step: int)
 def _estimate(pair: Pair, clip: ClipFigures, step: int) -> Picture:
     true = pair.truth(step, step + 1)
     low, high = true.quantiles[1], true.quantiles[-2]
-    disparity = pair.estimated(step, step + 1).to_disparity()
-    depth = clip.audit.fit.depth(disparity.values)
-    top = colourise(depth, DepthKind.METRES, low, high, disparity.valid)[0]
+    estimated = as_fitted(pair.estimated(step, step + 1))
+    depth = clip.audit.fit.depth(estimated.values)
+    top = colourise(depth, DepthKind.METRES, low, high, estimated.valid)[0]
     words = f"{clip.candidate}: fitted depth, AbsRel of the clip {clip.audit.abs_rel:.3f}"
     if depth.shape != true.values.shape:
         return Picture(top, f"{words}; no image of the error, for the sizes differ")
     error = np.abs(depth - true.values) / np.where(true.valid, true.values, 1)
-    both = true.valid & disparity.valid
+    both = true.valid & estimated.valid
     below = colourise(error, DepthKind.DISPARITY, 0, WORST_ERROR, both)[0]
     return Picture(_above(top, below), f"{words}; below, its relative error, 0 to {WORST_ERROR}")
 

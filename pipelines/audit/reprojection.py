@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from pipelines.audit.audit import STILL, Fit, Pair, blocks_of, read_both
+from pipelines.audit.audit import STILL, Pair, blocks_of, read_both
+from pipelines.audit.fit import Fit, as_fitted
 from pipelines.audit.height import Rays
 
 FRONT = 1e-6  # metres before the camera from which a point is seen
@@ -39,8 +40,8 @@ def temporal_alignment_error(pair: Pair, fit: Fit) -> float | None:
     total, count = 0.0, 0
     for start, stop in blocks_of(pair.frames):
         stop = min(stop + 1, pair.frames)  # the first frame of the next block is its partner
-        disparity, true, valid = read_both(pair, start, stop)
-        depth, metres = fit.depth(disparity), 1 / np.where(valid, true, np.float32(1))
+        estimated, true, valid = read_both(pair, start, stop, as_fitted)
+        depth, metres = fit.depth(estimated), 1 / np.where(valid, true, np.float32(1))
         rays = resized(pair.rays, (valid.shape[1], valid.shape[2]))
         for one in range(stop - start - 1):
             for here, there in ((one, one + 1), (one + 1, one)):

@@ -13,7 +13,6 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import UInt32, UInt64
 
-from depthtok.disk.images import ImageFiles
 from depthtok.errors import CorruptRecord
 from depthtok.sources.episode import RawEpisode, Spans
 from depthtok.sources.framing import ShardDigest
@@ -73,7 +72,6 @@ class ShardIndexer:
         self.reading, self.shard, self.writer, self.advance = reading, shard, writer, advance
         self.instructions: dict[tuple[str, ...], int] = {}
         self.left_out: dict[str, list[int]] = {}
-        self.images = ImageFiles()
         self.packed: BinaryIO | None = None
         self.framing = ShardDigest()
         self.frames = FrameDigests(reading.views)
@@ -144,7 +142,7 @@ class ShardIndexer:
         writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
         intrinsics = self._intrinsics(raw)
         spans = [raw.spans(path)[keep] for path in self.reading.view_paths]
-        locations = [self._locations(view_spans) for view_spans in spans]
+        locations = [self._locations(raw, view_spans) for view_spans in spans]
         writer.append("images", np.stack(locations, axis=1))
         absent_cameras = self._absent(raw, spans)
         writer.end(raw.index, steps, intrinsics=intrinsics)
@@ -163,25 +161,24 @@ class ShardIndexer:
                     cameras.append(view.camera)
         return cameras
 
-    def _locations(self, spans: Spans) -> UInt32[np.ndarray, "T 4"]:
+    def _locations(self, raw: RawEpisode, spans: Spans) -> UInt32[np.ndarray, "T 4"]:
         """The low and high half of the offset, the length and the CRC32C of a view's frames."""
         offset, length, crc = spans.offset, spans.length, spans.crc32c
         if self.packed:
-            offset = self._pack(self.packed, spans)
+            offset = _pack(self.packed, raw, spans)
         low, high = (offset & 0xFFFFFFFF).astype(np.uint32), (offset >> 32).astype(np.uint32)
         return np.stack([low, high, length, crc], axis=1)
-
-    def _pack(self, packed: BinaryIO, spans: Spans) -> UInt64[np.ndarray, " T"]:
-        """Copies frames to the part's own file; returns their offsets there."""
-        start = packed.tell()
-        columns = (spans.offset.tolist(), spans.length.tolist(), spans.crc32c.tolist())
-        for offset, size, check in zip(*columns, strict=True):
-            packed.write(self.images.read(self.shard.path, offset, size, check))
-        ends = np.cumsum(spans.length.astype(np.uint64))
-        return start + ends - spans.length
 
     def _intrinsics(self, raw: RawEpisode) -> np.ndarray:
         """float32[C, 9]: of every camera, row by row; NaN where the data set does not say."""
         schema = self.reading.schema
         rows = (schema.intrinsics(raw, camera.name) for camera in schema.cameras)
         return np.array([row or [np.nan] * 9 for row in rows], np.float32)
+
+
+def _pack(packed: BinaryIO, raw: RawEpisode, spans: Spans) -> UInt64[np.ndarray, " T"]:
+    """Copies frames to the part's own file; returns their offsets there."""
+    start = packed.tell()
+    packed.writelines(raw.bytes_at(spans))
+    ends = np.cumsum(spans.length.astype(np.uint64))
+    return start + ends - spans.length

@@ -32,6 +32,7 @@ from pipelines.convert.changes import SHOWN, ShardWatch
 from pipelines.convert.differences import require_same_store
 from pipelines.convert.gripper import check_gripper
 from pipelines.convert.shard import Reading, ShardIndexer
+from pipelines.fetches import Fetches, of_files
 from pipelines.probe import EPISODES
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
@@ -223,6 +224,11 @@ class ConvertStage:
 
     def _shard(self, work: WorkPart) -> Shard:
         return self.rlds.splits[work.source].shards[work.rows[0]]
+
+    def fetches(self, parts: Sequence[WorkPart]) -> Fetches | None:
+        """What reading the shards of these parts fetches, where they lie elsewhere."""
+        shards = [self._shard(work).path for work in parts]
+        return of_files(self.rlds.path, shards, later=not self.config.copy_images)
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Reads the first episodes of a shard; the stored size of a step follows from its

@@ -17,6 +17,7 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import outdated
 from depthtok.stores.store import Store
+from pipelines.depth.frames.figures import steadied_in_words
 from pipelines.inspect import column_tables
 from pipelines.inspect.facts import Summary
 
@@ -146,9 +147,10 @@ def _typed(store: Store) -> dict[str, object]:
         }
     if isinstance(store, DepthStore):
         return {
-            "kind": store.kind.value,
+            "kind": store.kind_in_words,
             "estimator": store.estimator["name"],
             **_weights(store),
+            **steadied_in_words(store),
             "cameras": ", ".join(store.cameras),
             "pixels": f"{store.size[0]}x{store.size[1]}, stored as {store.encoding.value} "
             f"(error: {store.encoding.error})",

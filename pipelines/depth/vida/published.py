@@ -67,7 +67,10 @@ def shipped_or_cached(name: str, cache: Path) -> Path | None:
     shipped = SHIPPED / f"{name}.safetensors"
     if shipped.is_file():
         return shipped
-    if name not in PUBLISHED:
-        return None
-    repository = cache / f"models--{PUBLISHED[name].repo.replace('/', '--')}"
-    return next(repository.glob(f"snapshots/*/{PUBLISHED[name].file}"), None)
+    return cached(PUBLISHED[name], cache) if name in PUBLISHED else None
+
+
+def cached(published: Published, cache: Path) -> Path | None:
+    """A published file in a Hub cache; None where it is not there."""
+    repository = cache / f"models--{published.repo.replace('/', '--')}"
+    return next(repository.glob(f"snapshots/*/{published.file}"), None)
