@@ -55,7 +55,7 @@ def _peak_bytes(device: str) -> int:
 
 def recorded(store: Path) -> Speed | None:
     """What the last run on a store took; None where it is not recorded. Raises `CorruptPart`."""
-    path = Path(store) / SPEED
+    path = store / SPEED
     if not path.is_file():
         return None
     with as_written(path, "delete it: nothing else is made from it"):

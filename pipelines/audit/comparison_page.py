@@ -42,9 +42,10 @@ UNKNOWN = {"tae": "no poses", "code_flips": "no codebook", "codes_equal": "no co
 NOT_RECORDED = "not recorded"
 EXPLAINED = (
     "Each clip's estimate is compared after the one scale and shift, in disparity (of relative "
-    "depth in depth), that bring it nearest the truth. AbsRel is the mean relative error of depth, delta1 the share of pixels "
-    "within a factor of 1.25; at edges and at the gripper, AbsRel near those alone. None of the "
-    "figures depends on the unit of the truth, and pixels without true depth count nowhere.",
+    "depth in depth), that bring it nearest the truth. AbsRel is the mean relative error of depth, "
+    "delta1 the share of pixels within a factor of 1.25; at edges and at the gripper, AbsRel near "
+    "those alone. None of the figures depends on the unit of the truth, and pixels without true "
+    "depth count nowhere.",
     "Flicker is the mean relative change of the estimate from frame to frame where the truth "
     "stands still in the image. TAE, the temporal alignment error, carries the depth of each frame "
     "into the next by the camera's poses and compares it there, where the truth itself agrees; it "

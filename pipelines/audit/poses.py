@@ -7,7 +7,6 @@ every step for one on the wrist. Every RLDS data set that names its features so 
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
@@ -15,10 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from depthtok.data import EpisodeKey
+from depthtok.disk.bytes_of import bytes_of
 from depthtok.errors import CorruptRecord, DepthtokError
 from depthtok.json_values import values_of
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.sources.tfrecord import HEADER, OVERHEAD, opened, payload_length
+from depthtok.sources.tfrecord import HEADER, OVERHEAD, payload_length
 from depthtok.stores.episodes import EpisodeStore
 
 INTRINSICS, POSE = "camera_intrinsics", "camera_to_world"
@@ -76,11 +76,11 @@ def _source(episodes: EpisodeStore) -> tuple[RldsDirectory | None, dict[str, str
 def _record_offsets(path: Path) -> list[int]:
     """Where the records of a shard begin, from their headers alone. Raises `CorruptRecord`."""
     offsets: list[int] = []
-    with opened(path) as (file, size):
+    with bytes_of(path, scattered=True) as file:
         offset = 0
-        while offset < size:
+        while offset < file.size:
             try:
-                length = payload_length(os.pread(file, HEADER.size, offset), size - offset)
+                length = payload_length(file.read(HEADER.size, offset), file.size - offset)
             except ValueError as error:
                 raise CorruptRecord(f"{path}: record {len(offsets)}: {error}") from error
             offsets.append(offset)
