@@ -40,6 +40,7 @@ class Plan:
     free_bytes: int
     fetches: Fetches | None = None
     known: Rate | None = None  # of this job on a GPU, where the plan is not for one
+    notes: tuple[str, ...] = ()  # what else was measured
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -67,6 +68,7 @@ class Plan:
                 f"({rate.origin}, {rate.command})",
                 "  of another GPU divide by its own rate: make bench-gpu",
             ]
+        lines += [f"  {note}" for note in self.notes]
         if self.bytes > self.free_bytes:
             lines.append("  not enough space: choose another --out, or a smaller --size")
         return lines
@@ -98,6 +100,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         free_bytes=shutil.disk_usage(_existing(stage.out)).free,
         fetches=stage.fetches(todo) if isinstance(stage, Fetching) else None,
         known=rate_of(stage) if device == "cpu" else None,
+        notes=probe.notes if probe else (),
     )
 
 
