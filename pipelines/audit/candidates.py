@@ -104,8 +104,8 @@ def doubt_about(name: str, digest: str, origin: str) -> str:
         return ""  # the data's own depth, or codes
     if digest in _of_demos():
         return "a demo's weights"
-    if name.startswith("hf:"):
-        return ""  # the repository is its name, the revision one of its settings
+    if name.startswith("hf:") and "/" in name:
+        return ""  # of the Hub: the repository is its name, the revision one of its settings
     if not origin:
         return "weights of which the store does not record what they are"
     return "weights of unknown origin, perhaps random" if origin.startswith("unknown") else ""

@@ -12,6 +12,7 @@ from depthtok.errors import ConfigError
 from depthtok.stores.spec import SPEED
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.annotate.speed import Speed, recorded
+from pipelines.audit.candidates import doubt_about
 from pipelines.audit.comparison import FIGURES
 from pipelines.depth.registry import ESTIMATORS, EstimatorEntry
 from pipelines.depth.vida.origin import WeightsOrigin
@@ -194,6 +195,28 @@ def test_nothing_is_recommended_on_demo_or_unknown_weights(sets, tmp_path):
         code=1,
     )
     assert "No recommendation: good has nothing to be compared with" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "origin", "doubt"),
+    [
+        ("dataset", "", "", ""),
+        ("vits", "d1", "vits, by the hash of video_depth_anything_vits.pth", ""),
+        (
+            "vits",
+            "d1",
+            "unknown: nothing in the file says which network it is of",
+            "perhaps random",
+        ),
+        ("vits", "d1", "", "does not record"),
+        ("hf:owner/model", "d1", "", ""),
+        ("hf:folder", "d1", "", "does not record"),
+    ],
+)
+def test_weights_are_doubted_unless_something_says_what_they_are(name, digest, origin, doubt):
+    made = doubt_about(name, digest, origin)
+    assert doubt in made
+    assert bool(made) == bool(doubt)
 
 
 def test_stores_and_truths_need_their_partners(sets, tmp_path):
