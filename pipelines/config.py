@@ -8,10 +8,11 @@ from typing import Annotated
 
 from depthtok.config import require
 from depthtok.disk.bounds import too_large
+from pipelines.depth.gem.config import GEM_CONFIGS, poses
 from pipelines.depth.vida.config import CONFIGS
 
-ESTIMATORS = ("dataset", *CONFIGS)
-"""Every estimator by name: the data set's own depth, and Video-Depth-Anything by size."""
+ESTIMATORS = ("dataset", *CONFIGS, *GEM_CONFIGS)
+"""Every estimator by name: the data set's own depth, Video-Depth-Anything and GemDepth by size."""
 
 
 def require_distinct(field: str, names: Sequence[str]) -> None:
@@ -49,9 +50,11 @@ class AnnotateConfig:
     ] = "auto"
     compile: Annotated[bool, "use torch.compile: slow to start, low bits differ"] = False
     graphs: Annotated[bool, "use CUDA graphs: fewer launches; never ran on a GPU yet"] = False
+    pose: Annotated[str, "of gemdepth: on embeds the camera poses that it predicts; or off"] = "on"
 
     def __post_init__(self) -> None:
         require_distinct("camera", self.camera)
+        poses(self.pose, self.estimator)
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
         size = self.input_size
         fits = size >= 0 and too_large(size, size) is None

@@ -31,7 +31,7 @@ def annotate(
         ),
     ],
     out: Out,
-    settings: Annotated[AnnotateConfig, BySet("input_size", "precision", "graphs")],
+    settings: Annotated[AnnotateConfig, BySet("input_size", "precision", "graphs", "pose")],
     options: Annotated[
         RunOptions,
         Only(*SHARED, "partial", "device", "gpus_per_worker", "source_root"),

@@ -28,6 +28,7 @@ from pipelines.annotate.part import DepthLayout, EpisodeSink, Meter
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
 from pipelines.convert.changes import ImageWatch
+from pipelines.depth.gem.config import poses
 from pipelines.depth.registry import find
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.origin import Origin
@@ -37,7 +38,10 @@ from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
-BY_ESTIMATOR = ("graphs",)  # settings that only the estimator records, so that old stores go on
+BY_ESTIMATOR = (
+    "graphs",
+    "pose",
+)  # settings that only the estimator records, so that old stores go on
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
@@ -108,6 +112,7 @@ class AnnotateStage:
             precision=None if config.precision == "auto" else config.precision,
             compile=config.compile,
             graphs=config.graphs,
+            pose=poses(config.pose, config.estimator),
         )
         run = run if made_with is None else run.like(made_with)
         device = torch.device(self.device)

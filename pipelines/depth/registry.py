@@ -16,6 +16,9 @@ import torch
 from depthtok.data import DepthBlock, DepthClip, DepthEstimator, DepthKind, EstimatorSpec, FrameClip
 from depthtok.disk.bounds import together
 from depthtok.errors import ConfigError, CorruptRecord, did_you_mean
+from pipelines.depth.gem import estimator as gem_estimator
+from pipelines.depth.gem import published as gem_published
+from pipelines.depth.gem.config import GEM_CONFIGS, GemConfig
 from pipelines.depth.vida.config import CONFIGS, RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import kind_of, load_estimator
 from pipelines.depth.vida.published import licence_notice, licence_of
@@ -80,6 +83,17 @@ def _vida(config: ViDAConfig) -> EstimatorEntry:
     )
 
 
+def _gem(config: GemConfig) -> EstimatorEntry:
+    return EstimatorEntry(
+        name=config.name,
+        kind=kind_of(config),
+        licence=gem_published.licence_of(config.name),
+        notice=gem_published.licence_notice(config.name),
+        input_size=config.input_size,
+        build=partial(gem_estimator.load_estimator, config),
+    )
+
+
 ESTIMATORS: dict[str, EstimatorEntry] = {
     "dataset": EstimatorEntry(
         name="dataset",
@@ -90,6 +104,7 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
         build=_dataset,
     ),
     **{name: _vida(config) for name, config in CONFIGS.items()},
+    **{name: _gem(config) for name, config in GEM_CONFIGS.items()},
 }
 
 

@@ -69,8 +69,8 @@ class StreamNorm(nn.LayerNorm):
 
     result: torch.dtype = torch.float32
 
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, eps=1e-6)
+    def __init__(self, dim: int, epsilon: float = 1e-6) -> None:
+        super().__init__(dim, eps=epsilon)
 
     def forward(self, x_NSD: Float[Tensor, "N S D"], first: int = 0) -> Float[Tensor, "N s D"]:
         """The norm of all positions; those from `first` on are returned."""

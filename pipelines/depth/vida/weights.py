@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +25,7 @@ from depthtok.disk.files import commit_file, with_usual_mode
 from depthtok.disk.regular import require_file
 from depthtok.disk.tensors import save_tensors
 from depthtok.errors import MissingPackage, WeightsError
+from pipelines.depth.fitting import fitting
 from pipelines.depth.vida.config import CONFIGS, ViDAConfig
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.origin import by_card, origin_of
@@ -34,8 +36,10 @@ log = logging.getLogger(__name__)
 REACH = 5.0  # s, timeout of the first connection
 
 
-def find_weights(name: str, path: Path | None = None) -> Path:
-    """The file with a network's weights.
+def find_weights(
+    name: str, path: Path | None = None, published: Mapping[str, Published] = PUBLISHED
+) -> Path:
+    """The file with a network's weights; `published` are those that can be downloaded.
 
     `path` if given; else from the package, the Hub's cache, or a download. Raises a `WeightsError`
     that says which file to get, where from, and where to put it.
@@ -43,16 +47,16 @@ def find_weights(name: str, path: Path | None = None) -> Path:
     if path is not None:
         require_file(path)
         if not path.is_file():
-            raise WeightsError(f"there is no file {path}", remedy=_by_hand(name))
+            raise WeightsError(f"there is no file {path}", remedy=_by_hand(published.get(name)))
         return path
     shipped = SHIPPED / f"{name}.safetensors"
     if shipped.is_file():
         return shipped
-    if name not in PUBLISHED:
+    if name not in published:
         raise WeightsError(
             f"there are no published weights of {name}", remedy="give your own with --weights PATH"
         )
-    return _from_hub(name, PUBLISHED[name])
+    return _from_hub(name, published[name])
 
 
 def _from_hub(name: str, published: Published) -> Path:
@@ -62,7 +66,7 @@ def _from_hub(name: str, published: Published) -> Path:
     except ImportError:
         raise MissingPackage(
             f"downloading the weights of {name} needs the package `huggingface_hub`",
-            remedy=f"pip install 'depthtok[hf]', or {_by_hand(name)}",
+            remedy=f"pip install 'depthtok[hf]', or {_by_hand(published)}",
         ) from None
     cached = try_to_load_from_cache(published.repo, published.file)
     if isinstance(cached, str):
@@ -75,7 +79,7 @@ def _from_hub(name: str, published: Published) -> Path:
         raise WeightsError(
             f"the weights of {name} are not in the Hub cache and cannot be downloaded "
             f"({type(error).__name__})",
-            remedy=_by_hand(name),
+            remedy=_by_hand(published),
         ) from error
 
 
@@ -86,11 +90,11 @@ def _reach(url: str) -> None:
         urlopen(Request(url, method="HEAD"), timeout=REACH).close()
 
 
-def _by_hand(name: str) -> str:
-    if name not in PUBLISHED:
+def _by_hand(published: Published | None) -> str:
+    if published is None:
         return "give the path of a .pth or .safetensors file with --weights"
     return (
-        f"get {PUBLISHED[name].file} from {PUBLISHED[name].url} on a machine that is online, "
+        f"get {published.file} from {published.url} on a machine that is online, "
         f"copy it to this one, and give its path with --weights"
     )
 
@@ -126,7 +130,7 @@ def load_network(config: ViDAConfig, path: Path, *, any_kind: bool = False) -> V
     state = read_weights(path)
     with torch.device("meta"):
         network = VideoDepth(config)
-    _check(state, network.state_dict(), path, config.name)
+    require_tensors(state, network.state_dict(), path, config.name)
     network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     if not origin.networks:
         origin = by_card(path, lambda: weights_hash(network))
@@ -135,7 +139,15 @@ def load_network(config: ViDAConfig, path: Path, *, any_kind: bool = False) -> V
     return network.eval()
 
 
-def _check(state: dict, expected: dict, path: Path, name: str) -> None:
+def require_tensors(
+    state: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    path: Path,
+    name: str,
+    whole: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Raises `WeightsError` unless a file has the tensors that the network `name` expects. `whole`:
+    all that it has, where `state` is what is used of it."""
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
     shapes = [
@@ -147,7 +159,7 @@ def _check(state: dict, expected: dict, path: Path, name: str) -> None:
     faults = shapes + faults
     if faults:
         shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
-        fits = _fitting(state)
+        fits = fitting(state if whole is None else whole)
         raise WeightsError(
             f"{path} does not match {name}: {shown}",
             remedy=f"its tensors are those of {' and '.join(fits)}: give that --estimator (a "
@@ -155,18 +167,6 @@ def _check(state: dict, expected: dict, path: Path, name: str) -> None:
             if fits
             else f"it fits no estimator: give a checkpoint of {', '.join(CONFIGS)}",
         )
-
-
-def _fitting(state: dict[str, Tensor]) -> list[str]:
-    """The networks whose tensors have these names and shapes."""
-    fits = []
-    shapes = {key: value.shape for key, value in state.items()}
-    for name, config in CONFIGS.items():
-        with torch.device("meta"):
-            expected = VideoDepth(config).state_dict()
-        if {key: value.shape for key, value in expected.items()} == shapes:
-            fits.append(name)
-    return fits
 
 
 def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
