@@ -39,9 +39,11 @@ class GemConfig(ViDAConfig):
 
     @property
     def inside(self) -> int:
-        """Features per patch of a window that its largest step holds at a time: the stream, its
-        norm, and twice the four times wider layer of an MLP; to which comes the tap itself."""
-        return (1 + 1 + 2 * 4 + 1) * self.dim
+        """Numbers per patch of a window that mixing it holds at most, beside what it is given:
+        linear in the patches, as no scores are. The largest step is an MLP of ASTT, or one of the
+        temporal modules at the third level, or at the second (four pixels a patch)."""
+        largest = max(12 * self.dim, 22 * self.channels[2], 4 * 22 * self.features)
+        return 2 * self.dim + largest
 
 
 def _gem(name: str, network: str, input_size: int) -> GemConfig:
