@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
-
 from vida_speed import Clip, moving_noise, plain_network, plain_stitch, softmax_attention
+
 from pipelines.depth.gem.blocks import Attention, PrunedAttention, PrunedBlock
-from pipelines.depth.gem.config import GEM_CONFIGS, GemConfig
+from pipelines.depth.gem.config import GemConfig
 from pipelines.depth.gem.network import GemDepth
 from pipelines.depth.vida.config import CONFIGS, PATCH, WINDOW, RunConfig
 from pipelines.depth.vida.head import resize

@@ -26,8 +26,8 @@ def after_finetuning(
     out = weights.with_name(f"{weights.stem}-depth")
     moved = ("--source-root", source_root) if source_root else ()
     network = ("--estimator", estimator, "--weights", weights)
-    network += ("--set", f"pose={pose}") if pose != "on" else ()
-    return typed("annotate", episodes, *moved, "--out", out, *network)
+    variant = ("--set", f"pose={pose}") if pose != "on" else ()
+    return typed("annotate", episodes, *moved, "--out", out, *network, *variant)
 
 
 def after_codes(episodes: str | Path, codes: Path) -> str:

@@ -1,15 +1,21 @@
-"""GemDepth through the commands: trained, annotated with, audited, and made into codes."""
+"""GemDepth through the commands: trained, annotated with, and audited; `tests/pipelines/test_fused`
+makes codes with it."""
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from depthtok.errors import ConfigError, StaleStore, WeightsError
-from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from depthtok.testing import make_rlds
+from pipelines.depth.families import fresh
+from pipelines.depth.gem.config import gem_config
+from pipelines.depth.vida.finetune import FinetuneConfig, finetune
 from tests.commands.trainings import call
+from tests.vida import recipe
+from tests.vida.made import MemoryClip
 
 TINY = ["--estimator", "gemdepth-tiny", "--input-size", 28]
 FAST = [*TINY, "--from-scratch", "--steps", 2, "--batch", 1, "--frames", 2, "--held-out", 0.3]
@@ -20,7 +26,7 @@ def stores(tmp_path_factory):
     """Episodes, their true depth, and weights of both variants, trained for two steps."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("gem")
-    rlds = make_rlds(root / "rlds", episodes=4, steps=[4, 4, 26, 4], shards=2, size=28)
+    rlds = make_rlds(root / "rlds", episodes=4, steps=[2, 3, 26, 3], shards=1, size=28)
     call("convert", rlds, "--out", root / "episodes")
     call("annotate", root / "episodes", "--out", root / "true", "--estimator", "dataset",
          "--size", 32)  # fmt: skip
@@ -57,22 +63,6 @@ def test_a_trained_network_annotates_and_is_audited(stores, tmp_path):
     assert "gemdepth-tiny" in json.dumps(report)
 
 
-def test_bytes_are_the_same_with_more_workers(stores, tmp_path):
-    one = digests(DepthStore(annotate(stores, tmp_path / "one")))
-    two = digests(DepthStore(annotate(stores, tmp_path / "two", "--workers", 2)))
-    assert one == two
-
-
-def test_codes_without_depth_are_those_of_the_two_stages(stores, tmp_path):
-    depth = annotate(stores, tmp_path / "depth")
-    call("train-vqvae", stores / "true", "--out", tmp_path / "book", "--preset",
-         "tests/data/before/vqvae.toml", "--device", "cpu", "--threads", 1, "--force")  # fmt: skip
-    call("tokenize", depth, "--codebook", tmp_path / "book", "--out", tmp_path / "two")
-    annotate(stores, tmp_path / "fused", "--then-tokenize", tmp_path / "book")
-    two, fused = (digests(CodeStore(tmp_path / name)) for name in ("two", "fused"))
-    assert two == fused
-
-
 def test_a_store_is_gone_on_with_as_it_was_made(stores, tmp_path):
     annotate(stores, tmp_path / "depth", pose="off")
     annotate(stores, tmp_path / "depth", pose="off")
@@ -91,18 +81,10 @@ def test_poses_are_no_choice_of_another_estimator(stores, tmp_path):
 
 
 def test_training_lowers_the_loss_and_a_resumed_run_ends_the_same(stores, tmp_path):
-    import numpy as np
-
-    from pipelines.depth.families import fresh
-    from pipelines.depth.gem.config import gem_config
-    from pipelines.depth.vida.finetune import FinetuneConfig, finetune
-    from tests.vida import recipe
-    from tests.vida.made import MemoryClip
-
     frames = recipe.clip(7, 28, 28, 1)
     depth = 0.5 + frames.mean(-1, dtype=np.float32) / 255
     clips, cpu = [MemoryClip(frames, depth.astype(np.float32))], torch.device("cpu")
-    config = FinetuneConfig(steps=12, batch=2, frames=4, input_size=28, save_every=5,
+    config = FinetuneConfig(steps=9, batch=1, frames=4, input_size=28, save_every=4,
                             learning_rate=1e-3)  # fmt: skip
     losses, seen = [], []
     start = fresh(gem_config("gemdepth-tiny"), 0)
@@ -115,10 +97,12 @@ def test_training_lowers_the_loss_and_a_resumed_run_ends_the_same(stores, tmp_pa
     assert all(key.endswith(".pe") for key in still), still  # the whole network learns
     half = fresh(gem_config("gemdepth-tiny"), 0)
     assert finetune(half, clips, config, checkpoint=tmp_path / "b", device=cpu,
-                    on_step=seen.append, should_stop=lambda: len(seen) == 6) is None  # fmt: skip
+                    on_step=seen.append, should_stop=lambda: len(seen) == 5) is None  # fmt: skip
     resumed = finetune(fresh(gem_config("gemdepth-tiny"), 0), clips, config,
                        checkpoint=tmp_path / "b", device=cpu)  # fmt: skip
     assert all(value.equal(after[key]) for key, value in resumed.state_dict().items())
-    with pytest.raises(StaleStore, match="gemdepth-tiny, now gemdepth-tiny, pose off|network"):
+    with pytest.raises(
+        StaleStore, match="network gemdepth-tiny, pose on, now gemdepth-tiny, pose off"
+    ):
         finetune(fresh(gem_config("gemdepth-tiny", pose=False), 0), clips, config,
                  checkpoint=tmp_path / "b", device=cpu)  # fmt: skip
