@@ -23,7 +23,7 @@ from einops import rearrange
 from torch import Tensor
 from vida_speed import Clip, moving_noise, plain_network, plain_stitch, softmax_attention
 
-from pipelines.depth.gem.blocks import Attention, PrunedAttention, PrunedBlock
+from pipelines.depth.gem.blocks import PrunedAttention, PrunedBlock, TokenAttention
 from pipelines.depth.gem.config import GemConfig
 from pipelines.depth.gem.network import GemDepth
 from pipelines.depth.vida.config import CONFIGS, PATCH, WINDOW, RunConfig
@@ -55,15 +55,15 @@ def random_network(vida: str, *, pose: bool, seed: int = 4) -> GemDepth:
     return network.eval()
 
 
-def mixed(self: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention with its scores in memory."""
+def mixed(self: TokenAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """TokenAttention with its scores in memory."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return self.proj(rearrange(softmax_attention(q, k, v), "n a s d -> n s (a d)"))
 
 
 def whole_block(self: PrunedBlock, x: Tensor, turn: tuple, every: int) -> Tensor:
     """The global block for every token, of which the camera tokens are used."""
-    attention = Attention.forward(self.attn, self.norm1(x), turn)
+    attention = TokenAttention.forward(self.attn, self.norm1(x), turn)
     x = torch.addcmul(x, attention, self.ls1.gamma)
     x = torch.addcmul(x, self.mlp(self.norm2(x)), self.ls2.gamma)
     return x[:, ::every]
@@ -73,7 +73,7 @@ def plain(network: GemDepth) -> GemDepth:
     """A copy with the plain versions of these functions."""
     copied = plain_network(network)
     for module in copied.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, TokenAttention):
             module._mixed = types.MethodType(mixed, module)
         if isinstance(module, PrunedAttention):
             module.qkv.__class__ = torch.nn.Linear

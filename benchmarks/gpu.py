@@ -35,8 +35,8 @@ class Script:
     """A benchmark: its arguments on a GPU and small on a CPU, and how its rows are read."""
 
     name: str
-    gpu: Sequence[str]
-    tiny: Sequence[str]
+    gpu: str
+    tiny: str
     read: Callable[[dict, float], dict | None]
     to_file: bool = True  # rows as lines of `--json FILE`; else a list on standard output
 
@@ -65,29 +65,19 @@ def of_policy(row: dict, tflops: float) -> dict:
     return {"what": what, "figure": row["ms"], "unit": "ms", "floor": row["floor_ms"]}
 
 
+WAYS = "eager compile graphs compile+graphs compile+graphs+explicit compile+graphs+kernel"
 SCRIPTS = (
     Script(
         "vida_gpu.py",
-        ["--network", "vits", "vitl", "--readers", "8", "--plain", "--json",
-         "--ways", "eager", "compile", "graphs", "compile+graphs", "compile+graphs+explicit"],
-        ["--network", "tiny", "--size", "28", "--clips", "2", "--frames", "3", "--side", "64",
-         "--json"],
-        of_vida, to_file=False,
+        f"--network vits vitl --readers 8 --plain --json --ways {WAYS}",
+        "--network tiny --size 28 --clips 2 --frames 3 --side 64 --json",
+        of_vida,
+        to_file=False,
     ),
-    Script(
-        "policy_ms.py",
-        ["--compile"],
-        ["--preset", "tiny", "--cameras", "1", "--rounds", "1"],
-        of_policy,
-    ),
-    Script(
-        "vla_updates.py",
-        ["--passes", "1", "4"],
-        ["--preset", "tiny", "--batch", "2", "--rounds", "1"],
-        as_it_is,
-    ),
-    Script("vq_rate.py", [], ["--steps", "2", "--frames", "70"], as_it_is),
-)  # fmt: skip
+    Script("policy_ms.py", "--compile", "--preset tiny --cameras 1 --rounds 1", of_policy),
+    Script("vla_updates.py", "--passes 1 4", "--preset tiny --batch 2 --rounds 1", as_it_is),
+    Script("vq_rate.py", "", "--steps 2 --frames 70", as_it_is),
+)
 
 
 def card() -> str:
@@ -106,7 +96,11 @@ def measured_tflops() -> float:
 
 def rows_of(script: Script, tiny: bool, tflops: float) -> Iterator[dict]:
     """What one script finds, or how it failed."""
-    words = [sys.executable, str(FOLDER / script.name), *(script.tiny if tiny else script.gpu)]
+    words = [
+        sys.executable,
+        str(FOLDER / script.name),
+        *(script.tiny if tiny else script.gpu).split(),
+    ]
     command = " ".join(["python", f"benchmarks/{script.name}", *words[2:]])
     told = {"script": script.name, "command": command}
     if not (FOLDER / script.name).is_file():
@@ -118,9 +112,13 @@ def rows_of(script: Script, tiny: bool, tflops: float) -> Iterator[dict]:
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if tiny else {}
         try:
             done = subprocess.run(
-                words, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+                words,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT_S,
+                check=False,
                 env={**os.environ, **hidden},
-            )  # fmt: skip
+            )
             problem = done.stderr.strip().splitlines()[-1:] if done.returncode else []
         except subprocess.TimeoutExpired:
             done, problem = None, [f"it took more than {LIMIT_S} s"]

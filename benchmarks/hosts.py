@@ -49,9 +49,12 @@ class Host:
     ) -> subprocess.Popen:
         """Starts a command there; its messages are kept."""
         return subprocess.Popen(
-            self.command(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            self.command(words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
             env={**os.environ, **(more or {})},
-        )  # fmt: skip
+        )
 
     def crash(self) -> None:
         """Ends all its processes at once, and its network."""

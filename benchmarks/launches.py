@@ -20,8 +20,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-NO_LAUNCH = {"_unsafe_view", "_reshape_alias", "empty", "empty_like", "empty_strided", "new_empty",
-             "detach", "lift_fresh"}  # fmt: skip
+NO_LAUNCH = {
+    "_unsafe_view",
+    "_reshape_alias",
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "detach",
+    "lift_fresh",
+}
 ADDS = {"addmm", "baddbmm", "addmv"}  # in place they do not copy
 
 

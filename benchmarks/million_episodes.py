@@ -30,9 +30,12 @@ import google_crc32c
 import numpy as np
 
 from depthtok.data import Camera, Orientation
+from depthtok.disk.images import ImageFiles
+from depthtok.frames.spans import SpanSource
 from depthtok.sources.pixels import PixelFormat
-from depthtok.stores.episodes import INSTRUCTIONS, PACKED, EpisodeStore, View, array_specs
+from depthtok.stores.episodes import INSTRUCTIONS, EpisodeStore, View, array_specs
 from depthtok.stores.filling import create, write_part
+from depthtok.stores.frame_files import PACKED, files_of
 from depthtok.stores.manifest import MANIFEST, pack_manifest
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import PartName, ShardKey, shard_name
@@ -51,17 +54,27 @@ def spec(parts: int, source_root: Path) -> StoreSpec:
     cameras = [Camera(name, 256, 256, Orientation.MIRROR) for name in CAMERAS]
     pixels = PixelFormat("jpeg", "uint8", (256, 256, 3))
     return StoreSpec(
-        type="episodes", stage="convert", stage_version=1, what={"generated": True},
+        type="episodes",
+        stage="convert",
+        stage_version=1,
+        what={"generated": True},
         about={
-            "dataset": "generated", "version": "1.0.0", "fps": 20.0,
+            "dataset": "generated",
+            "version": "1.0.0",
+            "fps": 20.0,
             "cameras": [asdict(camera) for camera in cameras],
             "views": [View(name, "rgb", pixels).to_json() for name in CAMERAS],
-            "action_dim": ACTION, "proprio_dim": PROPRIO, "gripper": [6],
+            "action_dim": ACTION,
+            "proprio_dim": PROPRIO,
+            "gripper": [6],
             "action_names": [*map(str, range(ACTION - 1)), "gripper"],
-            "proprio_names": [*map(str, range(PROPRIO))], "gripper_convention": "unknown",
+            "proprio_names": [*map(str, range(PROPRIO))],
+            "gripper_convention": "unknown",
         },
-        upstream="0" * 64, shards={"train": parts}, place={"source_root": str(source_root)},
-    )  # fmt: skip
+        upstream="0" * 64,
+        shards={"train": parts},
+        place={"source_root": str(source_root)},
+    )
 
 
 def lengths(episodes: int) -> np.ndarray:
@@ -230,11 +243,14 @@ def pixels(path: Path, steps: int = 200) -> Path:
 def image_us(store: EpisodeStore) -> float:
     """Microseconds to the bytes of one frame of a random step, CRC32C checked, page cache warm."""
     steps = np.random.default_rng(0).integers(store.steps, size=2000)
+    source = SpanSource(store.views[0], ImageFiles())
 
     def read(step: int) -> bytes:
         number, within = store.locate(step)
         episode = store.episode(number)
-        return store.image_bytes(episode.part, episode.start + within, 0)
+        rows = store.table(episode.part, "images")[episode.start + within :][:1, 0]
+        files = files_of(episode.part, store.source_root, store.views[0])
+        return next(source.encoded(files, rows))
 
     median(read, steps)  # warm-up
     return 1e6 * median(read, steps)

@@ -88,7 +88,7 @@ def closed_loop(run: str, options: argparse.Namespace) -> None:
         out = options.out / precision
         words = ["eval", run, "--out", out, "--precision", precision, "--device", options.device]
         words += ["--suite", options.suite, "--tasks", options.tasks, "--trials", options.trials]
-        words += ["--size", options.size, "--workers", options.workers, "--videos", 0]
+        words += ["--size", options.size, "--simulators", options.simulators, "--videos", 0]
         subprocess.run([*depthtok, *map(str, words)], check=True)
     places = [str(options.out / precision) for precision in ("float32", options.precision)]
     subprocess.run([*depthtok, "compare", *places], check=True)
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--tasks", default="8")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--simulators", type=int, default=0)
     options = parser.parse_args()
     if options.episodes:
         open_loop(options.run, options)

@@ -52,8 +52,10 @@ async def client(port: int, number: int, times: int, message: bytes) -> list[flo
 async def crowd(port: int, clients: int, times: int, cameras: int) -> dict[str, float]:
     """All clients at once."""
     dice = np.random.default_rng(0)
-    images = {f"observation/{name}": dice.integers(0, 256, (224, 224, 3), np.uint8)
-              for name in CAMERAS[:cameras]}  # fmt: skip
+    images = {
+        f"observation/{name}": dice.integers(0, 256, (224, 224, 3), np.uint8)
+        for name in CAMERAS[:cameras]
+    }
     message = pack({**images, "observation/state": np.zeros(8), "prompt": "open the drawer"})
     begun = time.perf_counter()
     everyone = (client(port, n, times, message) for n in range(clients))
@@ -100,11 +102,14 @@ def main() -> None:
     device, found = torch.device(options.device), {batch: [] for batch in options.batch}
     policies = {
         batch: Policy(
-            made(config, device), config, units(config), device=device,
+            made(config, device),
+            config,
+            units(config),
+            device=device,
             running=Running(options.precision, batch=batch),
         )
         for batch in options.batch
-    }  # fmt: skip
+    }
     for _ in range(options.rounds):
         for batch, policy in policies.items():
             found[batch].append(measure(policy, options))

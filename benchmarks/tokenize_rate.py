@@ -69,8 +69,10 @@ def main() -> None:
     best = {name: np.max(found, axis=0) for name, found in rates.items()}
     for name, (cpu, wall) in best.items():
         share = cpu / best["encoder"][0], wall / best["encoder"][1]
-        print(f"{name:9} {cpu:6.0f} frames/CPU-s ({share[0]:.0%})   {wall:6.0f} frames/s "
-              f"({share[1]:.0%})")  # fmt: skip
+        print(
+            f"{name:9} {cpu:6.0f} frames/CPU-s ({share[0]:.0%})   {wall:6.0f} frames/s "
+            f"({share[1]:.0%})"
+        )
 
 
 if __name__ == "__main__":

@@ -39,16 +39,21 @@ def job(name: str, root: Path, out: Path) -> list[object]:
     """The command of one stage."""
     source = {"convert": root / "rlds", "annotate": root / "convert", "tokenize": root / "annotate"}
     more = {
-        "convert": [], "annotate": ["--estimator", "dataset"],
+        "convert": [],
+        "annotate": ["--estimator", "dataset"],
         "tokenize": ["--codebook", Path(__file__).parents[1] / "vqvae" / "demo"],
-    }  # fmt: skip
+    }
     return [BIN / "depthtok", name, source[name], "--out", out, *more[name]]
 
 
 def shards(
-    machines: list[Host], words: list[object], span: float, kills: int, rng: np.random.Generator,
+    machines: list[Host],
+    words: list[object],
+    span: float,
+    kills: int,
+    rng: np.random.Generator,
     ends: Counter,
-) -> None:  # fmt: skip
+) -> None:
     """Runs shard 1/2 on the first host and 2/2 on the second, with kills; a host that crashes is
     booted again, and takes its place in `machines`."""
     for calm in [False] * kills + [True]:

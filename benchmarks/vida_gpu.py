@@ -29,7 +29,7 @@ import vida_speed
 
 from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import SourceError
-from pipelines.depth.vida.config import CHOICES, CONFIGS, RunConfig
+from pipelines.depth.vida.config import ATTENTIONS, CHOICES, CONFIGS, RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.finetune import fresh_network
 from pipelines.depth.vida.infer import estimate
@@ -149,10 +149,14 @@ def compared(name: str, clips: list[JpegClip], options: argparse.Namespace) -> l
     )
     rows, runners, eager = {}, {}, None
     for way in options.ways:
-        choices = {choice: choice in way.split("+") for choice in CHOICES}
+        words = way.split("+")
+        choices = {choice: choice in words for choice in CHOICES}
+        attention = next((name for name in ATTENTIONS if name in words), "fused")
         started = time.perf_counter()
         runner = runners[way] = Runner(
-            fresh_network(CONFIGS[name], seed=0), replace(run, **choices), device
+            fresh_network(CONFIGS[name], seed=0),
+            replace(run, attention=attention, **choices),
+            device,
         )
         found = checked(runner, clips, eager)
         depth = found.pop("depth")
@@ -169,10 +173,18 @@ def compared(name: str, clips: list[JpegClip], options: argparse.Namespace) -> l
     batch, tally = vida_operators.count(name, options.size, runner.precision)
     floor = vida_operators.FLOPS_PER_S / (tally.total.flops / batch.frames)
     return [
-        {"network": name, "way": way, "device": device_name(device), "precision": runner.precision,
-         "floor": floor, **summary(measured), **rows.get(way, {})}
-        for way, measured in speeds.items() if measured
-    ]  # fmt: skip
+        {
+            "network": name,
+            "way": way,
+            "device": device_name(device),
+            "precision": runner.precision,
+            "floor": floor,
+            **summary(measured),
+            **rows.get(way, {}),
+        }
+        for way, measured in speeds.items()
+        if measured
+    ]
 
 
 def summary(measured: list[dict]) -> dict:
@@ -188,7 +200,12 @@ def main() -> None:
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", nargs="+", default=["vits", "vitl"] if gpu else ["tiny"])
-    parser.add_argument("--ways", nargs="+", default=["eager"], help=f"eager, {'+'.join(CHOICES)}")
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        default=["eager"],
+        help=f"eager, or some of {'+'.join([*CHOICES, *ATTENTIONS])}",
+    )
     parser.add_argument("--plain", action="store_true", help="upstream's algorithm, too")
     parser.add_argument("--rounds", type=int, default=3 if gpu else 1)
     parser.add_argument("--size", type=int, default=518 if gpu else 28, help="input size, px")

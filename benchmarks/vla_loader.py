@@ -51,9 +51,10 @@ def generate(path: Path, steps: int) -> Path:
 
     sample = RldsDirectory.open(SAMPLE)
     features = {
-        name: feature for name, feature in sample.features.items()
+        name: feature
+        for name, feature in sample.features.items()
         if not name.endswith(("depth", "segmentation"))
-    }  # fmt: skip
+    }
     episodes = []
     for shard in sample.splits["train"].shards:
         content = shard.path.read_bytes()
@@ -118,8 +119,11 @@ def tensorflow_batches(source: Path, camera: str) -> Iterator[object]:
     tf.config.set_visible_devices([], "GPU")
     builder = tfds.builder_from_directory(source)
     pictures = builder.info.features["steps"]["observation"]
-    skip = {name: tfds.decode.SkipDecoding() for name, feature in pictures.items()
-            if isinstance(feature, tfds.features.Image)}  # fmt: skip
+    skip = {
+        name: tfds.decode.SkipDecoding()
+        for name, feature in pictures.items()
+        if isinstance(feature, tfds.features.Image)
+    }
     decoders = {"steps": {"observation": skip}}
     reading = tfds.ReadConfig(interleave_cycle_length=1, num_parallel_calls_for_decode=1)
 
@@ -127,10 +131,14 @@ def tensorflow_batches(source: Path, camera: str) -> Iterator[object]:
         steps = episode["steps"].batch(100_000).get_single_element()
         count = tf.shape(steps["action"])[0]
         ahead = tf.minimum(tf.range(count)[:, None] + tf.range(CHUNK), count - 1)
-        return tf.data.Dataset.from_tensor_slices({
-            "image": steps["observation"][camera], "state": steps["observation"]["state"],
-            "text": steps["language_instruction"], "actions": tf.gather(steps["action"], ahead),
-        })  # fmt: skip
+        return tf.data.Dataset.from_tensor_slices(
+            {
+                "image": steps["observation"][camera],
+                "state": steps["observation"]["state"],
+                "text": steps["language_instruction"],
+                "actions": tf.gather(steps["action"], ahead),
+            }
+        )
 
     def decoded(sample):
         image = tf.io.decode_jpeg(sample["image"])
@@ -157,14 +165,20 @@ def our_batches(store: Path, camera: str, cache: Path | None) -> Iterator[object
     from vla.named_configs import load
 
     episodes = EpisodeStore(store)
-    config = load("tiny+no-depth-loss", {
-        "model.vision.image_size": SIZE, "model.chunk": CHUNK, "data.cameras": (camera,),
-        "model.action_dim": episodes.action_dim, "model.proprio_dim": episodes.proprio_dim,
-    })  # fmt: skip
+    config = load(
+        "tiny+no-depth-loss",
+        {
+            "model.vision.image_size": SIZE,
+            "model.chunk": CHUNK,
+            "data.cameras": (camera,),
+            "model.action_dim": episodes.action_dim,
+            "model.proprio_dim": episodes.proprio_dim,
+        },
+    )
     frames = FrameCache.open(cache, episodes, (camera,), SIZE) if cache else None
     joined = member("set", episodes, None, config, frames=frames)
     dataset = Dataset([joined], config, ByteTokenizer())
-    return iter(Loader(dataset, BATCH, seed=0, workers=1))
+    return iter(Loader(dataset, BATCH, seed=0, threads=1))
 
 
 def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> dict[str, float]:
@@ -195,10 +209,11 @@ def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> 
         next(made)
     spent = time.process_time() - spent
     return {
-        "memory_mb": memory_mb() - before, "first_s": first,
+        "memory_mb": memory_mb() - before,
+        "first_s": first,
         "per_cpu_s": batches * BATCH / spent,
         "decoded": decoded_per_cpu_s(side, frames_of("image")),
-    }  # fmt: skip
+    }
 
 
 def convert(source: Path, folder: Path, camera: str) -> Path:
@@ -244,9 +259,18 @@ def main() -> None:
         for _ in range(given.rounds):
             for side in SIDES:
                 command = [
-                    sys.executable, __file__, str(source), "--camera", given.camera,
-                    "--batches", str(given.batches), "--side", side, "--store", str(store),
-                ]  # fmt: skip
+                    sys.executable,
+                    __file__,
+                    str(source),
+                    "--camera",
+                    given.camera,
+                    "--batches",
+                    str(given.batches),
+                    "--side",
+                    side,
+                    "--store",
+                    str(store),
+                ]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 runs[side].append(json.loads(done.stdout.splitlines()[-1]))
     report(runs)

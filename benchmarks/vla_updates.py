@@ -118,9 +118,16 @@ def measured(config: Config, options: argparse.Namespace, device: torch.device) 
             ways.take(compiled, fast)
             train = replace(config.train, batch=batch * passes, fast=bool(fast))
             update = Update(
-                replace(config, train=train), model, model, optim.trained(model), adam, None,
-                Ranks(), device, batch,
-            )  # fmt: skip
+                replace(config, train=train),
+                model,
+                model,
+                optim.trained(model),
+                adam,
+                None,
+                Ranks(),
+                device,
+                batch,
+            )
             data = example(config, batch * passes).to(device)
             try:
                 if not round_:
@@ -176,9 +183,16 @@ def counted(config: Config, batch: int, fast: bool, passes: int = 1) -> Counting
         noise = torch.empty(batch, config.model.chunk, config.model.action_dim)
         adam = optim.optimizer(model, config.train)
         update = Update(
-            replace(config, train=train), model, model, optim.trained(model), adam, None, Ranks(),
-            torch.device("cpu"), batch,
-        )  # fmt: skip
+            replace(config, train=train),
+            model,
+            model,
+            optim.trained(model),
+            adam,
+            None,
+            Ranks(),
+            torch.device("cpu"),
+            batch,
+        )
         with Counting() as counting, update._cast():
             for _ in range(passes):
                 with update._autocast():
@@ -191,8 +205,9 @@ def show_counts(config: Config, options: argparse.Namespace) -> None:
     """One line for the whole, and those operators that differ."""
     for batch, passes in product(options.batch, options.passes):
         plain, fast = (counted(config, batch, fast, passes) for fast in (False, True))
-        totals = [f"{c.calls.total():,} operators, {c.bytes.total() / 1e9:,.1f} GB" for c in
-                  (plain, fast)]  # fmt: skip
+        totals = [
+            f"{c.calls.total():,} operators, {c.bytes.total() / 1e9:,.1f} GB" for c in (plain, fast)
+        ]
         print(f"batch {batch} x {passes}: plain {totals[0]}; fast {totals[1]}")
         names = sorted(plain.calls | fast.calls, key=lambda n: fast.bytes[n] - plain.bytes[n])
         for name in names:

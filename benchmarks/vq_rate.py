@@ -49,10 +49,10 @@ from vqvae.config import TokeniserConfig
 from vqvae.data import crops
 from vqvae.data.clips import ClipSource, StoredClips
 from vqvae.data.crops import Crops
-from vqvae.data.frames import FrameCache
+from vqvae.data.frames import DepthCache
 from vqvae.model.model import Tokeniser
 from vqvae.training import export
-from vqvae.training.train import Trainer
+from vqvae.training.train import TokeniserTrainer
 
 STEPS = 35  # of an episode
 
@@ -104,8 +104,8 @@ def training(
     """Steps a second: all of it, and the crops alone."""
     config = TokeniserConfig().with_training(steps=10_000)
     source = ClipSource("made up", "", StoredClips(depth, depth.cameras))
-    cache = FrameCache.build(folder / "work", [source], Normalisation(), 256, 0)
-    trainer = Trainer(config, cache, str(device))
+    cache = DepthCache.build(folder / "work", [source], Normalisation(), 256, 0)
+    trainer = TokeniserTrainer(config, cache, str(device))
     with FlopCounterMode(display=False) as counter:
         trainer.advance()
     floor = flops / counter.get_total_flops()

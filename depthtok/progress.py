@@ -16,7 +16,7 @@ Extra = float | int | str
 
 
 @runtime_checkable
-class Stream(Protocol):
+class TextStream(Protocol):
     """What is used of stderr, or of what replaces it."""
 
     def write(self, text: str, /) -> object: ...
@@ -49,7 +49,7 @@ def progress(
     done: int = 0,
     interval: float = 30.0,
     clock: Callable[[], float] = time.monotonic,
-    stream: Stream | None = None,
+    stream: TextStream | None = None,
 ) -> Iterator[Bar]:
     """Show the progress of a `with` block on stderr (or `stream`). Blocks may be nested.
 
@@ -82,7 +82,7 @@ class Lines:
     done: int
     interval: float
     clock: Callable[[], float]
-    stream: Stream
+    stream: TextStream
 
     def __post_init__(self) -> None:
         self.before, self.start = self.done, self.clock()
@@ -150,7 +150,7 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def _bar(
-    kind: Any, total: int | None, unit: str, label: str, done: int, stream: Stream
+    kind: Any, total: int | None, unit: str, label: str, done: int, stream: TextStream
 ) -> Iterator[Bar]:
     """A bar of tqdm's: `kind` is the one for terminals, or that for notebooks."""
 

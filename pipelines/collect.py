@@ -33,7 +33,7 @@ from pipelines.sim.config import CollectConfig, numbers
 from pipelines.sim.goals import sort_out
 from pipelines.sim.libero import LiberoSimulator
 from pipelines.sim.motion import Motion, demonstrate
-from pipelines.sim.recording import Origin, features, film
+from pipelines.sim.recording import EpisodeOrigin, features, film
 from pipelines.sim.setup import versions
 from pipelines.sim.simulator import Task
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, recording_failures
@@ -250,7 +250,7 @@ class _Recorder:
         writer.meta |= {"seed": seed, "init_state": init, "grasps_tried": tried}
         writer.meta |= {"style": style.to_json()}
         start = "sampled" if init is None else f"init{init}"
-        origin = Origin(f"{start}_seed{seed}", seed, init, style.noise)
+        origin = EpisodeOrigin(f"{start}_seed{seed}", seed, init, style.noise)
         self._commit(simulator, motion, writer, origin)
 
     def _replay(
@@ -260,10 +260,10 @@ class _Recorder:
         demo = demos.read(path, episode)
         motion = demos.replay(simulator, demo)
         writer.meta |= {"demo": demo.number, "file": path.name}
-        self._commit(simulator, motion, writer, Origin(f"{path.stem}_{demo.number}"))
+        self._commit(simulator, motion, writer, EpisodeOrigin(f"{path.stem}_{demo.number}"))
 
     def _commit(
-        self, simulator: LiberoSimulator, motion: Motion, writer: PartWriter, origin: Origin
+        self, simulator: LiberoSimulator, motion: Motion, writer: PartWriter, origin: EpisodeOrigin
     ) -> None:
         if not len(motion):
             raise SourceError("no action was executed")

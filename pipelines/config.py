@@ -50,6 +50,9 @@ class AnnotateConfig:
     ] = "auto"
     compile: Annotated[bool, "use torch.compile: slow to start, low bits differ"] = False
     graphs: Annotated[bool, "use CUDA graphs: fewer launches; never ran on a GPU yet"] = False
+    attention: Annotated[
+        str, "over time, in half precision: fused, explicit or kernel; only fused ran on a GPU yet"
+    ] = "fused"
     pose: Annotated[str, "of gemdepth: on embeds the camera poses that it predicts; or off"] = "on"
 
     def __post_init__(self) -> None:
@@ -59,7 +62,7 @@ class AnnotateConfig:
         size = self.input_size
         fits = size >= 0 and too_large(size, size) is None
         require(fits, "input_size", size, "give 0, or pixels: 518, or some more")
-        networks = ("input_size", "precision", "compile", "graphs")
+        networks = ("input_size", "precision", "compile", "graphs", "attention")
         for name in networks if self.estimator == "dataset" else ():
             value, default = getattr(self, name), getattr(AnnotateConfig, name)
             remedy = "leave it out: the estimator 'dataset' runs no network"

@@ -186,9 +186,12 @@ def _write(
 
 
 def _encode(
-    codec: Codec, clip: StoredDepth, codes_of: Callable[[StoredDepth], Iterator[np.ndarray]],
-    writer: PartWriter, advance: Advance,
-) -> tuple[float, float]:  # fmt: skip
+    codec: Codec,
+    clip: StoredDepth,
+    codes_of: Callable[[StoredDepth], Iterator[np.ndarray]],
+    writer: PartWriter,
+    advance: Advance,
+) -> tuple[float, float]:
     """Writes the codes of a clip, zeros of an absent camera; returns its range, NaN of one."""
     if clip.absent:
         nothing = np.zeros((len(clip), *codec.codebook.grid), np.uint8)

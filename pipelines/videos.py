@@ -24,10 +24,11 @@ from depthtok.disk.files import slug
 from depthtok.errors import CorruptRecord, SourceError, StaleStore
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.video_file import Look
-from depthtok.sources.videos import Film, films, is_lerobot_depth
+from depthtok.sources.videos import VideoEpisode, films, is_lerobot_depth
 from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.episodes import INSTRUCTIONS, PACKED, View, array_specs
+from depthtok.stores.episodes import INSTRUCTIONS, View, array_specs
+from depthtok.stores.frame_files import PACKED
 from depthtok.stores.origin import MADE_FROM
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import PartName, ShardKey, shard_name
@@ -53,7 +54,7 @@ class VideoStage:
     unit: str = "episodes"
 
     @cached_property
-    def looks(self) -> list[tuple[Film, Look]]:
+    def looks(self) -> list[tuple[VideoEpisode, Look]]:
         """Everything in the folder, and what it looks like."""
         return [
             (film, Look(depth=True) if is_lerobot_depth(film.path) else film.look())
@@ -61,7 +62,7 @@ class VideoStage:
         ]
 
     @cached_property
-    def films(self) -> list[Film]:
+    def films(self) -> list[VideoEpisode]:
         """The episodes found in the folder. Raises `SourceError` where all of them are depth."""
         pictures = [film for film, look in self.looks if not look.depth]
         if not pictures:
@@ -167,7 +168,7 @@ class VideoStage:
 _: type[Stage] = VideoStage
 
 
-def _pack(film: Film, writer: PartWriter) -> None:
+def _pack(film: VideoEpisode, writer: PartWriter) -> None:
     """Copies the frames of an episode, and records their locations; no byte where it fails."""
     locations, start = [], 0
     with (writer.directory / PACKED).open("wb") as packed:

@@ -27,8 +27,12 @@ CALLS = {
     "vla": lambda noise: interpolate(FlowConfig(), POINTS, noise, torch.zeros(2)),
 }
 RIGHT = {"depthtok": DEPTH, "pipelines": FRAMES, "vqvae": DEPTH, "vla": POINTS}
-WRONG_SHAPE = {"depthtok": DEPTH[0, 0], "pipelines": FRAMES[..., :2], "vqvae": DEPTH[:1],
-               "vla": POINTS[:, :2]}  # fmt: skip
+WRONG_SHAPE = {
+    "depthtok": DEPTH[0, 0],
+    "pipelines": FRAMES[..., :2],
+    "vqvae": DEPTH[:1],
+    "vla": POINTS[:, :2],
+}
 WRONG_DTYPE = {"depthtok": VALID, "pipelines": FRAMES.float(), "vqvae": VALID, "vla": POINTS.int()}
 
 

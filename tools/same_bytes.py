@@ -29,14 +29,16 @@ COMMANDS = {  # {root}: the other checkout, whose data both use
     "episodes": "convert {root}/" + SAMPLE + " --out episodes",
     "depth": "annotate episodes --out depth --estimator dataset --size 64 --device cpu",
     "estimated": "annotate episodes --out estimated --estimator tiny --limit 1 --device cpu",
-    "codebook": "train-vqvae depth --out codebook --preset {root}/" + VQVAE
+    "codebook": "train-vqvae depth --out codebook --preset {root}/"
+    + VQVAE
     + " --device cpu --threads 1",
     "codes": "tokenize depth --codebook codebook --out codes --device cpu",
     "decoded": "decode codes --codebook codebook --out decoded --device cpu",
-    "run": "train-vla --episodes episodes --codes codes --preset {root}/" + MICRO
+    "run": "train-vla --episodes episodes --codes codes --preset {root}/"
+    + MICRO
     + " --batch 4 --held-out 0.3 --device cpu --log-every 1 --validate-every 2"
     " --checkpoint-every 2 --threads 1 --steps 4 --force --out run",
-}  # fmt: skip
+}
 STORES = ("episodes", "depth", "codes")
 
 
@@ -70,9 +72,14 @@ def run_commands(directory: Path, root: Path, data: Path, names: list[str]) -> N
         arguments = COMMANDS[name].format(root=data).split()
         command = [sys.executable, "-m", "depthtok", *arguments]
         done = subprocess.run(
-            command, cwd=directory, env=environment, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, check=False,
-        )  # fmt: skip
+            command,
+            cwd=directory,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
         if done.returncode not in (0, 1):  # 1: a warning about quality
             sys.exit(f"{root}: {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}")
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from depthtok.required import at_least, fulfilled, one_of
+from vla.config import Config
 
-MOST_WORKERS = 4096
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class TrainingOptions:
     """How a training runs. Nothing here changes what is learnt on one kind of device."""
 
-    workers: Annotated[int, "data loading threads; 0: load in the training thread"] = 2
+    loader_threads: Annotated[int, "data loading threads; 0: load in the training thread"] = 2
     prefetch: Annotated[int, "batches loaded ahead"] = 2
     micro_batch: Annotated[int, "samples per rank at once; 0: the rank's share of the batch"] = 0
     log_every: Annotated[int, "steps between log lines"] = 10
@@ -42,11 +43,11 @@ class RunOptions:
             one_of("log", name, ("tensorboard", "wandb"))
         one_of("sharding", self.sharding, ("ddp", "fsdp"))
         at_least(1, self, "log_every checkpoint_every keep_last validate_batches")
-        at_least(0, self, "workers prefetch micro_batch validate_every grad_norms_every")
+        at_least(0, self, "loader_threads prefetch micro_batch validate_every grad_norms_every")
         fulfilled(
-            self.workers <= MOST_WORKERS,
-            f"workers = {self.workers}, but must be at most {MOST_WORKERS}",
-            "each is a thread that decodes: give about as many as there are cores",
+            self.loader_threads <= MOST_THREADS,
+            f"loader_threads = {self.loader_threads}, but must be at most {MOST_THREADS}",
+            "each decodes frames: give about as many as there are cores",
         )
         fulfilled(
             self.activations == 1 or (self.compile and 0 <= self.activations < 1),
@@ -57,4 +58,12 @@ class RunOptions:
             not (self.grad_norms_every and self.sharding == "fsdp"),
             "grad_norms_every needs whole gradients, which FSDP never materialises",
             "set grad_norms_every = 0, or sharding = 'ddp'",
+        )
+
+    def require_suits(self, config: Config) -> None:
+        """Raises `ConfigError` for options that these settings rule out."""
+        fulfilled(
+            config.train.optimizer != "adamw8bit" or self.sharding != "fsdp",
+            "sharded 8-bit moments cannot be gathered for a checkpoint",
+            "set train.optimizer = 'adamw', or run.sharding = 'ddp'",
         )

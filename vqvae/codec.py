@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Group:
+class FrameGroup:
     """A group of frames whose encoding has begun."""
 
     values: Tensor  # on the host, once `copied`: codes, or the distances to all codes
@@ -125,9 +125,9 @@ class Codec:
         return staged if self._uploads is None else staged.pin_memory()
 
     @torch.inference_mode()
-    def begin(self, images: Float32[Tensor, "group 1 H W"], *, sticky: bool = False) -> Group:
+    def begin(self, images: Float32[Tensor, "group 1 H W"], *, sticky: bool = False) -> FrameGroup:
         """Starts to encode a staged group. On a GPU this returns before it is done: copies in and
-        out run beside the group before, which is best fetched (`Group.codes`) after this call."""
+        out run beside the group before, which is best fetched (`FrameGroup.codes`) after it."""
         if not self.has_codes:
             raise ConfigError(
                 "this codebook has no codes: its quantiser was never initialised",
@@ -146,9 +146,9 @@ class Codec:
         quantizer = self.model.quantizer
         values = self._table(latents) if sticky else quantizer.codes(latents).to(torch.uint8)
         if self._uploads is None:
-            return Group(values.cpu(), latents.shape[:3])
+            return FrameGroup(values.cpu(), latents.shape[:3])
         values = values.to("cpu", non_blocking=True)  # into pinned memory
-        return Group(values, latents.shape[:3], work.record_event())
+        return FrameGroup(values, latents.shape[:3], work.record_event())
 
     def _filled(self, images: Float32[np.ndarray, "T H W"]) -> Float32[Tensor, "group 1 H W"]:
         if len(images) < self.group:

@@ -15,7 +15,7 @@ from depthtok.errors import ConfigError, did_you_mean
 from depthtok.log import announce
 
 if TYPE_CHECKING:
-    from vla.evaluation.ablation import Table
+    from vla.evaluation.ablation import AblationTable
 
 _EXAMPLE = """write, for example
   out = "runs/ablation"
@@ -40,7 +40,7 @@ _KINDS = {
 class Ablation:
     """The figures of every variant over its seeds, and the page that shows them."""
 
-    table: Table
+    table: AblationTable
     page: Path
 
 

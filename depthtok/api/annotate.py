@@ -31,7 +31,9 @@ def annotate(
         ),
     ],
     out: Out,
-    settings: Annotated[AnnotateConfig, BySet("input_size", "precision", "graphs", "pose")],
+    settings: Annotated[
+        AnnotateConfig, BySet("input_size", "precision", "graphs", "attention", "pose")
+    ],
     options: Annotated[
         RunOptions,
         Only(*SHARED, "partial", "device", "gpus_per_worker", "source_root"),

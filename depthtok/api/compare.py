@@ -81,9 +81,9 @@ def _evaluations(a: Path, b: Path) -> tuple[list[str], dict, Report]:
 
 
 def _trainings(a: Path, b: Path) -> tuple[list[str], dict, Report]:
-    from vla.evaluation.compare import Comparison, Judged
+    from vla.evaluation.compare import TrainingComparison, ValidatedRun
 
-    comparison = Comparison.of(Judged.open(a), Judged.open(b))
+    comparison = TrainingComparison.of(ValidatedRun.open(a), ValidatedRun.open(b))
     return comparison.words(), comparison.to_json(), comparison.report()
 
 

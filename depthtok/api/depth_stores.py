@@ -52,14 +52,14 @@ def by_task(
     marks = [[named(clip) for clip in source.clips] for source in sources]
     pairs = list(zip(sources, marks, strict=True))
     learn = [where(source, (not mark for mark in named_in)) for source, named_in in pairs]
-    judge = [where(source, named_in) for source, named_in in pairs]
-    sides = [judge, learn] if both else [judge]
+    held_out = [where(source, named_in) for source, named_in in pairs]
+    sides = [held_out, learn] if both else [held_out]
     if not all(any(len(source.clips) for source in side) for side in sides):
         raise ConfigError(
             f"{', '.join(map(repr, tasks))} names no episode, or all of them",
             remedy="give part of an instruction; `depthtok inspect EPISODES` shows some",
         )
-    return learn, judge
+    return learn, held_out
 
 
 def depth_sources(
@@ -72,7 +72,8 @@ def depth_sources(
     weights = weights or [1.0] * len(paths)
     if len(weights) != len(paths):
         raise ConfigError(
-            f"{len(weights)} weights for {len(paths)} stores", remedy="give one --weight a store"
+            f"{len(weights)} weights for {len(paths)} stores",
+            remedy="give one --sampling-weight a store",
         )
     sources = []
     for path, weight in zip(paths, weights, strict=True):

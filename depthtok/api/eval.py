@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from depthtok.api.flags import CUDA_GRAPH, SAMPLER, Precision
-from depthtok.api.parameters import BySet, Flag, Only, Positional
+from depthtok.api.parameters import BySet, Flag, Only, Positional, Prefix, Renamed
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 from depthtok.log import warn
@@ -18,7 +18,7 @@ from pipelines.sim.config import EvalConfig, numbers
 
 if TYPE_CHECKING:
     from pipelines.evaluate.play import PolicySource
-    from pipelines.evaluate.trials import Evaluation, Job
+    from pipelines.evaluate.trials import Evaluation, TrialJob
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def evaluate(
             limit="run only this many trials",
             resume="keep finished trials",
         ),
+        Prefix("", simulators="workers"),
+        Renamed(workers="workers"),
     ],
     dataset: Annotated[str | None, "data set whose units to act in, if trained on several"] = None,
     codebook: Annotated[Path | None, "also compare its depth codes with the ground truth's"] = None,
@@ -95,7 +97,7 @@ def evaluate(
 
 def _run(
     evaluation: Evaluation,
-    jobs: list[Job],
+    jobs: list[TrialJob],
     source: PolicySource,
     settings: EvalConfig,
     options: RunOptions,
@@ -128,9 +130,9 @@ def _run(
 
 def _evaluation(
     out: Path, settings: EvalConfig, source: PolicySource
-) -> tuple[Evaluation, list[Job]]:
+) -> tuple[Evaluation, list[TrialJob]]:
     """The directory's description, and all the trials that belong to it."""
-    from pipelines.evaluate.trials import Evaluation, Job
+    from pipelines.evaluate.trials import Evaluation, TrialJob
     from pipelines.sim import suites
     from pipelines.sim.libero import MEANING
     from pipelines.sim.rollout import Trial
@@ -161,7 +163,7 @@ def _evaluation(
         "software": {**software(), **source.runs_on},
     }
     jobs = [
-        Job(
+        TrialJob(
             task,
             Trial(k, task.seed("eval", settings.seed, k), limit, settings.replan_steps),
         )

@@ -41,10 +41,10 @@ def eval_depth(
     from depthtok.disk.files import require_writable
     from pipelines.device import choose
     from pipelines.train_vla import samples as stores
-    from pipelines.train_vla.stores import Given
+    from pipelines.train_vla.stores import OpenStores
     from vla.data.dataset import Dataset
     from vla.data.member import member
-    from vla.evaluation.depth_expert import judge_depth, require_codes
+    from vla.evaluation.depth_expert import evaluate_depth, require_codes
     from vla.evaluation.report import depth_report
     from vla.serving.policy import load_model
     from vla.training import checkpoint
@@ -57,7 +57,7 @@ def eval_depth(
     require_codes(config.model.depth)
     # Whole images, and no word of actions, which are not looked at.
     config = config.updated({"data.crop": 1.0, "data.gripper": ""})
-    opened = Given.open(config, [episodes], [codes], [], codebook, source_root)
+    opened = OpenStores.open(config, [episodes], [codes], [], codebook, source_root)
     book = opened.book
     if book is None or book.fingerprint != state.codebook:
         other = book.fingerprint[:12] if book else "unknown"
@@ -71,7 +71,7 @@ def eval_depth(
     joined = member(name, store, opened.targets[0], config, codebook=book.fingerprint)
     dataset = Dataset([joined], config, checkpoint.read_tokenizer(path), augment=False)
     model, decode = load_model(path, device), Codec.load(book.path, device).decode
-    score = judge_depth(model, dataset, samples, decode, device)
+    score = evaluate_depth(model, dataset, samples, decode, device)
     page = None
     if out is not None:
         page = depth_report(f"{run} on {codes}", score).write(out, "eval-depth")

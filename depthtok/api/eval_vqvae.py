@@ -62,7 +62,7 @@ def eval_vqvae(
     chosen = spread_over(sources, clips)
     quality, examples = assess(codec, chosen, masks=behind.masks, sticky=sticky)
     quality = {**quality, "held_out": None, "codebook": codec.codebook.fingerprint}
-    judged = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
-    page = build(codec, quality, examples, judged=judged, own=training_quality).write(out)
+    dataset = ", ".join(map(str, depth)) + (f" ({', '.join(task)})" if task else "")
+    page = build(codec, quality, examples, dataset=dataset, own=training_quality).write(out)
     write_atomic(out / "quality.json", json.dumps(quality, indent=1) + "\n")
     return CodebookEvaluation(codebook, page, quality)

@@ -92,7 +92,7 @@ def finetune_depth(
                 settings.seed
             )  # a run of former versions keeps its held-out episodes
             course = before if before.goes_on() else course
-        announce(f"{len(course.clips)} clips train, {len(course.judges)} judge")
+        announce(f"{len(course.clips)} clips train, {len(course.held_out)} held out")
         _train(course, choose(device), resume=resume)
         with stoppable():
             card = course.finish(choose(device))
@@ -124,12 +124,12 @@ def _clips(
     tasks: list[str],
     before: int | None,
 ) -> tuple[list[TrueClip], list[TrueClip], str]:
-    """Clips that train, clips that judge, and a digest of which those are; `before` is the seed of
+    """Clips for training, those held out, and a digest of which those are; `before` is the seed of
     a run that held out by the rule of former versions."""
     from depthtok.config import digest
     from pipelines.depth.vida.truth import held_out, true_clips
 
     clips = [(store, true_clips(store, cameras, source_root)) for store in stores]
-    train, judges = held_out(clips, share, tasks, before)
+    train, validation = held_out(clips, share, tasks, before)
     keys = [[str(clip.key), clip.camera.name] for clip in train]
-    return train, judges, digest([[store.fingerprint for store in stores], keys])
+    return train, validation, digest([[store.fingerprint for store in stores], keys])

@@ -18,6 +18,7 @@ from depthtok.api.parameters import (
     Positional,
     Prefix,
     Preset,
+    Renamed,
     bare,
     leaves,
     split,
@@ -140,7 +141,7 @@ def read(function: Callable[..., Any]) -> Interface:
             prefix = next((note for note in notes if isinstance(note, Prefix)), None)
             parameters += _of_group(name, kind, notes, prefix)
         else:
-            parameters.append(_of_own(name, hints[name], written.default))
+            parameters += _of_own(name, hints[name], written.default)
     names = [parameter.name for parameter in parameters]
     repeated = {name for name in names if names.count(name) > 1}
     assert not repeated, f"two parameters of {function.__name__} are named {repeated}"
@@ -158,15 +159,16 @@ def _globals(function: Callable[..., Any]) -> dict[str, Any]:
     return inspect.unwrap(function).__globals__
 
 
-def _of_own(name: str, hint: Any, default: Any) -> Parameter:
-    """A parameter of the function that is no dataclass."""
+def _of_own(name: str, hint: Any, default: Any) -> Iterator[Parameter]:
+    """A parameter of the function that is no dataclass, also by its old name."""
     kind, notes = split(hint)
     default = MISSING if default is inspect.Parameter.empty else default
     note = notes[0] if notes else ""
     if isinstance(note, Positional):
-        return Parameter(name, kind, default, note.help, name, "", "", note.metavar, True)
+        yield Parameter(name, kind, default, note.help, name, "", "", note.metavar, True)
+        return
     flag = note if isinstance(note, Flag) else Flag(str(note))
-    return Parameter(
+    parameter = Parameter(
         flag.name or name,
         kind,
         default,
@@ -179,6 +181,17 @@ def _of_own(name: str, hint: Any, default: Any) -> Parameter:
         most=flag.most,
         off=flag.off,
     )
+    yield parameter
+    if flag.formerly:
+        yield _formerly(parameter, flag.formerly)
+
+
+def _formerly(parameter: Parameter, name: str, setting: str = "") -> Parameter:
+    """The old name of a parameter, as one of its own: a hidden flag, and a setting."""
+    successor = parameter.flag if parameter.shown else parameter.setting
+    return replace(
+        parameter, name=name, setting=setting, default=None, shown=False, successor=successor
+    )
 
 
 def _of_group(
@@ -190,18 +203,25 @@ def _of_group(
     by_set = next((note for note in notes if isinstance(note, BySet)), BySet())
     unknown = {*only.names, *by_set.names} - {*names}
     assert not unknown, f"{cls.__name__} has no fields {unknown}"
+    renamed = next((note for note in notes if isinstance(note, Renamed)), Renamed()).fields
     flags = {name: flag for flag, name in prefix.flags.items()} if prefix else {}
-    start = f"{prefix.name}." if prefix else ""
+    start = f"{prefix.name}." if prefix and prefix.name else ""
     for parameter in leaves(cls, ""):
         name = parameter.key
         if name in only.names and "." not in name and describe(bare(parameter.kind)) != "a table":
-            yield replace(
+            parameter = replace(
                 parameter,
                 name=flags.get(name, name),
                 owner=owner,
                 setting=start + name,
                 help=only.helps.get(name, parameter.help),
                 shown=name not in by_set.names,
+            )
+            yield parameter
+            yield from (
+                _formerly(parameter, old, start + old)
+                for old, present in renamed.items()
+                if present == name
             )
 
 

@@ -10,8 +10,9 @@
 
 A text is the help of a flag. Every field of a dataclass is a parameter of its own. The notes:
 `Only` names the fields that a command uses (all, without it), `BySet` those that are no flags but
-settings (`--set sticky=0.3`), `Prefix("run")` gives settings full names (`run.log_every`), and
-`Preset` is for settings in tables, of which a preset, flags and `--set` each decide some.
+settings (`--set sticky=0.3`), `Prefix("run")` gives settings full names (`run.log_every`),
+`Renamed` names those that were called otherwise, and `Preset` is for
+settings in tables, of which a preset, flags and `--set` each decide some.
 
 The command line (`depthtok/cli/options.py`), the functions of the package (`depthtok.tokenize`) and
 the tables of TOML files all take what `depthtok.api.interface.read` finds.
@@ -41,6 +42,7 @@ class Flag:
     name: str = ""  # of the flag, where the parameter's own name cannot be it
     by_set: bool = False  # no flag but a setting
     off: str = ""  # the flag for False, where it is not --no-NAME
+    formerly: str = ""  # its old name, which is still understood
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ class BySet:
 
     def __init__(self, *names: str) -> None:
         self.names = names
+
+
+class Renamed:
+    """Fields of a settings class whose old name, of flag and setting, is still understood:
+    `Renamed(weight="sampling_weight")`."""
+
+    def __init__(self, **fields: str) -> None:
+        self.fields = fields
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,7 @@ class Parameter:
     least: float | None = None
     most: float | None = None
     off: str = ""
+    successor: str = ""  # of an old name: the flag or setting that it is called now
 
     @property
     def flag(self) -> str:

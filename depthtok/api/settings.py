@@ -45,7 +45,7 @@ def settings(
 def listed(interface: Interface) -> list[Setting]:
     """The settings of a function: flags first."""
     flags = [_row(p, p.flag) for p in interface.parameters if p.shown and p.flag]
-    by_set = {p.setting: _row(p, "") for p in interface.parameters if not p.shown}
+    by_set = {p.setting: _row(p, "") for p in interface.parameters if not (p.shown or p.successor)}
     for owner, preset in interface.presets.items():
         usual = preset.load(preset.default, {})
         for leaf in leaves(interface.tables[owner], ""):

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from depthtok.api.flags import Device
-from depthtok.api.parameters import BySet, Flag, Only, Prefix, Preset
+from depthtok.api.parameters import BySet, Flag, Only, Prefix, Preset, Renamed
 from depthtok.errors import ConfigError
-from pipelines.train_vla.job import Job, Stores
+from pipelines.train_vla.inputs import Stores
 from pipelines.train_vla.memory import MemoryPlan
 from vla.config import Config
 from vla.named_configs import load
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 
 if TYPE_CHECKING:
     from depthtok.signals import StopRequest
-    from pipelines.train_vla.stores import Given
+    from pipelines.train_vla.job import PolicyTraining
+    from pipelines.train_vla.stores import OpenStores
     from vla.training.train import Result
 
 SHOWN = ("flow", "depth", "depth_top1", "val_action_mse", "samples_per_s", "data_wait", "mfu")
@@ -44,7 +45,11 @@ class TrainedPolicy:
 
 def train_vla(
     out: Annotated[Path, "directory of the run"],
-    stores: Annotated[Stores, BySet("codebook", "weight", "frame_cache", "partial")],
+    stores: Annotated[
+        Stores,
+        BySet("codebook", "sampling_weight", "frame_cache", "partial"),
+        Renamed(weight="sampling_weight"),
+    ],
     settings: Annotated[
         Config,
         Preset(
@@ -57,10 +62,11 @@ def train_vla(
         ),
     ],
     options: Annotated[
-        RunOptions,
+        TrainingOptions,
         Prefix("run", log="trackers"),
-        Only("workers", "resume", *BY_SET),
+        Only("loader_threads", "resume", *BY_SET),
         BySet(*BY_SET),
+        Renamed(workers="loader_threads"),
     ],
     weights: Annotated[
         str | None, "start from a run, a PaliGemma folder or Hub name, an open-pi-zero file"
@@ -86,12 +92,16 @@ def train_vla(
     runs/policy
     """
     from pipelines.train_vla import checks, memory, samples
+    from pipelines.train_vla.job import PolicyTraining
+    from pipelines.train_vla.stores import OpenStores
     from vla.weights.pretrained import resolved
 
     if plan:  # it needs no tokenizer
-        return memory.of(samples.fit(settings, stores.open(settings), camera), options, ranks)
+        return memory.of(
+            samples.fit(settings, OpenStores.of(settings, stores), camera), options, ranks
+        )
     settings = resolved(settings, weights, out if options.resume else None)
-    opened = stores.open(settings)
+    opened = OpenStores.of(settings, stores)
     settings = samples.fit(settings, opened, camera)
     uses_codes = settings.model.depth.supervised and settings.model.depth.target != "pixels"
     failed = checks.failed_episodes(opened)
@@ -100,7 +110,7 @@ def train_vla(
         "left_out": failed,
         **(samples.pass_gate(opened.book, force=force) if uses_codes else {}),
     }
-    job = Job(settings, stores, out, options, weights, notes, device, threads)
+    job = PolicyTraining(settings, stores, out, options, weights, notes, device, threads)
     if ray_address and not ranks:
         raise ConfigError(
             "--ray-address needs --ranks", remedy="give the number of processes: --ranks"
@@ -114,14 +124,14 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _here(job: Job) -> Result:
+def _here(job: PolicyTraining) -> Result:
     """The training in this process, or this rank's part of it."""
     quiet = _rank() > 0
     with job.opened(quiet=quiet) as train, _watched(job, quiet=quiet) as (follow, should_stop):
         return _finished(train(follow, should_stop), should_stop)
 
 
-def _on_ray(job: Job, opened: Given, ranks: int, address: str | None) -> Result:
+def _on_ray(job: PolicyTraining, opened: OpenStores, ranks: int, address: str | None) -> Result:
     """The training on Ray, watched from here."""
     from depthtok.disk.locks import writing
     from pipelines.ray.ranks import run_on_ranks
@@ -147,7 +157,7 @@ def _finished(training: Result, request: StopRequest) -> Result:
 
 
 @contextmanager
-def _watched(job: Job, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]:
+def _watched(job: PolicyTraining, *, quiet: bool) -> Iterator[tuple[Callable, StopRequest]]:
     """What to call with every log line, which moves a progress bar, and what tells of a signal."""
     from depthtok.progress import progress
     from depthtok.signals import stop_request

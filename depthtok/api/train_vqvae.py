@@ -45,7 +45,9 @@ def train_vqvae(
             formerly={"normalisation": "normalisation", "quantizer": "quantizer.kind"},
         ),
     ],
-    weight: Annotated[list[float] | None, "sampling weight, one per store"] = None,
+    sampling_weight: Annotated[
+        list[float] | None, Flag("how often its frames are drawn, one per store", formerly="weight")
+    ] = None,
     camera: Cameras = None,
     held_out_task: Annotated[
         list[str] | None, "hold out episodes whose instruction contains this"
@@ -75,7 +77,7 @@ def train_vqvae(
     from depthtok.stores.codebook import Codebook
     from vqvae.data.regions import EpisodesBehind
 
-    sources = depth_sources(depth, weight, camera, partial=partial)
+    sources = depth_sources(depth, sampling_weight, camera, partial=partial)
     outs = [out, _twin(out)] if twin else [out]
     with _ranks(device, threads) as (rank, chosen_device), _only_writer(outs if rank == 0 else []):
         behind = EpisodesBehind(episodes or (), source_root)
@@ -109,7 +111,7 @@ def _ranks(device: str, threads: int) -> Iterator[tuple[int, str]]:
     if chosen.startswith("cuda"):
         chosen = f"cuda:{os.environ['LOCAL_RANK']}"
         cuda.set_device(chosen)
-    # The others wait while rank 0 fills the cache and judges.
+    # The others wait while rank 0 fills the cache and evaluates.
     backend = "nccl" if chosen.startswith("cuda") else "gloo"
     distributed.init_process_group(backend, timeout=timedelta(days=1))
     try:
@@ -145,9 +147,9 @@ class _Training:
         quiet: bool,
     ) -> None:
         self.behind = behind
-        self.learn, self.judge = sources, None
+        self.learn, self.held_out = sources, None
         if tasks:
-            self.learn, self.judge = by_task(sources, tasks, self.behind)
+            self.learn, self.held_out = by_task(sources, tasks, self.behind)
         self.device, self.resume, self.quiet = device, resume, quiet
 
     def train(self, config: TokeniserConfig, out: Path, *, demo: bool) -> None:
@@ -163,7 +165,7 @@ class _Training:
                 self.learn,
                 out,
                 options,
-                judge=self.judge,
+                held_out=self.held_out,
                 on_step=on_step,
                 should_stop=should_stop,
                 masks=self.behind.masks,
@@ -193,7 +195,7 @@ class _Training:
             export.add_twin(out, _twin(out))
             of_codebook(Codec.load(_twin(out))).write(_twin(out))
         if sticky:
-            export.add_sticky(out, self.learn, self.judge, sticky, self.device)
+            export.add_sticky(out, self.learn, self.held_out, sticky, self.device)
         of_codebook(Codec.load(out)).write(out)
 
 

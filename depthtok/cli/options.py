@@ -25,7 +25,8 @@ from depthtok.log import hearing, warn
 
 GROUPS = {
     "Where it runs": (
-        *("workers", "threads", "ranks", "ray-address", "cpus-per-worker", "gpus-per-worker"),
+        *("workers", "loader-threads", "simulators", "threads", "ranks", "ray-address"),
+        *("cpus-per-worker", "gpus-per-worker"),
         *("shard", "device", "sharding"),
     ),
     "What it resumes": (
@@ -141,7 +142,9 @@ def _given(interface: Interface, values: Mapping[str, Any]) -> dict[str, Any]:
     """The flags that were given; those that are settings by now are told how to write."""
     flags = {name: value for name, value in values.items() if value not in (None, [], ())}
     for parameter in interface.parameters:
-        if not parameter.shown and parameter.name in flags:
+        if parameter.successor and parameter.name in flags:
+            warn(f"{parameter.flag} is called {parameter.successor} now")
+        elif not parameter.shown and parameter.name in flags:
             text = f"{parameter.setting}={setting_text(flags[parameter.name])}"
             warn(f"{parameter.flag} is a setting now: --set {shlex.quote(text)}")
     return flags

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import google_crc32c
 
@@ -15,18 +17,28 @@ from depthtok.errors import CorruptRecord, SourceUnavailable
 OPEN_FILES = 128
 
 
-class ImageFiles:
-    """Reads spans of files; the most recent files stay open. Threads may share it."""
+@runtime_checkable
+class ByteFile(Protocol):
+    """A file that is open for reading, wherever it lies. Threads may share it."""
 
-    def __init__(self) -> None:
-        self._opened = lru_cache(OPEN_FILES)(OpenFile)
+    def read(self, offset: int, length: int) -> bytes:
+        """The `length` bytes at `offset`; fewer where the file ends. Raises `OSError`."""
+        ...
+
+
+class ImageFiles:
+    """Reads spans of files; the most recent files stay open. Threads may share it. `opened` is how
+    a file is opened: files that lie elsewhere have another."""
+
+    def __init__(self, opened: Callable[[Path], ByteFile] | None = None) -> None:
+        self._opened = lru_cache(OPEN_FILES)(opened or OpenFile)
 
     def read(self, path: Path, offset: int, length: int, crc32c: int) -> bytes:
         """The `length` bytes at `offset`. Raises `CorruptRecord` unless they have this CRC32C, and
         `SourceUnavailable` where the file system does not give them."""
         try:
             file = self._opened(path)  # held, or another thread's reads could close it
-            data = os.pread(file.number, length, offset)
+            data = file.read(offset, length)
         except OSError as error:
             self._opened.cache_clear()  # a stale handle must not outlive the trouble
             raise SourceUnavailable(
@@ -49,3 +61,7 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         self.path, self.number = path, open_file(path)
         weakref.finalize(self, os.close, self.number)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As `ByteFile.read`."""
+        return os.pread(self.number, length, offset)

@@ -18,7 +18,7 @@ ENOUGH = 65_536
 
 
 @runtime_checkable
-class Source(Protocol):
+class TableSource(Protocol):
     """What has tables: a part of a store."""
 
     def map(self, name: str) -> np.ndarray: ...
@@ -30,9 +30,9 @@ class Tables:
     def __init__(self, most: int) -> None:
         # A store that is collected while its thread holds the lock drops its tables at once.
         self._most, self._lock = most, RLock()
-        self._mapped: OrderedDict[tuple[Source, str], np.ndarray] = OrderedDict()
+        self._mapped: OrderedDict[tuple[TableSource, str], np.ndarray] = OrderedDict()
 
-    def get(self, source: Source, name: str) -> np.ndarray:
+    def get(self, source: TableSource, name: str) -> np.ndarray:
         """The table, mapped if it is not. Views of one that gives way stay good."""
         key = (source, name)
         table = self._mapped.get(key)
@@ -49,7 +49,7 @@ class Tables:
                 self._mapped.popitem(last=False)
         return table
 
-    def drop(self, sources: Iterable[Source]) -> None:
+    def drop(self, sources: Iterable[TableSource]) -> None:
         """Unmaps all tables of these."""
         dropped = set(sources)
         with self._lock:

@@ -11,8 +11,8 @@ import numpy as np
 
 from depthtok.data import Orientation
 from depthtok.errors import SchemaError
-from depthtok.sources.columns import Feature, feature
-from depthtok.sources.table import Table
+from depthtok.sources.columns import FeatureFacts, feature
+from depthtok.sources.table import SchemaTable
 from depthtok.stores.placeholders import NotMeasured
 
 DEPTH_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "unknown": None}
@@ -65,7 +65,7 @@ class CameraSchema:
     present_key: str | None = None
 
     @classmethod
-    def parse(cls, table: Table) -> CameraSchema:
+    def parse(cls, table: SchemaTable) -> CameraSchema:
         """Reads one `[[camera]]` table. Raises `SchemaError`."""
         orientations = tuple(str(orientation) for orientation in Orientation)
         camera = cls(
@@ -142,7 +142,7 @@ class CameraSchema:
         }
         return {name: value for name, value in fields.items() if value is not None}
 
-    def fitted(self, features: Mapping[str, Feature], where: str) -> CameraSchema | None:
+    def fitted(self, features: Mapping[str, FeatureFacts], where: str) -> CameraSchema | None:
         """This camera without the optional keys that are not in `features`; None if the camera
         itself is optional and missing. Raises `SchemaError`, beginning with `where`, for features
         of another type."""
@@ -172,7 +172,7 @@ class CameraSchema:
             _check_flag(flag, camera.present_key, location)
         return camera
 
-    def _without_absent(self, features: Mapping[str, Feature]) -> CameraSchema:
+    def _without_absent(self, features: Mapping[str, FeatureFacts]) -> CameraSchema:
         if not self.depth_optional:
             return self
         camera = self
@@ -186,7 +186,7 @@ class CameraSchema:
         return camera
 
 
-def _depth_invalid(table: Table) -> tuple[float, ...]:
+def _depth_invalid(table: SchemaTable) -> tuple[float, ...]:
     """The field `depth_invalid`. Raises `SchemaError` for what is not a number."""
     values = table.take("depth_invalid", list, [])
     if not all(type(value) in (int, float) for value in values):
@@ -198,7 +198,7 @@ def _depth_invalid(table: Table) -> tuple[float, ...]:
     return tuple(values)
 
 
-def _check_flag(flag: Feature, key: str, location: str) -> None:
+def _check_flag(flag: FeatureFacts, key: str, location: str) -> None:
     """Raises `SchemaError` unless `flag` is one boolean per episode or step."""
     if flag.kind not in ("scalar", "tensor") or flag.shape != () or flag.dtype != "bool":
         raise SchemaError(
@@ -208,7 +208,9 @@ def _check_flag(flag: Feature, key: str, location: str) -> None:
         )
 
 
-def _check_map(pixels: Feature, key: str, image: Feature, integer: bool, location: str) -> None:
+def _check_map(
+    pixels: FeatureFacts, key: str, image: FeatureFacts, integer: bool, location: str
+) -> None:
     """Raises `SchemaError` unless `pixels` has one number per pixel and the image's size."""
     kinds = "ui" if integer else "uif"
     flat = pixels.shape[:2] if pixels.shape[2:] == (1,) else pixels.shape

@@ -14,11 +14,11 @@ from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import REFERENCES, UNITS, UNKNOWN, Column
 from depthtok.sources.features import values_in
 from depthtok.sources.operations import Call
-from depthtok.sources.table import Table
+from depthtok.sources.table import SchemaTable
 
 
 @runtime_checkable
-class Feature(Protocol):
+class FeatureFacts(Protocol):
     """What schemas need to know about a feature."""
 
     @property
@@ -32,7 +32,7 @@ class Feature(Protocol):
 
 
 @runtime_checkable
-class RawEpisode(Protocol):
+class ReadableEpisode(Protocol):
     """What schemas need from a raw episode."""
 
     @property
@@ -42,7 +42,7 @@ class RawEpisode(Protocol):
     def texts(self, path: str) -> list[tuple[str, ...]]: ...
 
 
-def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
+def feature(features: Mapping[str, FeatureFacts], key: str, where: str) -> FeatureFacts:
     """The feature at this path. Raises `SchemaError` naming `where` if there is none."""
     if key not in features:
         raise SchemaError(
@@ -52,7 +52,7 @@ def feature(features: Mapping[str, Feature], key: str, where: str) -> Feature:
     return features[key]
 
 
-def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int:
+def numbers_a_step(features: Mapping[str, FeatureFacts], key: str, where: str) -> int:
     """The number of values per step of a feature. Raises `SchemaError` if it is not numeric."""
     source = feature(features, key, where)
     if source.kind not in ("tensor", "scalar") or source.dtype in ("str", "object"):
@@ -70,7 +70,7 @@ def numbers_a_step(features: Mapping[str, Feature], key: str, where: str) -> int
 
 
 @dataclass(frozen=True)
-class Columns:
+class SchemaColumns:
     """Some columns of an action or a state: columns `take` of feature `path`, processed by `calls`.
 
     Without a path they are constant: `fill`. `dims` are their names; `references` and `units` say
@@ -87,7 +87,7 @@ class Columns:
     units: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, table: Table) -> Columns:
+    def parse(cls, table: SchemaTable) -> SchemaColumns:
         """Reads one `[[action]]` or `[[proprio]]` table. Raises `SchemaError`."""
         dims = table.texts("dims")
         if not dims:
@@ -124,7 +124,7 @@ class Columns:
         rows = zip(self.dims, self.references or unknown, self.units or unknown, strict=True)
         return tuple(Column(*row) for row in rows)
 
-    def check(self, features: Mapping[str, Feature], where: str) -> None:
+    def check(self, features: Mapping[str, FeatureFacts], where: str) -> None:
         """Raises `SchemaError` unless the feature exists, is numeric, per step, and wide enough."""
         if self.path is None:
             return
@@ -139,7 +139,7 @@ class Columns:
                 remedy="change `take` or `dims`",
             )
 
-    def read(self, raw: RawEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T n"]:
+    def read(self, raw: ReadableEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T n"]:
         """The columns of all steps. Raises `CorruptRecord` for numbers that are not finite in the
         steps of `keep`; those of the others are not looked at, and may be anything."""
         steps = len(raw)
@@ -155,7 +155,7 @@ class Columns:
         return self._finite(values, raw, keep, "the operations produce")
 
     def _finite(
-        self, values: Float[np.ndarray, "T n"], raw: RawEpisode, keep: slice, what: str
+        self, values: Float[np.ndarray, "T n"], raw: ReadableEpisode, keep: slice, what: str
     ) -> Float[np.ndarray, "T n"]:
         """The values, with NaN where those of steps outside `keep` are not finite. Raises
         `CorruptRecord` for one in `keep`; `what` begins the message."""
@@ -198,7 +198,7 @@ class Columns:
         return indices
 
 
-def _words(table: Table, name: str, choices: tuple[str, ...], width: int) -> tuple[str, ...]:
+def _words(table: SchemaTable, name: str, choices: tuple[str, ...], width: int) -> tuple[str, ...]:
     """The field `name`, one of `choices` for each of `width` columns; () if all are unknown. In
     the table it may be one text for all of them. Raises `SchemaError`."""
     words = table.texts(name, [])

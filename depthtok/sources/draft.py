@@ -16,9 +16,9 @@ import numpy as np
 from depthtok.errors import SchemaError
 from depthtok.meaning import REFERENCES, UNITS
 from depthtok.sources import guess
-from depthtok.sources.columns import Feature
+from depthtok.sources.columns import FeatureFacts
 from depthtok.sources.features import values_in
-from depthtok.sources.guess import Group
+from depthtok.sources.guess import ColumnGroup
 from depthtok.sources.instruction import is_codes, is_text
 
 _WORDS = (
@@ -30,7 +30,7 @@ _WORDS = (
 _PICTURES = re.compile(r"depth|segment|mask|flow|normal")
 
 
-def describe(features: Mapping[str, Feature]) -> list[tuple[str, str, str, str, str]]:
+def describe(features: Mapping[str, FeatureFacts]) -> list[tuple[str, str, str, str, str]]:
     """Rows for printing: path, kind, dtype, shape ("256 x 256 x 3"), "step" or "episode"."""
     return [
         (
@@ -45,7 +45,7 @@ def describe(features: Mapping[str, Feature]) -> list[tuple[str, str, str, str, 
 
 
 def draft(
-    features: Mapping[str, Feature],
+    features: Mapping[str, FeatureFacts],
     dataset_name: str,
     sample: Mapping[str, Sequence[np.ndarray]] | None = None,
 ) -> str:
@@ -81,7 +81,7 @@ def draft(
     return "\n".join(parts)
 
 
-def _head(features: Mapping[str, Feature], name: str, gripper: bool) -> str:
+def _head(features: Mapping[str, FeatureFacts], name: str, gripper: bool) -> str:
     hint = (
         "open1_closed0 is the aim, see docs/schemas.md"
         if gripper
@@ -97,7 +97,7 @@ def _head(features: Mapping[str, Feature], name: str, gripper: bool) -> str:
     )
 
 
-def _instructions(features: Mapping[str, Feature]) -> str:
+def _instructions(features: Mapping[str, FeatureFacts]) -> str:
     """The line of the likeliest instruction; as comments the others, and texts that may be one."""
     likely = [path for path in features if _instruction_rank(path, features[path]) < len(_WORDS)]
     likely.sort(key=lambda path: (not features[path].per_step, len(path), path))
@@ -111,13 +111,13 @@ def _instructions(features: Mapping[str, Feature]) -> str:
     return lines[0] + "\n" + "".join(f"# {line}\n" for line in lines[1:])
 
 
-def _instruction(path: str, feature: Feature) -> str:
+def _instruction(path: str, feature: FeatureFacts) -> str:
     if is_codes(feature):
         return f'instruction = {{ from = "{path}", ops = ["characters"] }}'
     return f'instruction = "{path}"'
 
 
-def _instruction_rank(path: str, feature: Feature) -> int:
+def _instruction_rank(path: str, feature: FeatureFacts) -> int:
     """Smaller is more likely to be an instruction; the number of words if it is none."""
     codes = is_codes(feature) and (feature.shape[-1] or 0) >= 16
     if not (is_text(feature) or codes) or "embedding" in path:
@@ -127,7 +127,7 @@ def _instruction_rank(path: str, feature: Feature) -> int:
     return next(words, len(_WORDS))
 
 
-def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
+def _cameras(steps: Mapping[str, FeatureFacts], paths: list[str]) -> list[str]:
     """One table per camera; each depth map goes to the camera of its size with the closest name.
     Maps of 8 bits and those of no camera's size are left as comments."""
     maps = [path for path, feature in steps.items() if "depth" in path and _is_map(feature)]
@@ -168,7 +168,7 @@ def _cameras(steps: Mapping[str, Feature], paths: list[str]) -> list[str]:
     return tables + unmatched + coarse + pictures
 
 
-def _keep(features: Mapping[str, Feature], actions: list[str]) -> str:
+def _keep(features: Mapping[str, FeatureFacts], actions: list[str]) -> str:
     flags = [path for path in features if "success" in _last(path) and _is_vector(features[path])]
     table = (
         "# Steps to leave out, if there are any:\n"
@@ -180,7 +180,7 @@ def _keep(features: Mapping[str, Feature], actions: list[str]) -> str:
     return table
 
 
-def _table(kind: str, path: str, group: Group, comment: str = "") -> str:
+def _table(kind: str, path: str, group: ColumnGroup, comment: str = "") -> str:
     """One `[[action]]` or `[[proprio]]` table; commented out, under the `comment`, if there is
     one."""
     take = f"{group.start}:{group.stop}"
@@ -200,7 +200,9 @@ def _table(kind: str, path: str, group: Group, comment: str = "") -> str:
 
 
 def _states(
-    steps: Mapping[str, Feature], actions: list[str], values: Mapping[str, Sequence[np.ndarray]]
+    steps: Mapping[str, FeatureFacts],
+    actions: list[str],
+    values: Mapping[str, Sequence[np.ndarray]],
 ) -> list[str]:
     """Tables of the likely state, and commented out those of every other vector."""
     vectors = [
@@ -233,7 +235,7 @@ def _states(
     return tables
 
 
-def _action_paths(steps: Mapping[str, Feature]) -> list[str]:
+def _action_paths(steps: Mapping[str, FeatureFacts]) -> list[str]:
     if "steps/action" in steps:
         return ["steps/action"] if _is_vector(steps["steps/action"]) else []
     return [
@@ -247,22 +249,22 @@ def _last(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _is_image(feature: Feature) -> bool:
+def _is_image(feature: FeatureFacts) -> bool:
     return feature.dtype == "uint8" and len(feature.shape) == 3 and feature.shape[2] == 3
 
 
-def _is_map(feature: Feature) -> bool:
+def _is_map(feature: FeatureFacts) -> bool:
     flat = len(feature.shape) == 2 or (len(feature.shape) == 3 and feature.shape[2] == 1)
     large = all(size is not None and size >= 8 for size in feature.shape[:2])
     return flat and large and feature.kind in ("image", "tensor") and _kind(feature) in "uif"
 
 
-def _is_vector(feature: Feature) -> bool:
+def _is_vector(feature: FeatureFacts) -> bool:
     numeric = feature.kind in ("tensor", "scalar") and feature.dtype not in ("str", "object")
     return numeric and len(feature.shape) <= 1 and None not in feature.shape
 
 
-def _is_state(feature: Feature) -> bool:
+def _is_state(feature: FeatureFacts) -> bool:
     """A vector, or a small matrix, of floats; or a single flag."""
     numeric = feature.kind in ("tensor", "scalar") and feature.dtype not in ("str", "object")
     count = values_in(feature.shape)
@@ -270,7 +272,7 @@ def _is_state(feature: Feature) -> bool:
     return numeric and small and (_kind(feature) == "f" or count == 1)
 
 
-def _kind(feature: Feature) -> str:
+def _kind(feature: FeatureFacts) -> str:
     return "f" if feature.dtype == "bfloat16" else np.dtype(feature.dtype).kind
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt32, UInt64
 
 from depthtok.errors import CorruptRecord, SourceError, did_you_mean
-from depthtok.sources.example import BYTES, FLOATS, Column, parse_example, varint_boundaries
+from depthtok.sources.example import BYTES, FLOATS, ExampleFeature, parse_example, varint_boundaries
 from depthtok.sources.features import Feature, Features
 from depthtok.sources.pixels import decode_image, decode_tensor, filled
 from depthtok.sources.tfrecord import HEADER
@@ -58,7 +58,7 @@ class RawEpisode:
         return f"{self.shard}: record {self.index} at byte {self.offset}"
 
     @cached_property
-    def _columns(self) -> dict[str, Column]:
+    def _columns(self) -> dict[str, ExampleFeature]:
         return parse_example(self.data, self.where)
 
     @cached_property
@@ -177,7 +177,9 @@ class RawEpisode:
         sizes = spans.length.tolist()
         return [self.data[k : k + size] for k, size in zip(starts, sizes, strict=True)]
 
-    def _list_ranges(self, feature: Feature, column: Column) -> tuple[np.ndarray, np.ndarray]:
+    def _list_ranges(
+        self, feature: Feature, column: ExampleFeature
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Starts and stops of the steps of a packed list, within the record."""
         size = feature.size
         runs = column.packed(column.kind) if column.kind else []
@@ -274,7 +276,7 @@ class RawEpisode:
             )
         return self.features[path]
 
-    def _column(self, path: str) -> Column:
+    def _column(self, path: str) -> ExampleFeature:
         column = self._columns.get(path)
         if column is None and any(key.startswith(f"{path}/") for key in self._columns):
             raise SourceError(

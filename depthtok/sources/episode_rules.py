@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from depthtok.errors import SchemaError
-from depthtok.sources.columns import Feature, RawEpisode, feature
+from depthtok.sources.columns import FeatureFacts, ReadableEpisode, feature
 from depthtok.sources.features import values_in
 from depthtok.sources.instruction import is_text
-from depthtok.sources.table import Table
+from depthtok.sources.table import SchemaTable
 
 NOT_EMPTY = "not empty"
 Value = str | int | float | bool
@@ -43,7 +43,7 @@ class Rule:
         }
         return f"{self.path} {failures[self.test]}"
 
-    def check(self, features: Mapping[str, Feature], where: str) -> None:
+    def check(self, features: Mapping[str, FeatureFacts], where: str) -> None:
         """Raises `SchemaError` unless the feature exists and its type fits the test."""
         location = f"{where}.{self.test}"
         source = feature(features, self.path, location)
@@ -56,7 +56,7 @@ class Rule:
                 remedy="name another feature, or give a value of its type",
             )
 
-    def passes(self, raw: RawEpisode) -> bool:
+    def passes(self, raw: ReadableEpisode) -> bool:
         """Whether the episode passes."""
         if self.test in ("if_true", "if_false"):
             return bool(np.any(raw.values(self.path))) == (self.test == "if_true")
@@ -78,7 +78,7 @@ class EpisodeRules:
     rules: tuple[Rule, ...] = ()
 
     @classmethod
-    def parse(cls, table: Table) -> EpisodeRules:
+    def parse(cls, table: SchemaTable) -> EpisodeRules:
         """Reads a `[keep.episodes]` table. Raises `SchemaError`."""
         min_steps = table.take("min_steps", int, 0)
         instruction = table.choice("instruction", (NOT_EMPTY,), "") == NOT_EMPTY
@@ -106,12 +106,12 @@ class EpisodeRules:
                 table.setdefault(rule.test, []).append(rule.path)
         return table
 
-    def check(self, features: Mapping[str, Feature], where: str) -> None:
+    def check(self, features: Mapping[str, FeatureFacts], where: str) -> None:
         """Raises `SchemaError` unless every feature exists and its type fits the test."""
         for rule in self.rules:
             rule.check(features, where)
 
-    def against(self, raw: RawEpisode, steps: int, texts: list[tuple[str, ...]]) -> str | None:
+    def against(self, raw: ReadableEpisode, steps: int, texts: list[tuple[str, ...]]) -> str | None:
         """Why the episode is left out; None if it is used. `steps` is the number of steps kept,
         `texts` are its instructions."""
         if steps < self.min_steps:

@@ -5,8 +5,8 @@ An example is a map from names to lists of bytes, float32 or int64:
     Example  1: Features      Features  1: map entry {1: name, 2: Feature}
     Feature  1: BytesList | 2: FloatList | 3: Int64List      each  1: repeated value, packed or not
 
-`parse_example` locates each list without decoding it; a `Column` decodes on demand. Positions are
-byte offsets in the record, so that a value can later be read directly from the file.
+`parse_example` locates each list without decoding it; an `ExampleFeature` decodes on demand.
+Positions are byte offsets in the record, so that a value can later be read directly from the file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BLOCK = 1 << 20  # bytes of varints decoded at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ExampleFeature:
     """One list of an example. `lists` are the byte ranges of its list messages."""
 
     data: bytes = field(repr=False)
@@ -97,9 +97,9 @@ class Column:
         return ranges
 
 
-def parse_example(data: bytes, where: str = "example") -> dict[str, Column]:
+def parse_example(data: bytes, where: str = "example") -> dict[str, ExampleFeature]:
     """The columns of a serialized tf.train.Example. Only raises `CorruptRecord`."""
-    columns: dict[str, Column] = {}
+    columns: dict[str, ExampleFeature] = {}
     for features_start, features_stop in _submessages(data, 0, len(data), 1, where):
         for start, stop in _submessages(data, features_start, features_stop, 1, where):
             name, column = _entry(data, start, stop, where)
@@ -107,7 +107,7 @@ def parse_example(data: bytes, where: str = "example") -> dict[str, Column]:
     return columns
 
 
-def _entry(data: bytes, start: int, stop: int, location: str) -> tuple[str, Column]:
+def _entry(data: bytes, start: int, stop: int, location: str) -> tuple[str, ExampleFeature]:
     """One entry of the map of features: its name and its column. Raises `CorruptRecord`."""
     name, kind = "", 0
     lists: list[tuple[int, int]] = []
@@ -123,7 +123,7 @@ def _entry(data: bytes, start: int, stop: int, location: str) -> tuple[str, Colu
                 if inner != kind:  # the last kind that is set wins; the same kind again extends it
                     kind, lists = inner, []
                 lists.append((c, d))
-    return name, Column(data, kind, tuple(lists), location)
+    return name, ExampleFeature(data, kind, tuple(lists), location)
 
 
 def _submessages(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from depthtok.meaning import UNKNOWN
-from depthtok.sources.columns import Feature
+from depthtok.sources.columns import FeatureFacts
 from depthtok.sources.features import values_in
 
 LABELS = re.compile(
@@ -40,7 +40,7 @@ MOSTLY = 0.9  # share of the steps at one of two values that makes a column two-
 
 
 @dataclass(frozen=True)
-class Group:
+class ColumnGroup:
     """Neighbouring columns `start` to `stop` of a feature, and their likely meaning."""
 
     start: int
@@ -51,7 +51,9 @@ class Group:
     note: str = ""  # the evidence, for people
 
 
-def groups(kind: str, path: str, found: Feature, values: Sequence[np.ndarray]) -> list[Group]:
+def groups(
+    kind: str, path: str, found: FeatureFacts, values: Sequence[np.ndarray]
+) -> list[ColumnGroup]:
     """The columns of a feature, in order; `kind` is "action" or "proprio". `values` are those of
     some episodes, float[T, width] each, or none."""
     width = values_in(found.shape)
@@ -63,7 +65,7 @@ def groups(kind: str, path: str, found: Feature, values: Sequence[np.ndarray]) -
         stem = _gripper_name(stem, gripper) if kind == "action" else stem
         names = (stem,) if width == 1 else tuple(f"{stem}_{i}" for i in range(width))
         note = _values_in_words(values, 0) if gripper else ""
-        parts = [Group(0, width, names, gripper, reference_of(path), note)]
+        parts = [ColumnGroup(0, width, names, gripper, reference_of(path), note)]
     if kind == "action" and not any(group.gripper for group in parts):
         two_valued = [column for column in range(width) if _is_two_valued(values, column)]
         for number, column in enumerate(two_valued):
@@ -79,13 +81,13 @@ def reference_of(words: str) -> str:
     return "delta" if re.search(r"delta|displacement|residual", words) else UNKNOWN
 
 
-def _groups_of_description(kind: str, text: str, width: int) -> list[Group] | None:
+def _groups_of_description(kind: str, text: str, width: int) -> list[ColumnGroup] | None:
     """Groups by a description such as `7x joint velocities, 1x gripper position`; None if it does
     not account for all columns."""
     matches = re.findall(r"(\d+)\s*x\s+([^,;\[\].]+)", text)
     if not matches or sum(int(digits) for digits, _ in matches) != width:
         return None
-    parts: list[Group] = []
+    parts: list[ColumnGroup] = []
     used: set[str] = set()
     start = 0
     for count, words in ((int(digits), words.strip()) for digits, words in matches):
@@ -99,7 +101,9 @@ def _groups_of_description(kind: str, text: str, width: int) -> list[Group] | No
         used.add(name)
         names = (name,) if count == 1 else tuple(f"{name}_{i}" for i in range(count))
         note = f'the data set says "{words}"'
-        parts.append(Group(start, start + count, names, gripper, reference_of(words.lower()), note))
+        parts.append(
+            ColumnGroup(start, start + count, names, gripper, reference_of(words.lower()), note)
+        )
         start += count
     return parts
 
@@ -111,7 +115,7 @@ def _gripper_name(stem: str, gripper: bool) -> str:
     return f"gripper_{stem}" if gripper else stem.replace("gripper", "grip", 1)
 
 
-def _split(parts: list[Group], column: int, name: str, note: str) -> list[Group]:
+def _split(parts: list[ColumnGroup], column: int, name: str, note: str) -> list[ColumnGroup]:
     """The groups `parts` with one column as a gripper group of its own."""
     split = []
     for group in parts:
@@ -119,9 +123,11 @@ def _split(parts: list[Group], column: int, name: str, note: str) -> list[Group]
             split.append(group)
             continue
         cut = column - group.start
-        before = Group(group.start, column, group.names[:cut], reference=group.reference)
-        after = Group(column + 1, group.stop, group.names[cut + 1 :], reference=group.reference)
-        gripper = Group(column, column + 1, (name,), gripper=True, note=note)
+        before = ColumnGroup(group.start, column, group.names[:cut], reference=group.reference)
+        after = ColumnGroup(
+            column + 1, group.stop, group.names[cut + 1 :], reference=group.reference
+        )
+        gripper = ColumnGroup(column, column + 1, (name,), gripper=True, note=note)
         split += [part for part in (before, gripper, after) if part.names]
     return split
 

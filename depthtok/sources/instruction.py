@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
-from depthtok.sources.columns import Feature, RawEpisode, feature
-from depthtok.sources.table import Table
+from depthtok.sources.columns import FeatureFacts, ReadableEpisode, feature
+from depthtok.sources.table import SchemaTable
 
 OPERATIONS = {"characters": "integers, one a character, zeros at the end, to text"}
 PICKS = {
@@ -38,11 +38,11 @@ class Instruction:
     pick: str = "first"  # one of PICKS
 
     @classmethod
-    def parse(cls, schema: Table) -> Instruction:
+    def parse(cls, schema: SchemaTable) -> Instruction:
         """Reads the field `instruction` of a schema. Raises `SchemaError`."""
         if not isinstance(schema.data.get("instruction"), dict):
             return cls(schema.texts("instruction"))
-        table = Table(schema.take("instruction", dict), f"{schema.where} [instruction]")
+        table = SchemaTable(schema.take("instruction", dict), f"{schema.where} [instruction]")
         paths, ops = table.texts("from"), table.texts("ops", [])
         pick = table.choice("pick", tuple(PICKS), "first")
         table.finish()
@@ -62,7 +62,7 @@ class Instruction:
         table |= {"ops": list(self.ops)} if self.ops else {}
         return table | ({"pick": self.pick} if self.pick != "first" else {})
 
-    def check(self, features: Mapping[str, Feature], where: str) -> None:
+    def check(self, features: Mapping[str, FeatureFacts], where: str) -> None:
         """Raises `SchemaError` unless every feature has the type that the operations need."""
         for path in self.paths:
             source = feature(features, path, f"{where}, instruction")
@@ -83,7 +83,7 @@ class Instruction:
                     f'instruction = {{ from = "{path}", ops = ["characters"] }}',
                 )
 
-    def texts(self, raw: RawEpisode) -> list[tuple[str, ...]]:
+    def texts(self, raw: ReadableEpisode) -> list[tuple[str, ...]]:
         """The texts to use, one entry for the episode or one for each step: a single text, or with
         `pick = "draw"` all of them. An entry without any holds one empty text."""
         stored = [self._texts_of_feature(raw, path) for path in self.paths]
@@ -101,7 +101,7 @@ class Instruction:
         distinct = tuple(dict.fromkeys(texts_in_order)) or ("",)
         return distinct if self.pick == "draw" else distinct[:1]
 
-    def _texts_of_feature(self, raw: RawEpisode, path: str) -> list[tuple[str, ...]]:
+    def _texts_of_feature(self, raw: ReadableEpisode, path: str) -> list[tuple[str, ...]]:
         """All texts of a feature: one entry for the episode, or one for each step."""
         if not self.ops:
             return raw.texts(path)
@@ -118,12 +118,12 @@ class Instruction:
         return entries
 
 
-def is_text(found: Feature) -> bool:
+def is_text(found: FeatureFacts) -> bool:
     """Whether a feature is a text, or a list of texts."""
     return (found.kind == "text" or found.dtype in ("str", "object")) and len(found.shape) <= 1
 
 
-def is_codes(found: Feature) -> bool:
+def is_codes(found: FeatureFacts) -> bool:
     """Whether a feature could hold character codes: rows of integers."""
     integers = found.kind == "tensor" and found.dtype.lstrip("u") in _INTEGERS
     return integers and len(found.shape) in (1, 2)

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from depthtok.errors import SchemaError
-from depthtok.sources.columns import Columns, Feature, RawEpisode, numbers_a_step
+from depthtok.sources.columns import FeatureFacts, ReadableEpisode, SchemaColumns, numbers_a_step
 from depthtok.sources.episode_rules import EpisodeRules
-from depthtok.sources.table import Table
+from depthtok.sources.table import SchemaTable
 
 TOLERANCE = 1e-3
 """A first step is without motion if none of its numbers is larger than this share of the episode's
@@ -29,14 +29,14 @@ typical motion. Real BridgeData has first actions of up to 4e-5 of it, where zer
 
 
 @dataclass(frozen=True)
-class Motion:
+class MotionColumns:
     """Columns `take` of a feature; None for the motion columns that the action reads from it."""
 
     path: str
     take: str | None = None
 
     @classmethod
-    def parse(cls, value: object, where: str) -> Motion:
+    def parse(cls, value: object, where: str) -> MotionColumns:
         """Reads a path, or a table with `from` and `take`. Raises `SchemaError`."""
         if isinstance(value, str):
             return cls(value)
@@ -45,7 +45,7 @@ class Motion:
                 f"{where}: drop_first_if_zero = {value!r}",
                 remedy='write paths, or { from = "steps/action", take = "0:6" }',
             )
-        table = Table(value, f"{where} drop_first_if_zero")
+        table = SchemaTable(value, f"{where} drop_first_if_zero")
         motion = cls(table.take("from", str), table.take("take", str))
         table.finish()
         return motion
@@ -54,11 +54,11 @@ class Motion:
         """What `parse` reads."""
         return self.path if self.take is None else {"from": self.path, "take": self.take}
 
-    def columns(self, action: Sequence[Columns], width: int) -> list[int]:
+    def columns(self, action: Sequence[SchemaColumns], width: int) -> list[int]:
         """Indices of those of the feature's `width` columns that must be zero: those that the
         action reads as anything but a gripper; if there are none, all but a gripper's."""
         if self.take is not None:
-            return Columns(("",), self.path, self.take).indices(width, self.path)
+            return SchemaColumns(("",), self.path, self.take).indices(width, self.path)
         read, grippers = set(), set()
         for columns in (columns for columns in action if columns.path == self.path):
             motion = columns.motion(width)
@@ -78,12 +78,12 @@ class Keep:
 
     drop_first: int = 0
     drop_last: int = 0
-    drop_first_if_zero: tuple[Motion, ...] = ()
+    drop_first_if_zero: tuple[MotionColumns, ...] = ()
     tolerance: float = TOLERANCE
     episodes: EpisodeRules = field(default_factory=EpisodeRules)
 
     @classmethod
-    def parse(cls, table: Table) -> Keep:
+    def parse(cls, table: SchemaTable) -> Keep:
         """Reads a `[keep]` table. Raises `SchemaError`."""
         values = table.data.get("drop_first_if_zero", [])
         values = values if isinstance(values, list) else [values]
@@ -91,9 +91,11 @@ class Keep:
         keep = cls(
             table.take("drop_first", int, 0),
             table.take("drop_last", int, 0),
-            tuple(Motion.parse(value, table.where) for value in values),
+            tuple(MotionColumns.parse(value, table.where) for value in values),
             table.take("tolerance", float, TOLERANCE),
-            EpisodeRules.parse(Table(table.take("episodes", dict, {}), f"{table.where} episodes")),
+            EpisodeRules.parse(
+                SchemaTable(table.take("episodes", dict, {}), f"{table.where} episodes")
+            ),
         )
         table.finish()
         if keep.drop_first < 0 or keep.drop_last < 0:
@@ -116,7 +118,9 @@ class Keep:
         rules = self.episodes.to_json()
         return table | ({"episodes": rules} if rules else {})
 
-    def check(self, features: Mapping[str, Feature], action: Sequence[Columns], where: str) -> None:
+    def check(
+        self, features: Mapping[str, FeatureFacts], action: Sequence[SchemaColumns], where: str
+    ) -> None:
         """Raises `SchemaError` unless the features exist, and are of the type that is needed."""
         count = 0
         for motion in self.drop_first_if_zero:
@@ -129,7 +133,7 @@ class Keep:
             )
         self.episodes.check(features, f"{where}, keep.episodes")
 
-    def steps(self, raw: RawEpisode, action: Sequence[Columns] = ()) -> slice:
+    def steps(self, raw: ReadableEpisode, action: Sequence[SchemaColumns] = ()) -> slice:
         """The steps kept; an empty slice if there are none. `action`: the action's columns."""
         start = self.drop_first
         if self.drop_first_if_zero and start == 0 and len(raw) > 0:
@@ -137,7 +141,9 @@ class Keep:
             start = int(all(self._begins_still(raw, motion, action) for motion in motions))
         return slice(start, max(start, len(raw) - self.drop_last))
 
-    def _begins_still(self, raw: RawEpisode, motion: Motion, action: Sequence[Columns]) -> bool:
+    def _begins_still(
+        self, raw: ReadableEpisode, motion: MotionColumns, action: Sequence[SchemaColumns]
+    ) -> bool:
         """Whether the first step has no motion."""
         values = np.abs(np.asarray(raw.values(motion.path), np.float64).reshape(len(raw), -1))
         values = values[:, motion.columns(action, values.shape[1])]

@@ -22,10 +22,10 @@ from depthtok.disk.regular import require_file, require_given
 from depthtok.errors import CorruptRecord, SchemaError, did_you_mean
 from depthtok.meaning import Meaning
 from depthtok.sources.cameras import CameraSchema
-from depthtok.sources.columns import Columns, Feature, RawEpisode
+from depthtok.sources.columns import FeatureFacts, ReadableEpisode, SchemaColumns
 from depthtok.sources.instruction import Instruction
 from depthtok.sources.keep import Keep
-from depthtok.sources.table import Table
+from depthtok.sources.table import SchemaTable
 
 STATUSES = ("verified", "catalogue", "unseen")
 """verified: data of this exact layout were read here. catalogue: written from published features.
@@ -43,8 +43,8 @@ class Schema:
     fps: float | None  # Hz; None where the schema says that it is unknown
     instruction: Instruction
     cameras: tuple[CameraSchema, ...]
-    action_columns: tuple[Columns, ...]
-    proprio_columns: tuple[Columns, ...]
+    action_columns: tuple[SchemaColumns, ...]
+    proprio_columns: tuple[SchemaColumns, ...]
     gripper: str = "none"
     keep_rule: Keep = field(default_factory=Keep)
     # --
@@ -104,7 +104,7 @@ class Schema:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Schema:
         """The inverse of `to_json`."""
-        return _parse(Table(data, "schema"))
+        return _parse(SchemaTable(data, "schema"))
 
     def to_json(self) -> dict[str, Any]:
         """Everything that affects results, and nothing else; the same for equal schemas."""
@@ -165,11 +165,11 @@ class Schema:
         """The action's gripper columns, which are not normalised."""
         return tuple(i for i, dim in enumerate(self.action_dims) if dim.startswith("gripper"))
 
-    def check(self, features: Mapping[str, Feature], dataset: str = "") -> None:
+    def check(self, features: Mapping[str, FeatureFacts], dataset: str = "") -> None:
         """Raises `SchemaError` naming schema, data set and key for any mismatch."""
         self.fitted(features, dataset)
 
-    def fitted(self, features: Mapping[str, Feature], dataset: str = "") -> Schema:
+    def fitted(self, features: Mapping[str, FeatureFacts], dataset: str = "") -> Schema:
         """This schema without the optional cameras and keys that the data set lacks. Raises
         `SchemaError` for any mismatch."""
         location = f"schema {self.name!r}" + (f", data set {dataset!r}" if dataset else "")
@@ -188,32 +188,36 @@ class Schema:
         self.keep_rule.check(features, self.action_columns, location)
         return replace(self, cameras=present)
 
-    def action(self, raw: RawEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T A"]:
+    def action(self, raw: ReadableEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T A"]:
         """The actions of all steps; those outside `keep` may be anything, and are to be dropped."""
         return _read(self.action_columns, raw, keep)
 
-    def proprio(self, raw: RawEpisode, keep: slice = slice(None)) -> Float32[np.ndarray, "T P"]:
+    def proprio(
+        self, raw: ReadableEpisode, keep: slice = slice(None)
+    ) -> Float32[np.ndarray, "T P"]:
         """The robot's state at all steps; those outside `keep` may be anything."""
         return _read(self.proprio_columns, raw, keep)
 
-    def keep(self, raw: RawEpisode) -> slice:
+    def keep(self, raw: ReadableEpisode) -> slice:
         """The steps to use."""
         return self.keep_rule.steps(raw, self.action_columns)
 
-    def left_out(self, raw: RawEpisode, keep: slice, texts: list[tuple[str, ...]]) -> str | None:
+    def left_out(
+        self, raw: ReadableEpisode, keep: slice, texts: list[tuple[str, ...]]
+    ) -> str | None:
         """Why the schema leaves this episode out; None if it is used. `keep` are the steps to use,
         `texts` its instructions."""
         return self.keep_rule.episodes.against(raw, len(range(*keep.indices(len(raw)))), texts)
 
-    def instructions_of(self, raw: RawEpisode) -> list[tuple[str, ...]]:
+    def instructions_of(self, raw: ReadableEpisode) -> list[tuple[str, ...]]:
         """The texts to use, per episode or per step: one, or the alternatives to draw from."""
         return self.instruction.texts(raw)
 
-    def instruction_of(self, raw: RawEpisode) -> list[str]:
+    def instruction_of(self, raw: ReadableEpisode) -> list[str]:
         """One text per episode or per step; of alternatives the first that is not empty."""
         return [texts[0] for texts in self.instruction.texts(raw)]
 
-    def intrinsics(self, raw: RawEpisode, camera: str) -> tuple[float, ...] | None:
+    def intrinsics(self, raw: ReadableEpisode, camera: str) -> tuple[float, ...] | None:
         """Nine numbers, row by row, px, for the upright true view; None if the schema has none.
 
         Raises `CorruptRecord` if the camera's intrinsics change during the episode.
@@ -230,7 +234,9 @@ class Schema:
         return tuple(float(number) for number in rows[0])
 
 
-def _read(groups: tuple[Columns, ...], raw: RawEpisode, keep: slice) -> Float32[np.ndarray, "T n"]:
+def _read(
+    groups: tuple[SchemaColumns, ...], raw: ReadableEpisode, keep: slice
+) -> Float32[np.ndarray, "T n"]:
     if not groups:
         return np.zeros((len(raw), 0), np.float32)
     return np.concatenate([columns.read(raw, keep) for columns in groups], axis=1)
@@ -250,7 +256,7 @@ def _shipped_schemas() -> list[tuple[str, str]]:
 
 def _parse_file(text: str, name: str, location: str) -> Schema:
     try:
-        table = Table(tomllib.loads(text), location)
+        table = SchemaTable(tomllib.loads(text), location)
     except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep
         raise SchemaError(f"{location} is not TOML: {error}", remedy="fix that line") from error
     datasets, status = table.texts("datasets"), table.choice("status", STATUSES)
@@ -259,22 +265,22 @@ def _parse_file(text: str, name: str, location: str) -> Schema:
     return replace(schema, source=source, licence=licence, notes=notes)
 
 
-def _parse(table: Table) -> Schema:
+def _parse(table: SchemaTable) -> Schema:
     schema = Schema(
         fps=_rate(table),
         instruction=Instruction.parse(table),
         cameras=tuple(CameraSchema.parse(row) for row in table.tables("camera")),
-        action_columns=tuple(Columns.parse(row) for row in table.tables("action")),
-        proprio_columns=tuple(Columns.parse(row) for row in table.tables("proprio")),
+        action_columns=tuple(SchemaColumns.parse(row) for row in table.tables("action")),
+        proprio_columns=tuple(SchemaColumns.parse(row) for row in table.tables("proprio")),
         gripper=table.choice("gripper", GRIPPERS),
-        keep_rule=Keep.parse(Table(table.take("keep", dict, {}), f"{table.where} [keep]")),
+        keep_rule=Keep.parse(SchemaTable(table.take("keep", dict, {}), f"{table.where} [keep]")),
     )
     table.finish()
     _check_consistency(schema, table.where)
     return schema
 
 
-def _rate(table: Table) -> float | None:
+def _rate(table: SchemaTable) -> float | None:
     """`fps`: a number, or "unknown"."""
     if table.data.get("fps") == meaning.UNKNOWN:
         table.take("fps", str)

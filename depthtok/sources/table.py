@@ -13,7 +13,7 @@ D = TypeVar("D")
 
 
 @dataclass
-class Table:
+class SchemaTable:
     """One table, whose fields are taken one by one. `where` names file and table in errors.
 
     The methods raise `SchemaError` for a field that is missing, or of another type.
@@ -66,14 +66,14 @@ class Table:
             )
         return tuple(values)
 
-    def tables(self, name: str) -> list[Table]:
+    def tables(self, name: str) -> list[SchemaTable]:
         """The tables of `[[name]]`, possibly none."""
         rows = self.take(name, list, [])
         if not all(isinstance(row, dict) for row in rows):
             raise SchemaError(
                 f"{self.where}: {name!r} is not a list of tables", remedy=f"use [[{name}]]"
             )
-        return [Table(row, f"{self.where} [[{name}]] {i}") for i, row in enumerate(rows, 1)]
+        return [SchemaTable(row, f"{self.where} [[{name}]] {i}") for i, row in enumerate(rows, 1)]
 
     def finish(self) -> None:
         """Raises `SchemaError` for a field that was not taken."""

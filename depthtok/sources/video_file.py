@@ -47,8 +47,8 @@ def look(path: Path) -> Look:
     `SourceUnavailable` for a file that cannot be read now."""
     av = _av()
     try:
-        with _open_video(path) as video:
-            stream = _frame_stream(path, video)
+        with open_video(path) as video:
+            stream = frame_stream(path, video)
             if is_depth(stream):
                 return Look(depth=True)
             rate = stream.average_rate
@@ -65,7 +65,7 @@ def look(path: Path) -> Look:
         return Look()
 
 
-def _frame_stream(path: Path, video):
+def frame_stream(path: Path, video):
     """The stream of a video's frames. Raises `CorruptRecord` where there is none, or its
     description is lost."""
     if not video.streams.video:
@@ -100,8 +100,8 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
     `MissingPackage`.
     """
     av = _av()
-    with _open_video(path) as video:
-        stream = _frame_stream(path, video)
+    with open_video(path) as video:
+        stream = frame_stream(path, video)
         if is_depth(stream):
             raise CorruptRecord(f"{path} is a depth video, not a picture", remedy="leave it out")
         if reason := too_large(stream.height, stream.width):
@@ -233,7 +233,8 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _open_video(path: Path):
+def open_video(path: Path):
+    """The container of a video. Raises `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
     av = _av()
     require_file(path)
     try:

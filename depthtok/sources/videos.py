@@ -32,7 +32,7 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 
 
 @dataclass(frozen=True)
-class Film:
+class VideoEpisode:
     """One episode: a video file, or a folder of images."""
 
     name: str  # path relative to the given folder
@@ -111,14 +111,14 @@ def _upright_images(paths: tuple[Path, ...], notes: dict[str, object]) -> Iterat
         notes["turned"] = {str(way): count for way, count in sorted(ways.items())}
 
 
-def films(folder: Path) -> list[Film]:
+def films(folder: Path) -> list[VideoEpisode]:
     """The episodes below a folder, sorted by name. Raises `SourceError` if there are none.
 
     Hidden files and folders are skipped. A single video file is accepted too. Videos that a
-    LeRobot data set calls depth maps are left out: `Film.look` knows depth videos elsewhere.
+    LeRobot data set calls depth maps are left out; `VideoEpisode.look` knows other depth videos.
     """
     if folder.is_file():
-        episodes = [Film(folder.name, folder)] if folder.suffix.lower() in VIDEOS else []
+        episodes = [VideoEpisode(folder.name, folder)] if folder.suffix.lower() in VIDEOS else []
     else:
         folders = _folders(folder, set())
         episodes = [film for inside in folders for film in _films_in(inside, folder)]
@@ -176,7 +176,7 @@ def _folders(folder: Path, visited: set[Path]) -> Iterator[Path]:
             yield from _folders(path, visited)
 
 
-def _films_in(folder: Path, root: Path) -> Iterator[Film]:
+def _films_in(folder: Path, root: Path) -> Iterator[VideoEpisode]:
     paths = [path for path in folder.iterdir() if path.name[0] != "."]
     for path in paths:
         if path.suffix.lower() in (*IMAGES, *VIDEOS):
@@ -185,10 +185,12 @@ def _films_in(folder: Path, root: Path) -> Iterator[Film]:
     images = [path for path in files if path.suffix.lower() in IMAGES]
     name = folder.relative_to(root).as_posix() if folder != root else root.name
     if images:
-        yield Film(name, folder, tuple(sorted(images, key=lambda path: _natural_order(path.name))))
+        yield VideoEpisode(
+            name, folder, tuple(sorted(images, key=lambda path: _natural_order(path.name)))
+        )
     for path in files:
         if path.suffix.lower() in VIDEOS:
-            yield Film(path.relative_to(root).as_posix(), path)
+            yield VideoEpisode(path.relative_to(root).as_posix(), path)
 
 
 def _natural_order(name: str) -> list[tuple[int, int | str]]:

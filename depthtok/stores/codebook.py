@@ -4,8 +4,8 @@
     codebook.json          architecture, normalisation, training, quality; digests of both files
 
 Two hashes. The *fingerprint* names what a code means: weights, architecture and normalisation. It
-stays when a codebook is judged anew. The *digest* covers all of codebook.json, quality included, so
-that nothing changes unnoticed.
+stays when a codebook is evaluated anew. The *digest* covers all of codebook.json, quality included,
+so that nothing changes unnoticed.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Codebook:
 
     @property
     def quality(self) -> dict[str, Any]:
-        """The quality report of the last judgement; empty before the first."""
+        """The quality report of the last evaluation; empty before the first."""
         return self.meta["quality"]
 
     @property

@@ -5,7 +5,8 @@ many they are, and their CRC32C. Tables of a part:
 
     action       float32[N, A]      proprio  float32[N, P]
     instruction  uint32[N]          into `instructions.json` of the part
-    images       uint32[N, V, 4]    offset (low, high), length, CRC32C of view V
+    images       uint32[N, V, 4]    offset (low, high), length, CRC32C of view V; of views that
+                                    are not read as spans of bytes: see `depthtok/frames/`
     intrinsics   float32[E, C, 9]   of every camera, by episode; NaN where not known
 
 A view is the RGB, depth or segmentation of one camera.
@@ -23,22 +24,23 @@ import numpy as np
 from jaxtyping import Integer
 
 from depthtok.data import Camera, Orientation
-from depthtok.disk.digests import REPAIR
 from depthtok.disk.files import write_atomic
 from depthtok.disk.images import ImageFiles
-from depthtok.errors import ConfigError, CorruptPart, SourceError, as_type, as_written, did_you_mean
+from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_you_mean
+from depthtok.frames.kinds import FrameSource
+from depthtok.frames.registry import require_known, source_of
 from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
 from depthtok.stores import statistics
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.manifest import MANIFEST, pack_manifest, unpack_manifest
+from depthtok.stores.frame_files import SizedFile, files_of, sized_files
+from depthtok.stores.manifest import pack_manifest, unpack_manifest
 from depthtok.stores.parts import Part
 from depthtok.stores.spec import ROOT, ROOT_REMEDY
-from depthtok.stores.statistics import Columns, Statistics
+from depthtok.stores.statistics import ColumnStatistics, Statistics
 from depthtok.stores.store import Store
 from depthtok.stores.stored_episode import StoredEpisode, View
 
-PACKED = "images.bin"
 INSTRUCTIONS = "instructions.json"
 ALTERNATIVES = "alternatives.json"
 STATISTICS = "statistics.json"
@@ -85,9 +87,13 @@ class EpisodeStore(Store):
             self.proprio_dim = value_of(self.about, "proprio_dim", int)
             self.gripper = values_of(self.about, "gripper", int)
             _ = self.cameras, self.meaning, self.segmentation_classes
+        for view in self.views:
+            require_known(view.frames_by, self.path)
         self._instructions: dict[str, list[str]] = {}
         self._alternatives: dict[str, dict[str, list[str]]] = {}
         self._images = ImageFiles()
+        self._sources: dict[int, FrameSource] = {}
+        self._files_of: dict[tuple[str, int], tuple[Path, ...]] = {}
 
     @cached_property
     def meaning(self) -> Meaning:
@@ -211,24 +217,39 @@ class EpisodeStore(Store):
                 counts[reason] = counts.get(reason, 0) + len(indices)
         return counts
 
-    def image_bytes(self, part: Part, row: int, view: int) -> bytes:
-        """The encoded bytes of one frame of one view, CRC32C checked."""
-        low, high, length, crc = self.table(part, "images")[row, view].tolist()
-        return self._images.read(self.image_file(part), low | high << 32, length, crc)
+    def read_frames(self, part: Part, view: int, start: int, stop: int) -> Iterator[np.ndarray]:
+        """The frames [H, W, C] of one view in rows `start` to `stop` of a part, RGB; their bytes
+        are checked. Raises `CorruptRecord` and `SourceUnavailable`."""
+        rows = self.table(part, "images")[start:stop, view]
+        return self._source(view).frames(self._files(part, view), rows)
 
-    def image_file(self, part: Part) -> Path:
-        """The file in which the images of a part lie."""
-        source = part.meta.get("source", 0)
-        if not (source is None or isinstance(source, str)):
-            raise CorruptPart(f"{part.path / MANIFEST} names no file of images", remedy=REPAIR)
-        return part.path / PACKED if source is None else self.source_root / source
+    def check_frames(self, part: Part, view: int) -> Iterator[SourceError]:
+        """What is wrong with the bytes of a view's frames in a part. Raises
+        `SourceUnavailable`."""
+        rows = self.table(part, "images")[:, view]
+        return self._source(view).check(self._files(part, view), rows)
+
+    def _source(self, view: int) -> FrameSource:
+        if view not in self._sources:
+            self._sources[view] = source_of(self.views[view], self._images, self.path)
+        return self._sources[view]
+
+    def _files(self, part: Part, view: int) -> tuple[Path, ...]:
+        if (part.name, view) not in self._files_of:
+            files = files_of(part, self.source_root, self.views[view])
+            self._files_of[part.name, view] = files
+        return self._files_of[part.name, view]
+
+    def frame_files(self, part: Part) -> list[SizedFile]:
+        """All files in which frames of a part lie, with their sizes when they were indexed."""
+        return sized_files(part, self.source_root, self.views)
 
     def __getstate__(self) -> dict:
         return {"path": self.path, "source_root": self.source_root}
 
     def require_source(self) -> None:
         """Raises `SourceError` where not one of the indexed files is there: the data set moved."""
-        files = {self.image_file(part) for part in self.parts()}
+        files = {path for part in self.parts() for path, _ in self.frame_files(part)}
         if files and not any(path.is_file() for path in files):
             raise SourceError(
                 f"the images that {self.path} indexes are not in {self.source_root}",
@@ -240,7 +261,7 @@ class EpisodeStore(Store):
         action, proprio = self._statistics_of("action"), self._statistics_of("proprio")
         return Statistics(action, proprio, len(self), self.steps)
 
-    def _statistics_of(self, table: str) -> Columns:
+    def _statistics_of(self, table: str) -> ColumnStatistics:
         return statistics.of_columns(lambda: (part.map(table) for part in self.parts()))
 
     def statistics(self) -> Statistics:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Failure(Protocol):
+class FailureText(Protocol):
     """What is used of a `depthtok.stores.parts.Failure`, whose module `--help` must not load."""
 
     @property
@@ -19,7 +19,7 @@ class Failure(Protocol):
 class Recorded(Protocol):
     """A store, or what stands for one."""
 
-    def failures(self) -> Iterable[Failure]: ...
+    def failures(self) -> Iterable[FailureText]: ...
 
 
 def left_out(store: Recorded) -> dict[str, int]:

@@ -17,7 +17,7 @@ ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 @runtime_checkable
-class Columns(Protocol):
+class ColumnRanges(Protocol):
     """Statistics of each column in its own unit, as in `depthtok.stores.statistics`."""
 
     @property
@@ -43,7 +43,7 @@ class Spread:
     q99: float
 
     @classmethod
-    def of(cls, columns: Columns, column: int) -> Spread:
+    def of(cls, columns: ColumnRanges, column: int) -> Spread:
         """The spread of one of the columns."""
         return cls(*(float(getattr(columns, name)[column]) for name in cls.__dataclass_fields__))
 
@@ -84,7 +84,7 @@ def _equal(low: float, high: float) -> bool:
     return high - low <= ROUNDING * max(abs(low), abs(high))
 
 
-def ends(columns: Columns, column: int, mode: str) -> tuple[float, float]:
+def ends(columns: ColumnRanges, column: int, mode: str) -> tuple[float, float]:
     """The two values that become -1 and 1: minimum and maximum (`bounds`), or the quantiles at 1 %
     and 99 % (`q99`). A column whose quantiles are equal keeps its bounds, or its rare motions would
     be lost; of a constant one both ends are the same."""

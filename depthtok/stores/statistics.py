@@ -22,7 +22,7 @@ ROWS = 1 << 16  # rows summed together
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnStatistics:
     """Statistics of D columns; each field but `count` has D numbers, in the columns' own units."""
 
     count: int
@@ -33,18 +33,20 @@ class Columns:
     q01: tuple[float, ...]
     q99: tuple[float, ...]
 
-    def picked(self, places: Sequence[int]) -> Columns:
+    def picked(self, places: Sequence[int]) -> ColumnStatistics:
         """Some of the columns, in this order."""
         fields = (getattr(self, name) for name in ("mean", "std", "min", "max", "q01", "q99"))
-        return Columns(self.count, *(tuple(values[p] for p in places) for values in fields))
+        return ColumnStatistics(
+            self.count, *(tuple(values[p] for p in places) for values in fields)
+        )
 
 
 @dataclass(frozen=True)
 class Statistics:
     """Statistics of a data set, or of a mixture of data sets."""
 
-    action: Columns
-    proprio: Columns
+    action: ColumnStatistics
+    proprio: ColumnStatistics
     episodes: int
     steps: int
 
@@ -63,12 +65,12 @@ class Statistics:
         return cls(action, proprio, as_type(int, data["episodes"]), as_type(int, data["steps"]))
 
 
-def _columns(data: Mapping[str, Any]) -> Columns:
+def _columns(data: Mapping[str, Any]) -> ColumnStatistics:
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return Columns(**fields)
+    return ColumnStatistics(**fields)
 
 
-def of_columns(blocks: Blocks) -> Columns:
+def of_columns(blocks: Blocks) -> ColumnStatistics:
     """Statistics over the rows of all blocks; `blocks` is called twice and must repeat itself."""
     count, coarse = 0, np.zeros((), np.int64)
     mean, squares, low, high = (np.array(start) for start in (0.0, 0.0, np.inf, -np.inf))
@@ -81,12 +83,12 @@ def of_columns(blocks: Blocks) -> Columns:
         low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
         coarse = coarse + _count(_sortable(block) >> 16)
     if count == 0:
-        return Columns(0, (), (), (), (), (), ())
+        return ColumnStatistics(0, (), (), (), (), (), ())
     q01, q99 = _quantiles(blocks, coarse, count, (0.01, 0.99))
     as_floats = (
         tuple(map(float, x)) for x in (mean, np.sqrt(squares / count), low, high, q01, q99)
     )
-    return Columns(count, *as_floats)
+    return ColumnStatistics(count, *as_floats)
 
 
 def _recut(blocks: Iterable[Block]) -> Iterator[Block]:
@@ -163,7 +165,9 @@ def mixture(parts: Sequence[tuple[Statistics, float]]) -> Statistics:
     return Statistics(action, proprio, episodes, steps)
 
 
-def mixed_columns(columns: Sequence[Columns], weights: Sequence[float]) -> Columns:
+def mixed_columns(
+    columns: Sequence[ColumnStatistics], weights: Sequence[float]
+) -> ColumnStatistics:
     """`mixture` of columns that mean the same."""
     shares = [weight / sum(weights) for weight in weights]
     of = {field: np.array([getattr(c, field) for c in columns]) for field in asdict(columns[0])}
@@ -173,4 +177,4 @@ def mixed_columns(columns: Sequence[Columns], weights: Sequence[float]) -> Colum
     high, q99 = of["max"].max(0), of["q99"].max(0)
     std = np.sqrt(np.maximum(square - mean**2, 0))
     fields = (tuple(map(float, x)) for x in (mean, std, low, high, q01, q99))
-    return Columns(int(of["count"].sum()), *fields)
+    return ColumnStatistics(int(of["count"].sum()), *fields)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from depthtok.data import Camera, EpisodeKey
 from depthtok.errors import CorruptRecord, SourceError
+from depthtok.frames.kinds import FrameKind
 from depthtok.sources.pixels import PixelFormat
 from depthtok.stores.parts import Part
 from depthtok.stores.placeholders import ClipDepth, NotMeasured
@@ -19,7 +20,8 @@ from depthtok.stores.placeholders import ClipDepth, NotMeasured
 
 @dataclass(frozen=True)
 class View:
-    """One image stream of a camera: what it shows (rgb, depth, segmentation) and its bytes."""
+    """One image stream of a camera: what it shows (rgb, depth, segmentation), how its frames are
+    read (`frames_by`), and what one is: its bytes, or for kinds without, its dtype and shape."""
 
     camera: str
     kind: str
@@ -27,6 +29,7 @@ class View:
     scale_m: float | None = None  # of depth: metres in one stored unit, where that is known
     not_measured: NotMeasured | None = None  # of depth; None: what is finite and above 0 is depth
     channels: str = "rgb"  # their order in the file; whoever reads a frame gets RGB
+    frames_by: FrameKind = field(default_factory=FrameKind)
 
     @property
     def name(self) -> str:
@@ -34,8 +37,13 @@ class View:
         return f"{self.camera}/{self.kind}"
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary, without `channels` and `not_measured` at their defaults."""
+        """A plain dictionary, without `channels`, `not_measured` and `frames_by` at their
+        defaults."""
         data = {**asdict(self), "format": self.format.to_json()}
+        if self.frames_by == FrameKind():
+            del data["frames_by"]
+        else:
+            data["frames_by"] = self.frames_by.to_json()
         if self.channels == "rgb":
             del data["channels"]
         if self.not_measured:
@@ -54,11 +62,13 @@ class View:
         """The inverse of `to_json`."""
         format, rule = PixelFormat.from_json(data["format"]), data.get("not_measured")
         not_measured = NotMeasured.from_json(rule) if rule else None
-        return cls(**{**data, "format": format, "not_measured": not_measured})
+        kind = FrameKind.from_json(data["frames_by"]) if "frames_by" in data else FrameKind()
+        fields = {"format": format, "not_measured": not_measured, "frames_by": kind}
+        return cls(**{**data, **fields})
 
 
 @runtime_checkable
-class Source(Protocol):
+class EpisodeSource(Protocol):
     """What an episode asks of its EpisodeStore, whose file imports this one."""
 
     views: list[View]
@@ -80,14 +90,14 @@ class Source(Protocol):
 
     def view_index(self, camera: str, kind: str) -> int: ...
 
-    def image_bytes(self, part: Part, row: int, view: int) -> bytes: ...
+    def read_frames(self, part: Part, view: int, start: int, stop: int) -> Iterator[np.ndarray]: ...
 
 
 @dataclass(frozen=True)
 class StoredEpisode:
     """An `Episode` of an EpisodeStore."""
 
-    store: Source
+    store: EpisodeSource
     part: Part
     row: int  # in the part
 
@@ -190,19 +200,17 @@ class StoredFrames:
     def _decode(self, kind: str, start: int, stop: int) -> np.ndarray:
         episode, store = self.episode, self.episode.store
         view = store.view_index(self.camera.name, kind)
+        reading = store.read_frames(episode.part, view, episode.start + start, episode.start + stop)
         frames: list[np.ndarray] = []
-        for step in range(start, stop):
-            data = store.image_bytes(episode.part, episode.start + step, view)
-            try:
-                frame = store.views[view].decode(data)
-            except SourceError as error:
-                raise CorruptRecord(
-                    f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",
-                    remedy=error.remedy,
-                ) from error
-            frames.append(frame)
-            if frame.shape != frames[0].shape:
-                raise CorruptRecord(
-                    f"{episode.key}: the {kind} frames of {self.camera.name} have different sizes"
-                )
+        try:
+            for frame in reading:
+                frames.append(frame)
+                if frame.shape != frames[0].shape:
+                    raise CorruptRecord("the frames have different sizes")
+        except SourceError as error:
+            step = start + len(frames)
+            raise CorruptRecord(
+                f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",
+                remedy=error.remedy,
+            ) from error
         return np.stack(frames)

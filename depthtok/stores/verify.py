@@ -228,14 +228,11 @@ def _images(store: EpisodeStore) -> Iterator[Finding]:
 
 
 def _images_of(store: EpisodeStore, part: Part) -> Iterator[Finding]:
-    for row in range(int(part.frames.sum())):
+    try:
         for view in range(len(store.views)):
-            try:
-                store.image_bytes(part, row, view)
-            except CorruptRecord as error:
-                yield Finding(error.problem)
-            except SourceUnavailable:
-                return  # its shard is named already
+            yield from (Finding(error.problem) for error in store.check_frames(part, view))
+    except SourceUnavailable:
+        return  # its shard is named already
 
 
 def verify_rlds(path: Path) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from depthtok.data import DepthClip
 from depthtok.stores.depth import StoredDepth
-from vqvae.codec import Codec, Group, one_ahead
+from vqvae.codec import Codec, FrameGroup, one_ahead
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class CodesAhead:
         depth = clip.read(start, min(start + self._codec.group, len(clip))).to_disparity()
         return self._codec.staged(depth, span)
 
-    def _begun(self) -> Iterator[tuple[tuple[int, int], Group | BaseException]]:
+    def _begun(self) -> Iterator[tuple[tuple[int, int], FrameGroup | BaseException]]:
         for (clip, start), future in zip(self._positions, self._futures, strict=True):
             error = future.exception()
             group = error or self._codec.begin(future.result(), sticky=self._sticky > 0)

@@ -38,7 +38,7 @@ class DepthLayout:
         return DepthClip.of(values, clip.kind, valid)
 
 
-class Meter:
+class FrameMeter:
     """Reports how many frames are done, with the share of time in which the estimator was waiting
     neither for frames nor for the store to write its output."""
 
@@ -63,7 +63,11 @@ class EpisodeSink:
     cameras that the episodes are known not to have are left out."""
 
     def __init__(
-        self, layout: DepthLayout, episodes: list[StoredEpisode], writer: PartWriter, advance: Meter
+        self,
+        layout: DepthLayout,
+        episodes: list[StoredEpisode],
+        writer: PartWriter,
+        advance: FrameMeter,
     ) -> None:
         self.layout, self.episodes, self.writer, self.advance = layout, episodes, writer, advance
         self.places = [

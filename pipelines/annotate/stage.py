@@ -19,19 +19,20 @@ from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
 from depthtok.stores.depth import DepthEncoding, DepthStore
 from depthtok.stores.episodes import EpisodeStore, View
+from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.origin import FRAMES, frames_of
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 from depthtok.stores.stored_episode import StoredEpisode
-from pipelines.annotate.part import DepthLayout, EpisodeSink, Meter
+from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
 from pipelines.convert.changes import ImageWatch
 from pipelines.depth.gem.config import poses
 from pipelines.depth.registry import find
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.origin import Origin
+from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
@@ -40,6 +41,7 @@ VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
 BY_ESTIMATOR = (
     "graphs",
+    "attention",
     "pose",
 )  # settings that only the estimator records, so that old stores go on
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
@@ -84,12 +86,12 @@ class AnnotateStage:
         return self._described[0]
 
     @property
-    def origin(self) -> Origin | None:
+    def origin(self) -> WeightsOrigin | None:
         """What its weights say they are of, and how that is known; None without weights."""
         return self._described[1]
 
     @cached_property
-    def _described(self) -> tuple[EstimatorSpec, Origin | None]:
+    def _described(self) -> tuple[EstimatorSpec, WeightsOrigin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
         estimator = self.load_estimator(self._made_with())
         return estimator.spec, getattr(estimator, "origin", None)
@@ -112,6 +114,7 @@ class AnnotateStage:
             precision=None if config.precision == "auto" else config.precision,
             compile=config.compile,
             graphs=config.graphs,
+            attention=config.attention,
             pose=poses(config.pose, config.estimator),
         )
         run = run if made_with is None else run.like(made_with)
@@ -203,10 +206,10 @@ class AnnotateStage:
 
     def watch(self) -> ImageWatch:
         """Tells which parts cannot be made now, because their images are not there."""
-        files: dict[str, tuple[Path, Part]] = {}
+        files: dict[str, list[SizedFile]] = {}
         for part in self.episodes.parts():
-            path = self.episodes.image_file(part)
-            files |= {str(work.name): (path, part) for work in self._pieces(part)}
+            of_part = self.episodes.frame_files(part)
+            files |= {str(work.name): of_part for work in self._pieces(part)}
         return ImageWatch(files)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
@@ -227,7 +230,7 @@ class AnnotateStage:
             writer.roots = (self.episodes.source_root, self.episodes.path)
             inherit(part, writer, first_piece=work.name.piece == 0)
             episodes = [StoredEpisode(self.episodes, part, row) for row in range(*work.rows)]
-            sink = EpisodeSink(self._layout, episodes, writer, Meter(estimator, advance))
+            sink = EpisodeSink(self._layout, episodes, writer, FrameMeter(estimator, advance))
             for block in estimator.estimate(sink.clips):
                 sink.take(block)
             sink.close()

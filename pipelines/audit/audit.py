@@ -25,7 +25,7 @@ from depthtok.data import DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.errors import SourceError
 from pipelines.audit.height import Rays, distance
 from pipelines.audit.plane import PlaneFit
-from pipelines.audit.scale import Scale, of_medians, scale_of
+from pipelines.audit.scale import DepthScale, of_medians, scale_of
 
 BLOCK = 32  # frames in memory at a time
 LOOKED_AT = 8  # frames per clip that are tested for orientation
@@ -102,10 +102,12 @@ class ClipAudit:
     rows: float  # abs_rel of a constant disparity per row
     plane: float  # abs_rel of the best plane of disparity over the image
     truth_m: float  # median true depth of some frames
-    scale: Scale | None  # None: the estimate has none, or too few pixels are valid
+    scale: DepthScale | None  # None: the estimate has none, or too few pixels are valid
     metric: bool  # whether the estimate is in metres
     spans_m: tuple[float, float] | None  # height and width of the image at `truth_m`
-    height: Scale | None  # true depth by the camera's known height; None: not known, or no plane
+    height: (
+        DepthScale | None
+    )  # true depth by the camera's known height; None: not known, or no plane
     fit: Fit = field(repr=False)
     turned: Mapping[str, float] = field(repr=False)  # rank correlation, by orientation
 
@@ -264,7 +266,7 @@ class _Look:
     """What some frames of a clip show before any alignment."""
 
     turned: dict[str, float]  # rank correlation, by orientation
-    scale: Scale | None
+    scale: DepthScale | None
     metric: bool
     truth_m: float
 
@@ -287,7 +289,7 @@ class _Look:
         return cls(turned, scale, metric, float(1 / np.median(y[valid])))
 
 
-def _height(pair: Pair) -> Scale | None:
+def _height(pair: Pair) -> DepthScale | None:
     """True depth over what the camera's height says, by the planes of some frames."""
     if pair.height_m is None or pair.rays is None:
         return None

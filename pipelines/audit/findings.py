@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.audit.audit import FIGURES, TURNS, ClipAudit
-from pipelines.audit.scale import Scale, of_medians
+from pipelines.audit.scale import DepthScale, of_medians
 
 MARGIN = 0.1  # by this much rank correlation another orientation must fit better
 EQUAL = 0.01  # relative: closer to a baseline's error is as good as the baseline
@@ -33,7 +33,7 @@ class CameraAudit:
     clips: int
     frames: int
     figures: Mapping[str, float | None]
-    scale: Scale | None
+    scale: DepthScale | None
     wrong: Sequence[str]
     weak: Sequence[str]
     notes: Sequence[str]
@@ -123,10 +123,10 @@ class _Group(NamedTuple):
 
 
 def _in_another_scale(
-    clips: Sequence[ClipAudit], scales: Sequence[Scale | None]
+    clips: Sequence[ClipAudit], scales: Sequence[DepthScale | None]
 ) -> Iterator[_Group]:
     """Clips that are wrong, grouped by the units that explain it."""
-    groups: dict[tuple[tuple[str, str], ...], list[tuple[ClipAudit, Scale]]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[tuple[ClipAudit, DepthScale]]] = {}
     for clip, scale in zip(clips, scales, strict=True):
         if scale and scale.wrong:
             groups.setdefault(scale.causes, []).append((clip, scale))
@@ -137,10 +137,10 @@ def _in_another_scale(
         yield _Group(count, _over([scale for _, scale in group]), causes, names)
 
 
-def _over(scales: Sequence[Scale]) -> str:
+def _over(scales: Sequence[DepthScale]) -> str:
     """The median factor of some clips, and what all their intervals span."""
     factor = float(np.median([scale.factor for scale in scales]))
-    return str(Scale(factor, min(s.low for s in scales), max(s.high for s in scales)))
+    return str(DepthScale(factor, min(s.low for s in scales), max(s.high for s in scales)))
 
 
 def _reach(clips: Sequence[ClipAudit]) -> Iterator[str]:

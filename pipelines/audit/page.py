@@ -14,10 +14,17 @@ from pipelines.audit.scale import TOLERANCE
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {
-    "abs_rel": "AbsRel", "delta1": "delta1", "rmse_m": "RMSE, m", "r2": "R2", "flicker": "flicker",
-    "edges": "at edges", "gripper": "at gripper", "constant": "constant", "rows": "rows",
+    "abs_rel": "AbsRel",
+    "delta1": "delta1",
+    "rmse_m": "RMSE, m",
+    "r2": "R2",
+    "flicker": "flicker",
+    "edges": "at edges",
+    "gripper": "at gripper",
+    "constant": "constant",
+    "rows": "rows",
     "plane": "plane",
-}  # fmt: skip
+}
 EXPLAINED = (
     "Each clip's estimate is compared after the one scale and shift, in disparity, that bring it "
     "nearest the truth. AbsRel is the mean relative error of depth, delta1 the share of pixels "
@@ -45,8 +52,12 @@ def make_page(
 
     page = Report("Estimated against true depth", f"{estimated.path} against {truth.path}")
     for each in cameras:
-        page.numbers({f"AbsRel, {each.camera}": each.figures["abs_rel"],
-                      f"delta1, {each.camera}": each.figures["delta1"]})  # fmt: skip
+        page.numbers(
+            {
+                f"AbsRel, {each.camera}": each.figures["abs_rel"],
+                f"delta1, {each.camera}": each.figures["delta1"],
+            }
+        )
     wrong = [f"{each.camera}: {text}" for each in cameras for text in each.wrong]
     weak = [f"{each.camera}: {text}" for each in cameras for text in each.weak]
     notes = [f"{each.camera}: {text}" for each in cameras for text in each.notes]
@@ -60,18 +71,32 @@ def make_page(
     if notes:
         page.text(*notes, title="What to know")
     head, names = [*COLUMNS.values()], [*COLUMNS]
-    page.table("By camera", ["camera", "clips", "frames", "scale", *head], [
-        [each.camera, each.clips, each.frames, _scale(each), *(each.figures[n] for n in names)]
-        for each in cameras
-    ])  # fmt: skip
+    page.table(
+        "By camera",
+        ["camera", "clips", "frames", "scale", *head],
+        [
+            [each.camera, each.clips, each.frames, _scale(each), *(each.figures[n] for n in names)]
+            for each in cameras
+        ],
+    )
     page.text(*EXPLAINED)
     page.pictures("Best, median and worst clip of each camera", _rows(truth, pairs, clips), 4)
     page.facts("The estimator", {k: v for k, v in estimated.estimator.items() if k != "settings"})
-    return page.table("By clip", ["episode", "camera", "frames", "true m", "scale", *head], [
-        [str(clip.key), clip.camera, clip.frames, clip.truth_m, _scale(clip),
-         *(getattr(clip, name) for name in names)]
-        for clip in clips
-    ])  # fmt: skip
+    return page.table(
+        "By clip",
+        ["episode", "camera", "frames", "true m", "scale", *head],
+        [
+            [
+                str(clip.key),
+                clip.camera,
+                clip.frames,
+                clip.truth_m,
+                _scale(clip),
+                *(getattr(clip, name) for name in names),
+            ]
+            for clip in clips
+        ],
+    )
 
 
 def _scale(audit: ClipAudit | CameraAudit) -> str:
@@ -119,8 +144,10 @@ def _row(pair: Pair, clip: ClipAudit, images) -> Iterator[Picture]:
         picture, told = blank, "the image is not there"
     depth = clip.fit.depth(found.values)
     yield Picture(picture, f"{name}: {told}")
-    yield Picture(colourise(true.values, true.kind, low, high, true.valid)[0],
-                  f"true depth, {low:.2f} to {high:.2f} m, near is warm")  # fmt: skip
+    yield Picture(
+        colourise(true.values, true.kind, low, high, true.valid)[0],
+        f"true depth, {low:.2f} to {high:.2f} m, near is warm",
+    )
     yield Picture(colourise(depth, true.kind, low, high, found.valid)[0], "estimated, fitted")
     if depth.shape == true.values.shape:
         error = np.abs(depth - true.values) / np.where(true.valid, true.values, 1)

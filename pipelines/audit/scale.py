@@ -38,7 +38,7 @@ BARELY = 1.024  # the factor of m/1024 and mm
 
 
 @dataclass(frozen=True)
-class Scale:
+class DepthScale:
     """Estimated depth is `factor` times the true one; with 95 % between `low` and `high`."""
 
     factor: float
@@ -72,7 +72,7 @@ def scale_of(
     estimated: Float[np.ndarray, "n H W"],
     true: Float[np.ndarray, "n H W"],
     valid: Bool[np.ndarray, "n H W"],
-) -> Scale | None:
+) -> DepthScale | None:
     """The scale of some frames, both in metres; None where too few pixels are valid in both."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(estimated.astype(np.float64) / true)
@@ -85,13 +85,13 @@ def scale_of(
     return of_medians(medians)
 
 
-def of_medians(logs: list[float]) -> Scale | None:
+def of_medians(logs: list[float]) -> DepthScale | None:
     """The median of some logarithms of factors with its interval; None where there are none."""
     if not logs:
         return None
     low, high = interval(len(logs))
     factors = np.exp([np.median(logs), sorted(logs)[low], sorted(logs)[high]])
-    return Scale(*factors.tolist())
+    return DepthScale(*factors.tolist())
 
 
 def interval(count: int) -> tuple[int, int]:

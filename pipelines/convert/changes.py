@@ -17,7 +17,8 @@ from typing import Protocol, runtime_checkable
 
 from depthtok.sources.framing import is_same
 from depthtok.sources.shards import Shard, status_of
-from depthtok.sources.videos import Film
+from depthtok.sources.videos import VideoEpisode
+from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.origin import MADE_FROM, shard_looks_other
 from depthtok.stores.parts import Part
 from depthtok.stores.store import Store
@@ -155,7 +156,7 @@ class FilmWatch:
     """Videos and folders of images, by the name of their part."""
 
     out: Path
-    films: Mapping[str, Film]
+    films: Mapping[str, VideoEpisode]
     changed: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     unknown: int = 0  # parts that do not say
@@ -208,7 +209,7 @@ class ImageWatch:
     What is not there, or is not what was converted, makes no part: its episodes have not failed.
     """
 
-    sources: Mapping[str, tuple[Path, Part]]
+    sources: Mapping[str, list[SizedFile]]
     changed: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
@@ -217,17 +218,15 @@ class ImageWatch:
         for name in names:
             if name in present:
                 continue
-            path, part = self.sources[name]
-            status, made_from = status_of(path), part.meta.get(MADE_FROM)
-            if status is None:
-                self.absent[name] = f"{path} is not there"
-                continue
-            if made_from is None or part.meta["source"] is None:
-                continue
-            if status.st_size != made_from["size"]:
-                self.absent[name] = (
-                    f"{path} changed since it was converted: `depthtok convert` makes its part anew"
-                )
+            for path, size in self.sources[name]:
+                status = status_of(path)
+                if status is None:
+                    self.absent[name] = f"{path} is not there"
+                elif size not in (None, status.st_size):
+                    self.absent[name] = (
+                        f"{path} changed since it was converted: `depthtok convert` makes its "
+                        "part anew"
+                    )
 
     def remember(self, made: Sequence[str]) -> None:
         """Nothing: parts of depth and codes carry the digest of what they were made from."""

@@ -14,7 +14,7 @@ from depthtok.stores.episodes import EpisodeStore
 
 def require_gripper(values: Float32[np.ndarray, "T G"], convention: str, episode: str) -> None:
     """Raises `SchemaError`, naming the `episode`, if its gripper is of another convention without a
-    doubt: a slip of the sensor is left to `judge_gripper`, which knows all episodes."""
+    doubt: a slip of the sensor is left to `check_gripper`, which knows all episodes."""
     for column in values.T:
         if (error := grippers.misfit(column, convention)) is None:
             continue
@@ -23,7 +23,7 @@ def require_gripper(values: Float32[np.ndarray, "T G"], convention: str, episode
             raise SchemaError(f"{episode}: {error.problem}", remedy=error.remedy)
 
 
-def judge_gripper(episodes: EpisodeStore, *, refuse: bool) -> None:
+def check_gripper(episodes: EpisodeStore, *, refuse: bool) -> None:
     """Checks the gripper columns of all episodes against their convention.
 
     Raises `SchemaError` if they do not fit, or warns unless `refuse`; warns of a gripper that fits
@@ -45,7 +45,7 @@ def judge_gripper(episodes: EpisodeStore, *, refuse: bool) -> None:
 def _located(
     episodes: EpisodeStore, column: int, convention: str, name: str, misfit: SchemaError
 ) -> SchemaError:
-    """The error, judged by all values of the column, with the first episode out of range."""
+    """The error, by all values of the column, with the first episode out of range."""
     values = np.concatenate([part.map("action")[:, column] for part in episodes.parts()])
     misfit = grippers.misfit(values, convention) or misfit
     steps = np.flatnonzero(grippers.outside(values, convention))

@@ -21,7 +21,8 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.sources.shards import Shard
 from depthtok.stores import absent
-from depthtok.stores.episodes import PACKED, View, write_instructions
+from depthtok.stores.episodes import View, write_instructions
+from depthtok.stores.frame_files import PACKED
 from depthtok.stores.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.stores.part_writer import PartWriter
 from pipelines.convert.gripper import require_gripper
@@ -37,7 +38,7 @@ class Reading:
     views: Sequence[View]
     view_paths: Sequence[str]
     copy_images: bool
-    judges_grippers: bool  # whether a gripper out of its range is an error
+    checks_grippers: bool  # whether a gripper out of its range is an error
 
 
 class Flags:
@@ -133,7 +134,7 @@ class ShardIndexer:
         if steps == 0:
             raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
         action = schema.action(raw, keep)[keep]
-        if self.reading.judges_grippers:
+        if self.reading.checks_grippers:
             episode = f"{self.shard.path.name}, episode {raw.index}"
             require_gripper(action[:, schema.gripper_dims], schema.gripper, episode)
         texts = texts * len(raw) if len(texts) == 1 else texts

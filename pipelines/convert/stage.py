@@ -30,7 +30,7 @@ from depthtok.stores.spec import StoreSpec, is_store, read_spec
 from pipelines.config import ConvertConfig
 from pipelines.convert.changes import SHOWN, ShardWatch
 from pipelines.convert.differences import require_same_store
-from pipelines.convert.gripper import judge_gripper
+from pipelines.convert.gripper import check_gripper
 from pipelines.convert.shard import Reading, ShardIndexer
 from pipelines.probe import EPISODES
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
@@ -63,7 +63,7 @@ class ConvertStage:
         return schema.fitted(self.rlds.features, self.rlds.name)
 
     @cached_property
-    def judges_grippers(self) -> bool:
+    def checks_grippers(self) -> bool:
         """Whether a gripper out of its range is an error. In a store of a former version, which is
         continued as it is, it is a warning."""
         return self.spec.stage_version == VERSION
@@ -218,8 +218,8 @@ class ConvertStage:
 
     @cached_property
     def _reading(self) -> Reading:
-        copy, judges = self.config.copy_images, self.judges_grippers
-        return Reading(self.rlds, self.schema, self.views, self.view_paths, copy, judges)
+        copy, checks = self.config.copy_images, self.checks_grippers
+        return Reading(self.rlds, self.schema, self.views, self.view_paths, copy, checks)
 
     def _shard(self, work: WorkPart) -> Shard:
         return self.rlds.splits[work.source].shards[work.rows[0]]
@@ -248,10 +248,10 @@ class ConvertStage:
         return Probe(episodes, time.monotonic() - started, row * steps + copied)
 
     def finish(self) -> None:
-        """Computes statistics, once all episodes exist, and judges the gripper by them."""
+        """Computes statistics, once all episodes exist, and checks the gripper by them."""
         episodes = EpisodeStore(self.out)
         episodes.store_statistics()
-        judge_gripper(episodes, refuse=self.judges_grippers)
+        check_gripper(episodes, refuse=self.checks_grippers)
 
 
 _: type[Stage] = ConvertStage

@@ -1,1 +1,1 @@
-"""eval: policies judged in a simulator, trial by trial."""
+"""eval: policies evaluated in a simulator, trial by trial."""

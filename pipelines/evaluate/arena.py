@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipelines.device import one_thread
-from pipelines.evaluate.play import PolicySource, judge
+from pipelines.evaluate.play import PolicySource, measure
 from pipelines.evaluate.trials import Arena, Evaluation
 from pipelines.sim.config import EvalConfig
 
@@ -25,4 +25,4 @@ class ArenaBuilder:
         one_thread()
         build = partial(LiberoSimulator, size=self.settings.size)
         player, accepted = self.source.open(MEANING), self.source.accepted
-        return Arena(self.evaluation, player, build, self.settings.videos, judge, accepted)
+        return Arena(self.evaluation, player, build, self.settings.videos, measure, accepted)

@@ -19,7 +19,7 @@ from depthtok.log import warn
 from depthtok.meaning import Meaning
 from pipelines.sim.rollout import Player, Rollout
 from vla.config import Config
-from vla.training.checkpoint import State
+from vla.training.checkpoint import TrainingState
 
 SERVER = ("ws://", "wss://")
 API_KEY = "DEPTHTOK_API_KEY"  # environment variable, as of `depthtok serve`
@@ -74,11 +74,16 @@ class PolicySource:
                 remedy="leave --codebook out",
             )
         return {
-            "policy": str(path), "step": state.step, "weights": checkpoint.weights_sha256(path),
-            "dataset": self.dataset, "config": config.to_json(), **self._runs(config),
-            "codebook": state.codebook, "judged_by": self._fingerprint(state.codebook),
+            "policy": str(path),
+            "step": state.step,
+            "weights": checkpoint.weights_sha256(path),
+            "dataset": self.dataset,
+            "config": config.to_json(),
+            **self._runs(config),
+            "codebook": state.codebook,
+            "judged_by": self._fingerprint(state.codebook),
             **self._meant(self._meaning(state, config), robot),
-        }  # fmt: skip
+        }
 
     def _require_free(self) -> None:
         """Raises `ConfigError` for what a server decides, or does not tell."""
@@ -96,9 +101,10 @@ class PolicySource:
     @property
     def _how(self) -> dict[str, Any]:
         return {
-            "precision": self.precision or "float32", "sampler": self.sampler or "auto",
+            "precision": self.precision or "float32",
+            "sampler": self.sampler or "auto",
             "cuda_graph": self.cuda_graph,
-        }  # fmt: skip
+        }
 
     def _runs(self, config: Config) -> dict[str, Any]:
         """How the policy runs, for the card."""
@@ -117,7 +123,7 @@ class PolicySource:
         for_robot(meaning, robot, self.accepted)
         return {"meaning": meaning and meaning.to_json(), "accepted": list(self.accepted)}
 
-    def _meaning(self, state: State, config: Config) -> Meaning | None:
+    def _meaning(self, state: TrainingState, config: Config) -> Meaning | None:
         """What a run's actions mean; of one that was made before runs kept it, as the shipped
         schema of its data set says."""
         from depthtok.sources.schema import Schema
@@ -136,7 +142,7 @@ class PolicySource:
         return seen(schema.meaning, config)
 
     def _fingerprint(self, trained: str) -> str:
-        """Of the codebook that the depth codes are judged with: that of the training."""
+        """Of the codebook that the depth codes are evaluated with: that of the training."""
         if self.codebook is None:
             return ""
         from depthtok.stores.codebook import Codebook
@@ -244,7 +250,7 @@ def _told(greeting: Any) -> Meaning | None:
 
 
 class Seeing:
-    """A policy whose depth codes are noted whenever it is asked, to be judged after the trial."""
+    """A policy whose depth codes are noted whenever it is asked, for an evaluation after it."""
 
     def __init__(self, policy, codebook: Path, device: str) -> None:
         from vqvae.codec import Codec
@@ -268,7 +274,7 @@ class Seeing:
         self._seen.append(codes.cpu().numpy().astype(np.uint8))
         return self._policy.act(observation)
 
-    def judge(self, rollout: Rollout) -> dict[str, float]:
+    def measure(self, rollout: Rollout) -> dict[str, float]:
         """Agreement of the predicted codes with those of the true depth, and the error in
         normalised disparity after decoding both; adds both as panels."""
         from depthtok.data import DepthKind
@@ -294,6 +300,6 @@ class Seeing:
         return self._codec.encode(clip, book.normalisation.range_of(quantiles))
 
 
-def judge(player: Player, rollout: Rollout) -> dict[str, float]:
+def measure(player: Player, rollout: Rollout) -> dict[str, float]:
     """What there is to say of a policy's depth codes; nothing where they are not known."""
-    return player.judge(rollout) if isinstance(player, Seeing) else {}
+    return player.measure(rollout) if isinstance(player, Seeing) else {}

@@ -28,7 +28,7 @@ from pipelines.sim.simulator import Simulator, Task
 
 CARD, TRIALS, VIDEOS = "eval.json", "trials", "videos"
 
-Judge = Callable[[Player, Rollout], Mapping[str, float]]
+Measure = Callable[[Player, Rollout], Mapping[str, float]]
 
 _FLAGS = {
     "policy": "RUN",
@@ -49,7 +49,7 @@ _FLAGS = {
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """One trial to run."""
 
     task: Task
@@ -62,7 +62,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """One finished trial."""
 
     task: int
@@ -132,16 +132,16 @@ class Evaluation:
     def _write(self, card: Mapping[str, Any]) -> None:
         write_atomic(self.path / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
 
-    def is_done(self, job: Job) -> bool:
+    def is_done(self, job: TrialJob) -> bool:
         """Whether this trial is finished."""
         return (self.path / TRIALS / f"{job.name}.json").is_file()
 
-    def save(self, outcome: Outcome) -> None:
+    def save(self, outcome: TrialOutcome) -> None:
         """Commits a trial."""
         text = json.dumps(asdict(outcome), indent=1) + "\n"
         write_atomic(self.path / TRIALS / f"{outcome.name}.json", text)
 
-    def forget(self, jobs: Iterable[Job]) -> None:
+    def forget(self, jobs: Iterable[TrialJob]) -> None:
         """Removes these trials and their videos."""
         for name in (job.name for job in jobs):
             trial, films = self.path / TRIALS / f"{name}.json", self.path / VIDEOS
@@ -150,7 +150,7 @@ class Evaluation:
                     path.unlink(missing_ok=True)
 
     @cached_property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[TrialOutcome]:
         """The finished trials, in order."""
         paths = listed(self.path / TRIALS, "task-*.json")
         return [_outcome(path, self.card["tasks"]) for path in paths]
@@ -200,10 +200,10 @@ def _require_types(card: Mapping[str, Any]) -> None:
         int(number), as_type(str, instruction)
 
 
-def _outcome(path: Path, tasks: Collection[str]) -> Outcome:
+def _outcome(path: Path, tasks: Collection[str]) -> TrialOutcome:
     content = read_json_object(path, _AGAIN)
     with as_written(path, _AGAIN):
-        outcome = Outcome(**content)
+        outcome = TrialOutcome(**content)
         for name in ("task", "trial", "seed", "steps", "plans"):
             as_type(int, getattr(outcome, name))
         if str(outcome.task) not in tasks:
@@ -217,7 +217,7 @@ def _outcome(path: Path, tasks: Collection[str]) -> Outcome:
 _AGAIN = "delete that file: the same `depthtok eval` runs the trial again"
 
 
-def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+def summary(outcomes: Iterable[TrialOutcome]) -> dict[str, Any]:
     """Success rate with its 95 % interval, and the number of steps of successes."""
     outcomes = list(outcomes)
     steps = [outcome.steps for outcome in outcomes if outcome.success]
@@ -246,36 +246,36 @@ class Arena:
         player: Player,
         build: Callable[[Task], Simulator],
         videos: int,
-        judge: Judge | None = None,
+        measure: Measure | None = None,
         accepted: Collection[str] = (),
     ) -> None:
-        self._evaluation, self._player, self._judge = evaluation, player, judge
+        self._evaluation, self._player, self._measure = evaluation, player, measure
         self._accepted = accepted
         self._build, self._videos = build, videos
         self._simulator: Simulator | None = None
 
-    def do(self, job: Job) -> Outcome:
+    def do(self, job: TrialJob) -> TrialOutcome:
         """Runs one trial and commits it."""
         if self._simulator is None or self._simulator.task != job.task:
             if self._simulator is not None:
                 self._simulator.close()
             self._simulator = self._build(job.task)
         rollout = play(self._simulator, self._player, job.trial, self._accepted)
-        measures = self._judge(self._player, rollout) if self._judge else {}
+        measures = self._measure(self._player, rollout) if self._measure else {}
         trial, result = job.trial, (rollout.success, rollout.steps, rollout.plans)
-        outcome = Outcome(job.task.number, trial.number, trial.seed, *result, measures)
+        outcome = TrialOutcome(job.task.number, trial.number, trial.seed, *result, measures)
         self._film(job, rollout)
         self._evaluation.save(outcome)
         return outcome
 
-    def _film(self, job: Job, rollout: Rollout) -> None:
+    def _film(self, job: TrialJob, rollout: Rollout) -> None:
         """Keeps the first few successes and failures of every task as videos."""
         end = "success" if rollout.success else "failure"
         if self._evaluation.wants(job.name, end, self._videos):
             save_film(self._evaluation.path / VIDEOS / f"{job.name}-{end}.webp", rollout)
 
 
-def by_task(outcomes: Iterable[Outcome]) -> dict[int, list[Outcome]]:
+def by_task(outcomes: Iterable[TrialOutcome]) -> dict[int, list[TrialOutcome]]:
     """The trials of each task, in the order of the tasks."""
     outcomes = list(outcomes)
     tasks = sorted({outcome.task for outcome in outcomes})

@@ -9,8 +9,8 @@ from typing import Any
 from depthtok.errors import ConfigError
 from depthtok.intervals import Paired, paired
 from depthtok.pages.report import Report
-from pipelines.evaluate.trials import Evaluation, Outcome, by_task, summary
-from pipelines.sim.pictures import Film
+from pipelines.evaluate.trials import Evaluation, TrialOutcome, by_task, summary
+from pipelines.sim.pictures import Video
 from pipelines.sim.suites import MAX_STEPS
 
 SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")
@@ -46,7 +46,7 @@ def page(evaluation: Evaluation) -> Report:
     report.facts("Settings and versions", {**facts, **card["versions"], **card.get("software", {})})
     if "says" in card:
         report.text("A policy behind a server draws its own noise: the seed does not affect it.")
-    films = [Film.read(path, path.stem) for path in evaluation.videos()]
+    films = [Video.read(path, path.stem) for path in evaluation.videos()]
     if films:
         panels = "camera, ground-truth depth"
         panels += ", its codes, codes predicted by the policy" if extra else ""
@@ -118,7 +118,7 @@ def compared(a: Evaluation, b: Evaluation) -> dict[str, Any]:
     return {"a": str(a.path), "b": str(b.path), **_counts(pairs), "tasks": tasks}
 
 
-def _won(outcomes: Sequence[Outcome]) -> dict[str, bool]:
+def _won(outcomes: Sequence[TrialOutcome]) -> dict[str, bool]:
     return {outcome.name: outcome.success for outcome in outcomes}
 
 

@@ -10,7 +10,7 @@ from depthtok.stores.agreement import among
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.extremes import find
 from depthtok.stores.spread import Spread
-from depthtok.stores.statistics import Columns, Statistics, mixed_columns
+from depthtok.stores.statistics import ColumnStatistics, Statistics, mixed_columns
 from pipelines.inspect.facts import Tables
 
 FIELDS = ("mean", "std", "min", "q01", "q99", "max")
@@ -31,7 +31,7 @@ def of_store(store: EpisodeStore, figures: Statistics) -> Tables:
     return tables
 
 
-def _rows(names: Sequence[object], columns: Columns) -> list[tuple]:
+def _rows(names: Sequence[object], columns: ColumnStatistics) -> list[tuple]:
     values = zip(*(getattr(columns, field) for field in FIELDS), strict=True)
     return [
         (str(name), *(f"{value:.4g}" for value in row))
@@ -39,7 +39,7 @@ def _rows(names: Sequence[object], columns: Columns) -> list[tuple]:
     ]
 
 
-def _note(store: EpisodeStore, side: str, index: int, columns: Columns) -> str:
+def _note(store: EpisodeStore, side: str, index: int, columns: ColumnStatistics) -> str:
     """What is unusual in a column; of a spike, the episode."""
     spread = Spread.of(columns, index)
     if spread.spike is None:
@@ -88,8 +88,9 @@ def _agreed(meanings: Sequence[Meaning], side: str) -> list[Column]:
             continue
         columns = [columns[0] for columns in same]
         aspects: list[Sequence[object]] = [
-            [c.reference for c in columns], [c.unit for c in columns],
-        ]  # fmt: skip
+            [c.reference for c in columns],
+            [c.unit for c in columns],
+        ]
         if side == "action" and column.name.startswith("gripper"):
             aspects.append([m.gripper for m in meanings])
         if any(c.reference == "delta" for c in columns):
@@ -104,7 +105,7 @@ def _shared(values: Sequence[object]) -> str:
     return str(values[0]) if len({*values}) == 1 else UNKNOWN
 
 
-def _picked(store: EpisodeStore, side: str, names: Sequence[str]) -> Columns:
+def _picked(store: EpisodeStore, side: str, names: Sequence[str]) -> ColumnStatistics:
     """The statistics of some columns, by name."""
     have = [column.name for column in getattr(store.meaning, side)]
     return getattr(store.statistics(), side).picked([have.index(name) for name in names])

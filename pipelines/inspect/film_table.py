@@ -6,7 +6,7 @@ from pathlib import Path
 
 from depthtok.errors import DepthtokError, SourceError
 from depthtok.log import typed
-from depthtok.sources.videos import Film, films
+from depthtok.sources.videos import VideoEpisode, films
 from pipelines.inspect.facts import Summary, Tables
 
 SHOWN = 20
@@ -32,7 +32,7 @@ def summary(path: Path, *, inside: bool) -> Summary | None:
     return Summary(f"Videos or images in {path}", facts, tables)
 
 
-def _row(film: Film) -> tuple[str, str, str, str]:
+def _row(film: VideoEpisode) -> tuple[str, str, str, str]:
     try:
         look = film.look()
     except DepthtokError as error:  # damaged, or a video without the package for it

@@ -111,8 +111,10 @@ def _depths(store: DepthStore) -> Iterator[Picture]:
             for step in _steps(len(clip)):
                 depth = clip.read(step, step + 1)
                 pixels = colourise(depth.values, store.kind, low, high, depth.valid)[0]
-                yield Picture(pixels, f"{clip.key}: {clip.camera}, step {step}, "
-                                      f"{low:.3g} to {high:.3g} {store.kind}")  # fmt: skip
+                yield Picture(
+                    pixels,
+                    f"{clip.key}: {clip.camera}, step {step}, {low:.3g} to {high:.3g} {store.kind}",
+                )
 
 
 def _codes(store: CodeStore) -> Iterator[Picture]:
@@ -145,11 +147,14 @@ def demo_report(out: Path, sample: Path) -> Path:
     book = codes.open_codebook()
     codec = Codec.load(book.path)
     page = Report("depthtok: what the demo made", "From robot episodes to depth codes to a policy")
-    page.numbers({
-        "episodes": len(episodes), "steps": episodes.steps,
-        "bytes of codes a frame": codes.grid[0] * codes.grid[1],
-        "bytes of depth a frame": depth.files_bytes() / (episodes.steps * len(depth.cameras)),
-    })  # fmt: skip
+    page.numbers(
+        {
+            "episodes": len(episodes),
+            "steps": episodes.steps,
+            "bytes of codes a frame": codes.grid[0] * codes.grid[1],
+            "bytes of depth a frame": depth.files_bytes() / (episodes.steps * len(depth.cameras)),
+        }
+    )
     page.text(
         "Each row is one frame: the camera's image, its depth (near is warm), the 16x16 grid of "
         "codes that the depth became (a colour a code), and the depth that the codes decode to.",
@@ -183,8 +188,10 @@ def _rows(
         depths = clip.read(step, step + 1).to_disparity()
         decoded = decode(grid.codes[step : step + 1], grid.range)
         low, high = grid.range
-        yield Picture(episode.frames(clip.camera).read(step, step + 1)[0],
-                      f"{clip.camera}: {episode.instruction(step)}")  # fmt: skip
+        yield Picture(
+            episode.frames(clip.camera).read(step, step + 1)[0],
+            f"{clip.camera}: {episode.instruction(step)}",
+        )
         yield Picture(colourise(depths.values, depths.kind, low, high, depths.valid)[0], "depth")
         yield Picture(code_picture(grid.codes[step], cell=16), "codes")
         yield Picture(colourise(decoded, depths.kind, low, high)[0], "decoded from the codes")

@@ -1,4 +1,4 @@
-"""What `inspect` says of what was trained, and of how it was judged."""
+"""What `inspect` says of what was trained, and of how it was evaluated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from depthtok.format import human_number
 from depthtok.stores import codebook
 from pipelines.inspect.facts import Summary
 from pipelines.train_vla import checks
-from vla.training.checkpoint import State
+from vla.training.checkpoint import TrainingState
 
 
 def of_codebook(path: Path) -> Summary:
@@ -30,9 +30,9 @@ def of_codebook(path: Path) -> Summary:
 
 def _quality(quality: Mapping[str, Any]) -> dict[str, object]:
     """The figures of a quality report that decide."""
-    from vqvae.quality.gate import judge
+    from vqvae.quality.gate import failed_limits
 
-    failures = judge(quality)
+    failures = failed_limits(quality)
     held = "held-out" if quality.get("held_out") else "training"
     facts: dict[str, object] = {
         "quality gate": f"missed: {'; '.join(failures)}" if failures else "passed",
@@ -92,7 +92,7 @@ def _prompts(noted: Mapping[str, Any] | None) -> str:
     return Prompts.from_json(noted).line()
 
 
-def _meanings(state: State) -> dict[str, object]:
+def _meanings(state: TrainingState) -> dict[str, object]:
     """What the numbers of a run's data sets mean, and which episodes were held out."""
     facts: dict[str, object] = {}
     for name, meaning in state.meanings.items():

@@ -28,7 +28,7 @@ SUFFIX = "_demo.hdf5"
 
 
 @dataclass(frozen=True)
-class Demo:
+class RecordedDemo:
     """One recorded demonstration."""
 
     state: Float64[np.ndarray, " S"]  # the first one
@@ -59,7 +59,7 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(path: Path, number: int) -> Demo:
+def read(path: Path, number: int) -> RecordedDemo:
     """Demonstration `number`, in the order of the groups' numbers. Raises `SourceError`."""
     with _opened(path) as file:
         name = _names(file)[number]
@@ -72,10 +72,12 @@ def read(path: Path, number: int) -> Demo:
             ) from error
         scene = group.attrs.get("model_file", "")
     scene = scene.decode() if isinstance(scene, bytes) else str(scene)
-    return Demo(states[0].astype(np.float64), actions.astype(np.float32), scene, _number(name))
+    return RecordedDemo(
+        states[0].astype(np.float64), actions.astype(np.float32), scene, _number(name)
+    )
 
 
-def replay(simulator: LiberoSimulator, demo: Demo) -> Motion:
+def replay(simulator: LiberoSimulator, demo: RecordedDemo) -> Motion:
     """Replays a demonstration: first state, settling steps, actions without the idle ones.
 
     As for the `no_noops` data sets, all actions are executed, and success means that the task is

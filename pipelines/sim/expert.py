@@ -1,7 +1,7 @@
 """A scripted expert for pick-and-place tasks. It reads the simulator's state and outputs robot
 actions: `OSC_POSE` deltas, 1 is 5 cm (0.5 rad), gripper -1 open and 1 closed.
 
-    for action in Expert(scene, style, rank=0).actions():
+    for action in ScriptedExpert(scene, style, rank=0).actions():
         done = simulator.step(action)
 
 It makes one attempt with one grasp; the caller may try the next grasp from the same start.
@@ -64,7 +64,7 @@ class Style:
         return {**asdict(self), "detour_m": list(self.detour_m)}
 
 
-class Expert:
+class ScriptedExpert:
     """One attempt at all goals of a task, with grasp number `rank` for the first object."""
 
     def __init__(self, scene: Scene, style: Style, rank: int = 0) -> None:

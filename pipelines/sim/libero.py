@@ -18,7 +18,7 @@ from jaxtyping import Float32, Float64, Int32, UInt8
 from depthtok.errors import ConfigError, SourceError
 from depthtok.meaning import Column, Meaning
 from pipelines.sim.setup import control_env
-from pipelines.sim.simulator import CLASSES, Lens, Task, View
+from pipelines.sim.simulator import CLASSES, CameraView, Lens, Task
 from pipelines.sim.suites import SETTLE_STEPS, definition, init_states
 
 CAMERAS = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}  # ours -> MuJoCo's
@@ -127,13 +127,13 @@ class LiberoSimulator:
         robot = self.env.robots[0]
         return self.env.sim.data.qpos[robot._ref_joint_pos_indexes].astype(np.float32)
 
-    def render(self, camera: str, *, segmentation: bool = False) -> View:
+    def render(self, camera: str, *, segmentation: bool = False) -> CameraView:
         raw, buffer = self._pixels(camera)
         view = raw[::-1, ::-1], self._metres(buffer)[::-1, ::-1]
         if not segmentation:
-            return View(*map(np.ascontiguousarray, view))
+            return CameraView(*map(np.ascontiguousarray, view))
         ids, _ = self._pixels(camera, segmentation=True)
-        return View(*map(np.ascontiguousarray, (*view, self._classed(ids)[::-1, ::-1])))
+        return CameraView(*map(np.ascontiguousarray, (*view, self._classed(ids)[::-1, ::-1])))
 
     def _pixels(self, camera: str, *, segmentation: bool = False) -> tuple[Any, Any]:
         """RGB (or type and id of the visible object) and the depth buffer, bottom row first."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from pipelines.sim.expert import GRASPS, Action, Expert, Style
+from pipelines.sim.expert import GRASPS, Action, ScriptedExpert, Style
 from pipelines.sim.libero import LiberoSimulator
 from pipelines.sim.scene import Scene
 from pipelines.sim.simulator import Simulator
@@ -64,7 +64,7 @@ def demonstrate(
     first: Motion | None = None
     for rank in range(grasps):
         simulator.reset(seed, init_state)
-        expert = Expert(scene, style, rank)
+        expert = ScriptedExpert(scene, style, rank)
         motion = perform(simulator, expert.actions(), limit=simulator.task.max_steps)
         if motion.success:
             return motion, style, rank + 1

@@ -26,13 +26,13 @@ RANGE = (0.5, 99.5)  # disparity percentiles spanned by the colours, as for the 
 
 
 @dataclass(frozen=True)
-class Film(Picture):
+class Video(Picture):
     """A video in a report; `pixels` is one frame of it, for its size."""
 
     data: bytes  # WebP
 
     @classmethod
-    def read(cls, path: Path, caption: str) -> Film:
+    def read(cls, path: Path, caption: str) -> Video:
         """A video from a file. Raises `CorruptPart`."""
         require_file(path)
         with reading(path):

@@ -83,7 +83,7 @@ def features(size: int) -> Mapping[str, Feature]:
 
 
 @dataclass(frozen=True)
-class Origin:
+class EpisodeOrigin:
     """The origin of an episode; `label` is added to suite and task."""
 
     label: str
@@ -92,7 +92,7 @@ class Origin:
     noise: float = 0.0
 
 
-def film(simulator: Simulator, motion: Motion, origin: Origin) -> dict[str, object]:
+def film(simulator: Simulator, motion: Motion, origin: EpisodeOrigin) -> dict[str, object]:
     """The episode's values by path, with its states rendered one by one.
 
     The fixtures must be placed as in the motion: no reset with another seed in between.
@@ -146,7 +146,7 @@ def millimetres(depth_m: Float32[np.ndarray, "*n"]) -> UInt16[np.ndarray, "*n"]:
     return np.rint(near * 1000).astype(np.uint16)
 
 
-def _about(simulator: Simulator, motion: Motion, origin: Origin) -> dict[str, object]:
+def _about(simulator: Simulator, motion: Motion, origin: EpisodeOrigin) -> dict[str, object]:
     task, lens = simulator.task, simulator.lens("image")
     near, far = simulator.clip_planes
     values = {

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from depthtok.errors import ConfigError
 from depthtok.stores.agreement import for_robot
-from pipelines.sim.simulator import Simulator, View
+from pipelines.sim.simulator import CameraView, Simulator
 
 
 @runtime_checkable
@@ -46,7 +46,7 @@ class Trial:
 @dataclass
 class Rollout:
     """The result of a trial. `frames` and `depth_m` are of the main camera, one per plan and one at
-    the end; a judge may add `panels`: rows of images, one per plan."""
+    the end; an evaluation may add `panels`: rows of images, one per plan."""
 
     success: bool = False
     steps: int = 0
@@ -56,7 +56,7 @@ class Rollout:
     panels: list[list[UInt8[np.ndarray, "H W 3"]]] = field(default_factory=list)
 
 
-def observe(simulator: Simulator) -> tuple[dict[str, Any], dict[str, View]]:
+def observe(simulator: Simulator) -> tuple[dict[str, Any], dict[str, CameraView]]:
     """The policy's current observation, and the views that it was made from (with true depth)."""
     views = {camera: simulator.render(camera) for camera in simulator.cameras}
     observation = {

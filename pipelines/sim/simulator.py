@@ -45,7 +45,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class View:
+class CameraView:
     """The output of one camera."""
 
     rgb: UInt8[np.ndarray, "H W 3"]
@@ -99,7 +99,7 @@ class Simulator(Protocol):
         """Joint angles (rad)."""
         ...
 
-    def render(self, camera: str, *, segmentation: bool = False) -> View:
+    def render(self, camera: str, *, segmentation: bool = False) -> CameraView:
         """Colour and depth, and optionally the class of each pixel."""
         ...
 

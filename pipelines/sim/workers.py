@@ -99,7 +99,7 @@ def _next(results: Queue[Result | DepthtokError], processes: Sequence[SpawnProce
             raise DepthtokError(
                 f"a worker process died (exit code {dead[0].exitcode}), perhaps out of memory "
                 "(a simulator takes 2.2 GB)",
-                remedy="run the same command again, with fewer --workers: finished jobs are kept",
+                remedy="run the command again, with fewer --simulators: finished jobs are kept",
             ) from None
         if isinstance(result, DepthtokError):
             raise result

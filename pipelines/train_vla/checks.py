@@ -10,23 +10,23 @@ from depthtok.log import warn
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.failures import in_words, left_out
-from pipelines.train_vla.stores import Given, Targets
+from pipelines.train_vla.stores import OpenStores, Targets, member_names
 from vla.config import Config
 from vla.data.dataset import Dataset
 from vla.data.member import Member
-from vla.training.checkpoint import State
+from vla.training.checkpoint import TrainingState
 
 NORMS = {"action": "data.action_norm", "proprio": "data.proprio_norm"}
 
 
-def rule_of(begun: State | None) -> str:
+def rule_of(begun: TrainingState | None) -> str:
     """How episodes are held out: a run that goes on keeps its rule."""
     from depthtok.held_out import BEFORE, KEYED
 
     return KEYED if begun is None else (begun.notes or {}).get("held_out", {}).get("rule", BEFORE)
 
 
-def check_meaning(members: Sequence[Member], config: Config, begun: State | None) -> None:
+def check_meaning(members: Sequence[Member], config: Config, begun: TrainingState | None) -> None:
     """Refuses data sets that do not mean the same, and says what cannot be checked. A run that was
     begun before this was checked goes on, with a warning. Raises `ConfigError`."""
     from vla.data import meanings
@@ -43,7 +43,9 @@ def check_meaning(members: Sequence[Member], config: Config, begun: State | None
         warn(text)
 
 
-def begun_from(weights: str | None, learn: Dataset, begun: State | None) -> dict[str, str | None]:
+def begun_from(
+    weights: str | None, learn: Dataset, begun: TrainingState | None
+) -> dict[str, str | None]:
     """The weights that a training was started with, as it records them. Says where a run that goes
     on does not use those given, and where weights of ours have learnt another meaning."""
     from vla.weights.pretrained import meanings_of
@@ -101,7 +103,7 @@ def _spreads(member: Member, side: str) -> Iterator[tuple[str, Any]]:
 
 
 def notes(
-    learn: Dataset, judge: Dataset | None, book: Codebook | None, rule: str
+    learn: Dataset, validation: Dataset | None, book: Codebook | None, rule: str
 ) -> dict[str, Any]:
     """What a run records of its data: what is unusual in its columns, and which episodes are held
     out, and how many of these the codebook learnt from (None: not known)."""
@@ -111,23 +113,23 @@ def notes(
             for name, column in _spreads(member, side):
                 if column.note:
                     spread.setdefault(member.name, {}).setdefault(side, {})[name] = column.note
-    held = {"rule": rule, **held_out(learn, judge, book)}
+    held = {"rule": rule, **held_out(learn, validation, book)}
     return {"held_out": held, **({"spread": spread} if spread else {})}
 
 
-def held_out(learn: Dataset, judge: Dataset | None, book: Codebook | None) -> dict[str, Any]:
+def held_out(learn: Dataset, validation: Dataset | None, book: Codebook | None) -> dict[str, Any]:
     """How many episodes are learnt from and held out; of the latter, in the codebook's training."""
     from vqvae.data.sides import learnt_from
 
-    judges = judge.members if judge else ()
+    members = validation.members if validation else ()
     counts: dict[str, Any] = {
-        "episodes": sum(len(member.episodes_used) for member in judges),
+        "episodes": sum(len(member.episodes_used) for member in members),
         "learnt_from": sum(len(member.episodes_used) for member in learn.members),
     }
     if book is not None:
         keys = [
             member.episodes.episode(number).key
-            for member in judges
+            for member in members
             for number in member.episodes_used.tolist()
         ]
         counts["in_codebook"] = learnt_from(book.meta, keys)
@@ -159,16 +161,16 @@ def say_origin(store: EpisodeStore, targets: Targets | None) -> None:
     from vla.data.member import of_unknown_origin
 
     if targets is not None and (unknown := of_unknown_origin(targets, store)):
-        warn(f"{store.path}: the codes of {unknown} parts are of an earlier depthtok: whether they "
-             "are of these very frames is not known")  # fmt: skip
+        warn(
+            f"{store.path}: the codes of {unknown} parts are of an earlier depthtok: whether they "
+            "are of these very frames is not known"
+        )
     if failed := in_words(left_out(store if targets is None else targets)):
         warn(f"{store.path}: {failed}")
 
 
-def failed_episodes(opened: Given) -> dict[str, dict[str, int]]:
+def failed_episodes(opened: OpenStores) -> dict[str, dict[str, int]]:
     """By data set and stage: how many episodes failed. Without the data sets in which none did."""
-    from pipelines.train_vla.samples import member_names
-
     last = opened.targets or opened.episodes
     counts = dict(zip(member_names(opened.episodes), map(left_out, last), strict=True))
     return {name: stages for name, stages in counts.items() if stages}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from vla.config import Config
-    from vla.run_options import RunOptions
-    from vla.training.memory import Memory
+from vla.config import Config
+from vla.run_options import TrainingOptions
+from vla.training.device_memory import CARDS, GIB, USABLE, Memory
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,15 @@ class MemoryPlan:
 
     def lines(self) -> list[str]:
         """For people."""
-        from vla.training.memory import GIB, USABLE
-
         memory, gib = self.memory, self.memory.peak(self.samples, self.passes) / GIB
         parts = {
-            "weights": memory.weights, "moments": memory.moments, "average": memory.average,
-            "gradients": memory.gradients, "weights in half precision": memory.casts,
+            "weights": memory.weights,
+            "moments": memory.moments,
+            "average": memory.average,
+            "gradients": memory.gradients,
+            "weights in half precision": memory.casts,
             f"activations, {self.samples} a pass": memory.per_sample * self.samples,
-        }  # fmt: skip
+        }
         shares = ", ".join(f"{name} {size / GIB:.3g}" for name, size in parts.items() if size)
         passes = f"{self.passes} passes" if self.passes > 1 else "one pass"
         lines = [f"memory of a GPU, GiB: {shares}", f"at its peak {gib:.3g}, in {passes} an update"]
@@ -56,11 +56,11 @@ class MemoryPlan:
         return {**vars(self.memory), **about, "peak": peak, "largest_pass": fits}
 
 
-def of(config: Config, options: RunOptions, ranks: int) -> MemoryPlan:
+def of(config: Config, options: TrainingOptions, ranks: int) -> MemoryPlan:
     """The plan of a training on `ranks` processes (0: those of torchrun, or one)."""
     import torch
 
-    from vla.training.memory import CARDS, GIB, needed
+    from vla.training.memory import needed
     from vla.training.parallel import Ranks
 
     count = ranks or int(os.environ.get("WORLD_SIZE", 1))

@@ -8,10 +8,10 @@ from vla.data.prompts import Prompts
 
 
 def look_over(
-    learn: Dataset, judge: Dataset | None, *, begun: bool = False, quiet: bool = False
+    learn: Dataset, validation: Dataset | None, *, begun: bool = False, quiet: bool = False
 ) -> Prompts:
-    """What the model will read of all instructions that it learns or is judged by; said on stderr
-    unless `quiet`.
+    """What the model will read of all instructions that it learns or is validated by; said
+    on stderr unless `quiet`.
 
     Raises `ConfigError` where different instructions become one prompt, unless the settings allow
     it, or the training was `begun` before: that goes on as it is.
@@ -22,7 +22,7 @@ def look_over(
     from vla.data import prompts
 
     used: dict = {}
-    for member in (*learn.members, *(judge.members if judge else ())):
+    for member in (*learn.members, *(validation.members if validation else ())):
         none = np.zeros(len(member.episodes.lengths), bool)
         _, marks = used.setdefault(member.name, (member.episodes, none))
         marks[member.episodes_used] = True

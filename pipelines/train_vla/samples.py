@@ -1,4 +1,4 @@
-"""Stores to what a policy trains on or is judged by; not a command itself.
+"""Stores to what a policy trains on or is validated by; not a command itself.
 
 `vla` knows no codec: what it needs of one, decoding and encoding, is handed to it here.
 """
@@ -17,12 +17,13 @@ from depthtok.errors import ConfigError, GateError
 from depthtok.log import warn
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
-from pipelines.train_vla.stores import Given
+from pipelines.train_vla import checks
+from pipelines.train_vla.stores import OpenStores, member_names
 from vla.config import Config
 from vla.data.dataset import Dataset
 from vla.data.member import Member
 from vla.data.tokenizer import Tokenizer
-from vla.training.checkpoint import State
+from vla.training.checkpoint import TrainingState
 
 
 def decoder(book: Codebook | None, device: str) -> Callable | None:
@@ -34,9 +35,9 @@ def decoder(book: Codebook | None, device: str) -> Callable | None:
 
 def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
     """Refuses a bad codebook. What was overridden goes into the checkpoint."""
-    from vqvae.quality.gate import judge
+    from vqvae.quality.gate import failed_limits
 
-    failures = judge(book.quality) if book else []
+    failures = failed_limits(book.quality) if book else []
     if book and failures and not force:
         raise GateError(
             f"{book.path} is below the quality gate: {'; '.join(failures)}",
@@ -50,7 +51,7 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
     return {"gate_overridden": failures} if failures else {}
 
 
-def fit(config: Config, opened: Given, cameras: Sequence[str] | None) -> Config:
+def fit(config: Config, opened: OpenStores, cameras: Sequence[str] | None) -> Config:
     """The settings with everything that the data decide: dimensions, cameras, the code grid."""
     from vla.config import DepthConfig
 
@@ -84,20 +85,19 @@ def fit(config: Config, opened: Given, cameras: Sequence[str] | None) -> Config:
 
 def datasets(
     config: Config,
-    opened: Given,
+    opened: OpenStores,
     weights: Sequence[float] | None,
     held_out: float,
     *,
     partial: bool,
     cache: Path | None = None,
     reader: Tokenizer | None = None,
-    begun: State | None = None,
+    begun: TrainingState | None = None,
 ) -> tuple[Dataset, Dataset | None]:
-    """What is learnt from and what judges, split by episode. `cache` is where frames are kept
+    """What is learnt from and what validates, split by episode. `cache` is where frames are kept
     decoded, a directory a data set; `reader` is the tokenizer, if not the one the settings name. A
     run that goes on from `begun` keeps its norms, and the rule by which its episodes are held out.
     """
-    from pipelines.train_vla import checks as data_checks
     from vla.data import dataset as data
     from vla.data import tokenizer
 
@@ -105,7 +105,7 @@ def datasets(
     if len(weights) != len(opened.episodes):
         raise ConfigError(
             f"{len(weights)} weights for {len(opened.episodes)} data sets",
-            remedy="give one each: --set weight=[1, 2]",
+            remedy="give one each: --set sampling_weight=[1, 2]",
         )
     if cache is not None and config.data.crop < 1:
         raise ConfigError(
@@ -122,17 +122,17 @@ def datasets(
         _say_absent(config, store, opened.targets[index] if opened.targets else None)
         if member.left_out:
             warn(f"{store.path}: {member.left_out} episodes without codes are left out")
-        data_checks.say_origin(store, opened.targets[index] if opened.targets else None)
-        data_checks.check_spread(member, config)
+        checks.say_origin(store, opened.targets[index] if opened.targets else None)
+        checks.check_spread(member, config)
         joined.append(member)
-    data_checks.check_meaning(joined, config, begun)
-    learn, judge = _sides(joined, held_out, data_checks.rule_of(begun))
+    checks.check_meaning(joined, config, begun)
+    learn, out = _sides(joined, held_out, checks.rule_of(begun))
     if not learn:
         raise _nothing_left(joined)
-    if held_out and not judge:
+    if held_out and not out:
         warn("no episode is held out: nothing will be validated")
-    judging = data.Dataset(judge, config, reader, augment=False, held_out=True) if judge else None
-    return data.Dataset(learn, config, reader), judging
+    validation = data.Dataset(out, config, reader, augment=False, held_out=True) if out else None
+    return data.Dataset(learn, config, reader), validation
 
 
 def _nothing_left(joined: Sequence[Member]) -> ConfigError:
@@ -151,7 +151,7 @@ def _nothing_left(joined: Sequence[Member]) -> ConfigError:
 
 
 def _sides(joined: Sequence[Member], share: float, rule: str) -> tuple[list[Member], list[Member]]:
-    """The members with the episodes to learn from, and those with episodes that judge."""
+    """The members with the episodes to learn from, and those with episodes that validate."""
     from vla.data.member import held_out
 
     require(0 <= share < 1, "held_out", share, "give a share from 0 (none) to below 1")
@@ -193,19 +193,7 @@ def _absent_in(codes: Any) -> dict[str, int]:
     return absent
 
 
-def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
-    """Names of a mixture's members: the data sets', numbered where two stores are of one data set.
-
-    Norms and cached frames are kept by these names, so no two may be the same.
-    """
-    names = [store.dataset for store in stores]
-    return [
-        name if names.count(name) == 1 else f"{name}-{names[:index].count(name) + 1}"
-        for index, name in enumerate(names)
-    ]
-
-
-def _member(config, opened: Given, index: int, weight, cache: Path | None, partial, begun):
+def _member(config, opened: OpenStores, index: int, weight, cache: Path | None, partial, begun):
     from vla.data.frames import FrameCache
     from vla.data.member import member
 
@@ -215,7 +203,14 @@ def _member(config, opened: Given, index: int, weight, cache: Path | None, parti
         size = config.model.vision.image_size
         frames = FrameCache.open(cache / name, store, config.data.cameras, size)
     return member(
-        name, store, opened.targets[index] if opened.targets else None, config,
-        codebook=opened.book.fingerprint if opened.book else "", weight=weight,
-        only=_usable(config, store).nonzero()[0], partial=partial, frames=frames, begun=begun,
-    )  # fmt: skip
+        name,
+        store,
+        opened.targets[index] if opened.targets else None,
+        config,
+        codebook=opened.book.fingerprint if opened.book else "",
+        weight=weight,
+        only=_usable(config, store).nonzero()[0],
+        partial=partial,
+        frames=frames,
+        begun=begun,
+    )

@@ -10,6 +10,7 @@ from depthtok.errors import ConfigError
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.episodes import EpisodeStore
+from pipelines.train_vla.inputs import Stores
 from vla.config import Config
 from vla.data.crops import DepthCrops
 from vla.data.pixels import PixelGrids
@@ -18,12 +19,18 @@ Targets = CodeStore | PixelGrids | DepthCrops
 
 
 @dataclass(frozen=True)
-class Given:
+class OpenStores:
     """The stores of a training, opened: data sets in order, each with its depth targets."""
 
     episodes: Sequence[EpisodeStore]
     targets: Sequence[Targets]  # as many, or none
     book: Codebook | None
+
+    @classmethod
+    def of(cls, config: Config, stores: Stores, device: str = "cpu") -> OpenStores:
+        """The stores of a training; see `open`."""
+        paths = stores.episodes, stores.codes, stores.depth
+        return cls.open(config, *paths, stores.codebook, stores.source_root, device)
 
     @classmethod
     def open(
@@ -35,11 +42,9 @@ class Given:
         codebook: Path | None,
         source_root: Path | None = None,
         device: str = "cpu",
-    ) -> Given:
+    ) -> OpenStores:
         """Opens what the settings ask for; depth of crops will be encoded on `device`. Raises
         `ConfigError` for stores that do not pair up."""
-        from depthtok.stores.episodes import EpisodeStore
-
         for name, paths in (("codes", codes), ("depth", depth)):
             if paths and len(paths) != len(episodes):
                 raise ConfigError(
@@ -54,9 +59,19 @@ class Given:
         return cls(stores, *_codes(codes, codebook))
 
 
-def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
-    from depthtok.stores.codes import CodeStore
+def member_names(stores: Sequence[EpisodeStore]) -> list[str]:
+    """Names of a mixture's members: the data sets', numbered where two stores are of one data set.
 
+    Norms and cached frames are kept by these names, so no two may be the same.
+    """
+    names = [store.dataset for store in stores]
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[:index].count(name) + 1}"
+        for index, name in enumerate(names)
+    ]
+
+
+def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore], Codebook | None]:
     stores = [CodeStore(path) for path in paths]
     if not stores:
         return [], None
@@ -68,9 +83,7 @@ def _codes(paths: Sequence[Path], codebook: Path | None) -> tuple[list[CodeStore
 
 def _pixels(paths: Sequence[Path], codebook: Path | None) -> tuple[list[PixelGrids], Codebook]:
     """Depth itself, cut into a codebook's cells and normalised as it does."""
-    from depthtok.stores.codebook import Codebook
     from depthtok.stores.depth import DepthStore
-    from vla.data.pixels import PixelGrids
 
     if not paths or codebook is None:
         raise ConfigError(
@@ -90,7 +103,6 @@ def _crops(
 ) -> tuple[list[DepthCrops], Codebook]:
     """Depth to cut crops from, and what encodes them."""
     from depthtok.stores.depth import DepthStore
-    from vla.data.crops import DepthCrops
     from vqvae.codec import Codec
 
     if not paths or codebook is None:

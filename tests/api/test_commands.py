@@ -95,9 +95,13 @@ def test_inspect_mask_proves_the_table():
 
 def test_eval_depth_returns_its_score():
     evaluation = depthtok.eval_depth(
-        BEFORE / "run", episodes=BEFORE / "episodes", codes=BEFORE / "codes",
-        codebook=BEFORE / "codebook", samples=4, **MOVED,
-    )  # fmt: skip
+        BEFORE / "run",
+        episodes=BEFORE / "episodes",
+        codes=BEFORE / "codes",
+        codebook=BEFORE / "codebook",
+        samples=4,
+        **MOVED,
+    )
     assert (evaluation.dataset, evaluation.figures["frames"]) == ("before_set", 4)
     assert evaluation.figures["depth"] > evaluation.figures["constant_depth"] > 0
     assert evaluation.page is None
@@ -124,9 +128,14 @@ def test_eval_vqvae_measures_as_many_clips_as_asked(tmp_path):
 
 def test_train_vqvae_takes_settings_by_flag_and_by_name(tmp_path):
     trained = depthtok.train_vqvae(
-        BEFORE / "depth", out=tmp_path / "cb", preset=BEFORE / "vqvae.toml", steps=6, threads=1,
-        set={"quantizer.kind": "fsq", "demo": True}, **MOVED,
-    )  # fmt: skip
+        BEFORE / "depth",
+        out=tmp_path / "cb",
+        preset=BEFORE / "vqvae.toml",
+        steps=6,
+        threads=1,
+        set={"quantizer.kind": "fsq", "demo": True},
+        **MOVED,
+    )
     book = Codebook.load(trained.codebook)
     assert book.fingerprint == trained.fingerprint
     assert (book.meta["quantizer"]["kind"], book.meta["training"]["steps"]) == ("fsq", 6)
@@ -146,10 +155,18 @@ def test_finetune_depth_returns_weights_and_their_card(tmp_path):
     heard = []
     with hearing(heard.append):
         tuned = depthtok.finetune_depth(
-            BEFORE / "depth", out=tmp_path / "w.safetensors", estimator="tiny", steps=1, batch=1,
-            frames=2, input_size=28, from_scratch=True, set={"mirror": False}, **MOVED,
-        )  # fmt: skip
-    assert heard == ["5 clips train, 1 judge"]
+            BEFORE / "depth",
+            out=tmp_path / "w.safetensors",
+            estimator="tiny",
+            steps=1,
+            batch=1,
+            frames=2,
+            input_size=28,
+            from_scratch=True,
+            set={"mirror": False},
+            **MOVED,
+        )
+    assert heard == ["5 clips train, 1 held out"]
     assert tuned.card["training"]["settings"]["mirror"] is False
     assert tuned.card == json.loads(tuned.card_path.read_text())
     assert tuned.weights.is_file()
@@ -157,9 +174,17 @@ def test_finetune_depth_returns_weights_and_their_card(tmp_path):
 
 def training(out, **more):
     return depthtok.train_vla(
-        episodes=BEFORE / "episodes", codes=BEFORE / "codes", codebook=BEFORE / "codebook",
-        preset=BEFORE / "micro.toml", batch=4, out=out, force=True, threads=1, **MOVED, **more,
-    )  # fmt: skip
+        episodes=BEFORE / "episodes",
+        codes=BEFORE / "codes",
+        codebook=BEFORE / "codebook",
+        preset=BEFORE / "micro.toml",
+        batch=4,
+        out=out,
+        force=True,
+        threads=1,
+        **MOVED,
+        **more,
+    )
 
 
 def test_a_plan_of_a_training_is_memory_in_bytes(tmp_path):
@@ -171,10 +196,17 @@ def test_a_plan_of_a_training_is_memory_in_bytes(tmp_path):
 
 def test_ablate_tabulates_and_tells_what_it_does(tmp_path):
     flags = {
-        "episodes": [BEFORE / "episodes"], "codes": [BEFORE / "codes"], "steps": 1, "batch": 4,
-        "codebook": BEFORE / "codebook", "source-root": ROOT, "force": True, "device": "cpu",
-        "threads": 1, "log-every": 1,
-    }  # fmt: skip
+        "episodes": [BEFORE / "episodes"],
+        "codes": [BEFORE / "codes"],
+        "steps": 1,
+        "batch": 4,
+        "codebook": BEFORE / "codebook",
+        "source-root": ROOT,
+        "force": True,
+        "device": "cpu",
+        "threads": 1,
+        "log-every": 1,
+    }
     study = [
         f'out = "{tmp_path}/out"',
         "seeds = [3]",
@@ -202,8 +234,14 @@ def test_a_study_decides_that_it_trains_and_resumes(tmp_path, last):
 
 
 def test_all_variants_are_checked_before_the_first_is_trained(tmp_path):
-    lines = [f'out = "{tmp_path}/out"', "[variants]", 'a = "tiny"', "b = {data = {corp = 1.0}}",
-             "[train-vla]", 'episodes = ["e"]']  # fmt: skip
+    lines = [
+        f'out = "{tmp_path}/out"',
+        "[variants]",
+        'a = "tiny"',
+        "b = {data = {corp = 1.0}}",
+        "[train-vla]",
+        'episodes = ["e"]',
+    ]
     (tmp_path / "study.toml").write_text("\n".join(lines))
     with pytest.raises(ConfigError, match="there is no setting 'corp'"):
         depthtok.ablate(tmp_path / "study.toml")
@@ -224,8 +262,13 @@ def test_settings_of_variants_are_values_and_tables():
 
 
 def test_a_run_trains_and_plans_nothing(tmp_path):
-    lines = [f'out = "{tmp_path}/run"', "[data]", f'sample = "{ROOT}"', "[train-vla]",
-             "plan = true"]  # fmt: skip
+    lines = [
+        f'out = "{tmp_path}/run"',
+        "[data]",
+        f'sample = "{ROOT}"',
+        "[train-vla]",
+        "plan = true",
+    ]
     (tmp_path / "run.toml").write_text("\n".join(lines))
     with pytest.raises(ConfigError, match=r"\[train-vla\] `plan` is of single commands"):
         depthtok.run(tmp_path / "run.toml")

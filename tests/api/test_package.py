@@ -87,8 +87,8 @@ def test_the_defaults_that_are_listed_can_be_typed(name):
 
 def test_a_number_alone_is_a_list_of_one(tmp_path):
     interface = read(import_module("depthtok.api.train_vla").train_vla)
-    arguments = interface.bind({"episodes": "x", "out": tmp_path, "weight": 2}, "typed")
-    assert arguments["stores"].weight == (2.0,)
+    arguments = interface.bind({"episodes": "x", "out": tmp_path, "sampling_weight": 2}, "typed")
+    assert arguments["stores"].sampling_weight == (2.0,)
 
 
 def test_the_guide_works_as_it_is_written():

@@ -32,11 +32,15 @@ def made(out):
         "annotate": depthtok.annotate(f"{out}/episodes", out=f"{out}/depth", estimator="dataset"),
         "tokenize": depthtok.tokenize(f"{out}/depth", codebook=BOOK, out=f"{out}/codes"),
         "train_vla": depthtok.train_vla(
-            episodes=out / "episodes", codes=str(out / "codes"), out=out / "policy", preset="tiny",
-            set={"run.log_every": 1}, **SMALL,
+            episodes=out / "episodes",
+            codes=str(out / "codes"),
+            out=out / "policy",
+            preset="tiny",
+            set={"run.log_every": 1},
+            **SMALL,
         ),
         "decode": depthtok.decode(out / "codes", out=out / "decoded"),
-    }  # fmt: skip
+    }
 
 
 def test_stages_return_what_they_did_and_print_nothing(made, out, capfd):
@@ -72,11 +76,15 @@ def test_a_policy_answers(made, out):
     assert made["train_vla"].step == 2
     policy = depthtok.load_policy(str(out / "policy"), device="cpu")
     model, store = policy.config.model, depthtok.open_store(out / "episodes")
-    actions = policy.act({
-        "images": {name: np.zeros((64, 64, 3), np.uint8) for name in policy.config.data.cameras},
-        "proprio": np.zeros(model.proprio_dim, np.float32),
-        "instruction": "pick up the milk",
-    })  # fmt: skip
+    actions = policy.act(
+        {
+            "images": {
+                name: np.zeros((64, 64, 3), np.uint8) for name in policy.config.data.cameras
+            },
+            "proprio": np.zeros(model.proprio_dim, np.float32),
+            "instruction": "pick up the milk",
+        }
+    )
     assert actions.shape == (model.chunk, store.action_dim)
     assert np.isfinite(actions).all()
 
@@ -104,8 +112,16 @@ def test_settings_are_listed():
 
 
 def test_a_run_returns_its_steps(out, tmp_path):
-    lines = [f'out = "{tmp_path}/run"', "[data]", f'sample = "{SAMPLE}"', "[annotate]",
-             'estimator = "dataset"', "size = 64", "[how]", 'device = "cpu"']  # fmt: skip
+    lines = [
+        f'out = "{tmp_path}/run"',
+        "[data]",
+        f'sample = "{SAMPLE}"',
+        "[annotate]",
+        'estimator = "dataset"',
+        "size = 64",
+        "[how]",
+        'device = "cpu"',
+    ]
     skipped = [f"[{name}]\nskip = true" for name in ("train-vqvae", "tokenize", "train-vla")]
     (tmp_path / "run.toml").write_text("\n".join([*lines, *skipped]))
     run = depthtok.run(tmp_path / "run.toml")

@@ -20,8 +20,11 @@ BEFORE = Path(__file__).parents[1] / "data" / "before"
 
 
 def test_nothing_is_absent_as_far_as_they_know():
-    stores = [EpisodeStore(BEFORE / "episodes"), DepthStore(BEFORE / "depth"),
-              CodeStore(BEFORE / "codes")]  # fmt: skip
+    stores = [
+        EpisodeStore(BEFORE / "episodes"),
+        DepthStore(BEFORE / "depth"),
+        CodeStore(BEFORE / "codes"),
+    ]
     for store in stores:
         assert not store.knows_absent
         assert store.absent_counts() == {}

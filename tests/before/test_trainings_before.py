@@ -19,11 +19,38 @@ BEFORE = Path(__file__).parents[1] / "data" / "before"
 def run(tmp_path_factory):
     """The run, resumed by the command that began it."""
     out = Path(shutil.copytree(BEFORE / "run", tmp_path_factory.mktemp("before") / "run"))
-    call("train-vla", "--episodes", BEFORE / "episodes", "--codes", BEFORE / "codes",
-         "--codebook", BEFORE / "codebook", "--source-root", BEFORE / "rlds" / "1.0.0",
-         "--preset", BEFORE / "micro.toml", "--batch", 4, "--held-out", 0.4, "--device", "cpu",
-         "--log-every", 1, "--validate-every", 2, "--checkpoint-every", 2, "--threads", 1,
-         "--steps", 4, "--force", "--out", out)  # fmt: skip
+    call(
+        "train-vla",
+        "--episodes",
+        BEFORE / "episodes",
+        "--codes",
+        BEFORE / "codes",
+        "--codebook",
+        BEFORE / "codebook",
+        "--source-root",
+        BEFORE / "rlds" / "1.0.0",
+        "--preset",
+        BEFORE / "micro.toml",
+        "--batch",
+        4,
+        "--held-out",
+        0.4,
+        "--device",
+        "cpu",
+        "--log-every",
+        1,
+        "--validate-every",
+        2,
+        "--checkpoint-every",
+        2,
+        "--threads",
+        1,
+        "--steps",
+        4,
+        "--force",
+        "--out",
+        out,
+    )
     return out
 
 
@@ -47,8 +74,18 @@ def test_the_resumed_run_keeps_its_rule_and_says_what_the_store_says(run):
 def test_the_finished_codebook_stays(tmp_path):
     out = Path(shutil.copytree(BEFORE / "codebook", tmp_path / "codebook"))
     weights = (out / "codebook.safetensors").read_bytes()
-    told = call("train-vqvae", BEFORE / "depth", "--out", out, "--preset", BEFORE / "vqvae.toml",
-                "--device", "cpu", "--threads", 1)  # fmt: skip
+    told = call(
+        "train-vqvae",
+        BEFORE / "depth",
+        "--out",
+        out,
+        "--preset",
+        BEFORE / "vqvae.toml",
+        "--device",
+        "cpu",
+        "--threads",
+        1,
+    )
     assert "3 held-out episodes" in told
     assert (out / "codebook.safetensors").read_bytes() == weights
     assert json.loads((out / "codebook.json").read_text())["fingerprint"] == (

@@ -64,7 +64,7 @@ def test_a_script_that_fails_leaves_the_others_rows(gpu, monkeypatch, tmp_path, 
     (tmp_path / "good.py").write_text(good + '"ms", "floor": 1.0}\\n\')')
     if text:
         (tmp_path / "bad.py").write_text(text)
-    scripts = [gpu.Script(name, (), (), gpu.as_it_is) for name in ("bad.py", "good.py")]
+    scripts = [gpu.Script(name, "", "", gpu.as_it_is) for name in ("bad.py", "good.py")]
     monkeypatch.setattr(gpu, "FOLDER", tmp_path)
     monkeypatch.setattr(gpu, "SCRIPTS", scripts)
     assert run(gpu, monkeypatch, "--tiny", "--out", str(tmp_path / "out")) == 1
@@ -74,8 +74,13 @@ def test_a_script_that_fails_leaves_the_others_rows(gpu, monkeypatch, tmp_path, 
 
 
 def test_the_floor_of_depth_is_the_cards_arithmetic(gpu):
-    row = {"network": "vits", "way": "eager", "precision": "float16",
-           "frames_per_second": 526.0, "floor": 6172.0}  # fmt: skip
+    row = {
+        "network": "vits",
+        "way": "eager",
+        "precision": "float16",
+        "frames_per_second": 526.0,
+        "floor": 6172.0,
+    }
     assert gpu.of_vida(row, 790)["floor"] == 6172
     slower = gpu.of_vida(row, 395)
     assert slower["floor"] == 3086

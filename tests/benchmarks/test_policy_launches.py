@@ -29,9 +29,14 @@ def test_views_are_free_and_kernels_count_once(script):
         seen = torch.empty(4, 4, dtype=torch.bool, device="meta")
         F.scaled_dot_product_attention(heads, heads, heads, seen)  # zeros, full, where, attention
     assert tally.launches == {
-        "mm float32": 1, "rms_norm float32": 1, "_to_copy float32": 1, "new_zeros": 1,
-        "new_full": 1, "where bfloat16": 1, "attention bfloat16": 1,
-    }  # fmt: skip
+        "mm float32": 1,
+        "rms_norm float32": 1,
+        "_to_copy float32": 1,
+        "new_zeros": 1,
+        "new_full": 1,
+        "where bfloat16": 1,
+        "attention bfloat16": 1,
+    }
     assert (tally.total, tally.copies) == (7, 0)
     product, norm, cast = 4 * (32 + 64 + 32), 4 * (32 + 32), 16 * (4 + 2)
     zeros, full, where = 2 * 16, 2, 16 + 2 * 16 + 2 + 2 * 16

@@ -9,8 +9,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_it_gives_every_way_its_speed_floor_and_bytes():
-    command = [sys.executable, ROOT / "benchmarks" / "vida_gpu.py", "--plain", "--json", "--clips",
-               "2", "--frames", "3", "--side", "32"]  # fmt: skip
+    command = [
+        sys.executable,
+        ROOT / "benchmarks" / "vida_gpu.py",
+        "--plain",
+        "--json",
+        "--clips",
+        "2",
+        "--frames",
+        "3",
+        "--side",
+        "32",
+    ]
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     eager, plain = json.loads(told)
     assert (eager["way"], plain["way"]) == ("eager", "plain")

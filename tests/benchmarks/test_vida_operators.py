@@ -30,13 +30,14 @@ def test_operators_bytes_and_flops_of_a_small_network(counter):
         functional.scaled_dot_product_attention(q, q, q)
     product, relu, cast = 2 * (24 + 30 + 5 + 20), 2 * 40, (2 + 4) * 20
     attention = 2 * 4 * 24
-    assert {name: (cost.operators, cost.bytes, cost.flops)
-            for name, cost in counted.tally.rows.items()} == {
+    assert {
+        name: (cost.operators, cost.bytes, cost.flops) for name, cost in counted.tally.rows.items()
+    } == {
         "addmm float16": (1, product, 2 * 4 * 6 * 5),
         "relu float16": (1, relu, 0),
         "_to_copy float16 -> float32": (1, cast, 0),
         "attention of 2, 6 wide float16": (1, attention, 4 * 24 * 2),
-    }  # fmt: skip
+    }
     assert counted.tally.casts.operators == 1
     assert counted.tally.times(3).total.bytes == 3 * (product + relu + cast + attention)
 
@@ -52,7 +53,9 @@ def test_a_repeated_value_counts_once(counter):
 def test_a_batch_keeps_its_limits(counter, network, operators, gigabytes):
     batch, tally = counter.count(network, 518, "float16")
     assert (batch.frames, batch.encode, batch.mix, batch.decode) == {
-        "vits": (346, 23, 16, 29), "vitl": (324, 21, 15, 27)}[network]  # fmt: skip
+        "vits": (346, 23, 16, 29),
+        "vitl": (324, 21, 15, 27),
+    }[network]
     assert tally.total.operators <= operators
     assert tally.total.bytes <= gigabytes * 10**9
     casts = [name for name in tally.rows if name.startswith("_to_copy")]

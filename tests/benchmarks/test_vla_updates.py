@@ -43,8 +43,24 @@ def run(updates, monkeypatch, *words):
 def test_every_way_and_size(updates, monkeypatch, tmp_path):
     torch._dynamo.reset()
     found = tmp_path / "rows.jsonl"
-    run(updates, monkeypatch, "--batch", "2", "--passes", "1", "2", "--rounds", "1",
-        "--compiled", "0", "1", "--backend", "eager", "--json", str(found))  # fmt: skip
+    run(
+        updates,
+        monkeypatch,
+        "--batch",
+        "2",
+        "--passes",
+        "1",
+        "2",
+        "--rounds",
+        "1",
+        "--compiled",
+        "0",
+        "1",
+        "--backend",
+        "eager",
+        "--json",
+        str(found),
+    )
     rows = [json.loads(line) for line in found.read_text().splitlines()]
     assert [row["what"].removeprefix("train-vla tiny, ") for row in rows] == [
         f"{how}, {order}, batch 2{passes}"

@@ -12,8 +12,16 @@ def stores(tmp_path_factory):
     out = tmp_path_factory.mktemp("policies")
     source = make_rlds(out / "rlds", episodes=6, steps=4, size=32)
     call("convert", source, "--out", out / "episodes", "--workers", "0")
-    call("annotate", out / "episodes", "--out", out / "depth", "--estimator", "dataset",
-         "--workers", "0")  # fmt: skip
+    call(
+        "annotate",
+        out / "episodes",
+        "--out",
+        out / "depth",
+        "--estimator",
+        "dataset",
+        "--workers",
+        "0",
+    )
     call("tokenize", out / "depth", "--codebook", DEMO, "--out", out / "codes", "--workers", "0")
     (out / "micro.toml").write_text(MICRO)
     return out

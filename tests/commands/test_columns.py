@@ -56,8 +56,18 @@ def episode(number, *, gripper, spike=False):
     }
 
 
-def store(root, name, *, dims='["x", "y", "gripper"]', gripper="open1_closed0", fps=10.0,
-          values=OPEN, orientation="identity", spike=None, count=12):  # fmt: skip
+def store(
+    root,
+    name,
+    *,
+    dims='["x", "y", "gripper"]',
+    gripper="open1_closed0",
+    fps=10.0,
+    values=OPEN,
+    orientation="identity",
+    spike=None,
+    count=12,
+):
     """A data set of its own, converted."""
     writer = RldsWriter(root / name / "1.0.0", name, "1.0.0", {f.path: f for f in FEATURES})
     made = (episode(n, gripper=values, spike=n == spike) for n in range(count))
@@ -98,10 +108,31 @@ def joints(root):
 def train(root, out, *stores, more=()):
     """What the training says on stderr."""
     words = [word for path in stores for word in ("--episodes", path)]
-    arguments = ["train-vla", *words, "--preset", f"{root / 'micro.toml'}", "--set",
-                 "model.depth.expert=false", "--steps", 2, "--batch", 4, "--held-out", 0.2,
-                 "--validate-every", 2, "--log-every", 1, "--threads", 1, "--device", "cpu",
-                 "--out", out, *more]  # fmt: skip
+    arguments = [
+        "train-vla",
+        *words,
+        "--preset",
+        f"{root / 'micro.toml'}",
+        "--set",
+        "model.depth.expert=false",
+        "--steps",
+        2,
+        "--batch",
+        4,
+        "--held-out",
+        0.2,
+        "--validate-every",
+        2,
+        "--log-every",
+        1,
+        "--threads",
+        1,
+        "--device",
+        "cpu",
+        "--out",
+        out,
+        *more,
+    ]
     result = CliRunner().invoke(app, [str(word) for word in arguments])
     if result.exception:
         raise result.exception

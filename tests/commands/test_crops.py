@@ -10,7 +10,7 @@ from depthtok.errors import ConfigError
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore
 from pipelines.train_vla import samples
-from pipelines.train_vla.stores import Given
+from pipelines.train_vla.stores import OpenStores
 from tests.commands.trainings import DEMO, call, lines, training
 from vla.data.augment import WHOLE, Box
 from vla.data.dataset import Dataset
@@ -23,9 +23,7 @@ from vqvae.codec import Codec
 def opened(stores, crop, augment):
     """A data set that draws crops, its episodes, and their depth."""
     config = load(stores / "micro.toml", {"data.crop": crop})
-    given = Given.open(
-        config, [stores / "episodes"], [], [stores / "depth"], DEMO
-    )  # fmt: skip
+    given = OpenStores.open(config, [stores / "episodes"], [], [stores / "depth"], DEMO)
     config = samples.fit(config, given, None)
     learn, _ = samples.datasets(config, given, None, 0, partial=False)
     return Dataset(learn.members, config, ByteTokenizer(), augment=augment)
@@ -33,7 +31,7 @@ def opened(stores, crop, augment):
 
 def first_batch(dataset, size=8):
     """A batch, and the episode and step of each of its rows."""
-    with Loader(dataset, size, seed=3, workers=0) as loader:
+    with Loader(dataset, size, seed=3, threads=0) as loader:
         batch = next(iter(loader))
         places = loader._stream.draw(0, size)
     return batch, [dataset.place(number, epoch)[1:] for epoch, number in places]
@@ -104,8 +102,16 @@ def test_crops_train_and_resume(stores, tmp_path):
     assert len(told) == 4
     assert 0 < told[-1]["depth"] < 20
     assert "val_depth_error" in told[-1]
-    judged = call("eval-depth", tmp_path / "a", "--episodes", stores / "episodes", "--codes",
-                  stores / "codes", "--samples", 4)  # fmt: skip
+    judged = call(
+        "eval-depth",
+        tmp_path / "a",
+        "--episodes",
+        stores / "episodes",
+        "--codes",
+        stores / "codes",
+        "--samples",
+        4,
+    )
     assert "code accuracy" in judged
 
 

@@ -32,10 +32,28 @@ def stores(tmp_path_factory):
     root = tmp_path_factory.mktemp("depth")
     rlds = make_rlds(root / "rlds", episodes=4, steps=4, shards=1)
     call("convert", rlds, "--out", root / "episodes")
-    call("annotate", root / "episodes", "--out", root / "true", "--estimator", "dataset",
-         "--size", 32)  # fmt: skip
-    call("annotate", root / "episodes", "--out", root / "tiny", "--estimator", "tiny",
-         "--input-size", 28, "--size", 32)  # fmt: skip
+    call(
+        "annotate",
+        root / "episodes",
+        "--out",
+        root / "true",
+        "--estimator",
+        "dataset",
+        "--size",
+        32,
+    )
+    call(
+        "annotate",
+        root / "episodes",
+        "--out",
+        root / "tiny",
+        "--estimator",
+        "tiny",
+        "--input-size",
+        28,
+        "--size",
+        32,
+    )
     return root
 
 
@@ -44,8 +62,9 @@ FAST = ["--estimator", "tiny", "--steps", 2, "--batch", 1, "--frames", 2, "--inp
 
 def test_finetuning_makes_weights_that_annotate_takes(stores, tmp_path):
     out = tmp_path / "mine.safetensors"
-    told = json.loads(call("finetune-vida", stores / "true", "--out", out, *FAST, "--held-out", 0.3,
-                           "--json"))  # fmt: skip
+    told = json.loads(
+        call("finetune-vida", stores / "true", "--out", out, *FAST, "--held-out", 0.3, "--json")
+    )
     assert told["training"]["settings"]["steps"] == 2
     sides = [set(told[part]["clips"]) for part in ("training", "held_out")]
     assert sides[0]
@@ -54,8 +73,20 @@ def test_finetuning_makes_weights_that_annotate_takes(stores, tmp_path):
     figures = told["held_out"]["figures"]
     assert {"image, this network", "image, mean map of the training clips"} <= set(figures)
     assert json.loads(out.with_suffix(".json").read_text()) == told
-    call("annotate", stores / "episodes", "--out", tmp_path / "depth", "--estimator", "tiny",
-         "--weights", out, "--input-size", 28, "--size", 32)  # fmt: skip
+    call(
+        "annotate",
+        stores / "episodes",
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "tiny",
+        "--weights",
+        out,
+        "--input-size",
+        28,
+        "--size",
+        32,
+    )
     store = DepthStore(tmp_path / "depth")
     assert store.spec.what["estimator"]["weights"] == told["weights_sha256"]
     before = out.read_bytes()
@@ -70,8 +101,9 @@ def test_a_stopped_course_goes_on_to_the_same_weights(stores, tmp_path):
     config = FinetuneConfig(steps=3, batch=1, frames=2, input_size=28)
 
     def course(name):
-        return Course(CONFIGS["tiny"], config, true_clips(store), [], "d", tmp_path / name,
-                      from_scratch=True)  # fmt: skip
+        return Course(
+            CONFIGS["tiny"], config, true_clips(store), [], "d", tmp_path / name, from_scratch=True
+        )
 
     asked = []
     whole, cut = course("a.safetensors"), course("b.safetensors")
@@ -90,8 +122,18 @@ def test_a_course_begun_by_the_former_rule_keeps_its_held_out_episodes(
     from pipelines.depth.vida import truth
 
     def train():
-        told = call("finetune-vida", stores / "true", "--out", tmp_path / "x.safetensors", *FAST,
-                    "--held-out", 0.3, "--seed", 1, "--json")  # fmt: skip
+        told = call(
+            "finetune-vida",
+            stores / "true",
+            "--out",
+            tmp_path / "x.safetensors",
+            *FAST,
+            "--held-out",
+            0.3,
+            "--seed",
+            1,
+            "--json",
+        )
         return set(json.loads(told)["held_out"]["clips"])
 
     with monkeypatch.context() as patch:
@@ -118,8 +160,16 @@ def test_a_camera_that_is_named_twice_is_refused(stores, tmp_path):
     with pytest.raises(ConfigError, match="image, image"):
         call("finetune-vida", stores / "true", "--out", tmp_path / "x.safetensors", *FAST, *twice)
     with pytest.raises(ConfigError, match="image, image"):
-        call("audit-depth", "--estimated", stores / "true", "--truth", stores / "true",
-             "--out", tmp_path, *twice)  # fmt: skip
+        call(
+            "audit-depth",
+            "--estimated",
+            stores / "true",
+            "--truth",
+            stores / "true",
+            "--out",
+            tmp_path,
+            *twice,
+        )
 
 
 @pytest.mark.parametrize("share", [1.5, 1.0, -1.0, float("nan")])
@@ -133,15 +183,30 @@ def test_estimates_are_no_truth(stores, tmp_path):
     with pytest.raises(DepthKindError, match="estimate"):
         call("finetune-vida", stores / "tiny", "--out", tmp_path / "x.safetensors", *FAST)
     with pytest.raises(DepthKindError, match="not ground-truth depth"):
-        call("audit-depth", "--estimated", stores / "true", "--truth", stores / "tiny",
-             "--out", tmp_path)  # fmt: skip
+        call(
+            "audit-depth",
+            "--estimated",
+            stores / "true",
+            "--truth",
+            stores / "tiny",
+            "--out",
+            tmp_path,
+        )
     with pytest.raises(ConfigError, match="safetensors"):
         call("finetune-vida", stores / "true", "--out", tmp_path / "x.pth", *FAST)
 
 
 def test_an_audit_says_how_far_off_depth_is(stores, tmp_path):
-    text = call("audit-depth", "--estimated", stores / "true", "--truth", stores / "true",
-                "--out", tmp_path, "--json")  # fmt: skip
+    text = call(
+        "audit-depth",
+        "--estimated",
+        stores / "true",
+        "--truth",
+        stores / "true",
+        "--out",
+        tmp_path,
+        "--json",
+    )
     told = json.loads(text)
     assert len(told["clips"]) == 8
     assert all(clip["abs_rel"] < 1e-5 for clip in told["clips"])
@@ -167,8 +232,9 @@ def test_a_network_that_saw_the_pictures_turned_fails_the_audit(stores, tmp_path
         "read",
         lambda clip, *span: (read if str(clip.store.path) == true else flipped)(clip, *span),
     )
-    out = call("audit-depth", "--estimated", copy, "--truth", true, "--out", tmp_path / "audit",
-               code=1)  # fmt: skip
+    out = call(
+        "audit-depth", "--estimated", copy, "--truth", true, "--out", tmp_path / "audit", code=1
+    )
     assert "WRONG" in out
     assert "upside down" in out
 
@@ -185,19 +251,52 @@ def test_the_error_near_the_gripper_needs_its_mask(tmp_path):
         marks[:, 8:12, 8:12] = 2
         values["steps/observation/segmentation"] = marks
 
-    call("annotate", make_rlds(tmp_path / "rlds", episodes=1, shards=1, edit=edit), "--out",
-         tmp_path / "true", "--estimator", "dataset", "--size", 16)  # fmt: skip
-    told = json.loads(call("audit-depth", "--estimated", tmp_path / "true", "--truth",
-                           tmp_path / "true", "--out", tmp_path / "audit", "--json"))  # fmt: skip
+    call(
+        "annotate",
+        make_rlds(tmp_path / "rlds", episodes=1, shards=1, edit=edit),
+        "--out",
+        tmp_path / "true",
+        "--estimator",
+        "dataset",
+        "--size",
+        16,
+    )
+    told = json.loads(
+        call(
+            "audit-depth",
+            "--estimated",
+            tmp_path / "true",
+            "--truth",
+            tmp_path / "true",
+            "--out",
+            tmp_path / "audit",
+            "--json",
+        )
+    )
     assert [clip["gripper"] is not None for clip in told["clips"]] == [True, False]
 
 
 def test_stores_without_a_common_episode_are_refused(stores, tmp_path):
-    call("annotate", make_rlds(tmp_path / "rlds", episodes=1, shards=1, name="libero_sample"),
-         "--out", tmp_path / "other", "--estimator", "dataset", "--size", 32)  # fmt: skip
+    call(
+        "annotate",
+        make_rlds(tmp_path / "rlds", episodes=1, shards=1, name="libero_sample"),
+        "--out",
+        tmp_path / "other",
+        "--estimator",
+        "dataset",
+        "--size",
+        32,
+    )
     with pytest.raises(SourceError, match="no episode is in both"):
-        call("audit-depth", "--estimated", tmp_path / "other", "--truth", stores / "true",
-             "--out", tmp_path / "audit")  # fmt: skip
+        call(
+            "audit-depth",
+            "--estimated",
+            tmp_path / "other",
+            "--truth",
+            stores / "true",
+            "--out",
+            tmp_path / "audit",
+        )
 
 
 def test_an_audit_says_what_it_leaves_out(tmp_path):
@@ -207,8 +306,17 @@ def test_an_audit_says_what_it_leaves_out(tmp_path):
             values["steps/observation/depth"] = [b"no picture"] * len(depth)
 
     true, out = tmp_path / "true", tmp_path / "audit"
-    call("annotate", make_rlds(tmp_path / "rlds", shards=3, edit=edit), "--out", true,
-         "--estimator", "dataset", "--size", 16, code=1)  # fmt: skip
+    call(
+        "annotate",
+        make_rlds(tmp_path / "rlds", shards=3, edit=edit),
+        "--out",
+        true,
+        "--estimator",
+        "dataset",
+        "--size",
+        16,
+        code=1,
+    )
     audit = ["audit-depth", "--estimated", true, "--truth", true, "--out", out, "--json"]
     assert len(json.loads(call(*audit))["clips"]) == 5 * 2
     drop_part(true, Store(true).part_names[-1])
@@ -251,16 +359,35 @@ def rgbd(tmp_path_factory):
     def make(name, feature, unit):
         (root / f"{name}.toml").write_text(RGBD % (feature, unit))
         call("convert", REAL, "--schema", root / f"{name}.toml", "--out", root / name / "episodes")
-        call("annotate", root / name / "episodes", "--estimator", "dataset", "--size", 128,
-             "--out", root / name / "true")  # fmt: skip
+        call(
+            "annotate",
+            root / name / "episodes",
+            "--estimator",
+            "dataset",
+            "--size",
+            128,
+            "--out",
+            root / name / "true",
+        )
         return root / name
 
     return make, make("mm", "depth", "mm")
 
 
 def audited(estimated, truth, out, code):
-    return json.loads(call("audit-depth", "--estimated", estimated, "--truth", truth, "--out", out,
-                           "--json", code=code))  # fmt: skip
+    return json.loads(
+        call(
+            "audit-depth",
+            "--estimated",
+            estimated,
+            "--truth",
+            truth,
+            "--out",
+            out,
+            "--json",
+            code=code,
+        )
+    )
 
 
 def test_real_depth_is_its_own_equal(rgbd, tmp_path):
@@ -299,10 +426,26 @@ def test_the_clips_of_real_depth_that_are_in_another_unit_are_named(
 
 def test_a_weak_network_on_real_images_fails_and_says_that_scale_is_not_testable(rgbd, tmp_path):
     _, right = rgbd
-    call("annotate", right / "episodes", "--estimator", "tiny", "--size", 64,
-         "--out", tmp_path / "tiny")  # fmt: skip
-    text = call("audit-depth", "--estimated", tmp_path / "tiny", "--truth", right / "true",
-                "--out", tmp_path / "audit", code=1)  # fmt: skip
+    call(
+        "annotate",
+        right / "episodes",
+        "--estimator",
+        "tiny",
+        "--size",
+        64,
+        "--out",
+        tmp_path / "tiny",
+    )
+    text = call(
+        "audit-depth",
+        "--estimated",
+        tmp_path / "tiny",
+        "--truth",
+        right / "true",
+        "--out",
+        tmp_path / "audit",
+        code=1,
+    )
     assert "WRONG" not in text
     assert "WEAK: worse than the best plane" in text
     assert "scale is not testable: the estimate is disparity" in text
@@ -313,8 +456,19 @@ def test_a_weak_network_on_real_images_fails_and_says_that_scale_is_not_testable
 
 def test_a_disparity_estimate_is_held_against_the_intrinsics(stores, tmp_path):
     """The made cameras see as wide and high as far."""
-    audit = json.loads(call("audit-depth", "--estimated", stores / "tiny", "--truth",
-                            stores / "true", "--out", tmp_path, "--json", code=1))  # fmt: skip
+    audit = json.loads(
+        call(
+            "audit-depth",
+            "--estimated",
+            stores / "tiny",
+            "--truth",
+            stores / "true",
+            "--out",
+            tmp_path,
+            "--json",
+            code=1,
+        )
+    )
     for clip in audit["clips"]:
         assert clip["spans_m"] == pytest.approx([clip["truth_m"]] * 2)
         assert clip["scale"] is None
@@ -343,9 +497,22 @@ def test_the_demo_takes_weak_depth_but_no_wrong_depth(
 
 def heights(stores, out, *given):
     words = [word for text in given for word in ("--camera-height", text)]
-    return CliRunner().invoke(app, [str(word) for word in (
-        "audit-depth", "--estimated", stores / "true", "--truth", stores / "true", "--out", out,
-        *words)])  # fmt: skip
+    return CliRunner().invoke(
+        app,
+        [
+            str(word)
+            for word in (
+                "audit-depth",
+                "--estimated",
+                stores / "true",
+                "--truth",
+                stores / "true",
+                "--out",
+                out,
+                *words,
+            )
+        ],
+    )
 
 
 def test_the_height_of_a_camera_is_held_against_the_truth(tmp_path):
@@ -357,8 +524,16 @@ def test_the_height_of_a_camera_is_held_against_the_truth(tmp_path):
         metres[4:12, 4:20] -= 0.1
         values["steps/observation/depth"][:] = np.rint(metres * 1000)[..., None]
 
-    call("annotate", make_rlds(tmp_path / "rlds", episodes=2, shards=1, edit=table), "--out",
-         tmp_path / "true", "--estimator", "dataset", "--size", 32)  # fmt: skip
+    call(
+        "annotate",
+        make_rlds(tmp_path / "rlds", episodes=2, shards=1, edit=table),
+        "--out",
+        tmp_path / "true",
+        "--estimator",
+        "dataset",
+        "--size",
+        32,
+    )
     assert heights(tmp_path, tmp_path / "a", "image=0.7").exit_code == 0
     result = heights(tmp_path, tmp_path / "b", "image=0.07")
     assert result.exit_code == 1
@@ -380,5 +555,14 @@ def test_a_height_needs_its_camera_and_its_intrinsics(stores, rgbd, tmp_path):
     assert "name one of" in heights(stores, tmp_path, "imag=0.7").exception.remedy
     _, right = rgbd
     with pytest.raises(ConfigError, match="intrinsics of camera 'image' are not known"):
-        call("audit-depth", "--estimated", right / "true", "--truth", right / "true", "--out",
-             tmp_path, "--camera-height", "image=1")  # fmt: skip
+        call(
+            "audit-depth",
+            "--estimated",
+            right / "true",
+            "--truth",
+            right / "true",
+            "--out",
+            tmp_path,
+            "--camera-height",
+            "image=1",
+        )

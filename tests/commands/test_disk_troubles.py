@@ -39,12 +39,26 @@ crop = 32
 lr_warmup = 1
 held_out = 0.3
 """
-WRITES = {"open to write": (io, "open"), "fsync": (os, "fsync"), "rename": (os, "rename"),
-          "replace": (os, "replace"), "mkdir": (os, "mkdir")}  # fmt: skip
-READS = {"open to read": (io, "open"), "open": (os, "open"), "pread": (os, "pread"),
-         "stat": (os, "stat")}  # fmt: skip
-SAID = {errno.ENOSPC: "No space left", errno.EIO: "Input/output error", errno.ESTALE: "Stale file",
-        errno.EROFS: "Read-only", errno.EACCES: "Permission denied"}  # fmt: skip
+WRITES = {
+    "open to write": (io, "open"),
+    "fsync": (os, "fsync"),
+    "rename": (os, "rename"),
+    "replace": (os, "replace"),
+    "mkdir": (os, "mkdir"),
+}
+READS = {
+    "open to read": (io, "open"),
+    "open": (os, "open"),
+    "pread": (os, "pread"),
+    "stat": (os, "stat"),
+}
+SAID = {
+    errno.ENOSPC: "No space left",
+    errno.EIO: "Input/output error",
+    errno.ESTALE: "Stale file",
+    errno.EROFS: "Read-only",
+    errno.EACCES: "Permission denied",
+}
 
 
 @dataclass
@@ -117,12 +131,38 @@ def command(name: str, stores: Path, out: Path) -> tuple[list, Path]:
         return [*training(stores, out / "run"), *more], out / "run"
     if name == "train-vqvae":
         (stores / "vqvae.toml").write_text(VQVAE)
-        return ["train-vqvae", stores / "depth64", "--preset", stores / "vqvae.toml",
-                "--device", "cpu", "--out", out / "book"], out / "book"  # fmt: skip
-    return ["finetune-vida", stores / "depth64", "--estimator", "tiny", "--steps", 2, "--batch", 1,
-            "--frames", 2, "--input-size", 28, "--device", "cpu", "--held-out", 0.3,
-            "--camera", "image",
-            "--out", out / "net.safetensors"], out / "net.safetensors"  # fmt: skip
+        return [
+            "train-vqvae",
+            stores / "depth64",
+            "--preset",
+            stores / "vqvae.toml",
+            "--device",
+            "cpu",
+            "--out",
+            out / "book",
+        ], out / "book"
+    return [
+        "finetune-vida",
+        stores / "depth64",
+        "--estimator",
+        "tiny",
+        "--steps",
+        2,
+        "--batch",
+        1,
+        "--frames",
+        2,
+        "--input-size",
+        28,
+        "--device",
+        "cpu",
+        "--held-out",
+        0.3,
+        "--camera",
+        "image",
+        "--out",
+        out / "net.safetensors",
+    ], out / "net.safetensors"
 
 
 TRAININGS = ("train-vla", "train-vqvae", "finetune-vida")
@@ -138,8 +178,18 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole(stores, tmp_path_factory):
-    call("annotate", stores / "episodes", "--out", stores / "depth64", "--estimator", "dataset",
-         "--size", 64, "--workers", "0")  # fmt: skip
+    call(
+        "annotate",
+        stores / "episodes",
+        "--out",
+        stores / "depth64",
+        "--estimator",
+        "dataset",
+        "--size",
+        64,
+        "--workers",
+        "0",
+    )
     made = {}
     for name in TRAININGS:
         root = tmp_path_factory.mktemp("whole")
@@ -235,10 +285,12 @@ def test_standard_output_on_a_full_disk(stores, whole, tmp_path, name):
     words, out = command(name, stores, tmp_path)
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "depthtok", *map(str, words)], stdout=full, text=True,
+            [sys.executable, "-m", "depthtok", *map(str, words)],
+            stdout=full,
+            text=True,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
     assert done.returncode == 2
     problem, remedy = done.stderr.splitlines()[-2:]
     assert problem == "error: cannot write the standard output: No space left on device"

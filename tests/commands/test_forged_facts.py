@@ -64,8 +64,13 @@ def read(place, kind):
     return {name: value for name, value in whole.items() if name != "digest"}, free
 
 
-WRITERS = {"codebook": write_codebook, "run": write_state, "depth": write_root, "codes": write_root,
-           "episodes": write_root}  # fmt: skip
+WRITERS = {
+    "codebook": write_codebook,
+    "run": write_state,
+    "depth": write_root,
+    "codes": write_root,
+    "episodes": write_root,
+}
 
 
 @pytest.mark.unchecked  # checked calls are deeper than what is nested here
@@ -96,13 +101,23 @@ def test_inspect_and_report_of_forged_facts(tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("kind", 5), ("kind", "inches"), ("frames", "many"), ("disparity", [1]), ("codes", {"of": []}),
-     ("histogram", {"a": 1}), ("histogram", ["x"]), ("failed", [["a", "b"]]),
-     ("failed", [[1, 2, 3]]), ("regions", {"robot": {"disparity": {"l1": nested(200)}}}),
-     ("flips", {"far": "often"}), ("with_sticky", {"flips": 3}),
-     pytest.param("continuous", nested(300), marks=pytest.mark.unchecked),
-     ("more", nested(30))],
-)  # fmt: skip
+    [
+        ("kind", 5),
+        ("kind", "inches"),
+        ("frames", "many"),
+        ("disparity", [1]),
+        ("codes", {"of": []}),
+        ("histogram", {"a": 1}),
+        ("histogram", ["x"]),
+        ("failed", [["a", "b"]]),
+        ("failed", [[1, 2, 3]]),
+        ("regions", {"robot": {"disparity": {"l1": nested(200)}}}),
+        ("flips", {"far": "often"}),
+        ("with_sticky", {"flips": 3}),
+        pytest.param("continuous", nested(300), marks=pytest.mark.unchecked),
+        ("more", nested(30)),
+    ],
+)
 def test_a_quality_report_of_other_types_is_refused_with_its_file(tmp_path, name, value):
     place = shutil.copytree(BEFORE / "codebook", tmp_path / "book")
     content, _ = read(place, "codebook")

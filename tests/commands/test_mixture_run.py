@@ -80,7 +80,10 @@ def test_the_codebook_and_the_policy_learnt_from_both(out):
     assert sorted(name.partition("|")[2] for name in held) == sorted(judged["episodes"])
     assert len({name.partition("|")[0] for name in held}) == 2  # of each data set
     assert state["notes"]["held_out"] == {
-        "rule": "key", "episodes": len(held), "learnt_from": 8 - len(held), "in_codebook": 0,
-    }  # fmt: skip
+        "rule": "key",
+        "episodes": len(held),
+        "learnt_from": 8 - len(held),
+        "in_codebook": 0,
+    }
     lines = (out / "policy" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 4

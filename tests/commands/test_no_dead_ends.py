@@ -44,8 +44,11 @@ def typed(*words, folder=ROOT, **environment):
 
 
 def test_every_way_to_ask_for_help_works():
-    asked = (["-m", "depthtok.cli", "annotate", "--help"], ["-m", "depthtok.cli", "annotate", "-h"],
-             ["-m", "depthtok", "annotate", "-h"])  # fmt: skip
+    asked = (
+        ["-m", "depthtok.cli", "annotate", "--help"],
+        ["-m", "depthtok.cli", "annotate", "-h"],
+        ["-m", "depthtok", "annotate", "-h"],
+    )
     told = [typed(*words).stdout.partition("Options:") for words in asked]
     assert all(usage.startswith("Usage: ") for usage, _, _ in told)
     assert len({options for _, _, options in told}) == 1
@@ -56,9 +59,12 @@ def test_every_way_to_ask_for_help_works():
 
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [("depthtok conv", "convert"), ("depthtok annotate --est", "--estimator"),
-     ("depthtok t", "train-vla")],
-)  # fmt: skip
+    [
+        ("depthtok conv", "convert"),
+        ("depthtok annotate --est", "--estimator"),
+        ("depthtok t", "train-vla"),
+    ],
+)
 def test_the_shell_completes(words, offered):
     count = str(len(words.split()) - 1)
     asked = {"COMP_WORDS": words, "COMP_CWORD": count, "_DEPTHTOK_COMPLETE": "complete_bash"}
@@ -95,9 +101,16 @@ def test_what_is_not_there_is_removed_without_a_word(tmp_path):
 
 @pytest.mark.parametrize(
     ("address", "warned"),
-    [("127.0.0.1", False), ("127.3.2.1", False), ("::1", False), ("0.0.0.0", True), ("::", True),
-     ("192.168.1.5", True), ("fe80::1%eth0", True)],
-)  # fmt: skip
+    [
+        ("127.0.0.1", False),
+        ("127.3.2.1", False),
+        ("::1", False),
+        ("0.0.0.0", True),
+        ("::", True),
+        ("192.168.1.5", True),
+        ("fe80::1%eth0", True),
+    ],
+)
 def test_a_server_that_others_reach_is_warned_of(address, warned, capsys):
     warn_if_public(address, "somewhere:8000")
     assert ("DEPTHTOK_API_KEY" in capsys.readouterr().err) == warned
@@ -128,9 +141,14 @@ def test_a_report_of_an_rlds_data_set_says_what_to_type(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("x_demo.hdf5", "depthtok collect --suite SUITE --demos"), ("x.h5", "depthtok collect"),
-     ("x.webm", "depthtok annotate"), ("x.PNG", "depthtok annotate"), ("x.csv", "dataset_info")],
-)  # fmt: skip
+    [
+        ("x_demo.hdf5", "depthtok collect --suite SUITE --demos"),
+        ("x.h5", "depthtok collect"),
+        ("x.webm", "depthtok annotate"),
+        ("x.PNG", "depthtok annotate"),
+        ("x.csv", "dataset_info"),
+    ],
+)
 def test_folders_that_are_no_rlds_are_told_what_takes_them(tmp_path, name, remedy):
     (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(SourceError, match="is not an RLDS data set") as caught:
@@ -159,8 +177,9 @@ def test_pictures_are_inspected(tmp_path):
     pictures(tmp_path / "films" / "\x1b[2Jb", 2)
     found = inspect(tmp_path / "films")
     assert found.tables["Films"][1] == [
-        ("\x1b[2Jb", "2", "9 x 6 px", "?"), ("a", "3", "9 x 6 px", "?"),
-    ]  # fmt: skip
+        ("\x1b[2Jb", "2", "9 x 6 px", "?"),
+        ("a", "3", "9 x 6 px", "?"),
+    ]
     told = CliRunner().invoke(app, ["inspect", str(tmp_path / "films")]).stdout
     assert "\\u001b[2Jb" in told
     assert "\x1b" not in told
@@ -185,17 +204,24 @@ def test_videos_are_inspected_damaged_ones_too(tmp_path):
         video.mux(stream.encode())
     (tmp_path / "two.mp4").write_bytes(b"no video")
     assert inspect(tmp_path).tables["Films"][1] == [
-        ("one.mp4", "4", "64 x 48 px", "5"), ("two.mp4", "?", "?", "?"),
-    ]  # fmt: skip
+        ("one.mp4", "4", "64 x 48 px", "5"),
+        ("two.mp4", "?", "?", "?"),
+    ]
     assert inspect(tmp_path / "one.mp4").facts["videos"] == 1
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\tb\nc", "a\tb\nc"), ("\x1b]0;x\x07", "\\u001b]0;x\\u0007"), ("\x9b1m", "\\u009b1m"),
-     ("a\rb", "a\\u000db"), ("\udc80", "\\udc80"), ("\u202e", "\\u202e"),
-     ("Größe 深さ 👩‍👩‍👧 \xa0", "Größe 深さ 👩‍👩‍👧 \xa0")],
-)  # fmt: skip
+    [
+        ("a\tb\nc", "a\tb\nc"),
+        ("\x1b]0;x\x07", "\\u001b]0;x\\u0007"),
+        ("\x9b1m", "\\u009b1m"),
+        ("a\rb", "a\\u000db"),
+        ("\udc80", "\\udc80"),
+        ("\u202e", "\\u202e"),
+        ("Größe 深さ 👩‍👩‍👧 \xa0", "Größe 深さ 👩‍👩‍👧 \xa0"),
+    ],
+)
 def test_what_is_printed_steers_no_terminal(text, shown, capsys, monkeypatch):
     assert plain(text) == shown
     say(text)
@@ -243,8 +269,14 @@ def test_a_renderer_without_its_driver_is_named(script, tmp_path):
     require_simulator()
     if ctypes.util.find_library("EGL") is None:
         pytest.skip("EGL is not installed")
-    done = typed("-c", script, folder=tmp_path, MUJOCO_GL="egl", PYOPENGL_PLATFORM="egl",
-                 __EGL_VENDOR_LIBRARY_DIRS="/nonexistent")  # fmt: skip
+    done = typed(
+        "-c",
+        script,
+        folder=tmp_path,
+        MUJOCO_GL="egl",
+        PYOPENGL_PLATFORM="egl",
+        __EGL_VENDOR_LIBRARY_DIRS="/nonexistent",
+    )
     assert "MuJoCo cannot render with MUJOCO_GL=egl here" in done.stderr
     assert "AttributeError" not in done.stderr
     assert "or set MUJOCO_GL=osmesa" in done.stderr
@@ -264,8 +296,10 @@ def test_a_page_that_stands_alone_is_inspected(tmp_path):
     page.numbers({"AbsRel, image": 0.10713, "clips": 1200}).write(tmp_path / "audit")
     shown = inspect(tmp_path / "audit").lines()
     assert shown[0] == f"Estimated against true depth in {tmp_path / 'audit'}"
-    assert [line.split() for line in shown[1:3]] == [["AbsRel,", "image", "0.1071"],
-                                                     ["clips", "1,200"]]  # fmt: skip
+    assert [line.split() for line in shown[1:3]] == [
+        ["AbsRel,", "image", "0.1071"],
+        ["clips", "1,200"],
+    ]
     (tmp_path / "audit" / "report.json").write_text('{"title": "x", "numbers": 3}')
     with pytest.raises(SourceError, match=r"report\.json is no report of depthtok"):
         inspect(tmp_path / "audit")

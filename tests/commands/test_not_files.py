@@ -19,10 +19,29 @@ from depthtok.testing import make_rlds
 from tests.commands.trainings import DEMO, MICRO
 
 TIMES = int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many
-KINDS = {"pipe": "a named pipe", "device": "a device", "socket": "a socket",
-         "directory": "a directory"}  # fmt: skip
-TRAIN = ("train-vla", "--preset", "MICRO", "--batch", 4, "--steps", 1, "--device", "cpu",
-         "--out", "OUT", "--episodes", "episodes", "--codes", "codes")  # fmt: skip
+KINDS = {
+    "pipe": "a named pipe",
+    "device": "a device",
+    "socket": "a socket",
+    "directory": "a directory",
+}
+TRAIN = (
+    "train-vla",
+    "--preset",
+    "MICRO",
+    "--batch",
+    4,
+    "--steps",
+    1,
+    "--device",
+    "cpu",
+    "--out",
+    "OUT",
+    "--episodes",
+    "episodes",
+    "--codes",
+    "codes",
+)
 
 
 def put(kind: str, path: Path) -> None:
@@ -102,28 +121,60 @@ def made(tmp_path_factory):
 NAMED = {
     "toml": ("run", "FILE.toml"),
     "schema": ("convert", "RLDS", "--schema", "FILE.toml", "--out", "OUT"),
-    "preset": ("train-vla", "--preset", "FILE.toml", "--episodes", "EPISODES", "--codes", "CODES",
-               "--out", "OUT"),
+    "preset": (
+        "train-vla",
+        "--preset",
+        "FILE.toml",
+        "--episodes",
+        "EPISODES",
+        "--codes",
+        "CODES",
+        "--out",
+        "OUT",
+    ),
     "vqvae config": ("train-vqvae", "DEPTH", "--preset", "FILE.toml", "--out", "OUT"),
     "tokenizer": (*TRAIN, "--set", "data.tokenizer=FILE.json"),
-    "weights": ("annotate", "EPISODES", "--estimator", "tiny", "--weights", "FILE.pth",
-                "--out", "OUT"),
-    "safetensors": ("annotate", "EPISODES", "--estimator", "tiny", "--weights", "FILE.safetensors",
-                    "--out", "OUT"),
+    "weights": (
+        "annotate",
+        "EPISODES",
+        "--estimator",
+        "tiny",
+        "--weights",
+        "FILE.pth",
+        "--out",
+        "OUT",
+    ),
+    "safetensors": (
+        "annotate",
+        "EPISODES",
+        "--estimator",
+        "tiny",
+        "--weights",
+        "FILE.safetensors",
+        "--out",
+        "OUT",
+    ),
     "start": (*TRAIN, "--weights", "FILE.pt"),
     "video": ("annotate", "FILE.mp4", "--estimator", "tiny", "--out", "OUT"),
     "data set": ("convert", "FILE", "--out", "OUT"),
     "inspect": ("inspect", "FILE"),
     "verify": ("verify", "FILE"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", NAMED)
 def test_what_is_named_is_a_file(made, tmp_path, what, kind):
-    names = {"RLDS": made / "rlds", "EPISODES": made / "episodes", "CODES": made / "codes",
-             "DEPTH": made / "depth", "MICRO": made / "micro.toml", "OUT": tmp_path / "out",
-             "episodes": made / "episodes", "codes": made / "codes"}  # fmt: skip
+    names = {
+        "RLDS": made / "rlds",
+        "EPISODES": made / "episodes",
+        "CODES": made / "codes",
+        "DEPTH": made / "depth",
+        "MICRO": made / "micro.toml",
+        "OUT": tmp_path / "out",
+        "episodes": made / "episodes",
+        "codes": made / "codes",
+    }
     words = []
     for word in map(str, NAMED[what]):
         if "FILE" in word:
@@ -133,24 +184,37 @@ def test_what_is_named_is_a_file(made, tmp_path, what, kind):
         words.append(names.get(word, word))
     code, said = typed(*words)
     assert code == 2, said
-    if not (kind == "directory" and what in ("tokenizer", "start", "video", "data set", "inspect",
-                                             "verify")):  # fmt: skip
+    if not (
+        kind == "directory"
+        and what in ("tokenizer", "start", "video", "data set", "inspect", "verify")
+    ):
         assert KINDS[kind] in said, said
 
 
 READERS = {
     "rlds": (("inspect", "HERE"), ("verify", "HERE"), ("convert", "HERE", "--out", "OUT")),
-    "episodes": (("inspect", "HERE"), ("verify", "HERE"),
-                 ("annotate", "HERE", "--estimator", "dataset", "--out", "OUT")),
-    "depth": (("inspect", "HERE"), ("verify", "HERE"),
-              ("tokenize", "HERE", "--codebook", DEMO, "--out", "OUT")),
+    "episodes": (
+        ("inspect", "HERE"),
+        ("verify", "HERE"),
+        ("annotate", "HERE", "--estimator", "dataset", "--out", "OUT"),
+    ),
+    "depth": (
+        ("inspect", "HERE"),
+        ("verify", "HERE"),
+        ("tokenize", "HERE", "--codebook", DEMO, "--out", "OUT"),
+    ),
     "codes": (("inspect", "HERE"), ("verify", "HERE"), ("decode", "HERE", "--out", "OUT")),
-    "book": (("inspect", "HERE"), ("verify", "HERE"),
-             ("tokenize", "DEPTH", "--codebook", "HERE", "--out", "OUT")),
+    "book": (
+        ("inspect", "HERE"),
+        ("verify", "HERE"),
+        ("tokenize", "DEPTH", "--codebook", "HERE", "--out", "OUT"),
+    ),
     "run": (("inspect", "HERE"), ("verify", "HERE"), ("report", "HERE", "--out", "PAGE")),
-    "films": (("inspect", "HERE"),
-              ("annotate", "HERE", "--estimator", "tiny", "--input-size", "28", "--out", "OUT")),
-}  # fmt: skip
+    "films": (
+        ("inspect", "HERE"),
+        ("annotate", "HERE", "--estimator", "tiny", "--input-size", "28", "--out", "OUT"),
+    ),
+}
 ADDED = (".lock", "seen.json", "statistics.json")  # beside what was made; made again
 
 

@@ -28,7 +28,7 @@ def commands(stores, run):
         "compare": ([codes, codes], "vqvae.quality.agreement.Agreement.of"),
         "eval-depth": (
             [run, "--episodes", stores / "episodes", "--codes", codes, "--device", "cpu"],
-            "vla.evaluation.depth_expert.judge_depth",
+            "vla.evaluation.depth_expert.evaluate_depth",
         ),
         "eval-vqvae": ([DEMO, depth, "--device", "cpu"], "vqvae.quality.quality.assess"),
         "report": ([codes], "pipelines.inspect.pages.store_report"),
@@ -37,8 +37,14 @@ def commands(stores, run):
 
 
 NAMES = (
-    "inspect-mask", "audit-depth", "compare", "eval-depth", "eval-vqvae", "report", "train-vqvae",
-)  # fmt: skip
+    "inspect-mask",
+    "audit-depth",
+    "compare",
+    "eval-depth",
+    "eval-vqvae",
+    "report",
+    "train-vqvae",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -36,9 +36,11 @@ def test_a_stopped_run_goes_on_with_the_same_losses(stores, run, tmp_path):
     """SIGTERM in the middle; the next 20 losses and all else are equal to the bit."""
     command = [str(a) for a in training(stores, tmp_path / "b", "--steps", 25)]
     process = subprocess.Popen(
-        [sys.executable, "-c", STOPPING, *command], stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", STOPPING, *command],
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     _, words = process.communicate(timeout=120)
     assert process.returncode == 143, words
     done = len(lines(tmp_path / "b"))
@@ -53,9 +55,9 @@ def test_a_stopped_run_goes_on_with_the_same_losses(stores, run, tmp_path):
 
 def test_other_settings_are_refused_before_any_progress(stores, run, monkeypatch):
     """A finished run, given more steps: nothing is begun, no line says how far it is."""
-    from pipelines.train_vla.job import Job
+    from pipelines.train_vla.job import PolicyTraining
 
-    monkeypatch.setattr(Job, "opened", lambda *_, **__: pytest.fail("opened the data"))
+    monkeypatch.setattr(PolicyTraining, "opened", lambda *_, **__: pytest.fail("opened the data"))
     before = (run / "metrics.jsonl").read_bytes()
     result = CliRunner().invoke(app, [str(a) for a in training(stores, run, "--steps", 26)])
     assert isinstance(result.exception, StaleStore)
@@ -65,10 +67,10 @@ def test_other_settings_are_refused_before_any_progress(stores, run, monkeypatch
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("workers", [-1, 4097, 100_000])
-def test_data_loading_threads_are_bounded(stores, tmp_path, workers):
-    words = training(stores, tmp_path / "run", "--steps", 1, "--workers", workers)
-    with pytest.raises(ConfigError, match=f"workers = {workers}, but must be"):
+@pytest.mark.parametrize("threads", [-1, 4097, 100_000])
+def test_data_loading_threads_are_bounded(stores, tmp_path, threads):
+    words = training(stores, tmp_path / "run", "--steps", 1, "--loader-threads", threads)
+    with pytest.raises(ConfigError, match=f"loader_threads = {threads}, but must be"):
         call(*words)
     assert not (tmp_path / "run").exists()
 
@@ -141,10 +143,20 @@ def test_two_processes_train_as_one(stores, tmp_path):
     command = [str(a) for a in training(stores, tmp_path / "two", *more)]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     subprocess.run(
-        [*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
-         "-m", "depthtok.cli", *command],
-        check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [
+            *launcher,
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            "localhost:0",
+            "-m",
+            "depthtok.cli",
+            *command,
+        ],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     for a, b in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
 
@@ -272,8 +284,16 @@ def test_depth_is_judged_whatever_the_grippers_are(stores, tmp_path, monkeypatch
     meaning = EpisodeStore(stores / "episodes").meaning
     unknown = property(lambda store: replace(meaning, gripper="unknown"))
     monkeypatch.setattr(EpisodeStore, "meaning", unknown)
-    told = call("eval-depth", tmp_path / "run", "--episodes", stores / "episodes", "--codes",
-                stores / "codes", "--samples", 4)  # fmt: skip
+    told = call(
+        "eval-depth",
+        tmp_path / "run",
+        "--episodes",
+        stores / "episodes",
+        "--codes",
+        stores / "codes",
+        "--samples",
+        4,
+    )
     assert "4 frames" in told
 
 
@@ -327,8 +347,10 @@ def test_serving(run):
 
     process = subprocess.Popen(
         [sys.executable, "-m", "depthtok.cli", "serve", run, "--port", "0", "--device", "cpu"],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "DEPTHTOK_API_KEY": "k"},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "DEPTHTOK_API_KEY": "k"},
+    )
     guard = threading.Timer(60, process.kill)
     guard.start()
     process.stdout.readline()
@@ -337,8 +359,9 @@ def test_serving(run):
     with websockets.connect(address, compression=None, additional_headers=headers) as client:
         assert unpack(client.recv())["action_horizon"] == 2
         image = np.zeros((32, 32, 3), np.uint8)
-        client.send(pack({"observation/image": image, "observation/state": np.zeros(8),
-                          "prompt": "move"}))  # fmt: skip
+        client.send(
+            pack({"observation/image": image, "observation/state": np.zeros(8), "prompt": "move"})
+        )
         assert unpack(client.recv())["actions"].shape == (2, 7)
     process.terminate()
     told, _ = process.communicate()

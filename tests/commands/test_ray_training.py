@@ -33,10 +33,20 @@ def undisturbed(stores, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     subprocess.run(
-        [*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0",
-         "-m", "depthtok.cli", *map(str, training(stores, out, *MORE))],
-        check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [
+            *launcher,
+            "--rdzv-backend",
+            "c10d",
+            "--rdzv-endpoint",
+            "localhost:0",
+            "-m",
+            "depthtok.cli",
+            *map(str, training(stores, out, *MORE)),
+        ],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     return out
 
 

@@ -48,23 +48,56 @@ def walked(request, tmp_path_factory):
         (out / "mine.toml").write_text(draft)
         schema = ("--schema", out / "mine.toml")
     said["convert"] = call("convert", source, *schema, "--out", out / "episodes")
-    said["annotate"] = call("annotate", out / "episodes", "--estimator", "tiny", "--size", 256,
-                            "--device", "cpu", "--out", out / "depth")  # fmt: skip
-    said["tokenize"] = call("tokenize", out / "depth", "--codebook", DEMO, "--device", "cpu",
-                            "--out", out / "codes")  # fmt: skip
+    said["annotate"] = call(
+        "annotate",
+        out / "episodes",
+        "--estimator",
+        "tiny",
+        "--size",
+        256,
+        "--device",
+        "cpu",
+        "--out",
+        out / "depth",
+    )
+    said["tokenize"] = call(
+        "tokenize", out / "depth", "--codebook", DEMO, "--device", "cpu", "--out", out / "codes"
+    )
     (out / "micro.toml").write_text(MICRO)
     names = list(EpisodeStore(out / "episodes").cameras)
     cameras = [word for name in names for word in ("--camera", name)]
     said["train-vla"] = call(
-        "train-vla", "--episodes", out / "episodes", "--codes", out / "codes", "--out",
-        out / "run", "--preset", out / "micro.toml", *cameras, "--steps", 2, "--batch", 4,
-        "--set", f"model.depth.cameras={len(names)}", "--device", "cpu", "--threads", 1,
-        "--log-every", 1,
-    )  # fmt: skip
+        "train-vla",
+        "--episodes",
+        out / "episodes",
+        "--codes",
+        out / "codes",
+        "--out",
+        out / "run",
+        "--preset",
+        out / "micro.toml",
+        *cameras,
+        "--steps",
+        2,
+        "--batch",
+        4,
+        "--set",
+        f"model.depth.cameras={len(names)}",
+        "--device",
+        "cpu",
+        "--threads",
+        1,
+        "--log-every",
+        1,
+    )
     return SimpleNamespace(
-        name=name, out=out, said=said, episodes=EpisodeStore(out / "episodes"),
-        depth=DepthStore(out / "depth"), codes=CodeStore(out / "codes"),
-    )  # fmt: skip
+        name=name,
+        out=out,
+        said=said,
+        episodes=EpisodeStore(out / "episodes"),
+        depth=DepthStore(out / "depth"),
+        codes=CodeStore(out / "codes"),
+    )
 
 
 def test_every_episode_has_depth_and_codes_and_trains(walked):
@@ -135,14 +168,43 @@ def test_measured_depth_in_the_wrong_unit_is_found(tmp_path):
     for name, key in (("truth", "depth"), ("native", "depth_native")):
         text = draft.replace('"steps/observation/depth"', f'"steps/observation/{key}"')
         (tmp_path / f"{name}.toml").write_text(text)
-        call("convert", SETS["rgbd"], "--schema", tmp_path / f"{name}.toml", "--out",
-             tmp_path / f"{name}-episodes")  # fmt: skip
-        call("annotate", tmp_path / f"{name}-episodes", "--estimator", "dataset", "--size", 128,
-             "--out", tmp_path / name)  # fmt: skip
-    said = call("audit-depth", "--estimated", tmp_path / "native", "--truth", tmp_path / "truth",
-                "--out", tmp_path / "audit", code=1)  # fmt: skip
+        call(
+            "convert",
+            SETS["rgbd"],
+            "--schema",
+            tmp_path / f"{name}.toml",
+            "--out",
+            tmp_path / f"{name}-episodes",
+        )
+        call(
+            "annotate",
+            tmp_path / f"{name}-episodes",
+            "--estimator",
+            "dataset",
+            "--size",
+            128,
+            "--out",
+            tmp_path / name,
+        )
+    said = call(
+        "audit-depth",
+        "--estimated",
+        tmp_path / "native",
+        "--truth",
+        tmp_path / "truth",
+        "--out",
+        tmp_path / "audit",
+        code=1,
+    )
     assert "2 of 3 clips" in said
     assert "10" in said
-    same = call("audit-depth", "--estimated", tmp_path / "truth", "--truth", tmp_path / "truth",
-                "--out", tmp_path / "same")  # fmt: skip
+    same = call(
+        "audit-depth",
+        "--estimated",
+        tmp_path / "truth",
+        "--truth",
+        tmp_path / "truth",
+        "--out",
+        tmp_path / "same",
+    )
     assert "WRONG" not in same

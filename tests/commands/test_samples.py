@@ -11,11 +11,12 @@ from depthtok.data import Camera, ImageTransform
 from depthtok.errors import ConfigError
 from depthtok.meaning import Column, Meaning
 from depthtok.stores.parts import ShardKey
-from depthtok.stores.statistics import Columns, Statistics
-from pipelines.train_vla.samples import datasets, fit, member_names
+from depthtok.stores.statistics import ColumnStatistics, Statistics
+from pipelines.train_vla.samples import datasets, fit
+from pipelines.train_vla.stores import member_names
 from vla.data.normalise import Norms, Scale
 from vla.named_configs import load
-from vla.training.checkpoint import State
+from vla.training.checkpoint import TrainingState
 
 
 @pytest.mark.unchecked  # what it gives stands for stores
@@ -47,12 +48,22 @@ def store():
     part = SimpleNamespace(shard=shard, indices=rows, frames=rows, meta={})
     return SimpleNamespace(
         dataset="toy",
-        path="toy", about={"dataset": "toy"}, lengths=np.full(10, 4),
+        path="toy",
+        about={"dataset": "toy"},
+        lengths=np.full(10, 4),
         cameras={"image": Camera("image", 8, 8)},
-        action_dim=7, proprio_dim=8, gripper=(), meaning=MEANING, parts=lambda: [part],
-        require_complete=lambda partial: None, statistics=statistics, absent=dict,
-        fingerprint="toy", content="", episode=None,
-    )  # fmt: skip
+        action_dim=7,
+        proprio_dim=8,
+        gripper=(),
+        meaning=MEANING,
+        parts=lambda: [part],
+        require_complete=lambda partial: None,
+        statistics=statistics,
+        absent=dict,
+        fingerprint="toy",
+        content="",
+        episode=None,
+    )
 
 
 MEANING = Meaning(
@@ -63,7 +74,7 @@ MEANING = Meaning(
 def statistics():
     def columns(width):
         low, high = (0.0,) * width, (1.0,) * width
-        return Columns(40, low, high, low, high, low, high)
+        return ColumnStatistics(40, low, high, low, high, low, high)
 
     return Statistics(columns(7), columns(8), 10, 40)
 
@@ -71,10 +82,18 @@ def statistics():
 def joined(store, share, monkeypatch, failed, begun=None):
     config = load("tiny").updated({"data.cameras": ["image"], "model.cameras": 1})
     codes = SimpleNamespace(
-        codebook="book", cameras=("image",), grid=(16, 16), missing=list, parts=list,
-        failures=list, absent=dict, fingerprint="codes", content="", find_grid=None,
+        codebook="book",
+        cameras=("image",),
+        grid=(16, 16),
+        missing=list,
+        parts=list,
+        failures=list,
+        absent=dict,
+        fingerprint="codes",
+        content="",
+        find_grid=None,
         transform=ImageTransform(),
-    )  # fmt: skip
+    )
     held = np.ones(10, bool)
     held[failed] = False
     monkeypatch.setattr("vla.data.member.held_by", lambda codes, episodes: held)
@@ -109,7 +128,9 @@ def judges(store, share, monkeypatch, failed):
 
 @pytest.mark.unchecked  # what it gives stands for stores
 def test_a_run_of_former_versions_keeps_its_rule_and_its_norms(store, monkeypatch, capsys):
-    state = State(3, {"toy": Norms(Scale((5.0,) * 7, (6.0,) * 7), Scale((7.0,) * 8, (8.0,) * 8))})
+    state = TrainingState(
+        3, {"toy": Norms(Scale((5.0,) * 7, (6.0,) * 7), Scale((7.0,) * 8, (8.0,) * 8))}
+    )
     learn, judge = joined(store, 0.3, monkeypatch, [], state)
     crc = [zlib.crc32(b"%05d" % n, zlib.crc32(b"toy/1/train/00000-of-00001/")) for n in range(10)]
     former = [n for n in range(10) if crc[n] % 10_000 < 3000]

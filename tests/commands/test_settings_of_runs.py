@@ -26,11 +26,31 @@ from vqvae.config import TokeniserConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 WRONG = (
-    None, True, -1, 10**400, 0.5, math.inf, math.nan, "", "x", "a=b=c", "\0", [], [1], ["x"],
-    [[]], {},
-    {"x": 1}, [{"x": 1}], {"": ""}, {"x": {"y": []}}, "train.lr=1e999", ["data.cameras=5"],
-    ["train.lr=" + "[" * 5000], ["train.steps=" + "9" * 5000],
-)  # fmt: skip
+    None,
+    True,
+    -1,
+    10**400,
+    0.5,
+    math.inf,
+    math.nan,
+    "",
+    "x",
+    "a=b=c",
+    "\0",
+    [],
+    [1],
+    ["x"],
+    [[]],
+    {},
+    {"x": 1},
+    [{"x": 1}],
+    {"": ""},
+    {"x": {"y": []}},
+    "train.lr=1e999",
+    ["data.cameras=5"],
+    ["train.lr=" + "[" * 5000],
+    ["train.steps=" + "9" * 5000],
+)
 
 
 def places(tree, path=()):
@@ -142,11 +162,14 @@ def test_no_setting_of_a_training_is_a_traceback(kind):
 
 @pytest.mark.parametrize(
     ("words", "problem"),
-    [(("train.lr=1", "train.lr.x=2"), r"train\.lr\.x: lr is no table"),
-     (("model.vision.patch=0",), r"vision\.patch = 0"), (("model.vlm.kv_heads=0",), "kv_heads = 0"),
-     (("train.seed=-1",), r"train\.seed = -1"),
-     ((f"train.seed={2**63}",), f"`seed` cannot be {2**63}")],
-)  # fmt: skip
+    [
+        (("train.lr=1", "train.lr.x=2"), r"train\.lr\.x: lr is no table"),
+        (("model.vision.patch=0",), r"vision\.patch = 0"),
+        (("model.vlm.kv_heads=0",), "kv_heads = 0"),
+        (("train.seed=-1",), r"train\.seed = -1"),
+        ((f"train.seed={2**63}",), f"`seed` cannot be {2**63}"),
+    ],
+)
 def test_settings_that_cannot_be_are_named(words, problem):
     with pytest.raises(ConfigError, match=problem):
         load("tiny", parse_settings(words))
@@ -161,12 +184,17 @@ def test_a_picture_too_large_for_a_network_is_no_setting():
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), MemoryError("Unable to allocate 7 GiB"),
-     RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate "
-                  "memory: you tried to allocate 448000000000 bytes."),
-     RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")],
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 7 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate "
+            "memory: you tried to allocate 448000000000 bytes."
+        ),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
     ids=lambda error: str(error)[:12],
-)  # fmt: skip
+)
 def test_a_lack_of_memory_is_two_lines_and_no_episodes_failure(monkeypatch, capsys, error):
     def fails():
         raise error

@@ -70,8 +70,17 @@ def test_train_vqvae(stores, held, tmp_path, twin):
 
 def test_finetune_vida(stores, held, tmp_path):
     held(tmp_path / "w.safetensors", "file")
-    words = refused("finetune-vida", stores / "depth", "--estimator", "tiny", "--from-scratch",
-                    "--out", tmp_path / "w.safetensors", "--steps", 1)  # fmt: skip
+    words = refused(
+        "finetune-vida",
+        stores / "depth",
+        "--estimator",
+        "tiny",
+        "--from-scratch",
+        "--out",
+        tmp_path / "w.safetensors",
+        "--steps",
+        1,
+    )
     assert "w.safetensors is being written by process" in words
 
 

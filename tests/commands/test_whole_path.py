@@ -131,20 +131,43 @@ def test_statistics_are_shown_of_a_store_and_of_a_mixture(made):
 
 def test_a_plan_writes_nothing_and_adds_up(made, tmp_path):
     out, _ = made
-    told = json.loads(call("annotate", out / "sample" / "episodes", "--out", tmp_path / "depth",
-                           "--estimator", "dataset", "--plan", "--json"))  # fmt: skip
+    told = json.loads(
+        call(
+            "annotate",
+            out / "sample" / "episodes",
+            "--out",
+            tmp_path / "depth",
+            "--estimator",
+            "dataset",
+            "--plan",
+            "--json",
+        )
+    )
     assert (told["parts"], told["episodes"], told["units"]) == (2, 4, 512)
     assert told["seconds"] > 0
     assert told["bytes"] > 0
     assert not (tmp_path / "depth").exists()
-    there = json.loads(call("convert", SAMPLE, "--out", out / "sample" / "episodes", "--plan",
-                            "--json"))  # fmt: skip
+    there = json.loads(
+        call("convert", SAMPLE, "--out", out / "sample" / "episodes", "--plan", "--json")
+    )
     assert (there["parts"], there["parts_there"]) == (0, 2)
 
 
 def test_rlds_can_be_annotated_at_once(tmp_path):
-    call("annotate", SAMPLE, "--out", tmp_path / "depth", "--estimator", "dataset", "--limit", "1",
-         "--camera", "image", "--size", "32")  # fmt: skip
+    call(
+        "annotate",
+        SAMPLE,
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "dataset",
+        "--limit",
+        "1",
+        "--camera",
+        "image",
+        "--size",
+        "32",
+    )
     assert len(EpisodeStore(tmp_path / "depth.episodes")) == 4
     assert "1 missing" in call("inspect", tmp_path / "depth")
 
@@ -153,9 +176,14 @@ def test_what_to_type_next_can_be_copied(tmp_path):
     out = tmp_path / "run a"
     (told,) = re.findall("next: (.*)", call("convert", SAMPLE, "--out", out / "episodes"))
     assert shlex.split(told) == [
-        "depthtok", "annotate", str(out / "episodes"), "--estimator", "dataset", "--out",
+        "depthtok",
+        "annotate",
+        str(out / "episodes"),
+        "--estimator",
+        "dataset",
+        "--out",
         str(out / "depth"),
-    ]  # fmt: skip
+    ]
 
 
 def test_results_for_machines_are_alone_on_stdout(tmp_path):
@@ -180,10 +208,12 @@ def test_wrong_places_and_settings_are_refused_with_a_remedy(made, tmp_path):
         (StaleStore, ["annotate", episodes, "--out", depth, "--estimator", "dataset", "--size", 8]),
         (ConfigError, ["annotate", episodes, "--out", tmp_path / "d", "--camera", "imagee"]),
         (ConfigError, ["annotate", episodes, "--out", tmp_path / "d", "--estimator", "vitz"]),
-        (ConfigError, ["train-vla", "--episodes", episodes, "--out", tmp_path / "p",
-                       "--set", "train.lrr=1"]),
+        (
+            ConfigError,
+            ["train-vla", "--episodes", episodes, "--out", tmp_path / "p", "--set", "train.lrr=1"],
+        ),
         (ConfigError, ["convert", SAMPLE, "--out", tmp_path / "e", "--split", "trian"]),
-    ]  # fmt: skip
+    ]
     for kind, arguments in refused:
         with pytest.raises(kind) as caught:
             call(*arguments)
@@ -192,8 +222,16 @@ def test_wrong_places_and_settings_are_refused_with_a_remedy(made, tmp_path):
 
 def test_an_incomplete_store_is_refused_unless_asked_for(tmp_path):
     call("convert", SAMPLE, "--out", tmp_path / "episodes", "--limit", "1")
-    arguments = ["annotate", tmp_path / "episodes", "--out", tmp_path / "depth",
-                 "--estimator", "dataset", "--size", "16"]  # fmt: skip
+    arguments = [
+        "annotate",
+        tmp_path / "episodes",
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "dataset",
+        "--size",
+        "16",
+    ]
     with pytest.raises(MissingParts):
         call(*arguments)
     call(*arguments, "--partial")

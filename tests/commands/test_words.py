@@ -41,10 +41,25 @@ def place(tmp_path_factory):
 
 def training(place, out, *more):
     return [
-        "train-vla", "--episodes", place / "episodes", "--preset", place / "micro.toml",
-        "--batch", 2, "--steps", 1, "--held-out", 0, "--device", "cpu", "--threads", 1,
-        "--out", out, *more,
-    ]  # fmt: skip
+        "train-vla",
+        "--episodes",
+        place / "episodes",
+        "--preset",
+        place / "micro.toml",
+        "--batch",
+        2,
+        "--steps",
+        1,
+        "--held-out",
+        0,
+        "--device",
+        "cpu",
+        "--threads",
+        1,
+        "--out",
+        out,
+        *more,
+    ]
 
 
 def said(*arguments):
@@ -77,8 +92,11 @@ def test_the_tokenizer_of_the_weights_is_used_and_kept(place, tmp_path):
             call(*training(place, tmp_path / "x", *start, "--set", f"data.tokenizer={wrong}"))
     # Another size of the same embedding, and the second run takes the first one's tokenizer.
     call(*training(place, tmp_path / "b", "--weights", folder, "--set", "model.vocabulary=11"))
-    call(*training(place, tmp_path / "c", "--weights", tmp_path / "run", "--set",
-                   "model.vocabulary=64"))  # fmt: skip
+    call(
+        *training(
+            place, tmp_path / "c", "--weights", tmp_path / "run", "--set", "model.vocabulary=64"
+        )
+    )
     with pytest.raises(ConfigError, match=r"set model.vocabulary = 11") as error:
         call(*training(place, tmp_path / "d", "--weights", folder, "--set", "model.vocabulary=10"))
     assert "needs 11 rows" in error.value.problem
@@ -139,10 +157,38 @@ def test_a_run_of_an_older_version_goes_on_and_says_what_is_not_known(tmp_path, 
     expected = lines(tmp_path / "run")
     assert "older depthtok" in call("inspect", "run")
     call("report", "run")
-    call("train-vla", "--episodes", "episodes", "--codes", "codes", "--preset", "micro.toml",
-         "--batch", 4, "--held-out", 0.4, "--device", "cpu", "--log-every", 1,
-         "--validate-every", 2, "--checkpoint-every", 2, "--threads", 1, "--steps", 4, "--force",
-         "--codebook", "codebook", "--source-root", "rlds/1.0.0", "--out", "run")  # fmt: skip
+    call(
+        "train-vla",
+        "--episodes",
+        "episodes",
+        "--codes",
+        "codes",
+        "--preset",
+        "micro.toml",
+        "--batch",
+        4,
+        "--held-out",
+        0.4,
+        "--device",
+        "cpu",
+        "--log-every",
+        1,
+        "--validate-every",
+        2,
+        "--checkpoint-every",
+        2,
+        "--threads",
+        1,
+        "--steps",
+        4,
+        "--force",
+        "--codebook",
+        "codebook",
+        "--source-root",
+        "rlds/1.0.0",
+        "--out",
+        "run",
+    )
     assert lines(tmp_path / "run")[:2] == expected[:2]
     for line, then in zip(lines(tmp_path / "run")[2:], expected[2:], strict=True):
         assert line.keys() == then.keys()

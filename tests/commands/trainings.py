@@ -36,10 +36,29 @@ def call(*arguments: object, code: int = 0) -> str:
 
 def training(stores, out, *more: object) -> list[object]:
     return [
-        "train-vla", "--episodes", stores / "episodes", "--codes", stores / "codes",
-        "--preset", stores / "micro.toml", "--batch", 4, "--held-out", 0.4, "--device", "cpu",
-        "--log-every", 1, "--validate-every", 10, "--threads", 1, "--out", out, *more,
-    ]  # fmt: skip
+        "train-vla",
+        "--episodes",
+        stores / "episodes",
+        "--codes",
+        stores / "codes",
+        "--preset",
+        stores / "micro.toml",
+        "--batch",
+        4,
+        "--held-out",
+        0.4,
+        "--device",
+        "cpu",
+        "--log-every",
+        1,
+        "--validate-every",
+        10,
+        "--threads",
+        1,
+        "--out",
+        out,
+        *more,
+    ]
 
 
 def lines(run: Path) -> list[dict]:

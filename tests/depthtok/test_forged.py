@@ -24,8 +24,28 @@ from depthtok.stores.verify import verify_store
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
 COUNT = int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # 10: ten times as many
-HOSTILE = [None, -1, 0, 10**9, 2**63, 10**30, "", "x", "../../../etc/passwd", "/etc/passwd", [], {},
-           [[]], True, 1.5, ["a"], {"a": 1}, "\0", 1e300, "train-00000-of-00002"]  # fmt: skip
+HOSTILE = [
+    None,
+    -1,
+    0,
+    10**9,
+    2**63,
+    10**30,
+    "",
+    "x",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    [],
+    {},
+    [[]],
+    True,
+    1.5,
+    ["a"],
+    {"a": 1},
+    "\0",
+    1e300,
+    "train-00000-of-00002",
+]
 
 
 def places(tree, path=()):
@@ -125,8 +145,13 @@ def signed(content):
     """A root group of this content, which may not be of the types that `StoreSpec` has."""
     from depthtok.stores.arrays import group_json
 
-    parts = [1, *(content.get(k) for k in ("type", "stage", "stage_version", "what", "about",
-                                           "upstream", "shards"))]  # fmt: skip
+    parts = [
+        1,
+        *(
+            content.get(k)
+            for k in ("type", "stage", "stage_version", "what", "about", "upstream", "shards")
+        ),
+    ]
     full = {**content, "format": 1, "fingerprint": digest(parts)}
     return group_json({"depthtok": {**full, "sha256": digest(full)}})
 
@@ -173,8 +198,12 @@ def test_forged_codebooks(tmp_path):
 
 
 def use(book):
-    return book.grid, book.size, book.normalisation.range_of(tuple(map(float, range(11)))), (
-        book.quality, book.demo)  # fmt: skip
+    return (
+        book.grid,
+        book.size,
+        book.normalisation.range_of(tuple(map(float, range(11)))),
+        (book.quality, book.demo),
+    )
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", '"x"', "[" * 100_000, "{", "", "\0", "1e999"])

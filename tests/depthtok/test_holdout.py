@@ -24,8 +24,9 @@ def test_the_rule_never_changes():
 
 
 def test_places_are_even_and_unlike_in_every_shard():
-    found = np.concatenate([places(ShardKey("x", "1", "train", s, 9), np.arange(4000))
-                            for s in range(9)])  # fmt: skip
+    found = np.concatenate(
+        [places(ShardKey("x", "1", "train", s, 9), np.arange(4000)) for s in range(9)]
+    )
     assert found.min() >= 0
     assert found.max() < 1
     assert len(np.unique(found)) == len(found)

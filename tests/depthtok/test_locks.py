@@ -39,9 +39,10 @@ def holder(monkeypatch):
 
     def start(out, how="", *more):
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(out), how, *more], stdout=subprocess.PIPE,
+            [sys.executable, "-c", HOLD, str(out), how, *more],
+            stdout=subprocess.PIPE,
             start_new_session=True,
-        )  # fmt: skip
+        )
         begun.append(process)
         assert process.stdout.readline() == b"held\n"
         return process

@@ -118,10 +118,10 @@ def test_help_shows_texts_and_defaults(invoke):
 
 
 def test_a_command_may_tell_a_flag_otherwise():
-    def judge(options: Annotated[RunOptions, Only("limit", limit="so many trials")]):
-        """Judge."""
+    def evaluate(options: Annotated[RunOptions, Only("limit", limit="so many trials")]):
+        """Evaluate."""
 
-    text = " ".join(invoking(judge)("judge", "--help").output.split())
+    text = " ".join(invoking(evaluate)("evaluate", "--help").output.split())
     assert "so many trials" in text
     assert "--resume" not in text
     assert "--workers" not in text
@@ -163,15 +163,24 @@ def test_a_command_offers_no_flag_that_it_would_ignore():
 def draw(
     what: Annotated[str, Positional("WHAT", "a thing")],
     settings: Annotated[Settings, Only("batch_size", "align"), BySet("align")],
-    options: Annotated[RunOptions, Only("cpus_per_worker", "limit"), Prefix("run", most="limit"),
-                       BySet("cpus_per_worker")],
+    options: Annotated[
+        RunOptions,
+        Only("cpus_per_worker", "limit"),
+        Prefix("run", most="limit"),
+        BySet("cpus_per_worker"),
+    ],
     count: Annotated[int, Flag("how many", least=1, most=4)] = 1,
     colour: Annotated[str, Flag("which", by_set=True)] = "red",
-) -> object:  # fmt: skip
+) -> object:
     """Draw."""
-    return what, settings.batch_size, settings.align, options.cpus_per_worker, options.limit, (
-        count, colour
-    )  # fmt: skip
+    return (
+        what,
+        settings.batch_size,
+        settings.align,
+        options.cpus_per_worker,
+        options.limit,
+        (count, colour),
+    )
 
 
 def test_settings_are_given_by_set():

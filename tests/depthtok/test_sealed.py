@@ -36,9 +36,16 @@ def test_every_bit_counts(file):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda data: data[:-1], lambda data: data[:-64], lambda data: data + b"x", lambda data: b"",
-     lambda data: data[:-64] + b"0" * 64, lambda data: data[:40], lambda data: data[1:]],
-)  # fmt: skip
+    [
+        lambda data: data[:-1],
+        lambda data: data[:-64],
+        lambda data: data + b"x",
+        lambda data: b"",
+        lambda data: data[:-64] + b"0" * 64,
+        lambda data: data[:40],
+        lambda data: data[1:],
+    ],
+)
 def test_cut_and_grown_files_are_refused(file, change):
     seal(file)
     file.write_bytes(change(file.read_bytes()))

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from depthtok.stores import statistics
-from depthtok.stores.statistics import Columns, Statistics, mixture, of_columns
+from depthtok.stores.statistics import ColumnStatistics, Statistics, mixture, of_columns
 
 
-def columns(values: np.ndarray, pieces: int = 1) -> Columns:
+def columns(values: np.ndarray, pieces: int = 1) -> ColumnStatistics:
     return of_columns(lambda: iter(np.array_split(values, pieces)))
 
 
@@ -32,7 +32,7 @@ def test_cuts_do_not_reach_the_result(monkeypatch, rows_together):
 
 
 def test_no_rows():
-    assert columns(np.empty((0, 3), np.float32)) == Columns(0, (), (), (), (), (), ())
+    assert columns(np.empty((0, 3), np.float32)) == ColumnStatistics(0, (), (), (), (), (), ())
 
 
 def test_json_and_mixture():

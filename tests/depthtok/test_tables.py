@@ -60,8 +60,9 @@ def test_a_store_may_be_collected_while_another_table_is_kept():
     assert source.mapped == ["a", "a"]
 
 
-@pytest.mark.parametrize(("soft", "hard", "most"), [(1024, 4096, 3584), (1024, 1024, 512),
-                                                    (64, 64, 32)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("soft", "hard", "most"), [(1024, 4096, 3584), (1024, 1024, 512), (64, 64, 32)]
+)
 def test_the_soft_limit_is_raised_and_some_files_are_left_to_others(soft, hard, most):
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < hard:
         pytest.skip(f"fewer than {hard} files may be open here")

@@ -101,9 +101,13 @@ def test_a_folder_that_cannot_be_listed_is_not_empty(tmp_path, monkeypatch, numb
 
     monkeypatch.setattr(os, "listdir", refused)
     monkeypatch.setattr(os, "scandir", refused)
-    for look in (checkpoint.steps, checkpoint.newest_step, lambda run: list(findings(run)),
-                 lambda path: Evaluation(path, {"tasks": {}}).outcomes,
-                 lambda path: Evaluation(path, {}).videos()):  # fmt: skip
+    for look in (
+        checkpoint.steps,
+        checkpoint.newest_step,
+        lambda run: list(findings(run)),
+        lambda path: Evaluation(path, {"tasks": {}}).outcomes,
+        lambda path: Evaluation(path, {}).videos(),
+    ):
         with pytest.raises(SourceUnavailable, match="cannot be listed now"):
             look(tmp_path)
 

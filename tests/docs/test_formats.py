@@ -41,10 +41,14 @@ def folder(tmp_path, monkeypatch):
             writer.fail(1, "no depth")
 
         write_part(
-            tmp_path / "runs" / "codes", spec, PartName(shard_name("train", shard, 2)),
-            ShardKey("d", "1.0.0", "train", shard, 2), array_specs(["image"], (16, 16)),
-            fill, upstream="",
-        )  # fmt: skip
+            tmp_path / "runs" / "codes",
+            spec,
+            PartName(shard_name("train", shard, 2)),
+            ShardKey("d", "1.0.0", "train", shard, 2),
+            array_specs(["image"], (16, 16)),
+            fill,
+            upstream="",
+        )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

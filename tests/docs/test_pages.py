@@ -45,9 +45,11 @@ def test_commands_and_flags_exist(page):
 
 FOREIGN = {
     "--args.replan-steps",  # of openpi's client
-    "--nproc-per-node", "--nnodes", "--rdzv-endpoint",  # of torchrun
+    "--nproc-per-node",
+    "--nnodes",
+    "--rdzv-endpoint",  # of torchrun
     "--states",  # of benchmarks/expert_rates.py
-}  # fmt: skip
+}
 
 
 def flags() -> set[str]:

@@ -10,13 +10,31 @@ from tests.vida.recipe import clip, normalise, position_table
 
 __all__ = ["clip", "normalise", "shrink", "state_dict"]
 
-TOKENS = ("pos_embed", "cls_token", "mask_token", "camera_token", "register_token",
-          "empty_pose_tokens")  # fmt: skip
+TOKENS = (
+    "pos_embed",
+    "cls_token",
+    "mask_token",
+    "camera_token",
+    "register_token",
+    "empty_pose_tokens",
+)
 GAINS = {".resConfUnit": 0.7, ".proj_out.": 0.5, "output_conv2.0.": 0.5, "output_conv2.2.": 0.7}
-SMALL = ("patch_embed.proj.", "pos_embed", "cls_token", "camera_token", "register_token",
-         "pretrained.norm.", "frame_blocks.0.attn.", "global_blocks.0.attn.qkv.",
-         "_encoder.encoder.1.", "_encoder.norm_layer.", "head.projects.", ".proj_in.", ".ls1.gamma",
-         ".ls2.gamma")  # fmt: skip
+SMALL = (
+    "patch_embed.proj.",
+    "pos_embed",
+    "cls_token",
+    "camera_token",
+    "register_token",
+    "pretrained.norm.",
+    "frame_blocks.0.attn.",
+    "global_blocks.0.attn.qkv.",
+    "_encoder.encoder.1.",
+    "_encoder.norm_layer.",
+    "head.projects.",
+    ".proj_in.",
+    ".ls1.gamma",
+    ".ls2.gamma",
+)
 
 
 def rule(key, shape):

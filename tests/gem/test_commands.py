@@ -28,17 +28,44 @@ def stores(tmp_path_factory):
     root = tmp_path_factory.mktemp("gem")
     rlds = make_rlds(root / "rlds", episodes=4, steps=[2, 3, 26, 3], shards=1, size=28)
     call("convert", rlds, "--out", root / "episodes")
-    call("annotate", root / "episodes", "--out", root / "true", "--estimator", "dataset",
-         "--size", 32)  # fmt: skip
+    call(
+        "annotate",
+        root / "episodes",
+        "--out",
+        root / "true",
+        "--estimator",
+        "dataset",
+        "--size",
+        32,
+    )
     for pose in ("on", "off"):
-        call("finetune-depth", root / "true", "--out", root / f"{pose}.safetensors", *FAST,
-             "--set", f"pose={pose}")  # fmt: skip
+        call(
+            "finetune-depth",
+            root / "true",
+            "--out",
+            root / f"{pose}.safetensors",
+            *FAST,
+            "--set",
+            f"pose={pose}",
+        )
     return root
 
 
 def annotate(stores, out, *more, pose="on"):
-    call("annotate", stores / "episodes", "--out", out, *TINY, "--size", 32, "--weights",
-         stores / f"{pose}.safetensors", "--set", f"pose={pose}", *more)  # fmt: skip
+    call(
+        "annotate",
+        stores / "episodes",
+        "--out",
+        out,
+        *TINY,
+        "--size",
+        32,
+        "--weights",
+        stores / f"{pose}.safetensors",
+        "--set",
+        f"pose={pose}",
+        *more,
+    )
     return out
 
 
@@ -57,8 +84,16 @@ def test_a_trained_network_annotates_and_is_audited(stores, tmp_path):
         assert "pose" not in store.spec.what  # what former stores are made with is as it was
         made[pose] = digests(store)
     assert made["on"] != made["off"]
-    call("audit-depth", "--estimated", tmp_path / "on", "--truth", stores / "true", "--out",
-         tmp_path / "audit", code=1)  # fmt: skip
+    call(
+        "audit-depth",
+        "--estimated",
+        tmp_path / "on",
+        "--truth",
+        stores / "true",
+        "--out",
+        tmp_path / "audit",
+        code=1,
+    )
     report = json.loads((tmp_path / "audit" / "report.json").read_text())
     assert "gemdepth-tiny" in json.dumps(report)
 
@@ -67,8 +102,15 @@ def test_a_store_is_gone_on_with_as_it_was_made(stores, tmp_path):
     annotate(stores, tmp_path / "depth", pose="off")
     annotate(stores, tmp_path / "depth", pose="off")
     with pytest.raises(WeightsError, match="--set pose=off"):
-        call("annotate", stores / "episodes", "--out", tmp_path / "other", *TINY, "--weights",
-             stores / "off.safetensors")  # fmt: skip
+        call(
+            "annotate",
+            stores / "episodes",
+            "--out",
+            tmp_path / "other",
+            *TINY,
+            "--weights",
+            stores / "off.safetensors",
+        )
     with pytest.raises(StaleStore):
         annotate(stores, tmp_path / "depth")
 
@@ -76,33 +118,63 @@ def test_a_store_is_gone_on_with_as_it_was_made(stores, tmp_path):
 def test_poses_are_no_choice_of_another_estimator(stores, tmp_path):
     for command in (["annotate", stores / "episodes"], ["finetune-depth", stores / "true"]):
         with pytest.raises(ConfigError, match="tiny predicts no poses"):
-            call(*command, "--out", tmp_path / "x.safetensors", "--estimator", "tiny", "--set",
-                 "pose=off")  # fmt: skip
+            call(
+                *command,
+                "--out",
+                tmp_path / "x.safetensors",
+                "--estimator",
+                "tiny",
+                "--set",
+                "pose=off",
+            )
 
 
 def test_training_lowers_the_loss_and_a_resumed_run_ends_the_same(stores, tmp_path):
     frames = recipe.clip(7, 28, 28, 1)
     depth = 0.5 + frames.mean(-1, dtype=np.float32) / 255
     clips, cpu = [MemoryClip(frames, depth.astype(np.float32))], torch.device("cpu")
-    config = FinetuneConfig(steps=9, batch=1, frames=4, input_size=28, save_every=4,
-                            learning_rate=1e-3)  # fmt: skip
+    config = FinetuneConfig(
+        steps=9, batch=1, frames=4, input_size=28, save_every=4, learning_rate=1e-3
+    )
     losses, seen = [], []
     start = fresh(gem_config("gemdepth-tiny"), 0)
     before = {key: value.clone() for key, value in start.state_dict().items()}
-    whole = finetune(start, clips, config, checkpoint=tmp_path / "a", device=cpu,
-                     on_step=lambda report: losses.append(report.loss))  # fmt: skip
+    whole = finetune(
+        start,
+        clips,
+        config,
+        checkpoint=tmp_path / "a",
+        device=cpu,
+        on_step=lambda report: losses.append(report.loss),
+    )
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
     after = whole.state_dict()
     still = {key for key in before if before[key].equal(after[key])}
     assert all(key.endswith(".pe") for key in still), still  # the whole network learns
     half = fresh(gem_config("gemdepth-tiny"), 0)
-    assert finetune(half, clips, config, checkpoint=tmp_path / "b", device=cpu,
-                    on_step=seen.append, should_stop=lambda: len(seen) == 5) is None  # fmt: skip
-    resumed = finetune(fresh(gem_config("gemdepth-tiny"), 0), clips, config,
-                       checkpoint=tmp_path / "b", device=cpu)  # fmt: skip
+    assert (
+        finetune(
+            half,
+            clips,
+            config,
+            checkpoint=tmp_path / "b",
+            device=cpu,
+            on_step=seen.append,
+            should_stop=lambda: len(seen) == 5,
+        )
+        is None
+    )
+    resumed = finetune(
+        fresh(gem_config("gemdepth-tiny"), 0), clips, config, checkpoint=tmp_path / "b", device=cpu
+    )
     assert all(value.equal(after[key]) for key, value in resumed.state_dict().items())
     with pytest.raises(
         StaleStore, match="network gemdepth-tiny, pose on, now gemdepth-tiny, pose off"
     ):
-        finetune(fresh(gem_config("gemdepth-tiny", pose=False), 0), clips, config,
-                 checkpoint=tmp_path / "b", device=cpu)  # fmt: skip
+        finetune(
+            fresh(gem_config("gemdepth-tiny", pose=False), 0),
+            clips,
+            config,
+            checkpoint=tmp_path / "b",
+            device=cpu,
+        )

@@ -69,9 +69,10 @@ def test_angles_are_float32_in_half_precision():
     network, seen = halved(tiny_network(), HALF), set()
     for name in ("cam_trans_encoder", "camera_head"):
         getattr(network, name).register_forward_hook(
-            lambda _, inputs, out: seen.add((inputs[0].dtype, (out if torch.is_tensor(out) else
-                                                               out[-1]).dtype))
-        )  # fmt: skip
+            lambda _, inputs, out: seen.add(
+                (inputs[0].dtype, (out if torch.is_tensor(out) else out[-1]).dtype)
+            )
+        )
     with torch.inference_mode(), Rounding():
         network(torch.zeros(1, 3, 3, 28, 42))
     assert seen == {(torch.float32, torch.float32)}

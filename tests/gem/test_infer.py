@@ -8,7 +8,7 @@ import torch
 
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.infer import estimate
-from pipelines.depth.vida.runner import Groups, Job, Runner, mixing_bytes, window_bytes
+from pipelines.depth.vida.runner import Groups, Runner, WindowInput, mixing_bytes, window_bytes
 from pipelines.depth.windows.align import Stitcher
 from pipelines.depth.windows.plan import plan
 from tests.gem import recipe
@@ -17,8 +17,14 @@ from tests.vida.made import MemoryClip
 from tests.vida.test_infer import depth_of, tensor_bytes
 
 CPU = torch.device("cpu")
-CASES = ["on_n20_96x96_s70", "on_n26_96x96_s70", "off_n26_96x96_s70", "on_n50_96x96_s70",
-         "off_n50_96x96_s70", "on_n40_64x128_s70"]  # fmt: skip
+CASES = [
+    "on_n20_96x96_s70",
+    "on_n26_96x96_s70",
+    "off_n26_96x96_s70",
+    "on_n50_96x96_s70",
+    "off_n50_96x96_s70",
+    "on_n40_64x128_s70",
+]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -133,7 +139,7 @@ def test_a_batch_of_windows_leaves_room_for_mixing_one(monkeypatch):
     size, config = (518, 518), runner.config
     needed, mixing = window_bytes(config, size, 4), mixing_bytes(config, size)
     assert mixing > 0
-    job = Job(0, next(plan(1, align=True)), torch.zeros(1, 64, 64, 3), size, (64, 64))
+    job = WindowInput(0, next(plan(1, align=True)), torch.zeros(1, 64, 64, 3), size, (64, 64))
     for windows in (1, 3):
         runner.windows, runner.memory = None, mixing + windows * needed + 10
         assert runner.batch_size(job) == windows

@@ -15,25 +15,33 @@ from pipelines.depth.gem.attention import attend, attend_by_parts
 from pipelines.depth.gem.config import GEM_CONFIGS
 from pipelines.depth.gem.network import GemDepth
 from pipelines.depth.vida.config import PATCH, RunConfig
-from pipelines.depth.vida.runner import Groups, Job, Runner, mixing_bytes
+from pipelines.depth.vida.runner import Groups, Runner, WindowInput, mixing_bytes
 from pipelines.depth.windows.plan import plan
 
 EIGHTH = replace(
-    GEM_CONFIGS["gemdepth"], dim=128, depth=4, heads=2, taps=(0, 1, 2, 3), features=32,
-    channels=(32, 64, 128, 128), table=10,
-)  # fmt: skip
+    GEM_CONFIGS["gemdepth"],
+    dim=128,
+    depth=4,
+    heads=2,
+    taps=(0, 1, 2, 3),
+    features=32,
+    channels=(32, 64, 128, 128),
+    table=10,
+)
 WEIGHTS = 677_219_155 * 4  # bytes
 FULL = 37 * 37  # patches at 518 px
 
 
 def peak(run):
     """Bytes that are allocated at most at a time while it runs, beyond those before."""
-    with torch.inference_mode(), profile(
-        activities=[ProfilerActivity.CPU], profile_memory=True
-    ) as record:  # fmt: skip
+    with (
+        torch.inference_mode(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record,
+    ):
         run()
-    events = [event for event in record.profiler.kineto_results.events()
-              if event.name() == "[memory]"]  # fmt: skip
+    events = [
+        event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     held = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
@@ -74,7 +82,7 @@ def test_a_window_at_518_px_takes_less_than_24_gb(eighth, monkeypatch):
     def job(window):
         count = window.fresh[1] - window.fresh[0]
         frames = torch.zeros(count, 112, 112, 3, dtype=torch.uint8)
-        return Job(0, window, frames, (112, 112), (112, 112))
+        return WindowInput(0, window, frames, (112, 112), (112, 112))
 
     runner.depth([job(first)])
     most = peak(lambda: runner.depth([job(second)]))

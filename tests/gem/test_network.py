@@ -14,8 +14,14 @@ from pipelines.depth.gem.tensors import POSE, UNUSED, used
 from tests.gem import recipe
 from tests.gem.made import config_of, loaded
 
-FORWARDS = ["on_t32_70x70", "off_t32_70x70", "on_t8_70x98", "off_t8_70x98", "on_t1_56x56",
-            "on_t3_42x70"]  # fmt: skip
+FORWARDS = [
+    "on_t32_70x70",
+    "off_t32_70x70",
+    "on_t8_70x98",
+    "off_t8_70x98",
+    "on_t1_56x56",
+    "on_t3_42x70",
+]
 SHRUNK = ["on_t8_70x98_shrink", "off_t8_70x98_shrink"]
 SHOWN = [0, 5, 31]  # frames of the stages
 STAGE = 3e-5
@@ -115,10 +121,14 @@ def stages(networks):
         blocks[index].register_forward_hook(
             lambda _, __, out, name=name, index=index: outputs.__setitem__(f"{name}{index}", out)
         )
-        for name, blocks in (("spatial", network.spatial_blocks), ("time", network.time_blocks),
-                             ("frame", network.frame_blocks), ("global", network.global_blocks))
+        for name, blocks in (
+            ("spatial", network.spatial_blocks),
+            ("time", network.time_blocks),
+            ("frame", network.frame_blocks),
+            ("global", network.global_blocks),
+        )
         for index in range(len(blocks))
-    ]  # fmt: skip
+    ]
     with torch.inference_mode():
         tokens = network.encode(window("t32_70x70")[0]).level4[None]
         cameras = network.cameras(tokens, 5)

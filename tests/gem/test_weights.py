@@ -24,11 +24,15 @@ from pipelines.depth.vida.weights import load_network as load_vida
 CPU = torch.device("cpu")
 TINY = GEM_CONFIGS["gemdepth-tiny"]
 WITHOUT_EFFECT = (
-    "frame_blocks.1.norm1.weight", "global_blocks.1.attn.qkv.bias", "head.proj.2.weight",
+    "frame_blocks.1.norm1.weight",
+    "global_blocks.1.attn.qkv.bias",
+    "head.proj.2.weight",
     "head.motion_modules.3.temporal_transformer.fusion_gate1.0.bias",
-    "head.motion_modules.0.temporal_transformer.layer_norm.weight", "pretrained.mask_token",
-    "head.scratch.refinenet4.resConfUnit1.conv2.bias", "pos_encoder.pe",
-)  # fmt: skip
+    "head.motion_modules.0.temporal_transformer.layer_norm.weight",
+    "pretrained.mask_token",
+    "head.scratch.refinenet4.resConfUnit1.conv2.bias",
+    "pos_encoder.pe",
+)
 
 
 @pytest.fixture(scope="module")

@@ -115,8 +115,10 @@ def test_annotate_decides_over_all_frames_and_keeps_the_rows(made):
 def test_the_other_cameras_are_estimated_as_if_nothing_were_absent(made, tmp_path):
     """The same bytes as from a store that knows nothing of absent cameras."""
     config = AnnotateConfig(estimator="tiny", input_size=28, size=32, camera=("image",))
-    run(AnnotateStage(EpisodeStore(made.root / "convert"), tmp_path / "one", config, "cpu"),
-        RunOptions())  # fmt: skip
+    run(
+        AnnotateStage(EpisodeStore(made.root / "convert"), tmp_path / "one", config, "cpu"),
+        RunOptions(),
+    )
     alone = {clip.key: clip for clip in DepthStore(tmp_path / "one").clips()}
     for clip in DepthStore(made.root / "annotate").clips("image"):
         np.testing.assert_array_equal(clip.read().values, alone[clip.key].read().values)
@@ -233,12 +235,18 @@ def test_a_chosen_camera_that_an_episode_lacks_is_absent_there(made, tmp_path):
         np.testing.assert_array_equal(clip.read().values, both[clip.key, clip.camera].read().values)
     assert list(verify_store(tmp_path / "depth")) == []
 
-    codes = TokenizeStage(store, made.stage("tokenize").codebook, tmp_path / "codes",
-                          TokenizeConfig(), "cpu", {})  # fmt: skip
+    codes = TokenizeStage(
+        store, made.stage("tokenize").codebook, tmp_path / "codes", TokenizeConfig(), "cpu", {}
+    )
     outcome = run(codes, RunOptions())
     assert (outcome.absent, outcome.failures) == ({"wrist_image": 1}, [])
-    fused = FusedStage(AnnotateStage(episodes, tmp_path / "fused", config, "cpu"), codes.codebook,
-                       tmp_path / "fused", TokenizeConfig(), {})  # fmt: skip
+    fused = FusedStage(
+        AnnotateStage(episodes, tmp_path / "fused", config, "cpu"),
+        codes.codebook,
+        tmp_path / "fused",
+        TokenizeConfig(),
+        {},
+    )
     run(fused, RunOptions())
     pairs = zip(CodeStore(codes.out).parts(), CodeStore(fused.out).parts(), strict=True)
     for one, two in pairs:
@@ -328,8 +336,9 @@ def flagged(tmp_path, flags):
     lines = text.splitlines()
     at = lines.index('key = "steps/observation/wrist_image"')
     schema = tmp_path / "flagged.toml"
-    schema.write_text("\n".join([*lines[: at + 1], f"present_key = {json.dumps(flag)}",
-                                  *lines[at + 1 :]]))  # fmt: skip
+    schema.write_text(
+        "\n".join([*lines[: at + 1], f"present_key = {json.dumps(flag)}", *lines[at + 1 :]])
+    )
     return writer.finish(), schema
 
 

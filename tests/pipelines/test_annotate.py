@@ -138,9 +138,12 @@ def test_what_is_refused(tmp_path, over):
     path.stage("annotate")
     with pytest.raises(SourceError, match="not in"):
         annotate.AnnotateStage(
-            EpisodeStore(path.root / "convert"), tmp_path / "out", path.stage("annotate").config,
-            "cpu", partial=True,
-        ).work()  # fmt: skip
+            EpisodeStore(path.root / "convert"),
+            tmp_path / "out",
+            path.stage("annotate").config,
+            "cpu",
+            partial=True,
+        ).work()
     assert not (path.root / "annotate").exists()
 
 
@@ -329,9 +332,15 @@ def test_what_the_schema_calls_no_measurement_is_none(tmp_path, over, stated, to
 
 @pytest.mark.parametrize(
     ("unit", "scale", "encoding"),
-    [("m/10000", 1e-4, "float32"), ("m/5000", 2e-4, "float32"), ("m/1024", 1 / 1024, "float32"),
-     ("mm", 1e-3, "uint16_mm"), ("m/1000", 1e-3, "uint16_mm"), ("m/500", 2e-3, "uint16_mm")],
-)  # fmt: skip
+    [
+        ("m/10000", 1e-4, "float32"),
+        ("m/5000", 2e-4, "float32"),
+        ("m/1024", 1 / 1024, "float32"),
+        ("mm", 1e-3, "uint16_mm"),
+        ("m/1000", 1e-3, "uint16_mm"),
+        ("m/500", 2e-3, "uint16_mm"),
+    ],
+)
 def test_depth_of_any_scale_is_stored_without_loss(tmp_path, over, unit, scale, encoding):
     stored = {}
 

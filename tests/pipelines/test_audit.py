@@ -123,10 +123,21 @@ def test_a_unit_taken_for_another_is_named_with_its_factor(stored, taken, told, 
     assert audit(pair(seen, METRES)).abs_rel < 0.1  # the alignment hides it
 
 
-@pytest.mark.parametrize(("factor", "wrong"), [
-    (1.0, False), (1.01, False), (1.1, False), (0.9, False), (1.2, False), (0.82, False),
-    (1.3, True), (0.75, True), (1.7, True), (37.0, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("factor", "wrong"),
+    [
+        (1.0, False),
+        (1.01, False),
+        (1.1, False),
+        (0.9, False),
+        (1.2, False),
+        (0.82, False),
+        (1.3, True),
+        (0.75, True),
+        (1.7, True),
+        (37.0, True),
+    ],
+)
 def test_any_other_scale_is_named_beyond_what_networks_are_off_by(factor, wrong):
     summary = found((scene() * factor).astype(np.float32), METRES)
     assert len(summary.wrong) == wrong
@@ -158,8 +169,9 @@ def test_the_clips_that_are_wrong_are_named_one_by_one():
     assert str(odd.key) in text
     two = summarise([*clips, odd, audit(pair(scene() * 2, METRES))])[0].wrong
     assert [t.split(" the true")[0].split("depth is ")[1] for t in two] == [
-        "0.1000 times (0.1000 to 0.1000)", "2.000 times (2.000 to 2.000)"
-    ]  # fmt: skip
+        "0.1000 times (0.1000 to 0.1000)",
+        "2.000 times (2.000 to 2.000)",
+    ]
 
 
 @pytest.mark.parametrize(

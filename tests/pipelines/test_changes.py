@@ -138,8 +138,9 @@ def test_another_size_needs_no_reading(rlds, tmp_path, reads):
     convert(rlds, tmp_path / "store")
     rebuild(rlds, steps=[5, 5, 5, 4, 5, 5])
     reads.clear()
-    todo = plan(ConvertStage(RldsDirectory.open(rlds), tmp_path / "store", ConvertConfig()),
-                RunOptions())  # fmt: skip
+    todo = plan(
+        ConvertStage(RldsDirectory.open(rlds), tmp_path / "store", ConvertConfig()), RunOptions()
+    )
     assert (todo.parts, todo.parts_there) == (1, 2)
     outcome = convert(rlds, tmp_path / "store")
     assert (outcome.remade, outcome.kept) == (1, 2)

@@ -203,8 +203,10 @@ EVIL = ["../../x", "/abs", "a\\..\\b", "x" * 300, "nul\0byte", "zarr.json", "caf
 
 def test_cameras_with_evil_names_stay_inside(tmp_path, over):
     rlds = make_rlds(tmp_path / "rlds", episodes=2, shards=1, split="Tr\u00e4in ")
-    cameras = [CAMERA % (json.dumps(name), *("", "wrist_")[n % 2 : n % 2 + 1] * 2)
-               for n, name in enumerate(EVIL)]  # fmt: skip
+    cameras = [
+        CAMERA % (json.dumps(name), *("", "wrist_")[n % 2 : n % 2 + 1] * 2)
+        for n, name in enumerate(EVIL)
+    ]
     (tmp_path / "evil.toml").write_text(SCHEMA + "".join(cameras), encoding="utf-8")
     before = set(tmp_path.parent.rglob("*"))
     path = over(rlds, tmp_path / "in" / "stores")
@@ -260,9 +262,11 @@ def test_colours_stored_as_bgr_are_read_as_rgb(tmp_path):
         right, turned = (e.frames("image").read(0, 2) for e in (one, other))
         np.testing.assert_array_equal(turned, right[..., ::-1])
         assert turned.flags.c_contiguous
-        for read in (lambda e: e.frames("wrist_image").read(0, 1),
-                     lambda e: e.frames("image").true_depth(0, 1),
-                     lambda e: e.frames("image").segmentation(0, 1)):  # fmt: skip
+        for read in (
+            lambda e: e.frames("wrist_image").read(0, 1),
+            lambda e: e.frames("image").true_depth(0, 1),
+            lambda e: e.frames("image").segmentation(0, 1),
+        ):
             np.testing.assert_array_equal(read(one), read(other))
     views = EpisodeStore(tmp_path / "rgb").about["views"]
     assert all("channels" not in view for view in views)  # as former versions described it

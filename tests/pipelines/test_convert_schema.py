@@ -307,11 +307,14 @@ def test_a_store_that_kept_other_first_steps_is_stale_and_says_why(convert):
 
 
 def test_all_texts_are_kept_to_draw_from(convert):
-    first, all_texts = convert(), convert(
-        old='instruction = "steps/texts"',
-        new='instruction = { from = "steps/texts", pick = "draw" }',
-        out="drawn",
-    )  # fmt: skip
+    first, all_texts = (
+        convert(),
+        convert(
+            old='instruction = "steps/texts"',
+            new='instruction = { from = "steps/texts", pick = "draw" }',
+            out="drawn",
+        ),
+    )
     run(all_texts, RunOptions())
     drawn = EpisodeStore(all_texts.out)
     assert drawn.episode(3).instruction(2) == "do 3"

@@ -157,8 +157,16 @@ def test_counts_against_the_source(whole, tmp_path, over):
             writer.append(name, part.map(name)[:5])
         writer.end(int(part.indices[0]), 5, range=part.map("range")[0])
 
-    write_part(store.path, stage.spec, work.name, work.shard, stage.arrays(), fill,
-               upstream=work.upstream, replace=True)  # fmt: skip
+    write_part(
+        store.path,
+        stage.spec,
+        work.name,
+        work.shard,
+        stage.arrays(),
+        fill,
+        upstream=work.upstream,
+        replace=True,
+    )
     found = [finding.problem for finding in verify_store(store.path)]
     assert len(found) == 1
     assert "are nowhere" in found[0]

@@ -66,9 +66,13 @@ def test_the_network_and_its_codes_in_one_worker(whole, tmp_path, estimator):
     from pipelines.tokenize import TokenizeStage
 
     stage = TokenizeStage(
-        DepthStore(tmp_path / "depth"), Codebook.load(whole.book), tmp_path / "two",
-        TokenizeConfig(), "cpu", {"failures": []},
-    )  # fmt: skip
+        DepthStore(tmp_path / "depth"),
+        Codebook.load(whole.book),
+        tmp_path / "two",
+        TokenizeConfig(),
+        "cpu",
+        {"failures": []},
+    )
     run(stage, RunOptions())
     one, two = CodeStore(tmp_path / "codes"), CodeStore(tmp_path / "two")
     assert [p.manifest["files"] for p in one.parts()] == [p.manifest["files"] for p in two.parts()]

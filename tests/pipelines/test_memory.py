@@ -50,14 +50,29 @@ def annotated(tmp_path, picture: bytes, steps: int, *more: str, key="image"):
     said = []
     for words in (
         ["convert", rlds, "--schema", "libero_depth", "--out", tmp_path / "episodes"],
-        ["annotate", tmp_path / "episodes", "--camera", "image", "--size", 64,
-         "--out", tmp_path / "depth", *more],
-    ):  # fmt: skip
+        [
+            "annotate",
+            tmp_path / "episodes",
+            "--camera",
+            "image",
+            "--size",
+            64,
+            "--out",
+            tmp_path / "depth",
+            *more,
+        ],
+    ):
         done = subprocess.run(
-            [sys.executable, "-c", MEASURED, *map(str, words)], capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-                 "CUDA_VISIBLE_DEVICES": ""},
-        )  # fmt: skip
+            [sys.executable, "-c", MEASURED, *map(str, words)],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "OMP_NUM_THREADS": "1",
+                "CUDA_VISIBLE_DEVICES": "",
+            },
+        )
         assert "Traceback" not in done.stderr, done.stderr
         said.append((done.returncode, int(done.stderr.split("PEAK ")[1])))
     assert said[0][0] == 0

@@ -11,7 +11,7 @@ from PIL import Image
 from depthtok.config import RunOptions
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.codes import CodeStore
-from depthtok.stores.episodes import PACKED
+from depthtok.stores.frame_files import PACKED
 from depthtok.testing import make_rlds
 from pipelines import probe as probing
 from pipelines.annotate import stage as annotate

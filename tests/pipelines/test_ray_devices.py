@@ -33,8 +33,13 @@ def gpu_cluster():
     )
     with pytest.MonkeyPatch.context() as patch, kept_handlers():
         patch.setenv("PYTHONPATH", path)
-        ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False,
-                 logging_level="ERROR")  # fmt: skip
+        ray.init(
+            num_cpus=2,
+            num_gpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     yield
     ray.shutdown()
 

@@ -20,8 +20,17 @@ from pipelines.ray.reaper import VARIABLE, Reaper, marked, reaped
 
 ALL = int(os.environ.get("DEPTHTOK_DAMAGES", "1")) > 1  # every process in every stage
 SOON = [("annotate", "raylet", 0.0), ("annotate", "gcs_server", 0.5), ("convert", "driver", 0.0)]
-VICTIMS = ("driver", "raylet", "gcs_server", "ray::_Worker", "ray::DashboardAgent",
-           "ray::RuntimeEnvAgent", "dashboard.py", "log_monitor.py", "monitor.py")  # fmt: skip
+VICTIMS = (
+    "driver",
+    "raylet",
+    "gcs_server",
+    "ray::_Worker",
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+    "dashboard.py",
+    "log_monitor.py",
+    "monitor.py",
+)
 STAGES = ("convert", "annotate", "tokenize")
 EVERY = [(stage, victim, wait) for stage in STAGES for victim in VICTIMS for wait in (0.0, 1.0)]
 LEFT_SECONDS = 20

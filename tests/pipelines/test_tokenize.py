@@ -69,7 +69,7 @@ def test_as_for_a_gpu_it_gives_the_same_parts(tmp_path, over, monkeypatch, stick
 def test_a_group_is_begun_before_the_one_before_is_fetched(whole, monkeypatch):
     log = []
 
-    class Watched(codec_module.Group):
+    class Watched(codec_module.FrameGroup):
         def codes(self, *given):
             log.append("fetched")
             return super().codes(*given)

@@ -74,8 +74,18 @@ def test_frames_come_back_as_they_were(folder, tmp_path):
 
 
 def test_annotate_takes_a_folder_and_records_what_is_broken(folder, tmp_path):
-    arguments = ["annotate", folder, "--out", tmp_path / "depth", "--estimator", "tiny",
-                 "--input-size", "28", "--size", "16"]  # fmt: skip
+    arguments = [
+        "annotate",
+        folder,
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "tiny",
+        "--input-size",
+        "28",
+        "--size",
+        "16",
+    ]
     result = CliRunner().invoke(app, list(map(str, arguments)))
     assert result.exit_code == 1, result.output
     store = DepthStore(tmp_path / "depth")
@@ -274,9 +284,11 @@ def lerobot(root, *, stated=True):
     (root / "meta" / "info.json").write_text(json.dumps(info))
     for name in features:
         grey = not stated and "depth" in name
-        write_film(root / "videos" / name / "chunk-000" / "file-000.mkv",
-                   pix_fmt="gray16le" if grey else "yuv420p",
-                   codec="ffv1" if grey else "mpeg4")  # fmt: skip
+        write_film(
+            root / "videos" / name / "chunk-000" / "file-000.mkv",
+            pix_fmt="gray16le" if grey else "yuv420p",
+            codec="ffv1" if grey else "mpeg4",
+        )
     return root
 
 
@@ -293,8 +305,9 @@ def test_depth_videos_of_a_lerobot_data_set_are_no_pictures(tmp_path, stated):
     only = root / "videos" / "observation.depth.top"
     with pytest.raises(SourceError, match="has depth videos only"):
         run(VideoStage(only, tmp_path / "alone"), RunOptions())
-    below = command("annotate", only / "chunk-000" / "file-000.mkv", "--out", tmp_path / "one",
-                    *SMALL)  # fmt: skip
+    below = command(
+        "annotate", only / "chunk-000" / "file-000.mkv", "--out", tmp_path / "one", *SMALL
+    )
     assert below.exit_code != 0
     assert not (tmp_path / "one").exists()
 

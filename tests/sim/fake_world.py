@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from depthtok.meaning import Column, Meaning
-from pipelines.sim.simulator import Lens, Task, View
+from pipelines.sim.simulator import CameraView, Lens, Task
 
 MEANING = Meaning(
     (Column("x", "delta", "1"), Column("gripper", "absolute", "1")),
@@ -45,7 +45,7 @@ class FakeWorld:
     def render(self, camera, *, segmentation=False):
         rgb = np.full((8, 8, 3), int(100 + 10 * self.place) % 256, np.uint8)
         depth = np.linspace(1, 2, 64, dtype=np.float32).reshape(8, 8)
-        return View(rgb, depth, np.zeros((8, 8), np.uint8) if segmentation else None)
+        return CameraView(rgb, depth, np.zeros((8, 8), np.uint8) if segmentation else None)
 
     def lens(self, camera):
         return Lens(np.eye(3), np.eye(4))

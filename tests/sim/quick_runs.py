@@ -11,7 +11,7 @@ import numpy as np
 from depthtok.config import RunOptions
 from pipelines import collect, run
 from pipelines.evaluate import verdict
-from pipelines.evaluate.trials import Arena, Evaluation, Job
+from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
 from pipelines.sim import workers
 from pipelines.sim.config import CollectConfig
 from pipelines.sim.expert import Style
@@ -24,10 +24,17 @@ from tests.sim.fake_world import TASK, FakeWorld, Walker
 TRIALS, EPISODES = 8, 4
 STEP_S = 0.002  # so that a signal finds the work at all stages
 CARD = {
-    "policy": "walker", "suite": "libero_fake", "seed": 7, "trials": TRIALS, "max_steps": 9,
-    "replan_steps": 3, "size": 8, "versions": {"fake": "1"}, "tasks": {"2": "go right"},
-}  # fmt: skip
-JOBS = [Job(TASK, Trial(k, TASK.seed("eval", 7, k), 9, 3)) for k in range(TRIALS)]
+    "policy": "walker",
+    "suite": "libero_fake",
+    "seed": 7,
+    "trials": TRIALS,
+    "max_steps": 9,
+    "replan_steps": 3,
+    "size": 8,
+    "versions": {"fake": "1"},
+    "tasks": {"2": "go right"},
+}
+JOBS = [TrialJob(TASK, Trial(k, TASK.seed("eval", 7, k), 9, 3)) for k in range(TRIALS)]
 
 
 class SlowWorld(FakeWorld):

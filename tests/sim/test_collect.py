@@ -123,9 +123,11 @@ def quick(monkeypatch, simulator):
         for path, feature in recording.features(simulator.size).items():
             steps = (len(motion),) if feature.per_step else ()
             text = [origin.label] * len(motion) if feature.per_step else origin.label
-            values[path] = text if feature.kind == "text" else np.zeros(
-                (*steps, *feature.shape), feature.dtype
-            )  # fmt: skip
+            values[path] = (
+                text
+                if feature.kind == "text"
+                else np.zeros((*steps, *feature.shape), feature.dtype)
+            )
         return values
 
     monkeypatch.setattr(collect, "LiberoSimulator", Quick)

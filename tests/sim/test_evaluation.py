@@ -12,17 +12,24 @@ from depthtok.errors import ConfigError, DepthtokError, NotAFile, SourceError, S
 from depthtok.intervals import Paired
 from depthtok.testing import tree_digest
 from pipelines.evaluate import verdict
-from pipelines.evaluate.trials import Arena, Evaluation, Job
+from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
 from pipelines.inspect.summary import inspect
 from pipelines.sim import workers
 from pipelines.sim.rollout import Trial
 from tests.sim.fake_world import TASK, FakeWorld, Walker
 
 CARD = {
-    "policy": "walker", "suite": "libero_fake", "seed": 7, "trials": 4, "max_steps": 9,
-    "replan_steps": 3, "size": 8, "versions": {"fake": "1"}, "tasks": {"2": "go right"},
-}  # fmt: skip
-JOBS = [Job(TASK, Trial(k, TASK.seed("eval", 7, k), 9, 3)) for k in range(4)]
+    "policy": "walker",
+    "suite": "libero_fake",
+    "seed": 7,
+    "trials": 4,
+    "max_steps": 9,
+    "replan_steps": 3,
+    "size": 8,
+    "versions": {"fake": "1"},
+    "tasks": {"2": "go right"},
+}
+JOBS = [TrialJob(TASK, Trial(k, TASK.seed("eval", 7, k), 9, 3)) for k in range(4)]
 
 
 def arena(evaluation, pace=0.12, videos=1):
@@ -144,8 +151,11 @@ def test_comparing_trial_by_trial(tmp_path):
     words = ["compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path, "--json"]
     told = CliRunner().invoke(app, [str(word) for word in words])
     assert json.loads(told.stdout) == json.loads(json.dumps(found))
-    (table,) = [s for s in json.loads((tmp_path / "compare.json").read_text())["sections"]
-                if s["kind"] == "table"]  # fmt: skip
+    (table,) = [
+        s
+        for s in json.loads((tmp_path / "compare.json").read_text())["sections"]
+        if s["kind"] == "table"
+    ]
     assert [row[:6] for row in table["rows"]] == [["all", 3, 1, 3, 0, 2], ["2", 3, 1, 3, 0, 2]]
 
 
@@ -205,7 +215,11 @@ def read_or_refused(path) -> bool:
 
 
 def test_every_trial_has_a_seed_of_its_own():
-    seeds = {TASK.seed(purpose, run, k) for purpose in ("eval", "collect") for run in (0, 1)
-             for k in range(5)}  # fmt: skip
+    seeds = {
+        TASK.seed(purpose, run, k)
+        for purpose in ("eval", "collect")
+        for run in (0, 1)
+        for k in range(5)
+    }
     assert len(seeds) == 20
     assert TASK.seed("eval", 0, 1) == TASK.seed("eval", 0, 1)

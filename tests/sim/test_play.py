@@ -51,7 +51,7 @@ def test_predicted_codes_are_judged_by_the_true_depth():
     book = Codebook.load(BOOK)
     seeing = play.Seeing(Knowing(book.grid), BOOK, "cpu")
     rollout = roll(FakeWorld(), seeing, Trial(0, 4, max_steps=9, replan_steps=3))
-    found = play.judge(seeing, rollout)
+    found = play.measure(seeing, rollout)
     assert 0 <= found["code_agreement"] < 0.5
     assert 0 < found["disparity_error"] < 1
     assert [len(panel) for panel in rollout.panels] == [rollout.plans] * 2
@@ -61,7 +61,7 @@ def test_predicted_codes_are_judged_by_the_true_depth():
 
 
 def test_a_plain_policy_is_not_judged():
-    assert play.judge(Knowing((2, 2)), object.__new__(Rollout)) == {}
+    assert play.measure(Knowing((2, 2)), object.__new__(Rollout)) == {}
 
 
 def test_there_is_no_run(tmp_path):
@@ -128,8 +128,18 @@ RUNNING = ("precision", "sampler", "batch")
 
 
 def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
-    card = {"policy": "p", "trials": 2, "suite": "s", "weights": "w", "tasks": {"0": "go"},
-            "versions": {}, "seed": 7, "max_steps": 9, "replan_steps": 3, "size": 8}  # fmt: skip
+    card = {
+        "policy": "p",
+        "trials": 2,
+        "suite": "s",
+        "weights": "w",
+        "tasks": {"0": "go"},
+        "versions": {},
+        "seed": 7,
+        "max_steps": 9,
+        "replan_steps": 3,
+        "size": 8,
+    }
     Evaluation(tmp_path, card).begin()
     told = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
     Evaluation(tmp_path, told).begin()
@@ -143,8 +153,17 @@ def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
 
 
 def test_older_evaluations_go_on(tmp_path):
-    card = {"policy": "p", "trials": 2, "suite": "s", "tasks": {"0": "go"}, "versions": {},
-            "seed": 7, "max_steps": 9, "replan_steps": 3, "size": 8}  # fmt: skip
+    card = {
+        "policy": "p",
+        "trials": 2,
+        "suite": "s",
+        "tasks": {"0": "go"},
+        "versions": {},
+        "seed": 7,
+        "max_steps": 9,
+        "replan_steps": 3,
+        "size": 8,
+    }
     Evaluation(tmp_path, card).begin()
     Evaluation(tmp_path, {**card, "meaning": None, "accepted": []}).begin()
     new = {**card, "meaning": {"gripper": "open1_closed0"}, "accepted": []}

@@ -16,14 +16,44 @@ def policy(demos, tmp_path_factory):
     call("convert", demos, "--out", out / "episodes", "--workers", 0)
     train = ["train-vla", "--episodes", out / "episodes", "--preset", "tiny+no-depth-expert"]
     train += [word for each in SMALLER for word in ("--set", each)]
-    call(*train, "--steps", 2, "--batch", 2, "--held-out", 0, "--threads", 1, "--device", "cpu",
-         "--out", out / "run")  # fmt: skip
+    call(
+        *train,
+        "--steps",
+        2,
+        "--batch",
+        2,
+        "--held-out",
+        0,
+        "--threads",
+        1,
+        "--device",
+        "cpu",
+        "--out",
+        out / "run",
+    )
     return out / "run"
 
 
 def test_collect_train_eval(policy, tmp_path):
-    command = ["eval", policy, "--suite", "libero_object", "--tasks", 0, "--trials", 2, "--size",
-               32, "--max-steps", 6, "--device", "cpu", "--out", tmp_path, "--json"]  # fmt: skip
+    command = [
+        "eval",
+        policy,
+        "--suite",
+        "libero_object",
+        "--tasks",
+        0,
+        "--trials",
+        2,
+        "--size",
+        32,
+        "--max-steps",
+        6,
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path,
+        "--json",
+    ]
     call(*command, "--limit", 1)
     first = tmp_path / "trials/task-00-trial-000.json"
     written = first.stat().st_mtime_ns

@@ -75,8 +75,14 @@ def test_a_gripper_between_joints_keeps_its_place(drafted):
     actions[:, 2] = np.arange(30) < 9
     schema, _ = drafted(features(), {"steps/action": [actions]})
     assert [dim.startswith("gripper") for dim in schema.action_dims] == [
-        False, False, True, False, False, False, False,
-    ]  # fmt: skip
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_names_and_descriptions_are_evidence(drafted):
@@ -98,12 +104,19 @@ def test_names_and_descriptions_are_evidence(drafted):
     row = ("steps/action", "tensor", "float32", (7,), "none", True, said)
     schema, _ = drafted({IMAGE[0]: Feature(*IMAGE), row[0]: Feature(*row)})
     assert schema.action_dims == (
-        "ee_delta_xyz_0", "ee_delta_xyz_1", "ee_delta_xyz_2",
-        "grip_velocities_0", "grip_velocities_1", "grip_velocities_2", "gripper",
-    )  # fmt: skip
+        "ee_delta_xyz_0",
+        "ee_delta_xyz_1",
+        "ee_delta_xyz_2",
+        "grip_velocities_0",
+        "grip_velocities_1",
+        "grip_velocities_2",
+        "gripper",
+    )
     assert [c.reference for c in schema.meaning.action] == [
-        *["delta"] * 3, *["velocity"] * 3, "unknown",
-    ]  # fmt: skip
+        *["delta"] * 3,
+        *["velocity"] * 3,
+        "unknown",
+    ]
 
 
 def test_a_description_that_does_not_add_up_is_no_evidence(drafted):
@@ -130,15 +143,20 @@ def used_and_offered(text):
         ),
         ([vector("state", 8), vector("state_joint", 7)], ["state"], ["state_joint"]),
         (
-            [vector("ee_pose", 4, 4), vector("joints", 7), vector("episode_success"),
-             vector("timestamp"), vector("frame_index", dtype="int64")],
+            [
+                vector("ee_pose", 4, 4),
+                vector("joints", 7),
+                vector("episode_success"),
+                vector("timestamp"),
+                vector("frame_index", dtype="int64"),
+            ],
             ["joints"],
             ["ee_pose"],
         ),
         ([vector("force", 3)], [], ["force"]),
         ([vector("arm", 5)], ["arm"], []),
     ],
-)  # fmt: skip
+)
 def test_every_state_is_used_or_offered_and_labels_are_neither(drafted, rows, used, offered):
     _, text = drafted(features(*rows))
     assert used_and_offered(text) == (used, offered)
@@ -180,11 +198,13 @@ def test_depth_goes_to_the_camera_of_its_size_and_8_bits_are_only_offered(drafte
         (("steps/lang", "text", "str"), 'instruction = "steps/lang"'),
         (("task", "text", "str", (), "", False), 'instruction = "task"'),
         (("annotation/a", "text", "str", (None,), "", False), 'instruction = "annotation/a"'),
-        (("steps/observation/instruction", "tensor", "int32", (512,), "none"),
-         'instruction = { from = "steps/observation/instruction", ops = ["characters"] }'),
+        (
+            ("steps/observation/instruction", "tensor", "int32", (512,), "none"),
+            'instruction = { from = "steps/observation/instruction", ops = ["characters"] }',
+        ),
         (("steps/words", "text", "str"), "instruction = []  # check: which of these"),
     ],
-)  # fmt: skip
+)
 def test_an_instruction_is_found_or_asked_for(drafted, row, line):
     _, text = drafted(features(row))
     assert re.search(rf"^{re.escape(line)}", text, re.M)

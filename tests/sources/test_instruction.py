@@ -7,7 +7,7 @@ from depthtok.errors import CorruptRecord, SchemaError
 from depthtok.sources.features import Feature, read_features, to_json
 from depthtok.sources.instruction import Instruction, decoded
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.sources.table import Table
+from depthtok.sources.table import SchemaTable
 from depthtok.sources.write import RldsWriter
 
 WORDS = "grüße den Würfel"
@@ -42,7 +42,7 @@ def test_numbers_that_are_no_characters_are_refused(wrong):
 
 
 def parse(value):
-    return Instruction.parse(Table({"instruction": value}, "mine.toml"))
+    return Instruction.parse(SchemaTable({"instruction": value}, "mine.toml"))
 
 
 def test_one_grammar_and_the_old_forms_keep_their_json():
@@ -102,18 +102,22 @@ def raw(tmp_path_factory):
         ("steps/several", [("a",), ("",), ("c",)]),
         (["steps/several", "steps/text"], [("a",), ("t1",), ("c",)]),
         ({"from": "steps/several", "pick": "draw"}, [("a", "b"), ("",), ("c",)]),
-        ({"from": ["steps/pair", "steps/text"], "pick": "draw"},
-         [("p", "q"), ("p", "q", "t1"), ("p", "q", "t2")]),
+        (
+            {"from": ["steps/pair", "steps/text"], "pick": "draw"},
+            [("p", "q"), ("p", "q", "t1"), ("p", "q", "t2")],
+        ),
         ("notes", [("n",)]),
         ({"from": "notes", "pick": "draw"}, [("n", "m")]),
-        ({"from": ["notes", "steps/text"], "pick": "draw"},
-         [("n", "m"), ("n", "m", "t1"), ("n", "m", "t2")]),
+        (
+            {"from": ["notes", "steps/text"], "pick": "draw"},
+            [("n", "m"), ("n", "m", "t1"), ("n", "m", "t2")],
+        ),
         ({"from": "steps/codes", "ops": ["characters"]}, [("push",), ("push",), ("pull",)]),
         ({"from": "steps/more", "ops": ["characters"]}, [("lift",)] * 3),
         ({"from": "about", "ops": ["characters"]}, [("for all",)]),
         ([], [("",)]),
     ],
-)  # fmt: skip
+)
 def test_texts_of_an_episode(raw, value, texts):
     instruction = parse(value)
     instruction.check(FEATURES, "here")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from depthtok.errors import SchemaError
-from depthtok.sources.columns import Columns
+from depthtok.sources.columns import SchemaColumns
 from depthtok.sources.episode_rules import EpisodeRules
 from depthtok.sources.features import Feature
 from depthtok.sources.keep import Keep
 from depthtok.sources.schema import Schema
-from depthtok.sources.table import Table
+from depthtok.sources.table import SchemaTable
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -36,10 +36,10 @@ class Raw:
 
 
 def keep(**table):
-    return Keep.parse(Table(table, "mine.toml [keep]"))
+    return Keep.parse(SchemaTable(table, "mine.toml [keep]"))
 
 
-MOTION = (Columns(("x", "y"), "action", "0:2"), Columns(("gripper",), "action", "2"))
+MOTION = (SchemaColumns(("x", "y"), "action", "0:2"), SchemaColumns(("gripper",), "action", "2"))
 QUIET = [[3e-8, 0, 1], [0.01, -0.02, 1], [0.0, 0.015, 0], [0.02, 0, 0]]
 
 
@@ -74,8 +74,11 @@ def test_the_columns_can_be_named():
     assert keep(drop_first_if_zero="action").steps(still, MOTION) == slice(0, 2)
     named = keep(drop_first_if_zero={"from": "action", "take": "0"})
     assert named.steps(still, MOTION) == slice(1, 2)
-    assert Keep.parse(Table(named.to_json(), "again")) == named
-    gripper_alone = (Columns(("dx",), "state", "0"), Columns(("gripper",), "action", "2"))
+    assert Keep.parse(SchemaTable(named.to_json(), "again")) == named
+    gripper_alone = (
+        SchemaColumns(("dx",), "state", "0"),
+        SchemaColumns(("gripper",), "action", "2"),
+    )
     raw = Raw(2, {"action": [[0, 0, 1], [1, 0, 1]]})
     assert keep(drop_first_if_zero="action").steps(raw, gripper_alone) == slice(1, 2)
 
@@ -99,7 +102,7 @@ def test_the_gripper_alone_is_no_motion():
     with pytest.raises(SchemaError, match="gripper columns only"):
         keep(drop_first_if_zero="grip").check(
             {"grip": Feature("grip", "tensor", "float32", (1,), "none")},
-            [Columns(("gripper",), "grip")],
+            [SchemaColumns(("gripper",), "grip")],
             "here",
         )
 
@@ -125,9 +128,9 @@ GOOD = {
 
 
 def rules(**table):
-    found = EpisodeRules.parse(Table(table, "mine.toml [keep] episodes"))
+    found = EpisodeRules.parse(SchemaTable(table, "mine.toml [keep] episodes"))
     found.check(FEATURES, "here")
-    assert EpisodeRules.parse(Table(found.to_json(), "again")) == found
+    assert EpisodeRules.parse(SchemaTable(found.to_json(), "again")) == found
     return found
 
 
@@ -138,16 +141,22 @@ def rules(**table):
         ({"if_true": "steps/reward"}, {"steps/reward": [0, 0, 0]}, "steps/reward is not true"),
         ({"if_false": "level"}, None, "level is true"),
         ({"equals": {"kind": "good"}}, None, 'kind is not "good"'),
-        ({"equals": {"kind": ["a", GOOD["kind"]]}}, {"kind": "b"},
-         'kind is not "a" or "lab/success/7"'),
+        (
+            {"equals": {"kind": ["a", GOOD["kind"]]}},
+            {"kind": "b"},
+            'kind is not "a" or "lab/success/7"',
+        ),
         ({"equals": {"level": 2}}, {"level": 3}, "level is not 2"),
         ({"equals": {"success": True}}, {"success": False}, "success is not true"),
         ({"equals": {"steps/lang": "go"}}, {"steps/lang": ["", "", ""]}, 'steps/lang is not "go"'),
-        ({"contains": {"kind": "success"}}, {"kind": "lab/failure/7"},
-         'kind does not contain "success"'),
+        (
+            {"contains": {"kind": "success"}},
+            {"kind": "lab/failure/7"},
+            'kind does not contain "success"',
+        ),
         ({"lacks": {"kind": "failure"}}, {"kind": "lab/failure/7"}, 'kind contains "failure"'),
     ],
-)  # fmt: skip
+)
 def test_rules_for_episodes(table, bad, reason):
     found = rules(**table)
     if bad is not None:

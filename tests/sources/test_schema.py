@@ -7,7 +7,7 @@ from depthtok.data import Orientation
 from depthtok.errors import CorruptRecord, SchemaError
 from depthtok.sources.cameras import CameraSchema, depth_scale
 from depthtok.sources.schema import Schema
-from depthtok.sources.table import Table
+from depthtok.sources.table import SchemaTable
 from depthtok.stores.placeholders import NotMeasured
 
 
@@ -243,9 +243,18 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("unit", "scale"),
-    [("m", 1.0), ("cm", 0.01), ("mm", 0.001), ("m/1000", 0.001), ("m/1024", 1 / 1024),
-     ("m/10000", 1e-4), ("m/5000", 2e-4), ("m/256.5", 1 / 256.5), ("unknown", None)],
-)  # fmt: skip
+    [
+        ("m", 1.0),
+        ("cm", 0.01),
+        ("mm", 0.001),
+        ("m/1000", 0.001),
+        ("m/1024", 1 / 1024),
+        ("m/10000", 1e-4),
+        ("m/5000", 2e-4),
+        ("m/256.5", 1 / 256.5),
+        ("unknown", None),
+    ],
+)
 def test_depth_has_any_scale(small, unit, scale):
     (camera,) = small('depth_unit = "mm"', f'depth_unit = "{unit}"').cameras
     assert depth_scale(camera.depth_unit, "here") == scale
@@ -266,7 +275,7 @@ def test_what_is_no_measurement_is_said_in_the_schema(small):
     assert camera.not_measured == NotMeasured((65535, 9.5), 10.0)
     table = camera.to_json()
     assert (table["depth_invalid"], table["depth_max"]) == ([65535, 9.5], 10.0)
-    assert CameraSchema.parse(Table(table, "again")) == camera
+    assert CameraSchema.parse(SchemaTable(table, "again")) == camera
     (camera,) = small().cameras
     assert camera.not_measured == NotMeasured()
     assert not {"depth_invalid", "depth_max"} & camera.to_json().keys()
@@ -326,8 +335,10 @@ def test_a_camera_states_its_flag_and_the_order_of_its_colours(tmp_path):
 def test_a_flag_is_one_truth_value(tmp_path, flag, problem):
     (tmp_path / "flagged.toml").write_text(FLAGGED)
     camera = Schema.load(tmp_path / "flagged.toml").cameras[0]
-    features = {"steps/image": Feature("image", "uint8", (8, 8, 3)),
-                "steps/depth": Feature("tensor", "uint16", (8, 8))}  # fmt: skip
+    features = {
+        "steps/image": Feature("image", "uint8", (8, 8, 3)),
+        "steps/depth": Feature("tensor", "uint16", (8, 8)),
+    }
     if flag is not None:
         features["has_front"] = flag
     with pytest.raises(SchemaError, match=problem):

@@ -89,9 +89,11 @@ def test_a_draft_fits_the_true_features(dataset, tmp_path):
         path
         for path, found in TRUE[dataset].items()
         if re.match(r"steps/observation/.*(state|pose|joint|gripper)", path)
-        and found.dtype == "float32" and len(found.shape) <= 2 and found.kind != "image"
+        and found.dtype == "float32"
+        and len(found.shape) <= 2
+        and found.kind != "image"
         and "depth" not in path
-    }  # fmt: skip
+    }
     assert [path for path in states if f'from = "{path}"' not in text] == []
     assert not re.search(r'from = ".*(success|reward|is_last|discount)"', text)
 

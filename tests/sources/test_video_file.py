@@ -214,9 +214,12 @@ def test_sound_may_be_longer_or_shorter(tmp_path, kind, seconds):
 def corner(frame):
     """Where the red is."""
     height, width = frame.shape[:2]
-    for name, (y, x) in {"upper left": (4, 4), "upper right": (4, width - 5),
-                         "lower left": (height - 5, 4),
-                         "lower right": (height - 5, width - 5)}.items():  # fmt: skip
+    for name, (y, x) in {
+        "upper left": (4, 4),
+        "upper right": (4, width - 5),
+        "lower left": (height - 5, 4),
+        "lower right": (height - 5, width - 5),
+    }.items():
         if frame[y, x, 0] > 150 and frame[y, x, 1] < 100:
             return name
     return None

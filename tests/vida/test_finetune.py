@@ -37,10 +37,18 @@ def config(**changes):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("learning_rate", float("nan")), ("learning_rate", -1.0), ("learning_rate", 0.0),
-     ("learning_rate", float("inf")), ("temporal_weight", float("nan")), ("temporal_weight", -1.0),
-     ("weight_decay", float("nan")), ("input_size", -5), ("seed", -1)],
-)  # fmt: skip
+    [
+        ("learning_rate", float("nan")),
+        ("learning_rate", -1.0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("inf")),
+        ("temporal_weight", float("nan")),
+        ("temporal_weight", -1.0),
+        ("weight_decay", float("nan")),
+        ("input_size", -5),
+        ("seed", -1),
+    ],
+)
 def test_settings_that_mean_nothing_are_refused(name, value):
     with pytest.raises(ConfigError, match=f"`{name}` cannot be"):
         FinetuneConfig(**{name: value})
@@ -157,10 +165,22 @@ def test_a_checkpoint_of_an_older_version_is_gone_on_with_and_a_forged_one_refus
     finetune(tiny_network(), clips(), config(steps=2), checkpoint=file, device=CPU)
     state = torch.load(file, weights_only=True)
     torch.save(state, file)  # without a digest
-    finetune(tiny_network(), clips(), config(steps=2), checkpoint=file, device=CPU,
-             on_step=lambda report: pytest.fail("begins anew"))  # fmt: skip
-    for forged in ([], {}, {**state, "network": {}}, {**state, "identity": 5},
-                   {**state, "optimizer": {"state": 1}}, {**state, "done": "x"}):  # fmt: skip
+    finetune(
+        tiny_network(),
+        clips(),
+        config(steps=2),
+        checkpoint=file,
+        device=CPU,
+        on_step=lambda report: pytest.fail("begins anew"),
+    )
+    for forged in (
+        [],
+        {},
+        {**state, "network": {}},
+        {**state, "identity": 5},
+        {**state, "optimizer": {"state": 1}},
+        {**state, "done": "x"},
+    ):
         torch.save(forged, file)
         with pytest.raises(CorruptPart, match="holds no state of a fine-tuning"):
             finetune(tiny_network(), clips(), config(steps=2), checkpoint=file, device=CPU)

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from depthtok.errors import ConfigError
 from pipelines.depth.vida.config import RunConfig
-from pipelines.depth.vida.graphs import MOST, WARM_UPS, CudaRecorder, Graphed
+from pipelines.depth.vida.graphs import MOST, WARM_UPS, CudaRecorder, ShapedGraphs
 from pipelines.depth.vida.halved import halved
 from pipelines.depth.vida.infer import _to_host, estimate
 from pipelines.depth.vida.runner import Groups, Runner
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def test_a_graph_takes_new_inputs_and_its_outputs_are_not_overwritten():
     record = Replaying()
-    graphed = Graphed(lambda x, y: (x @ y, (x.T + 1).relu()), record)
+    graphed = ShapedGraphs(lambda x, y: (x @ y, (x.T + 1).relu()), record)
     inputs = [(torch.full((2, 3), float(n)), torch.arange(12.0).view(3, 4) - n) for n in range(3)]
     results = [graphed(*pair) for pair in inputs]
     for (x, y), (product, other) in zip(inputs, results, strict=True):
@@ -36,7 +36,7 @@ def test_a_graph_takes_new_inputs_and_its_outputs_are_not_overwritten():
 
 def test_each_shape_and_dtype_has_its_graph_and_only_the_latest_are_kept():
     record = Replaying()
-    graphed = Graphed(lambda x: x * 2, record)
+    graphed = ShapedGraphs(lambda x: x * 2, record)
     for size in (1, 2, 1, 2):
         assert graphed(torch.ones(size)).tolist() == [2.0] * size
     assert graphed(torch.ones(2, dtype=torch.float64)).dtype is torch.float64
@@ -57,7 +57,7 @@ def test_an_order_in_memory_has_its_graph():
         orders.append(x.stride())
         return x * 2
 
-    graphed = Graphed(part, record)
+    graphed = ShapedGraphs(part, record)
     plain = torch.arange(24.0).view(1, 2, 3, 4)
     last = plain.contiguous(memory_format=torch.channels_last)
     for images in (plain, last, plain, last):
@@ -120,7 +120,7 @@ def test_a_result_is_waited_for_on_the_device_that_makes_it(monkeypatch):
 
 def test_the_stand_in_tells_what_depends_on_the_host():
     """As a real graph, it would repeat a number that Python read from an earlier input."""
-    graphed = Graphed(lambda x: x + float(x.max()), Replaying())
+    graphed = ShapedGraphs(lambda x: x + float(x.max()), Replaying())
     assert graphed(torch.tensor([1.0])).item() == 2
     assert graphed(torch.tensor([5.0])).item() != 10
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_recorded_is_refused_with_a_remedy():
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     with pytest.raises(ConfigError, match="stream is capturing") as caught:
-        Graphed(fails, Replaying())(torch.ones(1))
+        ShapedGraphs(fails, Replaying())(torch.ones(1))
     assert "--graphs" in caught.value.remedy
     assert "and more" not in caught.value.problem
 
@@ -140,7 +140,7 @@ def test_running_out_of_memory_is_not_taken_for_it():
         raise torch.OutOfMemoryError("full")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Graphed(full, Replaying())(torch.ones(1))
+        ShapedGraphs(full, Replaying())(torch.ones(1))
 
 
 def test_graphs_are_for_gpus():
@@ -165,7 +165,7 @@ def depth_of(runner, clips):
 def runner_of(windows, graphs):
     runner = Runner(tiny_network(), RunConfig(input_size=28, windows=windows), CPU)
     for name in ("_encode", "_mix", "_decode") if graphs else ():
-        setattr(runner, name, Graphed(getattr(runner, name), graphs))
+        setattr(runner, name, ShapedGraphs(getattr(runner, name), graphs))
     return runner
 
 

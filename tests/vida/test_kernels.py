@@ -13,7 +13,7 @@ from pipelines.depth.vida.config import RunConfig, config_named
 from pipelines.depth.vida.estimator import load_estimator, spec_of
 from pipelines.depth.vida.infer import estimate
 from pipelines.depth.vida.packed import PackedLinear, packed
-from pipelines.depth.vida.runner import Job, Runner
+from pipelines.depth.vida.runner import Runner, WindowInput
 from pipelines.depth.windows.plan import plan
 from tests.vida import recipe
 from tests.vida.made import MemoryClip, tiny_network
@@ -115,11 +115,16 @@ def test_compiled_groups_have_one_size_and_give_the_same_depth(monkeypatch, leng
 def jobs_of(lengths):
     """Windows of clips of these lengths, as a batch for a GPU."""
     return [
-        Job(clip, window, torch.zeros(len(range(*window.fresh)), 16, 20, 3, dtype=torch.uint8),
-            (28, 42), (16, 20))
+        WindowInput(
+            clip,
+            window,
+            torch.zeros(len(range(*window.fresh)), 16, 20, 3, dtype=torch.uint8),
+            (28, 42),
+            (16, 20),
+        )
         for clip, length in enumerate(lengths)
         for window in plan(length, align=True)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.unchecked
@@ -137,7 +142,7 @@ def test_other_batches_compile_nothing_anew(monkeypatch):
     )
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    run = RunConfig(input_size=28, precision="float16", compile=True, explicit=True)
+    run = RunConfig(input_size=28, precision="float16", compile=True, attention="explicit")
     runner = Runner(tiny_network(), run, torch.device("meta"))
     for lengths in ((60,), (23, 1), (90, 26, 5)):
         depth = runner.depth(jobs_of(lengths))

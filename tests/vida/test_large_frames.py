@@ -91,8 +91,11 @@ def test_batches_are_bounded_by_bytes_of_frames():
     run = Runner(tiny_network(), RunConfig(input_size=28, windows=16), CPU)
     (job,) = reading.read_jobs(
         [MemoryClip(recipe.clip(1, 14, 14, seed=1))],
-        align=True, input_size=28, readers=0, largest_whole=1 << 20,
-    )  # fmt: skip
+        align=True,
+        input_size=28,
+        readers=0,
+        largest_whole=1 << 20,
+    )
     assert run.batch_size(job) == 16
     assert run.batch_size(replace(job, frame_size=(1080, 1920))) == 8
     assert run.batch_size(replace(job, frame_size=(2160, 3840))) == 2

@@ -21,7 +21,7 @@ from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.course import Course
 from pipelines.depth.vida.estimator import load_estimator
 from pipelines.depth.vida.finetune import FinetuneConfig, fresh_network
-from pipelines.depth.vida.origin import Origin, origin_of
+from pipelines.depth.vida.origin import WeightsOrigin, origin_of
 from pipelines.depth.vida.published import PUBLISHED, SHIPPED
 from pipelines.depth.vida.weights import load_network, save_network, weights_hash
 
@@ -98,7 +98,7 @@ def test_published_weights_under_another_name_are_refused_before_they_are_read(
 def test_our_own_files_say_what_they_are_whatever_their_name(tmp_path, tensors, made, given):
     network = fresh_network(made, seed=5)
     save_network(network, tmp_path / "mine.safetensors")
-    assert load_network(made, tmp_path / "mine.safetensors").origin == Origin(
+    assert load_network(made, tmp_path / "mine.safetensors").origin == WeightsOrigin(
         (made.name,), "its metadata"
     )
     with pytest.raises(
@@ -115,15 +115,15 @@ def test_a_card_counts_for_the_tensors_that_it_is_about_and_no_others(tmp_path, 
     torch.save(tensors, path)
     digest = weights_hash(load_network(TINY, path))
     path.with_suffix(".json").write_text(json.dumps({"name": "tiny", "weights_sha256": digest}))
-    assert load_network(TINY, path).origin == Origin(("tiny",), "the card beside it")
+    assert load_network(TINY, path).origin == WeightsOrigin(("tiny",), "the card beside it")
     with pytest.raises(WeightsError, match=r"of tiny .by the card beside it., not of metric-tiny"):
         load_network(METRIC, path)
     path.with_suffix(".json").write_text(
         json.dumps({"name": "tiny", "weights_sha256": "of others"})
     )
-    assert load_network(METRIC, path).origin == Origin()
+    assert load_network(METRIC, path).origin == WeightsOrigin()
     path.with_suffix(".json").write_text("no card")
-    assert load_network(METRIC, path).origin == Origin()
+    assert load_network(METRIC, path).origin == WeightsOrigin()
 
 
 def test_a_published_file_is_known_by_its_hash_under_any_name(tmp_path, tensors, monkeypatch):
@@ -147,7 +147,7 @@ def test_the_hashes_are_of_different_files():
 
 
 def test_what_ships_is_known():
-    assert origin_of(SHIPPED / "tiny.safetensors") == Origin(("tiny",), "its metadata")
+    assert origin_of(SHIPPED / "tiny.safetensors") == WeightsOrigin(("tiny",), "its metadata")
 
 
 def test_weights_of_another_size_say_which_estimator_they_fit(tmp_path, tensors):
@@ -173,8 +173,20 @@ def test_training_may_start_from_the_other_kind_but_not_from_another_size(tmp_pa
 
 def annotated(tmp_path, weights: Path):
     rlds = make_rlds(tmp_path / "rlds", episodes=1, steps=2, shards=1)
-    arguments = ["annotate", rlds, "--out", tmp_path / "depth", "--estimator", "tiny",
-                 "--input-size", "28", "--size", "32", "--weights", weights]  # fmt: skip
+    arguments = [
+        "annotate",
+        rlds,
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "tiny",
+        "--input-size",
+        "28",
+        "--size",
+        "32",
+        "--weights",
+        weights,
+    ]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return result, DepthStore(tmp_path / "depth")

@@ -43,14 +43,27 @@ def spoiled(number, values):
 
 
 def test_bad_frames_give_finite_depth_or_a_recorded_failure(tmp_path):
-    rlds = make_rlds(tmp_path / "rlds", episodes=6, steps=[1, 2, 4, 3, 25, 1], size=31, shards=1,
-                     edit=spoiled)  # fmt: skip
-    annotate(rlds, "--out", tmp_path / "depth", "--estimator", "tiny", "--input-size", 28,
-             "--size", 0, "--camera", "image", code=1)  # fmt: skip
+    rlds = make_rlds(
+        tmp_path / "rlds", episodes=6, steps=[1, 2, 4, 3, 25, 1], size=31, shards=1, edit=spoiled
+    )
+    annotate(
+        rlds,
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "tiny",
+        "--input-size",
+        28,
+        "--size",
+        0,
+        "--camera",
+        "image",
+        code=1,
+    )
     store = DepthStore(tmp_path / "depth")
     assert [(f.key.index, "JPEG" in f.reason) for f in store.failures()] == [
         (2, True),
-    ]  # fmt: skip
+    ]
     assert store.absent_counts() == {"image": 2}
     clips = list(store.clips())
     assert [len(clip) for clip in clips] == [2, 25, 1]
@@ -65,8 +78,20 @@ def test_a_network_of_nan_fills_no_store(tmp_path):
         network.head.scratch.output_conv2[2].bias.fill_(torch.nan)
     torch.save(network.state_dict(), tmp_path / "nan.pth")
     rlds = make_rlds(tmp_path / "rlds", episodes=2, shards=1)
-    annotate(rlds, "--out", tmp_path / "depth", "--estimator", "tiny", "--input-size", 28,
-             "--size", 16, "--weights", tmp_path / "nan.pth", code=1)  # fmt: skip
+    annotate(
+        rlds,
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "tiny",
+        "--input-size",
+        28,
+        "--size",
+        16,
+        "--weights",
+        tmp_path / "nan.pth",
+        code=1,
+    )
     store = DepthStore(tmp_path / "depth")
     assert list(store.clips()) == []
     assert all("not finite" in failure.reason for failure in store.failures())
@@ -78,8 +103,17 @@ def test_images_of_other_channels_are_seen_as_rgb(tmp_path, channels):
     pixels = recipe.clip(1, 17, 33, seed=1)[0]
     pixels = np.concatenate([pixels, pixels[..., :1]], -1)[..., :channels]
     Image.fromarray(pixels.squeeze()).save(tmp_path / "films" / "one" / "0.png")
-    annotate(tmp_path / "films", "--out", tmp_path / "depth", "--estimator", "tiny",
-             "--input-size", 28, "--size", 0)  # fmt: skip
+    annotate(
+        tmp_path / "films",
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "tiny",
+        "--input-size",
+        28,
+        "--size",
+        0,
+    )
     (clip,) = DepthStore(tmp_path / "depth").clips()
     assert clip.read().values.shape == (1, 17, 33)
 
@@ -97,8 +131,23 @@ def official(tmp_path_factory):
 
 def test_an_official_checkpoint_annotates(tmp_path, official):
     rlds = make_rlds(tmp_path / "rlds", episodes=1, steps=2, shards=1)
-    annotate(rlds, "--out", tmp_path / "depth", "--estimator", "vits", "--weights", official,
-             "--input-size", 28, "--size", 16, "--camera", "image", "--limit", 1)  # fmt: skip
+    annotate(
+        rlds,
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "vits",
+        "--weights",
+        official,
+        "--input-size",
+        28,
+        "--size",
+        16,
+        "--camera",
+        "image",
+        "--limit",
+        1,
+    )
     (clip,) = DepthStore(tmp_path / "depth").clips()
     assert clip.read().values.std() > 0
     with pytest.raises(WeightsError, match=r"of vits \(by its name .*, not of vitb"):
@@ -115,8 +164,15 @@ def test_code_in_a_checkpoint_is_refused_by_the_command(tmp_path, capsys, save):
     save({"pretrained.cls_token": Payload()}, tmp_path / "evil.pth")
     rlds = make_rlds(tmp_path / "rlds", episodes=1, shards=1)
     with pytest.raises(WeightsError, match="cannot be read"):
-        annotate(rlds, "--out", tmp_path / "depth", "--estimator", "tiny", "--weights",
-                 tmp_path / "evil.pth")  # fmt: skip
+        annotate(
+            rlds,
+            "--out",
+            tmp_path / "depth",
+            "--estimator",
+            "tiny",
+            "--weights",
+            tmp_path / "evil.pth",
+        )
     assert "was run" not in capsys.readouterr().out
     assert not (tmp_path / "depth").exists()
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.preprocess import normalisation, preprocess
-from pipelines.depth.vida.runner import Job, Runner
+from pipelines.depth.vida.runner import Runner, WindowInput
 from pipelines.depth.vida.uploads import Uploads
 from pipelines.depth.windows.align import fit
 from pipelines.depth.windows.plan import plan
@@ -41,7 +41,7 @@ class Copies(TorchDispatchMode):
 def jobs_of(count, clip=0):
     windows = list(plan(count, align=True))
     frames = torch.from_numpy(recipe.clip(count, 16, 20, seed=1))
-    return [Job(clip, it, frames[slice(*it.fresh)], (28, 42), (16, 20)) for it in windows]
+    return [WindowInput(clip, it, frames[slice(*it.fresh)], (28, 42), (16, 20)) for it in windows]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.vla import clients, fakes
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.serving.policy import Policy
 from vla.training.train import train
 
@@ -39,7 +39,7 @@ def served(tmp_path_factory):
     """The run of a policy that is served."""
     out, config = tmp_path_factory.mktemp("served"), fakes.micro(train__steps=1)
     book = fakes.FakeCodebook(codes=16, dim=12)
-    train(config, fakes.toy(config), out, RunOptions(workers=0), codebook=book)
+    train(config, fakes.toy(config), out, TrainingOptions(loader_threads=0), codebook=book)
     return out
 
 

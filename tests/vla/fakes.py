@@ -8,7 +8,7 @@ import numpy as np
 from depthtok.data import Camera, CodeGrid, EpisodeKey, ImageTransform
 from depthtok.meaning import Column, Meaning
 from depthtok.stores.parts import ShardKey
-from depthtok.stores.statistics import Columns, Statistics
+from depthtok.stores.statistics import ColumnStatistics, Statistics
 from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.tokenizer import ByteTokenizer
@@ -79,7 +79,7 @@ class SeveralTexts(FakeEpisode):
 def columns(values):
     ends = np.quantile(values, (0.01, 0.99), axis=0)
     figures = values.mean(0), values.std(0), values.min(0), values.max(0), *ends
-    return Columns(len(values), *(tuple(figure.tolist()) for figure in figures))
+    return ColumnStatistics(len(values), *(tuple(figure.tolist()) for figure in figures))
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from depthtok.errors import ConfigError, SourceError
 from tests.commands.trainings import call
 from tests.vla import fakes
 from vla.evaluation.ablation import tabulate
-from vla.evaluation.compare import Comparison, Difference, Judged, sign_flip
-from vla.run_options import RunOptions
+from vla.evaluation.compare import Difference, TrainingComparison, ValidatedRun, sign_flip
+from vla.run_options import TrainingOptions
 from vla.training.train import train
 
-OPTIONS = RunOptions(workers=0, log_every=1, validate_every=2, validate_batches=3)
+OPTIONS = TrainingOptions(loader_threads=0, log_every=1, validate_every=2, validate_batches=3)
 
 
 def trained(place, options=OPTIONS, held_out=(3, 4, 5), data=None, **over):
@@ -63,14 +63,20 @@ def test_a_resumed_run_judges_every_step_once(runs, tmp_path):
     held_out = fakes.toy(config, fakes.FakeEpisodes(count=6), only=[3, 4, 5])
     for stop in (3, 99):  # after the first judgement, then to the end
         train(
-            config, data, tmp_path, OPTIONS, validation=held_out, on_step=seen.append,
-            codebook=fakes.FakeCodebook(codes=16, dim=12), should_stop=lambda: len(seen) >= stop,  # noqa: B023
-        )  # fmt: skip
+            config,
+            data,
+            tmp_path,
+            OPTIONS,
+            validation=held_out,
+            on_step=seen.append,
+            codebook=fakes.FakeCodebook(codes=16, dim=12),
+            should_stop=lambda: len(seen) >= stop,  # noqa: B023
+        )
     assert judged(tmp_path) == judged(runs / "a")
 
 
 def test_side_by_side_at_equal_steps(runs):
-    found = Comparison.of(Judged.open(runs / "a"), Judged.open(runs / "b"))
+    found = TrainingComparison.of(ValidatedRun.open(runs / "a"), ValidatedRun.open(runs / "b"))
     assert found.steps == [2, 4]
     assert found.settings() == [("train.lr", 0.001, 0.0), ("train.scale_lr", 0.1, 0.0)]
     (error,) = [each for each in found.differences() if each.figure == "action_mse"]
@@ -83,7 +89,7 @@ def test_side_by_side_at_equal_steps(runs):
 
 
 def test_a_run_against_itself_shows_nothing(runs):
-    found = Comparison.of(Judged.open(runs / "a"), Judged.open(runs / "a"))
+    found = TrainingComparison.of(ValidatedRun.open(runs / "a"), ValidatedRun.open(runs / "a"))
     assert {(each.change.mean, each.p_value) for each in found.differences()} == {(0.0, 1.0)}
     assert found.settings() == []
 
@@ -103,33 +109,33 @@ def test_from_the_command_line(runs, tmp_path):
 
 
 def test_what_cannot_be_compared(runs, tmp_path):
-    a = Judged.open(runs / "a")
+    a = ValidatedRun.open(runs / "a")
     other = trained(tmp_path / "other", held_out=(2, 3, 4))
     with pytest.raises(ConfigError, match=r"different held-out episodes.*00002 is in only one"):
-        Comparison.of(a, Judged.open(other))
+        TrainingComparison.of(a, ValidatedRun.open(other))
     fewer = trained(tmp_path / "fewer", replace(OPTIONS, validate_batches=2))
     with pytest.raises(ConfigError, match="different samples"):
-        Comparison.of(a, Judged.open(fewer))
+        TrainingComparison.of(a, ValidatedRun.open(fewer))
     moved = trained(tmp_path / "moved", data__action_norm="q99")
     with pytest.raises(ConfigError, match="different units") as raised:
-        Comparison.of(a, Judged.open(moved))
+        TrainingComparison.of(a, ValidatedRun.open(moved))
     assert "data.action_norm" in raised.value.remedy
     longer = trained(tmp_path / "longer", model__chunk=5)
     with pytest.raises(ConfigError, match="different horizons"):
-        Comparison.of(a, Judged.open(longer))
+        TrainingComparison.of(a, ValidatedRun.open(longer))
     never = trained(tmp_path / "never", replace(OPTIONS, validate_every=0))
     with pytest.raises(SourceError, match="has no figures"):
-        Judged.open(never)
+        ValidatedRun.open(never)
     early = replace(a, steps={1: a.steps[2]})
     with pytest.raises(ConfigError, match="never validated at the same step"):
-        Comparison.of(a, early)
+        TrainingComparison.of(a, early)
 
 
 def test_codes_of_other_codebooks_are_not_compared(runs):
-    a = Judged.open(runs / "a")
+    a = ValidatedRun.open(runs / "a")
     b = replace(a, state=replace(a.state, codebook="other"))
-    assert "depth" in Comparison.of(a, a).figures()
-    found = Comparison.of(a, b)
+    assert "depth" in TrainingComparison.of(a, a).figures()
+    found = TrainingComparison.of(a, b)
     assert found.figures() == ["action_mse", "action_within_0.1", "action_mse_shuffled"]
     assert "codes of different codebooks" in found.told()[-1]
 

@@ -13,7 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 from depthtok.errors import ConfigError, TrainingError
 from tests.vla.test_model import draws, example
 from vla.model.model import build
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training import compiling
 from vla.training.deterministic import reproducible
 from vla.training.parallel import compile_layers
@@ -126,7 +126,7 @@ def test_a_backward_pass_without_code_is_refused(micro, toy, codebook, tmp_path,
 
     backend = Counted(fail=True).backend()
     monkeypatch.setattr(training, "compile_layers", lambda m, budget: compile_layers(m, backend))
-    config, options = micro(train__steps=1), RunOptions(workers=0, compile=True)
+    config, options = micro(train__steps=1), TrainingOptions(loader_threads=0, compile=True)
     with pytest.raises(TrainingError, match="no such tiling"):
         training.train(config, toy(config), tmp_path, options, codebook=codebook)
 
@@ -213,5 +213,5 @@ def test_a_budget_of_activations(micro, codebook):
 
 def test_a_budget_needs_compiled_layers():
     with pytest.raises(ConfigError, match="set compile, too"):
-        RunOptions(activations=0.5)
-    assert RunOptions(activations=0.5, compile=True).activations == 0.5
+        TrainingOptions(activations=0.5)
+    assert TrainingOptions(activations=0.5, compile=True).activations == 0.5

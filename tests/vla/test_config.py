@@ -7,7 +7,7 @@ import pytest
 from depthtok.errors import ConfigError
 from vla.config import Config
 from vla.named_configs import ablations, load, presets
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 
 
 @pytest.mark.parametrize("name", presets())
@@ -84,20 +84,20 @@ def test_nonsense_is_refused(over, message):
     [
         ("log_every", 0),
         ("checkpoint_every", 0),
-        ("workers", -1),
+        ("loader_threads", -1),
         ("micro_batch", -1),
         ("validate_every", -1),
     ],
 )
 def test_a_run_that_cannot_go_is_refused(name, value):
     with pytest.raises(ConfigError, match=rf"{name} = {value}, but must be at least \d"):
-        RunOptions(**{name: value})
+        TrainingOptions(**{name: value})
 
 
 def test_loading_threads_have_an_upper_bound_in_files_too():
-    assert RunOptions(workers=4096).workers == 4096
-    with pytest.raises(ConfigError, match="workers = 4097, but must be at most 4096"):
-        RunOptions(workers=4097)
+    assert TrainingOptions(loader_threads=4096).loader_threads == 4096
+    with pytest.raises(ConfigError, match="loader_threads = 4097, but must be at most 4096"):
+        TrainingOptions(loader_threads=4097)
 
 
 def test_unknown_presets_and_files(tmp_path):

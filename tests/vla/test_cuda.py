@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training.train import train
 
 CUDA = pytest.param(
@@ -20,14 +20,20 @@ CUDA = pytest.param(
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_a_training_resumes_where_it_runs(micro, toy, codebook, tmp_path, device):
     config = micro(train__ema=0.9)
-    data, options = toy(config), RunOptions(workers=0, log_every=1, checkpoint_every=4)
+    data, options = toy(config), TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=4)
 
     def run(name, stop=None):
         seen = []
         return train(
-            config, data, tmp_path / name, options, codebook=codebook, device=device,
-            on_step=seen.append, should_stop=lambda: len(seen) == stop,
-        )  # fmt: skip
+            config,
+            data,
+            tmp_path / name,
+            options,
+            codebook=codebook,
+            device=device,
+            on_step=seen.append,
+            should_stop=lambda: len(seen) == stop,
+        )
 
     def losses(name):
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()

@@ -10,7 +10,7 @@ from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import ConfigError, MissingParts, StaleStore
 from depthtok.held_out import BEFORE, KEYED, place
 from tests.vla import fakes
-from vla.data.dataset import Dataset, Stream
+from vla.data.dataset import Dataset, SampleOrder
 from vla.data.member import Member, held_by, held_out, member, of_unknown_origin
 from vla.data.normalise import Norms, Scale
 from vla.data.tokenizer import ByteTokenizer
@@ -215,7 +215,7 @@ def test_instructions_of_the_whole_store_are_known(micro):
 
 
 def test_the_stream_is_an_exact_shuffle_every_epoch():
-    stream = Stream(101, seed=4)
+    stream = SampleOrder(101, seed=4)
     drawn = list(stream.draw(0, 303))
     for epoch in range(3):
         part = drawn[101 * epoch : 101 * (epoch + 1)]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from depthtok.errors import ConfigError, WeightsError
 from tests.vla import fakes
 from vla.config import DepthConfig
-from vla.evaluation.depth_expert import judge_depth
+from vla.evaluation.depth_expert import evaluate_depth
 from vla.model.depth_head import DepthHead, depth_loss
 from vla.model.model import build
 
@@ -172,7 +172,7 @@ def test_judging_is_of_the_first_camera_in_the_targets_own_loss(target):
 
     model = build(config.model, 0)
     model.depth_head, model.predict_depth = oracle, predict
-    found = judge_depth(model, data, 99, lambda codes: codes / np.float32(16), "cpu").figures
+    found = evaluate_depth(model, data, 99, lambda codes: codes / np.float32(16), "cpu").figures
     assert (found["frames"], found["top1"], found["error"]) == (len(data), 1, 0)
     assert found["depth"] == pytest.approx(0, abs=1e-6)
     grids = [data.members[0].codes.grid_of(e.key, "main") for e in data.members[0].episodes._made]
@@ -184,7 +184,7 @@ def test_judging_is_of_the_first_camera_in_the_targets_own_loss(target):
         best = (seen @ oracle.codebook_KD).var(dim=0, unbiased=False).mean()
     assert found["constant_depth"] == pytest.approx(best.item(), rel=1e-4)
     with pytest.raises(ConfigError, match="`samples` cannot be 0"):
-        judge_depth(model, data, 0, lambda codes: codes, "cpu")
+        evaluate_depth(model, data, 0, lambda codes: codes, "cpu")
 
 
 def test_depth_of_a_camera_that_no_episode_has_cannot_be_judged():
@@ -193,4 +193,4 @@ def test_depth_of_a_camera_that_no_episode_has_cannot_be_judged():
     codes = data.members[0].codes
     codes.absent |= {(episode.key, "main") for episode in data.members[0].episodes._made}
     with pytest.raises(ConfigError, match="'main' has depth"):
-        judge_depth(build(config.model, 0), data, 8, lambda codes: codes, "cpu")
+        evaluate_depth(build(config.model, 0), data, 8, lambda codes: codes, "cpu")

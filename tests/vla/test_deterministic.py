@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file
 
 from depthtok.errors import ConfigError, StaleStore, TrainingError
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training import deterministic
 from vla.training import resume as going_on
 from vla.training.deterministic import WORKSPACE, reproducible
 from vla.training.train import train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-OPTIONS = RunOptions(workers=0, log_every=1, checkpoint_every=2)
+OPTIONS = TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=2)
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -140,8 +140,9 @@ def test_two_runs_and_a_resumed_one_are_equal_on_cuda(
     )
     stop = {"on_step": seen.append, "should_stop": lambda: len(seen) == 3}
     for name, more in (("a", {}), ("b", {}), ("c", stop), ("c", {})):
-        train(config, toy(config), tmp_path / name, OPTIONS, codebook=codebook, device="cuda",
-              **more)  # fmt: skip
+        train(
+            config, toy(config), tmp_path / name, OPTIONS, codebook=codebook, device="cuda", **more
+        )
     last = "checkpoints/step-000008/model.safetensors"
     a, *others = (load_file(tmp_path / name / last) for name in "abc")
     assert all(torch.equal(a[name], each[name]) for each in others for name in a)
@@ -154,8 +155,9 @@ def test_a_resumed_run_goes_on_on_cuda(micro, toy, codebook, tmp_path):
     train(config, toy(config), tmp_path / "a", OPTIONS, codebook=codebook, device="cuda")
     stop = {"on_step": seen.append, "should_stop": lambda: len(seen) == 3}
     for more in (stop, {}):
-        train(config, toy(config), tmp_path / "b", OPTIONS, codebook=codebook, device="cuda",
-              **more)  # fmt: skip
+        train(
+            config, toy(config), tmp_path / "b", OPTIONS, codebook=codebook, device="cuda", **more
+        )
     a, b = (
         [json.loads(line)["loss"] for line in (tmp_path / n / "metrics.jsonl").open()] for n in "ab"
     )

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from depthtok.errors import ConfigError, MissingPackage
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training import checkpoint
 from vla.training.train import train
 
-QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
+QUIET = TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=4)
 
 
 def losses(run):
@@ -28,9 +28,14 @@ def test_resume_is_exact(micro, toy, codebook, tmp_path, monkeypatch):
     train(config, data, tmp_path / "a", QUIET, codebook=codebook)
     seen = []
     train(
-        config, data, tmp_path / "b", QUIET, codebook=codebook, on_step=seen.append,
+        config,
+        data,
+        tmp_path / "b",
+        QUIET,
+        codebook=codebook,
+        on_step=seen.append,
         should_stop=lambda: len(seen) == 3,
-    )  # fmt: skip
+    )
     train(config, data, tmp_path / "b", QUIET, codebook=codebook)
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
     last = [checkpoint.steps(tmp_path / name)[-1] for name in "ab"]

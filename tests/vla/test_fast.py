@@ -17,7 +17,7 @@ from vla.model.gemma import Expert
 from vla.model.masks import SEES, SeesTable
 from vla.model.mixture import sequential
 from vla.model.model import build
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training import optim
 from vla.training.parallel import compile_layers
 from vla.training.train import train
@@ -150,10 +150,17 @@ def updated(config, codebook, data, micro_batch=2, steps=2, backend=None):
         compile_layers(model, backend)
     trained, cpu = optim.trained(model), torch.device("cpu")
     update = Update(
-        config, model, model, trained, optim.optimizer(model, config.train), None, Ranks(), cpu,
+        config,
+        model,
+        model,
+        trained,
+        optim.optimizer(model, config.train),
+        None,
+        Ranks(),
+        cpu,
         micro_batch,
-    )  # fmt: skip
-    with Loader(data, config.train.batch, seed=0, workers=0, device=cpu) as loader:
+    )
+    with Loader(data, config.train.batch, seed=0, threads=0, device=cpu) as loader:
         for step, batch in zip(range(steps), loader, strict=False):
             figures = update(batch, step)
     assert [*model.state_dict()] == [*build(config.model, 0).state_dict()]
@@ -234,7 +241,10 @@ def test_a_run_is_recorded_as_fast_and_goes_on_so(micro, toy, codebook, tmp_path
 
     from depthtok.errors import StaleStore
 
-    config, options = micro(train__steps=2, train__fast=True), RunOptions(workers=0, log_every=1)
+    config, options = (
+        micro(train__steps=2, train__fast=True),
+        TrainingOptions(loader_threads=0, log_every=1),
+    )
     plain = micro(train__steps=2)
     for out, each in ((tmp_path / "fast", config), (tmp_path / "plain", plain)):
         train(each, toy(each), out, options, codebook=codebook)

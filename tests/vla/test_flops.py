@@ -7,7 +7,7 @@ import torch
 
 from vla.model.flops import _peak, forward_flops, peak_tflops
 from vla.named_configs import load
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training import train as training
 
 
@@ -52,7 +52,9 @@ def test_a_run_tells_its_share_of_the_peak(micro, toy, codebook, tmp_path, monke
     for peak in (None, 2.0):
         monkeypatch.setattr(training, "peak_tflops", lambda device, peak=peak: peak)
         out = tmp_path / str(peak)
-        training.train(config, toy(config), out, RunOptions(workers=0), codebook=codebook)
+        training.train(
+            config, toy(config), out, TrainingOptions(loader_threads=0), codebook=codebook
+        )
         (line,) = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
         assert line.get("mfu") == (peak and pytest.approx(line["tflops"] / peak))
         assert line["tflops"] > 0

@@ -28,7 +28,7 @@ def data(micro, toy):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_change_nothing(data, workers):
-    assert_same(batches(data, 9, workers=0), batches(data, 9, workers=workers, prefetch=3))
+    assert_same(batches(data, 9, threads=0), batches(data, 9, threads=workers, prefetch=3))
 
 
 def test_resumes_at_any_step(data):
@@ -44,7 +44,7 @@ def test_ranks_share_every_batch_without_overlap(data):
 
 
 def test_buffers_are_used_again(data):
-    with Loader(data, 6, seed=0, workers=2, prefetch=2) as loader:
+    with Loader(data, 6, seed=0, threads=2, prefetch=2) as loader:
         places = [b.images_BIHW3.data_ptr() for b in itertools.islice(loader, 12)]
     assert len(set(places)) == 3
 

@@ -7,13 +7,13 @@ from tests.vla import fakes
 from tests.vla.test_model import draws, observation
 from vla.model import lora
 from vla.model.model import build
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.serving.policy import Policy
 from vla.training import checkpoint, optim
 from vla.training.train import train
 from vla.weights.pretrained import pretrained
 
-QUIET = RunOptions(workers=0, log_every=1)
+QUIET = TrainingOptions(loader_threads=0, log_every=1)
 
 
 def test_new_adapters_change_nothing_and_merge_exactly(micro, codebook):
@@ -55,9 +55,14 @@ def test_a_run_resumes_and_acts(micro, toy, codebook, tmp_path):
     data, seen = toy(config), []
     for out, stop in (("a", 99), ("b", 2)):
         train(
-            config, data, tmp_path / out, QUIET, codebook=codebook, on_step=seen.append,
+            config,
+            data,
+            tmp_path / out,
+            QUIET,
+            codebook=codebook,
+            on_step=seen.append,
             should_stop=lambda stop=stop: len(seen) >= stop,
-        )  # fmt: skip
+        )
         seen.clear()
     train(config, data, tmp_path / "b", QUIET, codebook=codebook)
     a, b = (checkpoint.find(tmp_path / out) / "model.safetensors" for out in "ab")

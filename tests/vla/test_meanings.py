@@ -14,7 +14,7 @@ from vla.data import meanings
 from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.tokenizer import ByteTokenizer
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.serving.policy import Policy
 from vla.training import checkpoint
 from vla.training.train import train
@@ -137,7 +137,9 @@ def test_a_percentage_is_refused_with_the_operation_that_mends_it(micro):
 
 
 def trained(config, store, out, codebook):
-    return train(config, fakes.toy(config, store), out, RunOptions(workers=0), codebook=codebook)
+    return train(
+        config, fakes.toy(config, store), out, TrainingOptions(loader_threads=0), codebook=codebook
+    )
 
 
 def test_a_run_keeps_what_its_numbers_mean(micro, codebook, tmp_path):
@@ -147,8 +149,11 @@ def test_a_run_keeps_what_its_numbers_mean(micro, codebook, tmp_path):
     assert state.meanings == {"toy": MEANING}
     policy = Policy.load(tmp_path)
     assert policy.meaning == MEANING
-    seen = {"images": {n: np.zeros((8, 8, 3), np.uint8) for n in ("main", "wrist")},
-            "proprio": np.zeros(8), "instruction": "open it"}  # fmt: skip
+    seen = {
+        "images": {n: np.zeros((8, 8, 3), np.uint8) for n in ("main", "wrist")},
+        "proprio": np.zeros(8),
+        "instruction": "open it",
+    }
     own = policy.act(seen)
     policy.reset()
     policy.speak("open0_closed1")
@@ -169,7 +174,7 @@ def test_training_refuses_a_mixture_too(micro, codebook, tmp_path):
         parts.append(member(name, episodes, codes, config, codebook=codes.codebook))
     data = Dataset(parts, config, ByteTokenizer())
     with pytest.raises(ConfigError, match="do not mean the same: gripper"):
-        train(config, data, tmp_path, RunOptions(workers=0), codebook=codebook)
+        train(config, data, tmp_path, TrainingOptions(loader_threads=0), codebook=codebook)
 
 
 def test_a_mixture_that_was_begun_before_this_was_checked_goes_on_every_time(
@@ -183,8 +188,9 @@ def test_a_mixture_that_was_begun_before_this_was_checked_goes_on_every_time(
             for name, store in (("a", fakes.FakeEpisodes(name="a")), ("b", Other(name="b")))
             for codes in [fakes.FakeCodes(store, grid=4, codes=16)]
         ],
-        config, ByteTokenizer(),
-    )  # fmt: skip
+        config,
+        ByteTokenizer(),
+    )
     with monkeypatch.context() as older:
         older.setattr("vla.training.train.require_same", lambda meanings, config: None)
         one_step(config, data, tmp_path, codebook)
@@ -196,7 +202,7 @@ def test_a_mixture_that_was_begun_before_this_was_checked_goes_on_every_time(
 def one_step(config, data, out, codebook):
     """The step that a training comes to which is stopped after one update."""
     steps = []
-    options = RunOptions(workers=0, log_every=1)
+    options = TrainingOptions(loader_threads=0, log_every=1)
     stop = {"on_step": steps.append, "should_stop": lambda: bool(steps)}
     return train(config, data, out, options, codebook=codebook, **stop).step
 
@@ -213,5 +219,5 @@ def test_a_run_that_goes_on_is_warned_of_a_gripper_out_of_range(micro, capsys):
 
 def test_a_state_before_meaning_was_kept_reads_as_nothing():
     old = {"step": 2, "norms": {}, "codebook": "", "data": [], "notes": {}}
-    state = checkpoint.State.from_json(old)
+    state = checkpoint.TrainingState.from_json(old)
     assert state.meanings == {}

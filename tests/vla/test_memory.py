@@ -7,7 +7,8 @@ from tests.vla.test_model import draws, example
 from vla.model.model import build
 from vla.named_configs import load
 from vla.training import optim
-from vla.training.memory import GIB, Memory, needed
+from vla.training.device_memory import GIB, Memory
+from vla.training.memory import needed
 
 # Peaks in GiB of the full model on an H200, eager, by samples in a pass.
 MEASURED = {8: 52, 16: 62, 32: 83, 64: 125}

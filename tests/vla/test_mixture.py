@@ -7,7 +7,7 @@ from depthtok.errors import ConfigError
 from vla.config import ExpertConfig
 from vla.model.gemma import Expert
 from vla.model.masks import SEES, Layout, SeesTable
-from vla.model.mixture import Stream, joint, sequential
+from vla.model.mixture import TokenStream, joint, sequential
 
 WIDTHS = {"vlm": 24, "depth": 16, "action": 12}
 BATCH = 3
@@ -24,7 +24,7 @@ def experts() -> dict[str, Expert]:
     return made
 
 
-def streams() -> list[Stream]:
+def streams() -> list[TokenStream]:
     torch.manual_seed(1)
     text_valid = torch.arange(5)[None] < torch.tensor([[5], [2], [3]])
     valid = torch.cat([torch.ones(BATCH, 6, dtype=torch.bool), text_valid], dim=1)
@@ -34,7 +34,7 @@ def streams() -> list[Stream]:
         "action": Layout((("proprio", 1), ("action", 4))),
     }
     return [
-        Stream(
+        TokenStream(
             name,
             torch.randn(BATCH, len(layout), WIDTHS[name], dtype=torch.float64).requires_grad_(),
             torch.arange(1, len(layout) + 1).expand(BATCH, -1),
@@ -103,7 +103,7 @@ def test_padding_does_not_matter():
     table, made, given = SeesTable.named("prefix"), experts(), streams()
     changed = given[0].x_BTW.detach().clone()
     changed[~given[0].layout.valid_BT] = 7.0
-    other = [Stream("vlm", changed, given[0].positions_BT, given[0].layout), *given[1:]]
+    other = [TokenStream("vlm", changed, given[0].positions_BT, given[0].layout), *given[1:]]
     a, b = sequential(made, given, table), sequential(made, other, table)
     assert torch.equal(a["action"], b["action"])
     assert torch.equal(a["depth"], b["depth"])

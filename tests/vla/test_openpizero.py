@@ -14,10 +14,15 @@ from vla.weights.openpizero import from_open_pi_zero
 from vla.weights.pretrained import pretrained
 
 VISION = {
-    "self_attn.q_proj": (32, 32), "self_attn.k_proj": (32, 32), "self_attn.v_proj": (32, 32),
-    "self_attn.out_proj": (32, 32), "mlp.fc1": (64, 32), "mlp.fc2": (32, 64),
-    "layer_norm1": (32,), "layer_norm2": (32,),
-}  # fmt: skip
+    "self_attn.q_proj": (32, 32),
+    "self_attn.k_proj": (32, 32),
+    "self_attn.v_proj": (32, 32),
+    "self_attn.out_proj": (32, 32),
+    "mlp.fc1": (64, 32),
+    "mlp.fc2": (32, 64),
+    "layer_norm1": (32,),
+    "layer_norm2": (32,),
+}
 
 
 @pytest.fixture
@@ -41,10 +46,12 @@ def theirs(config):
         "multi_modal_projector.linear.weight": (32, 32),
         "multi_modal_projector.linear.bias": (32,),
         "joint_model.mixtures.action.norm.weight": (32,),
-        **linear("action_encoder.linear_1", 32, 7), **linear("action_encoder.linear_2", 32, 64),
-        **linear("action_encoder.linear_3", 32, 32), **linear("proprio_encoder", 32, 8),
+        **linear("action_encoder.linear_1", 32, 7),
+        **linear("action_encoder.linear_2", 32, 64),
+        **linear("action_encoder.linear_3", 32, 32),
+        **linear("proprio_encoder", 32, 8),
         **linear("action_decoder", 7, 32),
-    }  # fmt: skip
+    }
     for name, shape in VISION.items():
         layer = f"vision_tower.vision_model.encoder.layers.0.{name}"
         shapes |= {f"{layer}.weight": shape, f"{layer}.bias": shape[:1]}
@@ -58,9 +65,10 @@ def theirs(config):
                 f"{layer}self_attn.k_proj.weight": (head, 32),
                 f"{layer}self_attn.v_proj.weight": (head, 32),
                 f"{layer}self_attn.o_proj.weight": (32, config.vlm.heads * head),
-                f"{layer}mlp.gate_proj.weight": (64, 32), f"{layer}mlp.up_proj.weight": (64, 32),
+                f"{layer}mlp.gate_proj.weight": (64, 32),
+                f"{layer}mlp.up_proj.weight": (64, 32),
                 f"{layer}mlp.down_proj.weight": (32, 64),
-            }  # fmt: skip
+            }
     made = {name: torch.randn(shape) * shape[-1] ** -0.5 for name, shape in shapes.items()}
     shared = {n.replace(".action.", ".proprio."): t for n, t in made.items() if ".action." in n}
     return made | shared
@@ -97,9 +105,10 @@ def velocity(w, config, features_BTW, seen, actions, time):
     text = w["embed_tokens.weight"][seen.text_BL]
     prefix = torch.cat([features_BTW / 32**0.5, text], 1)
     streams = {
-        "vlm": prefix, "proprio": affine("proprio_encoder", seen.proprio_BP)[:, None],
+        "vlm": prefix,
+        "proprio": affine("proprio_encoder", seen.proprio_BP)[:, None],
         "action": action,
-    }  # fmt: skip
+    }
     streams = {name: x * 32**0.5 for name, x in streams.items()}
     counts = [x.shape[1] for x in streams.values()]
     positions = [torch.arange(1, counts[0] + 1), torch.ones(1), torch.arange(2, counts[2] + 2)]

@@ -14,13 +14,15 @@ from torch.nn.parallel import DistributedDataParallel
 from depthtok.errors import ConfigError, DepthtokError
 from tests.vla import fakes
 from vla.model.model import build
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.serving.policy import Policy
 from vla.training import checkpoint
 from vla.training.parallel import Ranks, _placed, spread
 from vla.training.train import train
 
-OPTIONS = RunOptions(workers=0, log_every=1, checkpoint_every=2, validate_every=2, resume=True)
+OPTIONS = TrainingOptions(
+    loader_threads=0, log_every=1, checkpoint_every=2, validate_every=2, resume=True
+)
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 OVER = {"train__steps": 4, "train__ema": 0.5, "train__warmup": 1}
 
@@ -39,9 +41,16 @@ def run(out, options, stop_after=99, over=None, device="cpu"):
     config = fakes.micro(**OVER, **(over or {}))
     data, book, seen = fakes.toy(config), fakes.FakeCodebook(codes=16, dim=12), []
     train(
-        config, data, out, options, codebook=book, validation=data, on_step=seen.append,
-        should_stop=lambda: len(seen) >= stop_after, device=device,
-    )  # fmt: skip
+        config,
+        data,
+        out,
+        options,
+        codebook=book,
+        validation=data,
+        on_step=seen.append,
+        should_stop=lambda: len(seen) >= stop_after,
+        device=device,
+    )
 
 
 def worker(rank, folder):

@@ -13,7 +13,7 @@ from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.pixels import PixelGrids, cell_means
 from vla.data.tokenizer import ByteTokenizer
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training.train import train
 
 
@@ -78,7 +78,7 @@ def test_regression_learns(micro, codebook, tmp_path):
     assert np.allclose(row["depth_BMK"], expected, atol=1e-5)
 
     seen = []
-    options = RunOptions(workers=0, log_every=1)
+    options = TrainingOptions(loader_threads=0, log_every=1)
     train(config, data, tmp_path, options, codebook=codebook, on_step=seen.append)
     assert seen[-1]["depth"] < 0.5 * seen[0]["depth"]
 

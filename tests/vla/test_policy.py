@@ -14,7 +14,7 @@ from tests.vla.test_model import observation
 from vla.data.normalise import Norms, Scale
 from vla.model import flow
 from vla.model.model import build
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.serving import graph
 from vla.serving.policy import Policy
 from vla.training import checkpoint
@@ -30,7 +30,7 @@ OBSERVATION = {
 @pytest.fixture
 def run(micro, toy, codebook, tmp_path):
     config = micro(train__steps=1, train__ema=0.5)
-    train(config, toy(config), tmp_path, RunOptions(workers=0), codebook=codebook)
+    train(config, toy(config), tmp_path, TrainingOptions(loader_threads=0), codebook=codebook)
     return tmp_path
 
 
@@ -109,9 +109,9 @@ def test_a_graph_that_cannot_be_recorded_says_what_to_type(monkeypatch):
     def fails(*_):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(graph.Graphed, "_capture", fails)
+    monkeypatch.setattr(graph.CapturedGraph, "_capture", fails)
     with pytest.raises(ConfigError, match="cannot be recorded: operation not") as raised:
-        graph.Graphed(torch.neg, (torch.zeros(1),))
+        graph.CapturedGraph(torch.neg, (torch.zeros(1),))
     assert raised.value.remedy == "give --no-cuda-graph"
 
 
@@ -119,7 +119,7 @@ def test_a_graph_keeps_what_it_reads(monkeypatch):
     """A graph holds addresses: the folded sampler's masks, angles and embeddings must not be freed
     with the sampler, or later tensors would be put in their place."""
     monkeypatch.setattr(graph, "DEVICE", "cpu")
-    monkeypatch.setattr(graph.Graphed, "_capture", lambda self, function: None)
+    monkeypatch.setattr(graph.CapturedGraph, "_capture", lambda self, function: None)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
 
     class Sampler:
@@ -130,7 +130,7 @@ def test_a_graph_keeps_what_it_reads(monkeypatch):
 
     sampler = Sampler()
     alive = weakref.ref(sampler)
-    recorded = graph.Graphed(sampler.of_tensors, (torch.zeros(1),))
+    recorded = graph.CapturedGraph(sampler.of_tensors, (torch.zeros(1),))
     del sampler
     gc.collect()
     assert alive() is not None
@@ -163,7 +163,7 @@ def test_a_graph_copies_in_and_out(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or recording(0))
     monkeypatch.setattr(graph, "DEVICE", "cpu")
     example = (torch.zeros(2), torch.zeros(2))
-    double = graph.Graphed(lambda x, y: 2 * x + y, example)
+    double = graph.CapturedGraph(lambda x, y: 2 * x + y, example)
     recorded.append(lambda: double._output.copy_(2 * double._inputs[0] + double._inputs[1]))
     first, second = (double(torch.full((2,), x), torch.ones(2)) for x in (1.0, 5.0))
     assert (first.tolist(), second.tolist()) == ([3, 3], [11, 11])

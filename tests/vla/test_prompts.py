@@ -15,8 +15,10 @@ STOVE = {"close it": 7, "open the top drawer slowly": 3}
 
 
 def found(length, *, empty=0, partly=0):
-    sets = [("cabinet", Instructions(9, CABINET, empty, partly)),
-            ("stove", Instructions(4, STOVE, 0, 0))]  # fmt: skip
+    sets = [
+        ("cabinet", Instructions(9, CABINET, empty, partly)),
+        ("stove", Instructions(4, STOVE, 0, 0)),
+    ]
     return check(sets, ByteTokenizer(), length)
 
 

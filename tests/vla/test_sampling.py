@@ -76,8 +76,12 @@ def test_a_folded_model_is_the_same_model(micro, codebook):
     model, seen = made(config, codebook), observation(config.model)
     depth = model.predict_depth(seen)
     fold(model)
-    assert all((n.weight == 0).all() for n in model.vlm.modules() if hasattr(n, "mlp_norm") for n in
-               (n.mlp_norm, n.attention_norm))  # fmt: skip
+    assert all(
+        (n.weight == 0).all()
+        for n in model.vlm.modules()
+        if hasattr(n, "mlp_norm")
+        for n in (n.mlp_norm, n.attention_norm)
+    )
     assert (model.predict_depth(seen) - depth).abs().max() < 1e-4
 
 

@@ -29,19 +29,51 @@ def array(data, dtype, shape):
 
 
 VALUES = (
-    None, True, -1, 2**63, 1e308, "", "x" * 3000, b"\x00" * 99, [], [[1, 2], [3]], [0.5] * 5000,
-    {}, {"a": {"b": []}}, np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8), np.float32),
-    np.zeros((0, 8, 3), np.uint8), np.zeros((5000, 1, 3), np.uint8), np.zeros((8, 8, 4), np.uint8),
-    np.full(8, np.nan), np.full(8, np.inf), np.full(8, 3e38, np.float32), np.zeros(9), "\x1b]0;x",
-    array(b"abcd", "|O", [1]), array(b"abcd", "u1", [2**62, 4]), array(b"", "u1", [0, 2**40]),
-    array(b"abcd", "u1", [-4]), array(b"abcd", "f4,f4", [1]), array("abcd", "u1", [4]),
-    array(b"abcd", "u1", "abcd"), array(b"abcd", "u1", [True] * 4), {b"__ndarray__": True},
+    None,
+    True,
+    -1,
+    2**63,
+    1e308,
+    "",
+    "x" * 3000,
+    b"\x00" * 99,
+    [],
+    [[1, 2], [3]],
+    [0.5] * 5000,
+    {},
+    {"a": {"b": []}},
+    np.zeros((3, 8, 8), np.uint8),
+    np.zeros((8, 8), np.float32),
+    np.zeros((0, 8, 3), np.uint8),
+    np.zeros((5000, 1, 3), np.uint8),
+    np.zeros((8, 8, 4), np.uint8),
+    np.full(8, np.nan),
+    np.full(8, np.inf),
+    np.full(8, 3e38, np.float32),
+    np.zeros(9),
+    "\x1b]0;x",
+    array(b"abcd", "|O", [1]),
+    array(b"abcd", "u1", [2**62, 4]),
+    array(b"", "u1", [0, 2**40]),
+    array(b"abcd", "u1", [-4]),
+    array(b"abcd", "f4,f4", [1]),
+    array("abcd", "u1", [4]),
+    array(b"abcd", "u1", "abcd"),
+    array(b"abcd", "u1", [True] * 4),
+    {b"__ndarray__": True},
     {b"__npgeneric__": True, b"data": "x", b"dtype": "<f4"},
-)  # fmt: skip
+)
 RAW = (
-    b"", b"\xc1", b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xffxx", b"\x91" * 5000, "text",
-    b"\x81\xa1a" * 5000, b"\xc6\xff\xff\xff\xff", b"\x9f" + b"\x90" * 4000,
-)  # fmt: skip
+    b"",
+    b"\xc1",
+    b"\xdd\xff\xff\xff\xff",
+    b"\xdf\xff\xff\xff\xffxx",
+    b"\x91" * 5000,
+    "text",
+    b"\x81\xa1a" * 5000,
+    b"\xc6\xff\xff\xff\xff",
+    b"\x9f" + b"\x90" * 4000,
+)
 
 
 def hostile(chance):
@@ -257,9 +289,13 @@ def test_half_open_connections_shut_nobody_out(serve, alone, capfd):
 
 
 NO_HTTP = (
-    b"\x16\x03\x01\x02\x00\x01\xfc\x03\x03", b"POST / HTTP/1.1\r\n\r\n", b"\n\n", b"",
-    b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 999 + b"\r\n",
-)  # fmt: skip
+    b"\x16\x03\x01\x02\x00\x01\xfc\x03\x03",
+    b"POST / HTTP/1.1\r\n\r\n",
+    b"\n\n",
+    b"",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 999 + b"\r\n",
+)
 
 
 def test_what_is_no_websocket_is_no_traceback(serve, alone, capfd):

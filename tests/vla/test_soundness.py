@@ -13,17 +13,18 @@ from safetensors.torch import load_file, save_file
 from depthtok.errors import CorruptPart, DepthtokError, WeightsError
 from depthtok.testing import damages, tree_digest
 from tests.vla import fakes
-from vla.evaluation.compare import Judged
+from vla.evaluation.compare import ValidatedRun
 from vla.evaluation.depth_view import DepthView
 from vla.evaluation.report import run_report
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training import checkpoint
-from vla.training.runlog import JUDGED, METRICS
+from vla.training.runlog import METRICS, VALIDATIONS
 from vla.training.soundness import findings, read_log
 from vla.training.train import train
 
-OPTIONS = RunOptions(workers=0, log_every=1, validate_every=2, validate_batches=1,
-                     checkpoint_every=2)  # fmt: skip
+OPTIONS = TrainingOptions(
+    loader_threads=0, log_every=1, validate_every=2, validate_batches=1, checkpoint_every=2
+)
 COUNT = 200 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))  # e.g. 10: ten times as many
 BEFORE = Path(__file__).parents[1] / "data" / "before" / "run"
 
@@ -37,9 +38,17 @@ def trained(place, stop_at=99, **over):
     config, seen = fakes.micro(**{"train__steps": 4, **over}), []
     episodes = fakes.FakeEpisodes(count=4)
     learn, judge = (fakes.toy(config, episodes, only=only) for only in ([0, 1], [2, 3]))
-    train(config, learn, place, OPTIONS, codebook=fakes.FakeCodebook(codes=16, dim=12),
-          validation=judge, decode=decode, on_step=seen.append,
-          should_stop=lambda: len(seen) >= stop_at)  # fmt: skip
+    train(
+        config,
+        learn,
+        place,
+        OPTIONS,
+        codebook=fakes.FakeCodebook(codes=16, dim=12),
+        validation=judge,
+        decode=decode,
+        on_step=seen.append,
+        should_stop=lambda: len(seen) >= stop_at,
+    )
     return place
 
 
@@ -59,7 +68,7 @@ def problems(path):
 
 def content(run):
     """All that readers take from a run. Raises `DepthtokError` for what they refuse."""
-    said = [read_log(run, name) for name in (METRICS, JUDGED)]
+    said = [read_log(run, name) for name in (METRICS, VALIDATIONS)]
     for path in [*checkpoint.steps(run), run / "best"]:
         said += [checkpoint.read_state(path).to_json(), checkpoint.read_config(path).to_json()]
         for name in ("model", "optimizer"):
@@ -68,7 +77,7 @@ def content(run):
                 said.append({key: value.numpy().tobytes() for key, value in tensors.items()})
     view = DepthView.find(run)
     page = run_report(run).to_json()
-    Judged.open(run)
+    ValidatedRun.open(run)
     drawn = () if view is None else (view.image, view.truth, view.predicted)
     return [*said, *(values.tobytes() for values in drawn), page]
 
@@ -104,7 +113,7 @@ def test_no_damage_of_any_file_goes_unseen(made, tmp_path):
     assert len(files) == len(before) - 1
 
 
-@pytest.mark.parametrize("name", [METRICS, JUDGED])
+@pytest.mark.parametrize("name", [METRICS, VALIDATIONS])
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -121,7 +130,7 @@ def test_changed_lost_and_swapped_lines_of_logs_are_refused(run, name, change, t
     file.write_bytes(b"".join(change(file.read_bytes().splitlines(keepends=True))))
     with pytest.raises(CorruptPart, match=told):
         read_log(run, name)
-    reader = run_report if name == METRICS else Judged.open
+    reader = run_report if name == METRICS else ValidatedRun.open
     with pytest.raises(CorruptPart, match=told):
         reader(run)
     assert len(problems(run)) == 1
@@ -249,7 +258,7 @@ def test_what_an_older_version_did_not_digest_is_said(tmp_path):
     found = list(findings(BEFORE))
     assert [finding.problem for finding in found] == [
         f"{BEFORE / name} was written without sums by an older depthtok: not checked"
-        for name in (METRICS, JUDGED)
+        for name in (METRICS, VALIDATIONS)
     ]
     assert all(finding.note for finding in found)
     run = shutil.copytree(BEFORE, tmp_path / "run")

@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from depthtok.disk.json_files import read_json_lines
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, TrainingError, WeightsError
 from tests.vla import fakes
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.serving.policy import load_model
 from vla.training import checkpoint, restoring
 from vla.training.train import train
 from vla.training.update import Update
 from vla.training.validation import validate
 
-QUIET = RunOptions(workers=0, log_every=1, checkpoint_every=4)
+QUIET = TrainingOptions(loader_threads=0, log_every=1, checkpoint_every=4)
 
 
 def lines(run):
@@ -51,7 +51,7 @@ def test_resume_is_exact(micro, toy, codebook, tmp_path):
         should_stop=lambda: len(seen) == 3,
     )
     assert (stopped.step, stopped.finished) == (3, False)
-    threads = replace(QUIET, workers=2)
+    threads = replace(QUIET, loader_threads=2)
     resumed = train(config, data, tmp_path / "b", threads, codebook=codebook)
     assert resumed.step == 8
     assert lines(tmp_path / "a") == lines(tmp_path / "b")
@@ -112,9 +112,12 @@ def test_keep_last_checkpoints(micro, toy, codebook, tmp_path):
 
 def test_overfits_both_losses(micro, toy, codebook, tmp_path):
     config = micro(
-        train__steps=400, train__batch=16, train__schedule="constant", train__lr=4e-3,
+        train__steps=400,
+        train__batch=16,
+        train__schedule="constant",
+        train__lr=4e-3,
         train__scale_lr=3e-2,
-    )  # fmt: skip
+    )
     data = toy(config, fakes.FakeEpisodes(count=1, steps=19))
     assert len(data) == 16
     seen = [{"flow": 9.0, "depth": 9.0}]
@@ -122,7 +125,7 @@ def test_overfits_both_losses(micro, toy, codebook, tmp_path):
     def learnt():
         return seen[-1]["depth"] < 0.1 and seen[-1]["flow"] < 0.25 * seen[1]["flow"]
 
-    options = RunOptions(workers=0, log_every=10)
+    options = TrainingOptions(loader_threads=0, log_every=10)
     train(
         config, data, tmp_path, options, codebook=codebook, on_step=seen.append, should_stop=learnt
     )
@@ -144,9 +147,13 @@ def test_whatever_is_due_is_done(micro, toy, codebook, tmp_path):
     """Judgements and gradient norms need no log line at the same step."""
     config = micro(train__steps=6)
     options = replace(
-        QUIET, log_every=5, validate_every=2, validate_batches=1, grad_norms_every=3,
+        QUIET,
+        log_every=5,
+        validate_every=2,
+        validate_batches=1,
+        grad_norms_every=3,
         checkpoint_every=100,
-    )  # fmt: skip
+    )
     train(config, toy(config), tmp_path, options, codebook=codebook, validation=toy(config))
     found = {line["step"]: line for line in lines(tmp_path)}
     assert list(found) == [2, 3, 4, 5, 6]

@@ -37,17 +37,30 @@ def theirs():
     torch.manual_seed(0)
     config = transformers.PaliGemmaConfig(
         vision_config={
-            "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "image_size": 32, "patch_size": 8, "projection_dim": 32,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "projection_dim": 32,
             "vision_use_head": False,
         },
         text_config={
-            "model_type": "gemma", "hidden_size": 32, "intermediate_size": 64,
-            "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
-            "head_dim": 16, "vocab_size": 300, "hidden_activation": "gelu_pytorch_tanh",
+            "model_type": "gemma",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "vocab_size": 300,
+            "hidden_activation": "gelu_pytorch_tanh",
         },
-        image_token_index=299, projection_dim=32, hidden_size=32,
-    )  # fmt: skip
+        image_token_index=299,
+        projection_dim=32,
+        hidden_size=32,
+    )
     model = transformers.PaliGemmaForConditionalGeneration(config).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)

@@ -79,7 +79,8 @@ def test_clips_are_spread_over_all_sources_together():
     sources = [ClipSource(name, "f", scenes(n, frames=1)) for name, n in (("a", 8), ("b", 2))]
     found = spread_over(sources, 5)
     assert [[clip.key for clip in source.clips] for source in found] == [
-        ["episode-0", "episode-2", "episode-4", "episode-6"], ["episode-1"]
-    ]  # fmt: skip
+        ["episode-0", "episode-2", "episode-4", "episode-6"],
+        ["episode-1"],
+    ]
     assert [source.name for source in found] == ["a", "b"]
     assert spread_over(sources, 0) == sources

@@ -25,7 +25,7 @@ from tests.commands.trainings import call
 from vqvae.codec import Codec
 from vqvae.quality.quality import assess
 from vqvae.training import export
-from vqvae.training.train import Trainer
+from vqvae.training.train import TokeniserTrainer
 
 SIZE = 64
 PRESET = f"""
@@ -56,8 +56,16 @@ def here(tmp_path_factory) -> Path:
     (root / "preset.toml").write_text(PRESET)
     rlds = make_rlds(root / "set" / "1.0.0", size=SIZE)
     call("convert", rlds, "--out", root / "episodes")
-    call("annotate", root / "episodes", "--out", root / "depth", "--estimator", "dataset",
-         "--size", SIZE)  # fmt: skip
+    call(
+        "annotate",
+        root / "episodes",
+        "--out",
+        root / "depth",
+        "--estimator",
+        "dataset",
+        "--size",
+        SIZE,
+    )
     call(*learn(root, "cb"))
     call("tokenize", root / "depth", "--codebook", root / "cb", "--out", root / "codes")
     return root
@@ -109,9 +117,14 @@ def test_held_out_tasks_judge_and_the_twin_is_recorded(here, tmp_path):
 
 def test_sticky_codes_are_judged_on_the_clips_that_judge(here, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(export, "assess", lambda codec, sources, **options: (
-        seen.append([(s.name, str(c.key), c.camera) for s in sources for c in s.clips])
-        or assess(codec, sources, **options)))  # fmt: skip
+    monkeypatch.setattr(
+        export,
+        "assess",
+        lambda codec, sources, **options: (
+            seen.append([(s.name, str(c.key), c.camera) for s in sources for c in s.clips])
+            or assess(codec, sources, **options)
+        ),
+    )
     preset = tmp_path / "preset.toml"
     preset.write_text(PRESET + "judged = 1\n")
     depth = [here / "depth", here / "depth"]
@@ -123,35 +136,49 @@ def test_sticky_codes_are_judged_on_the_clips_that_judge(here, tmp_path, monkeyp
 def test_episodes_that_moved_are_found_where_they_are_said_to_lie(here, tmp_path):
     rlds = make_rlds(tmp_path / "set" / "1.0.0", size=SIZE)
     call("convert", rlds, "--out", tmp_path / "episodes")
-    call("annotate", tmp_path / "episodes", "--out", tmp_path / "depth", "--estimator", "dataset",
-         "--size", SIZE)  # fmt: skip
+    call(
+        "annotate",
+        tmp_path / "episodes",
+        "--out",
+        tmp_path / "depth",
+        "--estimator",
+        "dataset",
+        "--size",
+        SIZE,
+    )
     (tmp_path / "set").rename(tmp_path / "moved set")
     (tmp_path / "episodes").rename(tmp_path / "moved episodes")
     judge = ["eval-vqvae", here / "cb", tmp_path / "depth", "--out", tmp_path / "page", "--json"]
     assert "regions" not in json.loads(call(*judge))["quality"]
-    moved = ["--episodes", tmp_path / "moved episodes", "--source-root",
-             tmp_path / "moved set" / "1.0.0"]  # fmt: skip
+    moved = [
+        "--episodes",
+        tmp_path / "moved episodes",
+        "--source-root",
+        tmp_path / "moved set" / "1.0.0",
+    ]
     found = json.loads(call(*judge, "--task", "Box 1", *moved))["quality"]
     assert found["regions"]["robot"]["metres"]["pixels"] > 0
     assert found["episodes"] == 2
 
 
 def test_a_signal_stops_a_training_and_the_same_command_goes_on(here, tmp_path, monkeypatch):
-    advance = Trainer.advance
+    advance = TokeniserTrainer.advance
 
     def once(self):
         if self.step == 4:
             signal.raise_signal(signal.SIGTERM)
         return advance(self)
 
-    monkeypatch.setattr(Trainer, "advance", once)
+    monkeypatch.setattr(TokeniserTrainer, "advance", once)
     with pytest.raises(Stopped):
         call(*learn(here, tmp_path / "cb"))
     assert not (tmp_path / "cb").exists()
     with pytest.raises(StaleStore, match="other settings"):
         call(*learn(here, tmp_path / "cb", "--seed", 1))
     steps = []
-    monkeypatch.setattr(Trainer, "advance", lambda self: steps.append(self.step) or advance(self))
+    monkeypatch.setattr(
+        TokeniserTrainer, "advance", lambda self: steps.append(self.step) or advance(self)
+    )
     call(*learn(here, tmp_path / "cb"))
     assert steps == [5, 6, 7]
     assert Codebook.load(tmp_path / "cb").fingerprint == Codebook.load(here / "cb").fingerprint
@@ -160,8 +187,16 @@ def test_a_signal_stops_a_training_and_the_same_command_goes_on(here, tmp_path, 
 def test_two_ranks_train_one_codebook(here, tmp_path):
     """Through torchrun; that all ranks hold the same bits is asserted by the training itself."""
     out = tmp_path / "cb"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               "-m", "depthtok.cli", *map(str, learn(here, out, "--device", "cpu"))]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "depthtok.cli",
+        *map(str, learn(here, out, "--device", "cpu")),
+    ]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

@@ -21,16 +21,16 @@ from vqvae.config import TrainOptions
 from vqvae.data import crops as crops_module
 from vqvae.data.clips import ClipSource
 from vqvae.data.crops import AHEAD, Crops
-from vqvae.data.frames import Batch, FrameCache
+from vqvae.data.frames import CropBatch, DepthCache
 from vqvae.training import train as training
-from vqvae.training.train import Trainer
+from vqvae.training.train import TokeniserTrainer
 
 ROOT = Path(__file__).parents[2]
 WAITS = {"_local_scalar_dense", "nonzero", "bincount", "masked_select", "unique", "is_nonzero"}
 
 
-def batch_of(step: int) -> Batch:
-    return Batch(np.full((2, 1, 4, 4), step, np.float32), np.ones((2, 1, 4, 4), bool))
+def batch_of(step: int) -> CropBatch:
+    return CropBatch(np.full((2, 1, 4, 4), step, np.float32), np.ones((2, 1, 4, 4), bool))
 
 
 def test_a_step_gets_its_own_batch_in_whatever_order_threads_finish(monkeypatch):
@@ -91,8 +91,8 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", ["ema", "gradient", "fsq"])
 def test_a_step_fetches_nothing_but_its_figures(tmp_path, source, monkeypatch, kind):
-    cache = FrameCache.build(tmp_path, [source], Normalisation(), 64, 0)
-    trainer = Trainer(tiny(40, kind=kind, reseed=0.5), cache, "cpu")
+    cache = DepthCache.build(tmp_path, [source], Normalisation(), 64, 0)
+    trainer = TokeniserTrainer(tiny(40, kind=kind, reseed=0.5), cache, "cpu")
     while trainer.step < 12:
         figures = trainer.advance()
     assert figures["codes"] > 0

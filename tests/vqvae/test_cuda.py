@@ -10,7 +10,7 @@ from depthtok.stores.codebook import Codebook
 from tests.vqvae.synthetic import array_clip, scene, tiny
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
-from vqvae.training.train import Trainer, train
+from vqvae.training.train import TokeniserTrainer, train
 
 CUDA = pytest.param(
     "cuda",
@@ -23,7 +23,7 @@ CUDA = pytest.param(
 def test_a_training_resumes_where_it_runs(tmp_path, source, monkeypatch, device, stop_at):
     """Stopped in the warm-up, and after the codes were placed: the steps that are left see the
     same crops, from the weights and moments that were saved."""
-    seen, plain = {}, Trainer.advance
+    seen, plain = {}, TokeniserTrainer.advance
 
     def advance(trainer):
         step = trainer.step
@@ -36,15 +36,18 @@ def test_a_training_resumes_where_it_runs(tmp_path, source, monkeypatch, device,
         finally:
             trainer.crops.take = take
 
-    monkeypatch.setattr(Trainer, "advance", advance)
+    monkeypatch.setattr(TokeniserTrainer, "advance", advance)
     figures = {"whole": {}, "cb": {}}
 
     def run(name, stop=None):
         return train(
-            tiny(10), [source], tmp_path / name, TrainOptions(device=device),
+            tiny(10),
+            [source],
+            tmp_path / name,
+            TrainOptions(device=device),
             on_step=lambda step, found: figures[name].update({step: found}),
             should_stop=lambda: stop in figures[name],
-        )  # fmt: skip
+        )
 
     assert run("whole")
     assert run("cb", stop_at) is None

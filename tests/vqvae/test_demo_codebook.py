@@ -7,14 +7,14 @@ import numpy as np
 from depthtok.data import DepthClip, DepthKind
 from vqvae.codec import Codec
 from vqvae.config import TokeniserConfig
-from vqvae.quality.gate import judge
+from vqvae.quality.gate import failed_limits
 
 
 def test_the_shipped_codebook_loads_passes_the_gate_and_says_it_is_a_demo():
     codec = Codec.load(str(files("vqvae") / "demo"))
     book = codec.codebook
     assert book.demo
-    assert judge(book.quality) == []
+    assert failed_limits(book.quality) == []
     assert book.quality["held_out"] is True
     assert len(book.meta["data"]["held_out"]) == book.quality["episodes"] == 4
     assert TokeniserConfig.from_json(

@@ -11,14 +11,14 @@ from depthtok.normalisation import Normalisation
 from tests.vqvae.synthetic import SIZE, array_clip, scene
 from vqvae.config import TrainingConfig
 from vqvae.data.clips import ClipSource
-from vqvae.data.frames import FrameCache, pack, unpack
+from vqvae.data.frames import DepthCache, pack, unpack
 from vqvae.data.ranges import fit_normalisation
 
 TRAINING = TrainingConfig(batch=12, crop=32)
 
 
 def build(folder, sources, limit=0, rule=Normalisation()):  # noqa: B008
-    return FrameCache.build(folder, sources, rule, SIZE, limit)
+    return DepthCache.build(folder, sources, rule, SIZE, limit)
 
 
 def keys(sources):

@@ -30,8 +30,12 @@ def test_masked_pixels_take_no_part():
     made[0, 0, 0] = 1.0
     errors.add(made, full(1.0), mask)
     assert errors.report() == {
-        "abs_rel": 0.0, "rmse_m": 0.0, "delta_1_25": 1.0, "delta_1_05": 1.0, "pixels": 1,
-    }  # fmt: skip
+        "abs_rel": 0.0,
+        "rmse_m": 0.0,
+        "delta_1_25": 1.0,
+        "delta_1_05": 1.0,
+        "pixels": 1,
+    }
 
 
 def step_image(column: int, low=1.0, high=2.0):

@@ -6,9 +6,9 @@ import pytest
 from depthtok.normalisation import HIGH, Normalisation
 from tests.vqvae.synthetic import tiny
 from vqvae.config import TrainingConfig
-from vqvae.data.frames import FrameCache
+from vqvae.data.frames import DepthCache
 from vqvae.data.paste import paste
-from vqvae.training.train import Trainer
+from vqvae.training.train import TokeniserTrainer
 
 
 def crops(seed):
@@ -73,7 +73,7 @@ def test_a_part_is_nearer_than_what_it_hides_and_the_rest_stays():
 
 
 def test_every_crop_gets_as_many_parts_as_said(tmp_path, source):
-    cache = FrameCache.build(tmp_path, [source], Normalisation(), 64, 0)
+    cache = DepthCache.build(tmp_path, [source], Normalisation(), 64, 0)
     config = TrainingConfig(batch=100, crop=32)
     plain, one, many = (cache.batch(config, 8, (0, 3), parts=n).images for n in (0, 1, 4))
     assert (one >= plain).all()
@@ -83,8 +83,8 @@ def test_every_crop_gets_as_many_parts_as_said(tmp_path, source):
 
 
 def test_the_last_steps_see_the_data_alone(tmp_path, source, monkeypatch):
-    cache = FrameCache.build(tmp_path, [source], Normalisation(), 64, 0)
-    trainer = Trainer(tiny(10).with_training(paste=3, paste_until=0.4), cache, "cpu")
+    cache = DepthCache.build(tmp_path, [source], Normalisation(), 64, 0)
+    trainer = TokeniserTrainer(tiny(10).with_training(paste=3, paste_until=0.4), cache, "cpu")
     asked, plain = {}, cache.batch
 
     def batch(config, cell, draw, *given, parts):

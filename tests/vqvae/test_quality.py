@@ -13,7 +13,7 @@ from tests.vqvae.synthetic import SIZE, ArrayClip, array_clip, scene, scenes, ti
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
 from vqvae.data.clips import ClipSource
-from vqvae.quality.gate import default_limits, judge
+from vqvae.quality.gate import default_limits, failed_limits
 from vqvae.quality.quality import assess, code_pictures
 from vqvae.quality.report import of_codebook
 from vqvae.training import export
@@ -115,8 +115,9 @@ def test_stores_with_episodes_of_equal_names_are_told_apart(codec):
     found, examples = assess(codec, [*of(*one), *of(*other)])
     assert found["episodes"] == 2
     assert {e.clip for e in examples.spread} == {
-        "store 1: episode-0 front", "store 2: episode-0 front"
-    }  # fmt: skip
+        "store 1: episode-0 front",
+        "store 2: episode-0 front",
+    }
 
 
 def test_metres_of_ranges_that_codes_do_not_keep_are_said_to_be(tmp_path):
@@ -136,7 +137,7 @@ def test_examples_hold_the_worst_frames(codec):
 
 def test_a_new_judgement_keeps_the_fingerprint(codec):
     path = codec.codebook.path
-    export.rejudge(path, {**codec.codebook.quality, "note": 1})
+    export.write_quality(path, {**codec.codebook.quality, "note": 1})
     assert Codebook.load(path).fingerprint == codec.codebook.fingerprint
     assert Codebook.load(path).quality["note"] == 1
 
@@ -151,22 +152,22 @@ GOOD = {
 
 
 def test_the_gate_passes_a_good_codebook_and_names_what_falls_short():
-    assert judge(GOOD) == []
-    assert judge({**GOOD, "kind": "disparity"}) == []
+    assert failed_limits(GOOD) == []
+    assert failed_limits({**GOOD, "kind": "disparity"}) == []
     collapsed = {**GOOD, "codes": {"used": 1, "perplexity": 1.0}}
-    assert len(judge(collapsed)) == 2
-    assert "codes.used is 1" in judge(collapsed)[0]
+    assert len(failed_limits(collapsed)) == 2
+    assert "codes.used is 1" in failed_limits(collapsed)[0]
 
 
 def test_where_no_camera_stands_still_flips_are_not_asked_for():
-    assert judge({name: value for name, value in GOOD.items() if name != "flips"}) == []
-    assert "flips.far was not measured" in judge({**GOOD, "flips": {}})[0]
+    assert failed_limits({name: value for name, value in GOOD.items() if name != "flips"}) == []
+    assert "flips.far was not measured" in failed_limits({**GOOD, "flips": {}})[0]
 
 
 def test_the_gate_fails_closed():
-    assert judge({})
-    assert any("not measured" in line for line in judge({**GOOD, "metres": {}}))
+    assert failed_limits({})
+    assert any("not measured" in line for line in failed_limits({**GOOD, "metres": {}}))
     broken = {**GOOD, "disparity": {"l1": float("nan"), "edge_f1": 0.5}}
-    assert len(judge(broken)) == 1
-    assert judge(GOOD, {"metres": {"metres.abs_rel_max": 0.01}})
+    assert len(failed_limits(broken)) == 1
+    assert failed_limits(GOOD, {"metres": {"metres.abs_rel_max": 0.01}})
     assert set(default_limits()) == {"metres", "disparity"}

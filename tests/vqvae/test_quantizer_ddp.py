@@ -13,9 +13,9 @@ from depthtok.normalisation import Normalisation
 from tests.vqvae.synthetic import SIZE, scenes, tiny
 from vqvae.config import QuantizerConfig
 from vqvae.data.clips import ClipSource
-from vqvae.data.frames import FrameCache
+from vqvae.data.frames import DepthCache
 from vqvae.model.quantizer import build
-from vqvae.training.train import Trainer
+from vqvae.training.train import TokeniserTrainer
 
 
 def _rank(rank: int, port: int, folder: str) -> None:
@@ -27,8 +27,8 @@ def _rank(rank: int, port: int, folder: str) -> None:
     for step in range(12):
         z = torch.randn(100, 16, generator=draw) * (0.2 if step < 8 else 3.0)
         quantizer.update(z, quantizer.codes(z))
-    cache = FrameCache.build(Path(folder), *_data(), Normalisation(), SIZE, 0)
-    trainer = Trainer(tiny(8), cache, "cpu")
+    cache = DepthCache.build(Path(folder), *_data(), Normalisation(), SIZE, 0)
+    trainer = TokeniserTrainer(tiny(8), cache, "cpu")
     figures = [trainer.advance() for _ in range(8)]
     found = {"quantizer": quantizer.state_dict(), "model": trainer.model.state_dict()}
     torch.save({**found, "loss": torch.tensor([f["loss"] for f in figures])}, f"{folder}/{rank}.pt")
@@ -43,7 +43,9 @@ def test_two_ranks_hold_equal_codebooks(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    alone = Trainer(tiny(8), FrameCache.build(tmp_path, *_data(), Normalisation(), SIZE, 0), "cpu")
+    alone = TokeniserTrainer(
+        tiny(8), DepthCache.build(tmp_path, *_data(), Normalisation(), SIZE, 0), "cpu"
+    )
     multiprocessing.spawn(_rank, args=(port, str(tmp_path)), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["quantizer"]["step"] == 12

@@ -61,7 +61,7 @@ def test_a_continuous_codebook_has_a_page_without_codes(trained):
 
 def test_without_kept_frames_the_page_says_how_to_get_them(trained):
     codec = Codec.load(trained[0])
-    found = sections(build(codec, codec.codebook.quality, None, judged="nothing"))
+    found = sections(build(codec, codec.codebook.quality, None, dataset="nothing"))
     assert "eval-vqvae" in found["Frames"]["paragraphs"][0]
 
 

@@ -31,32 +31,32 @@ def rule(request):
 def test_a_split_is_by_episode_and_does_not_depend_on_order(rule, source):
     both = [*source.clips, *(replace(clip, camera="wrist") for clip in source.clips)]
     sides = rule([replace(source, clips=both)], 0.3)
-    assert not keys(sides.learn)[0] & keys(sides.judge)[0]
-    assert len(sides.judge[0].clips) % 2 == 0
+    assert not keys(sides.learn)[0] & keys(sides.held_out)[0]
+    assert len(sides.held_out[0].clips) % 2 == 0
     assert keys(rule([replace(source, clips=both[::-1])], 0.3).learn) == keys(sides.learn)
 
 
 def test_more_episodes_move_none_to_the_other_side(rule):
     few, many = (ClipSource("s", "f", scenes(n, frames=1)) for n in (20, 30))
-    assert keys(rule([few], 0.3).judge)[0] <= keys(rule([many], 0.3).judge)[0]
+    assert keys(rule([few], 0.3).held_out)[0] <= keys(rule([many], 0.3).held_out)[0]
 
 
 def test_each_side_gets_an_episode(rule, source):
     for share in (0.001, 0.999):
         sides = rule([source], share)
         assert sides.learn[0].clips
-        assert sides.judge[0].clips
-    assert not rule([source], 0.0).judge[0].clips
+        assert sides.held_out[0].clips
+    assert not rule([source], 0.0).held_out[0].clips
     with pytest.raises(ConfigError, match="one episode"):
         rule([replace(source, clips=source.clips[:1])], 0.1)
 
 
 def test_the_seed_no_longer_matters_and_every_data_set_is_judged():
     sources = [ClipSource(name, "f", scenes(4, frames=1)) for name in ("a", "b")]
-    assert all(len(side.clips) for side in split(sources, 0.01).judge)
+    assert all(len(side.clips) for side in split(sources, 0.01).held_out)
     config = tiny()
     runs = [training._split(config.with_training(seed=n), sources, None) for n in (0, 5)]
-    assert keys(runs[0].judge) == keys(runs[1].judge)
+    assert keys(runs[0].held_out) == keys(runs[1].held_out)
 
 
 EPISODES = [EpisodeKey("toy", "1.0.0", "train", 0, 1, n) for n in range(40)]
@@ -80,7 +80,7 @@ def test_a_codebook_knows_which_episodes_it_learnt_from(name):
         ),
     }[name]
     data = sides.to_json() if name != "before" else {"sources": [{"name": "toy"}]}
-    judged = [clip.key for clip in sides.judge[0].clips]
+    judged = [clip.key for clip in sides.held_out[0].clips]
     data["held_out"] = sorted(f"toy|{key}" for key in judged[:2])  # the report's own, a few
     meta = {"data": data, "training": {"held_out": 0.25, "seed": 3}}
     assert len(judged) > 3
@@ -99,17 +99,20 @@ def test_tasks_held_out_before_they_were_recorded_are_not_guessed():
 def codebook(tmp_path, source, stop_after=None):
     steps = []
     training.train(
-        tiny(6), [source], tmp_path / "book", TrainOptions(device="cpu"),
+        tiny(6),
+        [source],
+        tmp_path / "book",
+        TrainOptions(device="cpu"),
         on_step=lambda step, figures: steps.append(step),
         should_stop=lambda: stop_after is not None and len(steps) >= stop_after,
-    )  # fmt: skip
+    )
     return steps
 
 
 @pytest.mark.parametrize("stop", [3, None])
 def test_a_codebook_begun_by_the_former_rule_goes_on_with_it(tmp_path, source, stop, monkeypatch):
-    judged = keys(split_before([source], 0.3, 0).judge)[0]
-    assert judged != keys(split([source], 0.3).judge)[0]
+    judged = keys(split_before([source], 0.3, 0).held_out)[0]
+    assert judged != keys(split([source], 0.3).held_out)[0]
     with monkeypatch.context() as patch:
         patch.setattr(training, "split", lambda s, share: split_before(s, share, 0))
         assert len(codebook(tmp_path, source, stop)) == (stop or 6)

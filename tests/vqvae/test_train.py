@@ -31,9 +31,9 @@ from tests.vqvae.synthetic import array_clip, scene, scenes, tiny
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
 from vqvae.data.clips import ClipSource
-from vqvae.data.frames import FrameCache
+from vqvae.data.frames import DepthCache
 from vqvae.training import checkpoint
-from vqvae.training.train import Trainer, learning_rate, train
+from vqvae.training.train import TokeniserTrainer, learning_rate, train
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +94,12 @@ def test_a_diverged_training_ends_at_once(tmp_path, source):
     seen = []
     with pytest.raises(TrainingError, match="at step"):
         train(
-            tiny(50).with_training(lr=1e12), [source], tmp_path / "cb", TrainOptions(),
+            tiny(50).with_training(lr=1e12),
+            [source],
+            tmp_path / "cb",
+            TrainOptions(),
             on_step=lambda step, found: seen.append(step),
-        )  # fmt: skip
+        )
     assert len(seen) < 49
     assert not (tmp_path / "cb").exists()
 
@@ -203,7 +206,7 @@ def test_no_damage_of_a_stopped_training_goes_unseen(tmp_path, source):
     """Flips, cuts, additions, deletions and swaps: refused, or gone on with as if nothing were."""
     build = ([source], Normalisation(), 64, 0)
     work, copy = tmp_path / "work", tmp_path / "copy"
-    trainer = Trainer(tiny(6), FrameCache.build(work, *build), "cpu")
+    trainer = TokeniserTrainer(tiny(6), DepthCache.build(work, *build), "cpu")
     trainer.advance()
     checkpoint.save(work, trainer, "identity")
     want = [value.clone() for value in trainer.model.state_dict().values()]
@@ -212,13 +215,13 @@ def test_no_damage_of_a_stopped_training_goes_unseen(tmp_path, source):
     for damage in damages(work, seed=14, count=200 * int(os.environ.get("DEPTHTOK_DAMAGES", "1"))):
         damage.apply(work)
         try:
-            cache = FrameCache.build(work, *build)
+            cache = DepthCache.build(work, *build)
             there = checkpoint.load(work, trainer, "identity")
         except DepthtokError:
             refused += 1
         else:
             seen.add(damage.kind)
-            assert np.array_equal(cache.frames, FrameCache.build(copy, *build).frames), damage
+            assert np.array_equal(cache.frames, DepthCache.build(copy, *build).frames), damage
             assert not there or trainer.step == 1, damage
             pairs = zip(trainer.model.state_dict().values(), want, strict=True)
             assert all(torch.equal(now, before) for now, before in pairs), damage
@@ -230,9 +233,9 @@ def test_no_damage_of_a_stopped_training_goes_unseen(tmp_path, source):
 
 def test_frames_that_are_read_are_never_written_over(tmp_path, source):
     """A map of a file that is cut ends its process by SIGBUS."""
-    cache = FrameCache.build(tmp_path, [source], Normalisation(), 64, 0)
+    cache = DepthCache.build(tmp_path, [source], Normalisation(), 64, 0)
     before = cache.frames.copy()
-    FrameCache.build(tmp_path, [source], Normalisation("per_frame"), 64, 4)
+    DepthCache.build(tmp_path, [source], Normalisation("per_frame"), 64, 4)
     assert np.array_equal(cache.frames, before)
     assert [path.name for path in tmp_path.glob("*.u16")] == ["frames.u16"]
 

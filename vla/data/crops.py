@@ -23,7 +23,7 @@ from vla.data.stores import Depth
 
 
 @runtime_checkable
-class Encoder(Protocol):
+class ClipEncoder(Protocol):
     """The part of `vqvae.codec.Codec` used here."""
 
     def prepare(
@@ -36,7 +36,7 @@ class Encoder(Protocol):
 class DepthCrops(DepthTargets):
     """A DepthStore as a source of codes: `encoder` is the codec of the codebook `book`."""
 
-    def __init__(self, store: Depth, book: Any, encoder: Encoder) -> None:
+    def __init__(self, store: Depth, book: Any, encoder: ClipEncoder) -> None:
         if store.size != book.size:
             raise ConfigError(
                 f"the depth is {store.size} px, the codebook takes {book.size}",

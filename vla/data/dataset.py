@@ -1,7 +1,8 @@
 """Samples to train on: episodes and codes joined by key, one sample a time step.
 
-`Dataset` is a map: number -> sample. `Stream` is the endless, shuffled order of all numbers, epoch
-after epoch; a position in it is all that a resumed run needs. `vla/data/loader.py` fills batches.
+`Dataset` is a map: number -> sample. `SampleOrder` is the endless, shuffled order of all numbers,
+epoch after epoch; a position in it is all that a resumed run needs. `vla/data/loader.py` fills
+batches.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ COUNTED = 20_000  # samples of which codes are counted
 class Dataset:
     """All samples of a mixture: number -> sample, written into the rows of given arrays.
 
-    With `augment`, pictures are changed as the settings say: for training, not for judging.
-    `held_out` says that the episodes are those that judge, for messages.
+    With `augment`, pictures are changed as the settings say: for training, not for validation.
+    `held_out` says that the episodes are the held-out ones, for messages.
     """
 
     def __init__(
@@ -280,7 +281,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Stream:
+class SampleOrder:
     """The order in which samples are drawn, endless: every epoch its own exact shuffle."""
 
     samples: int  # of an epoch

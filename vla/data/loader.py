@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from vla.data.dataset import Dataset, Stream
+from vla.data.dataset import Dataset, SampleOrder
 from vla.model.batch import Batch
 
 
@@ -56,7 +56,7 @@ class Loader:
         start: int = 0,
         rank: int = 0,
         ranks: int = 1,
-        workers: int = 2,
+        threads: int = 2,
         prefetch: int = 2,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -64,10 +64,10 @@ class Loader:
         self.dataset, self.seed, self.step = dataset, seed, start
         self.batch, self.share, self.rank = batch, batch // ranks, rank
         self.device = torch.device(device)
-        self._stream = Stream(len(dataset), seed)
-        self._workers = max(workers, 1)
-        self._pool = ThreadPoolExecutor(workers, "vla-loader") if workers else None
-        count = prefetch + 1 if workers else 1
+        self._stream = SampleOrder(len(dataset), seed)
+        self._threads = max(threads, 1)
+        self._pool = ThreadPoolExecutor(threads, "vla-loader") if threads else None
+        count = prefetch + 1 if threads else 1
         pinned = self.device.type == "cuda"
         self._free = deque(Buffer(dataset, self.share, pinned) for _ in range(count))
         self._ahead: deque[tuple[Buffer, list[Future]]] = deque()
@@ -100,7 +100,7 @@ class Loader:
             buffer.fill(self.dataset, samples, 0, self.seed)
             self._ahead.append((buffer, []))
             return
-        size = -(-self.share // self._workers)
+        size = -(-self.share // self._threads)
         futures = [
             self._pool.submit(buffer.fill, self.dataset, samples[i : i + size], i, self.seed)
             for i in range(0, self.share, size)

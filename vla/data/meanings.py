@@ -12,7 +12,7 @@ from depthtok.errors import ConfigError
 from depthtok.meaning import GRIPPERS, UNKNOWN, Meaning
 from depthtok.sources import grippers
 from depthtok.stores.agreement import GripperChange, among, unlike
-from depthtok.stores.spread import Columns
+from depthtok.stores.spread import ColumnRanges
 from vla.config import Config
 
 
@@ -92,7 +92,7 @@ def _orientations(cameras: Mapping[str, Mapping[str, Camera]], used: Sequence[st
     return lines
 
 
-def require_range(name: str, meaning: Meaning, statistics: Columns) -> None:
+def require_range(name: str, meaning: Meaning, statistics: ColumnRanges) -> None:
     """Raises `ConfigError` for a gripper column, which is not normalised, that does not lie where
     its convention says. `statistics` are those of the data set's actions."""
     for column in meaning.gripper_columns:

@@ -27,7 +27,7 @@ from vla.data.frames import FrameCache
 from vla.data.meanings import change_of, require_range
 from vla.data.normalise import Norms, Scale
 from vla.data.pixels import PixelGrids
-from vla.data.stores import Codes, Episodes, Part, Store
+from vla.data.stores import AnyStore, Codes, EpisodePart, Episodes
 
 
 @dataclass(frozen=True)
@@ -165,14 +165,14 @@ def _checked_codes(
     return codes
 
 
-def held_by(codes: Store, episodes: Store) -> Bool[np.ndarray, " E"]:
+def held_by(codes: AnyStore, episodes: AnyStore) -> Bool[np.ndarray, " E"]:
     """Which of the episodes, in their order, have codes.
 
     Raises `StaleStore` for codes of another data set, of episodes of other lengths (two runs of
     `depthtok collect` give their episodes equal names), or of other frames: the source changed, and
     only one of them was made anew.
     """
-    parts: dict[ShardKey, list[Part]] = {}
+    parts: dict[ShardKey, list[EpisodePart]] = {}
     for part in codes.parts():
         parts.setdefault(part.shard, []).append(part)
     marks: list[Bool[np.ndarray, " E"]] = []
@@ -205,10 +205,10 @@ def held_by(codes: Store, episodes: Store) -> Bool[np.ndarray, " E"]:
     return np.concatenate(marks)
 
 
-def of_unknown_origin(codes: Store, episodes: Store) -> int:
+def of_unknown_origin(codes: AnyStore, episodes: AnyStore) -> int:
     """How many of the episodes' parts have codes of which it is not known whether they are of these
     very frames: they, or the episodes, were made by a depthtok that did not record it."""
-    parts: dict[ShardKey, list[Part]] = {}
+    parts: dict[ShardKey, list[EpisodePart]] = {}
     for part in codes.parts():
         parts.setdefault(part.shard, []).append(part)
     return sum(
@@ -217,7 +217,9 @@ def of_unknown_origin(codes: Store, episodes: Store) -> int:
     )
 
 
-def _frames(parts: Sequence[Part], indices: Int64[np.ndarray, " E"]) -> Int64[np.ndarray, " E"]:
+def _frames(
+    parts: Sequence[EpisodePart], indices: Int64[np.ndarray, " E"]
+) -> Int64[np.ndarray, " E"]:
     """How long each of a shard's episodes is in the parts; -1 where they do not hold it."""
     lengths = np.full(len(indices), -1)
     for part in parts:  # whose indices ascend

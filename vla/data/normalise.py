@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32
 from depthtok.errors import ConfigError
 from depthtok.stores import spread
 from depthtok.stores.agreement import GripperChange
-from depthtok.stores.spread import Columns
+from depthtok.stores.spread import ColumnRanges
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Scale:
     keep: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, columns: Columns, mode: str, keep: Sequence[int] = ()) -> Scale:
+    def of(cls, columns: ColumnRanges, mode: str, keep: Sequence[int] = ()) -> Scale:
         """A scale by `bounds` (minimum and maximum) or `q99` (1 % and 99 % quantiles; the bounds
         of a column where those are equal)."""
         width = len(columns.min)

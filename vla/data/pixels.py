@@ -16,7 +16,7 @@ from depthtok.data import EpisodeKey
 from depthtok.errors import ConfigError
 from depthtok.normalisation import Normalisation
 from depthtok.stores.parts import Failure
-from vla.data.stores import Clip, Depth, Part
+from vla.data.stores import Clip, Depth, EpisodePart
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DepthTargets:
         """Episodes that were left out of the store."""
         return self._store.failures()
 
-    def parts(self) -> Iterable[Part]:
+    def parts(self) -> Iterable[EpisodePart]:
         """The store's parts, which describe its contents."""
         return self._store.parts()
 

@@ -17,7 +17,7 @@ from depthtok.stores.statistics import Statistics
 
 
 @runtime_checkable
-class Part(Protocol):
+class EpisodePart(Protocol):
     """A part of a store: its shard, which of the shard's episodes it holds, how long they are, and
     what it records of its origin."""
 
@@ -35,7 +35,7 @@ class Part(Protocol):
 
 
 @runtime_checkable
-class Store(Protocol):
+class AnyStore(Protocol):
     """Any store."""
 
     @property
@@ -44,11 +44,11 @@ class Store(Protocol):
     @property
     def content(self) -> str: ...
 
-    def parts(self) -> Iterable[Part]: ...
+    def parts(self) -> Iterable[EpisodePart]: ...
 
 
 @runtime_checkable
-class Episodes(Store, Protocol):
+class Episodes(AnyStore, Protocol):
     """A `depthtok.stores.episodes.EpisodeStore`."""
 
     @property
@@ -75,7 +75,7 @@ class Episodes(Store, Protocol):
 
 
 @runtime_checkable
-class Views(Store, Protocol):
+class Views(AnyStore, Protocol):
     """A store that was made from the cameras' pictures."""
 
     @property
@@ -121,7 +121,7 @@ class Codes(Targets, Protocol):
 
 
 @runtime_checkable
-class Codebook(Protocol):
+class CodeVectors(Protocol):
     """A `depthtok.stores.codebook.Codebook`."""
 
     @property

@@ -11,7 +11,7 @@ from depthtok.config import digest
 from depthtok.intervals import Estimate
 from depthtok.pages.report import Report
 from vla.training import checkpoint
-from vla.training.runlog import JUDGED, METRICS
+from vla.training.runlog import METRICS, VALIDATIONS
 from vla.training.soundness import read_log
 
 FIGURES = {  # each taken from the last line that has it; its label
@@ -26,13 +26,13 @@ FIGURES = {  # each taken from the last line that has it; its label
 
 
 @dataclass(frozen=True)
-class Table:
+class AblationTable:
     """Figures by variant and seed; the first variant is the baseline for the others."""
 
     values: Mapping[str, Sequence[Mapping[str, float]]]
     targets: Collection[str] = ()  # what the depth experts predict
     units: Collection[str] = ()  # of the actions' errors: a digest for each kind
-    judged: Collection[str] = ()  # by which held-out episodes: the same
+    held_out: Collection[str] = ()  # digests of the episodes that validated
 
     @property
     def one_loss(self) -> bool:
@@ -53,7 +53,7 @@ class Table:
             "Means over the seeds on held-out episodes, ± half a 95 % interval (Student's t). "
             "Few seeds and short runs show little: check the intervals."
         ]
-        if len(self.judged) > 1:
+        if len(self.held_out) > 1:
             lines.append(
                 "The variants were judged by different held-out episodes, so that their figures "
                 "and differences are not of the same data."
@@ -128,18 +128,18 @@ class Table:
         return summary
 
 
-def tabulate(runs: Mapping[str, Sequence[Path]]) -> Table:
+def tabulate(runs: Mapping[str, Sequence[Path]]) -> AblationTable:
     """The table of trained runs by variant; every variant lists its seeds in the same order."""
     values = {name: [_figures(run) for run in paths] for name, paths in runs.items()}
     checkpoints = [checkpoint.find(run) for paths in runs.values() for run in paths]
     configs = [checkpoint.read_config(path) for path in checkpoints]
     norms = [checkpoint.read_state(path).to_json()["norms"] for path in checkpoints]
-    judged = [read_log(run, JUDGED)[-1:] for paths in runs.values() for run in paths]
-    return Table(
+    validations = [read_log(run, VALIDATIONS)[-1:] for paths in runs.values() for run in paths]
+    return AblationTable(
         values,
         {config.model.depth.target for config in configs if config.model.depth.supervised},
         {digest([norm, config.model.chunk]) for norm, config in zip(norms, configs, strict=True)},
-        {digest(sorted(line["episodes"])) for lines in judged for line in lines},
+        {digest(sorted(line["episodes"])) for lines in validations for line in lines},
     )
 
 

@@ -24,7 +24,7 @@ from depthtok.intervals import Estimate
 from depthtok.pages.plots import Line
 from depthtok.pages.report import Report, plain
 from vla.training import checkpoint
-from vla.training.runlog import JUDGED
+from vla.training.runlog import VALIDATIONS
 from vla.training.soundness import read_log
 
 FIGURES = {  # name: label, and whether higher is better
@@ -43,22 +43,22 @@ Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ValidatedRun:
     """A training run, and its figures by step and held-out episode."""
 
     run: Path
     settings: Mapping[str, object]
-    state: checkpoint.State
+    state: checkpoint.TrainingState
     steps: Mapping[int, Mapping[str, Figures]]
 
     @classmethod
-    def open(cls, run: Path) -> Judged:
+    def open(cls, run: Path) -> ValidatedRun:
         """The run in a directory. Raises `SourceError` if it was never validated on held-out
         episodes."""
-        lines = read_log(run, JUDGED)
+        lines = read_log(run, VALIDATIONS)
         if not lines:
             raise SourceError(
-                f"{run} has no figures of held-out episodes ({JUDGED})",
+                f"{run} has no figures of held-out episodes ({VALIDATIONS})",
                 remedy="train it with --held-out above 0 and run.validate_every, with this version "
                 "or a later one",
             )
@@ -129,15 +129,15 @@ def sign_flip(differences: Float64[np.ndarray, " E"]) -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TrainingComparison:
     """Two training runs validated on the same samples of the same episodes."""
 
-    a: Judged
-    b: Judged
+    a: ValidatedRun
+    b: ValidatedRun
     steps: Sequence[int]  # at which both were validated
 
     @classmethod
-    def of(cls, a: Judged, b: Judged) -> Comparison:
+    def of(cls, a: ValidatedRun, b: ValidatedRun) -> TrainingComparison:
         """Raises `ConfigError` if the two were not validated in the same way."""
         steps = sorted(a.steps.keys() & b.steps.keys())
         if not steps:
@@ -179,7 +179,7 @@ class Comparison:
             for name in self.figures()
         ]
 
-    def curve(self, run: Judged, figure: str) -> Line:
+    def curve(self, run: ValidatedRun, figure: str) -> Line:
         """A figure's mean over the episodes, at the common steps."""
         return list(self.steps), [float(np.nanmean(run.values(s, figure))) for s in self.steps]
 
@@ -251,7 +251,7 @@ class Comparison:
         return plain({**runs, **values})
 
 
-def _require_alike(a: Judged, b: Judged, step: int) -> None:
+def _require_alike(a: ValidatedRun, b: ValidatedRun, step: int) -> None:
     """Raises `ConfigError` unless samples, units and horizon are the same."""
     counts = [
         {key: figures["samples"] for key, figures in run.steps[step].items()} for run in (a, b)

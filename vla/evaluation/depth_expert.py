@@ -42,7 +42,7 @@ def require_codes(config: DepthConfig) -> None:
 
 
 @torch.inference_mode()
-def judge_depth(
+def evaluate_depth(
     model: QDepthVLA, dataset: Dataset, samples: int, decode: Decode, device: torch.device | str
 ) -> DepthScore:
     """Scores of the first camera over `samples` shuffled samples (all, if there are fewer).
@@ -56,7 +56,7 @@ def judge_depth(
     require_codes(model.config.depth)
     samples = min(samples, len(dataset))
     sums, view, codes = np.zeros(4), None, []  # loss, correct, error, frames
-    with Loader(dataset, BATCH, seed=SEED, workers=2, device=device) as loader:
+    with Loader(dataset, BATCH, seed=SEED, threads=2, device=device) as loader:
         for part, start in zip(loader, range(0, samples, BATCH), strict=False):
             rows = part.rows(0, min(BATCH, samples - start))
             if rows.depth_valid_BM[:, 0].any():

@@ -83,7 +83,7 @@ def run_report(run: str | Path) -> Report:
     return page.facts("Settings", flat(settings(run).to_json()))
 
 
-def _origin(page: Report, state: checkpoint.State) -> None:
+def _origin(page: Report, state: checkpoint.TrainingState) -> None:
     """Adds what a training run started from: data, weights, codebook."""
     notes = state.notes or {}
     if overridden := notes.get("gate_overridden"):

@@ -25,7 +25,7 @@ from vla.model.masks import PADDED, Layout, SeesTable, visible
 ALIGNED = 16  # bytes: kernels copy a bias whose rows do not begin at multiples of it
 
 
-class Rows(NamedTuple):
+class QueryRows(NamedTuple):
     """Queries that attend alike: from, to, and the same of their keys; what hides keys, if any."""
 
     queries: tuple[int, int]
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
 
 def rows(
     table: SeesTable, queries: Layout, keys: Layout, shared: int, like: Tensor
-) -> tuple[Rows, ...]:
+) -> tuple[QueryRows, ...]:
     """The mask of `vla.model.masks.visible` as few calls, for heads of which `shared` have one key
     head; for activations `like` these, as autocast casts them."""
     calls = []
@@ -45,12 +45,12 @@ def rows(
         if attended is None or span is None:  # one call for all, with the whole mask
             mask = visible(table, queries, keys, like.device)
             bias = None if mask is None else _bias(mask.repeat_interleave(shared, dim=2), like)
-            return (Rows((0, len(queries)), (0, len(keys)), bias),)
+            return (QueryRows((0, len(queries)), (0, len(keys)), bias),)
         hidden = None
         if keys.valid_BT is not None and PADDED in attended:
             hidden = _bias(keys.valid_BT[:, None, None, slice(*span)], like)
         first = queries.span(blocks[0][0]).start
-        calls.append(Rows((first, queries.span(blocks[-1][0]).stop), span, hidden))
+        calls.append(QueryRows((first, queries.span(blocks[-1][0]).stop), span, hidden))
     return tuple(calls)
 
 
@@ -81,7 +81,7 @@ def by_rows(
     q_BNTH: Float[Tensor, "B N T H"],
     k_BGSH: Float[Tensor, "B G S H"],
     v_BGSH: Float[Tensor, "B G S H"],
-    found: tuple[Rows, ...],
+    found: tuple[QueryRows, ...],
 ) -> Float[Tensor, "B N T H"]:
     """The attention."""
     shared = q_BNTH.shape[1] // k_BGSH.shape[1]

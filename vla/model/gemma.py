@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vla.config import ExpertConfig
-from vla.model.block_attention import Rows, by_rows
+from vla.model.block_attention import QueryRows, by_rows
 
 NORM_EPS = 1e-6
-Mask = Bool[Tensor, "b 1 T S"] | None | tuple[Rows, ...]
+Mask = Bool[Tensor, "b 1 T S"] | None | tuple[QueryRows, ...]
 
 
 class KeyValues(NamedTuple):
@@ -133,7 +133,7 @@ class GemmaLayer(nn.Module):
 
 
 def attention(q_BNTH: Tensor, seen: KeyValues, mask: Mask) -> Float[Tensor, "B N T H"]:
-    """One fused call; as several `Rows` if the mask is given so."""
+    """One fused call; as several `QueryRows` if the mask is given so."""
     if isinstance(mask, tuple):
         return by_rows(q_BNTH, *seen, mask)
     heads = q_BNTH.shape[1]

@@ -25,7 +25,7 @@ from vla.model.masks import Layout, SeesTable, visible
 
 
 @dataclass(frozen=True)
-class Stream:
+class TokenStream:
     """The tokens that one expert processes."""
 
     expert: str
@@ -53,7 +53,7 @@ class Context:
 @overload
 def run(
     expert: Expert,
-    stream: Stream,
+    stream: TokenStream,
     table: SeesTable,
     context: Context | None = None,
     only_keys: Literal[False] = False,
@@ -63,7 +63,7 @@ def run(
 @overload
 def run(
     expert: Expert,
-    stream: Stream,
+    stream: TokenStream,
     table: SeesTable,
     context: Context | None,
     only_keys: Literal[True],
@@ -72,7 +72,7 @@ def run(
 
 def run(
     expert: Expert,
-    stream: Stream,
+    stream: TokenStream,
     table: SeesTable,
     context: Context | None = None,
     only_keys: bool = False,
@@ -104,7 +104,7 @@ def check_order(table: SeesTable, streams: Sequence[Layout]) -> None:
 
 
 def sequential(
-    experts: Mapping[str, Expert], streams: Sequence[Stream], table: SeesTable
+    experts: Mapping[str, Expert], streams: Sequence[TokenStream], table: SeesTable
 ) -> dict[str, Float[Tensor, "B T W"]]:
     """The outputs of all experts, computed one after another."""
     check_order(table, [stream.layout for stream in streams])
@@ -119,7 +119,7 @@ def sequential(
 
 def joint(
     experts: Mapping[str, Expert],
-    streams: Sequence[Stream],
+    streams: Sequence[TokenStream],
     table: SeesTable,
     *,
     bias: Float[Tensor, "Z Z"] | None = None,

@@ -26,7 +26,7 @@ from vla.model.batch import Batch, Observation
 from vla.model.depth_head import DepthHead, DepthInput, depth_loss
 from vla.model.gemma import Expert, GemmaNorm
 from vla.model.masks import Layout, SeesTable
-from vla.model.mixture import Context, Stream
+from vla.model.mixture import Context, TokenStream
 from vla.model.siglip import Siglip
 
 
@@ -98,7 +98,7 @@ class QDepthVLA(nn.Module):
         tokens = self.vision(rearrange(seen.images_BIHW3, "B I H W c -> (B I) H W c"))
         return rearrange(tokens, "(B I) T V -> B (I T) V", I=cameras)
 
-    def prefix(self, seen: Observation, vision_BTV: Tensor) -> Stream:
+    def prefix(self, seen: Observation, vision_BTV: Tensor) -> TokenStream:
         """Image tokens (unscaled) and text (times the square root of the width, as in Gemma)."""
         image = self.projector(vision_BTV)
         text = self.embed(seen.text_BL).to(image.dtype) * self.config.vlm.width**0.5
@@ -106,21 +106,21 @@ class QDepthVLA(nn.Module):
         valid = seen.text_valid_BL.new_ones(image.shape[:2])
         valid_BT = torch.cat([valid, seen.text_valid_BL], dim=1)
         layout = Layout((("image", image.shape[1]), ("text", text.shape[1])), valid_BT)
-        return Stream("vlm", x_BTW, _count(x_BTW), layout)
+        return TokenStream("vlm", x_BTW, _count(x_BTW), layout)
 
-    def depth_stream(self, vision_BTV: Tensor) -> Stream:
+    def depth_stream(self, vision_BTV: Tensor) -> TokenStream:
         """The tokens of the cameras that have codes."""
         tokens = self.config.depth.cameras * self.config.vision.grid**2
         x_BTW = self.depth_in(vision_BTV[:, :tokens])
-        return Stream("depth", x_BTW, _count(x_BTW), Layout((("depth", tokens),)))
+        return TokenStream("depth", x_BTW, _count(x_BTW), Layout((("depth", tokens),)))
 
-    def action_stream(self, actions_BCA: Tensor, time_B: Tensor, proprio_BP: Tensor) -> Stream:
+    def action_stream(self, actions_BCA: Tensor, time_B: Tensor, proprio_BP: Tensor) -> TokenStream:
         """The tokens of proprio and of noisy actions at `time`."""
         x_BTW = self.door(actions_BCA, time_B, proprio_BP)
         actions = ("action", actions_BCA.shape[1])
         blocks = (("proprio", 1), actions) if self.config.proprio_dim else (actions,)
         first = 1 if self.config.proprio_dim else 2
-        return Stream("action", x_BTW, _count(x_BTW, first), Layout(blocks))
+        return TokenStream("action", x_BTW, _count(x_BTW, first), Layout(blocks))
 
     # Training
 

@@ -23,7 +23,7 @@ from vla.model import mixture
 from vla.model.batch import Observation
 from vla.model.gemma import joined
 from vla.model.masks import BLOCKS, Layout, SeesTable, visible
-from vla.model.mixture import Stream
+from vla.model.mixture import TokenStream
 from vla.model.model import QDepthVLA, build
 
 Table = Mapping[str, Mapping[str, float]]
@@ -83,7 +83,7 @@ def _observation(model: ModelConfig) -> Observation:
     )
 
 
-def _streams(model: QDepthVLA, observation: Observation) -> list[Stream]:
+def _streams(model: QDepthVLA, observation: Observation) -> list[TokenStream]:
     vision_BTV = model.see(observation)
     actions = torch.randn(1, model.config.chunk, model.config.action_dim, dtype=torch.float64)
     time_B = torch.full((1,), 0.5, dtype=torch.float64)
@@ -92,19 +92,19 @@ def _streams(model: QDepthVLA, observation: Observation) -> list[Stream]:
         streams.append(model.depth_stream(vision_BTV))
     streams.append(model.action_stream(actions, time_B, observation.proprio_BP))
     return [
-        Stream(s.expert, s.x_BTW.detach().requires_grad_(), s.positions_BT, s.layout)
+        TokenStream(s.expert, s.x_BTW.detach().requires_grad_(), s.positions_BT, s.layout)
         for s in streams
     ]
 
 
-def _layout(streams: list[Stream]) -> Layout:
+def _layout(streams: list[TokenStream]) -> Layout:
     layout = streams[0].layout
     for stream in streams[1:]:
         layout = layout + stream.layout
     return layout
 
 
-def _gradients(model: QDepthVLA, streams: list[Stream]) -> Table:
+def _gradients(model: QDepthVLA, streams: list[TokenStream]) -> Table:
     outputs = mixture.sequential(model.experts(), streams, model.table)
     inputs = [stream.x_BTW for stream in streams]
     largest: dict[str, dict[str, float]] = {}
@@ -123,7 +123,7 @@ def _gradients(model: QDepthVLA, streams: list[Stream]) -> Table:
 
 
 @torch.no_grad()
-def _attention(model: QDepthVLA, streams: list[Stream]) -> Table:
+def _attention(model: QDepthVLA, streams: list[TokenStream]) -> Table:
     """Attention shares from a second joint pass, which keeps the attention weights."""
     experts, layout = model.experts(), _layout(streams)
     mask = visible(model.table, layout, layout, streams[0].x_BTW.device)

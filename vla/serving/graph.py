@@ -17,7 +17,7 @@ DEVICE = "cuda"
 WARM_UP = 3  # calls before capture, in which libraries allocate their memory
 
 
-class Graphed:
+class CapturedGraph:
     """`function`, captured once for the shapes of `example`; a call copies its tensors in, replays
     the graph and copies the result out."""
 

@@ -30,7 +30,7 @@ from vla.model import lora
 from vla.model.batch import Observation
 from vla.model.model import QDepthVLA
 from vla.serving import fields, rows, sampling
-from vla.serving.graph import Graphed
+from vla.serving.graph import CapturedGraph
 from vla.serving.running import Running, cast
 from vla.training import checkpoint, restoring
 
@@ -172,7 +172,9 @@ class Policy:
         with torch.inference_mode(), running.arithmetic():
             if running.cuda_graph:
                 example = rows.example(self.config.model, running.batch, 0)
-                function = Graphed(function, tuple(tensor.to(self.device) for tensor in example))
+                function = CapturedGraph(
+                    function, tuple(tensor.to(self.device) for tensor in example)
+                )
             if running.batch > 1:
                 rows.require_independent(function, self.config.model, running.batch, self.device)
         return function

@@ -47,7 +47,7 @@ FORMAT = 2  # of state.json; in the weights' metadata, too, because older ones h
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """What a checkpoint stores besides its tensors."""
 
     step: int  # updates completed
@@ -65,7 +65,7 @@ class State:
         return {**vars(self), "norms": norms, "meanings": meanings}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> State:
+    def from_json(cls, data: Mapping[str, Any]) -> TrainingState:
         norms = {name: Norms.from_json(norm) for name, norm in data["norms"].items()}
         stored = data.get("meanings", {}).items()
         meanings = {name: Meaning.from_json(meaning) for name, meaning in stored}
@@ -80,7 +80,7 @@ def place(run: Path, step: int) -> Path:
 def write(
     final: Path,
     config: Config,
-    state: State,
+    state: TrainingState,
     tensors: Mapping[str, Mapping[str, Tensor]],
     words: bytes | None = None,
     beside: Mapping[str, Any] | None = None,
@@ -174,11 +174,11 @@ def read_config(checkpoint: Path) -> Config:
     return Config.from_json(read_json_object(sound(checkpoint, CONFIG), _DAMAGED))
 
 
-def read_state(checkpoint: Path) -> State:
+def read_state(checkpoint: Path) -> TrainingState:
     """The state. Raises `WeightsError` and `CorruptPart`, as all readers here do."""
     about = described(checkpoint)
     try:
-        state = State.from_json({k: v for k, v in about.items() if k not in _OURS})
+        state = TrainingState.from_json({k: v for k, v in about.items() if k not in _OURS})
         _require_types(state)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"{checkpoint / STATE} holds no state: {error!r}"
@@ -186,7 +186,7 @@ def read_state(checkpoint: Path) -> State:
     return state
 
 
-def _require_types(state: State) -> None:
+def _require_types(state: TrainingState) -> None:
     """Raises `TypeError` or `ValueError` for a state that was not written by `write`."""
     for value, kind in ((state.step, int), (state.codebook, str), (state.notes or {}, Mapping)):
         if not isinstance(value, kind):

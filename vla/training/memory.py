@@ -7,8 +7,6 @@ H200 (batch 8 to 64, eager). Compiled layers keep about a tenth less.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -20,44 +18,9 @@ from vla.model.gemma import Expert
 from vla.model.model import QDepthVLA
 from vla.model.siglip import Siglip
 from vla.training import optim
+from vla.training.device_memory import Memory
 
-GIB = 2**30
-CARDS = {"H100": 79.0, "H200": 139.8}  # GiB that programs can use
-USABLE = 0.95  # of it: the rest is lost between tensors
 MOMENTS = {"adamw": 8.0, "adamw8bit": 2 + 2 * 4 / 256}  # bytes a weight: codes, a scale per 256
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on one device. `per_sample` are activations of a pass, `casts` what is saved whatever
-    its size: the weights in half precision."""
-
-    weights: float
-    moments: float
-    average: float
-    gradients: float
-    casts: float
-    per_sample: float
-
-    def peak(self, samples: int, passes: int = 1) -> float:
-        """At passes of so many samples: either when the backward pass begins (where gradients lie
-        only if there was a pass before) or when it ends."""
-        return max(self._begins(samples, passes), self._state + self.gradients)
-
-    def fits(self, gib: float, passes: int = 1) -> int:
-        """The largest pass that a device has room for; 0 if none."""
-        room = USABLE * gib * GIB
-        if self._state + self.gradients > room:
-            return 0
-        return max(0, int((room - self._begins(0, passes)) // self.per_sample))
-
-    @property
-    def _state(self) -> float:
-        return self.weights + self.moments + self.average
-
-    def _begins(self, samples: int, passes: int) -> float:
-        gradients = self.gradients if passes > 1 else 0
-        return self._state + gradients + self.casts + samples * self.per_sample
 
 
 def needed(config: Config, *, recompute: bool = False, shards: int = 1) -> Memory:

@@ -11,7 +11,7 @@ from depthtok.errors import StaleStore
 from depthtok.log import warn
 from vla.config import Config
 from vla.data.member import Member
-from vla.training.checkpoint import State
+from vla.training.checkpoint import TrainingState
 
 
 def identity(member: Member, size: int) -> list:
@@ -47,7 +47,7 @@ def tell_of_bits(run: Path, config: Config, device: torch.device) -> None:
     )
 
 
-def require_same_data(run: Path, begun: State, now: State) -> None:
+def require_same_data(run: Path, begun: TrainingState, now: TrainingState) -> None:
     """Raises `StaleStore` unless a run was started with these very data and this codebook."""
     before = list(begun.data or ())
     current, stored = (

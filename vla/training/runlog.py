@@ -23,7 +23,7 @@ from depthtok.errors import CorruptPart
 from vla.training.parallel import Ranks
 
 Line = dict[str, float]  # one line of metrics.jsonl
-METRICS, JUDGED = (
+METRICS, VALIDATIONS = (
     "metrics.jsonl",
     "validation.jsonl",
 )  # of the run; of held-out episodes
@@ -32,7 +32,7 @@ DIGITS = 16  # of a SHA-256, enough against accidents
 DAMAGED = "the log is damaged: restore it from a copy, or train into another --out"
 
 
-class Meter:
+class UpdateMeter:
     """Sums of the values that updates report, and the time they took, since the last reading.
 
     Put `with meter:` around code that waits for data.

@@ -25,7 +25,7 @@ from vla.evaluation.depth_view import FILE as PICTURE
 from vla.evaluation.depth_view import DepthView
 from vla.training import checkpoint
 from vla.training.checkpoint import BEST, CONFIG, STATE
-from vla.training.runlog import DAMAGED, JUDGED, METRICS, Entries, Log, Mark, sums_of
+from vla.training.runlog import DAMAGED, METRICS, VALIDATIONS, Entries, Log, Mark, sums_of
 
 NOTED = (CONFIG, BEST, PICTURE)  # a checkpoint notes which of these there were
 
@@ -69,7 +69,7 @@ def findings(path: Path) -> Iterator[Finding]:
     if not steps:
         yield Finding(f"{path} has no checkpoint yet", note=True)
     yield from _findings_of(lambda: _against_newest(path, steps[-1]) if steps else iter(()), path)
-    for name in (METRICS, JUDGED):
+    for name in (METRICS, VALIDATIONS):
         yield from _findings_of(partial(_log, path, name), path / name)
     yield from _findings_of(lambda: _picture(path), path / PICTURE)
 

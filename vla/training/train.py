@@ -25,7 +25,7 @@ from vla.config import Config
 from vla.data.dataset import Dataset
 from vla.data.loader import Loader
 from vla.data.meanings import require_same
-from vla.data.stores import Codebook
+from vla.data.stores import CodeVectors
 from vla.data.tokenizer import AUTO
 from vla.evaluation.depth_view import Decode
 from vla.model import lora
@@ -34,13 +34,13 @@ from vla.model.flops import forward_flops, peak_tflops
 from vla.model.gemma import Expert, GemmaLayer
 from vla.model.model import build
 from vla.model.siglip import Siglip
-from vla.run_options import RunOptions
+from vla.run_options import TrainingOptions
 from vla.training import checkpoint, optim, restoring
 from vla.training import resume as going_on
-from vla.training.checkpoint import State
+from vla.training.checkpoint import TrainingState
 from vla.training.deterministic import reproducible
 from vla.training.parallel import Ranks, compile_layers, gathered, spread
-from vla.training.runlog import JUDGED, METRICS, Line, Log, Meter
+from vla.training.runlog import METRICS, VALIDATIONS, Line, Log, UpdateMeter
 from vla.training.soundness import beside
 from vla.training.trackers import Tracker, open_tracker
 from vla.training.update import Update, require_finite
@@ -63,9 +63,9 @@ def train(
     config: Config,
     dataset: Dataset,
     out_dir: str | Path,
-    options: RunOptions | None = None,
+    options: TrainingOptions | None = None,
     *,
-    codebook: Codebook | None = None,
+    codebook: CodeVectors | None = None,
     device: torch.device | str = "cpu",
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[Line], None] = lambda line: None,
@@ -81,11 +81,13 @@ def train(
     shown. `on_step` gets every log line. Raises `StaleStore` if the run directory has other
     settings, `InUse` while another process trains into it.
     """
-    options = options or RunOptions()
+    options = options or TrainingOptions()
     device = torch.device(device)
     determinism = reproducible(config.train.deterministic, device, options.compile)
     with determinism, writing(Path(out_dir)) if Ranks.here().rank == 0 else nullcontext():
-        run = Trainer(config, dataset, Path(out_dir), options, codebook, device, notes, decode)
+        run = PolicyTrainer(
+            config, dataset, Path(out_dir), options, codebook, device, notes, decode
+        )
         run.prepare(weights)
         with Loader(
             dataset,
@@ -94,14 +96,14 @@ def train(
             start=run.step,
             rank=run.ranks.rank,
             ranks=run.ranks.count,
-            workers=options.workers,
+            threads=options.loader_threads,
             prefetch=options.prefetch,
             device=device,
         ) as loader:
             return run.loop(iter(loader), should_stop, on_step, validation)
 
 
-class Trainer:
+class PolicyTrainer:
     """The state of a run: model, optimiser, average, step."""
 
     def __init__(
@@ -109,8 +111,8 @@ class Trainer:
         config: Config,
         dataset: Dataset,
         out_dir: Path,
-        options: RunOptions,
-        codebook: Codebook | None,
+        options: TrainingOptions,
+        codebook: CodeVectors | None,
         device: torch.device,
         notes: Mapping[str, Any] | None,
         decode: Decode | None,
@@ -126,16 +128,12 @@ class Trainer:
                 "the depth expert is trained on codes, but no codebook is given",
                 remedy="give the codebook of the codes, or set model.depth.target = 'none'",
             )
-        if config.train.optimizer == "adamw8bit" and options.sharding == "fsdp":
-            raise ConfigError(
-                "sharded 8-bit moments cannot be gathered for a checkpoint",
-                remedy="set train.optimizer = 'adamw', or run.sharding = 'ddp'",
-            )
+        options.require_suits(config)
         vectors = None if codebook is None else torch.tensor(np.asarray(codebook.vectors))
         self.model = build(config.model, config.train.seed, vectors)
         if depth.prior:
             self.model.depth_head.set_prior(torch.from_numpy(dataset.code_counts()))
-        self.identity = State(
+        self.identity = TrainingState(
             0,
             dataset.norms(),
             "" if codebook is None else codebook.fingerprint,
@@ -150,7 +148,7 @@ class Trainer:
         self.peak_tflops = peak_tflops(device)
         self.step = 0
         self.log = Log(out_dir / METRICS, silent=self.ranks.rank > 0)
-        self.judged = Log(out_dir / JUDGED, silent=self.ranks.rank > 0)
+        self.validation_log = Log(out_dir / VALIDATIONS, silent=self.ranks.rank > 0)
 
     def prepare(self, weights: Mapping[str, Tensor] | None) -> None:
         """Sets up fresh, pretrained or resumed weights, with matching optimiser and average."""
@@ -166,9 +164,8 @@ class Trainer:
         if not newest:  # a run that goes on has passed, or was begun before this was checked
             require_same(self.identity.meanings, self.config)
         if newest:
-            restoring.load_weights(
-                self.model, checkpoint.read_tensors(newest[0], "model"), str(newest[0])
-            )
+            tensors = checkpoint.read_tensors(newest[0], "model")
+            restoring.load_weights(self.model, tensors, str(newest[0]))
         self.model.to(self.device).train()
         for part in self.model.modules():
             if isinstance(part, Expert | Siglip):
@@ -191,7 +188,7 @@ class Trainer:
 
     def _open_logs(self) -> None:
         lines = self.log.begin(self.step)
-        self.judged.begin(self.step)
+        self.validation_log.begin(self.step)
         self.best = min((line[BEST] for line in lines if BEST in line), default=float("inf"))
         if self.ranks.rank == 0:
             settings = self.config.to_json()
@@ -224,7 +221,7 @@ class Trainer:
     ) -> Result:
         """Updates until the last step or a stop, with logging, validation and checkpoints."""
         options, total, line, saved = self.options, self.config.train.steps, {}, self.step
-        meter = Meter(self.config.train.batch)
+        meter = UpdateMeter(self.config.train.batch)
         while self.step < total and not self.ranks.any(should_stop(), self.device):
             with meter:
                 batch = next(batches)
@@ -281,7 +278,7 @@ class Trainer:
             )
         if scores.view is not None and self.ranks.rank == 0:
             scores.view.save(self.out_dir)
-        self.judged.write({"step": self.step, "episodes": scores.episodes})
+        self.validation_log.write({"step": self.step, "episodes": scores.episodes})
         line = {f"val_{name}": value for name, value in scores.means.items()}
         if line[BEST] <= self.best:
             self.best = line[BEST]
@@ -294,7 +291,8 @@ class Trainer:
         """Writes a checkpoint of this step, and deletes old ones."""
         moments = restoring.optimizer_tensors(self.update.optimizer, self.update.trained)
         path = checkpoint.place(self.out_dir, self.step)
-        noted = beside(self.out_dir, (self.log, self.judged)) if self.ranks.rank == 0 else None
+        logs = self.log, self.validation_log
+        noted = beside(self.out_dir, logs) if self.ranks.rank == 0 else None
         self._write(path, {**self._weights(), "optimizer": moments}, noted)
         if self.ranks.rank == 0:
             checkpoint.prune(self.out_dir, self.options.keep_last)
@@ -316,6 +314,5 @@ class Trainer:
         full = {kind: gathered(named, self.ranks) for kind, named in tensors.items()}
         if self.ranks.rank == 0:
             state = replace(self.identity, step=self.step)
-            words = self.words.content
-            checkpoint.write(path, self.config, state, full, words, noted)
+            checkpoint.write(path, self.config, state, full, self.words.content, noted)
         self.ranks.wait()

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from depthtok.errors import TrainingError
-from vla.data.dataset import Dataset, Stream
+from vla.data.dataset import Dataset, SampleOrder
 from vla.data.loader import Loader
 from vla.evaluation.depth_view import Decode, DepthView
 from vla.model.batch import Batch
@@ -30,7 +30,7 @@ Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Validation:
     """Figures over all samples and per held-out episode (by key; `samples` is the number of its
     samples), and some example frames."""
 
@@ -48,7 +48,7 @@ def validate(
     device: torch.device | str,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     decode: Decode | None = None,
-) -> Judgement:
+) -> Validation:
     """Evaluates the same `samples` samples with the same noise in every call, `share` at a time on
     each rank.
 
@@ -62,11 +62,11 @@ def validate(
     model.eval()
     batch = share * ranks.count
     batches = math.ceil(samples / batch)
-    drawn = list(Stream(len(dataset), SEED).draw(0, batches * batch))
+    drawn = list(SampleOrder(len(dataset), SEED).draw(0, batches * batch))
     others = _OtherTexts.of(dataset)
     all_scores, view = [], None
     with Loader(
-        dataset, batch, seed=SEED, rank=ranks.rank, ranks=ranks.count, workers=0, device=device
+        dataset, batch, seed=SEED, rank=ranks.rank, ranks=ranks.count, threads=0, device=device
     ) as loader:
         for count, part in zip(range(batches), loader, strict=False):
             rows = range(count * batch, (count + 1) * batch)[ranks.rows(batch)]
@@ -79,7 +79,7 @@ def validate(
     table_SF, drawn = _gathered(all_scores, ranks, batch)[:samples], drawn[:samples]
     keys = [dataset.key(number, epoch) for epoch, number in drawn]
     names = list(all_scores[0])
-    return Judgement(_means(names, table_SF), _by_episode(names, keys, table_SF), view)
+    return Validation(_means(names, table_SF), _by_episode(names, keys, table_SF), view)
 
 
 def _noise(sample: int, shape: Sequence[int]) -> Float[Tensor, "C A"]:

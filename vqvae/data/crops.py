@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from vqvae.data.frames import Batch
+from vqvae.data.frames import CropBatch
 
 AHEAD = 8  # batches, of some MB each
 THREADS = 4  # on a GPU, whose step takes less time than drawing its crops
@@ -28,7 +28,7 @@ class Crops:
     On a CPU one thread draws, because the network keeps the others busy.
     """
 
-    def __init__(self, draw: Callable[[int], Batch], steps: int, device: torch.device) -> None:
+    def __init__(self, draw: Callable[[int], CropBatch], steps: int, device: torch.device) -> None:
         self._draw, self._steps, self._device = draw, steps, device
         self._pinned = device.type == "cuda"
         self._pool = ThreadPoolExecutor(THREADS if self._pinned else 1, "crops")

@@ -41,7 +41,7 @@ _REMAKE = "delete that folder; the same command rebuilds it"
 
 
 @dataclass(frozen=True)
-class Batch:
+class CropBatch:
     """Crops for one training step."""
 
     images: Float32[np.ndarray, "B 1 c c"]
@@ -57,7 +57,7 @@ class _Crops:
     mirrored: Bool[np.ndarray, " B"]
 
 
-class FrameCache:
+class DepthCache:
     """Normalised frames in one memory-mapped file, built once."""
 
     def __init__(self, folder: Path, index: dict) -> None:
@@ -79,7 +79,7 @@ class FrameCache:
         normalisation: Normalisation,
         size: int,
         limit: int,
-    ) -> FrameCache:
+    ) -> DepthCache:
         """Open the cache in `folder` if it was built from the same input, else build it.
 
         Clips that cannot be normalised are left out, and listed in `index["skipped"]`. Raises
@@ -124,7 +124,7 @@ class FrameCache:
         world: int = 1,
         *,
         parts: int = 0,
-    ) -> Batch:
+    ) -> CropBatch:
         """This rank's share of the crops determined by the numbers `draw` and the seed, each with
         `parts` of another crop pasted in front.
 
@@ -140,7 +140,7 @@ class FrameCache:
             shapes = [np.random.default_rng([config.seed, *draw, i]) for i in mine]
             for _ in range(parts):
                 images, valid = paste(images, valid, *in_front, cell, shapes)
-        return Batch(images[:, None], valid[:, None])
+        return CropBatch(images[:, None], valid[:, None])
 
     def _draw(self, rng: np.random.Generator, config: TrainingConfig, cell: int) -> _Crops:
         """Random positions of a batch of crops."""

@@ -29,7 +29,7 @@ class Sides:
     """
 
     learn: list[ClipSource]
-    judge: list[ClipSource]
+    held_out: list[ClipSource]
     rule: str = GIVEN
     limits: tuple[float, ...] = ()
 
@@ -42,7 +42,7 @@ class Sides:
             row["held_out_below"] = limit
         record: dict[str, Any] = {"sources": rows, "held_out_rule": self.rule}
         if self.rule == GIVEN:
-            record["held_out_episodes"] = sorted(_names(self.judge))
+            record["held_out_episodes"] = sorted(_names(self.held_out))
         return record
 
 
@@ -74,8 +74,8 @@ def _sides(
 ) -> Sides:
     rows = list(zip(sources, places, below, strict=True))
     learn = [where(source, at >= limit) for source, at, limit in rows]
-    judge = [where(source, at < limit) for source, at, limit in rows]
-    return Sides(learn, judge, rule, below if rule == KEYED else ())
+    held_out = [where(source, at < limit) for source, at, limit in rows]
+    return Sides(learn, held_out, rule, below if rule == KEYED else ())
 
 
 def _require_two(places: Sequence[Places], share: float) -> None:

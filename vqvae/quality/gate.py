@@ -18,7 +18,7 @@ def default_limits() -> Limits:
     return tomllib.loads((files("vqvae.quality") / "limits.toml").read_text())
 
 
-def judge(quality: Mapping[str, Any], limits: Limits | None = None) -> list[str]:
+def failed_limits(quality: Mapping[str, Any], limits: Limits | None = None) -> list[str]:
     """The failed limits, one sentence each; empty for a codebook that passes.
 
     `limits` are tables by kind of depth; a key is a dotted path into the quality report with

@@ -104,7 +104,7 @@ class Region:
         return figures
 
 
-class Judge:
+class QualitySums:
     """Sums over blocks of one kind of depth."""
 
     def __init__(self, kind: DepthKind, codes: int) -> None:
@@ -186,7 +186,7 @@ def assess(
     Raises `SourceError` if no clip can be evaluated, `DepthKindError` for a mixture of metres and
     disparity.
     """
-    judge: Judge | None = None
+    sums: QualitySums | None = None
     examples = Examples(pictures)
     failed, episodes = [], set()
     for number, source in enumerate(sources, 1):
@@ -195,17 +195,17 @@ def assess(
         for clip in source.clips:
             name = f"{prefix}{clip.key}"
             try:
-                judge, examples = _with_clip(codec, clip, name, judge, examples, masks, sticky)
+                sums, examples = _with_clip(codec, clip, name, sums, examples, masks, sticky)
             except SourceError as error:
                 failed.append([name, clip.camera, error.problem])
                 continue
             episodes.add(name)
-    if judge is None:
+    if sums is None:
         reason = failed[0][2] if failed else "none was given"
         raise SourceError(
             f"no clip could be evaluated: {reason}", remedy="see `depthtok inspect` of the store"
         )
-    quality = {**judge.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
+    quality = {**sums.report(), "episodes": len(episodes), "failed": failed, "sticky": sticky}
     return quality, examples
 
 
@@ -213,26 +213,26 @@ def _with_clip(
     codec: Codec,
     clip: DepthSequence,
     name: str,
-    judge: Judge | None,
+    sums: QualitySums | None,
     examples: Examples,
     masks: Masks | None,
     sticky: float,
-) -> tuple[Judge | None, Examples]:
+) -> tuple[QualitySums | None, Examples]:
     """The sums and examples with one more clip; the arguments are not modified, because the clip's
     last block may still fail."""
-    judge, examples = deepcopy(judge), examples.copy()
+    sums, examples = deepcopy(sums), examples.copy()
     number = len(codec.codebook.vectors)
     still = clip.frames > 0 and _stands_still(clip)
     for block in _blocks(codec, clip, sticky):
-        judge = judge or Judge(block.depth.kind, number)
-        block.depth.require(judge.kind)
+        sums = sums or QualitySums(block.depth.kind, number)
+        block.depth.require(sums.kind)
         stop = block.start + len(block.images[block.new])
         regions = masks(clip, block.start, stop) if masks else {}
-        judge.add(block, regions, still=still)
+        sums.add(block, regions, still=still)
         examples.take(clip.frames, block.examples(f"{name} {clip.camera}"))
         if block.codes is not None:
             examples.look(block.images[block.new], block.codes[block.new], number)
-    return judge, examples
+    return sums, examples
 
 
 def code_pictures(codec: Codec) -> Float32[np.ndarray, "K c c"]:

@@ -15,7 +15,7 @@ from depthtok.pages.report import Picture, Report
 from depthtok.stores.codebook import Codebook
 from vqvae.codec import Codec
 from vqvae.quality.examples import Example, Examples
-from vqvae.quality.gate import judge
+from vqvae.quality.gate import failed_limits
 from vqvae.quality.quality import code_pictures
 
 ERROR_SHOWN = 0.1  # share of the range; errors from here on get the hottest colour
@@ -27,17 +27,17 @@ def build(
     quality: Mapping,
     examples: Examples | None,
     *,
-    judged: str,
+    dataset: str,
     own: Mapping | None = None,
 ) -> Report:
-    """The report of a codebook with the figures `quality`, measured on the data named `judged`.
+    """The report of a codebook with the figures `quality`, measured on the data named `dataset`.
 
     `own` are its figures on its own held-out episodes, for comparison with another data set.
     """
     book = codec.codebook
     page = Report("A codebook for depth" + (", on other data" if own else ""), str(book.path))
     page.numbers(_headline(quality))
-    page.text(*_sentences(book, quality, judged))
+    page.text(*_sentences(book, quality, dataset))
     rows = _error_rows(quality)
     if own:
         rows.append(("its own held-out episodes", *_errors(own)))
@@ -67,11 +67,11 @@ def of_codebook(codec: Codec) -> Report:
             remedy=f"evaluate it with `depthtok eval-vqvae {path} DEPTH --out DIR`",
         )
     side = "held-out" if quality.get("held_out") else "training"
-    return build(codec, quality, Examples.load(path), judged=f"its own {side} data")
+    return build(codec, quality, Examples.load(path), dataset=f"its own {side} data")
 
 
 def _headline(quality: Mapping) -> dict[str, object]:
-    failures = judge(quality)
+    failures = failed_limits(quality)
     figures: dict[str, object] = {"L1 (share of the range)": quality["disparity"]["l1"]}
     if "metres" in quality:
         figures["AbsRel"] = quality["metres"]["abs_rel"]
@@ -82,13 +82,13 @@ def _headline(quality: Mapping) -> dict[str, object]:
     return {**figures, "quality gate": "passed" if not failures else f"failed: {len(failures)}"}
 
 
-def _sentences(book: Codebook, quality: Mapping, judged: str) -> Iterator[str]:
+def _sentences(book: Codebook, quality: Mapping, dataset: str) -> Iterator[str]:
     yield (
-        f"Evaluated on {judged}: {quality['frames']:,} frames (episodes: {quality['episodes']}), "
+        f"Evaluated on {dataset}: {quality['frames']:,} frames (episodes: {quality['episodes']}), "
         f"depth {'in metres' if quality['kind'] == 'metres' else 'as disparity without a unit'}. "
         "Every figure is over all pixels or cells, not a mean of means."
     )
-    if failures := judge(quality):
+    if failures := failed_limits(quality):
         yield f"Below the quality gate: {'; '.join(failures)}."
     if book.demo:
         yield "This codebook is meant to demonstrate the pipeline, not to train policies on."

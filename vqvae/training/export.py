@@ -69,59 +69,63 @@ def finish(
     meta = description(trainer.config, rule, demo=demo)
     meta["codes"] = len(trainer.model.quantizer.vectors())
     meta["training_identity"] = identity
-    chosen, held = judging(sides.learn, sides.judge, trainer.config.training.judged)
+    chosen, was_held_out = evaluation_clips(
+        sides.learn, sides.held_out, trainer.config.training.judged
+    )
     meta["data"] = {
         **sides.to_json(),
         "frames": len(trainer.cache),
         "skipped": trainer.cache.index["skipped"],
-        "held_out": sorted({f"{s.name}|{c.key}" for s in chosen for c in s.clips} if held else ()),
+        "held_out": sorted(
+            {f"{s.name}|{c.key}" for s in chosen for c in s.clips} if was_held_out else ()
+        ),
     }
     codebook.write(out, weights_of(trainer.model), meta)
     quality, examples = assess(Codec.load(out, trainer.device), chosen, masks=masks)
-    quality["held_out"] = held
+    quality["held_out"] = was_held_out
     examples.save(out)
-    rejudge(out, quality)
+    write_quality(out, quality)
 
 
 def add_twin(path: Path, twin: Path) -> None:
     """Add to a codebook's quality the figures of the same networks without a quantiser."""
     quality, bound = Codebook.load(path).quality, Codebook.load(twin).quality
     figures = {name: bound[name] for name in ("disparity", "metres", "regions") if name in bound}
-    rejudge(path, {**quality, "continuous": figures})
+    write_quality(path, {**quality, "continuous": figures})
 
 
 def add_sticky(
     path: Path,
     sources: Sequence[ClipSource],
-    judge: Sequence[ClipSource] | None,
+    held_out: Sequence[ClipSource] | None,
     sticky: float,
     device: str,
 ) -> None:
     """Add to a codebook's quality the figures of sticky codes on the same evaluation clips.
-    `sources` and `judge` are those that it was trained with."""
+    `sources` and `held_out` are those that it was trained with."""
     book = Codebook.load(path)
     training, learn = TrainingConfig(**book.meta["training"]), sources
-    if judge is None:
+    if held_out is None:
         sides = split(sources, training.held_out)
         if book.meta["data"].get("held_out_rule", BEFORE) == BEFORE:
             sides = split_before(sources, training.held_out, training.seed)
-        learn, judge = sides.learn, sides.judge
-    chosen, _ = judging(learn, judge, training.judged)
+        learn, held_out = sides.learn, sides.held_out
+    chosen, _ = evaluation_clips(learn, held_out, training.judged)
     quality, _ = assess(Codec.load(path, device), chosen, sticky=sticky)
     figures = {name: quality[name] for name in ("disparity", "metres", "flips") if name in quality}
-    rejudge(path, {**book.quality, "with_sticky": {"sticky": sticky, **figures}})
+    write_quality(path, {**book.quality, "with_sticky": {"sticky": sticky, **figures}})
 
 
-def judging(
-    learn: Sequence[ClipSource], judge: Sequence[ClipSource], number: int
+def evaluation_clips(
+    learn: Sequence[ClipSource], held_out: Sequence[ClipSource], number: int
 ) -> tuple[list[ClipSource], bool]:
     """At most `number` clips to evaluate on, and whether they were held out: if none were, training
     clips are used."""
-    held = any(len(source.clips) for source in judge)
-    return spread_over(judge if held else learn, number), held
+    was_held_out = any(len(source.clips) for source in held_out)
+    return spread_over(held_out if was_held_out else learn, number), was_held_out
 
 
-def rejudge(path: Path, quality: dict) -> None:
+def write_quality(path: Path, quality: dict) -> None:
     """Write a quality report into a codebook directory; its fingerprint stays the same."""
     codebook.write_meta(path, {**Codebook.load(path).meta, "quality": quality})
 

@@ -26,7 +26,7 @@ from depthtok.normalisation import Normalisation
 from vqvae.config import TokeniserConfig, TrainOptions
 from vqvae.data.clips import ClipSource
 from vqvae.data.crops import Crops
-from vqvae.data.frames import Batch, FrameCache, cache_key
+from vqvae.data.frames import CropBatch, DepthCache, cache_key
 from vqvae.data.ranges import fit_normalisation, require_one_kind
 from vqvae.data.sides import Sides, split, split_before
 from vqvae.model.losses import reconstruction
@@ -40,10 +40,10 @@ _STREAM_TRAIN, _STREAM_KMEANS = 0, 1
 Report = Callable[[int, dict[str, float]], None]
 
 
-class Trainer:
+class TokeniserTrainer:
     """Model and optimiser at some step, with a cache of frames."""
 
-    def __init__(self, config: TokeniserConfig, cache: FrameCache, device: str) -> None:
+    def __init__(self, config: TokeniserConfig, cache: DepthCache, device: str) -> None:
         self.config, self.cache = config, cache
         self.device = torch.device(device)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
@@ -87,7 +87,7 @@ class Trainer:
         self.step += 1
         return _figures(loss, l1, norm, output.codes)
 
-    def _drawn(self, stream: int, number: int, step: int) -> Batch:
+    def _drawn(self, stream: int, number: int, step: int) -> CropBatch:
         """This rank's share of a batch of a stream, as it is at a step of the training."""
         training, cell = self.config.training, self.config.network.cell
         # At the end plain data only, which frees the codes used only for pasted parts.
@@ -150,13 +150,13 @@ def train(
     *,
     on_step: Report | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    judge: Sequence[ClipSource] | None = None,
+    held_out: Sequence[ClipSource] | None = None,
     masks: Masks | None = None,
     demo: bool = False,
 ) -> Path | None:
     """Train, evaluate on the held-out episodes, and write the codebook directory `out`.
 
-    With `judge`, these clips are for evaluation and all of `sources` for training; else the
+    With `held_out`, these clips are for evaluation and all of `sources` for training; else the
     episodes are split. Returns None when `should_stop` ended it early: the checkpoint is written,
     and the same call resumes from it.
 
@@ -166,7 +166,9 @@ def train(
     """
     first = not dist.is_initialized() or dist.get_rank() == 0
     with writing(Path(out), file=True) if first else nullcontext():
-        return _train(config, sources, Path(out), options, on_step, should_stop, judge, masks, demo)
+        return _train(
+            config, sources, Path(out), options, on_step, should_stop, held_out, masks, demo
+        )
 
 
 def _train(
@@ -176,14 +178,18 @@ def _train(
     options: TrainOptions,
     on_step: Report | None,
     should_stop: Callable[[], bool],
-    judge: Sequence[ClipSource] | None,
+    held_out: Sequence[ClipSource] | None,
     masks: Masks | None,
     demo: bool,
 ) -> Path | None:
     work = Path(options.work) if options.work else out.with_name(out.name + ".training")
-    require_one_kind([*sources, *(judge or [])])
+    require_one_kind([*sources, *(held_out or [])])
     earlier = export.begun(out, work) if options.resume else None
-    sides = _split(config, sources, earlier) if judge is None else Sides(list(sources), list(judge))
+    sides = (
+        _split(config, sources, earlier)
+        if held_out is None
+        else Sides(list(sources), list(held_out))
+    )
     learn = sides.learn
     if not any(len(source.clips) for source in learn if source.weight):
         raise SourceError("there are no clips to train on", remedy="give at least one depth store")
@@ -191,7 +197,7 @@ def _train(
     if options.resume and export.is_finished(out, identity):
         shutil.rmtree(work, ignore_errors=True)  # of a process stopped right before this
         return out
-    trainer = Trainer(config, _shared_cache(work, learn, config, rule), options.device)
+    trainer = TokeniserTrainer(config, _shared_cache(work, learn, config, rule), options.device)
     if options.resume:
         checkpoint.load(work, trainer, identity)
     try:
@@ -234,7 +240,7 @@ def _identity(
     return rule, before if before == earlier else identity
 
 
-def _require_equal_ranks(trainer: Trainer) -> None:
+def _require_equal_ranks(trainer: TokeniserTrainer) -> None:
     """All ranks must hold the same bits, because rank 0 writes them: exact, without tolerance."""
     if not dist.is_initialized():
         return
@@ -247,7 +253,7 @@ def _require_equal_ranks(trainer: Trainer) -> None:
 
 
 def _run(
-    trainer: Trainer,
+    trainer: TokeniserTrainer,
     work: Path,
     identity: str,
     options: TrainOptions,
@@ -286,11 +292,11 @@ def _on_any_rank(flag: bool, device: torch.device) -> bool:
 
 def _shared_cache(
     work: Path, learn: Sequence[ClipSource], config: TokeniserConfig, rule: Normalisation
-) -> FrameCache:
+) -> DepthCache:
     """The cache, built by rank 0 alone."""
     build = (work, learn, rule, config.network.size, config.training.frames)
     first = not dist.is_initialized() or dist.get_rank() == 0
-    cache = FrameCache.build(*build) if first else None
+    cache = DepthCache.build(*build) if first else None
     if dist.is_initialized():
         dist.barrier()
-    return cache or FrameCache.build(*build)
+    return cache or DepthCache.build(*build)

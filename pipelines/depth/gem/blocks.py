@@ -22,7 +22,7 @@ Turn = tuple[Tensor, Tensor] | None
 """Cosine and sine by position, as `attention.rotation` gives them; None for no positions."""
 
 
-class Attention(nn.Module):
+class TokenAttention(nn.Module):
     """Self-attention. With `normed`, queries and keys have a norm in each head."""
 
     def __init__(self, dim: int, heads: int, *, normed: bool = False) -> None:
@@ -53,15 +53,15 @@ class Attention(nn.Module):
         return self.proj(attend(q, k, v))
 
 
-class Block(nn.Module):
-    """Attention and an MLP, each after a norm and with a residual; `scaled`: with LayerScale."""
+class TokenBlock(nn.Module):
+    """TokenAttention and an MLP, each after a norm and with a residual; `scaled`: with LayerScale."""
 
     def __init__(
         self, dim: int, heads: int, *, eps: float, normed: bool = False, scaled: bool = True
     ) -> None:
         super().__init__()
         self.norm1 = StreamNorm(dim, eps)
-        self.attn = Attention(dim, heads, normed=normed)
+        self.attn = TokenAttention(dim, heads, normed=normed)
         self.norm2 = StreamNorm(dim, eps)
         self.mlp = MLP(dim)
         self.ls1 = LayerScale(dim) if scaled else None
@@ -72,7 +72,7 @@ class Block(nn.Module):
         return _added(x_NSD, self.mlp(self.norm2(x_NSD)), self.ls2)
 
 
-class PrunedBlock(Block):
+class PrunedBlock(TokenBlock):
     """A block of whose output only every n-th token is used: the others are asked, but do not ask.
 
     What is left out is exact: queries, projection and MLP of a token have no effect on another one.
@@ -90,8 +90,8 @@ class PrunedBlock(Block):
         return _added(x_NQD, self.mlp(self.norm2(x_NQD)), self.ls2)
 
 
-class PrunedAttention(Attention):
-    """Attention in which every n-th token asks. These are turned by nothing: position (0, 0)."""
+class PrunedAttention(TokenAttention):
+    """TokenAttention in which every n-th token asks. These are turned by nothing: position (0, 0)."""
 
     def __init__(self, dim: int, heads: int, *, normed: bool) -> None:
         super().__init__(dim, heads, normed=normed)

@@ -47,8 +47,9 @@ def spec_of(network: GemDepth, run: RunConfig, device: torch.device) -> Estimato
 def require_plain(config: GemConfig, run: RunConfig) -> None:
     """Raises `ConfigError` for ways to run it that were never tried on this network."""
     chosen = [name for name in CHOICES if getattr(run, name)]
+    chosen += [f"{run.attention} attention over time"] if run.attention != "fused" else []
     if chosen:
         raise ConfigError(
             f"{config.name} was never tried with {' and '.join(chosen)}",
-            remedy="leave --compile and --graphs out",
+            remedy="leave --compile, graphs and attention out",
         )

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipelines.depth.gem.attention import rotation
-from pipelines.depth.gem.blocks import Block, PrunedBlock
+from pipelines.depth.gem.blocks import PrunedBlock, TokenBlock
 from pipelines.depth.gem.config import REGISTERS, SPECIAL, GemConfig
 from pipelines.depth.gem.pose import CameraHead, Pose, PoseEmbedding
 from pipelines.depth.vida.config import PATCH
@@ -44,7 +44,7 @@ class GemDepth(VideoDepth):
             self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, dim))
             self.register_token = nn.Parameter(torch.zeros(1, 2, REGISTERS, dim))
             heads = dim // HEAD
-            self.frame_blocks = nn.ModuleList([Block(dim, heads, eps=1e-5, normed=True)])
+            self.frame_blocks = nn.ModuleList([TokenBlock(dim, heads, eps=1e-5, normed=True)])
             self.global_blocks = nn.ModuleList([PrunedBlock(dim, heads, eps=1e-5)])
             self.camera_head = CameraHead(2 * dim)
         self.cam_rot_encoder = PoseEmbedding(4, dim)
@@ -53,7 +53,7 @@ class GemDepth(VideoDepth):
         self.dec_norm = StreamNorm(dim)
 
         def stages(width: int) -> nn.ModuleList:
-            blocks = (Block(dim, dim // width, eps=1e-6, scaled=False) for _ in range(STAGES))
+            blocks = (TokenBlock(dim, dim // width, eps=1e-6, scaled=False) for _ in range(STAGES))
             return nn.ModuleList(blocks)
 
         self.spatial_blocks, self.time_blocks = stages(SPATIAL_HEAD), stages(TIME_HEAD)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.depth.gem.blocks import Block
+from pipelines.depth.gem.blocks import TokenBlock
 
 ITERATIONS = 4
 TRUNK, TRUNK_HEADS = 4, 16  # blocks, and heads of their attention
@@ -83,7 +83,7 @@ class CameraHead(nn.Module):
         self.empty_pose_tokens = nn.Parameter(torch.zeros(1, 1, POSE))
         self.embed_pose = nn.Linear(POSE, dim)
         self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 3 * dim))
-        self.trunk = nn.ModuleList(Block(dim, TRUNK_HEADS, eps=1e-5) for _ in range(TRUNK))
+        self.trunk = nn.ModuleList(TokenBlock(dim, TRUNK_HEADS, eps=1e-5) for _ in range(TRUNK))
         self.trunk_norm = nn.LayerNorm(dim, eps=1e-5)
         self.pose_branch = PoseBranch(dim)
 

@@ -10,7 +10,7 @@ from depthtok.errors import WeightsError
 from pipelines.depth.gem.config import WITHOUT_POSES, GemConfig
 from pipelines.depth.gem.network import GemDepth
 from pipelines.depth.gem.tensors import POSE, used
-from pipelines.depth.vida.origin import Origin
+from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.depth.vida.weights import read_weights, require_tensors
 
 
@@ -37,10 +37,10 @@ def load_network(config: GemConfig, path: Path) -> GemDepth:
     return network.eval()
 
 
-def _origin(config: GemConfig, path: Path) -> Origin:
+def _origin(config: GemConfig, path: Path) -> WeightsOrigin:
     """No other network has tensors of these names; a file in the Hub's cache has a revision."""
     folders = path.absolute().parts
     known_by = "the names and shapes of its tensors"
     if "snapshots" in folders[:-2]:
         known_by += f", of revision {folders[folders.index('snapshots') + 1]}"
-    return Origin((config.name,), known_by)
+    return WeightsOrigin((config.name,), known_by)

@@ -81,7 +81,10 @@ def config_named(name: str) -> ViDAConfig:
 
 READERS = 4  # decoding threads per GPU
 PRECISIONS = ("float32", "float16", "bfloat16")
-CHOICES = ("compile", "graphs", "explicit")  # they change low bits; recorded where on
+CHOICES = ("compile", "graphs")  # they change low bits; recorded where on
+ATTENTIONS = ("fused", "explicit", "kernel")
+"""Attention over time: PyTorch's fused kernel; products and softmax as operators of their own,
+which torch.compile joins; or `temporal_kernel.py`. Recorded where it is not fused."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class RunConfig:
     readers: int | None = None
     compile: bool = False
     graphs: bool = False  # CUDA graphs; never ran on a GPU yet
-    explicit: bool = False  # temporal attention by products and softmax; never ran on a GPU yet
+    attention: str = "fused"  # one of `ATTENTIONS`; the others never ran on a GPU yet
     pose: bool = True  # of GemDepth: with the camera poses that it predicts
     settled: bool = False  # a store is made so: where that is impossible, raise `ConfigError`
 
@@ -111,6 +114,11 @@ class RunConfig:
             raise ConfigError(
                 f"precision {self.precision!r} is not known",
                 remedy=did_you_mean(self.precision, list(PRECISIONS)),
+            )
+        if self.attention not in ATTENTIONS:
+            raise ConfigError(
+                f"attention {self.attention!r} is not known",
+                remedy=did_you_mean(self.attention, list(ATTENTIONS)),
             )
         if self.input_size is not None and self.input_size < PATCH:
             raise ConfigError(
@@ -127,8 +135,9 @@ class RunConfig:
 
     def like(self, made_with: Mapping[str, str]) -> RunConfig:
         """The same with the choices that a store was made with: its estimator's settings."""
-        compile, graphs, explicit = (made_with.get(name) == "yes" for name in CHOICES)
-        return replace(self, settled=True, compile=compile, graphs=graphs, explicit=explicit)
+        compile, graphs = (made_with.get(name) == "yes" for name in CHOICES)
+        attention = made_with.get("attention", "fused")
+        return replace(self, settled=True, compile=compile, graphs=graphs, attention=attention)
 
     def resolved(self, config: ViDAConfig, device: str) -> ResolvedConfig:
         """With all defaults filled in, for a network on a type of device ("cpu", "cuda")."""
@@ -141,6 +150,16 @@ class RunConfig:
         if device != "cuda" and self.graphs:
             raise ConfigError(
                 f"CUDA graphs cannot be had on device {device}", remedy="leave --graphs out"
+            )
+        if self.attention != "fused" and precision == "float32":
+            raise ConfigError(
+                f"attention {self.attention!r} is for half precision, this is float32",
+                remedy="leave it out, or use --precision float16 on a GPU",
+            )
+        if self.attention == "kernel" and device != "cuda":
+            raise ConfigError(
+                f"the kernel for attention over time cannot be had on device {device}",
+                remedy="leave it out",
             )
         readers = self.readers if self.readers is not None else (0 if device == "cpu" else READERS)
         size = self.input_size or config.input_size

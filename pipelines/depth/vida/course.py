@@ -17,7 +17,7 @@ from pipelines.audit.findings import summarise
 from pipelines.depth.families import estimator_of, fresh, load, weights_of
 from pipelines.depth.vida.config import RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import ViDAEstimator
-from pipelines.depth.vida.evaluation import judge, judge_maps, mean_maps
+from pipelines.depth.vida.evaluation import evaluate, evaluate_maps, mean_maps
 from pipelines.depth.vida.finetune import FinetuneConfig, StepReport, begun, finetune
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.truth import TrueClip
@@ -31,7 +31,7 @@ class Course:
     network: ViDAConfig
     config: FinetuneConfig
     clips: Sequence[TrueClip]
-    judges: Sequence[TrueClip]
+    held_out: Sequence[TrueClip]
     data: str
     out: Path
     weights: Path | None = None
@@ -124,7 +124,7 @@ class Course:
                 "settings": asdict(self.config),
             },
             "held_out": {
-                "clips": self._listed(self.judges),
+                "clips": self._listed(self.held_out),
                 "protocol": "one least-squares scale and shift in disparity for each clip, depth "
                 "held to the clip's true range; means over the pixels of a clip, then over clips",
                 "figures": self._figures(estimator),
@@ -135,12 +135,12 @@ class Course:
 
     def _figures(self, estimator: ViDAEstimator) -> dict[str, Mapping[str, float | None]]:
         """Figures of the network, and of the mean map of each camera's training clips."""
-        if not self.judges:
+        if not self.held_out:
             return {}
         maps = mean_maps(self.clips)
         ways = {
-            "this network": list(judge(estimator, self.judges)),
-            "mean map of the training clips": list(judge_maps(maps, self.judges)),
+            "this network": list(evaluate(estimator, self.held_out)),
+            "mean map of the training clips": list(evaluate_maps(maps, self.held_out)),
         }
         return {
             f"{camera.camera}, {way}": camera.figures

@@ -19,7 +19,7 @@ from pipelines.depth.vida.config import PATCH, ViDAConfig
 TABLE_OFFSET = 0.1  # as upstream, in patches; it shifts the sampling grid and so the values
 
 
-class Encoder(nn.Module):
+class ImageEncoder(nn.Module):
     """The encoder: an image to the features of four of its blocks."""
 
     def __init__(self, config: ViDAConfig) -> None:

@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from depthtok.data import DepthBlock, DepthKind, EstimatorSpec, FrameClip
+from depthtok.errors import MissingPackage
 from pipelines.depth.vida.compiling import can_compile
 from pipelines.depth.vida.config import CHOICES, RunConfig, ViDAConfig
 from pipelines.depth.vida.infer import estimate
@@ -77,10 +79,12 @@ def load_estimator(
     """The network with its weights, ready to use. Without a path it searches the usual places.
 
     If torch.compile does not work, it is not used, which is recorded in the spec; but where that is
-    `settled` it is refused. Raises `ConfigError` or `WeightsError`.
+    `settled` it is refused. Raises `ConfigError`, `MissingPackage` or `WeightsError`.
     """
     if run.compile:
         run = replace(run, compile=can_compile(device, required=run.settled))
+    if run.attention == "kernel" and find_spec("triton") is None:
+        raise MissingPackage("attention by a kernel needs Triton", remedy="pip install triton")
     return ViDAEstimator(load_network(config, find_weights(config.name, weights)), run, device)
 
 
@@ -104,6 +108,7 @@ def spec_of(network: VideoDepth, run: RunConfig, device: torch.device) -> Estima
             ("algorithm", ALGORITHM if run.precision == "float32" else HALF_ALGORITHM),
             ("device", device.type),
             *((name, "yes") for name in CHOICES if getattr(run, name)),
+            *((("attention", run.attention),) if run.attention != "fused" else ()),
         ),
     )
 

@@ -15,7 +15,7 @@ from pipelines.depth.vida.truth import TrueClip
 EVERY = 4  # a mean map uses every n-th frame
 
 
-def judge(estimator: DepthEstimator, clips: Sequence[TrueClip]) -> Iterator[ClipAudit]:
+def evaluate(estimator: DepthEstimator, clips: Sequence[TrueClip]) -> Iterator[ClipAudit]:
     """The audit of each clip, as soon as it is estimated. Raises `SourceError` if a clip fails."""
     parts: list[DepthClip] = []
     for block in estimator.estimate(clips):
@@ -44,7 +44,7 @@ def mean_maps(clips: Sequence[TrueClip]) -> dict[str, Float32[np.ndarray, "H W"]
     return maps
 
 
-def judge_maps(
+def evaluate_maps(
     maps: dict[str, Float32[np.ndarray, "H W"]], clips: Sequence[TrueClip]
 ) -> Iterator[ClipAudit]:
     """The audit of each clip with its camera's mean map as the estimate for every frame."""

@@ -62,7 +62,7 @@ class Graph(Generic[Output]):
     replay: Callable[[], None]
 
 
-class Graphed(Generic[Output]):
+class ShapedGraphs(Generic[Output]):
     """A function of tensors, recorded once for each shape of them and order in memory, by which
     libraries choose kernels: bits must not depend on what came first."""
 

@@ -17,26 +17,26 @@ from torch import Tensor, nn
 
 from depthtok.errors import ConfigError
 from pipelines.depth.vida.config import PATCH
-from pipelines.depth.vida.encoder import Encoder, LayerScale, StreamNorm
+from pipelines.depth.vida.encoder import ImageEncoder, LayerScale, StreamNorm
 from pipelines.depth.vida.head import DepthOutput
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.temporal import TemporalAttention
 
 Network = TypeVar("Network", bound=nn.Module)
-FLOAT32 = (Encoder, StreamNorm, LayerScale)  # their own weights stay float32
+FLOAT32 = (ImageEncoder, StreamNorm, LayerScale)  # their own weights stay float32
 TRIAL = 4, 4 * PATCH  # frames, and pixels of a side
 TOLERANCE = {torch.float16: 0.01, torch.bfloat16: 0.08}
 """Of the mean difference from float32, as a share of the mean depth: ten times the largest that an
 H200 showed by autocast with the golden clips (1e-3 and 7e-3), as other weights round otherwise."""
 
 
-def halved(network: Network, dtype: torch.dtype, *, explicit: bool = False) -> Network:
+def halved(network: Network, dtype: torch.dtype, *, attention: str = "fused") -> Network:
     """A copy in float16 or bfloat16, for inference. What stays float32 is shared with the network,
-    which is not changed. `explicit`: see `TemporalAttention`."""
+    which is not changed. `attention`: one of `config.ATTENTIONS`."""
     twin = _twin(network, dtype)
     for module in twin.modules():
         if isinstance(module, TemporalAttention):
-            module.explicit = explicit
+            module.attention = attention
     return twin
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from depthtok.data import DepthBlock, DepthClip, DepthKind, FrameClip
 from pipelines.depth.vida.head import resize
-from pipelines.depth.vida.runner import Job, Runner
+from pipelines.depth.vida.runner import Runner, WindowInput
 from pipelines.depth.windows.align import Stitcher
 from pipelines.depth.windows.frame_by_frame import FrameStitcher
-from pipelines.depth.windows.reading import Failure, read_jobs
+from pipelines.depth.windows.reading import ClipFailure, read_jobs
 
 Result = Callable[[], DepthBlock]  # waits for the device
 
@@ -53,15 +53,17 @@ def estimate(runner: Runner, clips: Iterable[FrameClip]) -> Iterator[DepthBlock]
                 failed = block.clip
 
 
-def _batches(items: Iterable[Job | Failure], runner: Runner) -> Iterator[list[Job] | Failure]:
+def _batches(
+    items: Iterable[WindowInput | ClipFailure], runner: Runner
+) -> Iterator[list[WindowInput] | ClipFailure]:
     """Batches of consecutive windows with frames of the same size, as large as the runner
     allows."""
-    batch: list[Job] = []
+    batch: list[WindowInput] = []
     for item in items:
-        if batch and (isinstance(item, Failure) or item.frame_size != batch[0].frame_size):
+        if batch and (isinstance(item, ClipFailure) or item.frame_size != batch[0].frame_size):
             yield batch
             batch = []
-        if isinstance(item, Failure):
+        if isinstance(item, ClipFailure):
             yield item
             continue
         batch.append(item)
@@ -73,11 +75,11 @@ def _batches(items: Iterable[Job | Failure], runner: Runner) -> Iterator[list[Jo
 
 
 def _launched(
-    batches: Iterable[list[Job] | Failure], runner: Runner, kind: DepthKind
+    batches: Iterable[list[WindowInput] | ClipFailure], runner: Runner, kind: DepthKind
 ) -> Iterator[list[Result]]:
     stitcher: Stitcher | FrameStitcher
     for batch in batches:
-        if isinstance(batch, Failure):
+        if isinstance(batch, ClipFailure):
             yield [partial(DepthBlock, batch.clip, error=batch.reason)]
             continue
         results: list[Result] = []
@@ -93,7 +95,9 @@ def _launched(
 
 
 @torch.inference_mode()
-def _finish(job: Job, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: DepthKind) -> Result:
+def _finish(
+    job: WindowInput, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: DepthKind
+) -> Result:
     """Resizes to the frame size, fits and blends; starts the copy to the host without waiting."""
     at_frame_size = resize(depth[:, None], job.frame_size)[:, 0]
     fetch = _to_host(stitcher.add(job.window, at_frame_size))
@@ -102,7 +106,7 @@ def _finish(job: Job, depth: Float[Tensor, "n h w"], stitcher: Stitcher, kind: D
 
 @torch.inference_mode()
 def _frame_by_frame(
-    job: Job, depth: Float[Tensor, "n h w"], stitcher: FrameStitcher, kind: DepthKind
+    job: WindowInput, depth: Float[Tensor, "n h w"], stitcher: FrameStitcher, kind: DepthKind
 ) -> Iterator[Result]:
     """The same for large frames: each is resized and blended when its result is asked for."""
     for number, frame in enumerate(stitcher.add(job.window, depth, job.frame_size)):

@@ -6,9 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pipelines.depth.vida.config import PATCH, ViDAConfig
-from pipelines.depth.vida.encoder import Encoder
+from pipelines.depth.vida.encoder import ImageEncoder
 from pipelines.depth.vida.head import Head, Pyramid
-from pipelines.depth.vida.origin import Origin
+from pipelines.depth.vida.origin import WeightsOrigin
 
 
 class VideoDepth(nn.Module):
@@ -21,8 +21,8 @@ class VideoDepth(nn.Module):
     def __init__(self, config: ViDAConfig) -> None:
         super().__init__()
         self.config = config
-        self.origin = Origin()  # what the file of its weights says that they are
-        self.pretrained = Encoder(config)
+        self.origin = WeightsOrigin()  # what the file of its weights says that they are
+        self.pretrained = ImageEncoder(config)
         self.head = Head(config)
 
     def encode(self, images: Float[Tensor, "N 3 H W"]) -> Pyramid:

@@ -34,7 +34,7 @@ UNKNOWN = "unknown: nothing in the file says which network it is of"
 
 
 @dataclass(frozen=True)
-class Origin:
+class WeightsOrigin:
     """The networks that a file may be of, and how that is known; none and "" where it is not."""
 
     networks: tuple[str, ...] = ()
@@ -66,51 +66,51 @@ def _harm(network: str, networks: tuple[str, ...]) -> str:
     return ": near and far would be swapped"
 
 
-def origin_of(path: Path) -> Origin:
+def origin_of(path: Path) -> WeightsOrigin:
     """What a file says, without reading its tensors."""
-    return _by_hash(path) or _by_metadata(path) or _by_name(path) or Origin()
+    return _by_hash(path) or _by_metadata(path) or _by_name(path) or WeightsOrigin()
 
 
-def by_card(path: Path, tensors_hash: Callable[[], str]) -> Origin:
+def by_card(path: Path, tensors_hash: Callable[[], str]) -> WeightsOrigin:
     """What the card beside a file says, if it is of exactly these tensors."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         card = json.loads(path.with_suffix(".json").read_bytes())
         name, digest = str(card["name"]), card["weights_sha256"]
         if name in CONFIGS and digest == tensors_hash():
-            return Origin((name,), "the card beside it")
-    return Origin()
+            return WeightsOrigin((name,), "the card beside it")
+    return WeightsOrigin()
 
 
-def _by_hash(path: Path) -> Origin | None:
+def _by_hash(path: Path) -> WeightsOrigin | None:
     size = path.stat().st_size
     for name, published in PUBLISHED.items():
         if published.bytes == size and published.sha256 == file_sha256(path):
-            return Origin((name,), f"the hash of {published.file}")
+            return WeightsOrigin((name,), f"the hash of {published.file}")
     return None
 
 
-def _by_metadata(path: Path) -> Origin | None:
+def _by_metadata(path: Path) -> WeightsOrigin | None:
     if path.suffix != ".safetensors":
         return None
     with suppress(SafetensorError, OSError), safe_open(path, "pt") as file:
         name = (file.metadata() or {}).get("network")
         if name in CONFIGS:
-            return Origin((name,), "its metadata")
+            return WeightsOrigin((name,), "its metadata")
     return None
 
 
-def _by_name(path: Path) -> Origin | None:
+def _by_name(path: Path) -> WeightsOrigin | None:
     """A published name in the file's name, else in a folder's that also says the size: a clone of
     the official repository is called Video-Depth-Anything, too. A link counts as what it leads
     to where its own name says nothing."""
     for file in dict.fromkeys((path.absolute(), path.resolve())):
         if names := _published(file.stem):
-            return Origin(names, f"its name {file.name}")
+            return WeightsOrigin(names, f"its name {file.name}")
         for folder in file.parents:
             if re.search(_WORDS + _SIZE, folder.name.lower()) and (
                 names := _published(folder.name)
             ):
-                return Origin(names, f"the folder {folder.name}")
+                return WeightsOrigin(names, f"the folder {folder.name}")
     return None
 
 

@@ -24,7 +24,7 @@ from depthtok.disk.bounds import together
 from depthtok.errors import ConfigError
 from pipelines.depth.vida.compiling import compiled
 from pipelines.depth.vida.config import PATCH, WINDOW, RunConfig, ViDAConfig
-from pipelines.depth.vida.graphs import CudaRecorder, Graphed
+from pipelines.depth.vida.graphs import CudaRecorder, ShapedGraphs
 from pipelines.depth.vida.halved import halved, require_close
 from pipelines.depth.vida.head import Pyramid
 from pipelines.depth.vida.network import VideoDepth
@@ -49,7 +49,7 @@ LARGEST_WHOLE_ELSEWHERE = 1 << 24
 
 
 @dataclass(frozen=True)
-class Job:
+class WindowInput:
     """One window of one clip, with the frames that no earlier window contained: as they are, uint8
     [n, H, W, 3], or, of large frames, as the network's input, float32 [n, 3, h, w]."""
 
@@ -115,7 +115,7 @@ class Runner:
         network = network.to(device).eval()
         self.dtype: torch.dtype = getattr(torch, settings.precision)
         if settings.precision != "float32":
-            half = halved(network, self.dtype, explicit=settings.explicit)
+            half = halved(network, self.dtype, attention=settings.attention)
             require_close(network, half, self.dtype)
             network = half
         elif device.type == "cpu" and not settings.compile:
@@ -132,7 +132,7 @@ class Runner:
 
         def prepared(part: Callable[..., Output]) -> Callable[..., Output]:
             part = compiled(part) if settings.compile else part
-            return Graphed(part, record) if record else part
+            return ShapedGraphs(part, record) if record else part
 
         self._encode, self._decode = prepared(network.encode), prepared(network.head.decode)
         self._mix = prepared(network.mix)
@@ -149,7 +149,7 @@ class Runner:
         """Pixels of the largest frames that are held by whole windows."""
         return LARGEST_WHOLE.get(self.device.type, LARGEST_WHOLE_ELSEWHERE)
 
-    def batch_size(self, job: Job) -> int:
+    def batch_size(self, job: WindowInput) -> int:
         """The number of windows like this one per batch."""
         size, pixels = job.size, job.frame_size[0] * job.frame_size[1]
         if self.windows is None:
@@ -161,7 +161,7 @@ class Runner:
                 self.windows = max(1, min(MOST_WINDOWS, fitting))
         return together(pixels * WINDOW * PIXEL, self.windows, BATCH_BYTES)
 
-    def depth(self, jobs: list[Job]) -> list[Float[Tensor, "n h w"]]:
+    def depth(self, jobs: list[WindowInput]) -> list[Float[Tensor, "n h w"]]:
         """Depth of every job's needed slots at the size of the network's input, float32."""
         groups = Groups.of(self.device, jobs[0].size, compiled=self.compiled)
         smaller = groups.halved(self.halvings)
@@ -174,7 +174,7 @@ class Runner:
                 raise _no_smaller() from None
         return self._with_less(jobs)
 
-    def _with_less(self, jobs: list[Job]) -> list[Float[Tensor, "n h w"]]:
+    def _with_less(self, jobs: list[WindowInput]) -> list[Float[Tensor, "n h w"]]:
         """Retries after running out of memory: with half the batch, which changes no byte, then
         with half the groups, which may change low bits."""
         if self.device.type == "cuda":
@@ -189,13 +189,13 @@ class Runner:
         return self.depth(jobs)
 
     @torch.inference_mode()
-    def _attempt(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
+    def _attempt(self, jobs: list[WindowInput], groups: Groups) -> list[Float[Tensor, "n h w"]]:
         batches = [jobs] if groups.pooled else [[job] for job in jobs]
         # No TF32, whatever the process has chosen for matrix products, and deterministic kernels.
         with exact_float32(self.device) if self.device.type == "cuda" else nullcontext():
             return [depth for batch in batches for depth in self._run(batch, groups)]
 
-    def _run(self, jobs: list[Job], groups: Groups) -> list[Float[Tensor, "n h w"]]:
+    def _run(self, jobs: list[WindowInput], groups: Groups) -> list[Float[Tensor, "n h w"]]:
         pool, row_of = self._pool(jobs, groups)
         rows = [[row_of[job.clip, frame] for frame in job.window.frames] for job in jobs]
         rows_BT = self._uploads.numbers(groups.padded(rows, groups.mix))
@@ -211,7 +211,9 @@ class Runner:
         self._carried_rows = {key: row for row, key in enumerate(carried)}
         return depth
 
-    def _pool(self, jobs: list[Job], groups: Groups) -> tuple[Pyramid, dict[tuple[int, int], int]]:
+    def _pool(
+        self, jobs: list[WindowInput], groups: Groups
+    ) -> tuple[Pyramid, dict[tuple[int, int], int]]:
         """The distinct frames of the batch, each once, and the row of each."""
         keys = [(job.clip, frame) for job in jobs for frame in range(*job.window.fresh)]
         parts = []
@@ -233,7 +235,12 @@ class Runner:
         return Pyramid.join(parts), row_of
 
     def _decode_needed(
-        self, jobs: list[Job], groups: Groups, pool: Pyramid, rows: list[list[int]], mixed: Tensor
+        self,
+        jobs: list[WindowInput],
+        groups: Groups,
+        pool: Pyramid,
+        rows: list[list[int]],
+        mixed: Tensor,
     ) -> list[Float[Tensor, "n h w"]]:
         """Depth of the needed slots. `mixed` has all slots, or only those for a single job. `rows`
         are those of every slot in the pool."""

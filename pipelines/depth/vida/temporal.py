@@ -82,7 +82,7 @@ class TemporalAttention(nn.Module):
     """Attention over time; the position encoding is added to queries, keys and values."""
 
     joined: Tensor | None = None  # the weights of all three in one, in half precision
-    explicit = False  # scores and softmax as operators of their own
+    attention = "fused"  # one of `config.ATTENTIONS`
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -97,10 +97,14 @@ class TemporalAttention(nn.Module):
     ) -> Float[Tensor, "P t C"]:
         x_PTC = self.pos_encoder(x_PTC)
         projected = self._projected(x_PTC, slots)
+        if self.attention == "kernel":
+            from pipelines.depth.vida.temporal_kernel import attend as by_kernel
+
+            return self.to_out[0](by_kernel(*projected, HEADS))
         q, k, v = (rearrange(x, "p t (a c) -> p a t c", a=HEADS) for x in projected)
-        attend = explicit_attention if self.explicit else functional.scaled_dot_product_attention
-        mixed = attend(q, k, v)
-        return self.to_out[0](rearrange(mixed, "p a t c -> p t (a c)"))
+        explicit = self.attention == "explicit"
+        attend = explicit_attention if explicit else functional.scaled_dot_product_attention
+        return self.to_out[0](rearrange(attend(q, k, v), "p a t c -> p t (a c)"))
 
     def _projected(self, x_PTC: Tensor, slots: list[int] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (of `slots`), keys and values."""

@@ -107,23 +107,23 @@ def held_out(
     """
     require(0 <= share < 1, "held_out", share, "give a share from 0 (none) to below 1")
     learn: list[TrueClip] = []
-    judge: list[TrueClip] = []
+    validation: list[TrueClip] = []
     if tasks:
         for clip in (clip for _, clips in stores for clip in clips):
-            (judge if any(text in clip.instruction for text in tasks) else learn).append(clip)
+            (validation if any(text in clip.instruction for text in tasks) else learn).append(clip)
     else:
         sources = [
             ClipSource(store.dataset, store.fingerprint, [clip.depth for clip in clips])
             for store, clips in stores
         ]
         sides = split(sources, share) if before is None else split_before(sources, share, before)
-        for (_, clips), source in zip(stores, sides.judge, strict=True):
+        for (_, clips), source in zip(stores, sides.held_out, strict=True):
             keys = {clip.key for clip in source.clips}
             learn += [clip for clip in clips if clip.key not in keys]
-            judge += [clip for clip in clips if clip.key in keys]
-    if not learn or (tasks and not judge):
+            validation += [clip for clip in clips if clip.key in keys]
+    if not learn or (tasks and not validation):
         raise ConfigError(
-            f"{len(learn)} clips for training, {len(judge)} held out",
+            f"{len(learn)} clips for training, {len(validation)} held out",
             remedy="--held-out-task must match the instructions of some episodes, but not of all",
         )
-    return learn, judge
+    return learn, validation

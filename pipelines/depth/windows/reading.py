@@ -21,7 +21,7 @@ from depthtok.data import FrameClip
 from depthtok.disk.bounds import together
 from depthtok.errors import SourceError
 from pipelines.depth.vida.preprocess import network_size, preprocess
-from pipelines.depth.vida.runner import Job
+from pipelines.depth.vida.runner import WindowInput
 from pipelines.depth.windows.plan import STEP, Window, plan
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ AHEAD_BYTES = 2 << 30  # of frames read ahead
 
 
 @dataclass(frozen=True)
-class Failure:
+class ClipFailure:
     """A clip that cannot be continued, and why."""
 
     clip: int
@@ -39,7 +39,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Task:
+class WindowRead:
     """A window to be read; no window for a clip without frames. `pixels` of a frame: None where
     that is not known before it is read."""
 
@@ -68,7 +68,7 @@ def read_jobs(
     readers: int,
     largest_whole: int,
     waited: Callable[[float], None] = lambda seconds: None,
-) -> Iterator[Job | Failure]:
+) -> Iterator[WindowInput | ClipFailure]:
     """The windows of all clips in order, with their frames. A failure is the last item of its clip.
 
     With `readers` > 0, that many threads call the clips' `read`. Frames of more than
@@ -91,7 +91,7 @@ def read_jobs(
             job = _job(task.clip, task.window, frames, shape, input_size, largest_whole)
         except SourceError as error:  # its later windows are skipped
             failed = task.clip
-            yield Failure(task.clip, error.problem)
+            yield ClipFailure(task.clip, error.problem)
         else:
             yield job
 
@@ -108,17 +108,17 @@ def _timed(items: Iterator[T], waited: Callable[[float], None]) -> Iterator[T]:
         yield item
 
 
-def _tasks(clips: Iterable[FrameClip], align: bool, readers: int) -> Iterator[Task]:
+def _tasks(clips: Iterable[FrameClip], align: bool, readers: int) -> Iterator[WindowRead]:
     for number, clip in enumerate(clips):
         if len(clip) == 0:
-            yield Task(number, clip, None)
+            yield WindowRead(number, clip, None)
             continue
         pixels = _stated_pixels(clip)
         if pixels is None and readers:  # to know how much can be read ahead
             with suppress(SourceError):  # said where the window is read
                 pixels = int(np.prod(clip.read(0, 1).shape[1:3]))
         for window in plan(len(clip), align=align):
-            yield Task(number, clip, window, pixels)
+            yield WindowRead(number, clip, window, pixels)
 
 
 def _stated_pixels(clip: FrameClip) -> int | None:
@@ -128,13 +128,13 @@ def _stated_pixels(clip: FrameClip) -> int | None:
 
 
 def _read_ahead(
-    tasks: Iterator[Task], readers: int, read: Callable[[Task], Frames | SourceError]
-) -> Iterator[tuple[Task, Frames | SourceError]]:
+    tasks: Iterator[WindowRead], readers: int, read: Callable[[WindowRead], Frames | SourceError]
+) -> Iterator[tuple[WindowRead, Frames | SourceError]]:
     if readers == 0:
         yield from ((task, read(task)) for task in tasks)
         return
     pool = ThreadPoolExecutor(readers)
-    waiting: deque[tuple[Task, Future[Frames | SourceError]]] = deque()
+    waiting: deque[tuple[WindowRead, Future[Frames | SourceError]]] = deque()
     try:
         for task in tasks:
             size = 3 * STEP * (task.pixels or 0)
@@ -148,7 +148,7 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(task: Task, input_size: int, largest_whole: int) -> Frames | SourceError:
+def _read(task: WindowRead, input_size: int, largest_whole: int) -> Frames | SourceError:
     if task.window is None:
         return np.empty((0,), np.uint8)
     start, stop = task.window.fresh
@@ -200,7 +200,7 @@ def _sizes_differ(step: int, expected: np.ndarray, frame: np.ndarray) -> SourceE
 
 def _job(
     clip: int, window: Window, frames: Frames, shape: Shape, input_size: int, largest_whole: int
-) -> Job:
+) -> WindowInput:
     """Builds a job; checks `frames`, because they come from outside."""
     start, stop = window.fresh
     count = stop - start
@@ -224,4 +224,4 @@ def _job(
         pixels = torch.empty((0, 3, *size))
     else:
         pixels = torch.from_numpy(np.ascontiguousarray(frames))
-    return Job(clip, window, pixels, size, (shape[0], shape[1]))
+    return WindowInput(clip, window, pixels, size, (shape[0], shape[1]))

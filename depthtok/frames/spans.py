@@ -1,0 +1,41 @@
+"""Frames whose encoded bytes lie in one file, as they are: in shards of RLDS, and packed in a part.
+
+A row: offset (low, high 32 bits), length in bytes, CRC32C of the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.disk.images import ImageFiles
+from depthtok.errors import CorruptRecord, SourceError
+from depthtok.frames.kinds import Pixels, Rows
+
+
+@dataclass(frozen=True)
+class SpanSource:
+    """The only kind that remote files can have as they are: it reads spans, and nothing else."""
+
+    view: Pixels
+    images: ImageFiles
+
+    def encoded(self, files: Sequence[Path], rows: Rows) -> Iterator[bytes]:
+        """The bytes of every frame, checked."""
+        for low, high, length, crc in rows.tolist():
+            yield self.images.read(files[0], low | high << 32, length, crc)
+
+    def frames(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
+        """As `FrameSource.frames`."""
+        return (self.view.decode(data) for data in self.encoded(files, rows))
+
+    def check(self, files: Sequence[Path], rows: Rows) -> Iterator[SourceError]:
+        """As `FrameSource.check`."""
+        for row in range(len(rows)):
+            try:
+                list(self.encoded(files, rows[row : row + 1]))
+            except CorruptRecord as error:
+                yield error

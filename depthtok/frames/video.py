@@ -1,0 +1,108 @@
+"""Frames of video files, each by its time stamp: exact in any order, decoded once in their order.
+
+A row: time stamp in the file's time base (40 bits), number of the file (24 bits above), size in
+bytes and CRC32C of the packet with this time stamp. A picture is RGB; with the setting `depth` the
+codes of a depth video become metres (`depth_codes.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from depthtok.disk.images import ImageFiles
+from depthtok.errors import CorruptRecord, SourceError
+from depthtok.frames.depth_codes import DepthCodes
+from depthtok.frames.kinds import Pixels, Rows, file_numbers, positions
+from depthtok.frames.video_decoder import VideoDecoder
+from depthtok.frames.video_index import packets
+
+NAME, VERSION, NEEDS = "video", 1, "0.3"
+OPEN = 8  # decoders that stay open, of one view
+
+Convert = Callable[..., np.ndarray]  # of a decoded frame
+
+
+@dataclass
+class VideoSource:
+    """The frames of one view; `convert` makes an array [H, W, C] of a decoded frame."""
+
+    shape: tuple[int | None, ...]
+    convert: Convert
+    _idle: deque[VideoDecoder] = field(default_factory=deque)
+    _lock: Lock = field(default_factory=Lock)
+
+    @classmethod
+    def of(cls, view: Pixels, images: ImageFiles) -> VideoSource:
+        """The source of a view."""
+        settings = view.frames_by.settings
+        if "depth" in settings:
+            return cls(view.format.shape, DepthCodes.from_json(settings["depth"]).metres)
+        return cls(view.format.shape, lambda frame: frame.to_ndarray(format="rgb24"))
+
+    def frames(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
+        """As `FrameSource.frames`. Frames between those that are asked for are decoded, but not
+        converted."""
+        numbers = file_numbers(rows).tolist()
+        stamps, checks = positions(rows), [(size, crc) for _, _, size, crc in rows.tolist()]
+        decoder: VideoDecoder | None = None
+        try:
+            for number, stamp, check in zip(numbers, stamps, checks, strict=True):
+                path = files[number]
+                if decoder is None or decoder.path != path:
+                    decoder = self._exchanged(decoder, path, stamp)
+                frame = self.convert(decoder.frame(stamp, check))
+                if any(
+                    size not in (None, side)
+                    for size, side in zip(self.shape, frame.shape, strict=True)
+                ):
+                    raise CorruptRecord(
+                        f"{path}: a frame has shape {frame.shape}, not {self.shape} as declared"
+                    )
+                yield frame
+        except SourceError:
+            decoder = None  # where it is now is not known
+            raise
+        finally:
+            self._give_back(decoder)
+
+    def _exchanged(self, decoder: VideoDecoder | None, path: Path, stamp: int) -> VideoDecoder:
+        """A decoder of a file that nobody uses: of several the nearest before `stamp`."""
+        self._give_back(decoder)
+        with self._lock:
+            idle = [decoder for decoder in self._idle if decoder.path == path]
+            if idle:
+                before = [decoder for decoder in idle if decoder.position < stamp]
+                nearest = max(before or idle, key=lambda decoder: decoder.position)
+                self._idle.remove(nearest)
+                return nearest
+        return VideoDecoder(path)
+
+    def _give_back(self, decoder: VideoDecoder | None) -> None:
+        if decoder is None:
+            return
+        with self._lock:
+            self._idle.append(decoder)
+            surplus = self._idle.popleft() if len(self._idle) > OPEN else None
+        if surplus:
+            surplus.close()
+
+    def check(self, files: Sequence[Path], rows: Rows) -> Iterator[SourceError]:
+        """As `FrameSource.check`; reads each file once."""
+        numbers = file_numbers(rows)
+        for number in np.unique(numbers).tolist():
+            wanted = rows[numbers == number]
+            index = packets(files[number])
+            at = np.minimum(np.searchsorted(index.pts, positions(wanted)), len(index.pts) - 1)
+            same = index.pts[at] == positions(wanted)
+            same &= (index.size[at] == wanted[:, 2]) & (index.crc32c[at] == wanted[:, 3])
+            if bad := int((~same).sum()):
+                yield CorruptRecord(
+                    f"{files[number]}: {bad} of {len(wanted)} frames changed since they were "
+                    "indexed"
+                )

@@ -1,0 +1,93 @@
+"""A video file by its packets: their time stamps, sizes and checksums. Nothing is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+from jaxtyping import Float64, Int64, UInt32
+
+from depthtok.errors import CorruptRecord
+from depthtok.frames.kinds import Rows
+from depthtok.sources.video_file import frame_stream, open_video, require_readable
+
+LARGEST_STAMP = 1 << 40
+MOST_FILES = 1 << 24
+NEAR = 0.25
+"""Of the time between two frames: how far a time may be from the frame that it means."""
+
+
+@dataclass(frozen=True)
+class Packets:
+    """The packets of a video's frames, in the order in which they are shown."""
+
+    path: Path
+    time_base: Fraction  # s
+    pts: Int64[np.ndarray, " n"]
+    size: UInt32[np.ndarray, " n"]
+    crc32c: UInt32[np.ndarray, " n"]
+
+    def rows(self, times: Float64[np.ndarray, " T"], number: int) -> Rows:
+        """The rows of the index for the frames at these times (s) of the file of this number.
+
+        Raises `CorruptRecord` where no frame is near enough to a time, or one is near to two.
+        """
+        if not len(self.pts):
+            raise CorruptRecord(f"{self.path} has no frames")
+        shown = self.pts * float(self.time_base)
+        right = np.clip(np.searchsorted(shown, times), 1, max(len(shown) - 1, 1))
+        left = np.minimum(right, len(shown) - 1)
+        nearer = np.abs(times - shown[right - 1]) <= np.abs(times - shown[left])
+        index = np.where(nearer, right - 1, left)
+        period = float(np.median(np.diff(shown))) if len(shown) > 1 else 1.0
+        off = np.abs(shown[index] - times)
+        if len(times) and (step := int(off.argmax())) >= 0 and off[step] > NEAR * period:
+            raise CorruptRecord(
+                f"{self.path} has no frame at {times[step]:.4f} s (step {step}): the nearest is at "
+                f"{shown[index[step]]:.4f} s",
+                remedy="the file was cut, or the data set's times are not its own: download both "
+                "again",
+            )
+        if len(np.unique(index)) < len(index):
+            raise CorruptRecord(f"{self.path}: several steps mean the same frame")
+        stamps = self.pts[index].astype(np.uint64)
+        low = (stamps & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        high = (stamps >> np.uint64(32)).astype(np.uint32) | np.uint32(number << 8)
+        return np.stack([low, high, self.size[index], self.crc32c[index]], axis=1)
+
+
+def packets(path: Path) -> Packets:
+    """Reads a video file once. What cannot be read is not in the result.
+
+    Raises `CorruptRecord` for what is no video or has no time stamps, `SourceUnavailable`.
+    """
+    import av
+
+    rows: list[tuple[int, int, int]] = []
+    with open_video(path) as video:
+        stream = frame_stream(path, video)
+        base = stream.time_base
+        try:
+            for packet in video.demux(stream):
+                if not packet.size or packet.is_corrupt or packet.is_discard:
+                    continue
+                if packet.pts is None or not 0 <= packet.pts < LARGEST_STAMP:
+                    raise CorruptRecord(f"{path} has a frame with time stamp {packet.pts}")
+                rows.append((packet.pts, packet.size, google_crc32c.value(bytes(packet))))
+        except av.FFmpegError as error:
+            require_readable(path, error)
+    if base is None:
+        raise CorruptRecord(f"{path} has no time base")
+    pts, size, crc = _columns(sorted(rows))
+    if len(np.unique(pts)) < len(pts):
+        raise CorruptRecord(f"{path} has several frames at one time")
+    return Packets(path, base, pts.astype(np.int64), size.astype(np.uint32), crc.astype(np.uint32))
+
+
+def _columns(rows: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]

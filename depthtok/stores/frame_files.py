@@ -1,0 +1,60 @@
+"""The files in which the frames of a part of an EpisodeStore lie, and how large they were.
+
+The meta of a part names one shard (`source`; null: `images.bin` of the part itself), or, for frames
+that are not read as spans of bytes, all `files` in the order of their numbers in the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from depthtok.disk.digests import REPAIR
+from depthtok.errors import CorruptPart, as_type, as_written
+from depthtok.frames.kinds import SPANS
+from depthtok.json_values import as_list
+from depthtok.stores.manifest import MANIFEST
+from depthtok.stores.origin import MADE_FROM
+from depthtok.stores.parts import Part
+from depthtok.stores.stored_episode import View
+
+PACKED = "images.bin"
+FILES = "files"
+
+SizedFile = tuple[Path, int | None]
+"""A file, and its size in bytes when it was indexed: None where that is not known, or is the
+store's own matter."""
+
+
+def span_file(part: Part, root: Path) -> Path:
+    """The one file in which the spans of a part lie. Raises `CorruptPart`."""
+    source = part.meta.get("source", 0)
+    if not (source is None or isinstance(source, str)):
+        raise CorruptPart(f"{part.path / MANIFEST} names no file of images", remedy=REPAIR)
+    return part.path / PACKED if source is None else root / source
+
+
+def numbered_files(part: Part, root: Path) -> list[SizedFile]:
+    """The files of a part by number. Raises `CorruptPart` where it has none."""
+    with as_written(part.path / MANIFEST, REPAIR):
+        names = [as_type(str, name) for name in as_list(part.meta[FILES])]
+        sizes = [as_type(int, size) for size in as_list(part.meta[MADE_FROM]["sizes"])]
+        return [(root / name, size) for name, size in zip(names, sizes, strict=True)]
+
+
+def files_of(part: Part, root: Path, view: View) -> tuple[Path, ...]:
+    """The files that rows of a view speak of."""
+    if view.frames_by.name == SPANS:
+        return (span_file(part, root),)
+    return tuple(path for path, _ in numbered_files(part, root))
+
+
+def sized_files(part: Part, root: Path, views: Sequence[View]) -> list[SizedFile]:
+    """All files in which frames of a part lie."""
+    files: list[SizedFile] = []
+    kinds = {view.frames_by.name for view in views}
+    if SPANS in kinds:
+        made_from = part.meta.get(MADE_FROM)
+        size = made_from["size"] if made_from and part.meta["source"] is not None else None
+        files.append((span_file(part, root), size))
+    return files + numbered_files(part, root) if kinds - {SPANS} else files
