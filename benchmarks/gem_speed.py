@@ -56,7 +56,7 @@ def random_network(vida: str, *, pose: bool, seed: int = 4) -> GemDepth:
 
 
 def mixed(self: TokenAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """TokenAttention with its scores in memory."""
+    """Attention with its scores in memory."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return self.proj(rearrange(softmax_attention(q, k, v), "n a s d -> n s (a d)"))
 

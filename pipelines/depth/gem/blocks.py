@@ -54,7 +54,7 @@ class TokenAttention(nn.Module):
 
 
 class TokenBlock(nn.Module):
-    """TokenAttention and an MLP, each after a norm and with a residual; `scaled`: with LayerScale."""
+    """Attention and an MLP, each after a norm and with a residual; `scaled`: with LayerScale."""
 
     def __init__(
         self, dim: int, heads: int, *, eps: float, normed: bool = False, scaled: bool = True
@@ -91,7 +91,7 @@ class PrunedBlock(TokenBlock):
 
 
 class PrunedAttention(TokenAttention):
-    """TokenAttention in which every n-th token asks. These are turned by nothing: position (0, 0)."""
+    """Attention in which every n-th token asks. These are turned by nothing: position (0, 0)."""
 
     def __init__(self, dim: int, heads: int, *, normed: bool) -> None:
         super().__init__(dim, heads, normed=normed)
