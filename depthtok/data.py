@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ from PIL import Image
 from depthtok.errors import ConfigError, DepthKindError
 from depthtok.json_values import JsonObject, value_of, values_of
 
+SHIFT = "shift"  # the setting of an estimator of relative depth
 QUANTILES = (0.0, 0.005, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.995, 1.0)
 """The quantiles kept of every depth clip (over its valid pixels)."""
 
@@ -79,12 +80,12 @@ class ImageTransform:
     def depth(
         self, values: Float32[np.ndarray, "T H W"], kind: DepthKind
     ) -> Float32[np.ndarray, "T h w"]:
-        """Depth after the transform: metres by nearest pixel (no points between two surfaces, and
-        invalid zeros do not spread), disparity bilinear with antialiasing."""
+        """Depth after the transform: distances by nearest pixel (no points between two surfaces,
+        and invalid zeros do not spread), disparity bilinear with antialiasing."""
         values = self._cut(values)
         if self.size is None or values.shape[1:3] == self.size:
             return values
-        rule = Image.Resampling.NEAREST if kind is DepthKind.METRES else Image.Resampling.BILINEAR
+        rule = Image.Resampling.NEAREST if kind.is_depth else Image.Resampling.BILINEAR
         return np.stack([_resize(frame, self.size, rule) for frame in values])
 
     def _cut(self, frames: np.ndarray) -> np.ndarray:
@@ -190,30 +191,40 @@ class DepthKind(StrEnum):
 
     DISPARITY = "disparity"  # larger is nearer; known up to scale and shift
     METRES = "metres"  # larger is farther; distance along the optical axis
+    RELATIVE_DEPTH = "relative_depth"  # larger is farther; z up to scale, and perhaps shift
+
+    @property
+    def is_depth(self) -> bool:
+        """Whether larger is farther: a distance, of which only what is above 0 is valid."""
+        return self is not DepthKind.DISPARITY
 
 
 @dataclass(frozen=True)
 class DepthClip:
     """The depth of one camera in one episode (or a run of its frames), never normalised.
 
-    Where `valid` is False the value is 0 and means nothing.
+    Where `valid` is False the value is 0 and means nothing. `shift`, at least 0, is of relative
+    depth alone: the disparity of z is 1 / (z + shift). Its store records it.
     """
 
     values: Float32[np.ndarray, "T H W"]
     valid: Bool[np.ndarray, "T H W"]
     kind: DepthKind
     quantiles: tuple[float, ...] = ()  # of the whole clip, at QUANTILES; empty where not known
+    shift: float = 0.0
 
     @classmethod
-    def of(cls, values: np.ndarray, kind: DepthKind, valid: np.ndarray | None = None) -> DepthClip:
-        """A clip from plain values: not finite is invalid, and so are metres that are not > 0."""
+    def of(
+        cls, values: np.ndarray, kind: DepthKind, valid: np.ndarray | None = None, shift: float = 0
+    ) -> DepthClip:
+        """A clip from plain values: not finite is invalid, and so is a distance that is not > 0."""
         values = np.asarray(values, np.float32)
         usable = np.isfinite(values)
-        if kind is DepthKind.METRES:
+        if kind.is_depth:
             usable &= values > 0
         if valid is not None:
             usable &= valid
-        return cls(np.where(usable, values, np.float32(0)), usable, kind)
+        return cls(np.where(usable, values, np.float32(0)), usable, kind, shift=shift)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -223,22 +234,26 @@ class DepthClip:
         if self.kind is not kind:
             raise DepthKindError(
                 f"{kind} was asked for, but this depth is {self.kind}",
-                remedy="call to_disparity() for metres; disparity has no unit to go back to",
+                remedy="call to_disparity() for metres and for relative depth; disparity has no "
+                "unit to go back to",
             )
         return self
 
     def to_disparity(self) -> DepthClip:
-        """1/z of metres (1/m); disparity as it is. Invalid pixels stay invalid.
+        """1/z of metres (1/m), 1/(z + shift) of relative depth; disparity as it is. Invalid pixels
+        stay invalid.
 
         The quantiles turn over: the nearest point has the largest disparity.
         """
         if self.kind is DepthKind.DISPARITY:
             return self
+        shift = self.shift if self.kind is DepthKind.RELATIVE_DEPTH else 0.0
+        distances = self.values + np.float32(shift) if shift else self.values
         with np.errstate(divide="ignore"):  # a masked division takes twice the time
-            values = np.divide(np.float32(1), self.values)
+            values = np.divide(np.float32(1), distances)
         np.copyto(values, 0, where=~self.valid)
-        quantiles = tuple(1 / q if q > 0 else 0.0 for q in reversed(self.quantiles))
-        return replace(self, values=values, kind=DepthKind.DISPARITY, quantiles=quantiles)
+        quantiles = tuple(1 / (q + shift) if q > 0 else 0.0 for q in reversed(self.quantiles))
+        return DepthClip(values, self.valid, DepthKind.DISPARITY, quantiles)
 
 
 @dataclass(frozen=True)
@@ -265,6 +280,11 @@ class EstimatorSpec:
     input_size: int | None = None  # px, shorter side of what the network sees
     licence: str = ""
     settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def shift(self) -> float | None:
+        """Of relative depth: what is added before 1/z (see `DepthClip`). None for other kinds."""
+        return float(dict(self.settings)[SHIFT]) if self.kind is DepthKind.RELATIVE_DEPTH else None
 
 
 @dataclass(frozen=True)

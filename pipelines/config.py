@@ -8,11 +8,14 @@ from typing import Annotated
 
 from depthtok.config import require
 from depthtok.disk.bounds import too_large
+from pipelines.depth.da3.config import CONFIGS as DA3_CONFIGS
+from pipelines.depth.frames.config import KINDS, STEADY, FrameConfig
 from pipelines.depth.gem.config import GEM_CONFIGS, poses
 from pipelines.depth.vida.config import CONFIGS
 
-ESTIMATORS = ("dataset", *CONFIGS, *GEM_CONFIGS)
-"""Every estimator by name: the data set's own depth, Video-Depth-Anything and GemDepth by size."""
+ESTIMATORS = ("dataset", *CONFIGS, *DA3_CONFIGS, *GEM_CONFIGS)
+"""Every estimator by name: the data set's own depth, Video-Depth-Anything, Depth Anything 3
+and GemDepth by size. There are `hf:OWNER/NAME` and those of other packages, too."""
 
 
 def require_distinct(field: str, names: Sequence[str]) -> None:
@@ -39,7 +42,10 @@ class ConvertConfig:
 class AnnotateConfig:
     """Which depth a DepthStore holds."""
 
-    estimator: Annotated[str, f"depth estimator: {', '.join(ESTIMATORS)}"] = "vits"
+    estimator: Annotated[
+        str,
+        f"depth estimator: {', '.join(ESTIMATORS)}, hf:OWNER/NAME, or one of another package",
+    ] = "vits"
     camera: Annotated[tuple[str, ...], "cameras to annotate; all by default"] = ()
     size: Annotated[int, "side of the stored depth in pixels; 0 keeps the frame size"] = 256
     input_size: Annotated[
@@ -53,6 +59,17 @@ class AnnotateConfig:
     attention: Annotated[
         str, "over time, in half precision: fused, explicit or kernel; only fused ran on a GPU yet"
     ] = "fused"
+    kind: Annotated[
+        str, f"of the depth, where the estimator does not say it: {', '.join(KINDS)}"
+    ] = ""
+    shift: Annotated[float, "of relative depth z: its disparity is 1 / (z + shift)"] = 0.0
+    focal_px: Annotated[
+        float, "focal length in pixels of the frame, for metres; 0: the data's intrinsics"
+    ] = 0.0
+    sky: Annotated[bool, "leave the sky out, where the network tells it"] = False
+    steady: Annotated[
+        str, f"align scale and shift over a clip, of single-frame estimators: {', '.join(STEADY)}"
+    ] = "off"
     pose: Annotated[str, "of gemdepth: on embeds the camera poses that it predicts; or off"] = "on"
 
     def __post_init__(self) -> None:
@@ -62,11 +79,18 @@ class AnnotateConfig:
         size = self.input_size
         fits = size >= 0 and too_large(size, size) is None
         require(fits, "input_size", size, "give 0, or pixels: 518, or some more")
-        networks = ("input_size", "precision", "compile", "graphs", "attention")
+        _ = self.frame  # says what is wrong with them
+        single = ("kind", "shift", "focal_px", "sky", "steady")
+        networks = ("input_size", "precision", "compile", "graphs", "attention", *single)
         for name in networks if self.estimator == "dataset" else ():
             value, default = getattr(self, name), getattr(AnnotateConfig, name)
             remedy = "leave it out: the estimator 'dataset' runs no network"
             require(value == default, name, value, remedy)
+
+    @property
+    def frame(self) -> FrameConfig:
+        """What is asked of an estimator of single frames."""
+        return FrameConfig(self.kind, self.shift, self.focal_px, self.sky, self.steady)
 
 
 @dataclass(frozen=True)

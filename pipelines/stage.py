@@ -60,11 +60,13 @@ class WorkPart:
 
 @dataclass(frozen=True)
 class Probe:
-    """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk."""
+    """A measurement: `units` items of the stage took `seconds` and would take `bytes` on disk.
+    `notes` are what else a plan should say."""
 
     units: float
     seconds: float
     bytes: float
+    notes: tuple[str, ...] = ()
 
 
 Worker = Callable[[WorkPart, PartWriter, Advance], None]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.config import to_json
-from depthtok.data import DepthKind
+from depthtok.data import SHIFT, DepthKind
 from depthtok.errors import StoreError
 from depthtok.json_values import value_of, values_of
 from depthtok.stores import codes, filling
@@ -125,6 +125,7 @@ def about(
             f"the depth is {size} px, the codebook is for {book.size} px",
             remedy=f"annotate with --size {book.size[0]}, or train a codebook on this depth",
         )
+    shift = {SHIFT: depth.about[SHIFT]} if SHIFT in depth.about else {}
     return {
         "codebook": book.fingerprint,
         "codes": len(book.vectors),
@@ -132,6 +133,7 @@ def about(
         "cameras": list(cameras),
         "transform": depth.about["transform"],
         "depth_kind": depth.about["kind"],
+        **shift,
         "dataset": depth.about["dataset"],
         "fps": depth.about["fps"],
         "gate": dict(quality),

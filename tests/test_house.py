@@ -33,7 +33,7 @@ ONE_PLACE = {
     "mujoco": "pipelines/sim/",
     "robosuite": "pipelines/sim/",
     "libero": "pipelines/sim/",
-    "transformers": (),
+    "transformers": "pipelines/depth/hf/",
 }
 WITHOUT_TORCH = ("depthtok/",)
 HANDED_TENSORS = "depthtok/disk/tensors.py"  # imports torch: who calls it has tensors
@@ -143,6 +143,7 @@ FLAGS = {
     "eval": 20,
     "compare": 2,
     "serve": 13,
+    "copy": 3,
 }
 """How many flags each command shows. What is rarely given is a setting, for --set."""
 

@@ -40,7 +40,7 @@ def _schemas() -> str:
             f"`{name}`",
             "the same" if schema.datasets == (name,) else ", ".join(schema.datasets),
             schema.status,
-            f"{schema.fps:g}",
+            "?" if schema.fps is None else f"{schema.fps:g}",
             ", ".join(camera.name for camera in schema.cameras),
             ", ".join(sorted("?" if unit == "unknown" else str(unit) for unit in units)),
             str(len(schema.action_dims)),

@@ -17,6 +17,19 @@ from depthtok.config import RunOptions
 from depthtok.log import warn
 from pipelines.config import AnnotateConfig, TokenizeConfig
 
+BY_SET = (
+    "input_size",
+    "precision",
+    "graphs",
+    "attention",
+    "kind",
+    "shift",
+    "focal_px",
+    "sky",
+    "steady",
+    "pose",
+)
+
 if TYPE_CHECKING:
     from pipelines.plan import Plan
     from pipelines.stage import Outcome
@@ -31,9 +44,7 @@ def annotate(
         ),
     ],
     out: Out,
-    settings: Annotated[
-        AnnotateConfig, BySet("input_size", "precision", "graphs", "attention", "pose")
-    ],
+    settings: Annotated[AnnotateConfig, BySet(*BY_SET)],
     options: Annotated[
         RunOptions,
         Only(*SHARED, "partial", "device", "gpus_per_worker", "source_root"),
@@ -83,5 +94,6 @@ def unknown_weights(path: Path | None, estimator: str) -> str:
     return (
         f"nothing says which network {path} is of: its name is no published one, and it has no "
         f"metadata. It is run as {estimator}; relative and metric weights have the same tensors, "
-        "and the wrong ones give depth that is inverted: hold some of it against the images"
+        "and the wrong ones give depth that is inverted, or in another unit: hold some of it "
+        "against the images"
     )

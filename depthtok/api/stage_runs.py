@@ -111,5 +111,10 @@ def _conversion(source: Path, converted: Path, schema: str) -> Stage:
 
 def warn_of_unknown(schema: Schema) -> None:
     """Says what the schema does not know: that is not checked, and can be wrong in silence."""
+    if schema.status == "documented":
+        warn(
+            f"the schema {schema.name} fits, but was written from documentation: look at a few "
+            "episodes (orientation, gripper, depth) before you rely on it"
+        )
     if schema.unknown:
         warn(f"the schema {schema.name} does not say: {'; '.join(schema.unknown)}")

@@ -47,7 +47,7 @@ def train_vla(
     out: Annotated[Path, "directory of the run"],
     stores: Annotated[
         Stores,
-        BySet("codebook", "sampling_weight", "frame_cache", "partial"),
+        BySet("codebook", "sampling_weight", "mixture", "frame_cache", "partial"),
         Renamed(weight="sampling_weight"),
     ],
     settings: Annotated[

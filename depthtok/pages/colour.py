@@ -21,18 +21,18 @@ def colourise(
 ) -> UInt8[np.ndarray, "*T H W 3"]:
     """Depth in colour, with the colour map from `lo` to `hi` (same unit as `values`): warm is near.
 
-    This holds for both kinds: large disparity and small metres are red. Values outside are clipped.
-    Pixels that are not finite, not above 0 m, or not `valid` are grey.
+    This holds for every kind: large disparity and small distances are red. Values outside are
+    clipped. Pixels that are not finite, distances not above 0, or not `valid` are grey.
     """
     good = np.isfinite(values)
-    if kind is DepthKind.METRES:
+    if kind.is_depth:
         good &= values > 0
     if valid is not None:
         good &= valid
     smallest = np.finfo(np.float32).tiny
     span = smallest if smallest > hi - lo else hi - lo
     nearness = (np.where(good, values, lo) - lo) / span
-    if kind is DepthKind.METRES:
+    if kind.is_depth:
         nearness = 1 - nearness
     levels = np.rint(255 * np.clip(nearness, 0, 1)).astype(np.uint8)
     return np.where(good[..., None], _turbo()[levels], np.array(INVALID, np.uint8))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,13 @@ from depthtok.sources.cameras import CameraSchema
 from depthtok.sources.columns import FeatureFacts, ReadableEpisode, SchemaColumns
 from depthtok.sources.instruction import Instruction
 from depthtok.sources.keep import Keep
+from depthtok.sources.shipped import shipped_schemas
 from depthtok.sources.table import SchemaTable
 
-STATUSES = ("verified", "catalogue", "unseen")
+STATUSES = ("verified", "catalogue", "documented", "unseen")
 """verified: data of this exact layout were read here. catalogue: written from published features.
-unseen: written only from the configuration tables of other projects."""
+documented: written from documentation, no features having been published. unseen: written only
+from the configuration tables of other projects."""
 
 GRIPPERS = (*meaning.GRIPPERS, "unknown", "none")
 """The meaning of the action's gripper columns, after the operations. The standard is
@@ -58,7 +59,7 @@ class Schema:
     @classmethod
     def names(cls) -> list[str]:
         """Names of the shipped schemas, sorted."""
-        return sorted(name for name, _ in _shipped_schemas())
+        return sorted(name for name, _ in shipped_schemas())
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Schema:
@@ -79,7 +80,7 @@ class Schema:
                     f"{path} cannot be read: {error}", remedy="save it as UTF-8 text"
                 ) from error
             return _parse_file(text, path.stem, str(path))
-        shipped = dict(_shipped_schemas())
+        shipped = dict(shipped_schemas())
         if name_or_path in shipped:
             return _parse_file(shipped[name_or_path], str(name_or_path), f"{name_or_path}.toml")
         schema = cls.find(str(name_or_path))
@@ -94,7 +95,7 @@ class Schema:
     @classmethod
     def find(cls, dataset_name: str) -> Schema | None:
         """The shipped schema for a data set of this name, or None."""
-        for name, text in _shipped_schemas():
+        for name, text in shipped_schemas():
             if dataset_name in text:  # so that not all are parsed
                 schema = _parse_file(text, name, f"{name}.toml")
                 if dataset_name in schema.datasets:
@@ -171,7 +172,19 @@ class Schema:
 
     def fitted(self, features: Mapping[str, FeatureFacts], dataset: str = "") -> Schema:
         """This schema without the optional cameras and keys that the data set lacks. Raises
-        `SchemaError` for any mismatch."""
+        `SchemaError` for any mismatch; one that is only `documented` says so."""
+        try:
+            return self._fitted(features, dataset)
+        except SchemaError as error:
+            if self.status != "documented":
+                raise
+            raise SchemaError(
+                f"{error.problem} (the schema was written from documentation, no copy of the data "
+                "set having been seen)",
+                remedy=f"{error.remedy}; or draft one for this copy: depthtok inspect DIR --draft",
+            ) from error
+
+    def _fitted(self, features: Mapping[str, FeatureFacts], dataset: str) -> Schema:
         location = f"schema {self.name!r}" + (f", data set {dataset!r}" if dataset else "")
         cameras = [camera.fitted(features, location) for camera in self.cameras]
         present = tuple(camera for camera in cameras if camera is not None)
@@ -240,18 +253,6 @@ def _read(
     if not groups:
         return np.zeros((len(raw), 0), np.float32)
     return np.concatenate([columns.read(raw, keep) for columns in groups], axis=1)
-
-
-def _shipped_schemas() -> list[tuple[str, str]]:
-    """Name and text of every schema in the package, sorted by name."""
-    files = sorted(
-        resources.files("depthtok.sources.schemas").iterdir(), key=lambda file: file.name
-    )
-    return [
-        (file.name.removesuffix(".toml"), file.read_text("utf-8"))
-        for file in files
-        if file.name.endswith(".toml")
-    ]
 
 
 def _parse_file(text: str, name: str, location: str) -> Schema:

@@ -6,7 +6,7 @@ Arrays of a part, for every camera C: `depth/<C>` [N, h, w] as a compressed stre
 How one value lies on disk is the store's `encoding`:
 
     uint16_mm   metres as whole millimetres (exact where the source has millimetres); 0 is invalid
-    float16     disparity or metres, to 11 bits (relative error at most 2^-11); -1 is invalid
+    float16     any kind, to 11 bits (relative error at most 2^-11); -1 is invalid
     float32     metres as the source gave them; -1 is invalid
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from depthtok.data import QUANTILES, DepthClip, DepthKind, EpisodeKey, ImageTransform
+from depthtok.data import QUANTILES, SHIFT, DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.disk.files import slug
 from depthtok.errors import ConfigError, SourceError, as_written, did_you_mean
 from depthtok.json_values import JsonObject, value_of, values_of
@@ -136,6 +136,15 @@ class DepthStore(Store):
             self.cameras = values_of(self.about, "cameras", str)
             self.size = as_size(self.about["size"])
             self.transform = ImageTransform.from_json(value_of(self.about, "transform", dict))
+            relative = self.kind is DepthKind.RELATIVE_DEPTH
+            self.shift = value_of(self.about, SHIFT, float) if relative else 0.0
+
+    @property
+    def kind_in_words(self) -> str:
+        """The kind; of relative depth also what its disparity is."""
+        if self.kind is not DepthKind.RELATIVE_DEPTH:
+            return self.kind.value
+        return f"{self.kind.value}; as disparity 1 / (z + {self.shift:g})"
 
     @property
     def estimator(self) -> JsonObject:
@@ -197,7 +206,8 @@ class StoredDepth:
     def disparity_quantiles(self) -> tuple[float, ...]:
         """`quantiles` of the clip's disparity, whatever the store's kind."""
         empty = np.empty((0, *self.store.size), np.float32)
-        clip = DepthClip(empty, empty.astype(bool), self.store.kind, self.quantiles)
+        none = empty.astype(bool)
+        clip = DepthClip(empty, none, self.store.kind, self.quantiles, self.store.shift)
         return clip.to_disparity().quantiles
 
     def read(self, start: int = 0, stop: int | None = None) -> DepthClip:
@@ -211,4 +221,4 @@ class StoredDepth:
     def unpacked(self, rows: Shaped[np.ndarray, "n H W"]) -> DepthClip:
         """What `stored` gave, or some of its frames, with the quantiles of the whole clip."""
         clip = unpack(rows, self.store.encoding, self.store.kind)
-        return DepthClip(clip.values, clip.valid, clip.kind, self.quantiles)
+        return DepthClip(clip.values, clip.valid, clip.kind, self.quantiles, self.store.shift)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from depthtok.config import to_json
-from depthtok.data import DepthEstimator, EstimatorSpec, ImageTransform
+from depthtok.data import SHIFT, DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.errors import ConfigError, SourceError
 from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
@@ -25,6 +25,7 @@ from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import ROOT, StoreSpec, read_spec
 from depthtok.stores.stored_episode import StoredEpisode
+from pipelines.annotate.focal import require_focal
 from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
@@ -39,11 +40,8 @@ from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
-BY_ESTIMATOR = (
-    "graphs",
-    "attention",
-    "pose",
-)  # settings that only the estimator records, so that old stores go on
+BY_ESTIMATOR = {"graphs", "attention", "kind", "shift", "focal_px", "sky", "steady", "pose"}
+"""Settings that only the estimator records, so that old stores go on."""
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
 
@@ -94,6 +92,8 @@ class AnnotateStage:
     def _described(self) -> tuple[EstimatorSpec, WeightsOrigin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
         estimator = self.load_estimator(self._made_with())
+        if getattr(estimator, "needs_focal", False):
+            require_focal(self.episodes, self.cameras)
         return estimator.spec, getattr(estimator, "origin", None)
 
     def _made_with(self) -> Mapping[str, str] | None:
@@ -114,12 +114,14 @@ class AnnotateStage:
             precision=None if config.precision == "auto" else config.precision,
             compile=config.compile,
             graphs=config.graphs,
+            frame=config.frame,
             attention=config.attention,
             pose=poses(config.pose, config.estimator),
         )
         run = run if made_with is None else run.like(made_with)
-        device = torch.device(self.device)
-        return find(config.estimator).build(self.weights, run, device)
+        device, entry = torch.device(self.device), find(config.estimator)
+        entry.require_taken(run)
+        return entry.build(self.weights, run, device)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -183,6 +185,7 @@ class AnnotateStage:
             "dataset": episodes.about["dataset"],
             "fps": episodes.fps,
         }
+        about |= {SHIFT: shift} if (shift := self.estimator.shift) is not None else {}
         place = {"episodes": str(episodes.path.resolve())}
         place |= {"weights": str(self.origin)} if self.origin else {}
         source = episodes.fingerprint, episodes.spec.shards
@@ -239,6 +242,8 @@ class AnnotateStage:
             writer.meta["device"] = estimator.device
             if self.config.estimator == "dataset" and (counts := sink.not_measured()):
                 writer.meta["not_measured"] = counts
+            if (steadiness := getattr(estimator, "steadiness", None)) and steadiness.pairs:
+                writer.meta["steadied"] = steadiness.take()
             if estimator.degraded:
                 writer.meta["degraded"] = "out of memory: batches were halved, low bits may differ"
 

@@ -35,6 +35,11 @@ class Watched(Generic[Clip]):
         return self.clip.fps
 
     @property
+    def intrinsics(self) -> Float32[np.ndarray, "3 3"] | None:
+        """Of the camera, in pixels of the frames; None where they are not known."""
+        return getattr(self.clip, "intrinsics", None)
+
+    @property
     def blank(self) -> bool:
         """Whether all of its frames were read, and are one flat colour."""
         return self.looks.frames >= len(self) and not self.looks.textured

@@ -1,8 +1,9 @@
 """Estimated depth against ground truth: its errors, and whether its orientation and unit are right.
 
-Estimates are compared after one least-squares scale and shift in disparity per clip (an estimate is
-only known up to those two); the scale is never negative, and results are clipped to the clip's true
-range. Errors are means over the pixels of a clip, then over clips.
+Estimates are compared after one least-squares scale and shift per clip (an estimate is only known
+up to those two), in disparity, or in depth for relative depth; the scale is never negative, and
+results are clipped to the clip's true range. Errors are means over the pixels of a clip, then over
+clips.
 
 Each clip has three baselines: one disparity for all of it, one per image row, and one plane (all
 of the clip's ground truth, which no estimator knows). Depth that is worse than the last two has
@@ -19,10 +20,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float32
 
 from depthtok.data import DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.errors import SourceError
+from pipelines.audit.fit import Fit, as_fitted, disparity, solved
 from pipelines.audit.height import Rays, distance
 from pipelines.audit.plane import PlaneFit
 from pipelines.audit.scale import DepthScale, of_medians, scale_of
@@ -55,29 +57,6 @@ class Pair:
     near: Callable[[int, int], Bool[np.ndarray, "n H W"]] | None = None
     rays: Rays | None = None
     height_m: float | None = None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The least-squares `scale` and `shift` from estimated to true disparity.
-
-    `low` to `high` is the true range, `rows` the mean of each image row, `plane` the least-squares
-    plane over the image, held to the range, all in 1/m.
-    """
-
-    scale: float
-    shift: float
-    low: float
-    high: float
-    mean: float
-    rows: Float[np.ndarray, " H"]
-    plane: Float[np.ndarray, "H W"]
-    r2: float  # explained share of the variance of true disparity
-
-    def depth(self, disparity: Float32[np.ndarray, "n H W"]) -> Float32[np.ndarray, "n H W"]:
-        """Estimated disparity converted to metres."""
-        fitted = disparity * np.float32(self.scale) + np.float32(self.shift)
-        return 1 / np.clip(fitted, np.float32(self.low), np.float32(self.high))
 
 
 _BASELINES = ("constant", "rows", "plane")
@@ -117,7 +96,7 @@ def audit(pair: Pair) -> ClipAudit:
     fit = fit_clip(pair)
     sums = _Sums(fit)
     for start, stop in _blocks(pair.frames):
-        estimated, truth, valid = _read(pair, start, stop)
+        estimated, truth, valid = _read(pair, start, stop, as_fitted)
         sums.add(estimated, truth, valid, pair.near(start, stop) if pair.near else None)
     look = _Look.at(pair)
     errors = sums.mean("abs_rel"), float(np.sqrt(sums.mean("squared"))), sums.mean("delta1"), fit.r2
@@ -142,15 +121,17 @@ def _blocks(frames: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK))
 
 
-def _read(pair: Pair, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Estimated disparity, true disparity (at the estimate's size), and where both are valid."""
+def _read(
+    pair: Pair, start: int, stop: int, form: Callable[[DepthClip], DepthClip] = disparity
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The estimate in a form, true disparity (at the estimate's size), and where both are valid."""
     estimated = pair.estimated(start, stop)
     truth = pair.truth(start, stop).require(DepthKind.METRES)
     size = estimated.values.shape[1:]
     if truth.values.shape[1:] != size:
         smaller = ImageTransform(size=size).depth(truth.values, truth.kind)
         truth = DepthClip.of(smaller, truth.kind)
-    estimate, true = estimated.to_disparity(), truth.to_disparity()
+    estimate, true = form(estimated), truth.to_disparity()
     return estimate.values, true.values, estimate.valid & true.valid
 
 
@@ -158,26 +139,24 @@ def fit_clip(pair: Pair) -> Fit:
     """The least-squares scale and shift, in float64."""
     low, high, total, plane = np.inf, -np.inf, np.zeros(6), PlaneFit()
     rows: list[np.ndarray] = []
+    in_depth = pair.estimated(0, 1).kind is DepthKind.RELATIVE_DEPTH
     for start, stop in _blocks(pair.frames):
-        x, y, valid = _read(pair, start, stop)
+        x, y, valid = _read(pair, start, stop, as_fitted)
         if valid.any():
             low, high = min(low, float(y[valid].min())), max(high, float(y[valid].max()))
         x, y = np.where(valid, x, 0).astype(np.float64), np.where(valid, y, 0).astype(np.float64)
-        total += [valid.sum(), x.sum(), y.sum(), (x * x).sum(), (x * y).sum(), (y * y).sum()]
         rows.append(np.stack([y.sum((0, 2)), valid.sum((0, 2))]))
         plane.add(y, valid)
-    count = total[0]
-    if not count:
+        y = np.where(valid, 1 / np.where(valid, y, 1), 0) if in_depth else y
+        total += [valid.sum(), x.sum(), y.sum(), (x * x).sum(), (x * y).sum(), (y * y).sum()]
+    if not total[0]:
         raise SourceError(f"{pair.key} {pair.camera}: no pixel is valid in both depths")
-    x, y, xx, xy, yy = total[1:] / count
-    covariance, spread, target = xy - x * y, xx - x * x, yy - y * y
-    scale = max(covariance / spread, 0.0) if spread > 1e-12 * max(xx, 1e-12) else 0.0
-    residual = target - 2 * scale * covariance + scale * scale * spread
     sums, counts = np.sum(rows, axis=0)
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), y)
-    r2 = 1 - residual / target if target else 0.0
+    mean = sums.sum() / counts.sum() if in_depth else total[2] / total[0]
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), mean)
     best_plane = np.clip(plane.solved(), low, high)
-    return Fit(scale, y - scale * x, low, high, y, means, best_plane, r2)
+    scale, shift, r2 = solved(total)
+    return Fit(scale, shift, low, high, mean, means, best_plane, r2, in_depth)
 
 
 class _Sums:

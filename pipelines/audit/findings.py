@@ -168,10 +168,11 @@ def _untested(clips: Sequence[ClipAudit], swapped: bool) -> Iterator[str]:
         fitting = of_medians([math.log(height.factor) for height in heights])
         yield f"true depth is {fitting} what the camera's height says, over {len(heights)} clips"
         return
+    kind = "relative depth" if clips[0].fit.in_depth else "disparity"
     reason = (
         "scale was not tested, as near and far are swapped"
         if metric
-        else "scale is not testable: the estimate is disparity, which has none, and the scale and "
+        else f"scale is not testable: the estimate is {kind}, which has none, and the scale and "
         "shift of each clip hide a wrong unit of the truth (0.1 mm read as mm)"
     )
     yield f"{reason}. {_to_hold_against(clips)}"

@@ -10,7 +10,9 @@ from depthtok.pages.report import Picture, Report
 from depthtok.stores.depth import DepthStore
 from pipelines.audit.audit import ClipAudit, Pair
 from pipelines.audit.findings import CameraAudit
+from pipelines.audit.fit import as_fitted
 from pipelines.audit.scale import TOLERANCE
+from pipelines.depth.frames.figures import steadied_in_words
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {
@@ -26,9 +28,10 @@ COLUMNS = {
     "plane": "plane",
 }
 EXPLAINED = (
-    "Each clip's estimate is compared after the one scale and shift, in disparity, that bring it "
-    "nearest the truth. AbsRel is the mean relative error of depth, delta1 the share of pixels "
-    "within a factor of 1.25, R2 the share of the variance of true disparity that is explained.",
+    "Each clip's estimate is compared after the one scale and shift, in disparity (of relative "
+    "depth in depth), that bring it nearest the truth. AbsRel is the mean relative error of depth, "
+    "delta1 the share of pixels within a factor of 1.25, R2 the share of the variance of true "
+    "disparity that is explained.",
     "Flicker is the mean relative change of the estimate from frame to frame where the truth "
     "stands still; at edges and at the gripper, AbsRel near those alone. `constant`, `rows` and "
     "`plane` are the AbsRel of the true mean disparity of the clip, of that of each row of the "
@@ -81,7 +84,8 @@ def make_page(
     )
     page.text(*EXPLAINED)
     page.pictures("Best, median and worst clip of each camera", _rows(truth, pairs, clips), 4)
-    page.facts("The estimator", {k: v for k, v in estimated.estimator.items() if k != "settings"})
+    facts = {k: v for k, v in estimated.estimator.items() if k != "settings"}
+    page.facts("The estimator", facts | steadied_in_words(estimated))
     return page.table(
         "By clip",
         ["episode", "camera", "frames", "true m", "scale", *head],
@@ -133,7 +137,7 @@ def _row(pair: Pair, clip: ClipAudit, images) -> Iterator[Picture]:
     from depthtok.pages.report import Picture
 
     step = pair.frames // 2
-    found, true = pair.estimated(step, step + 1).to_disparity(), pair.truth(step, step + 1)
+    found, true = as_fitted(pair.estimated(step, step + 1)), pair.truth(step, step + 1)
     low, high = true.quantiles[1], true.quantiles[-2]
     name = f"{clip.camera}, step {step}, AbsRel of the clip {clip.abs_rel:.3f}"
     blank = np.full((*true.values.shape[1:], 3), 128, np.uint8)

@@ -1,7 +1,7 @@
 """The depth estimators by name, and the one that reads a data set's own depth.
 
 A new estimator (of any family) is a `depthtok.data.DepthEstimator` and an entry in
-`ESTIMATORS`; no stage changes.
+`ESTIMATORS`; no stage changes. One of another package needs no entry (`outside.py`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,25 @@ import torch
 from depthtok.data import DepthBlock, DepthClip, DepthEstimator, DepthKind, EstimatorSpec, FrameClip
 from depthtok.disk.bounds import together
 from depthtok.errors import ConfigError, CorruptRecord, did_you_mean
+from pipelines.depth import outside
+from pipelines.depth.da3.config import CONFIGS as DA3_CONFIGS
+from pipelines.depth.da3.config import DA3Config
+from pipelines.depth.da3.estimator import kind_of as da3_kind_of
+from pipelines.depth.da3.estimator import licence_of as da3_licence_of
+from pipelines.depth.da3.estimator import load_estimator as load_da3
 from pipelines.depth.gem import estimator as gem_estimator
 from pipelines.depth.gem import published as gem_published
 from pipelines.depth.gem.config import GEM_CONFIGS, GemConfig
+from pipelines.depth.hf.estimator import UNKNOWN_LICENCE as UNKNOWN
+from pipelines.depth.hf.estimator import load_estimator as load_hf
+from pipelines.depth.hf.reference import START, Reference
 from pipelines.depth.vida.config import CONFIGS, RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import kind_of, load_estimator
 from pipelines.depth.vida.published import licence_notice, licence_of
 
 BLOCK = 32  # frames read at most at a time from the data set's own depth
 PIXEL = 32  # bytes that a pixel takes while it becomes metres
+WITH_WINDOWS = ("compile", "graphs", "attention")  # settings of what sees whole clips
 
 
 @dataclass(frozen=True)
@@ -35,11 +45,24 @@ class EstimatorEntry:
     """
 
     name: str
-    kind: DepthKind
+    kind: DepthKind | None  # None: known when it is built
     licence: str  # licence of the weights
     notice: str  # to be shown once before use; "" for permissive licences
     input_size: int  # default in px; 0 if there is no network
     build: Callable[[Path | None, RunConfig, torch.device], DepthEstimator]
+    takes: tuple[str, ...] = WITH_WINDOWS  # of the settings that not every estimator takes
+
+    def require_taken(self, run: RunConfig) -> None:
+        """Raises `ConfigError` for a setting that the estimator does not take."""
+        plain = RunConfig()
+        chosen = [name for name in WITH_WINDOWS if getattr(run, name) != getattr(plain, name)]
+        for name in (*chosen, *(name for name, _ in run.frame.chosen())):
+            if name not in self.takes:
+                known = ", ".join(self.takes) or "none of those that only some take"
+                raise ConfigError(
+                    f"the estimator {self.name!r} does not take `{name}`",
+                    remedy=f"leave it out; it takes {known}",
+                )
 
 
 class DatasetDepth:
@@ -91,6 +114,20 @@ def _gem(config: GemConfig) -> EstimatorEntry:
         notice=gem_published.licence_notice(config.name),
         input_size=config.input_size,
         build=partial(gem_estimator.load_estimator, config),
+        takes=(),
+    )
+
+
+def _da3(config: DA3Config) -> EstimatorEntry:
+    own = ("focal_px",) if config.metric else ("shift",)
+    return EstimatorEntry(
+        name=config.name,
+        kind=da3_kind_of(config),
+        licence=da3_licence_of(config.name),
+        notice="",
+        input_size=config.input_size,
+        build=partial(load_da3, config),
+        takes=(*own, "steady") if config.views else (*own, "sky", "steady"),
     )
 
 
@@ -104,14 +141,35 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
         build=_dataset,
     ),
     **{name: _vida(config) for name, config in CONFIGS.items()},
+    **{name: _da3(config) for name, config in DA3_CONFIGS.items()},
     **{name: _gem(config) for name, config in GEM_CONFIGS.items()},
 }
 
 
+SINGLE = ("kind", "shift", "steady")  # settings of what sees single frames, whatever it is
+
+
 def find(name: str) -> EstimatorEntry:
-    """The estimator `name`. Raises a `ConfigError` that suggests known names."""
-    if name not in ESTIMATORS:
-        raise ConfigError(
-            f"there is no estimator {name!r}", remedy=did_you_mean(name, list(ESTIMATORS))
-        )
-    return ESTIMATORS[name]
+    """The estimator `name`: from here, of the Hugging Face Hub, or of another package. Raises a
+    `ConfigError` that suggests known names."""
+    if name in ESTIMATORS:
+        return ESTIMATORS[name]
+    if name.startswith(START):
+        Reference.of(name)  # says what is wrong with it
+        notice = f"The licence of {name} is what its model card says: read it before use."
+        return EstimatorEntry(name, None, UNKNOWN, notice, 0, partial(load_hf, name), SINGLE)
+    if offered := outside.entry(name):
+        offer, build = offered
+        return EstimatorEntry(name, offer.kind, offer.licence, offer.notice, 0, build, SINGLE)
+    known = [*ESTIMATORS, *(offer.name for offer in outside.offers())]
+    raise ConfigError(f"there is no estimator {name!r}", remedy=did_you_mean(name, known))
+
+
+def require_trainable(name: str) -> None:
+    """Raises `ConfigError` for an estimator that is known and cannot be fine-tuned, or unknown."""
+    find(name)
+    raise ConfigError(
+        f"the estimator {name!r} cannot be fine-tuned: only Video-Depth-Anything and "
+        "GemDepth are trained here, over windows of a clip",
+        remedy=f"give one of {', '.join([*CONFIGS, *GEM_CONFIGS])}",
+    )

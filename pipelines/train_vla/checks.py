@@ -38,7 +38,13 @@ def check_meaning(members: Sequence[Member], config: Config, begun: TrainingStat
         if begun is None:
             raise
         warn(f"{error.problem}; this run was begun before that was checked, and goes on")
-    cameras = {member.name: member.episodes.cameras for member in members}
+    cameras = {
+        member.name: {
+            camera: member.episodes.cameras[own]
+            for camera, own in zip(config.data.cameras, member.cameras, strict=True)
+        }
+        for member in members
+    }
     for text in meanings.warnings(by_name, cameras, config):
         warn(text)
 

@@ -17,6 +17,7 @@ class Stores:
     codebook: Annotated[Path | None, "the codes' codebook, if it has moved"] = None
     source_root: Annotated[Path | None, "where the source data set lies now, if it moved"] = None
     sampling_weight: Annotated[tuple[float, ...], "sampling weight, one per data set"] = ()
+    mixture: Annotated[str, "weights and cameras by data set: magic-soup-plus, or TOML"] = ""
     held_out: Annotated[float, "fraction of episodes held out for validation"] = 0.1
     frame_cache: Annotated[Path | None, "keep decoded frames in this directory"] = None
     partial: Annotated[bool, "use stores that lack parts"] = False

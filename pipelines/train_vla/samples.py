@@ -58,6 +58,8 @@ def fit(config: Config, opened: OpenStores, cameras: Sequence[str] | None) -> Co
     first = opened.episodes[0]
     coded = opened.targets[0].cameras if opened.targets else ()
     names = list(cameras or config.data.cameras)
+    if not names and opened.mixture:
+        names = [opened.mixture.camera]
     if not names:
         names = sorted(first.cameras, key=lambda name: name not in coded)[: config.model.cameras]
     changes: dict[str, Any] = {
@@ -101,12 +103,7 @@ def datasets(
     from vla.data import dataset as data
     from vla.data import tokenizer
 
-    weights = weights or [1.0] * len(opened.episodes)
-    if len(weights) != len(opened.episodes):
-        raise ConfigError(
-            f"{len(weights)} weights for {len(opened.episodes)} data sets",
-            remedy="give one each: --set sampling_weight=[1, 2]",
-        )
+    weights = opened.weights(weights or ())
     if cache is not None and config.data.crop < 1:
         raise ConfigError(
             "crops are cut from the source's frames, which a frame cache does not hold",
@@ -119,7 +116,7 @@ def datasets(
         member = _member(config, opened, index, weights[index], cache, partial, begun is not None)
         if begun is not None:
             member = replace(member, norms=begun.norms.get(member.name, member.norms))
-        _say_absent(config, store, opened.targets[index] if opened.targets else None)
+        _say_absent(member.cameras, store, opened.targets[index] if opened.targets else None)
         if member.left_out:
             warn(f"{store.path}: {member.left_out} episodes without codes are left out")
         checks.say_origin(store, opened.targets[index] if opened.targets else None)
@@ -175,10 +172,10 @@ def _usable(config: Config, store: EpisodeStore) -> np.ndarray:
     return ~empty
 
 
-def _say_absent(config: Config, episodes: EpisodeStore, codes: Any) -> None:
+def _say_absent(cameras: Sequence[str], episodes: EpisodeStore, codes: Any) -> None:
     """Says which of the cameras to train on are masked, and in how many episodes."""
     absent = [episodes.absent_counts()] + ([_absent_in(codes)] if codes is not None else [])
-    for camera in config.data.cameras:
+    for camera in cameras:
         if count := max(counts.get(camera, 0) for counts in absent):
             total = len(episodes)
             warn(f"{episodes.path}: {camera} is absent in {count} of {total} episodes: masked")
@@ -198,10 +195,10 @@ def _member(config, opened: OpenStores, index: int, weight, cache: Path | None, 
     from vla.data.member import member
 
     store, name = opened.episodes[index], member_names(opened.episodes)[index]
-    frames = None
+    cameras, frames = opened.cameras_of(store, config.data.cameras), None
     if cache is not None:
         size = config.model.vision.image_size
-        frames = FrameCache.open(cache / name, store, config.data.cameras, size)
+        frames = FrameCache.open(cache / name, store, cameras, size)
     return member(
         name,
         store,
@@ -211,6 +208,7 @@ def _member(config, opened: OpenStores, index: int, weight, cache: Path | None, 
         weight=weight,
         only=_usable(config, store).nonzero()[0],
         partial=partial,
+        cameras=cameras,
         frames=frames,
         begun=begun,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from depthtok.errors import ConfigError
@@ -14,6 +14,7 @@ from pipelines.train_vla.inputs import Stores
 from vla.config import Config
 from vla.data.crops import DepthCrops
 from vla.data.pixels import PixelGrids
+from vla.mixtures import Mixture
 
 Targets = CodeStore | PixelGrids | DepthCrops
 
@@ -25,12 +26,34 @@ class OpenStores:
     episodes: Sequence[EpisodeStore]
     targets: Sequence[Targets]  # as many, or none
     book: Codebook | None
+    mixture: Mixture | None = None
+
+    def weights(self, stated: Sequence[float]) -> list[float]:
+        """How often each data set is drawn from: as stated, as the mixture says, or evenly."""
+        if stated and self.mixture:
+            raise ConfigError(
+                "sampling_weight and mixture both say how often each data set is drawn from",
+                remedy="leave one out",
+            )
+        if self.mixture:
+            return [self.mixture.share(store.dataset).weight for store in self.episodes]
+        if stated and len(stated) != len(self.episodes):
+            raise ConfigError(
+                f"{len(stated)} weights for {len(self.episodes)} data sets",
+                remedy="give one each: --set sampling_weight=[1, 2]",
+            )
+        return list(stated) or [1.0] * len(self.episodes)
+
+    def cameras_of(self, store: EpisodeStore, cameras: Sequence[str]) -> tuple[str, ...]:
+        """What a data set calls the model's cameras."""
+        return self.mixture.cameras_of(store.dataset, cameras) if self.mixture else tuple(cameras)
 
     @classmethod
     def of(cls, config: Config, stores: Stores, device: str = "cpu") -> OpenStores:
         """The stores of a training; see `open`."""
         paths = stores.episodes, stores.codes, stores.depth
-        return cls.open(config, *paths, stores.codebook, stores.source_root, device)
+        opened = cls.open(config, *paths, stores.codebook, stores.source_root, device)
+        return replace(opened, mixture=Mixture.load(stores.mixture)) if stores.mixture else opened
 
     @classmethod
     def open(

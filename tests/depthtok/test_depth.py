@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from depthtok.errors import DepthKindError, SourceError
 from depthtok.stores.depth import ClipQuantiles, DepthEncoding, array_specs, pack, unpack
 
 METRES, DISPARITY = DepthKind.METRES, DepthKind.DISPARITY
+RELATIVE = DepthKind.RELATIVE_DEPTH
 
 
 def test_millimetres_are_exact():
@@ -49,3 +52,20 @@ def test_quantiles_of_nothing_are_not_numbers():
 def test_cameras_with_twin_names_have_arrays_of_their_own():
     names = ["café", "cafe\u0301", "a/b", "a\\b", "zarr.json"]
     assert len(array_specs(names, (4, 4), DepthEncoding.FLOAT16)) == len(names) + 1
+
+
+def test_disparity_of_relative_depth_is_one_over_depth_and_the_chosen_shift():
+    depth = np.float32([[[1.0, 3.0, 0.0, np.nan]]])
+    clip = DepthClip.of(depth, RELATIVE, shift=1.0)
+    assert clip.valid.tolist() == [[[True, True, False, False]]]
+    disparity = clip.to_disparity()
+    assert disparity.kind is DISPARITY
+    np.testing.assert_array_equal(disparity.values, np.float32([[[0.5, 0.25, 0, 0]]]))
+    plain = DepthClip.of(depth, RELATIVE).to_disparity()
+    np.testing.assert_array_equal(plain.values, np.float32([[[1, 1 / 3, 0, 0]]]))
+    assert DepthClip.of(depth, METRES, shift=1.0).to_disparity().values[0, 0, 0] == 1
+
+
+def test_quantiles_of_relative_depth_turn_over_with_the_shift():
+    clip = replace(DepthClip.of(np.float32([[[1.0]]]), RELATIVE, shift=1.0), quantiles=(1.0, 3.0))
+    assert clip.to_disparity().quantiles == (0.25, 0.5)

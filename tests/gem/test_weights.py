@@ -108,10 +108,10 @@ def test_the_specification_records_the_variant(official):
     assert {spec.licence for spec in specs} == {"that of your own weights"}
 
 
-def test_what_was_never_tried_is_refused(official):
-    for way in ("compile", "graphs"):
-        with pytest.raises(ConfigError, match=f"never tried with {way}"):
-            load_estimator(TINY, official, RunConfig(**{way: True}), CPU)
+def test_what_was_never_tried_is_refused():
+    for way in ({"compile": True}, {"graphs": True}, {"attention": "kernel"}):
+        with pytest.raises(ConfigError, match=f"'gemdepth' does not take `{next(iter(way))}`"):
+            ESTIMATORS["gemdepth"].require_taken(RunConfig(**way))
 
 
 def test_the_licence_is_said_to_be_unproven():

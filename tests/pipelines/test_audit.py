@@ -67,6 +67,20 @@ def test_the_fit_is_the_least_squares_one():
     np.testing.assert_allclose((fit.scale, fit.shift), expected, rtol=1e-5)
 
 
+def test_relative_depth_is_fitted_in_depth():
+    """A shift of depth is no shift of disparity: fitted there, it would leave an error."""
+    clip = audit(pair(3 * scene() + 2, DepthKind.RELATIVE_DEPTH))
+    assert clip.fit.in_depth
+    np.testing.assert_allclose((clip.fit.scale, clip.fit.shift), (1 / 3, -2 / 3), rtol=1e-5)
+    assert clip.abs_rel < 1e-5
+    assert clip.r2 == pytest.approx(1, abs=1e-6)
+    assert clip.turned["upright"] == pytest.approx(1)
+    summary = found(3 * scene() + 2, DepthKind.RELATIVE_DEPTH)
+    assert not summary.wrong
+    assert "the estimate is relative depth" in summary.notes[0]
+    assert found(9 - scene(), DepthKind.RELATIVE_DEPTH).wrong[0].startswith("near and far are swap")
+
+
 @pytest.mark.parametrize("wrong", ["mirrored left to right", "flipped upside down", "rotated by"])
 def test_turned_depth_is_flagged(wrong):
     turn = {

@@ -179,7 +179,7 @@ def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
         ({"estimator": "vitl", "input_size": 518}, 158, "measured at commit c517193"),
         ({"estimator": "vitb"}, 320, "predicted"),
         ({"estimator": "vits", "input_size": 280}, None, None),
-        ({"estimator": "vits", "precision": "float16"}, 526, "measured, depthtok 0.2"),
+        ({"estimator": "vits", "precision": "float16"}, 526, "measured at commit c517193"),
         ({"estimator": "vits", "precision": "float32"}, None, None),
         ({"estimator": "tiny"}, None, None),
         ({"estimator": "dataset"}, None, None),

@@ -324,9 +324,11 @@ def test_a_store_of_the_former_version_keeps_its_parts(folder, tmp_path):
 def test_what_is_no_rlds_is_named(tmp_path):
     root = lerobot(tmp_path / "set")
     result = command("convert", root, "--out", tmp_path / "ep")
-    assert "is a LeRobot data set" in str(result.exception)
+    assert "is a LeRobot data set of version None" in str(result.exception)
     (tmp_path / "demo.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
     result = command("convert", tmp_path / "demo.hdf5", "--out", tmp_path / "ep")
+    assert "demo.hdf5 cannot be read" in str(result.exception)
+    result = command("annotate", tmp_path / "demo.hdf5", "--out", tmp_path / "depth")
     assert "is an HDF5 file" in str(result.exception)
     film = root / "videos/observation.images.top/chunk-000/file-000.mkv"
     result = command("convert", film, "--out", tmp_path / "ep")

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from depthtok.disk import bytes_of
 from depthtok.errors import CorruptRecord, SourceUnavailable
-from depthtok.sources import framing
 from depthtok.sources.framing import ShardDigest, framing_of, is_same
 from depthtok.sources.tfrecord import frame, read_records
 
@@ -90,7 +90,7 @@ def test_no_payload_is_read(shard, monkeypatch):
         read.append(size)
         return pread(file, size, offset)
 
-    monkeypatch.setattr(framing.os, "pread", counted)
+    monkeypatch.setattr(bytes_of.os, "pread", counted)
     assert is_same(shard, made_from)
     assert read == [12, 16, 16, 16]
 

@@ -351,7 +351,7 @@ def test_a_run_that_does_not_say_what_its_parts_were_is_resumed_and_told(
     with monkeypatch.context() as older:
         older.setattr(
             "vla.training.resume.identity",
-            lambda m, size: [m.name, m.episodes.fingerprint, m.weight, size],
+            lambda m, size, cameras: [m.name, m.episodes.fingerprint, m.weight, size],
         )
         train(config, toy(config), tmp_path, QUIET, codebook=codebook, should_stop=stop_after(2))
     assert train(config, toy(config), tmp_path, QUIET, codebook=codebook).finished

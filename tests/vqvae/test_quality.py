@@ -170,4 +170,4 @@ def test_the_gate_fails_closed():
     broken = {**GOOD, "disparity": {"l1": float("nan"), "edge_f1": 0.5}}
     assert len(failed_limits(broken)) == 1
     assert failed_limits(GOOD, {"metres": {"metres.abs_rel_max": 0.01}})
-    assert set(default_limits()) == {"metres", "disparity"}
+    assert set(default_limits()) == {"metres", "disparity", "relative_depth"}

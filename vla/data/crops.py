@@ -7,6 +7,7 @@ return the input of the codebook's encoder; the training device then encodes a w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -61,7 +62,7 @@ class DepthCrops(DepthTargets):
         if not valid.any():
             return None
         values = np.where(valid, cut.depth(frame.values, frame.kind), np.float32(0))
-        part = DepthClip(values, valid, frame.kind, frame.quantiles).to_disparity()
+        part = replace(frame, values=values, valid=valid).to_disparity()
         bounds = self._normalisation.range_of(clip.disparity_quantiles)
         return self._encoder.prepare(part, bounds)[0]
 

@@ -188,7 +188,7 @@ class Dataset:
         boxes = [
             Box.draw(self._crop, rng) if self._crop < 1 else WHOLE for _ in self.config.data.cameras
         ]
-        for camera_index, camera in enumerate(self.config.data.cameras):
+        for camera_index, camera in enumerate(member.cameras):
             image = row["images_BIHW3"][camera_index]
             if episode.absent(camera):
                 image[:] = 0
@@ -240,7 +240,7 @@ class Dataset:
         row["depth_valid_BM"][:] = ahead < len(episode)
         ahead, codes = min(ahead, len(episode) - 1), member.require_codes()
         for camera_index in range(self.config.model.depth.cameras):
-            camera = self.config.data.cameras[camera_index]
+            camera = member.cameras[camera_index]
             if isinstance(codes, DepthCrops):
                 image = codes.image(episode.key, camera, ahead, boxes[camera_index])
             else:
@@ -268,7 +268,7 @@ class Dataset:
                 continue
             codes = member.require_codes()
             assert not isinstance(codes, DepthCrops)
-            for camera_index, camera in enumerate(self.config.data.cameras[: depth.cameras]):
+            for camera_index, camera in enumerate(member.cameras[: depth.cameras]):
                 if (grid := codes.find_grid(episode.key, camera)) is not None:
                     counts[camera_index, positions, grid.codes[ahead].reshape(-1)] += 1
         return counts

@@ -35,7 +35,7 @@ class Member:
     """One data set of a mixture. `episodes_used` are the numbers of the episodes to draw from.
 
     `frames` spares decoding. `weight` is how often each step is drawn in an epoch: 2 twice, 0.5
-    every other time.
+    every other time. `cameras` are its own names of the model's cameras, in the same order.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Member:
     frames: FrameCache | None = None
     change: GripperChange | None = None  # of every action, before it is normalised
     statistics: Statistics | None = None  # of all its actions and states
+    cameras: tuple[str, ...] = ()
 
     def require_codes(self) -> Codes | DepthCrops:
         """Its depth targets, which there are wherever depth is trained."""
@@ -72,23 +73,26 @@ def member(
     only: Sequence[int] | Int64[np.ndarray, " N"] | None = None,
     partial: bool = False,
     frames: FrameCache | None = None,
+    cameras: Sequence[str] | None = None,
     begun: bool = False,
 ) -> Member:
     """Joins episodes with their codes and checks that they belong together.
 
-    `codebook` is the fingerprint that the codes must be of; `only` limits the episodes, by number.
+    `codebook` is the fingerprint that the codes must be of; `only` limits the episodes, by number;
+    `cameras` are the data set's own names of the model's, where they differ.
     Episodes whose codes failed are left out and counted; none may be left. A run that was `begun`
     before grippers were checked goes on, with a warning. Raises `ConfigError`,
     `StaleStore` (other codebook, codes of another picture), `MissingParts`.
     """
     numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
+    own = tuple(config.data.cameras if cameras is None else cameras)
     used = numbers
     if not config.model.depth.supervised:
         codes = None
     else:
-        codes = _checked_codes(name, codes, config, codebook, partial)
+        codes = _checked_codes(name, codes, config, codebook, partial, own)
         used = numbers[held_by(codes, episodes)[numbers]]
-    _check_shapes(name, episodes, config)
+    _check_shapes(name, episodes, config, own)
     stats = episodes.statistics()
     try:
         require_range(name, episodes.meaning, stats.action)
@@ -102,11 +106,11 @@ def member(
         Scale.of(stats.proprio, config.data.proprio_norm),
     )
     left_out = len(numbers) - len(used)
-    return Member(name, episodes, codes, norms, used, left_out, weight, frames, change, stats)
+    return Member(name, episodes, codes, norms, used, left_out, weight, frames, change, stats, own)
 
 
-def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
-    for camera in config.data.cameras:
+def _check_shapes(name: str, episodes: Episodes, config: Config, cameras: Sequence[str]) -> None:
+    for camera in cameras:
         if camera not in episodes.cameras:
             raise ConfigError(
                 f"{name} has no camera {camera!r}",
@@ -121,7 +125,12 @@ def _check_shapes(name: str, episodes: Episodes, config: Config) -> None:
 
 
 def _checked_codes(
-    name: str, codes: Codes | DepthCrops | None, config: Config, codebook: str, partial: bool
+    name: str,
+    codes: Codes | DepthCrops | None,
+    config: Config,
+    codebook: str,
+    partial: bool,
+    cameras: Sequence[str],
 ) -> Codes | DepthCrops:
     """The targets of `member`, which fit the model and the codebook."""
     depth = config.model.depth
@@ -151,7 +160,7 @@ def _checked_codes(
             f" {depth.grid}x{depth.grid}",
             remedy=f"set model.depth.grid = {codes.grid[0]}",
         )
-    for camera in config.data.cameras[: depth.cameras]:
+    for camera in cameras[: depth.cameras]:
         if camera not in codes.cameras:
             raise ConfigError(
                 f"{name} has no codes of camera {camera!r}",

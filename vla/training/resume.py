@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,13 +15,20 @@ from vla.data.member import Member
 from vla.training.checkpoint import TrainingState
 
 
-def identity(member: Member, size: int) -> list:
+def identity(member: Member, size: int, cameras: Sequence[str]) -> list:
     """What a run was started with, of one data set: name, store, weight, samples, and the digests
-    of the parts."""
-    content = {"episodes": member.episodes.content}
+    of the parts; and its names of the model's `cameras`, where they are others."""
+    content: dict[str, object] = {"episodes": member.episodes.content}
     if member.codes is not None:
         content["codes"] = member.codes.content
+    if member.cameras != tuple(cameras):
+        content["cameras"] = list(member.cameras)
     return [member.name, member.episodes.fingerprint, member.weight, size, content]
+
+
+def identities(sources: Iterable[tuple[Member, int]], cameras: Sequence[str]) -> list[list]:
+    """The same of every data set, each given with how many samples it has."""
+    return [identity(member, size, cameras) for member, size in sources]
 
 
 def require_same_settings(run: Path, begun: Config, now: Config) -> None:
@@ -62,6 +70,11 @@ def require_same_data(run: Path, begun: TrainingState, now: TrainingState) -> No
         if len(old) == 4:
             parts = f"the parts of {new[0]} were made anew since is not known"
             warn(f"{run} was started by an earlier depthtok: whether {parts}")
+        elif old[4].get("cameras") != new[4].get("cameras"):
+            raise StaleStore(
+                f"{run} was started with other cameras of {new[0]}",
+                remedy="give the same mixture, or choose another --out",
+            )
         elif old[4] != new[4]:
             which = " and ".join(name for name in new[4] if old[4].get(name) != new[4][name])
             raise StaleStore(

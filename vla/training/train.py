@@ -137,7 +137,7 @@ class PolicyTrainer:
             0,
             dataset.norms(),
             "" if codebook is None else codebook.fingerprint,
-            [going_on.identity(member, size) for member, size in dataset.sources()],
+            going_on.identities(dataset.sources(), config.data.cameras),
             dict(notes or {}),
             dataset.meanings(),
         )

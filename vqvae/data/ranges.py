@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from depthtok.data import DepthKind
+from depthtok.data import DepthClip, DepthKind
 from depthtok.errors import DepthKindError, SourceError
 from depthtok.normalisation import Normalisation, Range
 from vqvae.data.clips import ClipSource, DepthSequence
@@ -23,15 +23,21 @@ def range_of(clip: DepthSequence, normalisation: Normalisation) -> Range:
 
 def require_one_kind(sources: Sequence[ClipSource]) -> DepthKind | None:
     """The kind of all depth in the sources; None if they are empty. Raises `DepthKindError` for a
-    mixture, over which neither a quality report nor a fixed range would be meaningful."""
-    kinds = {s.name: s.clips[0].read(0, 1).kind for s in sources if len(s.clips)}
-    if len(set(kinds.values())) > 1:
+    mixture, over which neither a quality report nor a fixed range would be meaningful; relative
+    depth with two shifts is one, too."""
+    firsts = {source.name: source.clips[0].read(0, 1) for source in sources if len(source.clips)}
+    if len({(clip.kind, clip.shift) for clip in firsts.values()}) > 1:
         raise DepthKindError(
-            "metres and disparity in one training run: "
-            + ", ".join(f"{name} is {kind}" for name, kind in kinds.items()),
+            "depth of several kinds in one training run: "
+            + ", ".join(f"{name} is {_in_words(clip)}" for name, clip in firsts.items()),
             remedy="train on depth of one kind; the codebook can encode the other kind too",
         )
-    return next(iter(kinds.values()), None)
+    return next((clip.kind for clip in firsts.values()), None)
+
+
+def _in_words(clip: DepthClip) -> str:
+    relative = clip.kind is DepthKind.RELATIVE_DEPTH
+    return f"{clip.kind} with shift {clip.shift:g}" if relative else str(clip.kind)
 
 
 def fit_normalisation(

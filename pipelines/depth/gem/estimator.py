@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 
 from depthtok.data import EstimatorSpec
-from depthtok.errors import ConfigError
 from pipelines.depth.gem.config import GemConfig
 from pipelines.depth.gem.network import GemDepth
 from pipelines.depth.gem.published import PUBLISHED, licence_of
 from pipelines.depth.gem.weights import load_network
-from pipelines.depth.vida.config import CHOICES, RunConfig
+from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import ViDAEstimator
 from pipelines.depth.vida.estimator import spec_of as vida_spec
 from pipelines.depth.vida.weights import find_weights
@@ -24,9 +23,8 @@ def load_estimator(
 ) -> ViDAEstimator:
     """The network with its weights, ready to use. Without a path it searches the usual places.
 
-    Raises `ConfigError` or `WeightsError`.
+    Raises `WeightsError`.
     """
-    require_plain(config, run)
     config = replace(config, pose=run.pose)
     network = load_network(config, find_weights(config.name, weights, PUBLISHED))
     return estimator_of(network, run, device)
@@ -42,14 +40,3 @@ def spec_of(network: GemDepth, run: RunConfig, device: torch.device) -> Estimato
     spec, config = vida_spec(network, run, device), network.config
     settings = (*spec.settings, *config.recorded.items())
     return replace(spec, licence=licence_of(config.name), settings=settings)
-
-
-def require_plain(config: GemConfig, run: RunConfig) -> None:
-    """Raises `ConfigError` for ways to run it that were never tried on this network."""
-    chosen = [name for name in CHOICES if getattr(run, name)]
-    chosen += [f"{run.attention} attention over time"] if run.attention != "fused" else []
-    if chosen:
-        raise ConfigError(
-            f"{config.name} was never tried with {' and '.join(chosen)}",
-            remedy="leave --compile, graphs and attention out",
-        )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from depthtok.config import require
 from depthtok.disk.bounds import too_large
 from depthtok.errors import ConfigError, did_you_mean
+from pipelines.depth.frames.config import FrameConfig
 
 PATCH = 14  # px, side of an encoder patch
 WINDOW = 32  # frames per window of the temporal attention
@@ -108,6 +109,7 @@ class RunConfig:
     attention: str = "fused"  # one of `ATTENTIONS`; the others never ran on a GPU yet
     pose: bool = True  # of GemDepth: with the camera poses that it predicts
     settled: bool = False  # a store is made so: where that is impossible, raise `ConfigError`
+    frame: FrameConfig = field(default_factory=FrameConfig)  # for estimators of single frames
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:

@@ -132,7 +132,7 @@ class Scratch(nn.Module):
         self.layer3_rn, self.refinenet3 = level(c3)
         self.layer4_rn, self.refinenet4 = level(c4)
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
-        self.output_conv2 = DepthOutput(features // 2)
+        self.output_conv2: nn.Sequential = DepthOutput(features // 2)
 
 
 class Fusion(nn.Module):

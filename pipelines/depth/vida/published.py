@@ -70,7 +70,10 @@ def shipped_or_cached(
     shipped = SHIPPED / f"{name}.safetensors"
     if shipped.is_file():
         return shipped
-    if name not in published:
-        return None
-    repository = cache / f"models--{published[name].repo.replace('/', '--')}"
-    return next(repository.glob(f"snapshots/*/{published[name].file}"), None)
+    return cached(published[name], cache) if name in published else None
+
+
+def cached(published: Published, cache: Path) -> Path | None:
+    """A published file in a Hub cache; None where it is not there."""
+    repository = cache / f"models--{published.repo.replace('/', '--')}"
+    return next(repository.glob(f"snapshots/*/{published.file}"), None)

@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthtok.disk.files import commit_file, with_usual_mode
 from depthtok.disk.regular import require_file
@@ -47,7 +47,7 @@ def find_weights(
     if path is not None:
         require_file(path)
         if not path.is_file():
-            raise WeightsError(f"there is no file {path}", remedy=_by_hand(published.get(name)))
+            raise WeightsError(f"there is no file {path}", remedy=by_hand(published.get(name)))
         return path
     shipped = SHIPPED / f"{name}.safetensors"
     if shipped.is_file():
@@ -56,17 +56,18 @@ def find_weights(
         raise WeightsError(
             f"there are no published weights of {name}", remedy="give your own with --weights PATH"
         )
-    return _from_hub(name, published[name])
+    return from_hub(name, published[name])
 
 
-def _from_hub(name: str, published: Published) -> Path:
+def from_hub(name: str, published: Published) -> Path:
+    """A published file, from the Hub's cache or a download. Raises `WeightsError`."""
     try:
         from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise MissingPackage(
             f"downloading the weights of {name} needs the package `huggingface_hub`",
-            remedy=f"pip install 'depthtok[hf]', or {_by_hand(published)}",
+            remedy=f"pip install 'depthtok[hf]', or {by_hand(published)}",
         ) from None
     cached = try_to_load_from_cache(published.repo, published.file)
     if isinstance(cached, str):
@@ -79,7 +80,7 @@ def _from_hub(name: str, published: Published) -> Path:
         raise WeightsError(
             f"the weights of {name} are not in the Hub cache and cannot be downloaded "
             f"({type(error).__name__})",
-            remedy=_by_hand(published),
+            remedy=by_hand(published),
         ) from error
 
 
@@ -90,7 +91,8 @@ def _reach(url: str) -> None:
         urlopen(Request(url, method="HEAD"), timeout=REACH).close()
 
 
-def _by_hand(published: Published | None) -> str:
+def by_hand(published: Published | None) -> str:
+    """How to get a file to a machine that is not online."""
     if published is None:
         return "give the path of a .pth or .safetensors file with --weights"
     return (
@@ -177,7 +179,7 @@ def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.
         with_usual_mode(partial)
 
 
-def weights_hash(network: VideoDepth) -> str:
+def weights_hash(network: nn.Module) -> str:
     """SHA-256 of the network's tensors as float32: the same for `.pth` and `.safetensors`."""
     digest = hashlib.sha256()
     for key, value in sorted(network.state_dict().items()):

@@ -1,0 +1,1 @@
+"""Depth Anything 3, one image at a time."""

@@ -1,0 +1,1 @@
+"""Depth models of the transformers library; the only folder that imports it."""
