@@ -66,7 +66,7 @@ def told(found: list[Attempt]) -> str:
 def main() -> None:
     """Prints one line per task, and one per suite."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("suites", nargs="+", choices=list(suites.MAX_STEPS), metavar="SUITE")
+    parser.add_argument("suites", nargs="+", choices=list(suites.SUITES), metavar="SUITE")
     parser.add_argument("--states", type=int, default=2, help="initial states of each task")
     parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--variety", type=float, default=0.0)

@@ -15,7 +15,7 @@ import torch
 from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
 from depthtok.sources.schema import Schema
 from depthtok.stores.codebook import Codebook
-from pipelines.evaluate import play
+from pipelines.evaluate import play, server
 from pipelines.evaluate.trials import Evaluation
 from pipelines.sim.libero import MEANING as LIBERO
 from pipelines.sim.rollout import Rollout, Trial
@@ -173,7 +173,7 @@ def test_older_evaluations_go_on(tmp_path):
 
 
 def test_a_server_says_what_its_actions_mean(served, monkeypatch):
-    monkeypatch.setenv(play.API_KEY, "abc")
+    monkeypatch.setenv(server.API_KEY, "abc")
     with pytest.raises(ConfigError, match="does not say what its gripper"):
         play.PolicySource(served).card(MEANING)
     said["meaning"] = replace(MEANING, gripper="open1_closed0")
@@ -228,10 +228,10 @@ SERVED = partial(play.PolicySource, gripper="open-1_closed1")
 
 
 def test_a_server_that_asks_for_a_key_and_goes_away(served, monkeypatch):
-    monkeypatch.delenv(play.API_KEY, raising=False)
-    with pytest.raises(ConfigError, match=rf"401(.|\n)*{play.API_KEY}"):
+    monkeypatch.delenv(server.API_KEY, raising=False)
+    with pytest.raises(ConfigError, match=rf"401(.|\n)*{server.API_KEY}"):
         SERVED(served).card(MEANING)
-    monkeypatch.setenv(play.API_KEY, "abc")
+    monkeypatch.setenv(server.API_KEY, "abc")
     assert SERVED(served).card(MEANING)["says"]["name"] == "tiny"
     player = SERVED(served).open(MEANING)
     with pytest.raises(DepthtokError, match=r"went away(.|\n)*finished trials are kept"):

@@ -117,6 +117,11 @@ class Policy:
         self.meaning = stated(self.meaning, gripper, nameless)
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """The names of the cameras that it looks at."""
+        return tuple(self.config.data.cameras)
+
+    @property
     def spoken(self) -> Meaning | None:
         """What the actions of `act` mean: `meaning`, with the gripper converted."""
         if self.meaning is None or self.change is None:
