@@ -27,6 +27,7 @@ BY_SET = (
     "focal_px",
     "sky",
     "steady",
+    "pose",
 )
 
 if TYPE_CHECKING:
