@@ -29,7 +29,7 @@ from pipelines.depth.da3.estimator import DA3Network
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.preprocess import preprocess
 from pipelines.depth.da3.rope import turned
-from pipelines.depth.frames.estimator import FrameEstimator
+from pipelines.depth.single_frames.estimator import FrameEstimator
 from pipelines.depth.vida.config import PATCH, RunConfig
 from pipelines.depth.vida.encoder import Attention
 from pipelines.depth.vida.head import Fusion, resize

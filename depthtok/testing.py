@@ -30,7 +30,7 @@ from depthtok.disk.temporaries import TEMPORARY
 from depthtok.signals import NUMBERS, Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
-from depthtok.stores.spec import SEEN
+from depthtok.stores.spec import SEEN, SPEED
 
 Edit = Callable[[int, dict], None]
 _CAMERAS = ("", "wrist_")  # what the features of the two cameras begin with
@@ -177,12 +177,13 @@ def support_plane(
 
 def tree_digest(path: Path) -> dict[str, str]:
     """SHA-256 of every file under `path`, by relative path. Leftovers of runs do not count, nor
-    what a store remembers of the times of its source's files."""
+    what a store remembers of the times of its source's files and of the speed of its runs."""
     files = (file.relative_to(path) for file in sorted(Path(path).rglob("*")) if file.is_file())
     return {
         file.as_posix(): file_sha256(path / file)
         for file in files
-        if not any(part.startswith(TEMPORARY) for part in file.parts) and file.name != SEEN
+        if not any(part.startswith(TEMPORARY) for part in file.parts)
+        and file.name not in (SEEN, SPEED)
     }
 
 

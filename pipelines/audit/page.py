@@ -12,7 +12,7 @@ from pipelines.audit.audit import ClipAudit, Pair
 from pipelines.audit.findings import CameraAudit
 from pipelines.audit.fit import as_fitted
 from pipelines.audit.scale import TOLERANCE
-from pipelines.depth.frames.figures import steadied_in_words
+from pipelines.depth.single_frames.figures import steadied_in_words
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {

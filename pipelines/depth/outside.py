@@ -29,8 +29,8 @@ from jaxtyping import UInt8
 from depthtok.data import SHIFT, DepthClip, DepthEstimator, DepthKind, EstimatorSpec, FrameClip
 from depthtok.disk.digests import file_sha256
 from depthtok.errors import ConfigError, SourceError, WeightsError
-from pipelines.depth.frames.config import KINDS
-from pipelines.depth.frames.estimator import FrameEstimator, Inputs
+from pipelines.depth.single_frames.config import KINDS
+from pipelines.depth.single_frames.estimator import FrameEstimator, Inputs
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.head import resize

@@ -22,6 +22,9 @@ from pipelines.depth.da3.config import DA3Config
 from pipelines.depth.da3.estimator import kind_of as da3_kind_of
 from pipelines.depth.da3.estimator import licence_of as da3_licence_of
 from pipelines.depth.da3.estimator import load_estimator as load_da3
+from pipelines.depth.gem import estimator as gem_estimator
+from pipelines.depth.gem import published as gem_published
+from pipelines.depth.gem.config import GEM_CONFIGS, GemConfig
 from pipelines.depth.hf.estimator import UNKNOWN_LICENCE as UNKNOWN
 from pipelines.depth.hf.estimator import load_estimator as load_hf
 from pipelines.depth.hf.reference import START, Reference
@@ -103,6 +106,18 @@ def _vida(config: ViDAConfig) -> EstimatorEntry:
     )
 
 
+def _gem(config: GemConfig) -> EstimatorEntry:
+    return EstimatorEntry(
+        name=config.name,
+        kind=kind_of(config),
+        licence=gem_published.licence_of(config.name),
+        notice=gem_published.licence_notice(config.name),
+        input_size=config.input_size,
+        build=partial(gem_estimator.load_estimator, config),
+        takes=(),
+    )
+
+
 def _da3(config: DA3Config) -> EstimatorEntry:
     parameter = ("focal_px",) if config.metric else ("shift",)
     return EstimatorEntry(
@@ -127,6 +142,7 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
     ),
     **{name: _vida(config) for name, config in CONFIGS.items()},
     **{name: _da3(config) for name, config in DA3_CONFIGS.items()},
+    **{name: _gem(config) for name, config in GEM_CONFIGS.items()},
 }
 
 
@@ -153,7 +169,7 @@ def require_trainable(name: str) -> None:
     """Raises `ConfigError` for an estimator that is known and cannot be fine-tuned, or unknown."""
     find(name)
     raise ConfigError(
-        f"the estimator {name!r} cannot be fine-tuned: only Video-Depth-Anything is trained here, "
-        "over windows of a clip",
-        remedy=f"give one of {', '.join(CONFIGS)}",
+        f"the estimator {name!r} cannot be fine-tuned: only Video-Depth-Anything and "
+        "GemDepth are trained here, over windows of a clip",
+        remedy=f"give one of {', '.join([*CONFIGS, *GEM_CONFIGS])}",
     )

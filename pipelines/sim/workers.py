@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context, parent_process
 from multiprocessing.context import SpawnProcess
@@ -67,8 +66,6 @@ def _work(
     results: Queue[Result | DepthtokError],
 ) -> None:
     """The main loop of a worker process."""
-    # Mesa draws in this thread, with the same pixels: the other cores have simulators of their own.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         worker = build()
         while (job := _next_job(todo)) is not None:

@@ -13,8 +13,8 @@ from depthtok.errors import ConfigError
 from pipelines.depth.da3.config import VITS, tiny
 from pipelines.depth.da3.estimator import DA3Network, spec_of
 from pipelines.depth.da3.network import DA3
-from pipelines.depth.frames.config import FrameConfig
-from pipelines.depth.frames.estimator import FrameEstimator
+from pipelines.depth.single_frames.config import FrameConfig
+from pipelines.depth.single_frames.estimator import FrameEstimator
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.head import resize
 from tests.da3 import recipe

@@ -1,5 +1,7 @@
 """annotate --then-tokenize gives the codes of the two stages, and leaves no depth behind."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,9 @@ from depthtok.testing import make_rlds, temporaries, tree_digest
 from pipelines.annotate import stage as annotate
 from pipelines.annotate.fused import SPILL, FusedStage
 from pipelines.config import TokenizeConfig
+from pipelines.depth.families import fresh
+from pipelines.depth.gem.config import gem_config
+from pipelines.depth.vida.weights import save_network
 from pipelines.plan import plan
 from pipelines.run import run
 
@@ -48,10 +53,17 @@ def test_fused_codes_are_those_of_the_two_stages(whole, tmp_path):
     assert run(fused(whole, tmp_path / "codes"), RunOptions()).kept == 3
 
 
-def test_the_network_and_its_codes_in_one_worker(whole, tmp_path):
-    settings = {"estimator": "tiny", "input_size": 28, "camera": ("image",)}
-    run(fused(whole, tmp_path / "codes", **settings), RunOptions())
-    run(whole.stage("annotate", out=tmp_path / "depth", **settings), RunOptions())
+@pytest.mark.parametrize("estimator", ["tiny", "gemdepth-tiny"])
+def test_the_network_and_its_codes_in_one_worker(whole, tmp_path, estimator):
+    settings = {"estimator": estimator, "input_size": 28, "camera": ("image",)}
+    weights = None
+    if estimator == "gemdepth-tiny":  # none are published
+        weights = tmp_path / "gem.safetensors"
+        save_network(fresh(gem_config(estimator), seed=0), weights)
+    codes = fused(whole, tmp_path / "codes", **settings)
+    run(replace(codes, annotate=replace(codes.annotate, weights=weights)), RunOptions())
+    depth = whole.stage("annotate", out=tmp_path / "depth", **settings)
+    run(replace(depth, weights=weights), RunOptions())
     from depthtok.stores.depth import DepthStore
     from pipelines.tokenize import TokenizeStage
 

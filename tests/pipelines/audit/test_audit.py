@@ -7,9 +7,10 @@ import pytest
 
 from depthtok.data import DepthClip, DepthKind, EpisodeKey, Orientation
 from depthtok.errors import DepthKindError, SourceError
-from pipelines.audit.audit import Pair, audit, dilated, edges, fit_clip
+from pipelines.audit.audit import Pair, audit, fit_clip
 from pipelines.audit.findings import summarise
 from pipelines.audit.height import Rays
+from pipelines.audit.regions import dilated, edges
 from pipelines.audit.scale import interval
 
 METRES, DISPARITY = DepthKind.METRES, DepthKind.DISPARITY

@@ -15,8 +15,8 @@ import torch
 from depthtok.data import DepthBlock, DepthKind, EstimatorSpec
 from depthtok.errors import ConfigError, WeightsError
 from pipelines.depth import outside
-from pipelines.depth.frames.config import FrameConfig
 from pipelines.depth.registry import find
+from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.vida.config import RunConfig
 from tests.da3 import recipe
 from tests.vida.made import MemoryClip

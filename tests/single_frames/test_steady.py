@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from depthtok.data import DepthBlock, DepthClip, DepthKind
-from pipelines.depth.frames.fits import fit_all, fit_to, flicker_of
-from pipelines.depth.frames.steady import Steadiness, aligned, steadied
+from pipelines.depth.single_frames.fits import fit_all, fit_to, flicker_of
+from pipelines.depth.single_frames.steady import Steadiness, aligned, steadied
 
 FRAMES, SIDE = 60, 40
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from depthtok.data import DepthBlock, DepthClip, EstimatorSpec, FrameClip
 from depthtok.errors import SourceError
-from pipelines.depth.frames.reading import Chunk, chunks
-from pipelines.depth.frames.steady import Steadiness, steadied
+from pipelines.depth.single_frames.reading import Chunk, chunks
+from pipelines.depth.single_frames.steady import Steadiness, steadied
 
 READERS = 4  # threads that read for a GPU
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from depthtok.data import DepthBlock, DepthClip, DepthKind
-from pipelines.depth.frames.fits import IDENTITY, Fit, Samples, fit_all, fit_to, flicker_of
+from pipelines.depth.single_frames.fits import IDENTITY, Fit, Samples, fit_all, fit_to, flicker_of
 
 GRID = 48  # samples along each side at most
 MEMORY = 0.98  # share of the logarithm of the scale, and of the shift, that stays at each frame

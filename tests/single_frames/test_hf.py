@@ -6,12 +6,12 @@ import torch
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, MissingPackage, WeightsError
-from pipelines.depth.frames.config import FrameConfig
 from pipelines.depth.hf import estimator as module
 from pipelines.depth.hf.estimator import load_estimator
 from pipelines.depth.hf.families import kind_of, require_packages
 from pipelines.depth.hf.reference import Reference
 from pipelines.depth.registry import find
+from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.vida.config import RunConfig
 from tests.da3 import recipe
 from tests.vida.made import MemoryClip
