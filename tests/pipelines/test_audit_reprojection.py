@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.pipelines.test_audit import pair, scene
 
 from depthtok.data import DepthKind, Orientation
 from depthtok.errors import CorruptRecord
@@ -15,7 +16,6 @@ from pipelines.audit.height import Rays
 from pipelines.audit.poses import Poses
 from pipelines.audit.reprojection import carried, resized, temporal_alignment_error
 from tests.commands.trainings import call
-from tests.pipelines.test_audit import pair, scene
 
 METRES = DepthKind.METRES
 SIDE = 48
