@@ -39,7 +39,8 @@ class Plan:
     bytes: float | None
     free_bytes: int
     fetches: Fetches | None = None
-    known: Rate | None = None  # of this job on a GPU, where the plan is not for one
+    gpu_rate: Rate | None = None  # of this job on a GPU, where the plan is not for one
+    notes: tuple[str, ...] = ()  # what else was measured
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -60,13 +61,14 @@ class Plan:
         ]
         if self.fetches:
             lines += self.fetches.lines()
-        if self.known and self.units:
-            rate, duration = self.known, human_duration(self.units / self.known.figure)
+        if self.gpu_rate and self.units:
+            rate, duration = self.gpu_rate, human_duration(self.units / self.gpu_rate.figure)
             lines += [
                 f"  about {duration} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
                 f"({rate.origin}, {rate.command})",
                 "  of another GPU divide by its own rate: make bench-gpu",
             ]
+        lines += [f"  {note}" for note in self.notes]
         if self.bytes > self.free_bytes:
             lines.append("  not enough space: choose another --out, or a smaller --size")
         return lines
@@ -97,7 +99,8 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         bytes=probe.bytes / probe.units * units if probe else None,
         free_bytes=shutil.disk_usage(_existing(stage.out)).free,
         fetches=stage.fetches(todo) if isinstance(stage, Fetching) else None,
-        known=rate_of(stage) if device == "cpu" else None,
+        gpu_rate=rate_of(stage) if device == "cpu" else None,
+        notes=probe.notes if probe else (),
     )
 
 

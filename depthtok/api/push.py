@@ -102,8 +102,8 @@ def _publication(
 
     module = {"codebook": "codebooks", "codes": "code_stores", "policy": "policies"}[what]
     make = import_module(f"pipelines.push.{module}").publication
-    made: Publication = make(path, kind, licence, opened(made_from))
-    return made
+    publication: Publication = make(path, kind, licence, opened(made_from))
+    return publication
 
 
 def _plan(publication: Publication, repository: Repository) -> PushPlan:

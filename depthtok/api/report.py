@@ -32,9 +32,11 @@ def report(
     from depthtok.disk.files import require_writable
     from pipelines.inspect.pages import maker
 
-    here = at_hand(path)
-    require(out is not None or here == path, "out", out, f"say with --out where: {path} is fetched")
-    make = maker(here, source_root)
+    folder = at_hand(path)
+    require(
+        out is not None or folder == path, "out", out, f"say with --out where: {path} is fetched"
+    )
+    make = maker(folder, source_root)
     require_writable(out or path)
-    page = make(here).write(out or path)
+    page = make(folder).write(out or path)
     return WrittenReport(page, page.with_suffix(".json"))

@@ -12,6 +12,8 @@ from depthtok.installation import hub_cache
 from depthtok.log import warn
 from depthtok.remote.repository import recorded
 from pipelines.depth.da3.published import PUBLISHED as DA3
+from pipelines.depth.gem.published import PUBLISHED as GEM
+from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.depth.vida.published import PUBLISHED as VIDA
 from pipelines.depth.vida.published import Published, cached
 
@@ -38,12 +40,12 @@ def require_known(name: str, published: Published, path: Path, *, fresh: bool) -
         return
     if sha256 == published.sha256:
         return
-    where = recorded(path)
+    url = recorded(path)
     if fresh:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
     raise WeightsError(
-        f"{published.file} of {where} has the SHA-256 {sha256[:16]}, that of {name} is known to be "
+        f"{published.file} of {url} has the SHA-256 {sha256[:16]}, that of {name} is known to be "
         f"{published.sha256[:16]}",
         remedy="fetch it again; if it was published anew and you trust it, give its path with "
         "--weights",
@@ -53,9 +55,16 @@ def require_known(name: str, published: Published, path: Path, *, fresh: bool) -
 def fetched_from(name: str) -> dict[str, str]:
     """What a store records of weights that came from the Hub: commit, file and SHA-256; {} for
     those that did not."""
-    published = {**VIDA, **DA3}.get(name)
+    published = {**VIDA, **DA3, **GEM}.get(name)
     path = published and cached(published, hub_cache(os.environ))
     if not published or not path:
         return {}
     digest = sha256_of(path, fresh=False)
     return {"weights_from": f"{recorded(path)} {published.file} sha256={digest}"}
+
+
+def weights_of(origin: WeightsOrigin | None, given: Path | None, name: str) -> dict[str, str]:
+    """What a store records of where its estimator's weights are from: in words what they are of,
+    and, where no file was `given`, what was fetched of the Hub."""
+    said = {"weights": str(origin)} if origin else {}
+    return said if given else said | fetched_from(name)

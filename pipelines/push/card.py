@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from depthtok.format import human_number
 from depthtok.json_values import JsonObject
 from depthtok.log import plain
+from pipelines.depth.vida.published import SHIPPED
 from pipelines.push import licences
 from pipelines.push.licences import UNKNOWN
 
@@ -104,6 +105,11 @@ def notices(sources: Iterable[MadeFrom], *, demo: bool, failures: Sequence[str])
     for source in sources:
         data, estimator = source.licences
         name = (source.estimator or {}).get("name")
+        if (SHIPPED / f"{name}.safetensors").is_file():
+            lines.append(
+                f"Demo depth: that of {source.name} was estimated with {name}, which shows the "
+                "pipeline."
+            )
         if licences.is_non_commercial(estimator):
             lines.append(
                 f"Not for commercial use: depth of {source.name} was estimated with {name}, whose "
@@ -114,6 +120,16 @@ def notices(sources: Iterable[MadeFrom], *, demo: bool, failures: Sequence[str])
     if failures:
         lines.append(f"Below depthtok's quality gate: {'; '.join(failures)}.")
     return [_line(line) for line in dict.fromkeys(lines)]
+
+
+def unknown_estimators(sources: Iterable[MadeFrom]) -> list[str]:
+    """What is open where nothing says what estimated the depth."""
+    return [
+        f"What estimated the depth of {_cell(source.name)} is not recorded: whether its licence "
+        "binds this is unknown."
+        for source in sources
+        if source.estimator is None
+    ]
 
 
 def said_of(value: object) -> str:

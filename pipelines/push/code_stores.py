@@ -70,7 +70,7 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
             "Quality of the codebook": _quality(store),
             "How it was made": _making(store),
         },
-        limits=_limits(store),
+        limits=[*_limits(store), *card.unknown_estimators(sources)],
     )
     root = OutgoingBytes(COPY, _root(store, published, said_with(estimator)).to_bytes())
     parts = [OutgoingPart(part) for part in store.parts()]
@@ -98,7 +98,7 @@ def _root(store: Store, spec: StoreSpec, said: Mapping[str, str]) -> Contents:
 def _contents(store: CodeStore) -> Rows:
     episodes = sum(len(part.frames) for part in store.parts())
     frames = sum(int(part.frames.sum()) for part in store.parts())
-    left = in_words(left_out(store))
+    failures = in_words(left_out(store))
     return [
         ("episodes", episodes),
         ("steps", frames),
@@ -106,7 +106,7 @@ def _contents(store: CodeStore) -> Rows:
         ("codes", store.about.get("codes")),
         ("kind of depth", store.about.get("depth_kind")),
         ("image transform", json.dumps(store.transform.to_json())),
-        ("left out", left or "nothing"),
+        ("left out", failures or "nothing"),
         ("fingerprint", store.fingerprint),
     ]
 

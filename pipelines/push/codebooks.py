@@ -41,7 +41,7 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
         sources=sources,
         notices=notices,
         tables={"Quality": quality_rows(book), "How it was made": _making(book)},
-        limits=_limits(book),
+        limits=_limits(book, sources),
     )
     names = [EXAMPLES, WEIGHTS, META]
     present = [name for name in names if (book.path / name).is_file()]
@@ -95,7 +95,7 @@ def _making(book: Codebook) -> Rows:
     return [*rows, *(((f"version of {k}"), v) for k, v in meta.get("versions", {}).items())]
 
 
-def _limits(book: Codebook) -> list[str]:
+def _limits(book: Codebook, sources: list[MadeFrom]) -> list[str]:
     lines = [
         "For turning depth of robot episodes into codes that a policy is trained on, and for "
         "looking at such codes. Depth is normalised clip by clip: codes say nothing of metres by "
@@ -105,6 +105,7 @@ def _limits(book: Codebook) -> list[str]:
         "How well it does on other cameras, robots or estimators than those above is unknown: "
         "`depthtok eval-vqvae` says it of your depth.",
     ]
+    lines += card.unknown_estimators(sources)
     if not book.quality:
         lines.append("It was never evaluated: its quality is unknown.")
     return lines

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from depthtok.config import digest, flat
 from depthtok.errors import CorruptPart
+from depthtok.json_values import JsonObject
 from depthtok.stores.store import Store
 from pipelines.provenance import DEPTH, VERSIONS, estimator_of
 from pipelines.push import card, licences
@@ -20,6 +20,7 @@ from vla.training import checkpoint, for_acting, soundness
 from vla.training.checkpoint import TrainingState
 from vla.training.runlog import METRICS
 
+NO_ESTIMATOR = {"name": "none", "licence": "none", "weights": "none"}  # no depth is learnt
 USE = "depthtok serve {url} --port 8000\ndepthtok eval {url} --suite libero_object --out EVAL"
 
 
@@ -38,7 +39,8 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
     notes = dict(state.notes or {})
     said = [licence for source in sources for licence in source.licences]
     failures = [str(line) for line in notes.get("gate_overridden") or ()]
-    warned = card.notices(sources, demo=False, failures=failures)
+    demo = any(about.get("demo") for about in _by_data_set(notes).values())
+    warned = card.notices(sources, demo=demo, failures=failures)
     described = Card(
         title=f"QDepth-VLA policy of {', '.join(source.name for source in sources)}",
         summary=f"A vision-language-action policy, trained for {state.step:,} steps: images, "
@@ -54,7 +56,7 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
             "What its numbers mean": _meanings(state),
             "How it was made": _making(state, config, notes),
         },
-        limits=_limits(state),
+        limits=[*_limits(state), *card.unknown_estimators(sources)],
     )
     files: list[Outgoing] = [
         OutgoingFile(name, content) if isinstance(content, Path) else OutgoingBytes(name, content)
@@ -66,16 +68,24 @@ def publication(path: Path, kind: str, stated: str, others: Mapping[str, Store])
 
 def made_from(state: TrainingState, others: Mapping[str, Store]) -> list[MadeFrom]:
     """The data sets of a training, with what it noted of their depth."""
-    noted = (state.notes or {}).get(DEPTH) or {}
+    notes = state.notes or {}
+    noted = _by_data_set(notes)
+    without_depth = VERSIONS in notes and not noted  # it would have been noted
     sources = []
     for name, fingerprint, weight, *_ in state.data or ():
-        about = noted.get(name)
-        estimator = about.get("estimator") if isinstance(about, Mapping) else None
-        if estimator is None:
+        estimator = NO_ESTIMATOR if without_depth else noted.get(name, {}).get("estimator")
+        if not isinstance(estimator, Mapping):
             behind = [s for s in others.values() if fingerprint in _upstreams(s, others)]
             estimator = next((e for e in (estimator_of(s, others) for s in behind) if e), None)
         sources.append(MadeFrom(name, fingerprint, weight, estimator))
     return sources
+
+
+def _by_data_set(notes: JsonObject) -> dict[str, JsonObject]:
+    """What a run noted of the depth of each data set."""
+    noted = notes.get(DEPTH)
+    tables = noted if isinstance(noted, Mapping) else {}
+    return {name: about for name, about in tables.items() if isinstance(about, Mapping)}
 
 
 def _upstreams(store: Store, others: Mapping[str, Store]) -> list[str]:
@@ -106,19 +116,20 @@ def _meanings(state: TrainingState) -> Rows:
     return rows
 
 
-def _making(state: TrainingState, config: Config, notes: Mapping[str, Any]) -> Rows:
-    weights = notes.get("weights")
+def _making(state: TrainingState, config: Config, notes: JsonObject) -> Rows:
+    weights, held = notes.get("weights"), notes.get("held_out")
     rows: list[tuple[str, object]] = [
         ("command", "depthtok train-vla"),
         ("seed", config.train.seed),
         ("steps", state.step),
         ("began from the weights", weights if weights or "weights" not in notes else "none"),
         ("codebook", state.codebook or "none"),
-        ("episodes", "; ".join(checks.words(notes.get("held_out"))) or None),
+        ("episodes", "; ".join(checks.words(held if isinstance(held, dict) else None)) or None),
     ]
-    noted = notes.get(VERSIONS) or {"python": None, "torch": None}
-    rows += [(f"version of {name}", number) for name, number in noted.items()]
-    for name, about in (notes.get(DEPTH) or {}).items():
+    noted = notes.get(VERSIONS)
+    versions = noted if isinstance(noted, Mapping) else {"python": None, "torch": None}
+    rows += [(f"version of {name}", number) for name, number in versions.items()]
+    for name, about in _by_data_set(notes).items():
         origins = [what for what in ("codes", "depth", "codebook") if what in about]
         rows += [(f"{what} of {name}", about[what]) for what in origins]
     usual, used = flat(Config().to_json()), flat(config.to_json())

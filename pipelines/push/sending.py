@@ -125,7 +125,7 @@ def _send(publication: Publication, branch: HubBranch) -> Pushed:
     last = [*publication.last, readme]
     outgoing = [*publication.parts, *last]
     new = [file for file in publication.parts if not _is_there(file, branch)]
-    kept = len(outgoing) - len(new) - sum(not _is_there(file, branch) for file in last)
+    present = len(outgoing) - len(new) - sum(not _is_there(file, branch) for file in last)
     head, sent, commits = branch.head, 0, 0
     shown = progress(total=len(new), unit="files", label="push") if new else nullcontext()
     with shown as bar:
@@ -152,7 +152,7 @@ def _send(publication: Publication, branch: HubBranch) -> Pushed:
         _page(repository),
         publication.identity,
         len(outgoing),
-        kept,
+        present,
         sent,
         commits,
         tuple(publication.warnings),

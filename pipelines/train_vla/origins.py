@@ -23,7 +23,7 @@ def notes(opened_stores: OpenStores, begun: TrainingState | None) -> dict[str, o
         return {name: noted[name] for name in (DEPTH, VERSIONS) if name in noted}
     names = member_names(opened_stores.episodes)
     codebook = opened_stores.book and recorded(opened_stores.book.path)
-    depth = {}
+    depth: dict[str, dict[str, object]] = {}
     for name, target in zip(names, opened_stores.targets, strict=False):
         store = target if isinstance(target, CodeStore) else target.source
         origin = store.origin if isinstance(store, Store) else ""
@@ -31,17 +31,18 @@ def notes(opened_stores: OpenStores, begun: TrainingState | None) -> dict[str, o
             "estimator": estimator_of(store),
             **_from_hub("codes" if store is target else "depth", origin),
             **_from_hub("codebook", codebook),
+            **({"demo": True} if opened_stores.book and opened_stores.book.demo else {}),
         }
     return {VERSIONS: versions(), **({DEPTH: depth} if depth else {})}
 
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that decide the numbers; without those not installed."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in ("depthtok", "torch", "numpy", "safetensors"):
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            numbers[package] = version(package)
+    return numbers
 
 
 def _from_hub(name: str, origin: object) -> dict[str, str]:

@@ -62,6 +62,7 @@ def test_the_card_says_what_is_recorded(hub):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[3:6] == ["unknown"] * 3  # nothing recorded what estimated the depth
     assert cells[6] == "8adf1d4df67a1ef8"
+    assert "whether its licence binds this is unknown" in text
 
 
 def test_without_a_licence_it_is_unknown(hub):

@@ -52,6 +52,7 @@ def test_its_card(hub, made):
     assert "| steps | 2 |" in text
     assert f"| version of numpy | {np.__version__} |" in text
     assert "| success in a simulator or on a robot | unknown |" in text
+    assert "**Demo weights: they show the pipeline." in text  # of its codebook
     assert str(made) not in text
 
 

@@ -35,7 +35,7 @@ class Sides:
 
     def to_json(self) -> dict[str, Any]:
         """What a codebook records: its sources, and which of their episodes were held out."""
-        rows: list[dict[str, Any]] = [
+        rows: list[dict[str, object]] = [
             {"name": s.name, "fingerprint": s.fingerprint, "weight": s.weight} for s in self.learn
         ]
         for row, source in zip(rows, self.learn, strict=True):
