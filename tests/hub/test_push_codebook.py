@@ -8,11 +8,14 @@ import pytest
 import yaml
 
 import depthtok
+from depthtok.api.depth_stores import depth_sources
 from depthtok.errors import ConfigError, CorruptPart, OutputError, SourceUnavailable
 from depthtok.stores import codebook
 from depthtok.stores.codebook import Codebook
+from depthtok.stores.depth import DepthStore
 from tests.commands.trainings import DEMO, call
 from tests.hub.hub_server import TOKEN, Fault, File
+from vqvae.data.sides import split
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # the client's
 BEFORE = Path(__file__).parents[1] / "data" / "before"
@@ -192,3 +195,10 @@ def test_the_command_line(hub):
 def test_names_that_are_none(hub, name):
     with pytest.raises(ConfigError, match="names no repository"):
         depthtok.push(DEMO, name)
+
+
+def test_a_training_records_what_estimated_its_depth(made):
+    sources = depth_sources([made / "depth"], None, None, partial=False)
+    (row,) = split(sources, 0.4).to_json()["sources"]
+    assert row["estimator"] == DepthStore(made / "depth").estimator
+    assert row["estimator"]["name"] == "dataset"

@@ -153,3 +153,9 @@ def test_what_estimated_the_depth_goes_along(hub, made, tmp_path):
     estimator = estimator_of(CodeStore("hf://lab/codes"))
     assert estimator == DepthStore(made / "depth").estimator
     assert depthtok.verify(CodeStore("hf://lab/codes").path).sound
+
+
+def test_decoding_records_the_commit(hub, made, tmp_path):
+    url = depthtok.push(made / "codes", "lab/codes").url
+    depthtok.decode("hf://lab/codes", codebook=DEMO, out=tmp_path / "decoded")
+    assert DepthStore(tmp_path / "decoded").spec.place["codes_from"] == url

@@ -8,7 +8,8 @@ import yaml
 
 import depthtok
 from depthtok.errors import CorruptPart
-from depthtok.remote.snapshots import here
+from depthtok.remote.snapshots import here, pinned
+from pipelines.evaluate.play import PolicySource
 from tests.commands.trainings import DEMO, call, training
 from vla.training import checkpoint, soundness
 
@@ -97,3 +98,12 @@ def test_a_damaged_run_is_not_sent(hub, made, tmp_path):
     with pytest.raises(CorruptPart, match=r"model\.safetensors"):
         depthtok.push(tmp_path / "run", "lab/policy")
     assert hub.asked == []
+
+
+def test_an_evaluation_records_the_commit(hub, made):
+    url = depthtok.push(made / "run", "lab/policy").url
+    state = checkpoint.read_state(checkpoint.find(made / "run"))
+    (robot,) = state.meanings.values()
+    card = PolicySource(pinned("hf://lab/policy")).card(robot)
+    assert card["policy"] == url
+    assert card["weights"] == checkpoint.weights_sha256(checkpoint.find(made / "run"))
