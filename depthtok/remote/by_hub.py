@@ -44,6 +44,10 @@ class HubObjects:
         files = huggingface_hub.HfFileSystem(skip_instance_cache=True)
         return cls(files, url, f"{prefix}{repository}@{info.sha}")
 
+    @property
+    def revision(self) -> str:
+        return self.root.rpartition("@")[2]
+
     def describe(self, name: str) -> Described:
         where = f"{self.url}/{name}"
         with _in_words(where):

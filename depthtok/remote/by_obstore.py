@@ -33,6 +33,7 @@ class ObstoreObjects:
     store: obstore.store.ObjectStore
     url: str  # of the bucket, for messages
     lists: bool = True  # whether its folders can be listed
+    revision: str = ""
 
     @classmethod
     def open(cls, scheme: str, bucket: str, limits: Limits) -> ObstoreObjects:

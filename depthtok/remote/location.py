@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path, PosixPath
 
@@ -74,6 +75,21 @@ class Location(PosixPath):
         return Location(f"{self.scheme}://{self.bucket}/{key}")
 
     @property
+    def lists(self) -> bool:
+        """Whether its folders can be listed."""
+        return self.scheme not in ("http", "https")
+
+    @property
+    def at_revision(self) -> Location:
+        """The same in the commit that its revision means now; itself where there are no commits.
+        Raises `SourceUnavailable`."""
+        if self.scheme != "hf":
+            return self
+        revision = persistently(lambda: self.objects.revision, self, self.limits)
+        root = f"hf://{self.bucket.partition('@')[0]}@{revision}"
+        return Location(f"{root}/{self.key}" if self.key else root)
+
+    @property
     def limits(self) -> Limits:
         """The limits of this process."""
         return Limits.from_environment()
@@ -117,8 +133,8 @@ class Location(PosixPath):
         return True
 
     def is_dir(self) -> bool:
-        if self.scheme in ("http", "https"):
-            return False  # its folders cannot be listed
+        if not self.lists:
+            return False
         try:
             folders, objects = self.listing()
         except Missing:
@@ -226,3 +242,12 @@ def require_local(path: Path, what: str) -> None:
             f"{what} cannot be {located(path)}",
             remedy="give a local directory; `depthtok copy STORE URL` brings it there",
         )
+
+
+def list_folders(paths: Sequence[Path]) -> None:
+    """Asks once for the listing of each folder with several of these paths, so that their sizes
+    and etags are known without a request for each. Raises `SourceUnavailable`."""
+    folders = Counter(path.parent for path in paths if isinstance(path, Location) and path.lists)
+    for folder, count in folders.items():
+        if count > 1 and isinstance(folder, Location):
+            folder.listing()

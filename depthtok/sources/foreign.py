@@ -6,6 +6,7 @@ from pathlib import Path
 
 from depthtok.disk.regular import require_file
 from depthtok.errors import SourceError
+from depthtok.remote.errors import Refused
 from depthtok.sources.videos import IMAGES, VIDEOS
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -16,8 +17,11 @@ _DEMOS = (
 
 
 def is_lerobot(path: Path) -> bool:
-    """Whether a folder is a LeRobot data set."""
-    return (path / "meta" / "info.json").is_file()
+    """Whether a folder is a LeRobot data set. A server that refuses to say has none."""
+    try:
+        return (path / "meta" / "info.json").is_file()
+    except Refused:
+        return False
 
 
 def foreign_folder(path: Path) -> SourceError:
