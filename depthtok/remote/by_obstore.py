@@ -77,11 +77,11 @@ class ObstoreObjects:
         where = f"{self.url}/{name}"
         if start == stop:
             return memoryview(b"")
-        strong = etag if etag and not etag.startswith("W/") else None
+        options: obstore.GetOptions = {"range": (start, stop)}
+        if etag and not etag.startswith("W/"):
+            options["if_match"] = etag
         with _in_words(where, self.url):
-            answer = obstore.get(
-                self.store, name, options={"range": (start, stop), "if_match": strong}
-            )
+            answer = obstore.get(self.store, name, options=options)
             if etag and (answer.meta["e_tag"] or "") != etag:
                 raise changed(where)
             data = memoryview(answer.bytes())  # not copied

@@ -14,7 +14,7 @@ def hold(file: Path, size: int) -> int | None:
     where it is not there whole, or is just being removed."""
     try:
         number = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     share(number)
     status = os.fstat(number)

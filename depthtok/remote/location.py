@@ -249,5 +249,6 @@ def list_folders(paths: Sequence[Path]) -> None:
     and etags are known without a request for each. Raises `SourceUnavailable`."""
     folders = Counter(path.parent for path in paths if isinstance(path, Location) and path.lists)
     for folder, count in folders.items():
-        if count > 1 and isinstance(folder, Location):
+        age = time.monotonic() - _listed.get(str(folder), (-FRESH_S, {}))[0]
+        if count > 1 and isinstance(folder, Location) and age > FRESH_S / 2:
             folder.listing()

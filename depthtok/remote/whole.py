@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from depthtok.disk.files import commit_file
+from depthtok.disk.files import commit_file, output_errors
 from depthtok.remote.blocks import TOUCH_S, BlockCache, block_cache
 from depthtok.remote.errors import Changed, changed
 from depthtok.remote.holds import hold, share
@@ -93,10 +93,13 @@ def _held_or_fetched(
         if (number := hold(file, described.size)) is not None:
             _touch(file)
             return number
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(".lock")):
-            if (number := hold(file, described.size)) is None:
-                _fetch(cache, location, described, file)
+        with output_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_name(".lock")):
+                if (number := hold(file, described.size)) is None:
+                    _fetch(cache, location, described, file)
+                else:
+                    os.close(number)
 
 
 def _fetch(cache: BlockCache, location: Location, described: Described, file: Path) -> None:

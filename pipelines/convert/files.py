@@ -10,6 +10,7 @@ from pathlib import Path
 from depthtok.config import digest, to_json
 from depthtok.data import Camera
 from depthtok.errors import ConfigError, SchemaError, SourceError, did_you_mean
+from depthtok.remote.location import list_folders
 from depthtok.remote.whole import holding
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.files import FileDataset, FileGroup
@@ -133,6 +134,7 @@ class FilesStage:
         )
         require_same_store(self.out, self.spec, [self.current], command)
         groups = list(self.groups.values())
+        list_folders([path for group in groups for path in group.paths(dataset.path)])
         if not any((dataset.path / group.files[0]).exists() for group in groups):
             first = f" (first: {groups[0].files[0]})" if groups else ""
             raise SourceError(
