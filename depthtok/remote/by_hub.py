@@ -49,11 +49,11 @@ class HubObjects:
         return self.root.rpartition("@")[2]
 
     def describe(self, name: str) -> Described:
-        where = f"{self.url}/{name}"
-        with _in_words(where):
+        file_url = f"{self.url}/{name}"
+        with _in_words(file_url):
             entry = self.files.info(f"{self.root}/{name}")
         if entry["type"] != "file":
-            raise missing(where)
+            raise missing(file_url)
         return self._described(entry)
 
     def _described(self, entry: Mapping[str, object]) -> Described:

@@ -20,7 +20,7 @@ from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import tree_digest
 from tests.lerobot_sets import SCHEMA as SET
 from tests.lerobot_sets import write_v2
-from tests.pipelines.test_convert_files import DEMOS, write_demos
+from tests.pipelines.convert.test_convert_files import DEMOS, write_demos
 from tests.remote.file_sets import (
     REAL,
     RGB,

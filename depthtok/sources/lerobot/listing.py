@@ -57,7 +57,7 @@ def read_listing(root: Path, info: Info) -> Listing:
             "files can be guessed: a web server does not list them",
             remedy="download the data set, or give it as s3:// or hf://",
         )
-    whole = {name: columns[name].astype(np.int64) for name in ("length", "chunk", "file")}
+    integers = {name: columns[name].astype(np.int64) for name in ("length", "chunk", "file")}
     videos = {
         key: Videos(
             columns[f"{key}/chunk"].astype(np.int64),
@@ -66,7 +66,7 @@ def read_listing(root: Path, info: Info) -> Listing:
         )
         for key in info.videos
     }
-    return Listing(index, **whole, videos=videos)
+    return Listing(index, **integers, videos=videos)
 
 
 def _v3_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
