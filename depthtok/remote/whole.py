@@ -1,9 +1,9 @@
 """Objects as whole files on the local disk, for what opens files by their names: parquet, video,
 HDF5.
 
-    CACHE/blocks/<digest of URL and etag>-whole/file
+    CACHE/blocks/<digest of URL and etag>-whole/{file,sha256}
 
-lies beside the blocks and under their limit. A file comes once, by one stream, whole or not at all;
+lie beside the blocks and under their limit. A file comes once, by one stream, whole or not at all;
 other processes wait for it. Whoever has it open holds it (`holds.py`), so that it is not removed to
 make room: what is held may exceed the limit, nothing else does.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from depthtok.disk.files import commit_file, output_errors
+from depthtok.disk.files import commit_file, output_errors, write_atomic
 from depthtok.remote.blocks import TOUCH_S, BlockCache, block_cache
 from depthtok.remote.errors import Changed, changed
 from depthtok.remote.holds import hold, share
@@ -28,6 +28,8 @@ from depthtok.remote.location import Location
 from depthtok.remote.objects import Described
 from depthtok.remote.recorded import RecordedLocation, is_strong
 from depthtok.remote.stream import streaming
+
+DIGEST = "sha256"  # of the file as it came
 
 
 @contextmanager
@@ -51,7 +53,8 @@ def whole_file(location: Location) -> Iterator[Path]:
 @contextmanager
 def holding(paths: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
     """The paths, fixed to what lies there now: all that is read of them in the block is of the same
-    objects, which come once. Paths on a disk are given as they are. Raises `SourceUnavailable`."""
+    objects, which come once; copies that are there already are verified. Paths on a disk are given
+    as they are. Raises `SourceUnavailable`."""
     with ExitStack() as held:
         yield tuple(_fixed(path, held) for path in paths)
 
@@ -61,8 +64,12 @@ def _fixed(path: Path, held: ExitStack) -> Path:
         return path
     described = path.describe()
     recorded = RecordedLocation.of(path, described.size, described.etag)
-    held.enter_context(whole_file(recorded))
-    return recorded
+    file = held.enter_context(whole_file(recorded))
+    sha256 = _sha256_of(file)
+    if sha256 != _as_it_came(file):
+        file.unlink(missing_ok=True)
+        sha256 = _sha256_of(held.enter_context(whole_file(recorded)))
+    return RecordedLocation.of(path, described.size, described.etag, sha256)
 
 
 def _held(location: Location) -> tuple[int, Path]:
@@ -105,7 +112,7 @@ def _held_or_fetched(
 def _fetch(cache: BlockCache, location: Location, described: Described, file: Path) -> None:
     """Streams an object into the cache. Raises `Changed` where it is not the one described."""
     cache.make_room(described.size)
-    step = location.limits.stream_bytes
+    step, sha256 = location.limits.stream_bytes, hashlib.sha256()
     with (
         streaming(Location(str(location))) as stream,
         commit_file(file) as temporary,
@@ -115,7 +122,10 @@ def _fetch(cache: BlockCache, location: Location, described: Described, file: Pa
         if (stream.size, stream.etag) != (described.size, described.etag):
             raise changed(location)
         for start in range(0, stream.size, step):
-            out.write(stream.read(step, start))
+            data = stream.read(step, start)
+            sha256.update(data)
+            out.write(data)
+        write_atomic(file.with_name(DIGEST), sha256.hexdigest())
 
 
 def _require_recorded(location: Location, described: Described, file: Path) -> None:
@@ -131,9 +141,33 @@ def _require_recorded(location: Location, described: Described, file: Path) -> N
         raise changed(location)
 
 
+def drop_damaged(location: RecordedLocation) -> bool:
+    """Removes the copy of an object from the cache if it has other bytes than the object had;
+    whether it did. Raises `SourceUnavailable`."""
+    if not location.sha256:
+        return False
+    with whole_file(location) as file:
+        damaged = _sha256_of(file) != location.sha256
+        if damaged:
+            file.unlink(missing_ok=True)
+    return damaged
+
+
 @lru_cache(1024)
 def _sha256(file: Path) -> str:
-    """Of a file of the cache: its name stands for its bytes."""
+    """Of a file of the cache, as it came: its name stands for its bytes."""
+    return _sha256_of(file)
+
+
+def _as_it_came(file: Path) -> str:
+    """The digest that a file of the cache had; "" where that is not there."""
+    try:
+        return file.with_name(DIGEST).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _sha256_of(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

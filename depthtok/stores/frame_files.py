@@ -88,7 +88,9 @@ def made_from(paths: Sequence[Path]) -> dict[str, object]:
     for path in paths:
         with local_file(path) as file, reading(path):
             sizes.append(file.stat().st_size)
-    digests = [file_sha256(path) for path in paths]
+    digests = [
+        path.sha256 if isinstance(path, RecordedLocation) else file_sha256(path) for path in paths
+    ]
     record = {"size": sum(sizes), "sizes": sizes, "digest": _together(digests)}
     etags = [path.etag for path in paths if isinstance(path, RecordedLocation)]
     return {**record, "etags": etags, "sha256": digests} if etags else record

@@ -203,3 +203,22 @@ def test_a_plan_says_bytes_and_requests(lerobot_bucket, tmp_path):
     assert planned.fetches.bytes == sum(sizes)
     assert planned.fetches.requests == sum(1 + -(-size // BLOCK) for size in sizes)
     assert f"to fetch from {lerobot_bucket}" in "\n".join(planned.lines())
+
+
+def damage(cache: Path) -> None:
+    for file in cache.glob("blocks/*-whole/file"):
+        data = file.read_bytes()
+        file.write_bytes(bytes(len(data) // 2) + data[len(data) // 2 :])
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(
+    lerobot_bucket, lerobot_store, proxy, tmp_path
+):
+    store = converted(lerobot_bucket, tmp_path / "out")
+    damage(tmp_path / "cache")
+    require_equal(store, lerobot_store)
+    damage(tmp_path / "cache")
+    require_equal(converted(lerobot_bucket, tmp_path / "other"), lerobot_store)
+    for sidecar in (tmp_path / "cache/blocks").glob("*-whole/sha256"):
+        sidecar.unlink()
+    require_equal(converted(lerobot_bucket, tmp_path / "third"), lerobot_store)

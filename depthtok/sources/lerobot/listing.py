@@ -17,6 +17,7 @@ from depthtok.errors import SourceError
 from depthtok.frames.parquet import parquet
 from depthtok.remote.errors import Refused
 from depthtok.remote.location import Location
+from depthtok.remote.whole import holding
 from depthtok.sources.lerobot.info import Info
 from depthtok.sources.shards import status_of
 
@@ -139,7 +140,7 @@ def read_table(path: Path, columns: list[str] | None = None):
     """A small parquet file as a table. Raises `SourceError`."""
     import pyarrow
 
-    with local_file(path) as file:
+    with holding([path]) as (path_now,), local_file(path_now) as file:
         require_file(file)
         try:
             return parquet().ParquetFile(file).read(columns=columns)
