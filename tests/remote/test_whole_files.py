@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import depthtok
 from depthtok.disk.bytes_of import local_file
 from depthtok.errors import OutputError, SourceError, SourceUnavailable
 from depthtok.remote.location import located
+from depthtok.remote.recorded import RecordedLocation
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import tree_digest
@@ -74,6 +76,18 @@ def test_threads_that_want_a_file_fetch_it_once(proxy):
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(read, range(6))) == {bytes(range(250)) * 1000}
     assert downloads(proxy, "once/file") == -(-250_000 // int(0.004 * 2**20))
+
+
+def test_what_was_recorded_goes_along_to_other_processes():
+    recorded = RecordedLocation.of(located("s3://labs/a/b.mp4"), 7, "etag", "digest")
+    again = pickle.loads(pickle.dumps(recorded))
+    assert (str(again), again.size, again.etag, again.sha256) == (
+        "s3://labs/a/b.mp4",
+        7,
+        "etag",
+        "digest",
+    )
+    assert again == located("s3://labs/a/b.mp4")
 
 
 def test_a_disk_that_is_full_is_said(lerobot_bucket, tmp_path, monkeypatch):
