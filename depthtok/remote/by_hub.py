@@ -42,8 +42,7 @@ class HubObjects:
         return cls(files, url, f"{prefix}{repository.name}@{info.sha}")
 
     @property
-    def commit(self) -> str:
-        """The commit that is read."""
+    def revision(self) -> str:
         return self.root.rpartition("@")[2]
 
     def describe(self, name: str) -> Described:

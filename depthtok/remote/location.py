@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path, PosixPath
 
@@ -19,7 +20,7 @@ from depthtok.errors import ConfigError, SourceUnavailable
 from depthtok.remote.errors import Missing
 from depthtok.remote.limits import Limits
 from depthtok.remote.objects import SCHEMES, Described, Objects, objects_of
-from depthtok.remote.repository import DATASET, FOLDERS, Repository
+from depthtok.remote.repository import FOLDERS
 from depthtok.remote.retrying import persistently
 
 _SCHEME = re.compile(rf"(file):/{{1,3}}(?=[^/])|({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])")
@@ -79,13 +80,22 @@ class Location(PosixPath):
     @property
     def pinned(self) -> str:
         """The URL; on the Hub with the commit that is read, which names the same bytes for ever."""
-        repository = (
-            Repository.parse(f"hf:/{self.bucket}", DATASET) if self.scheme == "hf" else None
-        )
-        if repository is None:
-            return str(self)
-        url = repository.at(str(getattr(self.objects, "commit", ""))).url
-        return f"{url}/{self.key}" if self.key else url
+        return str(self.at_revision)
+
+    @property
+    def lists(self) -> bool:
+        """Whether its folders can be listed."""
+        return self.scheme not in ("http", "https")
+
+    @property
+    def at_revision(self) -> Location:
+        """The same in the commit that its revision means now; itself where there are no commits.
+        Raises `SourceUnavailable`."""
+        if self.scheme != "hf":
+            return self
+        revision = persistently(lambda: self.objects.revision, self, self.limits)
+        root = f"hf://{self.bucket.partition('@')[0]}@{revision}"
+        return Location(f"{root}/{self.key}" if self.key else root)
 
     @property
     def limits(self) -> Limits:
@@ -131,8 +141,8 @@ class Location(PosixPath):
         return True
 
     def is_dir(self) -> bool:
-        if self.scheme in ("http", "https"):
-            return False  # its folders cannot be listed
+        if not self.lists:
+            return False
         try:
             folders, objects = self.listing()
         except Missing:
@@ -240,3 +250,13 @@ def require_local(path: Path, what: str) -> None:
             f"{what} cannot be {located(path)}",
             remedy="give a local directory; `depthtok copy STORE URL` brings it there",
         )
+
+
+def list_folders(paths: Sequence[Path]) -> None:
+    """Asks once for the listing of each folder with several of these paths, so that their sizes
+    and etags are known without a request for each. Raises `SourceUnavailable`."""
+    folders = Counter(path.parent for path in paths if isinstance(path, Location) and path.lists)
+    for folder, count in folders.items():
+        age = time.monotonic() - _listed.get(str(folder), (-FRESH_S, {}))[0]
+        if count > 1 and isinstance(folder, Location) and age > FRESH_S / 2:
+            folder.listing()

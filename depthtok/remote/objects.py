@@ -40,6 +40,9 @@ class Objects(Protocol):
     `Changed`.
     """
 
+    @property
+    def revision(self) -> str: ...  # the commit of what is read; "" where there are none
+
     def describe(self, name: str) -> Described:
         """One object. Raises `Missing`."""
         ...

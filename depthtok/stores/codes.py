@@ -78,7 +78,8 @@ class CodeStore(Store):
         path = here(moved or self.spec.source("codebook"))
         if not path.is_dir():
             problem = f"the codebook of {self.path} is not in {path}"
-            raise StoreError(problem, remedy="say where it is with --codebook DIR")
+            remedy = "say where it is with --codebook DIR (train-vla: --set codebook=DIR)"
+            raise StoreError(problem, remedy=remedy)
         codebook = Codebook.load(path)
         self.require_codebook(codebook.fingerprint)
         return codebook
