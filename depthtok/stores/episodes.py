@@ -53,11 +53,13 @@ def _camera(data: Mapping[str, Any]) -> Camera:
 def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
     """The tables of a part."""
     return {
-        "intrinsics": ArraySpec("float32", (cameras, 9), per_episode=True),
-        "action": ArraySpec("float32", (action,)),
-        "proprio": ArraySpec("float32", (proprio,)),
-        "instruction": ArraySpec("uint32"),
-        "images": ArraySpec("uint32", (views, 4)),
+        "intrinsics": ArraySpec(
+            "float32", (cameras, 9), per_episode=True, axes=("camera", "matrix_entry")
+        ),
+        "action": ArraySpec("float32", (action,), axes=("action_column",)),
+        "proprio": ArraySpec("float32", (proprio,), axes=("proprio_column",)),
+        "instruction": ArraySpec("uint32", axes=()),
+        "images": ArraySpec("uint32", (views, 4), axes=("view", "image_span")),
     }
 
 

@@ -16,7 +16,7 @@ from depthtok.disk.locks import writing
 from depthtok.disk.temporaries import TEMPORARY, sweep
 from depthtok.errors import DepthtokError, StoreError
 from depthtok.stores.filling import drop_dead
-from depthtok.stores.spec import ROOT, is_store, read_spec
+from depthtok.stores.spec import ROOT, is_store, read_spec, without_dimensions
 from depthtok.stores.store import Store
 from pipelines.convert.stage import ConvertStage
 from pipelines.run import run
@@ -71,8 +71,8 @@ def _in_place(stage: ConvertStage) -> bool:
 
 def _made_otherwise(store: Path, stage: ConvertStage) -> bool:
     """Whether there is a store that was made with other settings than those of `stage`."""
-    exists = (store / ROOT).is_file()
-    return exists and read_spec(store).fingerprint != stage.current.fingerprint
+    current = stage.current.fingerprint, without_dimensions(stage.current).fingerprint
+    return (store / ROOT).is_file() and read_spec(store).fingerprint not in current
 
 
 def _replaced(stage: ConvertStage, replacement: Path, outcome: Outcome) -> Outcome:

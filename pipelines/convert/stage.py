@@ -26,7 +26,13 @@ from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.episodes import EpisodeStore, View, array_specs
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import PartName, ShardKey, shard_name
-from depthtok.stores.spec import StoreSpec, is_store, read_spec
+from depthtok.stores.spec import (
+    StoreSpec,
+    is_store,
+    read_spec,
+    with_dimensions,
+    without_dimensions,
+)
 from pipelines.config import ConvertConfig
 from pipelines.convert.changes import SHOWN, ShardWatch
 from pipelines.convert.differences import require_same_store
@@ -127,7 +133,8 @@ class ConvertStage:
         upstream = digest({path: to_json(f) for path, f in sorted(rlds.features.items())})
         shards = {split.name: len(split.shards) for split in self.splits}
         place = {"source_root": str(rlds.path.resolve())}
-        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, place)
+        spec = StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, place)
+        return with_dimensions(spec)
 
     @cached_property
     def spec(self) -> StoreSpec:
@@ -139,7 +146,8 @@ class ConvertStage:
 
         Raises `StaleStore` for a store that it made with first steps that are dropped now.
         """
-        schema, current = self.schema.to_json_before_meaning(), self.current
+        schema = self.schema.to_json_before_meaning()
+        current = without_dimensions(self.current)
         if schema is None:
             self._require_same_first_steps()
             return []
