@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check types bench-gpu format clean
+.PHONY: demo test check coverage types bench-gpu format clean
 
 demo: .venv/core
 	$(BIN)/depthtok demo
@@ -18,6 +18,13 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(MAKE) test
 
+# The share of lines that the tests run, in the processes that they start, too: TESTS="tests/vla" for some.
+coverage: .venv/dev
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest --ignore tests/tensorflow $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 types: .venv/dev
 	$(BIN)/mypy
 
@@ -30,7 +37,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix $(CODE)
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv .coverage demo build dist *.egg-info
 
 CODE := depthtok pipelines vqvae vla tests benchmarks tools
 
@@ -42,7 +49,7 @@ CODE := depthtok pipelines vqvae vla tests benchmarks tools
 	touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,serve,sim,video,tensorboard,eightbit,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,remote,serve,sim,video,lerobot,hdf5,tensorboard,eightbit,dev]'
 	# openpi's client asks for numpy<2 on paper, and works with 2: the server is tested with it.
 	$(BIN)/python -m pip install --quiet --no-deps openpi-client==0.1.2
 	touch $@

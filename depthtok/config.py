@@ -128,8 +128,8 @@ def convert(value: Any, kind: Any, where: str) -> Any:
             return from_mapping(kind, value, where)
         if issubclass(kind, Enum) and not isinstance(value, kind):
             return _convert_choice(value, kind, where)
-        if kind is Path and isinstance(value, str) and value and "\0" not in value:
-            return Path(value)
+        if kind is Path and isinstance(value, str | Path) and value and "\0" not in str(value):
+            return _path(str(value))
         if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
             if abs(value) <= sys.float_info.max:  # no infinity, and no whole number beyond
                 return float(value)
@@ -139,6 +139,15 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         elif isinstance(value, kind):
             return value
     raise ConfigError(f"{where} cannot be {value!r}", remedy=f"give {describe(kind)}")
+
+
+def _path(text: str) -> Path:
+    """A path of this machine, or the location that a URL names."""
+    if ":/" not in text:
+        return Path(text)
+    from depthtok.remote.location import located
+
+    return located(text)
 
 
 def _convert_union(value: Any, kinds: tuple, where: str) -> Any:

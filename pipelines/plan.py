@@ -14,6 +14,7 @@ from pathlib import Path
 from depthtok.config import RunOptions
 from depthtok.format import human_bytes, human_count, human_duration
 from depthtok.stores.spec import ROOT
+from pipelines.fetches import Fetches, Fetching
 from pipelines.rates import Rate, rate_of
 from pipelines.run import first_episodes, pending, watched
 from pipelines.stage import Probe, Stage, device_of
@@ -37,7 +38,9 @@ class Plan:
     seconds: float | None  # worker-seconds, over all workers; None if nothing could be measured
     bytes: float | None
     free_bytes: int
-    known: Rate | None = None  # of this job on a GPU, where the plan is not for one
+    fetches: Fetches | None = None
+    gpu_rate: Rate | None = None  # of this job on a GPU, where the plan is not for one
+    notes: tuple[str, ...] = ()  # what else was measured
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -56,13 +59,16 @@ class Plan:
             f"  about {human_duration(self.seconds)} on one {self.device} worker{wall}",
             f"  about {human_bytes(self.bytes)} to write; {human_bytes(self.free_bytes)} are free",
         ]
-        if self.known and self.units:
-            rate, duration = self.known, human_duration(self.units / self.known.figure)
+        if self.fetches:
+            lines += self.fetches.lines()
+        if self.gpu_rate and self.units:
+            rate, duration = self.gpu_rate, human_duration(self.units / self.gpu_rate.figure)
             lines += [
                 f"  about {duration} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
                 f"({rate.origin}, {rate.command})",
                 "  of another GPU divide by its own rate: make bench-gpu",
             ]
+        lines += [f"  {note}" for note in self.notes]
         if self.bytes > self.free_bytes:
             lines.append("  not enough space: choose another --out, or a smaller --size")
         return lines
@@ -92,7 +98,9 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         seconds=probe.seconds / probe.units * units if probe else None,
         bytes=probe.bytes / probe.units * units if probe else None,
         free_bytes=shutil.disk_usage(_existing(stage.out)).free,
-        known=rate_of(stage) if device == "cpu" else None,
+        fetches=stage.fetches(todo) if isinstance(stage, Fetching) else None,
+        gpu_rate=rate_of(stage) if device == "cpu" else None,
+        notes=probe.notes if probe else (),
     )
 
 

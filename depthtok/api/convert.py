@@ -17,26 +17,28 @@ if TYPE_CHECKING:
 
 
 def convert(
-    source: Annotated[Path, Positional("RLDS_DIR", "directory of the data set")],
+    source: Annotated[
+        Path, Positional("DIR", "an RLDS or LeRobot data set, or HDF5 demonstrations")
+    ],
     out: Out,
     settings: ConvertConfig,
     options: Annotated[RunOptions, Only(*SHARED, "overwrite"), BySet("cpus_per_worker")],
 ) -> Outcome | Plan:
-    """Index an RLDS data set: RLDS_DIR -> EpisodeStore.
+    """Index a data set: DIR -> EpisodeStore.
 
-    Reads every record once. Images stay where they are; actions, states, instructions and the place
-    of every image go into the store. Given again, it makes the parts of shards that changed anew.
+    DIR is RLDS, LeRobot v3.0 or v2.1, or HDF5 demonstrations (LIBERO, robomimic). Every file is
+    read once. Images and videos stay where they are; actions, states, instructions and the place of
+    every frame go into the store. Given again, it makes the parts of files that changed anew.
 
     Example: depthtok convert libero_spatial_no_noops/1.0.0 --out runs/episodes
     """
-    from depthtok.sources.rlds import RldsDirectory
+    from pipelines.convert.opening import stage_of
     from pipelines.convert.overwrite import planned_over, run_over, settle
-    from pipelines.convert.stage import ConvertStage
     from pipelines.plan import plan
     from pipelines.run import run
 
     settle(out)
-    stage = ConvertStage(RldsDirectory.open(source), out, settings)
+    stage = stage_of(source, out, settings)
     warn_of_unknown(stage.schema)
     if options.plan:
         return plan(planned_over(stage) if options.overwrite else stage, options)

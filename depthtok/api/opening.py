@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 def open_store(path: str | Path, *, source_root: str | Path | None = None) -> Store:
     """The store at `path`, as an EpisodeStore, a DepthStore or a CodeStore. `source_root`: where
     the data set of an EpisodeStore lies now, if it moved. Raises `StoreError`."""
+    from depthtok.remote.location import located
     from depthtok.stores import lineage
 
-    return lineage.open_store(Path(path), Path(source_root) if source_root else None)
+    return lineage.open_store(located(path), located(source_root) if source_root else None)
 
 
 def load_policy(

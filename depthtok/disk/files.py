@@ -1,8 +1,7 @@
 """How bytes reach the disk: whole or not at all.
 
 Everything that must survive a kill is written to a temporary sibling, flushed to the disk, and
-renamed. Only POSIX file systems are supported; what object storage would take is in
-`docs/scaling.md`, and this file is where it would go.
+renamed. Only POSIX file systems are written like that; `depthtok copy` takes stores to buckets.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pathlib import Path
 from depthtok.disk.regular import SEE_TO_IT, TROUBLES
 from depthtok.disk.temporaries import discard, temporary_sibling
 from depthtok.errors import OutputError
+from depthtok.remote.location import is_remote, located
 from depthtok.signals import uninterrupted
 
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}")
@@ -214,6 +214,11 @@ def exchange(new: Path, final: Path) -> None:
 
 def make_directory(path: Path) -> None:
     """Makes a directory and its parents, so that they last over a power cut."""
+    if is_remote(path):
+        raise OutputError(
+            f"nothing is written to {located(path)} as it is made",
+            remedy="choose a directory of this machine, then `depthtok copy STORE URL`",
+        )
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)

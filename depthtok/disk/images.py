@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,8 +13,11 @@ import google_crc32c
 
 from depthtok.disk.regular import open_file
 from depthtok.errors import CorruptRecord, SourceUnavailable
+from depthtok.remote.blocks import BlockedFile
+from depthtok.remote.location import Location
 
 OPEN_FILES = 128
+OPEN_OBJECTS = 16_384  # elsewhere: what is kept of each is its etag
 
 
 @runtime_checkable
@@ -32,13 +35,17 @@ class ImageFiles:
 
     def __init__(self, opened: Callable[[Path], ByteFile] | None = None) -> None:
         self._opened = lru_cache(OPEN_FILES)(opened or OpenFile)
+        self._objects = lru_cache(OPEN_OBJECTS)(BlockedFile.of)
 
     def read(self, path: Path, offset: int, length: int, crc32c: int) -> bytes:
         """The `length` bytes at `offset`. Raises `CorruptRecord` unless they have this CRC32C, and
-        `SourceUnavailable` where the file system does not give them."""
+        `SourceUnavailable` where the file system, or the network, does not give them."""
         try:
-            file = self._opened(path)  # held, or another thread's reads could close it
+            file = self._file(path)  # held, or another thread's reads could close it
             data = file.read(offset, length)
+            if google_crc32c.value(data) != crc32c and isinstance(file, BlockedFile):
+                file.forget(offset, length)  # the disk of the cache may be at fault
+                data = file.read(offset, length)
         except OSError as error:
             self._opened.cache_clear()  # a stale handle must not outlive the trouble
             raise SourceUnavailable(
@@ -53,6 +60,15 @@ class ImageFiles:
                 "changed shards anew",
             )
         return data
+
+    def expect(self, path: Path, spans: Sequence[tuple[int, int]]) -> None:
+        """Says which spans (offset and length) will be read soon: where the file lies elsewhere,
+        they are fetched, many at a time."""
+        if isinstance(path, Location):
+            self._objects(path).expect(spans)
+
+    def _file(self, path: Path) -> ByteFile:
+        return self._objects(path) if isinstance(path, Location) else self._opened(path)
 
 
 class OpenFile:

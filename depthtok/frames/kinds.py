@@ -55,6 +55,9 @@ class Pixels(Protocol):
     @property
     def frames_by(self) -> FrameKind: ...
 
+    @property
+    def channels(self) -> str: ...
+
     def decode(self, data: bytes) -> np.ndarray: ...
 
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from depthtok.disk.images import ImageFiles
 from depthtok.errors import StoreError
-from depthtok.frames import video
+from depthtok.frames import hdf5, parquet, video
 from depthtok.frames.kinds import SPANS, FrameKind, FrameSource, Maker, Pixels
 from depthtok.frames.spans import SpanSource
 
@@ -14,6 +14,8 @@ KINDS: MappingProxyType[str, tuple[int, Maker]] = MappingProxyType(
     {
         SPANS: (1, SpanSource),
         video.NAME: (video.VERSION, video.VideoSource.of),
+        parquet.NAME: (parquet.VERSION, parquet.ParquetSource.of),
+        hdf5.NAME: (hdf5.VERSION, hdf5.Hdf5Source.of),
     }
 )
 """By name: the newest version of its rows that can be read, and what reads them."""

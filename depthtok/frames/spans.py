@@ -15,6 +15,8 @@ from depthtok.disk.images import ImageFiles
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.frames.kinds import Pixels, Rows
 
+AHEAD = 64  # frames that are fetched at the same time, where they lie elsewhere
+
 
 @dataclass(frozen=True)
 class SpanSource:
@@ -25,8 +27,12 @@ class SpanSource:
 
     def encoded(self, files: Sequence[Path], rows: Rows) -> Iterator[bytes]:
         """The bytes of every frame, checked."""
-        for low, high, length, crc in rows.tolist():
-            yield self.images.read(files[0], low | high << 32, length, crc)
+        spans = [(low | high << 32, length, crc) for low, high, length, crc in rows.tolist()]
+        for number, span in enumerate(spans):
+            if number % AHEAD == 0:
+                soon = spans[number : number + 2 * AHEAD]
+                self.images.expect(files[0], [(offset, length) for offset, length, _ in soon])
+            yield self.images.read(files[0], *span)
 
     def frames(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
         """As `FrameSource.frames`."""

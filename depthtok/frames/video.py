@@ -7,23 +7,22 @@ codes of a depth video become metres (`depth_codes.py`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
+from jaxtyping import UInt8
 
 from depthtok.disk.images import ImageFiles
 from depthtok.errors import CorruptRecord, SourceError
 from depthtok.frames.depth_codes import DepthCodes
 from depthtok.frames.kinds import Pixels, Rows, file_numbers, positions
+from depthtok.frames.pool import Pool
 from depthtok.frames.video_decoder import VideoDecoder
 from depthtok.frames.video_index import packets
 
 NAME, VERSION, NEEDS = "video", 1, "0.3"
-OPEN = 8  # decoders that stay open, of one view
 
 Convert = Callable[..., np.ndarray]  # of a decoded frame
 
@@ -34,8 +33,7 @@ class VideoSource:
 
     shape: tuple[int | None, ...]
     convert: Convert
-    _idle: deque[VideoDecoder] = field(default_factory=deque)
-    _lock: Lock = field(default_factory=Lock)
+    decoders: Pool[VideoDecoder] = field(default_factory=lambda: Pool(VideoDecoder))
 
     @classmethod
     def of(cls, view: Pixels, images: ImageFiles) -> VideoSource:
@@ -43,7 +41,7 @@ class VideoSource:
         settings = view.frames_by.settings
         if "depth" in settings:
             return cls(view.format.shape, DepthCodes.from_json(settings["depth"]).metres)
-        return cls(view.format.shape, lambda frame: frame.to_ndarray(format="rgb24"))
+        return cls(view.format.shape, bgr if view.channels == "bgr" else rgb)
 
     def frames(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
         """As `FrameSource.frames`. Frames between those that are asked for are decoded, but not
@@ -55,7 +53,8 @@ class VideoSource:
             for number, stamp, check in zip(numbers, stamps, checks, strict=True):
                 path = files[number]
                 if decoder is None or decoder.path != path:
-                    decoder = self._exchanged(decoder, path, stamp)
+                    self.decoders.give_back(decoder)
+                    decoder = self.decoders.take(path, stamp)
                 frame = self.convert(decoder.frame(stamp, check))
                 if any(
                     size not in (None, side)
@@ -69,28 +68,7 @@ class VideoSource:
             decoder = None  # where it is now is not known
             raise
         finally:
-            self._give_back(decoder)
-
-    def _exchanged(self, decoder: VideoDecoder | None, path: Path, stamp: int) -> VideoDecoder:
-        """A decoder of a file that nobody uses: of several the nearest before `stamp`."""
-        self._give_back(decoder)
-        with self._lock:
-            idle = [decoder for decoder in self._idle if decoder.path == path]
-            if idle:
-                before = [decoder for decoder in idle if decoder.position < stamp]
-                nearest = max(before or idle, key=lambda decoder: decoder.position)
-                self._idle.remove(nearest)
-                return nearest
-        return VideoDecoder(path)
-
-    def _give_back(self, decoder: VideoDecoder | None) -> None:
-        if decoder is None:
-            return
-        with self._lock:
-            self._idle.append(decoder)
-            surplus = self._idle.popleft() if len(self._idle) > OPEN else None
-        if surplus:
-            surplus.close()
+            self.decoders.give_back(decoder)
 
     def check(self, files: Sequence[Path], rows: Rows) -> Iterator[SourceError]:
         """As `FrameSource.check`; reads each file once."""
@@ -106,3 +84,13 @@ class VideoSource:
                     f"{files[number]}: {bad} of {len(wanted)} frames changed since they were "
                     "indexed"
                 )
+
+
+def rgb(frame) -> UInt8[np.ndarray, "H W 3"]:
+    """A decoded frame as RGB."""
+    return frame.to_ndarray(format="rgb24")
+
+
+def bgr(frame) -> UInt8[np.ndarray, "H W 3"]:
+    """The same of a video whose red and blue changed places before it was encoded."""
+    return frame.to_ndarray(format="bgr24")

@@ -45,7 +45,9 @@ class Packets:
         index = np.where(nearer, right - 1, left)
         period = float(np.median(np.diff(shown))) if len(shown) > 1 else 1.0
         off = np.abs(shown[index] - times)
-        if len(times) and (step := int(off.argmax())) >= 0 and off[step] > NEAR * period:
+        too_far = off > NEAR * period
+        if too_far.any():
+            step = int(too_far.argmax())
             raise CorruptRecord(
                 f"{self.path} has no frame at {times[step]:.4f} s (step {step}): the nearest is at "
                 f"{shown[index[step]]:.4f} s",

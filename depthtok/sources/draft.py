@@ -18,7 +18,7 @@ from depthtok.meaning import REFERENCES, UNITS
 from depthtok.sources import guess
 from depthtok.sources.columns import FeatureFacts
 from depthtok.sources.features import values_in
-from depthtok.sources.guess import ColumnGroup
+from depthtok.sources.guess import ColumnGroup, in_tree
 from depthtok.sources.instruction import is_codes, is_text
 
 _WORDS = (
@@ -48,11 +48,13 @@ def draft(
     features: Mapping[str, FeatureFacts],
     dataset_name: str,
     sample: Mapping[str, Sequence[np.ndarray]] | None = None,
+    fps: float | None = None,
 ) -> str:
     """TOML text of a schema for a data set with these features.
 
     `sample`: the values of some features in a few episodes (see `depthtok.sources.sample`), which
-    tell a gripper from a joint. Raises `SchemaError` if there is no image or no action.
+    tell a gripper from a joint. `fps` is the rate in Hz, where the data set states it. Raises
+    `SchemaError` if there is no image or no action.
     """
     steps = {path: feature for path, feature in sorted(features.items()) if feature.per_step}
     values = sample or {}
@@ -71,7 +73,7 @@ def draft(
         for group in guess.groups("action", path, steps[path], values.get(path, ()))
     ]
     parts = [
-        _head(features, dataset_name, any(group.gripper for _, group in groups)),
+        _head(features, dataset_name, any(group.gripper for _, group in groups), fps),
         *_cameras(steps, cameras),
         _keep(features, actions),
         "# What does each column mean? In which unit? Which one is the gripper?\n"
@@ -81,7 +83,9 @@ def draft(
     return "\n".join(parts)
 
 
-def _head(features: Mapping[str, FeatureFacts], name: str, gripper: bool) -> str:
+def _head(
+    features: Mapping[str, FeatureFacts], name: str, gripper: bool, fps: float | None = None
+) -> str:
     hint = (
         "open1_closed0 is the aim, see docs/schemas.md"
         if gripper
@@ -91,10 +95,16 @@ def _head(features: Mapping[str, FeatureFacts], name: str, gripper: bool) -> str
         f"# A draft made from the features of {name}. Go through the lines marked `check`.\n"
         f"datasets = {json.dumps([name])}\n"
         'status = "unseen"\n\n'
-        'fps = "unknown"  # check: frames per second\n'
+        f"{_rate(fps)}\n"
         f"{_instructions(features)}"
         f'gripper = "{"unknown" if gripper else "none"}"  # check: {hint}\n'
     )
+
+
+def _rate(fps: float | None) -> str:
+    if fps is None:
+        return 'fps = "unknown"  # check: frames per second'
+    return f"fps = {fps:g}  # as the data set states it"
 
 
 def _instructions(features: Mapping[str, FeatureFacts]) -> str:
@@ -122,7 +132,7 @@ def _instruction_rank(path: str, feature: FeatureFacts) -> int:
     codes = is_codes(feature) and (feature.shape[-1] or 0) >= 16
     if not (is_text(feature) or codes) or "embedding" in path:
         return len(_WORDS)
-    name = path.removeprefix("steps/").removeprefix("observation/")
+    name = in_tree(path).removeprefix("steps/").removeprefix("observation/")
     words = (rank for rank, word in enumerate(_WORDS) if word in name)
     return next(words, len(_WORDS))
 
@@ -213,8 +223,8 @@ def _states(
     likely = [
         path
         for path in vectors
-        if path.startswith("steps/observation/")
-        and guess.STATES.search(path.removeprefix("steps/observation/"))
+        if in_tree(path).startswith("steps/observation/")
+        and guess.STATES.search(in_tree(path).removeprefix("steps/observation/"))
         and not guess.ASIDE.search(_last(path))
         and _is_vector(steps[path])
     ]
@@ -236,17 +246,20 @@ def _states(
 
 
 def _action_paths(steps: Mapping[str, FeatureFacts]) -> list[str]:
-    if "steps/action" in steps:
-        return ["steps/action"] if _is_vector(steps["steps/action"]) else []
+    unsplit = [path for path in steps if in_tree(path) in ("steps/action", "steps/actions")]
+    if unsplit:
+        return [path for path in unsplit if _is_vector(steps[path])][:1]
     return [
         path
         for path, feature in steps.items()
-        if path.startswith("steps/action/") and "terminate" not in path and _is_vector(feature)
+        if in_tree(path).startswith("steps/action/")
+        and "terminate" not in path
+        and _is_vector(feature)
     ]
 
 
 def _last(path: str) -> str:
-    return path.rsplit("/", 1)[-1]
+    return in_tree(path).rsplit("/", 1)[-1]
 
 
 def _is_image(feature: FeatureFacts) -> bool:
@@ -286,6 +299,6 @@ def _names(paths: list[str]) -> dict[str, str]:
     """The last part of each path, or the whole path if that is not unique."""
     ends = [_last(path) for path in paths]
     return {
-        path: end if ends.count(end) == 1 else path.replace("/", "_")
+        path: end if ends.count(end) == 1 else re.sub(r"[/.]", "_", path)
         for path, end in zip(paths, ends, strict=True)
     }

@@ -9,13 +9,9 @@ from depthtok.errors import SourceError
 from depthtok.sources.videos import IMAGES, VIDEOS
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_TO_RLDS = (
-    "write it as RLDS first, with tensorflow-datasets or depthtok.sources.write.RldsWriter "
-    "(docs/interfaces.md)"
-)
 _DEMOS = (
-    "LIBERO's official demonstrations are replayed, with true depth: depthtok collect "
-    "--suite SUITE --demos {} --out DIR; others: "
+    "demonstrations of LIBERO and robomimic: depthtok convert {0} --out EPISODES; those of LIBERO "
+    "replayed, with true depth: depthtok collect --suite SUITE --demos {0} --out DIR"
 )
 
 
@@ -28,8 +24,7 @@ def foreign_folder(path: Path) -> SourceError:
     """The error for a LeRobot data set in place of an RLDS directory."""
     return SourceError(
         f"{path} is a LeRobot data set, not RLDS",
-        remedy=f"for depth of its videos: depthtok annotate {path} --out DIR; for its actions "
-        f"{_TO_RLDS}",
+        remedy=f"depthtok convert {path} --out EPISODES reads it",
     )
 
 
@@ -43,7 +38,7 @@ def foreign_file(path: Path) -> SourceError:
     require_file(path)
     with path.open("rb") as file:
         if file.read(len(_HDF5)) == _HDF5:
-            remedy = _DEMOS.format(path) + _TO_RLDS
+            remedy = _DEMOS.format(path)
             return SourceError(f"{path} is an HDF5 file, not an RLDS directory", remedy=remedy)
     return SourceError(
         f"{path} is a file, not an RLDS directory",
@@ -55,7 +50,7 @@ def folder_remedy(path: Path) -> str:
     """The remedy for a folder that is not an RLDS directory, by the files in it; "" if unknown."""
     suffixes = {file.suffix.lower() for file in path.iterdir()}
     if suffixes & {".hdf5", ".h5"}:
-        return _DEMOS.format("FILE") + _TO_RLDS
+        return _DEMOS.format("FILE")
     if suffixes & {*VIDEOS, *IMAGES}:
         return f"for depth of its videos or images: depthtok annotate {path} --out DIR"
     return ""

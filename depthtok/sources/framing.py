@@ -9,17 +9,17 @@ takes one read of 16 bytes a record.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from depthtok.disk.bytes_of import Bytes, bytes_of
 from depthtok.errors import CorruptRecord
+from depthtok.remote.location import Location
 from depthtok.sources.tfrecord import (
     FOOTER,
     HEADER,
     OVERHEAD,
     Framing,
-    opened,
     payload_length,
     read_records,
 )
@@ -35,12 +35,13 @@ class ShardDigest(Framing):
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self.size = self.end = self.records = 0
+        self.etag = ""
         self.damaged: list[int] = []
         self._broken = False
 
-    def begin(self, size: int) -> None:
-        """Notes the size of the file, in bytes, when it is opened."""
-        self.size = size
+    def begin(self, size: int, etag: str) -> None:
+        """Notes the size of the file, in bytes, when it is opened, and its etag if it has one."""
+        self.size, self.etag = size, etag
 
     def add(self, header: bytes, footer: bytes, *, sound: bool) -> None:
         """Adds a frame; without a footer where nothing can be read after this header."""
@@ -57,33 +58,34 @@ class ShardDigest(Framing):
     def complete(self, path: Path) -> None:
         """Adds the frames that were not read, by their headers and footers alone."""
         if self.end < self.size and not self._broken:
-            with opened(path) as (file, _):
+            with bytes_of(path, scattered=True) as file:
                 self._walk(file)
 
-    def _walk(self, file: int) -> None:
+    def _walk(self, file: Bytes) -> None:
         """Adds the headers and footers of the frames from `end` on."""
-        header = os.pread(file, HEADER.size, self.end)
+        header = file.read(HEADER.size, self.end)
         while header:  # the footer of a frame and the header of the next lie side by side
             try:
                 length = payload_length(header, self.size - self.end)
             except ValueError:
                 self.add(header, b"", sound=False)
                 return
-            between = os.pread(file, OVERHEAD, self.end + HEADER.size + length)
+            between = file.read(OVERHEAD, self.end + HEADER.size + length)
             self.add(header, between[: FOOTER.size], sound=True)
             header = between[FOOTER.size :]
 
     def to_json(self) -> dict[str, object]:
-        """Size, digest, and the damaged records if there are any."""
+        """Size, digest, and the etag and damaged records if there are any."""
         damaged = {"damaged": self.damaged} if self.damaged else {}
-        return {"size": self.size, "digest": self._hash.hexdigest(), **damaged}
+        etag = {"etag": self.etag} if self.etag else {}
+        return {"size": self.size, "digest": self._hash.hexdigest(), **etag, **damaged}
 
 
 def framing_of(path: Path) -> ShardDigest:
     """The framing of a shard, without reading payloads. Raises `SourceUnavailable`."""
     digest = ShardDigest()
-    with opened(path) as (file, size):
-        digest.begin(size)
+    with bytes_of(path, scattered=True) as file:
+        digest.begin(file.size, file.etag)
         digest._walk(file)
     return digest
 
@@ -91,8 +93,13 @@ def framing_of(path: Path) -> ShardDigest:
 def is_same(path: Path, made_from: Mapping[str, object]) -> bool:
     """Whether a shard is the one that `ShardDigest.to_json` described. Raises `SourceUnavailable`.
 
-    Payloads are read only where one was damaged: it may have been mended in place.
+    Payloads are read only where one was damaged: it may have been mended in place. Nothing is read
+    of an object with the etag of then.
     """
+    if isinstance(path, Location) and made_from.get("etag"):
+        described = path.describe()
+        if (described.size, described.etag) == (made_from["size"], made_from["etag"]):
+            return True
     current = framing_of(path).to_json()
     if (current["size"], current["digest"]) != (made_from["size"], made_from["digest"]):
         return False

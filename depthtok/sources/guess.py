@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -58,10 +58,11 @@ def groups(
     some episodes, float[T, width] each, or none."""
     width = values_in(found.shape)
     assert width is not None, f"{path} has no fixed number of columns"
-    stem = re.sub(r"\W", "_", re.sub(r"^steps/(observation/|action/)?", "", path))
+    stem = re.sub(r"\W", "_", re.sub(r"^steps/(observation/|action/)?", "", in_tree(path)))
     parts = _groups_of_description(kind, getattr(found, "description", ""), width)
+    parts = parts or _groups_of_names(kind, getattr(found, "names", ()), reference_of(path))
     if parts is None:
-        gripper = kind == "action" and "grip" in path.rsplit("/", 1)[-1] and width <= 2
+        gripper = kind == "action" and "grip" in in_tree(path).rsplit("/", 1)[-1] and width <= 2
         stem = _gripper_name(stem, gripper) if kind == "action" else stem
         names = (stem,) if width == 1 else tuple(f"{stem}_{i}" for i in range(width))
         note = _values_in_words(values, 0) if gripper else ""
@@ -105,6 +106,35 @@ def _groups_of_description(kind: str, text: str, width: int) -> list[ColumnGroup
             ColumnGroup(start, start + count, names, gripper, reference_of(words.lower()), note)
         )
         start += count
+    return parts
+
+
+def in_tree(path: str) -> str:
+    """The path of a feature as RLDS would have it: LeRobot's and HDF5's have their own style."""
+    if path.startswith(("steps/", "episode_metadata/")):
+        return path
+    return "steps/" + re.sub(r"^obs/", "observation/", path.replace(".", "/"))
+
+
+def _groups_of_names(kind: str, names: Sequence[str], reference: str) -> list[ColumnGroup] | None:
+    """Groups by the names that the data set gives its columns; None where it gives none."""
+    if not names:
+        return None
+    columns = [
+        re.sub(r"\W+", "_", name).strip("_") or f"column_{k}" for k, name in enumerate(names)
+    ]
+    columns = [n if columns.count(n) == 1 else f"{n}_{k}" for k, n in enumerate(columns)]
+    grips = [kind == "action" and "gripper" in name.lower() for name in columns]
+    if kind == "action":
+        columns = [_gripper_name(n, grip) for n, grip in zip(columns, grips, strict=True)]
+    parts: list[ColumnGroup] = []
+    for column, (name, grip) in enumerate(zip(columns, grips, strict=True)):
+        if parts and parts[-1].gripper == grip:
+            last = parts.pop()
+            parts.append(replace(last, stop=column + 1, names=(*last.names, name)))
+        else:
+            note = "names as the data set gives them"
+            parts.append(ColumnGroup(column, column + 1, (name,), grip, reference, note))
     return parts
 
 

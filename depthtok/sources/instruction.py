@@ -6,6 +6,8 @@ A schema states it as one path, as a list of alternatives, or as a table:
     from = "steps/observation/instruction"   # a path, or several
     ops = ["characters"]                     # the features hold character codes, not text
     pick = "draw"                            # keep all texts; training draws one
+
+or, for a data set whose episodes all do the same and do not say what, as `text = "lift the cube"`.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Instruction:
     paths: tuple[str, ...] = ()
     ops: tuple[str, ...] = ()  # of OPERATIONS
     pick: str = "first"  # one of PICKS
+    text: str = ""  # of all episodes, where no feature says it
 
     @classmethod
     def parse(cls, schema: SchemaTable) -> Instruction:
@@ -43,6 +46,10 @@ class Instruction:
         if not isinstance(schema.data.get("instruction"), dict):
             return cls(schema.texts("instruction"))
         table = SchemaTable(schema.take("instruction", dict), f"{schema.where} [instruction]")
+        if "text" in table.data:
+            text = table.take("text", str)
+            table.finish()
+            return cls(text=text)
         paths, ops = table.texts("from"), table.texts("ops", [])
         pick = table.choice("pick", tuple(PICKS), "first")
         table.finish()
@@ -56,6 +63,8 @@ class Instruction:
 
     def to_json(self) -> list[str] | dict:
         """What `parse` reads; a plain list of paths where all else is the default."""
+        if self.text:
+            return {"text": self.text}
         if not self.ops and self.pick == "first":
             return list(self.paths)
         table: dict = {"from": list(self.paths)}
@@ -86,6 +95,8 @@ class Instruction:
     def texts(self, raw: ReadableEpisode) -> list[tuple[str, ...]]:
         """The texts to use, one entry for the episode or one for each step: a single text, or with
         `pick = "draw"` all of them. An entry without any holds one empty text."""
+        if self.text:
+            return [(self.text,)]
         stored = [self._texts_of_feature(raw, path) for path in self.paths]
         if all(len(rows) == 1 for rows in stored):
             return [self._pick_texts([rows[0] for rows in stored])]

@@ -16,6 +16,7 @@ from shlex import quote
 
 from depthtok.disk.regular import require_no_special
 from depthtok.errors import CorruptRecord, SourceError
+from depthtok.remote.location import Location, located
 from depthtok.sources.episode import RawEpisode
 from depthtok.sources.features import Feature, read_features, read_json
 from depthtok.sources.foreign import folder_remedy, foreign_file, foreign_folder, is_lerobot
@@ -63,7 +64,7 @@ class RldsDirectory:
         Reads the two JSON files and the names of the shards; the shards only where they must be
         counted. Raises `SourceError`.
         """
-        root = _version_directory(Path(path))
+        root = _version_directory(located(path))
         info = read_json(root / INFO)
         name, version = (_name(info.get(key), key, root) for key in ("name", "version"))
         _require_tfrecord(info, root)
@@ -138,6 +139,8 @@ def is_rlds(path: Path) -> bool:
 def _version_directory(path: Path) -> Path:
     """The directory with the two JSON files: `path`, or the only one up to three levels below."""
     require_no_special(path)
+    if isinstance(path, Location) and (path / INFO).is_file():
+        return path  # a web server lists no folder
     try:
         if {INFO, FEATURES} & {entry.name for entry in path.iterdir()}:
             return path

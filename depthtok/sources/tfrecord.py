@@ -7,17 +7,15 @@ or read is `SourceUnavailable`, which says nothing about its bytes.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol, runtime_checkable
 
 import google_crc32c
 
-from depthtok.disk.regular import open_file, unavailable
+from depthtok.disk.bytes_of import Bytes, bytes_of
 from depthtok.errors import CorruptRecord, SourceUnavailable
 
 HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of these eight bytes
@@ -68,8 +66,9 @@ OnBad = Callable[[int, CorruptPayload], None]
 class Framing(Protocol):
     """Receives the framing of a file while it is read: see `framing.py`."""
 
-    def begin(self, size: int) -> None:
-        """Called with the size of the file, in bytes, when it is opened."""
+    def begin(self, size: int, etag: str) -> None:
+        """Called with the size of the file, in bytes, when it is opened, and its etag if it lies in
+        a bucket."""
         ...
 
     def add(self, header: bytes, footer: bytes, *, sound: bool) -> None:
@@ -84,18 +83,18 @@ def read_records(
 
     With `on_bad` a record with only a bad payload is reported to it, by index, and left out.
     """
-    with opened(path) as (file, size):
+    with bytes_of(path) as file:
         if framing:
-            framing.begin(size)
+            framing.begin(file.size, file.etag)
         index = offset = 0
-        while offset < size:
+        while offset < file.size:
             try:
-                record = _record_at(file, size, path, index, offset, framing)
+                record = _record_at(file, path, index, offset, framing)
             except CorruptPayload as error:
                 if on_bad is None:
                     raise
                 on_bad(index, error)
-                (length,) = struct.unpack("<Q", os.pread(file, 8, offset))
+                (length,) = struct.unpack("<Q", file.read(8, offset))
                 index, offset = index + 1, offset + OVERHEAD + length
                 continue
             index, offset = index + 1, record.end
@@ -105,23 +104,8 @@ def read_records(
 
 def read_record(path: Path, offset: int, index: int) -> Record:
     """The record that begins at byte `offset`; `index` is its number, for messages."""
-    with opened(path) as (file, size):
-        return _record_at(file, size, path, index, offset, None)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[int, int]]:
-    """File descriptor, and size in bytes. Raises `SourceUnavailable` for any `OSError`."""
-    try:
-        file = open_file(path)
-    except OSError as error:
-        raise unavailable(path, error, "cannot be opened") from error
-    try:
-        yield file, os.fstat(file).st_size
-    except OSError as error:
-        raise unavailable(path, error, "cannot be read") from error
-    finally:
-        os.close(file)
+    with bytes_of(path) as file:
+        return _record_at(file, path, index, offset, None)
 
 
 def payload_length(header: bytes, room: int) -> int:
@@ -139,30 +123,28 @@ def payload_length(header: bytes, room: int) -> int:
     return length
 
 
-def _record_at(
-    file: int, size: int, path: Path, index: int, offset: int, framing: Framing | None
-) -> Record:
+def _record_at(file: Bytes, path: Path, index: int, offset: int, framing: Framing | None) -> Record:
     def corrupt(reason: str) -> NoReturn:
         raise CorruptRecord(
             f"{path}: record {index} at byte {offset}: {reason}", remedy=FETCH_AGAIN
         )
 
-    if not 0 <= offset <= size:
-        corrupt(f"the file has only {size} bytes")
-    header = os.pread(file, HEADER.size, offset)
+    if not 0 <= offset <= file.size:
+        corrupt(f"the file has only {file.size} bytes")
+    header = file.read(HEADER.size, offset)
     try:
-        length = payload_length(header, size - offset)
+        length = payload_length(header, file.size - offset)
     except ValueError as error:
         if framing:
             framing.add(header, b"", sound=False)
-        if offset == 0 and os.pread(file, len(LFS_POINTER), 0) == LFS_POINTER:
+        if offset == 0 and file.read(len(LFS_POINTER), 0) == LFS_POINTER:
             raise CorruptRecord(
                 f"{path}: record 0 at byte 0: this is a Git LFS pointer, not the data",
                 remedy="run `git lfs pull` in the data set's repository",
             ) from None
         corrupt(str(error))
-    data = os.pread(file, length, offset + HEADER.size)
-    footer = os.pread(file, FOOTER.size, offset + HEADER.size + length)
+    data = file.read(length, offset + HEADER.size)
+    footer = file.read(FOOTER.size, offset + HEADER.size + length)
     if len(data) != length or len(footer) != FOOTER.size:
         raise SourceUnavailable(
             f"{path} became shorter while it was read",

@@ -31,6 +31,7 @@ from depthtok.frames.kinds import FrameSource
 from depthtok.frames.registry import require_known, source_of
 from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
+from depthtok.remote.location import located
 from depthtok.stores import statistics
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.frame_files import SizedFile, files_of, sized_files
@@ -81,7 +82,7 @@ class EpisodeStore(Store):
     def __init__(self, path: str | Path, *, source_root: str | Path | None = None) -> None:
         super().__init__(path)
         with as_written(self.path / ROOT, ROOT_REMEDY):
-            self.source_root = Path(source_root or self.spec.place["source_root"])
+            self.source_root = located(source_root or self.spec.place["source_root"])
             self.views = [View.from_json(view) for view in values_of(self.about, "views", dict)]
             _ = [as_type(str, name) for view in self.views for name in (view.camera, view.kind)]
             self.fps = number_of(self.about, "fps")

@@ -6,10 +6,12 @@ that are not read as spans of bytes, all `files` in the order of their numbers i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthtok.disk.digests import REPAIR
+from depthtok.disk.digests import REPAIR, file_sha256
+from depthtok.disk.regular import reading
 from depthtok.errors import CorruptPart, as_type, as_written
 from depthtok.frames.kinds import SPANS
 from depthtok.json_values import as_list
@@ -58,3 +60,34 @@ def sized_files(part: Part, root: Path, views: Sequence[View]) -> list[SizedFile
         size = made_from["size"] if made_from and part.meta["source"] is not None else None
         files.append((span_file(part, root), size))
     return files + numbered_files(part, root) if kinds - {SPANS} else files
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """One digest of all bytes of the files, in their order. Raises `SourceUnavailable`."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with reading(path):
+            digest.update(file_sha256(path).encode())
+    return digest.hexdigest()
+
+
+def made_from(paths: Sequence[Path]) -> dict[str, object]:
+    """What a part records of its files. Raises `SourceUnavailable`."""
+    sizes = []
+    for path in paths:
+        with reading(path):
+            sizes.append(path.stat().st_size)
+    return {"size": sum(sizes), "sizes": sizes, "digest": digest_of(paths)}
+
+
+def differs(part: Part, root: Path) -> str:
+    """How the files of a part differ from those that it was made from; "" where they do not. Reads
+    them. Raises `SourceUnavailable` where one is not there."""
+    paths = []
+    for path, size in numbered_files(part, root):
+        with reading(path):
+            if path.stat().st_size != size:
+                return f"{path} has {path.stat().st_size:,} bytes, not {size:,}"
+        paths.append(path)
+    same = digest_of(paths) == part.meta[MADE_FROM]["digest"]
+    return "" if same else f"{paths[0]}, or one of its videos, has other bytes"

@@ -12,10 +12,13 @@ from depthtok.config import digest, flat
 from depthtok.disk.regular import require_file
 from depthtok.errors import ConfigError, CorruptPart, StaleStore, StoreError, as_type
 from depthtok.json_values import JsonObject, as_list
+from depthtok.remote.location import is_remote
 from depthtok.stores.arrays import group_json
 
 ROOT = "zarr.json"
+COPY = "store.json"  # of a store elsewhere: see `depthtok/copies/contents.py`
 SEEN = "seen.json"  # what this host knows of the source's files: no part of the store's content
+SPEED = "speed.json"  # how fast the last run was, on its machine: no part of it, either
 FORMAT = 1
 DIMENSIONS = "dimension_names"  # in `about`
 MOST_SHARDS = 1_000_000  # of a split: every one that is missing is named
@@ -79,11 +82,17 @@ def names_dimensions(spec: StoreSpec) -> bool:
 
 def is_store(path: Path) -> bool:
     """Whether `path` is a store, or the parts of one that has lost its root."""
+    if is_remote(path):
+        return (path / COPY).is_file()
     return (path / ROOT).is_file() or (path / "parts" / ROOT).is_file()
 
 
 def read_spec(path: Path) -> StoreSpec:
     """What the store at `path` is. Raises `StoreError` where it is none, or is damaged."""
+    if is_remote(path):
+        from depthtok.copies.local import spec_at
+
+        return spec_at(path)
     root = path / ROOT
     require_file(root)
     if is_store(path) and not root.is_file():
@@ -93,12 +102,17 @@ def read_spec(path: Path) -> StoreSpec:
         raise StoreError(
             f"{path} {state}", remedy="name the directory that a depthtok command wrote with --out"
         )
+    return parse_spec(root.read_text(errors="replace"), root)
+
+
+def parse_spec(text: str, root: Path) -> StoreSpec:
+    """What the store is whose root has this text; `root` is its path, for messages. Raises
+    `StoreError` and `CorruptPart`."""
     try:
-        text = root.read_text()
         content = dict(json.loads(text)["attributes"]["depthtok"])
         claimed = content.pop("sha256")
         fingerprint = content.pop("fingerprint")
-        _require_format(path, content.pop("format"))
+        _require_format(root.parent, content.pop("format"))
         spec = StoreSpec(**content)
         _require_types(spec)
         attributes = spec.attributes()

@@ -23,6 +23,7 @@ from depthtok.disk.digests import REPAIR, DigestMemory
 from depthtok.disk.tables import tables
 from depthtok.errors import CorruptPart, MissingParts, StaleStore, StoreError
 from depthtok.json_values import JsonObject, value_of
+from depthtok.remote.location import Location, located
 from depthtok.stores.parts import Failure, Part, PartName, shard_name
 from depthtok.stores.spec import read_spec
 
@@ -35,7 +36,7 @@ class Store:
     TYPE = ""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = _here(located(path))
         self.spec = read_spec(self.path)
         if self.TYPE and self.spec.type != self.TYPE:
             raise StoreError(
@@ -131,6 +132,15 @@ class Store:
     def files_bytes(self) -> int:
         """Bytes of all parts, as their manifests say."""
         return sum(size for part in self.parts() for size, _ in part.manifest["files"].values())
+
+
+def _here(path: Path) -> Path:
+    """The path itself, or where a copy lies of the store at a URL."""
+    if not isinstance(path, Location):
+        return path
+    from depthtok.copies.local import local_copy
+
+    return local_copy(path)
 
 
 def _drop_tables(parts: dict[str, Part]) -> None:

@@ -206,16 +206,19 @@ class StoredFrames:
         episode, store = self.episode, self.episode.store
         view = store.view_index(self.camera.name, kind)
         reading = store.read_frames(episode.part, view, episode.start + start, episode.start + stop)
-        frames: list[np.ndarray] = []
+        frames, count = np.empty(0), 0
         try:
-            for frame in reading:
-                frames.append(frame)
-                if frame.shape != frames[0].shape:
+            for frame in reading:  # each is copied at once: new memory costs more than a copy
+                if not count:
+                    frames = np.empty((stop - start, *frame.shape), frame.dtype)
+                if frame.shape != frames.shape[1:]:
                     raise CorruptRecord("the frames have different sizes")
+                frames[count] = frame
+                count += 1
         except SourceError as error:
-            step = start + len(frames)
             raise CorruptRecord(
-                f"{episode.key}, {kind} of {self.camera.name}, step {step}: {error.problem}",
+                f"{episode.key}, {kind} of {self.camera.name}, step {start + count}: "
+                f"{error.problem}",
                 remedy=error.remedy,
             ) from error
-        return np.stack(frames)
+        return frames

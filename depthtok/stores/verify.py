@@ -22,6 +22,7 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.shards import Shard
 from depthtok.stores.episodes import STATISTICS, EpisodeStore
 from depthtok.stores.filling import drop_part, drop_temporaries, parts_root_is_sound
+from depthtok.stores.frame_files import differs
 from depthtok.stores.lineage import UPSTREAM, open_store, outdated
 from depthtok.stores.origin import MADE_FROM, same_frames, shard_differs
 from depthtok.stores.parts import Part, PartName
@@ -112,7 +113,8 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
     """Every episode of the source must be there, or be recorded as failed."""
     if isinstance(store, EpisodeStore):
         if store.spec.stage == "convert":  # one of videos or images holds all of its frames
-            yield from _against_rlds(store)
+            sources = _against_files(store) if "format" in store.about else _against_rlds(store)
+            yield from sources
         return
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None:  # a recording is made from a simulator, not from a store
@@ -186,6 +188,27 @@ def _against_rlds(store: EpisodeStore) -> Iterator[Finding]:
         yield Finding(f"{problem}shards were: whether those changed is not known", note=True)
 
 
+def _against_files(store: EpisodeStore) -> Iterator[Finding]:
+    for part in _readable_parts(store):
+        try:
+            problem = differs(part, store.source_root)
+        except SourceUnavailable as error:
+            packed = part.meta["source"] is None
+            yield Finding(f"{part.path}: {error.problem}", note=packed)
+            continue
+        if problem:
+            yield Finding(f"{problem}: `depthtok convert` makes the part anew", part.name)
+            continue
+        yield from _unaccounted(part, part.meta[MADE_FROM]["episodes"])
+
+
+def _unaccounted(part: Part, episodes: int) -> Iterator[Finding]:
+    counted = len(part.frames) + len({failure.key.index for failure in part.failures})
+    counted += sum(map(len, part.meta.get("left_out", {}).values()))
+    if counted < episodes:
+        yield Finding(f"{part.path} accounts for {counted} of {episodes} episodes", part.name)
+
+
 def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
     try:
         differs = shard_differs(part.meta, shard, root)
@@ -197,10 +220,7 @@ def _against_shard(part: Part, shard: Shard, root: Path) -> Iterator[Finding]:
         problem = f"{shard.path} changed since it was converted ({differs})"
         yield Finding(f"{problem}: `depthtok convert` makes the part anew", part.name)
         return
-    counted = len(part.frames) + len({failure.key.index for failure in part.failures})
-    counted += sum(map(len, part.meta.get("left_out", {}).values()))
-    if counted < shard.episodes:
-        yield Finding(f"{part.path} accounts for {counted} of {shard.episodes} episodes", part.name)
+    yield from _unaccounted(part, shard.episodes)
 
 
 def _statistics(store: EpisodeStore) -> Iterator[Finding]:

@@ -16,9 +16,9 @@ from depthtok.disk.locks import writing
 from depthtok.disk.temporaries import TEMPORARY, sweep
 from depthtok.errors import DepthtokError, StoreError
 from depthtok.stores.filling import drop_dead
-from depthtok.stores.spec import ROOT, is_store, read_spec, without_dimensions
+from depthtok.stores.spec import ROOT, is_store, read_spec, with_dimensions, without_dimensions
 from depthtok.stores.store import Store
-from pipelines.convert.stage import ConvertStage
+from pipelines.convert.opening import Converting
 from pipelines.run import run
 from pipelines.stage import Outcome
 
@@ -44,7 +44,7 @@ def settle(out: Path) -> None:
             sweep(out.absolute().parent)  # the old store, under the name that it was put away with
 
 
-def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
+def run_over(stage: Converting, options: RunOptions) -> Outcome:
     """Runs a stage whose result replaces the store at its place, if that was made differently."""
     replacement = beside(stage.out)
     settle(stage.out)
@@ -64,31 +64,30 @@ def run_over(stage: ConvertStage, options: RunOptions) -> Outcome:
         return _replaced(stage, replacement, outcome)
 
 
-def _in_place(stage: ConvertStage) -> bool:
+def _in_place(stage: Converting) -> bool:
     """Whether the store at the place of `stage` was made with its settings."""
     return (stage.out / ROOT).is_file() and not _made_otherwise(stage.out, stage)
 
 
-def _made_otherwise(store: Path, stage: ConvertStage) -> bool:
+def _made_otherwise(store: Path, stage: Converting) -> bool:
     """Whether there is a store that was made with other settings than those of `stage`."""
-    current = stage.current.fingerprint, without_dimensions(stage.current).fingerprint
-    return (store / ROOT).is_file() and read_spec(store).fingerprint not in current
+    same = with_dimensions(stage.current), without_dimensions(stage.current)
+    fingerprints = {spec.fingerprint for spec in same}
+    return (store / ROOT).is_file() and read_spec(store).fingerprint not in fingerprints
 
 
-def _replaced(stage: ConvertStage, replacement: Path, outcome: Outcome) -> Outcome:
+def _replaced(stage: Converting, replacement: Path, outcome: Outcome) -> Outcome:
     """Puts the new store in its place if it is complete; only one of many jobs does so."""
     if _in_place(stage):
         if replacement.exists():  # begun anew by this job, right after another had moved it
             _drop(replacement)
     elif reason := _unfit(replacement, outcome):
-        outcome.notes.append(f"{stage.out} stays as it was{reason}")
-        return outcome
+        return replace(outcome, notes=[*outcome.notes, f"{stage.out} stays as it was{reason}"])
     else:
         exchange(replacement, stage.out)
         remove(replacement)
-    outcome.out = stage.out
-    outcome.notes.append("the store that was there, made with other settings, is replaced")
-    return outcome
+    note = "the store that was there, made with other settings, is replaced"
+    return replace(outcome, out=stage.out, notes=[*outcome.notes, note])
 
 
 def _unfit(replacement: Path, outcome: Outcome) -> str:
@@ -101,7 +100,7 @@ def _unfit(replacement: Path, outcome: Outcome) -> str:
     return ""
 
 
-def planned_over(stage: ConvertStage) -> ConvertStage:
+def planned_over(stage: Converting) -> Converting:
     """The stage that is run to replace the store at the place of `stage`: one beside it, or
     `stage` itself where that is made with its settings already, or not at all. Raises `StoreError`
     where something else is there."""

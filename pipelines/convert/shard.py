@@ -13,7 +13,6 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import UInt32, UInt64
 
-from depthtok.disk.images import ImageFiles
 from depthtok.errors import CorruptRecord
 from depthtok.sources.episode import RawEpisode, Spans
 from depthtok.sources.framing import ShardDigest
@@ -21,11 +20,11 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.sources.shards import Shard
 from depthtok.stores import absent
-from depthtok.stores.episodes import View, write_instructions
+from depthtok.stores.episodes import View
 from depthtok.stores.frame_files import PACKED
 from depthtok.stores.origin import FRAMES, MADE_FROM, FrameDigests
 from depthtok.stores.part_writer import PartWriter
-from pipelines.convert.gripper import require_gripper
+from pipelines.convert.episode_columns import EpisodeColumns
 from pipelines.stage import Advance, recording_failures
 
 
@@ -71,9 +70,8 @@ class ShardIndexer:
         self, reading: Reading, shard: Shard, writer: PartWriter, advance: Advance
     ) -> None:
         self.reading, self.shard, self.writer, self.advance = reading, shard, writer, advance
-        self.instructions: dict[tuple[str, ...], int] = {}
-        self.left_out: dict[str, list[int]] = {}
-        self.images = ImageFiles()
+        checks = reading.checks_grippers
+        self.columns = EpisodeColumns(reading.schema, writer, checks_grippers=checks)
         self.packed: BinaryIO | None = None
         self.framing = ShardDigest()
         self.frames = FrameDigests(reading.views)
@@ -99,9 +97,7 @@ class ShardIndexer:
         made_from = {**self.framing.to_json(), "episodes": self.shard.episodes}
         self.writer.meta[MADE_FROM] = made_from
         self.writer.meta[FRAMES] = self.frames.to_json()
-        if self.left_out:
-            self.writer.meta["left_out"] = self.left_out
-        write_instructions(self.writer.directory, list(self.instructions))
+        self.columns.close()
 
     def _read_records(self) -> None:
         try:
@@ -124,30 +120,16 @@ class ShardIndexer:
         self.advance(1)
 
     def _episode(self, raw: RawEpisode) -> None:
-        schema, writer = self.reading.schema, self.writer
-        keep = schema.keep(raw)
-        steps = len(range(*keep.indices(len(raw))))
-        texts = schema.instructions_of(raw)
-        if reason := schema.left_out(raw, keep, texts):
-            self.left_out.setdefault(reason, []).append(raw.index)
+        writer = self.writer
+        keep = self.columns.write(raw, self.shard.path.name)
+        if keep is None:
             return
-        if steps == 0:
-            raise CorruptRecord("the episode has no steps (the schema's `keep` leaves none)")
-        action = schema.action(raw, keep)[keep]
-        if self.reading.checks_grippers:
-            episode = f"{self.shard.path.name}, episode {raw.index}"
-            require_gripper(action[:, schema.gripper_dims], schema.gripper, episode)
-        texts = texts * len(raw) if len(texts) == 1 else texts
-        numbers = [self.instructions.setdefault(text, len(self.instructions)) for text in texts]
-        writer.append("action", action)
-        writer.append("proprio", schema.proprio(raw, keep)[keep])
-        writer.append("instruction", np.asarray(numbers, np.uint32)[keep])
-        intrinsics = self._intrinsics(raw)
+        intrinsics = self.columns.intrinsics(raw)
         spans = [raw.spans(path)[keep] for path in self.reading.view_paths]
-        locations = [self._locations(view_spans) for view_spans in spans]
+        locations = [self._locations(raw, view_spans) for view_spans in spans]
         writer.append("images", np.stack(locations, axis=1))
         absent_cameras = self._absent(raw, spans)
-        writer.end(raw.index, steps, intrinsics=intrinsics)
+        writer.end(raw.index, len(spans[0].length), intrinsics=intrinsics)
         for camera in absent_cameras:
             writer.absent(camera, raw.index)
         self.frames.add(raw.index, locations)
@@ -163,25 +145,18 @@ class ShardIndexer:
                     cameras.append(view.camera)
         return cameras
 
-    def _locations(self, spans: Spans) -> UInt32[np.ndarray, "T 4"]:
+    def _locations(self, raw: RawEpisode, spans: Spans) -> UInt32[np.ndarray, "T 4"]:
         """The low and high half of the offset, the length and the CRC32C of a view's frames."""
         offset, length, crc = spans.offset, spans.length, spans.crc32c
         if self.packed:
-            offset = self._pack(self.packed, spans)
+            offset = _pack(self.packed, raw, spans)
         low, high = (offset & 0xFFFFFFFF).astype(np.uint32), (offset >> 32).astype(np.uint32)
         return np.stack([low, high, length, crc], axis=1)
 
-    def _pack(self, packed: BinaryIO, spans: Spans) -> UInt64[np.ndarray, " T"]:
-        """Copies frames to the part's own file; returns their offsets there."""
-        start = packed.tell()
-        columns = (spans.offset.tolist(), spans.length.tolist(), spans.crc32c.tolist())
-        for offset, size, check in zip(*columns, strict=True):
-            packed.write(self.images.read(self.shard.path, offset, size, check))
-        ends = np.cumsum(spans.length.astype(np.uint64))
-        return start + ends - spans.length
 
-    def _intrinsics(self, raw: RawEpisode) -> np.ndarray:
-        """float32[C, 9]: of every camera, row by row; NaN where the data set does not say."""
-        schema = self.reading.schema
-        rows = (schema.intrinsics(raw, camera.name) for camera in schema.cameras)
-        return np.array([row or [np.nan] * 9 for row in rows], np.float32)
+def _pack(packed: BinaryIO, raw: RawEpisode, spans: Spans) -> UInt64[np.ndarray, " T"]:
+    """Copies frames to the part's own file; returns their offsets there."""
+    start = packed.tell()
+    packed.writelines(raw.bytes_at(spans))
+    ends = np.cumsum(spans.length.astype(np.uint64))
+    return start + ends - spans.length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,8 +14,7 @@ import numpy as np
 
 from depthtok.config import digest, to_json
 from depthtok.data import Camera
-from depthtok.errors import ConfigError, SchemaError, SourceError, StaleStore, did_you_mean
-from depthtok.log import typed
+from depthtok.errors import ConfigError, SourceError, StaleStore, did_you_mean
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Split
@@ -26,18 +25,14 @@ from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.episodes import EpisodeStore, View, array_specs
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import PartName, ShardKey, shard_name
-from depthtok.stores.spec import (
-    StoreSpec,
-    is_store,
-    read_spec,
-    with_dimensions,
-    without_dimensions,
-)
+from depthtok.stores.spec import StoreSpec, is_store, read_spec
 from pipelines.config import ConvertConfig
 from pipelines.convert.changes import SHOWN, ShardWatch
+from pipelines.convert.description import about_store, overwriting, requested_schema
 from pipelines.convert.differences import require_same_store
 from pipelines.convert.gripper import check_gripper
 from pipelines.convert.shard import Reading, ShardIndexer
+from pipelines.fetches import Fetches, of_files
 from pipelines.probe import EPISODES
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
@@ -58,14 +53,7 @@ class ConvertStage:
     @cached_property
     def schema(self) -> Schema:
         """The requested schema, or the shipped one for this data set, checked against it."""
-        name = self.config.schema
-        schema = Schema.load(name) if name else Schema.find(self.rlds.name)
-        if schema is None:
-            raise SchemaError(
-                f"no shipped schema fits the data set {self.rlds.name!r}",
-                remedy=f"`depthtok inspect {self.rlds.path} --draft` prints one: save it as .toml "
-                "file, check it, and give it to `depthtok convert` with --schema FILE",
-            )
+        schema = requested_schema(self.config.schema, self.rlds.name, self.rlds.path)
         return schema.fitted(self.rlds.features, self.rlds.name)
 
     @cached_property
@@ -116,25 +104,11 @@ class ConvertStage:
         schema, rlds = self.schema, self.rlds
         what = {"schema": schema.to_json(), "copy_images": self.config.copy_images}
         what["split"] = list(self.config.split)
-        about = {
-            "dataset": rlds.name,
-            "version": rlds.version,
-            "fps": schema.fps,
-            "cameras": [asdict(camera) for camera in self._cameras()],
-            "views": [view.to_json() for view in self.views],
-            "action_dim": len(schema.action_dims),
-            "proprio_dim": len(schema.proprio_dims),
-            "action_names": list(schema.action_dims),
-            "proprio_names": list(schema.proprio_dims),
-            "gripper": list(schema.gripper_dims),
-            "gripper_convention": schema.gripper,
-            "meaning": schema.meaning.to_json(),
-        }
+        about = about_store(rlds.name, rlds.version, schema, list(self._cameras()), self.views)
         upstream = digest({path: to_json(f) for path, f in sorted(rlds.features.items())})
         shards = {split.name: len(split.shards) for split in self.splits}
-        place = {"source_root": str(rlds.path.resolve())}
-        spec = StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, place)
-        return with_dimensions(spec)
+        locations = {"source_root": str(rlds.path.resolve())}
+        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, locations)
 
     @cached_property
     def spec(self) -> StoreSpec:
@@ -146,8 +120,7 @@ class ConvertStage:
 
         Raises `StaleStore` for a store that it made with first steps that are dropped now.
         """
-        schema = self.schema.to_json_before_meaning()
-        current = without_dimensions(self.current)
+        schema, current = self.schema.to_json_before_meaning(), self.current
         if schema is None:
             self._require_same_first_steps()
             return []
@@ -172,11 +145,8 @@ class ConvertStage:
     @property
     def _overwriting(self) -> str:
         """The command that makes the store anew, with these settings."""
-        config = self.config
-        flags = [word for name in config.split for word in ("--split", name)]
-        flags += ["--schema", config.schema] if config.schema else []
-        flags += ["--copy-images"] if config.copy_images else []
-        return typed("convert", self.rlds.path, "--out", self.out, *flags, "--overwrite")
+        config, rlds = self.config, self.rlds
+        return overwriting(rlds.path, self.out, config.split, config.schema, config.copy_images)
 
     def _cameras(self) -> Iterator[Camera]:
         for camera in self.schema.cameras:
@@ -231,6 +201,11 @@ class ConvertStage:
 
     def _shard(self, work: WorkPart) -> Shard:
         return self.rlds.splits[work.source].shards[work.rows[0]]
+
+    def fetches(self, parts: Sequence[WorkPart]) -> Fetches | None:
+        """What reading the shards of these parts fetches, where they lie elsewhere."""
+        shards = [self._shard(work).path for work in parts]
+        return of_files(self.rlds.path, shards, later=not self.config.copy_images)
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Reads the first episodes of a shard; the stored size of a step follows from its

@@ -8,6 +8,7 @@ from depthtok.errors import SchemaError
 from depthtok.format import human_bytes
 from depthtok.log import typed
 from depthtok.sources.draft import describe, draft
+from depthtok.sources.opening import open_files
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.sample import sample
 from depthtok.sources.schema import Schema
@@ -17,9 +18,10 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import outdated
 from depthtok.stores.store import Store
-from pipelines.depth.frames.figures import steadied_in_words
+from pipelines.depth.single_frames.figures import steadied_in_words
 from pipelines.inspect import column_tables
 from pipelines.inspect.facts import Summary
+from pipelines.inspect.file_data import files_draft
 
 
 def inspect_mixture(stores: list[EpisodeStore]) -> Summary:
@@ -68,7 +70,9 @@ def of_rlds(rlds: RldsDirectory) -> Summary:
 
 
 def schema_draft(path: Path) -> str:
-    """A schema draft of an RLDS data set, as TOML. Raises `SchemaError` where none can be made."""
+    """A schema draft of a data set, as TOML. Raises `SchemaError` where none can be made."""
+    if (files := open_files(path)) is not None:
+        return files_draft(files)
     rlds = RldsDirectory.open(path)
     return draft(rlds.features, rlds.name, sample(rlds))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from depthtok.disk.regular import require_no_special
 from depthtok.errors import SourceError, as_written
+from depthtok.sources.demonstrations import is_demonstrations
+from depthtok.sources.foreign import is_lerobot
 from depthtok.sources.rlds import is_rlds
 from depthtok.stores import codebook
 from depthtok.stores.spec import ROOT, is_store
@@ -36,7 +38,8 @@ def as_described(path: Path, kind: str) -> Iterator[None]:
 
 
 def kind_of(path: Path) -> str | None:
-    """`store`, `codebook`, `run`, `evaluation` or `rlds`; None for anything else."""
+    """`store`, `codebook`, `run`, `evaluation`, `rlds` or `files` (LeRobot, HDF5 demonstrations);
+    None for anything else."""
     require_no_special(path)
     if is_store(path):
         return "store"
@@ -46,6 +49,8 @@ def kind_of(path: Path) -> str | None:
         return "run"
     if (path / EVALUATION).is_file():
         return "evaluation"
+    if is_lerobot(path) or is_demonstrations(path):
+        return "files"
     return "rlds" if is_rlds(path) else None
 
 
@@ -67,7 +72,7 @@ def inside(path: Path) -> list[str]:
 
 def not_known(path: Path) -> SourceError:
     """What to raise for a directory that is nothing we know. Names what is known inside it."""
-    known = inside(path)
+    paths = inside(path)
     run = next((folder for folder in path.parents if is_run(folder)), None)
     if run and path.exists():
         return SourceError(f"{path} is a part of a run", remedy=f"name the run: {run}")
@@ -75,7 +80,7 @@ def not_known(path: Path) -> SourceError:
         f"{path} is not a store, codebook, training run, evaluation or RLDS data set"
         if path.exists()
         else f"there is no {path}",
-        remedy=f"name one of the directories in it: {', '.join(known[:8])}"
-        if known
+        remedy=f"name one of the directories in it: {', '.join(paths[:8])}"
+        if paths
         else "name a directory with dataset_info.json, or one that depthtok wrote",
     )

@@ -12,6 +12,7 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.lineage import open_store
 from pipelines.inspect import data, film_table, trained
 from pipelines.inspect.facts import Summary
+from pipelines.inspect.file_data import of_files
 from pipelines.inspect.kinds import as_described, inside, kind_of, not_known
 
 REPORT = "report.json"  # beside the page of an audit, an ablation, a comparison
@@ -53,4 +54,5 @@ _SUMMARIES: Mapping[str, Callable[[Path], Summary]] = {
     "run": trained.of_run,
     "evaluation": trained.of_evaluation,
     "rlds": lambda path: data.of_rlds(RldsDirectory.open(path)),
+    "files": of_files,
 }

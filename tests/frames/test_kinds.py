@@ -67,6 +67,6 @@ def test_spans_are_read_through_whatever_opens_files():
 
 def test_every_kind_makes_a_frame_source():
     for name, (version, _) in KINDS.items():
-        settings = {"key": "obs/image"} if name == "hdf5" else {}
+        settings = {"key": "obs/image", "column": "observation.images.top"}
         view = View("front", "rgb", RAW, frames_by=FrameKind(name, version, "", settings))
         assert isinstance(source_of(view, ImageFiles(), "store"), FrameSource)

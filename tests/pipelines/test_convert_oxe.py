@@ -60,14 +60,14 @@ EXPECTED = {  # the action of an episode, from what is stored
 @pytest.fixture(scope="module", params=EXPECTED)
 def converted(request, tmp_path_factory):
     """Name, features as written, and the store."""
-    name, place = request.param, tmp_path_factory.mktemp(request.param)
+    name, folder = request.param, tmp_path_factory.mktemp(request.param)
     features = TRUE.get(name) or DOCUMENTED[name]
-    source = written(place / name / "0.1.0", name, features)
-    stage = ConvertStage(RldsDirectory.open(source), place / "store", ConvertConfig())
+    source = written(folder / name / "0.1.0", name, features)
+    stage = ConvertStage(RldsDirectory.open(source), folder / "store", ConvertConfig())
     outcome = run(stage, RunOptions())
     assert (outcome.exit_code, outcome.failures) == (0, [])
     encoded = {path: with_encoding(feature) for path, feature in features.items()}
-    return name, encoded, EpisodeStore(place / "store")
+    return name, encoded, EpisodeStore(folder / "store")
 
 
 def test_the_actions_are_what_is_written_here(converted):

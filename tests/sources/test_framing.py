@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from depthtok.disk import bytes_of
 from depthtok.errors import CorruptRecord, SourceUnavailable
-from depthtok.sources import framing
 from depthtok.sources.framing import ShardDigest, framing_of, is_same
 from depthtok.sources.tfrecord import frame, read_records
 
@@ -21,16 +21,16 @@ def shard(tmp_path):
 
 def as_read(path, stop_after=None):
     """The framing as reading the records gives it; what is damaged is passed over."""
-    found, count = ShardDigest(), 0
+    shard_digest, count = ShardDigest(), 0
     try:
-        for _ in read_records(path, lambda index, error: None, found):
+        for _ in read_records(path, lambda index, error: None, shard_digest):
             count += 1
             if count == stop_after:
                 break
     except CorruptRecord:
         pass
-    found.complete(path)
-    return found.to_json()
+    shard_digest.complete(path)
+    return shard_digest.to_json()
 
 
 def flipped(data, at):
@@ -90,7 +90,7 @@ def test_no_payload_is_read(shard, monkeypatch):
         read.append(size)
         return pread(file, size, offset)
 
-    monkeypatch.setattr(framing.os, "pread", counted)
+    monkeypatch.setattr(bytes_of.os, "pread", counted)
     assert is_same(shard, made_from)
     assert read == [12, 16, 16, 16]
 

@@ -1,0 +1,138 @@
+"""convert from a web server on the loopback against convert from the disk, one after the other.
+
+    python benchmarks/remote_convert.py RLDS_DIR [--times 8] [--rounds 5] [--copy-images]
+
+`--times` makes a larger set of a small one: each shard holds its records so many times.
+
+The server is a process of its own that answers ranges with `sendfile`: what is measured is the
+reader. The CPU seconds are those of the converting process, threads included.
+"""
+
+import argparse
+import hashlib
+import http.server
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import statistics
+import tempfile
+import time
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import depthtok
+
+
+class Ranges(http.server.BaseHTTPRequestHandler):
+    """HEAD, and GET of one range."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, root: Path, *args) -> None:
+        self.root = root
+        super().__init__(*args)
+
+    def log_message(self, format: str, *args) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        path = self.root / self.path.lstrip("/")
+        if not path.is_file():
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            start, stop = (int(wanted[1]), int(wanted[2]) + 1) if wanted else (0, size)
+            stop = min(stop, size)
+            self.send_response(206 if wanted else 200)
+            self.send_header("Content-Length", str(stop - start))
+            self.send_header("ETag", f'"{hashlib.sha256(path.name.encode()).hexdigest()[:16]}"')
+            self.send_header("Last-Modified", self.date_time_string(int(path.stat().st_mtime)))
+            if wanted:
+                self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+            self.end_headers()
+            self.wfile.flush()
+            while body and start < stop:
+                start += os.sendfile(self.connection.fileno(), file.fileno(), start, stop - start)
+
+
+def enlarged(rlds: Path, folder: Path, times: int) -> Path:
+    """A data set whose shards have the records of another's several times."""
+    folder.mkdir()
+    for path in rlds.iterdir():
+        repeated = times if "tfrecord" in path.name else 1
+        (folder / path.name).write_bytes(path.read_bytes() * repeated)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    for split in info["splits"]:
+        split["shardLengths"] = [str(int(count) * times) for count in split["shardLengths"]]
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
+
+
+def serve(root: Path, sender: Connection) -> None:
+    """Serves a directory until the process is ended; sends its port first."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, root))
+    sender.send(server.server_address[1])
+    server.serve_forever()
+
+
+def measured(source: str, out: Path, copy_images: bool) -> tuple[float, float]:
+    """Wall and CPU seconds of one conversion."""
+    wall, cpu = time.monotonic(), time.process_time()
+    depthtok.convert(source, out=out, copy_images=copy_images)
+    seconds = time.monotonic() - wall, time.process_time() - cpu
+    shutil.rmtree(out)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("rlds", type=Path)
+    parser.add_argument("--times", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--copy-images", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        rlds = enlarged(options.rlds, Path(scratch) / "set", options.times)
+        compare(rlds, Path(scratch), options.rounds, options.copy_images)
+
+
+def compare(rlds: Path, scratch: Path, rounds: int, copy_images: bool) -> None:
+    """Prints the rates of both, and their ratio."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(rlds, sender))
+    server.start()
+    size = sum(path.stat().st_size for path in rlds.iterdir())
+    sources = {"disk": str(rlds), "loopback": f"http://127.0.0.1:{receiver.recv()}"}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sources}
+    try:
+        for number in range(rounds + 1):  # the first warms up
+            for name, source in sources.items():
+                pair = measured(source, scratch / name, copy_images)
+                seconds[name] += [pair] if number else []
+    finally:
+        server.terminate()
+        server.join()
+    for name, pairs in seconds.items():
+        wall, cpu = (statistics.median(column) for column in zip(*pairs, strict=True))
+        best = size / 1e6 / min(wall for wall, _ in pairs)
+        print(f"{name:9} {size / 1e6 / wall:6.0f} MB/s (best {best:.0f}), {cpu:.2f} CPU s")
+    ratios = [a[0] / b[0] for a, b in zip(seconds["disk"], seconds["loopback"], strict=True)]
+    low, high = min(ratios), max(ratios)
+    print(f"loopback / disk: {statistics.median(ratios):.2f} (pairs: {low:.2f} to {high:.2f})")
+
+
+if __name__ == "__main__":
+    main()

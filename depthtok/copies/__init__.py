@@ -1,0 +1,1 @@
+"""Copies of stores elsewhere: in buckets, on the Hub, on other disks."""

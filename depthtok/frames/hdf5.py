@@ -1,0 +1,135 @@
+"""Pictures in HDF5 demonstrations: arrays [T, H, W, C] of every `data/demo_N`.
+
+A row: number of the frame in its demonstration (40 bits), number of the file (24 bits above), N,
+CRC32C of the frame's values as they are in memory, little-endian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from depthtok.disk.images import ImageFiles
+from depthtok.disk.regular import require_file, require_given, unavailable
+from depthtok.errors import CorruptRecord, MissingPackage, SourceError
+from depthtok.frames.kinds import Pixels, Rows, file_numbers, positions
+from depthtok.frames.pool import Pool
+from depthtok.json_values import value_of
+
+NAME, VERSION, NEEDS = "hdf5", 1, "0.3"
+CHUNK_CACHE = 64 << 20  # bytes of a dataset's decompressed chunks: one chunk may hold many frames
+AGAIN = "download it again, or leave it out"
+
+
+def open_hdf5(path: Path):
+    """An open HDF5 file. Raises `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
+    try:
+        import h5py
+    except ImportError:
+        raise MissingPackage(
+            "reading HDF5 demonstrations needs the package `h5py`",
+            remedy="pip install 'depthtok[hdf5]'",
+        ) from None
+    require_file(path)
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> CorruptRecord:
+    """The error for what HDF5 cannot read. Raises `SourceUnavailable` instead where the file
+    system does not give it."""
+    if isinstance(error, FileNotFoundError):
+        raise unavailable(path, error, "cannot be read") from error
+    require_given(path, error)
+    return CorruptRecord(f"{path} cannot be read: {error}", remedy=AGAIN)
+
+
+def demo(number: int) -> str:
+    """The group of a demonstration."""
+    return f"data/demo_{number}"
+
+
+def checked(frame: np.ndarray) -> int:
+    """The CRC32C of a frame's values."""
+    return google_crc32c.value(np.ascontiguousarray(frame).tobytes())
+
+
+class DemoReader:
+    """Reads frames of one file. Not for several threads at once."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self._key = path, key
+        self._file = open_hdf5(path)
+        self._number, self._frames = -1, np.empty(0)
+        self.position = 0.0
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def frame(self, number: int, step: int) -> np.ndarray:
+        """Frame `step` of demonstration `number`. Raises `CorruptRecord`."""
+        try:
+            if number != self._number:
+                self._frames = self._file[f"{demo(number)}/{self._key}"]
+                self._number = number
+            return np.asarray(self._frames[step])
+        except (OSError, KeyError, ValueError, IndexError) as error:
+            raise unreadable(self.path, error) from error
+
+
+@dataclass
+class Hdf5Source:
+    """The pictures of one view."""
+
+    view: Pixels
+    readers: Pool[DemoReader]
+
+    @classmethod
+    def of(cls, view: Pixels, images: ImageFiles) -> Hdf5Source:
+        """The source of a view, whose setting `key` names the array in a demonstration."""
+        key = value_of(view.frames_by.settings, "key", str)
+        return cls(view, Pool(lambda path: DemoReader(path, key)))
+
+    def stored(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
+        """The frames as they are in the file, checked. Raises `CorruptRecord`."""
+        numbers, reader = file_numbers(rows).tolist(), None
+        try:
+            for number, step, row in zip(numbers, positions(rows), rows.tolist(), strict=True):
+                path = files[number]
+                if reader is None or reader.path != path:
+                    self.readers.give_back(reader)
+                    reader = self.readers.take(path, 0)
+                frame = reader.frame(row[2], step)
+                if checked(frame) != row[3]:
+                    raise CorruptRecord(
+                        f"{path}: frame {step} of {demo(row[2])} changed since it was indexed",
+                        remedy="restore the file, or run `depthtok convert` again: it makes the "
+                        "parts of changed files anew",
+                    )
+                yield frame
+        except SourceError:
+            reader = None
+            raise
+        finally:
+            self.readers.give_back(reader)
+
+    def frames(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
+        """As `FrameSource.frames`."""
+        for frame in self.stored(files, rows):
+            shaped = frame if frame.ndim == 3 else frame[..., None]
+            yield np.ascontiguousarray(shaped[..., ::-1]) if self.view.channels == "bgr" else shaped
+
+    def check(self, files: Sequence[Path], rows: Rows) -> Iterator[SourceError]:
+        """As `FrameSource.check`."""
+        for row in range(len(rows)):
+            try:
+                list(self.stored(files, rows[row : row + 1]))
+            except CorruptRecord as error:
+                yield error

@@ -1,0 +1,235 @@
+"""HDF5 demonstrations as LIBERO and robomimic keep them: `data/demo_N/{actions, obs/...}`.
+
+A file is a part, an array of a demonstration a feature by its path in it ("obs/agentview_rgb").
+LIBERO's files say what to do in their attributes: that is the feature `task`. The simulator is not
+needed; what actions mean is a matter of the schema.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.disk.files import slug
+from depthtok.disk.regular import listed
+from depthtok.errors import CorruptRecord, SourceError, did_you_mean
+from depthtok.frames import hdf5
+from depthtok.frames.kinds import FrameKind, Rows
+from depthtok.sources.files import FileEpisode, FileGroup, NamedFeature
+from depthtok.sources.pixels import PixelFormat
+
+SUFFIXES = (".hdf5", ".h5")
+ACTIONS, TASK, SPLIT = "actions", "task", "train"
+BLOCK = 64  # frames whose checksums are computed together
+SMALLEST_SIDE = 8  # px, of what is a picture or a map and not a matrix
+
+
+def is_demonstrations(path: Path) -> bool:
+    """Whether a path is an HDF5 file, or a directory with some."""
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        return [path]
+    return [file for suffix in SUFFIXES for file in listed(path, f"*{suffix}") if file.is_file()]
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """A `FileDataset`: the files of a directory, and the demonstrations in each."""
+
+    path: Path  # the directory
+    name: str
+    features: Mapping[str, NamedFeature]
+    files: Mapping[str, tuple[int, ...]]  # numbers of the demonstrations, by file
+    tasks: Mapping[str, str]  # by file, where it states one
+
+    @classmethod
+    def open(cls, path: str | Path) -> Demonstrations:
+        """The demonstrations at `path`, a file or a directory of files. Raises `SourceError`."""
+        path = Path(path)
+        paths = sorted(_files(path))
+        files: dict[str, tuple[int, ...]] = {}
+        tasks: dict[str, str] = {}
+        features: dict[str, NamedFeature] = {}
+        for file in paths:
+            with hdf5.open_hdf5(file) as opened:
+                if "data" not in opened:
+                    raise SourceError(
+                        f"{file} has no group `data`: it is no file of demonstrations",
+                        remedy="LIBERO and robomimic keep theirs in data/demo_0, data/demo_1, ...",
+                    )
+                names = (re.fullmatch(r"demo_(\d+)", name) for name in opened["data"])
+                numbers = sorted(int(match[1]) for match in names if match)
+                files[file.name] = tuple(numbers)
+                if text := _task(opened["data"].attrs):
+                    tasks[file.name] = text
+                if numbers and not features:
+                    features = _features(opened[hdf5.demo(numbers[0])], file)
+        if len(tasks) == len(files):
+            features[TASK] = NamedFeature(TASK, "text", "str", per_step=False)
+        directory = path if path.is_dir() else path.parent
+        name = path.resolve().name if path.is_dir() else path.stem
+        return cls(directory, slug(name), features, files, tasks)
+
+    version = "0"
+    format = "HDF5 demonstrations"
+    fps = None
+    metric: frozenset[str] = frozenset()
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        return {SPLIT: len(self.files)}
+
+    def frames_by(self, key: str) -> FrameKind:
+        """As `FileDataset.frames_by`."""
+        return FrameKind(hdf5.NAME, hdf5.VERSION, hdf5.NEEDS, {"key": key})
+
+    def pixels(self, key: str) -> PixelFormat:
+        """As `FileDataset.pixels`."""
+        feature = self.features[key]
+        shape = feature.shape if len(feature.shape) == 3 else (*feature.shape, 1)
+        return PixelFormat("raw", feature.dtype, shape)
+
+    def groups(self, split: str, keys: Sequence[str]) -> list[FileGroup]:
+        """As `FileDataset.groups`."""
+        count = len(self.files)
+        return [
+            FileGroup(SPLIT, number, count, (file,), episodes)
+            for number, (file, episodes) in enumerate(self.files.items())
+        ]
+
+    def episodes(
+        self, group: FileGroup, keys: Sequence[str]
+    ) -> Iterator[tuple[int, FileEpisode | SourceError]]:
+        """As `FileDataset.episodes`."""
+        (file,) = group.files
+        try:
+            with hdf5.open_hdf5(self.path / file) as opened:
+                for number in group.episodes:
+                    location = f"{self.path / file}: demo_{number}"
+                    try:
+                        yield number, self._episode(opened, number, location, keys)
+                    except SourceError as error:
+                        yield number, error
+        except CorruptRecord as error:
+            for number in group.episodes:
+                yield number, error
+
+    def _episode(self, opened, number: int, where: str, keys: Sequence[str]) -> Demonstration:
+        try:
+            demo = opened[hdf5.demo(number)]
+            steps = len(demo[ACTIONS])
+            columns = {
+                path: demo[path][()]
+                for path, feature in self.features.items()
+                if feature.kind == "tensor" and path in demo
+            }
+            rows = {key: _rows(demo[key], number, steps, f"{where}, {key}") for key in keys}
+        except (OSError, KeyError, ValueError) as error:
+            raise CorruptRecord(f"{where} cannot be read: {error}", remedy=hdf5.AGAIN) from error
+        task = self.tasks.get(Path(opened.filename).name, "")
+        return Demonstration(number, where, steps, task, self.features, columns, rows)
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A `FileEpisode`."""
+
+    index: int
+    location: str
+    steps: int
+    task: str
+    features: Mapping[str, NamedFeature] = field(repr=False)
+    columns: Mapping[str, np.ndarray] = field(repr=False)
+    frame_rows: Mapping[str, Rows] = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def values(self, path: str) -> np.ndarray:
+        """[T, *shape] of a numeric feature. Raises `SourceError`, `CorruptRecord`."""
+        if path not in self.features:
+            raise SourceError(
+                f"the data set has no feature {path!r}",
+                remedy=did_you_mean(path, list(self.features)),
+            )
+        column, shape = self.columns.get(path), self.features[path].shape
+        if column is None or column.shape != (self.steps, *shape):
+            state = "is absent" if column is None else f"has shape {column.shape}"
+            raise CorruptRecord(f"{self.location}: {path} {state}, not {(self.steps, *shape)}")
+        return column
+
+    def texts(self, path: str) -> list[tuple[str, ...]]:
+        """What to do, for the whole episode. Raises `SourceError`."""
+        if path != TASK:
+            raise SourceError(f"{path} is no text", remedy=f"name {TASK}")
+        return [(self.task,)]
+
+    def rows(self, key: str) -> Rows:
+        """As `FileEpisode.rows`."""
+        return self.frame_rows[key]
+
+
+def _rows(frames, number: int, steps: int, where: str) -> Rows:
+    """The rows of the index for an array of frames. Reads all of it, a block at a time."""
+    if len(frames) != steps:
+        raise CorruptRecord(f"{where} has {len(frames)} frames in {steps} steps")
+    rows = []
+    for start in range(0, steps, BLOCK):
+        for step, frame in enumerate(frames[start : start + BLOCK], start):
+            rows.append((step, 0, number, hdf5.checked(frame)))
+    return np.array(rows, np.uint32).reshape(-1, 4)
+
+
+def _features(demo, file: Path) -> dict[str, NamedFeature]:
+    """The arrays of a demonstration that have an entry for every step."""
+    import h5py
+
+    if ACTIONS not in demo:
+        raise SourceError(
+            f"{file}: {demo.name} has no `{ACTIONS}`",
+            remedy="only demonstrations with actions are read",
+        )
+    steps, features = len(demo[ACTIONS]), {}
+
+    def visit(path: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape and item.shape[0] == steps:
+            shape, kind = item.shape[1:], np.dtype(item.dtype).kind
+            if kind not in "uifb":
+                return
+            is_map = len(shape) in (2, 3) and min(shape[:2]) >= SMALLEST_SIDE
+            is_map = is_map and (len(shape) == 2 or shape[2] in (1, 3))
+            name = np.dtype(item.dtype).name
+            encoding = "" if is_map else "none"
+            kind = "image" if is_map else "tensor"
+            features[path] = NamedFeature(path, kind, name, tuple(shape), encoding)
+
+    demo.visititems(visit)
+    return dict(sorted(features.items()))
+
+
+def _task(attributes: Mapping[str, object]) -> str:
+    """What LIBERO's attributes say is to be done; "" where they do not."""
+    try:
+        problem = json.loads(str(attributes["problem_info"]))
+        text = problem["language_instruction"]
+    except (KeyError, TypeError, ValueError):
+        return _task_of_name(str(attributes.get("bddl_file_name", "")))
+    return ("".join(text) if isinstance(text, list) else str(text)).strip(' "')
+
+
+def _task_of_name(path: str) -> str:
+    """What the name of a LIBERO problem says: KITCHEN_SCENE3_turn_on_the_stove.bddl."""
+    name = re.sub(r"^[A-Z_]+SCENE\d+_", "", Path(path).stem)
+    return name.replace("_", " ").strip()

@@ -1,0 +1,158 @@
+"""A LeRobot data set as a source of `convert`: a part for every data file, features by their
+names in meta/info.json, and `task`, the text of each step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from depthtok.disk.files import slug
+from depthtok.errors import SourceError
+from depthtok.frames import parquet, video
+from depthtok.frames.kinds import FrameKind
+from depthtok.sources.files import FileEpisode, FileGroup, NamedFeature
+from depthtok.sources.lerobot.info import Info, read_info
+from depthtok.sources.lerobot.listing import Listing, read_listing, read_tasks
+from depthtok.sources.lerobot.reading import GroupReader
+from depthtok.sources.pixels import PixelFormat
+
+
+@dataclass(frozen=True)
+class LeRobotDirectory:
+    """A `FileDataset`: its metadata are read, its data are not."""
+
+    path: Path
+    name: str
+    info: Info
+    listing: Listing
+    tasks: Mapping[int, str]
+
+    @classmethod
+    def open(cls, path: str | Path) -> LeRobotDirectory:
+        """The data set in a directory. Raises `SourceError`, `MissingPackage`."""
+        path = Path(path)
+        info = read_info(path)
+        return cls(path, _name(path), info, read_listing(path, info), read_tasks(path, info))
+
+    @property
+    def version(self) -> str:
+        return self.info.version
+
+    @property
+    def format(self) -> str:
+        return f"LeRobot {self.info.version}"
+
+    @property
+    def fps(self) -> float | None:
+        return self.info.fps
+
+    @property
+    def features(self) -> Mapping[str, NamedFeature]:
+        return self.info.features
+
+    @property
+    def metric(self) -> frozenset[str]:
+        return self.info.depth & self.info.videos
+
+    @property
+    def place(self) -> Mapping[str, str]:
+        """The revision, where the Hub's client downloaded it."""
+        snapshot = _snapshot(self.path)
+        return {"revision": snapshot[1]} if snapshot else {}
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        return {split: len(self._rows(split)) for split in self.info.splits}
+
+    def frames_by(self, key: str) -> FrameKind:
+        """As `FileDataset.frames_by`."""
+        if key in self.info.images:
+            return FrameKind(parquet.NAME, parquet.VERSION, parquet.NEEDS, {"column": key})
+        if key not in self.info.videos:
+            raise SourceError(
+                f"{key!r} is neither a video nor pictures",
+                remedy=f"name one of {', '.join(sorted(self.info.about))}",
+            )
+        settings = {"depth": self.info.codes(key).to_json()} if key in self.info.depth else {}
+        return FrameKind(video.NAME, video.VERSION, video.NEEDS, settings)
+
+    def pixels(self, key: str) -> PixelFormat:
+        """As `FileDataset.pixels`."""
+        feature = self.features[key]
+        encoding = "png" if key in self.info.images else "raw"
+        return PixelFormat(encoding, feature.dtype, feature.shape)
+
+    def groups(self, split: str, keys: Sequence[str]) -> list[FileGroup]:
+        """As `FileDataset.groups`."""
+        rows_of_groups = self._rows(split)
+        groups = []
+        for number, rows in enumerate(rows_of_groups):
+            files = [self._data_file(int(rows[0]))]
+            for key in sorted(self.info.videos.intersection(keys)):
+                files += sorted({self._video_file(key, row) for row in rows.tolist()})
+            episodes = tuple(self.listing.index[rows].tolist())
+            groups.append(FileGroup(split, number, len(rows_of_groups), tuple(files), episodes))
+        return groups
+
+    def episodes(
+        self, group: FileGroup, keys: Sequence[str]
+    ) -> Iterator[tuple[int, FileEpisode | SourceError]]:
+        """As `FileDataset.episodes`."""
+        rows = self._rows(group.split)[group.index]
+        expected = dict(zip(group.episodes, self.listing.length[rows].tolist(), strict=True))
+        videos = {
+            index: {
+                key: (
+                    group.files.index(self._video_file(key, row)),
+                    float(self.listing.videos[key].begins[row]),
+                )
+                for key in self.info.videos.intersection(keys)
+            }
+            for index, row in zip(group.episodes, rows.tolist(), strict=True)
+        }
+        files = [self.path / file for file in group.files]
+        images = sorted(self.info.images.intersection(keys))
+        return GroupReader(files, self.features, images, self.tasks, expected, videos).episodes()
+
+    @cached_property
+    def _split_rows(self) -> dict[str, list[np.ndarray]]:
+        return {}
+
+    def _rows(self, split: str) -> list[np.ndarray]:
+        """By data file, in order: the rows of the listing that a split has in it."""
+        if split not in self._split_rows:
+            listing, (start, stop) = self.listing, self.info.splits[split]
+            rows = np.flatnonzero((listing.index >= start) & (listing.index < stop))
+            places = np.stack([listing.chunk[rows], listing.file[rows]], axis=1)
+            _, inverse = np.unique(places, axis=0, return_inverse=True)
+            inverse = inverse.reshape(-1)
+            order = np.argsort(inverse, kind="stable")
+            cuts = np.flatnonzero(np.diff(inverse[order])) + 1
+            pieces = np.split(rows[order], cuts) if len(rows) else []
+            self._split_rows[split] = pieces
+        return self._split_rows[split]
+
+    def _data_file(self, row: int) -> str:
+        return self.info.data_file(int(self.listing.chunk[row]), int(self.listing.file[row]))
+
+    def _video_file(self, key: str, row: int) -> str:
+        videos = self.listing.videos[key]
+        return self.info.video_file(key, int(videos.chunk[row]), int(videos.file[row]))
+
+
+def _snapshot(path: Path) -> tuple[str, str] | None:
+    """The repository and the revision of a directory in the cache of the Hub's client."""
+    path = path.resolve()
+    match = re.fullmatch(r"datasets--(.+)", path.parent.parent.name)
+    return (match[1], path.name) if match and path.parent.name == "snapshots" else None
+
+
+def _name(path: Path) -> str:
+    """The name of the data set: that of its repository, or of its directory."""
+    snapshot = _snapshot(path)
+    return slug(snapshot[0] if snapshot else path.resolve().name)

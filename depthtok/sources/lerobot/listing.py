@@ -1,0 +1,133 @@
+"""Which episodes a LeRobot data set has, and in which files each lies: columns, not objects, so
+that a list of many episodes stays small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from depthtok.disk.regular import listed, require_file, require_given
+from depthtok.errors import SourceError
+from depthtok.frames.parquet import parquet
+from depthtok.sources.lerobot.info import Info
+
+AGAIN = "download it again"
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Of one camera, by episode: chunk and file of its video, and when it begins there, s."""
+
+    chunk: Int64[np.ndarray, " E"]
+    file: Int64[np.ndarray, " E"]
+    begins: Float64[np.ndarray, " E"]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All episodes, by ascending index; chunk and file are those of their parquet."""
+
+    index: Int64[np.ndarray, " E"]
+    length: Int64[np.ndarray, " E"]
+    chunk: Int64[np.ndarray, " E"]
+    file: Int64[np.ndarray, " E"]
+    videos: Mapping[str, Videos]
+
+
+def read_listing(root: Path, info: Info) -> Listing:
+    """The episodes that the metadata list. Raises `SourceError` where they cannot be read."""
+    columns = _v3_columns(root, info) if info.is_v3 else _v2_columns(root, info)
+    order = np.argsort(columns["index"], kind="stable")
+    columns = {name: values[order] for name, values in columns.items()}
+    index = columns["index"].astype(np.int64)
+    if len(np.unique(index)) < len(index) or (len(index) and index.min() < 0):
+        raise SourceError(f"{root}: an episode is listed twice", remedy=AGAIN)
+    integers = {name: columns[name].astype(np.int64) for name in ("length", "chunk", "file")}
+    videos = {
+        key: Videos(
+            columns[f"{key}/chunk"].astype(np.int64),
+            columns[f"{key}/file"].astype(np.int64),
+            columns[f"{key}/begins"].astype(np.float64),
+        )
+        for key in info.videos
+    }
+    return Listing(index, **integers, videos=videos)
+
+
+def _v3_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
+    names = {"index": "episode_index", "length": "length"}
+    names |= {"chunk": "data/chunk_index", "file": "data/file_index"}
+    for key in info.videos:
+        names[f"{key}/chunk"] = f"videos/{key}/chunk_index"
+        names[f"{key}/file"] = f"videos/{key}/file_index"
+        names[f"{key}/begins"] = f"videos/{key}/from_timestamp"
+    folders = listed(root / "meta" / "episodes", "chunk-*")
+    paths = [path for folder in folders for path in listed(folder, "*.parquet")]
+    if not paths:
+        raise SourceError(f"{root} has no meta/episodes/*/*.parquet", remedy=AGAIN)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for path in paths:
+        table = read_table(path, list(names.values()))
+        for name, column in names.items():
+            columns[name].append(table[column].to_numpy())
+    return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+def _v2_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
+    rows = list(json_lines(root / "meta" / "episodes.jsonl"))
+    try:
+        index, length = (
+            np.array([int(row[name]) for row in rows], np.int64)
+            for name in ("episode_index", "length")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"{root}/meta/episodes.jsonl is not as LeRobot writes it ({error!r})", remedy=AGAIN
+        ) from error
+    chunk = index // info.chunks_size
+    columns = {"index": index, "length": length, "chunk": chunk, "file": index}
+    for key in info.videos:
+        columns |= {f"{key}/chunk": chunk, f"{key}/file": index, f"{key}/begins": 0 * index}
+    return columns
+
+
+def read_tasks(root: Path, info: Info) -> dict[int, str]:
+    """The texts of the tasks, by index."""
+    if not info.is_v3:
+        rows = json_lines(root / "meta" / "tasks.jsonl")
+        return {int(row["task_index"]): str(row["task"]) for row in rows}
+    table = read_table(root / "meta" / "tasks.parquet")
+    text = next((n for n in ("task", "__index_level_0__") if n in table.column_names), None)
+    if text is None or "task_index" not in table.column_names:
+        raise SourceError(f"{root}/meta/tasks.parquet has no column of tasks", remedy=AGAIN)
+    return dict(zip(table["task_index"].to_pylist(), table[text].to_pylist(), strict=True))
+
+
+def read_table(path: Path, columns: list[str] | None = None):
+    """A small parquet file as a table. Raises `SourceError`."""
+    import pyarrow
+
+    require_file(path)
+    try:
+        return parquet().ParquetFile(path).read(columns=columns)
+    except (OSError, pyarrow.ArrowException) as error:
+        require_given(path, error)
+        raise SourceError(f"{path} cannot be read: {error}", remedy=AGAIN) from error
+
+
+def json_lines(path: Path) -> Iterator[dict]:
+    """The objects of a .jsonl file. Raises `SourceError`."""
+    require_file(path)
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.strip():
+                    yield json.loads(line)
+    except (OSError, ValueError) as error:
+        require_given(path, error)
+        raise SourceError(f"{path} cannot be read: {error}", remedy=AGAIN) from error

@@ -1,0 +1,55 @@
+"""What an EpisodeStore says about itself, whatever it was converted from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from depthtok.data import Camera
+from depthtok.errors import SchemaError
+from depthtok.log import typed
+from depthtok.sources.schema import Schema
+from depthtok.stores.episodes import View
+
+
+def about_store(
+    name: str, version: str, schema: Schema, cameras: Sequence[Camera], views: Sequence[View]
+) -> dict[str, object]:
+    """The `about` of a store of data set `name`."""
+    return {
+        "dataset": name,
+        "version": version,
+        "fps": schema.fps,
+        "cameras": [asdict(camera) for camera in cameras],
+        "views": [view.to_json() for view in views],
+        "action_dim": len(schema.action_dims),
+        "proprio_dim": len(schema.proprio_dims),
+        "action_names": list(schema.action_dims),
+        "proprio_names": list(schema.proprio_dims),
+        "gripper": list(schema.gripper_dims),
+        "gripper_convention": schema.gripper,
+        "meaning": schema.meaning.to_json(),
+    }
+
+
+def requested_schema(requested: str | None, name: str, path: object) -> Schema:
+    """The requested schema, or the shipped one of data set `name` at `path`. Raises `SchemaError`
+    where there is none."""
+    schema = Schema.load(requested) if requested else Schema.find(name)
+    if schema is None:
+        raise SchemaError(
+            f"no shipped schema fits the data set {name!r}",
+            remedy=f"`depthtok inspect {path} --draft` prints one: save it as .toml "
+            "file, check it, and give it to `depthtok convert` with --schema FILE",
+        )
+    return schema
+
+
+def overwriting(
+    path: object, out: object, split: Sequence[str], schema: str | None, copy: bool
+) -> str:
+    """The command that makes a store anew, with these settings."""
+    flags = [word for name in split for word in ("--split", name)]
+    flags += ["--schema", schema] if schema else []
+    flags += ["--copy-images"] if copy else []
+    return typed("convert", path, "--out", out, *flags, "--overwrite")

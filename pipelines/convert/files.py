@@ -1,0 +1,190 @@
+"""convert: a data set in files (LeRobot, HDF5 demonstrations) -> EpisodeStore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from depthtok.config import digest, to_json
+from depthtok.data import Camera
+from depthtok.errors import ConfigError, SchemaError, SourceError, did_you_mean
+from depthtok.sources.cameras import depth_scale
+from depthtok.sources.files import FileDataset, FileGroup
+from depthtok.sources.schema import Schema
+from depthtok.stores import filling
+from depthtok.stores.arrays import ArraySpec
+from depthtok.stores.episodes import EpisodeStore, View, array_specs
+from depthtok.stores.frame_files import made_from
+from depthtok.stores.origin import MADE_FROM
+from depthtok.stores.part_writer import PartWriter
+from depthtok.stores.parts import PartName, ShardKey, shard_name
+from depthtok.stores.spec import StoreSpec
+from pipelines.config import ConvertConfig
+from pipelines.convert.description import about_store, overwriting, requested_schema
+from pipelines.convert.differences import require_same_store
+from pipelines.convert.files_part import FilesIndexer, FilesReading, ReadView, packed_view
+from pipelines.convert.files_probe import probe
+from pipelines.convert.files_watch import FilesWatch
+from pipelines.convert.gripper import check_gripper
+from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
+
+VERSION = 2  # that of `convert`: absent cameras are known
+
+
+@dataclass(frozen=True)
+class FilesStage:
+    """One part per group of files of the chosen splits."""
+
+    dataset: FileDataset
+    out: Path
+    config: ConvertConfig
+    unit: str = "episodes"
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The requested schema, or the shipped one for this data set, checked against it."""
+        dataset = self.dataset
+        schema = requested_schema(self.config.schema, dataset.name, dataset.path)
+        return schema.fitted(dataset.features, dataset.name)
+
+    @cached_property
+    def keyed_views(self) -> list[tuple[str, View]]:
+        """The views of all cameras as the data set has them, and the feature of each."""
+        views = []
+        for camera in self.schema.cameras:
+            keys = {"rgb": camera.key, "depth": camera.depth_key}
+            keys["segmentation"] = camera.segmentation_key
+            for kind, key in keys.items():
+                if key is None:
+                    continue
+                unit = camera.depth_unit if kind == "depth" else None
+                if unit is not None and key in self.dataset.metric and unit != "m":
+                    raise SchemaError(
+                        f"schema {self.schema.name!r}, camera {camera.name!r}: the frames of the "
+                        f"depth video {key!r} are decoded to metres, not {unit!r}",
+                        remedy='write depth_unit = "m"',
+                    )
+                view = View(
+                    camera.name,
+                    kind,
+                    self.dataset.pixels(key),
+                    None if unit is None else depth_scale(unit, camera.name),
+                    camera.not_measured if kind == "depth" else None,
+                    camera.channels if kind == "rgb" else "rgb",
+                    self.dataset.frames_by(key),
+                )
+                views.append((key, view))
+        return views
+
+    @cached_property
+    def views(self) -> list[View]:
+        """The views of the store."""
+        views = [view for _, view in self.keyed_views]
+        return [packed_view(view) for view in views] if self.config.copy_images else views
+
+    @cached_property
+    def current(self) -> StoreSpec:
+        """What a new store is. Files are not part of it: each part says what it was made from."""
+        schema, dataset = self.schema, self.dataset
+        what = {"schema": schema.to_json(), "copy_images": self.config.copy_images}
+        what["split"] = list(self.config.split)
+        cameras = [
+            Camera(camera.name, height, width, camera.orientation, camera.depth_key is not None)
+            for camera in schema.cameras
+            for height, width, _ in [dataset.features[camera.key].shape]
+        ]
+        about = about_store(dataset.name, dataset.version, schema, cameras, self.views)
+        about["format"] = dataset.format
+        upstream = digest({path: to_json(f) for path, f in sorted(dataset.features.items())})
+        shards = {split: dataset.splits[split] for split in self.splits}
+        locations = {"source_root": str(dataset.path.resolve()), **dataset.place}
+        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, locations)
+
+    @cached_property
+    def spec(self) -> StoreSpec:
+        return filling.standing(self.out, self.current, [])
+
+    @cached_property
+    def splits(self) -> list[str]:
+        """The splits to read. Raises `ConfigError` for an unknown one."""
+        for name in self.config.split:
+            if name not in self.dataset.splits:
+                raise ConfigError(
+                    f"{self.dataset.path} has no split {name!r}",
+                    remedy=did_you_mean(name, list(self.dataset.splits)),
+                )
+        return list(self.config.split) or sorted(self.dataset.splits)
+
+    @cached_property
+    def groups(self) -> dict[str, FileGroup]:
+        """By the name of their part, in order."""
+        keys = [key for key, _ in self.keyed_views]
+        groups = [g for split in self.splits for g in self.dataset.groups(split, keys)]
+        return {str(PartName(shard_name(g.split, g.index, g.of))): g for g in groups}
+
+    def work(self) -> list[WorkPart]:
+        config, dataset = self.config, self.dataset
+        command = overwriting(
+            dataset.path, self.out, config.split, config.schema, config.copy_images
+        )
+        require_same_store(self.out, self.spec, [self.current], command)
+        groups = list(self.groups.values())
+        if not any((dataset.path / group.files[0]).exists() for group in groups):
+            first = f" (first: {groups[0].files[0]})" if groups else ""
+            raise SourceError(
+                f"{dataset.path} has none of its {len(groups)} data files{first}",
+                remedy="download them, or name the directory in which they are",
+            )
+        return [self._part(group) for group in groups]
+
+    def _part(self, group: FileGroup) -> WorkPart:
+        name = PartName(shard_name(group.split, group.index, group.of))
+        dataset = self.dataset
+        key = ShardKey(dataset.name, dataset.version, group.split, group.index, group.of)
+        rows = (group.index, group.index + 1)
+        return WorkPart(name, key, len(group.episodes), 0, source=group.split, rows=rows)
+
+    def watch(self) -> FilesWatch:
+        """Tells which parts are of other files than those that are there now."""
+        files = {name: group.files for name, group in self.groups.items()}
+        return FilesWatch(self.out, self.dataset.path, files)
+
+    def arrays(self) -> Mapping[str, ArraySpec]:
+        schema = self.schema
+        sizes = map(len, (schema.action_dims, schema.proprio_dims, self.views, schema.cameras))
+        return array_specs(*sizes)
+
+    def build(self, device: str) -> Worker:
+        reading = self._reading()
+
+        def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
+            group = self.groups[str(work.name)]
+            writer.roots = (self.dataset.path,)
+            files = [self.dataset.path / file for file in group.files]
+            writer.meta[MADE_FROM] = {**made_from(files), "episodes": len(group.episodes)}
+            FilesIndexer(reading, group, writer, advance).read()
+
+        return fill
+
+    def _reading(self) -> FilesReading:
+        """With open readers, which stay with their process."""
+        dataset, copy = self.dataset, self.config.copy_images
+        views = [ReadView.of(key, view) for key, view in self.keyed_views]
+        return FilesReading(dataset, self.schema, views, self.views, copy)
+
+    def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
+        """Reads the first episodes of a group, and packs some of their frames."""
+        groups = (self.groups[str(part.name)] for part in parts)
+        probes = (probe(self._reading(), group, self.arrays()) for group in groups)
+        return next((measured for measured in probes if measured), None)
+
+    def finish(self) -> None:
+        """Computes statistics, once all episodes exist, and checks the gripper by them."""
+        episodes = EpisodeStore(self.out)
+        episodes.store_statistics()
+        check_gripper(episodes, refuse=True)
+
+
+_: type[Stage] = FilesStage

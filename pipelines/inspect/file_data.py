@@ -1,0 +1,63 @@
+"""What `inspect` says of data sets in files: LeRobot, and HDF5 demonstrations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from depthtok.errors import SchemaError, SourceError
+from depthtok.log import typed
+from depthtok.sources.draft import describe, draft
+from depthtok.sources.files import FileDataset
+from depthtok.sources.opening import open_files
+from depthtok.sources.sample import sample_files
+from depthtok.sources.schema import Schema
+from pipelines.inspect.facts import Summary
+
+
+def of_files(path: Path) -> Summary:
+    """A summary of the data set at `path`, with a draft of a schema where none is shipped."""
+    dataset = _opened(path)
+    summary = Summary(f"{dataset.format} data set {dataset.name} in {dataset.path}")
+    for split, count in dataset.splits.items():
+        groups = dataset.groups(split, list(dataset.features))
+        episodes = sum(len(group.episodes) for group in groups)
+        files = {file for group in groups for file in group.files}
+        away = sorted(file for file in files if not (dataset.path / file).exists())
+        summary.facts[f"split {split}"] = (
+            f"{episodes:,} episodes in {count:,} data files ({len(files):,} with their videos)"
+            + (f"; {len(away):,} are not there (first: {away[0]})" if away else "")
+        )
+    summary.facts["rate"] = f"{dataset.fps:g} Hz" if dataset.fps else "not known"
+    summary.facts |= dict(dataset.place)
+    columns = ("feature", "kind", "dtype", "shape", "per")
+    summary.tables["Features"] = (columns, describe(dataset.features))
+    schema = Schema.find(dataset.name)
+    try:
+        if schema:
+            fitted = schema.fitted(dataset.features, dataset.name)
+            summary.facts["schema"] = f"{schema.name} ({schema.status}), fits"
+            summary.facts["action"] = ", ".join(fitted.action_dims)
+            return summary
+        summary.facts["schema"] = "none is shipped for this name; a draft is below"
+    except SchemaError as error:
+        summary.facts["schema"] = f"{schema.name if schema else ''} does not fit: {error.problem}"
+    try:
+        summary.text = (
+            f"# A draft; `{typed('inspect', path, '--draft')} > my.toml` saves it. Check it, then "
+            f"convert with --schema my.toml.\n{files_draft(dataset)}"
+        )
+    except SchemaError as error:
+        summary.text = str(error)
+    return summary
+
+
+def files_draft(dataset: FileDataset) -> str:
+    """A schema draft, as TOML. Raises `SchemaError` where none can be made."""
+    return draft(dataset.features, dataset.name, sample_files(dataset), dataset.fps)
+
+
+def _opened(path: Path) -> FileDataset:
+    dataset = open_files(path)
+    if dataset is None:
+        raise SourceError(f"{path} is no data set in files", remedy="name its directory")
+    return dataset

@@ -1,0 +1,63 @@
+"""From the command line: a LeRobot data set to an EpisodeStore and to its own depth, and what the
+commands say on the way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from depthtok.cli.main import app
+from depthtok.stores.depth import DepthStore
+from depthtok.stores.episodes import EpisodeStore
+
+REAL = Path(__file__).parents[1] / "data/lerobot_v3"
+
+
+def call(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output + (str(result.exception) if result.exception else "")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("lerobot")
+    call("convert", REAL, "--schema", REAL / "schema.toml", "--out", folder / "episodes")
+    call(
+        "annotate",
+        folder / "episodes",
+        "--estimator",
+        "dataset",
+        "--size",
+        0,
+        "--out",
+        folder / "depth",
+    )
+    return folder
+
+
+def test_depth_of_the_data_set_is_its_depth_video_in_metres(folder):
+    store, depth = EpisodeStore(folder / "episodes"), DepthStore(folder / "depth")
+    assert (store.steps, len(store), depth.kind) == (32, 2, "metres")
+    for episode, clip in zip(store, depth.clips(), strict=True):
+        metres = clip.read(0, len(episode))
+        true = episode.frames("image").true_depth(0, len(episode))
+        np.testing.assert_array_equal(metres.values, true)
+        assert metres.valid.all()
+        assert 0.7 < metres.values.min() < metres.values.max() < 2.4
+
+
+def test_without_a_schema_the_remedy_is_a_draft(tmp_path):
+    said = call("convert", REAL, "--out", tmp_path / "ep", code=1)
+    assert "no shipped schema fits the data set 'lerobot_v3'" in said
+    assert f"`depthtok inspect {REAL} --draft`" in said
+    text = call("inspect", REAL, "--draft")
+    assert "fps = 20  # as the data set states it" in text
+    assert "LeRobot v3.0 data set lerobot_v3" in call("inspect", REAL)
+
+
+def test_the_plan_weighs_videos_against_packed_pictures(tmp_path):
+    said = call("convert", REAL, "--schema", REAL / "schema.toml", "--out", tmp_path, "--plan")
+    assert "ms at random as they lie" in said
+    assert "--copy-images, which writes" in said
