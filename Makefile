@@ -49,7 +49,7 @@ CODE := depthtok pipelines vqvae vla tests benchmarks tools
 	touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,remote,serve,sim,video,lerobot,hdf5,tensorboard,eightbit,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,remote,serve,sim,video,lerobot,hdf5,view,tensorboard,eightbit,dev]'
 	# openpi's client asks for numpy<2 on paper, and works with 2: the server is tested with it.
 	$(BIN)/python -m pip install --quiet --no-deps openpi-client==0.1.2
 	touch $@

@@ -29,6 +29,7 @@ from depthtok.disk.images import ImageFiles
 from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_you_mean
 from depthtok.frames.kinds import FrameSource
 from depthtok.frames.registry import require_known, source_of
+from depthtok.frames.spans import SpanSource
 from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
 from depthtok.remote.location import located
@@ -225,6 +226,17 @@ class EpisodeStore(Store):
         are checked. Raises `CorruptRecord` and `SourceUnavailable`."""
         rows = self.table(part, "images")[start:stop, view]
         return self._source(view).frames(self._files(part, view), rows)
+
+    def encoded_frames(
+        self, part: Part, view: int, start: int, stop: int
+    ) -> Iterator[bytes] | None:
+        """The files that the frames of rows `start` to `stop` are, JPEG or PNG of 8 bits and RGB,
+        checked; None for a view whose frames are no such files. Raises like `read_frames`."""
+        source, shown = self._source(view), self.views[view]
+        is_file = shown.format.encoding in ("jpeg", "png") and shown.channels == "rgb"
+        if not is_file or shown.format.dtype != "uint8" or not isinstance(source, SpanSource):
+            return None
+        return source.encoded(self._files(part, view), self.table(part, "images")[start:stop, view])
 
     def check_frames(self, part: Part, view: int) -> Iterator[SourceError]:
         """What is wrong with the bytes of a view's frames in a part. Raises

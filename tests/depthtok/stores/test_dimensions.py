@@ -13,7 +13,7 @@ from depthtok.stores.spec import names_dimensions, read_spec, with_dimensions, w
 from depthtok.stores.store import Store
 from depthtok.testing import tree_digest
 
-BEFORE = Path(__file__).parents[1] / "data" / "before"
+BEFORE = Path(__file__).parents[2] / "data" / "before"
 DIMENSIONS = {
     "episodes": {
         "action": ("frame", "action_column"),
