@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.pipelines.test_audit import pair
 
 from depthtok.data import QUANTILES, DepthClip, DepthKind
 from depthtok.normalisation import Normalisation
 from pipelines.audit.audit import Pair
 from pipelines.audit.code_changes import code_changes, static_between
+from tests.pipelines.audit.test_audit import pair
 from vqvae.codec import Codec
 
 GRID, SIDE = (4, 4), 16

@@ -22,7 +22,7 @@ from pipelines.plan import plan
 from pipelines.run import run
 from tests.lerobot_sets import RATE, SCHEMA, picture, write_v2, write_v3, write_video
 
-REAL = Path(__file__).parents[1] / "data/lerobot_v3"
+REAL = Path(__file__).parents[2] / "data/lerobot_v3"
 TOP = "observation.images.top"
 
 

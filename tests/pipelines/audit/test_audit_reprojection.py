@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.pipelines.test_audit import pair, scene
 
 from depthtok.data import DepthKind, Orientation
 from depthtok.errors import CorruptRecord
@@ -16,10 +15,11 @@ from pipelines.audit.height import Rays
 from pipelines.audit.poses import Poses
 from pipelines.audit.reprojection import carried, resized, temporal_alignment_error
 from tests.commands.trainings import call
+from tests.pipelines.audit.test_audit import pair, scene
 
 METRES = DepthKind.METRES
 SIDE = 48
-SAMPLE = Path(__file__).parents[2] / "depthtok" / "sample" / "libero_sample"
+SAMPLE = Path(__file__).parents[3] / "depthtok" / "sample" / "libero_sample"
 
 
 def rays(orientation=Orientation.IDENTITY, side=SIDE):

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from tests.pipelines.test_audit import pair
 
 from depthtok.data import DepthKind
 from pipelines.audit.audit import audit
 from pipelines.audit.findings import summarise
 from pipelines.audit.offset import offset_of
+from tests.pipelines.audit.test_audit import pair
 
 METRES, DISPARITY = DepthKind.METRES, DepthKind.DISPARITY
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.vla.test_data import sample
 
 from depthtok.errors import ConfigError, StaleStore
 from depthtok.sources.schema import Schema
 from tests.vla import fakes
+from tests.vla.data.test_data import sample
 from vla.data.meanings import require_same
 from vla.mixtures import Mixture, mixtures
 from vla.named_configs import load, presets
