@@ -64,15 +64,18 @@ class Recorder:
         finally:
             self.stream.disconnect()  # waits until the file is whole
 
-    def _about(self) -> dict[str, list[str]]:
-        """Where it comes from, for people."""
-        stores = self.episode.shown.stores
-        return {
+    def _about(self) -> dict[str, list[str] | list[int]]:
+        """What it is of, for people: columns of the viewer's list of recordings."""
+        stores, stored = self.episode.shown.stores, self.episode.stored
+        about: dict[str, list[str] | list[int]] = {
             "key": [str(self.episode.key)],
+            "frames": [self.episode.frames],
+            "instruction": [stored.instruction()] if stored is not None else [],
             "stores": [str(store.path) for store in stores],
             "fingerprints": [store.fingerprint for store in stores],
             "missing": self.episode.missing(),
         }
+        return {name: values for name, values in about.items() if values}
 
     def _at(self, frame: int) -> None:
         self.stream.set_time(FRAME, sequence=frame)

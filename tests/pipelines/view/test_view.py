@@ -72,6 +72,15 @@ def test_there_is_a_recording_of_each_episode_and_one_layout(root, written):
     assert len(reader.blueprints()) == 1
 
 
+def test_the_list_of_recordings_says_what_they_are_of(root, written):
+    for episode in EpisodeStore(root / "episodes"):
+        about = written[str(episode.key)]["/__properties/depthtok", True]
+        assert about["frames"] == [[len(episode)]]
+        assert about["instruction"] == [[episode.instruction()]]
+        assert about["stores"][0][0] == str(root / "episodes")
+        assert "missing" not in about
+
+
 def test_images_are_the_files_of_the_data_set(root, written):
     store = EpisodeStore(root / "episodes")
     for episode in store:
@@ -213,6 +222,9 @@ def test_missing_depth_is_said(root, tmp_path):
     drop_part(tmp_path / "depth", DepthStore(tmp_path / "depth").part_names[0])
     done = depthtok.view(tmp_path / "depth", out=tmp_path / "some.rrd")
     assert sum("does not have" in note for note in done.notes) == 3
+    recordings = read(tmp_path / "some.rrd").values()
+    lacking = [entities["/__properties/depthtok", True].get("missing") for entities in recordings]
+    assert sum(said is not None for said in lacking) == 3
 
 
 def test_the_file_is_whole_or_absent(root, tmp_path, monkeypatch):
