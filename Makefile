@@ -28,6 +28,11 @@ coverage: .venv/dev
 types: .venv/dev
 	$(BIN)/mypy
 
+# Other tools read what we write and talk to what we serve, in environments of their own (.interop/).
+# With REQUIRED=--required it is an error that there is no Python 3.12.
+interop: .venv/dev
+	$(BIN)/python interop/run.py $(REQUIRED)
+
 # Rows and a table in bench-gpu/; needs a CUDA build of torch in .venv.
 bench-gpu: .venv/core
 	$(BIN)/python benchmarks/gpu.py
@@ -39,7 +44,7 @@ format: .venv/dev
 clean:
 	rm -rf .venv .coverage demo build dist *.egg-info
 
-CODE := depthtok pipelines vqvae vla tests benchmarks tools
+CODE := depthtok pipelines vqvae vla tests benchmarks tools interop examples
 
 .venv/core: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -49,7 +54,7 @@ CODE := depthtok pipelines vqvae vla tests benchmarks tools
 	touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,remote,serve,sim,video,lerobot,hdf5,tensorboard,eightbit,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,remote,serve,sim,video,lerobot,hdf5,view,tensorboard,eightbit,dev]'
 	# openpi's client asks for numpy<2 on paper, and works with 2: the server is tested with it.
 	$(BIN)/python -m pip install --quiet --no-deps openpi-client==0.1.2
 	touch $@

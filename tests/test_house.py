@@ -27,6 +27,7 @@ ONE_PLACE = {
     "zarr": "depthtok/stores/arrays.py",
     "numcodecs": "depthtok/stores/arrays.py",
     "ray": "pipelines/ray/",
+    "rerun": "pipelines/view/recording.py",
     "typer": "depthtok/cli/",
     "tensorflow": (),
     "tensorflow_datasets": (),
@@ -143,6 +144,7 @@ FLAGS = {
     "eval": 20,
     "compare": 2,
     "serve": 13,
+    "view": 6,
     "copy": 3,
     "push": 7,
 }

@@ -30,6 +30,7 @@ from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_y
 from depthtok.frames.again import frames_of
 from depthtok.frames.kinds import FrameSource
 from depthtok.frames.registry import require_known, source_of
+from depthtok.frames.spans import SpanSource
 from depthtok.json_values import number_of, value_of, values_of
 from depthtok.meaning import Column, Meaning
 from depthtok.remote.location import located
@@ -55,11 +56,13 @@ def _camera(data: Mapping[str, Any]) -> Camera:
 def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
     """The tables of a part."""
     return {
-        "intrinsics": ArraySpec("float32", (cameras, 9), per_episode=True),
-        "action": ArraySpec("float32", (action,)),
-        "proprio": ArraySpec("float32", (proprio,)),
-        "instruction": ArraySpec("uint32"),
-        "images": ArraySpec("uint32", (views, 4)),
+        "intrinsics": ArraySpec(
+            "float32", (cameras, 9), per_episode=True, axes=("camera", "matrix_entry")
+        ),
+        "action": ArraySpec("float32", (action,), axes=("action_column",)),
+        "proprio": ArraySpec("float32", (proprio,), axes=("proprio_column",)),
+        "instruction": ArraySpec("uint32", axes=()),
+        "images": ArraySpec("uint32", (views, 4), axes=("view", "image_span")),
     }
 
 
@@ -224,6 +227,17 @@ class EpisodeStore(Store):
         are checked. Raises `CorruptRecord` and `SourceUnavailable`."""
         rows = self.table(part, "images")[start:stop, view]
         return frames_of(self._source(view), self._files(part, view), rows)
+
+    def encoded_frames(
+        self, part: Part, view: int, start: int, stop: int
+    ) -> Iterator[bytes] | None:
+        """The files that the frames of rows `start` to `stop` are, JPEG or PNG of 8 bits and RGB,
+        checked; None for a view whose frames are no such files. Raises like `read_frames`."""
+        source, shown = self._source(view), self.views[view]
+        is_file = shown.format.encoding in ("jpeg", "png") and shown.channels == "rgb"
+        if not is_file or shown.format.dtype != "uint8" or not isinstance(source, SpanSource):
+            return None
+        return source.encoded(self._files(part, view), self.table(part, "images")[start:stop, view])
 
     def check_frames(self, part: Part, view: int) -> Iterator[SourceError]:
         """What is wrong with the bytes of a view's frames in a part. Raises
