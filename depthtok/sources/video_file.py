@@ -45,7 +45,7 @@ class Look:
 def look(path: Path) -> Look:
     """The `Look` of a video, by its header and its first frame. Raises `MissingPackage`, and
     `SourceUnavailable` for a file that cannot be read now."""
-    av = _av()
+    av = require_av()
     try:
         with open_video(path) as video:
             stream = frame_stream(path, video)
@@ -99,7 +99,7 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
     could not be checked. Raises `CorruptRecord` for a file that cannot be decoded whole,
     `MissingPackage`.
     """
-    av = _av()
+    av = require_av()
     with open_video(path) as video:
         stream = frame_stream(path, video)
         if is_depth(stream):
@@ -235,7 +235,7 @@ def _seconds(text: str | None) -> float | None:
 
 def open_video(path: Path):
     """The container of a video. Raises `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
-    av = _av()
+    av = require_av()
     require_file(path)
     try:
         return av.open(str(path))
@@ -255,7 +255,8 @@ def require_readable(path: Path, error: Exception) -> None:
         file_sha256(path)
 
 
-def _av():
+def require_av():
+    """The module `av`. Raises `MissingPackage`."""
     try:
         import av
     except ImportError:
