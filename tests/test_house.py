@@ -144,7 +144,7 @@ FLAGS = {
     "compare": 2,
     "serve": 13,
     "copy": 3,
-    "export": 9,
+    "export": 10,
 }
 """How many flags each command shows. What is rarely given is a setting, for --set."""
 

@@ -52,6 +52,7 @@ def export(
         EpisodeStore(episodes, source_root=options.source_root),
         CodeStore(codes) if codes else None,
         DepthStore(depth) if depth else None,
+        settings.camera,
         partial=options.partial,
     )
     joined.episodes.require_source()

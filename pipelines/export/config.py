@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from depthtok.config import require
-from depthtok.frames.depth_codes import DepthCodes
+from pipelines.config import require_distinct
 
 FORMATS = ("lerobot", "rlds")
 CODECS = ("av1", "h264")
@@ -18,6 +18,7 @@ class ExportConfig:
     """What an export is made of."""
 
     format: Annotated[str, f"of the data set: {', '.join(FORMATS)}"] = "lerobot"
+    camera: Annotated[tuple[str, ...], "cameras to export; all by default"] = ()
     name: Annotated[str, "of the data set; by default that of the episodes"] = ""
     fps: Annotated[float, "frames per second, where the episodes do not say it"] = 0.0
     copy: Annotated[bool, "copy packets of videos, where they can be, instead of encoding"] = True
@@ -34,6 +35,7 @@ class ExportConfig:
     episodes_per_shard: Annotated[int, "episodes in a shard of RLDS"] = 100
 
     def __post_init__(self) -> None:
+        require_distinct("camera", self.camera)
         listed = ", ".join(FORMATS)
         require(self.format in FORMATS, "format", self.format, f"give one of {listed}")
         codecs = ", ".join(CODECS)
@@ -47,6 +49,8 @@ class ExportConfig:
         _ = self.depth_codes  # raises
 
     @property
-    def depth_codes(self) -> DepthCodes:
-        """How metres become the codes of a depth video."""
+    def depth_codes(self):
+        """The `DepthCodes` of depth videos: how metres become their codes."""
+        from depthtok.frames.depth_codes import DepthCodes  # loads numpy, which --help must not
+
         return DepthCodes(self.depth_min, self.depth_max, self.depth_shift, self.depth_log)

@@ -22,7 +22,7 @@ from depthtok.errors import SourceError
 from depthtok.frames import video
 from depthtok.frames.depth_codes import LAST
 from depthtok.frames.kinds import file_numbers, positions
-from depthtok.json_values import JsonObject
+from depthtok.json_values import JsonObject, value_of
 from depthtok.sources.features import read_json
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.export import packets, statistics
@@ -33,6 +33,7 @@ from pipelines.export.names import CameraKeys
 
 BLOCK = 32  # frames that are held at a time
 RECORD = "episode.json"
+STATISTICS = "statistics"
 
 
 class Cancelled(Exception):
@@ -57,8 +58,14 @@ class EpisodeMaker:
         return self.work / "episodes" / f"{number // 1000:03d}" / f"{number:06d}"
 
     def record(self, number: int) -> JsonObject:
-        """What was made of an episode."""
-        return read_json(self.folder(number) / RECORD)
+        """What was made of an episode, but for its statistics: those are many."""
+        record = read_json(self.folder(number) / RECORD)
+        return {name: value for name, value in record.items() if name != STATISTICS}
+
+    def figures(self, number: int) -> dict[str, statistics.Figures]:
+        """The statistics of an episode's videos."""
+        of_videos = value_of(read_json(self.folder(number) / RECORD), STATISTICS, dict)
+        return {key: statistics.from_json(data) for key, data in of_videos.items()}
 
     def make(self, number: int) -> None:
         """Makes the folder of an episode, unless it is there. What is wrong with the episode is
@@ -104,7 +111,7 @@ class EpisodeMaker:
         for key, clip in clips.items():
             if clip["frames"] != len(episode):
                 raise SourceError(f"{episode.key}: {key} got {clip['frames']} frames")
-        return {"clips": clips, "copied": copied, "beyond": beyond, "statistics": figures}
+        return {"clips": clips, "copied": copied, "beyond": beyond, STATISTICS: figures}
 
     @cached_property
     def _depth(self):

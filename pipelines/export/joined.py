@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from depthtok.data import CodeGrid
 from depthtok.errors import ConfigError, SourceError, did_you_mean
 from depthtok.stores.codes import CodeStore
 from depthtok.stores.depth import DepthStore, StoredDepth
-from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.episodes import ALTERNATIVES, EpisodeStore
 from depthtok.stores.failures import in_words, left_out
 from depthtok.stores.stored_episode import StoredEpisode
 from vla.data.member import held_by, of_unknown_origin
@@ -22,24 +23,28 @@ ABSENT = -1
 
 @dataclass(frozen=True)
 class Joined:
-    """What is exported. `numbers` are those of the episodes in their store; `notes` are for people:
-    what is left out, and what is not known."""
+    """What is exported of `cameras`. `numbers` are those of the episodes in their store; `notes` are
+    for people: what is left out, and what is not known."""
 
     episodes: EpisodeStore
     codes: CodeStore | None
     depth: DepthStore | None
+    cameras: tuple[str, ...]
     numbers: Int64[np.ndarray, " E"]
     notes: tuple[str, ...]
 
     @property
     def code_cameras(self) -> tuple[str, ...]:
         """The cameras whose codes are exported."""
-        return self.codes.cameras if self.codes else ()
+        return self._chosen(self.codes.cameras if self.codes else ())
 
     @property
     def depth_cameras(self) -> tuple[str, ...]:
         """The cameras whose depth is exported."""
-        return self.depth.cameras if self.depth else ()
+        return self._chosen(self.depth.cameras if self.depth else ())
+
+    def _chosen(self, cameras: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(camera for camera in cameras if camera in self.cameras)
 
     def grid(self, episode: StoredEpisode, camera: str) -> CodeGrid | None:
         """The codes of one camera; None where the episode does not have it."""
@@ -74,16 +79,19 @@ def join(
     episodes: EpisodeStore,
     codes: CodeStore | None,
     depth: DepthStore | None,
+    cameras: Sequence[str] = (),
     *,
-    partial: bool,
+    partial: bool = False,
 ) -> Joined:
-    """Joins stores of the same frames. Episodes without codes, or without depth, are left out.
+    """Joins stores of the same frames, for these cameras or all. Episodes without codes, or without
+    depth, are left out.
 
     Raises `MissingParts` for a store that is not complete, unless `partial`; `StaleStore` for
     stores of other frames; `ConfigError` for cameras that the episodes do not have, and where no
     episode is left.
     """
     episodes.require_complete(partial=partial)
+    cameras = tuple(episodes.camera(name).name for name in cameras) or tuple(episodes.cameras)
     numbers, notes = np.arange(len(episodes)), []
     if failures := in_words(left_out(episodes)):
         notes.append(f"{episodes.path}: {failures}")
@@ -91,12 +99,12 @@ def join(
         if store is None:
             continue
         store.require_complete(partial=partial)
+        held = held_by(store, episodes, what)
         for camera in set(store.cameras) - set(episodes.cameras):
             raise ConfigError(
                 f"{store.path} has {what} of camera {camera!r}, the episodes do not have it",
                 remedy=did_you_mean(camera, list(episodes.cameras)),
             )
-        held = held_by(store, episodes, what)
         if lost := int((~held[numbers]).sum()):
             notes.append(f"{lost} episodes without {what} are left out")
         numbers = numbers[held[numbers]]
@@ -112,4 +120,8 @@ def join(
         )
     if codes and depth and depth.fingerprint not in (codes.spec.upstream, ""):
         notes.append(f"the codes were not made from the depth in {depth.path}: both are exported")
-    return Joined(episodes, codes, depth, numbers, tuple(notes))
+    if any(ALTERNATIVES in part.manifest["files"] for part in episodes.parts()):
+        notes.append("of steps with several instructions the first is exported")
+    if kinds := sorted({view.kind for view in episodes.views} - {"rgb", "depth"}):
+        notes.append(f"{', '.join(kinds)} of the data set is not exported")
+    return Joined(episodes, codes, depth, cameras, numbers, tuple(notes))

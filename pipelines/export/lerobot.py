@@ -44,18 +44,17 @@ def export_lerobot(joined: Joined, config: ExportConfig, out: Path, threads: int
         return _outcome(joined, out, record, made=False)
     require_encoders([rgb_codec(config), *([depth_codec(config)] if joined.depth else [])])
     place.begin()
-    keys = keys_of(list(joined.episodes.cameras))
+    keys = keys_of(joined.cameras)
     maker = EpisodeMaker(joined, config, keys, rate, place.work)
     numbers = joined.numbers.tolist()
     _make_episodes(maker, numbers, threads)
-    records = {number: maker.record(number) for number in numbers}
-    layout = Layout(joined, config, keys, rate, records)
+    layout = Layout(joined, config, keys, rate, {n: maker.record(n) for n in numbers})
     _write_videos(layout, maker, out)
     for number, group in enumerate(layout.data_groups):
         path = out / file_path(DATA, number)
         if not path.is_file():
             tables.write_frames(path, map(layout.columns, group))
-    record = write_meta(layout, place)
+    record = write_meta(layout, maker.figures, place)
     place.end()
     return _outcome(joined, out, record, made=True)
 

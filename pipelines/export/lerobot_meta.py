@@ -8,7 +8,7 @@ meta/info.json                  last
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -36,18 +36,21 @@ from pipelines.export.work import Place
 RECORD, BY_EPISODE = "meta/depthtok.json", "meta/depthtok_episodes.parquet"
 
 
-def write_meta(layout: Layout, place: Place) -> JsonObject:
+FiguresOf = Callable[[int], Mapping[str, statistics.Figures]]
+"""The statistics of an episode's videos, by its number in the store."""
+
+
+def write_meta(layout: Layout, of_videos: FiguresOf, place: Place) -> JsonObject:
     """Writes all of it, of an export whose files are there. Returns the record."""
-    out, tasks = place.out, list(layout.tasks)
-    tables.write_tasks(out / "meta/tasks.parquet", tasks)
-    figures = _figures(layout)
-    _write_episodes(layout, out, figures)
-    write_atomic(out / "meta/stats.json", _json(_all_statistics(layout, figures)))
+    out = place.out
+    tables.write_tasks(out / "meta/tasks.parquet", list(layout.tasks))
+    merged = _write_episodes(layout, of_videos, out)
+    write_atomic(out / "meta/stats.json", _json(_all_statistics(layout, merged)))
     tables.write_rows(out / BY_EPISODE, list(provenance.episode_rows(layout)))
     write_atomic(out / FILE, _schema(layout))
     info = _info(layout, out)
     files = [path for path in out.rglob("*") if path.is_file() and place.work not in path.parents]
-    listed = place.files(path for path in files if path.name[0] != "." and path != out / RECORD)
+    listed = place.files(path for path in files if path not in (out / RECORD, out / INFO))
     record = {"fingerprint": place.fingerprint, **provenance.described(layout), "files": listed}
     write_atomic(out / RECORD, _json(record))
     write_atomic(out / INFO, _json(info))
@@ -58,47 +61,35 @@ def _json(value: object) -> str:
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
-def _figures(layout: Layout) -> list[dict[str, statistics.Figures]]:
-    """By episode, the statistics of every feature."""
-    return [
-        {
-            **{key: statistics.from_json(data) for key, data in _pictures(layout, number)},
-            **{key: statistics.of_vectors(_rows(values)) for key, values in columns.items()},
-        }
-        for number, columns in zip(
-            layout.numbers, map(layout.columns, range(len(layout.numbers))), strict=True
-        )
-    ]
-
-
-def _pictures(layout: Layout, number: int) -> Iterator[tuple[str, dict]]:
-    of_streams = layout.records[number]["statistics"]
-    assert isinstance(of_streams, dict)
-    return iter(of_streams.items())
-
-
-def _rows(values: np.ndarray) -> np.ndarray:
-    return values if values.ndim == 2 else values[:, None]
+def _figures(layout: Layout, of_videos: FiguresOf, index: int) -> dict[str, statistics.Figures]:
+    """The statistics of every feature in an episode."""
+    columns = layout.columns(index).items()
+    vectors = {key: values if values.ndim == 2 else values[:, None] for key, values in columns}
+    of_columns = {key: statistics.of_vectors(values) for key, values in vectors.items()}
+    return {**of_videos(layout.numbers[index]), **of_columns}
 
 
 def _write_episodes(
-    layout: Layout, out: Path, figures: list[dict[str, statistics.Figures]]
-) -> None:
-    """Writes where every episode lies, and its statistics."""
-    size = 8 * sum(f.size for of_key in figures[0].values() for f in of_key.values())
-    groups = tables.cut([size] * len(figures), layout.config.data_file_mb * MB)
+    layout: Layout, of_videos: FiguresOf, out: Path
+) -> dict[str, statistics.Figures]:
+    """Writes where every episode lies, and its statistics; returns those of all episodes."""
+    size = 8 * sum(f.size for fs in _figures(layout, of_videos, 0).values() for f in fs.values())
+    groups = tables.cut([size] * len(layout.numbers), layout.config.data_file_mb * MB)
     data = _files_of(layout.data_groups)
     videos = {key: _files_of(groups) for key, groups in layout.video_groups.items()}
+    merged: dict[str, statistics.Merger] = {}
     for number, group in enumerate(groups):
         rows = []
         for index in group:
             row = _row(layout, index, data[index], {key: f[index] for key, f in videos.items()})
-            for key, of_key in figures[index].items():
-                row |= {f"stats/{key}/{n}": v for n, v in statistics.to_json(of_key).items()}
+            for key, figures in _figures(layout, of_videos, index).items():
+                row |= {f"stats/{key}/{n}": v for n, v in statistics.to_json(figures).items()}
+                merged.setdefault(key, statistics.Merger()).add(figures)
             chunk, file = divmod(number, FILES_IN_CHUNK)
             row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
             rows.append(row)
         tables.write_rows(out / file_path(EPISODES, number), rows)
+    return {key: merger.figures() for key, merger in merged.items()}
 
 
 def _files_of(groups: list[range]) -> list[tuple[int, int]]:
@@ -124,14 +115,14 @@ def _row(
 
 
 def _all_statistics(
-    layout: Layout, figures: list[dict[str, statistics.Figures]]
+    layout: Layout, merged: Mapping[str, statistics.Figures]
 ) -> dict[str, dict[str, list]]:
-    merged = {key: statistics.merged([f[key] for f in figures]) for key in figures[0]}
+    exact = dict(merged)
     for key, name in ((ACTION, "action"), (STATE, "proprio")):
-        if key in merged:
+        if key in exact:
             blocks = partial(_of_all, layout, name)
-            merged[key] = statistics.with_exact_quantiles(merged[key], blocks)
-    return {key: statistics.to_json(of_key) for key, of_key in merged.items()}
+            exact[key] = statistics.with_exact_quantiles(exact[key], blocks)
+    return {key: statistics.to_json(figures) for key, figures in exact.items()}
 
 
 def _of_all(layout: Layout, name: str) -> Iterator[np.ndarray]:
@@ -196,9 +187,8 @@ def _schema(layout: Layout) -> str:
         CameraFeatures(camera, keys.rgb, keys.depth, "m")
         if name in depth
         else CameraFeatures(camera, keys.rgb)
-        for (name, camera), keys in zip(
-            layout.joined.episodes.cameras.items(), layout.keys.values(), strict=True
-        )
+        for name, keys in layout.keys.items()
+        for camera in [layout.joined.episodes.camera(name)]
     ]
     name = layout.config.name or layout.joined.episodes.dataset
     meaning = provenance.meaning_at(layout.joined, float(layout.rate))

@@ -28,7 +28,7 @@ def of_stores(joined: Joined) -> dict[str, object]:
         "episodes_fingerprint": episodes.fingerprint,
         "episodes_content": episodes.content,
         "meaning": episodes.meaning.to_json(),
-        "cameras": {name: asdict(camera) for name, camera in episodes.cameras.items()},
+        "cameras": {name: asdict(episodes.camera(name)) for name in joined.cameras},
     }
     if joined.codes:
         codes = joined.codes
@@ -37,7 +37,7 @@ def of_stores(joined: Joined) -> dict[str, object]:
             "store_fingerprint": codes.fingerprint,
             "made_from": codes.spec.upstream,
             "grid": list(codes.grid),
-            "cameras": list(codes.cameras),
+            "cameras": list(joined.code_cameras),
             "transform": codes.transform.to_json(),
             "absent": ABSENT,
         }
@@ -49,7 +49,7 @@ def of_stores(joined: Joined) -> dict[str, object]:
             "store_fingerprint": depth.fingerprint,
             "store_encoding": depth.encoding.value,
             "size": list(depth.size),
-            "cameras": list(depth.cameras),
+            "cameras": list(joined.depth_cameras),
             "transform": depth.transform.to_json(),
         }
     return about
@@ -58,12 +58,12 @@ def of_stores(joined: Joined) -> dict[str, object]:
 def of_episode(joined: Joined, episode: StoredEpisode) -> dict[str, object]:
     """Its key, the cameras that it does not have, and the range of disparity of every clip."""
     row: dict[str, object] = {"key": str(episode.key)}
-    row["absent"] = [camera for camera in joined.episodes.cameras if episode.absent(camera)]
+    row["absent"] = [camera for camera in joined.cameras if episode.absent(camera)]
     for camera in joined.code_cameras:
         grid = joined.grid(episode, camera)
         low, high = grid.range if grid else (None, None)
         row |= {f"range/{camera}/low": low, f"range/{camera}/high": high}
-    for camera in joined.episodes.cameras:
+    for camera in joined.cameras:
         matrix = episode.intrinsics(camera)
         row[f"intrinsics/{camera}"] = None if matrix is None else matrix.reshape(-1).tolist()
     return row

@@ -22,7 +22,7 @@ from depthtok.frames.kinds import SPANS
 from depthtok.json_values import JsonObject, value_of
 from depthtok.progress import progress
 from depthtok.sources.features import Feature, read_json
-from depthtok.sources.write import RldsWriter, encode_episode
+from depthtok.sources.write import RldsWriter
 from depthtok.stores.depth import DepthEncoding
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.export import provenance
@@ -121,7 +121,6 @@ class _RldsExport:
                 episode = self.joined.episodes.episode(number)
                 try:
                     values = self._values(episode)
-                    encode_episode(values, self._features)
                 except SourceError as error:
                     failures.append(asdict(Failed(str(episode.key), error.problem)))
                     continue
@@ -143,7 +142,7 @@ class _RldsExport:
     @cached_property
     def _names(self) -> dict[str, str]:
         """The names of cameras in features."""
-        cameras = list(self.joined.episodes.cameras)
+        cameras = self.joined.cameras
         return dict(zip(cameras, distinct([safe(camera) for camera in cameras]), strict=True))
 
     @cached_property
@@ -232,7 +231,8 @@ class _RldsExport:
         depth = self.joined.depth
         unit = {DepthEncoding.UINT16_MM: "mm", DepthEncoding.FLOAT32: "m"}
         cameras = []
-        for name, camera in self.joined.episodes.cameras.items():
+        for name in self.joined.cameras:
+            camera = self.joined.episodes.camera(name)
             key = f"{OBSERVATION}/{self._names[name]}"
             metric = depth is not None and depth.kind == "metres" and name in depth.cameras
             if metric and depth is not None and depth.encoding in unit:

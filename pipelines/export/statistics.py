@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64, Num, UInt8, UInt16
+from jaxtyping import Float32, Float64, Shaped, UInt8, UInt16
 
 from depthtok.frames.depth_codes import LAST
 from depthtok.stores.statistics import quantiles
@@ -23,7 +23,7 @@ Figures = dict[str, np.ndarray]
 """By name (NAMES): float64 of the feature's shape, or [C, 1, 1]; `count` is int64 [1], frames."""
 
 
-def of_vectors(values: Num[np.ndarray, "T D"]) -> Figures:
+def of_vectors(values: Shaped[np.ndarray, "T D"]) -> Figures:
     """Of the columns of an episode."""
     rows = values.astype(np.float64)
     figures = {"min": rows.min(0), "max": rows.max(0), "mean": rows.mean(0), "std": rows.std(0)}
@@ -88,25 +88,38 @@ NO_DEPTH = (0, LAST)
 """The codes of a depth video that are no measurement."""
 
 
-def merged(of_episodes: Sequence[Figures]) -> Figures:
-    """Of all episodes: extremes, mean and deviation exact, quantiles the mean of the episodes'."""
-    counts = np.array([figures["count"][0] for figures in of_episodes])
-    of_episodes = [figures for figures in of_episodes if figures["count"][0]] or [of_episodes[0]]
-    weights = counts[counts > 0] / max(counts.sum(), 1) if counts.any() else np.ones(1)
+class Merger:
+    """Figures of all episodes from those of each: extremes, mean and deviation are exact, quantiles
+    the mean of the episodes', each with its frames for weight."""
 
-    def mean(values: Iterable[np.ndarray]) -> np.ndarray:
-        return sum(w * value for w, value in zip(weights, values, strict=True)) + 0.0
+    def __init__(self) -> None:
+        self._merged: Figures = {}
+        self._squares = np.zeros(())
 
-    centre = mean(figures["mean"] for figures in of_episodes)
-    spread = mean(f["std"] ** 2 + (f["mean"] - centre) ** 2 for f in of_episodes)
-    figures = {
-        "min": np.min([figures["min"] for figures in of_episodes], axis=0),
-        "max": np.max([figures["max"] for figures in of_episodes], axis=0),
-        "mean": centre,
-        "std": np.sqrt(spread),
-        "count": np.array([counts.sum()]),
-    }
-    return figures | {name: mean(f[name] for f in of_episodes) for name in SHARES}
+    def add(self, figures: Figures) -> None:
+        """Adds an episode; one without frames adds nothing."""
+        count = figures["count"]
+        if not self._merged or not self._merged["count"][0]:
+            self._merged = {name: value.copy() for name, value in figures.items()}
+            self._squares = figures["std"] ** 2 * count[0]
+            return
+        if not count[0]:
+            return
+        merged = self._merged
+        before, total = merged["count"][0], (merged["count"] + count)[0]
+        gap = figures["mean"] - merged["mean"]
+        self._squares = self._squares + figures["std"] ** 2 * count[0]
+        self._squares = self._squares + gap**2 * before * count[0] / total
+        merged["min"] = np.minimum(merged["min"], figures["min"])
+        merged["max"] = np.maximum(merged["max"], figures["max"])
+        for name in ("mean", *SHARES):
+            merged[name] = merged[name] + (figures[name] - merged[name]) * count[0] / total
+        merged["count"] = merged["count"] + count
+
+    def figures(self) -> Figures:
+        """Of all that were added."""
+        deviation = np.sqrt(self._squares / max(int(self._merged["count"][0]), 1))
+        return {**self._merged, "std": deviation}
 
 
 def with_exact_quantiles(

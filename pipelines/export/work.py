@@ -114,7 +114,7 @@ class Place:
     def begin(self) -> None:
         """Says what is made here, and clears what dead writers left."""
         write_atomic(self.work / WHAT, json.dumps({"fingerprint": self.fingerprint}) + "\n")
-        for folder in (self.out, self.work, *self.out.glob("*/**/")):
+        for folder in (self.out, *list(self.out.glob("**/"))):
             sweep(folder)
 
     def end(self) -> None:
