@@ -30,7 +30,7 @@ from depthtok.disk.temporaries import TEMPORARY
 from depthtok.signals import NUMBERS, Stopped, stoppable
 from depthtok.sources.features import Feature
 from depthtok.sources.write import RldsWriter
-from depthtok.stores.spec import SEEN
+from depthtok.stores.spec import SEEN, SPEED
 
 Edit = Callable[[int, dict], None]
 _CAMERAS = ("", "wrist_")  # what the features of the two cameras begin with
@@ -177,12 +177,13 @@ def support_plane(
 
 def tree_digest(path: Path) -> dict[str, str]:
     """SHA-256 of every file under `path`, by relative path. Leftovers of runs do not count, nor
-    what a store remembers of the times of its source's files."""
+    what a store remembers of the times of its source's files and of the speed of its runs."""
     files = (file.relative_to(path) for file in sorted(Path(path).rglob("*")) if file.is_file())
     return {
         file.as_posix(): file_sha256(path / file)
         for file in files
-        if not any(part.startswith(TEMPORARY) for part in file.parts) and file.name != SEEN
+        if not any(part.startswith(TEMPORARY) for part in file.parts)
+        and file.name not in (SEEN, SPEED)
     }
 
 
@@ -198,7 +199,7 @@ class Damage:
     kind: str  # "flip", "cut", "grow", "delete", "swap"
     file: str
     other: str = ""  # of a swap
-    place: float = 0.0  # of a flip or cut, as a share of the file
+    position: float = 0.0  # of a flip or cut, as a share of the file
 
     def apply(self, root: Path) -> None:
         """Does it."""
@@ -212,7 +213,7 @@ class Damage:
             (root / self.other).write_bytes(data)
             return
         content = bytearray(path.read_bytes())
-        offset = int(self.place * len(content))
+        offset = int(self.position * len(content))
         if self.kind == "flip":
             content[offset] ^= 1 << hashlib.sha256(self.file.encode()).digest()[0] % 8
         path.write_bytes({"cut": content[:offset], "grow": content + b"\0"}.get(self.kind, content))

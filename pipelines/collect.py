@@ -11,7 +11,7 @@ workers. The data set is assembled from the parts, in order, once the last one e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -33,7 +33,8 @@ from pipelines.sim.config import CollectConfig, numbers
 from pipelines.sim.goals import sort_out
 from pipelines.sim.libero import LiberoSimulator
 from pipelines.sim.motion import Motion, demonstrate
-from pipelines.sim.recording import EpisodeOrigin, features, film
+from pipelines.sim.perturb import Ranges
+from pipelines.sim.recording import EpisodeOrigin, features, film, variations
 from pipelines.sim.setup import versions
 from pipelines.sim.simulator import Task
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, recording_failures
@@ -50,14 +51,14 @@ WRITTEN = "written"  # in the store: what the data set was assembled from
 class CollectStage:
     """One part for every episode."""
 
-    place: Path  # the data set's directory
+    out_dir: Path  # the data set's directory
     config: CollectConfig
     unit: str = "episodes"
 
     @property
     def out(self) -> Path:
         """The directory of the recording's store."""
-        return self.place / RECORDING
+        return self.out_dir / RECORDING
 
     @cached_property
     def tasks(self) -> dict[int, Task]:
@@ -65,6 +66,11 @@ class CollectStage:
         if self.config.demos:
             return dict(enumerate(map(demos.task_of, self.config.demos)))
         return {task.number: task for task in self._sorted_out[0]}
+
+    @property
+    def ranges(self) -> Ranges:
+        """What views and starts are drawn from."""
+        return Ranges(self.config.views, self.config.starts)
 
     @property
     def left_out(self) -> str:
@@ -103,6 +109,9 @@ class CollectStage:
         else:
             names = ("suite", "seed", "noise", "variety", "official_init_states")
             settings |= {name: getattr(config, name) for name in names}
+            if config.views or config.starts:
+                drawn = ("views", "starts", "renderings")
+                settings |= {name: getattr(config, name) for name in drawn}
         about = {"versions": versions()}
         shards = {_split(number): count for number, count in self.counts.items()}
         return StoreSpec("recording", "collect", VERSION, settings, about, "", shards)
@@ -115,7 +124,7 @@ class CollectStage:
         split, count, rows = _split(number), self.counts[number], (episode, episode + 1)
         name = PartName(shard_name(split, episode, count))
         shard = ShardKey(self.config.name, DATA_VERSION, split, episode, count)
-        return WorkPart(name, shard, 1, 0, source=str(number), rows=rows)
+        return WorkPart(name, shard, self.config.renderings, 0, source=str(number), rows=rows)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         return {}
@@ -133,22 +142,23 @@ class CollectStage:
         mark = self.out / WRITTEN
         if mark.is_file() and mark.read_text() == self._state():
             return
-        failures = sum(1 for _ in self._parts(BAD))
-        total = sum(self.counts.values())
-        if failures:
-            self._write(self.place / FAILED, BAD, f"{failures} failed episodes of {total}. ")
-        if failures == len(Store(self.out).part_names):
+        failed = sum(1 for _ in self._parts(BAD))
+        renderings = self.config.renderings
+        failures, total = failed * renderings, sum(self.counts.values()) * renderings
+        if failed:
+            self._write(self.out_dir / FAILED, BAD, f"{failures} failed episodes of {total}. ")
+        if failed == len(Store(self.out).part_names):
             raise SourceError(
-                f"none of {total} episodes succeeded; they are in {self.place / FAILED}",
+                f"none of {total} episodes succeeded; they are in {self.out_dir / FAILED}",
                 remedy="choose other tasks, or less --noise and --variety",
             )
-        self._write(self.place, GOOD, f"{total - failures} of {total} episodes: the successful. ")
+        self._write(self.out_dir, GOOD, f"{total - failures} of {total} episodes: the successful. ")
         write_atomic(mark, self._state())
 
     def _state(self) -> str:
         """Digest of the data set's content, and of the names of the existing files."""
         parts = [part.digest for part in Store(self.out).parts()]
-        folders = (self.place, self.place / FAILED)
+        folders = (self.out_dir, self.out_dir / FAILED)
         names = [sorted(path.name for path in folder.glob("[!.]*")) for folder in folders]
         return digest([parts, self.config.episodes_per_shard, self._description(), names])
 
@@ -161,7 +171,9 @@ class CollectStage:
             shard.unlink(missing_ok=True)  # another job may be assembling the same
         declared, description = features(self.config.size), counts + self._description()
         writer = RldsWriter(folder, self.config.name, DATA_VERSION, declared, description)
-        episodes = (_values(part.path / record, writer) for part in self._parts(record))
+        episodes = (
+            values for part in self._parts(record) for values in _values(part.path / record, writer)
+        )
         writer.write(SPLIT, episodes, self.config.episodes_per_shard)
         writer.finish()
 
@@ -181,6 +193,9 @@ class CollectStage:
             f"{config.seed}, noise up to {config.noise}, variety {config.variety}, starting from "
             + ("official initial states." if config.official_init_states else "drawn placements.")
         )
+        if config.views or config.starts:
+            views = f"views {config.views or 'as usual'}, {config.renderings} of each motion"
+            how += f" Drawn from ranges: {views}; robot starts {config.starts or 'as usual'}."
         if self.left_out:
             how += f" Tasks left out, as it cannot do them: {self.left_out}."
         used = ", ".join(f"{name} {version}" for name, version in versions().items())
@@ -197,16 +212,15 @@ def _split(number: int) -> str:
     return f"task-{number:02d}"
 
 
-def _values(path: Path, writer: RldsWriter) -> EpisodeValues:
-    """A recorded episode, with images in their encoded form."""
-    (record,) = read_records(path)
-    raw = RawEpisode(path, 0, 0, record.data, writer.features)
-
-    readers: dict[str, Callable[[str], object]] = {"image": raw.items, "text": raw.text}
-    return {
-        name: readers.get(feature.kind, raw.values)(name)
-        for name, feature in writer.features.items()
-    }
+def _values(path: Path, writer: RldsWriter) -> Iterator[EpisodeValues]:
+    """The recorded episodes of a motion, with images in their encoded form."""
+    for record in read_records(path):
+        raw = RawEpisode(path, 0, 0, record.data, writer.features)
+        readers: dict[str, Callable[[str], object]] = {"image": raw.items, "text": raw.text}
+        yield {
+            name: readers.get(feature.kind, raw.values)(name)
+            for name, feature in writer.features.items()
+        }
 
 
 _: type[Stage] = CollectStage
@@ -221,13 +235,13 @@ class _Recorder:
 
     def __call__(self, work: WorkPart, writer: PartWriter, advance: Advance) -> None:
         number, episode = int(work.source), work.rows[0]
-        with recording_failures(writer, 0):
+        with recording_failures(writer, 0):  # of all renderings: they have one cause
             simulator = self._of(number)
             if self._stage.config.demos:
                 self._replay(simulator, number, episode, writer)
             else:
                 self._demonstrate(simulator, number, episode, writer)
-        advance(1)
+        advance(self._stage.config.renderings)
 
     def _of(self, number: int) -> LiberoSimulator:
         task = self._stage.tasks[number]
@@ -241,8 +255,10 @@ class _Recorder:
     def _demonstrate(
         self, simulator: LiberoSimulator, number: int, episode: int, writer: PartWriter
     ) -> None:
-        config = self._stage.config
-        seed = simulator.task.seed("collect", config.seed, episode)
+        config, ranges = self._stage.config, self._stage.ranges
+        seed = self._stage.tasks[number].seed("collect", config.seed, episode)
+        if ranges:
+            simulator.vary(replace(simulator.task, variation=ranges.draw(seed)))
         init = episode % simulator.task.init_states if config.official_init_states else None
         motion, style, tried = demonstrate(
             simulator, seed=seed, noise=config.noise, variety=config.variety, init_state=init
@@ -251,7 +267,7 @@ class _Recorder:
         writer.meta |= {"style": style.to_json()}
         start = "sampled" if init is None else f"init{init}"
         origin = EpisodeOrigin(f"{start}_seed{seed}", seed, init, style.noise)
-        self._commit(simulator, motion, writer, origin)
+        self._commit(simulator, motion, writer, origin, seed)
 
     def _replay(
         self, simulator: LiberoSimulator, number: int, episode: int, writer: PartWriter
@@ -263,14 +279,23 @@ class _Recorder:
         self._commit(simulator, motion, writer, EpisodeOrigin(f"{path.stem}_{demo.number}"))
 
     def _commit(
-        self, simulator: LiberoSimulator, motion: Motion, writer: PartWriter, origin: EpisodeOrigin
+        self,
+        simulator: LiberoSimulator,
+        motion: Motion,
+        writer: PartWriter,
+        origin: EpisodeOrigin,
+        seed: int = 0,
     ) -> None:
+        """Puts the motion into the part, rendered from each of its views."""
         if not len(motion):
             raise SourceError("no action was executed")
-        values = film(simulator, motion, origin)
-        record = frame(encode_episode(values, features(simulator.size)))
-        (writer.directory / (GOOD if motion.success else BAD)).write_bytes(record)
-        if motion.success:
-            writer.end(0, len(motion))
-        else:
+        records, count = b"", self._stage.config.renderings
+        for varied in variations(simulator, self._stage.ranges, seed, count):
+            values = film(simulator, motion, replace(origin, label=origin.label + varied))
+            records += frame(encode_episode(values, features(simulator.size)))
+        (writer.directory / (GOOD if motion.success else BAD)).write_bytes(records)
+        if not motion.success:
             writer.fail(0, f"not solved in {len(motion)} steps")
+            return
+        for rendering in range(count):
+            writer.end(rendering, len(motion))

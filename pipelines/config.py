@@ -9,12 +9,13 @@ from typing import Annotated
 from depthtok.config import require
 from depthtok.disk.bounds import too_large
 from pipelines.depth.da3.config import CONFIGS as DA3_CONFIGS
-from pipelines.depth.frames.config import KINDS, STEADY, FrameConfig
+from pipelines.depth.gem.config import GEM_CONFIGS, poses
+from pipelines.depth.single_frames.config import KINDS, STEADY, FrameConfig
 from pipelines.depth.vida.config import CONFIGS
 
-ESTIMATORS = ("dataset", *CONFIGS, *DA3_CONFIGS)
-"""Every estimator by name: the data set's own depth, Video-Depth-Anything and Depth Anything 3 by
-size. There are `hf:OWNER/NAME` and those of other packages, too."""
+ESTIMATORS = ("dataset", *CONFIGS, *DA3_CONFIGS, *GEM_CONFIGS)
+"""Every estimator by name: the data set's own depth, Video-Depth-Anything, Depth Anything 3
+and GemDepth by size. There are `hf:OWNER/NAME` and those of other packages, too."""
 
 
 def require_distinct(field: str, names: Sequence[str]) -> None:
@@ -69,9 +70,11 @@ class AnnotateConfig:
     steady: Annotated[
         str, f"align scale and shift over a clip, of single-frame estimators: {', '.join(STEADY)}"
     ] = "off"
+    pose: Annotated[str, "of gemdepth: on embeds the camera poses that it predicts; or off"] = "on"
 
     def __post_init__(self) -> None:
         require_distinct("camera", self.camera)
+        poses(self.pose, self.estimator)
         require(self.size >= 0, "size", self.size, "give 0, or a number of pixels")
         size = self.input_size
         fits = size >= 0 and too_large(size, size) is None

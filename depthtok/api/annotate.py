@@ -27,6 +27,7 @@ BY_SET = (
     "focal_px",
     "sky",
     "steady",
+    "pose",
 )
 
 if TYPE_CHECKING:
@@ -65,9 +66,11 @@ def annotate(
     Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
     """
     from depthtok.stores.episodes import EpisodeStore
+    from pipelines.annotate.speed import record
     from pipelines.annotate.stage import AnnotateStage
     from pipelines.depth.registry import find
     from pipelines.device import choose, choose_for
+    from pipelines.stage import Outcome
 
     episodes = open_episodes(source, out, options, schema)
     if not isinstance(episodes, EpisodeStore):  # a conversion, which was only planned
@@ -81,7 +84,10 @@ def annotate(
     if stage.origin is not None and not stage.origin.networks:
         warn(unknown_weights(weights, settings.estimator))
     if then_tokenize is None:
-        return carry_out(stage, options)
+        done = carry_out(stage, options)
+        if isinstance(done, Outcome):
+            record(done, device, options.workers)
+        return done
     from pipelines.annotate.fused import FusedStage
 
     book, verdict = codebook_with_verdict(then_tokenize)

@@ -1,4 +1,4 @@
-"""Estimated depth held against the truth."""
+"""Estimated depth held against the truth, several estimators side by side, or against itself."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from depthtok.api.depth_stores import opened
 from depthtok.api.flags import Partial, SourceRoot
-from depthtok.api.parameters import Flag
+from depthtok.api.parameters import Flag, Positional
 from depthtok.errors import ConfigError, SourceError
 from depthtok.log import warn
 from depthtok.signals import stoppable
 
 if TYPE_CHECKING:
+    from depthtok.stores.depth import DepthStore
     from pipelines.audit.audit import ClipAudit
+    from pipelines.audit.comparison import EstimatorComparison
+    from pipelines.audit.consistency_table import ConsistencyAudit
     from pipelines.audit.findings import CameraAudit
 
 
@@ -39,8 +42,17 @@ class DepthAudit:
 
 
 def audit_depth(
-    estimated: Annotated[Path, "a DepthStore of estimates"],
-    truth: Annotated[Path, "a DepthStore of ground-truth depth (metres)"],
+    episodes: Annotated[
+        Path | None,
+        Positional("[EPISODES]", "with --estimator: an EpisodeStore, which needs no true depth"),
+    ] = None,
+    *,
+    estimated: Annotated[
+        list[Path] | None, "a DepthStore of estimates; several: give again"
+    ] = None,
+    truth: Annotated[
+        list[Path] | None, "a DepthStore of ground-truth depth (metres), one for each data set"
+    ] = None,
     out: Annotated[Path, "directory of the report"],
     camera: Annotated[list[str] | None, "cameras to compare; all by default"] = None,
     camera_height: Annotated[
@@ -50,28 +62,83 @@ def audit_depth(
             metavar="CAMERA=METRES",
         ),
     ] = None,
+    codebook: Annotated[Path | None, "also compare the codes that depth leads to"] = None,
+    any_unit: Annotated[bool, "the unit of the truth is unknown: test no scale"] = False,
+    estimator: Annotated[
+        list[str] | None, "without --truth: estimators to hold against themselves"
+    ] = None,
+    weights: Annotated[
+        list[Path] | None, "with --estimator: its weights, in the same order"
+    ] = None,
+    clips: Annotated[int, Flag("with --estimator: how many clips", least=1)] = 12,
+    frames: Annotated[int, Flag("with --estimator: frames of each clip", least=2)] = 16,
+    device: Annotated[str, "with --estimator: auto, cpu, cuda or cuda:N"] = "auto",
     partial: Partial = False,
     source_root: SourceRoot = None,
-) -> DepthAudit:
-    """Compare estimated depth with ground truth.
+) -> DepthAudit | EstimatorComparison | ConsistencyAudit:
+    """Compare estimated depth with ground truth, or estimators with each other.
 
-    Errors and flicker in disparity, after the best scale and shift of each clip. Exit code 1 if
-    depth is rotated, mirrored, inverted or in another unit or scale, or is worse than a plane or
-    the mean of each row. The page shows the best, the median and the worst clip.
+    One --estimated and one --truth: errors and flicker in disparity, after the best scale and shift
+    of each clip. Exit code 1 if depth is rotated, mirrored, shifted, inverted or in another unit or
+    scale, or is worse than a plane or the mean of each row.
+
+    Several: one table and page, and which estimator to take. EPISODES with --estimator: how far
+    estimators agree with themselves on mirrored, cropped and smaller frames, without any truth.
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """
     from depthtok.disk.files import require_writable
+
+    if episodes is not None or estimator:
+        names, files, limits = estimator or [], weights or [], (clips, frames)
+        if estimated or truth or episodes is None or not names:
+            raise ConfigError(
+                "EPISODES and --estimator hold estimators against themselves; --estimated and "
+                "--truth compare stores",
+                remedy="give EPISODES with at least one --estimator, or --estimated with --truth",
+            )
+        require_writable(out)
+        return _against_themselves(
+            episodes, names, files, limits, camera, device, source_root, out, partial=partial
+        )
+    if not estimated or not truth:
+        raise ConfigError(
+            f"--{'truth' if estimated else 'estimated'} is not given",
+            remedy="give --estimated and --truth; without true depth EPISODES and --estimator",
+        )
+    heights = _heights(camera_height or [])
+    require_writable(out)
+    if len(estimated) == len(truth) == 1 and codebook is None and not any_unit:
+        return _one(estimated[0], truth[0], out, camera, heights, source_root, partial=partial)
+    if heights:
+        raise ConfigError(
+            "--camera-height tests the truth of one --estimated and one --truth",
+            remedy="leave it out, or audit that store alone",
+        )
+    stores = [opened(path, partial=partial) for path in estimated]
+    truths = [opened(path, partial=partial) for path in truth]
+    return _several(stores, truths, codebook, camera, source_root, out, any_unit=any_unit)
+
+
+def _one(
+    estimated: Path,
+    truth: Path,
+    out: Path,
+    cameras: list[str] | None,
+    heights: dict[str, float],
+    source_root: Path | None,
+    *,
+    partial: bool,
+) -> DepthAudit:
+    """One store of estimates against its truth."""
     from depthtok.progress import progress
     from pipelines.audit.audit import audit
     from pipelines.audit.findings import summarise
     from pipelines.audit.page import make_page
     from pipelines.audit.pairs import paired
 
-    heights = _heights(camera_height or [])
-    require_writable(out)
     stores = opened(estimated, partial=partial), opened(truth, partial=partial)
-    pairs = list(paired(*stores, camera, source_root, heights))
+    pairs = list(paired(*stores, cameras, source_root, heights))
     clips: list[ClipAudit] = []
     with stoppable(), progress(total=len(pairs), unit="clips", label="audit-depth") as bar:
         for pair in pairs:
@@ -82,9 +149,70 @@ def audit_depth(
             bar.advance()
     if not clips:
         raise SourceError("no clip could be compared", remedy="see the warnings above")
-    cameras = summarise(clips)
-    page = make_page(*stores, pairs, clips, cameras).write(out)
-    return DepthAudit(cameras, clips, page)
+    summaries = summarise(clips)
+    page = make_page(*stores, pairs, clips, summaries).write(out)
+    return DepthAudit(summaries, clips, page)
+
+
+def _several(
+    stores: Sequence[DepthStore],
+    truths: Sequence[DepthStore],
+    codebook: Path | None,
+    cameras: list[str] | None,
+    source_root: Path | None,
+    out: Path,
+    *,
+    any_unit: bool,
+) -> EstimatorComparison:
+    """Estimators side by side, over one or more data sets."""
+    from depthtok.progress import progress
+    from pipelines.audit.candidates import candidates_of, meetings, require_codebook
+    from pipelines.audit.comparison import compared, measure
+    from pipelines.audit.comparison_page import comparison_report
+
+    candidates = candidates_of(stores)
+    table = meetings(candidates, truths)
+    codec = require_codebook(codebook, table) if codebook else None
+    total = sum(len(list(store.clips())) for store in stores)
+    with stoppable(), progress(total=total, unit="clips", label="audit-depth") as bar:
+        measured = measure(table, cameras, source_root, codec, warn, bar.advance)
+    page = out / "report.html"
+    result = compared(candidates, measured, page, any_unit=any_unit)
+    comparison_report(result, candidates, table, measured).write(out)
+    return result
+
+
+def _against_themselves(
+    source: Path,
+    names: Sequence[str],
+    weights: Sequence[Path],
+    limits: tuple[int, int],
+    cameras: list[str] | None,
+    device: str,
+    source_root: Path | None,
+    out: Path,
+    *,
+    partial: bool,
+) -> ConsistencyAudit:
+    """Estimators on altered frames. `limits` are how many clips, and how many frames of each."""
+    from depthtok.stores.episodes import EpisodeStore
+    from pipelines.audit.consistency_run import run_estimators
+    from pipelines.audit.consistency_table import consistency_audit, consistency_report
+
+    if weights and len(weights) != len(names):
+        raise ConfigError(
+            f"{len(weights)} weights for {len(names)} estimators",
+            remedy="give one --weights for each --estimator, in the same order, or none",
+        )
+    episodes = EpisodeStore(source, source_root=source_root)
+    episodes.require_complete(partial=partial)
+    files: Sequence[Path | None] = weights or [None] * len(names)
+    estimators = list(zip(names, files, strict=True))
+    with stoppable():
+        ran = run_estimators(episodes, estimators, cameras, limits, device)
+    result = consistency_audit(ran, out / "report.html")
+    consistency_report(result, source).write(out)
+    return result
 
 
 def _heights(texts: list[str]) -> dict[str, float]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def collect(
     out: Annotated[Path, "directory of the RLDS data set"],
-    settings: CollectConfig,
+    settings: Annotated[CollectConfig, BySet("views", "starts", "renderings")],
     options: Annotated[
         RunOptions,
         Only(

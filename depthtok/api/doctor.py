@@ -31,17 +31,21 @@ def doctor() -> Examination:
 def _estimators() -> list[Row]:
     """Every depth estimator: kind, licence, and where its weights are."""
     from depthtok.installation import Row, State, hub_cache
+    from pipelines.depth.gem import published as gem
+    from pipelines.depth.gem.config import GEM_CONFIGS
+    from pipelines.depth.vida import published as vida
     from pipelines.depth.vida.config import CONFIGS
-    from pipelines.depth.vida.published import PUBLISHED, licence_of, shipped_or_cached
 
     rows = [Row("Estimators", "dataset", State.OK, "metres; the depth that a data set carries")]
     cache = hub_cache(os.environ)
-    for name, config in CONFIGS.items():
-        path = shipped_or_cached(name, cache)
+    published = vida.PUBLISHED | gem.PUBLISHED
+    for name, config in {**CONFIGS, **GEM_CONFIGS}.items():
+        path = vida.shipped_or_cached(name, cache, published)
         kind = "metres" if config.metric else "disparity"
-        licence = f"{licence_of(name)}; " if path or name in PUBLISHED else ""
+        of = gem if name in GEM_CONFIGS else vida
+        licence = f"{of.licence_of(name)}; " if path or name in published else ""
         get = "downloaded at first use, or --weights FILE"
-        if name not in PUBLISHED:
+        if name not in published:
             training = f"depthtok finetune-depth --estimator {name} --from-scratch"
             get = f"not published; train it: {training}"
         state, remedy = (State.OK, "") if path else (State.OPTIONAL, get)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from depthtok.api.flags import CUDA_GRAPH, SAMPLER, Precision
 from depthtok.api.parameters import BySet, Flag, Only, Positional, Prefix, Renamed
 from depthtok.config import RunOptions
-from depthtok.errors import ConfigError
 from depthtok.log import warn
 from depthtok.progress import progress
 from depthtok.signals import stoppable
-from pipelines.sim.config import EvalConfig, numbers
+from pipelines.sim.config import EvalConfig
 
 if TYPE_CHECKING:
     from pipelines.evaluate.play import PolicySource
@@ -39,7 +38,10 @@ class PolicyEvaluation:
 def evaluate(
     policy: Annotated[str, Positional("RUN|ws://HOST:PORT", "a training run, or a policy server")],
     out: Annotated[Path, "directory of the evaluation"],
-    settings: Annotated[EvalConfig, BySet("replan_steps")],
+    settings: Annotated[
+        EvalConfig,
+        BySet("replan_steps", "settle_steps", "action_noise", "views", "starts", "chosen_by"),
+    ],
     options: Annotated[
         RunOptions,
         Only(
@@ -60,6 +62,10 @@ def evaluate(
     precision: Precision = None,
     sampler: Annotated[str | None, Flag(SAMPLER, by_set=True)] = None,
     cuda_graph: Annotated[bool | None, Flag(CUDA_GRAPH, by_set=True)] = None,
+    batch: Annotated[
+        int | None,
+        Flag("one policy for all workers, so many observations a pass; else one each", by_set=True),
+    ] = None,
 ) -> PolicyEvaluation:
     """Evaluate a policy in LIBERO, closed loop.
 
@@ -84,6 +90,7 @@ def evaluate(
         precision,
         sampler,
         cuda_graph,
+        batch,
     )
     with writing_shard(out, options.shard):
         evaluation = _run(*_evaluation(out, settings, source), source, settings, options)
@@ -103,9 +110,8 @@ def _run(
     options: RunOptions,
 ) -> Evaluation:
     """Runs the trials that are not done yet."""
-    from pipelines.evaluate.arena import ArenaBuilder
+    from pipelines.evaluate.arena import ArenaBuilder, played
     from pipelines.evaluate.trials import Evaluation
-    from pipelines.sim.workers import run
 
     evaluation.begin()
     jobs = options.mine(jobs)[: options.limit]
@@ -116,12 +122,12 @@ def _run(
     todo = [job for job in jobs if not evaluation.is_done(job)]
     arena = ArenaBuilder(evaluation, source, settings)
     names = {job.name for job in jobs}
-    kept = [
+    finished = [
         outcome for outcome in Evaluation.open(evaluation.path).outcomes if outcome.name in names
     ]
-    successes = sum(outcome.success for outcome in kept)
-    with stoppable(), progress(len(jobs), "trials", "eval", done=len(kept)) as bar:
-        for done, outcome in enumerate(run(arena, todo, options.workers), len(kept) + 1):
+    successes = sum(outcome.success for outcome in finished)
+    with stoppable(), progress(len(jobs), "trials", "eval", done=len(finished)) as bar:
+        for done, outcome in enumerate(played(arena, todo, options.workers), len(finished) + 1):
             successes += outcome.success
             bar.advance(1, success=successes / done)
     evaluation.keep_first(settings.videos)
@@ -132,42 +138,19 @@ def _evaluation(
     out: Path, settings: EvalConfig, source: PolicySource
 ) -> tuple[Evaluation, list[TrialJob]]:
     """The directory's description, and all the trials that belong to it."""
-    from pipelines.evaluate.trials import Evaluation, TrialJob
-    from pipelines.sim import suites
+    from pipelines.evaluate.protocol import Protocol
+    from pipelines.evaluate.trials import Evaluation
     from pipelines.sim.libero import MEANING
-    from pipelines.sim.rollout import Trial
     from pipelines.sim.setup import prepare, software, versions
 
     prepare()
-    wanted = numbers(settings.tasks, "tasks") or range(len(suites.tasks(settings.suite)))
-    tasks = [suites.task(settings.suite, number) for number in wanted]
-    if settings.trials > suites.TRIALS:
-        raise ConfigError(
-            f"a task has {suites.TRIALS} official initial states, not {settings.trials}",
-            remedy=f"give --trials up to {suites.TRIALS}",
-        )
-    limit = settings.max_steps or suites.MAX_STEPS[settings.suite]
+    protocol = Protocol.of(settings)
+    protocol.warn_of_repeats()
     card = {
         **source.card(MEANING),
-        "suite": settings.suite,
-        "trials": settings.trials,
-        "seed": settings.seed,
-        "replan_steps": settings.replan_steps,
-        "max_steps": limit,
-        "size": settings.size,
-        "settle_steps": suites.SETTLE_STEPS,
-        "orientation": "raw[::-1, ::-1]",
-        "tasks": {str(task.number): task.instruction for task in tasks},
-        "videos": settings.videos,
+        "chosen_by": source.chosen_by(settings.chosen_by),
+        **protocol.card(),
         "versions": versions(),
         "software": {**software(), **source.runs_on},
     }
-    jobs = [
-        TrialJob(
-            task,
-            Trial(k, task.seed("eval", settings.seed, k), limit, settings.replan_steps),
-        )
-        for task in tasks
-        for k in range(settings.trials)
-    ]
-    return Evaluation(out, card), jobs
+    return Evaluation(out, card), list(protocol.jobs)

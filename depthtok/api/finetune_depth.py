@@ -42,7 +42,7 @@ def finetune_depth(
         Only("steps", "batch", "frames", "learning_rate", "seed", *BY_SET),
         BySet(*BY_SET),
     ],
-    estimator: Annotated[str, "network: vits, vitb, vitl, tiny, metric-vits, ..."] = "vits",
+    estimator: Annotated[str, "network: vits, vitl, metric-vits, tiny, gemdepth, ..."] = "vits",
     weights: Annotated[Path | None, "weights to start from: .pth or .safetensors"] = None,
     from_scratch: Annotated[bool, "start from random weights"] = False,
     input_size: Annotated[int | None, "network input size, px [its own]"] = None,
@@ -52,6 +52,9 @@ def finetune_depth(
         list[str] | None, "hold out episodes whose instruction contains this"
     ] = None,
     half: Annotated[bool, Flag("store the weights as float16", by_set=True)] = False,
+    pose: Annotated[
+        str, Flag("of gemdepth: on embeds the camera poses it predicts; or off", by_set=True)
+    ] = "on",
     partial: Partial = False,
     source_root: SourceRoot = None,
     device: Device = "auto",
@@ -66,16 +69,12 @@ def finetune_depth(
     Example: depthtok finetune-depth runs/true-depth --out runs/vits-mine.safetensors
     """
     from depthtok.disk.locks import writing
-    from pipelines.depth.registry import require_trainable
-    from pipelines.depth.vida.config import CONFIGS, config_named
+    from pipelines.depth.families import licence_notice, trainable
     from pipelines.depth.vida.course import Course
-    from pipelines.depth.vida.published import licence_notice
     from pipelines.device import choose
 
-    if estimator not in CONFIGS:
-        require_trainable(estimator)
-    network = config_named(estimator)
-    if notice := licence_notice(estimator):
+    network = trainable(estimator, pose)
+    if notice := licence_notice(network):
         warn(notice)
     settings = replace(settings, input_size=input_size or network.input_size)
     stores = [opened(path, partial=partial) for path in depth]

@@ -1,4 +1,4 @@
-"""audit-depth: estimated depth held against the truth."""
+"""audit-depth: estimated depth held against the truth, or estimators against themselves."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from depthtok.cli.options import Command
 from depthtok.log import result, say
 
 if TYPE_CHECKING:
+    from pipelines.audit.comparison import EstimatorComparison
+    from pipelines.audit.consistency_table import ConsistencyAudit
     from pipelines.audit.findings import CameraAudit
 
 SHOWN = {
@@ -25,17 +27,61 @@ SHOWN = {
 }
 
 
-def tell(audit: DepthAudit, json: bool) -> int:
-    """Prints figures and findings; exit code 1 if depth of a camera is wrong or weak."""
-    from pipelines.audit.findings import plain
+def tell(audit: DepthAudit | EstimatorComparison | ConsistencyAudit, json: bool) -> int:
+    """Prints figures and findings. Exit code 1 if depth of a camera is wrong or weak; of several
+    estimators, if depth of one is wrong, or none is better than an answer without the image."""
+    from pipelines.audit.comparison import EstimatorComparison
+    from pipelines.audit.findings import plain, typed
 
     page = audit.page
     same = f"the same as data in {page.with_suffix('.json').name}"
-    say(*_lines(audit.cameras), f"{page}: open it in a browser; {same}", json=json)
+    last = f"{page}: open it in a browser; {same}"
+    if isinstance(audit, DepthAudit):
+        say(*_lines(audit.cameras), last, json=json)
+        if json:
+            cameras, clips = list(map(plain, audit.cameras)), list(map(plain, audit.clips))
+            result({"cameras": cameras, "clips": clips})
+        return 1 if audit.wrong or audit.weak else 0
+    if isinstance(audit, EstimatorComparison):
+        say(*_side_by_side(audit), last, json=json)
+    else:
+        say(*_against_themselves(audit), last, json=json)
     if json:
-        cameras, clips = list(map(plain, audit.cameras)), list(map(plain, audit.clips))
-        result({"cameras": cameras, "clips": clips})
-    return 1 if audit.wrong or audit.weak else 0
+        result(typed(audit))
+    wrong = isinstance(audit, EstimatorComparison) and audit.wrong
+    return 1 if wrong or audit.weak else 0
+
+
+def _side_by_side(audit: EstimatorComparison) -> list[str]:
+    """The table of estimators and the recommendation."""
+    from pipelines.audit.comparison_page import COLUMNS, NOT_RECORDED, UNKNOWN, verdict
+
+    lines = []
+    for row in audit.estimators:
+        figures = [
+            f"{words} {row.figures[name] or UNKNOWN.get(name, 'none')}"
+            for name, words in COLUMNS.items()
+        ]
+        speed = f"{row.frames_per_s:.3g} frames/s" if row.frames_per_s else f"speed {NOT_RECORDED}"
+        licence = row.licence or "no licence stated"
+        lines.append(f"{row.name}: {', '.join(figures)}, {speed}, {licence}")
+        lines.append(f"  {verdict(row)}")
+        lines += [f"  WRONG: {text}" for text in row.wrong]
+        lines += [f"  WEAK: {text}" for text in row.weak]
+        lines += [f"  note: {text}" for text in row.notes]
+    lines += [f"left out: {text}" for text in audit.left_out]
+    return [*lines, f"over {audit.clips} clips. {audit.choice.words()}"]
+
+
+def _against_themselves(audit: ConsistencyAudit) -> list[str]:
+    """The table of estimators, the recommendation, and what it is worth."""
+    lines = []
+    for row in audit.estimators:
+        figures = ", ".join(f"{name} {value or 'none'}" for name, value in row.figures.items())
+        lines.append(f"{row.name}: {figures}, {row.frames_per_s:.3g} frames/s, {row.licence}")
+        lines += [f"  WEAK: {text}" for text in row.weak]
+        lines += [f"  {row.doubt}"] if row.doubt else []
+    return [*lines, audit.choice.words(), audit.caveat]
 
 
 def _lines(cameras: Sequence[CameraAudit]) -> list[str]:
@@ -53,9 +99,9 @@ def _lines(cameras: Sequence[CameraAudit]) -> list[str]:
 
 def figures_in_words(figures: Mapping[str, float | None]) -> str:
     """Errors of depth by their names; those that are not known are left out."""
-    known = {name: figures.get(name) for name in SHOWN}
+    values = {name: figures.get(name) for name in SHOWN}
     return ", ".join(
-        f"{SHOWN[name]} {value:.3f}" for name, value in known.items() if value is not None
+        f"{SHOWN[name]} {value:.3f}" for name, value in values.items() if value is not None
     )
 
 

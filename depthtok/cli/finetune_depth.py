@@ -17,13 +17,18 @@ def hear(clips: str, json: bool) -> None:
 
 
 def tell(
-    tuned: FinetunedDepth, depth: list[Path], estimator: str, source_root: Path | None, json: bool
+    tuned: FinetunedDepth,
+    depth: list[Path],
+    estimator: str,
+    pose: str,
+    source_root: Path | None,
+    json: bool,
 ) -> None:
     """Prints the held-out error, and the command that uses the weights."""
     for name, figures in tuned.card["held_out"]["figures"].items():
         say(f"{name}: {figures_in_words(figures)}", json=json)
     say(f"{tuned.weights}, and what it is worth in {tuned.card_path.name}", json=json)
-    suggest(after_finetuning(depth[0], estimator, tuned.weights, source_root), json=json)
+    suggest(after_finetuning(depth[0], estimator, pose, tuned.weights, source_root), json=json)
     if json:
         result(tuned.card)
 

@@ -16,7 +16,9 @@ def after_convert(episodes: Path) -> str:
     return typed("annotate", episodes, *estimator, "--out", episodes.parent / "depth")
 
 
-def after_finetuning(depth: Path, estimator: str, weights: Path, source_root: Path | None) -> str:
+def after_finetuning(
+    depth: Path, estimator: str, pose: str, weights: Path, source_root: Path | None
+) -> str:
     """The command that estimates depth with new weights, of the episodes that they learnt from."""
     from depthtok.stores.spec import read_spec
 
@@ -24,7 +26,8 @@ def after_finetuning(depth: Path, estimator: str, weights: Path, source_root: Pa
     out = weights.with_name(f"{weights.stem}-depth")
     moved = ("--source-root", source_root) if source_root else ()
     network = ("--estimator", estimator, "--weights", weights)
-    return typed("annotate", episodes, *moved, "--out", out, *network)
+    variant = ("--set", f"pose={pose}") if pose != "on" else ()
+    return typed("annotate", episodes, *moved, "--out", out, *network, *variant)
 
 
 def after_codes(episodes: str | Path, codes: Path) -> str:

@@ -18,6 +18,7 @@ from depthtok.stores.arrays import group_json
 ROOT = "zarr.json"
 COPY = "store.json"  # of a store elsewhere: see `depthtok/copies/contents.py`
 SEEN = "seen.json"  # what this host knows of the source's files: no part of the store's content
+SPEED = "speed.json"  # how fast the last run was, on its machine: no part of it, either
 FORMAT = 1
 MOST_SHARDS = 1_000_000  # of a split: every one that is missing is named
 ROOT_REMEDY = (

@@ -30,6 +30,7 @@ from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
 from pipelines.convert.changes import ImageWatch
+from pipelines.depth.gem.config import poses
 from pipelines.depth.registry import find
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.origin import WeightsOrigin
@@ -39,7 +40,7 @@ from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
-BY_ESTIMATOR = {"graphs", "attention", "kind", "shift", "focal_px", "sky", "steady"}
+BY_ESTIMATOR = {"graphs", "attention", "kind", "shift", "focal_px", "sky", "steady", "pose"}
 """Settings that only the estimator records, so that old stores go on."""
 PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the number of files
 
@@ -115,6 +116,7 @@ class AnnotateStage:
             graphs=config.graphs,
             frame=config.frame,
             attention=config.attention,
+            pose=poses(config.pose, config.estimator),
         )
         run = run if made_with is None else run.like(made_with)
         device, entry = torch.device(self.device), find(config.estimator)
@@ -184,10 +186,10 @@ class AnnotateStage:
             "fps": episodes.fps,
         }
         about |= {SHIFT: shift} if (shift := self.estimator.shift) is not None else {}
-        place = {"episodes": str(episodes.path.resolve())}
-        place |= {"weights": str(self.origin)} if self.origin else {}
+        locations = {"episodes": str(episodes.path.resolve())}
+        locations |= {"weights": str(self.origin)} if self.origin else {}
         source = episodes.fingerprint, episodes.spec.shards
-        return StoreSpec("depth", "annotate", version, what, about, *source, place)
+        return StoreSpec("depth", "annotate", version, what, about, *source, locations)
 
     def work(self) -> list[WorkPart]:
         self.episodes.require_complete(partial=self.partial)

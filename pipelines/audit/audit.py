@@ -20,20 +20,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float, Float32
 
 from depthtok.data import DepthClip, DepthKind, EpisodeKey, ImageTransform
 from depthtok.errors import SourceError
 from pipelines.audit.fit import Fit, as_fitted, disparity, solved
 from pipelines.audit.height import Rays, distance
+from pipelines.audit.offset import Offset, offset_of
 from pipelines.audit.plane import PlaneFit
+from pipelines.audit.regions import edges
 from pipelines.audit.scale import DepthScale, of_medians, scale_of
 
 BLOCK = 32  # frames in memory at a time
 LOOKED_AT = 8  # frames per clip that are tested for orientation
 STRIDE = 4  # px between pixels in the rank correlation
-EDGE = 0.1  # relative step of depth between neighbouring pixels
-EDGE_REACH = 2  # px around an edge
 STILL = 0.01  # relative change of true depth from frame to frame
 TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "upright": lambda x: x,
@@ -57,6 +57,7 @@ class Pair:
     near: Callable[[int, int], Bool[np.ndarray, "n H W"]] | None = None
     rays: Rays | None = None
     height_m: float | None = None
+    poses: Float[np.ndarray, "T 4 4"] | None = None  # of the upright view: camera to world
 
 
 _BASELINES = ("constant", "rows", "plane")
@@ -89,14 +90,15 @@ class ClipAudit:
     )  # true depth by the camera's known height; None: not known, or no plane
     fit: Fit = field(repr=False)
     turned: Mapping[str, float] = field(repr=False)  # rank correlation, by orientation
+    offset: Offset | None = field(repr=False)  # by how many pixels it is shifted; None: not clear
 
 
 def audit(pair: Pair) -> ClipAudit:
     """Compares one clip. Raises `SourceError` if no pixel is valid in both depths."""
     fit = fit_clip(pair)
     sums = _Sums(fit)
-    for start, stop in _blocks(pair.frames):
-        estimated, truth, valid = _read(pair, start, stop, as_fitted)
+    for start, stop in blocks_of(pair.frames):
+        estimated, truth, valid = read_both(pair, start, stop, as_fitted)
         sums.add(estimated, truth, valid, pair.near(start, stop) if pair.near else None)
     look = _Look.at(pair)
     errors = sums.mean("abs_rel"), float(np.sqrt(sums.mean("squared"))), sums.mean("delta1"), fit.r2
@@ -114,14 +116,16 @@ def audit(pair: Pair) -> ClipAudit:
         height=_height(pair),
         fit=fit,
         turned=look.turned,
+        offset=look.offset,
     )
 
 
-def _blocks(frames: int) -> Iterator[tuple[int, int]]:
+def blocks_of(frames: int) -> Iterator[tuple[int, int]]:
+    """Runs of at most `BLOCK` frames, as (start, stop)."""
     return ((start, min(start + BLOCK, frames)) for start in range(0, frames, BLOCK))
 
 
-def _read(
+def read_both(
     pair: Pair, start: int, stop: int, form: Callable[[DepthClip], DepthClip] = disparity
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The estimate in a form, true disparity (at the estimate's size), and where both are valid."""
@@ -140,8 +144,8 @@ def fit_clip(pair: Pair) -> Fit:
     low, high, total, plane = np.inf, -np.inf, np.zeros(6), PlaneFit()
     rows: list[np.ndarray] = []
     in_depth = pair.estimated(0, 1).kind is DepthKind.RELATIVE_DEPTH
-    for start, stop in _blocks(pair.frames):
-        x, y, valid = _read(pair, start, stop, as_fitted)
+    for start, stop in blocks_of(pair.frames):
+        x, y, valid = read_both(pair, start, stop, as_fitted)
         if valid.any():
             low, high = min(low, float(y[valid].min())), max(high, float(y[valid].max()))
         x, y = np.where(valid, x, 0).astype(np.float64), np.where(valid, y, 0).astype(np.float64)
@@ -212,34 +216,6 @@ class _Sums:
         return self.mean(name) if self.counts.get(name) else None
 
 
-def edges(
-    depth: Float32[np.ndarray, "n H W"], valid: Bool[np.ndarray, "n H W"]
-) -> Bool[np.ndarray, "n H W"]:
-    """Pixels near a depth step between neighbours."""
-    logs = np.log(depth)
-    marks = np.zeros(depth.shape, bool)
-    for axis in (1, 2):
-        valid_view = np.moveaxis(valid, axis, 1)
-        step = np.abs(np.diff(np.moveaxis(logs, axis, 1), axis=1)) > EDGE
-        step &= valid_view[:, 1:] & valid_view[:, :-1]
-        view = np.moveaxis(marks, axis, 1)
-        view[:, 1:] |= step
-        view[:, :-1] |= step
-    return dilated(marks, EDGE_REACH - 1)
-
-
-def dilated(marks: Bool[np.ndarray, "n H W"], reach: int) -> Bool[np.ndarray, "n H W"]:
-    """Pixels at most `reach` steps (up, down, left, right) from a marked one."""
-    for _ in range(reach):
-        wider = marks.copy()
-        wider[:, 1:] |= marks[:, :-1]
-        wider[:, :-1] |= marks[:, 1:]
-        wider[:, :, 1:] |= marks[:, :, :-1]
-        wider[:, :, :-1] |= marks[:, :, 1:]
-        marks = wider
-    return marks
-
-
 @dataclass(frozen=True)
 class _Look:
     """What some frames of a clip show before any alignment."""
@@ -248,13 +224,14 @@ class _Look:
     scale: DepthScale | None
     metric: bool
     truth_m: float
+    offset: Offset | None
 
     @classmethod
     def at(cls, pair: Pair) -> _Look:
         """Looks at frames that are evenly spread, or the first with valid pixels if none has."""
         x, y, valid = _frames(pair, _looked_at(pair))
         if not valid.any():
-            with_pixels = (n for n in range(pair.frames) if _read(pair, n, n + 1)[2].any())
+            with_pixels = (n for n in range(pair.frames) if read_both(pair, n, n + 1)[2].any())
             x, y, valid = _frames(pair, islice(with_pixels, LOOKED_AT))
         turned = {}
         for name, turn in TURNS.items():
@@ -265,7 +242,7 @@ class _Look:
         metric = pair.estimated(0, 1).kind is DepthKind.METRES
         with np.errstate(divide="ignore"):
             scale = scale_of(1 / x, 1 / y, valid) if metric else None
-        return cls(turned, scale, metric, float(1 / np.median(y[valid])))
+        return cls(turned, scale, metric, float(1 / np.median(y[valid])), offset_of(x, y, valid))
 
 
 def _height(pair: Pair) -> DepthScale | None:
@@ -285,7 +262,7 @@ def _looked_at(pair: Pair) -> list[int]:
 
 
 def _frames(pair: Pair, steps: Iterable[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    frames = [_read(pair, step, step + 1) for step in steps]
+    frames = [read_both(pair, step, step + 1) for step in steps]
     estimated, truth, valid = map(np.concatenate, zip(*frames, strict=True))
     return estimated, truth, valid
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from depthtok.data import EpisodeKey
 from pipelines.audit.audit import FIGURES, TURNS, ClipAudit
 from pipelines.audit.scale import DepthScale, of_medians
+from pipelines.audit.shifts import moved_pictures, shifted_disparity
 
 MARGIN = 0.1  # by this much rank correlation another orientation must fit better
 EQUAL = 0.01  # relative: closer to a baseline's error is as good as the baseline
@@ -18,7 +21,9 @@ ROUNDING = 1e-4  # AbsRel that rounding makes
 BASELINES = {"rows": "the mean depth of each row", "plane": "the best plane"}
 """What depth must beat: both are of the clip's own truth, and have not looked at the image."""
 REACH_M = (0.05, 20.0)  # median depth of a robot's camera: a wrist above a table, a hall
+UNTESTABLE = "scale is not testable"
 SHOWN = 3  # clips named one by one
+INTERNAL = ("fit", "turned", "offset")  # fields of a clip that are for its camera's findings only
 
 
 @dataclass(frozen=True)
@@ -39,25 +44,29 @@ class CameraAudit:
     notes: Sequence[str]
 
 
-def summarise(clips: Sequence[ClipAudit]) -> list[CameraAudit]:
-    """One summary per camera, in order of first appearance."""
+def summarise(clips: Sequence[ClipAudit], *, any_unit: bool = False) -> list[CameraAudit]:
+    """One summary per camera, in order of first appearance. With `any_unit` the unit of the truth
+    is not known: nothing is said of its scale."""
     names = dict.fromkeys(clip.camera for clip in clips)
-    return [_summarise(name, [c for c in clips if c.camera == name]) for name in names]
+    return [_summarise(name, [c for c in clips if c.camera == name], any_unit) for name in names]
 
 
-def _summarise(camera: str, clips: Sequence[ClipAudit]) -> CameraAudit:
+def _summarise(camera: str, clips: Sequence[ClipAudit], any_unit: bool) -> CameraAudit:
     figures = {name: _mean(getattr(clip, name) for clip in clips) for name in FIGURES}
     turned = {name: float(np.mean([clip.turned[name] for clip in clips])) for name in TURNS}
     weak, notes = _against_baselines(figures)
     wrong = list(_orientation(turned))
-    scales = [clip.scale for clip in clips if clip.scale is not None]
+    scales = [] if any_unit else [clip.scale for clip in clips if clip.scale is not None]
     swapped = any("swapped" in text for text in wrong)  # then a ratio of depths means nothing
     if scales and not swapped:
         wrong += _scale([clip for clip in clips if clip.scale is not None])
     frames = sum(clip.frames for clip in clips)
     scale = of_medians([math.log(scale.factor) for scale in scales])
-    wrong += [*_height(clips), *_reach(clips)]
-    notes += _untested(clips, swapped)
+    wrong += [] if any_unit else [*_height(clips), *_reach(clips)]
+    if not (swapped or any(name in text for text in wrong for name in TURNS)):
+        wrong += moved_pictures(clips)
+        notes += shifted_disparity(clips)
+    notes += [] if any_unit else _untested(clips, swapped)
     return CameraAudit(camera, len(clips), frames, figures, scale, wrong, weak, notes)
 
 
@@ -172,8 +181,8 @@ def _untested(clips: Sequence[ClipAudit], swapped: bool) -> Iterator[str]:
     reason = (
         "scale was not tested, as near and far are swapped"
         if metric
-        else f"scale is not testable: the estimate is {kind}, which has none, and the scale and "
-        "shift of each clip hide a wrong unit of the truth (0.1 mm read as mm)"
+        else f"{UNTESTABLE}: the estimate is {kind}, which has none, and the scale and shift of "
+        "each clip hide a wrong unit of the truth (0.1 mm read as mm)"
     )
     yield f"{reason}. {_to_hold_against(clips)}"
 
@@ -202,5 +211,19 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def plain(audit: ClipAudit | CameraAudit) -> dict[str, object]:
     """Plain values for JSON, without the internal fields."""
-    fields = {k: v for k, v in asdict(audit).items() if k not in ("fit", "turned")}
+    fields = {k: v for k, v in asdict(audit).items() if k not in INTERNAL}
     return {**fields, "key": str(audit.key)} if isinstance(audit, ClipAudit) else fields
+
+
+def typed(value: object) -> object:
+    """A result as JSON values: dataclasses by their fields, without those that are for its page
+    only, and keys of episodes as text."""
+    if isinstance(value, EpisodeKey):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: typed(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): typed(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [typed(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from depthtok.config import require
@@ -14,8 +14,10 @@ from depthtok.data import EpisodeKey
 from depthtok.errors import ConfigError, DepthKindError, SourceError
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.stored_episode import StoredEpisode, StoredFrames
-from pipelines.audit.audit import Pair, dilated
+from pipelines.audit.audit import Pair
 from pipelines.audit.height import Rays
+from pipelines.audit.poses import Poses
+from pipelines.audit.regions import dilated
 from pipelines.config import require_distinct
 from pipelines.depth.vida.truth import episodes_of
 
@@ -28,10 +30,13 @@ def paired(
     cameras: Sequence[str] | None = None,
     source_root: Path | None = None,
     heights: Mapping[str, float] | None = None,
+    *,
+    poses: bool = False,
 ) -> Iterator[Pair]:
     """The clips of the same episode and camera in both, in the order of the estimates.
 
     `heights` is how far a camera is from the plane that fills most of its image, m, where known.
+    `poses` asks for where cameras stood at every step, from the data set itself.
 
     Raises `DepthKindError` if the truth is not in metres, `ConfigError` for a camera that one of
     them lacks, `SourceError` if no clip is in both.
@@ -53,7 +58,7 @@ def paired(
         )
     for name in heights or ():
         require(name in names, "camera_height", name, f"name one of {', '.join(names)}")
-    source = _Source(truth, source_root)
+    source = _Source(truth, source_root, poses=poses)
     true = {(clip.key, clip.camera): clip for name in names for clip in truth.clips(name)}
     clips = [clip for name in names for clip in estimated.clips(name)]
     clips = [clip for clip in clips if (clip.key, clip.camera) in true]
@@ -82,16 +87,19 @@ def _pair(
             "leave --camera-height out",
         )
     near, height_m = source.near(clip, clip.store.size), heights.get(clip.camera)
-    return Pair(clip.key, clip.camera, len(clip), clip.read, true.read, near, rays, height_m)
+    poses = source.poses(clip)
+    return Pair(clip.key, clip.camera, len(clip), clip.read, true.read, near, rays, height_m, poses)
 
 
 class _Source:
     """What the episodes know that the truth was made from, if they are still there: the area around
-    the gripper, for cameras whose segmentation includes it, and the intrinsics."""
+    the gripper, for cameras whose segmentation includes it, the intrinsics, and, if asked for, the
+    poses."""
 
-    def __init__(self, truth: DepthStore, source_root: Path | None) -> None:
+    def __init__(self, truth: DepthStore, source_root: Path | None, *, poses: bool) -> None:
         self._classes: dict[str, int] = {}  # by camera: the gripper's number
         self._rows: dict[EpisodeKey, StoredEpisode] = {}
+        self._poses: Poses | None = None
         if not (truth.spec.source("episodes") / "zarr.json").is_file():
             return
         episodes = episodes_of(truth, source_root)
@@ -99,6 +107,13 @@ class _Source:
             if "gripper" in numbers:
                 self._classes[camera] = numbers["gripper"]
         self._rows = {episode.key: episode for episode in episodes}
+        self._poses = Poses(episodes) if poses else None
+
+    def poses(self, clip: StoredDepth) -> Float[np.ndarray, "T 4 4"] | None:
+        """Where the camera stood at every step; None if that is unknown, or was not asked for."""
+        if self._poses is None:
+            return None
+        return self._poses.of(clip.key, clip.camera, len(clip))
 
     def near(
         self, clip: StoredDepth, size: tuple[int, int]

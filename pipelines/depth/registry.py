@@ -22,6 +22,9 @@ from pipelines.depth.da3.config import DA3Config
 from pipelines.depth.da3.estimator import kind_of as da3_kind_of
 from pipelines.depth.da3.estimator import licence_of as da3_licence_of
 from pipelines.depth.da3.estimator import load_estimator as load_da3
+from pipelines.depth.gem import estimator as gem_estimator
+from pipelines.depth.gem import published as gem_published
+from pipelines.depth.gem.config import GEM_CONFIGS, GemConfig
 from pipelines.depth.hf.estimator import UNKNOWN_LICENCE as UNKNOWN
 from pipelines.depth.hf.estimator import load_estimator as load_hf
 from pipelines.depth.hf.reference import START, Reference
@@ -55,10 +58,10 @@ class EstimatorEntry:
         chosen = [name for name in WITH_WINDOWS if getattr(run, name) != getattr(plain, name)]
         for name in (*chosen, *(name for name, _ in run.frame.chosen())):
             if name not in self.takes:
-                known = ", ".join(self.takes) or "none of those that only some take"
+                options = ", ".join(self.takes) or "none of those that only some take"
                 raise ConfigError(
                     f"the estimator {self.name!r} does not take `{name}`",
-                    remedy=f"leave it out; it takes {known}",
+                    remedy=f"leave it out; it takes {options}",
                 )
 
 
@@ -103,8 +106,20 @@ def _vida(config: ViDAConfig) -> EstimatorEntry:
     )
 
 
+def _gem(config: GemConfig) -> EstimatorEntry:
+    return EstimatorEntry(
+        name=config.name,
+        kind=kind_of(config),
+        licence=gem_published.licence_of(config.name),
+        notice=gem_published.licence_notice(config.name),
+        input_size=config.input_size,
+        build=partial(gem_estimator.load_estimator, config),
+        takes=(),
+    )
+
+
 def _da3(config: DA3Config) -> EstimatorEntry:
-    own = ("focal_px",) if config.metric else ("shift",)
+    parameter = ("focal_px",) if config.metric else ("shift",)
     return EstimatorEntry(
         name=config.name,
         kind=da3_kind_of(config),
@@ -112,7 +127,7 @@ def _da3(config: DA3Config) -> EstimatorEntry:
         notice="",
         input_size=config.input_size,
         build=partial(load_da3, config),
-        takes=(*own, "steady") if config.views else (*own, "sky", "steady"),
+        takes=(*parameter, "steady") if config.views else (*parameter, "sky", "steady"),
     )
 
 
@@ -127,6 +142,7 @@ ESTIMATORS: dict[str, EstimatorEntry] = {
     ),
     **{name: _vida(config) for name, config in CONFIGS.items()},
     **{name: _da3(config) for name, config in DA3_CONFIGS.items()},
+    **{name: _gem(config) for name, config in GEM_CONFIGS.items()},
 }
 
 
@@ -145,15 +161,15 @@ def find(name: str) -> EstimatorEntry:
     if offered := outside.entry(name):
         offer, build = offered
         return EstimatorEntry(name, offer.kind, offer.licence, offer.notice, 0, build, SINGLE)
-    known = [*ESTIMATORS, *(offer.name for offer in outside.offers())]
-    raise ConfigError(f"there is no estimator {name!r}", remedy=did_you_mean(name, known))
+    names = [*ESTIMATORS, *(offer.name for offer in outside.offers())]
+    raise ConfigError(f"there is no estimator {name!r}", remedy=did_you_mean(name, names))
 
 
 def require_trainable(name: str) -> None:
     """Raises `ConfigError` for an estimator that is known and cannot be fine-tuned, or unknown."""
     find(name)
     raise ConfigError(
-        f"the estimator {name!r} cannot be fine-tuned: only Video-Depth-Anything is trained here, "
-        "over windows of a clip",
-        remedy=f"give one of {', '.join(CONFIGS)}",
+        f"the estimator {name!r} cannot be fine-tuned: only Video-Depth-Anything and "
+        "GemDepth are trained here, over windows of a clip",
+        remedy=f"give one of {', '.join([*CONFIGS, *GEM_CONFIGS])}",
     )

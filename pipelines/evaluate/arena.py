@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from pipelines.device import one_thread
 from pipelines.evaluate.play import PolicySource, measure
-from pipelines.evaluate.trials import Arena, Evaluation
+from pipelines.evaluate.trials import Arena, Evaluation, TrialJob, TrialOutcome
 from pipelines.sim.config import EvalConfig
+from pipelines.sim.rollout import Player
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,31 @@ class ArenaBuilder:
     settings: EvalConfig
 
     def __call__(self) -> Arena:
-        from pipelines.sim.libero import MEANING, LiberoSimulator
+        from pipelines.sim.libero import MEANING
+
+        return self.of(self.source.open(MEANING))
+
+    def of(self, player: Player) -> Arena:
+        """What a process needs that has its policy elsewhere, or already."""
+        from pipelines.sim.libero import LiberoSimulator
 
         one_thread()
-        build = partial(LiberoSimulator, size=self.settings.size)
-        player, accepted = self.source.open(MEANING), self.source.accepted
+        settings = self.settings
+        build = partial(LiberoSimulator, size=settings.size, settle_steps=settings.settle_steps)
+        accepted = self.source.accepted
         return Arena(self.evaluation, player, build, self.settings.videos, measure, accepted)
+
+
+def played(arena: ArenaBuilder, jobs: Sequence[TrialJob], workers: int) -> Iterator[TrialOutcome]:
+    """Runs trials in `workers` processes, each with a policy, or with one that all of them ask."""
+    from pipelines.sim import workers as processes
+    from pipelines.sim.libero import MEANING
+
+    if not arena.source.batch:
+        return processes.run(arena, jobs, workers)
+    from pipelines.evaluate import shared
+
+    one_thread()
+    policy = arena.source.open(MEANING)
+    assert isinstance(policy, shared.Asked)  # a server has no batch, nor has one with a codebook
+    return shared.run(arena.of, policy, jobs, workers)

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import finalize
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from depthtok.errors import ConfigError, DepthtokError, MissingPackage
+from depthtok.errors import ConfigError
 from depthtok.log import warn
 from depthtok.meaning import Meaning
+from pipelines.evaluate.server import Server, plain
 from pipelines.sim.rollout import Player, Rollout
 from vla.config import Config
 from vla.training.checkpoint import TrainingState
 
 SERVER = ("ws://", "wss://")
-API_KEY = "DEPTHTOK_API_KEY"  # environment variable, as of `depthtok serve`
 _MEANT = ("meaning", "gripper")  # in a server's greeting; a card has entries of their own for it
-PATIENCE_S = 600.0  # for an answer: the first one may compile
 
 
 @dataclass(frozen=True)
 class PolicySource:
     """Where a policy comes from. Travels to the worker processes, which open it."""
 
-    where: str  # a run, a checkpoint, or ws://HOST:PORT
+    address: str  # a run, a checkpoint, or ws://HOST:PORT
     dataset: str | None = None  # in whose units it acts
     device: str = "cpu"
     codebook: Path | None = None  # to compare its depth codes with those of the true depth
@@ -40,10 +37,18 @@ class PolicySource:
     precision: str | None = None  # None: float32
     sampler: str | None = None  # None: auto
     cuda_graph: bool | None = None  # None: on a GPU
+    batch: int | None = None  # observations a pass, of one policy that all ask; None: one each
+
+    def __post_init__(self) -> None:
+        if self.batch and self.codebook is not None:
+            raise ConfigError(
+                "depth codes are compared where each worker has a policy of its own",
+                remedy="leave --codebook out, or --set batch",
+            )
 
     @property
     def is_server(self) -> bool:
-        return self.where.startswith(SERVER)
+        return self.address.startswith(SERVER)
 
     @property
     def runs_on(self) -> dict[str, str]:
@@ -58,19 +63,19 @@ class PolicySource:
         require_aspects(self.accepted, "--accept")
         if self.is_server:
             self._require_free()
-            with closing(_Server(self.where)) as server:
+            with closing(Server(self.address)) as server:
                 says = plain(server.greeting)
                 if isinstance(says, dict):
                     says = {name: value for name, value in says.items() if name not in _MEANT}
                 meant = self._meant(server.meaning, robot)
-                return {"policy": self.where, "says": says, **meant}
+                return {"policy": self.address, "says": says, **meant}
         from vla.training import checkpoint
 
-        path = checkpoint.find(self.where)
+        path = checkpoint.find(self.address)
         state, config = checkpoint.read_state(path), checkpoint.read_config(path)
         if self.codebook is not None and not config.model.depth.supervised:
             raise ConfigError(
-                f"{self.where} was not trained to predict depth codes",
+                f"{self.address} was not trained to predict depth codes",
                 remedy="leave --codebook out",
             )
         return {
@@ -85,13 +90,24 @@ class PolicySource:
             **self._meant(self._meaning(state, config), robot),
         }
 
+    def chosen_by(self, stated: str) -> str:
+        """Which checkpoint this is, and by what it was chosen, as far as it is known."""
+        if self.is_server:
+            which = "as served"
+        else:
+            from vla.training import checkpoint
+
+            newest = checkpoint.find(self.address) != Path(self.address)
+            which = "the newest of its run" if newest else "named"
+        return f"{which}, by {stated}" if stated else which
+
     def _require_free(self) -> None:
         """Raises `ConfigError` for what a server decides, or does not tell."""
         if self.codebook is not None:
             raise ConfigError(
                 "a server does not tell its depth codes", remedy="leave --codebook out"
             )
-        for name in ("precision", "sampler", "cuda_graph"):
+        for name in ("precision", "sampler", "cuda_graph", "batch"):
             if getattr(self, name) is not None:
                 flag = f"--{name.replace('_', '-')}"
                 raise ConfigError(
@@ -104,6 +120,7 @@ class PolicySource:
             "precision": self.precision or "float32",
             "sampler": self.sampler or "auto",
             "cuda_graph": self.cuda_graph,
+            "batch": self.batch or 1,
         }
 
     def _runs(self, config: Config) -> dict[str, Any]:
@@ -136,7 +153,7 @@ class PolicySource:
         if schema is None or len(schema.meaning.action) != config.model.action_dim:
             return None
         warn(
-            f"{self.where} does not say what its actions mean (it was made before runs kept that): "
+            f"{self.address} does not say what its actions mean (it is of before runs kept that): "
             f"taken as in the shipped schema of {name}, gripper {schema.gripper}"
         )
         return seen(schema.meaning, config)
@@ -150,7 +167,7 @@ class PolicySource:
         fingerprint = Codebook.load(self.codebook).fingerprint
         if fingerprint != trained:
             raise ConfigError(
-                f"{self.codebook} is not the codebook that {self.where} was trained with",
+                f"{self.codebook} is not the codebook that {self.address} was trained with",
                 remedy="give that one with --codebook, or leave it out",
             )
         return fingerprint
@@ -160,93 +177,16 @@ class PolicySource:
         from depthtok.stores.agreement import stated
 
         if self.is_server:
-            server = _Server(self.where)
+            server = Server(self.address)
             server.meaning = stated(server.meaning, self.gripper, robot)
             return server
         from vla.serving.policy import Policy
         from vla.training import checkpoint
 
-        policy = Policy.load(self.where, dataset=self.dataset, device=self.device, **self._how)
-        state = checkpoint.read_state(checkpoint.find(self.where))
+        policy = Policy.load(self.address, dataset=self.dataset, device=self.device, **self._how)
+        state = checkpoint.read_state(checkpoint.find(self.address))
         policy.meaning = stated(self._meaning(state, policy.config), self.gripper, robot)
         return policy if self.codebook is None else Seeing(policy, self.codebook, self.device)
-
-
-def plain(value: Any) -> Any:
-    """What a server says of itself as JSON values."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value if isinstance(value, int | float | str | None) else str(value)
-
-
-class _Server:
-    """A policy behind a websocket. Its noise is its own: seeds do not reach it."""
-
-    def __init__(self, where: str) -> None:
-        try:
-            from websockets.exceptions import WebSocketException
-            from websockets.sync.client import connect
-        except ImportError as error:
-            raise MissingPackage(
-                "asking a server needs the package `websockets`",
-                remedy="pip install msgpack websockets",
-            ) from error
-        from vla.serving.wire import unpack
-
-        self._where = where
-        try:
-            key = os.environ.get(API_KEY)
-            headers = {"Authorization": f"Api-Key {key}"} if key else None
-            opening = connect(where, compression=None, max_size=None, additional_headers=headers)
-            self._open = ExitStack()
-            self._connection = self._open.enter_context(opening)
-            greeting = self._connection.recv(timeout=PATIENCE_S)
-            self.greeting = unpack(greeting.encode() if isinstance(greeting, str) else greeting)
-            self.meaning = _told(self.greeting)
-            finalize(self, self._open.close)  # the server is told that nobody asks any more
-        except (OSError, TimeoutError, WebSocketException) as error:
-            raise ConfigError(
-                f"no policy server answers at {where}: {error}",
-                remedy="start one (depthtok serve RUN --port 8000), or give a run's directory; the "
-                f"key of a server that refuses with 401 goes into {API_KEY}",
-            ) from error
-
-    def close(self) -> None:
-        self._open.close()
-
-    def reset(self, seed: int) -> None:
-        """Nothing: the protocol has no word for it."""
-
-    def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
-        """Sends images, state and prompt; returns the chunk of actions."""
-        from websockets.exceptions import WebSocketException
-
-        from vla.serving.wire import pack, unpack
-
-        images = {f"observation/{name}": image for name, image in observation["images"].items()}
-        state = {"observation/state": observation["proprio"], "prompt": observation["instruction"]}
-        try:
-            self._connection.send(pack({**images, **state}))
-            answer = self._connection.recv(timeout=PATIENCE_S)
-        except (OSError, TimeoutError, WebSocketException) as error:
-            raise DepthtokError(
-                f"the policy server at {self._where} went away: {error}",
-                remedy="start it again and run the same command: finished trials are kept",
-            ) from error
-        if isinstance(answer, str):
-            raise ConfigError(f"{self._where} refuses: {answer}", remedy="see the server's log")
-        return np.asarray(unpack(answer)["actions"], np.float32)
-
-
-def _told(greeting: Any) -> Meaning | None:
-    """What a server says that its numbers mean; None where it does not, as other servers."""
-    said = greeting.get("meaning") if isinstance(greeting, Mapping) else None
-    try:
-        return Meaning.from_json(said) if said else None
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 class Seeing:
@@ -256,7 +196,7 @@ class Seeing:
         from vqvae.codec import Codec
 
         self._policy = policy
-        self.meaning = policy.meaning
+        self.meaning, self.cameras = policy.meaning, getattr(policy, "cameras", None)
         self._codec = Codec.load(codebook, device)
         self._seen: list[UInt8[np.ndarray, "h w"]] = []
 
@@ -280,11 +220,11 @@ class Seeing:
         from depthtok.data import DepthKind
         from depthtok.pages.colour import colourise
 
-        true, seen = self._true_codes(rollout), np.stack(self._seen)
-        pictures = [self._codec.decode(codes) for codes in (true, seen)]
+        true, predicted = self._true_codes(rollout), np.stack(self._seen)
+        pictures = [self._codec.decode(codes) for codes in (true, predicted)]
         rollout.panels += [list(colourise(p, DepthKind.DISPARITY, 0.0, 1.0)) for p in pictures]
         return {
-            "code_agreement": float((true == seen).mean()),
+            "code_agreement": float((true == predicted).mean()),
             "disparity_error": float(np.abs(pictures[0] - pictures[1]).mean()),
         }
 
@@ -293,7 +233,7 @@ class Seeing:
         from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
 
         book = self._codec.codebook
-        metres = np.stack(rollout.depth_m[:-1])  # of the end no codes were asked
+        metres = np.stack(rollout.depth_m[: rollout.plans])  # of the end no codes were asked
         values = ImageTransform(size=book.size).depth(metres, DepthKind.METRES)
         clip = DepthClip.of(values, DepthKind.METRES).to_disparity()
         quantiles = tuple(np.quantile(clip.values[clip.valid], QUANTILES).tolist())

@@ -42,7 +42,11 @@ _FLAGS = {
     "software": "versions of torch, depthtok or Mesa",
     "meaning": "what the policy's actions mean (--gripper)",
     "accepted": "--accept",
-    "settle_steps": "settling steps",
+    "settle_steps": "--set settle_steps",
+    "action_noise": "--set action_noise",
+    "views": "--set views",
+    "starts": "--set starts",
+    "chosen_by": "how the checkpoint was chosen",
     "orientation": "orientation of images",
 }
 """What settings of an evaluation's card are called on the command line; others as they are."""
@@ -72,6 +76,9 @@ class TrialOutcome:
     steps: int
     plans: int
     measures: Mapping[str, float] = field(default_factory=dict)  # depth codes, if known
+    variation: str = ""  # what of the task's world was different
+    group: str = ""  # the variation's size, to tell results by
+    init_state: int | None = None  # the official one, where it is not that of the trial's number
 
     @property
     def name(self) -> str:
@@ -113,7 +120,8 @@ class Evaluation:
                     remedy="choose another --out, or delete that directory first",
                 )
             if existing["trials"] < self.card["trials"]:  # the first ones are the same
-                self._write({**existing, "trials": self.card["trials"]})
+                growing = {name: self.card[name] for name in _GROWING if name in self.card}
+                self._write({**existing, **growing})
         else:
             self._write(self.card)
         for folder in (self.path, self.path / TRIALS, self.path / VIDEOS):
@@ -124,9 +132,10 @@ class Evaluation:
         digests, not by path; more trials and another number of videos are allowed."""
         card, existing = _told(json.loads(json.dumps(self.card))), _told(existing)
         free = {"videos"} | ({"policy"} if "weights" in card else set())
-        free |= {"software", "meaning", "accepted"} - existing.keys()  # older cards lack them
+        lacking = {"software", "meaning", "accepted", "different_states"}
+        free |= {"chosen_by"} | (lacking - existing.keys())  # as older cards lack them
         if existing.get("trials", 0) < card["trials"]:
-            free.add("trials")
+            free |= {*_GROWING}
         return sorted(k for k in {*existing, *card} - free if existing.get(k) != card.get(k))
 
     def _write(self, card: Mapping[str, Any]) -> None:
@@ -138,7 +147,11 @@ class Evaluation:
 
     def save(self, outcome: TrialOutcome) -> None:
         """Commits a trial."""
-        text = json.dumps(asdict(outcome), indent=1) + "\n"
+        values = asdict(outcome)
+        for name in ("variation", "group", "init_state"):
+            if values[name] in ("", None):  # as those of any unvaried trial
+                del values[name]
+        text = json.dumps(values, indent=1) + "\n"
         write_atomic(self.path / TRIALS / f"{outcome.name}.json", text)
 
     def forget(self, jobs: Iterable[TrialJob]) -> None:
@@ -181,11 +194,14 @@ class Evaluation:
 def _told(card: Mapping[str, Any]) -> dict[str, Any]:
     """A card with what older ones, and older servers, do not tell of how the policy runs."""
     if isinstance(says := card.get("says"), Mapping):
-        return {**_RUNNING, **card, "says": {**_RUNNING, **says}}
-    return {**_RUNNING, **card}
+        return {**_RUNNING, **DEFAULTS, **card, "says": {**_RUNNING, **says}}
+    return {**_RUNNING, **DEFAULTS, **card}
 
 
 _RUNNING = {"precision": "float32", "sampler": "plain", "batch": 1}
+DEFAULTS: Mapping[str, object] = {"action_noise": 0.0, "views": "", "starts": ""}
+"""What evaluations had whose cards do not say it."""
+_GROWING = ("trials", "different_states", "variations")  # with the number of trials
 
 
 def _require_types(card: Mapping[str, Any]) -> None:
@@ -209,6 +225,7 @@ def _outcome(path: Path, tasks: Collection[str]) -> TrialOutcome:
         if str(outcome.task) not in tasks:
             raise ValueError(f"task {outcome.task} is none of the evaluation's")
         as_type(bool, outcome.success)
+        as_type(str, outcome.variation), as_type(str, outcome.group)
         for value in as_type(dict, outcome.measures).values():
             float(value)
     return outcome
@@ -256,22 +273,37 @@ class Arena:
 
     def do(self, job: TrialJob) -> TrialOutcome:
         """Runs one trial and commits it."""
-        if self._simulator is None or self._simulator.task != job.task:
-            if self._simulator is not None:
-                self._simulator.close()
-            self._simulator = self._build(job.task)
-        rollout = play(self._simulator, self._player, job.trial, self._accepted)
+        simulator = self._of(job.task)
+        rollout = play(simulator, self._player, job.trial, self._accepted, end=False)
         measures = self._measure(self._player, rollout) if self._measure else {}
-        trial, result = job.trial, (rollout.success, rollout.steps, rollout.plans)
-        outcome = TrialOutcome(job.task.number, trial.number, trial.seed, *result, measures)
-        self._film(job, rollout)
+        self._film(job, rollout, simulator)
+        result = (rollout.success, rollout.steps, rollout.plans)
+        varied = (job.task.variation.name, job.task.variation.size, job.trial.init_state)
+        trial = (job.task.number, job.trial.number, job.trial.seed)
+        outcome = TrialOutcome(*trial, *result, measures, *varied)
         self._evaluation.save(outcome)
         return outcome
 
-    def _film(self, job: TrialJob, rollout: Rollout) -> None:
-        """Keeps the first few successes and failures of every task as videos."""
+    def _of(self, task: Task) -> Simulator:
+        """The simulator, as this task has it: another one only for another scene."""
+        simulator = self._simulator
+        if simulator is None or (simulator.task.scene, simulator.task.name) != (
+            task.scene,
+            task.name,
+        ):
+            if simulator is not None:
+                simulator.close()
+            self._simulator = simulator = self._build(task)
+        elif simulator.task != task:
+            simulator.vary(task)
+        return simulator
+
+    def _film(self, job: TrialJob, rollout: Rollout, simulator: Simulator) -> None:
+        """Keeps the first few successes and failures of every task as videos; only then is the end
+        rendered."""
         end = "success" if rollout.success else "failure"
         if self._evaluation.wants(job.name, end, self._videos):
+            rollout.see(simulator.render(simulator.cameras[0]))
             save_film(self._evaluation.path / VIDEOS / f"{job.name}-{end}.webp", rollout)
 
 

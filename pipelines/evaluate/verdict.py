@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -9,24 +10,46 @@ from typing import Any
 from depthtok.errors import ConfigError
 from depthtok.intervals import Paired, paired
 from depthtok.pages.report import Report
-from pipelines.evaluate.trials import Evaluation, TrialOutcome, by_task, summary
+from pipelines.evaluate.protocol import choice
+from pipelines.evaluate.trials import DEFAULTS, Evaluation, TrialOutcome, by_task, summary
 from pipelines.sim.pictures import Video
-from pipelines.sim.suites import MAX_STEPS
+from pipelines.sim.suites import SUITES
 
-SAME = ("suite", "seed", "max_steps", "replan_steps", "size", "versions")
+SAME = (
+    *("suite", "seed", "max_steps", "replan_steps", "size", "versions"),
+    *("settle_steps", *DEFAULTS),
+)
 """Card entries that must be equal for the trials of two evaluations to be the same."""
+
+
+PROTOCOL = ("suite", "settle_steps", "replan_steps", *DEFAULTS, "different_states")
+"""What moves success rates, and is told with a comparison."""
 
 
 def results(evaluation: Evaluation) -> dict[str, Any]:
     """Success rates with intervals, for the suite and for every task."""
     tasks = evaluation.card["tasks"]
     rows = {number: summary(trials) for number, trials in by_task(evaluation.outcomes).items()}
-    return {
+    varied = evaluation.card.get("variations")  # a task of a suite may have fewer than are asked
+    planned = sum(map(len, varied.values())) if varied else len(tasks) * evaluation.card["trials"]
+    figures = {
         "suite": evaluation.card["suite"],
-        "complete": len(evaluation.outcomes) == len(tasks) * evaluation.card["trials"],
+        "complete": len(evaluation.outcomes) == planned,
         **summary(evaluation.outcomes),
         "tasks": [{"task": n, "name": tasks[str(n)], **row} for n, row in rows.items()],
     }
+    groups = sorted({outcome.group for outcome in evaluation.outcomes}, key=_by_numbers)
+    if varied:
+        figures["groups"] = [
+            {"group": group, **summary(o for o in evaluation.outcomes if o.group == group)}
+            for group in groups
+        ]
+    return figures
+
+
+def _by_numbers(text: str) -> list[tuple[int, str]]:
+    """Sorts `orbit 0-15 deg` before `orbit 15-30 deg`."""
+    return [(int(piece or 0), word) for word, piece in re.findall(r"(\D+)(\d*)", text)]
 
 
 def page(evaluation: Evaluation) -> Report:
@@ -42,6 +65,12 @@ def page(evaluation: Evaluation) -> Report:
         ["task", "instruction", "successes", "trials", "rate", "from", "to", "steps", *extra],
         [[row.get(name) for name in (*COLUMNS, *extra)] for row in figures["tasks"]],
     )
+    if "groups" in figures:
+        report.table(
+            "Success by size of the variation, all tasks together",
+            ["variation", "successes", "trials", "rate", "from", "to", "steps"],
+            [[row[name] for name in ("group", *COLUMNS[2:])] for row in figures["groups"]],
+        )
     facts = {name: card[name] for name in SHOWN if name in card}
     report.facts("Settings and versions", {**facts, **card["versions"], **card.get("software", {})})
     if "says" in card:
@@ -58,6 +87,7 @@ SHOWN = (
     *("policy", "says", "meaning", "accepted", "step", "weights"),
     *("precision", "sampler", "codebook"),
     *("seed", "settle_steps", "replan_steps", "max_steps", "size"),
+    *("chosen_by", "action_noise", "views", "starts", "different_states"),
 )
 COLUMNS = ("task", "name", "successes", "trials", "rate", "low", "high", "steps")
 """The figures of a task that are always there."""
@@ -84,7 +114,8 @@ def measured(card: Mapping[str, Any]) -> str:
     runs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
     pieces = [[number for _, number in run] for _, run in runs]
     tasks = ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in pieces)
-    steps, usual = card["max_steps"], MAX_STEPS.get(card["suite"], card["max_steps"])
+    suite, steps = SUITES.get(card["suite"]), card["max_steps"]
+    usual = suite.max_steps if suite else steps
     limit = "" if steps == usual else f", at most {steps} steps instead of {usual}"
     return f"{card['suite']}, task{'s' if len(numbers) > 1 else ''} {tasks}{limit}"
 
@@ -103,9 +134,10 @@ def compared(a: Evaluation, b: Evaluation) -> dict[str, Any]:
     """Two evaluations compared over the trials in both. Raises `ConfigError` if the trials are not
     the same."""
     for name in SAME:
-        if a.card.get(name) != b.card.get(name):
+        one, other = (e.card.get(name, DEFAULTS.get(name)) for e in (a, b))
+        if one != other:
             raise ConfigError(
-                f"{name} differs: {a.card.get(name)} in {a.path}, {b.card.get(name)} in {b.path}",
+                f"{name} differs: {one} in {a.path}, {other} in {b.path}",
                 remedy="evaluate both with the same settings and versions",
             )
     pairs = paired(_won(a.outcomes), _won(b.outcomes))
@@ -115,7 +147,10 @@ def compared(a: Evaluation, b: Evaluation) -> dict[str, Any]:
     tasks = {
         task: _counts(paired(_won(by_a[task]), _won(by_b[task]))) for task in by_a if task in by_b
     }
-    return {"a": str(a.path), "b": str(b.path), **_counts(pairs), "tasks": tasks}
+    protocol = {name: a.card.get(name, DEFAULTS.get(name)) for name in PROTOCOL}
+    chosen = {"a": choice(a.card), "b": choice(b.card)}
+    about = {"a": str(a.path), "b": str(b.path), "protocol": protocol, "checkpoints": chosen}
+    return {**about, **_counts(pairs), "tasks": tasks}
 
 
 def _won(outcomes: Sequence[TrialOutcome]) -> dict[str, bool]:
@@ -144,9 +179,11 @@ def comparison_lines(comparison: Mapping[str, Any]) -> list[str]:
     certain = p_value < 0.05
     excludes_zero = low > 0 or high < 0
     doubt = "" if certain == excludes_zero else "; the test decides: the interval is approximate"
+    checkpoints = comparison.get("checkpoints", {"a": "", "b": ""})
+    chosen = {name: f" ({words})" if words else "" for name, words in checkpoints.items()}
     return [
-        f"A {comparison['a']}: {a} of {n}",
-        f"B {comparison['b']}: {b} of {n}",
+        f"A {comparison['a']}{chosen['a']}: {a} of {n}",
+        f"B {comparison['b']}{chosen['b']}: {b} of {n}",
         f"B - A: {100 * comparison['difference']:+.0f} points (95 % interval "
         f"{100 * low:+.0f} to {100 * high:+.0f}); only A succeeded in "
         f"{comparison['only_a']}, only B in {comparison['only_b']}",
@@ -160,6 +197,7 @@ def comparison_page(comparison: Mapping[str, Any]) -> Report:
     """A comparison as a report: all trials together, and per task."""
     page = Report("Two evaluations", f"A {comparison['a']}, B {comparison['b']}")
     page.text(*comparison_lines(comparison))
+    page.facts("The protocol of both", comparison["protocol"])
     counts = ("trials", "successes_a", "successes_b", "only_a", "only_b")
     columns = (*counts, "difference", "low", "high", "p_value")
     titles = ["trials", "A", "B", "only A", "only B", "B - A", "from", "to", "p (McNemar)"]

@@ -1,6 +1,7 @@
 """LIBERO as a `Simulator`: one task, its scene, both cameras, its own success check.
 
     simulator = LiberoSimulator(task("libero_object", 0), size=256)
+    simulator.vary(replace(simulator.task, variation=...))      # another camera, robot start, noise
 
 MuJoCo's frames have the bottom row first. Published data sets use `raw[::-1, ::-1]`, described as
 "rotated by 180 degrees": relative to the camera's view it is mirrored left to right. Images, depth
@@ -17,8 +18,11 @@ from jaxtyping import Float32, Float64, Int32, UInt8
 
 from depthtok.errors import ConfigError, SourceError
 from depthtok.meaning import Column, Meaning
+from pipelines.sim.noise import noisy
+from pipelines.sim.perturb import moved
 from pipelines.sim.setup import control_env
 from pipelines.sim.simulator import CLASSES, CameraView, Lens, Task
+from pipelines.sim.substeps import Substeps
 from pipelines.sim.suites import SETTLE_STEPS, definition, init_states
 
 CAMERAS = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}  # ours -> MuJoCo's
@@ -39,12 +43,13 @@ NEVER = 10**9  # steps before robosuite ends an episode; time limits are set els
 
 
 class LiberoSimulator:
-    """One task of LIBERO. Frames are `size` px squares. Raises `MissingPackage`."""
+    """One task of LIBERO. Frames are `size` px squares; an episode begins with `settle_steps` idle
+    actions. Raises `MissingPackage`."""
 
     idle, meaning = IDLE, MEANING
 
-    def __init__(self, task: Task, size: int = 256) -> None:
-        self.task, self.size = task, size
+    def __init__(self, task: Task, size: int = 256, settle_steps: int = SETTLE_STEPS) -> None:
+        self.task, self.size, self._settle_steps = task, size, settle_steps
         self.cameras = tuple(CAMERAS)
         self.env = control_env()(
             bddl_file_name=str(definition(task)),
@@ -59,6 +64,31 @@ class LiberoSimulator:
         self._scene = ElementTree.tostring(self.env.model.root, encoding="unicode")
         self._classes = self._classify()
         self._official: Float64[np.ndarray, "n S"] | None = None
+        sim = self.env.sim
+        self._substeps = Substeps(sim)
+        self._main = sim.model.camera_name2id(CAMERAS["image"])
+        self._usual_pose = (
+            sim.model.cam_pos[self._main].copy(),
+            sim.model.cam_quat[self._main].copy(),
+        )
+        self._usual_start = np.array(self.env.robots[0].init_qpos)
+        self._seed, self._steps = 0, 0  # of this episode, for the noise on pictures
+        self.vary(task)
+
+    def vary(self, task: Task) -> None:
+        """Becomes a variation of the same task, from the next reset on. (The view changes at once:
+        a state can be rendered from several.)"""
+        if (task.scene, task.name) != (self.task.scene, self.task.name):
+            raise ValueError(f"{task} is not a variation of {self.task}")
+        self.task = task
+        view, start = task.variation.view, task.variation.start
+        model, (position, quaternion) = self.env.sim.model, self._usual_pose
+        if view is not None:
+            position, quaternion = moved(position, quaternion, view)
+        model.cam_pos[self._main], model.cam_quat[self._main] = position, quaternion
+        self.env.sim.forward()
+        # A reset puts the joints there, and the controller prefers them to others.
+        self.env.robots[0].init_qpos = np.array(start.joints) if start else self._usual_start
 
     def reset(self, seed: int, init_state: int | None = None) -> None:
         """Draws placements by the benchmark's sampler from `seed`, then settles.
@@ -73,6 +103,7 @@ class LiberoSimulator:
         self.place_fixtures(self._scene)
         gripper = self.env.robots[0].gripper
         gripper.current_action = np.zeros(gripper.dof)
+        self._seed, self._steps = seed, 0
         try:
             self.env.seed(seed)
             self._draw()
@@ -80,7 +111,7 @@ class LiberoSimulator:
             np.random.set_state(global_state)  # noqa: NPY002
         if init_state is not None:
             self.place(self._init_state(init_state))
-        for _ in range(SETTLE_STEPS):
+        for _ in range(self._settle_steps):
             self.step(self.idle)
 
     def _draw(self) -> None:
@@ -106,7 +137,9 @@ class LiberoSimulator:
 
     def step(self, action: Float32[np.ndarray, " 7"]) -> bool:
         """One control step of 50 ms."""
-        _, _, done, _ = self.env.step(np.asarray(action, np.float64))
+        with self._substeps.once():
+            _, _, done, _ = self.env.step(np.asarray(action, np.float64))
+        self._steps += 1
         return bool(done)
 
     def proprio(self) -> Float32[np.ndarray, " 8"]:
@@ -129,6 +162,8 @@ class LiberoSimulator:
 
     def render(self, camera: str, *, segmentation: bool = False) -> CameraView:
         raw, buffer = self._pixels(camera)
+        if camera == self.cameras[0] and self.task.variation.noise:
+            raw = noisy(raw, self.task.variation.noise, [self._seed, self._steps])
         view = raw[::-1, ::-1], self._metres(buffer)[::-1, ::-1]
         if not segmentation:
             return CameraView(*map(np.ascontiguousarray, view))
@@ -215,13 +250,18 @@ class LiberoSimulator:
                 model.body_quat[number] = _numbers(body.get("quat", "1 0 0 0"))
 
     def place(self, state: Float64[np.ndarray, " S"]) -> None:
-        """Starts an episode at a state, right after a reset."""
+        """Starts an episode at a state, right after a reset. A state has the robot's joints too:
+        those of a varied start replace them, or nothing would be left of it."""
         expected = 1 + self.env.sim.model.nq + self.env.sim.model.nv
         if len(state) != expected:
             raise ConfigError(
                 f"{self.task}: the state has {len(state)} numbers, the scene {expected}",
                 remedy="the state is from another task, or another version of LIBERO",
             )
+        if (start := self.task.variation.start) is not None:
+            joints = np.asarray(self.env.robots[0]._ref_joint_pos_indexes)
+            state = np.array(state)
+            state[1 + joints] = start.joints  # after the time
         self.restore(state)
         self.env._check_success()
         self.env._post_process()

@@ -5,8 +5,8 @@ The layout is that of the LIBERO data sets in RLDS format, plus depth, segmentat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -14,7 +14,9 @@ from jaxtyping import Float32, Float64, UInt16
 
 from depthtok.sources.features import Feature
 from depthtok.sources.pixels import encode_image
+from pipelines.sim.libero import LiberoSimulator
 from pipelines.sim.motion import Motion
+from pipelines.sim.perturb import Ranges
 from pipelines.sim.simulator import CLASSES, Simulator
 
 FARTHEST_M = 65.535  # the limit of uint16 millimetres; farther is 0, which means unknown
@@ -90,6 +92,18 @@ class EpisodeOrigin:
     seed: int = 0
     init_state: int | None = None  # official number
     noise: float = 0.0
+
+
+def variations(simulator: LiberoSimulator, ranges: Ranges, seed: int, count: int) -> Iterator[str]:
+    """Takes the simulator through the views that belong to an episode's seed, and says for its
+    label what is varied; "" without ranges."""
+    for number in range(count):
+        if not ranges:
+            yield ""
+            continue
+        variation = replace(simulator.task.variation, view=ranges.draw_view(seed, number))
+        simulator.vary(replace(simulator.task, variation=variation))
+        yield f"_{variation.name.replace(', ', '_').replace(' ', '-')}"
 
 
 def film(simulator: Simulator, motion: Motion, origin: EpisodeOrigin) -> dict[str, object]:

@@ -3,7 +3,7 @@
 It starts from the benchmark's initial state, with idle steps until everything is at rest. Then the
 policy is queried for a chunk of actions, the first `replan_steps` of which are executed open loop,
 and so on until the task is done or the suite's step limit is reached. Images are only rendered when
-the policy is queried.
+the policy is queried, and only those that it looks at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pipelines.sim.simulator import CameraView, Simulator
 
 @runtime_checkable
 class Player(Protocol):
-    """Anything that acts: `vla.serving.policy.Policy`, a server, a test double."""
+    """Anything that acts: `vla.serving.policy.Policy`, a server, a test double. It may have the
+    attributes `cameras`, the names of those that it looks at, and `meaning`, of its actions."""
 
     def reset(self, seed: int) -> None:
         """Starts a trial; the same seed and observations give the same actions."""
@@ -35,18 +36,25 @@ class Player(Protocol):
 
 @dataclass(frozen=True)
 class Trial:
-    """The setup of a trial: an official initial state, and the random seed."""
+    """The setup of a trial: its official initial state, and the random seed."""
 
     number: int
     seed: int
     max_steps: int
     replan_steps: int
+    init_state: int | None = None  # None: that of its own number
+    action_noise: float = 0.0  # standard deviation, on the xyz action
+
+    @property
+    def state(self) -> int:
+        """The number of the official initial state."""
+        return self.number if self.init_state is None else self.init_state
 
 
 @dataclass
 class Rollout:
-    """The result of a trial. `frames` and `depth_m` are of the main camera, one per plan and one at
-    the end; an evaluation may add `panels`: rows of images, one per plan."""
+    """The result of a trial. `frames` and `depth_m` are of the main camera, one per plan and, once
+    it is `ended`, one at the end; a judge may add `panels`: rows of images, one per plan."""
 
     success: bool = False
     steps: int = 0
@@ -55,12 +63,24 @@ class Rollout:
     depth_m: list[Float32[np.ndarray, "H W"]] = field(default_factory=list)
     panels: list[list[UInt8[np.ndarray, "H W 3"]]] = field(default_factory=list)
 
+    def see(self, view: CameraView) -> None:
+        """Keeps what the main camera sees."""
+        self.frames.append(view.rgb)
+        self.depth_m.append(view.depth_m)
 
-def observe(simulator: Simulator) -> tuple[dict[str, Any], dict[str, CameraView]]:
-    """The policy's current observation, and the views that it was made from (with true depth)."""
-    views = {camera: simulator.render(camera) for camera in simulator.cameras}
+
+def observe(
+    simulator: Simulator, cameras: Collection[str]
+) -> tuple[dict[str, Any], dict[str, CameraView]]:
+    """The policy's current observation by these cameras, and what they and the main one see (with
+    true depth)."""
+    views = {
+        camera: simulator.render(camera)
+        for camera in simulator.cameras
+        if camera in cameras or camera == simulator.cameras[0]
+    }
     observation = {
-        "images": {camera: view.rgb for camera, view in views.items()},
+        "images": {camera: view.rgb for camera, view in views.items() if camera in cameras},
         "proprio": simulator.proprio(),
         "instruction": simulator.task.instruction,
     }
@@ -68,9 +88,13 @@ def observe(simulator: Simulator) -> tuple[dict[str, Any], dict[str, CameraView]
 
 
 def play(
-    simulator: Simulator, player: Player, trial: Trial, accepted: Collection[str] = ()
+    simulator: Simulator,
+    player: Player,
+    trial: Trial,
+    accepted: Collection[str] = (),
+    end: bool = True,
 ) -> Rollout:
-    """Runs one trial, with the gripper in the simulator's convention.
+    """Runs one trial, with the gripper in the simulator's convention. `end` renders how it ends.
 
     Raises `ConfigError` for invalid actions, and for a player whose `meaning` is not the
     simulator's, but for the `accepted` aspects; a player without that attribute speaks the
@@ -78,26 +102,35 @@ def play(
     """
     meaning = getattr(player, "meaning", simulator.meaning)
     change = for_robot(meaning, simulator.meaning, accepted)
-    simulator.reset(trial.seed, trial.number)
+    cameras = getattr(player, "cameras", None) or simulator.cameras
+    simulator.reset(trial.seed, trial.state)
     player.reset(trial.seed)
-    rollout = Rollout()
+    rollout, noise = Rollout(), np.random.default_rng([trial.seed, *b"action noise"])
     plan: list[Float32[np.ndarray, " A"]] = []
     while rollout.steps < trial.max_steps and not rollout.success:
         if not plan:
-            observation, views = observe(simulator)
-            main = views[simulator.cameras[0]]
-            rollout.frames.append(main.rgb)
-            rollout.depth_m.append(main.depth_m)
+            observation, views = observe(simulator, cameras)
+            rollout.see(views[simulator.cameras[0]])
             rollout.plans += 1
             actions = _checked(player.act(observation), simulator)
             actions = change(actions) if change else actions
             plan = list(np.clip(actions, -1, 1)[: trial.replan_steps])
-        rollout.success = simulator.step(plan.pop(0))
+        rollout.success = simulator.step(_disturbed(plan.pop(0), trial.action_noise, noise))
         rollout.steps += 1
-    end = simulator.render(simulator.cameras[0])
-    rollout.frames.append(end.rgb)
-    rollout.depth_m.append(end.depth_m)
+    if end:
+        rollout.see(simulator.render(simulator.cameras[0]))
     return rollout
+
+
+def _disturbed(
+    action: Float32[np.ndarray, " A"], spread: float, noise: np.random.Generator
+) -> Float32[np.ndarray, " A"]:
+    """The action with noise on its first three numbers."""
+    if not spread:
+        return action
+    disturbed = action.copy()
+    disturbed[:3] += noise.normal(0, spread, len(disturbed[:3])).astype(np.float32)
+    return np.clip(disturbed, -1, 1)
 
 
 def _checked(actions: np.ndarray, simulator: Simulator) -> Float32[np.ndarray, "C A"]:

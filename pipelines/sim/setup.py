@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import importlib
 import importlib.util
 import logging
 import os
@@ -44,10 +45,18 @@ def prepare() -> None:
         reason, _, remedy = problem.partition(": ")
         raise MissingPackage(f"the simulator cannot run: {reason}", remedy=remedy)
     _require_mujoco()
+    _load_triton()
     name = os.environ.get("MUJOCO_GL") or _renderer()
     os.environ["MUJOCO_GL"] = name
     os.environ.setdefault("PYOPENGL_PLATFORM", name)
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+
+
+def _load_triton() -> None:
+    """Loads triton, which comes with torch for GPUs, before Mesa. Each has an LLVM of its own, and
+    the process crashes where triton's comes second."""
+    with suppress(ImportError):
+        importlib.import_module("triton")
 
 
 def software() -> dict[str, str]:

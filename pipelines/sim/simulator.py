@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from depthtok.meaning import Meaning
+from pipelines.sim.variation import PLAIN, Variation
 
 CLASSES = ("background", "robot", "gripper", "objects", "fixtures")
 """The meaning of the numbers in a segmentation."""
@@ -33,14 +34,22 @@ class Task:
     instruction: str
     max_steps: int
     init_states: int  # number of official ones
+    base: str = ""  # the suite that has its scene and initial states; "": its own
+    variation: Variation = PLAIN  # of the scene
+
+    @property
+    def scene(self) -> str:
+        """The suite that has its scene, goal and initial states."""
+        return self.base or self.suite
 
     def __str__(self) -> str:
         return f"{self.suite}/{self.number}"
 
     def seed(self, purpose: str, seed: int, number: int) -> int:
         """A separate seed for every episode, independent of execution order: it differs by task,
-        run (`seed`), episode (`number`) and purpose."""
+        run (`seed`), episode (`number`), purpose and variation."""
         words = [*purpose.encode(), *self.suite.encode(), self.number, seed, number]
+        words += self.variation.name.encode()  # b"" of an unvaried task, as before there were any
         return int(np.random.default_rng(words).integers(SEEDS))
 
 
@@ -82,6 +91,10 @@ class Simulator(Protocol):
 
     @property
     def clip_planes(self) -> tuple[float, float]: ...  # near and far (m)
+
+    def vary(self, task: Task) -> None:
+        """Becomes a variation of the same task."""
+        ...
 
     def reset(self, seed: int, init_state: int | None = None) -> None:
         """Starts an episode: sampled from `seed`, or the benchmark's own initial state."""

@@ -57,8 +57,8 @@ def put(kind: str, path: Path) -> None:
         here = Path.cwd()
         os.chdir(path.parent)  # the name of a socket may have 107 bytes
         try:
-            with socket.socket(socket.AF_UNIX) as made:
-                made.bind(path.name)
+            with socket.socket(socket.AF_UNIX) as unix_socket:
+                unix_socket.bind(path.name)
         finally:
             os.chdir(here)
 

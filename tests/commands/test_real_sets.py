@@ -208,3 +208,7 @@ def test_measured_depth_in_the_wrong_unit_is_found(tmp_path):
         tmp_path / "same",
     )
     assert "WRONG" not in same
+    stores = "--estimated", tmp_path / "truth", "--truth", tmp_path / "native"
+    any_unit = call("audit-depth", *stores, "--any-unit", "--out", tmp_path / "any")
+    assert "WRONG" not in any_unit
+    assert "dataset: AbsRel 0.000, delta1 1.000" in any_unit

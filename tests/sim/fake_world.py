@@ -28,6 +28,9 @@ class FakeWorld:
         self.task = task
         self.place, self.resets, self.closed = 0.0, [], False
 
+    def vary(self, task):
+        self.task = task
+
     def reset(self, seed, init_state=None):
         self.resets.append((seed, init_state))
         self.place = -(init_state or 0) / 10

@@ -15,7 +15,7 @@ import torch
 from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
 from depthtok.sources.schema import Schema
 from depthtok.stores.codebook import Codebook
-from pipelines.evaluate import play
+from pipelines.evaluate import play, server
 from pipelines.evaluate.trials import Evaluation
 from pipelines.sim.libero import MEANING as LIBERO
 from pipelines.sim.rollout import Rollout, Trial
@@ -51,9 +51,9 @@ def test_predicted_codes_are_judged_by_the_true_depth():
     book = Codebook.load(BOOK)
     seeing = play.Seeing(Knowing(book.grid), BOOK, "cpu")
     rollout = roll(FakeWorld(), seeing, Trial(0, 4, max_steps=9, replan_steps=3))
-    found = play.measure(seeing, rollout)
-    assert 0 <= found["code_agreement"] < 0.5
-    assert 0 < found["disparity_error"] < 1
+    figures = play.measure(seeing, rollout)
+    assert 0 <= figures["code_agreement"] < 0.5
+    assert 0 < figures["disparity_error"] < 1
     assert [len(panel) for panel in rollout.panels] == [rollout.plans] * 2
     true, said = rollout.panels
     assert np.ptp(np.stack(true)) > 0
@@ -141,10 +141,10 @@ def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
         "size": 8,
     }
     Evaluation(tmp_path, card).begin()
-    told = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
-    Evaluation(tmp_path, told).begin()
+    recorded = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
+    Evaluation(tmp_path, recorded).begin()
     with pytest.raises(StaleStore, match="--precision, --sampler"):
-        Evaluation(tmp_path, told | {"precision": "bfloat16", "sampler": "folded"}).begin()
+        Evaluation(tmp_path, recorded | {"precision": "bfloat16", "sampler": "folded"}).begin()
     Evaluation(tmp_path / "s", {**card, "says": {"name": "n"}}).begin()
     says = {"name": "n", "precision": "float32", "sampler": "plain", "batch": 1}
     Evaluation(tmp_path / "s", {**card, "says": says}).begin()
@@ -173,7 +173,7 @@ def test_older_evaluations_go_on(tmp_path):
 
 
 def test_a_server_says_what_its_actions_mean(served, monkeypatch):
-    monkeypatch.setenv(play.API_KEY, "abc")
+    monkeypatch.setenv(server.API_KEY, "abc")
     with pytest.raises(ConfigError, match="does not say what its gripper"):
         play.PolicySource(served).card(MEANING)
     said["meaning"] = replace(MEANING, gripper="open1_closed0")
@@ -228,10 +228,10 @@ SERVED = partial(play.PolicySource, gripper="open-1_closed1")
 
 
 def test_a_server_that_asks_for_a_key_and_goes_away(served, monkeypatch):
-    monkeypatch.delenv(play.API_KEY, raising=False)
-    with pytest.raises(ConfigError, match=rf"401(.|\n)*{play.API_KEY}"):
+    monkeypatch.delenv(server.API_KEY, raising=False)
+    with pytest.raises(ConfigError, match=rf"401(.|\n)*{server.API_KEY}"):
         SERVED(served).card(MEANING)
-    monkeypatch.setenv(play.API_KEY, "abc")
+    monkeypatch.setenv(server.API_KEY, "abc")
     assert SERVED(served).card(MEANING)["says"]["name"] == "tiny"
     player = SERVED(served).open(MEANING)
     with pytest.raises(DepthtokError, match=r"went away(.|\n)*finished trials are kept"):

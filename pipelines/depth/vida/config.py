@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from depthtok.config import require
 from depthtok.disk.bounds import too_large
 from depthtok.errors import ConfigError, did_you_mean
-from pipelines.depth.frames.config import FrameConfig
+from pipelines.depth.single_frames.config import FrameConfig
 
 PATCH = 14  # px, side of an encoder patch
 WINDOW = 32  # frames per window of the temporal attention
@@ -32,6 +32,26 @@ class ViDAConfig:
     table: int = 37  # patches, side of the learned position table
     input_size: int = 518  # px, the shorter side of the input
     metric: bool = False  # metres (larger is farther) instead of disparity (larger is nearer)
+
+    @property
+    def variant(self) -> str:
+        """The network in words, with what of it can be chosen."""
+        return self.name
+
+    @property
+    def recorded(self) -> dict[str, str]:
+        """What of it can be chosen, for the record of what depth was made with."""
+        return {}
+
+    @property
+    def kept(self) -> int:
+        """Features per patch of a frame that are kept while windows contain it."""
+        return 20 * self.features + self.channels[2] + self.channels[3] // 4
+
+    @property
+    def inside(self) -> int:
+        """Numbers per patch of a window that mixing it holds beyond that, where it is counted."""
+        return 0
 
 
 _RELATIVE = {
@@ -87,6 +107,7 @@ class RunConfig:
     compile: bool = False
     graphs: bool = False  # CUDA graphs; never ran on a GPU yet
     attention: str = "fused"  # one of `ATTENTIONS`; the others never ran on a GPU yet
+    pose: bool = True  # of GemDepth: with the camera poses that it predicts
     settled: bool = False  # a store is made so: where that is impossible, raise `ConfigError`
     frame: FrameConfig = field(default_factory=FrameConfig)  # for estimators of single frames
 

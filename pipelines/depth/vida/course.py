@@ -14,13 +14,14 @@ from depthtok.config import digest
 from depthtok.disk.files import make_directory, output_errors, remove, write_atomic
 from depthtok.errors import ConfigError
 from pipelines.audit.findings import summarise
+from pipelines.depth.families import estimator_of, fresh, load, weights_of
 from pipelines.depth.vida.config import RunConfig, ViDAConfig
 from pipelines.depth.vida.estimator import ViDAEstimator
 from pipelines.depth.vida.evaluation import evaluate, evaluate_maps, mean_maps
-from pipelines.depth.vida.finetune import FinetuneConfig, StepReport, begun, finetune, fresh_network
+from pipelines.depth.vida.finetune import FinetuneConfig, StepReport, begun, finetune
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.truth import TrueClip
-from pipelines.depth.vida.weights import find_weights, load_network, save_network, weights_hash
+from pipelines.depth.vida.weights import save_network, weights_hash
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class Course:
     def start(self) -> VideoDepth:
         """The network before the first step."""
         if self.from_scratch:
-            return fresh_network(self.network, self.config.seed)
-        path = find_weights(self.network.name, self.weights)
-        return load_network(self.network, path, any_kind=True)  # it is taught its own kind
+            return fresh(self.network, self.config.seed)
+        path = weights_of(self.network, self.weights)
+        return load(self.network, path, any_kind=True)  # it is taught its own kind
 
     @cached_property
     def start_hash(self) -> str:
@@ -106,10 +107,11 @@ class Course:
     def finish(self, device: str) -> dict:
         """Evaluates the weights as written to disk; writes their card, and returns it."""
         run = RunConfig(input_size=self.config.input_size)
-        network = load_network(self.network, self.out)
-        estimator = ViDAEstimator(network, run, torch.device(device))
+        network = load(self.network, self.out)
+        estimator = estimator_of(network, run, torch.device(device))
         card = {
             "name": self.network.name,
+            **self.network.recorded,
             "kind": str(estimator.spec.kind),
             "input_size_px": self.config.input_size,
             "weights_sha256": estimator.spec.weights,

@@ -32,8 +32,14 @@ class ViDAEstimator:
     The network is moved there with the first frames: asking for `spec` alone needs no such device.
     """
 
-    def __init__(self, network: VideoDepth, run: RunConfig, device: torch.device) -> None:
-        self.spec = spec_of(network, run, device)
+    def __init__(
+        self,
+        network: VideoDepth,
+        run: RunConfig,
+        device: torch.device,
+        spec: EstimatorSpec | None = None,
+    ) -> None:
+        self.spec = spec or spec_of(network, run, device)
         self.origin = network.origin
         self._given = network, run, device
 

@@ -70,7 +70,7 @@ def finetune(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    identity = {**asdict(config), "network": network.config.name, "data": data}
+    identity = {**asdict(config), "network": network.config.variant, "data": data}
     first = _resume(network, optimizer, identity, checkpoint)
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
@@ -99,11 +99,16 @@ def fresh_network(config: ViDAConfig, seed: int) -> VideoDepth:
     ReLU would block the gradient."""
     torch.manual_seed(seed)
     network = VideoDepth(config)
+    initialised(network)
+    return network
+
+
+def initialised(network: VideoDepth) -> None:
+    """Gives a new network what its layers do not begin with."""
     encoder = network.pretrained
     for table in (encoder.pos_embed, encoder.cls_token):
         torch.nn.init.trunc_normal_(table, std=0.02)
     torch.nn.init.ones_(network.head.scratch.output_conv2.get_parameter("2.bias"))
-    return network
 
 
 def schedule(step: int, steps: int) -> float:

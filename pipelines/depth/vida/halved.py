@@ -79,7 +79,10 @@ def _scene() -> Float[Tensor, "1 T 3 H W"]:
 
 
 def _twin(module: Network, dtype: torch.dtype) -> Network:
-    """A copy in half precision, which shares its float32 weights with the module."""
+    """A copy in half precision, which shares its float32 weights with the module. One that says it
+    is `whole` stays as it is."""
+    if getattr(module, "whole", False):
+        return module
     twin = copy.copy(module)
     children = {name: _twin(child, dtype) for name, child in module.named_children()}
     twin._modules = dict(children)

@@ -24,12 +24,16 @@ from pipelines.depth.vida.temporal import TemporalModule
 
 
 class Pyramid(NamedTuple):
-    """The head's features of a frame, fine to coarse; the two fine levels are ready for fusion."""
+    """The head's features of a frame, fine to coarse; the two fine levels are ready for fusion.
+
+    The coarsest one may instead be the tokens [N, S, D] that it is made of, where these depend on
+    the window first (GemDepth).
+    """
 
     level1: Float[Tensor, "N F h1 w1"]  # 4h x 4w
     level2: Float[Tensor, "N F h2 w2"]  # 2h x 2w
     level3: Float[Tensor, "N c3 h w"]
-    level4: Float[Tensor, "N c4 h4 w4"]  # h/2 x w/2, rounded up
+    level4: Float[Tensor, "N ..."]  # [N, c4, h/2, w/2], rounded up
 
     def rows(self, index: Tensor) -> Pyramid:
         """A copy of some frames; memory stays channels-last, as in the encoder's output."""
@@ -60,15 +64,22 @@ class Head(nn.Module):
         self.motion_modules = nn.ModuleList(TemporalModule(width) for width in widths)
         self.scratch = Scratch(config.features, config.channels)
 
-    def pyramid(self, taps: list[Float[Tensor, "N S D"]], rows: int) -> Pyramid:
-        """Four pyramid levels from the encoder's four taps."""
-        maps = (rearrange(tap, "n (h w) d -> n d h w", h=rows) for tap in taps)
-        stages = zip(maps, self.projects, self.resize_layers, strict=True)
-        level1, level2, level3, level4 = (resize(project(x)) for x, project, resize in stages)
+    def pyramid(
+        self, taps: list[Float[Tensor, "N S D"]], rows: int, *, tokens: bool = False
+    ) -> Pyramid:
+        """Four pyramid levels from the encoder's four taps; with `tokens` the last tap as it is,
+        instead of the coarsest."""
+        level1, level2, level3 = (self.level(index, taps[index], rows) for index in range(3))
+        level4 = taps[3] if tokens else self.level(3, taps[3], rows)
         scratch = self.scratch
         level1 = scratch.refinenet1.resConfUnit1(scratch.layer1_rn(level1))
         level2 = scratch.refinenet2.resConfUnit1(scratch.layer2_rn(level2))
         return Pyramid(level1, level2, level3, level4)
+
+    def level(self, index: int, tap: Float[Tensor, "N S D"], rows: int) -> Tensor:
+        """A pyramid level, [N, c, its rows, its columns], from the tap of that index."""
+        x_NDhw = rearrange(tap, "n (h w) d -> n d h w", h=rows)
+        return self.resize_layers[index](self.projects[index](x_NDhw))
 
     def mix(
         self,

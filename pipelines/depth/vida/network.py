@@ -15,7 +15,7 @@ class VideoDepth(nn.Module):
     """The network, with the parameter names of the official checkpoints.
 
     `forward` is the whole network, for training and comparison. The clip algorithm calls its parts:
-    `encode` once per frame, `head.mix` once per window, `head.decode` once per depth map.
+    `encode` once per frame, `mix` once per window, `head.decode` once per depth map.
     """
 
     def __init__(self, config: ViDAConfig) -> None:
@@ -29,10 +29,19 @@ class VideoDepth(nn.Module):
         """The features of frames, shared by all windows that contain them."""
         return self.head.pyramid(self.pretrained(images), images.shape[-2] // PATCH)
 
+    def mix(
+        self,
+        level3: Float[Tensor, "B T c3 h w"],
+        level4: Float[Tensor, "B T ..."],
+        slots: list[int] | None = None,
+    ) -> Float[Tensor, "B t F h2 w2"]:
+        """The coarse features of windows, mixed over time; only `slots` are returned."""
+        return self.head.mix(level3, level4, slots)
+
     def forward(self, windows: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T H W"]:
         """Normalised frames of B windows to disparity, or to metres for a metric network."""
         batch, frames = windows.shape[:2]
         pyramid = self.encode(windows.flatten(0, 1))
         coarse = (level.unflatten(0, (batch, frames)) for level in pyramid[2:])
-        path3 = self.head.mix(*coarse).flatten(0, 1)
+        path3 = self.mix(*coarse).flatten(0, 1)
         return self.head.decode(path3, *pyramid[:2]).unflatten(0, (batch, frames))

@@ -25,7 +25,7 @@ def packed(module: Module) -> Module:
         return module
     twin = copy.copy(module)
     twin._modules = {
-        name: PackedLinear(child) if isinstance(child, nn.Linear) else packed(child)
+        name: PackedLinear(child) if type(child) is nn.Linear else packed(child)
         for name, child in module.named_children()
     }
     return twin

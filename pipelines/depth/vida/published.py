@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +63,14 @@ def licence_of(name: str) -> str:
     return PUBLISHED[name].licence if name in PUBLISHED else DEMO
 
 
-def shipped_or_cached(name: str, cache: Path) -> Path | None:
+def shipped_or_cached(
+    name: str, cache: Path, published: Mapping[str, Published] = PUBLISHED
+) -> Path | None:
     """A network's weights, from the package or a Hub cache; None if they are in neither."""
     shipped = SHIPPED / f"{name}.safetensors"
     if shipped.is_file():
         return shipped
-    return cached(PUBLISHED[name], cache) if name in PUBLISHED else None
+    return cached(published[name], cache) if name in published else None
 
 
 def cached(published: Published, cache: Path) -> Path | None:

@@ -135,7 +135,7 @@ class Runner:
             return ShapedGraphs(part, record) if record else part
 
         self._encode, self._decode = prepared(network.encode), prepared(network.head.decode)
-        self._mix = prepared(network.head.mix)
+        self._mix = prepared(network.mix)
         self._uploads = Uploads(device)
         self._carried: Pyramid | None = None
         self._carried_rows: dict[tuple[int, int], int] = {}
@@ -156,7 +156,9 @@ class Runner:
             self.windows = 1
             if self.device.type != "cpu":
                 needed = window_bytes(self.config, size, self.dtype.itemsize)
-                self.windows = max(1, min(MOST_WINDOWS, int(self.memory / needed)))
+                mixing = Groups.of(self.device, size).mix * mixing_bytes(self.config, size)
+                fitting = int((self.memory - mixing) / needed)
+                self.windows = max(1, min(MOST_WINDOWS, fitting))
         return together(pixels * WINDOW * PIXEL, self.windows, BATCH_BYTES)
 
     def depth(self, jobs: list[WindowInput]) -> list[Float[Tensor, "n h w"]]:
@@ -269,5 +271,10 @@ def window_bytes(config: ViDAConfig, size: tuple[int, int], itemsize: int) -> in
     """The approximate memory of one window of a batch: its frames' pyramids, twice to include what
     is computed from them."""
     patches = size[0] * size[1] // PATCH**2
-    channels = 20 * config.features + config.channels[2] + config.channels[3] // 4
-    return 2 * WINDOW * patches * channels * itemsize
+    return 2 * WINDOW * patches * config.kept * itemsize
+
+
+def mixing_bytes(config: ViDAConfig, size: tuple[int, int]) -> int:
+    """The approximate memory that mixing one window takes beside: float32, where it is counted."""
+    patches = size[0] * size[1] // PATCH**2
+    return WINDOW * patches * config.inside * 4

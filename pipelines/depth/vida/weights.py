@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +25,7 @@ from depthtok.disk.files import commit_file, with_usual_mode
 from depthtok.disk.regular import require_file
 from depthtok.disk.tensors import save_tensors
 from depthtok.errors import MissingPackage, WeightsError
+from pipelines.depth.fitting import fitting
 from pipelines.depth.vida.config import CONFIGS, ViDAConfig
 from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.origin import by_card, origin_of
@@ -34,8 +36,10 @@ log = logging.getLogger(__name__)
 REACH = 5.0  # s, timeout of the first connection
 
 
-def find_weights(name: str, path: Path | None = None) -> Path:
-    """The file with a network's weights.
+def find_weights(
+    name: str, path: Path | None = None, published: Mapping[str, Published] = PUBLISHED
+) -> Path:
+    """The file with a network's weights; `published` are those that can be downloaded.
 
     `path` if given; else from the package, the Hub's cache, or a download. Raises a `WeightsError`
     that says which file to get, where from, and where to put it.
@@ -43,16 +47,16 @@ def find_weights(name: str, path: Path | None = None) -> Path:
     if path is not None:
         require_file(path)
         if not path.is_file():
-            raise WeightsError(f"there is no file {path}", remedy=by_hand(PUBLISHED.get(name)))
+            raise WeightsError(f"there is no file {path}", remedy=by_hand(published.get(name)))
         return path
     shipped = SHIPPED / f"{name}.safetensors"
     if shipped.is_file():
         return shipped
-    if name not in PUBLISHED:
+    if name not in published:
         raise WeightsError(
             f"there are no published weights of {name}", remedy="give your own with --weights PATH"
         )
-    return from_hub(name, PUBLISHED[name])
+    return from_hub(name, published[name])
 
 
 def from_hub(name: str, published: Published) -> Path:
@@ -128,7 +132,7 @@ def load_network(config: ViDAConfig, path: Path, *, any_kind: bool = False) -> V
     state = read_weights(path)
     with torch.device("meta"):
         network = VideoDepth(config)
-    _check(state, network.state_dict(), path, config.name)
+    require_tensors(state, network.state_dict(), path, config.name)
     network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
     if not origin.networks:
         origin = by_card(path, lambda: weights_hash(network))
@@ -137,7 +141,15 @@ def load_network(config: ViDAConfig, path: Path, *, any_kind: bool = False) -> V
     return network.eval()
 
 
-def _check(state: dict, expected: dict, path: Path, name: str) -> None:
+def require_tensors(
+    state: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    path: Path,
+    name: str,
+    whole: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Raises `WeightsError` unless a file has the tensors that the network `name` expects. `whole`:
+    all that it has, where `state` is what is used of it."""
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
     shapes = [
@@ -149,7 +161,7 @@ def _check(state: dict, expected: dict, path: Path, name: str) -> None:
     faults = shapes + faults
     if faults:
         shown = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
-        fits = _fitting(state)
+        fits = fitting(state if whole is None else whole)
         raise WeightsError(
             f"{path} does not match {name}: {shown}",
             remedy=f"its tensors are those of {' and '.join(fits)}: give that --estimator (a "
@@ -157,18 +169,6 @@ def _check(state: dict, expected: dict, path: Path, name: str) -> None:
             if fits
             else f"it fits no estimator: give a checkpoint of {', '.join(CONFIGS)}",
         )
-
-
-def _fitting(state: dict[str, Tensor]) -> list[str]:
-    """The networks whose tensors have these names and shapes."""
-    fits = []
-    shapes = {key: value.shape for key, value in state.items()}
-    for name, config in CONFIGS.items():
-        with torch.device("meta"):
-            expected = VideoDepth(config).state_dict()
-        if {key: value.shape for key, value in expected.items()} == shapes:
-            fits.append(name)
-    return fits
 
 
 def save_network(network: VideoDepth, path: Path, *, dtype: torch.dtype = torch.float32) -> None:

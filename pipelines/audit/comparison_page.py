@@ -1,0 +1,203 @@
+"""The page of estimators side by side: the recommendation, the table, and frames in rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from depthtok.data import DepthKind, EpisodeKey
+from depthtok.errors import DepthtokError
+from depthtok.format import human_bytes
+from depthtok.pages.colour import INVALID, colourise
+from depthtok.pages.report import Picture, Report
+from depthtok.stores.stored_episode import StoredEpisode
+from pipelines.audit.audit import Pair
+from pipelines.audit.bootstrap import Interval
+from pipelines.audit.candidates import Candidate, Meeting
+from pipelines.audit.comparison import (
+    CandidateFigures,
+    ClipFigures,
+    EstimatorComparison,
+    Measured,
+    shown_clips,
+)
+from pipelines.audit.fit import as_fitted
+from pipelines.audit.page import WORST_ERROR
+from pipelines.depth.vida.truth import episodes_of
+
+GAP = 4  # px between the two pictures of a column
+COLUMNS = {
+    "abs_rel": "AbsRel",
+    "delta1": "delta1",
+    "edges": "at edges",
+    "gripper": "at gripper",
+    "flicker": "flicker",
+    "tae": "TAE",
+    "code_flips": "code flips",
+    "codes_equal": "codes equal",
+}
+UNKNOWN = {"tae": "no poses", "code_flips": "no codebook", "codes_equal": "no codebook"}
+NOT_RECORDED = "not recorded"
+EXPLAINED = (
+    "Each clip's estimate is compared after the one scale and shift, in disparity (of relative "
+    "depth in depth), that bring it nearest the truth. AbsRel is the mean relative error of depth, "
+    "delta1 the share of pixels within a factor of 1.25; at edges and at the gripper, AbsRel near "
+    "those alone. None of the figures depends on the unit of the truth, and pixels without true "
+    "depth count nowhere.",
+    "Flicker is the mean relative change of the estimate from frame to frame where the truth "
+    "stands still in the image. TAE, the temporal alignment error, carries the depth of each frame "
+    "into the next by the camera's poses and compares it there, where the truth itself agrees; it "
+    "needs poses, which a simulator has.",
+    "Code flips are the share of the cells in which nothing moves whose code changes from one "
+    "frame to the next; codes equal is the share of codes that are those of true depth.",
+    "In brackets are 95 % intervals, by bootstrap over the episodes (clips of one are drawn "
+    "together). Figures are means over the clips that all estimators have. Frames/s is of one "
+    "worker, memory the most that its process (on a GPU, its tensors) took, both as the last "
+    "`annotate` recorded them on its machine.",
+)
+
+
+def comparison_report(
+    result: EstimatorComparison,
+    candidates: Sequence[Candidate],
+    table: Sequence[Meeting],
+    measured: Measured,
+) -> Report:
+    """Everything that is known of the candidates."""
+    sets = list(dict.fromkeys(str(meeting.truth.path) for meeting in table))
+    page = Report("Which depth to trust", f"{len(candidates)} estimators against {', '.join(sets)}")
+    best = " or ".join(result.choice.best) or "withheld"
+    page.numbers({"recommended": best, "estimators": len(candidates), "clips": result.clips})
+    page.text(result.choice.words(), result.choice.rule, title="Recommendation")
+    findings = [
+        f"{row.name}: {word}: {text}"
+        for row in result.estimators
+        for word, texts in (("wrong", row.wrong), ("weak", row.weak), ("note", row.notes))
+        for text in dict.fromkeys(texts)
+    ]
+    page.table("Side by side", ["estimator", "verdict", *COLUMNS.values(), *_OTHERS], _rows(result))
+    page.text(*EXPLAINED, *_of_truth(result))
+    if findings or result.left_out:
+        page.text(*findings, *result.left_out, title="What to know")
+    names = [row.name for row in result.estimators]
+    for title, pictures in _frames(names, table, measured):
+        page.pictures(title, pictures, len(names) + 1)
+    views = dict.fromkeys(view for row in result.estimators for view in row.data_sets)
+    by_view = [(view, row) for view in views for row in result.estimators if view in row.data_sets]
+    page.table(
+        "By data set and camera",
+        ["data set, camera", "estimator", *COLUMNS.values()],
+        [[view, row.name, *_cells(row.data_sets[view])] for view, row in by_view],
+    )
+    for candidate in candidates:
+        facts = {k: v for k, v in candidate.estimator.items() if k != "settings"}
+        page.facts(candidate.name, {**facts, "doubt": candidate.doubt or "none"})
+    return page
+
+
+_OTHERS = ("frames/s", "memory", "licence of the weights")
+
+
+def _of_truth(result: EstimatorComparison) -> list[str]:
+    flips = result.codes_of_truth_flip
+    return [f"Codes of true depth flip in {flips} of the same cells."] if flips else []
+
+
+def _rows(result: EstimatorComparison) -> list[list[object]]:
+    return [
+        [
+            row.name,
+            verdict(row),
+            *_cells(row.figures),
+            f"{row.frames_per_s:.3g} ({row.device})" if row.frames_per_s else NOT_RECORDED,
+            human_bytes(row.peak_bytes) if row.peak_bytes else NOT_RECORDED,
+            row.licence or "none stated",
+        ]
+        for row in result.estimators
+    ]
+
+
+def verdict(row: CandidateFigures) -> str:
+    """What the findings and the weights say of an estimator, in a word or two."""
+    words = ["wrong"] * bool(row.wrong) + ["weak"] * bool(row.weak) + [row.doubt] * bool(row.doubt)
+    return ", ".join(words) or "sound"
+
+
+def _cells(figures: Mapping[str, Interval | None]) -> list[str]:
+    return [
+        UNKNOWN.get(name, "none") if (figure := figures[name]) is None else figure.narrow
+        for name in COLUMNS
+    ]
+
+
+def _frames(
+    names: Sequence[str], table: Sequence[Meeting], measured: Measured
+) -> Iterator[tuple[str, list[Picture]]]:
+    """The middle frame of some clips: its image above true depth, then each estimator's fitted
+    depth above its error."""
+    by_clip: dict[tuple[EpisodeKey, str], dict[str, ClipFigures]] = {}
+    for clip in measured.clips:
+        by_clip.setdefault(clip.clip, {})[clip.candidate] = clip
+    episodes = _episodes(table)
+    for key, camera in shown_clips(measured.clips):
+        row = by_clip[key, camera]
+        pairs = [measured.pairs[name, key, camera] for name in names]
+        step = pairs[0].frames // 2
+        title = f"{row[names[0]].data_set}, {camera}: {key}, step {step}"
+        pictures = [_original(pairs[0], episodes.get(key), camera, step)]
+        pictures += [_estimate(p, row[n], step) for n, p in zip(names, pairs, strict=True)]
+        yield title, pictures
+
+
+def _episodes(table: Sequence[Meeting]) -> dict[EpisodeKey, StoredEpisode]:
+    """Episodes by key; none of a data set whose images are not there any more."""
+    by_key: dict[EpisodeKey, StoredEpisode] = {}
+    for truth in {str(meeting.truth.path): meeting.truth for meeting in table}.values():
+        try:
+            by_key |= {episode.key: episode for episode in episodes_of(truth)}
+        except DepthtokError:
+            continue
+    return by_key
+
+
+def _original(pair: Pair, episode: StoredEpisode | None, camera: str, step: int) -> Picture:
+    true = pair.truth(step, step + 1)
+    low, high = true.quantiles[1], true.quantiles[-2]
+    depth = colourise(true.values, true.kind, low, high, true.valid)[0]
+    words = f"image, and true depth: {low:.3g} to {high:.3g}, near is warm, grey is not measured"
+    if episode is None:
+        return Picture(depth, f"true depth (the image is not there): {words}")
+    try:
+        image = episode.frames(camera).read(step, step + 1)[0]
+    except DepthtokError:
+        return Picture(depth, f"true depth (the image is damaged): {words}")
+    return Picture(_above(image, depth), words)
+
+
+def _estimate(pair: Pair, clip: ClipFigures, step: int) -> Picture:
+    true = pair.truth(step, step + 1)
+    low, high = true.quantiles[1], true.quantiles[-2]
+    estimated = as_fitted(pair.estimated(step, step + 1))
+    depth = clip.audit.fit.depth(estimated.values)
+    top = colourise(depth, DepthKind.METRES, low, high, estimated.valid)[0]
+    words = f"{clip.candidate}: fitted depth, AbsRel of the clip {clip.audit.abs_rel:.3f}"
+    if depth.shape != true.values.shape:
+        return Picture(top, f"{words}; no image of the error, for the sizes differ")
+    error = np.abs(depth - true.values) / np.where(true.valid, true.values, 1)
+    both = true.valid & estimated.valid
+    below = colourise(error, DepthKind.DISPARITY, 0, WORST_ERROR, both)[0]
+    return Picture(_above(top, below), f"{words}; below, its relative error, 0 to {WORST_ERROR}")
+
+
+def _above(
+    top: UInt8[np.ndarray, "H W 3"], below: UInt8[np.ndarray, "h w 3"]
+) -> UInt8[np.ndarray, "N w 3"]:
+    """Two pictures in one, of the second one's width."""
+    from depthtok.data import ImageTransform
+
+    height = round(top.shape[0] * below.shape[1] / top.shape[1])
+    top = ImageTransform(size=(height, below.shape[1])).rgb(top[None])[0]
+    gap = np.broadcast_to(np.array(INVALID, np.uint8), (GAP, below.shape[1], 3))
+    return np.concatenate([top, gap, below])

@@ -1,0 +1,1 @@
+"""GemDepth: Video-Depth-Anything with predicted camera poses and attention over whole windows."""

@@ -1,0 +1,46 @@
+"""GemDepth's checkpoints: strict loading of what of them is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from depthtok.errors import WeightsError
+from pipelines.depth.gem.config import WITHOUT_POSES, GemConfig
+from pipelines.depth.gem.network import GemDepth
+from pipelines.depth.gem.tensors import POSE, used
+from pipelines.depth.vida.origin import WeightsOrigin
+from pipelines.depth.vida.weights import read_weights, require_tensors
+
+
+def load_network(config: GemConfig, path: Path) -> GemDepth:
+    """The network with a checkpoint's weights, float32. Raises `WeightsError` for a mismatch.
+
+    Tensors without effect are dropped by name, and may be missing; every other one must be there,
+    and no more.
+    """
+    read = read_weights(path)
+    state = {name: read[name] for name in used(read, config)}
+    with torch.device("meta"):
+        network = GemDepth(config)
+    expected = network.state_dict()
+    missing = expected.keys() - state.keys()
+    if missing and config.pose and missing == set(filter(POSE.match, expected)):
+        raise WeightsError(
+            f"{path} holds weights of {config.name} that predict no poses",
+            remedy=f"use them without: --set pose={WITHOUT_POSES}",
+        )
+    require_tensors(state, expected, path, config.name, whole=read)
+    network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
+    network.origin = _origin(config, path)
+    return network.eval()
+
+
+def _origin(config: GemConfig, path: Path) -> WeightsOrigin:
+    """No other network has tensors of these names; a file in the Hub's cache has a revision."""
+    folders = path.absolute().parts
+    known_by = "the names and shapes of its tensors"
+    if "snapshots" in folders[:-2]:
+        known_by += f", of revision {folders[folders.index('snapshots') + 1]}"
+    return WeightsOrigin((config.name,), known_by)

@@ -1,0 +1,121 @@
+"""The protocol of an evaluation: which trials it has, and what its card says of them.
+
+Everything here moves success rates: suite and step limit, idle steps before a trial, actions
+between two queries, noise on actions, views and robot starts, which checkpoint was taken, and how
+many different starts the trials really have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from depthtok.log import warn
+from pipelines.evaluate.trials import TrialJob
+from pipelines.sim import published, suites
+from pipelines.sim.config import EvalConfig, numbers
+from pipelines.sim.perturb import Ranges
+from pipelines.sim.rollout import Trial
+from pipelines.sim.simulator import Task
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The tasks of an evaluation, and all of its trials."""
+
+    settings: EvalConfig
+    tasks: Sequence[Task]
+    jobs: Sequence[TrialJob]
+
+    @classmethod
+    def of(cls, settings: EvalConfig) -> Protocol:
+        """What the settings ask for. Raises `ConfigError` for what there is not."""
+        chosen = numbers(settings.tasks, "tasks")
+        every = suites.tasks(settings.suite)
+        tasks = [suites.task(settings.suite, number) for number in chosen] or every
+        jobs = [job for task in tasks for job in _jobs(task, settings)]
+        return cls(settings, tasks, jobs)
+
+    def card(self) -> dict[str, object]:
+        """Its entries in the card. `variations` are those of every trial, by task."""
+        settings = self.settings
+        card: dict[str, object] = {
+            "suite": settings.suite,
+            "trials": settings.trials,
+            "seed": settings.seed,
+            "replan_steps": settings.replan_steps,
+            "max_steps": settings.max_steps or suites.suite_named(settings.suite).max_steps,
+            "size": settings.size,
+            "settle_steps": settings.settle_steps,
+            "action_noise": settings.action_noise,
+            "views": settings.views,
+            "starts": settings.starts,
+            "different_states": {str(task.number): self._different(task) for task in self.tasks},
+            "orientation": "raw[::-1, ::-1]",
+            "tasks": {str(task.number): task.instruction for task in self.tasks},
+            "videos": settings.videos,
+        }
+        if any(job.task.variation.name for job in self.jobs):
+            card["variations"] = {
+                str(task.number): [job.task.variation.name for job in self._of(task)]
+                for task in self.tasks
+            }
+        return card
+
+    def _of(self, task: Task) -> list[TrialJob]:
+        return [job for job in self.jobs if job.task.number == task.number]
+
+    def _different(self, task: Task) -> int:
+        """How many different official initial states the trials of a task have."""
+        used = sorted({job.trial.state for job in self._of(task)})
+        return len(np.unique(suites.init_states(task)[used, 1:], axis=0))  # without the time
+
+    def warn_of_repeats(self) -> None:
+        """Says where trials of a task start from the same state, with nothing else varied."""
+        repeated = []
+        for task in self.tasks:
+            starts = Counter((job.trial.state, job.task.variation.name) for job in self._of(task))
+            if len(starts) < len(self._of(task)):
+                repeated.append(f"{task.number} ({len(starts)} of {len(self._of(task))})")
+        if repeated:
+            warn(
+                "official initial states are repeated (only fixtures and the policy's noise then "
+                f"differ), so these trials say less than their number: task {', '.join(repeated)}"
+            )
+
+
+def _jobs(task: Task, settings: EvalConfig) -> Iterable[TrialJob]:
+    """All trials of a task."""
+    varied = list(_versions(task, settings))
+    published_ = task.init_states == 1  # a task of the suite is one trial from its first state
+    for number, version in enumerate(varied):
+        state = 0 if published_ else number % task.init_states
+        trial = Trial(
+            number,
+            version.seed("eval", settings.seed, number),
+            settings.max_steps or task.max_steps,
+            settings.replan_steps,
+            None if state == number else state,
+            settings.action_noise,
+        )
+        yield TrialJob(version, trial)
+
+
+def _versions(task: Task, settings: EvalConfig) -> Iterable[Task]:
+    """The task as each of its trials has it."""
+    if variations := published.variations(task):
+        return variations[: settings.trials]
+    ranges = Ranges(settings.views, settings.starts)
+    if not ranges:
+        return [task] * settings.trials
+    seeds = (task.seed("variation", settings.seed, k) for k in range(settings.trials))
+    return [replace(task, variation=ranges.draw(seed)) for seed in seeds]
+
+
+def choice(card: Mapping[str, object]) -> str:
+    """Which checkpoint was evaluated, and by what it was chosen."""
+    step = f"step {card['step']}: " if "step" in card else ""
+    return f"{step}{card.get('chosen_by', 'not told by what it was chosen')}"
