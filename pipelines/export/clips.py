@@ -27,7 +27,7 @@ _X265 = "lossless=1:log-level=error:pools=none:frame-threads=1:bframes=0:info=0"
 
 
 @dataclass(frozen=True)
-class Codec:
+class VideoCodec:
     """An encoder of FFmpeg's, its options, and the pixels that it is given."""
 
     encoder: str
@@ -41,22 +41,22 @@ class Codec:
         return {"libsvtav1": "av1", "libx264": "h264", "libx265": "hevc"}[self.encoder]
 
 
-def rgb_codec(config: ExportConfig) -> Codec:
+def rgb_codec(config: ExportConfig) -> VideoCodec:
     """What encodes pictures: as LeRobot does it by default, but for the number of threads."""
     options = {"g": str(config.key_frames), "crf": str(config.crf)}
     if config.codec == "h264":
-        return Codec("libx264", "yuv420p", {**options, "bf": "0"}, even=True)
-    more = {"preset": "12", "svtav1-params": "fast-decode=0:lp=1"}
-    return Codec("libsvtav1", "yuv420p", {**options, **more}, even=True)
+        return VideoCodec("libx264", "yuv420p", {**options, "bf": "0"}, even=True)
+    speed = {"preset": "12", "svtav1-params": "fast-decode=0:lp=1"}
+    return VideoCodec("libsvtav1", "yuv420p", {**options, **speed}, even=True)
 
 
-def depth_codec(config: ExportConfig) -> Codec:
+def depth_codec(config: ExportConfig) -> VideoCodec:
     """What encodes 12-bit codes without loss."""
     options = {"g": str(config.key_frames), "preset": "superfast", "x265-params": _X265}
-    return Codec("libx265", PIXELS, options, even=False)
+    return VideoCodec("libx265", PIXELS, options, even=False)
 
 
-def require_encoders(codecs: Iterable[Codec]) -> None:
+def require_encoders(codecs: Iterable[VideoCodec]) -> None:
     """Raises `SourceError` where PyAV here lacks an encoder, or its 12 bits; `MissingPackage`
     without PyAV or pyarrow."""
     from depthtok.sources.video_file import require_av
@@ -80,7 +80,7 @@ def write_clip(
     path: Path,
     frames: Iterable[UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W"]],
     rate: Fraction,
-    codec: Codec,
+    codec: VideoCodec,
 ) -> None:
     """Encodes frames into a new file. Raises `SourceError` for frames that it cannot take."""
     import av

@@ -1,7 +1,7 @@
 """What is made of one episode on the way to LeRobot: a video a camera, and its statistics.
 
 <stream>.mp4     a clip: encoded, or packets copied from the data set's video
-episode.json     the `Clip` of every stream, statistics by feature; or why there is none
+episode.json     the `ClipFacts` of every stream, statistics by feature; or why there is none
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ ABSENT = -1
 
 @dataclass(frozen=True)
 class Joined:
-    """What is exported of `cameras`. `numbers` are those of the episodes in their store; `notes` are
-    for people: what is left out, and what is not known."""
+    """What is exported of `cameras`. `numbers` are those of the episodes in their store; `notes`
+    say for people what is left out, and what is not known."""
 
     episodes: EpisodeStore
     codes: CodeStore | None

@@ -22,7 +22,7 @@ from pipelines.export.columns import columns_of
 from pipelines.export.config import ExportConfig
 from pipelines.export.joined import Joined
 from pipelines.export.names import CameraKeys
-from pipelines.export.packets import Clip
+from pipelines.export.packets import ClipFacts
 from pipelines.export.tables import Columns, cut
 from pipelines.export.work import Failed
 
@@ -40,7 +40,7 @@ def file_path(template: str, number: int, key: str = "") -> str:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ExportLayout:
     """`records` are what was made of every episode, by its number: see `episode.py`."""
 
     joined: Joined
@@ -82,10 +82,10 @@ class Layout:
         return np.cumsum(self.lengths) - self.lengths
 
     @cached_property
-    def clips(self) -> dict[str, list[Clip]]:
+    def clips(self) -> dict[str, list[ClipFacts]]:
         """By feature that is a video: the clip of every exported episode."""
         tables = [value_tables(self.records[number]) for number in self.numbers]
-        return {key: [Clip(**table[key]) for table in tables] for key in tables[0]}
+        return {key: [ClipFacts(**table[key]) for table in tables] for key in tables[0]}
 
     @cached_property
     def video_groups(self) -> dict[str, list[range]]:

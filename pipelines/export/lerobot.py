@@ -23,39 +23,39 @@ from pipelines.export.clips import depth_codec, require_encoders, rgb_codec
 from pipelines.export.config import ExportConfig
 from pipelines.export.episode import EpisodeMaker
 from pipelines.export.joined import Joined
-from pipelines.export.layout import DATA, VIDEO, Layout, file_path
+from pipelines.export.layout import DATA, VIDEO, ExportLayout, file_path
 from pipelines.export.lerobot_meta import RECORD, write_meta
 from pipelines.export.names import keys_of
 from pipelines.export.packets import put_together
-from pipelines.export.work import Exported, Failed, Place, fingerprint
+from pipelines.export.work import ExportDirectory, Exported, Failed, fingerprint
 
 
 def export_lerobot(joined: Joined, config: ExportConfig, out: Path, threads: int) -> Exported:
     """Writes the data set to `out`, or goes on with it.
 
     Raises `ConfigError` where the episodes have no rate, `DepthKindError` where depth is not in
-    metres, and what `Place.finished` raises.
+    metres, and what `ExportDirectory.finished` raises.
     """
     rate = _rate(joined, config)
     _require_fit(joined, config)
-    place = Place(out, RECORD, INFO, fingerprint(joined, config))
-    if (record := place.finished()) is not None:
-        place.end()  # where it was killed before the last step
+    directory = ExportDirectory(out, RECORD, INFO, fingerprint(joined, config))
+    if (record := directory.finished()) is not None:
+        directory.end()  # where it was killed before the last step
         return _outcome(joined, out, record, made=False)
     require_encoders([rgb_codec(config), *([depth_codec(config)] if joined.depth else [])])
-    place.begin()
+    directory.begin()
     keys = keys_of(joined.cameras)
-    maker = EpisodeMaker(joined, config, keys, rate, place.work)
+    maker = EpisodeMaker(joined, config, keys, rate, directory.work)
     numbers = joined.numbers.tolist()
     _make_episodes(maker, numbers, threads)
-    layout = Layout(joined, config, keys, rate, {n: maker.record(n) for n in numbers})
+    layout = ExportLayout(joined, config, keys, rate, {n: maker.record(n) for n in numbers})
     _write_videos(layout, maker, out)
     for number, group in enumerate(layout.data_groups):
         path = out / file_path(DATA, number)
         if not path.is_file():
             tables.write_frames(path, map(layout.columns, group))
-    record = write_meta(layout, maker.figures, place)
-    place.end()
+    record = write_meta(layout, maker.figures, directory)
+    directory.end()
     return _outcome(joined, out, record, made=True)
 
 
@@ -108,7 +108,7 @@ def _make_episodes(maker: EpisodeMaker, numbers: list[int], threads: int) -> Non
             raise
 
 
-def _write_videos(layout: Layout, maker: EpisodeMaker, out: Path) -> None:
+def _write_videos(layout: ExportLayout, maker: EpisodeMaker, out: Path) -> None:
     """Puts the clips of every stream together."""
     for key, groups in layout.video_groups.items():
         clips = layout.clips[key]

@@ -26,12 +26,12 @@ from pipelines.export.layout import (
     FILES_IN_CHUNK,
     MB,
     VIDEO,
-    Layout,
+    ExportLayout,
     file_path,
 )
 from pipelines.export.packets import opened_stream
 from pipelines.export.schema_text import FILE, CameraFeatures, ColumnKeys, schema_text
-from pipelines.export.work import Place
+from pipelines.export.work import ExportDirectory
 
 RECORD, BY_EPISODE = "meta/depthtok.json", "meta/depthtok_episodes.parquet"
 
@@ -40,18 +40,22 @@ FiguresOf = Callable[[int], Mapping[str, statistics.Figures]]
 """The statistics of an episode's videos, by its number in the store."""
 
 
-def write_meta(layout: Layout, of_videos: FiguresOf, place: Place) -> JsonObject:
+def write_meta(
+    layout: ExportLayout, of_videos: FiguresOf, directory: ExportDirectory
+) -> JsonObject:
     """Writes all of it, of an export whose files are there. Returns the record."""
-    out = place.out
+    out = directory.out
     tables.write_tasks(out / "meta/tasks.parquet", list(layout.tasks))
     merged = _write_episodes(layout, of_videos, out)
     write_atomic(out / "meta/stats.json", _json(_all_statistics(layout, merged)))
     tables.write_rows(out / BY_EPISODE, list(provenance.episode_rows(layout)))
     write_atomic(out / FILE, _schema(layout))
     info = _info(layout, out)
-    files = [path for path in out.rglob("*") if path.is_file() and place.work not in path.parents]
-    listed = place.files(path for path in files if path not in (out / RECORD, out / INFO))
-    record = {"fingerprint": place.fingerprint, **provenance.described(layout), "files": listed}
+    files = [
+        path for path in out.rglob("*") if path.is_file() and directory.work not in path.parents
+    ]
+    listed = directory.files(path for path in files if path not in (out / RECORD, out / INFO))
+    record = {"fingerprint": directory.fingerprint, **provenance.described(layout), "files": listed}
     write_atomic(out / RECORD, _json(record))
     write_atomic(out / INFO, _json(info))
     return record
@@ -61,7 +65,9 @@ def _json(value: object) -> str:
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
-def _figures(layout: Layout, of_videos: FiguresOf, index: int) -> dict[str, statistics.Figures]:
+def _figures(
+    layout: ExportLayout, of_videos: FiguresOf, index: int
+) -> dict[str, statistics.Figures]:
     """The statistics of every feature in an episode."""
     columns = layout.columns(index).items()
     vectors = {key: values if values.ndim == 2 else values[:, None] for key, values in columns}
@@ -70,7 +76,7 @@ def _figures(layout: Layout, of_videos: FiguresOf, index: int) -> dict[str, stat
 
 
 def _write_episodes(
-    layout: Layout, of_videos: FiguresOf, out: Path
+    layout: ExportLayout, of_videos: FiguresOf, out: Path
 ) -> dict[str, statistics.Figures]:
     """Writes where every episode lies, and its statistics; returns those of all episodes."""
     size = 8 * sum(f.size for fs in _figures(layout, of_videos, 0).values() for f in fs.values())
@@ -98,7 +104,7 @@ def _files_of(groups: list[range]) -> list[tuple[int, int]]:
 
 
 def _row(
-    layout: Layout, index: int, data: tuple[int, int], videos: Mapping[str, tuple[int, int]]
+    layout: ExportLayout, index: int, data: tuple[int, int], videos: Mapping[str, tuple[int, int]]
 ) -> dict[str, object]:
     start, length = int(layout.starts[index]), int(layout.lengths[index])
     chunk, file = divmod(data[0], FILES_IN_CHUNK)
@@ -115,7 +121,7 @@ def _row(
 
 
 def _all_statistics(
-    layout: Layout, merged: Mapping[str, statistics.Figures]
+    layout: ExportLayout, merged: Mapping[str, statistics.Figures]
 ) -> dict[str, dict[str, list]]:
     exact = dict(merged)
     for key, name in ((ACTION, "action"), (STATE, "proprio")):
@@ -125,12 +131,12 @@ def _all_statistics(
     return {key: statistics.to_json(figures) for key, figures in exact.items()}
 
 
-def _of_all(layout: Layout, name: str) -> Iterator[np.ndarray]:
+def _of_all(layout: ExportLayout, name: str) -> Iterator[np.ndarray]:
     """The actions, or states, of every exported episode."""
     return (getattr(layout.episode(index), name) for index in range(len(layout.numbers)))
 
 
-def _video_info(layout: Layout, out: Path) -> dict[str, dict[str, object]]:
+def _video_info(layout: ExportLayout, out: Path) -> dict[str, dict[str, object]]:
     """The `info` of every video: of its first file."""
     config, depth = layout.config, {keys.depth for keys in layout.keys.values()}
     infos = {}
@@ -152,11 +158,11 @@ def _video_info(layout: Layout, out: Path) -> dict[str, dict[str, object]]:
     return infos
 
 
-def _copied(layout: Layout) -> bool:
+def _copied(layout: ExportLayout) -> bool:
     return any(provenance.copied_clips(layout).values())
 
 
-def _info(layout: Layout, out: Path) -> dict[str, object]:
+def _info(layout: ExportLayout, out: Path) -> dict[str, object]:
     config, rate = layout.config, float(layout.rate)
     meaning = layout.joined.episodes.meaning
     names = {
@@ -181,7 +187,7 @@ def _info(layout: Layout, out: Path) -> dict[str, object]:
     }
 
 
-def _schema(layout: Layout) -> str:
+def _schema(layout: ExportLayout) -> str:
     depth = set(layout.joined.depth_cameras)
     cameras = [
         CameraFeatures(camera, keys.rgb, keys.depth, "m")

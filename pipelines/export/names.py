@@ -43,10 +43,10 @@ def without_image(name: str) -> str:
 
 def distinct(names: Sequence[str]) -> list[str]:
     """The names, with a number after those that are there already."""
-    taken: list[str] = []
+    names_so_far: list[str] = []
     for name in names:
         number, candidate = 2, name
-        while candidate in taken:
+        while candidate in names_so_far:
             candidate, number = f"{name}_{number}", number + 1
-        taken.append(candidate)
-    return taken
+        names_so_far.append(candidate)
+    return names_so_far

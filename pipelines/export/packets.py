@@ -29,7 +29,7 @@ READABLE = {"h264": "yuv420p", "hevc": "yuv420p", "av1": "yuv420p"}
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipFacts:
     """What is known of a video file. `delay`: by how many frames the order of decoding runs ahead
     of the order of showing. Files of equal `parameters` can be put together."""
 
@@ -93,14 +93,15 @@ def cut_out(path: Path, index: PacketIndex, span: range, target: Path, rate: Fra
         stream = frame_stream(path, video)
         video.seek(int(index.dts[span.start]), stream=stream, backward=True)
         wanted = index.pts[span.start : span.stop].tolist()
-        left = dropwhile(lambda packet: packet.pts != wanted[0], _packets(path, video, stream))
-        packets = list(islice(left, len(wanted)))
+        after_seek = _packets(path, video, stream)
+        from_first = dropwhile(lambda packet: packet.pts != wanted[0], after_seek)
+        packets = list(islice(from_first, len(wanted)))
         if [packet.pts for packet in packets] != wanted:
             raise CorruptRecord(f"{path} cannot be read from the time stamp {wanted[0]} on")
         _Writer(out, stream, rate, _delay(packets)).add(packets)
 
 
-def examined(path: Path) -> Clip:
+def examined(path: Path) -> ClipFacts:
     """What is to be known of a clip, to put it behind others."""
     with open_video(path) as video:
         stream = frame_stream(path, video)
@@ -109,7 +110,7 @@ def examined(path: Path) -> Clip:
         about = (context.codec.canonical_name, context.pix_fmt, context.width, context.height)
         digest = hashlib.sha256(repr(about).encode() + (context.extradata or b""))
     size = sum(packet.size for packet in packets)
-    return Clip(len(packets), size, _delay(packets), digest.hexdigest())
+    return ClipFacts(len(packets), size, _delay(packets), digest.hexdigest())
 
 
 def put_together(paths: Iterable[Path], target: Path, rate: Fraction, delay: int) -> None:

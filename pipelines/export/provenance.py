@@ -10,7 +10,7 @@ from depthtok import __version__
 from depthtok.meaning import Meaning
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.export.joined import ABSENT, Joined
-from pipelines.export.layout import Layout
+from pipelines.export.layout import ExportLayout
 
 
 def meaning_at(joined: Joined, rate: float | None) -> Meaning:
@@ -69,14 +69,14 @@ def of_episode(joined: Joined, episode: StoredEpisode) -> dict[str, object]:
     return row
 
 
-def episode_rows(layout: Layout) -> Iterator[dict[str, object]]:
+def episode_rows(layout: ExportLayout) -> Iterator[dict[str, object]]:
     """The table of `meta/depthtok_episodes.parquet`."""
     for index in range(len(layout.numbers)):
         row = {"episode_index": index}
         yield {**row, **of_episode(layout.joined, layout.episode(index))}
 
 
-def copied_clips(layout: Layout) -> dict[str, int]:
+def copied_clips(layout: ExportLayout) -> dict[str, int]:
     """By camera: how many of its clips were copied, and not encoded."""
     counts: Counter[str] = Counter()
     for number in layout.numbers:
@@ -86,7 +86,7 @@ def copied_clips(layout: Layout) -> dict[str, int]:
     return dict(counts)
 
 
-def pixels_beyond(layout: Layout) -> dict[str, int]:
+def pixels_beyond(layout: ExportLayout) -> dict[str, int]:
     """By camera: how many pixels of depth are at or beyond the ends of the depth video's codes."""
     counts: Counter[str] = Counter()
     for number in layout.numbers:
@@ -96,7 +96,7 @@ def pixels_beyond(layout: Layout) -> dict[str, int]:
     return dict(counts)
 
 
-def described(layout: Layout) -> dict[str, object]:
+def described(layout: ExportLayout) -> dict[str, object]:
     """The record of an export as LeRobot."""
     config = layout.config
     return {

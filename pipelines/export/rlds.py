@@ -31,7 +31,7 @@ from pipelines.export.joined import Joined
 from pipelines.export.layout import runs
 from pipelines.export.names import distinct, safe
 from pipelines.export.schema_text import FILE, CameraFeatures, ColumnKeys, schema_text
-from pipelines.export.work import Exported, Failed, Place, fingerprint
+from pipelines.export.work import ExportDirectory, Exported, Failed, fingerprint
 
 RECORD, VERSION = "depthtok.json", "1.0.0"
 OBSERVATION, METADATA = "steps/observation", "episode_metadata"
@@ -39,14 +39,14 @@ TEXT, ACTION, STATE = "steps/language_instruction", "steps/action", f"{OBSERVATI
 
 
 def export_rlds(joined: Joined, config: ExportConfig, out: Path) -> Exported:
-    """Writes the data set to `out`, or goes on with it. Raises what `Place.finished` raises."""
-    place = Place(out, RECORD, RECORD, fingerprint(joined, config))
-    record = place.finished()
-    made = record is None
+    """Writes the data set to `out`, or goes on with it. Raises as `ExportDirectory.finished`."""
+    directory = ExportDirectory(out, RECORD, RECORD, fingerprint(joined, config))
+    record = directory.finished()
+    is_new = record is None
     if record is None:
-        place.begin()
-        record = _RldsExport(joined, config, out, place).written()
-    place.end()
+        directory.begin()
+        record = _RldsExport(joined, config, out, directory).written()
+    directory.end()
     files: Mapping = value_of(record, "files", dict)
     return Exported(
         out,
@@ -55,7 +55,7 @@ def export_rlds(joined: Joined, config: ExportConfig, out: Path) -> Exported:
         value_of(record, "frames", int),
         len(files),
         sum(size for size, _ in files.values()),
-        made,
+        is_new,
         [Failed(**failure) for failure in value_of(record, "failures", list)],
         notes=list(joined.notes),
     )
@@ -66,7 +66,7 @@ class _RldsExport:
     joined: Joined
     config: ExportConfig
     out: Path
-    place: Place
+    directory: ExportDirectory
 
     def written(self) -> JsonObject:
         """Writes all of it; returns the record."""
@@ -83,13 +83,13 @@ class _RldsExport:
         write_atomic(self.out / FILE, self._schema())
         paths = [*self.out.glob("*.tfrecord-*"), self.out / FILE]
         record = {
-            "fingerprint": self.place.fingerprint,
+            "fingerprint": self.directory.fingerprint,
             **provenance.of_stores(self.joined),
             "settings": asdict(self.config),
             "episodes": episodes,
             "frames": frames,
             "failures": [asdict(failure) for failure in failures],
-            "files": self.place.files(paths),
+            "files": self.directory.files(paths),
         }
         self._writer.finish()
         write_atomic(self.out / RECORD, json.dumps(record, indent=1, allow_nan=False) + "\n")
@@ -110,7 +110,7 @@ class _RldsExport:
 
     def _shard(self, split: str, index: int, of: int, numbers: list[int]) -> JsonObject:
         """Writes a shard and its record, unless they are there."""
-        path = self.place.work / f"{split}-{index:05d}.json"
+        path = self.directory.work / f"{split}-{index:05d}.json"
         if path.is_file():
             return read_json(path)
         failures: list[dict[str, object]] = []

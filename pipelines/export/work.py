@@ -76,7 +76,7 @@ def fingerprint(joined: Joined, config: ExportConfig) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class ExportDirectory:
     """The directory of an export. A finished one has the files `record` and `last` below `out`."""
 
     out: Path

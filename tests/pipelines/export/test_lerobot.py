@@ -17,7 +17,7 @@ from depthtok.testing import make_rlds, tree_digest
 from pipelines.export import lerobot
 from tests.commands.trainings import call
 from tests.lerobot_sets import SCHEMA, picture, write_v3, write_video
-from tests.pipelines.exports import (
+from tests.pipelines.export.stores import (
     WRITTEN,
     code_columns,
     exported,

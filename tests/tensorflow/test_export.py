@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from depthtok.testing import make_rlds
-from tests.pipelines.exports import exported, made, opened
+from tests.pipelines.export.stores import exported, made, opened
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # raised while TensorFlow imports itself

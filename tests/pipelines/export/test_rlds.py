@@ -12,7 +12,7 @@ from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds, tree_digest
 from pipelines.export import rlds
 from tests.commands.trainings import call
-from tests.pipelines.exports import exported, made, opened
+from tests.pipelines.export.stores import exported, made, opened
 
 FORMAT = ("--format", "rlds", "--set", "episodes_per_shard=2")
 
@@ -119,7 +119,7 @@ def test_stopped_it_goes_on_with_the_shards_that_are_there(out, stores, tmp_path
 
 
 def test_pictures_of_a_video_become_jpeg(tmp_path):
-    from tests.pipelines.exports import WRITTEN
+    from tests.pipelines.export.stores import WRITTEN
 
     call("convert", WRITTEN, "--schema", WRITTEN / "schema.toml", "--out", tmp_path / "episodes")
     call("export", tmp_path / "episodes", *FORMAT, "--out", tmp_path / "out")

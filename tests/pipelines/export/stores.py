@@ -14,7 +14,7 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from tests.commands.trainings import DEMO, call
 
-WRITTEN = Path(__file__).parents[1] / "data/lerobot_v3"
+WRITTEN = Path(__file__).parents[2] / "data/lerobot_v3"
 
 
 def made(out: Path, source: Path, schema: Path | None = None) -> Path:
