@@ -1,6 +1,6 @@
 """lerobot reads an export as LeRobot v3.0: every column, depth and picture of every frame.
 
-    python lerobot_reads.py FOLDER    with FOLDER/lerobot, expected.npz and expected.json
+python lerobot_reads.py FOLDER    with FOLDER/lerobot, expected.npz and expected.json
 """
 
 import json

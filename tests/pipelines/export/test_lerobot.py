@@ -306,3 +306,28 @@ def test_what_does_not_fit_is_refused(stores, tmp_path):
     assert "holds disparity, depth videos of LeRobot are in metres" in said
     shutil.rmtree(next((stores / "codes/parts").glob("train*")), ignore_errors=False)
     assert "lacks 1 of its parts" in refused(*words, "--codes", stores / "codes")
+
+
+def test_codes_of_an_absent_camera_are_no_codes(tmp_path):
+    def dark(number, values):
+        if number == 1:
+            wrist = "steps/observation/wrist_image"
+            values[wrist] = np.zeros_like(values[wrist])
+
+    source = make_rlds(tmp_path / "rlds", episodes=2, steps=3, size=64, shards=1, edit=dark)
+    exported(made(tmp_path, source), tmp_path / "out")
+    wrist = code_columns(tmp_path / "out", "observation.depth_codes.wrist")
+    assert wrist[0].min() >= 0
+    assert (wrist[1] == -1).all()
+    table = rows(tmp_path / "out/meta/depthtok_episodes.parquet")
+    assert [row["absent"] for row in table] == [[], ["wrist_image"]]
+    assert table[1]["range/wrist_image/low"] is None
+    call(
+        "convert",
+        tmp_path / "out",
+        "--schema",
+        tmp_path / "out/schema.toml",
+        "--out",
+        tmp_path / "b",
+    )
+    assert EpisodeStore(tmp_path / "b").absent_counts() == {"wrist_image": 1}
