@@ -147,6 +147,7 @@ FLAGS = {
     "view": 6,
     "copy": 3,
     "push": 7,
+    "export": 10,
 }
 """How many flags each command shows. What is rarely given is a setting, for --set."""
 

@@ -47,7 +47,7 @@ class Look:
 def look(path: Path) -> Look:
     """The `Look` of a video, by its header and its first frame. Raises `MissingPackage`, and
     `SourceUnavailable` for a file that cannot be read now."""
-    av = _av()
+    av = require_av()
     try:
         with open_video(path) as video:
             stream = frame_stream(path, video)
@@ -101,7 +101,7 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
     could not be checked. Raises `CorruptRecord` for a file that cannot be decoded whole,
     `MissingPackage`.
     """
-    av = _av()
+    av = require_av()
     with open_video(path) as video:
         stream = frame_stream(path, video)
         if is_depth(stream):
@@ -239,7 +239,7 @@ def _seconds(text: str | None) -> float | None:
 def open_video(path: Path) -> Iterator:
     """The container of a video, wherever it lies; closed when the block ends. Raises
     `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
-    av = _av()
+    av = require_av()
     with local_file(path) as file:
         require_file(file)
         try:
@@ -262,7 +262,8 @@ def require_readable(path: Path, error: Exception) -> None:
         file_sha256(path)
 
 
-def _av():
+def require_av():
+    """The module `av`. Raises `MissingPackage`."""
     try:
         import av
     except ImportError:

@@ -226,7 +226,18 @@ class EpisodeStore(Store):
         """The frames [H, W, C] of one view in rows `start` to `stop` of a part, RGB; their bytes
         are checked. Raises `CorruptRecord` and `SourceUnavailable`."""
         rows = self.table(part, "images")[start:stop, view]
-        return frames_of(self._source(view), self._files(part, view), rows)
+        return frames_of(self._source(view), self.view_files(part, view), rows)
+
+    def encoded_frames(
+        self, part: Part, view: int, start: int, stop: int
+    ) -> Iterator[bytes] | None:
+        """The bytes of each frame of a view as the data set has them, checked; None where frames
+        have no bytes of their own. Raises `CorruptRecord` and `SourceUnavailable`."""
+        source = self._source(view)
+        if not isinstance(source, SpanSource):
+            return None
+        rows = self.table(part, "images")[start:stop, view]
+        return source.encoded(self.view_files(part, view), rows)
 
     def encoded_frames(
         self, part: Part, view: int, start: int, stop: int
@@ -243,14 +254,15 @@ class EpisodeStore(Store):
         """What is wrong with the bytes of a view's frames in a part. Raises
         `SourceUnavailable`."""
         rows = self.table(part, "images")[:, view]
-        return self._source(view).check(self._files(part, view), rows)
+        return self._source(view).check(self.view_files(part, view), rows)
 
     def _source(self, view: int) -> FrameSource:
         if view not in self._sources:
             self._sources[view] = source_of(self.views[view], self._images, self.path)
         return self._sources[view]
 
-    def _files(self, part: Part, view: int) -> tuple[Path, ...]:
+    def view_files(self, part: Part, view: int) -> tuple[Path, ...]:
+        """The files that rows of a view speak of by number."""
         if (part.name, view) not in self._files_of:
             files = files_of(part, self.source_root, self.views[view])
             self._files_of[part.name, view] = files
