@@ -203,6 +203,12 @@ class DataConfig:
     empty_instructions: Annotated[
         str, "episodes without any instruction: keep, or drop (not trained on, not validated on)"
     ] = "keep"
+    depth_codes: Annotated[
+        str, "whose depth codes teach: true, or of controls: shuffled, same-step, random"
+    ] = "true"
+    demonstrations: Annotated[
+        int, "learn from so many episodes of each data set, drawn by the seed; 0: all"
+    ] = 0
     gripper: Annotated[
         str, "convert the gripper of every data set to this convention, e.g. open1_closed0"
     ] = ""
@@ -218,6 +224,8 @@ class DataConfig:
             require_gripper(self.gripper or "open1_closed0", "data.gripper")
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
+        one_of("data.depth_codes", self.depth_codes, ("true", "shuffled", "same-step", "random"))
+        at_least(0, self, "demonstrations", "data.")
         one_of("data.equal_prompts", self.equal_prompts, ("refuse", "allow"))
         one_of("data.empty_instructions", self.empty_instructions, ("keep", "drop"))
         one_of("data.instruction", self.instruction, ("draw", "first"))
