@@ -73,6 +73,9 @@ def test_the_names_of_the_arms_are_presets_of_equal_size():
         sizes[name] = sum(p.numel() for p in model.parameters())
     assert {sizes[name] for name in CONTROLS} == {sizes["true-codes"]} == {sizes["no-depth-loss"]}
     assert sizes["no-depth-expert"] < sizes["true-codes"]
+    model = build(load("tiny+depth-input", fakes.MICRO).model, 0)  # larger, as its preset says
+    added = sum(p.numel() for p in model.codes_in.parameters())
+    assert sum(p.numel() for p in model.parameters()) == sizes["true-codes"] + added
 
 
 def test_true_codes_are_the_frames_own():
