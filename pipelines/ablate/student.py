@@ -47,6 +47,7 @@ def limit_of(share: float, freedom: int) -> float:
     return _root(lambda limit: share - beyond(limit, freedom), 0.0, 1.0)
 
 
+@lru_cache(4096)
 def shift_for(power: float, freedom: int, share: float = 0.05) -> float:
     """The shift at which |T| exceeds its limit of `share` with the chance `power`."""
     limit = limit_of(share, freedom)
