@@ -138,7 +138,7 @@ FLAGS = {
     "decode": 13,
     "inspect-mask": 2,
     "eval-depth": 9,
-    "ablate": 1,
+    "ablate": 5,
     "collect": 20,
     "eval": 20,
     "compare": 2,

@@ -196,7 +196,8 @@ class PolicySource:
         if policy.config.model.depth.target == "input":
             from pipelines.evaluate.true_depth import TrueDepth
 
-            return TrueDepth(policy, self.codebook, self.device)
+            guides = policy.cameras[: policy.config.model.depth.cameras]
+            return TrueDepth(policy, guides, self.codebook, self.device)
         return Seeing(policy, self.codebook, self.device)
 
 

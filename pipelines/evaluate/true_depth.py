@@ -6,7 +6,7 @@ its frames; a trial in progress has those so far, so the first codes are by the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
-from vla.serving.policy import Policy
+from pipelines.sim.rollout import Player
 from vqvae.codec import Codec
 
 
@@ -23,9 +23,11 @@ class TrueDepth:
 
     wants_depth = True
 
-    def __init__(self, policy: Policy, codebook: Path, device: str) -> None:
-        self._policy, self._codec = policy, Codec.load(codebook, device)
-        self.meaning, self.cameras = policy.meaning, policy.cameras
+    def __init__(self, policy: Player, guides: Sequence[str], codebook: Path, device: str) -> None:
+        """`guides` are the cameras whose codes it takes."""
+        self._policy, self._codec, self._guides = policy, Codec.load(codebook, device), guides
+        self.cameras = getattr(policy, "cameras", None)
+        self.meaning = getattr(policy, "meaning", None)
         self._metres: dict[str, list[Float32[np.ndarray, "H W"]]] = {}
 
     def reset(self, seed: int) -> None:
@@ -35,8 +37,8 @@ class TrueDepth:
 
     def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
         """A chunk of actions for an observation with `depth_m` (float32 [H W] by camera)."""
-        cameras = self.cameras[: self._policy.config.model.depth.cameras]
-        codes = {camera: self._codes(camera, observation["depth_m"][camera]) for camera in cameras}
+        depth = observation["depth_m"]
+        codes = {camera: self._codes(camera, depth[camera]) for camera in self._guides}
         return self._policy.act({**observation, "codes": codes})
 
     def _codes(self, camera: str, metres: Float32[np.ndarray, "H W"]) -> UInt8[np.ndarray, "h w"]:

@@ -227,7 +227,8 @@ class Policy:
             for o in observations
         ]
         codes_BMK = torch.from_numpy(np.array(codes))
-        return Guided(*seen.tensors(), codes_BMK, torch.ones(codes_BMK.shape[:2], dtype=torch.bool))
+        valid_BM = torch.ones(codes_BMK.shape[:2], dtype=torch.bool)
+        return Guided(**vars(seen), depth_BMK=codes_BMK, depth_valid_BM=valid_BM)
 
 
 def seen(meaning: Meaning | None, config: Config) -> Meaning | None:
