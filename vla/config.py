@@ -266,9 +266,7 @@ class TrainConfig:
     ] = "exponential"
     ema: Annotated[float, "decay per step of the weights' moving average; 0: none"] = 0.0
     precision: Annotated[str, "of activations and products: fp32, bf16; weights: fp32"] = "fp32"
-    fast: Annotated[
-        bool, "the same arithmetic in the order that suits GPUs; the last bits differ"
-    ] = False
+    fast: Annotated[bool, "the arithmetic in an order that suits GPUs; last bits differ"] = False
     deterministic: Annotated[
         bool, "two runs of one seed are equal to the bit on CUDA, too; slower there"
     ] = False

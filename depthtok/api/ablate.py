@@ -13,7 +13,7 @@ from depthtok.api.parameters import Flag, Positional
 from depthtok.api.study import Study
 from depthtok.api.train_vla import train_vla
 from depthtok.config import load_toml, to_json
-from depthtok.errors import DepthtokError, StaleStore
+from depthtok.errors import DepthtokError, StaleStore, as_type
 from depthtok.log import announce
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class SeedRun:
     run: Path
     training: Mapping[str, Any]  # arguments of train_vla
     playing: Mapping[str, Any] | None  # arguments of evaluate
-    of_trials: Mapping[str, Any] | None  # of them, what decides trials
+    of_trials: Mapping[str, object] | None  # of them, what decides trials
 
     @property
     def title(self) -> str:
@@ -234,5 +234,5 @@ def _trials(study: Study) -> int:
 
     if study.playing is None:
         return 0
-    tasks = numbers(study.playing.get("tasks", ""), "tasks")
-    return study.playing.get("trials", EvalConfig.trials) * max(len(tasks), 1)
+    tasks = numbers(as_type(str, study.playing.get("tasks", "")), "tasks")
+    return as_type(int, study.playing.get("trials", EvalConfig.trials)) * max(len(tasks), 1)

@@ -11,7 +11,7 @@ from typing import Any
 from depthtok.api.eval import evaluate
 from depthtok.api.interface import Interface, read, settings_of
 from depthtok.api.train_vla import train_vla
-from depthtok.config import convert, flat
+from depthtok.config import convert, flat, to_json
 from depthtok.errors import ConfigError, did_you_mean
 
 _EXAMPLE = """write, for example
@@ -45,7 +45,7 @@ class Variant:
     """An arm: a preset with ablations, settings, and arguments of train-vla of its own."""
 
     preset: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     flags: Mapping[str, Any]
 
 
@@ -57,7 +57,7 @@ class Study:
     seeds: tuple[int, ...]
     variants: Mapping[str, Variant]
     flags: Mapping[str, Any]  # of train-vla, for all
-    playing: Mapping[str, Any] | None = None  # arguments of eval, where policies are played
+    playing: Mapping[str, object] | None = None  # arguments of eval, where policies are played
     compare: tuple[tuple[str, str], ...] = ()  # the first is the primary difference
 
     @classmethod
@@ -132,22 +132,16 @@ class Study:
         return read(evaluate).bind(flags, "[eval]")
 
     @cached_property
-    def of_trials(self) -> dict[str, Any] | None:
+    def of_trials(self) -> dict[str, object] | None:
         """What decides trials, as plain values."""
         if self.playing is None:
             return None
-        return {name: _plain(v) for name, v in self.playing.items() if name not in _OF_PLACE}
-
-
-def _plain(value: Any) -> Any:
-    from depthtok.config import to_json
-
-    return to_json(value)
+        return {name: to_json(v) for name, v in self.playing.items() if name not in _OF_PLACE}
 
 
 def _flags(
     table: Mapping[str, Any], where: str, interface: Interface, decided: tuple[str, ...]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The arguments of a command that a study may give, of their types."""
     interface.require_known(table, where, without=decided)
     by_name = {parameter.name: parameter for parameter in interface.parameters}

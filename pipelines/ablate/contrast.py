@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -113,7 +112,7 @@ class Contrast:
         name = f"{self.a} - {self.b}"
         return [name, self.seeds, self.trials, difference, low, high, p_value, self.verdict]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain values; None for what one seed cannot tell."""
         low, high = self.interval if self.seeds > 1 else (None, None)
         several = self.seeds > 1

@@ -24,7 +24,7 @@ TRIALS = (50, 100, 200)
 
 
 @dataclass(frozen=True)
-class Spread:
+class RateSpread:
     """What trainings have shown: mean rate, and the variances of their observed rates."""
 
     rate: float
@@ -33,7 +33,7 @@ class Spread:
     freedom: int  # of `between`
 
     @classmethod
-    def of(cls, arms: Sequence[Sequence[float]], trials: int) -> Spread | None:
+    def of(cls, arms: Sequence[Sequence[float]], trials: int) -> RateSpread | None:
         """Of observed rates by arm and seed, `trials` each. None where no arm has two seeds, or
         trainings have one trial."""
         several = [rates for rates in arms if len(rates) > 1]
@@ -102,7 +102,7 @@ class PowerPlan:
     seeds: int  # that the study has
     trials: int  # that it has for a training; 0: none are played
     differences: tuple[float, ...]
-    spread: Spread | None
+    spread: RateSpread | None
     cost: Cost | None
 
     @property

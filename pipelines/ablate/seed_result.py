@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from depthtok.config import digest
 from depthtok.disk.files import write_atomic
@@ -36,13 +35,13 @@ class SeedResult:
 
     arm: str
     seed: int
-    config: Mapping[str, Any]  # as asked for, before the data decide dimensions
-    playing: Mapping[str, Any] | None  # the settings of the evaluation, if there is one
+    config: Mapping[str, object]  # as asked for, before the data decide dimensions
+    playing: Mapping[str, object] | None  # the settings of the evaluation, if there is one
     figures: RunFigures
-    protocol: Mapping[str, Any]
-    trials: Mapping[str, Mapping[str, Any]]  # by name: success, steps, depth figures if known
+    protocol: Mapping[str, object]
+    trials: Mapping[str, Mapping[str, object]]  # by name: success, steps, depth figures if known
     data: str  # digest of what was learnt from
-    codes: Mapping[str, Any]  # how wrong codes were drawn, by data set; {}: true ones
+    codes: Mapping[str, object]  # how wrong codes were drawn, by data set; {}: true ones
     weights: Mapping[str, str]  # sha256 by file
     version: str
     cpu_s: Mapping[str, float | None]  # of the training and of all trials; None: not known
@@ -59,7 +58,7 @@ class SeedResult:
         seed: int,
         config: Config,
         run: Path,
-        playing: Mapping[str, Any] | None,
+        playing: Mapping[str, object] | None,
         evaluation: Path | None,
         cpu_s: Mapping[str, float | None],
     ) -> SeedResult:
@@ -107,7 +106,7 @@ class SeedResult:
     @property
     def won(self) -> dict[str, bool]:
         """The success of every trial, by name."""
-        return {name: trial["success"] for name, trial in self.trials.items()}
+        return {name: as_type(bool, trial["success"]) for name, trial in self.trials.items()}
 
     @property
     def rate(self) -> float | None:

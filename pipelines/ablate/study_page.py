@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from depthtok.intervals import Estimate
 from depthtok.pages.plots import ForestRow
 from depthtok.pages.report import Report, plain
 from pipelines.ablate.contrast import ROW, Contrast, contrasts
-from pipelines.ablate.power import Cost, Spread
+from pipelines.ablate.power import Cost, RateSpread
 from pipelines.ablate.seed_result import SeedResult
 
 
@@ -31,7 +30,7 @@ class ClosedLoop:
         return contrasts(won, self.pairs)
 
     @property
-    def spread(self) -> Spread | None:
+    def spread(self) -> RateSpread | None:
         """How rates differ between the seeds of an arm."""
         return spread(self.arms)
 
@@ -58,9 +57,9 @@ class ClosedLoop:
             lines.append(self.spread.words())
         return lines
 
-    def rows(self) -> list[list[Any]]:
+    def rows(self) -> list[list[object]]:
         """By arm: seeds, trials a seed, mean rate in % with its interval over seeds, all rates."""
-        rows: list[list[Any]] = []
+        rows: list[list[object]] = []
         for arm, results in self.arms.items():
             rates = [100 * rate for result in results if (rate := result.rate) is not None]
             if rates:
@@ -72,7 +71,7 @@ class ClosedLoop:
 
     def words(self) -> list[str]:
         """Both tables as text, and the notes."""
-        tables: list[list[Sequence[Any]]] = [
+        tables: list[list[Sequence[object]]] = [
             [["", "seeds", "trials", "success, %", "by seed"], *self.rows()],
             [list(ROW), *(contrast.row() for contrast in self.compared)],
         ]
@@ -106,11 +105,11 @@ class ClosedLoop:
         first = next(result for results in self.arms.values() for result in results)
         return page.facts("The protocol", first.protocol)
 
-    def _costs(self) -> list[list[Any]]:
+    def _costs(self) -> list[list[object]]:
         """By arm; None where a training was resumed, so that its cost is not known."""
-        rows: list[list[Any]] = []
+        rows: list[list[object]] = []
         for arm, results in self.arms.items():
-            row: list[Any] = [arm]
+            row: list[object] = [arm]
             for part in ("training", "evaluation"):
                 seconds = [result.cpu_s.get(part) for result in results]
                 known = [value for value in seconds if value is not None]
@@ -118,7 +117,7 @@ class ClosedLoop:
             rows.append(row)
         return rows
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Rates by arm and seed, and differences."""
         arms = {
             arm: {str(result.seed): result.rate for result in results}
@@ -144,7 +143,7 @@ def _rows(compared: Sequence[Contrast]) -> list[ForestRow]:
     return rows
 
 
-def spread(arms: Mapping[str, Sequence[SeedResult]]) -> Spread | None:
+def spread(arms: Mapping[str, Sequence[SeedResult]]) -> RateSpread | None:
     """The spread of rates between the seeds of an arm; of the results with the most usual number
     of trials, where they differ."""
     counts = [len(result.trials) for results in arms.values() for result in results]
@@ -160,7 +159,7 @@ def spread(arms: Mapping[str, Sequence[SeedResult]]) -> Spread | None:
         ]
         for results in arms.values()
     ]
-    return Spread.of(rates, usual)
+    return RateSpread.of(rates, usual)
 
 
 def cost(arms: Mapping[str, Sequence[SeedResult]]) -> Cost | None:

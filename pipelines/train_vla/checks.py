@@ -129,7 +129,7 @@ def notes(
     }
 
 
-def require_same_codes(begun: TrainingState | None, notes: Mapping[str, Any]) -> None:
+def require_same_codes(begun: TrainingState | None, notes: Mapping[str, object]) -> None:
     """Raises `StaleStore` where a run that goes on would be taught other codes than before."""
     before = {} if begun is None else (begun.notes or {}).get("depth_codes", {})
     if begun is not None and before != notes.get("depth_codes", {}):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.ablate.power import Cost, PowerPlan, Spread, power, seeds_for
+from pipelines.ablate.power import Cost, PowerPlan, RateSpread, power, seeds_for
 from pipelines.ablate.student import beyond, limit_of, shift_for, spread_interval
 
 PILOT = [[35 / 50, 37 / 50], [41 / 50, 29 / 50], [31 / 50, 37 / 50]]
@@ -17,7 +17,7 @@ HOURS = {3: (126, 147, 207), 5: (46, 54, 76), 8: (19, 22, 31), 12: (9, 11, 15)} 
 
 
 def test_the_spread_of_a_pilot():
-    spread = Spread.of(PILOT, 50)
+    spread = RateSpread.of(PILOT, 50)
     assert spread.rate == pytest.approx(0.70)
     assert 100 * spread.between**0.5 == pytest.approx(11, abs=0.5)
     assert 100 * spread.within**0.5 == pytest.approx(6.4, abs=0.1)
@@ -29,7 +29,7 @@ def test_the_spread_of_a_pilot():
 
 
 def test_the_table_is_reproduced():
-    spread, cost = Spread.of(PILOT, 50), Cost(10.5 * 60, 0.14 * 60)
+    spread, cost = RateSpread.of(PILOT, 50), Cost(10.5 * 60, 0.14 * 60)
     for points, seeds in SEEDS.items():
         cases = [(tau, n) for tau in (spread.tau, 0.03) for n in (50, 100, 200)]
         got = tuple(seeds_for(points / 100, tau, n, spread.rate) for tau, n in cases)
@@ -67,8 +67,8 @@ def test_the_shift_of_a_power():
 
 
 def test_what_cannot_be_known_is_said():
-    assert Spread.of([[0.5], [0.6]], 50) is None
-    assert Spread.of([[0.5, 0.6]], 1) is None
+    assert RateSpread.of([[0.5], [0.6]], 50) is None
+    assert RateSpread.of([[0.5, 0.6]], 1) is None
     plan = PowerPlan(3, 1, 50, (0.05,), None, None)
     words = " ".join(plan.words())
     assert "No spread is known yet" in words
@@ -79,7 +79,7 @@ def test_what_cannot_be_known_is_said():
 
 
 def test_a_study_is_told_what_it_finds():
-    spread = Spread.of(PILOT, 50)
+    spread = RateSpread.of(PILOT, 50)
     words = PowerPlan(3, 32, 50, (0.08,), spread, Cost(630, 8.4)).words()
     assert words[-1] == "This study (32 seeds, 50 trials; tau 9) finds 8 points or more."
     assert any(line.split()[:5] == ["8", "9", "50", "32", "28"] for line in words)

@@ -22,7 +22,6 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -191,7 +190,7 @@ class ForeignCodes:
         return rng.integers(0, self._count, self.grid, np.uint8)
 
     @cached_property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """What a run keeps of the draw: its kind and seed, and a digest of which frame gets which,
         by which a resumed run knows it again."""
         drawn = {
@@ -242,7 +241,7 @@ def controlled(member: Member, config: Config) -> Member:
     return replace(member, codes=foreign)
 
 
-def records(members: Iterable[Member]) -> dict[str, dict[str, Any]]:
+def records(members: Iterable[Member]) -> dict[str, dict[str, object]]:
     """What a run keeps of its wrong codes, by data set; {} where all codes are true."""
     return {m.name: m.codes.record for m in members if isinstance(m.codes, ForeignCodes)}
 
