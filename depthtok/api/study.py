@@ -166,7 +166,7 @@ def _variants(variants: Any, where: str) -> Iterator[tuple[str, Variant]]:
         table = {"preset": value} if isinstance(value, str) else value
         table = convert(table, dict[str, Any], of_variant)
         preset = convert(table.pop("preset", "tiny"), str, f"{of_variant}.preset")
-        of_training = f"{of_variant}.train-vla"
+        of_training = f"{where}: `variants.{name}.train-vla`"
         flags = convert(table.pop("train-vla", {}), dict[str, Any], of_training)
         flags = _flags(flags, of_training, read(train_vla), _DECIDED)
         yield name, Variant(preset, flat(table), flags)

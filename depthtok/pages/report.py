@@ -186,7 +186,8 @@ def _template_values(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
         edges, counts = np.asarray(section["edges"]), np.asarray(section["counts"])
         return {"drawing": draw_histogram(title, counts, edges, section["x_label"], wide)}
     if kind == "forest":
-        return {"drawing": draw_forest(title, section["rows"], section["x_label"], wide)}
+        rows = [tuple(row) for row in section["rows"]]
+        return {"drawing": draw_forest(title, rows, section["x_label"], wide)}
     if kind == "table":
         width, rows = len(section["columns"]), section["rows"]
         return {"numeric": [all(_is_number(row[i]) for row in rows) for i in range(width)]}
