@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check types bench-gpu format clean
+.PHONY: demo test check coverage types bench-gpu format clean
 
 demo: .venv/core
 	$(BIN)/depthtok demo
@@ -18,6 +18,13 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(MAKE) test
 
+# The share of lines that the tests run, in the processes that they start, too: TESTS="tests/vla" for some.
+coverage: .venv/dev
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest --ignore tests/tensorflow $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 types: .venv/dev
 	$(BIN)/mypy
 
@@ -30,7 +37,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix $(CODE)
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv .coverage demo build dist *.egg-info
 
 CODE := depthtok pipelines vqvae vla tests benchmarks tools
 

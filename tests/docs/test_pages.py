@@ -37,10 +37,12 @@ def commands(page: Path) -> list[list[str]]:
 def test_commands_and_flags_exist(page):
     for words in commands(page):
         assert words[1] in COMMANDS, words
-        flags = {flag for each in COMMANDS[words[1]].params for flag in each.opts}
-        flags |= {flag for each in COMMANDS[words[1]].params for flag in each.secondary_opts}
-        given = {word.split("=")[0] for word in words if word.startswith("--")}
-        assert given <= flags | {"--help"}, words
+        flags = {flag for parameter in COMMANDS[words[1]].params for flag in parameter.opts}
+        flags |= {
+            flag for parameter in COMMANDS[words[1]].params for flag in parameter.secondary_opts
+        }
+        written = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert written <= flags | {"--help"}, words
 
 
 FOREIGN = {
