@@ -75,7 +75,7 @@ class PolicySource:
         state, config = checkpoint.read_state(path), checkpoint.read_config(path)
         if self.codebook is None and config.model.depth.target == "input":
             raise ConfigError(
-                f"the actions of {self.where} take the codes of true depth",
+                f"the actions of {self.address} take the codes of true depth",
                 remedy="give --codebook, the one that it was trained with",
             )
         if self.codebook is not None and not config.model.depth.uses_depth:

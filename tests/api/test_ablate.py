@@ -60,7 +60,7 @@ def stand_in(runs):
         runs.append("/".join(Path(policy).parts[-2:]))
         rng = np.random.default_rng(int(policy[-1]))
         card = {
-            "policy": policy,
+            "policy": "stand-in",
             "suite": settings.suite,
             "seed": settings.seed,
             "trials": settings.trials,
@@ -236,7 +236,7 @@ def test_arms_may_have_stores_of_their_own():
     stores = [arguments["stores"].codes for _, arguments in Study.read(content, "f").trainings()]
     assert stores == [(Path("c"),), (Path("other"),)]
     content["variants"]["b"]["train-vla"] = {"seed": 3}
-    with pytest.raises(ConfigError, match=r"variants.b.train-vla: there is no 'seed'"):
+    with pytest.raises(ConfigError, match=r"`variants.b.train-vla`: there is no 'seed'"):
         Study.read(content, "f")
 
 

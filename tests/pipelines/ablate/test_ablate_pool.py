@@ -11,7 +11,7 @@ from pathlib import Path
 from depthtok.errors import ConfigError
 from pipelines.ablate import pool
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def gone(pid):
 def test_nothing_runs_on_when_the_parent_is_killed(tmp_path):
     code = (
         "from pathlib import Path\n"
-        "from tests.pipelines.test_ablate_pool import Errand, pool\n"
+        "from tests.pipelines.ablate.test_ablate_pool import Errand, pool\n"
         f"list(pool.run([Errand(Path({str(tmp_path)!r}), 'w', 'wait')], 1, 0))\n"
     )
     script = tmp_path / "parent.py"

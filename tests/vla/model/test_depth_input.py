@@ -6,7 +6,7 @@ import torch
 
 from depthtok.errors import ConfigError
 from tests.vla import fakes
-from tests.vla.test_model import draws, example, observation
+from tests.vla.model.test_model import draws, example, observation
 from vla.data.dataset import Dataset
 from vla.data.member import member
 from vla.data.tokenizer import ByteTokenizer
