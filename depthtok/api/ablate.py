@@ -82,13 +82,13 @@ class SeedRun:
         from vla.training import checkpoint
 
         cost: dict[str, float | None] = {}
-        begun, since = bool(checkpoint.steps(self.run)), _cpu_s()
+        resumed, since = bool(checkpoint.steps(self.run)), _cpu_s()
         announce(train_vla(**self.training))
-        cost["training"] = None if begun else _cpu_s() - since  # of a part it would mislead
+        cost["training"] = None if resumed else _cpu_s() - since  # of a part it would mislead
         if self.playing is not None:
-            begun, since = (self.run / "eval").exists(), _cpu_s()
+            resumed, since = (self.run / "eval").exists(), _cpu_s()
             announce(evaluate(**self.playing).words)
-            cost["evaluation"] = None if begun else _cpu_s() - since
+            cost["evaluation"] = None if resumed else _cpu_s() - since
         evaluation = None if self.playing is None else self.run / "eval"
         SeedResult.of(
             self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost

@@ -183,7 +183,7 @@ def contrasts(
 ) -> list[Contrast]:
     """The differences of pairs of arms: successes by arm, seed and trial. Seeds that both have, and
     trials that all of their trainings played; pairs with none are left out."""
-    made = []
+    compared = []
     for a, b in pairs:
         seeds = sorted(arms.get(a, {}).keys() & arms.get(b, {}).keys())
         if not seeds:
@@ -195,5 +195,5 @@ def contrasts(
                 np.array([[arms[arm][seed][t] for t in trials] for seed in seeds], bool)
                 for arm in (a, b)
             ]
-            made.append(Contrast.of(a, b, won[0], won[1]))
-    return made
+            compared.append(Contrast.of(a, b, won[0], won[1]))
+    return compared

@@ -62,8 +62,8 @@ def run(jobs: Sequence[Job], at_once: int, nice: int) -> Iterator[Finished]:
     try:
         while todo or running:
             while todo and len(running) < at_once:
-                begun = _begin(context.Process, context.Pipe, todo.pop(0), nice)
-                running[begun.process.sentinel] = begun
+                child = _begin(context.Process, context.Pipe, todo.pop(0), nice)
+                running[child.process.sentinel] = child
             for sentinel in wait(list(running), POLL_SECONDS):
                 assert isinstance(sentinel, int)
                 yield _ended(running.pop(sentinel))

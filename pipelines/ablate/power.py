@@ -129,7 +129,7 @@ class PowerPlan:
 
     def words(self) -> list[str]:
         """The model, what it starts from, and the table."""
-        seen = (
+        unknown = (
             f"No spread is known yet: reckoned for a rate of {100 * ASSUMED_RATE:.0f} % and a tau "
             "of 3 and of 9 points. Two seeds of an arm, evaluated, tell more."
         )
@@ -137,7 +137,7 @@ class PowerPlan:
             "Two levels: a training's success rate is p + effect + u, u normal with standard "
             "deviation tau between trainings; its trials are Bernoulli. Difference of two arms, t "
             f"test, two-sided {100 * SHARE:.0f} %, power {100 * POWER:.0f} %.",
-            self.spread.words() if self.spread else seen,
+            self.spread.words() if self.spread else unknown,
             f"{'points':>6} {'tau':>4} {'trials':>6} {'seeds/arm':>9} {'CPU-hours':>9}"
             f"  ({self.arms} arms)",
         ]
@@ -170,10 +170,10 @@ class PowerPlan:
     def to_json(self) -> dict[str, object]:
         """The rows, and what they were reckoned from."""
         names = ("difference", "tau", "trials", "seeds", "cpu_hours")
-        known = self.spread and {**vars(self.spread), "tau": self.spread.tau}
+        spread = self.spread and {**vars(self.spread), "tau": self.spread.tau}
         return {
             "arms": self.arms,
-            "spread": known,
+            "spread": spread,
             "cost_s": self.cost and vars(self.cost),
             "rate": self.rate,
             "rows": [dict(zip(names, row, strict=True)) for row in self.rows()],

@@ -63,8 +63,8 @@ class SeedResult:
         cpu_s: Mapping[str, float | None],
     ) -> SeedResult:
         """Of a finished run, and its evaluation."""
-        place = checkpoint.find(run)
-        state = checkpoint.read_state(place)
+        newest = checkpoint.find(run)
+        state = checkpoint.read_state(newest)
         played = Evaluation.open(evaluation) if evaluation else None
         return cls(
             arm,
@@ -80,7 +80,7 @@ class SeedResult:
             },
             digest([state.codebook, list(state.data or ())]),
             (state.notes or {}).get("depth_codes", {}),
-            checkpoint.weights_sha256(place),
+            checkpoint.weights_sha256(newest),
             version("depthtok"),
             cpu_s,
         )

@@ -64,9 +64,9 @@ class ClosedLoop:
             rates = [100 * rate for result in results if (rate := result.rate) is not None]
             if rates:
                 trials = sorted({len(result.trials) for result in results})
-                each = ", ".join(f"{rate:.0f}" for rate in rates)
+                by_seed = ", ".join(f"{rate:.0f}" for rate in rates)
                 counts = " or ".join(map(str, trials))
-                rows.append([arm, len(rates), counts, str(Estimate.of(rates)), each])
+                rows.append([arm, len(rates), counts, str(Estimate.of(rates)), by_seed])
         return rows
 
     def words(self) -> list[str]:
@@ -93,12 +93,12 @@ class ClosedLoop:
         page.forest("Differences of success rates, 95 % of both levels", _rows(compared), "points")
         for contrast in compared:
             if contrast.seeds > 1:
-                each: list[ForestRow] = [
+                seeds: list[ForestRow] = [
                     (f"{number + 1}", 100 * value, None, None)
                     for number, value in enumerate(contrast.by_seed)
                 ]
                 title = f"{contrast.a} - {contrast.b}, seed by seed"
-                page.forest(title, [*each, *_rows([contrast])], "points")
+                page.forest(title, [*seeds, *_rows([contrast])], "points")
         page.table("Differences, in points", ROW, [contrast.row() for contrast in compared])
         page.table("Success rates, %", ["arm", "seeds", "trials", "mean", "by seed"], self.rows())
         page.table("What it cost, CPU-hours", ["arm", "trainings", "trials"], self._costs())
@@ -112,8 +112,8 @@ class ClosedLoop:
             row: list[object] = [arm]
             for part in ("training", "evaluation"):
                 seconds = [result.cpu_s.get(part) for result in results]
-                known = [value for value in seconds if value is not None]
-                row.append(sum(known) / 3600 if len(known) == len(seconds) else None)
+                measured = [value for value in seconds if value is not None]
+                row.append(sum(measured) / 3600 if len(measured) == len(seconds) else None)
             rows.append(row)
         return rows
 
@@ -131,13 +131,13 @@ def _rows(compared: Sequence[Contrast]) -> list[ForestRow]:
     rows: list[ForestRow] = []
     for contrast in compared:
         low, high = contrast.interval
-        known = contrast.seeds > 1
+        several = contrast.seeds > 1
         rows.append(
             (
                 f"{contrast.a} - {contrast.b}",
                 100 * contrast.difference,
-                100 * low if known else None,
-                100 * high if known else None,
+                100 * low if several else None,
+                100 * high if several else None,
             )
         )
     return rows

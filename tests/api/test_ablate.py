@@ -91,11 +91,11 @@ def played(monkeypatch):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A finished study, what it returned, and what it announced."""
-    place, runs, heard = tmp_path_factory.mktemp("whole"), [], []
+    folder, runs, heard = tmp_path_factory.mktemp("whole"), [], []
     with pytest.MonkeyPatch.context() as patch, hearing(heard.append):
         patch.setattr(api, "evaluate", stand_in(runs))
-        ablation = depthtok.ablate(write(place))
-    return SimpleNamespace(place=place, ablation=ablation, heard=heard, played=runs)
+        ablation = depthtok.ablate(write(folder))
+    return SimpleNamespace(place=folder, ablation=ablation, heard=heard, played=runs)
 
 
 @pytest.fixture
@@ -149,9 +149,9 @@ def test_results_are_enough_when_weights_are_gone(whole, copy, played):
     assert not (tmp_path / "out" / "true").exists()
     assert again.closed_loop.to_json() == first.closed_loop.to_json()
     assert again.table.to_json() == first.table.to_json()
-    more = depthtok.ablate(write(tmp_path, seeds=(3, 4, 5)))  # and the study goes on
+    longer = depthtok.ablate(write(tmp_path, seeds=(3, 4, 5)))  # and the study goes on
     assert played == ["true/seed-5", "wrong/seed-5"]
-    assert more.closed_loop.to_json()["differences"][0]["seeds"] == 3
+    assert longer.closed_loop.to_json()["differences"][0]["seeds"] == 3
 
 
 def test_an_interrupted_study_goes_on_to_the_same_result(whole, copy, played, monkeypatch):
@@ -207,8 +207,8 @@ def test_processes_of_their_own_make_the_same_policies(whole, tmp_path):
     assert not ablation.failures
     assert heard == ["[1/1] wrong, seed 3: trained"]
     digests = [
-        checkpoint.weights_sha256(checkpoint.find(place / "out" / "wrong" / "seed-3"))
-        for place in (whole.place, tmp_path)
+        checkpoint.weights_sha256(checkpoint.find(folder / "out" / "wrong" / "seed-3"))
+        for folder in (whole.place, tmp_path)
     ]
     assert digests[0] == digests[1]
 

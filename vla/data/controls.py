@@ -70,10 +70,10 @@ def shuffled(lengths: Int64[np.ndarray, " E"], seed: int) -> Exchange:
     rng = np.random.default_rng((STREAM, seed))
     sources = rng.permutation(total).astype(np.int64)
     for frame in np.flatnonzero(episode[sources] == episode).tolist():
-        own = episode[frame]
-        if episode[sources[frame]] != own:  # mended by an earlier exchange
+        home = episode[frame]
+        if episode[sources[frame]] != home:  # mended by an earlier exchange
             continue
-        other = _free(episode, sources, int(own), rng)
+        other = _free(episode, sources, int(home), rng)
         sources[[frame, other]] = sources[[other, frame]]
     return Exchange(starts, sources)
 

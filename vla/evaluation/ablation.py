@@ -141,8 +141,8 @@ class RunFigures:
     @classmethod
     def of(cls, run: Path) -> RunFigures:
         """The latest figures of a run, and what they can be compared with."""
-        place = checkpoint.find(run)
-        config, norms = checkpoint.read_config(place), checkpoint.read_state(place).to_json()
+        newest = checkpoint.find(run)
+        config, norms = checkpoint.read_config(newest), checkpoint.read_state(newest).to_json()
         depth = config.model.depth
         validations = read_log(run, VALIDATIONS)[-1:]
         return cls(

@@ -67,10 +67,10 @@ def test_the_interval_holds_both_levels():
 
 def test_the_test_holds_its_level_over_seeds():
     rng = np.random.default_rng(2)
-    found = [
+    hits = [
         Contrast.of("a", "b", *drawn(rng, 6, 20, 0.0, 0.08, 0.0)).p_value < 0.05 for _ in range(400)
     ]
-    assert 0.02 <= np.mean(found) <= 0.085
+    assert 0.02 <= np.mean(hits) <= 0.085
 
 
 def test_what_was_not_testable_is_found_with_that_power():
@@ -79,11 +79,11 @@ def test_what_was_not_testable_is_found_with_that_power():
     testable = np.mean(
         [Contrast.of("a", "b", *drawn(rng, 16, 50, 0, 0.06, 0)).testable[0] for _ in range(60)]
     )
-    found = [
+    hits = [
         Contrast.of("a", "b", *drawn(rng, 16, 50, testable, 0.06, 0)).p_value < 0.05
         for _ in range(300)
     ]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.08)
+    assert np.mean(hits) == pytest.approx(0.8, abs=0.08)
 
 
 def test_limits_are_said():

@@ -45,8 +45,8 @@ def test_power_is_what_a_simulation_finds():
     a, b = rng.binomial(trials, rates) / trials
     error = np.sqrt((a.var(1, ddof=1) + b.var(1, ddof=1)) / seeds)
     t = np.abs(a.mean(1) - b.mean(1)) / error
-    found = (t > limit_of(0.05, 2 * (seeds - 1))).mean()
-    assert power(seeds, 0.1, tau, trials, 0.55) == pytest.approx(found, abs=0.025)
+    share = (t > limit_of(0.05, 2 * (seeds - 1))).mean()
+    assert power(seeds, 0.1, tau, trials, 0.55) == pytest.approx(share, abs=0.025)
 
 
 def test_students_t_against_scipy():

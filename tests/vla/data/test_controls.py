@@ -88,16 +88,16 @@ def test_shuffled_codes_are_each_frames_once_and_of_other_episodes():
     places, grids = targets(*arm("shuffled-codes"))
     assert (grids[:, 0] != places[:, 0]).all()
     assert sorted(map(tuple, grids[:, :2])) == sorted(map(tuple, places))  # a permutation
-    own = targets(*arm("true-codes"))[1]
-    assert (histogram(grids) == histogram(own)).all()
+    true = targets(*arm("true-codes"))[1]
+    assert (histogram(grids) == histogram(true)).all()
 
 
 def test_same_step_codes_are_of_other_episodes_at_that_step():
     places, grids = targets(*arm("same-step-codes"))
     assert (grids[:, 0] != places[:, 0]).all()
     assert (grids[:, 1] == places[:, 1]).all()
-    own = targets(*arm("true-codes"))[1]
-    assert (histogram(grids) == histogram(own)).all()
+    true = targets(*arm("true-codes"))[1]
+    assert (histogram(grids) == histogram(true)).all()
 
 
 def test_random_codes_are_uniform():
@@ -105,8 +105,8 @@ def test_random_codes_are_uniform():
     counts = np.bincount(grids.ravel(), minlength=16)
     expected = grids.size / 16
     assert ((counts - expected) ** 2 / expected).sum() < 37.7  # chi2, 15 df, p = 0.001
-    own = targets(*arm("true-codes"))[1]
-    assert (histogram(grids) != histogram(own)).any()
+    true = targets(*arm("true-codes"))[1]
+    assert (histogram(grids) != histogram(true)).any()
 
 
 def many(name):
@@ -142,7 +142,7 @@ def test_wrong_codes_tell_nothing_of_their_frame():
 def test_the_course_is_kept_by_same_step_codes_alone():
     """Codes that are the step: at the same step they say it, shuffled ones do not."""
     episodes = fakes.FakeEpisodes(count=60, steps=8, size=8)
-    kept = {}
+    bits = {}
     for name in CONTROLS:
         places, grids = [], []
         joined, _ = arm(name, told, episodes)
@@ -151,9 +151,9 @@ def test_the_course_is_kept_by_same_step_codes_alone():
             for step in range(int(episodes.lengths[number])):
                 places.append(step)
                 grids.append(int(clip[step][0, 1]))
-        kept[name] = information(np.array(places), np.array(grids))
-    assert kept["same-step-codes"] > 2.9  # nearly log2(8)
-    assert max(kept["shuffled-codes"], kept["random-codes"]) < 0.3
+        bits[name] = information(np.array(places), np.array(grids))
+    assert bits["same-step-codes"] > 2.9  # nearly log2(8)
+    assert max(bits["shuffled-codes"], bits["random-codes"]) < 0.3
 
 
 def test_nothing_of_other_episodes_is_taught():
