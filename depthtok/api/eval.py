@@ -54,7 +54,7 @@ def evaluate(
         Renamed(workers="workers"),
     ],
     dataset: Annotated[str | None, "data set whose units to act in, if trained on several"] = None,
-    codebook: Annotated[Path | None, "also compare its depth codes with the ground truth's"] = None,
+    codebook: Annotated[Path | None, "compare its depth codes with the true ones"] = None,
     gripper: Annotated[str | None, "the policy's gripper convention, where it states none"] = None,
     accept: Annotated[
         list[str] | None, "what may differ from the robot's: fps, proprio.names, ..."
