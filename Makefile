@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check types bench-gpu format clean
+.PHONY: demo test check types docs bench-gpu format clean
 
 demo: .venv/core
 	$(BIN)/depthtok demo
@@ -21,6 +21,10 @@ check: .venv/dev
 types: .venv/dev
 	$(BIN)/mypy
 
+# The site, into site/: broken links and references fail it. The tests build it as well.
+docs: .venv/dev
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/docs . site
+
 # Rows and a table in bench-gpu/; needs a CUDA build of torch in .venv.
 bench-gpu: .venv/core
 	$(BIN)/python benchmarks/gpu.py
@@ -30,9 +34,9 @@ format: .venv/dev
 	$(BIN)/ruff check --fix $(CODE)
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv demo site build dist *.egg-info
 
-CODE := depthtok pipelines vqvae vla tests benchmarks tools
+CODE := depthtok pipelines vqvae vla tests benchmarks tools docs examples
 
 .venv/core: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,7 +46,7 @@ CODE := depthtok pipelines vqvae vla tests benchmarks tools
 	touch $@
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,remote,serve,sim,video,lerobot,hdf5,tensorboard,eightbit,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,remote,serve,sim,video,lerobot,hdf5,tensorboard,eightbit,docs,dev]'
 	# openpi's client asks for numpy<2 on paper, and works with 2: the server is tested with it.
 	$(BIN)/python -m pip install --quiet --no-deps openpi-client==0.1.2
 	touch $@

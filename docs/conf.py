@@ -24,8 +24,9 @@ include_patterns = [
     "examples/README.md",
     "examples/*/README.md",
     "depthtok/sample/libero_sample/README.md",
+    "tests/data/*/README.md",
 ]
-exclude_patterns = ["**/.*", "**/node_modules", "site", "build", "runs", "demo", "tests"]
+exclude_patterns = [".*", "**/.*", "**/node_modules", "site", "build", "runs", "demo"]
 source_suffix = {".md": "markdown"}
 extensions = [
     "myst_parser",
@@ -36,6 +37,7 @@ extensions = [
 
 myst_heading_anchors = 4
 default_role = "code"
+smartquotes = False  # -- is a flag
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -49,5 +51,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 html_theme = "furo"
 html_title = f"depthtok {version}"
 html_copy_source = False
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}

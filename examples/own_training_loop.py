@@ -1,4 +1,4 @@
-"""Depth codes in a training loop of one's own: a small network reads a frame and predicts its codes.
+"""Depth codes in one's own training loop: a small network reads a frame and predicts its codes.
 
     python examples/own_training_loop.py runs/episodes runs/codes --steps 200
 
@@ -23,6 +23,7 @@ class FramesWithCodes(Dataset):
 
     def __init__(self, episodes: str | Path, codes: str | Path, camera: str) -> None:
         self.episodes, self.codes, self.camera = EpisodeStore(episodes), CodeStore(codes), camera
+        self.codes.require_complete()  # else an episode without codes may be one that is to come
         self.steps = [
             (number, step)
             for number, episode in enumerate(self.episodes)

@@ -17,7 +17,10 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[1]
 INDEX = "docs/index"
-LINK = re.compile(r"^- \[[^\]]+\]\(([^)#]+)\.md\)", re.MULTILINE)
+ASIDE = ("depthtok/sample/", "tests/data/", "examples/own_")
+"""Pages that are linked from others, and are in no table of contents."""
+LINK = re.compile(r"^- \[([^\]]+)\]\(([^)#]+)\.md\)", re.MULTILINE)
+EXAMPLE = re.compile(r"^Example: (depthtok .*(?:\n.+)*)", re.MULTILINE)
 REDIRECT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>depthtok</title>
 <meta http-equiv="refresh" content="0; url=docs/index.html">
@@ -35,7 +38,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
-    """Appends the tables of contents to the index page, one for each of its sections."""
+    """Appends the tables of contents to the index page, one for each of its sections. Sphinx warns
+    of a page that is in none, unless it is one of those aside."""
+    if page.startswith(ASIDE):
+        source[0] = "---\norphan: true\n---\n" + source[0]
     if page == INDEX:
         source[0] += "\n" + navigation(source[0])
 
@@ -45,7 +51,7 @@ def navigation(index: str) -> str:
     tables = []
     for section in re.split(r"^## ", index, flags=re.MULTILINE)[1:]:
         caption, _, body = section.partition("\n")
-        pages = LINK.findall(body)
+        pages = [f"{title} <{path}>" for title, path in LINK.findall(body)]
         if pages:
             lines = ["```{toctree}", ":hidden:", f":caption: {caption}", "", *pages, "```"]
             tables.append("\n".join(lines))
@@ -95,8 +101,13 @@ def commands_markdown() -> str:
     for name, command in commands().items():
         function = names[command.function.__module__.rpartition(".")[2]]
         doc = inspect.getdoc(command.function) or ""
+        doc = EXAMPLE.sub(lambda line: f"```bash\n{' '.join(line[1].split())}\n```", doc)
         rows = [row(parameter) for parameter in read(command.function).parameters]
-        table = ["| argument | type | default | what it is |", "|---|---|---|---|", *filter(None, rows)]
+        table = [
+            "| argument | type | default | what it is |",
+            "|---|---|---|---|",
+            *filter(None, rows),
+        ]
         title = f"## depthtok {name}"
         text += [title, f"`depthtok.{function}(...)`", doc, "\n".join(table)]
     return "\n\n".join(text) + "\n"
@@ -108,7 +119,9 @@ def row(parameter: Any) -> str:
 
     if not parameter.shown or parameter.successor:
         return ""
-    written = f"`{parameter.flag}`" if parameter.flag else f"`{parameter.metavar or parameter.name}`"
+    written = (
+        f"`{parameter.flag}`" if parameter.flag else f"`{parameter.metavar or parameter.name}`"
+    )
     cells = [written, type_text(parameter.kind), default_text(parameter.default), parameter.help]
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 

@@ -1,7 +1,6 @@
 """What README and docs name is there: files, headings, commands, flags, settings."""
 
 import re
-from pathlib import Path
 
 import pytest
 import typer
@@ -9,7 +8,7 @@ import typer
 from depthtok.api.interface import read
 from depthtok.cli.application import commands
 from depthtok.cli.main import app
-from tests.docs.pages import PAGES, ROOT, Block, dead_links, name, shell_blocks
+from tests.docs.pages import PAGES, ROOT, dead_links, name, shell_blocks
 
 COMMANDS = typer.main.get_command(app).commands
 FUNCTIONS = {name: command.function for name, command in commands().items()}
@@ -100,3 +99,17 @@ def test_the_files_that_check_exist():
     assert [
         f for f in files if not ((ROOT / f).is_file() or (ROOT / "depthtok" / f).is_file())
     ] == []
+
+
+def test_the_tour_names_what_is_there():
+    """Each `name` before a link of the tour is defined in the file that the link leads to."""
+    tour = (ROOT / "CONTRIBUTING.md").read_text().partition("## A tour")[2].partition("\n## ")[0]
+    stations = re.findall(r"^\d+\. \*\*", tour, re.MULTILINE)
+    assert len(stations) == 10
+    named = re.findall(r"`(\w+)` of\s+\[[^\]]+\]\(([^)]+)\)", tour)
+    assert len(named) > 15
+    for symbol, file in named:
+        assert re.search(rf"^ *(class|def) {symbol}\b", (ROOT / file).read_text(), re.MULTILINE), (
+            symbol,
+            file,
+        )
