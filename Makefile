@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check types docs bench-gpu format clean
+.PHONY: demo test check coverage types docs bench-gpu format clean
 
 demo: .venv/core
 	$(BIN)/depthtok demo
@@ -17,6 +17,13 @@ check: .venv/dev
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(MAKE) test
+
+# The share of lines that the tests run, in the processes that they start, too: TESTS="tests/vla" for some.
+coverage: .venv/dev
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest --ignore tests/tensorflow $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 types: .venv/dev
 	$(BIN)/mypy
@@ -34,7 +41,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix $(CODE)
 
 clean:
-	rm -rf .venv demo site build dist *.egg-info
+	rm -rf .venv .coverage demo site build dist *.egg-info
 
 CODE := depthtok pipelines vqvae vla tests benchmarks tools docs examples
 

@@ -72,8 +72,8 @@ def loader(data: Path, work: Path) -> float:
 
     def fill() -> None:
         for numbers in order:
-            for place, number in enumerate(numbers):
-                dataset.fill({n: r[place] for n, r in rows.items()}, number, 0, 0)
+            for index, number in enumerate(numbers):
+                dataset.fill({n: r[index] for n, r in rows.items()}, number, 0, 0)
 
     fill()  # opens files and maps tables
     return _cpu(fill)
@@ -106,21 +106,21 @@ def main() -> None:
     parser.add_argument("--only", choices=MEASURED, action="append")
     parser.add_argument("--one", choices=MEASURED, help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(globals()[given.one](given.data, given.other)))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(globals()[options.one](options.data, options.other)))
         return
     sys.path.insert(0, str(HERE / "benchmarks"))
     from vla_loader import generate
 
-    with tempfile.TemporaryDirectory() as place:
-        data = generate(Path(place) / "libero_sim" / "1.0.0", given.steps)
-        for name in given.only or MEASURED:
+    with tempfile.TemporaryDirectory() as folder:
+        data = generate(Path(folder) / "libero_sim" / "1.0.0", options.steps)
+        for name in options.only or MEASURED:
             pairs = []
-            for number in range(given.rounds):
-                sides = [given.other, HERE] if number % 2 else [HERE, given.other]
-                found = {side: measured(side, name, data) for side in sides}
-                pairs.append((found[HERE], found[given.other]))
+            for number in range(options.rounds):
+                sides = [options.other, HERE] if number % 2 else [HERE, options.other]
+                seconds = {side: measured(side, name, data) for side in sides}
+                pairs.append((seconds[HERE], seconds[options.other]))
             ratios = sorted(ours / theirs for ours, theirs in pairs)
             ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
             print(

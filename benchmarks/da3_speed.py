@@ -29,7 +29,7 @@ from pipelines.depth.da3.estimator import DA3Network
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.preprocess import preprocess
 from pipelines.depth.da3.rope import turned
-from pipelines.depth.frames.estimator import FrameEstimator
+from pipelines.depth.single_frames.estimator import FrameEstimator
 from pipelines.depth.vida.config import PATCH, RunConfig
 from pipelines.depth.vida.encoder import Attention
 from pipelines.depth.vida.head import Fusion, resize
@@ -127,12 +127,12 @@ def main() -> None:
     if options.json:
         print(json.dumps(results))
         return
-    for found in results:
+    for row in results:
         print(
-            f"{found['network']} at {found['input_size']} px, {found['frames']} frames: plain "
-            f"{found['seconds']['plain']:.2f} s, depthtok {found['seconds']['depthtok']:.2f} s, "
-            f"ratio {found['ratio']:.2f}, largest difference of logarithms "
-            f"{found['largest_difference_of_logarithms']:.1e}"
+            f"{row['network']} at {row['input_size']} px, {row['frames']} frames: plain "
+            f"{row['seconds']['plain']:.2f} s, depthtok {row['seconds']['depthtok']:.2f} s, "
+            f"ratio {row['ratio']:.2f}, largest difference of logarithms "
+            f"{row['largest_difference_of_logarithms']:.1e}"
         )
 
 

@@ -128,8 +128,8 @@ def compare(runs: dict, number: int, rounds: int) -> None:
             run()
             times[name].append(time.process_time() - start)
     ours = min(times["ours"])
-    for name, found in times.items():
-        best = min(found)
+    for name, durations in times.items():
+        best = min(durations)
         changed = int((codes[name] != codes["ours"]).sum())
         print(
             f"{name:18} {number / best:7.0f} frames/s (CPU time)   ours is {best / ours:4.2f}x"

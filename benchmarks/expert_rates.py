@@ -36,26 +36,26 @@ class Attempt:
 
 def attempts(task: Task, states: int, noise: float, variety: float) -> list[Attempt]:
     """One attempt per initial state. Raises `ConfigError` if the expert cannot do the task."""
-    simulator, found = LiberoSimulator(task, size=16), []
+    simulator, outcomes = LiberoSimulator(task, size=16), []
     try:
         for k in range(states):
             seed = task.seed("eval", SEED, k)
             motion, _, tried = demonstrate(
                 simulator, seed=seed, noise=noise, variety=variety, init_state=k
             )
-            found.append(Attempt(motion.success, tried, len(motion)))
+            outcomes.append(Attempt(motion.success, tried, len(motion)))
     finally:
         simulator.close()
-    return found
+    return outcomes
 
 
 def told(found: list[Attempt]) -> str:
     """`5 of 5 (95 % interval 57 to 100 %), 4 with the first grasp, 96 to 131 steps`."""
-    won = [each for each in found if each.solved]
+    won = [attempt for attempt in found if attempt.solved]
     low, high = wilson(len(won), len(found))
-    first = sum(each.tried == 1 for each in won)
+    first = sum(attempt.tried == 1 for attempt in won)
     text = f"{len(won)} of {len(found)} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
-    steps = [each.steps for each in won]
+    steps = [attempt.steps for attempt in won]
     return (
         text + f", {first} with the first grasp, {min(steps)} to {max(steps)} steps"
         if won
@@ -70,18 +70,18 @@ def main() -> None:
     parser.add_argument("--states", type=int, default=2, help="initial states of each task")
     parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--variety", type=float, default=0.0)
-    given = parser.parse_args()
-    for suite in given.suites:
-        begun, everything = time.process_time(), []
+    options = parser.parse_args()
+    for suite in options.suites:
+        started, everything = time.process_time(), []
         for task in suites.tasks(suite):
             try:
-                found = attempts(task, given.states, given.noise, given.variety)
+                outcomes = attempts(task, options.states, options.noise, options.variety)
             except ConfigError:
                 print(f"{task}: the expert cannot do it ({task.instruction})", flush=True)
                 continue
-            everything += found
-            print(f"{task}: {told(found)}", flush=True)
-        print(f"{suite}: {told(everything)}; {time.process_time() - begun:.0f} CPU-s", flush=True)
+            everything += outcomes
+            print(f"{task}: {told(outcomes)}", flush=True)
+        print(f"{suite}: {told(everything)}; {time.process_time() - started:.0f} CPU-s", flush=True)
 
 
 if __name__ == "__main__":

@@ -102,9 +102,9 @@ def rows_of(script: Script, tiny: bool, tflops: float) -> Iterator[dict]:
         *(script.tiny if tiny else script.gpu).split(),
     ]
     command = " ".join(["python", f"benchmarks/{script.name}", *words[2:]])
-    told = {"script": script.name, "command": command}
+    origin = {"script": script.name, "command": command}
     if not (FOLDER / script.name).is_file():
-        yield {**told, "failed": "it is not in this folder"}
+        yield {**origin, "failed": "it is not in this folder"}
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.jsonl"
@@ -123,13 +123,13 @@ def rows_of(script: Script, tiny: bool, tflops: float) -> Iterator[dict]:
         except subprocess.TimeoutExpired:
             done, problem = None, [f"it took more than {LIMIT_S} s"]
         lines = file.read_text().splitlines() if file.is_file() else []
-        found = [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in lines]
         if done and not script.to_file and not done.returncode:
-            found = json.loads(done.stdout.splitlines()[-1])
-    for row in found:
-        yield {**told, **script.read(row, tflops)}
-    if done is None or done.returncode or not found:
-        yield {**told, "failed": "".join(problem) or "it found nothing"}
+            rows = json.loads(done.stdout.splitlines()[-1])
+    for row in rows:
+        yield {**origin, **script.read(row, tflops)}
+    if done is None or done.returncode or not rows:
+        yield {**origin, "failed": "".join(problem) or "it found nothing"}
 
 
 def ratio(row: dict) -> float | None:

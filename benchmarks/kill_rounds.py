@@ -84,8 +84,10 @@ def survive(
         assert code in expected, f"ended with {code}: {ended.traceback}"
         if code > 0:
             slowest = max(slowest, ended.seconds)
-            left = {*temporaries(stage.out)} - before  # the next run cleans up after a killed one
-            assert not left, f"a stopped run left {left}"
+            leftovers = {
+                *temporaries(stage.out)
+            } - before  # the next run cleans up after a killed one
+            assert not leftovers, f"a stopped run left {leftovers}"
         ends[signal.Signals(signum).name if code else "done"] += 1
     return slowest
 
@@ -103,12 +105,12 @@ def worker_deaths(rng: np.random.Generator, ends: Counter) -> Iterator[None]:
 
     def kill() -> None:
         for wait in waits:
-            while not (found := workers()):
+            while not (pids := workers()):
                 if over.wait(0.02):
                     return
             if over.wait(wait):
                 return
-            for process in found[:1]:
+            for process in pids[:1]:
                 try:
                     os.kill(process, signal.SIGKILL)
                 except ProcessLookupError:
@@ -126,15 +128,15 @@ def worker_deaths(rng: np.random.Generator, ends: Counter) -> Iterator[None]:
 
 def workers() -> list[int]:
     """Ray workers that descend from this process."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             title = (entry / "cmdline").read_bytes()
         except OSError:
             continue
         if title.startswith(b"ray::_Worker") and descends(int(entry.name)):
-            found.append(int(entry.name))
-    return found
+            pids.append(int(entry.name))
+    return pids
 
 
 def descends(process: int) -> bool:
@@ -164,14 +166,14 @@ def main() -> None:
         make_rlds(root / "rlds", episodes=8, steps=6, shards=4)
         for name in STAGES:
             run(stage(name, root, root / name), RunOptions())
-        made = [stage(name, root, root / "out" / name) for name in STAGES]
-        spans = [whole(each, options) for each in made]
+        stages = [stage(name, root, root / "out" / name) for name in STAGES]
+        spans = [whole(stage_run, options) for stage_run in stages]
         with progress(total=given.rounds, unit="rounds", label="kill_rounds") as bar:
             for number in range(given.rounds):
-                each, span = made[number % len(made)], spans[number % len(made)]
-                slowest = max(slowest, survive(each, span, options, rng, ends))
-                wrong += tree_digest(each.out) != tree_digest(root / each.out.name)
-                shutil.rmtree(each.out)
+                stage_run, span = stages[number % len(stages)], spans[number % len(stages)]
+                slowest = max(slowest, survive(stage_run, span, options, rng, ends))
+                wrong += tree_digest(stage_run.out) != tree_digest(root / stage_run.out.name)
+                shutil.rmtree(stage_run.out)
                 bar.advance(differ=wrong, **{name.lower(): n for name, n in ends.items()})
     took = ", ".join(f"{name} {span:.2f} s" for name, span in zip(STAGES, spans, strict=True))
     stops = ", ".join(f"{count} {name}" for name, count in sorted(ends.items()))

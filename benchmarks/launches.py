@@ -99,13 +99,13 @@ def counting() -> Iterator[Tally]:
     mode, attention, norm = _Counting(), F.scaled_dot_product_attention, F.rms_norm
 
     def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        given = [q, k, v]
+        inputs = [q, k, v]
         if attn_mask is not None:
             if attn_mask.dtype == torch.bool:  # made a bias at every call
                 nothing, never = q.new_zeros(attn_mask.shape), q.new_full((), -torch.inf)
                 attn_mask = torch.where(attn_mask, nothing, never)
-            given.append(attn_mask)
-        mode.tally.add("attention", given, [q])
+            inputs.append(attn_mask)
+        mode.tally.add("attention", inputs, [q])
         return q.new_empty(q.transpose(1, 2).shape).transpose(1, 2)
 
     def normed(x: Tensor, *_: Any, **__: Any) -> Tensor:

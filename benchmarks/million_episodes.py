@@ -154,43 +154,43 @@ def measure(path: Path) -> dict[str, float]:
     from pipelines.annotate.stage import AnnotateStage
     from pipelines.config import AnnotateConfig
 
-    found = {"imported_mb": peak_mb()}
+    figures = {"imported_mb": peak_mb()}
     started, busy = time.perf_counter(), time.process_time()
     store = EpisodeStore(path)
     store.require_complete()
-    found |= {"episodes": len(store), "steps": store.steps, "parts": len(store.part_names)}
-    found |= {"open_s": time.perf_counter() - started, "open_cpu_s": time.process_time() - busy}
-    found["opened_mb"] = peak_mb()
+    figures |= {"episodes": len(store), "steps": store.steps, "parts": len(store.part_names)}
+    figures |= {"open_s": time.perf_counter() - started, "open_cpu_s": time.process_time() - busy}
+    figures["opened_mb"] = peak_mb()
     started = time.perf_counter()
     work = AnnotateStage(store, path.with_name("depth"), AnnotateConfig(), "cpu").work()
-    found |= {"plan_s": time.perf_counter() - started, "planned_parts": len(work)}
+    figures |= {"plan_s": time.perf_counter() - started, "planned_parts": len(work)}
     assert sum(part.frames for part in work) == store.steps * len(CAMERAS)
     started = time.perf_counter()
     order = Permutation(store.steps, (0, 0))
-    found["shuffle_s"] = time.perf_counter() - started
+    figures["shuffle_s"] = time.perf_counter() - started
     rng = np.random.default_rng(0)
     positions = rng.integers(store.steps, size=20_000)
-    found["batch_us"] = 1e6 * median(
+    figures["batch_us"] = 1e6 * median(
         lambda start: order(np.arange(start, start + BATCH)),
         np.minimum(positions[:2000], store.steps - BATCH),
     )
-    found["locate_us"] = 1e6 * median(store.locate, positions)
-    found["episode_us"] = 1e6 * median(lambda step: _place(store, step), positions)
-    found["peak_mb"] = peak_mb()
-    found["own_mb"] = found["peak_mb"] - found["imported_mb"]
-    found["epoch_s"] = exact(order, store.steps)
-    found |= by_table(store.steps)
-    return found
+    figures["locate_us"] = 1e6 * median(store.locate, positions)
+    figures["episode_us"] = 1e6 * median(lambda step: _place(store, step), positions)
+    figures["peak_mb"] = peak_mb()
+    figures["own_mb"] = figures["peak_mb"] - figures["imported_mb"]
+    figures["epoch_s"] = exact(order, store.steps)
+    figures |= by_table(store.steps)
+    return figures
 
 
 def median(call: Callable[[int], object], arguments: np.ndarray) -> float:
     """Median seconds of a call."""
-    taken = []
+    seconds = []
     for argument in arguments.tolist():
         started = time.perf_counter()
         call(argument)
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def _place(store: EpisodeStore, step: int) -> tuple[str, int]:
@@ -202,13 +202,13 @@ def _place(store: EpisodeStore, step: int) -> tuple[str, int]:
 
 def exact(order: Callable[[np.ndarray], np.ndarray], steps: int) -> float:
     """Seconds to draw a whole epoch; every step must be drawn once."""
-    seen = np.zeros(steps, bool)
+    visited = np.zeros(steps, bool)
     started = time.perf_counter()
     for start in range(0, steps, 1 << 16):
-        seen[order(np.arange(start, min(start + (1 << 16), steps)))] = True
-    taken = time.perf_counter() - started
-    assert seen.all(), "a step was drawn twice, and another one never"
-    return taken
+        visited[order(np.arange(start, min(start + (1 << 16), steps)))] = True
+    seconds = time.perf_counter() - started
+    assert visited.all(), "a step was drawn twice, and another one never"
+    return seconds
 
 
 def by_table(steps: int) -> dict[str, float]:
@@ -265,11 +265,11 @@ def run(folder: Path, episodes: int, parts: int, images: Path | None) -> dict[st
     """Generates a store in `folder` and measures it in a fresh process."""
     started = time.perf_counter()
     generate(folder / "episodes", episodes, parts)
-    made = time.perf_counter() - started
+    written_s = time.perf_counter() - started
     command = [sys.executable, __file__, "--measure", str(folder / "episodes")]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     store = EpisodeStore(images or pixels(folder / "pixels"))
-    return {"generate_s": made, **json.loads(done.stdout), "image_us": image_us(store)}
+    return {"generate_s": written_s, **json.loads(done.stdout), "image_us": image_us(store)}
 
 
 def main() -> None:
@@ -281,17 +281,17 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail if a limit is exceeded")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure:
-        print(json.dumps(measure(given.measure)))
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = run(Path(folder), given.episodes, given.parts, given.images)
-    for name, value in found.items():
+        figures = run(Path(folder), options.episodes, options.parts, options.images)
+    for name, value in figures.items():
         print(f"{name:>14}  {value:,.2f}" if isinstance(value, float) else f"{name:>14}  {value:,}")
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=2) + "\n")
-    if given.check and (broken := over(found)):
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.check and (broken := over(figures)):
         sys.exit("\n".join(broken))
 
 

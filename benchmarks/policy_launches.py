@@ -33,14 +33,14 @@ def count(config: ModelConfig, sampler: str, width: int = 1) -> Tally:
         model = QDepthVLA(config).eval()
     entrance = None if sampler == "plain" else sampling.fold(model)
     running.cast(model, DTYPE)
-    *seen, noise = (tensor.to("meta") for tensor in rows.example(config, width, 0))
+    *inputs, noise = (tensor.to("meta") for tensor in rows.example(config, width, 0))
     if entrance is None:
         function = model.sample
     else:
         parts, calls = _noted()
         function = sampling.Sampler(model, entrance, parts)
     with torch.no_grad(), counting() as tally:
-        function(Observation(*seen), noise)
+        function(Observation(*inputs), noise)
     if sampler == "compiled":
         tally.launches["saved by compiling (estimate)"] -= sum(map(SAVED.get, calls))
     return tally

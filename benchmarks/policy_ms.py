@@ -52,10 +52,10 @@ def seconds(call: Callable[[], object], device: torch.device, least: int = 3) ->
     spent = []
     for _ in range(least + 1):  # the first one warms up
         wait(device)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         call()
         wait(device)
-        spent.append(time.perf_counter() - begun)
+        spent.append(time.perf_counter() - started)
     return statistics.median(spent[1:])
 
 
@@ -93,10 +93,10 @@ def flops(config: Config) -> int:
     """Of one observation's chunk."""
     with torch.device("meta"):
         model = QDepthVLA(config.model)
-        given = [tensor.to("meta") for tensor in rows.example(config.model, 1, 0)]
+        inputs = [tensor.to("meta") for tensor in rows.example(config.model, 1, 0)]
     policy = Policy(model, config, units(config), device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        policy._eager(*given)
+        policy._eager(*inputs)
     return counter.get_total_flops()
 
 
@@ -125,7 +125,7 @@ def measure(
     """A row for each way to run one model."""
     model = made(config, device)
     example = tuple(tensor.to(device) for tensor in rows.example(config.model, options.batch, 7))
-    found, true = [], None
+    rows_measured, true = [], None
     for precision, sampler, graph in WAYS:
         if (graph and device.type != "cuda") or (sampler == "compiled" and not options.compile):
             continue
@@ -134,7 +134,7 @@ def measure(
             how = Running(precision, sampler, graph, options.batch)
             policy = Policy(copy.deepcopy(model), config, units(config), device=device, running=how)
         except ConfigError as error:
-            found.append({**row, "refused": str(error).splitlines()[0]})
+            rows_measured.append({**row, "refused": str(error).splitlines()[0]})
             continue
         with torch.inference_mode(), how.arithmetic():
             actions: Tensor = policy._sample(*example).float()
@@ -142,9 +142,9 @@ def measure(
             row["off"] = float((actions - true).abs().max())
             spent = seconds(lambda p=policy: p._sample(*example), device, options.rounds)
         floor = ceilings.floor(model, config, precision, options.batch)
-        found.append({**row, "ms": 1000 * spent, "floor_ms": floor})
+        rows_measured.append({**row, "ms": 1000 * spent, "floor_ms": floor})
         del policy
-    return found
+    return rows_measured
 
 
 def told(row: dict) -> str:

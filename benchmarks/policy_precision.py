@@ -37,15 +37,15 @@ def open_loop(run: str, options: argparse.Namespace) -> None:
     )
     store = EpisodeStore(options.episodes)
     episodes = [store.episode(n) for n in range(len(store))][: options.limit]
-    found = [compared(fine, coarse, episode, options.stride) for episode in episodes]
-    distances = np.concatenate([each for each, _, _ in found])
-    seeds = np.concatenate([each for _, each, _ in found])
+    comparisons = [compared(fine, coarse, episode, options.stride) for episode in episodes]
+    distances = np.concatenate([values for values, _, _ in comparisons])
+    seeds = np.concatenate([values for _, values, _ in comparisons])
     print(
-        f"{len(distances)} observations of {len(found)} episodes: {options.precision} and float32 "
-        f"differ by {rms(distances):.2g} (root mean square; largest {distances.max():.2g}), two "
-        f"seeds of float32 by {rms(seeds):.2g} ({seeds.max():.2g})"
+        f"{len(distances)} observations of {len(episodes)} episodes: {options.precision} and "
+        f"float32 differ by {rms(distances):.2g} (RMS; largest {distances.max():.2g}), "
+        f"two seeds of float32 by {rms(seeds):.2g} ({seeds.max():.2g})"
     )
-    errors = np.stack([each for _, _, each in found])
+    errors = np.stack([values for _, _, values in comparisons])
     print(
         f"mean squared error to the demonstrated actions: float32 {errors[:, 0].mean():.4g}, "
         f"{options.precision} {errors[:, 1].mean():.4g}; difference by episode "
@@ -61,19 +61,21 @@ def compared(
     frames = {name: episode.frames(name) for name in fine.config.data.cameras}
     distances, seeds, errors = [], [], []
     for step in range(0, len(episode) - chunk + 1, stride):
-        seen = {
-            "images": {name: each.read(step, step + 1)[0] for name, each in frames.items()},
+        observation = {
+            "images": {
+                name: frames_read.read(step, step + 1)[0] for name, frames_read in frames.items()
+            },
             "proprio": episode.proprio[step],
             "instruction": episode.instruction(step),
         }
         a, b, again = (
-            scale.apply(policy.act(seen, torch.Generator().manual_seed(step + more)))
-            for policy, more in ((fine, 0), (coarse, 0), (fine, OTHER_NOISE))
+            scale.apply(policy.act(observation, torch.Generator().manual_seed(step + noise_shift)))
+            for policy, noise_shift in ((fine, 0), (coarse, 0), (fine, OTHER_NOISE))
         )
         true = scale.apply(episode.action[step : step + chunk])
         distances.append(np.abs(a - b))
         seeds.append(np.abs(a - again))
-        errors.append([np.square(made - true).mean() for made in (a, b)])
+        errors.append([np.square(actions - true).mean() for actions in (a, b)])
     return np.stack(distances), np.stack(seeds), np.mean(errors, axis=0)
 
 

@@ -111,7 +111,7 @@ def random_access(directory: str, split: str, count: int = 2000) -> dict:
     chosen = random.Random(0).choices(index, k=count)
     times = {}
     for name, decoding in (("bytes_us", False), ("decoded_us", True)):
-        taken = []
+        durations = []
         for file, offset, length, crc in chosen:
             start = time.perf_counter()
             frame = os.pread(file, length, offset)
@@ -119,8 +119,8 @@ def random_access(directory: str, split: str, count: int = 2000) -> dict:
                 raise SystemExit("a frame changed")
             if decoding:
                 layout.decode(frame)
-            taken.append(time.perf_counter() - start)
-        times[name] = statistics.median(taken) * 1e6
+            durations.append(time.perf_counter() - start)
+        times[name] = statistics.median(durations) * 1e6
     return times
 
 
@@ -181,10 +181,10 @@ def report(result: dict) -> None:
     print(f"{'path':16} {'steps/cpu-s':>12} {'cpu-s':>8} {'peak MB':>8}")
     for path, row in result["median"].items():
         print(f"{path:16} {row['steps_per_cpu_s']:12.0f} {row['cpu_s']:8.2f} {row['peak_mb']:8.0f}")
-    each = ", ".join(f"{ratio:.2f}" for ratio in result["speed_ratios"])
+    ratios = ", ".join(f"{ratio:.2f}" for ratio in result["speed_ratios"])
     print(
         f"against '{result['baseline']}': {result['speed_ratio']:.2f} times the steps per CPU "
-        f"second (rounds: {each}) in {result['memory_ratio']:.3f} of the memory"
+        f"second (rounds: {ratios}) in {result['memory_ratio']:.3f} of the memory"
     )
     access = result["random_access"]
     print(

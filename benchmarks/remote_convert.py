@@ -103,10 +103,10 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--copy-images", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        rlds = enlarged(given.rlds, Path(scratch) / "set", given.times)
-        compare(rlds, Path(scratch), given.rounds, given.copy_images)
+        rlds = enlarged(options.rlds, Path(scratch) / "set", options.times)
+        compare(rlds, Path(scratch), options.rounds, options.copy_images)
 
 
 def compare(rlds: Path, scratch: Path, rounds: int, copy_images: bool) -> None:

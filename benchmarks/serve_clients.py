@@ -99,7 +99,7 @@ def main() -> None:
         return
     names = CAMERAS[: options.cameras]
     config = load(options.preset, {"model.cameras": options.cameras, "data.cameras": names})
-    device, found = torch.device(options.device), {batch: [] for batch in options.batch}
+    device, durations = torch.device(options.device), {batch: [] for batch in options.batch}
     policies = {
         batch: Policy(
             made(config, device),
@@ -112,10 +112,13 @@ def main() -> None:
     }
     for _ in range(options.rounds):
         for batch, policy in policies.items():
-            found[batch].append(measure(policy, options))
-    first = statistics.median(row["answers_per_s"] for row in found[options.batch[0]])
-    for batch, several in found.items():
-        row = {name: statistics.median(each[name] for each in several) for name in several[0]}
+            durations[batch].append(measure(policy, options))
+    first = statistics.median(row["answers_per_s"] for row in durations[options.batch[0]])
+    for batch, several in durations.items():
+        row = {
+            name: statistics.median(row_of_one[name] for row_of_one in several)
+            for name in several[0]
+        }
         print(
             f"{options.clients} clients, batch {batch:3}: {row['answers_per_s']:7.1f} answers/s "
             f"({row['answers_per_s'] / first:.2f} x), median {row['median_ms']:.0f} ms, "

@@ -78,16 +78,16 @@ def untrained(folder: Path) -> Codebook:
 def stages(source: Path, folder: Path, book: Codebook) -> dict[str, float]:
     """One run of the three stages into `folder`."""
     rlds = RldsDirectory.open(source)
-    found = cost("convert", ConvertStage(rlds, folder / "episodes", ConvertConfig()))
+    costs = cost("convert", ConvertStage(rlds, folder / "episodes", ConvertConfig()))
     episodes = EpisodeStore(folder / "episodes")
     config = AnnotateConfig(estimator="dataset")
-    found |= cost("annotate", AnnotateStage(episodes, folder / "depth", config, "cpu"))
+    costs |= cost("annotate", AnnotateStage(episodes, folder / "depth", config, "cpu"))
     depth = DepthStore(folder / "depth")
     stage = TokenizeStage(depth, book, folder / "codes", TokenizeConfig(), "cpu", {})
-    found |= cost("tokenize", stage)
+    costs |= cost("tokenize", stage)
     read = cpu(lambda: [clip.read(0, READ) for clip in depth.clips()])
     frames = sum(min(len(clip), READ) for clip in depth.clips())
-    return {**found, "read_depth_frames_per_cpu_s": frames / read}
+    return {**costs, "read_depth_frames_per_cpu_s": frames / read}
 
 
 def cost(name: str, stage: Stage) -> dict[str, float]:
@@ -110,30 +110,30 @@ def cost(name: str, stage: Stage) -> dict[str, float]:
 def underneath(folder: Path) -> dict[str, float]:
     """The cost of the basic operations of the stages and the loader."""
     data = os.urandom(1 << 25)
-    found = {
+    costs = {
         "sha256_mb_per_cpu_s": len(data) / 1e6 / cpu(lambda: hashlib.sha256(data).digest()),
         "crc32c_mb_per_cpu_s": len(data) / 1e6 / cpu(lambda: google_crc32c.value(data)),
     }
     for name in ("episodes", "depth", "codes"):
         part = next(iter(Store(folder / name).parts())).path
-        found |= {f"{name}_{k}": v for k, v in commits(part, folder / "commits").items()}
+        costs |= {f"{name}_{k}": v for k, v in commits(part, folder / "commits").items()}
     store = EpisodeStore(folder / "episodes")
     part = store.part(store.part_names[0])
     store.table(part, "images")  # computes the digest
-    found["map_a_table_us"] = 1e6 * min(wall(lambda: part.map("images")) for _ in range(50))
-    return {**found, "float16_bytes_per_frame": float16(DepthStore(folder / "depth"), folder)}
+    costs["map_a_table_us"] = 1e6 * min(wall(lambda: part.map("images")) for _ in range(50))
+    return {**costs, "float16_bytes_per_frame": float16(DepthStore(folder / "depth"), folder)}
 
 
 def commits(part: Path, folder: Path, count: int = 8) -> dict[str, float]:
     """Milliseconds to commit, and to remove, copies of a part."""
-    taken = []
+    durations = []
     for number in range(count):
         with commit_directory(folder / str(number)) as directory:
             shutil.copytree(part, directory, dirs_exist_ok=True)
             started = time.perf_counter()
-        taken.append(time.perf_counter() - started)
+        durations.append(time.perf_counter() - started)
     removed = wall(lambda: shutil.rmtree(folder)) / count
-    return {"commit_ms": 1e3 * statistics.median(taken), "remove_ms": 1e3 * removed}
+    return {"commit_ms": 1e3 * statistics.median(durations), "remove_ms": 1e3 * removed}
 
 
 def float16(store: DepthStore, folder: Path) -> float:
@@ -157,13 +157,15 @@ def float16(store: DepthStore, folder: Path) -> float:
 def measure(source: Path, rounds: int) -> dict[str, float]:
     """Medians over the rounds."""
     torch.set_num_threads(1)
-    found = []
+    rounds_measured = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             figures = stages(source, folder, untrained(folder / "codebook"))
-            found.append({**figures, **underneath(folder)})
-    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+            rounds_measured.append({**figures, **underneath(folder)})
+    return {
+        name: statistics.median(one[name] for one in rounds_measured) for name in rounds_measured[0]
+    }
 
 
 def main() -> None:
@@ -172,12 +174,12 @@ def main() -> None:
     parser.add_argument("source", type=Path, nargs="?", default=SAMPLE)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the figures here")
-    given = parser.parse_args()
-    found = measure(given.source, given.rounds)
-    for name, value in found.items():
+    options = parser.parse_args()
+    costs = measure(options.source, options.rounds)
+    for name, value in costs.items():
         print(f"{name:>32}  {value:,.1f}")
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(costs, indent=2) + "\n")
 
 
 if __name__ == "__main__":

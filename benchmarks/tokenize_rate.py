@@ -57,7 +57,7 @@ def main() -> None:
     depth, book = DepthStore(options.depth), Codebook.load(options.codebook)
     codec, clips = Codec.load(options.codebook), []
     for clip in depth.clips():
-        if sum(len(found) for found, _ in clips) < options.frames:
+        if sum(len(frames_of_clip) for frames_of_clip, _ in clips) < options.frames:
             bounds = book.normalisation.range_of(clip.disparity_quantiles)
             clips.append((clip.read().to_disparity(), bounds))
     rates: dict[str, list] = {"encoder": [], "tokenize": []}
@@ -66,7 +66,7 @@ def main() -> None:
             rates["encoder"].append(timed(lambda: encode(codec, clips)))
             out = Path(temporary) / str(number)
             rates["tokenize"].append(timed(lambda out=out: tokenize(depth, book, out)))
-    best = {name: np.max(found, axis=0) for name, found in rates.items()}
+    best = {name: np.max(frames_of_clip, axis=0) for name, frames_of_clip in rates.items()}
     for name, (cpu, wall) in best.items():
         share = cpu / best["encoder"][0], wall / best["encoder"][1]
         print(

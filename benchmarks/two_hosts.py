@@ -38,12 +38,12 @@ SECONDS = 300  # that a job may take before it counts as hanging
 def job(name: str, root: Path, out: Path) -> list[object]:
     """The command of one stage."""
     source = {"convert": root / "rlds", "annotate": root / "convert", "tokenize": root / "annotate"}
-    more = {
+    arguments = {
         "convert": [],
         "annotate": ["--estimator", "dataset"],
         "tokenize": ["--codebook", Path(__file__).parents[1] / "vqvae" / "demo"],
     }
-    return [BIN / "depthtok", name, source[name], "--out", out, *more[name]]
+    return [BIN / "depthtok", name, source[name], "--out", out, *arguments[name]]
 
 
 def shards(
@@ -63,9 +63,9 @@ def shards(
         ]
         if not calm:
             kinds = [("killed", "crashed", "let be")[rng.integers(3)] for _ in jobs]
-            begun = time.monotonic()
+            started = time.monotonic()
             for at, number in sorted((rng.uniform(0.5, 1.2) * span, n) for n in range(len(jobs))):
-                time.sleep(max(0.0, begun + at - time.monotonic()))
+                time.sleep(max(0.0, started + at - time.monotonic()))
                 host = machines[number]
                 if kinds[number] == "killed":
                     below = Path(f"/proc/{jobs[number].pid}/task/{jobs[number].pid}/children")
@@ -75,11 +75,11 @@ def shards(
                     host.crash()
                     machines[number] = boot(host.number, host.name)
                 ends[kinds[number]] += 1
-        for each in jobs:
-            text = each.communicate(timeout=SECONDS)[0]
-            if each.returncode not in (0, -signal.SIGKILL, 137):
-                raise SystemExit(f"ended with {each.returncode}:\n{text}")
-            ends["ended by itself"] += each.returncode == 0
+        for process in jobs:
+            text = process.communicate(timeout=SECONDS)[0]
+            if process.returncode not in (0, -signal.SIGKILL, 137):
+                raise SystemExit(f"ended with {process.returncode}:\n{text}")
+            ends["ended by itself"] += process.returncode == 0
 
 
 class Cluster:
@@ -142,10 +142,10 @@ def _space(entry: Path) -> int:
 
 def on_ray(cluster: Cluster, words: list[object], rng: np.random.Generator, ends: Counter) -> None:
     """Runs a command on both hosts, while workers and the second host are killed."""
-    more = ["--workers", 2, "--ray-address", cluster.address]
+    flags = ["--workers", 2, "--ray-address", cluster.address]
     for calm in (False, True):
-        driver = cluster.machines[0].start([*words, *more], cluster.where)
-        begun = time.monotonic()
+        driver = cluster.machines[0].start([*words, *flags], cluster.where)
+        started = time.monotonic()
         while not calm and driver.poll() is None and not cluster.workers():
             time.sleep(0.05)
         for kind in [] if calm else rng.permutation(["worker killed", "host crashed"]):
@@ -159,7 +159,7 @@ def on_ray(cluster: Cluster, words: list[object], rng: np.random.Generator, ends
             ends[str(kind)] += 1
         text = driver.communicate(timeout=SECONDS)[0]
         ends[f"ended with {driver.returncode}"] += 1
-        ends["longest s"] = max(ends["longest s"], round(time.monotonic() - begun))
+        ends["longest s"] = max(ends["longest s"], round(time.monotonic() - started))
         clear = "error: " in text and "fix: " in text
         if "Traceback" in text or (driver.returncode and (calm or not clear)):
             raise SystemExit(f"ended with {driver.returncode}:\n{text}")
@@ -167,9 +167,9 @@ def on_ray(cluster: Cluster, words: list[object], rng: np.random.Generator, ends
 
 def undisturbed(words: list[object]) -> float:
     """Runs a command; returns how long it took in seconds."""
-    begun = time.monotonic()
+    started = time.monotonic()
     subprocess.run(list(map(str, words)), check=True, capture_output=True)
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 def differs(out: Path, wanted: Path) -> bool:
@@ -188,30 +188,30 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=4, help="of each shard's job, at most")
     parser.add_argument("--ray", action="store_true", help="a Ray cluster instead of two shards")
-    given = parser.parse_args()
-    rng, ends, wrong = np.random.default_rng(given.seed), Counter(), 0
+    options = parser.parse_args()
+    rng, ends, wrong = np.random.default_rng(options.seed), Counter(), 0
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, network():
         root = Path(folder)
         make_rlds(root / "rlds", episodes=12, steps=20, shards=6)
         spans = [undisturbed(job(name, root, root / name)) for name in STAGES]
         machines = [boot(number, f"host-{number}") for number in (1, 2)]
         try:
-            cluster = Cluster(machines, root / "r") if given.ray else None
-            for number in range(given.rounds):
+            cluster = Cluster(machines, root / "r") if options.ray else None
+            for number in range(options.rounds):
                 name, out = STAGES[number % len(STAGES)], root / "out"
                 words = job(name, root, out)
                 if cluster:
                     on_ray(cluster, words, rng, ends)
                 else:
                     span = spans[number % len(STAGES)]
-                    shards(machines, words, span, given.kills, rng, ends)
+                    shards(machines, words, span, options.kills, rng, ends)
                 ends["left by crashed hosts"] += sweep_all(out / "parts")
                 wrong += differs(out, root / name)
                 shutil.rmtree(out)
         finally:
             for host in machines:
                 host.crash()
-    print(f"{given.rounds} rounds ({dict(ends)}): {wrong} differ")
+    print(f"{options.rounds} rounds ({dict(ends)}): {wrong} differ")
     raise SystemExit(wrong > 0)
 
 

@@ -158,10 +158,10 @@ def compared(name: str, clips: list[JpegClip], options: argparse.Namespace) -> l
             replace(run, attention=attention, **choices),
             device,
         )
-        found = checked(runner, clips, eager)
-        depth = found.pop("depth")
+        checks = checked(runner, clips, eager)
+        depth = checks.pop("depth")
         eager = depth if way == "eager" else eager
-        rows[way] = found | {"seconds_to_start": time.perf_counter() - started}
+        rows[way] = checks | {"seconds_to_start": time.perf_counter() - started}
     base = vida_speed.plain_network(vida_speed.random_network(name).to(device))
     speeds: dict[str, list[dict]] = {way: [] for way in (*options.ways, "plain")}
     for _ in range(options.rounds):

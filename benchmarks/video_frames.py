@@ -99,13 +99,13 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        store = converted(given.directory, Path(folder))
-        paths = videos(given.directory, store)
+        store = converted(options.directory, Path(folder))
+        paths = videos(options.directory, store)
         equal = compared(paths, store)
         rounds = []
-        for _ in range(given.rounds):
+        for _ in range(options.rounds):
             rounds.append((seconds(plain, paths), seconds(ours, store)))
     frames = rounds[0][1][2]
     cpu = [p[0] / p[2] / (o[0] / o[2]) for p, o in rounds]
@@ -121,8 +121,8 @@ def main() -> None:
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     print(json.dumps(figures, indent=2))
-    if given.json:
-        given.json.write_text(json.dumps(figures))
+    if options.json:
+        options.json.write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":

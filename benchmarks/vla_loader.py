@@ -64,8 +64,8 @@ def generate(path: Path, steps: int) -> Path:
                 "text": raw.text,
             }
             episodes.append({n: read.get(f.kind, raw.values)(n) for n, f in features.items()})
-    each = len(episodes[0]["steps/action"])
-    count = -(-steps // (each * SHARDS))  # episodes per shard
+    steps_each = len(episodes[0]["steps/action"])
+    count = -(-steps // (steps_each * SHARDS))  # episodes per shard
     writer = RldsWriter(path, "libero_sim", "1.0.0", features)
     for shard in range(SHARDS):
         numbers = range(shard * count, (shard + 1) * count)
@@ -84,10 +84,10 @@ def frames_of(camera: str) -> list[bytes]:
     from depthtok.sources.rlds import RldsDirectory
 
     shard = (sample := RldsDirectory.open(SAMPLE)).splits["train"].shards[0]
-    content, found = shard.path.read_bytes(), []
+    content, images = shard.path.read_bytes(), []
     for raw in sample.records(shard):
-        found += encoded(raw.spans(f"steps/observation/{camera}"), content)
-    return (found * (DECODED // len(found) + 1))[:DECODED]
+        images += encoded(raw.spans(f"steps/observation/{camera}"), content)
+    return (images * (DECODED // len(images) + 1))[:DECODED]
 
 
 def decoded_per_cpu_s(side: str, frames: list[bytes]) -> float:
@@ -197,16 +197,16 @@ def measure(side: str, source: Path, store: Path, camera: str, batches: int) -> 
 
         torch.set_num_threads(1)
     before = memory_mb()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     if side == "tf.data":
-        made = tensorflow_batches(source, camera)
+        loaded = tensorflow_batches(source, camera)
     else:
-        made = our_batches(store, camera, store.parent / "frames" if side == "cached" else None)
-    next(made)
-    first = time.perf_counter() - begun
+        loaded = our_batches(store, camera, store.parent / "frames" if side == "cached" else None)
+    next(loaded)
+    first = time.perf_counter() - started
     spent = time.process_time()
     for _ in range(batches):
-        next(made)
+        next(loaded)
     spent = time.process_time() - spent
     return {
         "memory_mb": memory_mb() - before,
@@ -244,28 +244,30 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if (given.source is None) == (given.generate is None):
+    options = parser.parse_args()
+    if (options.source is None) == (options.generate is None):
         parser.error("give RLDS_DIR, or --generate STEPS")
-    if given.side:
-        found = measure(given.side, given.source, given.store, given.camera, given.batches)
-        print(json.dumps(found))
+    if options.side:
+        figures = measure(
+            options.side, options.source, options.store, options.camera, options.batches
+        )
+        print(json.dumps(figures))
         sys.stdout.flush()
         sys.exit(0)
     with tempfile.TemporaryDirectory() as folder:
-        source = given.source or generate(Path(folder) / "libero_sim" / "1.0.0", given.generate)
-        store = convert(source, Path(folder), given.camera)
+        source = options.source or generate(Path(folder) / "libero_sim" / "1.0.0", options.generate)
+        store = convert(source, Path(folder), options.camera)
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for _ in range(given.rounds):
+        for _ in range(options.rounds):
             for side in SIDES:
                 command = [
                     sys.executable,
                     __file__,
                     str(source),
                     "--camera",
-                    given.camera,
+                    options.camera,
                     "--batches",
-                    str(given.batches),
+                    str(options.batches),
                     "--side",
                     side,
                     "--store",
@@ -279,20 +281,20 @@ def main() -> None:
 def report(runs: dict[str, list[dict[str, float]]]) -> None:
     """Prints medians, and ratios to tf.data."""
     medians = {
-        side: {name: statistics.median(run[name] for run in found) for name in found[0]}
-        for side, found in runs.items()
+        side: {name: statistics.median(run[name] for run in rates) for name in rates[0]}
+        for side, rates in runs.items()
     }
     titles = ("memory MB", "first batch s", "samples/CPU s", "decoded/CPU s")
     print(f"{'':10}" + "".join(f"{title:>18}" for title in titles))
     base = medians["tf.data"]
-    for side, found in medians.items():
+    for side, rates in medians.items():
         ratios = (
-            base["memory_mb"] / max(found["memory_mb"], 0.1),
-            base["first_s"] / found["first_s"],
-            found["per_cpu_s"] / base["per_cpu_s"],
-            found["decoded"] / base["decoded"],
+            base["memory_mb"] / max(rates["memory_mb"], 0.1),
+            base["first_s"] / rates["first_s"],
+            rates["per_cpu_s"] / base["per_cpu_s"],
+            rates["decoded"] / base["decoded"],
         )
-        cells = zip(found.values(), ratios, strict=True)
+        cells = zip(rates.values(), ratios, strict=True)
         print(f"{side:10}" + "".join(f"{value:9.4g} ({ratio:5.3g}x)" for value, ratio in cells))
 
 

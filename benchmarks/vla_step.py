@@ -76,11 +76,11 @@ def main() -> None:
     for round_ in range(options.rounds + 1):
         for name, losses_of in ways.items():
             model.zero_grad(set_to_none=True)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             losses = losses_of()
             (losses.flow + 0.01 * losses.depth).backward()
             if round_:  # the first round warms up
-                spent[name].append(time.perf_counter() - begun)
+                spent[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(seconds) for name, seconds in spent.items()}
     baseline = medians["eager joint attention"]
     for name, seconds in medians.items():

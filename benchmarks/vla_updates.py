@@ -93,10 +93,10 @@ def product_rate(device: torch.device) -> float:
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     spent = []
     for _ in range(10):
-        begun = waited(device)
+        started = waited(device)
         for _ in range(10):
             a @ b
-        spent.append(waited(device) - begun)
+        spent.append(waited(device) - started)
     return 10 * 2 * n**3 / statistics.median(spent)
 
 
@@ -132,9 +132,9 @@ def measured(config: Config, options: argparse.Namespace, device: torch.device) 
             try:
                 if not round_:
                     update(data, 0)  # compiles
-                begun = waited(device)
+                started = waited(device)
                 update(data, 1 + round_)
-                spent[compiled, fast, batch, passes].append(waited(device) - begun)
+                spent[compiled, fast, batch, passes].append(waited(device) - started)
             except (torch.OutOfMemoryError, TrainingError) as error:
                 row["failed"] = str(error).splitlines()[0]
                 for weight in model.parameters():
@@ -160,13 +160,13 @@ class Counting(TorchDispatchMode):
         self.bytes: Counter[str] = Counter()
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        made = operator(*args, **(kwargs or {}))
+        output = operator(*args, **(kwargs or {}))
         name = operator._schema.name.removeprefix("aten::")
         if not (operator.is_view or name in VIEWS or name.startswith("prim::")):
             self.calls[name] += 1
-            tensors = tree_leaves((args, kwargs or {}, made))
+            tensors = tree_leaves((args, kwargs or {}, output))
             self.bytes[name] += sum(held(t) for t in tensors if isinstance(t, torch.Tensor))
-        return made
+        return output
 
 
 def counted(config: Config, batch: int, fast: bool, passes: int = 1) -> Counting:
@@ -237,8 +237,8 @@ def main() -> None:
         show_counts(config, options)
         return
     for row in measured(config, options, torch.device("cuda" if gpu else "cpu")):
-        told = f"{row['figure']:.1f} samples/s" if "figure" in row else row["failed"]
-        print(f"{row['what']:60} {told}, floor {row['floor']:.1f}", flush=True)
+        outcome = f"{row['figure']:.1f} samples/s" if "figure" in row else row["failed"]
+        print(f"{row['what']:60} {outcome}, floor {row['floor']:.1f}", flush=True)
         if options.json:
             with Path(options.json).open("a") as file:
                 file.write(json.dumps(row) + "\n")

@@ -87,10 +87,10 @@ def seconds(call, device: torch.device, times: int) -> float:
     for number in range(times + 1):
         if number == 1:
             wait(device)
-            begun = time.perf_counter()
+            started = time.perf_counter()
         call()
     wait(device)
-    return (time.perf_counter() - begun) / times
+    return (time.perf_counter() - started) / times
 
 
 def wait(device: torch.device) -> None:
@@ -110,9 +110,14 @@ def training(
         trainer.advance()
     floor = flops / counter.get_total_flops()
     trainer.advance()
-    whole = 1 / seconds(trainer.advance, device, steps)
+    steps_per_s = 1 / seconds(trainer.advance, device, steps)
     trainer.crops.close()
-    yield {"what": "train-vqvae, batch 24", "figure": whole, "unit": "steps/s", "floor": floor}
+    yield {
+        "what": "train-vqvae, batch 24",
+        "figure": steps_per_s,
+        "unit": "steps/s",
+        "floor": floor,
+    }
 
     def draw(step: int):
         return cache.batch(config.training, config.network.cell, (0, step), parts=2)
@@ -125,10 +130,10 @@ def training(
     for threads in (1, crops.THREADS):
         made = Crops(draw, 10_000, torch.device("cpu"))
         made._pool._max_workers = threads
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for step in range(steps):
             made.take(step)
-        alone = steps / (time.perf_counter() - begun)
+        alone = steps / (time.perf_counter() - started)
         made.close()
         yield {"what": f"crops alone, {threads} threads", "figure": alone, "unit": "steps/s"}
 
@@ -153,14 +158,14 @@ def tokenising(
 ) -> Iterator[dict]:
     """Frames a second: the whole stage, the network alone, and the host alone."""
     stage = TokenizeStage(depth, book, folder / "codes", TokenizeConfig(), device.type, {})
-    begun = time.perf_counter()
-    whole = run(stage, RunOptions()).frames_made / (time.perf_counter() - begun)
+    started = time.perf_counter()
+    frames_per_s = run(stage, RunOptions()).frames_made / (time.perf_counter() - started)
     codec = Codec.load(book.path, device)
     group = torch.rand(codec.group, 1, *book.size)
     with FlopCounterMode(display=False) as counter:
         codec.begin(group).codes()
     floor = flops / (counter.get_total_flops() / codec.group)
-    yield {"what": "tokenize", "figure": whole, "unit": "frames/s", "floor": floor}
+    yield {"what": "tokenize", "figure": frames_per_s, "unit": "frames/s", "floor": floor}
     staged = group.pin_memory() if device.type == "cuda" else group
     alone = codec.group / seconds(lambda: codec.begin(staged), device, 20)
     yield {"what": "encoder alone", "figure": alone, "unit": "frames/s", "floor": floor}

@@ -199,7 +199,7 @@ class Damage:
     kind: str  # "flip", "cut", "grow", "delete", "swap"
     file: str
     other: str = ""  # of a swap
-    place: float = 0.0  # of a flip or cut, as a share of the file
+    position: float = 0.0  # of a flip or cut, as a share of the file
 
     def apply(self, root: Path) -> None:
         """Does it."""
@@ -213,7 +213,7 @@ class Damage:
             (root / self.other).write_bytes(data)
             return
         content = bytearray(path.read_bytes())
-        offset = int(self.place * len(content))
+        offset = int(self.position * len(content))
         if self.kind == "flip":
             content[offset] ^= 1 << hashlib.sha256(self.file.encode()).digest()[0] % 8
         path.write_bytes({"cut": content[:offset], "grow": content + b"\0"}.get(self.kind, content))

@@ -51,14 +51,14 @@ WRITTEN = "written"  # in the store: what the data set was assembled from
 class CollectStage:
     """One part for every episode."""
 
-    place: Path  # the data set's directory
+    out_dir: Path  # the data set's directory
     config: CollectConfig
     unit: str = "episodes"
 
     @property
     def out(self) -> Path:
         """The directory of the recording's store."""
-        return self.place / RECORDING
+        return self.out_dir / RECORDING
 
     @cached_property
     def tasks(self) -> dict[int, Task]:
@@ -143,22 +143,22 @@ class CollectStage:
         if mark.is_file() and mark.read_text() == self._state():
             return
         failed = sum(1 for _ in self._parts(BAD))
-        each = self.config.renderings
-        failures, total = failed * each, sum(self.counts.values()) * each
+        renderings = self.config.renderings
+        failures, total = failed * renderings, sum(self.counts.values()) * renderings
         if failed:
-            self._write(self.place / FAILED, BAD, f"{failures} failed episodes of {total}. ")
+            self._write(self.out_dir / FAILED, BAD, f"{failures} failed episodes of {total}. ")
         if failed == len(Store(self.out).part_names):
             raise SourceError(
-                f"none of {total} episodes succeeded; they are in {self.place / FAILED}",
+                f"none of {total} episodes succeeded; they are in {self.out_dir / FAILED}",
                 remedy="choose other tasks, or less --noise and --variety",
             )
-        self._write(self.place, GOOD, f"{total - failures} of {total} episodes: the successful. ")
+        self._write(self.out_dir, GOOD, f"{total - failures} of {total} episodes: the successful. ")
         write_atomic(mark, self._state())
 
     def _state(self) -> str:
         """Digest of the data set's content, and of the names of the existing files."""
         parts = [part.digest for part in Store(self.out).parts()]
-        folders = (self.place, self.place / FAILED)
+        folders = (self.out_dir, self.out_dir / FAILED)
         names = [sorted(path.name for path in folder.glob("[!.]*")) for folder in folders]
         return digest([parts, self.config.episodes_per_shard, self._description(), names])
 

@@ -9,8 +9,8 @@ from typing import Annotated
 from depthtok.config import require
 from depthtok.disk.bounds import too_large
 from pipelines.depth.da3.config import CONFIGS as DA3_CONFIGS
-from pipelines.depth.frames.config import KINDS, STEADY, FrameConfig
 from pipelines.depth.gem.config import GEM_CONFIGS, poses
+from pipelines.depth.single_frames.config import KINDS, STEADY, FrameConfig
 from pipelines.depth.vida.config import CONFIGS
 
 ESTIMATORS = ("dataset", *CONFIGS, *DA3_CONFIGS, *GEM_CONFIGS)

@@ -61,9 +61,9 @@ class DecodeStage:
             "dataset": codes.about["dataset"],
             "fps": codes.about["fps"],
         }
-        place = {**codes.spec.place, "codes": str(codes.path.resolve())}
+        locations = {**codes.spec.place, "codes": str(codes.path.resolve())}
         source = codes.fingerprint, codes.spec.shards
-        current = StoreSpec("depth", "decode", VERSION, what, about, *source, place)
+        current = StoreSpec("depth", "decode", VERSION, what, about, *source, locations)
         return filling.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:

@@ -39,7 +39,7 @@ class Plan:
     bytes: float | None
     free_bytes: int
     fetches: Fetches | None = None
-    known: Rate | None = None  # of this job on a GPU, where the plan is not for one
+    gpu_rate: Rate | None = None  # of this job on a GPU, where the plan is not for one
     notes: tuple[str, ...] = ()  # what else was measured
 
     def lines(self) -> list[str]:
@@ -61,8 +61,8 @@ class Plan:
         ]
         if self.fetches:
             lines += self.fetches.lines()
-        if self.known and self.units:
-            rate, duration = self.known, human_duration(self.units / self.known.figure)
+        if self.gpu_rate and self.units:
+            rate, duration = self.gpu_rate, human_duration(self.units / self.gpu_rate.figure)
             lines += [
                 f"  about {duration} on one {rate.card}: {rate.figure:,.0f} {rate.unit} "
                 f"({rate.origin}, {rate.command})",
@@ -99,7 +99,7 @@ def plan(stage: Stage, options: RunOptions) -> Plan:
         bytes=probe.bytes / probe.units * units if probe else None,
         free_bytes=shutil.disk_usage(_existing(stage.out)).free,
         fetches=stage.fetches(todo) if isinstance(stage, Fetching) else None,
-        known=rate_of(stage) if device == "cpu" else None,
+        gpu_rate=rate_of(stage) if device == "cpu" else None,
         notes=probe.notes if probe else (),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from depthtok.stores.store import Store
 from pipelines.convert.changes import Watch
 from pipelines.ray.cluster import address_of, require_answer
 from pipelines.ray.pool import run_on_ray
-from pipelines.stage import Outcome, Stage, Watching, WorkPart, make_part, note_made
+from pipelines.stage import Outcome, Stage, Tally, Watching, WorkPart, make_part
 
 
 def run(stage: Stage, options: RunOptions) -> Outcome:
@@ -33,26 +34,31 @@ def run(stage: Stage, options: RunOptions) -> Outcome:
     requested = options.mine(first_episodes(work, options.limit))
     watch = watched(stage, requested)
     todo = pending(stage, requested, options, watch)
-    outcome = Outcome(stage.out, kept=len(requested) - len(todo), left=len(work) - len(requested))
-    if watch:
-        outcome.given_up, outcome.notes = dict(watch.absent), watch.lines()
-        outcome.kept -= len(watch.absent)
-    outcome.remade = sum(part.replaces for part in todo)
+    tally = Tally(given_up=dict(watch.absent) if watch else {})
+    notes = watch.lines() if watch else []
+    unchanged = len(requested) - len(todo) - len(tally.given_up)
     count = {"frames": sum(p.frames for p in todo), "episodes": sum(p.episodes for p in todo)}
     with progress(total=count[stage.unit], unit=stage.unit, label=stage.spec.stage) as bar:
         if options.workers and todo:
             try:
-                run_on_ray(stage, todo, options, bar, outcome)
+                run_on_ray(stage, todo, options, bar, tally)
             finally:
                 filling.drop_dead(stage.out)  # left behind by dead workers
         else:
-            run_here(stage, todo, options, bar, outcome)
+            run_here(stage, todo, options, bar, tally)
     if watch:
         names = (str(part.name) for part in todo)
-        watch.remember([name for name in names if name not in outcome.given_up])
-    _summarise(stage, requested, outcome)
-    outcome.seconds = time.monotonic() - started
-    if not outcome.given_up and not Store(stage.out).missing():
+        watch.remember([name for name in names if name not in tally.given_up])
+    outcome = replace(
+        _contents(stage, requested),
+        kept=unchanged,
+        left=len(work) - len(requested),
+        remade=sum(part.replaces for part in todo),
+        notes=notes,
+        seconds=time.monotonic() - started,
+        **vars(tally),
+    )
+    if not tally.given_up and not Store(stage.out).missing():
         stage.finish()
     return outcome
 
@@ -116,7 +122,7 @@ def _outdated(part: Part, work: WorkPart, options: RunOptions) -> bool:
 
 
 def run_here(
-    stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, outcome: Outcome
+    stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, tally: Tally
 ) -> None:
     """Makes parts in this process, one after another."""
     if not todo:
@@ -125,35 +131,41 @@ def run_here(
     for work in todo:
         started = time.monotonic()
         make_part(stage, worker, work, bar.advance)
-        note_made(outcome, work, time.monotonic() - started)
+        tally.add(work, time.monotonic() - started)
 
 
-def _summarise(stage: Stage, requested: list[WorkPart], outcome: Outcome) -> None:
-    """Adds up in `outcome` what the manifests of the requested parts say."""
+def _contents(stage: Stage, requested: list[WorkPart]) -> Outcome:
+    """What the manifests of the requested parts add up to."""
     existing = Store(stage.out)
-    present = set(existing.part_names)
-    for work in requested:
-        if str(work.name) not in present:
-            continue
-        part = existing.part(str(work.name))
-        outcome.episodes += len(part.frames)
-        outcome.steps += int(part.frames.sum())
-        outcome.bytes += sum(size for size, _ in part.manifest["files"].values())
-        for camera, counts in part.meta.get("not_measured", {}).items():
-            total = outcome.not_measured.setdefault(camera, {})
-            total.update({name: total.get(name, 0) + count for name, count in counts.items()})
-        outcome.unstated += "length" in part.meta
-        for failure in part.failures:
-            if failure.stage == stage.spec.stage:
-                outcome.failures.append(failure)
-            else:
-                outcome.earlier[failure.stage] = outcome.earlier.get(failure.stage, 0) + 1
-        for camera, indices in part.absent.items():
-            outcome.absent[camera] = outcome.absent.get(camera, 0) + len(indices)
-        for camera, counts in part.meta.get("flags_against_pictures", {}).items():
-            total = outcome.flags_against_pictures.setdefault(camera, dict.fromkeys(counts, 0))
-            for name, count in counts.items():
-                total[name] += count
-        for reason, indices in part.meta.get("left_out", {}).items():
-            outcome.left_out[reason] = outcome.left_out.get(reason, 0) + len(indices)
-    outcome.inherited = sum(outcome.earlier.values())
+    names, present = [str(work.name) for work in requested], {*existing.part_names}
+    parts = [existing.part(name) for name in names if name in present]
+    failures = [failure for part in parts for failure in part.failures]
+    earlier = Counter(f.stage for f in failures if f.stage != stage.spec.stage)
+    absent, left_out = Counter[str](), Counter[str]()
+    for part in parts:
+        absent.update({camera: len(indices) for camera, indices in part.absent.items()})
+        reasons = part.meta.get("left_out", {})
+        left_out.update({reason: len(indices) for reason, indices in reasons.items()})
+    return Outcome(
+        stage.out,
+        episodes=sum(len(part.frames) for part in parts),
+        steps=sum(int(part.frames.sum()) for part in parts),
+        bytes=sum(size for part in parts for size, _ in part.manifest["files"].values()),
+        failures=[failure for failure in failures if failure.stage == stage.spec.stage],
+        inherited=earlier.total(),
+        earlier=dict(earlier),
+        absent=dict(absent),
+        left_out=dict(left_out),
+        flags_against_pictures=_by_camera(parts, "flags_against_pictures"),
+        not_measured=_by_camera(parts, "not_measured"),
+        unstated=sum("length" in part.meta for part in parts),
+    )
+
+
+def _by_camera(parts: list[Part], field: str) -> dict[str, dict[str, int]]:
+    """Counts that parts record by camera, added up."""
+    totals: dict[str, Counter[str]] = {}
+    for part in parts:
+        for camera, counts in part.meta.get(field, {}).items():
+            totals.setdefault(camera, Counter()).update(counts)
+    return {camera: dict(total) for camera, total in totals.items()}

@@ -121,6 +121,22 @@ def device_of(stage: Stage) -> str:
 
 
 @dataclass
+class Tally:
+    """What a run has done so far."""
+
+    made: int = 0
+    frames_made: int = 0
+    busy: float = 0.0
+    given_up: dict[str, str] = field(default_factory=dict)
+
+    def add(self, work: WorkPart, seconds: float) -> None:
+        """Adds a part that was made."""
+        self.made += 1
+        self.frames_made += work.frames
+        self.busy += seconds
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a run did, and the resulting state of the store."""
 
@@ -169,13 +185,6 @@ def write_part(stage: Stage, worker: Worker, work: WorkPart, advance: Advance, o
     filling.write_part(out, spec, name, shard, arrays, fill, upstream=upstream, replace=replaces)
 
 
-def note_made(outcome: Outcome, work: WorkPart, seconds: float) -> None:
-    """Records a part that was made."""
-    outcome.made += 1
-    outcome.frames_made += work.frames
-    outcome.busy += seconds
-
-
 NOT_THE_EPISODE = (DepthtokError, OSError, MemoryError, AssertionError)
 """Errors that are not specific to an episode, unless they are in BAD_EPISODE."""
 BAD_EPISODE = (SourceError, DepthKindError)
@@ -194,7 +203,7 @@ def recording_failures(writer: PartWriter, index: int) -> Iterator[None]:
         writer.fail(index, error.problem)
     except NOT_THE_EPISODE:
         raise
-    except Exception as error:
+    except Exception as error:  # of whatever decodes the episode's bytes
         if lacks_memory(error):
             raise
         writer.fail(index, f"{type(error).__name__}: {error}")

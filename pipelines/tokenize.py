@@ -63,10 +63,10 @@ class TokenizeStage:
         depth = self.depth.spec
         what = {**to_json(self.config), "device": self.device.split(":")[0]}
         meta = about(depth, self.codebook, self.cameras, self.quality)
-        place = {**depth.place, "depth": str(self.depth.path.resolve())}
-        place["codebook"] = str(self.codebook.path.resolve())
+        locations = {**depth.place, "depth": str(self.depth.path.resolve())}
+        locations["codebook"] = str(self.codebook.path.resolve())
         source = depth.fingerprint, depth.shards
-        current = StoreSpec("codes", "tokenize", VERSION, what, meta, *source, place)
+        current = StoreSpec("codes", "tokenize", VERSION, what, meta, *source, locations)
         return filling.standing(self.out, current, [replace(current, stage_version=1)])
 
     def work(self) -> list[WorkPart]:

@@ -106,8 +106,8 @@ class VideoStage:
             "gripper_convention": "none",
         }
         source = digest([film.name for film in self.films]), {SPLIT: len(self.films)}
-        what, place = {"source": "videos"}, {"source_root": str(self.folder.resolve())}
-        return StoreSpec("episodes", "annotate", VERSION, what, about, *source, place)
+        what, locations = {"source": "videos"}, {"source_root": str(self.folder.resolve())}
+        return StoreSpec("episodes", "annotate", VERSION, what, about, *source, locations)
 
     @property
     def _dataset(self) -> str:

@@ -63,8 +63,8 @@ class Mixture:
 
     def cameras_of(self, dataset: str, cameras: Sequence[str]) -> tuple[str, ...]:
         """What the data set calls the model's `cameras`; names other than the mixture's stay."""
-        own = self.share(dataset).camera
-        return tuple(own if camera == self.camera else camera for camera in cameras)
+        chosen = self.share(dataset).camera
+        return tuple(chosen if camera == self.camera else camera for camera in cameras)
 
 
 def mixtures() -> list[str]:

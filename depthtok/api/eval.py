@@ -122,12 +122,12 @@ def _run(
     todo = [job for job in jobs if not evaluation.is_done(job)]
     arena = ArenaBuilder(evaluation, source, settings)
     names = {job.name for job in jobs}
-    kept = [
+    finished = [
         outcome for outcome in Evaluation.open(evaluation.path).outcomes if outcome.name in names
     ]
-    successes = sum(outcome.success for outcome in kept)
-    with stoppable(), progress(len(jobs), "trials", "eval", done=len(kept)) as bar:
-        for done, outcome in enumerate(played(arena, todo, options.workers), len(kept) + 1):
+    successes = sum(outcome.success for outcome in finished)
+    with stoppable(), progress(len(jobs), "trials", "eval", done=len(finished)) as bar:
+        for done, outcome in enumerate(played(arena, todo, options.workers), len(finished) + 1):
             successes += outcome.success
             bar.advance(1, success=successes / done)
     evaluation.keep_first(settings.videos)

@@ -82,8 +82,8 @@ class Interface:
     ) -> None:
         """Raises `ConfigError`, which begins with `where`, for names that are no parameters, or
         are among those that the caller decides (`without`)."""
-        known = [parameter.name for parameter in self.parameters]
-        choices = {*known, *(["set"] * self.takes_set)} - {*without}
+        names_known = [parameter.name for parameter in self.parameters]
+        choices = {*names_known, *(["set"] * self.takes_set)} - {*without}
         for name in names:
             if name.replace("-", "_") not in choices:
                 flags = sorted(choice.replace("_", "-") for choice in choices)
@@ -103,16 +103,20 @@ class Interface:
     def _set(self, name: str, value: Any, arguments: dict, parts: dict) -> None:
         """Sets one setting by its full name. What lies in a table of a preset is the preset's, who
         checks it."""
-        known = {parameter.setting: parameter for parameter in self.parameters if parameter.setting}
-        if name in known and known[name].owner not in self.presets:
-            self._put(known[name], known[name].converted(value, "--set"), arguments, parts)
+        by_setting = {
+            parameter.setting: parameter for parameter in self.parameters if parameter.setting
+        }
+        if name in by_setting and by_setting[name].owner not in self.presets:
+            self._put(
+                by_setting[name], by_setting[name].converted(value, "--set"), arguments, parts
+            )
             return
         for owner, cls in self.tables.items():
             if name.partition(".")[0] in {field.name for field in fields(cls)}:
                 parts[owner][name] = value
                 return
         full = [leaf.key for cls in self.tables.values() for leaf in leaves(cls, "")]
-        remedy = did_you_mean(name, [*known, *full], self._see)
+        remedy = did_you_mean(name, [*by_setting, *full], self._see)
         raise ConfigError(f"--set: there is no setting {name!r}", remedy=remedy)
 
 
@@ -230,10 +234,10 @@ def _of_preset(owner: str, cls: type, preset: Preset) -> Iterator[Parameter]:
     yield Parameter("preset", str, preset.default, preset.help, owner)
     if not (preset.flags or preset.formerly):
         return
-    known = {parameter.key: parameter for parameter in leaves(cls, "")}
+    by_key = {parameter.key: parameter for parameter in leaves(cls, "")}
     for flags, shown in ((preset.flags, True), (preset.formerly, False)):
         for flag, key in flags.items():
-            yield replace(known[key], name=flag, owner=owner, shown=shown, default=None)
+            yield replace(by_key[key], name=flag, owner=owner, shown=shown, default=None)
 
 
 def signature_of(interface: Interface) -> inspect.Signature:

@@ -84,10 +84,10 @@ class Description:
     @classmethod
     def read(cls, content: Mapping[str, Any], where: str) -> Description:
         """From TOML values. Raises `ConfigError` for keys that are not known."""
-        known = ["out", "data", *TABLES]
+        keys = ["out", "data", *TABLES]
         for key in content:
-            if key not in known:
-                raise ConfigError(f"{where}: there is no {key!r}", remedy=did_you_mean(key, known))
+            if key not in keys:
+                raise ConfigError(f"{where}: there is no {key!r}", remedy=did_you_mean(key, keys))
         for key in ("out", "data"):
             if not content.get(key):
                 raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
@@ -133,10 +133,10 @@ def carry_out(description: Description) -> WholeRun:
     with writing(description.out):
         for step in steps:
             done.append(taken(step, COMMANDS[step.command]))
-    whole = WholeRun(description.out, tuple(done))
-    if whole.exit_code:
+    result = WholeRun(description.out, tuple(done))
+    if result.exit_code:
         return WholeRun(description.out, tuple(done), tuple(not_whole(description)))
-    return whole
+    return result
 
 
 def taken(step: Step, command: Callable[..., Any]) -> Done:
@@ -220,8 +220,8 @@ def _arguments(description: Description, command: str, paths: dict[str, Any]) ->
     interface = read(COMMANDS[command])
     names = {parameter.name for parameter in interface.parameters}
     table, how = _named(description.tables[command]), _named(description.tables["how"])
-    where = f"[{command}]"
-    _refuse_alone(table, where, command)
+    heading = f"[{command}]"
+    _refuse_alone(table, heading, command)
     if command == "tokenize":
         table.pop("codebook", None)
     if command in TRAININGS:
@@ -229,14 +229,14 @@ def _arguments(description: Description, command: str, paths: dict[str, Any]) ->
     else:
         shared = {key: table.pop(key) for key in [*table] if key in field_types(RunOptions)}
         how |= shared
-    interface.require_known(table, where, without=(*paths, "then_tokenize", *ALONE))
+    interface.require_known(table, heading, without=(*paths, "then_tokenize", *ALONE))
     how = {key: value for key, value in how.items() if key in names}
     try:
-        return interface.bind({**how, **table, **paths}, where)
+        return interface.bind({**how, **table, **paths}, heading)
     except ConfigError as error:
-        if error.problem.startswith(where):
+        if error.problem.startswith(heading):
             raise
-        raise ConfigError(f"{where}: {error.problem}", remedy=error.remedy) from None
+        raise ConfigError(f"{heading}: {error.problem}", remedy=error.remedy) from None
 
 
 def _refuse_alone(table: Mapping[str, Any], where: str, command: str) -> None:

@@ -163,9 +163,9 @@ def _watched(job: PolicyTraining, *, quiet: bool) -> Iterator[tuple[Callable, St
     from depthtok.signals import stop_request
     from vla.training import checkpoint
 
-    total, begun = job.config.train.steps, checkpoint.newest_step(job.out)
-    begun = begun if job.options.resume else 0
-    shown = nullcontext() if quiet else progress(total, "steps", "train-vla", done=begun)
+    total, first_step = job.config.train.steps, checkpoint.newest_step(job.out)
+    first_step = first_step if job.options.resume else 0
+    shown = nullcontext() if quiet else progress(total, "steps", "train-vla", done=first_step)
     with stop_request() as should_stop, shown as bar:
 
         def follow(line: dict[str, float]) -> None:

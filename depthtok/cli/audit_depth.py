@@ -99,9 +99,9 @@ def _lines(cameras: Sequence[CameraAudit]) -> list[str]:
 
 def figures_in_words(figures: Mapping[str, float | None]) -> str:
     """Errors of depth by their names; those that are not known are left out."""
-    known = {name: figures.get(name) for name in SHOWN}
+    values = {name: figures.get(name) for name in SHOWN}
     return ", ".join(
-        f"{SHOWN[name]} {value:.3f}" for name, value in known.items() if value is not None
+        f"{SHOWN[name]} {value:.3f}" for name, value in values.items() if value is not None
     )
 
 

@@ -60,18 +60,18 @@ class Contents:
     def read(cls, url: Location) -> Contents | None:
         """What lies at a URL; None where no store is complete there. Raises `CorruptPart`,
         `StoreError` and `SourceUnavailable`."""
-        where = url.below(COPY)
+        file_url = url.below(COPY)
         try:
-            data = where.read_bytes()
+            data = file_url.read_bytes()
         except FileNotFoundError:
             return None
-        content, _ = unpack_manifest(data, where)
+        content, _ = unpack_manifest(data, file_url)
         if content.get("format") != FORMAT:
             raise StoreError(
-                f"{where} has format {content.get('format')}, this depthtok reads {FORMAT}",
+                f"{file_url} has format {content.get('format')}, this depthtok reads {FORMAT}",
                 remedy="use the version of depthtok that wrote it",
             )
-        with as_written(where, REMEDY):
+        with as_written(file_url, REMEDY):
             texts = {k: as_type(str, v) for k, v in value_of(content, "files", dict).items()}
             parts = {name: Packed(**p) for name, p in value_of(content, "parts", dict).items()}
             for name, packed in parts.items():

@@ -98,14 +98,14 @@ def _upload(store: Store, url: Location, at_once: int) -> Copied:
             packed[part.name] = Packed(name, file.stat().st_size, part.digest)
         return packed[part.name].size
 
-    kept, sent = _in_parallel(send, list(store.parts()), at_once)
+    unchanged, sent = _in_parallel(send, list(store.parts()), at_once)
     shards = {PartName.of(name).shard for name in packed}
     others = before.parts if before else {}
     others = {name: p for name, p in others.items() if PartName.of(name).shard not in shards}
     parts = dict(sorted({**others, **packed}.items()))
     root = (store.path / ROOT).read_text()
     url.below(COPY).put(Contents(root, parts, texts_beside(store.path)).to_bytes())
-    return Copied(store.path, url, len(packed), kept, sent, len(store.missing()))
+    return Copied(store.path, url, len(packed), unchanged, sent, len(store.missing()))
 
 
 def _download(url: Location, target: Path, at_once: int) -> Copied:
@@ -119,8 +119,8 @@ def _download(url: Location, target: Path, at_once: int) -> Copied:
         return Arrival(name, packed.digest, fill)
 
     arrivals = [arrival(name, packed) for name, packed in contents.parts.items()]
-    kept, got = _fill(target, contents, arrivals, at_once)
-    return Copied(url, target, len(arrivals), kept, got, len(Store(target).missing()))
+    unchanged, got = _fill(target, contents, arrivals, at_once)
+    return Copied(url, target, len(arrivals), unchanged, got, len(Store(target).missing()))
 
 
 def _duplicate(store: Store, target: Path, at_once: int) -> Copied:
@@ -133,8 +133,8 @@ def _duplicate(store: Store, target: Path, at_once: int) -> Copied:
 
     contents = Contents((store.path / ROOT).read_text(), {}, texts_beside(store.path))
     arrivals = [arrival(part) for part in store.parts()]
-    kept, copied = _fill(target, contents, arrivals, at_once)
-    return Copied(store.path, target, len(arrivals), kept, copied, len(store.missing()))
+    unchanged, copied = _fill(target, contents, arrivals, at_once)
+    return Copied(store.path, target, len(arrivals), unchanged, copied, len(store.missing()))
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _scratch() -> Iterator[Path]:
 def _in_parallel(work: Callable[[T], int], items: Sequence[T], at_once: int) -> tuple[int, int]:
     """Works on all items; returns how many were there already, and the bytes of the others. The
     first error ends it, once what has begun is done."""
-    kept = moved = 0
+    unchanged = moved = 0
     with (
         progress(total=len(items), unit="parts", label="copy") as bar,
         ThreadPoolExecutor(at_once, "depthtok-copy") as pool,
@@ -256,9 +256,9 @@ def _in_parallel(work: Callable[[T], int], items: Sequence[T], at_once: int) -> 
         try:
             for future in as_completed(futures):
                 size = future.result()
-                kept, moved = kept + (size == THERE), moved + max(size, 0)
+                unchanged, moved = unchanged + (size == THERE), moved + max(size, 0)
                 bar.advance(1)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return kept, moved
+    return unchanged, moved

@@ -86,8 +86,8 @@ def unpack(file: Path, directory: Path, digest: str, source: object) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-            content, found = unpack_manifest(archive.read(MANIFEST), file)
-            if found != digest or sorted(names) != sorted([*content["files"], MANIFEST]):
+            content, manifest_digest = unpack_manifest(archive.read(MANIFEST), file)
+            if manifest_digest != digest or sorted(names) != sorted([*content["files"], MANIFEST]):
                 raise ValueError("it holds another part")
             for name in names:
                 target = directory / name

@@ -50,8 +50,8 @@ class BlockCache:
             piece = self._from_disk(shard, number, max(start - first, 0), stop - first)
             if piece is None:
                 future = coming.get(number) or self._begun(shard, number)
-                whole = future.result() if future else self._fetch(shard, number)
-                piece = whole[max(start - first, 0) : stop - first]
+                block = future.result() if future else self._fetch(shard, number)
+                piece = block[max(start - first, 0) : stop - first]
             pieces.append(piece)
         return b"".join(pieces)
 

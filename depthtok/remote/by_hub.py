@@ -45,11 +45,11 @@ class HubObjects:
         return cls(files, url, f"{prefix}{repository}@{info.sha}")
 
     def describe(self, name: str) -> Described:
-        where = f"{self.url}/{name}"
-        with _in_words(where):
+        file_url = f"{self.url}/{name}"
+        with _in_words(file_url):
             entry = self.files.info(f"{self.root}/{name}")
         if entry["type"] != "file":
-            raise missing(where)
+            raise missing(file_url)
         return self._described(entry)
 
     def _described(self, entry: Mapping[str, object]) -> Described:

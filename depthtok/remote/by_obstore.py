@@ -68,31 +68,31 @@ class ObstoreObjects:
             return cls(bucket_store, url)
 
     def describe(self, name: str) -> Described:
-        where = f"{self.url}/{name}"
-        with _in_words(where, self.url):
+        object_url = f"{self.url}/{name}"
+        with _in_words(object_url, self.url):
             return _described(obstore.head(self.store, name))
 
     def read(self, name: str, start: int, stop: int, etag: str) -> memoryview:
-        where = f"{self.url}/{name}"
+        object_url = f"{self.url}/{name}"
         if start == stop:
             return memoryview(b"")
         strong = etag if etag and not etag.startswith("W/") else None
-        with _in_words(where, self.url):
+        with _in_words(object_url, self.url):
             answer = obstore.get(
                 self.store, name, options={"range": (start, stop), "if_match": strong}
             )
             if etag and (answer.meta["e_tag"] or "") != etag:
-                raise changed(where)
+                raise changed(object_url)
             data = memoryview(answer.bytes())  # not copied
             if answer.range != (start, stop) or data.nbytes != stop - start:
                 raise Trouble(f"{data.nbytes:,} bytes came of the {stop - start:,} asked for")
             return data
 
     def folder(self, name: str) -> tuple[Sequence[str], Sequence[Described]]:
-        where = f"{self.url}/{name}"
+        object_url = f"{self.url}/{name}"
         if not self.lists:
-            raise refused(where, "a web server does not list its folders")
-        with _in_words(where, self.url):
+            raise refused(object_url, "a web server does not list its folders")
+        with _in_words(object_url, self.url):
             listing = obstore.list_with_delimiter(self.store, name or None)
             objects = [_described(meta) for meta in listing["objects"]]
             return sorted(listing["common_prefixes"]), sorted(objects, key=lambda o: o.name)

@@ -127,10 +127,10 @@ class Location(PosixPath):
 
     def listing(self) -> tuple[Sequence[str], Sequence[Described]]:
         """Names of folders, and objects, directly below. Raises `SourceUnavailable`."""
-        folders, found = persistently(lambda: self.objects.folder(self.key), self, self.limits)
-        entries = {described.name.rpartition("/")[2]: described for described in found}
+        folders, objects = persistently(lambda: self.objects.folder(self.key), self, self.limits)
+        entries = {described.name.rpartition("/")[2]: described for described in objects}
         _listed[str(self)] = time.monotonic(), entries
-        return folders, found
+        return folders, objects
 
     def iterdir(self) -> Generator[Location, None, None]:
         folders, objects = self.listing()

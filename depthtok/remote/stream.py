@@ -37,7 +37,7 @@ class Stream:
 
     def _piece(self, number: int, start: int, stop: int) -> memoryview:
         """What block `number` has of the bytes from `start` to `stop`."""
-        for passed in [known for known in self._blocks if known < number - 1]:
+        for passed in [block for block in self._blocks if block < number - 1]:
             self._blocks.pop(passed).cancel()
         for ahead in range(number, number + self._ahead):
             if ahead not in self._blocks and ahead * self._block < self.size:

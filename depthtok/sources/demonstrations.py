@@ -117,9 +117,9 @@ class Demonstrations:
         try:
             with hdf5.open_hdf5(self.path / file) as opened:
                 for number in group.episodes:
-                    where = f"{self.path / file}: demo_{number}"
+                    location = f"{self.path / file}: demo_{number}"
                     try:
-                        yield number, self._episode(opened, number, where, keys)
+                        yield number, self._episode(opened, number, location, keys)
                     except SourceError as error:
                         yield number, error
         except CorruptRecord as error:
@@ -147,7 +147,7 @@ class Demonstration:
     """A `FileEpisode`."""
 
     index: int
-    where: str
+    location: str
     steps: int
     task: str
     features: Mapping[str, NamedFeature] = field(repr=False)
@@ -166,8 +166,8 @@ class Demonstration:
             )
         column, shape = self.columns.get(path), self.features[path].shape
         if column is None or column.shape != (self.steps, *shape):
-            found = "is absent" if column is None else f"has shape {column.shape}"
-            raise CorruptRecord(f"{self.where}: {path} {found}, not {(self.steps, *shape)}")
+            state = "is absent" if column is None else f"has shape {column.shape}"
+            raise CorruptRecord(f"{self.location}: {path} {state}, not {(self.steps, *shape)}")
         return column
 
     def texts(self, path: str) -> list[tuple[str, ...]]:

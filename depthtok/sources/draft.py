@@ -246,9 +246,9 @@ def _states(
 
 
 def _action_paths(steps: Mapping[str, FeatureFacts]) -> list[str]:
-    whole = [path for path in steps if in_tree(path) in ("steps/action", "steps/actions")]
-    if whole:
-        return [path for path in whole if _is_vector(steps[path])][:1]
+    unsplit = [path for path in steps if in_tree(path) in ("steps/action", "steps/actions")]
+    if unsplit:
+        return [path for path in unsplit if _is_vector(steps[path])][:1]
     return [
         path
         for path, feature in steps.items()

@@ -120,13 +120,15 @@ def _groups_of_names(kind: str, names: Sequence[str], reference: str) -> list[Co
     """Groups by the names that the data set gives its columns; None where it gives none."""
     if not names:
         return None
-    own = [re.sub(r"\W+", "_", name).strip("_") or f"column_{k}" for k, name in enumerate(names)]
-    own = [n if own.count(n) == 1 else f"{n}_{k}" for k, n in enumerate(own)]
-    grips = [kind == "action" and "gripper" in name.lower() for name in own]
+    columns = [
+        re.sub(r"\W+", "_", name).strip("_") or f"column_{k}" for k, name in enumerate(names)
+    ]
+    columns = [n if columns.count(n) == 1 else f"{n}_{k}" for k, n in enumerate(columns)]
+    grips = [kind == "action" and "gripper" in name.lower() for name in columns]
     if kind == "action":
-        own = [_gripper_name(n, grip) for n, grip in zip(own, grips, strict=True)]
+        columns = [_gripper_name(n, grip) for n, grip in zip(columns, grips, strict=True)]
     parts: list[ColumnGroup] = []
-    for column, (name, grip) in enumerate(zip(own, grips, strict=True)):
+    for column, (name, grip) in enumerate(zip(columns, grips, strict=True)):
         if parts and parts[-1].gripper == grip:
             last = parts.pop()
             parts.append(replace(last, stop=column + 1, names=(*last.names, name)))

@@ -151,10 +151,10 @@ def unlike(meanings: Mapping[str, Meaning], *, state: bool) -> dict[str, Sequenc
         known_gripper, known_fps = meaning.gripper != UNKNOWN, meaning.fps is not None
         return {"gripper": known_gripper, "fps": known_fps, **known_columns}
 
-    known = {name: known_aspects(meaning) for name, meaning in meanings.items()}
-    aspects = {aspect for flags in known.values() for aspect in flags}
+    aspects_known = {name: known_aspects(meaning) for name, meaning in meanings.items()}
+    aspects = {aspect for flags in aspects_known.values() for aspect in flags}
     return {
-        aspect: [name for name, flags in known.items() if not flags[aspect]]
+        aspect: [name for name, flags in aspects_known.items() if not flags[aspect]]
         for aspect in sorted(aspects)
-        if len({flags[aspect] for flags in known.values()}) > 1
+        if len({flags[aspect] for flags in aspects_known.values()}) > 1
     }

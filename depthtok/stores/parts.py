@@ -119,7 +119,11 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
         numbers += [size]
         if name.startswith("/") or ".." in name.split("/"):
             raise ValueError(f"{name} lies outside")
-    for values, kind in ((texts, str), (numbers, int), ([manifest["meta"]], dict)):
+    meta = as_type(dict, manifest["meta"])
+    texts += as_type(dict, meta.get("frames", {})).values()  # digests by view
+    for indices in as_type(dict, meta.get("absent", {})).values():
+        numbers += as_type(list, indices)
+    for values, kind in ((texts, str), (numbers, int)):
         for value in values:
             as_type(kind, value)
 

@@ -113,8 +113,8 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
     """Every episode of the source must be there, or be recorded as failed."""
     if isinstance(store, EpisodeStore):
         if store.spec.stage == "convert":  # one of videos or images holds all of its frames
-            known = _against_files(store) if "format" in store.about else _against_rlds(store)
-            yield from known
+            sources = _against_files(store) if "format" in store.about else _against_rlds(store)
+            yield from sources
         return
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None:  # a recording is made from a simulator, not from a store

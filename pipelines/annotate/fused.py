@@ -72,9 +72,9 @@ class FusedStage:
         what = {**to_json(self.config), "device": self.device.split(":")[0]}
         what |= {"depth": depth.fingerprint, "depth_what": depth.what}
         about = tokenize.about(depth, self.codebook, self.cameras, self.quality)
-        place = {**depth.place, "codebook": str(self.codebook.path.resolve())}
+        locations = {**depth.place, "codebook": str(self.codebook.path.resolve())}
         upstream, shards = depth.upstream, depth.shards
-        return StoreSpec("codes", "annotate", version, what, about, upstream, shards, place)
+        return StoreSpec("codes", "annotate", version, what, about, upstream, shards, locations)
 
     def work(self) -> list[WorkPart]:
         return self.annotate.work()

@@ -186,10 +186,10 @@ class AnnotateStage:
             "fps": episodes.fps,
         }
         about |= {SHIFT: shift} if (shift := self.estimator.shift) is not None else {}
-        place = {"episodes": str(episodes.path.resolve())}
-        place |= {"weights": str(self.origin)} if self.origin else {}
+        locations = {"episodes": str(episodes.path.resolve())}
+        locations |= {"weights": str(self.origin)} if self.origin else {}
         source = episodes.fingerprint, episodes.spec.shards
-        return StoreSpec("depth", "annotate", version, what, about, *source, place)
+        return StoreSpec("depth", "annotate", version, what, about, *source, locations)
 
     def work(self) -> list[WorkPart]:
         self.episodes.require_complete(partial=self.partial)

@@ -41,8 +41,8 @@ def _mirrored(clip: DepthClip) -> DepthClip:
 def _middle(size: Size) -> tuple[slice, slice]:
     """Rows and columns of the crop."""
     sides = [max(1, round(side * CROP)) for side in size]
-    starts = [(side - kept) // 2 for side, kept in zip(size, sides, strict=True)]
-    rows, columns = (slice(s, s + kept) for s, kept in zip(starts, sides, strict=True))
+    starts = [(side - length) // 2 for side, length in zip(size, sides, strict=True)]
+    rows, columns = (slice(s, s + length) for s, length in zip(starts, sides, strict=True))
     return rows, columns
 
 

@@ -121,7 +121,7 @@ def _of_demos() -> frozenset[str]:
 def meetings(candidates: Sequence[Candidate], truths: Sequence[DepthStore]) -> list[Meeting]:
     """Every store with the truth of its data set. Raises `ConfigError` for a store or a truth
     without a partner, and where several truths are of the same episodes."""
-    found: list[Meeting] = []
+    shared: list[Meeting] = []
     for candidate in candidates:
         for store in candidate.stores:
             matches = [truth for truth in truths if _same_data(store, truth)]
@@ -136,15 +136,15 @@ def meetings(candidates: Sequence[Candidate], truths: Sequence[DepthStore]) -> l
                 raise ConfigError(
                     f"{names} are all truth of {store.path}", remedy="give one --truth a data set"
                 )
-            found.append(Meeting(candidate.name, store, matches[0]))
-    met = {str(meeting.truth.path) for meeting in found}
+            shared.append(Meeting(candidate.name, store, matches[0]))
+    met = {str(meeting.truth.path) for meeting in shared}
     for truth in truths:
         if str(truth.path) not in met:
             raise ConfigError(
                 f"no --estimated is of the data set of {truth.path} ({truth.about['dataset']})",
                 remedy="leave this --truth out, or give estimates of its data set",
             )
-    return found
+    return shared
 
 
 def _same_data(store: DepthStore, truth: DepthStore) -> bool:

@@ -149,10 +149,10 @@ def _steadiest(
     """Whom to take among estimators that the clips do not tell apart, and why."""
     same = f"No difference in {rule.name} that the clips carry between "
     same += " and ".join(row.name for row in tied)
-    known = [f for f in rule.steady if all(row.figures[f] is not None for row in tied)]
-    if not known:
+    measured = [f for f in rule.steady if all(row.figures[f] is not None for row in tied)]
+    if not measured:
         return tuple(row.name for row in tied), f"{same}; speed and licence decide."
-    figure, name = known[0], rule.steady[known[0]]
+    figure, name = measured[0], rule.steady[measured[0]]
     values = [(value.mean, row) for row in tied if (value := row.figures[figure]) is not None]
     calm = min(values, key=lambda pair: pair[0])[1]
     others = [row for row in tied if row is not calm]

@@ -153,13 +153,13 @@ def _frames(
 
 def _episodes(table: Sequence[Meeting]) -> dict[EpisodeKey, StoredEpisode]:
     """Episodes by key; none of a data set whose images are not there any more."""
-    found: dict[EpisodeKey, StoredEpisode] = {}
+    by_key: dict[EpisodeKey, StoredEpisode] = {}
     for truth in {str(meeting.truth.path): meeting.truth for meeting in table}.values():
         try:
-            found |= {episode.key: episode for episode in episodes_of(truth)}
+            by_key |= {episode.key: episode for episode in episodes_of(truth)}
         except DepthtokError:
             continue
-    return found
+    return by_key
 
 
 def _original(pair: Pair, episode: StoredEpisode | None, camera: str, step: int) -> Picture:

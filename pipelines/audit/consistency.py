@@ -117,7 +117,7 @@ def _estimated(estimator: DepthEstimator, views: Sequence[AlteredClip]) -> list[
     blocks: list[list[DepthBlock]] = [[] for _ in views]
     for block in estimator.estimate(views):
         blocks[block.clip].append(block)
-    whole = []
+    complete = []
     for view, pieces in zip(views, blocks, strict=True):
         depths = [piece.depth.to_disparity() for piece in pieces if piece.depth is not None]
         if len(depths) != len(pieces) or sum(map(len, depths)) != len(view):
@@ -126,8 +126,8 @@ def _estimated(estimator: DepthEstimator, views: Sequence[AlteredClip]) -> list[
         values, valid = (
             np.concatenate([getattr(d, n) for d in depths]) for n in ("values", "valid")
         )
-        whole.append(DepthClip(values, valid, depths[0].kind))
-    return whole
+        complete.append(DepthClip(values, valid, depths[0].kind))
+    return complete
 
 
 def _figures(

@@ -33,13 +33,15 @@ def run_estimators(
     names = tuple(episodes.camera(name).name for name in cameras or episodes.cameras)
     labels = _labels(estimators)
     clips = chosen_clips(episodes, names, limits[0])
-    where, ran = choose(device), []
+    chosen_device, ran = choose(device), []
     with progress(total=len(clips) * len(labels), unit="clips", label="audit-depth") as bar:
         for label, (name, weights) in zip(labels, estimators, strict=True):
             if notice := find(name).notice:
                 warn(notice)
             config = AnnotateConfig(estimator=name)
-            stage = AnnotateStage(episodes, Path(), config, where, partial=True, weights=weights)
+            stage = AnnotateStage(
+                episodes, Path(), config, chosen_device, partial=True, weights=weights
+            )
             estimator = stage.load_estimator()
             parts = []
             for clip in clips:

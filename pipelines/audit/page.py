@@ -12,7 +12,7 @@ from pipelines.audit.audit import ClipAudit, Pair
 from pipelines.audit.findings import CameraAudit
 from pipelines.audit.fit import as_fitted
 from pipelines.audit.scale import TOLERANCE
-from pipelines.depth.frames.figures import steadied_in_words
+from pipelines.depth.single_frames.figures import steadied_in_words
 
 WORST_ERROR = 0.5  # relative error of the warmest colour
 COLUMNS = {
@@ -54,17 +54,17 @@ def make_page(
     from depthtok.pages.report import Report
 
     page = Report("Estimated against true depth", f"{estimated.path} against {truth.path}")
-    for each in cameras:
+    for camera in cameras:
         page.numbers(
             {
-                f"AbsRel, {each.camera}": each.figures["abs_rel"],
-                f"delta1, {each.camera}": each.figures["delta1"],
+                f"AbsRel, {camera.camera}": camera.figures["abs_rel"],
+                f"delta1, {camera.camera}": camera.figures["delta1"],
             }
         )
-    wrong = [f"{each.camera}: {text}" for each in cameras for text in each.wrong]
-    weak = [f"{each.camera}: {text}" for each in cameras for text in each.weak]
-    notes = [f"{each.camera}: {text}" for each in cameras for text in each.notes]
-    tested = any(each.scale for each in cameras)
+    wrong = [f"{camera.camera}: {text}" for camera in cameras for text in camera.wrong]
+    weak = [f"{camera.camera}: {text}" for camera in cameras for text in camera.weak]
+    notes = [f"{camera.camera}: {text}" for camera in cameras for text in camera.notes]
+    tested = any(camera.scale for camera in cameras)
     right = "the right way round, in the right unit" if tested else "the right way round"
     page.numbers({right: not wrong, "better than a plane and the rows": not weak})
     if wrong:
@@ -78,8 +78,14 @@ def make_page(
         "By camera",
         ["camera", "clips", "frames", "scale", *head],
         [
-            [each.camera, each.clips, each.frames, _scale(each), *(each.figures[n] for n in names)]
-            for each in cameras
+            [
+                camera.camera,
+                camera.clips,
+                camera.frames,
+                _scale(camera),
+                *(camera.figures[n] for n in names),
+            ]
+            for camera in cameras
         ],
     )
     page.text(*EXPLAINED)
@@ -115,8 +121,8 @@ def _rows(
     images = _images(truth)
     for camera in dict.fromkeys(clip.camera for clip in clips):
         order = sorted((c for c in clips if c.camera == camera), key=lambda clip: clip.abs_rel)
-        for place in sorted({0, len(order) // 2, len(order) - 1}):
-            clip = order[place]
+        for rank in sorted({0, len(order) // 2, len(order) - 1}):
+            clip = order[rank]
             yield from _row(by_clip[clip.key, camera], clip, images)
 
 
@@ -137,25 +143,27 @@ def _row(pair: Pair, clip: ClipAudit, images) -> Iterator[Picture]:
     from depthtok.pages.report import Picture
 
     step = pair.frames // 2
-    found, true = as_fitted(pair.estimated(step, step + 1)), pair.truth(step, step + 1)
+    estimated, true = as_fitted(pair.estimated(step, step + 1)), pair.truth(step, step + 1)
     low, high = true.quantiles[1], true.quantiles[-2]
     name = f"{clip.camera}, step {step}, AbsRel of the clip {clip.abs_rel:.3f}"
     blank = np.full((*true.values.shape[1:], 3), 128, np.uint8)
     try:
         picture = images[pair.key].frames(pair.camera).read(step, step + 1)[0]
-        told = images[pair.key].instruction(step)
+        instruction = images[pair.key].instruction(step)
     except (KeyError, DepthtokError):
-        picture, told = blank, "the image is not there"
-    depth = clip.fit.depth(found.values)
-    yield Picture(picture, f"{name}: {told}")
+        picture, instruction = blank, "the image is not there"
+    depth = clip.fit.depth(estimated.values)
+    yield Picture(picture, f"{name}: {instruction}")
     yield Picture(
         colourise(true.values, true.kind, low, high, true.valid)[0],
         f"true depth, {low:.2f} to {high:.2f} m, near is warm",
     )
-    yield Picture(colourise(depth, true.kind, low, high, found.valid)[0], "estimated, fitted")
+    yield Picture(colourise(depth, true.kind, low, high, estimated.valid)[0], "estimated, fitted")
     if depth.shape == true.values.shape:
         error = np.abs(depth - true.values) / np.where(true.valid, true.values, 1)
-        pixels = colourise(error, DepthKind.DISPARITY, 0, WORST_ERROR, true.valid & found.valid)[0]
+        pixels = colourise(
+            error, DepthKind.DISPARITY, 0, WORST_ERROR, true.valid & estimated.valid
+        )[0]
         yield Picture(pixels, f"relative error, 0 to {WORST_ERROR}")
     else:
         yield Picture(blank, "the sizes differ: no image of the error")

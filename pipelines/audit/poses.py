@@ -66,7 +66,7 @@ def _source(episodes: EpisodeStore) -> tuple[RldsDirectory | None, dict[str, str
     keys = {}
     for camera in values_of(schema, "camera", dict):
         name = str(camera.get("intrinsics_key", "")).rpartition("/")[2]
-        poses = [f"{place}/{name.replace(INTRINSICS, POSE)}" for place in PLACES]
+        poses = [f"{folder}/{name.replace(INTRINSICS, POSE)}" for folder in PLACES]
         present = [feature for feature in poses if feature in directory.features]
         if INTRINSICS in name and present:
             keys[camera["name"]] = present[0]

@@ -64,10 +64,10 @@ def _errors(
     there = true[1][of_truth.rows, of_truth.columns]
     counts = valid[0] & of_truth.inside & valid[1][of_truth.rows, of_truth.columns]
     counts &= np.abs(of_truth.depth - there) < STILL * there
-    seen = carried(depth[0], motion, rays)
-    counts &= seen.inside & valid[1][seen.rows, seen.columns]
-    met = depth[1][seen.rows, seen.columns]
-    return (np.abs(seen.depth - met) / met)[counts]
+    points = carried(depth[0], motion, rays)
+    counts &= points.inside & valid[1][points.rows, points.columns]
+    met = depth[1][points.rows, points.columns]
+    return (np.abs(points.depth - met) / met)[counts]
 
 
 def carried(

@@ -99,8 +99,8 @@ class FilesStage:
         about["format"] = dataset.format
         upstream = digest({path: to_json(f) for path, f in sorted(dataset.features.items())})
         shards = {split: dataset.splits[split] for split in self.splits}
-        place = {"source_root": str(dataset.path.resolve()), **dataset.place}
-        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, place)
+        locations = {"source_root": str(dataset.path.resolve()), **dataset.place}
+        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, locations)
 
     @cached_property
     def spec(self) -> StoreSpec:

@@ -49,8 +49,8 @@ class FilesWatch:
                 self.away.append(name)
             if gone:
                 continue
-            found = [status for _, status in statuses if status]
-            times = [n for s in found for n in (s.st_size, s.st_mtime_ns, s.st_ctime_ns)]
+            statuses_there = [status for _, status in statuses if status]
+            times = [n for s in statuses_there for n in (s.st_size, s.st_mtime_ns, s.st_ctime_ns)]
             self._times[name] = times
             if name in present and self._may_differ(name, present[name], times, remembered):
                 doubtful.append(name)

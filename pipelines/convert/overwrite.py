@@ -81,14 +81,12 @@ def _replaced(stage: Converting, replacement: Path, outcome: Outcome) -> Outcome
         if replacement.exists():  # begun anew by this job, right after another had moved it
             _drop(replacement)
     elif reason := _unfit(replacement, outcome):
-        outcome.notes.append(f"{stage.out} stays as it was{reason}")
-        return outcome
+        return replace(outcome, notes=[*outcome.notes, f"{stage.out} stays as it was{reason}"])
     else:
         exchange(replacement, stage.out)
         remove(replacement)
-    outcome.out = stage.out
-    outcome.notes.append("the store that was there, made with other settings, is replaced")
-    return outcome
+    note = "the store that was there, made with other settings, is replaced"
+    return replace(outcome, out=stage.out, notes=[*outcome.notes, note])
 
 
 def _unfit(replacement: Path, outcome: Outcome) -> str:

@@ -107,8 +107,8 @@ class ConvertStage:
         about = about_store(rlds.name, rlds.version, schema, list(self._cameras()), self.views)
         upstream = digest({path: to_json(f) for path, f in sorted(rlds.features.items())})
         shards = {split.name: len(split.shards) for split in self.splits}
-        place = {"source_root": str(rlds.path.resolve())}
-        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, place)
+        locations = {"source_root": str(rlds.path.resolve())}
+        return StoreSpec("episodes", "convert", VERSION, what, about, upstream, shards, locations)
 
     @cached_property
     def spec(self) -> StoreSpec:

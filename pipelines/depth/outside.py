@@ -29,8 +29,8 @@ from jaxtyping import UInt8
 from depthtok.data import SHIFT, DepthClip, DepthEstimator, DepthKind, EstimatorSpec, FrameClip
 from depthtok.disk.digests import file_sha256
 from depthtok.errors import ConfigError, SourceError, WeightsError
-from pipelines.depth.frames.config import KINDS
-from pipelines.depth.frames.estimator import FrameEstimator, Inputs
+from pipelines.depth.single_frames.config import KINDS
+from pipelines.depth.single_frames.estimator import FrameEstimator, Inputs
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.head import resize
@@ -78,8 +78,8 @@ def point_named(name: str) -> EntryPoint | None:
 
 def offer_of(point: EntryPoint) -> Offer:
     """What a class says of itself. Raises `ConfigError` where it does not, or cannot be loaded."""
-    made = _class_of(point)
-    kind = getattr(made, "kind", None)
+    estimator_class = _class_of(point)
+    kind = getattr(estimator_class, "kind", None)
     if kind is not None and str(kind) not in KINDS:
         raise ConfigError(
             f"the estimator {point.name!r} of {package_of(point)} has kind {kind!r}",
@@ -89,8 +89,8 @@ def offer_of(point: EntryPoint) -> Offer:
         point.name,
         package_of(point),
         DepthKind(str(kind)) if kind is not None else None,
-        str(getattr(made, "licence", Offer.licence)),
-        str(getattr(made, "notice", "")),
+        str(getattr(estimator_class, "licence", Offer.licence)),
+        str(getattr(estimator_class, "notice", "")),
     )
 
 
@@ -110,38 +110,38 @@ def build(
             f"the estimator {point.name!r} sets its input size and precision itself",
             remedy="leave input_size and precision out",
         )
-    made = _class_of(point)(weights, str(device))
-    if isinstance(made, DepthEstimator):
+    network = _class_of(point)(weights, str(device))
+    if isinstance(network, DepthEstimator):
         if list(run.frame.chosen()):
             raise ConfigError(
                 f"the estimator {point.name!r} sees whole clips: it takes no settings",
                 remedy="leave out kind, shift and steady",
             )
-        return made
-    if not isinstance(made, Frames):
+        return network
+    if not isinstance(network, Frames):
         raise ConfigError(
             f"the estimator {point.name!r} of {package_of(point)} has neither `depth` nor "
             "`estimate`",
             remedy=f"see the protocol at the top of {Path(__file__).name}, or uninstall it",
         )
-    return FrameEstimator(OutsideNetwork(point, made, weights, run, device), run.frame.steady)
+    return FrameEstimator(OutsideNetwork(point, network, weights, run, device), run.frame.steady)
 
 
 def _class_of(point: EntryPoint) -> type:
     try:
-        made = point.load()
+        loaded = point.load()
     except Exception as error:  # whatever another package raises when it is imported
         raise ConfigError(
             f"the estimator {point.name!r} of {package_of(point)} cannot be imported: "
             f"{type(error).__name__}: {error}",
             remedy="mend that package, or uninstall it",
         ) from error
-    if not isinstance(made, type):
+    if not isinstance(loaded, type):
         raise ConfigError(
             f"the estimator {point.name!r} of {package_of(point)} is no class",
             remedy=f"name a class in its entry point: {point.name} = module:Class",
         )
-    return made
+    return loaded
 
 
 class OutsideNetwork:

@@ -58,10 +58,10 @@ class EstimatorEntry:
         chosen = [name for name in WITH_WINDOWS if getattr(run, name) != getattr(plain, name)]
         for name in (*chosen, *(name for name, _ in run.frame.chosen())):
             if name not in self.takes:
-                known = ", ".join(self.takes) or "none of those that only some take"
+                options = ", ".join(self.takes) or "none of those that only some take"
                 raise ConfigError(
                     f"the estimator {self.name!r} does not take `{name}`",
-                    remedy=f"leave it out; it takes {known}",
+                    remedy=f"leave it out; it takes {options}",
                 )
 
 
@@ -119,7 +119,7 @@ def _gem(config: GemConfig) -> EstimatorEntry:
 
 
 def _da3(config: DA3Config) -> EstimatorEntry:
-    own = ("focal_px",) if config.metric else ("shift",)
+    parameter = ("focal_px",) if config.metric else ("shift",)
     return EstimatorEntry(
         name=config.name,
         kind=da3_kind_of(config),
@@ -127,7 +127,7 @@ def _da3(config: DA3Config) -> EstimatorEntry:
         notice="",
         input_size=config.input_size,
         build=partial(load_da3, config),
-        takes=(*own, "steady") if config.views else (*own, "sky", "steady"),
+        takes=(*parameter, "steady") if config.views else (*parameter, "sky", "steady"),
     )
 
 
@@ -161,8 +161,8 @@ def find(name: str) -> EstimatorEntry:
     if offered := outside.entry(name):
         offer, build = offered
         return EstimatorEntry(name, offer.kind, offer.licence, offer.notice, 0, build, SINGLE)
-    known = [*ESTIMATORS, *(offer.name for offer in outside.offers())]
-    raise ConfigError(f"there is no estimator {name!r}", remedy=did_you_mean(name, known))
+    names = [*ESTIMATORS, *(offer.name for offer in outside.offers())]
+    raise ConfigError(f"there is no estimator {name!r}", remedy=did_you_mean(name, names))
 
 
 def require_trainable(name: str) -> None:

@@ -28,7 +28,7 @@ _MEANT = ("meaning", "gripper")  # in a server's greeting; a card has entries of
 class PolicySource:
     """Where a policy comes from. Travels to the worker processes, which open it."""
 
-    where: str  # a run, a checkpoint, or ws://HOST:PORT
+    address: str  # a run, a checkpoint, or ws://HOST:PORT
     dataset: str | None = None  # in whose units it acts
     device: str = "cpu"
     codebook: Path | None = None  # to compare its depth codes with those of the true depth
@@ -48,7 +48,7 @@ class PolicySource:
 
     @property
     def is_server(self) -> bool:
-        return self.where.startswith(SERVER)
+        return self.address.startswith(SERVER)
 
     @property
     def runs_on(self) -> dict[str, str]:
@@ -63,19 +63,19 @@ class PolicySource:
         require_aspects(self.accepted, "--accept")
         if self.is_server:
             self._require_free()
-            with closing(Server(self.where)) as server:
+            with closing(Server(self.address)) as server:
                 says = plain(server.greeting)
                 if isinstance(says, dict):
                     says = {name: value for name, value in says.items() if name not in _MEANT}
                 meant = self._meant(server.meaning, robot)
-                return {"policy": self.where, "says": says, **meant}
+                return {"policy": self.address, "says": says, **meant}
         from vla.training import checkpoint
 
-        path = checkpoint.find(self.where)
+        path = checkpoint.find(self.address)
         state, config = checkpoint.read_state(path), checkpoint.read_config(path)
         if self.codebook is not None and not config.model.depth.supervised:
             raise ConfigError(
-                f"{self.where} was not trained to predict depth codes",
+                f"{self.address} was not trained to predict depth codes",
                 remedy="leave --codebook out",
             )
         return {
@@ -97,7 +97,7 @@ class PolicySource:
         else:
             from vla.training import checkpoint
 
-            newest = checkpoint.find(self.where) != Path(self.where)
+            newest = checkpoint.find(self.address) != Path(self.address)
             which = "the newest of its run" if newest else "named"
         return f"{which}, by {stated}" if stated else which
 
@@ -153,7 +153,7 @@ class PolicySource:
         if schema is None or len(schema.meaning.action) != config.model.action_dim:
             return None
         warn(
-            f"{self.where} does not say what its actions mean (it was made before runs kept that): "
+            f"{self.address} does not say what its actions mean (it is of before runs kept that): "
             f"taken as in the shipped schema of {name}, gripper {schema.gripper}"
         )
         return seen(schema.meaning, config)
@@ -167,7 +167,7 @@ class PolicySource:
         fingerprint = Codebook.load(self.codebook).fingerprint
         if fingerprint != trained:
             raise ConfigError(
-                f"{self.codebook} is not the codebook that {self.where} was trained with",
+                f"{self.codebook} is not the codebook that {self.address} was trained with",
                 remedy="give that one with --codebook, or leave it out",
             )
         return fingerprint
@@ -177,14 +177,14 @@ class PolicySource:
         from depthtok.stores.agreement import stated
 
         if self.is_server:
-            server = Server(self.where)
+            server = Server(self.address)
             server.meaning = stated(server.meaning, self.gripper, robot)
             return server
         from vla.serving.policy import Policy
         from vla.training import checkpoint
 
-        policy = Policy.load(self.where, dataset=self.dataset, device=self.device, **self._how)
-        state = checkpoint.read_state(checkpoint.find(self.where))
+        policy = Policy.load(self.address, dataset=self.dataset, device=self.device, **self._how)
+        state = checkpoint.read_state(checkpoint.find(self.address))
         policy.meaning = stated(self._meaning(state, policy.config), self.gripper, robot)
         return policy if self.codebook is None else Seeing(policy, self.codebook, self.device)
 
@@ -220,11 +220,11 @@ class Seeing:
         from depthtok.data import DepthKind
         from depthtok.pages.colour import colourise
 
-        true, seen = self._true_codes(rollout), np.stack(self._seen)
-        pictures = [self._codec.decode(codes) for codes in (true, seen)]
+        true, predicted = self._true_codes(rollout), np.stack(self._seen)
+        pictures = [self._codec.decode(codes) for codes in (true, predicted)]
         rollout.panels += [list(colourise(p, DepthKind.DISPARITY, 0.0, 1.0)) for p in pictures]
         return {
-            "code_agreement": float((true == seen).mean()),
+            "code_agreement": float((true == predicted).mean()),
             "disparity_error": float(np.abs(pictures[0] - pictures[1]).mean()),
         }
 

@@ -172,16 +172,18 @@ def _answer(asking: Sequence[_Simulating], policy: Asked) -> None:
     """One pass; what is wrong with one observation is told to who sent it."""
     if not asking:
         return
-    seen = {}
+    observations = {}
     for number, one in enumerate(asking):
         observation, one.observation = one.observation, None
         try:
-            seen[number] = policy.observe([observation or {}])
+            observations[number] = policy.observe([observation or {}])
         except DepthtokError as error:
             one.connection.send(error)
-    if seen:
-        chunks = policy.acts([*seen.values()], [asking[number].noise for number in seen])
-        for number, actions in zip(seen, chunks, strict=True):
+    if observations:
+        chunks = policy.acts(
+            [*observations.values()], [asking[number].noise for number in observations]
+        )
+        for number, actions in zip(observations, chunks, strict=True):
             asking[number].connection.send(actions)
 
 

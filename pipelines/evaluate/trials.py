@@ -120,8 +120,8 @@ class Evaluation:
                     remedy="choose another --out, or delete that directory first",
                 )
             if existing["trials"] < self.card["trials"]:  # the first ones are the same
-                more = {name: self.card[name] for name in _GROWING if name in self.card}
-                self._write({**existing, **more})
+                growing = {name: self.card[name] for name in _GROWING if name in self.card}
+                self._write({**existing, **growing})
         else:
             self._write(self.card)
         for folder in (self.path, self.path / TRIALS, self.path / VIDEOS):

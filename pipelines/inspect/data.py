@@ -18,7 +18,7 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import outdated
 from depthtok.stores.store import Store
-from pipelines.depth.frames.figures import steadied_in_words
+from pipelines.depth.single_frames.figures import steadied_in_words
 from pipelines.inspect import column_tables
 from pipelines.inspect.facts import Summary
 from pipelines.inspect.file_data import files_draft

@@ -72,7 +72,7 @@ def inside(path: Path) -> list[str]:
 
 def not_known(path: Path) -> SourceError:
     """What to raise for a directory that is nothing we know. Names what is known inside it."""
-    known = inside(path)
+    paths = inside(path)
     run = next((folder for folder in path.parents if is_run(folder)), None)
     if run and path.exists():
         return SourceError(f"{path} is a part of a run", remedy=f"name the run: {run}")
@@ -80,7 +80,7 @@ def not_known(path: Path) -> SourceError:
         f"{path} is not a store, codebook, training run, evaluation or RLDS data set"
         if path.exists()
         else f"there is no {path}",
-        remedy=f"name one of the directories in it: {', '.join(known[:8])}"
-        if known
+        remedy=f"name one of the directories in it: {', '.join(paths[:8])}"
+        if paths
         else "name a directory with dataset_info.json, or one that depthtok wrote",
     )

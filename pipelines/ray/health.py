@@ -76,8 +76,8 @@ def attended(ray: ModuleType, address: str | None) -> Iterator[Health]:
     """Watches the Ray at `address` (None: a local one) during the block, see `guarded`."""
     patience = LOCAL_PATIENCE if address in (None, "", "local") else CLUSTER_PATIENCE
     questions = {
-        f"{name} no longer answers at {place[0]}:{place[1]}": partial(answers, place)
-        for name, place in places(ray, address).items()
+        f"{name} no longer answers at {server[0]}:{server[1]}": partial(answers, server)
+        for name, server in places(ray, address).items()
     }
     with guarded(Health(questions, patience)) as health:
         try:

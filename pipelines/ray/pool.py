@@ -26,7 +26,7 @@ from depthtok.stores.parts import PartName
 from pipelines.device import choose
 from pipelines.ray.cluster import Actor, Ref, address_of, cluster
 from pipelines.ray.health import Health, Room, attended
-from pipelines.stage import Outcome, Stage, Worker, WorkPart, device_of, make_part, note_made
+from pipelines.stage import Stage, Tally, Worker, WorkPart, device_of, make_part
 
 ATTEMPTS = 3  # worker deaths before a part is given up
 POLL_SECONDS = 1.0
@@ -93,7 +93,7 @@ def _enter(folder: Path) -> None:
 
 
 def run_on_ray(
-    stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, outcome: Outcome
+    stage: Stage, todo: list[WorkPart], options: RunOptions, bar: Bar, tally: Tally
 ) -> None:
     """Makes parts on `options.workers` actors, on a local Ray or the given cluster.
 
@@ -106,7 +106,7 @@ def run_on_ray(
         cluster(workers * options.cpus_per_worker, address) as ray,
         attended(ray, address) as health,
     ):
-        pool = _Pool(ray, stage, options, bar, outcome, deque(todo), health)
+        pool = _Pool(ray, stage, options, bar, tally, deque(todo), health)
         try:
             with kept_handlers():
                 pool.run(workers)
@@ -123,7 +123,7 @@ class _Pool:
     stage: Stage
     options: RunOptions
     bar: Bar
-    outcome: Outcome
+    tally: Tally
     queue: deque[WorkPart]
     health: Health
     running: dict[Ref, tuple[Actor, WorkPart]] = field(default_factory=dict)
@@ -229,7 +229,7 @@ class _Pool:
                 f"a worker made {work.name}, but it is not in {self.stage.out}",
                 remedy="give an --out on a disk that all machines of the cluster share",
             )
-        note_made(self.outcome, work, seconds)
+        self.tally.add(work, seconds)
         self._show_one(actor)
         self._give(actor)
 
@@ -246,7 +246,7 @@ class _Pool:
         self.deaths[work.name] += 1
         if self.deaths[work.name] >= ATTEMPTS:
             reason = f"{ATTEMPTS} workers died making it: {self._reason(error)}"
-            self.outcome.given_up[str(work.name)] = reason
+            self.tally.given_up[str(work.name)] = reason
         else:
             self.queue.append(work)
         if self.queue:

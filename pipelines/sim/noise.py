@@ -180,10 +180,10 @@ def _glass(picture: Picture, level: int, random: np.random.RandomState) -> Pictu
     sources = list(range(side * side))
     for _ in range(rounds):
         right, down = random.randint(-reach, reach, size=(len(places), 2)).T
-        for place, source in zip(
+        for target, source in zip(
             places.tolist(), (places + down * side + right).tolist(), strict=True
         ):
-            sources[place] = sources[source]  # from one that may have changed already
+            sources[target] = sources[source]  # from one that may have changed already
     mixed = blurred.reshape(-1, 3)[sources].reshape(picture.shape)
     return _gaussian(mixed / 255.0, sigma)
 

@@ -141,11 +141,11 @@ def _spans(text: str, what: str, widest: float) -> list[tuple[float, float]]:
 
 def _uniform(rng: np.random.Generator, spans: list[tuple[float, float]]) -> float:
     """A value from one of the spans, each by its width."""
-    place = rng.random() * sum(high - low for low, high in spans)
+    offset = rng.random() * sum(high - low for low, high in spans)
     for low, high in spans:
-        if place <= high - low:
-            return low + place
-        place -= high - low
+        if offset <= high - low:
+            return low + offset
+        offset -= high - low
     return spans[-1][1]
 
 

@@ -30,12 +30,12 @@ def variations(task: Task) -> list[Task]:
 def _varied(task: Task, axis: str, entry: int | tuple[int, str]) -> Task:
     """The task with one entry of its list: a number, of a wording with its text."""
     if isinstance(entry, int):
-        made = {
+        variations = {
             "camera": lambda: Variation(view=views()[entry]),
             "robot": lambda: Variation(start=robot_start(entry)),
             "noise": lambda: Variation(noise=entry),
         }
-        return replace(task, variation=made[axis]())
+        return replace(task, variation=variations[axis]())
     number, instruction = entry
     return replace(task, variation=Variation(wording=number), instruction=instruction)
 

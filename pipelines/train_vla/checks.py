@@ -40,8 +40,8 @@ def check_meaning(members: Sequence[Member], config: Config, begun: TrainingStat
         warn(f"{error.problem}; this run was begun before that was checked, and goes on")
     cameras = {
         member.name: {
-            camera: member.episodes.cameras[own]
-            for camera, own in zip(config.data.cameras, member.cameras, strict=True)
+            camera: member.episodes.cameras[own_camera]
+            for camera, own_camera in zip(config.data.cameras, member.cameras, strict=True)
         }
         for member in members
     }
@@ -150,13 +150,13 @@ def words(held: dict[str, Any] | None) -> list[str]:
     line = f"held out: {held['episodes']} of {total} episodes"
     if "in_codebook" not in held:
         return [line]
-    seen = held["in_codebook"]
-    if seen is None:
+    learnt = held["in_codebook"]
+    if learnt is None:
         return [line + "; whether the codebook was trained on them is not known"]
-    if seen == 0:
+    if learnt == 0:
         return [line + "; the codebook was trained on none of them"]
     return [
-        line + f"; the codebook was trained on {seen} of them, so depth figures on them flatter "
+        line + f"; the codebook was trained on {learnt} of them, so depth figures on them flatter "
         "(train it with the same --held-out to change that)"
     ]
 

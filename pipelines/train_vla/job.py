@@ -65,8 +65,8 @@ class PolicyTraining:
         """Raises `StaleStore` for a run that was begun with other settings. (The training says so,
         too, but only when all is open.)"""
         if self.begun is not None:
-            begun = checkpoint.read_config(checkpoint.find(self.out))
-            resume.require_same_settings(self.out, begun, self.config)
+            settings = checkpoint.read_config(checkpoint.find(self.out))
+            resume.require_same_settings(self.out, settings, self.config)
 
     def data(
         self, opened: OpenStores, cache: Path | None, *, quiet: bool = False

@@ -254,8 +254,8 @@ def test_settings_of_variants_are_values_and_tables():
         "variants": {"a": {"data": {"crop": 0.5}, "data.tokenizer": 'a "b" \\c'}},
         "train-vla": {"episodes": ["e"], "set": ["data.crop=0.9", "train.lr=2"]},
     }
-    ((title, arguments), *more) = Study.read(content, "f").trainings()
-    assert (title, len(more)) == ("a, seed 0", 2)
+    ((title, arguments), *others) = Study.read(content, "f").trainings()
+    assert (title, len(others)) == ("a, seed 0", 2)
     settings = arguments["settings"]
     assert (settings.data.crop, settings.data.tokenizer) == (0.5, 'a "b" \\c')
     assert settings.train.lr == 2

@@ -46,13 +46,13 @@ def test_a_complete_store_is_kept(episodes):
 
 
 def test_a_missing_part_is_completed(episodes):
-    whole = EpisodeStore(episodes)
-    actions = [episode.action.copy() for episode in whole]
-    drop_part(episodes, whole.part_names[1])
+    store = EpisodeStore(episodes)
+    actions = [episode.action.copy() for episode in store]
+    drop_part(episodes, store.part_names[1])
     outcome = run(stage(episodes), RunOptions())
     assert (outcome.made, outcome.kept) == (1, 1)
     again = EpisodeStore(episodes, source_root=BEFORE / "rlds" / "1.0.0")
-    assert again.fingerprint == whole.fingerprint
+    assert again.fingerprint == store.fingerprint
     assert all((a == e.action).all() for a, e in zip(actions, again, strict=True))
     assert again.episode(5).frames("image").read(0, 1).shape == (1, 32, 32, 3)
 

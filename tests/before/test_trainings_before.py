@@ -74,7 +74,7 @@ def test_the_resumed_run_keeps_its_rule_and_says_what_the_store_says(run):
 def test_the_finished_codebook_stays(tmp_path):
     out = Path(shutil.copytree(BEFORE / "codebook", tmp_path / "codebook"))
     weights = (out / "codebook.safetensors").read_bytes()
-    told = call(
+    printed = call(
         "train-vqvae",
         BEFORE / "depth",
         "--out",
@@ -86,7 +86,7 @@ def test_the_finished_codebook_stays(tmp_path):
         "--threads",
         1,
     )
-    assert "3 held-out episodes" in told
+    assert "3 held-out episodes" in printed
     assert (out / "codebook.safetensors").read_bytes() == weights
     assert json.loads((out / "codebook.json").read_text())["fingerprint"] == (
         Codebook.load(BEFORE / "codebook").fingerprint

@@ -20,13 +20,13 @@ def benchmark():
 
 @pytest.mark.unchecked  # what is measured is not checked
 def test_holds_its_limits_on_ten_thousand_episodes(benchmark, tmp_path):
-    found = benchmark.run(tmp_path, episodes=10_000, parts=40, images=None)
-    assert benchmark.over(found) == []
-    assert (found["episodes"], found["steps"], found["parts"]) == (10_000, 500_000, 40)
-    assert found["planned_parts"] == 40 * 7  # 12,500 steps a part, at most 2,048 in a piece
-    assert benchmark.over({**found, "own_mb": 271.0}) == ["own_mb: 271.0, at most 270"]
+    figures = benchmark.run(tmp_path, episodes=10_000, parts=40, images=None)
+    assert benchmark.over(figures) == []
+    assert (figures["episodes"], figures["steps"], figures["parts"]) == (10_000, 500_000, 40)
+    assert figures["planned_parts"] == 40 * 7  # 12,500 steps a part, at most 2,048 in a piece
+    assert benchmark.over({**figures, "own_mb": 271.0}) == ["own_mb: 271.0, at most 270"]
     heavy = {"imported_mb": 1_200.0, "peak_mb": 1_260.0, "own_mb": 60.0}  # a torch with CUDA
-    assert benchmark.over({**found, **heavy}) == []
+    assert benchmark.over({**figures, **heavy}) == []
 
 
 def test_generated_store_is_sound(benchmark, tmp_path):

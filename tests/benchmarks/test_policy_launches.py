@@ -26,8 +26,8 @@ def test_views_are_free_and_kernels_count_once(script):
         y = F.linear(x.view(2, 2, 8).flatten(0, 1), w)  # one product
         y = F.rms_norm(y, (8,), None, 1e-6)[:, :4].to(torch.bfloat16)  # two
         heads = y.view(1, 1, 4, 4)
-        seen = torch.empty(4, 4, dtype=torch.bool, device="meta")
-        F.scaled_dot_product_attention(heads, heads, heads, seen)  # zeros, full, where, attention
+        mask = torch.empty(4, 4, dtype=torch.bool, device="meta")
+        F.scaled_dot_product_attention(heads, heads, heads, mask)  # zeros, full, where, attention
     assert tally.launches == {
         "mm float32": 1,
         "rms_norm float32": 1,
@@ -39,9 +39,9 @@ def test_views_are_free_and_kernels_count_once(script):
     }
     assert (tally.total, tally.copies) == (7, 0)
     product, norm, cast = 4 * (32 + 64 + 32), 4 * (32 + 32), 16 * (4 + 2)
-    zeros, full, where = 2 * 16, 2, 16 + 2 * 16 + 2 + 2 * 16
+    zeros, full, where_bytes = 2 * 16, 2, 16 + 2 * 16 + 2 + 2 * 16
     kernel = 2 * 5 * 16  # queries, keys, values, bias, output
-    assert tally.bytes == product + norm + cast + zeros + full + where + kernel
+    assert tally.bytes == product + norm + cast + zeros + full + where_bytes + kernel
 
 
 def test_a_product_that_adds_a_matrix_copies_it_unless_in_place(script):
@@ -67,12 +67,12 @@ def test_milliseconds_are_measured_with_their_floor(script, monkeypatch, capsys,
     words = ["policy_ms.py", "--preset", "tiny", "--device", "cpu", "--cameras", "2", "--rounds"]
     monkeypatch.setattr(sys, "argv", [*words, "1", "--batch", "3", "--json", f"{tmp_path}/rows"])
     script("policy_ms").main()
-    told = capsys.readouterr().out
-    assert "tf32 is for NVIDIA GPUs" in told
-    found = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
-    found = {(r["model"], r["precision"], r["sampler"]): r for r in found if "ms" in r}
-    assert len(found) == 8
-    assert all(0 < row["floor_ms"] < row["ms"] for row in found.values())
-    assert found["tiny", "float32", "plain"]["off"] == 0
-    assert found["tiny", "float32", "folded"]["off"] < 1e-5
-    assert 1e-4 < found["tiny", "bfloat16", "folded"]["off"] < 0.5
+    printed = capsys.readouterr().out
+    assert "tf32 is for NVIDIA GPUs" in printed
+    rows = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
+    rows = {(r["model"], r["precision"], r["sampler"]): r for r in rows if "ms" in r}
+    assert len(rows) == 8
+    assert all(0 < row["floor_ms"] < row["ms"] for row in rows.values())
+    assert rows["tiny", "float32", "plain"]["off"] == 0
+    assert rows["tiny", "float32", "folded"]["off"] < 1e-5
+    assert 1e-4 < rows["tiny", "bfloat16", "folded"]["off"] < 0.5

@@ -21,8 +21,8 @@ def test_it_gives_every_way_its_speed_floor_and_bytes():
         "--side",
         "32",
     ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    eager, plain = json.loads(told)
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    eager, plain = json.loads(printed)
     assert (eager["way"], plain["way"]) == ("eager", "plain")
     assert eager["same_alone"] is True
     assert eager["floor"] == plain["floor"] > eager["frames_per_second"] > 0

@@ -70,8 +70,8 @@ def store(
 ):
     """A data set of its own, converted."""
     writer = RldsWriter(root / name / "1.0.0", name, "1.0.0", {f.path: f for f in FEATURES})
-    made = (episode(n, gripper=values, spike=n == spike) for n in range(count))
-    writer.write("train", made, 12)
+    episodes = (episode(n, gripper=values, spike=n == spike) for n in range(count))
+    writer.write("train", episodes, 12)
     writer.finish()
     schema = root / f"{name}.toml"
     schema.write_text(
@@ -148,10 +148,10 @@ def test_a_mixture_of_opposite_grippers_is_refused_or_converted(root, a, b, tmp_
     assert {m.gripper for m in state.meanings.values()} == {"open1_closed0"}
     assert checkpoint.read_config(checkpoint.find(run)).data.gripper == "open1_closed0"
     assert Policy.load(run, dataset="b").meaning.gripper == "open1_closed0"
-    told = call("inspect", run)
-    assert "gripper of b" in told
-    assert "open1_closed0; 10 Hz" in told
-    assert "4 of 24 episodes" in told
+    printed = call("inspect", run)
+    assert "gripper of b" in printed
+    assert "open1_closed0; 10 Hz" in printed
+    assert "4 of 24 episodes" in printed
     assert len(lines(run)) == 2
 
 
@@ -172,9 +172,9 @@ def test_a_mixture_of_joints_and_poses_is_refused_or_accepted(root, a, joints, t
 
 
 def test_inspect_merges_only_what_means_the_same(a, b, joints):
-    told = call("inspect", a, joints)
-    assert "action.names  a and joints: x, y, gripper; j1, y, gripper" in told
-    mixed = told.partition("Mixture of 2")[2]
+    printed = call("inspect", a, joints)
+    assert "action.names  a and joints: x, y, gripper; j1, y, gripper" in printed
+    mixed = printed.partition("Mixture of 2")[2]
     assert [line.split()[0] for line in table(mixed, "Actions")] == ["y", "gripper"]
     assert [line.split()[0] for line in table(mixed, "States")] == ["q1", "q2"]
     mixed = call("inspect", a, b).partition("Mixture of 2")[2]
@@ -206,14 +206,14 @@ def odd(root):
 
 
 def test_a_spike_is_named_with_its_episode(root, odd, tmp_path):
-    where = "odd/1.0.0/train/00000-of-00002/00008, step 5"
-    told = call("inspect", odd)
-    row = next(line for line in table(told, "States") if line.strip().startswith("q2"))
-    assert where in row
+    location = "odd/1.0.0/train/00000-of-00002/00008, step 5"
+    printed = call("inspect", odd)
+    row = next(line for line in table(printed, "States") if line.strip().startswith("q2"))
+    assert location in row
     assert "x q01..q99" in row
-    assert table(told, "Actions")[2].rstrip().endswith("constant")
+    assert table(printed, "Actions")[2].rstrip().endswith("constant")
     said = train(root, tmp_path / "run", odd)
-    assert f"proprio column 'q2' has 4000 in {where}" in said
+    assert f"proprio column 'q2' has 4000 in {location}" in said
     assert "--set data.proprio_norm=q99" in said
     call("report", tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
@@ -221,4 +221,4 @@ def test_a_spike_is_named_with_its_episode(root, odd, tmp_path):
     assert "Normalisation of odd: states" in page
     said = train(root, tmp_path / "q99", odd, more=["--set", "data.proprio_norm=q99"])
     assert "proprio columns off at their quantiles" in said
-    assert where not in said
+    assert location not in said

@@ -23,9 +23,9 @@ from vqvae.codec import Codec
 def opened(stores, crop, augment):
     """A data set that draws crops, its episodes, and their depth."""
     config = load(stores / "micro.toml", {"data.crop": crop})
-    given = OpenStores.open(config, [stores / "episodes"], [], [stores / "depth"], DEMO)
-    config = samples.fit(config, given, None)
-    learn, _ = samples.datasets(config, given, None, 0, partial=False)
+    open_stores = OpenStores.open(config, [stores / "episodes"], [], [stores / "depth"], DEMO)
+    config = samples.fit(config, open_stores, None)
+    learn, _ = samples.datasets(config, open_stores, None, 0, partial=False)
     return Dataset(learn.members, config, ByteTokenizer(), augment=augment)
 
 
@@ -72,8 +72,8 @@ def test_picture_and_depth_are_cut_alike(stores, monkeypatch):
         bounds = codec.codebook.normalisation.range_of(clip.quantiles)
         codes = codec.encode(clip, bounds)[0].reshape(-1)
         assert (batch.depth_BMK[number, 0].numpy() == codes).mean() > 0.99
-        whole = stored.grid_of(episode.key, camera).codes[step].reshape(-1)
-        different += (codes != whole).mean() > 0.2
+        full_codes = stored.grid_of(episode.key, camera).codes[step].reshape(-1)
+        different += (codes != full_codes).mean() > 0.2
     assert different > 4
 
 
@@ -95,13 +95,13 @@ def test_boxes_lie_inside():
 def test_crops_train_and_resume(stores, tmp_path):
     crops = ["--set", "data.crop=0.8", "--depth", stores / "depth", "--codebook", DEMO]
     command = training(stores, tmp_path / "a", *crops)
-    place = command.index("--codes")
-    command[place : place + 2] = []
+    position = command.index("--codes")
+    command[position : position + 2] = []
     call(*command, "--steps", 4)
-    told = lines(tmp_path / "a")
-    assert len(told) == 4
-    assert 0 < told[-1]["depth"] < 20
-    assert "val_depth_error" in told[-1]
+    log_lines = lines(tmp_path / "a")
+    assert len(log_lines) == 4
+    assert 0 < log_lines[-1]["depth"] < 20
+    assert "val_depth_error" in log_lines[-1]
     judged = call(
         "eval-depth",
         tmp_path / "a",

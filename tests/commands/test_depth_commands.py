@@ -62,17 +62,17 @@ FAST = ["--estimator", "tiny", "--steps", 2, "--batch", 1, "--frames", 2, "--inp
 
 def test_finetuning_makes_weights_that_annotate_takes(stores, tmp_path):
     out = tmp_path / "mine.safetensors"
-    told = json.loads(
+    printed = json.loads(
         call("finetune-vida", stores / "true", "--out", out, *FAST, "--held-out", 0.3, "--json")
     )
-    assert told["training"]["settings"]["steps"] == 2
-    sides = [set(told[part]["clips"]) for part in ("training", "held_out")]
+    assert printed["training"]["settings"]["steps"] == 2
+    sides = [set(printed[part]["clips"]) for part in ("training", "held_out")]
     assert sides[0]
     assert sides[1]
     assert not sides[0] & sides[1]
-    figures = told["held_out"]["figures"]
+    figures = printed["held_out"]["figures"]
     assert {"image, this network", "image, mean map of the training clips"} <= set(figures)
-    assert json.loads(out.with_suffix(".json").read_text()) == told
+    assert json.loads(out.with_suffix(".json").read_text()) == printed
     call(
         "annotate",
         stores / "episodes",
@@ -88,7 +88,7 @@ def test_finetuning_makes_weights_that_annotate_takes(stores, tmp_path):
         32,
     )
     store = DepthStore(tmp_path / "depth")
-    assert store.spec.what["estimator"]["weights"] == told["weights_sha256"]
+    assert store.spec.what["estimator"]["weights"] == printed["weights_sha256"]
     before = out.read_bytes()
     call("finetune-vida", stores / "true", "--out", out, *FAST, "--held-out", 0.3)
     assert out.read_bytes() == before  # all steps were there
@@ -106,13 +106,13 @@ def test_a_stopped_course_goes_on_to_the_same_weights(stores, tmp_path):
         )
 
     asked = []
-    whole, cut = course("a.safetensors"), course("b.safetensors")
-    assert whole.train("cpu", lambda report: None, lambda: False)
+    undisturbed, cut = course("a.safetensors"), course("b.safetensors")
+    assert undisturbed.train("cpu", lambda report: None, lambda: False)
     assert not cut.train("cpu", asked.append, lambda: len(asked) == 1)
     assert not cut.out.exists()
     assert course("b.safetensors").train("cpu", asked.append, lambda: False)
     assert [report.step for report in asked] == [0, 1, 2]
-    assert cut.out.read_bytes() == whole.out.read_bytes()
+    assert cut.out.read_bytes() == undisturbed.out.read_bytes()
 
 
 def test_a_course_begun_by_the_former_rule_keeps_its_held_out_episodes(
@@ -122,7 +122,7 @@ def test_a_course_begun_by_the_former_rule_keeps_its_held_out_episodes(
     from pipelines.depth.vida import truth
 
     def train():
-        told = call(
+        printed = call(
             "finetune-vida",
             stores / "true",
             "--out",
@@ -134,7 +134,7 @@ def test_a_course_begun_by_the_former_rule_keeps_its_held_out_episodes(
             1,
             "--json",
         )
-        return set(json.loads(told)["held_out"]["clips"])
+        return set(json.loads(printed)["held_out"]["clips"])
 
     with monkeypatch.context() as patch:
         patch.setattr(truth, "split", lambda sources, share: truth.split_before(sources, share, 1))
@@ -207,10 +207,10 @@ def test_an_audit_says_how_far_off_depth_is(stores, tmp_path):
         tmp_path,
         "--json",
     )
-    told = json.loads(text)
-    assert len(told["clips"]) == 8
-    assert all(clip["abs_rel"] < 1e-5 for clip in told["clips"])
-    assert [(c["figures"]["gripper"] is None) for c in told["cameras"]] == [True, True]
+    printed = json.loads(text)
+    assert len(printed["clips"]) == 8
+    assert all(clip["abs_rel"] < 1e-5 for clip in printed["clips"])
+    assert [(c["figures"]["gripper"] is None) for c in printed["cameras"]] == [True, True]
     page = (tmp_path / "report.html").read_text()
     assert page.count("<figure>") == 2 * 3 * 4
     assert "not there" not in page
@@ -219,8 +219,10 @@ def test_an_audit_says_how_far_off_depth_is(stores, tmp_path):
 
 def test_a_network_that_saw_the_pictures_turned_fails_the_audit(stores, tmp_path, monkeypatch):
     def flipped(clip, start=0, stop=None):
-        found = read(clip, start, stop)
-        return type(found)(found.values[:, ::-1], found.valid[:, ::-1], found.kind, found.quantiles)
+        clip_read = read(clip, start, stop)
+        return type(clip_read)(
+            clip_read.values[:, ::-1], clip_read.valid[:, ::-1], clip_read.kind, clip_read.quantiles
+        )
 
     from depthtok.stores.depth import StoredDepth
 
@@ -261,7 +263,7 @@ def test_the_error_near_the_gripper_needs_its_mask(tmp_path):
         "--size",
         16,
     )
-    told = json.loads(
+    printed = json.loads(
         call(
             "audit-depth",
             "--estimated",
@@ -273,7 +275,7 @@ def test_the_error_near_the_gripper_needs_its_mask(tmp_path):
             "--json",
         )
     )
-    assert [clip["gripper"] is not None for clip in told["clips"]] == [True, False]
+    assert [clip["gripper"] is not None for clip in printed["clips"]] == [True, False]
 
 
 def test_stores_without_a_common_episode_are_refused(stores, tmp_path):
@@ -392,12 +394,12 @@ def audited(estimated, truth, out, code):
 
 def test_real_depth_is_its_own_equal(rgbd, tmp_path):
     _, right = rgbd
-    told = audited(right / "true", right / "true", tmp_path, 0)
-    (camera,) = told["cameras"]
+    audit = audited(right / "true", right / "true", tmp_path, 0)
+    (camera,) = audit["cameras"]
     assert camera["scale"] == {"factor": 1, "low": 1, "high": 1}
     assert not camera["wrong"]
     assert not camera["weak"]
-    assert [0.3 < clip["truth_m"] < 2.5 for clip in told["clips"]] == [True] * 3
+    assert [0.3 < clip["truth_m"] < 2.5 for clip in audit["clips"]] == [True] * 3
 
 
 @pytest.mark.parametrize(
@@ -415,10 +417,10 @@ def test_the_clips_of_real_depth_that_are_in_another_unit_are_named(
 ):
     make, right = rgbd
     other = make(f"{feature}-{unit.replace('/', '-')}", feature, unit)
-    told = audited(other / "true", right / "true", tmp_path, 1 if cause else 0)
-    found = sorted((clip["key"], clip["scale"]["factor"]) for clip in told["clips"])
+    audit = audited(other / "true", right / "true", tmp_path, 1 if cause else 0)
+    found = sorted((clip["key"], clip["scale"]["factor"]) for clip in audit["clips"])
     assert sorted(f for _, f in found) == pytest.approx(sorted(factors), rel=1e-3)
-    (camera,) = told["cameras"]
+    (camera,) = audit["cameras"]
     assert [cause in text for text in camera["wrong"]] == ([True] if cause else [])
     for key, factor in found:
         assert cause is None or (key in camera["wrong"][0]) == (abs(factor - 1) > 0.001)

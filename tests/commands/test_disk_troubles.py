@@ -73,8 +73,8 @@ class Trouble:
     failed: list[str] = field(default_factory=list)
 
     def put(self, patch) -> None:
-        place, name = (WRITES | READS)[self.what]
-        real = getattr(place, name)
+        module, name = (WRITES | READS)[self.what]
+        real = getattr(module, name)
 
         def call(*args, **more):
             if self._counts(args, more):
@@ -84,7 +84,7 @@ class Trouble:
                     raise OSError(self.number, os.strerror(self.number), str(args[0]))
             return real(*args, **more)
 
-        patch.setattr(place, name, call)
+        patch.setattr(module, name, call)
 
     def _counts(self, args, more) -> bool:
         if self.what in ("open to write", "open to read"):
@@ -117,18 +117,18 @@ def result(out: Path) -> dict:
         return {"weights": out.read_bytes(), "card": out.with_suffix(".json").read_bytes()}
     if (out / "codebook.safetensors").is_file():
         return {name: (out / name).read_bytes() for name in ("codebook.safetensors",)}
-    place = checkpoint.find(out)
-    weights = {path.name: path.read_bytes() for path in place.glob("*.safetensors")}
+    last_checkpoint = checkpoint.find(out)
+    weights = {path.name: path.read_bytes() for path in last_checkpoint.glob("*.safetensors")}
     lines = (out / "metrics.jsonl").read_text().splitlines()
     steps = [{k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines]
-    return {**weights, "step": place.name, "lines": steps}
+    return {**weights, "step": last_checkpoint.name, "lines": steps}
 
 
 def command(name: str, stores: Path, out: Path) -> tuple[list, Path]:
     """A short training, and where it leaves its result."""
     if name == "train-vla":
-        more = ("--steps", 2, "--checkpoint-every", 1, "--validate-every", 1)
-        return [*training(stores, out / "run"), *more], out / "run"
+        flags = ("--steps", 2, "--checkpoint-every", 1, "--validate-every", 1)
+        return [*training(stores, out / "run"), *flags], out / "run"
     if name == "train-vqvae":
         (stores / "vqvae.toml").write_text(VQVAE)
         return [
@@ -190,7 +190,7 @@ def whole(stores, tmp_path_factory):
         "--workers",
         "0",
     )
-    made = {}
+    outputs = {}
     for name in TRAININGS:
         root = tmp_path_factory.mktemp("whole")
         words, out = command(name, stores, root)
@@ -200,17 +200,17 @@ def whole(stores, tmp_path_factory):
                 counting.put(patch)
             call(*words)
         calls = {counting.what: counting.seen for counting in counts if counting.seen}
-        made[name] = Whole(result(out), calls)
-    return made
+        outputs[name] = Whole(result(out), calls)
+    return outputs
 
 
 def points(whole: Whole, name: str) -> list[tuple[str, int]]:
     """Some calls to fail, of different kinds first."""
-    rng, found = random.Random(name), []
-    while len(found) < 2 * TIMES:
+    rng, calls = random.Random(name), []
+    while len(calls) < 2 * TIMES:
         kinds = rng.sample(sorted(whole.calls), len(whole.calls))
-        found += [(what, rng.randrange(whole.calls[what])) for what in kinds]
-    return found[: 2 * TIMES]
+        calls += [(what, rng.randrange(whole.calls[what])) for what in kinds]
+    return calls[: 2 * TIMES]
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -227,17 +227,17 @@ def test_a_trouble_ends_in_two_lines_and_loses_nothing(
         with monkeypatch.context() as patch:
             trouble.put(patch)
             code, said = typed(patch, capsys, words)
-        where = f"{what} {trouble.failed}, call {when}: {said}"
+        context = f"{what} {trouble.failed}, call {when}: {said}"
         if code:  # else it went on without it: a lock's text, a directory's times
-            assert code == 2, where
-            assert SAID[number] in said, where
-            assert "error: " in said, where
-            assert "  fix: " in said, where
-        assert "Traceback" not in said, where
+            assert code == 2, context
+            assert SAID[number] in said, context
+            assert "error: " in said, context
+            assert "  fix: " in said, context
+        assert "Traceback" not in said, context
         code, said = typed(monkeypatch, capsys, words)
-        assert code == 0, f"{where}\nthen: {said}"
-        assert result(out) == whole[name].result, where
-        assert temporaries(tmp_path) == [], where
+        assert code == 0, f"{context}\nthen: {said}"
+        assert result(out) == whole[name].result, context
+        assert temporaries(tmp_path) == [], context
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -269,15 +269,15 @@ def test_a_disk_that_is_read_only(stores, small_disk, whole, monkeypatch, capsys
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 200 kB; only root may make one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", place], capture_output=True
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True
     )
-    if made.returncode:
+    if mounted.returncode:
         pytest.skip("no file system can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.mark.parametrize("name", TRAININGS)

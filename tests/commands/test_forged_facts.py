@@ -17,7 +17,7 @@ from depthtok.stores import codebook
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.spec import ROOT
 from tests.commands.trainings import call
-from tests.depthtok.test_forged import HOSTILE, _same_fingerprint, places, signed
+from tests.depthtok.stores.test_forged import HOSTILE, _same_fingerprint, places, signed
 from vla.training import checkpoint
 
 BEFORE = Path(__file__).parents[1] / "data" / "before"
@@ -53,15 +53,15 @@ def write_root(place, content):
 def read(place, kind):
     """A description without its digests, and where in it facts of free form stand."""
     if kind == "codebook":
-        whole, free = json.loads((place / codebook.META).read_text()), ("quality", "training")
+        facts, free = json.loads((place / codebook.META).read_text()), ("quality", "training")
     elif kind == "run":
-        whole = json.loads((checkpoint.steps(place)[-1] / checkpoint.STATE).read_text())
+        facts = json.loads((checkpoint.steps(place)[-1] / checkpoint.STATE).read_text())
         free = ("notes", "data", "norms")
     else:
-        whole = json.loads((place / ROOT).read_text())["attributes"]["depthtok"]
-        whole = {k: v for k, v in whole.items() if k not in ("sha256", "fingerprint", "format")}
+        facts = json.loads((place / ROOT).read_text())["attributes"]["depthtok"]
+        facts = {k: v for k, v in facts.items() if k not in ("sha256", "fingerprint", "format")}
         free = ("about", "what", "place")
-    return {name: value for name, value in whole.items() if name != "digest"}, free
+    return {name: value for name, value in facts.items() if name != "digest"}, free
 
 
 WRITERS = {
@@ -76,8 +76,8 @@ WRITERS = {
 @pytest.mark.unchecked  # checked calls are deeper than what is nested here
 @pytest.mark.parametrize("kind", WRITERS)
 def test_inspect_and_report_of_forged_facts(tmp_path, kind):
-    place, rng = shutil.copytree(BEFORE / kind, tmp_path / kind), random.Random(kind)
-    before, free = read(place, kind)
+    forged, rng = shutil.copytree(BEFORE / kind, tmp_path / kind), random.Random(kind)
+    before, free = read(forged, kind)
     remedies = []
     for _ in range(COUNT):
         content = json.loads(json.dumps(before))
@@ -87,8 +87,8 @@ def test_inspect_and_report_of_forged_facts(tmp_path, kind):
         for key in parents:
             table = table[key]
         table[last] = rng.choice(VALUES)
-        WRITERS[kind](place, content)
-        for words in (["inspect", place], ["report", place, "--out", tmp_path / "page"]):
+        WRITERS[kind](forged, content)
+        for words in (["inspect", forged], ["report", forged, "--out", tmp_path / "page"]):
             try:
                 CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
             except DepthtokError as error:
@@ -96,7 +96,7 @@ def test_inspect_and_report_of_forged_facts(tmp_path, kind):
             except Exception as error:
                 raise AssertionError(f"{words}: {parents} {last} = {table[last]!r:.80}") from error
     assert remedies
-    assert not [each for each in remedies if each.startswith("none")]
+    assert not [remedy for remedy in remedies if remedy.startswith("none")]
 
 
 @pytest.mark.parametrize(
@@ -119,22 +119,22 @@ def test_inspect_and_report_of_forged_facts(tmp_path, kind):
     ],
 )
 def test_a_quality_report_of_other_types_is_refused_with_its_file(tmp_path, name, value):
-    place = shutil.copytree(BEFORE / "codebook", tmp_path / "book")
-    content, _ = read(place, "codebook")
+    book = shutil.copytree(BEFORE / "codebook", tmp_path / "book")
+    content, _ = read(book, "codebook")
     content["quality"][name] = value
-    write_codebook(place, content)
+    write_codebook(book, content)
     with pytest.raises(CorruptPart, match=r"book/codebook\.json is not as depthtok writes it"):
-        Codebook.load(place)
+        Codebook.load(book)
 
 
 @pytest.mark.parametrize("name", ["disparity", "unquantised", "failed", "frames", "histogram"])
 def test_a_quality_report_that_lacks_figures_is_refused_with_its_file(tmp_path, name):
-    place = shutil.copytree(BEFORE / "codebook", tmp_path / "book")
-    content, _ = read(place, "codebook")
+    book = shutil.copytree(BEFORE / "codebook", tmp_path / "book")
+    content, _ = read(book, "codebook")
     del content["quality"][name]
-    write_codebook(place, content)
+    write_codebook(book, content)
     with pytest.raises(CorruptPart, match=r"book/codebook\.json is not as depthtok"):
-        call("report", place, "--out", tmp_path / "page")
+        call("report", book, "--out", tmp_path / "page")
     if name in ("disparity", "unquantised"):
         with pytest.raises(CorruptPart, match=r"book/codebook\.json is not as depthtok"):
-            call("eval-vqvae", place, BEFORE / "depth", "--device", "cpu", "--out", tmp_path / "e")
+            call("eval-vqvae", book, BEFORE / "depth", "--device", "cpu", "--out", tmp_path / "e")

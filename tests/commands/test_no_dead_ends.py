@@ -49,10 +49,10 @@ def test_every_way_to_ask_for_help_works():
         ["-m", "depthtok.cli", "annotate", "-h"],
         ["-m", "depthtok", "annotate", "-h"],
     )
-    told = [typed(*words).stdout.partition("Options:") for words in asked]
-    assert all(usage.startswith("Usage: ") for usage, _, _ in told)
-    assert len({options for _, _, options in told}) == 1
-    assert "--estimator" in told[0][2]
+    helps = [typed(*words).stdout.partition("Options:") for words in asked]
+    assert all(usage.startswith("Usage: ") for usage, _, _ in helps)
+    assert len({options for _, _, options in helps}) == 1
+    assert "--estimator" in helps[0][2]
     assert typed("-m", "depthtok", "-h").stdout.count("\n") > 20
     assert typed("-m", "depthtok", "--version").stdout.strip()[0].isdigit()
 
@@ -175,14 +175,14 @@ def pictures(folder, count=3):
 def test_pictures_are_inspected(tmp_path):
     pictures(tmp_path / "films" / "a")
     pictures(tmp_path / "films" / "\x1b[2Jb", 2)
-    found = inspect(tmp_path / "films")
-    assert found.tables["Films"][1] == [
+    inspected = inspect(tmp_path / "films")
+    assert inspected.tables["Films"][1] == [
         ("\x1b[2Jb", "2", "9 x 6 px", "?"),
         ("a", "3", "9 x 6 px", "?"),
     ]
-    told = CliRunner().invoke(app, ["inspect", str(tmp_path / "films")]).stdout
-    assert "\\u001b[2Jb" in told
-    assert "\x1b" not in told
+    printed = CliRunner().invoke(app, ["inspect", str(tmp_path / "films")]).stdout
+    assert "\\u001b[2Jb" in printed
+    assert "\x1b" not in printed
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="is not a store"):
         inspect(tmp_path / "empty")
@@ -234,9 +234,9 @@ def test_what_is_printed_steers_no_terminal(text, shown, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["depthtok", "x"])
     with pytest.raises(SystemExit):
         cli.main()
-    told = capsys.readouterr()
-    assert told.out == f"{shown}\n"
-    assert told.err == f"warning: {shown}\nerror: {shown}\n  fix: {shown}\n"
+    printed = capsys.readouterr()
+    assert printed.out == f"{shown}\n"
+    assert printed.err == f"warning: {shown}\nerror: {shown}\n  fix: {shown}\n"
 
 
 def require_simulator():

@@ -57,8 +57,8 @@ def put(kind: str, path: Path) -> None:
         here = Path.cwd()
         os.chdir(path.parent)  # the name of a socket may have 107 bytes
         try:
-            with socket.socket(socket.AF_UNIX) as made:
-                made.bind(path.name)
+            with socket.socket(socket.AF_UNIX) as unix_socket:
+                unix_socket.bind(path.name)
         finally:
             os.chdir(here)
 
@@ -215,7 +215,7 @@ READERS = {
         ("annotate", "HERE", "--estimator", "tiny", "--input-size", "28", "--out", "OUT"),
     ),
 }
-ADDED = (".lock", "seen.json", "statistics.json")  # beside what was made; made again
+ADDED = (".lock", "seen.json", "speed.json", "statistics.json")  # beside what was made; made again
 
 
 @pytest.mark.parametrize("name", READERS)

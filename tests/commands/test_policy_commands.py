@@ -100,26 +100,28 @@ def test_the_best_weights_are_kept(run):
 
 def test_the_report_shows_depth(run, tmp_path):
     call("report", run, "--out", tmp_path)
-    told = json.loads((tmp_path / "report.json").read_text())
-    titles = [section["title"] for section in told["sections"]]
+    report = json.loads((tmp_path / "report.json").read_text())
+    titles = [section["title"] for section in report["sections"]]
     assert {"Losses", "Decoded depth on held-out episodes", "Frames"} <= set(titles)
-    begun = next(s for s in told["sections"] if s["title"] == "Starting point")
+    starting_point = next(s for s in report["sections"] if s["title"] == "Starting point")
     key = Codebook.load(DEMO).fingerprint[:12]
-    assert begun["paragraphs"] == [f"From fresh weights; depth codes of the codebook {key}."]
-    assert len(next(s for s in told["sections"] if s["title"] == "Data")["rows"]) == 1
-    frames = next(s for s in told["sections"] if s["title"] == "Frames")["pictures"]
+    assert starting_point["paragraphs"] == [
+        f"From fresh weights; depth codes of the codebook {key}."
+    ]
+    assert len(next(s for s in report["sections"] if s["title"] == "Data")["rows"]) == 1
+    frames = next(s for s in report["sections"] if s["title"] == "Frames")["pictures"]
     assert len(frames) % 3 == 0
     assert frames[2].startswith("predicted depth, error 0.")
 
 
 @pytest.mark.parametrize("target", ["latents", "none", "pixels", "future"])
 def test_other_targets(stores, tmp_path, target):
-    more = ["--set", "model.depth.future=2"]
+    flags = ["--set", "model.depth.future=2"]
     if target != "future":
-        more = ["--set", f"model.depth.target={target}"]
+        flags = ["--set", f"model.depth.target={target}"]
     if target == "pixels":
-        more += ["--depth", stores / "depth", "--codebook", DEMO]
-    call(*training(stores, tmp_path / "p", "--steps", 1, "--frame-cache", tmp_path / "c", *more))
+        flags += ["--depth", stores / "depth", "--codebook", DEMO]
+    call(*training(stores, tmp_path / "p", "--steps", 1, "--frame-cache", tmp_path / "c", *flags))
     (line,) = lines(tmp_path / "p")
     assert ("val_depth_error" in line) == (target != "none")
     assert (tmp_path / "c" / "libero_sim_depth" / "frames.bin").is_file()
@@ -138,9 +140,9 @@ def test_a_start_from_other_weights(stores, run, tmp_path):
 
 
 def test_two_processes_train_as_one(stores, tmp_path):
-    more = ["--steps", 2, "--held-out", 0]
-    call(*training(stores, tmp_path / "one", *more))
-    command = [str(a) for a in training(stores, tmp_path / "two", *more)]
+    flags = ["--steps", 2, "--held-out", 0]
+    call(*training(stores, tmp_path / "one", *flags))
+    command = [str(a) for a in training(stores, tmp_path / "two", *flags)]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     subprocess.run(
         [
@@ -203,9 +205,9 @@ def test_the_mask_is_drawn_and_proved(tmp_path):
     assert "proved" in words
     assert (tmp_path / "mask.html").is_file()
     assert (tmp_path / "mask.png").read_bytes().startswith(b"\x89PNG")
-    found = json.loads(call("inspect-mask", "tiny", "--json"))
-    assert found["gradient"]["image"]["action"] == 0
-    assert found["violations"] == []
+    printed = json.loads(call("inspect-mask", "tiny", "--json"))
+    assert printed["gradient"]["image"]["action"] == 0
+    assert printed["violations"] == []
 
 
 def test_a_mask_that_leaks_is_caught(monkeypatch):
@@ -248,10 +250,10 @@ def test_an_ablation(stores, tmp_path):
         device = "cpu"
     """)
     for _ in range(2):  # the second time all runs are there
-        told = json.loads(call("ablate", study, "--json"))
-        assert set(told) == {"paper", "causal"}
-        mean, half = told["causal"]["val_action_mse"]["mean"]
-        values = [run["val_action_mse"] for run in told["causal"]["runs"]]
+        printed = json.loads(call("ablate", study, "--json"))
+        assert set(printed) == {"paper", "causal"}
+        mean, half = printed["causal"]["val_action_mse"]["mean"]
+        values = [run["val_action_mse"] for run in printed["causal"]["runs"]]
         assert mean == pytest.approx(np.mean(values))
         assert half == pytest.approx(12.706 * np.std(values, ddof=1) / 2**0.5)
     assert (tmp_path / "out" / "ablation.html").is_file()
@@ -284,7 +286,7 @@ def test_depth_is_judged_whatever_the_grippers_are(stores, tmp_path, monkeypatch
     meaning = EpisodeStore(stores / "episodes").meaning
     unknown = property(lambda store: replace(meaning, gripper="unknown"))
     monkeypatch.setattr(EpisodeStore, "meaning", unknown)
-    told = call(
+    printed = call(
         "eval-depth",
         tmp_path / "run",
         "--episodes",
@@ -294,15 +296,17 @@ def test_depth_is_judged_whatever_the_grippers_are(stores, tmp_path, monkeypatch
         "--samples",
         4,
     )
-    assert "4 frames" in told
+    assert "4 frames" in printed
 
 
 def test_depth_on_another_data_set(stores, run, tmp_path):
-    where = ["--episodes", stores / "episodes", "--codes", stores / "codes"]
-    told = json.loads(call("eval-depth", run, *where, "--samples", 8, "--json", "--out", tmp_path))
-    assert told["frames"] == 8
-    assert told["constant_depth"] < told["depth"]
-    assert 0 <= told["top1"] <= told["constant_top1"] <= 1
+    paths = ["--episodes", stores / "episodes", "--codes", stores / "codes"]
+    printed = json.loads(
+        call("eval-depth", run, *paths, "--samples", 8, "--json", "--out", tmp_path)
+    )
+    assert printed["frames"] == 8
+    assert printed["constant_depth"] < printed["depth"]
+    assert 0 <= printed["top1"] <= printed["constant_top1"] <= 1
     assert (tmp_path / "eval-depth.html").is_file()
     other = json.loads((run / "checkpoints" / "step-000025" / "state.json").read_text())
     assert other["codebook"] == Codebook.load(DEMO).fingerprint
@@ -314,15 +318,15 @@ def test_depth_on_another_data_set(stores, run, tmp_path):
         del other[key]
     (foreign / "state.json").write_text(json.dumps({**other, "codebook": "f" * 64}))
     with pytest.raises(CorruptPart, match=r"state\.json was changed"):  # with today's weights
-        call("eval-depth", foreign, *where)
+        call("eval-depth", foreign, *paths)
     save_file(load_file(foreign / "model.safetensors"), foreign / "model.safetensors")
     with pytest.raises(StaleStore, match="was trained on ffffffffffff"):
-        call("eval-depth", foreign, *where)
+        call("eval-depth", foreign, *paths)
     settings = json.loads((foreign / "config.json").read_text())
     settings["model"]["depth"]["target"] = "pixels"
     (foreign / "config.json").write_text(json.dumps(settings))
     with pytest.raises(ConfigError, match="not trained to predict codes"):
-        call("eval-depth", foreign, *where)
+        call("eval-depth", foreign, *paths)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "state.json"])
@@ -333,9 +337,9 @@ def test_a_bit_that_flipped_in_a_checkpoint_is_found(run, tmp_path, name):
     content = bytearray(file.read_bytes())
     content[len(content) * 3 // 4] ^= 1
     file.write_bytes(content)
-    found = CliRunner().invoke(app, ["verify", str(broken)])
-    assert found.exit_code == 1
-    assert str(file) in found.stdout.replace("\n", "")
+    result = CliRunner().invoke(app, ["verify", str(broken)])
+    assert result.exit_code == 1
+    assert str(file) in result.stdout.replace("\n", "")
     with pytest.raises((CorruptPart, WeightsError), match=name):
         Policy.load(broken)
 
@@ -364,16 +368,16 @@ def test_serving(run):
         )
         assert unpack(client.recv())["actions"].shape == (2, 7)
     process.terminate()
-    told, _ = process.communicate()
-    assert (told, process.returncode) == ("stopped\n", 0)
+    printed, _ = process.communicate()
+    assert (printed, process.returncode) == ("stopped\n", 0)
     guard.cancel()
 
 
 def test_a_taken_port_is_named(run):
     pytest.importorskip("websockets.sync.server")
     pytest.importorskip("msgpack")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with pytest.raises(ConfigError, match=f"cannot serve on 127.0.0.1, port {port}"):
             call("serve", run, "--port", port, "--device", "cpu")
     with pytest.raises(ConfigError, match="`port` cannot be 99999"):

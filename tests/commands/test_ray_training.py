@@ -66,11 +66,11 @@ def equal(run, other):
     assert lines(run) == lines(other)
     for name in ("validation.jsonl", "validation.sums", "config.json"):
         assert (run / name).read_bytes() == (other / name).read_bytes()
-    for place in ("checkpoints/step-000030", "best"):
-        found, wanted = tree_digest(run / place), tree_digest(other / place)
+    for folder in ("checkpoints/step-000030", "best"):
+        digests, wanted = tree_digest(run / folder), tree_digest(other / folder)
         tensors = [name for name in wanted if name.endswith(".safetensors")]
         assert tensors
-        assert {name: found[name] for name in tensors} == {name: wanted[name] for name in tensors}
+        assert {name: digests[name] for name in tensors} == {name: wanted[name] for name in tensors}
     return True
 
 
@@ -86,8 +86,8 @@ def test_ranks_on_ray_train_as_under_torchrun(stores, tmp_path, undisturbed, loc
     done = len(lines(out))
     assert 3 <= done < 30
     assert (out / "checkpoints" / f"step-{done:06d}").is_dir()
-    told = json.loads(call(*on_ray, "--json"))
-    assert told["step"] == 30
+    printed = json.loads(call(*on_ray, "--json"))
+    assert printed["step"] == 30
     assert equal(out, undisturbed)
 
 

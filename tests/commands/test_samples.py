@@ -108,12 +108,12 @@ def joined(store, share, monkeypatch, failed, begun=None):
 @pytest.mark.unchecked  # what it gives stands for stores
 def test_failed_episodes_are_left_out_and_others_judge(store, monkeypatch, capsys):
     """The codebook, whose depth lacks the same episodes, holds out the same others."""
-    whole = judges(store, 0.3, monkeypatch, [])
-    again = judges(store, 0.3, monkeypatch, sorted(whole))
-    assert whole
+    held_out = judges(store, 0.3, monkeypatch, [])
+    again = judges(store, 0.3, monkeypatch, sorted(held_out))
+    assert held_out
     assert again
-    assert not whole & again
-    assert f"{len(whole)} episodes without codes are left out" in capsys.readouterr().err
+    assert not held_out & again
+    assert f"{len(held_out)} episodes without codes are left out" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="no episode is left to train on: none has codes"):
         joined(store, 0.3, monkeypatch, failed=np.arange(10))
 

@@ -154,10 +154,10 @@ def test_no_setting_of_a_training_is_a_traceback(kind):
     for path in places(usual):
         for value in NONSENSE:
             try:
-                made = from_mapping(kind, with_value(usual, path, value), "settings")
+                settings = from_mapping(kind, with_value(usual, path, value), "settings")
             except ConfigError:
                 continue
-            assert from_mapping(kind, to_json(made), "settings") == made
+            assert from_mapping(kind, to_json(settings), "settings") == settings
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,13 @@ def no_gpu(monkeypatch):
 
 def test_a_pass_that_does_not_fit_is_told(tmp_path, no_gpu):
     """The full model at 64 samples: more than either card has; nothing is written."""
-    told = call(
+    printed = call(
         *given(
             tmp_path / "run", "--preset", "qdepth", "--batch", 128, "--micro-batch", 64, "--plan"
         )
     )
-    lines = told.splitlines()
-    assert "in 2 passes an update" in told
+    lines = printed.splitlines()
+    assert "in 2 passes an update" in printed
     fits = {line.split()[0]: line for line in lines if "samples a pass" in line}
     assert "does NOT fit" in fits["H100"]
     assert "does NOT fit" in fits["H200"]

@@ -23,18 +23,18 @@ with writing_shard(out, how) if "/" in how else writing(out, file=how == "file")
 @pytest.fixture
 def held():
     """Lets another process write to an output until the test ends."""
-    begun = []
+    processes = []
 
     def hold(out, how=""):
         process = subprocess.Popen(
             [sys.executable, "-c", HOLD, str(out), how], stdout=subprocess.PIPE
         )
-        begun.append(process)
+        processes.append(process)
         process.stdout.readline()
         return process
 
     yield hold
-    for process in begun:
+    for process in processes:
         process.kill()
         process.wait()
         process.stdout.close()
@@ -62,8 +62,8 @@ def test_train_vla(stores, held, tmp_path):
 @pytest.mark.parametrize("twin", [True, False])
 def test_train_vqvae(stores, held, tmp_path, twin):
     held(tmp_path / ("book.continuous" if twin else "book"), "file")
-    more = ("--twin",) if twin else ()
-    words = refused("train-vqvae", stores / "depth", "--out", tmp_path / "book", *more)
+    flags = ("--twin",) if twin else ()
+    words = refused("train-vqvae", stores / "depth", "--out", tmp_path / "book", *flags)
     assert "is being written by process" in words
     assert not (tmp_path / "book").exists()
 
@@ -101,8 +101,8 @@ def test_run_and_ablate(held, tmp_path):
 def test_eval(held, tmp_path, shard):
     """Refused before the policy is looked for: all trials beside anybody, a shard beside all."""
     held(tmp_path / "eval")
-    more = ("--shard", shard) if shard else ()
-    words = refused("eval", tmp_path / "no-run", "--out", tmp_path / "eval", *more)
+    flags = ("--shard", shard) if shard else ()
+    words = refused("eval", tmp_path / "no-run", "--out", tmp_path / "eval", *flags)
     assert "eval is being written by process" in words
     assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == [LOCK]
 

@@ -131,7 +131,7 @@ def test_statistics_are_shown_of_a_store_and_of_a_mixture(made):
 
 def test_a_plan_writes_nothing_and_adds_up(made, tmp_path):
     out, _ = made
-    told = json.loads(
+    plans = json.loads(
         call(
             "annotate",
             out / "sample" / "episodes",
@@ -143,9 +143,9 @@ def test_a_plan_writes_nothing_and_adds_up(made, tmp_path):
             "--json",
         )
     )
-    assert (told["parts"], told["episodes"], told["units"]) == (2, 4, 512)
-    assert told["seconds"] > 0
-    assert told["bytes"] > 0
+    assert (plans["parts"], plans["episodes"], plans["units"]) == (2, 4, 512)
+    assert plans["seconds"] > 0
+    assert plans["bytes"] > 0
     assert not (tmp_path / "depth").exists()
     there = json.loads(
         call("convert", SAMPLE, "--out", out / "sample" / "episodes", "--plan", "--json")
@@ -174,8 +174,8 @@ def test_rlds_can_be_annotated_at_once(tmp_path):
 
 def test_what_to_type_next_can_be_copied(tmp_path):
     out = tmp_path / "run a"
-    (told,) = re.findall("next: (.*)", call("convert", SAMPLE, "--out", out / "episodes"))
-    assert shlex.split(told) == [
+    (suggestion,) = re.findall("next: (.*)", call("convert", SAMPLE, "--out", out / "episodes"))
+    assert shlex.split(suggestion) == [
         "depthtok",
         "annotate",
         str(out / "episodes"),
@@ -187,8 +187,8 @@ def test_what_to_type_next_can_be_copied(tmp_path):
 
 
 def test_results_for_machines_are_alone_on_stdout(tmp_path):
-    told = json.loads(call("convert", SAMPLE, "--out", tmp_path / "episodes", "--json"))
-    assert (told["made"], told["episodes"], told["failures"]) == (2, 4, [])
+    printed = json.loads(call("convert", SAMPLE, "--out", tmp_path / "episodes", "--json"))
+    assert (printed["made"], printed["episodes"], printed["failures"]) == (2, 4, [])
 
 
 def test_training_refuses_a_bad_codebook_unless_forced(made, tmp_path):
@@ -270,12 +270,12 @@ def test_annotating_a_data_set_plans_before_it_converts_and_counts_what_failed(t
     assert "when this is done" in call(*arguments, "--plan")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     shard = next(sample.rglob("*.tfrecord*"))
-    whole = shard.read_bytes()
-    damaged = bytearray(whole)
+    content = shard.read_bytes()
+    damaged = bytearray(content)
     damaged[len(damaged) // 2] ^= 1
     shard.write_bytes(damaged)
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    result = CliRunner().invoke(app, [str(word) for word in arguments])
     assert result.exit_code == 1
     assert "--retry-failed" in result.stdout
-    shard.write_bytes(whole)
+    shard.write_bytes(content)
     assert "4 episodes, 256 steps" in call(*arguments, "--retry-failed").splitlines()[-2]

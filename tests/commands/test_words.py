@@ -85,8 +85,8 @@ def test_the_tokenizer_of_the_weights_is_used_and_kept(place, tmp_path):
     assert "longest needs 6 of 64 tokens" in said(*training(place, tmp_path / "run", *start))
     policy = Policy.load(tmp_path / "run")
     assert policy._tokenizer.encode("open the lid slowly") == [5, 6, 7, 8]
-    own = checkpoint.find(tmp_path / "run") / "tokenizer.json"
-    assert own.read_bytes() == (folder / "tokenizer.json").read_bytes()
+    copied = checkpoint.find(tmp_path / "run") / "tokenizer.json"
+    assert copied.read_bytes() == (folder / "tokenizer.json").read_bytes()
     for wrong in ("bytes", make_tokenizer(tmp_path / "other", [*reversed(words)])):
         with pytest.raises(ConfigError, match=r"leave data.tokenizer out"):
             call(*training(place, tmp_path / "x", *start, "--set", f"data.tokenizer={wrong}"))
@@ -135,8 +135,10 @@ def test_where_no_episode_has_one(place, tmp_path):
         values["steps/language_instruction"] = [""] * 4
 
     source = make_rlds(tmp_path / "rlds", episodes=2, steps=4, size=16, edit=edit)
-    told = call("convert", source, "--out", tmp_path / "episodes")
-    assert "2 of 2 episodes (100 %) have no instruction; if a feature holds it, name that" in told
+    printed = call("convert", source, "--out", tmp_path / "episodes")
+    assert (
+        "2 of 2 episodes (100 %) have no instruction; if a feature holds it, name that" in printed
+    )
     shutil.copy(place / "micro.toml", tmp_path)
     with pytest.raises(ConfigError, match=r"no episode is left .*: none has an instruction"):
         call(*training(tmp_path, tmp_path / "x", "--set", "data.empty_instructions=drop"))
@@ -222,4 +224,4 @@ def test_weights_that_learnt_another_gripper_are_said_to_have(place, tmp_path):
     words = said(*training(place, tmp_path / "b", *other))
     assert "gripper: open1_closed0, open-1_closed1" in words
     same = said(*training(place, tmp_path / "c", "--weights", tmp_path / "a"))
-    assert not any("has learnt" in each for each in (plain, same))
+    assert not any("has learnt" in text for text in (plain, same))

@@ -13,8 +13,8 @@ from depthtok.errors import ConfigError
 from pipelines.depth.da3.config import VITS, tiny
 from pipelines.depth.da3.estimator import DA3Network, spec_of
 from pipelines.depth.da3.network import DA3
-from pipelines.depth.frames.config import FrameConfig
-from pipelines.depth.frames.estimator import FrameEstimator
+from pipelines.depth.single_frames.config import FrameConfig
+from pipelines.depth.single_frames.estimator import FrameEstimator
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.head import resize
 from tests.da3 import recipe
@@ -54,13 +54,13 @@ def test_frames_to_depth_is_the_reference(golden, network_of, case):
     """Of all steps but the last resize, to the frame, which upstream does not make."""
     height, width, size, step = map(int, re.findall(r"\d+", case))
     network, expected = network_of("mono-vits"), golden("da3_infer_mono-vits.npz")
-    made = DA3Network(network, RunConfig(input_size=size), CPU)
+    da3 = DA3Network(network, RunConfig(input_size=size), CPU)
     frame = recipe.clip(step + 1, height, width, seed=1)[step:]
-    inputs = made.prepare(frame)
-    depth, sky = (values.numpy() for values in made._run(inputs))
+    inputs = da3.prepare(frame)
+    depth, sky = (values.numpy() for values in da3._run(inputs))
     assert np.abs(np.log(depth[0]) - np.log(expected[f"{case}_depth"])).max() < 1e-5
     assert np.abs(sky[0] - expected[f"{case}_sky"]).max() < 1e-5
-    (whole,) = depths(FrameEstimator(made), MemoryClip(frame))
+    (whole,) = depths(FrameEstimator(da3), MemoryClip(frame))
     resized = resize(torch.from_numpy(expected[f"{case}_depth"])[None, None], (height, width))
     assert np.abs(np.log(whole[0]) - np.log(resized[0, 0].numpy())).max() < 1e-5
 
@@ -68,8 +68,8 @@ def test_frames_to_depth_is_the_reference(golden, network_of, case):
 def test_bytes_depend_on_the_clip_alone():
     clips = [clip(7), clip(3, 48, 32, seed=2), clip(6, seed=3)]
     together = depths(estimator(), *clips)
-    for number, own in enumerate(clips):
-        assert np.array_equal(depths(estimator(), own)[0], together[number])
+    for number, alone in enumerate(clips):
+        assert np.array_equal(depths(estimator(), alone)[0], together[number])
     again = depths(estimator(), *reversed(clips))
     assert all(np.array_equal(a, b) for a, b in zip(reversed(again), together, strict=True))
     readers = estimator()
@@ -78,9 +78,9 @@ def test_bytes_depend_on_the_clip_alone():
 
 
 def test_depth_of_a_frame_is_that_of_the_frame_alone():
-    whole = depths(estimator(), clip(5))[0]
+    in_clip = depths(estimator(), clip(5))[0]
     single = depths(estimator(), MemoryClip(clip(5).frames[4:]))[0]
-    np.testing.assert_allclose(np.log(single[0]), np.log(whole[4]), atol=1e-5)
+    np.testing.assert_allclose(np.log(single[0]), np.log(in_clip[4]), atol=1e-5)
 
 
 def test_a_broken_clip_ends_with_its_reason_and_the_others_go_on():
@@ -103,9 +103,9 @@ def test_depth_that_is_not_finite_is_an_error():
 def test_memory_does_not_grow_with_a_clip():
     """Frames are read by chunks, none before the depth of the last one is handed out."""
     long = clip(40)
-    for seen, _ in enumerate(estimator().estimate([long]), start=1):
-        assert max(stop for _, stop in long.reads) <= 2 * seen
-    assert seen == 20
+    for count, _ in enumerate(estimator().estimate([long]), start=1):
+        assert max(stop for _, stop in long.reads) <= 2 * count
+    assert count == 20
 
 
 def test_the_metric_network_needs_a_focal_length():
@@ -117,9 +117,9 @@ def test_the_metric_network_needs_a_focal_length():
     # 32 x 48 px become 14 x 28: f of the input is the mean of 60 * 28 / 48 and 60 * 14 / 32.
     focal = (60 * 28 / 48 + 60 * 14 / 32) / 2
     np.testing.assert_allclose(metres, relative * focal / 300, rtol=1e-6)
-    known = clip(2)
-    known.intrinsics = np.float32([[60, 0, 24], [0, 60, 16], [0, 0, 1]])
-    np.testing.assert_array_equal(depths(estimator(network), known)[0], metres)
+    with_focal = clip(2)
+    with_focal.intrinsics = np.float32([[60, 0, 24], [0, 60, 16], [0, 0, 1]])
+    np.testing.assert_array_equal(depths(estimator(network), with_focal)[0], metres)
 
 
 def test_sky_is_invalid_where_that_is_asked_and_nothing_else_changes():
@@ -167,19 +167,21 @@ def test_half_precision_is_refused():
 
 
 def test_out_of_memory_makes_groups_smaller_and_says_so():
-    made = estimator()
+    small = estimator()
     (expected,) = depths(estimator(), clip(4))
-    network = made.network._network
+    network = small.network._network
 
     def forward(x):
         if len(x) > 1:
             raise torch.OutOfMemoryError
         return DA3.forward(network, x)
 
-    made.network._network = SimpleNamespace(to=lambda device: SimpleNamespace(eval=lambda: forward))
-    made.network._placed, made.network._network = True, forward
-    (depth,) = depths(made, clip(4))
-    assert made.degraded
+    small.network._network = SimpleNamespace(
+        to=lambda device: SimpleNamespace(eval=lambda: forward)
+    )
+    small.network._placed, small.network._network = True, forward
+    (depth,) = depths(small, clip(4))
+    assert small.degraded
     np.testing.assert_allclose(np.log(depth), np.log(expected), atol=1e-5)
 
 

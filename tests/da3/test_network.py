@@ -70,8 +70,8 @@ def test_state_dict_has_the_official_keys(golden, name):
     assert ours == wanted
     assert (len(ours) == 269) == network.config.views
     parameters = sum(int(np.prod(shape)) for shape in ours.values())
-    known = {"small": 25.0, "base": 98.3, "mono-large": 334.171394, "mono-vits": 24.720130}
-    assert parameters / 1e6 == pytest.approx(known[name], abs=0.06)
+    millions = {"small": 25.0, "base": 98.3, "mono-large": 334.171394, "mono-vits": 24.720130}
+    assert parameters / 1e6 == pytest.approx(millions[name], abs=0.06)
 
 
 @pytest.mark.parametrize("size", [(14, 14), (28, 14), (42, 98)])

@@ -27,8 +27,8 @@ def saved(config, path, seed=4, drop=(), add=None):
 @pytest.mark.parametrize("views", [False, True])
 def test_what_is_loaded_is_what_was_written(tmp_path, views, seed):
     config, path = tiny(views=views), tmp_path / "a.safetensors"
-    more = {"cam_dec.fc_t.bias": torch.ones(3), "head.scratch.refinenet1_aux.x": torch.ones(2)}
-    state = saved(config, path, seed, add=more if views else {})
+    extra = {"cam_dec.fc_t.bias": torch.ones(3), "head.scratch.refinenet1_aux.x": torch.ones(2)}
+    state = saved(config, path, seed, add=extra if views else {})
     network, origin = load_network(config, path)
     assert not network.training
     for key, value in network.state_dict().items():

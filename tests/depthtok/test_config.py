@@ -151,8 +151,8 @@ def test_json_goes_there_and_back():
     assert plain["out"] == "a/b"
     assert plain["shape"] == "square"
     assert plain["sizes"] == [1]
-    given = {key: value for key, value in plain.items() if value is not None}
-    assert from_mapping(Everything, given, "json") == config
+    settings = {key: value for key, value in plain.items() if value is not None}
+    assert from_mapping(Everything, settings, "json") == config
 
 
 def test_digest_is_stable_and_sees_every_field():
@@ -165,7 +165,7 @@ def test_digest_is_stable_and_sees_every_field():
         "db37d9de159dd00a10f7dcf8e139b0cd6f197a37e4235d2328966830b241c8ad"
     )
     others = [replace(config, steps=4), replace(config, inner=Inner(3)), replace(config, name="y")]
-    assert len({digest(each) for each in [config, *others]}) == 4
+    assert len({digest(settings) for settings in [config, *others]}) == 4
     with pytest.raises(ConfigError, match="no fingerprint"):
         digest({"x": float("inf")})
     with pytest.raises(ConfigError, match="Everything: `steps` cannot be 'three'"):
@@ -223,6 +223,6 @@ def test_run_options_reject_nonsense(wrong):
 def test_shards_share_out_the_work_without_gap_or_overlap():
     items = list("abcdefghij")
     jobs = [RunOptions(shard=f"{i}/3").mine(items) for i in (1, 2, 3)]
-    assert sorted(each for job in jobs for each in job) == items
+    assert sorted(item for job in jobs for item in job) == items
     assert max(map(len, jobs)) - min(map(len, jobs)) <= 1
     assert RunOptions().mine(items) == items

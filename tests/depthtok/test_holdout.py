@@ -11,9 +11,9 @@ SHARD = ShardKey("bridge", "1.0.0", "train", 3, 1024)
 
 
 def test_one_episode_stands_where_it_stands_among_others():
-    found = places(SHARD, np.array([7, 0, 2]))
-    assert [place(SHARD.episode(n)) for n in (7, 0, 2)] == found.tolist()
-    assert (places(SHARD, np.arange(9))[[7, 0, 2]] == found).all()
+    positions = places(SHARD, np.array([7, 0, 2]))
+    assert [place(SHARD.episode(n)) for n in (7, 0, 2)] == positions.tolist()
+    assert (places(SHARD, np.arange(9))[[7, 0, 2]] == positions).all()
 
 
 def test_the_rule_never_changes():
@@ -24,36 +24,36 @@ def test_the_rule_never_changes():
 
 
 def test_places_are_even_and_unlike_in_every_shard():
-    found = np.concatenate(
+    positions = np.concatenate(
         [places(ShardKey("x", "1", "train", s, 9), np.arange(4000)) for s in range(9)]
     )
-    assert found.min() >= 0
-    assert found.max() < 1
-    assert len(np.unique(found)) == len(found)
-    counts = np.histogram(found, 20, (0, 1))[0]
+    assert positions.min() >= 0
+    assert positions.max() < 1
+    assert len(np.unique(positions)) == len(positions)
+    counts = np.histogram(positions, 20, (0, 1))[0]
     assert np.abs(counts / 1800 - 1).max() < 0.1
-    assert abs(np.corrcoef(found[:-1], found[1:])[0, 1]) < 0.02
+    assert abs(np.corrcoef(positions[:-1], positions[1:])[0, 1]) < 0.02
 
 
 def marks(episodes, share, names=None):
     below = limits(names or [str(n) for n in range(len(episodes))], episodes, share)
-    return [found < limit for found, limit in zip(episodes, below, strict=True)]
+    return [position < limit for position, limit in zip(episodes, below, strict=True)]
 
 
 def test_the_share_is_held_out_and_a_larger_one_holds_out_the_same_and_more():
-    found = places(SHARD, np.arange(5000))
-    few, many = marks([found], 0.1)[0], marks([found], 0.25)[0]
+    positions = places(SHARD, np.arange(5000))
+    few, many = marks([positions], 0.1)[0], marks([positions], 0.25)[0]
     assert abs(few.mean() - 0.1) < 0.02
     assert abs(many.mean() - 0.25) < 0.02
     assert not (few & ~many).any()
 
 
 def test_what_else_is_there_moves_no_episode():
-    found = places(SHARD, np.arange(400))
+    positions = places(SHARD, np.arange(400))
     other = places(ShardKey("kuka", "1.0.0", "train", 0, 1), np.arange(50))
     order = np.random.default_rng(0).permutation(400)
-    alone = marks([found], 0.2)[0]
-    assert (marks([other, found[order[:300]]], 0.2)[1] == alone[order[:300]]).all()
+    alone = marks([positions], 0.2)[0]
+    assert (marks([other, positions[order[:300]]], 0.2)[1] == alone[order[:300]]).all()
 
 
 @pytest.mark.parametrize("share", [1e-9, 0.3, 0.999999999])

@@ -27,16 +27,16 @@ def test_requirements_become_rows_core_first_and_by_extra(monkeypatch):
             'h5py; extra == "sim"',
         ]
     )
-    found = {row.name: row for row in rows}
-    assert found["numpy"].state is State.OK
-    assert found["numpy"].remedy == ""
-    assert found["zarr"].state is State.MISSING
-    assert "2.18, needs <4,>=3.1" in found["zarr"].detail
-    assert found["torch"].remedy == "pip install 'torch>=2.6'"
-    assert found["tensorflow-cpu"].state is State.OK  # tensorflow is the same package
-    assert found["h5py"].state is State.OPTIONAL
-    assert found["h5py"].group == "Packages of [sim]"
-    assert found["h5py"].remedy == "pip install 'depthtok[sim]'"
+    by_name = {row.name: row for row in rows}
+    assert by_name["numpy"].state is State.OK
+    assert by_name["numpy"].remedy == ""
+    assert by_name["zarr"].state is State.MISSING
+    assert "2.18, needs <4,>=3.1" in by_name["zarr"].detail
+    assert by_name["torch"].remedy == "pip install 'torch>=2.6'"
+    assert by_name["tensorflow-cpu"].state is State.OK  # tensorflow is the same package
+    assert by_name["h5py"].state is State.OPTIONAL
+    assert by_name["h5py"].group == "Packages of [sim]"
+    assert by_name["h5py"].remedy == "pip install 'depthtok[sim]'"
 
 
 def _look_up(versions: dict[str, str], name: str) -> str:

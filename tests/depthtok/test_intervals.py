@@ -10,8 +10,8 @@ from depthtok.intervals import Paired, paired, wilson
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (15, 50, 0.1910, 0.4375), (0, 0, 0.0, 1.0)],
 )
 def test_wilson(won, trials, low, high):
-    found = wilson(won, trials)
-    assert found == pytest.approx((low, high), abs=5e-4)
+    interval = wilson(won, trials)
+    assert interval == pytest.approx((low, high), abs=5e-4)
 
 
 def test_pairs_are_counted_over_common_trials():

@@ -22,7 +22,7 @@ ALLOWED = "pipelines/ray/pool.py", "stage: Stage = cloudpickle.loads(self._pickl
 
 
 def test_nothing_that_can_run_code_is_loaded():
-    found = [
+    calls = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for package in ("depthtok", "pipelines", "vqvae", "vla")
         for path in sorted((ROOT / package).rglob("*.py"))
@@ -32,4 +32,4 @@ def test_nothing_that_can_run_code_is_loaded():
         and ".eval(" not in line
         and (path.relative_to(ROOT).as_posix(), line.strip()) != ALLOWED
     ]
-    assert found == []
+    assert calls == []

@@ -56,8 +56,8 @@ def test_unknown_contradicts_nothing_and_is_said():
 @pytest.mark.parametrize("target", GRIPPERS)
 def test_grippers_convert_open_to_open(source, target):
     middle = np.mean(GRIPPERS[source])
-    found = convert_gripper(np.array([*GRIPPERS[source], middle]), source, target)
-    np.testing.assert_allclose(found, [*GRIPPERS[target], np.mean(GRIPPERS[target])])
+    converted = convert_gripper(np.array([*GRIPPERS[source], middle]), source, target)
+    np.testing.assert_allclose(converted, [*GRIPPERS[target], np.mean(GRIPPERS[target])])
 
 
 @pytest.mark.parametrize("name", ["unknown", "none", "open1_closed-0"])

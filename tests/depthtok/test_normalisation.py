@@ -19,9 +19,9 @@ def quantiles(values: np.ndarray) -> tuple[float, ...]:
 
 def test_the_clip_rule_maps_its_quantiles_to_zero_and_one():
     rule = Normalisation()
-    found = quantiles(ramp())
-    lo, hi = rule.range_of(found)
-    assert (lo, hi) == (found[QUANTILES.index(0.005)], found[QUANTILES.index(0.995)])
+    values_at = quantiles(ramp())
+    lo, hi = rule.range_of(values_at)
+    assert (lo, hi) == (values_at[QUANTILES.index(0.005)], values_at[QUANTILES.index(0.995)])
     ends = rule.apply(np.array([[[lo, hi]]], np.float32), (lo, hi))
     np.testing.assert_allclose(ends.ravel(), [0, 1], atol=1e-6)
 

@@ -98,12 +98,12 @@ def test_an_error_ends_the_block_with_a_line_and_passes_on():
 
 @pytest.mark.parametrize("widgets", [True, False])
 def test_a_notebook_has_bars_of_its_own(monkeypatch, capsys, widgets):
-    made = []
+    bars = []
 
     class Widget(tqdm.tqdm):
         def __init__(self, **named):
             super().__init__(**named)
-            made.append(self)
+            bars.append(self)
 
     monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
     monkeypatch.setitem(sys.modules, "ipywidgets", ModuleType("ipywidgets") if widgets else None)
@@ -112,11 +112,11 @@ def test_a_notebook_has_bars_of_its_own(monkeypatch, capsys, widgets):
     monkeypatch.setitem(sys.modules, "tqdm.notebook", notebook)
     with progress(3, "frames") as bar:
         bar.advance(2, loss=1.0)
-    assert [bar.n for bar in made] == ([2] if widgets else [])
+    assert [bar.n for bar in bars] == ([2] if widgets else [])
     assert ("done after" in capsys.readouterr().err) != widgets
     with progress(3, "frames", stream=io.StringIO()) as bar:
         bar.advance(1)
-    assert len(made) == widgets
+    assert len(bars) == widgets
 
 
 def test_bars_on_a_terminal_may_be_nested():

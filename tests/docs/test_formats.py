@@ -57,9 +57,9 @@ def test_numpy_snippet_gives_the_codes_of_every_episode(folder):
     names = {}
     exec(snippets()[0], names)
     assert set(names["codes"]) == {("train", 0, 0), ("train", 0, 2)}
-    for (_, shard, index), found in names["codes"].items():
-        np.testing.assert_array_equal(found, codes_of(shard, index))
-        assert isinstance(found, np.memmap)
+    for (_, shard, index), codes in names["codes"].items():
+        np.testing.assert_array_equal(codes, codes_of(shard, index))
+        assert isinstance(codes, np.memmap)
 
 
 def test_numpy_snippet_notices_a_changed_byte(folder):

@@ -70,8 +70,8 @@ def test_every_frame_is_the_one_that_its_time_means(video):
         (frame,) = scattered.frames(files, rows[step : step + 1])
         np.testing.assert_array_equal(frame, reference[times[step]])
     for start in range(FRAMES):  # a fresh one begins anywhere
-        taken = list(source().frames(files, rows[start::3]))
-        np.testing.assert_array_equal(taken, [reference[time] for time in times[start::3]])
+        third = list(source().frames(files, rows[start::3]))
+        np.testing.assert_array_equal(third, [reference[time] for time in times[start::3]])
 
 
 def test_a_time_between_two_frames_means_neither(video):
@@ -102,7 +102,7 @@ def test_changed_bytes_are_found_with_and_without_decoding(video, tmp_path):
 
 
 def test_a_video_that_was_cut_lacks_its_last_frames_only(video, tmp_path):
-    whole = packets(video)
+    undamaged = packets(video)
     data = video.read_bytes()
     with av.open(str(video)) as file:
         last = max(p.pos for p in file.demux(video=0) if p.size)
@@ -110,7 +110,7 @@ def test_a_video_that_was_cut_lacks_its_last_frames_only(video, tmp_path):
         (tmp_path / "cut.mp4").write_bytes(data[:last])
         with pytest.raises(CorruptRecord, match=r"cut\.mp4"):
             packets(tmp_path / "cut.mp4")
-    assert len(whole.pts) == FRAMES
+    assert len(undamaged.pts) == FRAMES
 
 
 def test_no_more_decoders_stay_open_than_are_allowed(video):

@@ -33,11 +33,11 @@ def test_codes_of_the_same_depth_made_in_two_ways(whole, tmp_path):
     sticky = tmp_path / "sticky"
     run(whole.stage("tokenize", sticky, sticky=5.0), RunOptions())
     words = ["compare", whole.root / "tokenize", sticky, "--out", tmp_path, "--json"]
-    made = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
-    found = json.loads(made.stdout)
+    result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    printed = json.loads(result.stdout)
     a, b = CodeStore(whole.root / "tokenize"), CodeStore(sticky)
-    assert found["alone"] == [0, 0]
-    for name, camera in found["cameras"].items():
+    assert printed["alone"] == [0, 0]
+    for name, camera in printed["cameras"].items():
         shares = [
             np.mean(a.grid_of(key, name).codes == b.grid_of(key, name).codes)
             for part in a.parts()

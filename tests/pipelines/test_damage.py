@@ -23,22 +23,22 @@ STAGES = ["convert", "annotate", "tokenize"]
 def contents(path) -> list:
     """Everything that a reader can get out of a store, through its public doors."""
     store = open_store(path)
-    found: list = [store.spec.attributes(), store.missing(), store.failures()]
+    values: list = [store.spec.attributes(), store.missing(), store.failures()]
     for part in store.parts():
-        found += [part.episodes, part.meta]
+        values += [part.episodes, part.meta]
         if isinstance(store, DepthStore):
-            found += [clip.read().values.tobytes() for clip in store.clips_of(part, store.cameras)]
+            values += [clip.read().values.tobytes() for clip in store.clips_of(part, store.cameras)]
         names = {
             name.split("/zarr.json")[0] for name in part.manifest["files"] if "/c/" not in name
         }
         for name in sorted(names - {ROOT, "depth", "codes", "images.bin", "instructions.json"}):
-            found.append(part.read(name).tobytes())
+            values.append(part.read(name).tobytes())
     if hasattr(store, "statistics"):
-        found.append(store.statistics())
+        values.append(store.statistics())
         for episode in store:
-            found.append([episode.instruction(t) for t in range(len(episode))])
-            found += [episode.frames(camera).read(0, 5).tobytes() for camera in store.cameras]
-    return found
+            values.append([episode.instruction(t) for t in range(len(episode))])
+            values += [episode.frames(camera).read(0, 5).tobytes() for camera in store.cameras]
+    return values
 
 
 def mended(stage, findings) -> None:
@@ -63,9 +63,9 @@ def survives(stage, whole, damage) -> None:
     """Applies one damage to a copy of a store, and checks that it is noticed and mended."""
     shutil.copytree(whole, stage.out)
     damage.apply(stage.out)
-    seen, error = read(stage.out)
+    content, error = read(stage.out)
     assert error is None or error.remedy
-    assert error or seen == contents(whole), f"{damage} was read as data"
+    assert error or content == contents(whole), f"{damage} was read as data"
     try:
         findings = list(verify_store(stage.out))
     except DepthtokError:
@@ -92,10 +92,10 @@ def test_damage_to_each_kind_of_file(whole, tmp_path, name):
     """One flip in each file of the first part, and of what lies beside the parts."""
     stage, root = whole.stage(name, tmp_path / "out"), whole.root / name
     first = Store(root).part_names[0]
-    for place, file in enumerate(tree_digest(root)):
+    for number, file in enumerate(tree_digest(root)):
         twin = "wrist_image" in file or "proprio" in file
         if not file.startswith("parts/train") or (first in file and not twin):
-            survives(stage, root, Damage("flip", file, place=place * 0.37 % 1))
+            survives(stage, root, Damage("flip", file, position=number * 0.37 % 1))
 
 
 def test_packed_images_are_guarded_too(whole, tmp_path):
@@ -116,10 +116,10 @@ def test_parts_that_are_swapped_renamed_lost_or_foreign(whole, tmp_path, name):
     (parts / one).rename(parts / "x")
     (parts / two).rename(parts / one)
     shutil.rmtree(parts / three)
-    found = [finding.problem for finding in verify_store(tmp_path / "out")]
-    assert any("holds part" in problem for problem in found)
-    assert any(f"lacks part {two.split('.')[0]}" in problem for problem in found)
-    assert any("x does not belong there" in problem for problem in found)
+    problems = [finding.problem for finding in verify_store(tmp_path / "out")]
+    assert any("holds part" in problem for problem in problems)
+    assert any(f"lacks part {two.split('.')[0]}" in problem for problem in problems)
+    assert any("x does not belong there" in problem for problem in problems)
     with pytest.raises(DepthtokError):
         contents(tmp_path / "out")
     repair(tmp_path / "out", list(verify_store(tmp_path / "out")))
@@ -137,8 +137,10 @@ def test_a_part_of_another_store_is_refused(whole, tmp_path):
     shutil.copytree(tmp_path / "other" / "parts" / name, tmp_path / "out" / "parts" / name)
     with pytest.raises(DepthtokError, match="of another store"):
         contents(tmp_path / "out")
-    found = list(verify_store(tmp_path / "out"))
-    assert [finding.part for finding in found if "is of another store" in finding.problem] == [name]
+    findings = list(verify_store(tmp_path / "out"))
+    assert [finding.part for finding in findings if "is of another store" in finding.problem] == [
+        name
+    ]
 
 
 def test_counts_against_the_source(whole, tmp_path, over):
@@ -167,9 +169,9 @@ def test_counts_against_the_source(whole, tmp_path, over):
         upstream=work.upstream,
         replace=True,
     )
-    found = [finding.problem for finding in verify_store(store.path)]
-    assert len(found) == 1
-    assert "are nowhere" in found[0]
+    problems = [finding.problem for finding in verify_store(store.path)]
+    assert len(problems) == 1
+    assert "are nowhere" in problems[0]
 
 
 def test_a_data_set_that_is_another_now(whole, tmp_path):
@@ -181,9 +183,9 @@ def test_a_data_set_that_is_another_now(whole, tmp_path):
     run(ConvertStage(RldsDirectory.open(rlds), tmp_path / "out", ConvertConfig()), RunOptions())
     shutil.rmtree(rlds)
     make_rlds(tmp_path / "rlds", shards=1)
-    found = [finding.problem for finding in verify_store(tmp_path / "out")]
-    assert len(found) == 1
-    assert "is not the data set" in found[0]
+    problems = [finding.problem for finding in verify_store(tmp_path / "out")]
+    assert len(problems) == 1
+    assert "is not the data set" in problems[0]
 
 
 def test_depth_read_in_pieces_is_guarded(whole, tmp_path):
@@ -205,28 +207,28 @@ def test_what_a_running_job_writes_is_not_taken_away(whole, tmp_path):
     shutil.copytree(whole.root / "convert", tmp_path / "out")
     temporary = temporary_sibling(tmp_path / "out" / "parts" / "x")
     temporary.mkdir()
-    (found,) = verify_store(tmp_path / "out")
-    assert found.note
-    assert "is being written" in found.problem
+    (finding,) = verify_store(tmp_path / "out")
+    assert finding.note
+    assert "is being written" in finding.problem
     with pytest.raises(StoreError, match="a job is writing"):
-        repair(tmp_path / "out", [found])
+        repair(tmp_path / "out", [finding])
     assert temporary.exists()
 
 
 def test_what_another_host_writes_is_not_said_to_be_dead(whole, tmp_path):
     shutil.copytree(whole.root / "convert", tmp_path / "out")
     (tmp_path / "out" / "parts" / ".tmp-x~other.4026531836.12345678~7~99~ab").mkdir()
-    (found,) = verify_store(tmp_path / "out")
-    assert found.problem.endswith("was left, or is being written, by another host")
-    assert found.can_be_dropped
+    (finding,) = verify_store(tmp_path / "out")
+    assert finding.problem.endswith("was left, or is being written, by another host")
+    assert finding.can_be_dropped
 
 
 def test_a_moved_source_is_noted_and_lost_statistics_are_not_repaired(whole, tmp_path):
     shutil.copytree(whole.root / "convert", tmp_path / "out")
     (tmp_path / "out" / "statistics.json").unlink()
-    (found,) = verify_store(tmp_path / "out")
-    assert not found.can_be_dropped
-    assert "`depthtok convert` makes it anew" in found.problem
+    (finding,) = verify_store(tmp_path / "out")
+    assert not finding.can_be_dropped
+    assert "`depthtok convert` makes it anew" in finding.problem
 
 
 def test_a_folder_of_another_s_parts_is_no_store(whole, tmp_path):

@@ -119,8 +119,8 @@ def test_large_frames_get_depth_in_bounded_memory(tmp_path):
 
 def test_large_depth_is_read_in_bounded_memory(tmp_path):
     picture = encoded(noise(LARGE).astype(np.uint16) + 500, "PNG")
-    more = ("--estimator", "dataset")
-    code, peak, depth = annotated(tmp_path, picture, 34, *more, key="depth")
+    flags = ("--estimator", "dataset")
+    code, peak, depth = annotated(tmp_path, picture, 34, *flags, key="depth")
     assert (code, len(list(depth.clips()))) == (0, 3)
     assert peak < 2000
 
@@ -131,8 +131,8 @@ def _bomb(form: str) -> bytes:
     if form == "PNG":
         data[16:24] = (60000).to_bytes(4, "big") * 2
     else:
-        place = data.find(b"\xff\xc0") + 5
-        data[place : place + 4] = (60000).to_bytes(2, "big") * 2
+        offset = data.find(b"\xff\xc0") + 5
+        data[offset : offset + 4] = (60000).to_bytes(2, "big") * 2
     return bytes(data)
 
 

@@ -30,11 +30,11 @@ NAMES = ["convert", "annotate", "tokenize"]
 def spoiled(rlds, shard: int, *, records: int = 1):
     """Breaks the last byte of the payloads of a shard's first records."""
     path = next(rlds.glob(f"*.tfrecord-{shard:05d}-*"))
-    data, place = bytearray(path.read_bytes()), 0
+    data, offset = bytearray(path.read_bytes()), 0
     for _ in range(records):
-        end = place + 12 + int.from_bytes(data[place : place + 8], "little")
+        end = offset + 12 + int.from_bytes(data[offset : offset + 8], "little")
         data[end - 1] ^= 1
-        place = end + 4
+        offset = end + 4
     path.write_bytes(data)
     return rlds
 
@@ -42,18 +42,18 @@ def spoiled(rlds, shard: int, *, records: int = 1):
 def test_parts_without_episodes_are_passed_over(tmp_path, over):
     path = over(spoiled(make_rlds(tmp_path / "rlds"), 0, records=2))
     for name in NAMES:
-        told = plan(path.stage(name), RunOptions())
+        planned = plan(path.stage(name), RunOptions())
         path.run(name)
-        assert told.parts == 3
-        assert told.units == (6 if name == "convert" else 4 * 5 * 2)
-        assert told.seconds > 0
-        assert told.bytes > 0
+        assert planned.parts == 3
+        assert planned.units == (6 if name == "convert" else 4 * 5 * 2)
+        assert planned.seconds > 0
+        assert planned.bytes > 0
 
 
 def test_bad_records_are_passed_over(tmp_path, over):
     path = over(spoiled(make_rlds(tmp_path / "rlds", shards=1), 0))
-    told = plan(path.stage("convert"), RunOptions())
-    assert (told.episodes, told.seconds > 0) == (6, True)
+    planned = plan(path.stage("convert"), RunOptions())
+    assert (planned.episodes, planned.seconds > 0) == (6, True)
 
 
 def test_episodes_that_fail_are_passed_over(tmp_path, over):
@@ -78,20 +78,20 @@ def test_where_nothing_can_be_read_no_figures_are_told(tmp_path, over):
     path = over(make_rlds(tmp_path / "rlds", edit=edit))
     path.run("convert")
     stage = path.stage("annotate")
-    told = plan(stage, RunOptions())
-    assert (told.episodes, told.seconds, told.bytes) == (6, None, None)
-    assert "unknown" in told.lines()[-1]
+    planned = plan(stage, RunOptions())
+    assert (planned.episodes, planned.seconds, planned.bytes) == (6, None, None)
+    assert "unknown" in planned.lines()[-1]
     run(stage, RunOptions())
-    told = plan(path.stage("tokenize"), RunOptions())  # no part has an episode
-    assert (told.units, told.seconds, told.bytes) == (0, 0.0, 0.0)
+    planned = plan(path.stage("tokenize"), RunOptions())  # no part has an episode
+    assert (planned.units, planned.seconds, planned.bytes) == (0, 0.0, 0.0)
 
 
 def test_what_is_loaded_once_is_not_scaled_up(whole, tmp_path, monkeypatch):
-    clock, seen = [0.0], set()
+    clock, loaded = [0.0], set()
 
     def slow_at_first(values):
-        clock[0] += 0.001 if seen else 5.0
-        seen.add(True)
+        clock[0] += 0.001 if loaded else 5.0
+        loaded.add(True)
         return 100
 
     monkeypatch.setattr(annotate, "packed_bytes", slow_at_first)
@@ -103,12 +103,12 @@ def test_what_is_loaded_once_is_not_scaled_up(whole, tmp_path, monkeypatch):
 
 def test_decoding_is_planned_too(whole, book, tmp_path):
     stage = DecodeStage(CodeStore(whole.root / "tokenize"), Codebook.load(book), tmp_path, "cpu")
-    told = plan(stage, RunOptions())
-    assert (told.stage, told.units, told.parts) == ("decode", 60, 3)
-    assert told.seconds > 0
+    planned = plan(stage, RunOptions())
+    assert (planned.stage, planned.units, planned.parts) == ("decode", 60, 3)
+    assert planned.seconds > 0
     run(stage, RunOptions())
-    made = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
-    assert made / 2 < told.bytes < made * 2
+    bytes_written = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert bytes_written / 2 < planned.bytes < bytes_written * 2
 
 
 def test_packing_pictures_is_planned_too(tmp_path):
@@ -118,10 +118,10 @@ def test_packing_pictures_is_planned_too(tmp_path):
             picture = Image.fromarray(np.full((8, 8, 3), 40 * number, np.uint8))
             picture.save(tmp_path / "in" / name / f"{number}.png")
     (tmp_path / "in" / "a" / "0.png").write_bytes(b"")  # is packed as it is
-    told = plan(VideoStage(tmp_path / "in", tmp_path / "out"), RunOptions())
+    planned = plan(VideoStage(tmp_path / "in", tmp_path / "out"), RunOptions())
     size = sum(path.stat().st_size for path in (tmp_path / "in" / "a").iterdir())
-    assert (told.unit, told.units, told.parts) == ("episodes", 2, 2)
-    assert told.bytes == 2 * size
+    assert (planned.unit, planned.units, planned.parts) == ("episodes", 2, 2)
+    assert planned.bytes == 2 * size
     assert not (tmp_path / "out").exists()
 
 
@@ -137,30 +137,30 @@ def test_a_long_video_is_planned_from_its_first_frames(tmp_path):
             video.mux(stream.encode(picture))
         video.mux(stream.encode())
     stage = VideoStage(tmp_path / "in", tmp_path / "out")
-    told = plan(stage, RunOptions())
+    planned = plan(stage, RunOptions())
     run(stage, RunOptions())
-    made = sum(path.stat().st_size for path in (tmp_path / "out").rglob(PACKED))
-    assert told.bytes == pytest.approx(2 * made, rel=0.1)  # one of two is broken
+    bytes_written = sum(path.stat().st_size for path in (tmp_path / "out").rglob(PACKED))
+    assert planned.bytes == pytest.approx(2 * bytes_written, rel=0.1)  # one of two is broken
 
 
 @pytest.mark.parametrize(
     ("workers", "wall"), [(0, None), (1, None), (2, "15 s on 2"), (64, "10 s on 3")]
 )
 def test_no_more_workers_than_parts_share_the_time(workers, wall):
-    told = Plan("annotate", "out", 3, 0, 9, "frames", 90, "cpu", workers, 30.0, 1.0, 10)
-    (line,) = (line for line in told.lines() if "worker" in line)
+    planned = Plan("annotate", "out", 3, 0, 9, "frames", 90, "cpu", workers, 30.0, 1.0, 10)
+    (line,) = (line for line in planned.lines() if "worker" in line)
     assert line == "  about 30 s on one cpu worker" + (f", {wall}" if wall else "")
 
 
 def test_episodes_are_counted_once():
-    told = Plan("convert", "out", 3, 0, 9, "episodes", 9, "cpu", 0, 30.0, 1.0, 10)
-    assert told.lines()[1] == "  9 episodes"
+    planned = Plan("convert", "out", 3, 0, 9, "episodes", 9, "cpu", 0, 30.0, 1.0, 10)
+    assert planned.lines()[1] == "  9 episodes"
 
 
 def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
     planned = plan(whole.stage("tokenize", tmp_path / "out"), RunOptions())
     assert planned.units == 60
-    assert (planned.known.card, planned.known.figure) == ("NVIDIA H200", 20_000)
+    assert (planned.gpu_rate.card, planned.gpu_rate.figure) == ("NVIDIA H200", 20_000)
     big = replace(planned, units=70_000_000)
     (line,) = (line for line in big.lines() if "H200" in line)
     assert line == (
@@ -168,7 +168,7 @@ def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
         "(measured at commit c517193, without reading, python benchmarks/vq_rate.py)"
     )
     assert "  of another GPU divide by its own rate: make bench-gpu" in big.lines()
-    assert not any("H200" in line for line in replace(big, known=None).lines())
+    assert not any("H200" in line for line in replace(big, gpu_rate=None).lines())
 
 
 @pytest.mark.unchecked  # what it gives stands for a stage
@@ -196,7 +196,7 @@ def test_a_rate_is_of_the_same_network_at_the_same_size(settings, figure, origin
 def test_a_plan_for_a_gpu_measures_it(whole, tmp_path, monkeypatch):
     stage = replace(whole.stage("tokenize", tmp_path / "out"), device="cuda")
     monkeypatch.setattr(type(stage), "probe", lambda self, parts: Probe(1, 0.5, 2.0))
-    assert plan(stage, RunOptions()).known is None
+    assert plan(stage, RunOptions()).gpu_rate is None
 
 
 def test_every_rate_names_a_script_that_is_there():

@@ -172,8 +172,8 @@ def test_without_a_focal_length_metres_are_refused(stage, whole):
     with pytest.raises(ConfigError, match="focal length of camera 'image'") as caught:
         require_focal(Unknown(whole.root / "convert"), ["image"])
     assert "focal_px" in caught.value.remedy
-    known = stage("metres", "da3-tiny-metric", focal_px=60.0)
-    assert dict(known.estimator.settings)["focal_px"] == "60.0"
+    with_focal = stage("metres", "da3-tiny-metric", focal_px=60.0)
+    assert dict(with_focal.estimator.settings)["focal_px"] == "60.0"
 
 
 @pytest.mark.parametrize(

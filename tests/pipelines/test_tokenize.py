@@ -78,8 +78,8 @@ def test_a_group_is_begun_before_the_one_before_is_fetched(whole, monkeypatch):
 
     def begun(self, images, **named):
         log.append("begun")
-        found = begin(self, images, **named)
-        return Watched(found.values, found.grid)
+        group = begin(self, images, **named)
+        return Watched(group.values, group.grid)
 
     monkeypatch.setattr(Codec, "begin", begun)
     depth, codec = DepthStore(whole.root / "annotate"), Codec.load(whole.book)

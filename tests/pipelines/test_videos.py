@@ -55,9 +55,9 @@ def folder(tmp_path):
 
 
 def test_folders_of_images_are_episodes_in_natural_order(folder):
-    found = films(folder)
-    assert [film.name for film in found] == ["a", "c rgba", "d broken", "deep/b", "e sizes"]
-    assert [path.stem for path in found[0].images] == [f"frame{number}" for number in range(12)]
+    episodes = films(folder)
+    assert [film.name for film in episodes] == ["a", "c rgba", "d broken", "deep/b", "e sizes"]
+    assert [path.stem for path in episodes[0].images] == [f"frame{number}" for number in range(12)]
 
 
 def test_frames_come_back_as_they_were(folder, tmp_path):
@@ -215,9 +215,9 @@ def test_images_stand_upright_by_their_exif(tmp_path):
 
 
 def test_a_film_that_was_cut_fails_and_leaves_no_frame(tmp_path):
-    whole = write_film(tmp_path / "films" / "a.mkv")
+    complete = write_film(tmp_path / "films" / "a.mkv")
     cut = tmp_path / "films" / "b.mkv"
-    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    cut.write_bytes(complete.read_bytes()[: complete.stat().st_size * 2 // 3])
     result = command("annotate", tmp_path / "films", "--out", tmp_path / "depth", *SMALL)
     assert result.exit_code == 1
     store = EpisodeStore(tmp_path / "depth.episodes")
@@ -227,7 +227,7 @@ def test_a_film_that_was_cut_fails_and_leaves_no_frame(tmp_path):
     assert list(verify_store(store.path)) == []
     said = command("verify", store.path).stdout
     assert "is sound\nnote: 1 failed episode is left out: 1 in annotate" in said
-    cut.write_bytes(whole.read_bytes())
+    cut.write_bytes(complete.read_bytes())
     assert (
         command("annotate", tmp_path / "films", "--out", tmp_path / "depth", *SMALL).exit_code == 0
     )

@@ -113,16 +113,16 @@ def test_a_download_that_is_cut_goes_on(body, store, url, proxy, tmp_path):
 def test_a_short_object_is_named(store, url, tmp_path):
     depthtok.copy(store, url)
     packed = next(iter(Contents.read(located(url)).parts.values()))
-    where = located(url) / packed.file
-    data = bytearray(where.read_bytes())
+    location = located(url) / packed.file
+    data = bytearray(location.read_bytes())
     data[len(data) // 2] ^= 1
-    where.put(bytes(data))
-    with pytest.raises(CorruptPart, match=str(where)):
+    location.put(bytes(data))
+    with pytest.raises(CorruptPart, match=str(location)):
         depthtok.copy(url, tmp_path / "back")
-    with pytest.raises(CorruptPart, match=str(where)):
+    with pytest.raises(CorruptPart, match=str(location)):
         depthtok.copy(store, url, then_verify=True)
-    where.put(bytes(data[:-1]))
-    with pytest.raises(CorruptPart, match=f"{where} has .* bytes, not"):
+    location.put(bytes(data[:-1]))
+    with pytest.raises(CorruptPart, match=f"{location} has .* bytes, not"):
         depthtok.copy(url, tmp_path / "back")
     assert depthtok.copy(store, url, then_verify=True).kept == 2  # its size was another one
 

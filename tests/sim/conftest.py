@@ -30,11 +30,11 @@ def demos(simulator, tmp_path_factory):
     from pipelines import collect, run
     from pipelines.sim.config import CollectConfig
 
-    place = tmp_path_factory.mktemp("demos")
+    folder = tmp_path_factory.mktemp("demos")
     config = CollectConfig(tasks="0", episodes=1, size=32, seed=1)
-    outcome = run.run(collect.CollectStage(place, config), RunOptions(workers=0))
+    outcome = run.run(collect.CollectStage(folder, config), RunOptions(workers=0))
     assert (outcome.made, outcome.exit_code) == (1, 0)
-    return place
+    return folder
 
 
 def made(suite, number):

@@ -155,7 +155,7 @@ def test_failures_are_kept_apart_and_nothing_is_done_twice(quick, tmp_path):
     assert [shard.episodes for shard in data.splits["train"].shards] == [3, 1]
     assert data.description.startswith("4 of 6 episodes")
     assert RldsDirectory.open(tmp_path / "failed").splits["train"].episodes == 2
-    assert {each.reason for each in outcome.failures} == {"not solved in 3 steps"}
+    assert {failure.reason for failure in outcome.failures} == {"not solved in 3 steps"}
     assert len({seed for _, seed, _ in quick}) == 6
 
 
@@ -207,9 +207,9 @@ def test_tasks_that_are_not_there(simulator, tmp_path):
 def test_tasks_that_ask_for_more_are_left_out_or_refused(simulator, tmp_path):
     from pipelines.collect import CollectStage
 
-    whole = CollectStage(tmp_path, CollectConfig(suite="libero_goal"))
-    assert whole.left_out == "0, 3, 7"
-    assert list(whole.tasks) == [1, 2, 4, 5, 6, 8, 9]
+    stage = CollectStage(tmp_path, CollectConfig(suite="libero_goal"))
+    assert stage.left_out == "0, 3, 7"
+    assert list(stage.tasks) == [1, 2, 4, 5, 6, 8, 9]
     asked = CollectStage(tmp_path, CollectConfig(suite="libero_goal", tasks="0,3,8"))
     with pytest.raises(ConfigError, match=r"0 \(open_the_middle.*; 3 \(open_the_top"):
         _ = asked.tasks

@@ -17,11 +17,11 @@ def actions(*rows):
 
 
 def test_idle_actions_go():
-    given = actions(
+    recorded = actions(
         (STILL, -1), (MOVE, -1), (STILL, -1), (STILL, 1), (STILL, 1), (STILL, -1), (MOVE, -1)
     )
-    kept = np.array(list(demos.without_idle(given)))
-    assert np.array_equal(kept, given[[1, 3, 5, 6]])
+    indices = np.array(list(demos.without_idle(recorded)))
+    assert np.array_equal(indices, recorded[[1, 3, 5, 6]])
 
 
 def test_a_first_action_that_stands_still_goes():

@@ -47,7 +47,7 @@ def evaluated(path, pace=0.12, jobs=JOBS, processes=0):
 
 def test_trials_are_files_and_films(tmp_path):
     done = evaluated(tmp_path)
-    assert [each.success for each in done] == [True, False, False, False]  # 9 x 0.12 = 1.08
+    assert [outcome.success for outcome in done] == [True, False, False, False]  # 9 x 0.12 = 1.08
     names = sorted(path.name for path in (tmp_path / "trials").iterdir())
     assert names == [f"task-02-trial-00{k}.json" for k in range(4)]
     films = [path.name for path in Evaluation.open(tmp_path).videos()]
@@ -57,7 +57,7 @@ def test_trials_are_files_and_films(tmp_path):
 def test_finished_trials_are_not_done_again(tmp_path):
     assert len(evaluated(tmp_path, jobs=JOBS[:2])) == 2
     before = (tmp_path / "trials/task-02-trial-001.json").read_bytes()
-    assert [each.trial for each in evaluated(tmp_path)] == [2, 3]
+    assert [outcome.trial for outcome in evaluated(tmp_path)] == [2, 3]
     assert (tmp_path / "trials/task-02-trial-001.json").read_bytes() == before
     assert evaluated(tmp_path) == []
 
@@ -135,22 +135,22 @@ def test_headlines_name_the_tasks_and_unusual_limits():
 
 @pytest.mark.parametrize(("only_b", "told"), [(5, True), (6, False), (0, False)])
 def test_where_test_and_interval_disagree_the_test_decides(only_b, told):
-    found = {"a": "a", "b": "b", **verdict._counts(Paired(20, 0, only_b, 25))}
-    assert ("the test decides" in verdict.comparison_lines(found)[-1]) == told
+    figures = {"a": "a", "b": "b", **verdict._counts(Paired(20, 0, only_b, 25))}
+    assert ("the test decides" in verdict.comparison_lines(figures)[-1]) == told
 
 
 def test_comparing_trial_by_trial(tmp_path):
     evaluated(tmp_path / "a", 0.12)
     evaluated(tmp_path / "b", 0.14, JOBS[:3])
     a, b = (Evaluation.open(tmp_path / name) for name in "ab")
-    found = verdict.compared(a, b)
-    assert (found["trials"], found["successes_a"], found["successes_b"]) == (3, 1, 3)
-    assert (found["only_a"], found["only_b"]) == (0, 2)
-    assert found["p_value"] == 0.5
-    assert "these trials show no difference" in verdict.comparison_lines(found)[-1]
+    figures = verdict.compared(a, b)
+    assert (figures["trials"], figures["successes_a"], figures["successes_b"]) == (3, 1, 3)
+    assert (figures["only_a"], figures["only_b"]) == (0, 2)
+    assert figures["p_value"] == 0.5
+    assert "these trials show no difference" in verdict.comparison_lines(figures)[-1]
     words = ["compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path, "--json"]
-    told = CliRunner().invoke(app, [str(word) for word in words])
-    assert json.loads(told.stdout) == json.loads(json.dumps(found))
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert json.loads(result.stdout) == json.loads(json.dumps(figures))
     (table,) = [
         s
         for s in json.loads((tmp_path / "compare.json").read_text())["sections"]

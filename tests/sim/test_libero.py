@@ -37,14 +37,14 @@ def test_the_table_is_flat_to_two_millimetres(drawer):
     _, classes, world = true_view(drawer)
     model = drawer.env.sim.model
     table = model.geom_name2id("table_collision")
-    place, half = drawer.env.sim.data.geom_xpos[table], model.geom_size[table]
-    over = (np.abs(world[..., :2] - place[:2]) < half[:2] - 0.02).all(axis=-1)
-    top = world[over & (classes == 0) & (world[..., 2] > place[2] / 2)]
+    position, half = drawer.env.sim.data.geom_xpos[table], model.geom_size[table]
+    over = (np.abs(world[..., :2] - position[:2]) < half[:2] - 0.02).all(axis=-1)
+    top = world[over & (classes == 0) & (world[..., 2] > position[2] / 2)]
     assert len(top) > 0.3 * classes.size
     normal, distance = support_plane(top)
     assert np.mean(np.abs(distance) <= 0.002) >= 0.99
     assert abs(normal[2]) > 0.9999
-    assert np.median(top[:, 2]) == pytest.approx(place[2] + half[2], abs=0.003)
+    assert np.median(top[:, 2]) == pytest.approx(position[2] + half[2], abs=0.003)
 
 
 def test_the_wrist_camera_sees_the_table_where_it_is(drawer):
@@ -61,13 +61,13 @@ def test_images_are_mirrored_and_depth_agrees(simulator):
     """An object's place, projected into the true view, is where its pixels are."""
     simulator.reset(0, 0)
     _, classes, world = true_view(simulator)
-    seen = world[classes == CLASSES.index("objects")]
+    points = world[classes == CLASSES.index("objects")]
     places = [
         simulator.env.sim.data.body_xpos[simulator.env.obj_body_id[name]]
         for name in simulator.env.objects_dict
         if name != "basket_1"
     ]
-    nearest = [np.linalg.norm(seen[:, :2] - place[:2], axis=1).min() for place in places]
+    nearest = [np.linalg.norm(points[:, :2] - position[:2], axis=1).min() for position in places]
     assert max(nearest) < 0.05
 
 
@@ -81,14 +81,14 @@ def test_every_class_but_fixtures_is_in_this_scene(simulator):
 @pytest.mark.parametrize("init_state", [None, 4])
 def test_resets_repeat_exactly_whatever_came_before(simulator, init_state):
     """Fixtures' poses, the gripper's ramp and numpy's generator do not leak between episodes."""
-    found = []
+    states = []
     for before in (11, 12):
         simulator.reset(before)
         perform(simulator, ACTIONS * np.float32([1, 1, 1, 1, 1, 1, -1]), limit=before)
         simulator.reset(5, init_state)
         motion = perform(simulator, ACTIONS, limit=99)
-        found.append(np.append(motion.states, simulator.save()[None], axis=0))
-    assert np.array_equal(found[0], found[1])
+        states.append(np.append(motion.states, simulator.save()[None], axis=0))
+    assert np.array_equal(states[0], states[1])
 
 
 def test_the_global_generator_is_put_back(simulator):

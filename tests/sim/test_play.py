@@ -51,9 +51,9 @@ def test_predicted_codes_are_judged_by_the_true_depth():
     book = Codebook.load(BOOK)
     seeing = play.Seeing(Knowing(book.grid), BOOK, "cpu")
     rollout = roll(FakeWorld(), seeing, Trial(0, 4, max_steps=9, replan_steps=3))
-    found = play.measure(seeing, rollout)
-    assert 0 <= found["code_agreement"] < 0.5
-    assert 0 < found["disparity_error"] < 1
+    figures = play.measure(seeing, rollout)
+    assert 0 <= figures["code_agreement"] < 0.5
+    assert 0 < figures["disparity_error"] < 1
     assert [len(panel) for panel in rollout.panels] == [rollout.plans] * 2
     true, said = rollout.panels
     assert np.ptp(np.stack(true)) > 0
@@ -141,10 +141,10 @@ def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
         "size": 8,
     }
     Evaluation(tmp_path, card).begin()
-    told = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
-    Evaluation(tmp_path, told).begin()
+    recorded = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
+    Evaluation(tmp_path, recorded).begin()
     with pytest.raises(StaleStore, match="--precision, --sampler"):
-        Evaluation(tmp_path, told | {"precision": "bfloat16", "sampler": "folded"}).begin()
+        Evaluation(tmp_path, recorded | {"precision": "bfloat16", "sampler": "folded"}).begin()
     Evaluation(tmp_path / "s", {**card, "says": {"name": "n"}}).begin()
     says = {"name": "n", "precision": "float32", "sampler": "plain", "batch": 1}
     Evaluation(tmp_path / "s", {**card, "says": says}).begin()

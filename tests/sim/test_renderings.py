@@ -41,7 +41,7 @@ def stage(tmp_path, monkeypatch):
 def test_a_motion_becomes_several_episodes(stage):
     work = stage("many", views=VIEWS, starts="0.1:0.2", renderings=3)
     outcome = run.run(work, RunOptions())
-    data = RldsDirectory.open(work.place)
+    data = RldsDirectory.open(work.out_dir)
     raws = [raw for shard in data.splits["train"].shards for raw in data.records(shard)]
     motions = 4 - len(outcome.failures)
     assert motions > 0

@@ -31,11 +31,11 @@ def test_time_runs_out():
 def test_what_the_policy_sees():
     walker = Walker(1.0)
     play(FakeWorld(), walker, Trial(0, 0, 9, 1))
-    (seen,) = walker.seen
-    assert set(seen["images"]) == {"image", "wrist_image"}
-    assert seen["images"]["image"].dtype == np.uint8
-    assert seen["proprio"].tolist() == [0.0]
-    assert seen["instruction"] == "go right"
+    (observation,) = walker.seen
+    assert set(observation["images"]) == {"image", "wrist_image"}
+    assert observation["images"]["image"].dtype == np.uint8
+    assert observation["proprio"].tolist() == [0.0]
+    assert observation["instruction"] == "go right"
 
 
 def test_actions_are_limited_to_what_the_robot_takes():
@@ -102,5 +102,5 @@ def test_libero_is_a_simulator(simulator):
 
 def test_the_page_names_all_that_is_asked_of_a_simulator():
     page = (Path(__file__).parents[2] / "docs/simulator.md").read_text()
-    told = page.partition("## Another simulator")[2]
-    assert {name for name in asked() if f"`{name}`" not in told} == set()
+    section = page.partition("## Another simulator")[2]
+    assert {name for name in asked() if f"`{name}`" not in section} == set()

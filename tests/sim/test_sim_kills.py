@@ -39,47 +39,47 @@ class Rounds:
 @pytest.fixture(params=RUNS)
 def rounds(request, tmp_path):
     """A fresh directory, and what an undisturbed run makes."""
-    whole = Rounds(request.param, tmp_path / "whole")
-    ended = whole.once()
+    undisturbed = Rounds(request.param, tmp_path / "whole")
+    ended = undisturbed.once()
     assert ended.exit_code == 0, ended.traceback
-    made = Rounds(request.param, tmp_path / "made")
-    made.span = ended.seconds
-    assert len(whole.finished()) == whole.total
-    return made, tree_digest(whole.place)
+    interrupted = Rounds(request.param, tmp_path / "made")
+    interrupted.span = ended.seconds
+    assert len(undisturbed.finished()) == undisturbed.total
+    return interrupted, tree_digest(undisturbed.place)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_interrupted_runs_lose_only_what_was_running(rounds, signum):
-    made, expected = rounds
-    kept = {}
+    interrupted, expected = rounds
+    finished = {}
     for _ in range(6):
-        code = made.once(signum).exit_code
+        code = interrupted.once(signum).exit_code
         assert code in (0, -signum if signum == signal.SIGKILL else 128 + signum)
-        now = made.finished()
-        assert kept.items() <= now.items()  # neither lost nor written again
-        kept = now
-    assert made.once().exit_code == 0
-    assert kept.items() <= made.finished().items()
-    assert tree_digest(made.place) == expected
-    assert temporaries(made.place) == []
+        now = interrupted.finished()
+        assert finished.items() <= now.items()  # neither lost nor written again
+        finished = now
+    assert interrupted.once().exit_code == 0
+    assert finished.items() <= interrupted.finished().items()
+    assert tree_digest(interrupted.place) == expected
+    assert temporaries(interrupted.place) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are told by /proc")
 def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     """Each ends after the trial at hand, and does not do what is left of the evaluation."""
-    place = tmp_path / "made"
-    parent = get_context("forkserver").Process(target=evaluate, args=(place, 2, 0.1))
+    folder = tmp_path / "made"
+    parent = get_context("forkserver").Process(target=evaluate, args=(folder, 2, 0.1))
     parent.start()
-    wait_for(lambda: any(place.glob("trials/*.json")))
+    wait_for(lambda: any(folder.glob("trials/*.json")))
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
     parent.kill()
     parent.join()
     wait_for(lambda: not any(is_alive(child) for child in children))
     assert len(children) >= 2
-    assert len(list(place.glob("trials/*.json"))) < TRIALS
+    assert len(list(folder.glob("trials/*.json"))) < TRIALS
     evaluate(tmp_path / "whole")
-    evaluate(place)
-    assert tree_digest(place) == tree_digest(tmp_path / "whole")
+    evaluate(folder)
+    assert tree_digest(folder) == tree_digest(tmp_path / "whole")
 
 
 def wait_for(condition, seconds=60):

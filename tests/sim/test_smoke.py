@@ -15,7 +15,7 @@ def policy(demos, tmp_path_factory):
     out = tmp_path_factory.mktemp("policy")
     call("convert", demos, "--out", out / "episodes", "--workers", 0)
     train = ["train-vla", "--episodes", out / "episodes", "--preset", "tiny+no-depth-expert"]
-    train += [word for each in SMALLER for word in ("--set", each)]
+    train += [word for change in SMALLER for word in ("--set", change)]
     call(
         *train,
         "--steps",
@@ -57,8 +57,8 @@ def test_collect_train_eval(policy, tmp_path):
     call(*command, "--limit", 1)
     first = tmp_path / "trials/task-00-trial-000.json"
     written = first.stat().st_mtime_ns
-    found = json.loads(call(*command))
-    assert (found["trials"], found["complete"]) == (2, True)
+    figures = json.loads(call(*command))
+    assert (figures["trials"], figures["complete"]) == (2, True)
     assert first.stat().st_mtime_ns == written
     assert json.loads(first.read_text())["plans"] == 2
     card = json.loads((tmp_path / "eval.json").read_text())

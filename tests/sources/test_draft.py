@@ -86,7 +86,7 @@ def test_a_gripper_between_joints_keeps_its_place(drafted):
 
 
 def test_names_and_descriptions_are_evidence(drafted):
-    found = {
+    evidence = {
         row[0]: Feature(*row)
         for row in (
             IMAGE,
@@ -95,7 +95,7 @@ def test_names_and_descriptions_are_evidence(drafted):
             ("steps/action/joint_velocity", "tensor", "float32", (7,), "none"),
         )
     }
-    schema, _ = drafted(found)
+    schema, _ = drafted(evidence)
     assert [schema.action_dims[i] for i in schema.gripper_dims] == ["gripper_open_gripper"]
     by_name = {column.name: column.reference for column in schema.meaning.action}
     assert by_name["joint_velocity_3"] == "velocity"
@@ -233,8 +233,8 @@ def test_what_a_draft_does_not_know_is_said(drafted):
 
 def test_a_sample_is_of_the_first_episodes_and_of_numbers_only(tmp_path):
     rlds = RldsDirectory.open(make_rlds(tmp_path / "1.0.0", steps=[2, 0, 3, 4], shards=2))
-    found = sample(rlds, episodes=2)
-    assert [rows.shape for rows in found["steps/action"]] == [(2, 7), (3, 7)]
-    assert "steps/observation/image" not in found
+    sampled = sample(rlds, episodes=2)
+    assert [rows.shape for rows in sampled["steps/action"]] == [(2, 7), (3, 7)]
+    assert "steps/observation/image" not in sampled
     next(iter(rlds.path.glob("*00000-of-00002"))).unlink()
     assert [rows.shape for rows in sample(rlds)["steps/action"]] == [(3, 7), (4, 7)]

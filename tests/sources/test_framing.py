@@ -21,16 +21,16 @@ def shard(tmp_path):
 
 def as_read(path, stop_after=None):
     """The framing as reading the records gives it; what is damaged is passed over."""
-    found, count = ShardDigest(), 0
+    shard_digest, count = ShardDigest(), 0
     try:
-        for _ in read_records(path, lambda index, error: None, found):
+        for _ in read_records(path, lambda index, error: None, shard_digest):
             count += 1
             if count == stop_after:
                 break
     except CorruptRecord:
         pass
-    found.complete(path)
-    return found.to_json()
+    shard_digest.complete(path)
+    return shard_digest.to_json()
 
 
 def flipped(data, at):

@@ -31,8 +31,8 @@ class Raw:
         return np.asarray(self.data[path])
 
     def texts(self, path):
-        found = self.data[path]
-        return [(found,)] if isinstance(found, str) else [(text,) for text in found]
+        value = self.data[path]
+        return [(value,)] if isinstance(value, str) else [(text,) for text in value]
 
 
 def keep(**table):
@@ -128,10 +128,10 @@ GOOD = {
 
 
 def rules(**table):
-    found = EpisodeRules.parse(SchemaTable(table, "mine.toml [keep] episodes"))
-    found.check(FEATURES, "here")
-    assert EpisodeRules.parse(SchemaTable(found.to_json(), "again")) == found
-    return found
+    parsed = EpisodeRules.parse(SchemaTable(table, "mine.toml [keep] episodes"))
+    parsed.check(FEATURES, "here")
+    assert EpisodeRules.parse(SchemaTable(parsed.to_json(), "again")) == parsed
+    return parsed
 
 
 @pytest.mark.parametrize(
@@ -158,17 +158,17 @@ def rules(**table):
     ],
 )
 def test_rules_for_episodes(table, bad, reason):
-    found = rules(**table)
+    parsed = rules(**table)
     if bad is not None:
-        assert found.against(Raw(3, GOOD), 3, [("go",)]) is None
-    assert found.against(Raw(3, GOOD | (bad or {})), 3, [("go",)]) == reason
+        assert parsed.against(Raw(3, GOOD), 3, [("go",)]) is None
+    assert parsed.against(Raw(3, GOOD | (bad or {})), 3, [("go",)]) == reason
 
 
 def test_length_and_instruction():
-    found = rules(min_steps=3, instruction="not empty")
-    assert found.against(Raw(3, GOOD), 3, [("",), ("go",)]) is None
-    assert found.against(Raw(3, GOOD), 2, [("go",)]) == "fewer than 3 steps"
-    assert found.against(Raw(3, GOOD), 3, [("",), (" ",)]) == "the instruction is empty"
+    parsed = rules(min_steps=3, instruction="not empty")
+    assert parsed.against(Raw(3, GOOD), 3, [("",), ("go",)]) is None
+    assert parsed.against(Raw(3, GOOD), 2, [("go",)]) == "fewer than 3 steps"
+    assert parsed.against(Raw(3, GOOD), 3, [("",), (" ",)]) == "the instruction is empty"
 
 
 @pytest.mark.parametrize(

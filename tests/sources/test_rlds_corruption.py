@@ -73,13 +73,13 @@ def _assert_named(problem: str, shard, index: int | None = None) -> None:
 
 def test_cuts(damaged):
     data, shard, other = damaged
-    offsets, whole = _offsets(data, shard), shard.path.read_bytes()
+    offsets, content = _offsets(data, shard), shard.path.read_bytes()
     chosen = random.Random(1)
     for _ in range(CASES):
-        size = chosen.randrange(1, len(whole))
-        shard.path.write_bytes(whole[:size])
+        size = chosen.randrange(1, len(content))
+        shard.path.write_bytes(content[:size])
         complete = [
-            o for o, end in zip(offsets, [*offsets[1:], len(whole)], strict=True) if end <= size
+            o for o, end in zip(offsets, [*offsets[1:], len(content)], strict=True) if end <= size
         ]
         good, problem = _read(data, shard)
         assert good == complete
@@ -89,12 +89,14 @@ def test_cuts(damaged):
 
 def test_flips(damaged):
     data, shard, other = damaged
-    offsets, whole = _offsets(data, shard), shard.path.read_bytes()
+    offsets, content = _offsets(data, shard), shard.path.read_bytes()
     chosen = random.Random(2)
     for _ in range(CASES):
-        place, bit = chosen.randrange(len(whole)), 1 << chosen.randrange(8)
-        shard.path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
-        index = sum(offset <= place for offset in offsets) - 1
+        position, bit = chosen.randrange(len(content)), 1 << chosen.randrange(8)
+        shard.path.write_bytes(
+            content[:position] + bytes([content[position] ^ bit]) + content[position + 1 :]
+        )
+        index = sum(offset <= position for offset in offsets) - 1
         good, problem = _read(data, shard)
         assert good == offsets[:index]
         _assert_named(problem, shard, index)
@@ -103,13 +105,13 @@ def test_flips(damaged):
 
 def test_runs_of_other_bytes(damaged):
     data, shard, _ = damaged
-    whole, chosen = shard.path.read_bytes(), random.Random(3)
+    content, chosen = shard.path.read_bytes(), random.Random(3)
     for _ in range(CASES // 2):
-        place, length = chosen.randrange(len(whole)), chosen.randrange(1, 64)
-        wrong = bytearray(whole)
-        wrong[place : place + length] = chosen.randbytes(length)
+        position, length = chosen.randrange(len(content)), chosen.randrange(1, 64)
+        wrong = bytearray(content)
+        wrong[position : position + length] = chosen.randbytes(length)
         shard.path.write_bytes(wrong)
-        if bytes(wrong) != whole:
+        if bytes(wrong) != content:
             _assert_named(_read(data, shard)[1], shard)
 
 

@@ -30,11 +30,11 @@ def test_the_table_is_a_plane(episodes):
             raw.values(f"episode_metadata/camera_{name}").reshape(side, side)
             for name, side in (("intrinsics", 3), ("to_world", 4))
         )
-        for metres, seen in zip(depth, classes, strict=True):
-            points = back_project(metres, k, pose)[away_from_all(seen)]
+        for metres, labels in zip(depth, classes, strict=True):
+            points = back_project(metres, k, pose)[away_from_all(labels)]
             table = points[(np.abs(points) < [*TABLE_M, np.inf]).all(axis=1) & (points[:, 2] > 0.5)]
             normal, distance = support_plane(table)
-            assert len(table) > 0.3 * seen.size
+            assert len(table) > 0.3 * labels.size
             assert np.mean(np.abs(distance) <= 0.002) >= 0.99
             assert abs(normal[2]) > 0.9999
             assert np.median(table[:, 2]) == pytest.approx(0.9, abs=0.003)
@@ -58,8 +58,10 @@ def test_episodes_are_cut_in_the_order_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", words.split())
     cut.main()
     (shard,) = RldsDirectory.open(tmp_path / "cut").splits["train"].shards
-    whole = RldsDirectory.open(source).splits["train"].shards
-    before = [raw for each in whole for raw in RldsDirectory.open(source).records(each)]
+    shards = RldsDirectory.open(source).splits["train"].shards
+    before = [
+        raw for shard_before in shards for raw in RldsDirectory.open(source).records(shard_before)
+    ]
     for raw, number in zip(
         RldsDirectory.open(tmp_path / "cut").records(shard), (3, 0), strict=True
     ):

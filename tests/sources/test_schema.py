@@ -38,8 +38,8 @@ class Raw:
         return self.data[path]
 
     def texts(self, path: str) -> list[tuple[str, ...]]:
-        found = self.data[path]
-        entries = [found] if isinstance(found, str) else found
+        value = self.data[path]
+        entries = [value] if isinstance(value, str) else value
         return [(entry,) if isinstance(entry, str) else tuple(entry) for entry in entries]
 
 
@@ -167,7 +167,7 @@ def test_intrinsics():
 
 
 def test_optional_parts_are_left_out(small):
-    features = {key: found for key, found in SMALL_FEATURES.items() if key != "steps/depth"}
+    features = {key: feature for key, feature in SMALL_FEATURES.items() if key != "steps/depth"}
     with pytest.raises(SchemaError, match="steps/depth"):
         small().check(features)
     fitted = small('depth_unit = "mm"', 'depth_unit = "mm"\ndepth_optional = true').fitted(features)
@@ -303,7 +303,7 @@ def test_there_is_no_invalid_depth_without_depth(small):
     text = 'depth_key = "steps/depth"\ndepth_unit = "mm"\n'
     with pytest.raises(SchemaError, match="without depth_key"):
         small(text, "depth_max = 3.0\n")
-    features = {key: found for key, found in SMALL_FEATURES.items() if key != "steps/depth"}
+    features = {key: feature for key, feature in SMALL_FEATURES.items() if key != "steps/depth"}
     stated = text + "depth_optional = true\ndepth_max = 3.0\ndepth_invalid = [1]\n"
     assert small(text, stated).fitted(features).cameras[0].not_measured == NotMeasured()
 

@@ -60,12 +60,12 @@ def test_no_depth_is_forgotten_and_each_encoding_is_one_that_is_read():
         for path, feature in features.items()
         if "depth" in path.rsplit("/", 1)[-1] and feature.kind in ("image", "tensor")
     }
-    taken = {(n, c.depth_key) for n in TRUE for c in Schema.find(n).cameras if c.depth_key}
-    assert stored - taken == {("io_ai_tech", OB + "depth")}  # of another size than its picture
+    depth_keys = {(n, c.depth_key) for n in TRUE for c in Schema.find(n).cameras if c.depth_key}
+    assert stored - depth_keys == {("io_ai_tech", OB + "depth")}  # of another size than its picture
     known = tables("features.txt")["oxe_depth_encodings"]  # whose values were read back exactly
     sample = Schema.load("oxe_depth_encodings").fitted(known)
     read = {(known[c.depth_key].kind, known[c.depth_key].dtype) for c in sample.cameras}
-    used = {(TRUE[name][key].kind, TRUE[name][key].dtype) for name, key in taken}
+    used = {(TRUE[name][key].kind, TRUE[name][key].dtype) for name, key in depth_keys}
     assert used - read == {("image", "uint8")}  # a picture of grey, read as such
 
 

@@ -43,11 +43,11 @@ def test_a_draft_fits_the_true_features(dataset, tmp_path):
     assert schema.instruction.paths, "all of them have a language instruction"
     states = {
         path
-        for path, found in TRUE[dataset].items()
+        for path, feature in TRUE[dataset].items()
         if re.match(r"steps/observation/.*(state|pose|joint|gripper)", path)
-        and found.dtype == "float32"
-        and len(found.shape) <= 2
-        and found.kind != "image"
+        and feature.dtype == "float32"
+        and len(feature.shape) <= 2
+        and feature.kind != "image"
         and "depth" not in path
     }
     assert [path for path in states if f'from = "{path}"' not in text] == []

@@ -78,8 +78,8 @@ def test_without_lengths_and_files_there_is_nothing(rlds):
 )
 def test_an_empty_shard_that_was_not_written_is_known_to_be_empty(rlds, numbers, of, states):
     renumber(rlds, numbers, of)
-    counts, found, notes = read(rlds)
-    assert found == states
+    counts, shards, notes = read(rlds)
+    assert shards == states
     assert [count for count in counts if count] == [2, 2, 1]
     assert f"5 episodes in 3 files numbered -of-{of:05d}: the counts agree" in notes[0]
 

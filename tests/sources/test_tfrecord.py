@@ -36,10 +36,10 @@ def test_good_records_come_before_the_bad_one(shard):
     data = bytearray(shard.read_bytes())
     data[-500] ^= 1
     shard.write_bytes(data)
-    seen = []
+    records = []
     with pytest.raises(CorruptRecord, match=f"{shard.name}: record 2 at byte {2 * OVERHEAD + 5}"):
-        seen.extend(record.data for record in read_records(shard))
-    assert seen == PAYLOADS[:2]
+        records.extend(record.data for record in read_records(shard))
+    assert records == PAYLOADS[:2]
 
 
 def test_a_length_is_not_believed_beyond_the_file(shard):

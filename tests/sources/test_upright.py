@@ -43,10 +43,12 @@ def test_images_come_out_as_pillow_turns_them(way, kind):
     with Image.open(io.BytesIO(data)) as picture:
         wanted = np.asarray(ImageOps.exif_transpose(picture)).astype(int)
     with Image.open(io.BytesIO(upright(data, way))) as picture:
-        found = np.asarray(picture).astype(int)
-    assert found.shape == wanted.shape
-    assert (found.shape[:2] == (160, 96)) == swaps_sides(way)
-    assert np.abs(found - wanted).max() == 0 if kind == "PNG" else np.abs(found - wanted).mean() < 4
+        pixels = np.asarray(picture).astype(int)
+    assert pixels.shape == wanted.shape
+    assert (pixels.shape[:2] == (160, 96)) == swaps_sides(way)
+    assert (
+        np.abs(pixels - wanted).max() == 0 if kind == "PNG" else np.abs(pixels - wanted).mean() < 4
+    )
 
 
 @pytest.mark.parametrize("way", range(1, 9))
@@ -54,13 +56,13 @@ def test_a_display_matrix_moves_every_pixel_where_it_says(way):
     a, b, c, d = MATRICES[way]
     assert of_matrix([a, b, 0, c, d, 0, 7 * ONE, 0, 1 << 30]) == way
     pixels = marked()
-    found = turned(pixels, way)
+    turned_pixels = turned(pixels, way)
     corners = np.array([[a * x + c * y, b * x + d * y] for x in (0, 9) for y in (0, 5)]) // ONE
     left, top = corners.min(axis=0)
     for x, y in ((0, 0), (9, 0), (4, 2), (3, 5)):
         right, down = (a * x + c * y) // ONE - left, (b * x + d * y) // ONE - top
-        assert (found[down, right] == pixels[y, x]).all()
-    assert found.flags.c_contiguous
+        assert (turned_pixels[down, right] == pixels[y, x]).all()
+    assert turned_pixels.flags.c_contiguous
 
 
 def test_what_is_no_quarter_turn_is_refused():

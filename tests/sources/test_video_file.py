@@ -105,29 +105,29 @@ def test_a_cut_between_two_frames_is_damage_too(films, tmp_path):
     for name in ("mpeg4.mp4", "mpeg4.mkv", "mpeg4.avi", "b-frames.avi", "vp8.webm"):
         with av.open(str(films(name))) as video:
             starts = sorted(packet.pos for packet in video.demux(video=0) if packet.size)
-        for left in (1, 2, 20):
+        for remaining in (1, 2, 20):
             path = tmp_path / name
-            path.write_bytes(films(name).read_bytes()[: starts[-left]])
+            path.write_bytes(films(name).read_bytes()[: starts[-remaining]])
             with pytest.raises(CorruptRecord, match=r"ends early|breaks off"):
                 read(path)
 
 
 def test_the_last_bytes_of_frames_count(films, tmp_path):
     """Of B frames the last one stored is not the last one shown: no duration tells."""
-    whole, path = films("b-frames.mkv").read_bytes(), tmp_path / "cut.mkv"
-    cues = whole.rindex(bytes.fromhex("1c53bb6b"))  # behind the frames
-    path.write_bytes(whole[: cues - 8])
+    content, path = films("b-frames.mkv").read_bytes(), tmp_path / "cut.mkv"
+    cues = content.rindex(bytes.fromhex("1c53bb6b"))  # behind the frames
+    path.write_bytes(content[: cues - 8])
     with pytest.raises(CorruptRecord, match="breaks off after 47 frames"):
         read(path)
-    path.write_bytes(whole[:cues])
+    path.write_bytes(content[:cues])
     assert len(read(path)[0]) == FRAMES
 
 
 def test_an_mp4_cut_in_the_description_at_its_end_is_damaged(films, tmp_path):
-    whole = films("index-last.mov").read_bytes()
+    content = films("index-last.mov").read_bytes()
     path = tmp_path / "cut.mov"
-    for end in range(whole.rindex(b"trak"), len(whole), 16):
-        path.write_bytes(whole[:end])
+    for end in range(content.rindex(b"trak"), len(content), 16):
+        path.write_bytes(content[:end])
         assert look(path).size in (None, (64, 96))
         try:
             frames = len(read(path)[0])
@@ -153,8 +153,8 @@ def test_the_message_counts(films, tmp_path):
 def test_damage_inside_is_an_error(films, tmp_path, name):
     data = bytearray(films(name).read_bytes())
     rng = np.random.default_rng(1)
-    for place in rng.integers(len(data) // 3, len(data) * 2 // 3, 40):
-        data[place] ^= 0x55
+    for position in rng.integers(len(data) // 3, len(data) * 2 // 3, 40):
+        data[position] ^= 0x55
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(CorruptRecord):
@@ -237,7 +237,7 @@ TURNS = {  # display matrix, as phones write it: where the red corner is to be s
 
 @pytest.mark.parametrize("turn", TURNS)
 def test_display_matrices_are_applied(tmp_path, turn):
-    (a, b, c, d), place, way = TURNS[turn]
+    (a, b, c, d), offset, way = TURNS[turn]
     path = write(tmp_path / "film.mp4", "mpeg4", {}, {}, frames=5)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # version 0: the matrix after 40 bytes
@@ -245,7 +245,7 @@ def test_display_matrices_are_applied(tmp_path, turn):
     data[at : at + 36] = b"".join((n % 2**32).to_bytes(4, "big") for n in matrix)
     path.write_bytes(data)
     frames, notes = read(path)
-    assert [corner(frame) for frame in frames] == [place] * 5
+    assert [corner(frame) for frame in frames] == [offset] * 5
     assert notes == {"turned": {str(way): 5}}
     assert frames[0].shape[:2] == look(path).size == ((96, 64) if b else (64, 96))
 

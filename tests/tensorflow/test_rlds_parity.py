@@ -330,12 +330,12 @@ def test_tensorflow_datasets_opens_what_is_written(tmp_path):
     assert builder.info.full_name == "written/1.2.3"
     data = RldsDirectory.open(writer.path)
     read = [e for shard in data.splits["train"].shards for e in data.records(shard)]
-    for have, want, given in zip(read, _expected(writer.path, "train"), episodes, strict=True):
+    for have, want, written in zip(read, _expected(writer.path, "train"), episodes, strict=True):
         assert set(want) == set(features)
         for path, feature in features.items():
             _assert_equal(have, path, want[path])
             if feature.kind != "text" and feature.encoding != "jpeg":
-                assert np.array_equal(have.values(path), given[path]), path
+                assert np.array_equal(have.values(path), written[path]), path
 
 
 def _episode_for(features, number: int, length: int):

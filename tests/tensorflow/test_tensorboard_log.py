@@ -21,7 +21,7 @@ def test_tensorboard_shows_every_step_once(tmp_path):
 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert set(found.Tags()["scalars"]) == {"loss", "mfu"}
-    points = [(event.step, event.value) for event in found.Scalars("loss")]
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {"loss", "mfu"}
+    points = [(event.step, event.value) for event in events.Scalars("loss")]
     assert points == [(1, 9.0), (2, 8.0), (3, 2.0), (4, 1.0)]

@@ -23,9 +23,9 @@ def test_windows_of_one_truth_give_it_back(frames):
     truth = torch.rand(frames, 5, 6, generator=torch.Generator().manual_seed(1)) + 1
     stitcher, parts = Stitcher(align=True), []
     for window in plan(frames, align=True):
-        seen = truth[[window.frames[slot] for slot in window.needed]]
+        visible = truth[[window.frames[slot] for slot in window.needed]]
         scale, shift = (1.0, 0.0) if window.index == 0 else (0.5 + window.index, 3.0)
-        parts.append(stitcher.add(window, (seen - shift) / scale))
+        parts.append(stitcher.add(window, (visible - shift) / scale))
         assert len(parts[-1]) == window.final[1] - window.final[0]
     torch.testing.assert_close(torch.cat(parts), truth, rtol=0, atol=1e-5)
 

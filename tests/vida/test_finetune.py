@@ -21,13 +21,13 @@ CPU = torch.device("cpu")
 
 def clips():
     """Two clips whose depth (m) follows their brightness; some pixels have none."""
-    made = []
+    true_clips = []
     for seed in (1, 2):
         frames = recipe.clip(7, 14, 14, seed)
         depth = 0.5 + frames.mean(-1, dtype=np.float32) / 255
         depth[:, :3, :3] = 0
-        made.append(MemoryClip(frames, depth.astype(np.float32)))
-    return made
+        true_clips.append(MemoryClip(frames, depth.astype(np.float32)))
+    return true_clips
 
 
 def config(**changes):
@@ -107,7 +107,7 @@ def test_training_lowers_the_loss(tmp_path, metric):
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
-    whole = finetune(tiny_network(), clips(), config(), checkpoint=tmp_path / "a", device=CPU)
+    undisturbed = finetune(tiny_network(), clips(), config(), checkpoint=tmp_path / "a", device=CPU)
 
     class Stop(Exception):
         pass
@@ -130,7 +130,7 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
         on_step=lambda report: steps.append(report.step),
     )
     assert steps == [2, 3, 4, 5]
-    for key, value in whole.state_dict().items():
+    for key, value in undisturbed.state_dict().items():
         assert value.equal(resumed.state_dict()[key]), key
 
 

@@ -92,10 +92,10 @@ class Cuda:
         yield
 
     def current_stream(self, device=None):
-        where = device or self.current
-        self.entered.append(where)
+        stream_device = device or self.current
+        self.entered.append(stream_device)
         event = SimpleNamespace(synchronize=lambda: None)
-        note = lambda: self.events.append(where) or event  # noqa: E731
+        note = lambda: self.events.append(stream_device) or event  # noqa: E731
         return SimpleNamespace(wait_stream=lambda other: None, record_event=note)
 
 

@@ -84,10 +84,12 @@ def test_what_stays_float32_and_what_does_not():
     network = tiny_network()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     half = halved(network, HALF)
-    whole = {key for key, value in half.state_dict().items() if value.dtype is torch.float32}
+    full_precision = {
+        key for key, value in half.state_dict().items() if value.dtype is torch.float32
+    }
     stream = re.compile(r"(cls_token|pos_embed|mask_token|norm\d?\.(weight|bias)|gamma)$")
     encoder = {key for key in before if key.startswith("pretrained.") and stream.search(key)}
-    assert whole == encoder | {"head.scratch.output_conv2.2.bias"}
+    assert full_precision == encoder | {"head.scratch.output_conv2.2.bias"}
     attention = half.head.motion_modules[0].temporal_transformer.transformer_blocks[0]
     first = attention.attention_blocks[0]
     assert first.to_k.weight.data_ptr() == first.joined[len(first.joined) // 3 :].data_ptr()
@@ -96,15 +98,15 @@ def test_what_stays_float32_and_what_does_not():
 
 
 def test_the_residual_stream_is_float32():
-    seen = set()
+    dtypes = set()
     half = halved(tiny_network(), HALF)
     for block in half.pretrained.blocks:
         block.register_forward_hook(
-            lambda _, inputs, output: seen.add((inputs[0].dtype, output.dtype))
+            lambda _, inputs, output: dtypes.add((inputs[0].dtype, output.dtype))
         )
     with torch.inference_mode(), Rounding():
         levels = half.encode(torch.zeros(2, 3, 28, 42))
-    assert seen == {(torch.float32, torch.float32)}
+    assert dtypes == {(torch.float32, torch.float32)}
     assert {level.dtype for level in levels} == {HALF}
 
 

@@ -98,8 +98,8 @@ def test_each_frame_is_read_and_encoded_once():
 def tensor_bytes():
     """Memory of all tensors that are alive in this process."""
     gc.collect()
-    found = (item for item in gc.get_objects() if type(item) is torch.Tensor)
-    tensors = (item for item in found if not item.is_mkldnn)  # packed weights, made once
+    objects = (item for item in gc.get_objects() if type(item) is torch.Tensor)
+    tensors = (item for item in objects if not item.is_mkldnn)  # packed weights, made once
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 

@@ -47,13 +47,13 @@ def test_a_packed_twin_gives_the_same_and_leaves_the_network_alone():
 
 
 def test_a_cpu_runs_packed(monkeypatch):
-    seen = []
+    calls = []
     monkeypatch.setattr(
-        "pipelines.depth.vida.runner.packed", lambda it: (seen.append(it), packed(it))[1]
+        "pipelines.depth.vida.runner.packed", lambda it: (calls.append(it), packed(it))[1]
     )
     network = tiny_network()
     Runner(network, RunConfig(input_size=28), CPU)
-    assert seen == [network]
+    assert calls == [network]
 
 
 def test_where_nothing_compiles_it_says_so_and_the_spec_does_too(caplog, monkeypatch):
@@ -99,7 +99,7 @@ def test_compiled_groups_have_one_size_and_give_the_same_depth(monkeypatch, leng
         assert dynamic is False
 
         def run(*inputs):
-            shapes.add((part.__name__, *(tuple(getattr(each, "shape", ())) for each in inputs)))
+            shapes.add((part.__name__, *(tuple(getattr(value, "shape", ())) for value in inputs)))
             return part(*inputs)
 
         return run
@@ -148,7 +148,7 @@ def test_other_batches_compile_nothing_anew(monkeypatch):
         depth = runner.depth(jobs_of(lengths))
         assert sum(map(len, depth)) >= sum(lengths)
     assert len(graphs) == 3  # encode, mix, decode
-    assert all(isinstance(each, torch.Tensor) for inputs in graphs for each in inputs)
+    assert all(isinstance(value, torch.Tensor) for inputs in graphs for value in inputs)
     assert torch._dynamo.utils.counters["graph_break"] == {}
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
 

@@ -34,10 +34,10 @@ def clips(kind=MemoryClip):
 @pytest.mark.parametrize("kind", [MemoryClip, OpenClip])
 def test_frame_by_frame_changes_no_byte(monkeypatch, metric, kind):
     network = tiny_network(metric=metric)
-    whole = depth_of(network, clips())
+    at_once = depth_of(network, clips())
     monkeypatch.setattr(runner, "LARGEST_WHOLE", {"cpu": 0})
     for settings in ({}, {"windows": 3}, {"readers": 2, "windows": 2}):
-        for one, other in zip(whole, depth_of(network, clips(kind), **settings), strict=True):
+        for one, other in zip(at_once, depth_of(network, clips(kind), **settings), strict=True):
             assert one.tobytes() == other.tobytes()
 
 
@@ -80,10 +80,10 @@ def test_what_is_read_ahead_is_bounded_by_bytes(monkeypatch):
     clip = MemoryClip(recipe.clip(8, 14, 14, seed=1)[np.arange(400) % 8])
     monkeypatch.setattr(reading, "AHEAD_BYTES", 3 * 22 * 14 * 14 * 3)  # three windows
     tasks = reading._tasks([clip], align=True, readers=4)
-    begun = []
-    coming = reading._read_ahead(tasks, 4, lambda task: begun.append(task) or np.empty(0))
+    reads = []
+    coming = reading._read_ahead(tasks, 4, lambda task: reads.append(task) or np.empty(0))
     next(coming)
-    assert len(begun) <= 3
+    assert len(reads) <= 3
     assert len(list(coming)) == 18
 
 

@@ -134,9 +134,9 @@ def test_a_published_file_is_known_by_its_hash_under_any_name(tmp_path, tensors,
         PUBLISHED["metric-vits"], bytes=len(data), sha256=hashlib.sha256(data).hexdigest()
     )
     monkeypatch.setitem(module.PUBLISHED, "metric-vits", pinned)
-    found = origin_of(path)
-    assert found.networks == ("metric-vits",)
-    assert "hash" in found.known_by
+    origin = origin_of(path)
+    assert origin.networks == ("metric-vits",)
+    assert "hash" in origin.known_by
     path.write_bytes(data[:-1] + b"x")
     assert origin_of(path).networks == ("vits",)
 
@@ -217,8 +217,8 @@ def test_where_the_file_tells_that_is_kept_and_the_fingerprint_is_of_the_tensors
 def test_a_store_made_before_origins_were_kept_says_so_and_goes_on(tmp_path):
     save_network(fresh_network(TINY, seed=5), tmp_path / "mine.safetensors")
     _, store = annotated(tmp_path, tmp_path / "mine.safetensors")
-    place = {name: where for name, where in store.spec.place.items() if name != "weights"}
-    before = replace(store.spec, place=place)
+    locations = {name: path for name, path in store.spec.place.items() if name != "weights"}
+    before = replace(store.spec, place=locations)
     (store.path / "zarr.json").write_text(group_json(before.attributes()))
     looked = CliRunner().invoke(app, ["inspect", str(store.path)]).stdout
     assert re.search(r"weights +not recorded", looked)

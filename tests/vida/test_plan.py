@@ -34,16 +34,16 @@ def test_plan_equals_the_chain(align):
 @pytest.mark.parametrize("align", [True, False])
 def test_every_frame_is_fresh_once_final_once_and_at_hand_when_seen(align):
     for frames in LENGTHS:
-        seen, final, held = [], [], set()
+        fresh, final, held = [], [], set()
         for window in plan(frames, align=align):
-            seen += range(*window.fresh)
+            fresh += range(*window.fresh)
             final += range(*window.final)
             held |= set(range(*window.fresh))
             assert set(window.frames) <= held
             assert set(window.carried) <= held
             held = set(window.carried)
             assert len(held) <= 10
-        assert seen == final == list(range(frames))
+        assert fresh == final == list(range(frames))
 
 
 def test_needed_slots_are_those_with_weight():

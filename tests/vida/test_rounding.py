@@ -16,11 +16,11 @@ def test_sums_are_float32_and_rounded_once():
     exact = a.double() @ b.double()
     with Rounding():
         product = a @ b
-        kept = torch.mm(a, b, out_dtype=torch.float32)
+        full = torch.mm(a, b, out_dtype=torch.float32)
     assert product.dtype is HALF
-    assert kept.dtype is torch.float32
-    assert torch.equal(product, kept.to(HALF))
-    assert (kept - exact).abs().max() < 1e-3  # a running sum in float16 would be off by 0.1
+    assert full.dtype is torch.float32
+    assert torch.equal(product, full.to(HALF))
+    assert (full - exact).abs().max() < 1e-3  # a running sum in float16 would be off by 0.1
 
 
 def test_results_have_the_dtype_that_torch_gives():

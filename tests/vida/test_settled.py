@@ -111,10 +111,10 @@ def test_another_setting_is_still_another_store(episodes, tmp_path, compiles):
 
 def test_stores_from_before_graphs_go_on(episodes, tmp_path):
     """The new setting is in the description of a store only where it is on."""
-    made = stage(episodes, tmp_path / "depth")
-    assert to_json(made.config)["graphs"] is False
-    assert "graphs" not in made.spec.what
-    assert "graphs" not in dict(made.estimator.settings)
+    annotated = stage(episodes, tmp_path / "depth")
+    assert to_json(annotated.config)["graphs"] is False
+    assert "graphs" not in annotated.spec.what
+    assert "graphs" not in dict(annotated.estimator.settings)
     assert RunConfig().like({"graphs": "yes"}).graphs
     assert not RunConfig(graphs=True, compile=True).like({"algorithm": "3"}).graphs
 

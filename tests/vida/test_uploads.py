@@ -30,10 +30,10 @@ class Copies(TorchDispatchMode):
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         out = operator(*args, **(kwargs or {}))
         names = [argument.name for argument in operator._schema.arguments]
-        given = dict(zip(names, args, strict=False)) | (kwargs or {})
-        source = given.get("self")
+        arguments = dict(zip(names, args, strict=False)) | (kwargs or {})
+        source = arguments.get("self")
         if isinstance(source, torch.Tensor) and source.device.type == "cpu" and out.device == META:
-            kind = self.free if given.get("non_blocking") else self.waiting
+            kind = self.free if arguments.get("non_blocking") else self.waiting
             kind.append(tuple(out.shape))
         return out
 
@@ -67,7 +67,7 @@ def test_a_batch_uploads_its_frames_and_three_tables_and_waits_for_none(waited):
     assert len(waited) == 2  # mean and deviation, once
     with Copies() as copies:
         depth = runner.depth(jobs_of(60))
-    assert sum(len(each) for each in depth) >= 60
+    assert sum(len(clip) for clip in depth) >= 60
     assert copies.waiting == []
     assert len(waited) == 2
     groups_of = 16 * (37 * 37 // 6)  # images of 28 x 42 px in a group

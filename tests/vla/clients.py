@@ -38,10 +38,10 @@ class Client:
 
     def ask(self, request=REQUEST):
         """The actions for a request."""
-        begun = time.monotonic()
+        started = time.monotonic()
         self.socket.send(request if isinstance(request, bytes | str) else pack(request))
         reply = self.socket.recv(timeout=60)
-        self.slowest = max(self.slowest, time.monotonic() - begun)
+        self.slowest = max(self.slowest, time.monotonic() - started)
         if isinstance(reply, str):
             raise RuntimeError(reply)
         return unpack(reply)["actions"]

@@ -48,17 +48,17 @@ def serve(served):
     """Starts servers; gives their port."""
     from vla.serving.server import make_server
 
-    begun = []
+    servers = []
 
     def start(batch=1, **options):
         server = make_server(Policy.load(served, batch=batch), port=0, **options)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        begun.append((server, thread))
+        servers.append((server, thread))
         return server.socket.getsockname()[1]
 
     yield start
     clients.close_all()
-    for server, thread in begun:
+    for server, thread in servers:
         server.shutdown()
         thread.join()

@@ -55,8 +55,8 @@ def array_clip(
     values: np.ndarray, key: str = "e0", camera: str = "front", kind: DepthKind = DepthKind.METRES
 ) -> ArrayClip:
     depth = DepthClip.of(values, kind)
-    found = np.quantile(depth.values[depth.valid], QUANTILES) if depth.valid.any() else ()
-    return ArrayClip(key, camera, replace(depth, quantiles=tuple(float(q) for q in found)))
+    quantiles = np.quantile(depth.values[depth.valid], QUANTILES) if depth.valid.any() else ()
+    return ArrayClip(key, camera, replace(depth, quantiles=tuple(float(q) for q in quantiles)))
 
 
 def scenes(number: int, frames: int = 12, size: int = SIZE) -> list[ArrayClip]:
@@ -68,6 +68,6 @@ def tiny(steps: int = 6, **quantizer) -> TokeniserConfig:
     network = NetworkConfig(
         size=SIZE, grid=8, dim=16, width=16, decoder_width=16, encoder_blocks=0, decoder_blocks=1
     )
-    made = QuantizerConfig(**{"codes": 32, "warmup": 2, **quantizer})
+    quantizer_config = QuantizerConfig(**{"codes": 32, "warmup": 2, **quantizer})
     training = TrainingConfig(steps=steps, batch=8, crop=32, lr_warmup=2, held_out=0.3, lr=3e-3)
-    return TokeniserConfig(network, made, training)
+    return TokeniserConfig(network, quantizer_config, training)

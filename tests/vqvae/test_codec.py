@@ -41,7 +41,7 @@ def test_codes_do_not_depend_on_the_batch_nor_on_threads(codec, threads, batch):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        whole = codec.encode(clip, (0.3, 2.0))
+        at_once = codec.encode(clip, (0.3, 2.0))
         torch.set_num_threads(threads)
         parts = [
             codec.encode(DepthClip.of(clip.values[i : i + batch], clip.kind), (0.3, 2.0))
@@ -49,9 +49,9 @@ def test_codes_do_not_depend_on_the_batch_nor_on_threads(codec, threads, batch):
         ]
     finally:
         torch.set_num_threads(before)
-    assert whole.shape == (80, 8, 8)
-    assert whole.dtype == np.uint8
-    assert np.array_equal(np.concatenate(parts), whole)
+    assert at_once.shape == (80, 8, 8)
+    assert at_once.dtype == np.uint8
+    assert np.array_equal(np.concatenate(parts), at_once)
 
 
 def test_whole_millimetres_give_the_codes_of_floats(codec):
@@ -124,13 +124,13 @@ def test_invalid_pixels_are_filled_from_the_left_then_right_then_above_then_belo
 
 
 def test_decode_gives_images_and_refuses_foreign_codes(codec):
-    made = codec.decode(np.zeros((3, 8, 8), np.uint8))
-    assert made.shape == (3, SIZE, SIZE)
-    assert made.dtype == np.float32
+    decoded = codec.decode(np.zeros((3, 8, 8), np.uint8))
+    assert decoded.shape == (3, SIZE, SIZE)
+    assert decoded.dtype == np.float32
     with pytest.raises(SourceError, match="code 200"):
         codec.decode(np.full((1, 8, 8), 200, np.uint8))
     back = codec.decode_disparity(np.zeros((1, 8, 8), np.uint8), (1.0, 3.0))
-    np.testing.assert_allclose(back, made[:1] * 2 + 1, rtol=1e-6)
+    np.testing.assert_allclose(back, decoded[:1] * 2 + 1, rtol=1e-6)
 
 
 def test_sticky_codes_flip_less_and_go_on_over_blocks(codec):

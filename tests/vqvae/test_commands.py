@@ -116,12 +116,12 @@ def test_held_out_tasks_judge_and_the_twin_is_recorded(here, tmp_path):
 
 
 def test_sticky_codes_are_judged_on_the_clips_that_judge(here, tmp_path, monkeypatch):
-    seen = []
+    evaluated = []
     monkeypatch.setattr(
         export,
         "assess",
         lambda codec, sources, **options: (
-            seen.append([(s.name, str(c.key), c.camera) for s in sources for c in s.clips])
+            evaluated.append([(s.name, str(c.key), c.camera) for s in sources for c in s.clips])
             or assess(codec, sources, **options)
         ),
     )
@@ -129,8 +129,8 @@ def test_sticky_codes_are_judged_on_the_clips_that_judge(here, tmp_path, monkeyp
     preset.write_text(PRESET + "judged = 1\n")
     depth = [here / "depth", here / "depth"]
     call("train-vqvae", *depth, "--out", tmp_path / "cb", "--preset", preset, "--sticky", "0.5")
-    assert seen[0] == seen[1]
-    assert len(seen[0]) == 1
+    assert evaluated[0] == evaluated[1]
+    assert len(evaluated[0]) == 1
 
 
 def test_episodes_that_moved_are_found_where_they_are_said_to_lie(here, tmp_path):
@@ -156,9 +156,9 @@ def test_episodes_that_moved_are_found_where_they_are_said_to_lie(here, tmp_path
         "--source-root",
         tmp_path / "moved set" / "1.0.0",
     ]
-    found = json.loads(call(*judge, "--task", "Box 1", *moved))["quality"]
-    assert found["regions"]["robot"]["metres"]["pixels"] > 0
-    assert found["episodes"] == 2
+    quality = json.loads(call(*judge, "--task", "Box 1", *moved))["quality"]
+    assert quality["regions"]["robot"]["metres"]["pixels"] > 0
+    assert quality["episodes"] == 2
 
 
 def test_a_signal_stops_a_training_and_the_same_command_goes_on(here, tmp_path, monkeypatch):
@@ -206,7 +206,7 @@ def test_two_ranks_train_one_codebook(here, tmp_path):
 
 
 def test_a_codebook_is_judged_on_other_data(here, tmp_path):
-    told = json.loads(
+    printed = json.loads(
         call(
             "eval-vqvae",
             here / "cb",
@@ -219,7 +219,7 @@ def test_a_codebook_is_judged_on_other_data(here, tmp_path):
         )
     )
     quality = json.loads((tmp_path / "quality.json").read_text())
-    assert told["quality"] == quality
+    assert printed["quality"] == quality
     assert quality["episodes"] == 2
     assert "its own held-out episodes" in (tmp_path / "report.html").read_text()
     one = ["eval-vqvae", here / "cb", here / "depth", "--out", tmp_path / "one", "--clips", 1]
@@ -229,23 +229,23 @@ def test_a_codebook_is_judged_on_other_data(here, tmp_path):
 
 def test_codes_become_depth_again(here, tmp_path):
     call("decode", here / "codes", "--out", tmp_path / "decoded")
-    made, codes = DepthStore(tmp_path / "decoded"), CodeStore(here / "codes")
-    assert (made.kind, made.size) == (DepthKind.DISPARITY, (SIZE, SIZE))
-    assert made.transform == codes.transform
+    decoded, codes = DepthStore(tmp_path / "decoded"), CodeStore(here / "codes")
+    assert (decoded.kind, decoded.size) == (DepthKind.DISPARITY, (SIZE, SIZE))
+    assert decoded.transform == codes.transform
     codec = Codec.load(here / "cb")
-    for clip in made.clips():
+    for clip in decoded.clips():
         grid = codes.grid_of(clip.key, clip.camera)
         expected = np.maximum(codec.decode_disparity(grid.codes, grid.range), 0)
         np.testing.assert_allclose(clip.read().values, expected, rtol=2**-10, atol=1e-6)
         assert clip.quantiles[-1] == pytest.approx(clip.read().values.max())
-    stamp = [part.digest for part in made.parts()]
+    stamp = [part.digest for part in decoded.parts()]
     assert "0 parts made" in call("decode", here / "codes", "--out", tmp_path / "decoded")
     assert [part.digest for part in DepthStore(tmp_path / "decoded").parts()] == stamp
     assert "is sound" in call("verify", tmp_path / "decoded")
     assert "decoded from codes" in call("inspect", tmp_path / "decoded")
     call("report", tmp_path / "decoded")
     audit = ["audit-depth", "--estimated", tmp_path / "decoded", "--truth", here / "depth"]
-    arguments = [str(each) for each in [*audit, "--out", tmp_path / "audit"]]
+    arguments = [str(word) for word in [*audit, "--out", tmp_path / "audit"]]
     assert CliRunner().invoke(app, arguments).exit_code < 2  # this codebook may well be bad
     assert "decoded from codes" in (tmp_path / "audit" / "report.html").read_text()
 

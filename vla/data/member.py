@@ -85,14 +85,14 @@ def member(
     `StaleStore` (other codebook, codes of another picture), `MissingParts`.
     """
     numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
-    own = tuple(config.data.cameras if cameras is None else cameras)
+    member_cameras = tuple(config.data.cameras if cameras is None else cameras)
     used = numbers
     if not config.model.depth.supervised:
         codes = None
     else:
-        codes = _checked_codes(name, codes, config, codebook, partial, own)
+        codes = _checked_codes(name, codes, config, codebook, partial, member_cameras)
         used = numbers[held_by(codes, episodes)[numbers]]
-    _check_shapes(name, episodes, config, own)
+    _check_shapes(name, episodes, config, member_cameras)
     stats = episodes.statistics()
     try:
         require_range(name, episodes.meaning, stats.action)
@@ -106,7 +106,9 @@ def member(
         Scale.of(stats.proprio, config.data.proprio_norm),
     )
     left_out = len(numbers) - len(used)
-    return Member(name, episodes, codes, norms, used, left_out, weight, frames, change, stats, own)
+    return Member(
+        name, episodes, codes, norms, used, left_out, weight, frames, change, stats, member_cameras
+    )
 
 
 def _check_shapes(name: str, episodes: Episodes, config: Config, cameras: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ class Policy:
     One instance serves one robot at a time; or several, in turns or `running.batch` at once, each
     with a `generator` of its own."""
 
-    place: Path | None = None  # the checkpoint that it was loaded from
+    path: Path | None = None  # the checkpoint that it was loaded from
     meaning: Meaning | None = None  # of its actions and states; None: the run does not say
     change: GripperChange | None = None  # of its actions, for a robot of another convention
 
@@ -91,7 +91,7 @@ class Policy:
         name = dataset or next(iter(state.norms))
         reader = checkpoint.read_tokenizer(folder)
         policy = cls(model, config, norms, device=device, seed=seed, running=chosen, reader=reader)
-        policy.place, policy.meaning = folder, seen(state.meanings.get(name), config)
+        policy.path, policy.meaning = folder, seen(state.meanings.get(name), config)
         return policy
 
     def speak(self, gripper: str, own: str | None = None) -> None:

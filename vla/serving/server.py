@@ -184,7 +184,7 @@ def make_server(
 def describe(policy: Policy) -> dict[str, Any]:
     """The description of the policy that a client gets on connecting: enough to tell whether two
     answers came from the same weights, and what their numbers mean (None: not known)."""
-    config, path, spoken = policy.config, policy.place, policy.spoken
+    config, path, spoken = policy.config, policy.path, policy.spoken
     identity = {}
     if path is not None:
         step = checkpoint.read_state(path).step

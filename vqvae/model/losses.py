@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 def reconstruction(
-    made: Float[Tensor, "B 1 H W"],
+    predicted: Float[Tensor, "B 1 H W"],
     true: Float[Tensor, "B 1 H W"],
     valid: Bool[Tensor, "B 1 H W"],
     gradient_weight: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """The loss, and its L1 term alone. Invalid pixels and their differences are ignored."""
-    error = made - true
+    error = predicted - true
     l1 = _mean(error.abs(), valid)
     down = _mean(
         (error[..., 1:, :] - error[..., :-1, :]).abs(), valid[..., 1:, :] & valid[..., :-1, :]

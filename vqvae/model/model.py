@@ -16,7 +16,7 @@ from vqvae.model import network, quantizer
 class Pass:
     """The result of a forward pass."""
 
-    made: Float[Tensor, "B 1 H W"]  # reconstruction, normalised disparity
+    reconstruction: Float[Tensor, "B 1 H W"]  # normalised disparity
     latents: Float[Tensor, "B h w D"]
     codes: Int64[Tensor, "B h w"] | None  # None before the quantiser is initialised
     loss: Float[Tensor, ""]  # the quantiser's loss

@@ -29,7 +29,7 @@ class Example:
     clip: str
     frame: int
     true: Float32[np.ndarray, "H W"]
-    made: Float32[np.ndarray, "H W"]
+    decoded: Float32[np.ndarray, "H W"]
     valid: Bool[np.ndarray, "H W"]
     codes: UInt8[np.ndarray, "h w"] | None
     l1: float
@@ -96,7 +96,7 @@ class Examples:
             "frame": np.array([e.frame for e in both]),
             "l1": np.array([e.l1 for e in both]),
             "true": np.array([pack(e.true, e.valid) for e in both]),
-            "made": np.array([pack(np.clip(e.made, LOW, HIGH), e.valid) for e in both]),
+            "made": np.array([pack(np.clip(e.decoded, LOW, HIGH), e.valid) for e in both]),
             "spread": np.array(len(self.spread)),
         }
         if self.cells is not None:

@@ -34,13 +34,13 @@ class DepthErrors:
     within_25: int = 0
     within_05: int = 0
 
-    def add(self, made: Frames, true: Frames, mask: Mask) -> None:
+    def add(self, predicted: Frames, true: Frames, mask: Mask) -> None:
         """Add the pixels of `mask`; both depths are positive there."""
-        made, true = made[mask].astype(np.float64), true[mask].astype(np.float64)
-        ratio = np.maximum(made / true, true / made)
+        predicted, true = predicted[mask].astype(np.float64), true[mask].astype(np.float64)
+        ratio = np.maximum(predicted / true, true / predicted)
         self.pixels += len(true)
-        self.relative += float((np.abs(made - true) / true).sum())
-        self.squared += float(np.square(made - true).sum())
+        self.relative += float((np.abs(predicted - true) / true).sum())
+        self.squared += float(np.square(predicted - true).sum())
         self.within_25 += int((ratio < 1.25).sum())
         self.within_05 += int((ratio < 1.05).sum())
 
@@ -63,10 +63,10 @@ class MeanError:
     pixels: int = 0
     total: float = 0.0
 
-    def add(self, made: Frames, true: Frames, mask: Mask) -> None:
+    def add(self, predicted: Frames, true: Frames, mask: Mask) -> None:
         """Add the pixels of `mask`."""
         self.pixels += int(mask.sum())
-        self.total += float(np.abs(made - true, dtype=np.float64)[mask].sum())
+        self.total += float(np.abs(predicted - true, dtype=np.float64)[mask].sum())
 
     def report(self) -> dict[str, float]:
         return {"l1": self.total / max(self.pixels, 1), "pixels": self.pixels}
@@ -76,24 +76,24 @@ class MeanError:
 class EdgeScore:
     """Precision and recall of edge pixels, with a tolerance of one pixel in every direction."""
 
-    made: int = 0
-    made_right: int = 0
+    predicted: int = 0
+    predicted_right: int = 0
     true: int = 0
     true_found: int = 0
 
-    def add(self, made: Mask, true: Mask, mask: Mask | None = None) -> None:
+    def add(self, predicted: Mask, true: Mask, mask: Mask | None = None) -> None:
         """Add edge pixels, those inside `mask` if one is given."""
-        near_true, near_made = _spread(true), _spread(made)
+        near_true, near_predicted = _spread(true), _spread(predicted)
         if mask is not None:
-            made, true = made & mask, true & mask
-        self.made += int(made.sum())
-        self.made_right += int((made & near_true).sum())
+            predicted, true = predicted & mask, true & mask
+        self.predicted += int(predicted.sum())
+        self.predicted_right += int((predicted & near_true).sum())
         self.true += int(true.sum())
-        self.true_found += int((true & near_made).sum())
+        self.true_found += int((true & near_predicted).sum())
 
     def report(self) -> dict[str, float]:
         """F1, precision, recall; 0 where there is no edge to find."""
-        precision = self.made_right / max(self.made, 1)
+        precision = self.predicted_right / max(self.predicted, 1)
         recall = self.true_found / max(self.true, 1)
         both = precision + recall
         return {

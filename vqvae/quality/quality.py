@@ -33,7 +33,7 @@ class _Block:
     new: slice  # the frames not in the previous block: all but the first, or all
     depth: DepthClip  # as stored
     images: Float32[np.ndarray, "T H W"]  # normalised disparity
-    made: Float32[np.ndarray, "T H W"]  # reconstructed
+    decoded: Float32[np.ndarray, "T H W"]  # reconstructed
     bypassed: Float32[np.ndarray, "T H W"]  # reconstructed without quantisation
     metres: Float32[np.ndarray, "T H W"] | None  # reconstructed, if the depth is in metres
     codes: UInt8[np.ndarray, "T h w"] | None  # None for a continuous codebook
@@ -41,11 +41,11 @@ class _Block:
     def examples(self, clip: str) -> Iterator[Example]:
         """The new frames, one by one."""
         for index in range(len(self.images))[self.new]:
-            valid, true, made = self.depth.valid[index], self.images[index], self.made[index]
-            l1 = float(np.abs(made - true)[valid].mean())
+            valid, true, decoded = self.depth.valid[index], self.images[index], self.decoded[index]
+            l1 = float(np.abs(decoded - true)[valid].mean())
             codes = None if self.codes is None else self.codes[index]
             frame = self.start + index - self.new.start
-            yield Example(clip, frame, true, made, valid, codes, l1)
+            yield Example(clip, frame, true, decoded, valid, codes, l1)
 
 
 def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block]:
@@ -59,16 +59,16 @@ def _blocks(codec: Codec, clip: DepthSequence, sticky: float) -> Iterator[_Block
         disparity = depth.to_disparity()
         images = codec.prepare(disparity, bounds)
         bypassed = codec.bypass(images)
-        codes, made = None, bypassed
+        codes, decoded = None, bypassed
         if codec.has_codes:
             codes = codec.encode(disparity, bounds, sticky=sticky, previous=previous)
-            made = codec.decode(codes)
+            decoded = codec.decode(codes)
             previous = codes[-2] if len(codes) > 1 else None
         metres = None
         if depth.kind is DepthKind.METRES:
-            metres = _to_metres(codec, made, bounds, disparity)
+            metres = _to_metres(codec, decoded, bounds, disparity)
         new = slice(start - begin, None)
-        yield _Block(start, new, depth, images, made, bypassed, metres, codes)
+        yield _Block(start, new, depth, images, decoded, bypassed, metres, codes)
 
 
 def _stands_still(clip: DepthSequence) -> bool:
@@ -123,15 +123,15 @@ class QualitySums:
     def add(self, block: _Block, masks: NamedMasks, *, still: bool) -> None:
         """Add a block with the masks of its new frames; `still`: its camera does not move."""
         new, valid = block.new, block.depth.valid[block.new]
-        made, true = block.made[new], block.images[new]
+        decoded, true = block.decoded[new], block.images[new]
         self.frames += len(true)
-        self.l1.add(made, true, valid)
+        self.l1.add(decoded, true, valid)
         self.bypassed.add(block.bypassed[new], true, valid)
-        pair = metrics.edges_disparity(made, valid), metrics.edges_disparity(true, valid)
+        pair = metrics.edges_disparity(decoded, valid), metrics.edges_disparity(true, valid)
         self.edges.add(*pair)
         for name, mask in masks.items():
             region = self.regions.setdefault(name, Region())
-            region.l1.add(made, true, valid & mask)
+            region.l1.add(decoded, true, valid & mask)
             region.edges.add(*pair, mask)
         if block.codes is not None:
             self.use.add(block.codes[new])

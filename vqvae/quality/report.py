@@ -205,9 +205,9 @@ def _row(example: Example) -> Iterator[Picture]:
     """Ground truth, reconstruction, error and codes of a frame."""
     kind, name = DepthKind.DISPARITY, f"{example.clip}, frame {example.frame}"
     true, valid, codes = example.true, example.valid, example.codes
-    error = np.abs(example.made - true)
+    error = np.abs(example.decoded - true)
     yield Picture(colourise(true, kind, 0, 1, valid), f"{name}: depth")
-    yield Picture(colourise(example.made, kind, 0, 1), "reconstructed from its codes")
+    yield Picture(colourise(example.decoded, kind, 0, 1), "reconstructed from its codes")
     yield Picture(colourise(error, kind, 0, ERROR_SHOWN, valid), f"error, mean {example.l1:.4f}")
     if codes is not None:
         cell = true.shape[0] // codes.shape[0]

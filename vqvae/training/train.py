@@ -75,7 +75,7 @@ class TokeniserTrainer:
             group["lr"] = learning_rate(self.config, self.step)
         images, valid = self.crops.take(self.step)
         output = self._forward(images)
-        loss, l1 = reconstruction(output.made, images, valid, training.gradient_weight)
+        loss, l1 = reconstruction(output.reconstruction, images, valid, training.gradient_weight)
         loss = loss + output.loss
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -47,7 +47,7 @@ def read_listing(root: Path, info: Info) -> Listing:
     index = columns["index"].astype(np.int64)
     if len(np.unique(index)) < len(index) or (len(index) and index.min() < 0):
         raise SourceError(f"{root}: an episode is listed twice", remedy=AGAIN)
-    whole = {name: columns[name].astype(np.int64) for name in ("length", "chunk", "file")}
+    integers = {name: columns[name].astype(np.int64) for name in ("length", "chunk", "file")}
     videos = {
         key: Videos(
             columns[f"{key}/chunk"].astype(np.int64),
@@ -56,7 +56,7 @@ def read_listing(root: Path, info: Info) -> Listing:
         )
         for key in info.videos
     }
-    return Listing(index, **whole, videos=videos)
+    return Listing(index, **integers, videos=videos)
 
 
 def _v3_columns(root: Path, info: Info) -> dict[str, np.ndarray]:

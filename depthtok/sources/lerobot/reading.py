@@ -30,7 +30,7 @@ class LeRobotEpisode:
     """A `FileEpisode`: its columns as numpy arrays, [T, *shape], and texts."""
 
     index: int
-    where: str
+    location: str
     features: Mapping[str, NamedFeature] = field(repr=False)
     columns: Mapping[str, np.ndarray] = field(repr=False)
     frame_rows: Mapping[str, Rows] = field(repr=False)
@@ -50,7 +50,7 @@ class LeRobotEpisode:
             return column.reshape(len(self), *(size or 0 for size in feature.shape))
         except ValueError:
             raise CorruptRecord(
-                f"{self.where}: {path} has {column.size} values in {len(self)} steps of shape "
+                f"{self.location}: {path} has {column.size} values in {len(self)} steps of shape "
                 f"{feature.shape}"
             ) from None
 
@@ -92,23 +92,23 @@ class GroupReader:
 
     def episodes(self) -> Iterator[tuple[int, FileEpisode | SourceError]]:
         """The episodes in the order of their indices; those that are not there with the reason."""
-        left = list(self.expected)
+        remaining = list(self.expected)
         try:
             for index, columns in self._columns():
-                if index not in left:
+                if index not in remaining:
                     continue
-                for missing in left[: left.index(index)]:
+                for missing in remaining[: remaining.index(index)]:
                     yield missing, self._not_there(missing)
-                left = left[left.index(index) + 1 :]
+                remaining = remaining[remaining.index(index) + 1 :]
                 try:
                     yield index, self._episode(index, columns)
                 except SourceError as error:
                     yield index, error
         except CorruptRecord as error:  # nothing after this point can be read
-            for index in left:
+            for index in remaining:
                 yield index, error
             return
-        for index in left:
+        for index in remaining:
             yield index, self._not_there(index)
 
     def _not_there(self, index: int) -> CorruptRecord:
@@ -147,23 +147,23 @@ class GroupReader:
         return self.features[name].kind in ("tensor", "text") or name in self.images
 
     def _episode(self, index: int, columns: dict[str, np.ndarray]) -> LeRobotEpisode:
-        where = f"{self.files[0]}: episode {index}"
+        location = f"{self.files[0]}: episode {index}"
         steps = len(columns["episode_index"])
         if steps != self.expected[index]:
             raise CorruptRecord(
-                f"{where} has {steps} rows, the metadata say {self.expected[index]}",
+                f"{location} has {steps} rows, the metadata say {self.expected[index]}",
                 remedy="download both again",
             )
         numbers = columns.get("frame_index")
         if numbers is not None and not np.array_equal(numbers, np.arange(steps)):
-            raise CorruptRecord(f"{where}: frame_index does not count from 0")
+            raise CorruptRecord(f"{location}: frame_index does not count from 0")
         if TASK not in columns:
-            columns[TASK] = self._texts(columns["task_index"], where)
-        rows = {key: _image_rows(columns.pop(key), where, key) for key in self.images}
+            columns[TASK] = self._texts(columns["task_index"], location)
+        rows = {key: _image_rows(columns.pop(key), location, key) for key in self.images}
         for key, (number, begins) in self.videos[index].items():
             times = begins + columns["timestamp"].astype(np.float64)
             rows[key] = self._video(key, number).rows(times, number)
-        return LeRobotEpisode(index, where, self.features, columns, rows)
+        return LeRobotEpisode(index, location, self.features, columns, rows)
 
     def _texts(self, numbers: np.ndarray, where: str) -> np.ndarray:
         unknown = set(np.unique(numbers).tolist()) - self.tasks.keys()

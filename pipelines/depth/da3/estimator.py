@@ -20,7 +20,7 @@ from pipelines.depth.da3.config import CONFIGS, DA3Config
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.preprocess import input_focal, opencv, preprocess
 from pipelines.depth.da3.weights import find_weights, load_network
-from pipelines.depth.frames.estimator import READERS, FrameEstimator, Inputs, finite
+from pipelines.depth.single_frames.estimator import READERS, FrameEstimator, Inputs, finite
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.head import resize

@@ -74,6 +74,6 @@ def poses(choice: str, estimator: str) -> bool:
     """Whether poses are embedded, from the setting `pose`. Raises `ConfigError` for another value,
     and where the estimator has no such choice."""
     require(choice in POSES, "pose", choice, f"give {' or '.join(POSES)}")
-    given = choice != WITH_POSES and estimator not in GEM_CONFIGS
-    require(not given, "pose", choice, f"leave it out: {estimator} predicts no poses")
+    recorded = choice != WITH_POSES and estimator not in GEM_CONFIGS
+    require(not recorded, "pose", choice, f"leave it out: {estimator} predicts no poses")
     return choice == WITH_POSES

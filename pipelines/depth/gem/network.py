@@ -103,10 +103,10 @@ class GemDepth(VideoDepth):
         special = torch.cat((special[:, :1], special[:, 1:].expand(-1, frames - 1, -1, -1)), dim=1)
         tokens = torch.cat((special.expand(windows, -1, -1, -1), x_BTSD), dim=2)
         tokens = self.frame_blocks[0](tokens.flatten(0, 1).float(), turn)
-        own = tokens[:, 0].unflatten(0, (windows, frames))
+        camera_tokens = tokens[:, 0].unflatten(0, (windows, frames))
         tokens = tokens.reshape(windows, -1, dim)
-        seen = self.global_blocks[0](tokens, turn, SPECIAL + patches)
-        return torch.cat((own, seen), dim=-1)
+        attended = self.global_blocks[0](tokens, turn, SPECIAL + patches)
+        return torch.cat((camera_tokens, attended), dim=-1)
 
     def alternate(self, x_BTSD: Float[Tensor, "B T S D"], rows: int) -> Float[Tensor, "B T S D"]:
         """ASTT: attention over all patches of all frames, then over the frames of a patch; twice.

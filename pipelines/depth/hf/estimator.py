@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from depthtok.config import digest
 from depthtok.data import SHIFT, DepthClip, DepthKind, EstimatorSpec, FrameClip
 from depthtok.errors import ConfigError, MissingPackage, WeightsError
-from pipelines.depth.frames.config import FrameConfig
-from pipelines.depth.frames.estimator import READERS, FrameEstimator, Inputs, finite
 from pipelines.depth.hf.families import kind_of, require_packages
 from pipelines.depth.hf.reference import Reference
+from pipelines.depth.single_frames.config import FrameConfig
+from pipelines.depth.single_frames.estimator import READERS, FrameEstimator, Inputs, finite
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
 from pipelines.depth.vida.weights import weights_hash
@@ -212,7 +212,7 @@ def _spec(
             ("device", device.type),
             ("family", config.model_type),
             ("revision", _revision(config) or "a directory"),
-            ("configuration", digest({key: _settled(own) for key, own in described.items()})),
+            ("configuration", digest({key: _settled(values) for key, values in described.items()})),
             *shift,
             *((key, str(value)) for key, value in frame.chosen() if key not in (SHIFT, "kind")),
         ),

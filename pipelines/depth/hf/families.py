@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, MissingPackage
-from pipelines.depth.frames.config import KINDS
+from pipelines.depth.single_frames.config import KINDS
 
 METRES = ("glpn", "zoedepth", "tipsv2_dpt", "depth_pro")
 UNSAID = {"dpt": "MiDaS checkpoints give disparity, fine-tuned ones may give metres"}

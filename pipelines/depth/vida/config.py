@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from depthtok.config import require
 from depthtok.disk.bounds import too_large
 from depthtok.errors import ConfigError, did_you_mean
-from pipelines.depth.frames.config import FrameConfig
+from pipelines.depth.single_frames.config import FrameConfig
 
 PATCH = 14  # px, side of an encoder patch
 WINDOW = 32  # frames per window of the temporal attention

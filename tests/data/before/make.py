@@ -14,7 +14,7 @@ SIDE, STEPS = 32, 12
 
 
 def features():
-    found = [
+    features_found = [
         Feature(OB + "image", "image", "uint8", (SIDE, SIDE, 3), "jpeg"),
         Feature(OB + "wrist", "image", "uint8", (SIDE, SIDE, 3), "jpeg"),
         Feature(OB + "depth", "image", "uint16", (SIDE, SIDE, 1), "png"),
@@ -23,7 +23,7 @@ def features():
         Feature("steps/language_instruction", "text", "str"),
         Feature("steps/is_first", "scalar", "bool", (), "none"),
     ]
-    return {f.path: f for f in found}
+    return {f.path: f for f in features_found}
 
 
 def episode(number):

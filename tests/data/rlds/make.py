@@ -22,11 +22,11 @@ STEPS, EPISODES = 2, 2
 
 def cut(source: Path, target: Path) -> None:
     """Write the first steps of the first episodes as a data set of one shard an episode."""
-    whole = RldsDirectory.open(source)
+    rlds = RldsDirectory.open(source)
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copy(whole.path / "features.json", target)
+    shutil.copy(rlds.path / "features.json", target)
     lengths, sizes = [], []
-    for episode in whole.records(whole.splits["train"].shards[0]):
+    for episode in rlds.records(rlds.splits["train"].shards[0]):
         if len(lengths) == EPISODES:
             break
         columns = {}
@@ -35,11 +35,11 @@ def cut(source: Path, target: Path) -> None:
             per_step = len(values) // len(episode)
             columns[path] = values[: per_step * STEPS] if path.startswith("steps/") else values
         data = encode_example(columns)
-        name = f"{whole.name}-train.tfrecord-{len(lengths):05d}-of-{EPISODES:05d}"
+        name = f"{rlds.name}-train.tfrecord-{len(lengths):05d}-of-{EPISODES:05d}"
         (target / name).write_bytes(frame(data))
         lengths.append("1")
         sizes.append(len(frame(data)) - OVERHEAD)
-    info = json.loads((whole.path / "dataset_info.json").read_text())
+    info = json.loads((rlds.path / "dataset_info.json").read_text())
     info["splits"][0] |= {"shardLengths": lengths, "numBytes": str(sum(sizes))}
     (target / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n")
 

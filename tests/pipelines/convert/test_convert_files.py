@@ -1,0 +1,301 @@
+"""convert of LeRobot data sets and HDF5 demonstrations: frames, files that change, costs."""
+
+import hashlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+import pytest
+
+from depthtok.config import RunOptions
+from depthtok.errors import CorruptRecord, SchemaError, StoreError
+from depthtok.sources.opening import open_files
+from depthtok.stores.episodes import EpisodeStore
+from depthtok.stores.verify import verify_store
+from pipelines.config import ConvertConfig
+from pipelines.convert.files import FilesStage
+from pipelines.plan import plan
+from pipelines.run import run
+from tests.lerobot_sets import RATE, SCHEMA, picture, write_v2, write_v3, write_video
+
+REAL = Path(__file__).parents[2] / "data/lerobot_v3"
+TOP = "observation.images.top"
+
+
+def stage(root: Path, out: Path, **settings) -> FilesStage:
+    schema = root / "schema.toml"
+    if not schema.exists():
+        schema.write_text(SCHEMA)
+    return FilesStage(open_files(root), out, ConvertConfig(schema=str(schema), **settings))
+
+
+def convert(root: Path, out: Path, **settings):
+    return run(stage(root, out, **settings), RunOptions())
+
+
+def frames(store: EpisodeStore, camera: str = "top") -> list[np.ndarray]:
+    return [episode.frames(camera).read(0, len(episode)) for episode in store]
+
+
+def by_time(path: Path) -> dict[int, np.ndarray]:
+    """Plain PyAV, by the number of the frame period."""
+    with av.open(str(path)) as file:
+        return {
+            round(float(f.pts * f.time_base) * RATE): f.to_ndarray(format="rgb24")
+            for f in file.decode(video=0)
+        }
+
+
+def test_every_frame_of_v3_is_that_of_lerobots_own_reader(tmp_path):
+    convert(REAL, tmp_path / "ep")
+    store, reader = EpisodeStore(tmp_path / "ep"), json.loads((REAL / "reader.json").read_text())
+    row = 0
+    for episode in store:
+        clip = episode.frames("image")
+        order = np.random.default_rng(1).permutation(len(episode)).tolist()
+        for step in [*range(len(episode)), *order]:
+            rgb = clip.read(step, step + 1)[0]
+            assert hashlib.sha256(rgb.tobytes()).hexdigest() == reader["rgb"][row + step]
+            depth = clip.true_depth(step, step + 1)[0].astype(np.float64)
+            millimetres = np.rint(depth * 1000).astype("<u2")
+            digest = hashlib.sha256(millimetres.tobytes()).hexdigest()
+            assert digest == reader["depth_mm"][row + step]
+        row += len(episode)
+    assert row == 32
+    assert store.fps == 20
+    mean = store.statistics().action.mean
+    np.testing.assert_allclose(mean, np.mean(reader["action"], axis=0), atol=1e-6)
+    assert [finding.problem for finding in verify_store(tmp_path / "ep", images=True)] == []
+
+
+def test_every_frame_of_v2_is_that_of_its_time(tmp_path):
+    root = write_v2(tmp_path / "set", [5, 9])
+    convert(root, tmp_path / "ep")
+    for index, read in enumerate(frames(EpisodeStore(tmp_path / "ep"))):
+        reference = by_time(root / f"videos/chunk-000/{TOP}/episode_{index:06d}.mp4")
+        np.testing.assert_array_equal(read, [reference[step] for step in range(len(read))])
+
+
+def test_episodes_that_share_a_video_have_their_own_frames(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    convert(root, tmp_path / "ep")
+    reference, first = by_time(root / f"videos/{TOP}/chunk-000/file-000.mp4"), 0
+    for read in frames(EpisodeStore(tmp_path / "ep")):
+        expected = [reference[first + step] for step in range(len(read))]
+        np.testing.assert_array_equal(read, expected)
+        first += len(read)
+
+
+def test_pictures_in_the_parquet_keep_their_bytes(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4], "image")
+    convert(root, tmp_path / "ep")
+    convert(root, tmp_path / "packed", copy_images=True)
+    for name in ("ep", "packed"):
+        store = EpisodeStore(tmp_path / name)
+        for index, episode in enumerate(store):
+            for step in [*range(len(episode)), 2, 0]:
+                read = episode.frames("top").read(step, step + 1)[0]
+                np.testing.assert_array_equal(read, picture(index, step))
+        assert [f.problem for f in verify_store(tmp_path / name, images=True)] == []
+    shutil.rmtree(root / "data")
+    np.testing.assert_array_equal(frames(store)[1][8], picture(1, 8))
+
+
+def test_packed_frames_of_videos_are_the_same_bytes_every_time(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    for name in ("a", "b"):
+        convert(root, tmp_path / name, copy_images=True)
+    parts = [sorted((tmp_path / name / "parts").rglob("*")) for name in ("a", "b")]
+    for one, other in zip(*parts, strict=True):
+        assert one.is_dir() or one.read_bytes() == other.read_bytes()
+    shutil.rmtree(root / "videos")
+    read = frames(EpisodeStore(tmp_path / "a"))
+    assert np.abs(read[1][3].astype(int) - picture(1, 3)).mean() < 4
+    convert(REAL, tmp_path / "depth", copy_images=True)
+    convert(REAL, tmp_path / "lying")
+    packed, lying = (next(iter(EpisodeStore(tmp_path / n))) for n in ("depth", "lying"))
+    depth = [episode.frames("image").true_depth(0, 4) for episode in (packed, lying)]
+    np.testing.assert_array_equal(*depth)
+
+
+def test_a_rerun_keeps_parts_and_remakes_those_of_changed_files(tmp_path):
+    root = write_v2(tmp_path / "set", [5, 9, 4])
+    assert convert(root, tmp_path / "ep").made == 3
+    again = convert(root, tmp_path / "ep")
+    assert (again.made, again.kept) == (0, 3)
+    for path in root.rglob("*.mp4"):
+        path.touch()
+    assert convert(root, tmp_path / "ep").made == 0  # other times, the same bytes
+    video = root / f"videos/chunk-000/{TOP}/episode_000001.mp4"
+    write_video(video, [picture(7, step) for step in range(9)])
+    findings = [finding.part for finding in verify_store(tmp_path / "ep")]
+    assert findings == ["train-00001-of-00003.000-of-001"]
+    again = convert(root, tmp_path / "ep")
+    assert (again.made, again.remade, again.kept) == (1, 1, 2)
+    assert any("episode_000001.parquet or its videos" in note for note in again.notes)
+    assert frames(EpisodeStore(tmp_path / "ep"))[1][0, 0, 0, 0] > 150
+
+
+def test_files_that_are_not_there_cost_their_parts_only(tmp_path):
+    root = write_v2(tmp_path / "set", [5, 9, 4])
+    video = root / f"videos/chunk-000/{TOP}/episode_000001.mp4"
+    video.rename(tmp_path / "away.mp4")
+    outcome = convert(root, tmp_path / "ep")
+    assert outcome.made == 2
+    assert outcome.given_up == {"train-00001-of-00003.000-of-001": f"{video} is not there"}
+    (tmp_path / "away.mp4").rename(video)
+    assert convert(root, tmp_path / "ep").made == 1
+
+
+def test_a_damaged_video_fails_its_episodes_and_says_so(tmp_path):
+    root = write_v2(tmp_path / "set", [5, 9])
+    write_video(root / f"videos/chunk-000/{TOP}/episode_000001.mp4", [picture(1, 0)] * 6)
+    outcome = convert(root, tmp_path / "ep")
+    (failure,) = outcome.failures
+    assert failure.key.index == 1
+    assert "has no frame at 0.6000 s (step 6)" in failure.reason
+    assert str(tmp_path) not in failure.reason
+    assert len(EpisodeStore(tmp_path / "ep")) == 1
+
+
+def test_a_video_that_changes_after_convert_is_noticed_when_read(tmp_path):
+    root = write_v2(tmp_path / "set", [5])
+    convert(root, tmp_path / "ep")
+    write_video(
+        root / f"videos/chunk-000/{TOP}/episode_000000.mp4", [picture(3, k) for k in range(5)]
+    )
+    with pytest.raises(CorruptRecord, match=r"rgb of top, step 0: .*changed since it was indexed"):
+        frames(EpisodeStore(tmp_path / "ep"))
+
+
+def test_a_camera_of_one_flat_colour_is_absent(tmp_path):
+    root = write_v2(tmp_path / "set", [5, 4])
+    write_video(
+        root / f"videos/chunk-000/{TOP}/episode_000001.mp4", [np.zeros((48, 64, 3), np.uint8)] * 4
+    )
+    assert convert(root, tmp_path / "ep").absent == {"top": 1}
+    assert [episode.absent("top") for episode in EpisodeStore(tmp_path / "ep")] == [False, True]
+
+
+def test_stages_travel_to_workers(tmp_path):
+    before = stage(write_v3(tmp_path / "set", [5, 9, 4]), tmp_path / "ep")
+    work = before.work()
+    assert pickle.loads(pickle.dumps(before)).work() == work
+
+
+def test_the_plan_says_what_frames_cost_as_they_lie_and_packed(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    lying = plan(stage(root, tmp_path / "a"), RunOptions())
+    packed = plan(stage(root, tmp_path / "b", copy_images=True), RunOptions())
+    assert packed.bytes > 3 * lying.bytes
+    for planned in (lying, packed):
+        (note,) = planned.notes
+        assert "--copy-images, which writes" in note
+        assert f"  {note}" in planned.lines()
+    store = convert(root, tmp_path / "b", copy_images=True)
+    assert packed.bytes == pytest.approx(store.bytes, rel=0.35)
+
+
+def test_depth_of_another_unit_and_kinds_of_the_future_are_refused(tmp_path):
+    text = (REAL / "schema.toml").read_text().replace('depth_unit = "m"', 'depth_unit = "mm"')
+    (tmp_path / "mm.toml").write_text(text)
+    other = ConvertConfig(schema=str(tmp_path / "mm.toml"))
+    with pytest.raises(SchemaError, match="decoded to metres, not 'mm'"):
+        _ = FilesStage(open_files(REAL), tmp_path / "ep", other).spec
+    convert(REAL, tmp_path / "ep")
+    root = tmp_path / "ep/zarr.json"
+    content = root.read_text().replace('"kind": "video"', '"kind": "hologram"')
+    root.write_text(content)
+    with pytest.raises(StoreError):
+        EpisodeStore(tmp_path / "ep")
+
+
+DEMOS = """
+datasets = ["demos"]
+status = "unseen"
+fps = "unknown"
+{instruction}
+gripper = "none"
+
+[[camera]]
+name = "front"
+key = "obs/agentview_rgb"
+orientation = "unknown"
+
+[[action]]
+from = "actions"
+dims = ["a", "b"]
+
+[[proprio]]
+from = "obs/ee_states"
+dims = ["x", "y", "z"]
+"""
+
+
+def write_demos(path: Path, lengths: list[int], **compressed: object) -> Path:
+    """A file in LIBERO's layout."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["problem_info"] = json.dumps({"language_instruction": ["pick ", "the bowl"]})
+        for number, steps in enumerate(lengths):
+            demo = data.create_group(f"demo_{number}")
+            demo["actions"] = np.arange(2.0 * steps).reshape(steps, 2) / 10
+            demo["obs/ee_states"] = np.full((steps, 3), number, np.float64)
+            shown = np.stack([picture(number, step) for step in range(steps)])
+            demo.create_dataset("obs/agentview_rgb", data=shown, **compressed)
+    return path
+
+
+@pytest.mark.parametrize("compressed", [{}, {"compression": "gzip", "chunks": (4, 48, 64, 3)}])
+def test_hdf5_demonstrations(tmp_path, compressed):
+    root = tmp_path / "demos"
+    write_demos(root / "one.hdf5", [6, 5], **compressed)
+    write_demos(root / "two.hdf5", [12], **compressed)
+    (root / "schema.toml").write_text(DEMOS.format(instruction='instruction = "task"'))
+    outcome = convert(root, tmp_path / "ep")
+    assert (outcome.made, outcome.episodes, outcome.steps) == (2, 3, 23)
+    store = EpisodeStore(tmp_path / "ep")
+    assert [e.instruction() for e in store] == ["pick the bowl"] * 3
+    assert [str(e.key) for e in store][2] == "demos/0/train/00001-of-00002/00000"
+    for number, episode in zip((0, 1, 0), store, strict=True):
+        steps = len(episode)
+        read = episode.frames("front").read(0, steps)
+        np.testing.assert_array_equal(read, [picture(number, step) for step in range(steps)])
+        last = episode.frames("front").read(steps - 1, steps)[0]
+        np.testing.assert_array_equal(last, picture(number, steps - 1))
+        expected = np.arange(2.0 * steps).reshape(steps, 2) / 10
+        np.testing.assert_array_equal(episode.action, expected.astype(np.float32))
+    assert "reference" in " ".join(store.meaning.unknown)
+    assert [f.problem for f in verify_store(tmp_path / "ep", images=True)] == []
+    convert(root, tmp_path / "packed", copy_images=True)
+    np.testing.assert_array_equal(
+        *(frames(EpisodeStore(tmp_path / n), "front")[1] for n in ("ep", "packed"))
+    )
+
+
+def test_demonstrations_without_an_instruction_get_one_by_schema(tmp_path):
+    file = write_demos(tmp_path / "lift.hdf5", [6])
+    with h5py.File(file, "a") as opened:
+        del opened["data"].attrs["problem_info"]
+    dataset = open_files(file)
+    assert "task" not in dataset.features
+    schema = tmp_path / "lift.toml"
+    schema.write_text(DEMOS.format(instruction='instruction = { text = "lift the cube" }'))
+    run(FilesStage(dataset, tmp_path / "ep", ConvertConfig(schema=str(schema))), RunOptions())
+    (episode,) = EpisodeStore(tmp_path / "ep")
+    assert episode.instruction() == "lift the cube"
+
+
+def test_a_libero_problem_is_named_by_its_file():
+    from depthtok.sources.demonstrations import _task
+
+    name = "libero/bddl_files/KITCHEN_SCENE3_turn_on_the_stove.bddl"
+    assert _task({"bddl_file_name": name}) == "turn on the stove"
+    said = json.dumps({"language_instruction": "open the drawer"})
+    assert _task({"bddl_file_name": name, "problem_info": said}) == "open the drawer"
+    assert _task({}) == ""

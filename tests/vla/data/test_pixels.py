@@ -1,0 +1,105 @@
+"""Pixel targets: cell means of normalised disparity, through the loop."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from depthtok.data import QUANTILES, DepthClip, DepthKind, ImageTransform
+from depthtok.errors import ConfigError
+from depthtok.normalisation import Normalisation
+from tests.vla import fakes
+from vla.data.dataset import Dataset
+from vla.data.member import member
+from vla.data.pixels import PixelGrids, cell_means
+from vla.data.tokenizer import ByteTokenizer
+from vla.run_options import TrainingOptions
+from vla.training.train import train
+
+
+@dataclass
+class Clip:
+    key: object
+    camera: str
+    metres: np.ndarray
+
+    @property
+    def disparity_quantiles(self):
+        return tuple(np.quantile(1 / self.metres, QUANTILES).tolist())
+
+    def read(self, start, stop):
+        return DepthClip.of(self.metres[start:stop], DepthKind.METRES)
+
+
+class FakeDepth:
+    fingerprint, cameras, size, transform = "depth", ("main",), (8, 8), ImageTransform(size=(8, 8))
+    content = "as first made"
+
+    def __init__(self, episodes):
+        rng = np.random.default_rng(0)
+        self._clips = [
+            Clip(episode.key, "main", rng.uniform(0.5, 3, (len(episode), 8, 8)).astype("f4"))
+            for episode in map(episodes.episode, range(len(episodes.lengths)))
+        ]
+
+    def missing(self):
+        return []
+
+    def failures(self):
+        return []
+
+    def parts(self):
+        return fakes.parts({clip.key: len(clip.metres) for clip in self._clips})
+
+    def clips(self):
+        return iter(self._clips)
+
+
+def test_cell_means_ignore_invalid_pixels():
+    values = np.arange(16, dtype=np.float32).reshape(4, 4)
+    valid = np.ones((4, 4), bool)
+    valid[0, 0] = valid[2:, 2:] = False
+    assert np.allclose(cell_means(values, valid, (2, 2)), [[10 / 3, 4.5], [10.5, 0]])
+
+
+def test_regression_learns(micro, codebook, tmp_path):
+    config = micro(model__depth__target="pixels", train__steps=30, train__depth_weight=1.0)
+    episodes = fakes.FakeEpisodes(count=1, steps=7)
+    depth = FakeDepth(episodes)
+    grids = PixelGrids(depth, codebook.fingerprint, Normalisation(), (4, 4))
+    joined = member("toy", episodes, grids, config, codebook=codebook.fingerprint)
+    data = Dataset([joined], config, ByteTokenizer())
+    row = {n: np.zeros(shape, dtype) for n, (shape, dtype) in data.fields().items()}
+    data.fill(row, 2, 0, 0)
+    disparity = 1 / depth._clips[0].metres
+    low, high = np.quantile(disparity, (0.005, 0.995))
+    normal = np.clip((disparity[2] - low) / (high - low), -0.5, 1.5)
+    expected = normal.reshape(4, 2, 4, 2).mean(axis=(1, 3)).reshape(1, -1)
+    assert np.allclose(row["depth_BMK"], expected, atol=1e-5)
+
+    reports = []
+    options = TrainingOptions(loader_threads=0, log_every=1)
+    train(config, data, tmp_path, options, codebook=codebook, on_step=reports.append)
+    assert reports[-1]["depth"] < 0.5 * reports[0]["depth"]
+
+
+def test_sizes_that_do_not_divide_are_refused(codebook):
+    with pytest.raises(ConfigError, match="is not divisible"):
+        PixelGrids(FakeDepth(fakes.FakeEpisodes()), "x", Normalisation(), (3, 3))
+
+
+def test_stored_codes_are_no_pixels(micro):
+    episodes = fakes.FakeEpisodes()
+    config = micro(model__depth__target="pixels")
+    with pytest.raises(ConfigError, match="pixels"):
+        member("toy", episodes, fakes.FakeCodes(episodes, grid=4), config, codebook="c0debook")
+
+
+def test_there_is_no_target_of_an_absent_camera(micro):
+    episodes = fakes.FakeEpisodes()
+    depth = FakeDepth(episodes)
+    gone = depth._clips.pop(0)
+    grids = PixelGrids(depth, "book", Normalisation(), (4, 4))
+    assert grids.find_grid(gone.key, "main") is None
+    there = grids.find_grid(episodes.episode(1).key, "main")
+    assert there.codes[2].shape == (4, 4)
