@@ -26,6 +26,7 @@ from pipelines.sim.simulator import Simulator, Task
 
 BENCHMARKS = {
     "libero_": "pipelines.sim.libero_benchmark:LIBERO",
+    "metaworld_": "pipelines.sim.metaworld_benchmark:METAWORLD",
 }
 """How the names of a benchmark's suites begin -> where it is."""
 
