@@ -32,7 +32,7 @@ BENCHMARKS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class EpisodeLayout:
     """What an episode's record says of the robot and its cameras: widths, and what is in them."""
 
     action: tuple[int, str]
@@ -43,7 +43,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Demonstration:
+class ShownMotion:
     """What an expert did, the noise on its actions, and what its store tells of it."""
 
     motion: Motion
@@ -52,11 +52,11 @@ class Demonstration:
 
 
 @runtime_checkable
-class Expert(Protocol):
+class TaskExpert(Protocol):
     """Solves tasks with what only the simulator knows."""
 
     @property
-    def limits(self) -> str: ...  # of what it does, in words: "only does pick-and-place"
+    def limits(self) -> str: ...  # of what it does, in words: "only does pick-and-address"
 
     def sort_out(self, tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
         """The tasks that it can do, and the others."""
@@ -70,7 +70,7 @@ class Expert(Protocol):
         noise: float,
         variety: float,
         init_state: int | None,
-    ) -> Demonstration:
+    ) -> ShownMotion:
         """One motion from the start that `seed` draws, or from an official initial state; at most
         `noise` (a standard deviation) is on its xyz actions, and at most `variety` (0 to 1) of
         style is in it, both drawn from `seed`."""
@@ -106,7 +106,7 @@ class Benchmark(Protocol):
     def meaning(self) -> Meaning: ...  # of actions and states, and their rate
 
     @property
-    def layout(self) -> Layout: ...  # of a recorded episode
+    def layout(self) -> EpisodeLayout: ...  # of a recorded episode
 
     @property
     def orientation(self) -> str: ...  # of the frames, relative to what is rendered
@@ -118,7 +118,7 @@ class Benchmark(Protocol):
     def licence(self) -> str: ...  # of what is recorded from it
 
     @property
-    def expert(self) -> Expert: ...
+    def expert(self) -> TaskExpert: ...
 
     @property
     def replays(self) -> Replays | None: ...  # None where there are no official demonstrations
@@ -169,15 +169,15 @@ class Benchmark(Protocol):
 
 def benchmark_of(suite: str) -> Benchmark:
     """The benchmark that has a suite. Raises `ConfigError` for a name of none."""
-    for beginning, place in BENCHMARKS.items():
+    for beginning, address in BENCHMARKS.items():
         if suite.startswith(beginning):
-            return _at(place)
-    names = [name for place in BENCHMARKS.values() for name in _at(place).suites()]
+            return _at(address)
+    names = [name for address in BENCHMARKS.values() for name in _at(address).suites()]
     raise ConfigError(f"there is no suite {suite!r}", remedy=did_you_mean(suite, names))
 
 
-def _at(place: str) -> Benchmark:
-    module, _, name = place.partition(":")
+def _at(address: str) -> Benchmark:
+    module, _, name = address.partition(":")
     benchmark: Benchmark = getattr(import_module(module), name)
     return benchmark
 

@@ -11,14 +11,14 @@ from jaxtyping import Float64
 
 from depthtok.meaning import Meaning
 from pipelines.sim import demos, goals, published, setup, suites
-from pipelines.sim.benchmark import Benchmark, Demonstration, Expert, Layout, Replays
+from pipelines.sim.benchmark import Benchmark, EpisodeLayout, Replays, ShownMotion, TaskExpert
 from pipelines.sim.libero import MEANING, LiberoSimulator
 from pipelines.sim.libero_expert import demonstrate
 from pipelines.sim.motion import Motion
 from pipelines.sim.perturb import Ranges
 from pipelines.sim.simulator import Simulator, Task
 
-LAYOUT = Layout(
+LAYOUT = EpisodeLayout(
     action=(
         7,
         "OSC_POSE command in [-1, 1]: xyz (1 is 5 cm), rotation (1 is 0.5 rad), gripper (-1 open, "
@@ -53,12 +53,12 @@ class LiberoExpert:
         noise: float,
         variety: float,
         init_state: int | None,
-    ) -> Demonstration:
+    ) -> ShownMotion:
         """Its first success from one start, with the number of grasps tried and its style."""
         motion, style, tried = demonstrate(
             _libero(simulator), seed=seed, noise=noise, variety=variety, init_state=init_state
         )
-        return Demonstration(motion, style.noise, {"grasps_tried": tried, "style": style.to_json()})
+        return ShownMotion(motion, style.noise, {"grasps_tried": tried, "style": style.to_json()})
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class LiberoBenchmark:
     name: str = "libero"
     title: str = "LIBERO"
     meaning: Meaning = MEANING
-    layout: Layout = LAYOUT
+    layout: EpisodeLayout = LAYOUT
     orientation: str = "raw[::-1, ::-1]"
     settle_steps: int = suites.SETTLE_STEPS
     licence: str = LICENCE
-    expert: Expert = LiberoExpert()
+    expert: TaskExpert = LiberoExpert()
     replays: Replays | None = LiberoReplays()
 
     def suites(self) -> Mapping[str, int]:

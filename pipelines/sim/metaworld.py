@@ -70,7 +70,7 @@ class MetaworldSimulator:
         self.env.max_path_length = NEVER
         self._renderer = mujoco.Renderer(self.env.model, size, size)
         state = mujoco.mjtState
-        self._kept = int(
+        self._stored = int(
             state.mjSTATE_FULLPHYSICS | state.mjSTATE_MOCAP_POS | state.mjSTATE_MOCAP_QUAT
         )
         self._classes = self._classify()
@@ -176,8 +176,8 @@ class MetaworldSimulator:
         """Time, positions, velocities, and where the hand is drawn to."""
         import mujoco
 
-        state = np.empty(mujoco.mj_stateSize(self.env.model, self._kept))
-        mujoco.mj_getState(self.env.model, self.env.data, state, self._kept)
+        state = np.empty(mujoco.mj_stateSize(self.env.model, self._stored))
+        mujoco.mj_getState(self.env.model, self.env.data, state, self._stored)
         return state
 
     def restore(self, state: Float64[np.ndarray, " S"]) -> None:
@@ -185,7 +185,7 @@ class MetaworldSimulator:
         them."""
         import mujoco
 
-        mujoco.mj_setState(self.env.model, self.env.data, np.asarray(state), self._kept)
+        mujoco.mj_setState(self.env.model, self.env.data, np.asarray(state), self._stored)
         mujoco.mj_forward(self.env.model, self.env.data)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Float64
 from depthtok.errors import ConfigError, did_you_mean
 from depthtok.meaning import Meaning
 from pipelines.sim import setup
-from pipelines.sim.benchmark import Benchmark, Demonstration, Expert, Layout, Replays
+from pipelines.sim.benchmark import Benchmark, EpisodeLayout, Replays, ShownMotion, TaskExpert
 from pipelines.sim.metaworld import (
     EXTRA,
     MEANING,
@@ -27,7 +27,7 @@ from pipelines.sim.simulator import Simulator, Task
 
 MAX_STEPS = 500
 SUITES = ("metaworld_mt50", "metaworld_mt10")
-LAYOUT = Layout(
+LAYOUT = EpisodeLayout(
     action=(4, "Command in [-1, 1]: xyz (1 is 1 cm), gripper (-1 open, 1 closed)."),
     state=(4, "Hand: position (m); opening of the gripper (0 to 1)."),
     joints=(7, "Joint angles (rad)."),
@@ -54,7 +54,7 @@ class ScriptedPolicies:
         noise: float,
         variety: float,
         init_state: int | None,
-    ) -> Demonstration:
+    ) -> ShownMotion:
         """One attempt. The amount of noise is drawn; these policies have no other variety."""
         assert isinstance(simulator, MetaworldSimulator)
         rng = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ class ScriptedPolicies:
         simulator.reset(seed, init_state)
         actions = _actions(simulator, rng, spread)
         motion = perform(simulator, actions, limit=simulator.task.max_steps)
-        return Demonstration(motion, spread, {})
+        return ShownMotion(motion, spread, {})
 
 
 def _actions(
@@ -82,11 +82,11 @@ class MetaworldBenchmark:
     name: str = "metaworld"
     title: str = "Meta-World"
     meaning: Meaning = MEANING
-    layout: Layout = LAYOUT
+    layout: EpisodeLayout = LAYOUT
     orientation: str = "upright"
     settle_steps: int = 10  # as in `eval`; the package itself has none
     licence: str = "Meta-World, its models and policies: MIT."
-    expert: Expert = ScriptedPolicies()
+    expert: TaskExpert = ScriptedPolicies()
     replays: Replays | None = None
 
     def suites(self) -> Mapping[str, int]:

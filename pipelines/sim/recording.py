@@ -1,7 +1,7 @@
 """A simulated episode as RLDS: the features, and the values of one episode.
 
 The arrangement is that of the LIBERO data sets in RLDS format, plus depth, segmentation and
-cameras; widths, and what the numbers mean, are those of the benchmark (`Layout`).
+cameras; widths, and what the numbers mean, are those of the benchmark (`EpisodeLayout`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, UInt16
 
 from depthtok.sources.features import Feature
 from depthtok.sources.pixels import encode_image
-from pipelines.sim.benchmark import Layout
+from pipelines.sim.benchmark import EpisodeLayout
 from pipelines.sim.motion import Motion
 from pipelines.sim.perturb import Ranges
 from pipelines.sim.simulator import CLASSES, Simulator
@@ -59,7 +59,7 @@ _TEXTS = (
 
 
 @cache
-def features(size: int, layout: Layout) -> Mapping[str, Feature]:
+def features(size: int, layout: EpisodeLayout) -> Mapping[str, Feature]:
     """The features of a data set with `size` px square images, by path, sorted."""
     robot = (
         ("action", layout.action),
@@ -106,7 +106,7 @@ def variations(simulator: Simulator, ranges: Ranges, seed: int, count: int) -> I
 
 
 def film(
-    simulator: Simulator, motion: Motion, origin: EpisodeOrigin, layout: Layout
+    simulator: Simulator, motion: Motion, origin: EpisodeOrigin, layout: EpisodeLayout
 ) -> dict[str, object]:
     """The episode's values by path, with its states rendered one by one.
 

@@ -13,7 +13,7 @@ from pipelines import collect, run
 from pipelines.evaluate import verdict
 from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
 from pipelines.sim import workers
-from pipelines.sim.benchmark import Demonstration
+from pipelines.sim.benchmark import ShownMotion
 from pipelines.sim.config import CollectConfig
 from pipelines.sim.libero_benchmark import LiberoBenchmark, LiberoExpert
 from pipelines.sim.motion import Motion
@@ -80,7 +80,7 @@ class QuickExpert(LiberoExpert):
         time.sleep(3 * STEP_S)
         rng = np.random.default_rng(seed)
         motion = Motion(rng.random((3, 5)), rng.random((3, 7), np.float32), seed % 3 != 0)
-        return Demonstration(motion, 0.0, {})
+        return ShownMotion(motion, 0.0, {})
 
 
 class QuickBenchmark(LiberoBenchmark):

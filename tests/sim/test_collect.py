@@ -11,7 +11,7 @@ from depthtok.errors import ConfigError, SourceError, StaleStore
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.testing import tree_digest
-from pipelines.sim.benchmark import Demonstration
+from pipelines.sim.benchmark import ShownMotion
 from pipelines.sim.config import CollectConfig, EvalConfig, numbers
 from pipelines.sim.libero_benchmark import LiberoBenchmark
 from pipelines.sim.motion import Motion
@@ -107,7 +107,7 @@ def quick(monkeypatch, simulator):
             calls.append((simulator.task.number, seed, init_state))
             nth = sum(task == simulator.task.number for task, *_ in calls)
             motion = Motion(np.zeros((3, 5)), np.zeros((3, 7), np.float32), nth % 3 != 0)
-            return Demonstration(motion, 0.0, {})
+            return ShownMotion(motion, 0.0, {})
 
     class Benchmark(quick_runs.QuickBenchmark):
         versions = LiberoBenchmark.versions
