@@ -56,7 +56,7 @@ class TaskExpert(Protocol):
     """Solves tasks with what only the simulator knows."""
 
     @property
-    def limits(self) -> str: ...  # of what it does, in words: "only does pick-and-address"
+    def limits(self) -> str: ...  # of what it does, in words: "only does pick-and-place"
 
     def sort_out(self, tasks: Sequence[Task]) -> tuple[list[Task], list[Task]]:
         """The tasks that it can do, and the others."""
