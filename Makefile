@@ -61,4 +61,6 @@ CODE := depthtok pipelines vqvae vla tests benchmarks tools docs interop example
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tf,hf,da3,remote,serve,sim,video,lerobot,hdf5,view,tensorboard,eightbit,docs,dev]'
 	# openpi's client asks for numpy<2 on paper, and works with 2: the server is tested with it.
 	$(BIN)/python -m pip install --quiet --no-deps openpi-client==0.1.2
+	# Meta-World asks for MuJoCo 3.3.0 exactly; the tests run it, and LIBERO, on one 3.3.
+	$(BIN)/python -m pip install --quiet --no-deps metaworld==3.1.1 imageio==2.38.1
 	touch $@

@@ -34,6 +34,7 @@ ONE_PLACE = {
     "mujoco": "pipelines/sim/",
     "robosuite": "pipelines/sim/",
     "libero": "pipelines/sim/",
+    "metaworld": "pipelines/sim/",
     "transformers": "pipelines/depth/hf/",
 }
 WITHOUT_TORCH = ("depthtok/",)
