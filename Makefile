@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check coverage types docs bench-gpu format clean
+.PHONY: demo test check coverage types docs interop bench-gpu format clean
 
 demo: .venv/core
 	$(BIN)/depthtok demo

@@ -231,24 +231,15 @@ class EpisodeStore(Store):
     def encoded_frames(
         self, part: Part, view: int, start: int, stop: int
     ) -> Iterator[bytes] | None:
-        """The bytes of each frame of a view as the data set has them, checked; None where frames
-        have no bytes of their own. Raises `CorruptRecord` and `SourceUnavailable`."""
-        source = self._source(view)
-        if not isinstance(source, SpanSource):
-            return None
-        rows = self.table(part, "images")[start:stop, view]
-        return source.encoded(self.view_files(part, view), rows)
-
-    def encoded_frames(
-        self, part: Part, view: int, start: int, stop: int
-    ) -> Iterator[bytes] | None:
         """The files that the frames of rows `start` to `stop` are, JPEG or PNG of 8 bits and RGB,
         checked; None for a view whose frames are no such files. Raises like `read_frames`."""
         source, shown = self._source(view), self.views[view]
         is_file = shown.format.encoding in ("jpeg", "png") and shown.channels == "rgb"
         if not is_file or shown.format.dtype != "uint8" or not isinstance(source, SpanSource):
             return None
-        return source.encoded(self._files(part, view), self.table(part, "images")[start:stop, view])
+        return source.encoded(
+            self.view_files(part, view), self.table(part, "images")[start:stop, view]
+        )
 
     def check_frames(self, part: Part, view: int) -> Iterator[SourceError]:
         """What is wrong with the bytes of a view's frames in a part. Raises
