@@ -144,6 +144,7 @@ FLAGS = {
     "compare": 2,
     "serve": 13,
     "copy": 3,
+    "push": 7,
 }
 """How many flags each command shows. What is rarely given is a setting, for --set."""
 

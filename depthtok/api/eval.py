@@ -76,12 +76,13 @@ def evaluate(
     Example: depthtok eval runs/policy --suite libero_object --tasks 0 --trials 50 --out runs/eval
     """
     from depthtok.disk.locks import writing_shard
+    from depthtok.remote.snapshots import pinned
     from pipelines.device import choose
     from pipelines.evaluate import verdict
     from pipelines.evaluate.play import PolicySource
 
     source = PolicySource(
-        policy,
+        pinned(policy),
         dataset,
         choose(options.device),
         codebook,

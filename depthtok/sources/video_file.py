@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from depthtok.disk.bounds import too_large
+from depthtok.disk.bytes_of import local_file
 from depthtok.disk.digests import file_sha256
 from depthtok.disk.regular import reading, require_file, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage
@@ -233,15 +235,20 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def open_video(path: Path):
-    """The container of a video. Raises `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
+@contextmanager
+def open_video(path: Path) -> Iterator:
+    """The container of a video, wherever it lies; closed when the block ends. Raises
+    `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
     av = _av()
-    require_file(path)
-    try:
-        return av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        require_readable(path, error)
-        raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
+    with local_file(path) as file:
+        require_file(file)
+        try:
+            video = av.open(str(file))
+        except (av.FFmpegError, OSError) as error:
+            require_readable(path, error)
+            raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
+        with video:
+            yield video
 
 
 def require_readable(path: Path, error: Exception) -> None:

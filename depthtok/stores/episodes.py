@@ -27,6 +27,7 @@ from depthtok.data import Camera, Orientation
 from depthtok.disk.files import write_atomic
 from depthtok.disk.images import ImageFiles
 from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_you_mean
+from depthtok.frames.again import frames_of
 from depthtok.frames.kinds import FrameSource
 from depthtok.frames.registry import require_known, source_of
 from depthtok.json_values import number_of, value_of, values_of
@@ -222,7 +223,7 @@ class EpisodeStore(Store):
         """The frames [H, W, C] of one view in rows `start` to `stop` of a part, RGB; their bytes
         are checked. Raises `CorruptRecord` and `SourceUnavailable`."""
         rows = self.table(part, "images")[start:stop, view]
-        return self._source(view).frames(self._files(part, view), rows)
+        return frames_of(self._source(view), self._files(part, view), rows)
 
     def check_frames(self, part: Part, view: int) -> Iterator[SourceError]:
         """What is wrong with the bytes of a view's frames in a part. Raises

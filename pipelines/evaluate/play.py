@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 from depthtok.errors import ConfigError
 from depthtok.log import warn
 from depthtok.meaning import Meaning
+from depthtok.remote.repository import recorded
 from pipelines.evaluate.server import Server, plain
 from pipelines.sim.rollout import Player, Rollout
 from vla.config import Config
@@ -84,7 +85,7 @@ class PolicySource:
                 remedy="leave --codebook out",
             )
         return {
-            "policy": str(path),
+            "policy": recorded(path),
             "step": state.step,
             "weights": checkpoint.weights_sha256(path),
             "dataset": self.dataset,
