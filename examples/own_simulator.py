@@ -5,7 +5,7 @@
 
 A class with these methods is all that `pipelines.sim.rollout.play` needs: it asks for pictures only
 when the policy plans, checks that policy and world mean the same by their numbers, and gives the
-pictures and true depth of the trial. The command `depthtok eval` knows LIBERO only.
+pictures and true depth of the trial. The command `depthtok eval` knows LIBERO and Meta-World.
 """
 
 import sys

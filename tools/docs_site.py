@@ -17,7 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[1]
 INDEX = "docs/index"
-ASIDE = ("depthtok/sample/", "tests/data/", "examples/own_")
+ASIDE = ("depthtok/sample/", "tests/data/", "examples/own_", "examples/vla_eval/")
 """Pages that are linked from others, and are in no table of contents."""
 LINK = re.compile(r"^- \[([^\]]+)\]\(([^)#]+)\.md\)", re.MULTILINE)
 EXAMPLE = re.compile(r"^Example: (depthtok .*(?:\n.+)*)", re.MULTILINE)

@@ -51,7 +51,10 @@ class Block:
     def commands(self) -> list[list[str]]:
         """The words of every command of depthtok in it, without the first."""
         lines = self.text.replace("\\\n", " ").splitlines()
-        lines = [line.strip().removeprefix("$ ").removeprefix("exec ") for line in lines]
+        lines = [
+            line.strip().removeprefix("$ ").removeprefix("exec ").removesuffix(" &")
+            for line in lines
+        ]
         words = [shlex.split(line, comments=True) for line in lines if "depthtok " in line]
         return [line[1:] for line in words if line[:1] == ["depthtok"]]
 

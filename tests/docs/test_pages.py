@@ -70,6 +70,9 @@ FOREIGN = {
     "--nnodes",
     "--rdzv-endpoint",  # of torchrun
     "--states",  # of benchmarks/expert_rates.py
+    "--times",  # of the benchmark in remote.md
+    "--args.chunk",
+    "--args.pictures",  # of vla-eval
     "--version",  # of depthtok itself
 }
 
