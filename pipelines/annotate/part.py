@@ -94,8 +94,8 @@ class EpisodeSink:
             return
         assert row == self.row, f"got a block of episode {row}, but {self.row} is not complete"
         try:
-            if block.depth is None:
-                raise SourceError(block.error)
+            if block.error or block.depth is None:
+                raise SourceError(block.error or "its estimator gave no depth, and no reason")
             packed = depth.pack(self.layout.resized(block.depth), self.layout.encoding)
         except SourceError as error:  # not caused by the settings: other episodes may fit
             self._fail(f"{camera}: {error.problem}")

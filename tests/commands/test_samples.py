@@ -13,7 +13,7 @@ from depthtok.meaning import Column, Meaning
 from depthtok.stores.parts import ShardKey
 from depthtok.stores.statistics import ColumnStatistics, Statistics
 from pipelines.train_vla.samples import datasets, fit
-from pipelines.train_vla.stores import member_names
+from pipelines.train_vla.stores import OpenStores, member_names
 from vla.data.normalise import Norms, Scale
 from vla.named_configs import load
 from vla.training.checkpoint import TrainingState
@@ -30,7 +30,7 @@ def test_members_of_one_data_set_keep_names_of_their_own():
 def given(grid):
     store = SimpleNamespace(cameras={"image": None}, action_dim=7, proprio_dim=8)
     book = SimpleNamespace(vectors=np.zeros((256, 64)), grid=(grid, grid))
-    return SimpleNamespace(episodes=[store], targets=[], book=book)
+    return OpenStores([store], [], book)
 
 
 @pytest.mark.unchecked  # what it gives stands for stores
@@ -99,9 +99,7 @@ def joined(store, share, monkeypatch, failed, begun=None):
     monkeypatch.setattr("vla.data.member.held_by", lambda codes, episodes: held)
     monkeypatch.setattr("vla.data.member.of_unknown_origin", lambda codes, episodes: 0)
     monkeypatch.setattr("pipelines.train_vla.samples._say_absent", lambda *stores: None)
-    stores = SimpleNamespace(
-        episodes=[store], targets=[codes], book=SimpleNamespace(fingerprint="book")
-    )
+    stores = OpenStores([store], [codes], SimpleNamespace(fingerprint="book"))
     return datasets(config, stores, None, share, partial=False, begun=begun)
 
 

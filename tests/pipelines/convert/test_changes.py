@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from depthtok.config import RunOptions
+from depthtok.disk.bytes_of import bytes_of
 from depthtok.sources import framing, tfrecord
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.episodes import EpisodeStore
@@ -46,14 +47,14 @@ def rebuild(rlds, **changes):
 @pytest.fixture
 def reads(monkeypatch):
     """What is opened of the source, in order: names of files."""
-    opened, paths_read = tfrecord.opened, []
+    paths_read = []
 
-    def noting(path):
+    def noting(path, **how):
         paths_read.append(path.name)
-        return opened(path)
+        return bytes_of(path, **how)
 
     for module in (tfrecord, framing):
-        monkeypatch.setattr(module, "opened", noting)
+        monkeypatch.setattr(module, "bytes_of", noting)
     return paths_read
 
 

@@ -78,7 +78,7 @@ def test_a_conversion_ends_and_is_resumed(
     assert tree_digest(tmp_path / "out") == expected[False]
 
 
-@pytest.mark.parametrize("when", [2, 7, 40])
+@pytest.mark.parametrize("when", [2, 7, 14])
 def test_a_conversion_that_copies_images_too(rlds, expected, tmp_path, monkeypatch, when):
     trouble(monkeypatch, "pread", errno.EIO, when)
     with pytest.raises(SourceUnavailable, match="Input/output error"):
