@@ -5,7 +5,8 @@
 `--times` makes a larger set of a small one: each shard holds its records so many times.
 
 The server is a process of its own that answers ranges with `sendfile`: what is measured is the
-reader. The CPU seconds are those of the converting process, threads included.
+reader. The CPU seconds are those of the converting process, threads included. Memory is that of a
+process for each, with larger `--times` to see that it does not grow.
 """
 
 import argparse
@@ -97,6 +98,24 @@ def measured(source: str, out: Path, copy_images: bool) -> tuple[float, float]:
     return seconds
 
 
+def convert_alone(source: str, out: Path, copy_images: bool, sender: Connection) -> None:
+    """One conversion; sends the peak of this process's resident memory, MiB."""
+    depthtok.convert(source, out=out, copy_images=copy_images)
+    peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    sender.send(int(peak[1]) / 1024 if peak else 0.0)
+
+
+def peak_memory(source: str, out: Path, copy_images: bool) -> float:
+    """Peak of the memory of a process that does nothing else, MiB."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    arguments = (source, out, copy_images, sender)
+    process = multiprocessing.get_context("spawn").Process(target=convert_alone, args=arguments)
+    process.start()
+    process.join()
+    shutil.rmtree(out)
+    return receiver.recv()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rlds", type=Path)
@@ -118,6 +137,9 @@ def compare(rlds: Path, scratch: Path, rounds: int, copy_images: bool) -> None:
     sources = {"disk": str(rlds), "loopback": f"http://127.0.0.1:{receiver.recv()}"}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sources}
     try:
+        for name, source in sources.items():
+            peak = peak_memory(source, scratch / name, copy_images)
+            print(f"{name:9} {peak:6.0f} MiB at most in a process of its own")
         for number in range(rounds + 1):  # the first warms up
             for name, source in sources.items():
                 pair = measured(source, scratch / name, copy_images)

@@ -62,6 +62,8 @@ class DecodeStage:
             "fps": codes.about["fps"],
         }
         locations = {**codes.spec.place, "codes": str(codes.path.resolve())}
+        if codes.origin.startswith("hf://"):
+            locations["codes_from"] = codes.origin
         source = codes.fingerprint, codes.spec.shards
         current = StoreSpec("depth", "decode", VERSION, what, about, *source, locations)
         return filling.standing(self.out, current, [replace(current, stage_version=1)])

@@ -15,6 +15,7 @@ from depthtok.config import to_json
 from depthtok.data import SHIFT, DepthKind
 from depthtok.errors import StoreError
 from depthtok.json_values import value_of, values_of
+from depthtok.remote.repository import recorded
 from depthtok.stores import codes, filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
@@ -64,7 +65,7 @@ class TokenizeStage:
         what = {**to_json(self.config), "device": self.device.split(":")[0]}
         meta = about(depth, self.codebook, self.cameras, self.quality)
         locations = {**depth.place, "depth": str(self.depth.path.resolve())}
-        locations["codebook"] = str(self.codebook.path.resolve())
+        locations["codebook"] = recorded(self.codebook.path.resolve())
         source = depth.fingerprint, depth.shards
         current = StoreSpec("codes", "tokenize", VERSION, what, meta, *source, locations)
         return filling.standing(self.out, current, [replace(current, stage_version=1)])

@@ -69,18 +69,19 @@ class Codec:
         """Open a codebook directory. Raises `WeightsError`, `CorruptPart` as `Codebook.load` does,
         and `WeightsError` if weights and architecture do not match."""
         codebook = Codebook.load(path)
-        with as_written(Path(path) / META, "train the codebook anew"):
+        path = codebook.path
+        with as_written(path / META, "train the codebook anew"):
             network = NetworkConfig(**codebook.meta["network"])
             settings = dict(codebook.meta["quantizer"])
             settings["levels"] = tuple(settings["levels"])
             quantizer = QuantizerConfig(**settings)
         model = Tokeniser(network, quantizer, seed=0)
         try:
-            state = load_file(Path(path) / WEIGHTS)
+            state = load_file(path / WEIGHTS)
             state.pop("vectors")
             model.load_state_dict(state, strict=True)
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            require_given(Path(path) / WEIGHTS, error)
+            require_given(path / WEIGHTS, error)
             raise WeightsError(
                 f"the weights in {path} do not match their own description: {error}",
                 remedy="retrain the codebook",

@@ -40,7 +40,7 @@ def annotate(
         Path,
         Positional(
             "EPISODES|RLDS_DIR|VIDEOS",
-            "an EpisodeStore, an RLDS data set, a video, or a folder of videos or images",
+            "an EpisodeStore, a data set, a video, or a folder of videos or images",
         ),
     ],
     out: Out,
@@ -51,17 +51,17 @@ def annotate(
         BySet("cpus_per_worker", "gpus_per_worker"),
     ],
     weights: Annotated[Path | None, "the estimator's weights: .pth or .safetensors"] = None,
-    schema: Annotated[str, "of an RLDS data set: a shipped name, or a .toml file"] = "",
+    schema: Annotated[str, "of a data set: a shipped name, or a .toml file"] = "",
     then_tokenize: Annotated[
         Path | None, Flag("keep only codes: OUT becomes a CodeStore", metavar="CODEBOOK")
     ] = None,
 ) -> Outcome | Plan:
     """Estimate depth for every frame: EpisodeStore -> DepthStore.
 
-    An RLDS directory, or a folder of videos or of folders of images, is first converted, into
-    OUT.episodes. `--estimator dataset` takes the ground-truth depth of the data set. With
-    `--then-tokenize` each worker encodes its depth and drops it: the codes equal those of
-    `tokenize`.
+    A data set (RLDS, HDF5; LeRobot with --schema), or a folder of videos or of folders of images,
+    is first converted, into OUT.episodes. `--estimator dataset` takes the ground-truth depth of the
+    data set. With `--then-tokenize` each worker encodes its depth and drops it: the codes equal
+    those of `tokenize`.
 
     Example: depthtok annotate runs/episodes --out runs/depth --estimator vits --workers 8
     """

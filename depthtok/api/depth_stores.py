@@ -67,6 +67,7 @@ def depth_sources(
 ) -> list[ClipSource]:
     """The clips of DepthStores. Raises `MissingParts` unless `partial`."""
     from depthtok.stores.lineage import outdated
+    from pipelines.provenance import estimator_of
     from vqvae.data.clips import ClipSource, StoredClips
 
     weights = weights or [1.0] * len(paths)
@@ -80,7 +81,8 @@ def depth_sources(
         store = _with_failures(path, partial=partial)
         clips = StoredClips(store, cameras or store.cameras)
         name, content = str(store.about["dataset"]), store.content
-        sources.append(ClipSource(name, store.fingerprint, clips, weight, content))
+        estimator = estimator_of(store)
+        sources.append(ClipSource(name, store.fingerprint, clips, weight, content, estimator))
         for line in outdated(store):
             warn(line)
         if clips.absent:

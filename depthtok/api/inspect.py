@@ -34,12 +34,14 @@ def inspect(
 
     Example: depthtok inspect my_dataset/1.0.0
     """
+    from depthtok.copies.at_hand import at_hand
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.lineage import open_store
     from depthtok.stores.spec import is_store
     from pipelines.inspect.data import inspect_mixture, schema_draft
     from pipelines.inspect.summary import inspect as summary_of
 
+    paths = [at_hand(path) for path in paths]
     if draft:
         return Inspection((), tuple(schema_draft(path) for path in paths))
     summaries = [summary_of(path) for path in paths]

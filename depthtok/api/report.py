@@ -8,6 +8,7 @@ from typing import Annotated
 
 from depthtok.api.flags import SourceRoot
 from depthtok.api.parameters import Positional
+from depthtok.config import require
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,15 @@ def report(
 
     Example: depthtok report runs/depth
     """
+    from depthtok.copies.at_hand import at_hand
     from depthtok.disk.files import require_writable
     from pipelines.inspect.pages import maker
 
-    make = maker(path, source_root)
+    folder = at_hand(path)
+    require(
+        out is not None or folder == path, "out", out, f"say with --out where: {path} is fetched"
+    )
+    make = maker(folder, source_root)
     require_writable(out or path)
-    page = make(path).write(out or path)
+    page = make(folder).write(out or path)
     return WrittenReport(page, page.with_suffix(".json"))

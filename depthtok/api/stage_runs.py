@@ -59,17 +59,16 @@ def codebook_with_verdict(path: Path) -> tuple[Codebook, dict]:
 def open_episodes(
     source: Path, out: Path, options: RunOptions, schema: str = ""
 ) -> EpisodeStore | Plan:
-    """The EpisodeStore at `source`, or the one beside `out` that an RLDS directory (by `schema`, or
-    the shipped one), or a folder of videos or images, is converted to; its outcome is announced.
-    Where the conversion itself is only planned: its plan."""
-    from depthtok.sources.rlds import is_rlds
+    """The EpisodeStore at `source`, or the one beside `out` that a data set (by `schema`, or the
+    shipped one), or a folder of videos or images, is converted to; its outcome is announced. Where
+    the conversion itself is only planned: its plan."""
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.spec import is_store
     from pipelines.run import run
 
-    if schema and (is_store(source) or (source.is_dir() and not is_rlds(source))):
+    if schema and (is_store(source) or _is_films(source, schema)):
         raise ConfigError(
-            f"--schema is for RLDS data sets, {source} is none",
+            f"--schema is for data sets, {source} is none",
             remedy="leave it out; `depthtok convert` takes it for a store that is to be made anew",
         )
     if is_store(source):
@@ -94,19 +93,31 @@ def episodes_beside(out: Path) -> Path:
 
 def _conversion(source: Path, converted: Path, schema: str) -> Stage:
     """The stage that makes an EpisodeStore of a data set or of videos."""
-    from depthtok.sources.rlds import RldsDirectory, is_rlds
-    from depthtok.sources.videos import is_video
-    from pipelines.convert.stage import ConvertStage
+    from pipelines.convert.opening import stage_of
     from pipelines.videos import VideoStage
 
-    if is_rlds(source) or not (source.is_dir() or is_video(source)):
-        stage = ConvertStage(RldsDirectory.open(source), converted, ConvertConfig(schema=schema))
+    if not _is_films(source, schema):
+        stage = stage_of(source, converted, ConvertConfig(schema=schema))
         warn_of_unknown(stage.schema)
         return stage
     videos = VideoStage(source, converted)
     if videos.films and (names := videos.depth_videos):
         warn(f"{len(names)} depth videos are left out, being no pictures (first: {names[0]})")
     return videos
+
+
+def _is_films(source: Path, schema: str) -> bool:
+    """Whether `source` is taken for videos and images: on a disk, and no data set. A LeRobot data
+    set needs a schema to be more than its videos."""
+    from depthtok.remote.location import is_remote
+    from depthtok.sources.demonstrations import is_demonstrations
+    from depthtok.sources.foreign import is_lerobot
+    from depthtok.sources.rlds import is_rlds
+    from depthtok.sources.videos import is_video
+
+    if is_remote(source) or is_rlds(source) or is_demonstrations(source):
+        return False
+    return is_video(source) or (source.is_dir() and not (schema and is_lerobot(source)))
 
 
 def warn_of_unknown(schema: Schema) -> None:

@@ -91,11 +91,14 @@ def train_vla(
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy
     """
+    from depthtok.remote.snapshots import pinned
     from pipelines.train_vla import checks, memory, samples
     from pipelines.train_vla.job import PolicyTraining
     from pipelines.train_vla.stores import OpenStores
     from vla.weights.pretrained import resolved
 
+    if weights:
+        weights = pinned(weights)
     if plan:  # it needs no tokenizer
         return memory.of(
             samples.fit(settings, OpenStores.of(settings, stores), camera), options, ranks
@@ -103,7 +106,7 @@ def train_vla(
     settings = resolved(settings, weights, out if options.resume else None)
     opened = OpenStores.of(settings, stores)
     settings = samples.fit(settings, opened, camera)
-    uses_codes = settings.model.depth.supervised and settings.model.depth.target != "pixels"
+    uses_codes = settings.model.depth.uses_depth and settings.model.depth.target != "pixels"
     failed = checks.failed_episodes(opened)
     notes = {
         "weights": weights,

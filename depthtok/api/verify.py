@@ -56,11 +56,13 @@ def verify(
 
     Example: depthtok verify runs/codes --repair
     """
+    from depthtok.copies.at_hand import at_hand
     from depthtok.stores.failures import in_words, left_out
     from depthtok.stores.spec import is_store, read_spec
     from depthtok.stores.store import Store
     from depthtok.stores.verify import repair as drop
 
+    path = at_hand(path)
     findings = _findings(path, images=images, source_root=source_root)
     verification = Verification(path, findings)
     if not verification.damages:

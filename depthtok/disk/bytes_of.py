@@ -1,4 +1,5 @@
-"""A file to read at any offset, on a disk or elsewhere: what the readers of shards work on."""
+"""A file to read, on a disk or elsewhere: at any offset, as the readers of shards do, or by a name
+on this machine, for packages that open files themselves."""
 
 from __future__ import annotations
 
@@ -64,3 +65,16 @@ def bytes_of(path: Path, *, scattered: bool = False) -> Iterator[Bytes]:
         raise unavailable(path, error, "cannot be read") from error
     finally:
         os.close(file)
+
+
+@contextmanager
+def local_file(path: Path) -> Iterator[Path]:
+    """The path itself; of what lies elsewhere that of a whole copy on this machine, which stays
+    there while the block runs. Raises `SourceUnavailable` and `OutputError` of the copy."""
+    if isinstance(path, Location):
+        from depthtok.remote.whole import whole_file
+
+        with whole_file(path) as file:
+            yield file
+    else:
+        yield path

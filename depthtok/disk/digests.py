@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from depthtok.disk.bytes_of import local_file
 from depthtok.disk.regular import reading, require_file, require_given
 from depthtok.errors import CorruptPart
 
@@ -16,9 +17,10 @@ REPAIR = (
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex. Raises `SourceUnavailable` for one that is not given."""
-    require_file(path)
-    with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with local_file(path) as local:
+        require_file(local)
+        with reading(path), local.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DigestMemory:

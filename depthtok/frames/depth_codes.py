@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,6 +67,17 @@ class DepthCodes:
             metres = steps * (self.depth_max - self.depth_min) + self.depth_min
         metres[[0, LAST]] = 0
         return metres.astype(np.float32)
+
+    def codes(self, metres: Float32[np.ndarray, "*n"]) -> UInt16[np.ndarray, "*n"]:
+        """The nearest code of depth in metres, as LeRobot rounds it; what is beyond either end gets
+        the code of that end. Depth that is no measurement is given as 0, or less than all."""
+        low, high, shift = (np.float32(v) for v in (self.depth_min, self.depth_max, self.shift))
+        if self.use_log:
+            bottom, top = (math.log(float(bound + shift)) for bound in (low, high))
+            share = (np.log(np.maximum(metres, low) + shift) - bottom) / (top - bottom)
+        else:
+            share = (metres - low) / (high - low)
+        return np.rint(share * LAST).clip(0, LAST).astype(np.uint16)
 
     def metres(self, frame) -> Float32[np.ndarray, "H W 1"]:
         """The depth of a decoded frame. Raises `CorruptRecord` for one of another format."""

@@ -7,12 +7,14 @@ CRC32C of the frame's values as they are in memory, little-endian.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
+from depthtok.disk.bytes_of import local_file
 from depthtok.disk.images import ImageFiles
 from depthtok.disk.regular import require_file, require_given, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage, SourceError
@@ -25,8 +27,10 @@ CHUNK_CACHE = 64 << 20  # bytes of a dataset's decompressed chunks: one chunk ma
 AGAIN = "download it again, or leave it out"
 
 
-def open_hdf5(path: Path):
-    """An open HDF5 file. Raises `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
+@contextmanager
+def open_hdf5(path: Path) -> Iterator:
+    """An HDF5 file, wherever it lies; closed when the block ends. Raises `CorruptRecord`,
+    `SourceUnavailable`, `MissingPackage`."""
     try:
         import h5py
     except ImportError:
@@ -34,11 +38,14 @@ def open_hdf5(path: Path):
             "reading HDF5 demonstrations needs the package `h5py`",
             remedy="pip install 'depthtok[hdf5]'",
         ) from None
-    require_file(path)
-    try:
-        return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE)
-    except OSError as error:
-        raise unreadable(path, error) from error
+    with local_file(path) as file:
+        require_file(file)
+        try:
+            opened = h5py.File(file, "r", rdcc_nbytes=CHUNK_CACHE)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        with opened:
+            yield opened
 
 
 def unreadable(path: Path, error: Exception) -> CorruptRecord:
@@ -65,13 +72,14 @@ class DemoReader:
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self._key = path, key
-        self._file = open_hdf5(path)
+        self._opened = ExitStack()
+        self._file = self._opened.enter_context(open_hdf5(path))
         self._number, self._frames = -1, np.empty(0)
         self.position = 0.0
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        self._opened.close()
 
     def frame(self, number: int, step: int) -> np.ndarray:
         """Frame `step` of demonstration `number`. Raises `CorruptRecord`."""

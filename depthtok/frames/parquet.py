@@ -8,12 +8,14 @@ those before it in its row group: in order each page is read once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
+from depthtok.disk.bytes_of import local_file
 from depthtok.disk.images import ImageFiles
 from depthtok.disk.regular import require_file, require_given, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage, SourceError
@@ -37,17 +39,21 @@ def parquet():
     return pyarrow.parquet
 
 
-def open_parquet(path: Path):
-    """An open parquet file, of which little is held in memory. Raises `CorruptRecord`,
-    `SourceUnavailable`, `MissingPackage`."""
+@contextmanager
+def open_parquet(path: Path) -> Iterator:
+    """A parquet file, wherever it lies, of which little is held in memory; closed when the block
+    ends. Raises `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
     package = parquet()
     import pyarrow
 
-    require_file(path)
-    try:
-        return package.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise unreadable(path, error) from error
+    with local_file(path) as file:
+        require_file(file)
+        try:
+            opened = package.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise unreadable(path, error) from error
+        with opened:
+            yield opened
 
 
 def unreadable(path: Path, error: Exception) -> CorruptRecord:
@@ -64,7 +70,8 @@ class ColumnReader:
 
     def __init__(self, path: Path, column: str) -> None:
         self.path, self._column = path, column
-        self._file = open_parquet(path)
+        self._opened = ExitStack()
+        self._file = self._opened.enter_context(open_parquet(path))
         meta = self._file.metadata
         counts = [meta.row_group(k).num_rows for k in range(meta.num_row_groups)]
         self._ends = np.cumsum([0, *counts])[1:]
@@ -79,7 +86,7 @@ class ColumnReader:
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        self._opened.close()
 
     def row(self, row: int) -> bytes:
         """The bytes in a row. Raises `CorruptRecord`."""

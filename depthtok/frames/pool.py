@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
 from typing import Generic, Protocol, TypeVar, runtime_checkable
@@ -28,12 +29,14 @@ R = TypeVar("R", bound=Reader)
 
 
 class Pool(Generic[R]):
-    """Readers made by `opened`; at most `OPEN` stay open while nobody uses them."""
+    """Readers made by `opened`; at most `OPEN` stay open while nobody uses them, and no longer than
+    the pool."""
 
     def __init__(self, opened: Callable[[Path], R]) -> None:
         self._opened = opened
         self.idle: deque[R] = deque()
         self._lock = Lock()
+        weakref.finalize(self, _close, self.idle).atexit = False
 
     def take(self, path: Path, position: float) -> R:
         """A reader of a file that nobody uses: of several the nearest before `position`."""
@@ -55,3 +58,8 @@ class Pool(Generic[R]):
             surplus = self.idle.popleft() if len(self.idle) > OPEN else None
         if surplus:
             surplus.close()
+
+
+def _close(readers: Iterable[Reader]) -> None:
+    for reader in readers:
+        reader.close()

@@ -20,7 +20,7 @@ AHEAD = 64  # frames that are fetched at the same time, where they lie elsewhere
 
 @dataclass(frozen=True)
 class SpanSource:
-    """The only kind that remote files can have as they are: it reads spans, and nothing else."""
+    """Reads spans: of files elsewhere by the blocks of the cache, and not by whole copies."""
 
     view: Pixels
     images: ImageFiles

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class VideoDecoder:
 
     def _open(self) -> None:
         """Opens the file, to be decoded from its beginning."""
-        self._video = open_video(self.path)
+        self._opened = ExitStack()
+        self._video = self._opened.enter_context(open_video(self.path))
         self._stream = frame_stream(self.path, self._video)
         if mode := STRICT.get(self._stream.codec_context.name):
             self._stream.codec_context.options = {"err_detect": mode}
@@ -49,7 +51,7 @@ class VideoDecoder:
 
     def close(self) -> None:
         """Closes the file."""
-        self._video.close()
+        self._opened.close()
 
     def frame(self, stamp: int, check: Check):
         """The frame with this time stamp. Raises `CorruptRecord` if there is none, or if its packet

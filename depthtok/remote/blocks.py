@@ -3,7 +3,8 @@
     CACHE/blocks/<digest of URL and etag>-<block size>/<number>
 
 A block is written whole or not at all, and names what it is of, so any number of processes share
-the folder. Once the blocks exceed their limit, those that were used least recently are removed.
+the folder, with the files of `whole.py`. Once all exceed the limit, those that were used least
+recently are removed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from filelock import FileLock, Timeout
 
 from depthtok.disk.temporaries import TEMPORARY, temporary_sibling
 from depthtok.errors import OutputError
+from depthtok.remote.holds import remove_unheld
 from depthtok.remote.limits import Limits
 from depthtok.remote.location import Location
 
 TOUCH_S = 60.0  # a block that was used this short a time ago is not marked as used again
 SHARE = 32  # a process looks at the size of all blocks after writing this part of the limit
 KEPT = 0.9  # of the limit, where something is removed
+ROOM_S = 20.0  # how long room for a file is waited for, while another process makes some
 
 
 class BlockCache:
@@ -116,17 +119,24 @@ class BlockCache:
             with suppress(Timeout), FileLock(self.folder / ".lock", timeout=0):
                 self.shrink()
 
-    def shrink(self) -> int:
-        """Removes the blocks that were used least recently until the limit is kept; how many."""
+    def make_room(self, size: int) -> None:
+        """Removes what was used least recently, so that `size` bytes more keep the limit."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout), FileLock(self.folder / ".lock", timeout=ROOM_S):
+            self.shrink(size)
+
+    def shrink(self, coming: int = 0) -> int:
+        """Removes the blocks and files that were used least recently, and that nobody holds, until
+        the limit is kept with the bytes that are `coming`; how many."""
         blocks = sorted(self._present())
-        total, removed = sum(size for _, size, _ in blocks), 0
+        total, removed = coming + sum(size for _, size, _ in blocks), 0
         if total <= self.limits.cache_bytes:
             return 0
         for _, size, path in blocks:
             if total <= KEPT * self.limits.cache_bytes:
                 break
-            Path(path).unlink(missing_ok=True)
-            total, removed = total - size, removed + 1
+            if remove_unheld(Path(path)):
+                total, removed = total - size, removed + 1
         return removed
 
     def _present(self) -> Iterator[tuple[float, int, str]]:

@@ -6,19 +6,16 @@ commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError
 
-from depthtok.errors import ConfigError
-from depthtok.remote.errors import Trouble, missing, refused
+from depthtok.remote.errors import Trouble
+from depthtok.remote.hub import client, endpoint, in_words, missing
 from depthtok.remote.objects import Described, Objects
-
-_KINDS = {"datasets": "dataset", "spaces": "space", "models": "model"}
+from depthtok.remote.repository import DATASET, MODEL, Repository
 
 
 @dataclass(frozen=True)
@@ -31,22 +28,26 @@ class HubObjects:
 
     @classmethod
     def open(cls, bucket: str) -> HubObjects:
-        """The repository `datasets/OWNER/NAME` or `datasets/OWNER/NAME@REVISION`."""
-        kind, owner, name = bucket.split("/")
-        if kind not in _KINDS:
-            raise ConfigError(f"hf://{kind}/ is not known", remedy=f"known: {', '.join(_KINDS)}")
-        name, _, revision = name.partition("@")
-        url, api = f"hf://{bucket}", huggingface_hub.HfApi()
-        with _in_words(url):
-            repository = f"{owner}/{name}"
-            info = api.repo_info(repository, repo_type=_KINDS[kind], revision=revision or None)
-        prefix = "" if kind == "models" else f"{kind}/"
-        files = huggingface_hub.HfFileSystem(skip_instance_cache=True)
-        return cls(files, url, f"{prefix}{repository}@{info.sha}")
+        """The repository `datasets/OWNER/NAME` or `datasets/OWNER/NAME@REVISION`, or one without a
+        kind: of data, too."""
+        url = f"hf://{bucket}"
+        repository = Repository.parse(url, DATASET)
+        assert repository is not None
+        with in_words(url):
+            info = client().repo_info(
+                repository.name, repo_type=repository.kind, revision=repository.revision or None
+            )
+        prefix = "" if repository.kind == MODEL else f"{repository.kind}s/"
+        files = huggingface_hub.HfFileSystem(endpoint=endpoint(), skip_instance_cache=True)
+        return cls(files, url, f"{prefix}{repository.name}@{info.sha}")
+
+    @property
+    def revision(self) -> str:
+        return self.root.rpartition("@")[2]
 
     def describe(self, name: str) -> Described:
         file_url = f"{self.url}/{name}"
-        with _in_words(file_url):
+        with in_words(file_url):
             entry = self.files.info(f"{self.root}/{name}")
         if entry["type"] != "file":
             raise missing(file_url)
@@ -62,14 +63,14 @@ class HubObjects:
     def read(self, name: str, start: int, stop: int, etag: str) -> memoryview:
         if start == stop:
             return memoryview(b"")
-        with _in_words(f"{self.url}/{name}"):
+        with in_words(f"{self.url}/{name}"):
             data = self.files.cat_file(f"{self.root}/{name}", start=start, end=stop)
         if not isinstance(data, bytes) or len(data) != stop - start:
             raise Trouble(f"{len(data):,} bytes came of the {stop - start:,} asked for")
         return memoryview(data)
 
     def folder(self, name: str) -> tuple[Sequence[str], Sequence[Described]]:
-        with _in_words(f"{self.url}/{name}"):
+        with in_words(f"{self.url}/{name}"):
             listed = self.files.ls(f"{self.root}/{name}".rstrip("/"), detail=True)
         entries = [entry for entry in listed if isinstance(entry, dict)]
         files = [self._described(entry) for entry in entries if entry["type"] == "file"]
@@ -78,7 +79,7 @@ class HubObjects:
         return sorted(folders), sorted(files, key=lambda described: described.name)
 
     def write(self, name: str, data: bytes | Path) -> None:
-        with _in_words(f"{self.url}/{name}"):
+        with in_words(f"{self.url}/{name}"):
             target = f"{self.root.partition('@')[0]}/{name}"
             if isinstance(data, Path):
                 self.files.put_file(str(data), target)
@@ -87,21 +88,3 @@ class HubObjects:
 
 
 _: type[Objects] = HubObjects
-
-
-@contextmanager
-def _in_words(where: str) -> Iterator[None]:
-    """Turns the errors of the Hub's client into ours."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise missing(where) from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 0)
-        if status == 404:
-            raise missing(where) from error
-        if 400 <= status < 500 and status not in (408, 429):
-            raise refused(where, f"status {status}") from error
-        raise Trouble(f"status {status}") from error
-    except (OSError, ConnectionError) as error:
-        raise Trouble(f"{type(error).__name__}: {error}") from error

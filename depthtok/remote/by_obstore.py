@@ -33,6 +33,7 @@ class ObstoreObjects:
     store: obstore.store.ObjectStore
     url: str  # of the bucket, for messages
     lists: bool = True  # whether its folders can be listed
+    revision: str = ""
 
     @classmethod
     def open(cls, scheme: str, bucket: str, limits: Limits) -> ObstoreObjects:
@@ -76,11 +77,11 @@ class ObstoreObjects:
         object_url = f"{self.url}/{name}"
         if start == stop:
             return memoryview(b"")
-        strong = etag if etag and not etag.startswith("W/") else None
+        options: obstore.GetOptions = {"range": (start, stop)}
+        if etag and not etag.startswith("W/"):
+            options["if_match"] = etag
         with _in_words(object_url, self.url):
-            answer = obstore.get(
-                self.store, name, options={"range": (start, stop), "if_match": strong}
-            )
+            answer = obstore.get(self.store, name, options=options)
             if etag and (answer.meta["e_tag"] or "") != etag:
                 raise changed(object_url)
             data = memoryview(answer.bytes())  # not copied

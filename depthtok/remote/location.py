@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path, PosixPath
 
@@ -19,6 +20,7 @@ from depthtok.errors import ConfigError, SourceUnavailable
 from depthtok.remote.errors import Missing
 from depthtok.remote.limits import Limits
 from depthtok.remote.objects import SCHEMES, Described, Objects, objects_of
+from depthtok.remote.repository import DATASET, FOLDERS, Repository
 from depthtok.remote.retrying import persistently
 
 _SCHEME = re.compile(rf"(file):/{{1,3}}(?=[^/])|({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])")
@@ -54,7 +56,9 @@ class Location(PosixPath):
     @property
     def _depth(self) -> int:
         """How many parts name the bucket, the host, or the repository with its kind."""
-        return {"hf": 4, "file": 1}.get(self.scheme, 2)
+        if self.scheme == "hf":
+            return 4 if self.parts[1:2] and self.parts[1] in FOLDERS else 3
+        return 1 if self.scheme == "file" else 2
 
     @property
     def bucket(self) -> str:
@@ -72,6 +76,28 @@ class Location(PosixPath):
 
     def _with_key(self, key: str) -> Location:
         return Location(f"{self.scheme}://{self.bucket}/{key}")
+
+    @property
+    def pinned(self) -> str:
+        """The URL; on the Hub with the commit that is read, which names the same bytes for ever."""
+        return str(self.at_revision)
+
+    @property
+    def lists(self) -> bool:
+        """Whether its folders can be listed."""
+        return self.scheme not in ("http", "https")
+
+    @property
+    def at_revision(self) -> Location:
+        """The same in the commit that its revision means now; itself where there are no commits.
+        Raises `SourceUnavailable`."""
+        if self.scheme != "hf":
+            return self
+        revision = persistently(lambda: self.objects.revision, self, self.limits)
+        repository = Repository.parse(f"hf://{self.bucket}", DATASET)
+        assert repository is not None  # or it would not have been opened
+        root = repository.at(revision).url
+        return Location(f"{root}/{self.key}" if self.key else root)
 
     @property
     def limits(self) -> Limits:
@@ -117,8 +143,8 @@ class Location(PosixPath):
         return True
 
     def is_dir(self) -> bool:
-        if self.scheme in ("http", "https"):
-            return False  # its folders cannot be listed
+        if not self.lists:
+            return False
         try:
             folders, objects = self.listing()
         except Missing:
@@ -210,7 +236,7 @@ def located(path: str | Path) -> Path:
         )
     location = Location(f"{name}://{rest}")
     if len(location.parts) < location._depth:
-        raise ConfigError(f"{text} is not whole", remedy="give hf://datasets/OWNER/NAME/...")
+        raise ConfigError(f"{text} is not whole", remedy="give hf://datasets/OWNER/NAME")
     return location
 
 
@@ -226,3 +252,13 @@ def require_local(path: Path, what: str) -> None:
             f"{what} cannot be {located(path)}",
             remedy="give a local directory; `depthtok copy STORE URL` brings it there",
         )
+
+
+def list_folders(paths: Sequence[Path]) -> None:
+    """Asks once for the listing of each folder with several of these paths, so that their sizes
+    and etags are known without a request for each. Raises `SourceUnavailable`."""
+    folders = Counter(path.parent for path in paths if isinstance(path, Location) and path.lists)
+    for folder, count in folders.items():
+        age = time.monotonic() - _listed.get(str(folder), (-FRESH_S, {}))[0]
+        if count > 1 and isinstance(folder, Location) and age > FRESH_S / 2:
+            folder.listing()

@@ -40,6 +40,9 @@ class Objects(Protocol):
     `Changed`.
     """
 
+    @property
+    def revision(self) -> str: ...  # the commit of what is read; "" where there are none
+
     def describe(self, name: str) -> Described:
         """One object. Raises `Missing`."""
         ...
@@ -70,19 +73,20 @@ def _objects(
 ) -> Objects:
     """The same; `variables` of the environment tell those apart that are opened by others."""
     if scheme in BY_OBSTORE:
-        _require("obstore", "remote", f"{scheme}://")
+        require_package("obstore", "remote", f"{scheme}://")
         from depthtok.remote.by_obstore import ObstoreObjects
 
         return ObstoreObjects.open(scheme, bucket, limits)
     if scheme == "hf":
-        _require("huggingface_hub", "hf", "hf://")
+        require_package("huggingface_hub", "hf", "hf://")
         from depthtok.remote.by_hub import HubObjects
 
         return HubObjects.open(bucket)
     raise ConfigError(f"{scheme}:// is not known", remedy=f"known: {', '.join(SCHEMES)}")
 
 
-def _require(package: str, extra: str, what: str) -> None:
+def require_package(package: str, extra: str, what: str) -> None:
+    """Raises `MissingPackage`, which names the extra, where a package is not installed."""
     try:
         importlib.import_module(package)
     except ImportError as error:

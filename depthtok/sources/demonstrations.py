@@ -20,7 +20,10 @@ from depthtok.disk.regular import listed
 from depthtok.errors import CorruptRecord, SourceError, did_you_mean
 from depthtok.frames import hdf5
 from depthtok.frames.kinds import FrameKind, Rows
+from depthtok.remote.errors import Refused
+from depthtok.remote.location import located
 from depthtok.sources.files import FileEpisode, FileGroup, NamedFeature
+from depthtok.sources.origins import name_of, revision_of
 from depthtok.sources.pixels import PixelFormat
 
 SUFFIXES = (".hdf5", ".h5")
@@ -30,8 +33,12 @@ SMALLEST_SIDE = 8  # px, of what is a picture or a map and not a matrix
 
 
 def is_demonstrations(path: Path) -> bool:
-    """Whether a path is an HDF5 file, or a directory with some."""
-    return bool(_files(path))
+    """Whether a path is an HDF5 file, or a directory with some; no directory that cannot be
+    listed, as those of web servers."""
+    try:
+        return bool(_files(path))
+    except Refused:
+        return False
 
 
 def _files(path: Path) -> list[Path]:
@@ -53,7 +60,7 @@ class Demonstrations:
     @classmethod
     def open(cls, path: str | Path) -> Demonstrations:
         """The demonstrations at `path`, a file or a directory of files. Raises `SourceError`."""
-        path = Path(path)
+        path = located(path)
         paths = sorted(_files(path))
         files: dict[str, tuple[int, ...]] = {}
         tasks: dict[str, str] = {}
@@ -75,8 +82,8 @@ class Demonstrations:
         if len(tasks) == len(files):
             features[TASK] = NamedFeature(TASK, "text", "str", per_step=False)
         directory = path if path.is_dir() else path.parent
-        name = path.resolve().name if path.is_dir() else path.stem
-        return cls(directory, slug(name), features, files, tasks)
+        name = name_of(path) if path.is_dir() else slug(path.stem)
+        return cls(directory, name, features, files, tasks)
 
     version = "0"
     format = "HDF5 demonstrations"
@@ -85,7 +92,7 @@ class Demonstrations:
 
     @property
     def place(self) -> Mapping[str, str]:
-        return {}
+        return revision_of(self.path)
 
     @property
     def splits(self) -> Mapping[str, int]:
@@ -113,20 +120,22 @@ class Demonstrations:
         self, group: FileGroup, keys: Sequence[str]
     ) -> Iterator[tuple[int, FileEpisode | SourceError]]:
         """As `FileDataset.episodes`."""
-        (file,) = group.files
+        (path,) = group.paths(self.path)
         try:
-            with hdf5.open_hdf5(self.path / file) as opened:
+            with hdf5.open_hdf5(path) as opened:
                 for number in group.episodes:
-                    location = f"{self.path / file}: demo_{number}"
+                    location = f"{path}: demo_{number}"
                     try:
-                        yield number, self._episode(opened, number, location, keys)
+                        yield number, self._episode(opened, group, number, location, keys)
                     except SourceError as error:
                         yield number, error
         except CorruptRecord as error:
             for number in group.episodes:
                 yield number, error
 
-    def _episode(self, opened, number: int, where: str, keys: Sequence[str]) -> Demonstration:
+    def _episode(
+        self, opened, group: FileGroup, number: int, where: str, keys: Sequence[str]
+    ) -> Demonstration:
         try:
             demo = opened[hdf5.demo(number)]
             steps = len(demo[ACTIONS])
@@ -138,7 +147,7 @@ class Demonstrations:
             rows = {key: _rows(demo[key], number, steps, f"{where}, {key}") for key in keys}
         except (OSError, KeyError, ValueError) as error:
             raise CorruptRecord(f"{where} cannot be read: {error}", remedy=hdf5.AGAIN) from error
-        task = self.tasks.get(Path(opened.filename).name, "")
+        task = self.tasks.get(group.files[0], "")
         return Demonstration(number, where, steps, task, self.features, columns, rows)
 
 

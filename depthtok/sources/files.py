@@ -38,6 +38,11 @@ class FileGroup:
     of: int
     files: tuple[str, ...]
     episodes: tuple[int, ...]  # their indices, ascending
+    fixed: tuple[Path, ...] = ()  # the files, where they are held to be what they were
+
+    def paths(self, root: Path) -> tuple[Path, ...]:
+        """The files of the data set in `root`."""
+        return self.fixed or tuple(root / file for file in self.files)
 
 
 @runtime_checkable

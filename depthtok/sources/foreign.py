@@ -6,6 +6,8 @@ from pathlib import Path
 
 from depthtok.disk.regular import require_file
 from depthtok.errors import SourceError
+from depthtok.remote.errors import Refused
+from depthtok.remote.location import is_remote
 from depthtok.sources.videos import IMAGES, VIDEOS
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -16,8 +18,11 @@ _DEMOS = (
 
 
 def is_lerobot(path: Path) -> bool:
-    """Whether a folder is a LeRobot data set."""
-    return (path / "meta" / "info.json").is_file()
+    """Whether a folder is a LeRobot data set. A server that refuses to say has none."""
+    try:
+        return (path / "meta" / "info.json").is_file()
+    except Refused:
+        return False
 
 
 def foreign_folder(path: Path) -> SourceError:
@@ -52,5 +57,7 @@ def folder_remedy(path: Path) -> str:
     if suffixes & {".hdf5", ".h5"}:
         return _DEMOS.format("FILE")
     if suffixes & {*VIDEOS, *IMAGES}:
+        if is_remote(path):
+            return "copy its videos or images to a disk: depthtok annotate reads them there"
         return f"for depth of its videos or images: depthtok annotate {path} --out DIR"
     return ""

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from depthtok.disk.bounds import too_large
+from depthtok.disk.bytes_of import local_file
 from depthtok.disk.digests import file_sha256
 from depthtok.disk.regular import reading, require_file, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage
@@ -45,7 +47,7 @@ class Look:
 def look(path: Path) -> Look:
     """The `Look` of a video, by its header and its first frame. Raises `MissingPackage`, and
     `SourceUnavailable` for a file that cannot be read now."""
-    av = _av()
+    av = require_av()
     try:
         with open_video(path) as video:
             stream = frame_stream(path, video)
@@ -99,7 +101,7 @@ def decoded(path: Path, notes: dict[str, object]) -> Iterator[np.ndarray]:
     could not be checked. Raises `CorruptRecord` for a file that cannot be decoded whole,
     `MissingPackage`.
     """
-    av = _av()
+    av = require_av()
     with open_video(path) as video:
         stream = frame_stream(path, video)
         if is_depth(stream):
@@ -233,15 +235,20 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def open_video(path: Path):
-    """The container of a video. Raises `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
-    av = _av()
-    require_file(path)
-    try:
-        return av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        require_readable(path, error)
-        raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
+@contextmanager
+def open_video(path: Path) -> Iterator:
+    """The container of a video, wherever it lies; closed when the block ends. Raises
+    `CorruptRecord`, `SourceUnavailable`, `MissingPackage`."""
+    av = require_av()
+    with local_file(path) as file:
+        require_file(file)
+        try:
+            video = av.open(str(file))
+        except (av.FFmpegError, OSError) as error:
+            require_readable(path, error)
+            raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
+        with video:
+            yield video
 
 
 def require_readable(path: Path, error: Exception) -> None:
@@ -255,7 +262,8 @@ def require_readable(path: Path, error: Exception) -> None:
         file_sha256(path)
 
 
-def _av():
+def require_av():
+    """The module `av`. Raises `MissingPackage`."""
     try:
         import av
     except ImportError:

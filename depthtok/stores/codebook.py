@@ -36,6 +36,7 @@ from depthtok.errors import (
     as_written,
 )
 from depthtok.normalisation import Normalisation
+from depthtok.remote.snapshots import here
 
 FORMAT = 1
 WEIGHTS, META = "codebook.safetensors", "codebook.json"
@@ -52,11 +53,12 @@ class Codebook:
 
     @classmethod
     def load(cls, path: str | Path) -> Codebook:
-        """Open and check a codebook directory.
+        """Open and check a codebook directory, or one of the Hub by its URL (hf://OWNER/NAME).
 
-        Raises `WeightsError` where it is none, `CorruptPart` where its bytes are not those written.
+        Raises `WeightsError` where it is none, `CorruptPart` where its bytes are not those written,
+        and `SourceUnavailable` where it cannot be fetched.
         """
-        path = Path(path)
+        path = here(path)
         meta = _read_meta(path)
         if file_sha256(path / WEIGHTS) != meta["weights_sha256"]:
             raise CorruptPart(

@@ -24,6 +24,7 @@ from depthtok.errors import (
     did_you_mean,
 )
 from depthtok.json_values import value_of, values_of
+from depthtok.remote.snapshots import here
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.parts import Part, ShardKey
@@ -76,10 +77,16 @@ class CodeStore(Store):
 
         Raises `StoreError` where it is in neither place, `StaleStore` where it is another one.
         """
-        path = moved or self.spec.source("codebook")
+        if moved is None and "codebook" not in self.spec.place:  # it was fetched from elsewhere
+            raise StoreError(
+                f"{self.path} does not say where its codebook lies ({self.codebook[:16]})",
+                remedy="give it with --codebook, or --set codebook= (a directory, hf://OWNER/NAME)",
+            )
+        path = here(moved or self.spec.source("codebook"))
         if not path.is_dir():
             problem = f"the codebook of {self.path} is not in {path}"
-            raise StoreError(problem, remedy="say where it is with --codebook DIR")
+            remedy = "say where it is with --codebook DIR (train-vla: --set codebook=DIR)"
+            raise StoreError(problem, remedy=remedy)
         codebook = Codebook.load(path)
         self.require_codebook(codebook.fingerprint)
         return codebook

@@ -27,6 +27,7 @@ from depthtok.data import Camera, Orientation
 from depthtok.disk.files import write_atomic
 from depthtok.disk.images import ImageFiles
 from depthtok.errors import ConfigError, SourceError, as_type, as_written, did_you_mean
+from depthtok.frames.again import frames_of
 from depthtok.frames.kinds import FrameSource
 from depthtok.frames.registry import require_known, source_of
 from depthtok.frames.spans import SpanSource
@@ -225,7 +226,7 @@ class EpisodeStore(Store):
         """The frames [H, W, C] of one view in rows `start` to `stop` of a part, RGB; their bytes
         are checked. Raises `CorruptRecord` and `SourceUnavailable`."""
         rows = self.table(part, "images")[start:stop, view]
-        return self._source(view).frames(self._files(part, view), rows)
+        return frames_of(self._source(view), self.view_files(part, view), rows)
 
     def encoded_frames(
         self, part: Part, view: int, start: int, stop: int
@@ -236,20 +237,23 @@ class EpisodeStore(Store):
         is_file = shown.format.encoding in ("jpeg", "png") and shown.channels == "rgb"
         if not is_file or shown.format.dtype != "uint8" or not isinstance(source, SpanSource):
             return None
-        return source.encoded(self._files(part, view), self.table(part, "images")[start:stop, view])
+        return source.encoded(
+            self.view_files(part, view), self.table(part, "images")[start:stop, view]
+        )
 
     def check_frames(self, part: Part, view: int) -> Iterator[SourceError]:
         """What is wrong with the bytes of a view's frames in a part. Raises
         `SourceUnavailable`."""
         rows = self.table(part, "images")[:, view]
-        return self._source(view).check(self._files(part, view), rows)
+        return self._source(view).check(self.view_files(part, view), rows)
 
     def _source(self, view: int) -> FrameSource:
         if view not in self._sources:
             self._sources[view] = source_of(self.views[view], self._images, self.path)
         return self._sources[view]
 
-    def _files(self, part: Part, view: int) -> tuple[Path, ...]:
+    def view_files(self, part: Part, view: int) -> tuple[Path, ...]:
+        """The files that rows of a view speak of by number."""
         if (part.name, view) not in self._files_of:
             files = files_of(part, self.source_root, self.views[view])
             self._files_of[part.name, view] = files

@@ -10,11 +10,14 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from depthtok.disk.bytes_of import local_file
 from depthtok.disk.digests import REPAIR, file_sha256
 from depthtok.disk.regular import reading
 from depthtok.errors import CorruptPart, as_type, as_written
 from depthtok.frames.kinds import SPANS
 from depthtok.json_values import as_list
+from depthtok.remote.location import Location, located
+from depthtok.remote.recorded import RecordedLocation
 from depthtok.stores.manifest import MANIFEST
 from depthtok.stores.origin import MADE_FROM
 from depthtok.stores.parts import Part
@@ -37,11 +40,18 @@ def span_file(part: Part, root: Path) -> Path:
 
 
 def numbered_files(part: Part, root: Path) -> list[SizedFile]:
-    """The files of a part by number. Raises `CorruptPart` where it has none."""
+    """The files of a part by number; those elsewhere know what they were. Raises `CorruptPart`
+    where it has none."""
     with as_written(part.path / MANIFEST, REPAIR):
         names = [as_type(str, name) for name in as_list(part.meta[FILES])]
-        sizes = [as_type(int, size) for size in as_list(part.meta[MADE_FROM]["sizes"])]
-        return [(root / name, size) for name, size in zip(names, sizes, strict=True)]
+        recorded, unknown = part.meta[MADE_FROM], [""] * len(names)
+        sizes = [as_type(int, size) for size in as_list(recorded["sizes"])]
+        etags = [as_type(str, etag) for etag in as_list(recorded.get("etags", unknown))]
+        digests = [as_type(str, digest) for digest in as_list(recorded.get("sha256", unknown))]
+        paths = [root / name for name in names]
+        if isinstance(root, Location):
+            paths = list(map(RecordedLocation.of, paths, sizes, etags, digests))
+        return list(zip(paths, sizes, strict=True))
 
 
 def files_of(part: Part, root: Path, view: View) -> tuple[Path, ...]:
@@ -64,30 +74,45 @@ def sized_files(part: Part, root: Path, views: Sequence[View]) -> list[SizedFile
 
 def digest_of(paths: Sequence[Path]) -> str:
     """One digest of all bytes of the files, in their order. Raises `SourceUnavailable`."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with reading(path):
-            digest.update(file_sha256(path).encode())
-    return digest.hexdigest()
+    return _together([file_sha256(path) for path in paths])
+
+
+def _together(digests: Sequence[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def made_from(paths: Sequence[Path]) -> dict[str, object]:
-    """What a part records of its files. Raises `SourceUnavailable`."""
+    """What a part records of its files; of those elsewhere their etags and digests too. Raises
+    `SourceUnavailable`."""
     sizes = []
     for path in paths:
-        with reading(path):
-            sizes.append(path.stat().st_size)
-    return {"size": sum(sizes), "sizes": sizes, "digest": digest_of(paths)}
+        with local_file(path) as file, reading(path):
+            sizes.append(file.stat().st_size)
+    digests = [
+        path.sha256 if isinstance(path, RecordedLocation) else file_sha256(path) for path in paths
+    ]
+    record = {"size": sum(sizes), "sizes": sizes, "digest": _together(digests)}
+    etags = [path.etag for path in paths if isinstance(path, RecordedLocation)]
+    return {**record, "etags": etags, "sha256": digests} if etags else record
+
+
+def clearly_same(part: Part, root: Path) -> bool:
+    """Whether the servers say that the files of a part are what they were, so that they need not be
+    read; False for files on a disk. Raises `SourceUnavailable`."""
+    paths = [path for path, _ in numbered_files(part, root)]
+    return all(isinstance(path, RecordedLocation) and path.is_now() for path in paths)
 
 
 def differs(part: Part, root: Path) -> str:
     """How the files of a part differ from those that it was made from; "" where they do not. Reads
     them. Raises `SourceUnavailable` where one is not there."""
+    if clearly_same(part, root):
+        return ""
     paths = []
     for path, size in numbered_files(part, root):
         with reading(path):
             if path.stat().st_size != size:
                 return f"{path} has {path.stat().st_size:,} bytes, not {size:,}"
-        paths.append(path)
+        paths.append(located(str(path)))  # what is there now
     same = digest_of(paths) == part.meta[MADE_FROM]["digest"]
     return "" if same else f"{paths[0]}, or one of its videos, has other bytes"

@@ -40,9 +40,12 @@ def open_store(path: Path, source_root: Path | None = None) -> Store:
 
 
 def source_of(store: Store) -> Store | None:
-    """The store that depth or codes were made from; None where it is not there any more."""
+    """The store that depth or codes were made from; None where it is not there any more, and of a
+    store that came from the Hub."""
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
-    if key is None or not is_store(path := store.spec.source(key)):
+    if key is None or key not in store.spec.place:
+        return None
+    if not is_store(path := store.spec.source(key)):
         return None
     try:
         source = open_store(path)

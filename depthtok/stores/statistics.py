@@ -91,6 +91,15 @@ def of_columns(blocks: Blocks) -> ColumnStatistics:
     return ColumnStatistics(count, *as_floats)
 
 
+def quantiles(blocks: Blocks, shares: Sequence[float]) -> list[Float64[np.ndarray, " D"]]:
+    """Exact quantiles of the columns over the rows of all blocks, at each of the shares; `blocks`
+    is called twice and must repeat itself."""
+    count, coarse = 0, np.zeros((), np.int64)
+    for block in _recut(blocks()):
+        count, coarse = count + len(block), coarse + _count(_sortable(block) >> 16)
+    return _quantiles(blocks, coarse, count, shares)
+
+
 def _recut(blocks: Iterable[Block]) -> Iterator[Block]:
     """The same rows in blocks of `ROWS`, so that sums round the same however the data are cut."""
     pending: list[Block] = []

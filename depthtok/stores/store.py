@@ -36,7 +36,7 @@ class Store:
     TYPE = ""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = _here(located(path))
+        self.path, self.origin = _here(located(path))
         self.spec = read_spec(self.path)
         if self.TYPE and self.spec.type != self.TYPE:
             raise StoreError(
@@ -134,13 +134,13 @@ class Store:
         return sum(size for part in self.parts() for size, _ in part.manifest["files"].values())
 
 
-def _here(path: Path) -> Path:
-    """The path itself, or where a copy lies of the store at a URL."""
+def _here(path: Path) -> tuple[Path, str]:
+    """The path itself, or where a copy lies of the store at a URL; and how it is recorded."""
     if not isinstance(path, Location):
-        return path
+        return path, str(path)
     from depthtok.copies.local import local_copy
 
-    return local_copy(path)
+    return local_copy(path), path.pinned
 
 
 def _drop_tables(parts: dict[str, Part]) -> None:

@@ -119,6 +119,10 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None:  # a recording is made from a simulator, not from a store
         return
+    if key not in store.spec.place:
+        problem = f"{store.path} came from elsewhere: what it was made from is not here"
+        yield Finding(problem, note=True)
+        return
     path = store.spec.source(key)
     if not path.is_dir():
         problem = f"{path}, which {store.path} was made from, is not there to compare with"

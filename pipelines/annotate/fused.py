@@ -18,6 +18,7 @@ import numpy as np
 from depthtok.config import to_json
 from depthtok.disk.files import remove
 from depthtok.errors import ConfigError, did_you_mean
+from depthtok.remote.repository import recorded
 from depthtok.stores import codes, filling
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
@@ -75,7 +76,7 @@ class FusedStage:
         what = {**to_json(self.config), "device": self.device.split(":")[0]}
         what |= {"depth": depth.fingerprint, "depth_what": depth.what}
         about = tokenize.about(depth, self.codebook, self.cameras, self.quality)
-        locations = {**depth.place, "codebook": str(self.codebook.path.resolve())}
+        locations = {**depth.place, "codebook": recorded(self.codebook.path.resolve())}
         upstream, shards = depth.upstream, depth.shards
         return StoreSpec("codes", "annotate", version, what, about, upstream, shards, locations)
 

@@ -30,6 +30,7 @@ from pipelines.annotate.part import DepthLayout, EpisodeSink, FrameMeter
 from pipelines.annotate.watch import Watched
 from pipelines.config import AnnotateConfig
 from pipelines.convert.changes import ImageWatch
+from pipelines.depth.fetched import weights_of
 from pipelines.depth.gem.config import poses
 from pipelines.depth.registry import find
 from pipelines.depth.vida.config import RunConfig
@@ -187,7 +188,7 @@ class AnnotateStage:
         }
         about |= {SHIFT: shift} if (shift := self.estimator.shift) is not None else {}
         locations = {"episodes": str(episodes.path.resolve())}
-        locations |= {"weights": str(self.origin)} if self.origin else {}
+        locations |= weights_of(self.origin, self.weights, self.config.estimator)
         source = episodes.fingerprint, episodes.spec.shards
         return StoreSpec("depth", "annotate", version, what, about, *source, locations)
 

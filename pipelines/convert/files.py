@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from depthtok.config import digest, to_json
 from depthtok.data import Camera
 from depthtok.errors import ConfigError, SchemaError, SourceError, did_you_mean
+from depthtok.remote.location import list_folders
+from depthtok.remote.whole import holding
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.files import FileDataset, FileGroup
 from depthtok.sources.schema import Schema
@@ -28,6 +30,7 @@ from pipelines.convert.files_part import FilesIndexer, FilesReading, ReadView, p
 from pipelines.convert.files_probe import probe
 from pipelines.convert.files_watch import FilesWatch
 from pipelines.convert.gripper import check_gripper
+from pipelines.fetches import Fetches, of_files
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
 
 VERSION = 2  # that of `convert`: absent cameras are known
@@ -131,6 +134,7 @@ class FilesStage:
         )
         require_same_store(self.out, self.spec, [self.current], command)
         groups = list(self.groups.values())
+        list_folders([path for group in groups for path in group.paths(dataset.path)])
         if not any((dataset.path / group.files[0]).exists() for group in groups):
             first = f" (first: {groups[0].files[0]})" if groups else ""
             raise SourceError(
@@ -162,9 +166,9 @@ class FilesStage:
         def fill(work: WorkPart, writer: PartWriter, advance: Advance) -> None:
             group = self.groups[str(work.name)]
             writer.roots = (self.dataset.path,)
-            files = [self.dataset.path / file for file in group.files]
-            writer.meta[MADE_FROM] = {**made_from(files), "episodes": len(group.episodes)}
-            FilesIndexer(reading, group, writer, advance).read()
+            with holding(group.paths(self.dataset.path)) as paths:
+                writer.meta[MADE_FROM] = {**made_from(paths), "episodes": len(group.episodes)}
+                FilesIndexer(reading, replace(group, fixed=paths), writer, advance).read()
 
         return fill
 
@@ -173,6 +177,13 @@ class FilesStage:
         dataset, copy = self.dataset, self.config.copy_images
         views = [ReadView.of(key, view) for key, view in self.keyed_views]
         return FilesReading(dataset, self.schema, views, self.views, copy)
+
+    def fetches(self, parts: Sequence[WorkPart]) -> Fetches | None:
+        """What reading the files of these parts fetches, where they lie elsewhere."""
+        root = self.dataset.path
+        groups = (self.groups[str(part.name)] for part in parts)
+        files = {path: None for group in groups for path in group.paths(root)}  # some are shared
+        return of_files(root, files, later=not self.config.copy_images)
 
     def probe(self, parts: Sequence[WorkPart]) -> Probe | None:
         """Reads the first episodes of a group, and packs some of their frames."""

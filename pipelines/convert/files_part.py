@@ -115,7 +115,7 @@ class FilesIndexer:
         self, reading: FilesReading, group: FileGroup, writer: PartWriter, advance: Advance
     ) -> None:
         self.reading, self.group, self.writer, self.advance = reading, group, writer, advance
-        self.files = [reading.dataset.path / file for file in group.files]
+        self.files = group.paths(reading.dataset.path)
         self.columns = EpisodeColumns(reading.schema, writer, checks_grippers=True)
         self.frames = FrameDigests(reading.stored_views)
         self.packed: BinaryIO | None = None

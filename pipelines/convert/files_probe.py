@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from depthtok.errors import SourceError
 from depthtok.format import human_bytes
 from depthtok.frames.kinds import Rows
+from depthtok.remote.whole import holding
 from depthtok.sources.files import FileEpisode, FileGroup
 from depthtok.stores.arrays import ArraySpec
 from pipelines.convert.files_part import FilesReading, ReadView, packed_view
@@ -23,8 +25,16 @@ FRAMES = 32  # of each view, that are packed and read at random
 
 
 def probe(reading: FilesReading, group: FileGroup, arrays: Mapping[str, ArraySpec]) -> Probe | None:
-    """A measurement on the first episodes of a group; None if none can be read."""
-    files = [reading.dataset.path / file for file in group.files]
+    """A measurement on the first episodes of a group; None if none can be read. A group that lies
+    elsewhere is fetched whole, which is not measured."""
+    with holding(group.paths(reading.dataset.path)) as paths:
+        return _probe(reading, replace(group, fixed=paths), arrays)
+
+
+def _probe(
+    reading: FilesReading, group: FileGroup, arrays: Mapping[str, ArraySpec]
+) -> Probe | None:
+    files = group.paths(reading.dataset.path)
     started, episodes = time.monotonic(), []
     opening = 0.0  # s: reading the time stamps of whole videos, once a group
     for _, episode in islice(reading.dataset.episodes(group, reading.keys), EPISODES):

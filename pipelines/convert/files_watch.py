@@ -1,7 +1,7 @@
 """Did the files of a LeRobot or HDF5 data set change since a part was made of them?
 
 A part records the sizes of its files and one digest of all their bytes. They are read again only
-where a size is the same and a time is not (see `changes.py`).
+where a size is the same and a time, or an etag, is not (see `changes.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from depthtok.remote.location import list_folders
 from depthtok.sources.shards import status_of
-from depthtok.stores.frame_files import FILES, digest_of
+from depthtok.stores.frame_files import FILES, clearly_same, digest_of
 from depthtok.stores.origin import MADE_FROM
 from depthtok.stores.parts import Part
 from depthtok.stores.store import Store
@@ -39,6 +40,7 @@ class FilesWatch:
     def look(self, names: Sequence[str], present: Mapping[str, Part]) -> None:
         """As `Watch.look`. Raises `SourceUnavailable`."""
         remembered = seen.recall(self.out)
+        list_folders([path for name in names for path in self._paths(name)])
         doubtful = []
         for name in names:
             statuses = [(path, status_of(path)) for path in self._paths(name)]
@@ -71,7 +73,7 @@ class FilesWatch:
             self.changed[name] = "other files"
         elif times[::3] != recorded["sizes"]:
             self.changed[name] = "other sizes"
-        elif remembered.get(name) == [*times, recorded["digest"]]:
+        elif remembered.get(name) == [*times, recorded["digest"]] or clearly_same(part, self.root):
             self._digests[name] = recorded["digest"]
         else:
             return True

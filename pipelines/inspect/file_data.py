@@ -6,6 +6,7 @@ from pathlib import Path
 
 from depthtok.errors import SchemaError, SourceError
 from depthtok.log import typed
+from depthtok.remote.location import list_folders
 from depthtok.sources.draft import describe, draft
 from depthtok.sources.files import FileDataset
 from depthtok.sources.opening import open_files
@@ -22,6 +23,7 @@ def of_files(path: Path) -> Summary:
         groups = dataset.groups(split, list(dataset.features))
         episodes = sum(len(group.episodes) for group in groups)
         files = {file for group in groups for file in group.files}
+        list_folders([dataset.path / file for file in files])
         away = sorted(file for file in files if not (dataset.path / file).exists())
         summary.facts[f"split {split}"] = (
             f"{episodes:,} episodes in {count:,} data files ({len(files):,} with their videos)"

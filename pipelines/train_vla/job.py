@@ -13,7 +13,7 @@ from typing import Any
 
 from depthtok.disk.locks import writing
 from pipelines.device import choose, training_threads
-from pipelines.train_vla import checks, samples
+from pipelines.train_vla import checks, origins, samples
 from pipelines.train_vla.inputs import Stores
 from pipelines.train_vla.prompts import look_over
 from pipelines.train_vla.stores import OpenStores
@@ -101,9 +101,11 @@ class PolicyTraining:
             notes = {
                 **self.notes,
                 **checks.begun_from(self.weights, learn, self.state),
+                **origins.notes(opened, self.state),
                 "instructions": prompts.to_json(),
                 **checks.notes(learn, validation, opened.book, checks.rule_of(self.state)),
             }
+            checks.require_same_codes(self.state, notes)
             weights = self._weights(learn.tokenizer) if self.begun is None else None
             decode = samples.decoder(opened.book, device) if validation else None
             options = options if validation else replace(options, validate_every=0)

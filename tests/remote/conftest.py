@@ -12,6 +12,7 @@ import pytest
 
 from tests.checked.checked_calls import unchecked
 from tests.remote.faulty_proxy import Proxy
+from tests.remote.file_sets import BLOCK, REAL, converted, upload
 
 KEY, SECRET = "AKIATESTTESTTEST", "a-secret-that-nobody-may-see"
 
@@ -58,6 +59,22 @@ def proxy(s3_port, monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
         _make_bucket(s3_port)
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def lerobot_store(tmp_path_factory):
+    """The store of a LeRobot data set on the disk."""
+    return converted(REAL, tmp_path_factory.mktemp("lerobot") / "here")
+
+
+@pytest.fixture
+def lerobot_bucket(proxy, request, monkeypatch):
+    """The same data set in a bucket, in a folder of the test's own; fetched by larger requests."""
+    monkeypatch.setenv("DEPTHTOK_REMOTE_STREAM_MIB", str(BLOCK / 2**20))
+    folder = request.node.name.replace("[", "-").rstrip("]").replace(" ", "-")
+    url = upload(REAL, f"s3://labs/files/{folder}/lerobot_v3")
+    proxy.requests.clear()
+    return url
 
 
 def _make_bucket(port: int) -> None:

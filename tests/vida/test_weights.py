@@ -2,6 +2,7 @@ import io
 import json
 import pickle
 import sys
+from dataclasses import replace
 from urllib.error import HTTPError
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from depthtok.data import DepthKind
+from depthtok.disk.digests import file_sha256
 from depthtok.errors import MissingPackage, WeightsError
 from pipelines.depth.vida import weights as module
 from pipelines.depth.vida.config import CONFIGS, RunConfig
@@ -108,26 +110,40 @@ def test_offline_the_error_names_the_file(monkeypatch):
         assert timeout <= 5
         raise OSError("no network")
 
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(module, "urlopen", offline)
-    monkeypatch.setattr(hub, "hf_hub_download", lambda *_: pytest.fail("tried for long"))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: pytest.fail("tried for long"))
     with pytest.raises(WeightsError) as caught:
         find_weights("metric-vitl")
     assert "metric_video_depth_anything_vitl.pth" in caught.value.remedy
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: "/cache/file.pth")
-    assert str(find_weights("metric-vitl")) == "/cache/file.pth"
 
 
-def test_a_server_that_answers_is_asked_for_the_file(monkeypatch):
+def test_weights_in_the_cache_are_those_that_are_known(monkeypatch, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
+    file = tmp_path / "file.pth"
+    file.write_bytes(b"other bytes")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: str(file))
+    with pytest.raises(WeightsError, match="SHA-256") as caught:
+        find_weights("metric-vitl")
+    assert "--weights" in caught.value.remedy
+    published = replace(PUBLISHED["metric-vitl"], sha256=file_sha256(file))
+    monkeypatch.setitem(PUBLISHED, "metric-vitl", published)
+    assert find_weights("metric-vitl") == file
+
+
+def test_a_server_that_answers_is_asked_for_the_file(monkeypatch, tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+    file = tmp_path / PUBLISHED["vits"].file
+    file.write_bytes(b"bytes")
 
     def refuses(request, timeout):
         raise HTTPError(request.full_url, 401, "no", {}, io.BytesIO())
 
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setitem(PUBLISHED, "vits", replace(PUBLISHED["vits"], sha256=file_sha256(file)))
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(module, "urlopen", refuses)
-    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, file: f"/cache/{file}")
-    assert find_weights("vits").name == PUBLISHED["vits"].file
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name, **_: str(tmp_path / name))
+    assert find_weights("vits") == file
 
 
 def test_weights_are_seen_where_they_lie(tmp_path):

@@ -87,7 +87,7 @@ def member(
     numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
     member_cameras = tuple(config.data.cameras if cameras is None else cameras)
     used = numbers
-    if not config.model.depth.supervised:
+    if not config.model.depth.uses_depth:
         codes = None
     else:
         codes = _checked_codes(name, codes, config, codebook, partial, member_cameras)
@@ -176,8 +176,8 @@ def _checked_codes(
     return codes
 
 
-def held_by(codes: AnyStore, episodes: AnyStore) -> Bool[np.ndarray, " E"]:
-    """Which of the episodes, in their order, have codes.
+def held_by(codes: AnyStore, episodes: AnyStore, what: str = "codes") -> Bool[np.ndarray, " E"]:
+    """Which of the episodes, in their order, have codes, or `what` is of each.
 
     Raises `StaleStore` for codes of another data set, of episodes of other lengths (two runs of
     `depthtok collect` give their episodes equal names), or of other frames: the source changed, and
@@ -200,13 +200,13 @@ def held_by(codes: AnyStore, episodes: AnyStore) -> Bool[np.ndarray, " E"]:
             row = int(wrong[0])
             raise StaleStore(
                 f"{part.shard.episode(int(part.indices[row]))} has {part.frames[row]} frames, its "
-                f"codes are for {frames[row]}",
-                remedy="give the codes that were made from these very episodes",
+                f"{what} are for {frames[row]}",
+                remedy=f"give the {what} that were made from these very episodes",
             )
         marks.append(frames >= 0)
     if others:
         raise StaleStore(
-            f"the codes of {len(others)} of {len(others) + len(marks)} shards are of other frames "
+            f"the {what} of {len(others)} of {len(others) + len(marks)} shards are of other frames "
             f"than the episodes (first: {others[0].split} {others[0].shard:05d}): the data set, "
             "or how its schema reads them, changed between them",
             remedy="run `depthtok convert`, `annotate` and `tokenize` again, as before: each makes "

@@ -58,6 +58,11 @@ class DepthTargets:
         self._store = store
         self._clips = {(clip.key, clip.camera): clip for clip in store.clips()}
 
+    @property
+    def source(self) -> Depth:
+        """The store."""
+        return self._store
+
     def missing(self) -> list[str]:
         """Parts missing from the store."""
         return self._store.missing()

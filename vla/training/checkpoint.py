@@ -37,6 +37,7 @@ from depthtok.disk.temporaries import sweep
 from depthtok.disk.tensors import save_tensors
 from depthtok.errors import ConfigError, CorruptPart, WeightsError
 from depthtok.meaning import Meaning
+from depthtok.remote.snapshots import here
 from vla.config import Config
 from vla.data import tokenizer
 from vla.data.normalise import Norms
@@ -141,8 +142,9 @@ def steps(run: Path) -> list[Path]:
 
 
 def find(path: str | Path) -> Path:
-    """The checkpoint at `path`, or the newest one of the run there. Raises `WeightsError`."""
-    path = Path(path)
+    """The checkpoint at `path`, or the newest one of the run there; `path` may be a run on the Hub
+    (hf://OWNER/NAME). Raises `WeightsError`, and `SourceUnavailable` where it cannot be fetched."""
+    path = here(path)
     if (path / STATE).is_file():
         return path
     paths = steps(path)

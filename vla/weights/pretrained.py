@@ -9,6 +9,7 @@ from torch import Tensor
 from depthtok.disk.regular import require_no_special
 from depthtok.errors import ConfigError, StaleStore, WeightsError
 from depthtok.meaning import Meaning
+from depthtok.remote.snapshots import here
 from vla.config import Config, ModelConfig
 from vla.data.tokenizer import AUTO, BYTES, FILE, ByteTokenizer, Tokenizer, load, same, unknown
 from vla.serving.policy import load_model
@@ -22,14 +23,14 @@ PATTERNS = ("*.safetensors", "*.json")
 
 def pretrained(name: str, config: ModelConfig, tokens: int | None = None) -> dict[str, Tensor]:
     """The weights to start from: a run or checkpoint of ours (its average if it has one, adapters
-    merged), a checkpoint file of open-pi-zero, a folder with PaliGemma, or its name on the Hugging
-    Face Hub (google/paligemma-3b-pt-224), downloaded or from the Hub's cache.
+    merged), also on the Hub (hf://OWNER/NAME), a checkpoint file of open-pi-zero, a folder with
+    PaliGemma, or its name on the Hub (google/paligemma-3b-pt-224), downloaded or from its cache.
 
     The embedding may have other rows than the model's vocabulary where both have all `tokens` that
     a prompt can have: the rest is padding. Raises `WeightsError` if `name` is none of these, and
     `MissingPackage`.
     """
-    path = Path(name)
+    path = here(name)
     require_no_special(path)
     if _is_run(path):
         tensors = load_model(checkpoint.find(path)).state_dict()
@@ -46,7 +47,7 @@ def pretrained(name: str, config: ModelConfig, tokens: int | None = None) -> dic
 
 def tokenizer_of(name: str) -> Tokenizer | None:
     """The tokenizer of weights, named as for `pretrained`; None where they bring none."""
-    path = Path(name)
+    path = here(name)
     require_no_special(path)
     if _is_run(path):
         return checkpoint.read_tokenizer(checkpoint.find(path))
@@ -65,7 +66,7 @@ def tokenizer_of(name: str) -> Tokenizer | None:
 def meanings_of(name: str) -> dict[str, Meaning]:
     """What the numbers of the data sets meant that a run of ours was trained on; {} where that is
     not known, and of other weights."""
-    path = Path(name)
+    path = here(name)
     return dict(checkpoint.read_state(checkpoint.find(path)).meanings) if _is_run(path) else {}
 
 

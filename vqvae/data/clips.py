@@ -14,6 +14,7 @@ from jaxtyping import Bool, Integer
 
 from depthtok.data import DepthClip
 from depthtok.errors import ConfigError
+from depthtok.json_values import JsonObject
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.parts import Part
 
@@ -45,6 +46,7 @@ class ClipSource:
     clips: Sequence[DepthSequence]
     weight: float = 1.0
     content: str = ""  # digest of the store's parts
+    estimator: JsonObject | None = None  # what estimated the depth; None: not known
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:

@@ -35,9 +35,12 @@ class Sides:
 
     def to_json(self) -> dict[str, Any]:
         """What a codebook records: its sources, and which of their episodes were held out."""
-        rows = [
+        rows: list[dict[str, object]] = [
             {"name": s.name, "fingerprint": s.fingerprint, "weight": s.weight} for s in self.learn
         ]
+        for row, source in zip(rows, self.learn, strict=True):
+            if source.estimator is not None:
+                row["estimator"] = dict(source.estimator)
         for row, limit in zip(rows, self.limits, strict=False):
             row["held_out_below"] = limit
         record: dict[str, Any] = {"sources": rows, "held_out_rule": self.rule}

@@ -3,7 +3,6 @@ names in meta/info.json, and `task`, the text of each step."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from depthtok.disk.files import slug
 from depthtok.errors import SourceError
 from depthtok.frames import parquet, video
 from depthtok.frames.kinds import FrameKind
+from depthtok.remote.location import located
 from depthtok.sources.files import FileEpisode, FileGroup, NamedFeature
 from depthtok.sources.lerobot.info import Info, read_info
 from depthtok.sources.lerobot.listing import Listing, read_listing, read_tasks
 from depthtok.sources.lerobot.reading import GroupReader
+from depthtok.sources.origins import name_of, revision_of
 from depthtok.sources.pixels import PixelFormat
 
 
@@ -35,9 +35,9 @@ class LeRobotDirectory:
     @classmethod
     def open(cls, path: str | Path) -> LeRobotDirectory:
         """The data set in a directory. Raises `SourceError`, `MissingPackage`."""
-        path = Path(path)
+        path = located(path)
         info = read_info(path)
-        return cls(path, _name(path), info, read_listing(path, info), read_tasks(path, info))
+        return cls(path, name_of(path), info, read_listing(path, info), read_tasks(path, info))
 
     @property
     def version(self) -> str:
@@ -61,9 +61,8 @@ class LeRobotDirectory:
 
     @property
     def place(self) -> Mapping[str, str]:
-        """The revision, where the Hub's client downloaded it."""
-        snapshot = _snapshot(self.path)
-        return {"revision": snapshot[1]} if snapshot else {}
+        """The revision, where it comes from the Hub."""
+        return revision_of(self.path)
 
     @property
     def splits(self) -> Mapping[str, int]:
@@ -115,7 +114,7 @@ class LeRobotDirectory:
             }
             for index, row in zip(group.episodes, rows.tolist(), strict=True)
         }
-        files = [self.path / file for file in group.files]
+        files = group.paths(self.path)
         images = sorted(self.info.images.intersection(keys))
         return GroupReader(files, self.features, images, self.tasks, expected, videos).episodes()
 
@@ -143,16 +142,3 @@ class LeRobotDirectory:
     def _video_file(self, key: str, row: int) -> str:
         videos = self.listing.videos[key]
         return self.info.video_file(key, int(videos.chunk[row]), int(videos.file[row]))
-
-
-def _snapshot(path: Path) -> tuple[str, str] | None:
-    """The repository and the revision of a directory in the cache of the Hub's client."""
-    path = path.resolve()
-    match = re.fullmatch(r"datasets--(.+)", path.parent.parent.name)
-    return (match[1], path.name) if match and path.parent.name == "snapshots" else None
-
-
-def _name(path: Path) -> str:
-    """The name of the data set: that of its repository, or of its directory."""
-    snapshot = _snapshot(path)
-    return slug(snapshot[0] if snapshot else path.resolve().name)

@@ -43,6 +43,11 @@ class Info:
         return self.version == "v3.0"
 
     @property
+    def episodes(self) -> int:
+        """How many episodes the splits speak of."""
+        return max((stop for _, stop in self.splits.values()), default=0)
+
+    @property
     def depth(self) -> frozenset[str]:
         """The features that are depth maps."""
         return frozenset(key for key, about in self.about.items() if _is_depth(about))

@@ -11,10 +11,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from depthtok.disk.bytes_of import local_file
 from depthtok.disk.regular import listed, require_file, require_given
 from depthtok.errors import SourceError
 from depthtok.frames.parquet import parquet
+from depthtok.remote.errors import Refused
+from depthtok.remote.location import Location
+from depthtok.remote.whole import holding
 from depthtok.sources.lerobot.info import Info
+from depthtok.sources.shards import status_of
 
 AGAIN = "download it again"
 
@@ -47,6 +52,12 @@ def read_listing(root: Path, info: Info) -> Listing:
     index = columns["index"].astype(np.int64)
     if len(np.unique(index)) < len(index) or (len(index) and index.min() < 0):
         raise SourceError(f"{root}: an episode is listed twice", remedy=AGAIN)
+    if isinstance(root, Location) and not root.lists and len(index) < info.episodes:
+        raise SourceError(
+            f"{root}: meta/episodes lists {len(index)} of {info.episodes} episodes, as far as its "
+            "files can be guessed: a web server does not list them",
+            remedy="download the data set, or give it as s3:// or hf://",
+        )
     integers = {name: columns[name].astype(np.int64) for name in ("length", "chunk", "file")}
     videos = {
         key: Videos(
@@ -66,8 +77,7 @@ def _v3_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
         names[f"{key}/chunk"] = f"videos/{key}/chunk_index"
         names[f"{key}/file"] = f"videos/{key}/file_index"
         names[f"{key}/begins"] = f"videos/{key}/from_timestamp"
-    folders = listed(root / "meta" / "episodes", "chunk-*")
-    paths = [path for folder in folders for path in listed(folder, "*.parquet")]
+    paths = _v3_files(root, info)
     if not paths:
         raise SourceError(f"{root} has no meta/episodes/*/*.parquet", remedy=AGAIN)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -76,6 +86,24 @@ def _v3_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
         for name, column in names.items():
             columns[name].append(table[column].to_numpy())
     return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+def _v3_files(root: Path, info: Info) -> list[Path]:
+    """The files that list the episodes."""
+    folder = root / "meta" / "episodes"
+    try:
+        folders = listed(folder, "chunk-*")
+    except Refused:
+        if not isinstance(root, Location) or root.lists:
+            raise  # else they are asked for one by one, as LeRobot numbers them
+        paths: list[Path] = []
+        while True:
+            chunk, file = divmod(len(paths), info.chunks_size)
+            path = folder / f"chunk-{chunk:03d}" / f"file-{file:03d}.parquet"
+            if status_of(path) is None:
+                return paths
+            paths.append(path)
+    return [path for chunk in folders for path in listed(chunk, "*.parquet")]
 
 
 def _v2_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
@@ -112,22 +140,22 @@ def read_table(path: Path, columns: list[str] | None = None):
     """A small parquet file as a table. Raises `SourceError`."""
     import pyarrow
 
-    require_file(path)
-    try:
-        return parquet().ParquetFile(path).read(columns=columns)
-    except (OSError, pyarrow.ArrowException) as error:
-        require_given(path, error)
-        raise SourceError(f"{path} cannot be read: {error}", remedy=AGAIN) from error
+    with holding([path]) as (path_now,), local_file(path_now) as file:
+        require_file(file)
+        try:
+            return parquet().ParquetFile(file).read(columns=columns)
+        except (OSError, pyarrow.ArrowException) as error:
+            require_given(path, error)
+            raise SourceError(f"{path} cannot be read: {error}", remedy=AGAIN) from error
 
 
 def json_lines(path: Path) -> Iterator[dict]:
     """The objects of a .jsonl file. Raises `SourceError`."""
     require_file(path)
     try:
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                if line.strip():
-                    yield json.loads(line)
+        for line in path.read_bytes().split(b"\n"):
+            if line.strip():
+                yield json.loads(line)
     except (OSError, ValueError) as error:
         require_given(path, error)
         raise SourceError(f"{path} cannot be read: {error}", remedy=AGAIN) from error

@@ -121,12 +121,9 @@ class GroupReader:
         """The columns of every episode, by index, in the order of the file."""
         import pyarrow
 
-        file, held, current = open_parquet(self.files[0]), _Held(self), -1
-        present = set(file.schema_arrow.names)
-        names = [name for name in self.features if name in present and self._is_read(name)]
-        names += [n for n in ("task_index", "episode_index") if n not in names]
+        held, current = _Held(self), -1
         try:
-            for batch in file.iter_batches(BATCH, columns=names):
+            for batch in self._batches():
                 numbers = np.asarray(batch.column("episode_index"))
                 cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
                 for start, stop in pairwise(cuts):
@@ -138,10 +135,16 @@ class GroupReader:
                     held.add(batch.slice(start, stop - start))
         except (OSError, KeyError, pyarrow.ArrowException) as error:
             raise unreadable(self.files[0], error) from error
-        finally:
-            file.close()
         if held.steps:
             yield current, held.taken()
+
+    def _batches(self) -> Iterator:
+        """The file by rows of those columns that are read."""
+        with open_parquet(self.files[0]) as file:
+            present = set(file.schema_arrow.names)
+            names = [name for name in self.features if name in present and self._is_read(name)]
+            names += [n for n in ("task_index", "episode_index") if n not in names]
+            yield from file.iter_batches(BATCH, columns=names)
 
     def _is_read(self, name: str) -> bool:
         return self.features[name].kind in ("tensor", "text") or name in self.images

@@ -15,4 +15,5 @@ PUBLISHED = {
     "da3-small": _published("DA3-SMALL"),
     "da3-base": _published("DA3-BASE"),
 }
-"""No size or hash is known: what the files hold is checked by the names of their tensors."""
+"""No size or hash is known: what the files hold is checked by the names of their tensors, and what
+was fetched, commit and SHA-256, is said and recorded in the store."""

@@ -12,17 +12,19 @@ APACHE, NON_COMMERCIAL, DEMO = "Apache-2.0", "CC-BY-NC-4.0", "Apache-2.0"
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint on the Hugging Face Hub: size and SHA-256 are those of the file."""
+    """A checkpoint on the Hugging Face Hub: size and SHA-256 are those of the file, 0 and "" where
+    they are not known."""
 
     repo: str
     file: str
     licence: str
     bytes: int
     sha256: str
+    revision: str = "main"  # a commit, where it is known; the hash pins the file without one
 
     @property
     def url(self) -> str:
-        return f"https://huggingface.co/{self.repo}/resolve/main/{self.file}"
+        return f"https://huggingface.co/{self.repo}/resolve/{self.revision}/{self.file}"
 
 
 def _published(name: str, size: int, sha256: str) -> Published:
@@ -74,6 +76,11 @@ def shipped_or_cached(
 
 
 def cached(published: Published, cache: Path) -> Path | None:
-    """A published file in a Hub cache; None where it is not there."""
+    """A published file in a Hub cache, of the newest commit there; None where it is not there."""
     repository = cache / f"models--{published.repo.replace('/', '--')}"
-    return next(repository.glob(f"snapshots/*/{published.file}"), None)
+    reference = repository / "refs" / published.revision
+    if reference.is_file():
+        path = repository / "snapshots" / reference.read_text().strip() / published.file
+        if path.is_file():
+            return path
+    return next(iter(sorted(repository.glob(f"snapshots/*/{published.file}"))), None)

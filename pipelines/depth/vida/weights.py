@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ from depthtok.disk.files import commit_file, with_usual_mode
 from depthtok.disk.regular import require_file
 from depthtok.disk.tensors import save_tensors
 from depthtok.errors import MissingPackage, WeightsError
+from depthtok.installation import hub_cache
+from pipelines.depth.fetched import require_known
 from pipelines.depth.fitting import fitting
 from pipelines.depth.vida.config import CONFIGS, ViDAConfig
 from pipelines.depth.vida.network import VideoDepth
@@ -60,7 +63,8 @@ def find_weights(
 
 
 def from_hub(name: str, published: Published) -> Path:
-    """A published file, from the Hub's cache or a download. Raises `WeightsError`."""
+    """A published file, from the Hub's cache or a download, with the bytes that are known to be
+    its own. Raises `WeightsError`."""
     try:
         from huggingface_hub import hf_hub_download, hf_hub_url, try_to_load_from_cache
         from huggingface_hub.errors import HfHubHTTPError
@@ -69,19 +73,26 @@ def from_hub(name: str, published: Published) -> Path:
             f"downloading the weights of {name} needs the package `huggingface_hub`",
             remedy=f"pip install 'depthtok[hf]', or {by_hand(published)}",
         ) from None
-    cached = try_to_load_from_cache(published.repo, published.file)
+    wanted, at = (published.repo, published.file), published.revision
+    cached = try_to_load_from_cache(*wanted, revision=at, cache_dir=hub_cache(os.environ))
     if isinstance(cached, str):
+        require_known(name, published, Path(cached), fresh=False)
         return Path(cached)
     log.info("downloading %s", published.url)
+    server = os.environ.get("HF_ENDPOINT") or None
     try:
-        _reach(hf_hub_url(published.repo, published.file))
-        return Path(hf_hub_download(published.repo, published.file))
+        _reach(hf_hub_url(*wanted, revision=at, endpoint=server))
+        path = Path(
+            hf_hub_download(*wanted, revision=at, endpoint=server, cache_dir=hub_cache(os.environ))
+        )
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise WeightsError(
             f"the weights of {name} are not in the Hub cache and cannot be downloaded "
             f"({type(error).__name__})",
             remedy=by_hand(published),
         ) from error
+    require_known(name, published, path, fresh=True)
+    return path
 
 
 def _reach(url: str) -> None:

@@ -349,5 +349,5 @@ def test_annotate_converts_by_an_own_schema(convert, tmp_path):
     episodes = open_episodes(stage.rlds.path, tmp_path / "depth", options, schema)
     assert len(episodes) == 4
     assert episodes.path == tmp_path / "depth.episodes"
-    with pytest.raises(ConfigError, match="--schema is for RLDS data sets"):
+    with pytest.raises(ConfigError, match="--schema is for data sets"):
         open_episodes(episodes.path, tmp_path / "depth", options, schema)

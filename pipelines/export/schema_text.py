@@ -1,0 +1,74 @@
+"""The schema with which `depthtok convert` reads an export: the meaning of its columns, and which
+feature is what. It lies in the export as `schema.toml`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from depthtok.data import Camera
+from depthtok.meaning import UNKNOWN, Column, Meaning
+
+FILE = "schema.toml"
+
+
+@dataclass(frozen=True)
+class CameraFeatures:
+    """What the export has of one camera. `depth_unit` is "m", "mm" or "" for none."""
+
+    camera: Camera
+    key: str
+    depth_key: str = ""
+    depth_unit: str = ""
+
+
+@dataclass(frozen=True)
+class ColumnKeys:
+    """The features of instructions, actions and states."""
+
+    instruction: str
+    action: str
+    state: str
+
+
+def schema_text(
+    name: str,
+    meaning: Meaning,
+    cameras: Sequence[CameraFeatures],
+    keys: ColumnKeys,
+) -> str:
+    """TOML."""
+    lines: list[str] = [
+        "# How depthtok reads this export: `depthtok convert DIR --schema DIR/schema.toml`.",
+        f"datasets = {json.dumps([name])}",
+        'status = "verified"',
+        "",
+        f"fps = {meaning.fps if meaning.fps is not None else json.dumps(UNKNOWN)}",
+        f"instruction = {json.dumps(keys.instruction)}",
+        f"gripper = {json.dumps(meaning.gripper)}",
+    ]
+    for camera in cameras:
+        table: dict[str, object] = {"name": camera.camera.name, "key": camera.key}
+        table["orientation"] = camera.camera.orientation.value
+        if camera.depth_key:
+            table |= {"depth_key": camera.depth_key, "depth_unit": camera.depth_unit}
+        lines += ["", "[[camera]]", *_lines(table)]
+    for kind, key, columns in (
+        ("action", keys.action, meaning.action),
+        ("proprio", keys.state, meaning.proprio),
+    ):
+        if columns:
+            lines += ["", f"[[{kind}]]", *_lines({"from": key, **_columns(columns)})]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(columns: Sequence[Column]) -> dict[str, object]:
+    table: dict[str, object] = {"dims": [column.name for column in columns]}
+    table["reference"] = [column.reference for column in columns]
+    table["unit"] = [column.unit for column in columns]
+    return table
+
+
+def _lines(table: Mapping[str, object]) -> list[str]:
+    return [f"{name} = {json.dumps(value)}" for name, value in table.items()]
