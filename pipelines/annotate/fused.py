@@ -65,7 +65,7 @@ class FusedStage:
     @cached_property
     def spec(self) -> StoreSpec:
         current = self._spec_over(self.annotate.spec, tokenize.VERSION)
-        versions = (tokenize.VERSION, 1)
+        versions = (1, tokenize.VERSION)
         earlier = [
             self._spec_over(*pair) for pair in zip(self.annotate.earlier, versions, strict=True)
         ]
