@@ -19,7 +19,7 @@ from depthtok.errors import ConfigError
 from depthtok.intervals import wilson
 from pipelines.sim import suites
 from pipelines.sim.libero import LiberoSimulator
-from pipelines.sim.motion import demonstrate
+from pipelines.sim.libero_expert import demonstrate
 from pipelines.sim.simulator import Task
 
 SEED = 7  # as in `eval`: the fixtures' positions

@@ -28,15 +28,12 @@ from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part, PartName, ShardKey, shard_name
 from depthtok.stores.spec import StoreSpec
 from depthtok.stores.store import Store
-from pipelines.sim import demos, suites
+from pipelines.sim.benchmark import Benchmark, Replays, benchmark_of, numbered
 from pipelines.sim.config import CollectConfig, numbers
-from pipelines.sim.goals import sort_out
-from pipelines.sim.libero import LiberoSimulator
-from pipelines.sim.motion import Motion, demonstrate
+from pipelines.sim.motion import Motion
 from pipelines.sim.perturb import Ranges
 from pipelines.sim.recording import EpisodeOrigin, features, film, variations
-from pipelines.sim.setup import versions
-from pipelines.sim.simulator import Task
+from pipelines.sim.simulator import Simulator, Task
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart, recording_failures
 
 VERSION = 2
@@ -60,17 +57,43 @@ class CollectStage:
         """The directory of the recording's store."""
         return self.out_dir / RECORDING
 
+    @property
+    def benchmark(self) -> Benchmark:
+        """What has the suite."""
+        return benchmark_of(self.config.suite)
+
+    @property
+    def replays(self) -> Replays:
+        """The reader of demonstration files. Raises `ConfigError` where the benchmark has none."""
+        replays = self.benchmark.replays
+        if replays is None:
+            raise ConfigError(
+                f"there are no demonstrations of {self.benchmark.title} to replay",
+                remedy="leave --demos out",
+            )
+        return replays
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+        return self.config.name or self.usual_name
+
+    @property
+    def usual_name(self) -> str:
+        """What recordings of the benchmark are called, if not otherwise; a schema has this name."""
+        return f"{self.benchmark.name}_sim_depth"
+
     @cached_property
     def tasks(self) -> dict[int, Task]:
         """The tasks by number, from the settings or from the demonstration files."""
         if self.config.demos:
-            return dict(enumerate(map(demos.task_of, self.config.demos)))
+            return dict(enumerate(map(self.replays.task_of, self.config.demos)))
         return {task.number: task for task in self._sorted_out[0]}
 
     @property
     def ranges(self) -> Ranges:
         """What views and starts are drawn from."""
-        return Ranges(self.config.views, self.config.starts)
+        return self.benchmark.ranges(self.config.views, self.config.starts)
 
     @property
     def left_out(self) -> str:
@@ -82,13 +105,13 @@ class CollectStage:
     @cached_property
     def _sorted_out(self) -> tuple[list[Task], list[Task]]:
         suite, chosen = self.config.suite, numbers(self.config.tasks, "tasks")
-        tasks = [suites.task(suite, number) for number in chosen] or suites.tasks(suite)
-        can, cannot = sort_out(tasks)
+        tasks = [numbered(suite, number) for number in chosen] or self.benchmark.tasks(suite)
+        expert = self.benchmark.expert
+        can, cannot = expert.sort_out(tasks)
         if cannot and (chosen or not can):
             names = "; ".join(f"{task.number} ({task.name})" for task in cannot)
             raise ConfigError(
-                f"the scripted expert only does pick-and-place; these tasks of {suite} need "
-                f"more: {names}",
+                f"the scripted expert {expert.limits}; these tasks of {suite} need more: {names}",
                 remedy="leave them out of --tasks, or replay demonstrations of them (--demos)",
             )
         return can, cannot
@@ -97,22 +120,22 @@ class CollectStage:
     def counts(self) -> dict[int, int]:
         """The number of episodes of each task."""
         if self.config.demos:
-            return {number: demos.count(path) for number, path in enumerate(self.config.demos)}
+            return {n: self.replays.count(path) for n, path in enumerate(self.config.demos)}
         return dict.fromkeys(self.tasks, self.config.episodes)
 
     @cached_property
     def spec(self) -> StoreSpec:
         config = self.config
-        settings: dict[str, object] = {"name": config.name, "size": config.size}
+        settings: dict[str, object] = {"name": self.name, "size": config.size}
         if config.demos:
-            settings["demos"] = [demos.fingerprint(path) for path in config.demos]
+            settings["demos"] = [self.replays.fingerprint(path) for path in config.demos]
         else:
             names = ("suite", "seed", "noise", "variety", "official_init_states")
             settings |= {name: getattr(config, name) for name in names}
             if config.views or config.starts:
                 drawn = ("views", "starts", "renderings")
                 settings |= {name: getattr(config, name) for name in drawn}
-        about = {"versions": versions()}
+        about = {"versions": self.benchmark.versions()}
         shards = {_split(number): count for number, count in self.counts.items()}
         return StoreSpec("recording", "collect", VERSION, settings, about, "", shards)
 
@@ -123,7 +146,7 @@ class CollectStage:
     def _part(self, number: int, episode: int) -> WorkPart:
         split, count, rows = _split(number), self.counts[number], (episode, episode + 1)
         name = PartName(shard_name(split, episode, count))
-        shard = ShardKey(self.config.name, DATA_VERSION, split, episode, count)
+        shard = ShardKey(self.name, DATA_VERSION, split, episode, count)
         return WorkPart(name, shard, self.config.renderings, 0, source=str(number), rows=rows)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
@@ -167,10 +190,11 @@ class CollectStage:
         of an episode in its part, `counts` begins the description."""
         sweep(folder)
         (folder / INFO).unlink(missing_ok=True)
-        for shard in folder.glob(f"{self.config.name}-{SPLIT}.tfrecord-*"):
+        for shard in folder.glob(f"{self.name}-{SPLIT}.tfrecord-*"):
             shard.unlink(missing_ok=True)  # another job may be assembling the same
-        declared, description = features(self.config.size), counts + self._description()
-        writer = RldsWriter(folder, self.config.name, DATA_VERSION, declared, description)
+        declared = features(self.config.size, self.benchmark.layout)
+        description = counts + self._description()
+        writer = RldsWriter(folder, self.name, DATA_VERSION, declared, description)
         episodes = (
             values for part in self._parts(record) for values in _values(part.path / record, writer)
         )
@@ -187,7 +211,8 @@ class CollectStage:
     def _description(self) -> str:
         config = self.config
         how = (
-            "Official human demonstrations of LIBERO, replayed without idle actions."
+            f"Official human demonstrations of {self.benchmark.title}, replayed without idle "
+            "actions."
             if config.demos
             else f"A scripted expert in {config.suite} (not human demonstrations), seed "
             f"{config.seed}, noise up to {config.noise}, variety {config.variety}, starting from "
@@ -198,14 +223,8 @@ class CollectStage:
             how += f" Drawn from ranges: {views}; robot starts {config.starts or 'as usual'}."
         if self.left_out:
             how += f" Tasks left out, as it cannot do them: {self.left_out}."
-        used = ", ".join(f"{name} {version}" for name, version in versions().items())
-        return f"{how} Rendered with true depth by {used}. {LICENCE}"
-
-
-LICENCE = (
-    "LIBERO code: MIT; its data set: CC BY 4.0; its 3-D objects come from several sources whose "
-    "own terms apply to pictures of them."
-)
+        used = ", ".join(f"{name} {version}" for name, version in self.benchmark.versions().items())
+        return f"{how} Rendered with true depth by {used}. {self.benchmark.licence}"
 
 
 def _split(number: int) -> str:
@@ -231,7 +250,7 @@ class _Recorder:
 
     def __init__(self, stage: CollectStage) -> None:
         self._stage = stage
-        self._simulator: LiberoSimulator | None = None
+        self._simulator: Simulator | None = None
 
     def __call__(self, work: WorkPart, writer: PartWriter, advance: Advance) -> None:
         number, episode = int(work.source), work.rows[0]
@@ -243,44 +262,42 @@ class _Recorder:
                 self._demonstrate(simulator, number, episode, writer)
         advance(self._stage.config.renderings)
 
-    def _of(self, number: int) -> LiberoSimulator:
+    def _of(self, number: int) -> Simulator:
         task = self._stage.tasks[number]
         if self._simulator is None or self._simulator.task != task:
             if self._simulator is not None:
                 self._simulator.close()
                 self._simulator = None
-            self._simulator = LiberoSimulator(task, self._stage.config.size)
+            benchmark = self._stage.benchmark
+            size = self._stage.config.size
+            self._simulator = benchmark.open(task, size, benchmark.settle_steps)
         return self._simulator
 
     def _demonstrate(
-        self, simulator: LiberoSimulator, number: int, episode: int, writer: PartWriter
+        self, simulator: Simulator, number: int, episode: int, writer: PartWriter
     ) -> None:
         config, ranges = self._stage.config, self._stage.ranges
         seed = self._stage.tasks[number].seed("collect", config.seed, episode)
         if ranges:
             simulator.vary(replace(simulator.task, variation=ranges.draw(seed)))
         init = episode % simulator.task.init_states if config.official_init_states else None
-        motion, style, tried = demonstrate(
+        shown = self._stage.benchmark.expert.demonstrate(
             simulator, seed=seed, noise=config.noise, variety=config.variety, init_state=init
         )
-        writer.meta |= {"seed": seed, "init_state": init, "grasps_tried": tried}
-        writer.meta |= {"style": style.to_json()}
+        writer.meta |= {"seed": seed, "init_state": init, **shown.about}
         start = "sampled" if init is None else f"init{init}"
-        origin = EpisodeOrigin(f"{start}_seed{seed}", seed, init, style.noise)
-        self._commit(simulator, motion, writer, origin, seed)
+        origin = EpisodeOrigin(f"{start}_seed{seed}", seed, init, shown.noise)
+        self._commit(simulator, shown.motion, writer, origin, seed)
 
-    def _replay(
-        self, simulator: LiberoSimulator, number: int, episode: int, writer: PartWriter
-    ) -> None:
+    def _replay(self, simulator: Simulator, number: int, episode: int, writer: PartWriter) -> None:
         path = self._stage.config.demos[number]
-        demo = demos.read(path, episode)
-        motion = demos.replay(simulator, demo)
-        writer.meta |= {"demo": demo.number, "file": path.name}
-        self._commit(simulator, motion, writer, EpisodeOrigin(f"{path.stem}_{demo.number}"))
+        motion, recorded = self._stage.replays.replay(simulator, path, episode)
+        writer.meta |= {"demo": recorded, "file": path.name}
+        self._commit(simulator, motion, writer, EpisodeOrigin(f"{path.stem}_{recorded}"))
 
     def _commit(
         self,
-        simulator: LiberoSimulator,
+        simulator: Simulator,
         motion: Motion,
         writer: PartWriter,
         origin: EpisodeOrigin,
@@ -290,9 +307,10 @@ class _Recorder:
         if not len(motion):
             raise SourceError("no action was executed")
         records, count = b"", self._stage.config.renderings
+        layout = self._stage.benchmark.layout
         for varied in variations(simulator, self._stage.ranges, seed, count):
-            values = film(simulator, motion, replace(origin, label=origin.label + varied))
-            records += frame(encode_episode(values, features(simulator.size)))
+            values = film(simulator, motion, replace(origin, label=origin.label + varied), layout)
+            records += frame(encode_episode(values, features(simulator.size, layout)))
         (writer.directory / (GOOD if motion.success else BAD)).write_bytes(records)
         if not motion.success:
             writer.fail(0, f"not solved in {len(motion)} steps")

@@ -27,12 +27,14 @@ ONE_PLACE = {
     "zarr": "depthtok/stores/arrays.py",
     "numcodecs": "depthtok/stores/arrays.py",
     "ray": "pipelines/ray/",
+    "rerun": "pipelines/view/recording.py",
     "typer": "depthtok/cli/",
     "tensorflow": (),
     "tensorflow_datasets": (),
     "mujoco": "pipelines/sim/",
     "robosuite": "pipelines/sim/",
     "libero": "pipelines/sim/",
+    "metaworld": "pipelines/sim/",
     "transformers": "pipelines/depth/hf/",
 }
 WITHOUT_TORCH = ("depthtok/",)
@@ -138,11 +140,12 @@ FLAGS = {
     "decode": 13,
     "inspect-mask": 2,
     "eval-depth": 9,
-    "ablate": 1,
+    "ablate": 5,
     "collect": 20,
     "eval": 20,
     "compare": 2,
     "serve": 13,
+    "view": 6,
     "copy": 3,
     "push": 7,
     "export": 10,
@@ -160,7 +163,7 @@ def test_commands_have_no_more_flags_than_are_known():
     assert max(FLAGS.values()) <= 20
 
 
-LOOSE = {"# type: ignore": 8, r"\bAny\b": 378, r"\bcast\(": 2}
+LOOSE = {"# type: ignore": 8, r"\bAny\b": 388, r"\bcast\(": 2}
 
 
 def test_types_do_not_get_looser():

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 from depthtok.config import from_mapping, merged, nested
 from depthtok.required import at_least, fulfilled, one_of
 
+MASKS = ("qdepth", "text-sees-image", "image-sees-text", "prefix", "causal")  # vla/model/masks.py
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -76,15 +78,13 @@ class DepthConfig:
 
     expert: Annotated[bool, "whether there is a depth branch at all"] = True
     target: Annotated[
-        str, "codes, latents, pixels, or none (the expert stays, without supervision)"
+        str, "codes, latents, pixels; none (no loss); or input (no loss; actions see true codes)"
     ] = "codes"
     head: Annotated[str, "distance (-|x - c|^2 * s to each code, eq. 3) or linear"] = "distance"
     temperature: Annotated[
         float, "fixed tau of eq. 3; 0: a learnable scale, with an initial loss near ln K"
     ] = 0.0
-    prior: Annotated[bool, "add the log frequency of each code at each position to the logits"] = (
-        False
-    )
+    prior: Annotated[bool, "add log p(code | position) of the data to the logits"] = False
     future: Annotated[int, "predict the codes of the frame this many steps ahead"] = 0
     codes: Annotated[int, "codebook size K"] = 256
     code_dim: Annotated[int, "size D of a code vector"] = 160
@@ -93,7 +93,7 @@ class DepthConfig:
     detach_prefix: Annotated[bool, "stop the depth gradient at Gemma's keys and values"] = False
 
     def __post_init__(self) -> None:
-        one_of("depth.target", self.target, ("codes", "latents", "pixels", "none"))
+        one_of("depth.target", self.target, ("codes", "latents", "pixels", "none", "input"))
         one_of("depth.head", self.head, ("distance", "linear"))
         fulfilled(
             not self.prior or self.target == "codes",
@@ -106,6 +106,11 @@ class DepthConfig:
     @property
     def supervised(self) -> bool:
         """Whether there is a depth loss."""
+        return self.uses_depth and self.target != "input"
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether samples have depth: to predict, or as an input."""
         return self.expert and self.target != "none"
 
 
@@ -138,9 +143,7 @@ class ModelConfig:
     depth_expert: Annotated[ExpertConfig, "the depth expert"] = ExpertConfig()
     depth: Annotated[DepthConfig, "the depth branch's target and head"] = DepthConfig()
     flow: Annotated[FlowConfig, "flow matching of the actions"] = FlowConfig()
-    mask: Annotated[str, "attention mask, of vla/model/masks.py: qdepth, prefix or causal"] = (
-        "qdepth"
-    )
+    mask: Annotated[str, "attention mask: qdepth, prefix, causal, ..."] = "qdepth"
     action_sees_depth: Annotated[
         bool, "actions attend to depth tokens; if not, inference skips the depth expert"
     ] = True
@@ -152,7 +155,7 @@ class ModelConfig:
     chunk: Annotated[int, "actions predicted at once"] = 4
 
     def __post_init__(self) -> None:
-        one_of("mask", self.mask, ("qdepth", "prefix", "causal"))
+        one_of("mask", self.mask, MASKS)
         for name, expert in (("action", self.action), ("depth_expert", self.depth_expert)):
             fulfilled(
                 expert.shared == self.vlm.shared,
@@ -160,6 +163,10 @@ class ModelConfig:
                 f" vlm has {self.vlm.shared}",
                 "experts attend to each other's keys and values: make them equal",
             )
+        fulfilled(
+            self.depth.target != "input" or (self.action_sees_depth and not self.depth.future),
+            "depth.target = 'input' needs action_sees_depth, and depth.future = 0",
+        )
         fulfilled(
             not self.depth.expert or self.depth.cameras <= self.cameras,
             f"depth.cameras = {self.depth.cameras}, but the model sees {self.cameras}",
@@ -203,6 +210,8 @@ class DataConfig:
     empty_instructions: Annotated[
         str, "episodes without any instruction: keep, or drop (not trained on, not validated on)"
     ] = "keep"
+    depth_codes: Annotated[str, "which codes teach: true, shuffled, same-step, random"] = "true"
+    demonstrations: Annotated[int, "episodes of each data set to learn from; 0: all"] = 0
     gripper: Annotated[
         str, "convert the gripper of every data set to this convention, e.g. open1_closed0"
     ] = ""
@@ -218,6 +227,8 @@ class DataConfig:
             require_gripper(self.gripper or "open1_closed0", "data.gripper")
         for name in ("action_norm", "proprio_norm"):
             one_of(name, getattr(self, name), ("bounds", "q99"))
+        one_of("data.depth_codes", self.depth_codes, ("true", "shuffled", "same-step", "random"))
+        at_least(0, self, "demonstrations", "data.")
         one_of("data.equal_prompts", self.equal_prompts, ("refuse", "allow"))
         one_of("data.empty_instructions", self.empty_instructions, ("keep", "drop"))
         one_of("data.instruction", self.instruction, ("draw", "first"))
@@ -254,12 +265,8 @@ class TrainConfig:
         str, "depth weight: exponential (lambda_0 gamma^t), constant or cosine (to 0)"
     ] = "exponential"
     ema: Annotated[float, "decay per step of the weights' moving average; 0: none"] = 0.0
-    precision: Annotated[
-        str, "of activations and matrix products: fp32 or bf16; weights stay fp32"
-    ] = "fp32"
-    fast: Annotated[
-        bool, "the same arithmetic in the order that suits GPUs; the last bits differ"
-    ] = False
+    precision: Annotated[str, "of activations and products: fp32, bf16; weights: fp32"] = "fp32"
+    fast: Annotated[bool, "the arithmetic in an order that suits GPUs; last bits differ"] = False
     deterministic: Annotated[
         bool, "two runs of one seed are equal to the bit on CUDA, too; slower there"
     ] = False

@@ -1,148 +1,238 @@
-"""Named variants over seeds, trained or resumed, and one table."""
+"""Named arms over seeds: trained or resumed, played, and what can be concluded of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from depthtok.api.interface import read, settings_of
-from depthtok.api.parameters import Positional
+from depthtok.api.eval import evaluate
+from depthtok.api.parameters import Flag, Positional
+from depthtok.api.study import Study
 from depthtok.api.train_vla import train_vla
-from depthtok.config import convert, flat, load_toml
-from depthtok.errors import ConfigError, did_you_mean
+from depthtok.config import load_toml, to_json
+from depthtok.errors import DepthtokError, StaleStore, as_type
 from depthtok.log import announce
 
 if TYPE_CHECKING:
+    from pipelines.ablate.power import PowerPlan
+    from pipelines.ablate.seed_result import SeedResult
+    from pipelines.ablate.study_page import ClosedLoop
+    from vla.config import Config
     from vla.evaluation.ablation import AblationTable
-
-_EXAMPLE = """write, for example
-  out = "runs/ablation"
-  seeds = [0, 1, 2]
-  variants = ["tiny", "tiny+causal", "tiny+no-depth-loss"]
-  [train-vla]
-  episodes = ["runs/episodes"]
-  codes = ["runs/codes"]
-  steps = 500"""
-
-_DECIDED = ("out", "seed", "preset", "resume", "plan")
-"""Arguments of train-vla that the study decides: it trains, and resumes."""
-_KINDS = {
-    "out": Path,
-    "seeds": tuple[int, ...],
-    "variants": list[str] | dict[str, Any],
-    "train-vla": dict[str, Any],
-}
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """The figures of every variant over its seeds, and the page that shows them."""
+    """The figures of every variant over its seeds, and the page that shows them; where policies
+    were played, what that showed; and what failed of, by title."""
 
     table: AblationTable
     page: Path
+    closed_loop: ClosedLoop | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Study:
-    """What is compared: variants by name, each a preset (with ablations) and settings."""
+class SeedRun:
+    """One training of an arm, and its trials. Picklable."""
 
-    out: Path
-    seeds: tuple[int, ...]
-    variants: Mapping[str, tuple[str, Mapping[str, Any]]]
-    flags: Mapping[str, Any]  # of train-vla, for all
+    study: Path
+    arm: str
+    seed: int
+    run: Path
+    training: Mapping[str, Any]  # arguments of train_vla
+    playing: Mapping[str, Any] | None  # arguments of evaluate
+    of_trials: Mapping[str, object] | None  # of them, what decides trials
 
-    @classmethod
-    def read(cls, content: Mapping[str, Any], where: str) -> Study:
-        """From TOML values. Raises `ConfigError` for what is unknown, missing or mistyped."""
-        for key in content:
-            if key not in _KINDS:
-                raise ConfigError(
-                    f"{where}: there is no {key!r}", remedy=did_you_mean(key, [*_KINDS])
-                )
-        values = {
-            key: convert(value, _KINDS[key], f"{where}: `{key}`")
-            for key, value in {"seeds": (0, 1, 2), **content}.items()
-        }
-        for key in _KINDS:
-            if not values.get(key):
-                raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
-        variants = dict(_variants(values["variants"], where))
-        return cls(values["out"], values["seeds"], variants, _flags(values["train-vla"], where))
+    @property
+    def title(self) -> str:
+        return f"{self.arm}, seed {self.seed}"
 
-    def runs(self) -> Iterator[tuple[str, int, Path]]:
-        """Variant, seed and place of every training."""
-        for seed in self.seeds:
-            for name in self.variants:
-                yield name, seed, self.run(name, seed)
+    @property
+    def log(self) -> Path:
+        return self.study / "results" / self.arm / f"seed-{self.seed}.log"
 
-    def run(self, name: str, seed: int) -> Path:
-        """Where a training lies."""
-        return self.out / name / f"seed-{seed}"
+    @property
+    def config(self) -> Config:
+        return self.training["settings"]
 
-    def trainings(self) -> list[tuple[str, dict[str, Any]]]:
-        """Title and arguments of every training. Raises `ConfigError` for settings of a variant
-        that are none: before the first training, and not after hours of it."""
-        interface, trainings = read(train_vla), []
-        for name, seed, out in self.runs():
-            preset, settings = self.variants[name]
-            changes = {**settings_of(self.flags.get("set")), **settings}
-            chosen = {"preset": preset, "seed": seed, "out": out, "set": changes}
-            arguments = interface.bind({**self.flags, **chosen}, "[train-vla]")
-            trainings.append((f"{name}, seed {seed}", arguments))
-        return trainings
+    def result(self) -> SeedResult | None:
+        """What remains of it, if it is finished. Raises `StaleStore` where that is of other
+        settings."""
+        from pipelines.ablate.seed_result import SeedResult
+        from vla.config import Config
 
+        path = SeedResult.path(self.study, self.arm, self.seed)
+        if not path.is_file():
+            return None
+        result = SeedResult.read(path)
+        if Config.from_json(result.config) != self.config:
+            raise StaleStore(
+                f"{path} is of other settings than the study's",
+                remedy="give the same settings, or another `out`",
+            )
+        return result if to_json(result.playing) == to_json(self.of_trials) else None
 
-def _flags(table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The arguments of train-vla that a study may give, of their types."""
-    interface, of_table = read(train_vla), f"{where}: [train-vla]"
-    interface.require_known(table, of_table, without=_DECIDED)
-    by_name = {parameter.name: parameter for parameter in interface.parameters}
-    flags = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name == "set":
-            flags[name] = convert(value, list[str], f"{of_table}: `set`")
-        else:
-            flags[name] = by_name[name].converted(value, of_table)
-    if not flags.get("episodes"):
-        raise ConfigError(f"{of_table} names no `episodes`", remedy=_EXAMPLE)
-    return flags
+    def carry_out(self) -> None:
+        """Trains, plays, and commits the result."""
+        from pipelines.ablate.seed_result import SeedResult
+        from vla.training import checkpoint
+
+        cost: dict[str, float | None] = {}
+        resumed, since = bool(checkpoint.steps(self.run)), _cpu_s()
+        announce(train_vla(**self.training))
+        cost["training"] = None if resumed else _cpu_s() - since  # of a part it would mislead
+        if self.playing is not None:
+            resumed, since = (self.run / "eval").exists(), _cpu_s()
+            announce(evaluate(**self.playing).words)
+            cost["evaluation"] = None if resumed else _cpu_s() - since
+        evaluation = None if self.playing is None else self.run / "eval"
+        SeedResult.of(
+            self.arm, self.seed, self.config, self.run, self.of_trials, evaluation, cost
+        ).write(self.study)
 
 
-def _variants(variants: Any, where: str) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
-    """A list of presets, or a table: name = preset, or name = {preset = ..., "train.lr" = ...}."""
-    if isinstance(variants, list):
-        variants = {name: name for name in variants}
-    for name, value in variants.items():
-        of_variant = f"{where}: `variants.{name}`"
-        table = {"preset": value} if isinstance(value, str) else value
-        table = convert(table, dict[str, Any], of_variant)
-        preset = convert(table.pop("preset", "tiny"), str, f"{of_variant}.preset")
-        yield name, (preset, flat(table))
+def _cpu_s() -> float:
+    """CPU seconds of this process and its ended children."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def ablate(
     config: Annotated[Path, Positional("CONFIG.toml", "description of the study")],
-) -> Ablation:
-    """Train variants over several seeds and tabulate them.
+    jobs: Annotated[int, Flag("runs at once, each on one core; 0: here, on all", least=0)] = 0,
+    nice: Annotated[int, Flag("niceness of the runs: 19 gives way to all", least=0, most=19)] = 0,
+    plan: Annotated[bool, "say how many seeds and trials a difference takes, and exit"] = False,
+    difference: Annotated[
+        float, Flag("of success rates to plan for, in points; 0: several", least=0, most=100)
+    ] = 0,
+) -> Ablation | PowerPlan:
+    """Train arms over several seeds, play them, and say what differs.
 
-    Variants are presets, with ablations after a plus, or tables of settings. The first one is the
-    baseline, compared seed by seed. Rerun to resume.
+    Arms are presets, with ablations after a plus, or tables of settings. Rerun to resume.
 
     Example: depthtok ablate docs/ablation.toml
     """
     from depthtok.disk.locks import writing
-    from vla.evaluation.ablation import tabulate
 
     study = Study.read(load_toml(config), str(config))
-    trainings = study.trainings()
+    runs = _runs(study, one_core=bool(jobs or nice))
+    if plan:
+        return _plan(study, runs, difference)
     with writing(study.out):
-        for number, (title, arguments) in enumerate(trainings, 1):
-            announce(f"[{number}/{len(trainings)}] {title}")
-            announce(train_vla(**arguments))
-        runs = {name: [study.run(name, seed) for seed in study.seeds] for name in study.variants}
-        table = tabulate(runs)
-        page = table.report(str(config)).write(study.out, "ablation")
-    return Ablation(table, page)
+        failures = _carry_out(runs, jobs, nice)
+        return _concluded(study, runs, failures, str(config))
+
+
+def _runs(study: Study, *, one_core: bool) -> list[SeedRun]:
+    """Every run of a study, checked. On one core each has one thread, where the study does not say
+    otherwise, so that its bits do not depend on how many run at once."""
+    trainings = study.trainings(threads=1 if one_core else None)
+    runs = []
+    for (name, seed, out), (_, arguments) in zip(study.runs(), trainings, strict=True):
+        depth = arguments["settings"].model.depth
+        playing = study.played(out, depth.target if depth.uses_depth else "")
+        runs.append(SeedRun(study.out, name, seed, out, arguments, playing, study.of_trials))
+    return runs
+
+
+def _carry_out(runs: Sequence[SeedRun], jobs: int, nice: int) -> dict[str, str]:
+    """Carries out what is not finished; what failed, and of what, by title."""
+    todo = [run for run in runs if run.result() is None]
+    if not jobs and not nice:
+        for number, run in enumerate(todo, 1 + len(runs) - len(todo)):
+            announce(f"[{number}/{len(runs)}] {run.title}")
+            run.carry_out()
+        return {}
+    from depthtok.signals import stoppable
+    from pipelines.ablate import pool
+
+    failures = {}
+    with stoppable():
+        ended = pool.run(todo, max(jobs, 1), nice)
+        for number, finished in enumerate(ended, 1 + len(runs) - len(todo)):
+            job = finished.job
+            assert isinstance(job, SeedRun)
+            words = finished.failure or _outcome(job)
+            announce(f"[{number}/{len(runs)}] {job.title}: {words}")
+            if finished.failure:
+                failures[job.title] = finished.failure
+    return failures
+
+
+def _outcome(run: SeedRun) -> str:
+    result = run.result()
+    if result is None or not result.trials:
+        return "trained"
+    return f"{sum(result.won.values())} of {len(result.trials)}"
+
+
+def _concluded(
+    study: Study, runs: Sequence[SeedRun], failures: Mapping[str, str], title: str
+) -> Ablation:
+    """What the finished seeds of all arms show, and the page."""
+    from pipelines.ablate.study_page import ClosedLoop
+    from vla.evaluation.ablation import RunFigures, table
+    from vla.training import checkpoint
+
+    results = _finished(study, runs)
+    common = set.intersection(*({r.seed for r in several} for several in results.values()))
+    if not common:
+        failed = "; ".join(f"{run}: {words}" for run, words in failures.items())
+        raise DepthtokError(
+            f"no seed is finished in all arms: {failed}",
+            remedy="mend what failed, and run the command again: what is finished is kept",
+        )
+    figures = {}
+    for name, several in results.items():
+        places = {result.seed: study.run(name, result.seed) for result in several}
+        figures[name] = [
+            RunFigures.of(places[r.seed]) if checkpoint.steps(places[r.seed]) else r.figures
+            for r in several
+            if r.seed in common
+        ]
+    tabulated = table(figures)
+    page, closed = tabulated.report(title), None
+    if study.playing is not None:
+        closed = ClosedLoop(results, study.compare)
+        page = closed.report(page)
+    return Ablation(tabulated, page.write(study.out, "ablation"), closed, failures)
+
+
+def _finished(study: Study, runs: Sequence[SeedRun]) -> dict[str, list[SeedResult]]:
+    """The results that there are, by arm, in the order of the seeds."""
+    results: dict[str, list[SeedResult]] = {name: [] for name in study.variants}
+    for run in runs:
+        if (result := run.result()) is not None:
+            results[run.arm].append(result)
+    return results
+
+
+def _plan(study: Study, runs: Sequence[SeedRun], difference: float) -> PowerPlan:
+    """What differences take, from what the finished runs of this study show."""
+    from pipelines.ablate import power
+    from pipelines.ablate.study_page import cost, spread
+
+    results = _finished(study, runs)
+    trials = [len(result.trials) for several in results.values() for result in several]
+    return power.PowerPlan(
+        len(study.variants),
+        len(study.seeds),
+        max(trials, default=0) or _trials(study),
+        (difference / 100,) if difference else power.DIFFERENCES,
+        spread(results),
+        cost(results),
+    )
+
+
+def _trials(study: Study) -> int:
+    """Trials of a training, as far as the study says: of one task where it names none."""
+    from pipelines.sim.config import EvalConfig, numbers
+
+    if study.playing is None:
+        return 0
+    tasks = numbers(as_type(str, study.playing.get("tasks", "")), "tasks")
+    return as_type(int, study.playing.get("trials", EvalConfig.trials)) * max(len(tasks), 1)

@@ -38,11 +38,12 @@ def collect(
     """
     from pipelines.collect import CollectStage
     from pipelines.run import run
-    from pipelines.sim.setup import graphics
+    from pipelines.sim.benchmark import benchmark_of
 
-    graphics()  # refused here, and not by every episode
+    benchmark = benchmark_of(settings.suite)
+    benchmark.graphics()  # refused here, and not by every episode
     stage = CollectStage(out, settings)
     if stage.left_out:
-        warn(f"left out, as the scripted expert only puts things somewhere: tasks {stage.left_out}")
+        warn(f"left out, as the scripted expert {benchmark.expert.limits}: tasks {stage.left_out}")
     with stoppable():
         return run(stage, options)

@@ -54,7 +54,7 @@ def evaluate(
         Renamed(workers="workers"),
     ],
     dataset: Annotated[str | None, "data set whose units to act in, if trained on several"] = None,
-    codebook: Annotated[Path | None, "also compare its depth codes with the ground truth's"] = None,
+    codebook: Annotated[Path | None, "compare its depth codes with the true ones"] = None,
     gripper: Annotated[str | None, "the policy's gripper convention, where it states none"] = None,
     accept: Annotated[
         list[str] | None, "what may differ from the robot's: fps, proprio.names, ..."
@@ -141,17 +141,17 @@ def _evaluation(
     """The directory's description, and all the trials that belong to it."""
     from pipelines.evaluate.protocol import Protocol
     from pipelines.evaluate.trials import Evaluation
-    from pipelines.sim.libero import MEANING
-    from pipelines.sim.setup import prepare, software, versions
+    from pipelines.sim.benchmark import benchmark_of
 
-    prepare()
+    benchmark = benchmark_of(settings.suite)
+    benchmark.prepare()
     protocol = Protocol.of(settings)
     protocol.warn_of_repeats()
     card = {
-        **source.card(MEANING),
+        **source.card(benchmark.meaning),
         "chosen_by": source.chosen_by(settings.chosen_by),
         **protocol.card(),
-        "versions": versions(),
-        "software": {**software(), **source.runs_on},
+        "versions": benchmark.versions(),
+        "software": {**benchmark.software(), **source.runs_on},
     }
     return Evaluation(out, card), list(protocol.jobs)

@@ -106,7 +106,7 @@ def train_vla(
     settings = resolved(settings, weights, out if options.resume else None)
     opened = OpenStores.of(settings, stores)
     settings = samples.fit(settings, opened, camera)
-    uses_codes = settings.model.depth.supervised and settings.model.depth.target != "pixels"
+    uses_codes = settings.model.depth.uses_depth and settings.model.depth.target != "pixels"
     failed = checks.failed_episodes(opened)
     notes = {
         "weights": weights,

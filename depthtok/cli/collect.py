@@ -15,8 +15,6 @@ from pipelines.sim.config import CollectConfig
 if TYPE_CHECKING:
     from pipelines.stage import Outcome
 
-SCHEMA = "libero_sim_depth"  # of what collect makes
-
 
 def tell(outcome: Outcome, out: Path, settings: CollectConfig, *, json: bool) -> int:
     """How many episodes there are, which failed, and what to type next."""
@@ -28,6 +26,9 @@ def tell(outcome: Outcome, out: Path, settings: CollectConfig, *, json: bool) ->
 
 def _lines(outcome: Outcome, out: Path, settings: CollectConfig) -> list[str]:
     from depthtok.sources.schema import Schema
+    from pipelines.collect import CollectStage
+
+    stage = CollectStage(out, settings)
 
     lines = [
         f"{out}: {human_count(outcome.episodes)} successful episodes, "
@@ -42,7 +43,7 @@ def _lines(outcome: Outcome, out: Path, settings: CollectConfig) -> list[str]:
         lines.append(f"{outcome.left} episodes are not done yet: the same command goes on")
     else:
         # A data set of another name has the same schema, which is not found by that name.
-        schema = () if Schema.find(settings.name) else ("--schema", SCHEMA)
+        schema = () if Schema.find(stage.name) else ("--schema", stage.usual_name)
         lines.append(f"next: {typed('convert', out, *schema, '--out', f'{out}.episodes')}")
     return lines
 

@@ -43,7 +43,7 @@ def code_picture(codes: UInt8[np.ndarray, "h w"], cell: int = 8) -> UInt8[np.nda
 
     Codes have no order, so close numbers get distinct colours.
     """
-    return np.kron(_code_colours()[codes], np.ones((cell, cell, 1), np.uint8))
+    return np.kron(code_colours()[codes], np.ones((cell, cell, 1), np.uint8))
 
 
 @cache
@@ -54,7 +54,7 @@ def _turbo() -> UInt8[np.ndarray, "256 3"]:
 
 
 @cache
-def _code_colours() -> UInt8[np.ndarray, "256 3"]:
+def code_colours() -> UInt8[np.ndarray, "256 3"]:
     """256 colours of OKLCH: hues by the golden ratio on five levels of lightness."""
     number = np.arange(256)
     lightness = 0.42 + 0.12 * (number * 3 % 5)

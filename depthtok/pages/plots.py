@@ -24,6 +24,7 @@ MOST_POINTS = 1200  # per line; more would not be visible
 
 Numbers = Sequence[float | None] | Shaped[np.ndarray, " n"]
 Line = tuple[Numbers, Numbers]  # x and y, of equal length
+ForestRow = tuple[str, float, float | None, float | None]  # label, estimate, its interval
 
 
 def colour(number: int) -> str:
@@ -70,6 +71,25 @@ def draw_histogram(
         axes.set_ylim(bottom=0)
 
     return _drawing(title, paint, x_label, "count", wide)
+
+
+def draw_forest(title: str, rows: Sequence[ForestRow], x_label: str, wide: bool) -> Markup:
+    """Estimates with their intervals, one below another, and a line at 0. A row without interval
+    is a cross."""
+
+    def paint(axes: Axes) -> None:
+        axes.axvline(0, color=INK, lw=0.8)
+        for place, (_, estimate, low, high) in enumerate(rows):
+            marker = "x"
+            if low is not None and high is not None:
+                axes.plot([low, high], [place, place], color=colour(0), lw=1.8)
+                marker = "o"
+            axes.plot([estimate], [place], color=colour(0), marker=marker, ms=6)
+        labels = [label for label, *_ in rows]
+        axes.set_yticks(range(len(rows)), labels, parse_math=False)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+
+    return _drawing(title, paint, x_label, "", wide)
 
 
 def thinned(

@@ -23,7 +23,15 @@ from PIL import Image
 
 from depthtok.disk.files import write_atomic
 from depthtok.format import human_number
-from depthtok.pages.plots import Line, colour, dash, draw_curves, draw_histogram
+from depthtok.pages.plots import (
+    ForestRow,
+    Line,
+    colour,
+    dash,
+    draw_curves,
+    draw_forest,
+    draw_histogram,
+)
 
 HALF = {"facts", "curves", "histogram"}  # shown two side by side
 
@@ -97,6 +105,10 @@ class Report:
         left_out = len(values) - len(finite)
         spread = {"edges": plain(edges), "counts": plain(counts), "not_finite": left_out}
         return self._add("histogram", title, x_label=x_label, **spread)
+
+    def forest(self, title: str, rows: Iterable[ForestRow], x_label: str) -> Report:
+        """Estimates by label with their intervals (None: not known), beside a line at 0."""
+        return self._add("forest", title, x_label=x_label, rows=plain(list(rows)))
 
     def pictures(self, title: str, pictures: Iterable[Picture], columns: int = 4) -> Report:
         """A grid of images, `columns` wide if the window has room."""
@@ -173,6 +185,9 @@ def _template_values(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
     if kind == "histogram":
         edges, counts = np.asarray(section["edges"]), np.asarray(section["counts"])
         return {"drawing": draw_histogram(title, counts, edges, section["x_label"], wide)}
+    if kind == "forest":
+        rows = [tuple(row) for row in section["rows"]]
+        return {"drawing": draw_forest(title, rows, section["x_label"], wide)}
     if kind == "table":
         width, rows = len(section["columns"]), section["rows"]
         return {"numeric": [all(_is_number(row[i]) for row in rows) for i in range(width)]}

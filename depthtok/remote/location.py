@@ -20,7 +20,7 @@ from depthtok.errors import ConfigError, SourceUnavailable
 from depthtok.remote.errors import Missing
 from depthtok.remote.limits import Limits
 from depthtok.remote.objects import SCHEMES, Described, Objects, objects_of
-from depthtok.remote.repository import FOLDERS
+from depthtok.remote.repository import DATASET, FOLDERS, Repository
 from depthtok.remote.retrying import persistently
 
 _SCHEME = re.compile(rf"(file):/{{1,3}}(?=[^/])|({'|'.join(SCHEMES)}):/{{1,2}}(?=[^/])")
@@ -94,7 +94,9 @@ class Location(PosixPath):
         if self.scheme != "hf":
             return self
         revision = persistently(lambda: self.objects.revision, self, self.limits)
-        root = f"hf://{self.bucket.partition('@')[0]}@{revision}"
+        repository = Repository.parse(f"hf://{self.bucket}", DATASET)
+        assert repository is not None  # or it would not have been opened
+        root = repository.at(revision).url
         return Location(f"{root}/{self.key}" if self.key else root)
 
     @property

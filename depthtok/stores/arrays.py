@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ import numpy as np
 from depthtok.disk.digests import REPAIR
 from depthtok.disk.regular import require_given
 from depthtok.errors import CorruptPart
+from depthtok.json_values import JsonObject
 from depthtok.signals import uninterrupted
 
 STREAM_CHUNK = 8  # rows decoded together: a short run of frames
@@ -30,13 +31,29 @@ STREAM_SHARD = 256  # rows in one file: 32 MiB of 256x256 16-bit depth before co
 class ArraySpec:
     """An array that grows by rows: `dtype`, the shape of one row, and how it lies on disk.
 
-    There is one row for every frame of a part, or, `per_episode`, one for every episode.
+    There is one row for every frame of a part, or, `per_episode`, one for every episode. `axes`
+    names the dimensions of a row, and `attributes` says what the values are, for other readers of
+    Zarr: without names, none are written.
     """
 
     dtype: str
     row: tuple[int, ...] = ()
     stream: bool = False
     per_episode: bool = False
+    axes: tuple[str, ...] | None = None
+    attributes: JsonObject = field(default_factory=dict)
+
+    @property
+    def dimensions(self) -> list[str] | None:
+        """The names of all dimensions; None where they have none."""
+        if self.axes is None:
+            return None
+        assert len(self.axes) == len(self.row), f"{self.axes} do not name {self.row}"
+        return ["episode" if self.per_episode else "frame", *self.axes]
+
+    def nameless(self) -> ArraySpec:
+        """The same array as stores had it before dimensions were named."""
+        return replace(self, axes=None, attributes={})
 
 
 ArraySpecs = Mapping[str, ArraySpec]
@@ -137,6 +154,8 @@ def _create(directory: Path, name: str, spec: ArraySpec, rows: int) -> Rows:
         serializer=BytesCodec(endian="little"),
         filters=None,
         fill_value=0,
+        dimension_names=spec.dimensions,
+        attributes=json.loads(json.dumps(dict(spec.attributes))) or None,
         config={"write_empty_chunks": True},
         chunks=(STREAM_CHUNK if spec.stream else max(rows, 1), *spec.row),
         shards=(STREAM_SHARD, *spec.row) if spec.stream else None,

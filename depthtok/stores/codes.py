@@ -39,8 +39,15 @@ def array_name(camera: str) -> str:
 
 def array_specs(cameras: Sequence[str], grid: tuple[int, int]) -> dict[str, ArraySpec]:
     """The tables of a part."""
-    codes = {array_name(name): ArraySpec("uint8", grid) for name in cameras}
-    return {**codes, "range": ArraySpec("float32", (len(cameras), 2), per_episode=True)}
+    codes = ArraySpec("uint8", grid, axes=("row", "column"))
+    bounds = ArraySpec(
+        "float32",
+        (len(cameras), 2),
+        per_episode=True,
+        axes=("camera", "bound"),
+        attributes={"camera": list(cameras), "bound": ["low", "high"]},
+    )
+    return {**{array_name(name): codes for name in cameras}, "range": bounds}
 
 
 class CodeStore(Store):

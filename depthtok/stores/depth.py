@@ -44,6 +44,13 @@ class DepthEncoding(StrEnum):
         return "uint16" if self is DepthEncoding.UINT16_MM else self.value
 
     @property
+    def attributes(self) -> JsonObject:
+        """How stored values become depth, as the CF conventions say it: xarray decodes by them."""
+        if self is DepthEncoding.UINT16_MM:
+            return {"missing_value": 0, "scale_factor": 0.001, "units": "m"}
+        return {"missing_value": -1.0}
+
+    @property
     def error(self) -> str:
         """What is lost by storing, for people."""
         return {
@@ -119,9 +126,16 @@ def array_specs(
     cameras: Sequence[str], size: tuple[int, int], encoding: DepthEncoding
 ) -> dict[str, ArraySpec]:
     """The arrays of a part."""
-    streams = {array_name(name): ArraySpec(encoding.dtype, size, stream=True) for name in cameras}
-    quantiles = ArraySpec("float32", (len(cameras), len(QUANTILES)), per_episode=True)
-    return {**streams, "quantiles": quantiles}
+    stored = encoding.attributes
+    depth = ArraySpec(encoding.dtype, size, stream=True, axes=("y", "x"), attributes=stored)
+    quantiles = ArraySpec(
+        "float32",
+        (len(cameras), len(QUANTILES)),
+        per_episode=True,
+        axes=("camera", "quantile"),
+        attributes={"camera": list(cameras), "quantile": list(QUANTILES)},
+    )
+    return {**{array_name(name): depth for name in cameras}, "quantiles": quantiles}
 
 
 class DepthStore(Store):

@@ -56,11 +56,13 @@ def _camera(data: Mapping[str, Any]) -> Camera:
 def array_specs(action: int, proprio: int, views: int, cameras: int) -> dict[str, ArraySpec]:
     """The tables of a part."""
     return {
-        "intrinsics": ArraySpec("float32", (cameras, 9), per_episode=True),
-        "action": ArraySpec("float32", (action,)),
-        "proprio": ArraySpec("float32", (proprio,)),
-        "instruction": ArraySpec("uint32"),
-        "images": ArraySpec("uint32", (views, 4)),
+        "intrinsics": ArraySpec(
+            "float32", (cameras, 9), per_episode=True, axes=("camera", "matrix_entry")
+        ),
+        "action": ArraySpec("float32", (action,), axes=("action_column",)),
+        "proprio": ArraySpec("float32", (proprio,), axes=("proprio_column",)),
+        "instruction": ArraySpec("uint32", axes=()),
+        "images": ArraySpec("uint32", (views, 4), axes=("view", "image_span")),
     }
 
 
@@ -229,13 +231,15 @@ class EpisodeStore(Store):
     def encoded_frames(
         self, part: Part, view: int, start: int, stop: int
     ) -> Iterator[bytes] | None:
-        """The bytes of each frame of a view as the data set has them, checked; None where frames
-        have no bytes of their own. Raises `CorruptRecord` and `SourceUnavailable`."""
-        source = self._source(view)
-        if not isinstance(source, SpanSource):
+        """The files that the frames of rows `start` to `stop` are, JPEG or PNG of 8 bits and RGB,
+        checked; None for a view whose frames are no such files. Raises like `read_frames`."""
+        source, shown = self._source(view), self.views[view]
+        is_file = shown.format.encoding in ("jpeg", "png") and shown.channels == "rgb"
+        if not is_file or shown.format.dtype != "uint8" or not isinstance(source, SpanSource):
             return None
-        rows = self.table(part, "images")[start:stop, view]
-        return source.encoded(self.view_files(part, view), rows)
+        return source.encoded(
+            self.view_files(part, view), self.table(part, "images")[start:stop, view]
+        )
 
     def check_frames(self, part: Part, view: int) -> Iterator[SourceError]:
         """What is wrong with the bytes of a view's frames in a part. Raises

@@ -22,7 +22,16 @@ from depthtok.errors import OutputError
 from depthtok.stores.arrays import ArraySpecs, group_json
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import PartName, ShardKey
-from depthtok.stores.spec import ROOT, StoreSpec, is_store, read_spec, require_same
+from depthtok.stores.spec import (
+    ROOT,
+    StoreSpec,
+    is_store,
+    names_dimensions,
+    read_spec,
+    require_same,
+    with_dimensions,
+    without_dimensions,
+)
 
 
 def create(path: Path, spec: StoreSpec) -> None:
@@ -47,13 +56,14 @@ def create(path: Path, spec: StoreSpec) -> None:
 
 def standing(path: Path, spec: StoreSpec, earlier: Iterable[StoreSpec]) -> StoreSpec:
     """The description to continue with at `path`: one of the `earlier` ones, which former versions
-    of the stage gave the same store, if that is what lies there; else `spec`. Parts are kept and
-    completed; what the earlier description does not know stays unknown."""
+    of the stage gave the same store, or `spec` itself without names of dimensions, if that is what
+    lies there; else `spec`, whose arrays name their dimensions. Parts are kept and completed; what
+    the earlier description does not know stays unknown."""
     if (Path(path) / ROOT).is_file():
         present = read_spec(Path(path))
-        if present.fingerprint in {former.fingerprint for former in earlier}:
+        if present.fingerprint in {s.fingerprint for s in (without_dimensions(spec), *earlier)}:
             return replace(present, place=spec.place)
-    return spec
+    return with_dimensions(spec)
 
 
 def is_unmade(path: Path) -> bool:
@@ -90,6 +100,8 @@ def write_part(
     """Makes one part: `fill` is given the writer; the part appears when it returns."""
     final = Path(path) / "parts" / str(name)
     with commit_directory(final, replace=replace) as directory:
+        if not names_dimensions(spec):
+            arrays = {array: described.nameless() for array, described in arrays.items()}
         writer = PartWriter(directory, name, shard, spec.stage, arrays)
         fill(writer)
         writer.close(spec.fingerprint, upstream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ COPY = "store.json"  # of a store elsewhere: see `depthtok/copies/contents.py`
 SEEN = "seen.json"  # what this host knows of the source's files: no part of the store's content
 SPEED = "speed.json"  # how fast the last run was, on its machine: no part of it, either
 FORMAT = 1
+DIMENSIONS = "dimension_names"  # in `about`
 MOST_SHARDS = 1_000_000  # of a split: every one that is missing is named
 ROOT_REMEDY = (
     "delete that one file if it is there, and run the command that made the store again, with the "
@@ -62,6 +63,21 @@ class StoreSpec:
         """What the root group says about the store."""
         content = {"format": FORMAT, **asdict(self), "fingerprint": self.fingerprint}
         return {"depthtok": {**content, "sha256": digest(content)}}
+
+
+def with_dimensions(spec: StoreSpec) -> StoreSpec:
+    """The same store, whose arrays name their dimensions: other bytes, so another fingerprint."""
+    return replace(spec, about={**spec.about, DIMENSIONS: True})
+
+
+def without_dimensions(spec: StoreSpec) -> StoreSpec:
+    """The same store as versions described it whose arrays had no names of dimensions."""
+    return replace(spec, about={k: v for k, v in spec.about.items() if k != DIMENSIONS})
+
+
+def names_dimensions(spec: StoreSpec) -> bool:
+    """Whether the arrays of a store name their dimensions: those of earlier versions do not."""
+    return spec.about.get(DIMENSIONS) is True
 
 
 def is_store(path: Path) -> bool:

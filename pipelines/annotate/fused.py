@@ -65,7 +65,10 @@ class FusedStage:
     @cached_property
     def spec(self) -> StoreSpec:
         current = self._spec_over(self.annotate.spec, tokenize.VERSION)
-        earlier = [self._spec_over(depth, 1) for depth in self.annotate.earlier]
+        versions = (tokenize.VERSION, 1)
+        earlier = [
+            self._spec_over(*pair) for pair in zip(self.annotate.earlier, versions, strict=True)
+        ]
         return filling.standing(self.out, current, earlier)
 
     def _spec_over(self, depth: StoreSpec, version: int) -> StoreSpec:

@@ -167,8 +167,8 @@ class AnnotateStage:
 
     @property
     def earlier(self) -> list[StoreSpec]:
-        """The same store as former versions described it."""
-        return [self._spec_of(1)]
+        """The same store as former versions described it, the latest first."""
+        return [self._spec_of(VERSION), self._spec_of(1)]  # the first but for names of dimensions
 
     def _spec_of(self, version: int) -> StoreSpec:
         episodes = self.episodes

@@ -16,7 +16,7 @@ from depthtok.disk.locks import writing
 from depthtok.disk.temporaries import TEMPORARY, sweep
 from depthtok.errors import DepthtokError, StoreError
 from depthtok.stores.filling import drop_dead
-from depthtok.stores.spec import ROOT, is_store, read_spec
+from depthtok.stores.spec import ROOT, is_store, read_spec, with_dimensions, without_dimensions
 from depthtok.stores.store import Store
 from pipelines.convert.opening import Converting
 from pipelines.run import run
@@ -71,8 +71,9 @@ def _in_place(stage: Converting) -> bool:
 
 def _made_otherwise(store: Path, stage: Converting) -> bool:
     """Whether there is a store that was made with other settings than those of `stage`."""
-    exists = (store / ROOT).is_file()
-    return exists and read_spec(store).fingerprint != stage.current.fingerprint
+    same = with_dimensions(stage.current), without_dimensions(stage.current)
+    fingerprints = {spec.fingerprint for spec in same}
+    return (store / ROOT).is_file() and read_spec(store).fingerprint not in fingerprints
 
 
 def _replaced(stage: Converting, replacement: Path, outcome: Outcome) -> Outcome:

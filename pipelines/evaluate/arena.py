@@ -9,6 +9,7 @@ from functools import partial
 from pipelines.device import one_thread
 from pipelines.evaluate.play import PolicySource, measure
 from pipelines.evaluate.trials import Arena, Evaluation, TrialJob, TrialOutcome
+from pipelines.sim.benchmark import benchmark_of
 from pipelines.sim.config import EvalConfig
 from pipelines.sim.rollout import Player
 
@@ -22,17 +23,17 @@ class ArenaBuilder:
     settings: EvalConfig
 
     def __call__(self) -> Arena:
-        from pipelines.sim.libero import MEANING
-
-        return self.of(self.source.open(MEANING))
+        return self.of(self.source.open(benchmark_of(self.settings.suite).meaning))
 
     def of(self, player: Player) -> Arena:
         """What a process needs that has its policy elsewhere, or already."""
-        from pipelines.sim.libero import LiberoSimulator
-
         one_thread()
         settings = self.settings
-        build = partial(LiberoSimulator, size=settings.size, settle_steps=settings.settle_steps)
+        build = partial(
+            benchmark_of(settings.suite).open,
+            size=settings.size,
+            settle_steps=settings.settle_steps,
+        )
         accepted = self.source.accepted
         return Arena(self.evaluation, player, build, self.settings.videos, measure, accepted)
 
@@ -40,13 +41,12 @@ class ArenaBuilder:
 def played(arena: ArenaBuilder, jobs: Sequence[TrialJob], workers: int) -> Iterator[TrialOutcome]:
     """Runs trials in `workers` processes, each with a policy, or with one that all of them ask."""
     from pipelines.sim import workers as processes
-    from pipelines.sim.libero import MEANING
 
     if not arena.source.batch:
         return processes.run(arena, jobs, workers)
     from pipelines.evaluate import shared
 
     one_thread()
-    policy = arena.source.open(MEANING)
+    policy = arena.source.open(benchmark_of(arena.settings.suite).meaning)
     assert isinstance(policy, shared.Asked)  # a server has no batch, nor has one with a codebook
     return shared.run(arena.of, policy, jobs, workers)

@@ -74,7 +74,12 @@ class PolicySource:
 
         path = checkpoint.find(self.address)
         state, config = checkpoint.read_state(path), checkpoint.read_config(path)
-        if self.codebook is not None and not config.model.depth.supervised:
+        if self.codebook is None and config.model.depth.target == "input":
+            raise ConfigError(
+                f"the actions of {self.address} take the codes of true depth",
+                remedy="give --codebook, the one that it was trained with",
+            )
+        if self.codebook is not None and not config.model.depth.uses_depth:
             raise ConfigError(
                 f"{self.address} was not trained to predict depth codes",
                 remedy="leave --codebook out",
@@ -187,7 +192,14 @@ class PolicySource:
         policy = Policy.load(self.address, dataset=self.dataset, device=self.device, **self._how)
         state = checkpoint.read_state(checkpoint.find(self.address))
         policy.meaning = stated(self._meaning(state, policy.config), self.gripper, robot)
-        return policy if self.codebook is None else Seeing(policy, self.codebook, self.device)
+        if self.codebook is None:
+            return policy
+        if policy.config.model.depth.target == "input":
+            from pipelines.evaluate.true_depth import TrueDepth
+
+            guides = policy.cameras[: policy.config.model.depth.cameras]
+            return TrueDepth(policy, guides, self.codebook, self.device)
+        return Seeing(policy, self.codebook, self.device)
 
 
 class Seeing:

@@ -15,9 +15,8 @@ import numpy as np
 
 from depthtok.log import warn
 from pipelines.evaluate.trials import TrialJob
-from pipelines.sim import published, suites
+from pipelines.sim.benchmark import Benchmark, benchmark_of, numbered
 from pipelines.sim.config import EvalConfig, numbers
-from pipelines.sim.perturb import Ranges
 from pipelines.sim.rollout import Trial
 from pipelines.sim.simulator import Task
 
@@ -34,27 +33,28 @@ class Protocol:
     def of(cls, settings: EvalConfig) -> Protocol:
         """What the settings ask for. Raises `ConfigError` for what there is not."""
         chosen = numbers(settings.tasks, "tasks")
-        every = suites.tasks(settings.suite)
-        tasks = [suites.task(settings.suite, number) for number in chosen] or every
-        jobs = [job for task in tasks for job in _jobs(task, settings)]
+        benchmark = benchmark_of(settings.suite)
+        every = benchmark.tasks(settings.suite)
+        tasks = [numbered(settings.suite, number) for number in chosen] or every
+        jobs = [job for task in tasks for job in _jobs(task, settings, benchmark)]
         return cls(settings, tasks, jobs)
 
     def card(self) -> dict[str, object]:
         """Its entries in the card. `variations` are those of every trial, by task."""
-        settings = self.settings
+        settings, benchmark = self.settings, benchmark_of(self.settings.suite)
         card: dict[str, object] = {
             "suite": settings.suite,
             "trials": settings.trials,
             "seed": settings.seed,
             "replan_steps": settings.replan_steps,
-            "max_steps": settings.max_steps or suites.suite_named(settings.suite).max_steps,
+            "max_steps": settings.max_steps or benchmark.suites()[settings.suite],
             "size": settings.size,
             "settle_steps": settings.settle_steps,
             "action_noise": settings.action_noise,
             "views": settings.views,
             "starts": settings.starts,
             "different_states": {str(task.number): self._different(task) for task in self.tasks},
-            "orientation": "raw[::-1, ::-1]",
+            "orientation": benchmark.orientation,
             "tasks": {str(task.number): task.instruction for task in self.tasks},
             "videos": settings.videos,
         }
@@ -71,7 +71,8 @@ class Protocol:
     def _different(self, task: Task) -> int:
         """How many different official initial states the trials of a task have."""
         used = sorted({job.trial.state for job in self._of(task)})
-        return len(np.unique(suites.init_states(task)[used, 1:], axis=0))  # without the time
+        states = benchmark_of(task.suite).initial_states(task)
+        return len(np.unique(states[used], axis=0))
 
     def warn_of_repeats(self) -> None:
         """Says where trials of a task start from the same state, with nothing else varied."""
@@ -87,9 +88,9 @@ class Protocol:
             )
 
 
-def _jobs(task: Task, settings: EvalConfig) -> Iterable[TrialJob]:
+def _jobs(task: Task, settings: EvalConfig, benchmark: Benchmark) -> Iterable[TrialJob]:
     """All trials of a task."""
-    varied = list(_versions(task, settings))
+    varied = list(_versions(task, settings, benchmark))
     published_ = task.init_states == 1  # a task of the suite is one trial from its first state
     for number, version in enumerate(varied):
         state = 0 if published_ else number % task.init_states
@@ -104,11 +105,11 @@ def _jobs(task: Task, settings: EvalConfig) -> Iterable[TrialJob]:
         yield TrialJob(version, trial)
 
 
-def _versions(task: Task, settings: EvalConfig) -> Iterable[Task]:
+def _versions(task: Task, settings: EvalConfig, benchmark: Benchmark) -> Iterable[Task]:
     """The task as each of its trials has it."""
-    if variations := published.variations(task):
+    if variations := benchmark.variations(task):
         return variations[: settings.trials]
-    ranges = Ranges(settings.views, settings.starts)
+    ranges = benchmark.ranges(settings.views, settings.starts)
     if not ranges:
         return [task] * settings.trials
     seeds = (task.seed("variation", settings.seed, k) for k in range(settings.trials))

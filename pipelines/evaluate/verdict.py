@@ -12,8 +12,8 @@ from depthtok.intervals import Paired, paired
 from depthtok.pages.report import Report
 from pipelines.evaluate.protocol import choice
 from pipelines.evaluate.trials import DEFAULTS, Evaluation, TrialOutcome, by_task, summary
+from pipelines.sim.benchmark import step_limit
 from pipelines.sim.pictures import Video
-from pipelines.sim.suites import SUITES
 
 SAME = (
     *("suite", "seed", "max_steps", "replan_steps", "size", "versions"),
@@ -114,8 +114,8 @@ def measured(card: Mapping[str, Any]) -> str:
     runs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
     pieces = [[number for _, number in run] for _, run in runs]
     tasks = ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in pieces)
-    suite, steps = SUITES.get(card["suite"]), card["max_steps"]
-    usual = suite.max_steps if suite else steps
+    limit_of_suite, steps = step_limit(card["suite"]), card["max_steps"]
+    usual = steps if limit_of_suite is None else limit_of_suite
     limit = "" if steps == usual else f", at most {steps} steps instead of {usual}"
     return f"{card['suite']}, task{'s' if len(numbers) > 1 else ''} {tasks}{limit}"
 

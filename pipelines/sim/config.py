@@ -43,7 +43,7 @@ class CollectConfig:
         tuple[Path, ...], "replay these official demonstrations (TASK_demo.hdf5) instead"
     ] = ()
     size: Annotated[int, "side of the images in pixels"] = 256
-    name: Annotated[str, "name of the data set"] = "libero_sim_depth"
+    name: Annotated[str, "name of the data set; by default BENCHMARK_sim_depth"] = ""
     episodes_per_shard: Annotated[int, "episodes per file"] = 16
     views: Views = ""
     starts: Starts = ""
@@ -64,7 +64,9 @@ class CollectConfig:
         require(0 <= self.noise <= 0.5, "noise", self.noise, "give 0 to 0.5")
         require(0 <= self.variety <= 1, "variety", self.variety, "give 0 to 1")
         require(16 <= self.size <= 1024, "size", self.size, "give 16 to 1024")
-        require(re.fullmatch(r"[a-z][a-z0-9_]*", self.name), "name", self.name, "give a_plain_name")
+        require(
+            re.fullmatch(r"([a-z][a-z0-9_]*)?", self.name), "name", self.name, "give a_plain_name"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A simulated episode as RLDS: the features, and the values of one episode.
 
-The layout is that of the LIBERO data sets in RLDS format, plus depth, segmentation and cameras.
+The arrangement is that of the LIBERO data sets in RLDS format, plus depth, segmentation and
+cameras; widths, and what the numbers mean, are those of the benchmark (`EpisodeLayout`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from jaxtyping import Float32, Float64, UInt16
 
 from depthtok.sources.features import Feature
 from depthtok.sources.pixels import encode_image
-from pipelines.sim.libero import LiberoSimulator
+from pipelines.sim.benchmark import EpisodeLayout
 from pipelines.sim.motion import Motion
 from pipelines.sim.perturb import Ranges
 from pipelines.sim.simulator import CLASSES, Simulator
@@ -23,29 +24,19 @@ FARTHEST_M = 65.535  # the limit of uint16 millimetres; farther is 0, which mean
 SAMPLED = -1  # init_state_index of an episode with sampled placements
 
 _CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
-_ACTION = (
-    "OSC_POSE command in [-1, 1]: xyz (1 is 5 cm), rotation (1 is 0.5 rad), gripper (-1 open, 1 "
-    "closed)."
-)
-_STATE = "End effector: position (m), axis-angle (rad); positions of both fingers (m)."
 _WRIST = "Wrist camera at this step, as camera_to_world."
 _STEP: tuple[tuple[str, str, tuple[int, ...], str], ...] = (
-    ("action", "float32", (7,), _ACTION),
     ("discount", "float32", (), "Always 1."),
     ("is_first", "bool", (), "True on the first step."),
     ("is_last", "bool", (), "True on the last step."),
     ("is_terminal", "bool", (), "True on the last step."),
-    ("observation/joint_state", "float32", (7,), "Joint angles (rad)."),
-    ("observation/state", "float32", (8,), _STATE),
     ("observation/wrist_camera_to_world", "float32", (16,), _WRIST),
     ("reward", "float32", (), "1 on the last step of a success, else 0."),
 )
 _PICTURES = (
     ("depth", "uint16", 1, "png", "True z-depth of `image` in millimetres; 0 is unknown."),
-    ("image", "uint8", 3, "jpeg", "Main camera (agentview), published orientation: [::-1, ::-1]."),
     ("segmentation", "uint8", 1, "png", f"What `image` shows: {_CLASSES}."),
     ("wrist_depth", "uint16", 1, "png", "True z-depth of `wrist_image` in millimetres."),
-    ("wrist_image", "uint8", 3, "jpeg", "Wrist camera, published orientation: [::-1, ::-1]."),
 )
 _POSE = "Main camera, 4x4 row-major, m, axes x right, y down, z forward, upright true view."
 _EPISODE: tuple[tuple[str, str, tuple[int, ...], str], ...] = (
@@ -68,14 +59,22 @@ _TEXTS = (
 
 
 @cache
-def features(size: int) -> Mapping[str, Feature]:
+def features(size: int, layout: EpisodeLayout) -> Mapping[str, Feature]:
     """The features of a data set with `size` px square images, by path, sorted."""
+    robot = (
+        ("action", layout.action),
+        ("observation/state", layout.state),
+        ("observation/joint_state", layout.joints),
+    )
+    steps = [*_STEP, *((name, "float32", (width,), about) for name, (width, about) in robot)]
+    views = (("image", layout.image), ("wrist_image", layout.wrist_image))
+    pictures = [*_PICTURES, *((name, "uint8", 3, "jpeg", about) for name, about in views)]
     declared = [Feature("steps/language_instruction", "text", "str", description="Instruction.")]
-    for group, rows, per_step in (("steps", _STEP, True), ("episode_metadata", _EPISODE, False)):
+    for group, rows, per_step in (("steps", steps, True), ("episode_metadata", _EPISODE, False)):
         for name, dtype, shape, about in rows:
             path, kind = f"{group}/{name}", "tensor" if shape else "scalar"
             declared.append(Feature(path, kind, dtype, shape, "none", per_step, about))
-    for name, dtype, channels, encoding, about in _PICTURES:
+    for name, dtype, channels, encoding, about in pictures:
         path, pixels = f"steps/observation/{name}", (size, size, channels)
         declared.append(Feature(path, "image", dtype, pixels, encoding, True, about))
     for name, about in _TEXTS:
@@ -94,7 +93,7 @@ class EpisodeOrigin:
     noise: float = 0.0
 
 
-def variations(simulator: LiberoSimulator, ranges: Ranges, seed: int, count: int) -> Iterator[str]:
+def variations(simulator: Simulator, ranges: Ranges, seed: int, count: int) -> Iterator[str]:
     """Takes the simulator through the views that belong to an episode's seed, and says for its
     label what is varied; "" without ranges."""
     for number in range(count):
@@ -106,13 +105,17 @@ def variations(simulator: LiberoSimulator, ranges: Ranges, seed: int, count: int
         yield f"_{variation.name.replace(', ', '_').replace(' ', '-')}"
 
 
-def film(simulator: Simulator, motion: Motion, origin: EpisodeOrigin) -> dict[str, object]:
+def film(
+    simulator: Simulator, motion: Motion, origin: EpisodeOrigin, layout: EpisodeLayout
+) -> dict[str, object]:
     """The episode's values by path, with its states rendered one by one.
 
     The fixtures must be placed as in the motion: no reset with another seed in between.
     """
-    declared = features(simulator.size)
-    pictures: dict[str, list[bytes]] = {f"steps/observation/{name}": [] for name, *_ in _PICTURES}
+    declared = features(simulator.size, layout)
+    pictures: dict[str, list[bytes]] = {
+        path: [] for path, feature in declared.items() if feature.kind == "image"
+    }
     proprio, joints, poses = [], [], []
     for state in motion.states:
         simulator.restore(state)

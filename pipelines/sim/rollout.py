@@ -23,7 +23,8 @@ from pipelines.sim.simulator import CameraView, Simulator
 @runtime_checkable
 class Player(Protocol):
     """Anything that acts: `vla.serving.policy.Policy`, a server, a test double. It may have the
-    attributes `cameras`, the names of those that it looks at, and `meaning`, of its actions."""
+    attributes `cameras`, the names of those that it looks at, `meaning`, of its actions, and
+    `wants_depth`, to be given their true depth (`depth_m`, float32 [H W] by camera)."""
 
     def reset(self, seed: int) -> None:
         """Starts a trial; the same seed and observations give the same actions."""
@@ -112,6 +113,8 @@ def play(
             observation, views = observe(simulator, cameras)
             rollout.see(views[simulator.cameras[0]])
             rollout.plans += 1
+            if getattr(player, "wants_depth", False):
+                observation["depth_m"] = {name: views[name].depth_m for name in cameras}
             actions = _checked(player.act(observation), simulator)
             actions = change(actions) if change else actions
             plan = list(np.clip(actions, -1, 1)[: trial.replan_steps])

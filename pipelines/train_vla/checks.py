@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from depthtok.errors import ConfigError
+from depthtok.errors import ConfigError, StaleStore
 from depthtok.log import warn
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.failures import in_words, left_out
 from pipelines.train_vla.stores import OpenStores, Targets, member_names
 from vla.config import Config
+from vla.data.controls import records
 from vla.data.dataset import Dataset
 from vla.data.member import Member
 from vla.training.checkpoint import TrainingState
@@ -120,7 +121,23 @@ def notes(
                 if column.note:
                     spread.setdefault(member.name, {}).setdefault(side, {})[name] = column.note
     held = {"rule": rule, **held_out(learn, validation, book)}
-    return {"held_out": held, **({"spread": spread} if spread else {})}
+    codes = records(learn.members)
+    return {
+        "held_out": held,
+        **({"spread": spread} if spread else {}),
+        **({"depth_codes": codes} if codes else {}),
+    }
+
+
+def require_same_codes(begun: TrainingState | None, notes: Mapping[str, object]) -> None:
+    """Raises `StaleStore` where a run that goes on would be taught other codes than before."""
+    before = {} if begun is None else (begun.notes or {}).get("depth_codes", {})
+    if begun is not None and before != notes.get("depth_codes", {}):
+        raise StaleStore(
+            "the codes that stand in for the true ones (data.depth_codes) are drawn otherwise than "
+            "when this run was begun",
+            remedy="go on with the depthtok and numpy that began it, or choose another --out",
+        )
 
 
 def held_out(learn: Dataset, validation: Dataset | None, book: Codebook | None) -> dict[str, Any]:

@@ -105,6 +105,7 @@ class PolicyTraining:
                 "instructions": prompts.to_json(),
                 **checks.notes(learn, validation, opened.book, checks.rule_of(self.state)),
             }
+            checks.require_same_codes(self.state, notes)
             weights = self._weights(learn.tokenizer) if self.begun is None else None
             decode = samples.decoder(opened.book, device) if validation else None
             options = options if validation else replace(options, validate_every=0)

@@ -102,6 +102,7 @@ def datasets(
     """
     from vla.data import dataset as data
     from vla.data import tokenizer
+    from vla.data.controls import controlled, fewer
 
     weights = opened.weights(weights or ())
     if cache is not None and config.data.crop < 1:
@@ -126,6 +127,7 @@ def datasets(
     learn, out = _sides(joined, held_out, checks.rule_of(begun))
     if not learn:
         raise _nothing_left(joined)
+    learn = [controlled(fewer(member, config), config) for member in learn]
     if held_out and not out:
         warn("no episode is held out: nothing will be validated")
     validation = data.Dataset(out, config, reader, augment=False, held_out=True) if out else None

@@ -77,7 +77,7 @@ class OpenStores:
         stores = [EpisodeStore(path, source_root=source_root) for path in episodes]
         if config.model.depth.expert and config.model.depth.target == "pixels":
             return cls(stores, *_pixels(depth, codebook))
-        if config.model.depth.supervised and config.data.crop < 1:
+        if config.model.depth.uses_depth and config.data.crop < 1:
             return cls(stores, *_crops(depth, codebook, device))
         return cls(stores, *_codes(codes, codebook))
 

@@ -1,48 +1,67 @@
-"""What README and docs name is there: files, commands, flags."""
+"""What README and docs name is there: files, headings, commands, flags, settings."""
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
 import typer
 
+from depthtok.api.interface import read
+from depthtok.cli.application import commands
 from depthtok.cli.main import app
+from tests.docs.pages import PAGES, ROOT, dead_links, name, shell_blocks
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("benchmarks/*.md")])
 COMMANDS = typer.main.get_command(app).commands
-
-
-def name(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
+FUNCTIONS = {name: command.function for name, command in commands().items()}
+NEEDS = {
+    "bucket",  # an S3 server, or another one
+    "cluster",  # Ray, Slurm or a cloud
+    "data",  # data sets of the reader's
+    "gpu",
+    "hours",
+    "minutes",
+    "network",  # packages or weights are fetched
+    "root",
+    "server",  # a policy that is being served
+    "sim",  # the extra, and a renderer
+    "stores",  # made by commands of an earlier block, or with other settings
+    "weights",  # of a network, which the reader has downloaded
+}
+VARIABLES = {"SLURM_ARRAY_TASK_ID": "1", "arm": "tiny", "SEED": "0", "STEPS": "800"}
+"""Of the shell, in pages, with a value."""
+BLOCKS = [block for page in PAGES for block in shell_blocks(page)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
-    links = [link for link in links if not link.startswith(("http:", "https:"))]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert dead_links(page) == []
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The words of every depthtok command in the page's blocks of shell."""
-    blocks = re.findall(r"```(?:bash|sh|console)?\n(.*?)```", page.read_text(), re.DOTALL)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    lines = [line.removeprefix("$ ").strip() for line in lines]
-    return [shlex.split(line, comments=True) for line in lines if line.startswith("depthtok ")]
+def test_a_dead_link_is_noticed(tmp_path):
+    (tmp_path / "other.md").write_text("# One `thing`: and another\n\n# Twice\n\n# Twice\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[a](other.md#one-thing-and-another) [b](other.md#twice-1) [c](https://example.org/x)\n"
+        "[d](other.md#twice-2) [e](none.md) ![f](none.png) [g](#here)\n\n```\n[h](none.md)\n```\n"
+    )
+    assert dead_links(page) == ["other.md#twice-2", "none.md", "none.png", "#here"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_commands_and_flags_exist(page):
-    for words in commands(page):
-        assert words[1] in COMMANDS, words
-        flags = {flag for parameter in COMMANDS[words[1]].params for flag in parameter.opts}
-        flags |= {
-            flag for parameter in COMMANDS[words[1]].params for flag in parameter.secondary_opts
-        }
-        written = {word.split("=")[0] for word in words if word.startswith("--")}
-        assert written <= flags | {"--help"}, words
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_commands_of_pages_can_be_typed(block):
+    """The command line takes every flag and value; presets and settings are known."""
+    for command, *words in block.commands:
+        words = [re.sub(r"\$(\w+)", lambda name: VARIABLES[name[1]], word) for word in words]
+        params = COMMANDS[command].make_context(command, words).params
+        interface = read(FUNCTIONS[command])
+        values = {key: value for key, value in params.items() if value not in (None, (), [])}
+        values.pop("json", None)
+        interface.bind(values, str(block))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_blocks_say_what_they_need(block):
+    """A block of shell without `needs` is run by test_blocks_run.py."""
+    assert block.needs <= NEEDS
 
 
 FOREIGN = {
@@ -51,6 +70,7 @@ FOREIGN = {
     "--nnodes",
     "--rdzv-endpoint",  # of torchrun
     "--states",  # of benchmarks/expert_rates.py
+    "--version",  # of depthtok itself
 }
 
 
@@ -68,7 +88,7 @@ def test_flags_in_prose_exist(page):
 
 
 def test_the_pages_have_commands():
-    assert len(commands(ROOT / "README.md")) > 8
+    assert sum(len(block.commands) for block in BLOCKS if block.page == "README.md") > 8
 
 
 def test_the_files_that_check_exist():
@@ -79,3 +99,17 @@ def test_the_files_that_check_exist():
     assert [
         f for f in files if not ((ROOT / f).is_file() or (ROOT / "depthtok" / f).is_file())
     ] == []
+
+
+def test_the_tour_names_what_is_there():
+    """Each `name` before a link of the tour is defined in the file that the link leads to."""
+    tour = (ROOT / "CONTRIBUTING.md").read_text().partition("## A tour")[2].partition("\n## ")[0]
+    stations = re.findall(r"^\d+\. \*\*", tour, re.MULTILINE)
+    assert len(stations) == 10
+    named = re.findall(r"`(\w+)` of\s+\[[^\]]+\]\(([^)]+)\)", tour)
+    assert len(named) > 15
+    for symbol, file in named:
+        assert re.search(rf"^ *(class|def) {symbol}\b", (ROOT / file).read_text(), re.MULTILINE), (
+            symbol,
+            file,
+        )

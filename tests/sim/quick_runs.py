@@ -13,8 +13,9 @@ from pipelines import collect, run
 from pipelines.evaluate import verdict
 from pipelines.evaluate.trials import Arena, Evaluation, TrialJob
 from pipelines.sim import workers
+from pipelines.sim.benchmark import ShownMotion
 from pipelines.sim.config import CollectConfig
-from pipelines.sim.expert import Style
+from pipelines.sim.libero_benchmark import LiberoBenchmark, LiberoExpert
 from pipelines.sim.motion import Motion
 from pipelines.sim.recording import features
 from pipelines.sim.rollout import Trial
@@ -64,28 +65,38 @@ def evaluate(place: Path, processes: int = 0, step_s: float = STEP_S) -> None:
     verdict.page(evaluation).write(place)
 
 
-class Bench(collect.LiberoSimulator):
+class Bench(FakeWorld):
     """Stands for the simulator in a recorder."""
 
     def __init__(self, task, size):
-        self.task, self.size = task, size
-
-    def close(self):
-        pass
+        super().__init__(task)
+        self.size = size
 
 
-def demonstrate(simulator, *, seed, noise, variety, init_state):
+class QuickExpert(LiberoExpert):
     """Three steps of nothing that follow from the seed; one start in three is too hard."""
-    time.sleep(3 * STEP_S)
-    rng = np.random.default_rng(seed)
-    motion = Motion(rng.random((3, 5)), rng.random((3, 7), np.float32), seed % 3 != 0)
-    return motion, Style.draw(seed, noise, variety), 1
+
+    def demonstrate(self, simulator, *, seed, noise, variety, init_state):
+        time.sleep(3 * STEP_S)
+        rng = np.random.default_rng(seed)
+        motion = Motion(rng.random((3, 5)), rng.random((3, 7), np.float32), seed % 3 != 0)
+        return ShownMotion(motion, 0.0, {})
 
 
-def film(simulator, motion, origin):
+class QuickBenchmark(LiberoBenchmark):
+    """LIBERO without its simulator, and with an expert that does not move."""
+
+    def open(self, task, size, settle_steps):
+        return Bench(task, size)
+
+    def versions(self):
+        return {"fake": "1"}
+
+
+def film(simulator, motion, origin, layout):
     """Values of every feature, the actions among them."""
     values = {}
-    for path, feature in features(simulator.size).items():
+    for path, feature in features(simulator.size, layout).items():
         steps = (len(motion),) if feature.per_step else ()
         text = [origin.label] * len(motion) if feature.per_step else origin.label
         zeros = np.zeros((*steps, *feature.shape), feature.dtype)
@@ -95,8 +106,8 @@ def film(simulator, motion, origin):
 
 def record(place: Path) -> None:
     """As `depthtok collect` does it, two tasks."""
-    collect.LiberoSimulator, collect.demonstrate, collect.film = Bench, demonstrate, film
-    collect.versions = lambda: {"fake": "1"}
+    benchmark = QuickBenchmark(expert=QuickExpert())
+    collect.benchmark_of, collect.film = lambda suite: benchmark, film
     config = CollectConfig(tasks="0-1", episodes=EPISODES, size=16, episodes_per_shard=3)
     work = collect.CollectStage(place, config)
     work.__dict__["tasks"] = {n: Task("fake", n, f"t{n}", f"do {n}", 9, 50) for n in range(2)}

@@ -11,10 +11,12 @@ from depthtok.errors import ConfigError, SourceError, StaleStore
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
 from depthtok.testing import tree_digest
+from pipelines.sim.benchmark import ShownMotion
 from pipelines.sim.config import CollectConfig, EvalConfig, numbers
-from pipelines.sim.libero import LiberoSimulator
+from pipelines.sim.libero_benchmark import LiberoBenchmark
 from pipelines.sim.motion import Motion
 from pipelines.sim.simulator import CLASSES
+from tests.sim import quick_runs
 
 HERE = RunOptions(workers=0)
 
@@ -93,46 +95,25 @@ def test_a_demonstration_in_the_official_form_is_replayed(demos, simulator, tmp_
     assert np.array_equal(again.actions, motion.actions)
 
 
-class Quick(LiberoSimulator):
-    """Stands for the simulator in a recorder."""
-
-    def __init__(self, task, size):
-        self.task, self.size = task, size
-
-    def close(self):
-        pass
-
-
 @pytest.fixture
 def quick(monkeypatch, simulator):
     """Recording without physics or rendering; every third episode of a task fails."""
     from pipelines import collect
-    from pipelines.sim import recording
-    from pipelines.sim.expert import Style
 
     calls = []
 
-    def demonstrate(simulator, *, seed, noise, variety, init_state):
-        calls.append((simulator.task.number, seed, init_state))
-        nth = sum(task == simulator.task.number for task, *_ in calls)
-        motion = Motion(np.zeros((3, 5)), np.zeros((3, 7), np.float32), nth % 3 != 0)
-        return motion, Style.draw(seed, noise, variety), 1
+    class Expert(quick_runs.QuickExpert):
+        def demonstrate(self, simulator, *, seed, noise, variety, init_state):
+            calls.append((simulator.task.number, seed, init_state))
+            nth = sum(task == simulator.task.number for task, *_ in calls)
+            motion = Motion(np.zeros((3, 5)), np.zeros((3, 7), np.float32), nth % 3 != 0)
+            return ShownMotion(motion, 0.0, {})
 
-    def film(simulator, motion, origin):
-        values = {}
-        for path, feature in recording.features(simulator.size).items():
-            steps = (len(motion),) if feature.per_step else ()
-            text = [origin.label] * len(motion) if feature.per_step else origin.label
-            values[path] = (
-                text
-                if feature.kind == "text"
-                else np.zeros((*steps, *feature.shape), feature.dtype)
-            )
-        return values
+    class Benchmark(quick_runs.QuickBenchmark):
+        versions = LiberoBenchmark.versions
 
-    monkeypatch.setattr(collect, "LiberoSimulator", Quick)
-    monkeypatch.setattr(collect, "demonstrate", demonstrate)
-    monkeypatch.setattr(collect, "film", film)
+    monkeypatch.setattr(collect, "benchmark_of", lambda suite: Benchmark(expert=Expert()))
+    monkeypatch.setattr(collect, "film", quick_runs.film)
     return calls
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from depthtok.errors import ConfigError
 from depthtok.testing import back_project, support_plane
-from pipelines.sim.motion import demonstrate, perform
+from pipelines.sim.libero_expert import demonstrate
+from pipelines.sim.motion import perform
 from pipelines.sim.simulator import CLASSES
 
 ACTIONS = np.random.default_rng(0).uniform(-1, 1, (12, 7)).astype(np.float32)

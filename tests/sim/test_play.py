@@ -17,10 +17,11 @@ from depthtok.sources.schema import Schema
 from depthtok.stores.codebook import Codebook
 from pipelines.evaluate import play, server
 from pipelines.evaluate.trials import Evaluation
+from pipelines.evaluate.true_depth import TrueDepth
 from pipelines.sim.libero import MEANING as LIBERO
 from pipelines.sim.rollout import Rollout, Trial
 from pipelines.sim.rollout import play as roll
-from tests.sim.fake_world import MEANING, FakeWorld
+from tests.sim.fake_world import MEANING, FakeWorld, Walker
 from vla.serving.policy import Policy
 from vla.serving.running import Running
 
@@ -236,3 +237,34 @@ def test_a_server_that_asks_for_a_key_and_goes_away(served, monkeypatch):
     player = SERVED(served).open(MEANING)
     with pytest.raises(DepthtokError, match=r"went away(.|\n)*finished trials are kept"):
         player.act({"images": {}, "proprio": np.zeros(1), "instruction": "go"})
+
+
+class Guided:
+    """A policy that notes the codes that it is given, of the camera that it looks at."""
+
+    meaning, cameras = MEANING, ("image",)
+
+    def __init__(self):
+        self.codes = []
+
+    def reset(self, seed):
+        self.codes = []
+
+    def act(self, observation):
+        self.codes.append(observation["codes"]["image"])
+        return np.tile(np.array([[0.2, 0]], np.float32), (3, 1))
+
+
+def test_true_depth_is_given_as_codes_where_a_policy_takes_it():
+    """In a still world the codes are those of the whole clip, at every plan; and no other policy is
+    handed depth."""
+    policy = Guided()
+    player = TrueDepth(policy, ("image",), BOOK, "cpu")
+    rollout = roll(FakeWorld(), player, Trial(0, 4, max_steps=9, replan_steps=3))
+    seeing = play.Seeing(Knowing(Codebook.load(BOOK).grid), BOOK, "cpu")
+    expected = seeing._true_codes(rollout)
+    assert len(policy.codes) == rollout.plans == len(expected)
+    assert all(map(np.array_equal, policy.codes, expected))
+    walker = Walker()
+    roll(FakeWorld(), walker, Trial(0, 4, max_steps=3, replan_steps=3))
+    assert "depth_m" not in walker.seen[0]

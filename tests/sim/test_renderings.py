@@ -14,20 +14,11 @@ from tests.sim import quick_runs
 VIEWS = "orbit -15:15"
 
 
-class Varied(quick_runs.Bench):
-    def vary(self, task):
-        self.task = task
-
-
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    for name, value in (
-        ("LiberoSimulator", Varied),
-        ("demonstrate", quick_runs.demonstrate),
-        ("film", quick_runs.film),
-        ("versions", lambda: {"fake": "1"}),
-    ):
-        monkeypatch.setattr(collect, name, value)
+    benchmark = quick_runs.QuickBenchmark(expert=quick_runs.QuickExpert())
+    monkeypatch.setattr(collect, "benchmark_of", lambda suite: benchmark)
+    monkeypatch.setattr(collect, "film", quick_runs.film)
 
     def made(out, **settings):
         config = CollectConfig(tasks="0", episodes=4, size=16, **settings)

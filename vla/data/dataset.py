@@ -129,7 +129,7 @@ class Dataset:
         """Shape and dtype of every array of a sample, named as in `Batch`."""
         model = self.config.model
         size, depth = model.vision.image_size, model.depth
-        codes = (depth.cameras, depth.grid**2) if depth.supervised else (0, 0)
+        codes = (depth.cameras, depth.grid**2) if depth.uses_depth else (0, 0)
         if self._crops is not None:
             codes = (depth.cameras, math.prod(self._crops.size))
         floats = depth.target == "pixels" or self._crops is not None
@@ -207,7 +207,7 @@ class Dataset:
         if self.config.model.proprio_dim:
             row["proprio_BP"][:] = member.norms.proprio.apply(episode.proprio[step])
         self._fill_actions(row, member, episode, step)
-        if self.config.model.depth.supervised:
+        if self.config.model.depth.uses_depth:
             self._fill_codes(row, member, episode, step, boxes)
 
     def _picture(self, frames: np.ndarray, box: Box) -> np.ndarray:

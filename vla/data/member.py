@@ -87,7 +87,7 @@ def member(
     numbers = np.arange(len(episodes.lengths)) if only is None else np.asarray(only, np.int64)
     member_cameras = tuple(config.data.cameras if cameras is None else cameras)
     used = numbers
-    if not config.model.depth.supervised:
+    if not config.model.depth.uses_depth:
         codes = None
     else:
         codes = _checked_codes(name, codes, config, codebook, partial, member_cameras)

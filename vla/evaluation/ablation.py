@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from depthtok.config import digest
 from depthtok.intervals import Estimate
@@ -128,18 +129,49 @@ class AblationTable:
         return summary
 
 
+@dataclass(frozen=True)
+class RunFigures:
+    """What a table takes of one run. Small, and kept where the run itself is not."""
+
+    values: Mapping[str, float]
+    target: str  # what its depth expert predicts; "": nothing
+    unit: str  # of its action errors: a digest
+    held_out: str  # digest of the episodes that validated; "": none
+
+    @classmethod
+    def of(cls, run: Path) -> RunFigures:
+        """The latest figures of a run, and what they can be compared with."""
+        newest = checkpoint.find(run)
+        config, norms = checkpoint.read_config(newest), checkpoint.read_state(newest).to_json()
+        depth = config.model.depth
+        validations = read_log(run, VALIDATIONS)[-1:]
+        return cls(
+            _figures(run),
+            depth.target if depth.supervised else "",
+            digest([norms["norms"], config.model.chunk]),
+            digest(sorted(validations[0]["episodes"])) if validations else "",
+        )
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RunFigures:
+        """The inverse of `dataclasses.asdict`. Raises `TypeError` or `LookupError`."""
+        values = {str(name): float(value) for name, value in content["values"].items()}
+        return cls(values, *(str(content[name]) for name in ("target", "unit", "held_out")))
+
+
 def tabulate(runs: Mapping[str, Sequence[Path]]) -> AblationTable:
     """The table of trained runs by variant; every variant lists its seeds in the same order."""
-    values = {name: [_figures(run) for run in paths] for name, paths in runs.items()}
-    checkpoints = [checkpoint.find(run) for paths in runs.values() for run in paths]
-    configs = [checkpoint.read_config(path) for path in checkpoints]
-    norms = [checkpoint.read_state(path).to_json()["norms"] for path in checkpoints]
-    validations = [read_log(run, VALIDATIONS)[-1:] for paths in runs.values() for run in paths]
+    return table({name: [RunFigures.of(run) for run in paths] for name, paths in runs.items()})
+
+
+def table(runs: Mapping[str, Sequence[RunFigures]]) -> AblationTable:
+    """The table of what is known of runs."""
+    every = [run for several in runs.values() for run in several]
     return AblationTable(
-        values,
-        {config.model.depth.target for config in configs if config.model.depth.supervised},
-        {digest([norm, config.model.chunk]) for norm, config in zip(norms, configs, strict=True)},
-        {digest(sorted(line["episodes"])) for lines in validations for line in lines},
+        {name: [run.values for run in several] for name, several in runs.items()},
+        {run.target for run in every} - {""},
+        {run.unit for run in every},
+        {run.held_out for run in every} - {""},
     )
 
 

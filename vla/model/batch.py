@@ -45,6 +45,14 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Guided(Observation):
+    """An observation with its depth codes, for policies that take them as an input."""
+
+    depth_BMK: Int[Tensor, "B M K"] | UInt8[Tensor, "B M K"]
+    depth_valid_BM: Bool[Tensor, "B M"]
+
+
+@dataclass(frozen=True)
 class Batch(Observation):
     """An observation with its target actions (normalised) and depth targets."""
 

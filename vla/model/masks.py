@@ -40,6 +40,24 @@ SEES: Mapping[str, str] = {
         proprio   x     x      .       x       .
         action    x     x      x       x       x
     """,
+    # Between the two: text sees the image.
+    "text-sees-image": r"""
+                image  text  depth  proprio  action
+        image     x     .      .       .       .
+        text      x     x      .       .       .
+        depth     x     x      x       .       .
+        proprio   x     x      .       x       .
+        action    x     x      x       x       x
+    """,
+    # Between the two: the image sees the text.
+    "image-sees-text": r"""
+                image  text  depth  proprio  action
+        image     x     x      .       .       .
+        text      .     x      .       .       .
+        depth     x     x      x       .       .
+        proprio   x     x      .       x       .
+        action    x     x      x       x       x
+    """,
     # The ablation: one causal sequence.
     "causal": r"""
                 image  text  depth  proprio  action

@@ -24,6 +24,7 @@ from vla.config import ModelConfig
 from vla.model import flow, mixture
 from vla.model.batch import Batch, Observation
 from vla.model.depth_head import DepthHead, DepthInput, depth_loss
+from vla.model.depth_input import CodesIn, guidance
 from vla.model.gemma import Expert, GemmaNorm
 from vla.model.masks import Layout, SeesTable
 from vla.model.mixture import Context, TokenStream
@@ -84,6 +85,8 @@ class QDepthVLA(nn.Module):
             self.depth_in = DepthInput(config.vision.width, width)
             self.depth = Expert(config.depth_expert)
             self.depth_head = DepthHead(config.depth, width, config.vision.grid)
+            if config.depth.target == "input":
+                self.codes_in = CodesIn(config)
 
     def experts(self) -> Mapping[str, Expert]:
         """The experts by name, in the order in which they run."""
@@ -108,10 +111,13 @@ class QDepthVLA(nn.Module):
         layout = Layout((("image", image.shape[1]), ("text", text.shape[1])), valid_BT)
         return TokenStream("vlm", x_BTW, _count(x_BTW), layout)
 
-    def depth_stream(self, vision_BTV: Tensor) -> TokenStream:
-        """The tokens of the cameras that have codes."""
+    def depth_stream(self, vision_BTV: Tensor, seen: Observation | None = None) -> TokenStream:
+        """The tokens of the cameras that have codes; where codes are an input, with those `seen`,
+        if any."""
         tokens = self.config.depth.cameras * self.config.vision.grid**2
         x_BTW = self.depth_in(vision_BTV[:, :tokens])
+        if seen is not None and self.config.depth.target == "input":
+            x_BTW = x_BTW + self.codes_in(*guidance(seen), self.depth_head.codebook_KD)
         return TokenStream("depth", x_BTW, _count(x_BTW), Layout((("depth", tokens),)))
 
     def action_stream(self, actions_BCA: Tensor, time_B: Tensor, proprio_BP: Tensor) -> TokenStream:
@@ -137,7 +143,7 @@ class QDepthVLA(nn.Module):
         if self._runs_depth(training=True):
             below = context.detach() if self.config.depth.detach_prefix else context
             depth_BTW, depth_context = mixture.run(
-                self.depth, self.depth_stream(vision_BTV), self.table, below
+                self.depth, self.depth_stream(vision_BTV, batch), self.table, below
             )
             context = context + depth_context
         point, target = flow.interpolate(self.config.flow, batch.actions_BCA, noise_BCA, time_B)
@@ -158,7 +164,7 @@ class QDepthVLA(nn.Module):
         point, target = flow.interpolate(self.config.flow, batch.actions_BCA, noise_BCA, time_B)
         streams = [self.prefix(batch, vision_BTV)]
         if self._runs_depth(training=True):
-            streams.append(self.depth_stream(vision_BTV))
+            streams.append(self.depth_stream(vision_BTV, batch))
         streams.append(self.action_stream(point, time_B, batch.proprio_BP))
         outputs = mixture.joint(
             self.experts(), streams, table or self.table, wanted=("depth", "action"), **attention
@@ -196,7 +202,7 @@ class QDepthVLA(nn.Module):
         _, context = mixture.run(self.vlm, self.prefix(seen, vision_BTV), self.table, None, True)
         if not self._runs_depth(training=False):
             return context
-        depth = self.depth_stream(vision_BTV)
+        depth = self.depth_stream(vision_BTV, seen)
         return context + mixture.run(self.depth, depth, self.table, context, True)[1]
 
     def velocity(

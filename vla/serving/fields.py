@@ -74,3 +74,19 @@ def proprio(observation: Mapping[str, Any], width: int) -> Float32[np.ndarray, "
             remedy=f"give {width} numbers, ordered as in the data set",
         )
     return values
+
+
+def codes(
+    observation: Mapping[str, Any], camera: str, grid: int, count: int
+) -> UInt8[np.ndarray, "h w"]:
+    """The depth codes of a camera, for policies that take them."""
+    by_camera, name = _field(observation, "codes"), f"codes/{camera}"
+    if not isinstance(by_camera, Mapping) or camera not in by_camera:
+        raise ConfigError(f"{name} is missing", remedy="give a map: codes by camera name")
+    codes = _array(by_camera[camera], name)
+    if codes.dtype != np.uint8 or codes.shape != (grid, grid) or codes.max() >= count:
+        raise ConfigError(
+            f"{name} is {codes.dtype} {codes.shape}",
+            remedy=f"give uint8 [{grid}, {grid}], each below {count}",
+        )
+    return codes

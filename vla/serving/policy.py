@@ -27,7 +27,7 @@ from vla.config import Config
 from vla.data import tokenizer
 from vla.data.normalise import Norms
 from vla.model import lora
-from vla.model.batch import Observation
+from vla.model.batch import Guided, Observation
 from vla.model.model import QDepthVLA
 from vla.serving import fields, rows, sampling
 from vla.serving.graph import CapturedGraph
@@ -187,7 +187,8 @@ class Policy:
     def _eager(self, *tensors: Tensor) -> Tensor:
         """Actions [B C A] from the tensors of an observation and noise."""
         *inputs, noise = tensors
-        return self.model.sample(Observation(*inputs), noise)
+        kind = Guided if self.config.model.depth.target == "input" else Observation
+        return self.model.sample(kind(*inputs), noise)
 
     def observe(self, observations: list[Mapping[str, Any]]) -> Observation:
         """Observations as model input, on the model's device."""
@@ -211,7 +212,23 @@ class Policy:
             torch.from_numpy(np.array([valid for _, valid in texts])),
             torch.from_numpy(np.array(proprio, np.float32)),
         )
+        if model.depth.target == "input":
+            observation = self._guided(observation, observations)
         return observation.to(self.device)
+
+    def _guided(self, seen: Observation, observations: list[Mapping[str, Any]]) -> Guided:
+        """With the depth codes that come with the observations."""
+        depth = self.config.model.depth
+        codes = [
+            [
+                fields.codes(o, camera, depth.grid, depth.codes).reshape(-1)
+                for camera in self.config.data.cameras[: depth.cameras]
+            ]
+            for o in observations
+        ]
+        codes_BMK = torch.from_numpy(np.array(codes))
+        valid_BM = torch.ones(codes_BMK.shape[:2], dtype=torch.bool)
+        return Guided(**vars(seen), depth_BMK=codes_BMK, depth_valid_BM=valid_BM)
 
 
 def seen(meaning: Meaning | None, config: Config) -> Meaning | None:

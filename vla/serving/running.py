@@ -49,8 +49,19 @@ class Running:
                 f"tf32 is for NVIDIA GPUs, not for {device.type}",
                 remedy="give --precision float32 or bfloat16 here",
             )
+        if model.depth.target == "input":
+            self._require_plain()
+            return replace(self, sampler="plain", cuda_graph=False)
         graph = device.type == "cuda" if self.cuda_graph is None else self.cuda_graph
         return replace(self, sampler=self._sampler(model), cuda_graph=graph)
+
+    def _require_plain(self) -> None:
+        """Raises `ConfigError` for what is not there where actions take true depth codes."""
+        if self.sampler not in ("auto", "plain") or self.cuda_graph or self.batch > 1:
+            raise ConfigError(
+                "a policy that takes true depth codes runs plainly, one observation a pass",
+                remedy="leave --sampler, --cuda-graph and --batch out",
+            )
 
     def _sampler(self, model: ModelConfig) -> str:
         shared = model.vlm.kv_heads

@@ -123,7 +123,7 @@ class PolicyTrainer:
             config = config.updated({"data.tokenizer": self.words.name})
         self.config = config
         depth = config.model.depth
-        if codebook is None and depth.supervised and depth.target != "pixels":
+        if codebook is None and depth.uses_depth and depth.target != "pixels":
             raise ConfigError(
                 "the depth expert is trained on codes, but no codebook is given",
                 remedy="give the codebook of the codes, or set model.depth.target = 'none'",

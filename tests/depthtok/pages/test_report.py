@@ -174,3 +174,18 @@ def test_no_global_state_of_matplotlib_is_touched():
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_forest_shows_intervals_that_are_known():
+    page = Report("t").forest(
+        "differences", [("a - b", 5.0, -1.0, 11.0), ("one", 2.0, None, None)], "x"
+    )
+    assert page.to_json()["sections"][0]["rows"] == [
+        ["a - b", 5.0, -1.0, 11.0],
+        ["one", 2.0, None, None],
+    ]
+    html = page.html("t.json")
+    assert "a - b" in html
+    assert html == page.html("t.json")
+    lines = html.count("stroke-width: 1.8")
+    assert lines == 1  # the one interval

@@ -1,0 +1,1 @@
+"""ablate: trainings of several arms over seeds, their trials, and what can be concluded of them."""

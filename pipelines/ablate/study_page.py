@@ -1,0 +1,174 @@
+"""Arms in the closed loop: rates, differences with intervals of both levels, and what they do not
+show; as text, as JSON, and as forest plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from depthtok.intervals import Estimate
+from depthtok.pages.plots import ForestRow
+from depthtok.pages.report import Report, plain
+from pipelines.ablate.contrast import ROW, Contrast, contrasts
+from pipelines.ablate.power import Cost, RateSpread
+from pipelines.ablate.seed_result import SeedResult
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """The results of a study's arms that were played; `pairs` are compared, the first one first of
+    all."""
+
+    arms: Mapping[str, Sequence[SeedResult]]
+    pairs: Sequence[tuple[str, str]]
+
+    @property
+    def compared(self) -> list[Contrast]:
+        """The differences."""
+        won = {arm: {r.seed: r.won for r in results} for arm, results in self.arms.items()}
+        return contrasts(won, self.pairs)
+
+    @property
+    def spread(self) -> RateSpread | None:
+        """How rates differ between the seeds of an arm."""
+        return spread(self.arms)
+
+    def told(self) -> list[str]:
+        """What the figures are, and what they do not show."""
+        compared = self.compared
+        lines = [
+            "Success rates in the closed loop. Differences: 95 % intervals that contain both "
+            "levels, trainings (seeds) and trials; p: paired t test over seeds.",
+            *(contrast.limits() for contrast in compared),
+        ]
+        if len(compared) > 1:
+            lines.append(
+                f"The primary difference is {compared[0].a} - {compared[0].b}; the others are not "
+                "corrected for their number."
+            )
+        data = {result.data for results in self.arms.values() for result in results}
+        if len(data) > 1:
+            lines.append(
+                "The arms, or seeds, learnt from different stores: as the study asks for, or "
+                "because a store was made anew between them."
+            )
+        if self.spread:
+            lines.append(self.spread.words())
+        return lines
+
+    def rows(self) -> list[list[object]]:
+        """By arm: seeds, trials a seed, mean rate in % with its interval over seeds, all rates."""
+        rows: list[list[object]] = []
+        for arm, results in self.arms.items():
+            rates = [100 * rate for result in results if (rate := result.rate) is not None]
+            if rates:
+                trials = sorted({len(result.trials) for result in results})
+                by_seed = ", ".join(f"{rate:.0f}" for rate in rates)
+                counts = " or ".join(map(str, trials))
+                rows.append([arm, len(rates), counts, str(Estimate.of(rates)), by_seed])
+        return rows
+
+    def words(self) -> list[str]:
+        """Both tables as text, and the notes."""
+        tables: list[list[Sequence[object]]] = [
+            [["", "seeds", "trials", "success, %", "by seed"], *self.rows()],
+            [list(ROW), *(contrast.row() for contrast in self.compared)],
+        ]
+        lines = []
+        for table in tables:
+            cells = [[str(cell) for cell in row] for row in table]
+            widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+            lines += [
+                "  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip()
+                for row in cells
+            ]
+            lines.append("")
+        return [*lines, *self.told()]
+
+    def report(self, page: Report) -> Report:
+        """Adds forest plots of arms and differences, the tables, and the protocol."""
+        compared = self.compared
+        page.text(*self.told(), title="What was seen in the closed loop, and what was not testable")
+        page.forest("Differences of success rates, 95 % of both levels", _rows(compared), "points")
+        for contrast in compared:
+            if contrast.seeds > 1:
+                seeds: list[ForestRow] = [
+                    (f"{number + 1}", 100 * value, None, None)
+                    for number, value in enumerate(contrast.by_seed)
+                ]
+                title = f"{contrast.a} - {contrast.b}, seed by seed"
+                page.forest(title, [*seeds, *_rows([contrast])], "points")
+        page.table("Differences, in points", ROW, [contrast.row() for contrast in compared])
+        page.table("Success rates, %", ["arm", "seeds", "trials", "mean", "by seed"], self.rows())
+        page.table("What it cost, CPU-hours", ["arm", "trainings", "trials"], self._costs())
+        first = next(result for results in self.arms.values() for result in results)
+        return page.facts("The protocol", first.protocol)
+
+    def _costs(self) -> list[list[object]]:
+        """By arm; None where a training was resumed, so that its cost is not known."""
+        rows: list[list[object]] = []
+        for arm, results in self.arms.items():
+            row: list[object] = [arm]
+            for part in ("training", "evaluation"):
+                seconds = [result.cpu_s.get(part) for result in results]
+                measured = [value for value in seconds if value is not None]
+                row.append(sum(measured) / 3600 if len(measured) == len(seconds) else None)
+            rows.append(row)
+        return rows
+
+    def to_json(self) -> dict[str, object]:
+        """Rates by arm and seed, and differences."""
+        arms = {
+            arm: {str(result.seed): result.rate for result in results}
+            for arm, results in self.arms.items()
+        }
+        compared = [contrast.to_json() for contrast in self.compared]
+        return plain({"arms": arms, "differences": compared, "told": self.told()})
+
+
+def _rows(compared: Sequence[Contrast]) -> list[ForestRow]:
+    rows: list[ForestRow] = []
+    for contrast in compared:
+        low, high = contrast.interval
+        several = contrast.seeds > 1
+        rows.append(
+            (
+                f"{contrast.a} - {contrast.b}",
+                100 * contrast.difference,
+                100 * low if several else None,
+                100 * high if several else None,
+            )
+        )
+    return rows
+
+
+def spread(arms: Mapping[str, Sequence[SeedResult]]) -> RateSpread | None:
+    """The spread of rates between the seeds of an arm; of the results with the most usual number
+    of trials, where they differ."""
+    counts = [len(result.trials) for results in arms.values() for result in results]
+    counts = [count for count in counts if count]
+    if not counts:
+        return None
+    usual = max(sorted({*counts}), key=counts.count)
+    rates = [
+        [
+            rate
+            for result in results
+            if len(result.trials) == usual and (rate := result.rate) is not None
+        ]
+        for results in arms.values()
+    ]
+    return RateSpread.of(rates, usual)
+
+
+def cost(arms: Mapping[str, Sequence[SeedResult]]) -> Cost | None:
+    """CPU seconds of a training and of a trial, as measured; None where none was."""
+    every = [result for results in arms.values() for result in results]
+    trainings = [s for result in every if (s := result.cpu_s.get("training")) is not None]
+    trials = [
+        s / len(result.trials)
+        for result in every
+        if result.trials and (s := result.cpu_s.get("evaluation")) is not None
+    ]
+    return Cost(fmean(trainings), fmean(trials)) if trainings and trials else None

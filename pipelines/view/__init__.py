@@ -1,0 +1,1 @@
+"""What `depthtok view` shows, and rerun, which shows it."""
