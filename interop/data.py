@@ -45,6 +45,8 @@ def make(folder: Path) -> None:
     stores = ("--episodes", episodes, "--codes", codes, "--steps", 2, "--force", "--out", run)
     depthtok("train-vla", *stores, *training, *cpu)
     depthtok("view", codes, "--out", folder / "shown.rrd", *cpu)
+    made_of = ("--codes", codes, "--depth", depth, "--set", "crf=10")
+    depthtok("export", episodes, *made_of, "--out", folder / "lerobot")
     expect(folder)
 
 

@@ -21,12 +21,14 @@ VERSION = (3, 12)
 @dataclass(frozen=True)
 class Environment:
     """Packages that live together, and the checks that run in them. `beside` are installed without
-    what they ask for."""
+    what they ask for. `named_by`: the variable that names a Python which has the packages already,
+    where making one takes too much to be done unasked."""
 
     name: str
     packages: tuple[str, ...]
     checks: tuple[str, ...]
     beside: tuple[str, ...] = ()
+    named_by: str = ""
 
 
 ENVIRONMENTS = (
@@ -46,11 +48,13 @@ ENVIRONMENTS = (
         ("vla_eval_talks",),
         beside=("openpi-client==0.1.2",),  # it works with numpy 2 as well
     ),
+    Environment(
+        "lerobot",  # with torch<2.12: 6 GB from PyPI, CPU wheels have an index of theirs
+        ("lerobot[dataset]==0.6.1",),
+        ("lerobot_reads",),
+        named_by="INTEROP_LEROBOT",
+    ),
 )
-# lerobot has its place here, as soon as there is an export to read: Environment("lerobot",
-# ("lerobot[dataset]==0.6.1",), ("lerobot_reads",)). It wants torch<2.12 for Python 3.12, which only
-# an index of CPU wheels has in a small size (PyPI's takes 6 GB): so it will be asked for by name,
-# and said where it is left out.
 
 
 def find_python() -> Path | None:
@@ -93,7 +97,10 @@ def _candidates() -> Iterator[str]:
 
 
 def make(environment: Environment, python: Path) -> Path:
-    """The Python of an environment, which is made, or made anew where its packages changed."""
+    """The Python of an environment: the one that is named, or one that is made, or made anew where
+    its packages changed."""
+    if named := os.environ.get(environment.named_by):
+        return Path(named)
     folder = FOLDER / environment.name
     interpreter, marker = folder / "bin" / "python", folder / "packages.txt"
     wanted = "\n".join([*environment.packages, "", *environment.beside])

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "interop")]
 
-from environments import ENVIRONMENTS, find_python, make  # noqa: E402
+from environments import ENVIRONMENTS, Environment, find_python, make  # noqa: E402
 
 LOUD = "!" * 60
 SERVING = "serving on ws://"
@@ -61,6 +61,12 @@ def checked(folder: Path, python: Path, chosen: list[str]) -> int:
             checks = [check for check in environment.checks if check in chosen]
             if not checks:
                 continue
+            if is_left_out(environment, chosen):
+                rows += [(check, "LEFT OUT", 0.0) for check in checks]
+                print(f"{LOUD}\nleft out: {', '.join(checks)}\n{LOUD}", flush=True)
+                print(f"name a Python with {environment.packages} by {environment.named_by}, or ")
+                print(f"ask for it: python interop/run.py {checks[0]}")
+                continue
             start = time.monotonic()
             interpreter = make(environment, python)
             rows.append((f"environment {environment.name}", "ready", time.monotonic() - start))
@@ -74,6 +80,12 @@ def checked(folder: Path, python: Path, chosen: list[str]) -> int:
     for what, result, seconds in rows:
         print(f"{what:24} {result:8} {seconds:6.1f} s")
     return any(result == "FAILED" for _, result, _ in rows)
+
+
+def is_left_out(environment: Environment, chosen: list[str]) -> bool:
+    """Whether an environment is neither named nor asked for: making it takes gigabytes."""
+    unasked = len(chosen) > len(environment.checks)
+    return bool(environment.named_by) and unasked and environment.named_by not in os.environ
 
 
 def bare() -> dict[str, str]:

@@ -188,10 +188,11 @@ def _info(layout: ExportLayout, out: Path) -> dict[str, object]:
 
 
 def _schema(layout: ExportLayout) -> str:
-    depth = set(layout.joined.depth_cameras)
+    depth = layout.joined.depth
+    with_depth = set(layout.joined.depth_cameras)
     cameras = [
-        CameraFeatures(camera, keys.rgb, keys.depth, "m")
-        if name in depth
+        CameraFeatures(camera, keys.rgb, keys.depth, "m", depth.size)
+        if depth and name in with_depth
         else CameraFeatures(camera, keys.rgb)
         for name, keys in layout.keys.items()
         for camera in [layout.joined.episodes.camera(name)]

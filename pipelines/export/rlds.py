@@ -236,7 +236,7 @@ class _RldsExport:
             key = f"{OBSERVATION}/{self._names[name]}"
             metric = depth is not None and depth.kind == "metres" and name in depth.cameras
             if metric and depth is not None and depth.encoding in unit:
-                of_depth = (f"{key}_depth", unit[depth.encoding])
+                of_depth = (f"{key}_depth", unit[depth.encoding], depth.size)
                 cameras.append(CameraFeatures(camera, key, *of_depth))
             else:
                 cameras.append(CameraFeatures(camera, key))

@@ -15,12 +15,25 @@ FILE = "schema.toml"
 
 @dataclass(frozen=True)
 class CameraFeatures:
-    """What the export has of one camera. `depth_unit` is "m", "mm" or "" for none."""
+    """What the export has of one camera. `depth_unit` is "m", "mm" or "" for none, `depth_size` its
+    height and width, px."""
 
     camera: Camera
     key: str
     depth_key: str = ""
     depth_unit: str = ""
+    depth_size: tuple[int, int] = (0, 0)
+
+    def depth_lines(self) -> list[str]:
+        """Where the depth is. As a comment where it has not the pictures' size: `convert` reads
+        only depth that fits the picture pixel by pixel."""
+        lines = _lines({"depth_key": self.depth_key, "depth_unit": self.depth_unit})
+        if not self.depth_key:
+            return []
+        if self.depth_size == (self.camera.height, self.camera.width):
+            return lines
+        height, width = self.depth_size
+        return [f"# depth of {height} x {width} px, not the pictures' size:", f"# {lines[0]}"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +64,7 @@ def schema_text(
     for camera in cameras:
         table: dict[str, object] = {"name": camera.camera.name, "key": camera.key}
         table["orientation"] = camera.camera.orientation.value
-        if camera.depth_key:
-            table |= {"depth_key": camera.depth_key, "depth_unit": camera.depth_unit}
-        lines += ["", "[[camera]]", *_lines(table)]
+        lines += ["", "[[camera]]", *_lines(table), *camera.depth_lines()]
     for kind, key, columns in (
         ("action", keys.action, meaning.action),
         ("proprio", keys.state, meaning.proprio),

@@ -54,6 +54,14 @@ def test_it_holds_pictures_as_they_were_depth_and_codes(out, stores):
         np.testing.assert_array_equal(raw.values(f"{path}_depth")[..., 0], millimetres)
 
 
+def test_depth_of_another_size_is_no_depth_of_the_pictures(out, stores, tmp_path):
+    """It is in the export, and `convert` does not take it for that of every pixel."""
+    schema = (out / "schema.toml").read_text()
+    assert "# depth of 256 x 256 px, not the pictures' size:" in schema
+    call("convert", out, "--schema", out / "schema.toml", "--out", tmp_path / "back")
+    assert not EpisodeStore(tmp_path / "back").camera("image").has_depth
+
+
 def test_it_comes_back(stores, tmp_path):
     """With depth of the pictures' size, which `convert` asks of it."""
     call(
