@@ -330,7 +330,7 @@ def test_what_is_no_rlds_is_named(tmp_path):
     result = command("convert", tmp_path / "demo.hdf5", "--out", tmp_path / "ep")
     assert "demo.hdf5 cannot be read" in str(result.exception)
     result = command("annotate", tmp_path / "demo.hdf5", "--out", tmp_path / "depth")
-    assert "is an HDF5 file" in str(result.exception)
+    assert "demo.hdf5 cannot be read" in str(result.exception)
     film = root / "videos/observation.images.top/chunk-000/file-000.mkv"
     result = command("convert", film, "--out", tmp_path / "ep")
     assert "depthtok annotate" in result.exception.remedy
