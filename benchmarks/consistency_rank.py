@@ -119,11 +119,12 @@ def main() -> None:
     rows: list[tuple[str, str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as folder:
         for kind, name, estimator in estimators(args.network, Path(folder)):
-            made = self_consistency(estimator, clips, args.frames).clips
+            consistencies = self_consistency(estimator, clips, args.frames).clips
             figures = {
-                f: float(np.mean([getattr(c, f) for c in made])) for f in (*AGREEMENTS, "plane")
+                f: float(np.mean([getattr(c, f) for c in consistencies]))
+                for f in (*AGREEMENTS, "plane")
             }
-            figures["neighbours"] = float(np.mean([c.neighbours or 0 for c in made]))
+            figures["neighbours"] = float(np.mean([c.neighbours or 0 for c in consistencies]))
             errors = [error(estimator, c, true[c.key, c.camera.name], args.frames) for c in clips]
             figures["abs_rel"] = float(np.mean(errors))
             rows.append((kind, name, figures))

@@ -42,7 +42,7 @@ def policy(run: Path, cameras: int) -> None:
     checkpoint.write(checkpoint.place(run, 1), config, state, {"model": weights})
 
 
-def cpu_seconds(checkout: Path, run: Path, out: Path, trials: int, more: list[str]) -> float:
+def cpu_seconds(checkout: Path, run: Path, out: Path, trials: int, flags_here: list[str]) -> float:
     """Of one evaluation, with its workers."""
     words = [
         "eval",
@@ -69,7 +69,7 @@ def cpu_seconds(checkout: Path, run: Path, out: Path, trials: int, more: list[st
         "proprio.names",
         "--out",
         out,
-        *more,
+        *flags_here,
     ]
     environ = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     environ["DEPTHTOK_CHECK_CALLS"] = "0"
@@ -97,9 +97,9 @@ def main() -> None:
         policy(run, options.cameras)
         for number in range(options.rounds):
             for checkout, seconds in each.items():
-                more = options.here if checkout == HERE else []
+                flags_here = options.here if checkout == HERE else []
                 spent = [
-                    cpu_seconds(checkout, run, Path(folder) / f"{number}{i}{n}", n, more)
+                    cpu_seconds(checkout, run, Path(folder) / f"{number}{i}{n}", n, flags_here)
                     for i, n in ((len(files), 1), (len(files), 1 + options.trials))
                 ]
                 seconds.append((spent[1] - spent[0]) / options.trials)

@@ -31,26 +31,28 @@ def depthtok(*words: str | Path) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def compare(estimators: Sequence[str], out: Path, more: Sequence[str] = ()) -> int:
+def compare(estimators: Sequence[str], out: Path, options_of_annotate: Sequence[str] = ()) -> int:
     """Annotates and compares; the exit code: 0 if every estimator is in the table and sound.
-    `more` are further words for each `annotate`."""
+    `options_of_annotate` are further words for each."""
     episodes, truth = out / "episodes", out / "true-depth"
     sample = Path(str(files("depthtok") / "sample" / "libero_sample"))
     if depthtok("convert", sample, "--out", episodes) or depthtok(
         "annotate", episodes, "--out", truth, "--estimator", "dataset"
     ):
         return 1
-    made = [
+    annotated = [
         name
         for name in estimators
-        if not depthtok("annotate", episodes, "--out", out / name, "--estimator", name, *more)
+        if not depthtok(
+            "annotate", episodes, "--out", out / name, "--estimator", name, *options_of_annotate
+        )
     ]
-    missing = [name for name in estimators if name not in made]
+    missing = [name for name in estimators if name not in annotated]
     if missing:
         print(f"\nnot in the table: {', '.join(missing)} (why: above)")
-    if not made:
+    if not annotated:
         return 1
-    stores = [word for name in made for word in ("--estimated", out / name)]
+    stores = [word for name in annotated for word in ("--estimated", out / name)]
     code = depthtok("audit-depth", *stores, "--truth", truth, "--out", out / "audit")
     return code or int(bool(missing))
 
@@ -59,8 +61,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("official"))
     parser.add_argument("--estimators", nargs="+", default=ESTIMATORS)
-    options, more = parser.parse_known_args()
-    return compare(options.estimators, options.out, more)
+    options, options_of_annotate = parser.parse_known_args()
+    return compare(options.estimators, options.out, options_of_annotate)
 
 
 if __name__ == "__main__":

@@ -79,12 +79,12 @@ def draw_forest(title: str, rows: Sequence[ForestRow], x_label: str, wide: bool)
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=INK, lw=0.8)
-        for place, (_, estimate, low, high) in enumerate(rows):
+        for row_number, (_, estimate, low, high) in enumerate(rows):
             marker = "x"
             if low is not None and high is not None:
-                axes.plot([low, high], [place, place], color=colour(0), lw=1.8)
+                axes.plot([low, high], [row_number, row_number], color=colour(0), lw=1.8)
                 marker = "o"
-            axes.plot([estimate], [place], color=colour(0), marker=marker, ms=6)
+            axes.plot([estimate], [row_number], color=colour(0), marker=marker, ms=6)
         labels = [label for label, *_ in rows]
         axes.set_yticks(range(len(rows)), labels, parse_math=False)
         axes.set_ylim(len(rows) - 0.5, -0.5)

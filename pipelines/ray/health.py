@@ -128,7 +128,7 @@ def guarded(health: Health) -> Iterator[Health]:
     thread.start()
     try:
         yield health
-    except Exception:
+    except Exception:  # whatever it is, it is raised again, unless Ray's end was the cause
         if health.patience <= LOCAL_PATIENCE:  # Ray's own error may come before its cause is known
             over.wait(health.patience + 2 * CHECK_SECONDS)
         health.require()

@@ -74,7 +74,7 @@ def digests(store):
 
 
 def test_a_trained_network_annotates_and_is_audited(stores, tmp_path):
-    made = {}
+    depths = {}
     for pose in ("on", "off"):
         card = json.loads((stores / f"{pose}.json").read_text())
         assert card["pose"] == pose
@@ -82,8 +82,8 @@ def test_a_trained_network_annotates_and_is_audited(stores, tmp_path):
         assert store.spec.what["estimator"]["weights"] == card["weights_sha256"]
         assert ["pose", pose] in store.spec.what["estimator"]["settings"]
         assert "pose" not in store.spec.what  # what former stores are made with is as it was
-        made[pose] = digests(store)
-    assert made["on"] != made["off"]
+        depths[pose] = digests(store)
+    assert depths["on"] != depths["off"]
     call(
         "audit-depth",
         "--estimated",

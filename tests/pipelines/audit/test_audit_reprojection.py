@@ -106,9 +106,9 @@ def test_points_are_carried_to_where_the_other_camera_sees_them():
 def test_rays_of_another_size_look_where_they_are_made_to():
     small = resized(rays(), (12, 24))
     matrix = np.float32([[SIDE, 0, SIDE / 2], [0, SIDE, SIDE / 2], [0, 0, 1]])
-    made = Rays.of(matrix, (SIDE, SIDE), (12, 24), Orientation.IDENTITY)
-    np.testing.assert_allclose(small.u, made.u, atol=1e-6)
-    np.testing.assert_allclose(small.v, made.v, atol=1e-6)
+    scaled = Rays.of(matrix, (SIDE, SIDE), (12, 24), Orientation.IDENTITY)
+    np.testing.assert_allclose(small.u, scaled.u, atol=1e-6)
+    np.testing.assert_allclose(small.v, scaled.v, atol=1e-6)
 
 
 def test_blocks_do_not_matter(monkeypatch):

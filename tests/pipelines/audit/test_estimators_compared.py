@@ -95,7 +95,7 @@ def sets(tmp_path_factory, estimators):
         rlds = make_rlds(root / name / "rlds", steps=4, name=name, seed=seed, shards=1)
         call("convert", rlds, "--out", root / name / "episodes")
         for kind in ("dataset", *KINDS, "tiny") if not seed else ("dataset", "good", "poor"):
-            more = ["--set", "input_size=28"] if kind == "tiny" else []
+            settings = ["--set", "input_size=28"] if kind == "tiny" else []
             call(
                 "annotate",
                 root / name / "episodes",
@@ -105,15 +105,17 @@ def sets(tmp_path_factory, estimators):
                 SIZE,
                 "--out",
                 root / name / kind,
-                *more,
+                *settings,
             )
     return root
 
 
-def compare(root, names, out, *more, sets=("libero_sim_depth",), code=0):
+def compare(root, names, out, *settings, sets=("libero_sim_depth",), code=0):
     given = [w for s in sets for n in names for w in ("--estimated", root / s / n)]
     truth = [w for s in sets for w in ("--truth", root / s / "dataset")]
-    return json.loads(call("audit-depth", *given, *truth, "--out", out, *more, "--json", code=code))
+    return json.loads(
+        call("audit-depth", *given, *truth, "--out", out, *settings, "--json", code=code)
+    )
 
 
 def test_the_better_one_is_recommended_with_its_figures(sets, book, tmp_path):
@@ -214,9 +216,9 @@ def test_nothing_is_recommended_on_demo_or_unknown_weights(sets, tmp_path):
     ],
 )
 def test_weights_are_doubted_unless_something_says_what_they_are(name, digest, origin, doubt):
-    made = doubt_about(name, digest, origin)
-    assert doubt in made
-    assert bool(made) == bool(doubt)
+    reason = doubt_about(name, digest, origin)
+    assert doubt in reason
+    assert bool(reason) == bool(doubt)
 
 
 def test_stores_and_truths_need_their_partners(sets, tmp_path):

@@ -19,8 +19,8 @@ WRITTEN = Path(__file__).parents[2] / "data/lerobot_v3"
 
 def made(out: Path, source: Path, schema: Path | None = None) -> Path:
     """A folder with `episodes`, `depth` (the data set's own) and `codes` of a data set."""
-    more = ["--schema", schema] if schema else []
-    call("convert", source, *more, "--out", out / "episodes")
+    with_schema = ["--schema", schema] if schema else []
+    call("convert", source, *with_schema, "--out", out / "episodes")
     dataset = ("--estimator", "dataset", "--size", 256)
     call("annotate", out / "episodes", *dataset, "--out", out / "depth")
     call("tokenize", out / "depth", "--codebook", DEMO, "--out", out / "codes")

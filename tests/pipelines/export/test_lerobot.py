@@ -260,8 +260,10 @@ def test_videos_with_frames_out_of_order_are_copied_where_they_can_be(tmp_path):
     said = call("export", tmp_path / "ep", "--out", tmp_path / "out", "--set", "codec=h264")
     assert "top: packets of 2 of 4 videos are copied" in said
     keys = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
-    places = rows(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
-    of_video = [[row[f"videos/observation.images.top/{key}"] for key in keys] for row in places]
+    episode_rows = rows(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet")
+    of_video = [
+        [row[f"videos/observation.images.top/{key}"] for key in keys] for row in episode_rows
+    ]
     assert of_video == [[0, 0, 0, 0.5], [0, 0, 0.5, 1.5], [0, 1, 0, 0.7], [0, 1, 0.7, 1.5]]
     schema = tmp_path / "out/schema.toml"
     call("convert", tmp_path / "out", "--schema", schema, "--out", tmp_path / "back")
