@@ -12,7 +12,7 @@ import torch
 
 from pipelines.depth.da3.config import CONFIGS, VITS
 from pipelines.depth.da3.network import DA3
-from tests.da3 import recipe
+from tests.vida import recipe
 
 GOLDEN = Path(__file__).parent.parent / "data" / "da3_golden"
 NETWORKS = {"mono-vits": VITS} | {
@@ -54,7 +54,7 @@ def network_of(official):
     @cache
     def build(name: str, *, shrink: bool = False) -> DA3:
         weights = official(name)
-        weights = recipe.shrink(weights) if shrink else weights
+        weights = recipe.shrink(weights, recipe.ALL_NORMS) if shrink else weights
         network = DA3(NETWORKS[name]).eval()
         names = network.state_dict()
         network.load_state_dict({key: weights[f"model.{key}"] for key in names})

@@ -17,7 +17,7 @@ from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.single_frames.estimator import FrameEstimator
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.head import resize
-from tests.da3 import recipe
+from tests.vida import recipe
 from tests.vida.made import MemoryClip
 
 CPU = torch.device("cpu")

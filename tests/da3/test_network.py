@@ -9,8 +9,8 @@ import torch
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.rope import grid_positions, turn_of, turned
 from pipelines.depth.da3.weights import LEFT_OUT
-from tests.da3 import recipe
 from tests.da3.conftest import NETWORKS
+from tests.vida import recipe
 
 CASES = [
     ("mono-vits", "70x70", 1),

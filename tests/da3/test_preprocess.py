@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.depth.da3.preprocess import input_focal, network_sizes, preprocess
-from tests.da3 import recipe
+from tests.vida import recipe
 
 
 def test_sizes_are_those_of_the_reference(golden):

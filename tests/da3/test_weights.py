@@ -10,7 +10,7 @@ from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.published import PUBLISHED
 from pipelines.depth.da3.weights import find_weights, load_network
 from pipelines.depth.vida.weights import weights_hash
-from tests.da3 import recipe
+from tests.vida import recipe
 
 
 def saved(config, path, seed=4, drop=(), add=None):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.gem import recipe
 from tests.gem.made import config_of, loaded
+from tests.vida import recipe
 
 GOLDEN = Path(__file__).parent.parent / "data" / "gem_golden"
 

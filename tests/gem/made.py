@@ -6,7 +6,7 @@ from pipelines.depth.gem.config import GEM_CONFIGS, GemConfig
 from pipelines.depth.gem.network import GemDepth
 from pipelines.depth.gem.tensors import used
 from pipelines.depth.vida.config import CONFIGS
-from tests.gem import recipe
+from tests.vida import recipe
 
 
 def config_of(vida, *, pose=True):

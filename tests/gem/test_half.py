@@ -8,9 +8,9 @@ import torch
 
 from pipelines.depth.vida.halved import halved, require_close
 from pipelines.depth.vida.runner import Groups
-from tests.gem import recipe
 from tests.gem.made import tiny_network
 from tests.gem.test_network import FORWARDS, window
+from tests.vida import recipe
 from tests.vida.made import MemoryClip
 from tests.vida.rounding import Rounding
 from tests.vida.test_halved import require_within

@@ -11,8 +11,8 @@ from pipelines.depth.vida.infer import estimate
 from pipelines.depth.vida.runner import Groups, Runner, WindowInput, mixing_bytes, window_bytes
 from pipelines.depth.windows.align import Stitcher
 from pipelines.depth.windows.plan import plan
-from tests.gem import recipe
 from tests.gem.made import tiny_network
+from tests.vida import recipe
 from tests.vida.made import MemoryClip
 from tests.vida.test_infer import depth_of, tensor_bytes
 

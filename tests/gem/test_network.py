@@ -11,8 +11,8 @@ from pipelines.depth.gem.config import GEM_CONFIGS
 from pipelines.depth.gem.network import GemDepth, slot_code
 from pipelines.depth.gem.pose import Pose
 from pipelines.depth.gem.tensors import POSE, UNUSED, used
-from tests.gem import recipe
 from tests.gem.made import config_of, loaded
+from tests.vida import recipe
 
 FORWARDS = [
     "on_t32_70x70",
@@ -101,7 +101,9 @@ def test_forward_equals_the_reference(golden, networks, case):
 @pytest.mark.parametrize("case", SHRUNK)
 def test_forward_shows_the_epsilon_of_the_norms(golden, weights, case):
     config = config_of("vits", pose=case.startswith("on"))
-    require_forward(loaded(config, recipe.shrink(weights)), case, golden("forward_vits.npz"))
+    require_forward(
+        loaded(config, recipe.shrink(weights, recipe.ALL_NORMS)), case, golden("forward_vits.npz")
+    )
 
 
 def test_the_official_configuration_equals_the_reference(golden):

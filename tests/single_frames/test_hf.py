@@ -13,7 +13,7 @@ from pipelines.depth.hf.reference import Reference
 from pipelines.depth.registry import find
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.vida.config import RunConfig
-from tests.da3 import recipe
+from tests.vida import recipe
 from tests.vida.made import MemoryClip
 
 transformers = pytest.importorskip("transformers")

@@ -1,4 +1,4 @@
-"""Deterministic weights and clips for Video-Depth-Anything parity tests (needs torch + numpy only).
+"""Deterministic weights and clips for the parity tests of depth networks (torch + numpy only).
 
 Weights: for every key in sorted order a fresh CPU generator, seeded with
 crc32("<seed>:<key>"), gives float32 uniforms r in [0, 1) (multiples of 2**-24);
@@ -27,11 +27,17 @@ def position_table(length: int, width: int) -> torch.Tensor:
 
 def rule(key: str, shape: list[int]) -> tuple[float, float]:
     """(offset, amplitude) of a tensor; its values are uniform in offset +- amplitude."""
-    if key.endswith("output_conv2.2.bias"):  # level of the depth map
+    if key.endswith("sky_output_conv2.2.bias"):  # level of the sky map: near its threshold 0.3
+        return 0.1, 0.0
+    if key.endswith("output_conv2.2.bias"):  # level of the depth map (GemDepth), its log (DA3)
         return 1.2, 0.0
+    if key.endswith("cam_dec.fc_fov.0.bias"):  # keeps angles and quaternions away from zero
+        return 1.2, 0.1
+    if key.endswith(("pose_branch.fc2.bias", "cam_dec.fc_t.bias", "cam_dec.fc_qvec.bias")):
+        return 0.5, 0.1
     if key.endswith(".gamma"):  # LayerScale: far from its tiny initial value
         return 0.5, 0.25
-    if key.endswith((".pos_embed", ".cls_token", ".mask_token")):
+    if key.endswith(TOKENS):
         return 0.0, 0.5
     if len(shape) == 1:  # norm scales, then every bias
         return (1.0, 0.25) if key.endswith("weight") else (0.0, 0.1)
@@ -42,6 +48,14 @@ def rule(key: str, shape: list[int]) -> tuple[float, float]:
     return 0.0, gain * math.sqrt(3.0 / fan_in)  # std = gain / sqrt(fan_in)
 
 
+TOKENS = (
+    "pos_embed",
+    "cls_token",
+    "mask_token",
+    "camera_token",
+    "register_token",
+    "empty_pose_tokens",
+)
 GAINS = {".resConfUnit": 0.7, ".proj_out.": 0.5, "output_conv2.0.": 0.5, "output_conv2.2.": 0.7}
 
 
@@ -60,11 +74,31 @@ def state_dict(schema: dict[str, list[int]], seed: int) -> dict[str, torch.Tenso
     return out
 
 
-def shrink(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A copy in which some tensors are divided by 128 (exact), so that the epsilon of every kind
-    of norm layer (encoder LayerNorm, GroupNorm, temporal LayerNorm) shows in the output."""
-    small = ("patch_embed.proj.", "pos_embed", "cls_token", "head.projects.", ".proj_in.")
-    return {k: v / 128 if any(part in k for part in small) else v for k, v in weights.items()}
+def shrink(weights: dict[str, torch.Tensor], parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """A copy in which the tensors with these parts in their names are divided by 128 (exact), so
+    that the epsilon of norm layers shows in the output."""
+    return {k: v / 128 if any(part in k for part in parts) else v for k, v in weights.items()}
+
+
+# Encoder LayerNorm, GroupNorm and temporal LayerNorm of Video-Depth-Anything.
+VIDA_NORMS = ("patch_embed.proj.", "pos_embed", "cls_token", "head.projects.", ".proj_in.")
+# Those of GemDepth and Depth Anything 3, too.
+ALL_NORMS = (
+    "patch_embed.proj.",
+    "pos_embed",
+    "cls_token",
+    "camera_token",
+    "register_token",
+    "pretrained.norm.",
+    "frame_blocks.0.attn.",
+    "global_blocks.0.attn.qkv.",
+    "_encoder.encoder.1.",
+    "_encoder.norm_layer.",
+    "head.projects.",
+    ".proj_in.",
+    ".ls1.gamma",
+    ".ls2.gamma",
+)
 
 
 def _hash(i, j, salt: int) -> np.ndarray:

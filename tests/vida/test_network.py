@@ -43,7 +43,7 @@ def test_forward_at_the_size_of_the_position_table(golden, vits):
 
 def test_forward_shows_the_epsilon_of_every_norm(golden, vits_weights):
     network = VideoDepth(CONFIGS["vits"]).eval()
-    network.load_state_dict(recipe.shrink(vits_weights))
+    network.load_state_dict(recipe.shrink(vits_weights, recipe.VIDA_NORMS))
     with torch.inference_mode():
         depth = network(windows("b1_t8_70x98")).numpy()
     assert np.abs(depth - golden("forward_vits.npz")["b1_t8_70x98_shrink"]).max() < 1e-5
