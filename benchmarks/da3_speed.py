@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
-import statistics
-import time
 import types
 
 import numpy as np
 import torch
 from einops import rearrange
+from plain_and_ours import compared, say
 from torch import Tensor
 from vida_speed import Clip, fusion, moving_noise, softmax_attention, spatial
 
@@ -89,23 +87,17 @@ def measure(name: str, count: int, size: int, rounds: int) -> dict:
     plain, frames = plain_network(network), moving_noise(count, size // 8 * 8)
     run = RunConfig(input_size=size)
     estimator = FrameEstimator(DA3Network(network, run, torch.device("cpu")))
-    seconds: dict[str, list[float]] = {"plain": [], "depthtok": []}
-    for _ in range(rounds):
-        started = time.process_time()
-        expected = plain_clip(plain, frames, size)
-        middle = time.process_time()
-        blocks = list(estimator.estimate([Clip(frames)]))
-        seconds["plain"].append(middle - started)
-        seconds["depthtok"].append(time.process_time() - middle)
-    depth = np.concatenate([block.depth.values for block in blocks])
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
+    both = compared(
+        lambda: plain_clip(plain, frames, size),
+        lambda: estimator.estimate([Clip(frames)]),
+        rounds,
+        np.log,
+    )
     return {
         "network": name,
         "frames": count,
         "input_size": size,
-        "seconds": medians,
-        "ratio": medians["plain"] / medians["depthtok"],
-        "largest_difference_of_logarithms": float(np.abs(np.log(depth / expected)).max()),
+        **both,
     }
 
 
@@ -124,16 +116,7 @@ def main() -> None:
         for name in options.network
         for size in options.size
     ]
-    if options.json:
-        print(json.dumps(results))
-        return
-    for row in results:
-        print(
-            f"{row['network']} at {row['input_size']} px, {row['frames']} frames: plain "
-            f"{row['seconds']['plain']:.2f} s, depthtok {row['seconds']['depthtok']:.2f} s, "
-            f"ratio {row['ratio']:.2f}, largest difference of logarithms "
-            f"{row['largest_difference_of_logarithms']:.1e}"
-        )
+    say(results, as_json=options.json, difference="difference of logarithms")
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ figure is the ratio of the medians of CPU time.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
 import types
 from dataclasses import replace
 
 import numpy as np
 import torch
 from einops import rearrange
+from plain_and_ours import compared, say
 from torch import Tensor
 from vida_speed import Clip, moving_noise, plain_network, plain_stitch, softmax_attention
 
@@ -110,23 +108,16 @@ def measure(name: str, count: int, size: int, rounds: int, *, pose: bool) -> dic
     reference = plain(network)
     frames = moving_noise(count, size // 8 * 8)
     runner = Runner(network, RunConfig(input_size=size), torch.device("cpu"))
-    seconds: dict[str, list[float]] = {"plain": [], "depthtok": []}
-    for _ in range(rounds):
-        started = time.process_time()
-        expected = plain_clip(reference, frames, size)
-        middle = time.process_time()
-        blocks = list(estimate(runner, [Clip(frames)]))
-        seconds["plain"].append(middle - started)
-        seconds["depthtok"].append(time.process_time() - middle)
-    depth = np.concatenate([block.depth.values for block in blocks])
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
+    both = compared(
+        lambda: plain_clip(reference, frames, size),
+        lambda: estimate(runner, [Clip(frames)]),
+        rounds,
+    )
     return {
-        "network": f"{name}, pose {'on' if pose else 'off'}",
+        "network": f"GemDepth, {name}, pose {'on' if pose else 'off'}",
         "frames": count,
         "input_size": size,
-        "seconds": medians,
-        "ratio": medians["plain"] / medians["depthtok"],
-        "largest_difference": float(np.abs(depth - expected).max()),
+        **both,
     }
 
 
@@ -146,15 +137,7 @@ def main() -> None:
         for size in options.size
         for count in options.frames
     ]
-    if options.json:
-        print(json.dumps(results))
-        return
-    for row in results:
-        print(
-            "GemDepth, {network}, {input_size} px, {frames} frames: {ratio:.2f}x "
-            "(largest difference {largest_difference:.1e})".format(**row),
-            "CPU-seconds " + ", ".join(f"{k} {v:.2f}" for k, v in row["seconds"].items()),
-        )
+    say(results, as_json=options.json)
 
 
 if __name__ == "__main__":
