@@ -18,7 +18,7 @@ from depthtok.disk.bytes_of import local_file
 from depthtok.disk.images import ImageFiles
 from depthtok.disk.regular import require_file, require_given, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage, SourceError
-from depthtok.frames.kinds import Pixels, Rows, file_numbers, positions
+from depthtok.frames.kinds import Pixels, Rows, file_numbers, one_by_one, positions
 from depthtok.frames.pool import Pool
 from depthtok.json_values import value_of
 
@@ -107,14 +107,11 @@ class Hdf5Source:
 
     def stored(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
         """The frames as they are in the file, checked. Raises `CorruptRecord`."""
-        numbers, reader = file_numbers(rows).tolist(), None
-        try:
-            for number, step, row in zip(numbers, positions(rows), rows.tolist(), strict=True):
+        steps = zip(file_numbers(rows).tolist(), positions(rows), rows.tolist(), strict=True)
+        with self.readers.in_turn() as reader_of:
+            for number, step, row in steps:
                 path = files[number]
-                if reader is None or reader.path != path:
-                    self.readers.give_back(reader)
-                    reader = self.readers.take(path, 0)
-                frame = reader.frame(row[2], step)
+                frame = reader_of(path, 0).frame(row[2], step)
                 if checked(frame) != row[3]:
                     raise CorruptRecord(
                         f"{path}: frame {step} of {demo(row[2])} changed since it was indexed",
@@ -122,11 +119,6 @@ class Hdf5Source:
                         "parts of changed files anew",
                     )
                 yield frame
-        except SourceError:
-            reader = None
-            raise
-        finally:
-            self.readers.give_back(reader)
 
     def frames(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
         """As `FrameSource.frames`."""
@@ -136,8 +128,4 @@ class Hdf5Source:
 
     def check(self, files: Sequence[Path], rows: Rows) -> Iterator[SourceError]:
         """As `FrameSource.check`."""
-        for row in range(len(rows)):
-            try:
-                list(self.stored(files, rows[row : row + 1]))
-            except CorruptRecord as error:
-                yield error
+        return one_by_one(self.stored, files, rows)

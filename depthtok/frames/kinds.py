@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt32
 
 from depthtok.disk.images import ImageFiles
-from depthtok.errors import SourceError
+from depthtok.errors import CorruptRecord, SourceError
 from depthtok.json_values import JsonObject, value_of
 from depthtok.sources.pixels import PixelFormat
 
@@ -79,6 +79,18 @@ class FrameSource(Protocol):
 
 Maker = Callable[[Pixels, ImageFiles], FrameSource]
 """Makes the source of a view; spans are read through the `ImageFiles` of its store."""
+
+
+def one_by_one(
+    checked: Callable[[Sequence[Path], Rows], Iterator[object]], files: Sequence[Path], rows: Rows
+) -> Iterator[SourceError]:
+    """What is wrong with each of these rows, by what `checked` raises as it reads it. Raises
+    `SourceUnavailable`."""
+    for row in range(len(rows)):
+        try:
+            list(checked(files, rows[row : row + 1]))
+        except CorruptRecord as error:
+            yield error
 
 
 def file_numbers(rows: Rows) -> UInt32[np.ndarray, " n"]:

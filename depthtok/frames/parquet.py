@@ -19,7 +19,7 @@ from depthtok.disk.bytes_of import local_file
 from depthtok.disk.images import ImageFiles
 from depthtok.disk.regular import require_file, require_given, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage, SourceError
-from depthtok.frames.kinds import Pixels, Rows, file_numbers, positions
+from depthtok.frames.kinds import Pixels, Rows, file_numbers, one_by_one, positions
 from depthtok.frames.pool import Pool
 from depthtok.json_values import value_of
 
@@ -136,16 +136,13 @@ class ParquetSource:
 
     def encoded(self, files: Sequence[Path], rows: Rows) -> Iterator[bytes]:
         """The bytes of every frame, checked. Raises `CorruptRecord`."""
-        numbers, reader = file_numbers(rows).tolist(), None
-        try:
-            for number, row, check in zip(
-                numbers, positions(rows), rows[:, 2:].tolist(), strict=True
-            ):
+        pictures = zip(
+            file_numbers(rows).tolist(), positions(rows), rows[:, 2:].tolist(), strict=True
+        )
+        with self.readers.in_turn() as reader_of:
+            for number, row, check in pictures:
                 path = files[number]
-                if reader is None or reader.path != path:
-                    self.readers.give_back(reader)
-                    reader = self.readers.take(path, row)
-                data = reader.row(row)
+                data = reader_of(path, row).row(row)
                 if [len(data), google_crc32c.value(data)] != check:
                     raise CorruptRecord(
                         f"{path}: the picture in row {row} changed since it was indexed",
@@ -153,11 +150,6 @@ class ParquetSource:
                         "parts of changed files anew",
                     )
                 yield data
-        except SourceError:
-            reader = None
-            raise
-        finally:
-            self.readers.give_back(reader)
 
     def frames(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
         """As `FrameSource.frames`."""
@@ -165,8 +157,4 @@ class ParquetSource:
 
     def check(self, files: Sequence[Path], rows: Rows) -> Iterator[SourceError]:
         """As `FrameSource.check`."""
-        for row in range(len(rows)):
-            try:
-                list(self.encoded(files, rows[row : row + 1]))
-            except CorruptRecord as error:
-                yield error
+        return one_by_one(self.encoded, files, rows)

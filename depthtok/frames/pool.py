@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+from depthtok.errors import SourceError
 
 OPEN = 8
 
@@ -58,6 +61,27 @@ class Pool(Generic[R]):
             surplus = self.idle.popleft() if len(self.idle) > OPEN else None
         if surplus:
             surplus.close()
+
+    @contextmanager
+    def in_turn(self) -> Iterator[Callable[[Path, float], R]]:
+        """Gives a function from a file and a position in it to a reader of that file: the same one
+        as long as the file is the same. After a `SourceError` a reader is not used again, as where
+        it is then is not known."""
+        readers: list[R] = []  # the one in use, if any
+
+        def reader_of(path: Path, position: float) -> R:
+            if not readers or readers[0].path != path:
+                self.give_back(readers.pop() if readers else None)
+                readers.append(self.take(path, position))
+            return readers[0]
+
+        try:
+            yield reader_of
+        except SourceError:
+            readers.clear()
+            raise
+        finally:
+            self.give_back(readers.pop() if readers else None)
 
 
 def _close(readers: Iterable[Reader]) -> None:

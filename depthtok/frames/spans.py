@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from depthtok.disk.images import ImageFiles
-from depthtok.errors import CorruptRecord, SourceError
-from depthtok.frames.kinds import Pixels, Rows
+from depthtok.errors import SourceError
+from depthtok.frames.kinds import Pixels, Rows, one_by_one
 
 AHEAD = 64  # frames that are fetched at the same time, where they lie elsewhere
 
@@ -40,8 +40,4 @@ class SpanSource:
 
     def check(self, files: Sequence[Path], rows: Rows) -> Iterator[SourceError]:
         """As `FrameSource.check`."""
-        for row in range(len(rows)):
-            try:
-                list(self.encoded(files, rows[row : row + 1]))
-            except CorruptRecord as error:
-                yield error
+        return one_by_one(self.encoded, files, rows)

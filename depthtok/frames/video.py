@@ -48,14 +48,10 @@ class VideoSource:
         converted."""
         numbers = file_numbers(rows).tolist()
         stamps, checks = positions(rows), [(size, crc) for _, _, size, crc in rows.tolist()]
-        decoder: VideoDecoder | None = None
-        try:
+        with self.decoders.in_turn() as decoder_of:
             for number, stamp, check in zip(numbers, stamps, checks, strict=True):
                 path = files[number]
-                if decoder is None or decoder.path != path:
-                    self.decoders.give_back(decoder)
-                    decoder = self.decoders.take(path, stamp)
-                frame = self.convert(decoder.frame(stamp, check))
+                frame = self.convert(decoder_of(path, stamp).frame(stamp, check))
                 if any(
                     size not in (None, side)
                     for size, side in zip(self.shape, frame.shape, strict=True)
@@ -64,11 +60,6 @@ class VideoSource:
                         f"{path}: a frame has shape {frame.shape}, not {self.shape} as declared"
                     )
                 yield frame
-        except SourceError:
-            decoder = None  # where it is now is not known
-            raise
-        finally:
-            self.decoders.give_back(decoder)
 
     def check(self, files: Sequence[Path], rows: Rows) -> Iterator[SourceError]:
         """As `FrameSource.check`; reads each file once."""

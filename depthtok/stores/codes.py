@@ -8,10 +8,7 @@ that an episode does not have, the codes are 0, the range is NaN, and neither is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-
-import numpy as np
 
 from depthtok.data import CodeGrid, EpisodeKey, ImageTransform
 from depthtok.disk.files import slug
@@ -27,7 +24,6 @@ from depthtok.json_values import value_of, values_of
 from depthtok.remote.snapshots import here
 from depthtok.stores.arrays import ArraySpec
 from depthtok.stores.codebook import Codebook
-from depthtok.stores.parts import Part, ShardKey
 from depthtok.stores.spec import ROOT, ROOT_REMEDY, as_size
 from depthtok.stores.store import Store
 
@@ -90,22 +86,6 @@ class CodeStore(Store):
         codebook = Codebook.load(path)
         self.require_codebook(codebook.fingerprint)
         return codebook
-
-    @cached_property
-    def _shards(self) -> dict[ShardKey, list[Part]]:
-        """The parts of every source shard."""
-        by_shard: dict[ShardKey, list[Part]] = {}
-        for part in self.parts():
-            by_shard.setdefault(part.shard, []).append(part)
-        return by_shard
-
-    def find(self, key: EpisodeKey) -> tuple[Part, int] | None:
-        """The part and row of an episode; None where it has no codes."""
-        for part in self._shards.get(ShardKey.of(key), ()):
-            row = int(np.searchsorted(part.indices, key.index))  # parts keep the shard's order
-            if row < len(part.indices) and part.indices[row] == key.index:
-                return part, row
-        return None
 
     def __contains__(self, key: EpisodeKey) -> bool:
         return self.find(key) is not None

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from depthtok.disk.files import slug
 from depthtok.errors import ConfigError, SourceError, as_written, did_you_mean
 from depthtok.json_values import JsonObject, value_of, values_of
 from depthtok.stores.arrays import ArraySpec
-from depthtok.stores.parts import Part, ShardKey
+from depthtok.stores.parts import Part
 from depthtok.stores.quantiles import QuantileCounter
 from depthtok.stores.spec import ROOT, ROOT_REMEDY, as_size
 from depthtok.stores.store import Store
@@ -186,21 +185,13 @@ class DepthStore(Store):
         """The clip of one camera in an episode, absent or not; None where there is no such
         episode. Raises `ConfigError` for a camera of no depth."""
         column = self.require_camera(camera)
-        for part in self._shards.get(ShardKey.of(key), ()):
-            row = int(np.searchsorted(part.indices, key.index))  # parts keep the shard's order
-            if row < len(part.indices) and part.indices[row] == key.index:
-                start, frames = int(part.starts[row]), int(part.frames[row])
-                quantiles = tuple(self.table(part, "quantiles")[row, column].tolist())
-                return StoredDepth(self, part, key, camera, start, frames, quantiles)
-        return None
-
-    @cached_property
-    def _shards(self) -> dict[ShardKey, list[Part]]:
-        """The parts of every source shard."""
-        by_shard: dict[ShardKey, list[Part]] = {}
-        for part in self.parts():
-            by_shard.setdefault(part.shard, []).append(part)
-        return by_shard
+        location = self.find(key)
+        if location is None:
+            return None
+        part, row = location
+        start, frames = int(part.starts[row]), int(part.frames[row])
+        quantiles = tuple(self.table(part, "quantiles")[row, column].tolist())
+        return StoredDepth(self, part, key, camera, start, frames, quantiles)
 
     def clips_of(
         self, part: Part, cameras: Sequence[str], *, absent: bool = False

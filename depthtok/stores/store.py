@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from depthtok.config import digest
+from depthtok.data import EpisodeKey
 from depthtok.disk.digests import REPAIR, DigestMemory
 from depthtok.disk.tables import tables
 from depthtok.errors import CorruptPart, MissingParts, StaleStore, StoreError
 from depthtok.json_values import JsonObject, value_of
 from depthtok.remote.location import Location, located
-from depthtok.stores.parts import Failure, Part, PartName, shard_name
+from depthtok.stores.parts import Failure, Part, PartName, ShardKey, shard_name
 from depthtok.stores.spec import read_spec
 
 MAPPED_TABLES = 16_384  # of all stores: well under the 65,530 maps of a process on Linux
@@ -98,6 +99,22 @@ class Store:
     def table(self, part: Part, name: str) -> np.ndarray:
         """A table of a part; the most recent ones stay mapped."""
         return tables(MAPPED_TABLES).get(part, name)
+
+    @cached_property
+    def _shards(self) -> dict[ShardKey, list[Part]]:
+        """The parts of every source shard."""
+        by_shard: dict[ShardKey, list[Part]] = {}
+        for part in self.parts():
+            by_shard.setdefault(part.shard, []).append(part)
+        return by_shard
+
+    def find(self, key: EpisodeKey) -> tuple[Part, int] | None:
+        """The part that has an episode, and its row there; None where it is not in the store."""
+        for part in self._shards.get(ShardKey.of(key), ()):
+            row = int(np.searchsorted(part.indices, key.index))  # parts keep the shard's order
+            if row < len(part.indices) and part.indices[row] == key.index:
+                return part, row
+        return None
 
     def missing(self) -> list[str]:
         """Source shards, or pieces of them, that have no part; [] for a complete store."""
