@@ -54,13 +54,13 @@ def tell(audit: DepthAudit | EstimatorComparison | ConsistencyAudit, json: bool)
 
 def _side_by_side(audit: EstimatorComparison) -> list[str]:
     """The table of estimators and the recommendation."""
-    from pipelines.audit.comparison_page import COLUMNS, NOT_RECORDED, UNKNOWN, verdict
+    from pipelines.audit.comparison_page import NOT_RECORDED, UNKNOWN, columns_of, verdict
 
     lines = []
     for row in audit.estimators:
         figures = [
             f"{words} {row.figures[name] or UNKNOWN.get(name, 'none')}"
-            for name, words in COLUMNS.items()
+            for name, words in columns_of(audit).items()
         ]
         speed = f"{row.frames_per_s:.3g} frames/s" if row.frames_per_s else f"speed {NOT_RECORDED}"
         licence = row.licence or "no licence stated"

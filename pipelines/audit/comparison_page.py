@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -38,7 +38,8 @@ COLUMNS = {
     "code_flips": "code flips",
     "codes_equal": "codes equal",
 }
-UNKNOWN = {"tae": "no poses", "code_flips": "no codebook", "codes_equal": "no codebook"}
+OF_CODES = ("code_flips", "codes_equal")  # known where a codebook is given
+UNKNOWN = {"tae": "no poses"}
 NOT_RECORDED = "not recorded"
 EXPLAINED = (
     "Each clip's estimate is compared after the one scale and shift, in disparity (of relative "
@@ -50,8 +51,9 @@ EXPLAINED = (
     "stands still in the image. TAE, the temporal alignment error, carries the depth of each frame "
     "into the next by the camera's poses and compares it there, where the truth itself agrees; it "
     "needs poses, which a simulator has.",
-    "Code flips are the share of the cells in which nothing moves whose code changes from one "
-    "frame to the next; codes equal is the share of codes that are those of true depth.",
+    "With --codebook: code flips are the share of the cells in which nothing moves whose code "
+    "changes from one frame to the next; codes equal is the share of codes that are those of true "
+    "depth.",
     "In brackets are 95 % intervals, by bootstrap over the episodes (clips of one are drawn "
     "together). Figures are means over the clips that all estimators have. Frames/s is of one "
     "worker, memory the most that its process (on a GPU, its tensors) took, both as the last "
@@ -77,19 +79,21 @@ def comparison_report(
         for word, texts in (("wrong", row.wrong), ("weak", row.weak), ("note", row.notes))
         for text in dict.fromkeys(texts)
     ]
-    page.table("Side by side", ["estimator", "verdict", *COLUMNS.values(), *_OTHERS], _rows(result))
+    columns = columns_of(result)
+    head = ["estimator", "verdict", *columns.values(), *_OTHERS]
+    page.table("Side by side", head, _rows(result, columns))
     page.text(*EXPLAINED, *_of_truth(result))
     if findings or result.left_out:
         page.text(*findings, *result.left_out, title="What to know")
     names = [row.name for row in result.estimators]
-    for title, pictures in _frames(names, table, measured):
+    for title, pictures in _frames(result, table, measured):
         page.pictures(title, pictures, len(names) + 1)
     views = dict.fromkeys(view for row in result.estimators for view in row.data_sets)
     by_view = [(view, row) for view in views for row in result.estimators if view in row.data_sets]
     page.table(
         "By data set and camera",
-        ["data set, camera", "estimator", *COLUMNS.values()],
-        [[view, row.name, *_cells(row.data_sets[view])] for view, row in by_view],
+        ["data set, camera", "estimator", *columns.values()],
+        [[view, row.name, *_cells(row.data_sets[view], columns)] for view, row in by_view],
     )
     for candidate in candidates:
         facts = {k: v for k, v in candidate.estimator.items() if k != "settings"}
@@ -105,12 +109,18 @@ def _of_truth(result: EstimatorComparison) -> list[str]:
     return [f"Codes of true depth flip in {flips} of the same cells."] if flips else []
 
 
-def _rows(result: EstimatorComparison) -> list[list[object]]:
+def columns_of(result: EstimatorComparison) -> dict[str, str]:
+    """The figures that are shown, with their words: those of codes where there are any."""
+    known = {name for row in result.estimators for name in OF_CODES if row.figures[name]}
+    return {name: words for name, words in COLUMNS.items() if name not in {*OF_CODES} - known}
+
+
+def _rows(result: EstimatorComparison, columns: Iterable[str]) -> list[list[object]]:
     return [
         [
             row.name,
             verdict(row),
-            *_cells(row.figures),
+            *_cells(row.figures, columns),
             f"{row.frames_per_s:.3g} ({row.device})" if row.frames_per_s else NOT_RECORDED,
             human_bytes(row.peak_bytes) if row.peak_bytes else NOT_RECORDED,
             row.licence or "none stated",
@@ -125,18 +135,20 @@ def verdict(row: CandidateFigures) -> str:
     return ", ".join(words) or "sound"
 
 
-def _cells(figures: Mapping[str, Interval | None]) -> list[str]:
+def _cells(figures: Mapping[str, Interval | None], columns: Iterable[str]) -> list[str]:
     return [
         UNKNOWN.get(name, "none") if (figure := figures[name]) is None else figure.narrow
-        for name in COLUMNS
+        for name in columns
     ]
 
 
 def _frames(
-    names: Sequence[str], table: Sequence[Meeting], measured: Measured
+    result: EstimatorComparison, table: Sequence[Meeting], measured: Measured
 ) -> Iterator[tuple[str, list[Picture]]]:
     """The middle frame of some clips: its image above true depth, then each estimator's fitted
     depth above its error."""
+    names = [row.name for row in result.estimators]
+    unit = "of an unknown unit" if result.any_unit else "m"
     by_clip: dict[tuple[EpisodeKey, str], dict[str, ClipFigures]] = {}
     for clip in measured.clips:
         by_clip.setdefault(clip.clip, {})[clip.candidate] = clip
@@ -146,7 +158,7 @@ def _frames(
         pairs = [measured.pairs[name, key, camera] for name in names]
         step = pairs[0].frames // 2
         title = f"{row[names[0]].data_set}, {camera}: {key}, step {step}"
-        pictures = [_original(pairs[0], episodes.get(key), camera, step)]
+        pictures = [_original(pairs[0], episodes.get(key), camera, step, unit)]
         pictures += [_estimate(p, row[n], step) for n, p in zip(names, pairs, strict=True)]
         yield title, pictures
 
@@ -162,18 +174,20 @@ def _episodes(table: Sequence[Meeting]) -> dict[EpisodeKey, StoredEpisode]:
     return by_key
 
 
-def _original(pair: Pair, episode: StoredEpisode | None, camera: str, step: int) -> Picture:
+def _original(
+    pair: Pair, episode: StoredEpisode | None, camera: str, step: int, unit: str
+) -> Picture:
     true = pair.truth(step, step + 1)
     low, high = true.quantiles[1], true.quantiles[-2]
     depth = colourise(true.values, true.kind, low, high, true.valid)[0]
-    words = f"image, and true depth: {low:.3g} to {high:.3g}, near is warm, grey is not measured"
+    words = f"{low:.3g} to {high:.3g} {unit}, near is warm, grey is not measured"
     if episode is None:
         return Picture(depth, f"true depth (the image is not there): {words}")
     try:
         image = episode.frames(camera).read(step, step + 1)[0]
     except DepthtokError:
         return Picture(depth, f"true depth (the image is damaged): {words}")
-    return Picture(_above(image, depth), words)
+    return Picture(_above(image, depth), f"image, and true depth: {words}")
 
 
 def _estimate(pair: Pair, clip: ClipFigures, step: int) -> Picture:
