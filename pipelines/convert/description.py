@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from depthtok.data import Camera
 from depthtok.errors import SchemaError
 from depthtok.log import typed
 from depthtok.sources.schema import Schema
 from depthtok.stores.episodes import View
+
+SCHEMA_FILE = "schema.toml"  # in a data set that `depthtok export` wrote
 
 
 def about_store(
@@ -36,6 +39,12 @@ def requested_schema(requested: str | None, name: str, path: object) -> Schema:
     """The requested schema, or the shipped one of data set `name` at `path`. Raises `SchemaError`
     where there is none."""
     schema = Schema.load(requested) if requested else Schema.find(name)
+    brought = own_schema(path)
+    if schema is None and brought:
+        raise SchemaError(
+            f"no shipped schema fits the data set {name!r}, but it brings one",
+            remedy=f"look at it, and give --schema {brought}",
+        )
     if schema is None:
         raise SchemaError(
             f"no shipped schema fits the data set {name!r}",
@@ -43,6 +52,13 @@ def requested_schema(requested: str | None, name: str, path: object) -> Schema:
             "file, check it, and give it to `depthtok convert` with --schema FILE",
         )
     return schema
+
+
+def own_schema(path: object) -> Path | None:
+    """The schema that lies in a data set, as `depthtok export` writes it; None where there is none
+    on this machine."""
+    file = Path(str(path)) / SCHEMA_FILE
+    return file if file.is_file() else None
 
 
 def overwriting(

@@ -17,6 +17,7 @@ import numpy as np
 from depthtok.disk.files import write_atomic
 from depthtok.json_values import JsonObject
 from depthtok.sources.lerobot.info import INFO, TASK
+from pipelines.convert.description import SCHEMA_FILE
 from pipelines.export import provenance, statistics, tables
 from pipelines.export.clips import depth_codec, rgb_codec
 from pipelines.export.columns import ACTION, STATE, features_of, video_info
@@ -30,7 +31,7 @@ from pipelines.export.layout import (
     file_path,
 )
 from pipelines.export.packets import opened_stream
-from pipelines.export.schema_text import FILE, CameraFeatures, ColumnKeys, schema_text
+from pipelines.export.schema_text import CameraFeatures, ColumnKeys, schema_text
 from pipelines.export.work import ExportDirectory
 
 RECORD, BY_EPISODE = "meta/depthtok.json", "meta/depthtok_episodes.parquet"
@@ -49,7 +50,7 @@ def write_meta(
     merged = _write_episodes(layout, of_videos, out)
     write_atomic(out / "meta/stats.json", _json(_all_statistics(layout, merged)))
     tables.write_rows(out / BY_EPISODE, list(provenance.episode_rows(layout)))
-    write_atomic(out / FILE, _schema(layout))
+    write_atomic(out / SCHEMA_FILE, _schema(layout))
     info = _info(layout, out)
     files = [
         path for path in out.rglob("*") if path.is_file() and directory.work not in path.parents

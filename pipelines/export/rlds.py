@@ -25,12 +25,13 @@ from depthtok.sources.features import Feature, read_json
 from depthtok.sources.write import RldsWriter
 from depthtok.stores.depth import DepthEncoding
 from depthtok.stores.stored_episode import StoredEpisode
+from pipelines.convert.description import SCHEMA_FILE
 from pipelines.export import provenance
 from pipelines.export.config import ExportConfig
 from pipelines.export.joined import Joined
 from pipelines.export.layout import runs
 from pipelines.export.names import distinct, safe
-from pipelines.export.schema_text import FILE, CameraFeatures, ColumnKeys, schema_text
+from pipelines.export.schema_text import CameraFeatures, ColumnKeys, schema_text
 from pipelines.export.work import ExportDirectory, Exported, Failed, fingerprint
 
 RECORD, VERSION = "depthtok.json", "1.0.0"
@@ -80,8 +81,8 @@ class _RldsExport:
                 episodes += value_of(record, "episodes", int)
                 frames += value_of(record, "frames", int)
                 bar.advance()
-        write_atomic(self.out / FILE, self._schema())
-        paths = [*self.out.glob("*.tfrecord-*"), self.out / FILE]
+        write_atomic(self.out / SCHEMA_FILE, self._schema())
+        paths = [*self.out.glob("*.tfrecord-*"), self.out / SCHEMA_FILE]
         record = {
             "fingerprint": self.directory.fingerprint,
             **provenance.of_stores(self.joined),

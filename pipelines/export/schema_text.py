@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from depthtok.data import Camera
 from depthtok.meaning import UNKNOWN, Column, Meaning
 
-FILE = "schema.toml"
-
 
 @dataclass(frozen=True)
 class CameraFeatures:

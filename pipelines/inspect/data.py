@@ -18,6 +18,7 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.lineage import outdated
 from depthtok.stores.store import Store
+from pipelines.convert.description import own_schema
 from pipelines.depth.single_frames.figures import steadied_in_words
 from pipelines.inspect import column_tables
 from pipelines.inspect.facts import Summary
@@ -48,6 +49,8 @@ def of_rlds(rlds: RldsDirectory) -> Summary:
     columns = ("feature", "kind", "dtype", "shape", "per")
     summary.tables["Features"] = (columns, describe(rlds.features))
     schema = Schema.find(rlds.name)
+    if brought := own_schema(rlds.path):
+        summary.facts["its own schema"] = f"{brought}: look at it, and give it with --schema"
     if schema is None:
         summary.facts["schema"] = "none is shipped for this name; a draft is below"
         summary.text = _draft(rlds)

@@ -12,6 +12,7 @@ from depthtok.sources.files import FileDataset
 from depthtok.sources.opening import open_files
 from depthtok.sources.sample import sample_files
 from depthtok.sources.schema import Schema
+from pipelines.convert.description import own_schema
 from pipelines.inspect.facts import Summary
 
 
@@ -34,6 +35,8 @@ def of_files(path: Path) -> Summary:
     columns = ("feature", "kind", "dtype", "shape", "per")
     summary.tables["Features"] = (columns, describe(dataset.features))
     schema = Schema.find(dataset.name)
+    if brought := own_schema(path):
+        summary.facts["its own schema"] = f"{brought}: look at it, and give it with --schema"
     try:
         if schema:
             fitted = schema.fitted(dataset.features, dataset.name)

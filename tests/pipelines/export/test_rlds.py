@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from depthtok.data import DepthKind
+from depthtok.errors import SchemaError
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.testing import make_rlds, tree_digest
+from pipelines.convert.description import requested_schema
 from pipelines.export import rlds
+from pipelines.inspect.summary import inspect
 from tests.commands.trainings import call
 from tests.pipelines.export.stores import exported, made, opened
 
@@ -89,6 +92,16 @@ def test_it_comes_back(stores, tmp_path):
             else:
                 np.testing.assert_array_equal(one.read(0, 3), other.read(0, 3))
                 np.testing.assert_array_equal(one.true_depth(0, 3), other.true_depth(0, 3))
+
+
+def test_the_schema_that_it_brings_is_named(out, tmp_path):
+    with pytest.raises(SchemaError, match="but it brings one") as error:
+        requested_schema(None, "a data set that nobody knows", out)
+    assert error.value.remedy.endswith(f"--schema {out / 'schema.toml'}")
+    assert str(out / "schema.toml") in inspect(out).facts["its own schema"]
+    with pytest.raises(SchemaError, match="no shipped schema fits") as error:
+        requested_schema(None, "a data set that nobody knows", tmp_path)
+    assert "--draft" in error.value.remedy
 
 
 def test_depth_that_is_no_metres_keeps_its_kind(stores, tmp_path):
