@@ -1,5 +1,5 @@
-"""The simulator interface for rollouts and recordings. (The command `eval` only supports LIBERO:
-docs/simulator.md says where to add another one.)
+"""The simulator interface for rollouts and recordings. (`benchmark.py` has what `eval` and `collect`
+ask for besides: docs/simulator.md says how to add another one.)
 
     simulator.reset(seed, init_state=3)     the world is at rest and ready
     while not simulator.step(action): ...   one control step; True when the task is done
