@@ -1,5 +1,7 @@
-"""The simulator interface for rollouts and recordings. (`benchmark.py` has what `eval` and `collect`
-ask for besides: docs/simulator.md says how to add another one.)
+"""The simulator interface for rollouts and recordings.
+
+What `eval` and `collect` ask for besides is in `benchmark.py`; docs/simulator.md says how to add
+another simulator.
 
     simulator.reset(seed, init_state=3)     the world is at rest and ready
     while not simulator.step(action): ...   one control step; True when the task is done
