@@ -140,7 +140,7 @@ FLAGS = {
     "decode": 13,
     "inspect-mask": 2,
     "eval-depth": 9,
-    "ablate": 5,
+    "ablate": 7,
     "collect": 20,
     "eval": 20,
     "compare": 2,
