@@ -65,7 +65,7 @@ class Culling:
         turned = self._data.geom_xmat.reshape(-1, 3, 3)
         places = np.einsum("gkj,gij->gki", self._corners, turned) + self._data.geom_xpos[:, None]
         sides = _SIDES * [1, 1, slope] @ axes.T
-        seen = self._flat | _within(places - eye, sides)
+        visible = self._flat | _within(places - eye, sides)
         for number, box in zip(self._mirrors, self._box, strict=True):
             right, ahead, normal = turned[number].T
             face, (width, depth, height) = (
@@ -83,8 +83,8 @@ class Culling:
                     face - eye + [across + along, across - along, -across - along, along - across]
                 )
                 shown &= _within(images, _pyramid(edge))
-            seen |= shown
-        return seen
+            visible |= shown
+        return visible
 
 
 _SIDES = np.array([[1, 0, 1], [-1, 0, 1], [0, 1, 1], [0, -1, 1], [0, 0, 1]], np.float64)

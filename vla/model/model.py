@@ -119,13 +119,14 @@ class QDepthVLA(nn.Module):
         """Keys and values of images and text."""
         if not self.fast_cpu:
             return mixture.run(self.vlm, self.prefix(seen, vision_BTV), self.table, None, True)[1]
-        seen = reading.without_padding(seen)
+        shorter = reading.without_padding(seen)
         if not reading.apart(self.table):
-            return mixture.run(self.vlm, self.prefix(seen, vision_BTV), self.table, None, True)[1]
+            prefix = self.prefix(shorter, vision_BTV)
+            return mixture.run(self.vlm, prefix, self.table, None, True)[1]
         image = self.projector(vision_BTV)
         stream = TokenStream("vlm", image, _count(image), Layout((("image", image.shape[1]),)))
         _, context = mixture.run(self.vlm, stream, self.table, None, True)
-        text_UL, valid_UL, which_B = reading.once(seen.text_BL, seen.text_valid_BL)
+        text_UL, valid_UL, which_B = reading.once(shorter.text_BL, shorter.text_valid_BL)
         text = self._embedded(text_UL, image)
         layout = Layout((("text", text.shape[1]),), valid_UL)
         texts = TokenStream("vlm", text, _count(text, 1 + image.shape[1]), layout)
