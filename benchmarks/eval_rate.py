@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -88,13 +89,20 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=1, choices=(1, 2))
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--policy", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--here", nargs="*", default=[], help="more words for `eval`, here only")
     options = parser.parse_args()
+    if options.policy:
+        policy(options.policy, options.cameras)
+        return
     each: dict[Path, list[float]] = {HERE: [], options.other: []}
     files = {}
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        policy(run, options.cameras)
+        # By the other one: what it writes opens here, too.
+        command = [sys.executable, __file__, options.other, "--cameras", options.cameras]
+        environ = {**os.environ, "PYTHONPATH": str(options.other)}
+        subprocess.run([*map(str, command), "--policy", str(run)], check=True, env=environ)
         for number in range(options.rounds):
             for checkout, seconds in each.items():
                 flags_here = options.here if checkout == HERE else []
