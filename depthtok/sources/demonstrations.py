@@ -57,6 +57,11 @@ class Demonstrations:
     files: Mapping[str, tuple[int, ...]]  # numbers of the demonstrations, by file
     tasks: Mapping[str, str]  # by file, where it states one
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `FileDataset.notes`: nothing else says what there is."""
+        return ()
+
     @classmethod
     def open(cls, path: str | Path) -> Demonstrations:
         """The demonstrations at `path`, a file or a directory of files. Raises `SourceError`."""

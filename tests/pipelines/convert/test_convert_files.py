@@ -13,6 +13,7 @@ import pytest
 
 from depthtok.config import RunOptions
 from depthtok.errors import CorruptRecord, SchemaError, StoreError
+from depthtok.format import human_bytes
 from depthtok.sources.opening import open_files
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.verify import verify_store
@@ -193,8 +194,10 @@ def test_the_plan_says_what_frames_cost_as_they_lie_and_packed(tmp_path):
     packed = plan(stage(root, tmp_path / "b", copy_images=True), RunOptions())
     assert packed.bytes > 3 * lying.bytes
     for planned in (lying, packed):
-        (note,) = planned.notes
+        note, of_cache = planned.notes
+        assert " ms in order and " in note
         assert "--copy-images, which writes" in note
+        assert f"takes {human_bytes(3 * 224 * 224)} a step at 224 px" in of_cache
         assert f"  {note}" in planned.lines()
     store = convert(root, tmp_path / "b", copy_images=True)
     assert packed.bytes == pytest.approx(store.bytes, rel=0.35)
