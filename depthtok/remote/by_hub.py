@@ -15,7 +15,7 @@ from urllib.parse import quote
 import huggingface_hub
 
 from depthtok.errors import ConfigError
-from depthtok.remote.errors import Trouble
+from depthtok.remote.errors import Missing, Trouble
 from depthtok.remote.hub import client, endpoint, in_words, missing
 from depthtok.remote.objects import Described, Objects
 from depthtok.remote.repository import DATASET, MODEL, Repository
@@ -83,8 +83,11 @@ class HubObjects:
         return memoryview(data)
 
     def folder(self, name: str) -> tuple[Sequence[str], Sequence[Described]]:
-        with in_words(f"{self.url}/{name}"):
-            listed = self.files.ls(f"{self.root}/{name}".rstrip("/"), detail=True)
+        try:
+            with in_words(f"{self.url}/{name}"):
+                listed = self.files.ls(f"{self.root}/{name}".rstrip("/"), detail=True)
+        except Missing:  # the repository is there, and nothing in it is below this name
+            return [], []
         entries = [entry for entry in listed if isinstance(entry, dict)]
         files = [self._described(entry) for entry in entries if entry["type"] == "file"]
         others = [str(entry["name"]) for entry in entries if entry["type"] != "file"]
