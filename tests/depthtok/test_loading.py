@@ -17,8 +17,9 @@ FORBIDDEN = [
     r"torch\.load\((?![^)]*weights_only=True)",
     r"\b(eval|exec)\((?!\))",
 ]
-# What the same process has pickled: a driver's own stage on its way to its own workers, as Ray itself
-# would send it; and Meta-World's starts, which the installed package draws and unpickles in the same way.
+# What the same process has pickled: a driver's own stage on its way to its own workers, as Ray
+# itself would send it; and Meta-World's starts, which the installed package draws, pickles and
+# unpickles in the same way.
 METAWORLD = "pipelines/sim/metaworld.py"
 ALLOWED = {
     ("pipelines/ray/pool.py", "stage: Stage = cloudpickle.loads(self._pickled)"),
