@@ -160,8 +160,8 @@ def _cameras(steps: Mapping[str, FeatureFacts], paths: list[str]) -> list[str]:
         if path in depth_of:
             depth = depth_of[path]
             unit = "m" if np.dtype(steps[depth].dtype).kind == "f" else "mm"
-            known = steps[depth].encoding == "video"
-            why = "as its video says" if known else "check: a guess by dtype"
+            is_video = steps[depth].encoding == "video"
+            why = "as its video says" if is_video else "check: a guess by dtype"
             table += f'depth_key = "{depth}"\ndepth_unit = "{unit}"  # {why}\n'
         tables.append(table)
     unmatched = [

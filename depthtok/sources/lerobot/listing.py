@@ -46,8 +46,8 @@ class Listing:
 
     def is_listed(self, index: int) -> bool:
         """Whether there is an episode of this index."""
-        place = int(np.searchsorted(self.index, index))
-        return place < len(self.index) and int(self.index[place]) == index
+        row = int(np.searchsorted(self.index, index))
+        return row < len(self.index) and int(self.index[row]) == index
 
 
 def read_listing(root: Path, info: Info) -> Listing:
