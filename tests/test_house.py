@@ -125,7 +125,7 @@ FLAGS = {
     "convert": 14,
     "annotate": 20,
     "train-vqvae": 19,
-    "tokenize": 16,
+    "tokenize": 17,
     "train-vla": 20,
     "run": 0,
     "demo": 1,

@@ -10,7 +10,7 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.origin import same_frames
 from depthtok.stores.parts import Part, PartName
-from depthtok.stores.spec import is_store, read_spec
+from depthtok.stores.spec import StoreSpec, is_store, read_spec
 from depthtok.stores.store import Store
 
 TYPES: dict[str, type[Store]] = {
@@ -25,6 +25,17 @@ UPSTREAM = {  # by type and stage: the key of `place` that says what a store was
     ("codes", "tokenize"): "depth",
     ("codes", "annotate"): "episodes",  # fused: depth was never kept
 }
+
+
+BROUGHT = "export"
+"""In `what` of codes that a data set brings (`pipelines/own_codes/`): the export that it is."""
+
+
+def upstream_of(spec: StoreSpec) -> str | None:
+    """The key of `place` that says what a store was made from; None where it is made of none."""
+    if BROUGHT in spec.what:
+        return "episodes"
+    return UPSTREAM.get((spec.type, spec.stage))
 
 
 def open_store(path: Path, source_root: Path | None = None) -> Store:
@@ -42,7 +53,7 @@ def open_store(path: Path, source_root: Path | None = None) -> Store:
 def source_of(store: Store) -> Store | None:
     """The store that depth or codes were made from; None where it is not there any more, and of a
     store that came from the Hub."""
-    key = UPSTREAM.get((store.spec.type, store.spec.stage))
+    key = upstream_of(store.spec)
     if key is None or key not in store.spec.place:
         return None
     if not is_store(path := store.spec.source(key)):

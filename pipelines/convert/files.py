@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from depthtok.config import digest, to_json
@@ -14,6 +14,7 @@ from depthtok.remote.location import list_folders
 from depthtok.remote.whole import holding
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.files import FileDataset, FileGroup
+from depthtok.sources.sampled_draft import files_draft
 from depthtok.sources.schema import Schema
 from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
@@ -47,9 +48,10 @@ class FilesStage:
 
     @cached_property
     def schema(self) -> Schema:
-        """The requested schema, or the shipped one for this data set, checked against it."""
-        dataset = self.dataset
-        schema = requested_schema(self.config.schema, dataset.name, dataset.path)
+        """The requested schema, the shipped one or a draft, checked against the data set."""
+        dataset, requested = self.dataset, self.config.schema
+        draft = partial(files_draft, dataset)
+        schema = requested_schema(requested, dataset.name, dataset.path, self.out, draft)
         return schema.fitted(dataset.features, dataset.name)
 
     @cached_property
@@ -134,11 +136,17 @@ class FilesStage:
         )
         require_same_store(self.out, self.spec, [self.current], command)
         groups = list(self.groups.values())
+        if not groups:
+            listed = ", ".join(self.splits)
+            raise SourceError(
+                f"{dataset.path} lists no episodes in {listed}: there is nothing to convert",
+                remedy="name another --split, or download the data set again",
+            )
         list_folders([path for group in groups for path in group.paths(dataset.path)])
         if not any((dataset.path / group.files[0]).exists() for group in groups):
-            first = f" (first: {groups[0].files[0]})" if groups else ""
             raise SourceError(
-                f"{dataset.path} has none of its {len(groups)} data files{first}",
+                f"{dataset.path} has none of its {len(groups)} data files (first: "
+                f"{groups[0].files[0]})",
                 remedy="download them, or name the directory in which they are",
             )
         return [self._part(group) for group in groups]
@@ -153,7 +161,7 @@ class FilesStage:
     def watch(self) -> FilesWatch:
         """Tells which parts are of other files than those that are there now."""
         files = {name: group.files for name, group in self.groups.items()}
-        return FilesWatch(self.out, self.dataset.path, files)
+        return FilesWatch(self.out, self.dataset.path, files, self.dataset.notes)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         schema = self.schema

@@ -7,10 +7,10 @@ from pathlib import Path
 from depthtok.errors import SchemaError, SourceError
 from depthtok.log import typed
 from depthtok.remote.location import list_folders
-from depthtok.sources.draft import describe, draft
+from depthtok.sources.draft import describe
 from depthtok.sources.files import FileDataset
 from depthtok.sources.opening import open_files
-from depthtok.sources.sample import sample_files
+from depthtok.sources.sampled_draft import files_draft
 from depthtok.sources.schema import Schema
 from pipelines.convert.description import own_schema
 from pipelines.inspect.facts import Summary
@@ -30,6 +30,8 @@ def of_files(path: Path) -> Summary:
             f"{episodes:,} episodes in {count:,} data files ({len(files):,} with their videos)"
             + (f"; {len(away):,} are not there (first: {away[0]})" if away else "")
         )
+    if dataset.notes:
+        summary.facts["files"] = "; ".join(dataset.notes)
     summary.facts["rate"] = f"{dataset.fps:g} Hz" if dataset.fps else "not known"
     summary.facts |= dict(dataset.place)
     columns = ("feature", "kind", "dtype", "shape", "per")
@@ -54,11 +56,6 @@ def of_files(path: Path) -> Summary:
     except SchemaError as error:
         summary.text = str(error)
     return summary
-
-
-def files_draft(dataset: FileDataset) -> str:
-    """A schema draft, as TOML. Raises `SchemaError` where none can be made."""
-    return draft(dataset.features, dataset.name, sample_files(dataset), dataset.fps)
 
 
 def _opened(path: Path) -> FileDataset:
