@@ -38,7 +38,9 @@ def policy(run: Path, cameras: int) -> None:
     config = load("tiny", {"data": {"cameras": names}, "model": {"cameras": cameras}})
     sizes = (config.model.action_dim, config.model.proprio_dim)
     norms = Norms(*(Scale((-1.0,) * size, (1.0,) * size) for size in sizes))
-    state = checkpoint.TrainingState(1, {"random": norms})
+    names_of_state = ("TrainingState", "State")  # now, and in earlier versions
+    state_of = next(vars(checkpoint)[n] for n in names_of_state if n in vars(checkpoint))
+    state = state_of(1, {"random": norms})
     weights = build(config.model, 0).state_dict()
     checkpoint.write(checkpoint.place(run, 1), config, state, {"model": weights})
 
