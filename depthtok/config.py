@@ -86,7 +86,7 @@ def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str) -> C:
 
 
 def checked(cls: type, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The arguments for `cls` that `mapping` holds, converted to the types of its fields."""
+    """Arguments for `cls`, in its fields' types. Raises `ConfigError` for names it has not."""
     types = field_types(cls)
     for key in mapping:
         if key not in types:
@@ -216,7 +216,7 @@ def canonical_json(data: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of settings or of plain values."""
+    """SHA-256 in hex of canonical JSON. Raises `ConfigError` for NaN, infinity, endless nesting."""
     try:
         text = canonical_json(to_json(value))
     except ValueError as error:
@@ -249,7 +249,7 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """`NAME=VALUE` texts of `--set`; values are TOML, and plain words are strings."""
+    """NAME=VALUE texts: values are TOML or plain words. Raises `ConfigError` where one has none."""
     import tomllib
 
     settings = {}
@@ -277,7 +277,7 @@ def setting_text(value: Any) -> str:
 
 
 def load_preset(folder: Path, name: str) -> dict[str, Any]:
-    """The preset `name` of a package's folder of TOML files, or any file `name` ending in .toml."""
+    """A preset of a package's folder, or a file NAME.toml. Raises `ConfigError` if it is none."""
     if name.endswith(".toml"):
         return load_toml(Path(name))
     presets = sorted(path.stem for path in folder.glob("*.toml"))
@@ -298,7 +298,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
 
 
 def nested(dotted: Mapping[str, Any]) -> dict:
-    """Nested tables from dotted names: `{"train.lr": 1}` becomes `{"train": {"lr": 1}}`."""
+    """`{"a.lr": 1}` becomes `{"a": {"lr": 1}}`. Raises `ConfigError` where a parent is a value."""
     tree: dict = {}
     for name, value in dotted.items():
         *parents, leaf = name.split(".")

@@ -36,7 +36,8 @@ Mask = Bool[np.ndarray, "T H W"]
 @dataclass(frozen=True)
 class Normalisation:
     """A rule and its constants. `lo` and `hi` belong to the rules with a fixed range, as does
-    `kind`, that of the depth which they were taken from."""
+    `kind`, that of the depth which they were taken from. Raises `ConfigError` for an unknown rule
+    or quantile, and for a fixed range that is not given."""
 
     name: str = "clip_quantile"
     low_quantile: float = 0.005

@@ -43,6 +43,7 @@ class DecodeStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
+        """As `Stage.spec`. Raises `ConfigError` for codes whose ranges are not stored."""
         self.codes.require_codebook(self.codebook.fingerprint)
         if self.codebook.normalisation.name == "per_frame":
             raise ConfigError(

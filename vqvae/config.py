@@ -59,7 +59,8 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """How latents are quantised to one of `codes` vectors, and how these vectors are learned."""
+    """How latents are quantised to one of `codes` vectors, and how these vectors are learned.
+    Raises `ConfigError` for what cannot be."""
 
     kind: Annotated[str, "ema, gradient (the paper's), simvq, fsq, or none (continuous)"] = "ema"
     codes: Annotated[int, "vectors in the codebook; at most 256, so that a code is one byte"] = 256

@@ -20,7 +20,8 @@ PIXELS = "gray12le"
 @dataclass(frozen=True)
 class DepthCodes:
     """From `depth_min` to `depth_max`, m. The first and the last code stand for what is not between
-    them as well, such as pixels without a measurement, so that they are no depth."""
+    them as well, such as pixels without a measurement, so that they are no depth. Raises
+    `SourceError` for limits that cannot be decoded."""
 
     depth_min: float
     depth_max: float

@@ -15,7 +15,8 @@ PREFIX = "DEPTHTOK_REMOTE_"
 
 @dataclass(frozen=True)
 class Limits:
-    """`DEPTHTOK_REMOTE_<FIELD>` sets a field; sizes are in MiB, times in seconds."""
+    """`DEPTHTOK_REMOTE_<FIELD>` sets a field; sizes are in MiB, times in seconds. Raises
+    `ConfigError` for what is not above 0."""
 
     attempts: int = 6  # of one request, before it is an error
     first_wait_s: float = 0.25  # before the second attempt; doubled for each one after it

@@ -21,7 +21,7 @@ _CACHED = re.compile(r"(models|datasets)--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{
 @dataclass(frozen=True)
 class Repository:
     """A repository: its name (OWNER/NAME), what it is for (`model` or `dataset`), and a branch, tag
-    or commit; "" is its main branch."""
+    or commit; "" is its main branch. Raises `ConfigError` for what cannot be one."""
 
     name: str
     kind: str = MODEL

@@ -48,10 +48,8 @@ PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the num
 
 @dataclass(frozen=True)
 class AnnotateStage:
-    """Depth for the chosen cameras of every episode.
-
-    `weights` is the file of the estimator's weights; None searches the usual places.
-    """
+    """Depth for the chosen cameras of every episode. `weights` is the file of the estimator's
+    weights; None searches the usual places."""
 
     episodes: EpisodeStore
     out: Path
@@ -63,7 +61,8 @@ class AnnotateStage:
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
-        """The chosen cameras, or all; with `dataset` all that have depth."""
+        """The chosen cameras, or all; with `dataset` all that have depth. Raises `ConfigError`
+        where none has."""
         episodes, names = self.episodes, self.config.camera
         if names:
             chosen = tuple(episodes.camera(name).name for name in names)
@@ -220,6 +219,7 @@ class AnnotateStage:
         return depth.array_specs(self.cameras, self.size, self.encoding)
 
     def build(self, device: str) -> Worker:
+        """As `Stage.build`. Raises `ConfigError` where this estimator is not the store's."""
         one_thread()
         estimator = self.load_estimator(dict(self.estimator.settings))
         if estimator.spec != self.estimator:

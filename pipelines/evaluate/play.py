@@ -27,7 +27,8 @@ _MEANT = ("meaning", "gripper")  # in a server's greeting; a card has entries of
 
 @dataclass(frozen=True)
 class PolicySource:
-    """Where a policy comes from. Travels to the worker processes, which open it."""
+    """Where a policy comes from. Travels to the worker processes, which open it. Raises
+    `ConfigError` for depth codes to compare of a policy that the workers share."""
 
     address: str  # a run, a checkpoint, or ws://HOST:PORT
     dataset: str | None = None  # in whose units it acts

@@ -110,7 +110,8 @@ def gathered(
     parts: Sequence[str],
     tokens: int | None = None,
 ) -> dict[str, Tensor]:
-    """The tensors of some parts of this model, from others by canonical name."""
+    """The tensors of some parts of this model, from others by canonical name. Raises `WeightsError`
+    where one is missing or of another shape."""
     with torch.device("meta"):
         expected = QDepthVLA(config).state_dict()
     converted = {}
@@ -150,7 +151,8 @@ def gathered(
 def load_paligemma(
     folder: str | Path, config: ModelConfig, tokens: int | None = None
 ) -> dict[str, Tensor]:
-    """`from_paligemma` for a folder: one file, or several listed in an index."""
+    """`from_paligemma` for a folder: one file, or several listed in an index. Raises `WeightsError`
+    where there is no embedding."""
     tensors = dict(_read(Path(folder)))
     if not _tied(Path(folder)) and EMBED not in map(canonical, tensors):
         raise WeightsError(

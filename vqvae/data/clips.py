@@ -39,7 +39,8 @@ class DepthSequence(Protocol):
 
 @dataclass(frozen=True)
 class ClipSource:
-    """The clips of one data set. A frame of weight 2 is drawn twice as often as one of weight 1."""
+    """The clips of one data set. A frame of weight 2 is drawn twice as often as one of weight 1.
+    Raises `ConfigError` for a weight that is negative or not finite."""
 
     name: str
     fingerprint: str

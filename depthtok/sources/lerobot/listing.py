@@ -125,7 +125,8 @@ def _v2_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
 
 
 def read_tasks(root: Path, info: Info) -> dict[int, str]:
-    """The texts of the tasks, by index."""
+    """The texts of the tasks, by index. Raises `SourceError` where their file has no such
+    columns."""
     if not info.is_v3:
         rows = json_lines(root / "meta" / "tasks.jsonl")
         return {int(row["task_index"]): str(row["task"]) for row in rows}

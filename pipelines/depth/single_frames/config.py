@@ -20,7 +20,8 @@ class FrameConfig:
     `kind` is that of the depth, where the estimator does not say it. `shift` is of relative depth:
     its disparity is 1 / (z + shift). `focal_px` is the focal length in pixels of the frame, 0 for
     the data's own intrinsics. `sky` marks the sky as invalid. `steady` aligns the scale and shift
-    of frames: `causal` with those before, `clip` with the whole clip.
+    of frames: `causal` with those before, `clip` with the whole clip. Raises `ConfigError` for a
+    value that a field cannot have.
     """
 
     kind: str = ""

@@ -96,7 +96,8 @@ class RunConfig:
     By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
     number of threads that decode ahead, so that a GPU does not wait (0: frames are read on demand,
-    as on a CPU, where reading ahead gains nothing).
+    as on a CPU, where reading ahead gains nothing). Raises `ConfigError` for what no network can
+    run with.
     """
 
     input_size: int | None = None  # px
@@ -142,7 +143,8 @@ class RunConfig:
         return replace(self, settled=True, compile=compile, graphs=graphs, attention=attention)
 
     def resolved(self, config: ViDAConfig, device: str) -> ResolvedConfig:
-        """With all defaults filled in, for a network on a type of device ("cpu", "cuda")."""
+        """With all defaults filled in, for a network on a type of device ("cpu", "cuda"). Raises
+        `ConfigError` for what that device does not do."""
         precision = self.precision or ("float32" if device == "cpu" else "float16")
         if device == "cpu" and precision != "float32":
             raise ConfigError(

@@ -26,7 +26,9 @@ from pipelines.depth.vida.weights import save_network, weights_hash
 
 @dataclass(frozen=True)
 class Course:
-    """The setup of a fine-tuning run. `data` is a digest of the training clips."""
+    """The setup of a fine-tuning run. `data` is a digest of the training clips. Raises
+    `ConfigError` for an output that is no .safetensors file, and for weights to start from scratch
+    with."""
 
     network: ViDAConfig
     config: FinetuneConfig
