@@ -18,6 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from depthtok.errors import ConfigError, did_you_mean
+from depthtok.required import require
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -65,12 +66,6 @@ class RunOptions:
             return list(items)
         job, jobs = (int(number) for number in self.shard.split("/"))
         return list(items[job - 1 :: jobs])
-
-
-def require(good: object, field: str, value: object, remedy: str) -> None:
-    """Raise `ConfigError` naming field and value unless `good`: for `__post_init__`."""
-    if not good:
-        raise ConfigError(f"`{field}` cannot be {value!r}", remedy=remedy)
 
 
 def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str) -> C:
@@ -274,16 +269,6 @@ def setting_text(value: Any) -> str:
     if isinstance(value, str) and parse_settings([f"x={value}"]) == {"x": value}:
         return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def load_preset(folder: Path, name: str) -> dict[str, Any]:
-    """A preset of a package's folder, or a file NAME.toml. Raises `ConfigError` if it is none."""
-    if name.endswith(".toml"):
-        return load_toml(Path(name))
-    presets = sorted(path.stem for path in folder.glob("*.toml"))
-    if name not in presets:
-        raise ConfigError(f"there is no preset {name!r}", remedy=did_you_mean(name, presets))
-    return load_toml(folder / f"{name}.toml")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from depthtok.config import from_mapping
 from depthtok.errors import ConfigError
+from depthtok.required import fulfilled
 
 PREFIX = "DEPTHTOK_REMOTE_"
 
@@ -33,10 +34,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "cache" and not value > 0:
-                raise ConfigError(
-                    f"{PREFIX}{field.name.upper()} is {value}", remedy="give a number above 0"
-                )
+            good = field.name == "cache" or value > 0
+            fulfilled(good, f"{PREFIX}{field.name.upper()} is {value}", "give a number above 0")
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Limits:

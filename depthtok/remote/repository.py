@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depthtok.errors import ConfigError
+from depthtok.required import fulfilled
 
 MODEL, DATASET = "model", "dataset"
 FOLDERS = {"models": MODEL, "datasets": DATASET}  # what a URL may say before the owner
@@ -29,14 +30,16 @@ class Repository:
 
     def __post_init__(self) -> None:
         owner = self.name.partition("/")[0]
-        if not _REPOSITORY.fullmatch(self.name) or owner in (*FOLDERS, "spaces"):
-            raise ConfigError(
-                f"{self.name!r} names no repository on the Hub", remedy="give OWNER/NAME"
-            )
-        if self.kind not in FOLDERS.values():
-            raise ConfigError(
-                f"a repository is no {self.kind!r}", remedy=f"known: {', '.join(FOLDERS.values())}"
-            )
+        fulfilled(
+            _REPOSITORY.fullmatch(self.name) and owner not in (*FOLDERS, "spaces"),
+            f"{self.name!r} names no repository on the Hub",
+            "give OWNER/NAME",
+        )
+        fulfilled(
+            self.kind in FOLDERS.values(),
+            f"a repository is no {self.kind!r}",
+            f"known: {', '.join(FOLDERS.values())}",
+        )
 
     @classmethod
     def parse(cls, path: str | Path, kind: str = MODEL) -> Repository | None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from depthtok.config import require
 from depthtok.errors import ConfigError, GateError
 from depthtok.log import warn
+from depthtok.required import require
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
 from pipelines.train_vla import checks

@@ -15,10 +15,10 @@ from functools import lru_cache, partial
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from depthtok.config import require
 from depthtok.data import Episode
 from depthtok.errors import ConfigError
 from depthtok.meaning import Meaning
+from depthtok.required import require
 from depthtok.shuffle import Permutation
 from vla.config import Config
 from vla.data.augment import WHOLE, Box, photometric
