@@ -89,6 +89,30 @@ def test_heavy_packages_have_one_place(path):
             assert path.startswith(ONE_PLACE[name] or ("never",)), f"{path} imports {name}"
 
 
+def test_settings_check_themselves_in_one_way():
+    """By the functions of depthtok/required.py, and by no `raise` of their own."""
+    checks = [
+        (path, node)
+        for path in FILES
+        for node in ast.walk(ast.parse(text(path)))
+        if isinstance(node, ast.FunctionDef) and node.name == "__post_init__"
+    ]
+    assert len(checks) > 20
+    raises = [
+        path
+        for path, check in checks
+        for node in ast.walk(check)
+        if isinstance(node, ast.Raise) and "ConfigError" in ast.dump(node)
+    ]
+    assert raises == []
+
+
+def test_toml_is_read_in_one_way():
+    """By depthtok/config.py; the text of a schema, which may be in no file, where it is parsed."""
+    readers = [path for path in FILES if "tomllib" in imports(path)]
+    assert readers == ["depthtok/config.py", "depthtok/sources/schema.py"]
+
+
 def test_the_ground_floor_needs_no_torch():
     for path in FILES:
         if path.startswith(WITHOUT_TORCH) and not in_roof(path) and path != HANDED_TENSORS:
