@@ -263,7 +263,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def setting_text(value: Any) -> str:
+def setting_text(value: object) -> str:
     """A value as `--set NAME=` takes it: text as it is where that is read as text, else TOML."""
     value = to_json(value)
     if isinstance(value, str) and parse_settings([f"x={value}"]) == {"x": value}:

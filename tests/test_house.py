@@ -217,6 +217,23 @@ def test_imports_are_real_below_the_roof():
     assert [path for path in FILES if not in_roof(path) if "TYPE_CHECKING" in text(path)] == []
 
 
+def all_loaded_by(path: str) -> set[str]:
+    """Those of our files that the import of a file imports, directly or not."""
+    loaded, paths = set(), {path}
+    while paths:
+        loaded |= paths
+        paths = {other for path in paths for other in loaded_by(path)} - loaded
+    return loaded
+
+
+def test_tokenizing_loads_no_depth_network():
+    for path in ("pipelines/tokenize.py", "pipelines/decode.py"):
+        assert [other for other in all_loaded_by(path) if other.endswith("network.py")] == [
+            "vqvae/model/network.py"
+        ]
+    assert "pipelines/depth/vida/network.py" in all_loaded_by("pipelines/annotate/stage.py")
+
+
 def test_files_are_short():
     lengths = {path: len(text(path).splitlines()) for path in FILES}
     assert {path: length for path, length in lengths.items() if length > 320} == {}

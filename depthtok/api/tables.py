@@ -10,8 +10,8 @@ from depthtok.errors import ConfigError, did_you_mean
 
 
 def read_tables(
-    content: Mapping[str, Any],
-    kinds: Mapping[str, Any],
+    content: Mapping[str, object],
+    kinds: Mapping[str, object],
     needed: Sequence[str],
     where: str,
     example: str,
@@ -32,6 +32,6 @@ def read_tables(
     return values
 
 
-def heading(key: str, kind: Any) -> str:
+def heading(key: str, kind: object) -> str:
     """How a file shows a key: `[convert]` for a table, the name of another value in backticks."""
     return f"[{key}]" if getattr(kind, "__origin__", None) is dict else f"`{key}`"
