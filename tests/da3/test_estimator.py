@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from depthtok.data import DepthKind
-from depthtok.errors import ConfigError
 from pipelines.depth.da3.config import VITS, tiny
 from pipelines.depth.da3.estimator import DA3Network, spec_of
 from pipelines.depth.da3.network import DA3
@@ -159,11 +158,6 @@ def test_the_spec_records_what_changes_bytes():
     assert dict(metric.settings)["focal_px"] == "60.0"
     (block,) = estimator(network, shift=0.5).estimate([clip(1)])
     assert block.depth.shift == 0.5
-
-
-def test_half_precision_is_refused():
-    with pytest.raises(ConfigError, match="float32"):
-        DA3Network(small(), RunConfig(precision="float16"), CPU)
 
 
 def test_out_of_memory_makes_groups_smaller_and_says_so():
