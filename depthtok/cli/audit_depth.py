@@ -78,7 +78,7 @@ def _against_themselves(audit: ConsistencyAudit) -> list[str]:
     lines = []
     for row in audit.estimators:
         figures = ", ".join(f"{name} {value or 'none'}" for name, value in row.figures.items())
-        lines.append(f"{row.name}: {figures}, {row.frames_per_s:.3g} frames/s, {row.licence}")
+        lines.append(f"{row.called}: {figures}, {row.frames_per_s:.3g} frames/s, {row.licence}")
         lines += [f"  WEAK: {text}" for text in row.weak]
         lines += [f"  {row.doubt}"] if row.doubt else []
     return [*lines, audit.choice.words(), audit.caveat]
