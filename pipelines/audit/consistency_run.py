@@ -44,14 +44,15 @@ def run_estimators(
     chosen_device, ran = choose(device), []
     with progress(total=len(clips) * len(labels), unit="clips", label="audit-depth") as bar:
         for label, (name, weights), (config, asked) in zip(labels, estimators, chosen, strict=True):
-            if notice := find(name).notice:
-                warn(notice)
+            entry = find(name)
+            if entry.notice:
+                warn(entry.notice)
+            if entry.needs_focal and not config.focal_px:
+                require_focal(episodes, names)
             stage = AnnotateStage(
                 episodes, Path(), config, chosen_device, partial=True, weights=weights
             )
             estimator = stage.load_estimator()
-            if getattr(estimator, "needs_focal", False):
-                require_focal(episodes, names)
             result = _each(estimator, clips, limits[1], bar)
             spec, origin = estimator.spec, getattr(estimator, "origin", None)
             doubt = doubt_about(spec.name, spec.weights, str(origin or ""))

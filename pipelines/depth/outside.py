@@ -186,7 +186,7 @@ class OutsideNetwork:
     """The frames of another package, as `FrameNetwork` asks for them. They come in groups that
     depend on the clip alone."""
 
-    group, readers, degraded, needs_focal = FRAMES, 0, False, False
+    group, readers, degraded = FRAMES, 0, False
 
     def __init__(
         self,

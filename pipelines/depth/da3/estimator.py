@@ -58,7 +58,6 @@ class DA3Network:
         self.config, self.frame, self.origin = config, run.frame, origin
         self.input_size = run.input_size or config.input_size
         self.spec = spec_of(network, run, device)
-        self.needs_focal = config.metric and not run.frame.focal_px
         self.readers = 0 if device.type == "cpu" else READERS
         self.halvings = 0
         self._device, self._network, self._placed = device, network, False

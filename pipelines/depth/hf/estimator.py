@@ -77,8 +77,6 @@ class Loaded:
 class HfNetwork:
     """A model on a device, as `FrameNetwork` asks for it."""
 
-    needs_focal = False
-
     def __init__(self, loaded: Loaded, run: RunConfig, device: torch.device) -> None:
         precision = _precision(loaded.name, run, device)
         self.frame, self._device, self._processor = run.frame, device, loaded.processor
