@@ -435,12 +435,13 @@ def test_estimators_side_by_side_on_measured_depth_of_a_unit_that_differs(rgbd, 
     words = ["--estimator", "tiny", "--set", "input_size=56", "--size", 128]
     call("annotate", right / "episodes", *words, "--out", tmp_path / "tiny")
     held = ["audit-depth", *stores, "--truth", native / "true", "--out", tmp_path / "audit"]
-    told = json.loads(call(*held, "--any-unit", "--json"))
+    told = json.loads(call(*held, "--any-unit", "--json", code=1))  # a demo's network, so small
     measured, tiny = told["estimators"]
     assert (measured["name"], tiny["name"], told["clips"]) == ("dataset", "tiny", 3)
-    assert measured["figures"]["abs_rel"]["mean"] < 1e-4
+    assert measured["figures"]["abs_rel"]["mean"] < 5e-4  # of whole millimetres
     assert tiny["figures"]["abs_rel"]["mean"] > 0.05
-    assert not any(row["wrong"] or row["notes"] for row in told["estimators"])
+    assert measured["wrong"] == measured["weak"] == measured["notes"] == []
+    assert not any("times" in text for row in told["estimators"] for text in row["wrong"])
     scaled = json.loads(call(*held, "--json", code=1))
     wrong = {row["name"]: row["wrong"] for row in scaled["estimators"]}
     assert any("0.1 mm read as mm" in text for text in wrong["dataset"])

@@ -41,14 +41,14 @@ def load_network(config: GemConfig, path: Path) -> GemDepth:
 def _origin(config: GemConfig, path: Path, network: GemDepth) -> WeightsOrigin:
     """No other network has tensors of these names. Where the file is from, its place in the Hub's
     cache says, what `finetune-depth` wrote, or the name that it was published by."""
-    folders, known = path.absolute().parts, (config.name,)
+    folders, networks = path.absolute().parts, (config.name,)
     if "snapshots" in folders[:-2]:
         revision = folders[folders.index("snapshots") + 1]
-        return WeightsOrigin(known, f"{SHAPES}, of revision {revision}")
-    if said := by_metadata(path, known):
+        return WeightsOrigin(networks, f"{SHAPES}, of revision {revision}")
+    if said := by_metadata(path, networks):
         return said
-    card = by_card(path, lambda: weights_hash(network), known)
+    card = by_card(path, lambda: weights_hash(network), networks)
     published = PUBLISHED.get(config.name)
     if not card.networks and published and path.name.lower() == published.file:
-        return WeightsOrigin(known, f"its name {path.name}")
-    return card if card.networks else WeightsOrigin(known, SHAPES)
+        return WeightsOrigin(networks, f"its name {path.name}")
+    return card if card.networks else WeightsOrigin(networks, SHAPES)
