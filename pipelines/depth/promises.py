@@ -127,8 +127,8 @@ class HeldEstimator:
             yield DepthBlock(first + done, error=reason)
             return done + 1
         for number in range(done, len(clips)):
-            given = frames if number == done else 0
-            reason = f"{self._who} gave {given} of {len(clips[number])} frames, and no reason"
+            came = frames if number == done else 0
+            reason = f"{self._who} gave {came} of {len(clips[number])} frames, and no reason"
             yield DepthBlock(first + number, error=reason)
         return len(clips)
 
