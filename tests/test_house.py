@@ -159,7 +159,7 @@ FLAGS = {
     "doctor": 1,
     "settings": 1,
     "finetune-depth": 19,
-    "audit-depth": 15,
+    "audit-depth": 16,
     "eval-vqvae": 10,
     "decode": 13,
     "inspect-mask": 2,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from depthtok.api.audit_depth import DepthAudit, audit_depth
 from depthtok.cli.options import Command
+from depthtok.format import human_bytes
 from depthtok.log import result, say
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def _side_by_side(audit: EstimatorComparison) -> list[str]:
         ]
         speed = f"{row.frames_per_s:.3g} frames/s" if row.frames_per_s else f"speed {NOT_RECORDED}"
         licence = row.licence or "no licence stated"
-        lines.append(f"{row.name}: {', '.join(figures)}, {speed}, {licence}")
+        memory = human_bytes(row.peak_bytes) if row.peak_bytes else f"memory {NOT_RECORDED}"
+        lines.append(f"{row.name}: {', '.join(figures)}, {speed}, {memory}, {licence}")
         lines.append(f"  {verdict(row)}")
         lines += [f"  WRONG: {text}" for text in row.wrong]
         lines += [f"  WEAK: {text}" for text in row.weak]
@@ -78,7 +80,7 @@ def _against_themselves(audit: ConsistencyAudit) -> list[str]:
     lines = []
     for row in audit.estimators:
         figures = ", ".join(f"{name} {value or 'none'}" for name, value in row.figures.items())
-        lines.append(f"{row.name}: {figures}, {row.frames_per_s:.3g} frames/s, {row.licence}")
+        lines.append(f"{row.called}: {figures}, {row.frames_per_s:.3g} frames/s, {row.licence}")
         lines += [f"  WEAK: {text}" for text in row.weak]
         lines += [f"  {row.doubt}"] if row.doubt else []
     return [*lines, audit.choice.words(), audit.caveat]

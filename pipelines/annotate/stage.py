@@ -92,9 +92,9 @@ class AnnotateStage:
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, WeightsOrigin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
-        estimator = self.load_estimator(self._made_with())
-        if getattr(estimator, "needs_focal", False):
+        if find(self.config.estimator).needs_focal and not self.config.focal_px:
             require_focal(self.episodes, self.cameras)
+        estimator = self.load_estimator(self._made_with())
         return estimator.spec, getattr(estimator, "origin", None)
 
     def _made_with(self) -> Mapping[str, str] | None:

@@ -151,7 +151,7 @@ class RunConfig:
         if self.attention != "fused" and precision == "float32":
             raise ConfigError(
                 f"attention {self.attention!r} is for half precision, this is float32",
-                remedy="leave it out, or use --precision float16 on a GPU",
+                remedy="leave it out, or use --set precision=float16 on a GPU",
             )
         if self.attention == "kernel" and device != "cuda":
             raise ConfigError(

@@ -210,9 +210,11 @@ def test_nothing_is_recommended_on_demo_or_unknown_weights(sets, tmp_path):
             "unknown: nothing in the file says which network it is of",
             "perhaps random",
         ),
-        ("vits", "d1", "", "does not record"),
+        ("vits", "d1", "", "nothing records"),
+        ("da3-small", "d1", "da3-small, by the names and shapes of its tensors", "only the shapes"),
+        ("da3-small", "d1", "https://host/a/b@c0ffee model.safetensors sha256=ab", ""),
         ("hf:owner/model", "d1", "", ""),
-        ("hf:folder", "d1", "", "does not record"),
+        ("hf:folder", "d1", "", "nothing records"),
     ],
 )
 def test_weights_are_doubted_unless_something_says_what_they_are(name, digest, origin, doubt):
