@@ -89,7 +89,7 @@ def link_back(page: Path, about: Iterable[Path]) -> None:
         text = target.read_text("utf-8", "replace")
         block = block_of([*links, PageLink(FROM, page, title)], target.parent)
         old = _BLOCK.search(text)
-        changed = text if old is None else text[: old.start()] + block + text[old.end() :]
+        changed = text if old is None else text[: old.start()] + str(block) + text[old.end() :]
         if changed != text:
             write_atomic(target, changed.encode("utf-8", "backslashreplace"))
 
