@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,6 +22,7 @@ MOST_STEPS = 300  # of a longer episode every second (third, ...) step is shown
 BUDGET = 900_000  # bytes of all tiles; base64 makes 4 of 3
 BYTES_A_PIXEL = 0.14  # of WebP at the first of the qualities, about, for small pictures
 QUALITIES = (72, 50, 30, 10)
+SHRUNK = (1, 2, 4)  # every pixel, every second, ...
 SIDES = (48, 160)  # px, the smallest and the largest tile; a multiple of 16, WebP's blocks
 
 
@@ -84,14 +86,11 @@ class Film:
         return [(number, self.said[number]) for number in changes]
 
     def sheets(self, budget: int = BUDGET) -> dict[str, list[str]]:
-        """By camera, the image of each view as a data URI: together within the budget, where the
-        lowest quality is enough for that."""
-        for quality in QUALITIES:
+        """By camera, the image of each view as a data URI: together within the budget, at the best
+        quality for that, and where none is low enough with fewer pixels."""
+        for every, quality in product(SHRUNK, QUALITIES):
             sheets = {
-                camera: [
-                    data_uri(Image.fromarray(view.sheet()), quality, exact=view.exact)
-                    for view in views
-                ]
+                camera: [_encoded(view, every, quality) for view in views]
                 for camera, (views, _) in self.cameras.items()
             }
             if sum(len(uri) for uris in sheets.values() for uri in uris) <= budget * 4 / 3:
@@ -110,6 +109,13 @@ class Film:
         }
 
 
+def _encoded(view: View, every: int, quality: int) -> str:
+    """The image of a view, of every so manyth pixel where it is not exact."""
+    if not view.exact:
+        view = View(view.name, view.frames[:, ::every, ::every])
+    return data_uri(Image.fromarray(view.sheet()), quality, exact=view.exact)
+
+
 def shown_steps(length: int) -> range:
     """The steps of an episode that a film shows: all of one that is not too long."""
     return range(0, length, max(1, math.ceil(length / MOST_STEPS)))
@@ -119,10 +125,12 @@ def tile_size(
     steps: int, views: int, height: int = 1, width: int = 1, budget: int = BUDGET
 ) -> tuple[int, int]:
     """Height and width of a tile, px, of frames of this shape: as large as the budget allows for so
-    many steps and views that are not exact."""
+    many steps and views that are not exact, and never larger than the frames are."""
     side = math.sqrt(budget / (max(1, steps * views) * BYTES_A_PIXEL))
     low, high = SIDES
     side = min(max(side, low), high)
+    if 1 < height * width <= side * side:
+        return height, width
     ratio = math.sqrt(height / width)
     sides = (16 * max(1, int(side * share) // 16) for share in (ratio, 1 / ratio))
     tall, wide = sides

@@ -36,7 +36,7 @@ class Panel:
 
     name: str
     note: str
-    x: Numbers
+    x: Sequence[float | None] | Shaped[np.ndarray, " edges"]
     y: Numbers
     x_label: str
     y_label: str

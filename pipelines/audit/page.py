@@ -96,7 +96,7 @@ def make_page(
     page.text(*EXPLAINED, title="What the columns are", folded=True)
     rows = _rows(truth, pairs, clips)
     page.frames("Best, median and worst clip of each camera", rows, shown=3)
-    facts = {k: v for k, v in estimated.estimator.items() if k != "settings"}
+    facts = {k.replace("_", " "): v for k, v in estimated.estimator.items() if k != "settings"}
     page.facts("The estimator", facts | steadied_in_words(estimated))
     return page.table(
         "By clip",

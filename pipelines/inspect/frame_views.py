@@ -49,13 +49,13 @@ class ClipViews:
     def read(self, start: int, stop: int, size: tuple[int, int] | None = None) -> dict[str, Frames]:
         """The views of steps `start` to `stop`, at their own size or the given one; codes have a
         pixel a cell. Views of upstream stores that cannot be read are left out."""
-        views = {
-            IMAGE: self._images(start, stop, size),
-            self._depth_name: self._depth(start, stop, size),
-            CODES: self._codes(start, stop),
-            DECODED: self._decoded(start, stop, size),
-        }
-        return {name: frames for name, frames in views.items() if frames is not None}
+        views = [
+            (IMAGE, self._images(start, stop, size)),
+            (self._depth_name, self._depth(start, stop, size)),
+            (CODES, self._codes(start, stop)),
+            (DECODED, self._decoded(start, stop, size)),
+        ]
+        return {name: frames for name, frames in views if frames is not None}
 
     @property
     def _depth_name(self) -> str:
@@ -110,7 +110,7 @@ def _clip(store: DepthStore, key: EpisodeKey, camera: str) -> StoredDepth | None
     return None if clip is None or clip.absent else clip
 
 
-def _sampled(frames: Frames, size: tuple[int, int] | None) -> Frames:
+def _sampled(frames: Frames, size: tuple[int, int] | None) -> UInt8[np.ndarray, "n h w 3"]:
     """Frames of another size by their nearest pixels: colours of depth are never mixed."""
     if size is None or frames.shape[1:3] == size:
         return frames

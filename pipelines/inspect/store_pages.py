@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int64
 
 from depthtok.format import human_duration
 from depthtok.pages.plots import Panel
@@ -19,7 +20,7 @@ from depthtok.stores.store import Store
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.inspect.frame_views import film_of, frame_rows
 from pipelines.inspect.summary import inspect
-from pipelines.inspect.survey import SIDES, Survey, survey
+from pipelines.inspect.survey import BINS, SIDES, Survey, survey
 from pipelines.inspect.suspicious import Suspicion, suspicions
 from pipelines.inspect.trail import Trail
 
@@ -97,7 +98,7 @@ def _add_spread(page: Report, store: EpisodeStore, counted: Survey) -> None:
     """How lengths, actions, states and instructions are spread, and the actions of an episode."""
     if not len(store):
         return
-    page.histogram("How long the episodes are", store.lengths, x_label="steps")
+    page.counts("How long the episodes are", *_by_length(store), "steps", "episodes")
     texts = instructions.read(store).texts
     most = sorted(texts.items(), key=lambda item: (-item[1], item[0]))
     if most:
@@ -120,6 +121,15 @@ def _add_spread(page: Report, store: EpisodeStore, counted: Survey) -> None:
                 f"Episode {episode.key}: {episode.instruction() or 'no instruction'}.",
                 folded=side == "proprio",
             )
+
+
+def _by_length(store: EpisodeStore) -> tuple[Int64[np.ndarray, " n"], Float[np.ndarray, " n+1"]]:
+    """How many episodes have how many steps, in bins of whole steps, and the edges of the bins."""
+    low, high = int(store.lengths.min()), int(store.lengths.max())
+    width = -(-(high - low + 1) // BINS)
+    edges = np.arange(low - 0.5, high + width + 0.5, width)
+    counts, edges = np.histogram(store.lengths, edges)
+    return counts, edges
 
 
 def _histograms(store: EpisodeStore, counted: Survey, side: str) -> Iterator[Panel]:

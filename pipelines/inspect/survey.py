@@ -25,8 +25,8 @@ class ColumnCounts:
     """The histogram of a column, and how many steps lie exactly at its smallest and its largest
     value; `not_finite` ones are in neither."""
 
-    edges: Float[np.ndarray, " n+1"]
-    counts: Int64[np.ndarray, " n"]
+    edges: Float[np.ndarray, " edges"]
+    counts: Int64[np.ndarray, " bins"]
     at_low: int = 0
     at_high: int = 0
     not_finite: int = 0
