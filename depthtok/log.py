@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, runtime_checkable
 
 from depthtok.config import to_json
 from depthtok.errors import OutputError
@@ -29,12 +29,23 @@ QUIET = "DEPTHTOK_QUIET"
 RED, YELLOW, CYAN = "31;1", "33;1", "36"
 
 
+@runtime_checkable
+class TextStream(Protocol):
+    """What is used of stdout and stderr, or of what replaces them."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool: ...
+
+
 def quiet() -> bool:
     """Whether only results, warnings and errors are printed."""
     return os.environ.get(QUIET, "0") not in ("", "0")
 
 
-def coloured(text: str, colour: str, stream: TextIO) -> str:
+def coloured(text: str, colour: str, stream: TextStream) -> str:
     """`text` in a colour where the stream is a terminal that shows any and NO_COLOR is not set."""
     shown = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return f"\x1b[{colour}m{text}\x1b[0m" if shown else text

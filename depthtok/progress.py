@@ -10,22 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from depthtok.errors import DepthtokError
 from depthtok.format import human_duration, human_number
-from depthtok.log import quiet, silenced
+from depthtok.log import TextStream, quiet, silenced
 
 Extra = float | int | str
 SHORT = "| {n_fmt}/{total_fmt} [{remaining} left]"
 BAR = 10  # columns that a bar has on a terminal, whatever is said beside it
-
-
-@runtime_checkable
-class TextStream(Protocol):
-    """What is used of stderr, or of what replaces it."""
-
-    def write(self, text: str, /) -> object: ...
-
-    def flush(self) -> None: ...
-
-    def isatty(self) -> bool: ...
 
 
 @runtime_checkable
@@ -208,7 +197,7 @@ def _bar(
         yield bar
 
 
-def fitted(meter: Callable[..., str], facts: dict[str, Any], extras: Sequence[str]) -> str:
+def fitted(meter: Callable[..., str], facts: dict, extras: Sequence[str]) -> str:
     """tqdm's line of these facts, in which the bar keeps `BAR` columns: the last of the extras are
     left out first, then the rate, then the middle of the label, until there is room."""
     columns = facts["ncols"]

@@ -27,7 +27,7 @@ SIDES = (48, 160)  # px, the smallest and the largest tile; a multiple of 16, We
 
 
 @dataclass(frozen=True)
-class View:
+class FilmView:
     """One window: the frames of all shown steps. `exact` ones (codes) lose nothing."""
 
     name: str
@@ -62,7 +62,7 @@ class Film:
     length: int
     steps: Sequence[int]
     said: Sequence[str]
-    cameras: Mapping[str, tuple[Sequence[View], Sequence[ColourBar]]]
+    cameras: Mapping[str, tuple[Sequence[FilmView], Sequence[ColourBar]]]
     fps: float | None = None
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Film:
             assert len(view.frames) == len(self.steps), f"{self.episode}, {view.name}"
 
     @property
-    def views(self) -> list[View]:
+    def views(self) -> list[FilmView]:
         """Those of all cameras."""
         return [view for views, _ in self.cameras.values() for view in views]
 
@@ -109,10 +109,10 @@ class Film:
         }
 
 
-def _encoded(view: View, every: int, quality: int) -> str:
+def _encoded(view: FilmView, every: int, quality: int) -> str:
     """The image of a view, of every so manyth pixel where it is not exact."""
     if not view.exact:
-        view = View(view.name, view.frames[:, ::every, ::every])
+        view = FilmView(view.name, view.frames[:, ::every, ::every])
     return data_uri(Image.fromarray(view.sheet()), quality, exact=view.exact)
 
 

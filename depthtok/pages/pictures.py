@@ -6,28 +6,14 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from depthtok.pages.scale import ColourBar
 
 QUALITY = 82  # of WebP
-
-
-@runtime_checkable
-class Shown(Protocol):
-    """What a page asks of a picture, or of a video."""
-
-    @property
-    def caption(self) -> str: ...
-
-    @property
-    def pixels(self) -> Shaped[np.ndarray, ...]: ...
-
-    def data_uri(self, side: int | None = None) -> str: ...
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -22,7 +23,7 @@ from depthtok.pages.pictures import FrameRow, Picture
 from depthtok.pages.plots import ForestRow, Line, Panel, colour, dash
 from depthtok.pages.related import block_of, link_back, related_links
 from depthtok.pages.scale import ColourBar
-from depthtok.pages.sections import with_drawings
+from depthtok.pages.sections import Section, with_drawings
 
 LIMIT = 1_950_000  # bytes of a page
 SIDES = (384, 256, 160, 96)  # px, of pictures: the first with which the page is within the limit
@@ -39,7 +40,7 @@ class Report:
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title, self.subtitle = title, subtitle
         self._numbers: dict[str, Any] = {}
-        self._sections: list[dict[str, Any]] = []
+        self._sections: list[Section] = []
         self._related: list[Path] = []
 
     def numbers(self, figures: Mapping[str, Any]) -> Report:
@@ -101,8 +102,8 @@ class Report:
     def counts(
         self,
         title: str,
-        counts: Any,
-        edges: Any,
+        counts: Shaped[np.ndarray, " bins"],
+        edges: Shaped[np.ndarray, " edges"],
         x_label: str = "",
         y_label: str = "count",
         not_finite: int = 0,
@@ -199,7 +200,7 @@ class Report:
         return self
 
 
-def _without_pixels(section: Mapping[str, Any]) -> dict[str, Any]:
+def _without_pixels(section: Section) -> Section:
     """A section as plain values: of pictures their captions."""
     content = {key: value for key, value in section.items() if key != "folded"}
     bars = [bar.words for bar in content.pop("bars", ())]

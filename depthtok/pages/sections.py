@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,15 @@ import numpy as np
 from depthtok.pages.film import Film
 from depthtok.pages.plots import draw_curves, draw_forest, draw_histogram, draw_panel
 
+Section = dict[str, Any]
+"""Its `kind` and `title`, whether it is `folded`, and the content of its kind."""
 HALF = {"facts", "curves", "histogram"}  # shown two side by side
 ROWS, FACTS, PICTURES = 12, 16, 12  # shown at once; the rest is folded
 PANELS = 9
 MOST_ROWS = 300  # on the page at all; the JSON has every one
 
 
-def with_drawings(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def with_drawings(sections: Sequence[Section]) -> list[Section]:
     """The sections with their drawings; the last of an odd run of half-width ones gets wide."""
     are_half = [section["kind"] in HALF and not section["folded"] for section in sections]
     wide, run = [], 0
@@ -30,7 +32,7 @@ def with_drawings(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
-def _values(section: Mapping[str, Any], wide: bool) -> dict[str, Any]:
+def _values(section: Section, wide: bool) -> Section:
     """What is drawn, which columns of a table are numeric, and where a section is cut."""
     kind, title = section["kind"], section["title"]
     if kind == "curves":

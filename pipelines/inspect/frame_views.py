@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from depthtok.data import EpisodeKey, ImageTransform
 from depthtok.errors import DepthtokError
 from depthtok.pages.colour import code_colours
-from depthtok.pages.film import Film, View, shown_steps, tile_size
+from depthtok.pages.film import Film, FilmView, shown_steps, tile_size
 from depthtok.pages.pictures import FrameRow, Picture
 from depthtok.pages.scale import ColourScale
 from depthtok.stores.codes import CodeStore
@@ -163,7 +163,7 @@ def _film(trail: Trail, key: EpisodeKey, length: int, cameras: list[str]) -> Fil
         views = _strips(clip, length, steps, size)
         bars = [clip.scale.bar()] if clip.scale else []
         if views:
-            shown[camera] = [View(n, f, exact=n == CODES) for n, f in views.items()], bars
+            shown[camera] = [FilmView(n, f, exact=n == CODES) for n, f in views.items()], bars
     episode = trail.episode(key)
     said = [""] * len(steps)
     if episode is not None:

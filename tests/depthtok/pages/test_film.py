@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from depthtok.pages.film import BUDGET, Film, View, shown_steps, tile_size
+from depthtok.pages.film import BUDGET, Film, FilmView, shown_steps, tile_size
 from depthtok.pages.report import Report
 from depthtok.pages.scale import even_bar
 
@@ -19,7 +19,7 @@ def film(steps: int, exact: bool = True) -> Film:
     """Every frame is of one colour, its step."""
     frames = np.zeros((steps, 16, 32, 3), np.uint8) + np.arange(steps)[:, None, None, None]
     said = ["one"] * (steps // 2) + ['<two> "2"'] * (steps - steps // 2)
-    views = [View("codes", frames.astype(np.uint8), exact)]
+    views = [FilmView("codes", frames.astype(np.uint8), exact)]
     return Film("key", steps, range(steps), said, {"front": (views, [even_bar("b", 0, 1)])})
 
 
@@ -68,7 +68,7 @@ def test_tiles_get_smaller_with_more_steps():
 def test_noise_stays_within_the_budget():
     size = tile_size(300, 2)
     noise = np.random.default_rng(0).integers(0, 256, (300, *size, 3), np.uint8)
-    shown = Film("k", 300, range(300), [""] * 300, {"c": ([View("a", noise)] * 2, [])})
+    shown = Film("k", 300, range(300), [""] * 300, {"c": ([FilmView("a", noise)] * 2, [])})
     small = sum(len(uri) for uri in shown.sheets()["c"])
     assert small <= 1_950_000
     assert BUDGET * 4 / 3 < 1_300_000
