@@ -198,11 +198,14 @@ def _bar(
 
 
 def fitted(meter: Callable[..., str], facts: dict, extras: Sequence[str]) -> str:
-    """tqdm's line of these facts, in which the bar keeps `BAR` columns: the last of the extras are
-    left out first, then the rate, then the middle of the label, until there is room."""
+    """tqdm's line of these facts, in which the bar keeps `BAR` columns: a label gets a third of the
+    line, its middle being left out; where that is not enough the last of the extras go, then the
+    rate, then the rest of the label."""
     columns = facts["ncols"]
     if not columns or not facts["total"]:
         return meter(**facts)
+    prefix = facts["prefix"]
+    facts = {**facts, "prefix": _shorter(prefix, len(prefix) - columns // 3)}
 
     def length(**changes: str) -> int:
         return len(meter(**{**facts, **changes, "ncols": None}))

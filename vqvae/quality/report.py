@@ -240,7 +240,9 @@ def _code_tiles(page: Report, codec: Codec, counts: np.ndarray, examples: Exampl
     if unused := int((counts == 0).sum()):
         caption += f"; the last {unused} did not occur"
     large = np.repeat(np.repeat(np.clip(tiles[order], 0, 1), 2, axis=1), 2, axis=2)
-    page.pictures("All codes, most used first", [Picture(sheet(large), caption)], columns=1)
+    page.pictures(
+        "All codes, most used first", [Picture(sheet(large), caption, exact=True)], columns=1
+    )
 
 
 def sheet(tiles: Float32[np.ndarray, "K c c"], columns: int = 16) -> UInt8[np.ndarray, "H W"]:
