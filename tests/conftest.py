@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -36,9 +37,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     command = [sys.executable, "-m", "pytest", "-q", "-rA", pyfuncitem.nodeid]
     environment = os.environ | {"DEPTHTOK_CHECK_CALLS": "0"}
-    run = subprocess.run(
-        command, env=environment, cwd=pyfuncitem.config.rootpath, capture_output=True, text=True
-    )
+    with TemporaryDirectory() as folder:  # not the common one, where it would tidy up after others
+        run = subprocess.run(
+            [*command, "--basetemp", f"{folder}/tests"],
+            env=environment,
+            cwd=pyfuncitem.config.rootpath,
+            capture_output=True,
+            text=True,
+        )
     assert run.returncode == 0, run.stdout + run.stderr
     if "1 skipped" in run.stdout:
         pytest.skip(run.stdout.partition("SKIPPED ")[2].splitlines()[0])

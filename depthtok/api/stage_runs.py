@@ -122,6 +122,15 @@ def _is_films(source: Path, schema: str) -> bool:
 
 def warn_of_unknown(schema: Schema) -> None:
     """Says what the schema does not know: that is not checked, and can be wrong in silence."""
+    from pipelines.convert.description import DRAFTED
+
+    if schema.name == DRAFTED:
+        warn(
+            "no schema is shipped for these data: one was drafted from their features. Depth and "
+            "codes need its cameras alone. Before you train on actions, complete it: `depthtok "
+            "inspect DIR --draft > my.toml` saves it, `depthtok convert DIR --schema my.toml "
+            "--out OUT --overwrite` takes it"
+        )
     if schema.status == "documented":
         warn(
             f"the schema {schema.name} fits, but was written from documentation: look at a few "

@@ -79,10 +79,10 @@ class Schema:
                 raise SchemaError(
                     f"{path} cannot be read: {error}", remedy="save it as UTF-8 text"
                 ) from error
-            return _parse_file(text, path.stem, str(path))
+            return parse_schema(text, path.stem, str(path))
         shipped = dict(shipped_schemas())
         if name_or_path in shipped:
-            return _parse_file(shipped[name_or_path], str(name_or_path), f"{name_or_path}.toml")
+            return parse_schema(shipped[name_or_path], str(name_or_path), f"{name_or_path}.toml")
         schema = cls.find(str(name_or_path))
         if schema is None:
             raise SchemaError(
@@ -97,7 +97,7 @@ class Schema:
         """The shipped schema for a data set of this name, or None."""
         for name, text in shipped_schemas():
             if dataset_name in text:  # so that not all are parsed
-                schema = _parse_file(text, name, f"{name}.toml")
+                schema = parse_schema(text, name, f"{name}.toml")
                 if dataset_name in schema.datasets:
                     return schema
         return None
@@ -255,7 +255,8 @@ def _read(
     return np.concatenate([columns.read(raw, keep) for columns in groups], axis=1)
 
 
-def _parse_file(text: str, name: str, location: str) -> Schema:
+def parse_schema(text: str, name: str, location: str) -> Schema:
+    """The schema in TOML text from `location`. Raises `SchemaError` for any other text."""
     try:
         table = SchemaTable(tomllib.loads(text), location)
     except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep

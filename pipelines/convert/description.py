@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from depthtok.data import Camera
 from depthtok.errors import SchemaError
 from depthtok.log import typed
-from depthtok.sources.schema import Schema
+from depthtok.sources.schema import Schema, parse_schema
 from depthtok.stores.episodes import View
+from depthtok.stores.spec import is_store, read_spec
 
 SCHEMA_FILE = "schema.toml"  # in a data set that `depthtok export` wrote
+DRAFTED = "draft"  # the name of a schema that nobody has written
 
 
 def about_store(
@@ -35,23 +37,23 @@ def about_store(
     }
 
 
-def requested_schema(requested: str | None, name: str, path: object) -> Schema:
-    """The requested schema, or the shipped one of data set `name` at `path`. Raises `SchemaError`
-    where there is none."""
-    schema = Schema.load(requested) if requested else Schema.find(name)
-    brought = own_schema(path)
-    if schema is None and brought:
+def requested_schema(
+    requested: str | None, name: str, path: object, out: Path, draft: Callable[[], str]
+) -> Schema:
+    """The requested schema, or the shipped one of data set `name` at `path`. Without either: that
+    with which the store `out` was begun, or a draft (TOML), named DRAFTED. Raises `SchemaError`
+    where none can be drafted, and for data that bring a schema of their own."""
+    if schema := Schema.load(requested) if requested else Schema.find(name):
+        return schema
+    begun = read_spec(out).what.get("schema") if is_store(out) else None
+    if isinstance(begun, dict):
+        return replace(Schema.from_json(begun), name=f"of {out}")
+    if brought := own_schema(path):
         raise SchemaError(
             f"no shipped schema fits the data set {name!r}, but it brings one",
             remedy=f"look at it, and give --schema {brought}",
         )
-    if schema is None:
-        raise SchemaError(
-            f"no shipped schema fits the data set {name!r}",
-            remedy=f"`depthtok inspect {path} --draft` prints one: save it as .toml "
-            "file, check it, and give it to `depthtok convert` with --schema FILE",
-        )
-    return schema
+    return parse_schema(draft(), DRAFTED, f"the draft of a schema for {path}")
 
 
 def own_schema(path: object) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from depthtok.config import digest, to_json
@@ -14,6 +14,7 @@ from depthtok.remote.location import list_folders
 from depthtok.remote.whole import holding
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.files import FileDataset, FileGroup
+from depthtok.sources.sampled_draft import files_draft
 from depthtok.sources.schema import Schema
 from depthtok.stores import filling
 from depthtok.stores.arrays import ArraySpec
@@ -47,9 +48,10 @@ class FilesStage:
 
     @cached_property
     def schema(self) -> Schema:
-        """The requested schema, or the shipped one for this data set, checked against it."""
-        dataset = self.dataset
-        schema = requested_schema(self.config.schema, dataset.name, dataset.path)
+        """The requested schema, the shipped one or a draft, checked against the data set."""
+        dataset, requested = self.dataset, self.config.schema
+        draft = partial(files_draft, dataset)
+        schema = requested_schema(requested, dataset.name, dataset.path, self.out, draft)
         return schema.fitted(dataset.features, dataset.name)
 
     @cached_property

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from depthtok.errors import ConfigError, SourceError, StaleStore, did_you_mean
 from depthtok.sources.cameras import depth_scale
 from depthtok.sources.pixels import PixelFormat
 from depthtok.sources.rlds import RldsDirectory, Split
+from depthtok.sources.sampled_draft import rlds_draft
 from depthtok.sources.schema import Schema
 from depthtok.sources.shards import Shard
 from depthtok.stores import filling
@@ -52,9 +53,11 @@ class ConvertStage:
 
     @cached_property
     def schema(self) -> Schema:
-        """The requested schema, or the shipped one for this data set, checked against it."""
-        schema = requested_schema(self.config.schema, self.rlds.name, self.rlds.path)
-        return schema.fitted(self.rlds.features, self.rlds.name)
+        """The requested schema, the shipped one or a draft, checked against the data set."""
+        rlds, requested = self.rlds, self.config.schema
+        draft = partial(rlds_draft, rlds)
+        schema = requested_schema(requested, rlds.name, rlds.path, self.out, draft)
+        return schema.fitted(rlds.features, rlds.name)
 
     @cached_property
     def checks_grippers(self) -> bool:

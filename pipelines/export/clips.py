@@ -7,7 +7,9 @@ behind any other without being decoded.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -101,6 +103,8 @@ def write_clip(
                 stream = added
                 stream.height, stream.width, stream.pix_fmt = height, width, codec.pixels
                 stream.codec_context.thread_count = 1
+                with ordinary_threads():
+                    out.start_encoding()
             if (height, width) != (stream.height, stream.width):
                 raise SourceError(
                     f"frame {number} has {height} x {width} px, those before it "
@@ -112,6 +116,24 @@ def write_clip(
             out.mux(stream.encode(picture))
         if stream is not None:
             out.mux(stream.encode())
+
+
+@contextmanager
+def ordinary_threads() -> Iterator[None]:
+    """An encoder is opened within, without what SVT-AV1 does where root runs it.
+
+    It makes the calling thread and its own ones real-time (SCHED_FIFO, 99); all that the process
+    starts later would be, and two pools of such threads that wait by spinning lock a machine up.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    yield
+    for thread in [int(task.name) for task in Path("/proc/self/task").iterdir()]:
+        with suppress(ProcessLookupError):
+            if os.sched_getscheduler(thread) == os.SCHED_FIFO != before:
+                os.sched_setscheduler(thread, before, os.sched_param(0))
 
 
 def _picture(frame: np.ndarray, pixels: str):

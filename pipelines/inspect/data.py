@@ -7,10 +7,10 @@ from pathlib import Path
 from depthtok.errors import SchemaError
 from depthtok.format import human_bytes
 from depthtok.log import typed
-from depthtok.sources.draft import describe, draft
+from depthtok.sources.draft import describe
 from depthtok.sources.opening import open_files
 from depthtok.sources.rlds import RldsDirectory
-from depthtok.sources.sample import sample
+from depthtok.sources.sampled_draft import files_draft, rlds_draft
 from depthtok.sources.schema import Schema
 from depthtok.stores import instructions
 from depthtok.stores.codes import CodeStore
@@ -22,7 +22,6 @@ from pipelines.convert.description import own_schema
 from pipelines.depth.single_frames.figures import steadied_in_words
 from pipelines.inspect import column_tables
 from pipelines.inspect.facts import Summary
-from pipelines.inspect.file_data import files_draft
 
 
 def inspect_mixture(stores: list[EpisodeStore]) -> Summary:
@@ -77,12 +76,12 @@ def schema_draft(path: Path) -> str:
     if (files := open_files(path)) is not None:
         return files_draft(files)
     rlds = RldsDirectory.open(path)
-    return draft(rlds.features, rlds.name, sample(rlds))
+    return rlds_draft(rlds)
 
 
 def _draft(rlds: RldsDirectory) -> str:
     try:
-        text = draft(rlds.features, rlds.name, sample(rlds))
+        text = rlds_draft(rlds)
     except SchemaError as error:
         return str(error)
     return (

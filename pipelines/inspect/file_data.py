@@ -7,10 +7,10 @@ from pathlib import Path
 from depthtok.errors import SchemaError, SourceError
 from depthtok.log import typed
 from depthtok.remote.location import list_folders
-from depthtok.sources.draft import describe, draft
+from depthtok.sources.draft import describe
 from depthtok.sources.files import FileDataset
 from depthtok.sources.opening import open_files
-from depthtok.sources.sample import sample_files
+from depthtok.sources.sampled_draft import files_draft
 from depthtok.sources.schema import Schema
 from pipelines.convert.description import own_schema
 from pipelines.inspect.facts import Summary
@@ -54,11 +54,6 @@ def of_files(path: Path) -> Summary:
     except SchemaError as error:
         summary.text = str(error)
     return summary
-
-
-def files_draft(dataset: FileDataset) -> str:
-    """A schema draft, as TOML. Raises `SchemaError` where none can be made."""
-    return draft(dataset.features, dataset.name, sample_files(dataset), dataset.fps)
 
 
 def _opened(path: Path) -> FileDataset:

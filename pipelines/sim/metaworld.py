@@ -29,9 +29,9 @@ STARTS = 50  # of a task
 NEVER = 10**9  # steps before the package ends an episode; time limits are set elsewhere
 OPEN_M = 0.1  # between the fingers, when open
 MEANING = Meaning(
-    (*(Column(name, "delta", "1") for name in "xyz"), Column("gripper", "absolute", "1")),
+    (*(Column(name, "delta", "1") for name in "xyz"), Column("effort", "absolute", "1")),
     (*(Column(name, "absolute", "m") for name in "xyz"), Column("opening", "absolute", "1")),
-    "open-1_closed1",
+    "none",  # its fingers are driven by a force, which is no command to open or close
     80.0,
 )
 ROBOT, GRIPPER, OBJECT, FIXTURE = (CLASSES.index(name) for name in CLASSES[1:])

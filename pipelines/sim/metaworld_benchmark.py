@@ -28,7 +28,7 @@ from pipelines.sim.simulator import Simulator, Task
 MAX_STEPS = 500
 SUITES = ("metaworld_mt50", "metaworld_mt10")
 LAYOUT = EpisodeLayout(
-    action=(4, "Command in [-1, 1]: xyz (1 is 1 cm), gripper (-1 open, 1 closed)."),
+    action=(4, "Command in [-1, 1]: xyz (1 is 1 cm), force on the fingers (-1 opens, 1 closes)."),
     state=(4, "Hand: position (m); opening of the gripper (0 to 1)."),
     joints=(7, "Joint angles (rad)."),
     image="Main camera (corner2), turned upright: [::-1, ::-1] of the rendered one.",

@@ -1,6 +1,7 @@
 """From the command line: a LeRobot data set to an EpisodeStore and to its own depth, and what the
 commands say on the way."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +49,24 @@ def test_depth_of_the_data_set_is_its_depth_video_in_metres(folder):
         assert 0.7 < metres.values.min() < metres.values.max() < 2.4
 
 
-def test_without_a_schema_the_remedy_is_a_draft(tmp_path):
-    said = call("convert", REAL, "--out", tmp_path / "ep", code=1)
-    assert "no shipped schema fits the data set 'lerobot_v3'" in said
-    assert f"`depthtok inspect {REAL} --draft`" in said
-    text = call("inspect", REAL, "--draft")
+def test_without_a_schema_a_draft_is_taken(tmp_path):
+    bare = shutil.copytree(REAL, tmp_path / "bare", ignore=shutil.ignore_patterns("schema.toml"))
+    said = call("convert", bare, "--out", tmp_path / "ep")
+    assert "no schema is shipped for these data: one was drafted" in said
+    assert "unit of 7 action columns" in said
+    store = EpisodeStore(tmp_path / "ep")
+    assert (len(store), store.about["fps"]) == (2, 20)  # as the data set states it
+    assert set(store.about["cameras"][0]) >= {"name", "orientation"}
+    assert store.meaning.unknown
+    assert "drafted" not in call("convert", bare, "--out", tmp_path / "ep")  # goes on as it began
+    text = call("inspect", bare, "--draft")
     assert "fps = 20  # as the data set states it" in text
-    assert "LeRobot v3.0 data set lerobot_v3" in call("inspect", REAL)
+    assert "LeRobot v3.0 data set bare" in call("inspect", bare)
+
+
+def test_a_schema_that_lies_beside_the_data_is_the_remedy(tmp_path):
+    said = call("convert", REAL, "--out", tmp_path / "ep", code=1)
+    assert f"give --schema {REAL / 'schema.toml'}" in said
 
 
 def test_the_plan_weighs_videos_against_packed_pictures(tmp_path):

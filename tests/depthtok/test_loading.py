@@ -17,8 +17,15 @@ FORBIDDEN = [
     r"torch\.load\((?![^)]*weights_only=True)",
     r"\b(eval|exec)\((?!\))",
 ]
-# A driver's own stage on its way to its own workers, as Ray itself would send it.
-ALLOWED = "pipelines/ray/pool.py", "stage: Stage = cloudpickle.loads(self._pickled)"
+# What the same process has pickled: a driver's own stage on its way to its own workers, as Ray
+# itself would send it; and Meta-World's starts, which the installed package draws, pickles and
+# unpickles in the same way.
+METAWORLD = "pipelines/sim/metaworld.py"
+ALLOWED = {
+    ("pipelines/ray/pool.py", "stage: Stage = cloudpickle.loads(self._pickled)"),
+    (METAWORLD, "import pickle"),
+    (METAWORLD, 'return np.asarray(pickle.loads(start)["rand_vec"], np.float64)'),
+}
 
 
 def test_nothing_that_can_run_code_is_loaded():
@@ -30,6 +37,6 @@ def test_nothing_that_can_run_code_is_loaded():
         for pattern in FORBIDDEN
         if re.search(pattern, line)
         and ".eval(" not in line
-        and (path.relative_to(ROOT).as_posix(), line.strip()) != ALLOWED
+        and (path.relative_to(ROOT).as_posix(), line.strip()) not in ALLOWED
     ]
     assert calls == []

@@ -12,6 +12,7 @@ from depthtok.frames.video import VideoSource
 from depthtok.frames.video_index import packets
 from depthtok.sources.pixels import PixelFormat
 from depthtok.stores.stored_episode import View
+from pipelines.export.clips import ordinary_threads
 
 FRAMES, RATE = 23, 10
 CODECS = {
@@ -36,6 +37,8 @@ def video(request, tmp_path_factory) -> Path:
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=RATE, options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        with ordinary_threads():
+            out.start_encoding()
         for number in range(FRAMES):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(moving(number))))
         out.mux(stream.encode())

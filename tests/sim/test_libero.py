@@ -24,7 +24,7 @@ def test_the_floor_is_a_plane_at_zero(simulator):
     _, classes, world = true_view(simulator)
     height = world[..., 2]  # the wall is behind, and at edges two surfaces share a pixel
     floor = world[(classes == 0) & (world[..., 0] > -1) & (np.abs(height) < 0.03)]
-    assert len(floor) > 2000
+    assert len(floor) > 2000, np.unique(classes, return_counts=True)
     assert abs(np.median(floor[:, 2])) < 0.005
     centred = floor - floor.mean(axis=0)
     normal = np.linalg.svd(centred[::7], full_matrices=False)[2][-1]

@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+import depthtok
 from depthtok.config import RunOptions
 from depthtok.errors import ConfigError
 from depthtok.sources.rlds import RldsDirectory
 from depthtok.sources.schema import Schema
+from depthtok.stores.episodes import EpisodeStore
 from pipelines.sim import setup
 from pipelines.sim.benchmark import benchmark_of, numbered
 from pipelines.sim.config import CollectConfig, EvalConfig
@@ -104,6 +106,10 @@ def test_one_episode_is_recorded(task, tmp_path):
     assert raw.values("steps/action").shape == (outcome.steps, 4)
     assert raw.values("steps/observation/state").shape == (outcome.steps, 4)
     assert 20 < outcome.steps < 200
+    depthtok.convert(tmp_path, out=tmp_path / "episodes")
+    (episode,) = EpisodeStore(tmp_path / "episodes")
+    assert episode.action.shape == (outcome.steps, 4)
+    assert 0.5 < np.median(episode.frames("image").true_depth(0, 1)) < 3
 
 
 def test_a_trial_repeats_what_the_expert_did_from_its_start(task, world):

@@ -11,7 +11,6 @@ from depthtok.data import EpisodeKey
 from depthtok.errors import (
     ConfigError,
     CorruptRecord,
-    SchemaError,
     SourceError,
     SourceUnavailable,
 )
@@ -185,9 +184,6 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no split 'tran'") as caught:
         convert(rlds, tmp_path / "store", split=("tran",))
     assert "train" in caught.value.remedy
-    other = make_rlds(tmp_path / "other", name="unheard_of")
-    with pytest.raises(SchemaError, match="unheard_of"):
-        convert(other, tmp_path / "store")
     for shard in rlds.glob("*.tfrecord*"):
         shard.unlink()
     with pytest.raises(SourceError, match="none of its 3 shards"):
@@ -196,6 +192,20 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(SourceError, match="no episodes"):
         convert(empty, tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def test_a_data_set_that_nobody_knows_is_drafted(tmp_path):
+    """Its unknowns stay unknown; what was begun goes on, whatever a new draft would say."""
+    rlds = make_rlds(tmp_path / "rlds", name="unheard_of")
+    assert convert(rlds, tmp_path / "store").made == 3
+    convert(make_rlds(tmp_path / "known"), tmp_path / "same")
+    drafted, known = EpisodeStore(tmp_path / "store"), EpisodeStore(tmp_path / "same")
+    assert "gripper convention" in drafted.meaning.unknown
+    assert "rate" in drafted.meaning.unknown
+    for episode, same in zip(drafted, known, strict=True):
+        one, other = episode.frames("image"), same.frames("image")
+        np.testing.assert_array_equal(one.read(0, 2), other.read(0, 2))
+    assert convert(rlds, tmp_path / "store").made == 0
 
 
 EVIL = ["../../x", "/abs", "a\\..\\b", "x" * 300, "nul\0byte", "zarr.json", "café", "cafe\u0301"]
