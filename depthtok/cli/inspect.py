@@ -31,7 +31,7 @@ def _next(path: Path, summary: Summary) -> str:
     from pipelines.inspect.kinds import kind_of
 
     kind = kind_of(path) if path.is_dir() else None
-    if kind == "rlds" and str(summary.facts.get("schema")).endswith("fits"):
+    if kind == "rlds" and "does not fit" not in str(summary.facts.get("schema")):
         return typed("convert", path, "--out", "EPISODES")
     return typed("report", path) if kind in ("store", "codebook", "run", "evaluation") else ""
 

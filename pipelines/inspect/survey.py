@@ -5,13 +5,14 @@ and CRC32C. Beside the counts, 8 bytes an episode are kept."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, Integer, UInt64
 
 from depthtok.frames.kinds import SPANS
+from depthtok.progress import progress
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.parts import Part
 from depthtok.stores.statistics import ColumnStatistics, Statistics
@@ -85,9 +86,7 @@ def survey(store: EpisodeStore) -> Survey:
     counted.cameras = {camera: Repeats() for camera in compared}
     motion = [n for n in range(store.action_dim) if n not in store.gripper]
     marks, first = [np.zeros(0, np.uint64)], 0
-    for part in store.parts():
-        if not len(part.frames):
-            continue
+    for part in _shown(store):
         tables = {side: part.map(side)[: int(part.frames.sum())] for side in SIDES}
         for side, table in tables.items():
             figures = getattr(statistics, side)
@@ -103,6 +102,16 @@ def survey(store: EpisodeStore) -> Survey:
         first += len(part.frames)
     _find_copies(counted, np.concatenate(marks))
     return counted
+
+
+def _shown(store: EpisodeStore) -> Iterator[Part]:
+    """The parts with episodes; how far they are is shown on a terminal."""
+    label = f"report {store.path}"
+    with progress(len(store.part_names), "parts", label, plain=False) as bar:
+        for part in store.parts():
+            if len(part.frames):
+                yield part
+            bar.advance()
 
 
 def _columns(figures: ColumnStatistics) -> list[ColumnCounts]:
