@@ -98,8 +98,10 @@ def _missing(store: Store) -> str:
     key = UPSTREAM.get((store.spec.type, store.spec.stage))
     if key is None:
         return ""
-    where = store.spec.place.get(key)
-    lies = f"in {where} (moved, or made anew)" if where else "known: it was fetched from elsewhere"
+    folder = store.spec.place.get(key)
+    lies = (
+        f"in {folder} (moved, or made anew)" if folder else "known: it was fetched from elsewhere"
+    )
     return f"What this store of {store.spec.type} was made from is not {lies}: it is not shown."
 
 
