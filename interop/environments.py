@@ -62,8 +62,8 @@ def find_python() -> Path | None:
     for path in _candidates():
         program = "import sys, venv, ensurepip; print(*sys.version_info[:2])"
         try:
-            done = subprocess.run([path, "-c", program], capture_output=True, text=True)
-        except OSError:
+            done = subprocess.run([path, "-c", program], capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
             continue
         if done.stdout.split() == [str(number) for number in VERSION]:
             return Path(path)

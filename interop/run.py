@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from environments import ENVIRONMENTS, Environment, find_python, make  # noqa: E
 
 LOUD = "!" * 60
 SERVING = "serving on ws://"
+LONGEST_S = 900  # of a check: some seconds, and more on a busy machine
 
 
 def main() -> int:
@@ -64,8 +65,9 @@ def checked(folder: Path, python: Path, chosen: list[str]) -> int:
             if is_left_out(environment, chosen):
                 rows += [(check, "LEFT OUT", 0.0) for check in checks]
                 print(f"{LOUD}\nleft out: {', '.join(checks)}\n{LOUD}", flush=True)
-                print(f"name a Python with {environment.packages} by {environment.named_by}, or ")
-                print(f"ask for it: python interop/run.py {checks[0]}")
+                print(f"name a Python with {' '.join(environment.packages)} by")
+                print(f"{environment.named_by}=/path/to/python, or ask for it (gigabytes):")
+                print(f"python interop/run.py {checks[0]}", flush=True)
                 continue
             start = time.monotonic()
             interpreter = make(environment, python)
@@ -73,13 +75,22 @@ def checked(folder: Path, python: Path, chosen: list[str]) -> int:
             for check in checks:
                 start = time.monotonic()
                 script = ROOT / "interop" / "checks" / f"{check}.py"
-                done = subprocess.run([interpreter, script, folder, address], env=bare())
-                result = "FAILED" if done.returncode else "ok"
+                result = outcome([interpreter, script, folder, address])
                 rows.append((check, result, time.monotonic() - start))
-    print()
+    print("\nBeside other tools:")
     for what, result, seconds in rows:
         print(f"{what:24} {result:8} {seconds:6.1f} s")
     return any(result == "FAILED" for _, result, _ in rows)
+
+
+def outcome(command: Sequence[str | Path]) -> str:
+    """What came out of a check; one that hangs is ended, and has failed."""
+    try:
+        done = subprocess.run(command, env=bare(), timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        print(f"{command[1]} did not end in {LONGEST_S} s", flush=True)
+        return "FAILED"
+    return "FAILED" if done.returncode else "ok"
 
 
 def is_left_out(environment: Environment, chosen: list[str]) -> bool:

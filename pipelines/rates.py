@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from depthtok.stores.lineage import BROUGHT
 from pipelines.stage import Stage
 
 VIDA_INPUT = 518  # px of the shorter side, at which the networks were measured
@@ -51,6 +52,8 @@ def rate_of(stage: Stage) -> Rate | None:
     """The rate of a stage's job; None where none is known: of another size, network or precision,
     or without a GPU."""
     name = stage.spec.stage
+    if BROUGHT in stage.spec.what:  # codes that are there are read, on no GPU
+        return None
     if name == "annotate":
         # The depth's, where codes are made too; packing a folder of videos has none.
         config = getattr(getattr(stage, "annotate", stage), "config", None)

@@ -84,6 +84,7 @@ def audit_depth(
 
     Several: one table and page, and which estimator to take. EPISODES with --estimator: how far
     estimators agree with themselves on mirrored, cropped and smaller frames, without any truth.
+    A mix of the two is refused.
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """

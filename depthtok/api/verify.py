@@ -44,7 +44,7 @@ class Verification:
 
 def verify(
     path: Annotated[
-        Path, Positional("PATH", "a store, codebook, run, evaluation or RLDS data set")
+        Path, Positional("PATH", "a store, codebook, run, evaluation, export or RLDS data set")
     ],
     repair: Annotated[bool, "drop damaged parts; the next run rebuilds them"] = False,
     images: Annotated[bool, "also check every image that an EpisodeStore indexes"] = False,
@@ -77,6 +77,7 @@ def verify(
 def _findings(path: Path, *, images: bool, source_root: Path | None) -> Sequence[Finding]:
     """What is not as it should be in whatever lies at `path`."""
     from depthtok.stores.verify import verify_rlds, verify_store
+    from pipelines.export import soundness
     from pipelines.inspect.kinds import kind_of, not_known
 
     kind = "run" if (path / "state.json").is_file() else kind_of(path)  # or one checkpoint of it
@@ -98,6 +99,10 @@ def _findings(path: Path, *, images: bool, source_root: Path | None) -> Sequence
 
         _ = Evaluation.open(path).outcomes  # raises for a trial that cannot be read
         return []
+    exported = soundness.record_of(path) if kind in ("rlds", "files") else None
+    of_export = list(soundness.findings(path, exported)) if exported else []
     if kind == "rlds":
-        return list(verify_rlds(path))
+        return of_export + list(verify_rlds(path))
+    if exported:
+        return of_export
     raise not_known(path)

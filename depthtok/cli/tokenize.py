@@ -21,7 +21,8 @@ def tell(outcome: Outcome | Plan, depth: Path, out: Path, *, json: bool) -> int:
     def then() -> str:
         from depthtok.stores.spec import read_spec
 
-        episodes = read_spec(depth).place.get("episodes", "EPISODES")
+        spec = read_spec(depth)
+        episodes = depth if spec.type == "episodes" else spec.place.get("episodes", "EPISODES")
         return after_codes(Path(episodes), out)
 
     return tell_stage(outcome, then, json=json)

@@ -16,6 +16,7 @@ import numpy as np
 
 from depthtok.disk.bytes_of import local_file
 from depthtok.disk.images import ImageFiles
+from depthtok.disk.lfs import require_fetched
 from depthtok.disk.regular import require_file, require_given, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage, SourceError
 from depthtok.frames.kinds import Pixels, Rows, file_numbers, one_by_one, positions
@@ -54,6 +55,7 @@ def unreadable(path: Path, error: Exception) -> CorruptRecord:
     if isinstance(error, FileNotFoundError):
         raise unavailable(path, error, "cannot be read") from error
     require_given(path, error)
+    require_fetched(path)
     return CorruptRecord(f"{path} cannot be read: {error}", remedy=AGAIN)
 
 

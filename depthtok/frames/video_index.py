@@ -38,6 +38,9 @@ class Packets:
         """
         if not len(self.pts):
             raise CorruptRecord(f"{self.path} has no frames")
+        if not np.isfinite(times).all():
+            step = int((~np.isfinite(times)).argmax())
+            raise CorruptRecord(f"{self.path}: step {step} has the time {times[step]} s")
         shown = self.pts * float(self.time_base)
         right = np.clip(np.searchsorted(shown, times), 1, max(len(shown) - 1, 1))
         left = np.minimum(right, len(shown) - 1)

@@ -57,6 +57,11 @@ class Demonstrations:
     files: Mapping[str, tuple[int, ...]]  # numbers of the demonstrations, by file
     tasks: Mapping[str, str]  # by file, where it states one
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As `FileDataset.notes`: nothing else says what there is."""
+        return ()
+
     @classmethod
     def open(cls, path: str | Path) -> Demonstrations:
         """The demonstrations at `path`, a file or a directory of files. Raises `SourceError`."""
@@ -139,12 +144,15 @@ class Demonstrations:
         try:
             demo = opened[hdf5.demo(number)]
             steps = len(demo[ACTIONS])
-            columns = {
-                path: demo[path][()]
-                for path, feature in self.features.items()
-                if feature.kind == "tensor" and path in demo
+            names = [path for path, f in self.features.items() if f.kind == "tensor"]
+            arrays = {path: demo[path] for path in (ACTIONS, *names, *keys) if path in demo}
+            for name, array in arrays.items():
+                _require_own(array, opened, f"{where}, {name}")
+            columns = {path: arrays[path][()] for path in names if path in arrays}
+            rows = {
+                key: _rows(demo[key], self.features[key], number, steps, f"{where}, {key}")
+                for key in keys
             }
-            rows = {key: _rows(demo[key], number, steps, f"{where}, {key}") for key in keys}
         except (OSError, KeyError, ValueError) as error:
             raise CorruptRecord(f"{where} cannot be read: {error}", remedy=hdf5.AGAIN) from error
         task = self.tasks.get(group.files[0], "")
@@ -190,10 +198,26 @@ class Demonstration:
         return self.frame_rows[key]
 
 
-def _rows(frames, number: int, steps: int, where: str) -> Rows:
+def _require_own(array, opened, where: str) -> None:
+    """Raises `CorruptRecord` for an array whose numbers lie in another file: no digest of this one
+    speaks of them, and they may be of any file of this machine."""
+    if array.file.filename != opened.filename or array.external or array.is_virtual:
+        raise CorruptRecord(
+            f"{where} lies in another file, to which this one links",
+            remedy="copy it into the file (h5repack, or h5py's `copy`)",
+        )
+
+
+def _rows(frames, feature: NamedFeature, number: int, steps: int, where: str) -> Rows:
     """The rows of the index for an array of frames. Reads all of it, a block at a time."""
     if len(frames) != steps:
         raise CorruptRecord(f"{where} has {len(frames)} frames in {steps} steps")
+    shape, dtype = tuple(frames.shape[1:]), np.dtype(frames.dtype).name
+    if (shape, dtype) != (feature.shape, feature.dtype):
+        raise CorruptRecord(
+            f"{where} has frames {dtype} {shape}, not {feature.dtype} {feature.shape} as those of "
+            "the first demonstration"
+        )
     rows = []
     for start in range(0, steps, BLOCK):
         for step, frame in enumerate(frames[start : start + BLOCK], start):

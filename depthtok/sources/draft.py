@@ -160,7 +160,9 @@ def _cameras(steps: Mapping[str, FeatureFacts], paths: list[str]) -> list[str]:
         if path in depth_of:
             depth = depth_of[path]
             unit = "m" if np.dtype(steps[depth].dtype).kind == "f" else "mm"
-            table += f'depth_key = "{depth}"\ndepth_unit = "{unit}"  # check: a guess by dtype\n'
+            is_video = steps[depth].encoding == "video"
+            why = "as its video says" if is_video else "check: a guess by dtype"
+            table += f'depth_key = "{depth}"\ndepth_unit = "{unit}"  # {why}\n'
         tables.append(table)
     unmatched = [
         f"# depth, but of no camera's size, or of one that has depth: {path}\n"

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from depthtok.disk.lfs import POINTER, PULL
 from depthtok.disk.regular import require_file, require_given
 from depthtok.errors import SourceError
-from depthtok.sources.tfrecord import LFS_POINTER
 
 STEPS = "steps/"
 _DICT = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
@@ -91,10 +91,10 @@ def read_json(path: Path) -> dict:
     require_file(path)
     try:
         text = path.read_bytes()
-        if text.startswith(LFS_POINTER):
+        if text.startswith(POINTER):
             raise SourceError(
                 f"{path} is a Git LFS pointer, not the file itself",
-                remedy="run `git lfs pull` in the data set's repository",
+                remedy=PULL,
             )
         value = json.loads(text)
     except OSError as error:

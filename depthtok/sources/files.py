@@ -85,6 +85,9 @@ class FileDataset(Protocol):
     @property
     def place(self) -> Mapping[str, str]: ...  # what else is known of where it comes from
 
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # where what it says of itself differs from what it is
+
     def frames_by(self, key: str) -> FrameKind:
         """How frames of this feature are read. Raises `SourceError`."""
         ...

@@ -11,6 +11,7 @@ from depthtok.remote.location import is_remote
 from depthtok.sources.videos import IMAGES, VIDEOS
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+UNFINISHED = ".export"  # in a directory that `depthtok export` has begun, and not finished
 _DEMOS = (
     "demonstrations of LIBERO and robomimic: depthtok convert {0} --out EPISODES; those of LIBERO "
     "replayed, with true depth: depthtok collect --suite SUITE --demos {0} --out DIR"
@@ -53,6 +54,8 @@ def foreign_file(path: Path) -> SourceError:
 
 def folder_remedy(path: Path) -> str:
     """The remedy for a folder that is not an RLDS directory, by the files in it; "" if unknown."""
+    if (path / UNFINISHED).is_dir():
+        return "it is an export that was stopped: run the same `depthtok export` again"
     suffixes = {file.suffix.lower() for file in path.iterdir()}
     if suffixes & {".hdf5", ".h5"}:
         return _DEMOS.format("FILE")

@@ -16,12 +16,12 @@ from typing import NoReturn, Protocol, runtime_checkable
 import google_crc32c
 
 from depthtok.disk.bytes_of import Bytes, bytes_of
+from depthtok.disk.lfs import POINTER, PULL
 from depthtok.errors import CorruptRecord, SourceUnavailable
 
 HEADER = struct.Struct("<QI")  # length of the payload, masked CRC32C of these eight bytes
 FOOTER = struct.Struct("<I")  # masked CRC32C of the payload
 OVERHEAD = HEADER.size + FOOTER.size
-LFS_POINTER = b"version https://git-lfs"
 FETCH_AGAIN = "download this file again: its bytes are not those that were published"
 
 _LARGEST = (1 << 31) - 1  # a protocol buffer message cannot be larger
@@ -137,10 +137,10 @@ def _record_at(file: Bytes, path: Path, index: int, offset: int, framing: Framin
     except ValueError as error:
         if framing:
             framing.add(header, b"", sound=False)
-        if offset == 0 and file.read(len(LFS_POINTER), 0) == LFS_POINTER:
+        if offset == 0 and file.read(len(POINTER), 0) == POINTER:
             raise CorruptRecord(
                 f"{path}: record 0 at byte 0: this is a Git LFS pointer, not the data",
-                remedy="run `git lfs pull` in the data set's repository",
+                remedy=PULL,
             ) from None
         corrupt(str(error))
     data = file.read(length, offset + HEADER.size)

@@ -18,6 +18,7 @@ import numpy as np
 from depthtok.disk.bounds import too_large
 from depthtok.disk.bytes_of import local_file
 from depthtok.disk.digests import file_sha256
+from depthtok.disk.lfs import require_fetched
 from depthtok.disk.regular import reading, require_file, unavailable
 from depthtok.errors import CorruptRecord, MissingPackage
 from depthtok.sources.matroska import breaks_off
@@ -246,6 +247,7 @@ def open_video(path: Path) -> Iterator:
             video = av.open(str(file))
         except (av.FFmpegError, OSError) as error:
             require_readable(path, error)
+            require_fetched(path)
             raise CorruptRecord(f"{path} is not a video: {error}", remedy="replace it") from error
         with video:
             yield video

@@ -10,7 +10,7 @@ from depthtok.stores.depth import DepthStore
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.origin import same_frames
 from depthtok.stores.parts import Part, PartName
-from depthtok.stores.spec import is_store, read_spec
+from depthtok.stores.spec import StoreSpec, is_store, read_spec
 from depthtok.stores.store import Store
 
 TYPES: dict[str, type[Store]] = {
@@ -27,9 +27,20 @@ UPSTREAM = {  # by type and stage: the key of `place` that says what a store was
 }
 
 
+BROUGHT = "export"
+"""In `what` of codes that a data set brings (`pipelines/own_codes/`): the export that it is."""
+
+
+def upstream_of(spec: StoreSpec) -> str | None:
+    """The key of `place` that says what a store was made from; None where it is made of none."""
+    if BROUGHT in spec.what:
+        return "episodes"
+    return UPSTREAM.get((spec.type, spec.stage))
+
+
 def open_store(path: Path, source_root: Path | None = None) -> Store:
     """The store at `path`, as its own type. `source_root`: where the data set of an EpisodeStore
-    lies now, if it moved."""
+    lies now, if it moved. Raises `StoreError` for a type that this version does not know."""
     kind = TYPES.get(read_spec(path).type)
     if kind is None:
         raise StoreError(
@@ -42,7 +53,7 @@ def open_store(path: Path, source_root: Path | None = None) -> Store:
 def source_of(store: Store) -> Store | None:
     """The store that depth or codes were made from; None where it is not there any more, and of a
     store that came from the Hub."""
-    key = UPSTREAM.get((store.spec.type, store.spec.stage))
+    key = upstream_of(store.spec)
     if key is None or key not in store.spec.place:
         return None
     if not is_store(path := store.spec.source(key)):

@@ -23,7 +23,7 @@ from depthtok.sources.shards import Shard
 from depthtok.stores.episodes import STATISTICS, EpisodeStore
 from depthtok.stores.filling import drop_part, drop_temporaries, parts_root_is_sound
 from depthtok.stores.frame_files import differs
-from depthtok.stores.lineage import UPSTREAM, open_store, outdated
+from depthtok.stores.lineage import open_store, outdated, upstream_of
 from depthtok.stores.origin import MADE_FROM, same_frames, shard_differs
 from depthtok.stores.parts import Part, PartName
 from depthtok.stores.spec import ROOT
@@ -116,7 +116,7 @@ def _against_upstream(store: Store) -> Iterator[Finding]:
             sources = _against_files(store) if "format" in store.about else _against_rlds(store)
             yield from sources
         return
-    key = UPSTREAM.get((store.spec.type, store.spec.stage))
+    key = upstream_of(store.spec)
     if key is None:  # a recording is made from a simulator, not from a store
         return
     if key not in store.spec.place:

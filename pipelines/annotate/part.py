@@ -87,7 +87,7 @@ class EpisodeSink:
         self._end_episodes()
 
     def take(self, block: DepthBlock) -> None:
-        """Writes a block, or records why its episode failed."""
+        """Writes a block, or records why its episode failed: that is not raised."""
         started = time.monotonic()
         row, camera = self.places[block.clip]
         if row == self.failed:

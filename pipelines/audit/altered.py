@@ -98,6 +98,7 @@ class AlteredClip:
         return self.alteration.frames(self.clip.read(self.start + start, self.start + stop))
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n h w"]:
+        """Raises `SourceError`: they have none."""
         raise SourceError(
             "altered frames have no depth of their own",
             remedy="choose an estimator that needs RGB only",

@@ -56,7 +56,8 @@ class FilesStage:
 
     @cached_property
     def keyed_views(self) -> list[tuple[str, View]]:
-        """The views of all cameras as the data set has them, and the feature of each."""
+        """The views of all cameras as the data set has them, and the feature of each. Raises
+        `SchemaError` for another unit than the metres of a depth video."""
         views = []
         for camera in self.schema.cameras:
             keys = {"rgb": camera.key, "depth": camera.depth_key}
@@ -130,17 +131,24 @@ class FilesStage:
         return {str(PartName(shard_name(g.split, g.index, g.of))): g for g in groups}
 
     def work(self) -> list[WorkPart]:
+        """As `Stage.work`. Raises `SourceError` where none of the data files is there."""
         config, dataset = self.config, self.dataset
         command = overwriting(
             dataset.path, self.out, config.split, config.schema, config.copy_images
         )
         require_same_store(self.out, self.spec, [self.current], command)
         groups = list(self.groups.values())
+        if not groups:
+            listed = ", ".join(self.splits)
+            raise SourceError(
+                f"{dataset.path} lists no episodes in {listed}: there is nothing to convert",
+                remedy="name another --split, or download the data set again",
+            )
         list_folders([path for group in groups for path in group.paths(dataset.path)])
         if not any((dataset.path / group.files[0]).exists() for group in groups):
-            first = f" (first: {groups[0].files[0]})" if groups else ""
             raise SourceError(
-                f"{dataset.path} has none of its {len(groups)} data files{first}",
+                f"{dataset.path} has none of its {len(groups)} data files (first: "
+                f"{groups[0].files[0]})",
                 remedy="download them, or name the directory in which they are",
             )
         return [self._part(group) for group in groups]
@@ -155,7 +163,7 @@ class FilesStage:
     def watch(self) -> FilesWatch:
         """Tells which parts are of other files than those that are there now."""
         files = {name: group.files for name, group in self.groups.items()}
-        return FilesWatch(self.out, self.dataset.path, files)
+        return FilesWatch(self.out, self.dataset.path, files, self.dataset.notes)
 
     def arrays(self) -> Mapping[str, ArraySpec]:
         schema = self.schema

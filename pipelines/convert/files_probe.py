@@ -22,6 +22,7 @@ from pipelines.probe import EPISODES
 from pipelines.stage import Probe
 
 FRAMES = 32  # of each view, that are packed and read at random
+CACHED_PX = 224  # a side of a picture in the frame cache of `train-vla`, at its full size
 
 
 def probe(reading: FilesReading, group: FileGroup, arrays: Mapping[str, ArraySpec]) -> Probe | None:
@@ -55,26 +56,37 @@ def _probe(
     costs = [_frame_costs(view, files, episodes) for view in reading.views]
     if any(cost is None for cost in costs):
         return None
-    packing, size, random, packed = np.sum([c for c in costs if c is not None], axis=0)
+    totals = np.sum([c for c in costs if c is not None], axis=0)
+    packing, size, in_order, random, packed = totals
+    cached = 3 * CACHED_PX**2 * sum(view.view.kind == "rgb" for view in reading.views)
     note = (
-        f"a step's frames: {random * 1e3:.1f} ms at random as they lie, {packed * 1e3:.1f} ms from "
-        f"--copy-images, which writes {human_bytes(size)} and takes {packing * 1e3:.1f} ms a step"
+        f"a step's frames: {in_order * 1e3:.1f} ms in order and {random * 1e3:.1f} ms at random as "
+        f"they lie, {packed * 1e3:.1f} ms from --copy-images, which writes {human_bytes(size)} and "
+        f"takes {packing * 1e3:.1f} ms a step"
+    )
+    of_cache = (
+        f"the frame cache of train-vla (--set frame_cache=DIR) takes {human_bytes(cached)} a step "
+        f"at {CACHED_PX} px and the time in order once; then nothing is decoded"
     )
     if reading.copy_images:
         seconds, row = seconds + packing * steps, row + size
-    return Probe(len(episodes), seconds, row * steps, (note,))
+    return Probe(len(episodes), seconds, row * steps, (note, of_cache))
 
 
 def _frame_costs(
     view: ReadView, files: Sequence[Path], episodes: Sequence[FileEpisode]
-) -> tuple[float, float, float, float] | None:
-    """Of one frame of a view: seconds to pack it, bytes packed, seconds to read it at random where
-    it lies, seconds to decode it packed. None where frames cannot be read."""
+) -> tuple[float, float, float, float, float] | None:
+    """Of one frame of a view: seconds to pack it, bytes packed, seconds to read it where it lies,
+    in order and at random, seconds to decode it packed. None where frames cannot be read."""
     rows: Rows = episodes[0].rows(view.key)[:FRAMES]
     try:
         started = time.monotonic()
         packs = list(view.packs(files, rows))
         packing = time.monotonic() - started
+        started = time.monotonic()
+        for _ in view.source.frames(files, rows):
+            pass
+        in_order = time.monotonic() - started
         random = np.random.default_rng(0).permutation(len(rows))
         started = time.monotonic()
         for number in random.tolist():
@@ -87,4 +99,5 @@ def _frame_costs(
         stored.decode(data)
     decoding = time.monotonic() - started
     count = max(len(rows), 1)
-    return packing / count, sum(map(len, packs)) / count, scattered / count, decoding / count
+    seconds = np.array([in_order, scattered, decoding]) / count
+    return packing / count, sum(map(len, packs)) / count, *seconds.tolist()

@@ -28,6 +28,7 @@ class FilesWatch:
     out: Path
     root: Path
     files: Mapping[str, Sequence[str]]
+    notes: Sequence[str] = ()
     changed: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     away: list[str] = field(default_factory=list)  # parts that exist, whose files are not there
@@ -91,7 +92,8 @@ class FilesWatch:
 
     def lines(self) -> list[str]:
         """As `Watch.lines`."""
-        lines = [
+        lines = list(self.notes)
+        lines += [
             f"changed since it was converted: {self.files[name][0]} or its videos ({reason}); its "
             "part is made anew"
             for name, reason in list(self.changed.items())[:SHOWN]

@@ -146,7 +146,8 @@ def _class_of(point: EntryPoint) -> type:
 
 class OutsideNetwork:
     """The frames of another package, as `FrameNetwork` asks for them. They come in groups that
-    depend on the clip alone."""
+    depend on the clip alone. Raises `ConfigError` where nothing, or two things, say which kind the
+    depth is of, and for a shift of depth that is not relative."""
 
     group, readers, degraded, needs_focal = FRAMES, 0, False, False
 

@@ -7,10 +7,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 from depthtok import __version__
+from depthtok.data import SHIFT
 from depthtok.meaning import Meaning
 from depthtok.stores.stored_episode import StoredEpisode
 from pipelines.export.joined import ABSENT, Joined
 from pipelines.export.layout import ExportLayout
+from pipelines.provenance import estimator_of
+
+OF_CODES = ("codes", "depth_kind", SHIFT, "gate")
+"""What a CodeStore says of itself that is not said otherwise."""
+
+MADE_WITH = ("sticky", "device")
+"""Its settings."""
 
 
 def meaning_at(joined: Joined, rate: float | None) -> Meaning:
@@ -40,6 +48,9 @@ def of_stores(joined: Joined) -> dict[str, object]:
             "cameras": list(joined.code_cameras),
             "transform": codes.transform.to_json(),
             "absent": ABSENT,
+            "about": {name: codes.about[name] for name in OF_CODES if name in codes.about},
+            "made_with": {n: codes.spec.what[n] for n in MADE_WITH if n in codes.spec.what},
+            "estimator": estimator_of(codes),
         }
     if joined.depth:
         depth = joined.depth
@@ -55,6 +66,11 @@ def of_stores(joined: Joined) -> dict[str, object]:
     return about
 
 
+def range_key(camera: str) -> str:
+    """Of the range of a camera's clip, low and high, in the table by episode."""
+    return f"range/{camera}"
+
+
 def of_episode(joined: Joined, episode: StoredEpisode) -> dict[str, object]:
     """Its key, the cameras that it does not have, and the range of disparity of every clip."""
     row: dict[str, object] = {"key": str(episode.key)}
@@ -62,7 +78,7 @@ def of_episode(joined: Joined, episode: StoredEpisode) -> dict[str, object]:
     for camera in joined.code_cameras:
         grid = joined.grid(episode, camera)
         low, high = grid.range if grid else (None, None)
-        row |= {f"range/{camera}/low": low, f"range/{camera}/high": high}
+        row |= {f"{range_key(camera)}/low": low, f"{range_key(camera)}/high": high}
     for camera in joined.cameras:
         matrix = episode.intrinsics(camera)
         row[f"intrinsics/{camera}"] = None if matrix is None else matrix.reshape(-1).tolist()
@@ -104,7 +120,10 @@ def described(layout: ExportLayout) -> dict[str, object]:
         "settings": asdict(config),
         "episodes": len(layout.numbers),
         "frames": int(layout.lengths.sum()),
-        "features": {camera: asdict(keys) for camera, keys in layout.keys.items()},
+        "features": {
+            camera: {**asdict(keys), "range": range_key(camera)}
+            for camera, keys in layout.keys.items()
+        },
         "copied": copied_clips(layout),
         "beyond": pixels_beyond(layout),
         "failures": [asdict(failure) for failure in layout.failures],

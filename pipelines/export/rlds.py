@@ -90,6 +90,7 @@ class _RldsExport:
             "episodes": episodes,
             "frames": frames,
             "failures": [asdict(failure) for failure in failures],
+            "features": {camera: self._keys_of_codes(camera) for camera in self.joined.cameras},
             "files": self.directory.files(paths),
         }
         self._writer.finish()
@@ -145,6 +146,12 @@ class _RldsExport:
         """The names of cameras in features."""
         cameras = self.joined.cameras
         return dict(zip(cameras, distinct([safe(camera) for camera in cameras]), strict=True))
+
+    def _keys_of_codes(self, camera: str) -> dict[str, str]:
+        """The features of a camera's codes and of the range that they are of."""
+        name = self._names[camera]
+        codes, interval = f"{OBSERVATION}/{name}_depth_codes", f"{METADATA}/{name}_depth_range"
+        return {"codes": codes, "range": interval}
 
     @cached_property
     def _features(self) -> dict[str, Feature]:

@@ -21,13 +21,14 @@ from depthtok.disk.temporaries import sweep
 from depthtok.errors import CorruptPart, OutputError, StaleStore
 from depthtok.json_values import JsonObject, value_of
 from depthtok.sources.features import read_json
+from depthtok.sources.foreign import UNFINISHED
 from pipelines.export.config import ExportConfig
 from pipelines.export.joined import Joined
 
 VERSION = 1
 """Of what is written; another one makes an export anew."""
 
-WORK, WHAT = ".export", "what.json"
+WORK, WHAT = UNFINISHED, "what.json"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ def of_files(path: Path) -> Summary:
             f"{episodes:,} episodes in {count:,} data files ({len(files):,} with their videos)"
             + (f"; {len(away):,} are not there (first: {away[0]})" if away else "")
         )
+    if dataset.notes:
+        summary.facts["files"] = "; ".join(dataset.notes)
     summary.facts["rate"] = f"{dataset.fps:g} Hz" if dataset.fps else "not known"
     summary.facts |= dict(dataset.place)
     columns = ("feature", "kind", "dtype", "shape", "per")

@@ -77,7 +77,7 @@ def not_known(path: Path) -> SourceError:
     if run and path.exists():
         return SourceError(f"{path} is a part of a run", remedy=f"name the run: {run}")
     return SourceError(
-        f"{path} is not a store, codebook, training run, evaluation or RLDS data set"
+        f"{path} is not a store, codebook, training run, evaluation, export or RLDS data set"
         if path.exists()
         else f"there is no {path}",
         remedy=f"name one of the directories in it: {', '.join(paths[:8])}"

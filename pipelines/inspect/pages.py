@@ -16,11 +16,6 @@ from pipelines.inspect.store_pages import store_report
 from pipelines.inspect.trail import Trail
 
 
-def make_report(path: Path, source_root: Path | None = None) -> Report:
-    """The report of whatever lies at `path`. Raises `SourceError` where it is nothing known."""
-    return maker(path, source_root)(path)
-
-
 def maker(path: Path, source_root: Path | None = None) -> Callable[[Path], Report]:
     """What makes the report of what lies at `path`. Raises `SourceError` where nothing does."""
     makers = {

@@ -93,6 +93,9 @@ def test_splits_are_ranges_of_episodes(tmp_path):
         ({"features": ["action"]}, "is not as LeRobot writes it", "download"),
         ({"data_path": "../{chunk_index}"}, "does not name a file", "inside"),
         ({"data_path": "{chunky}"}, "is no path template", "correct"),
+        ({"fps": -5}, "is not as LeRobot writes it", "download"),
+        ({"chunks_size": 0}, "is not as LeRobot writes it", "download"),
+        ({"splits": {"train": "-1:2"}}, "the split 'train' has episodes -1:2", "download"),
     ],
 )
 def test_what_is_not_read_is_refused_in_words(tmp_path, values, problem, remedy):
@@ -164,3 +167,91 @@ def test_every_column_is_that_of_lerobots_own_reader():
     assert texts == reader["task"]
     assert [i for i, raw in raws.items() for _ in range(len(raw))] == reader["episode"]
     assert hashlib.sha256(picture(0, 0).tobytes()).hexdigest() not in reader["rgb"]
+
+
+def test_what_the_metadata_do_not_agree_on_is_said(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    assert LeRobotDirectory.open(root).notes == ()
+    change_info(root, total_episodes=100, total_frames=700, splits={"train": "0:100"})
+    (note,) = LeRobotDirectory.open(root).notes
+    assert note.startswith("meta/info.json says 100 episodes, the metadata list 3")
+    change_info(root, total_episodes=3, total_frames=19, splits={"train": "0:2"})
+    frames, split = LeRobotDirectory.open(root).notes
+    assert frames == "meta/info.json says 19 frames, the metadata list 18"
+    assert split == "1 of 3 episodes are in no split: left out"
+    change_info(root, total_frames=18, splits={"train": "0:3", "test": "1:3"})
+    assert "splits overlap" in LeRobotDirectory.open(root).notes[0]
+
+
+def test_rows_of_an_episode_that_nothing_lists_are_not_dropped_in_silence(tmp_path):
+    import pyarrow.parquet as pq
+
+    root = write_v3(tmp_path / "set", [5, 9, 4], a_file=3)
+    listing = root / "meta/episodes/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(listing).slice(0, 2), listing)
+    raws = episodes(LeRobotDirectory.open(root))
+    assert [len(raws[0]), len(raws[1])] == [5, 9]
+    assert "has rows of episode 2, which the metadata do not list" in raws[2].problem
+    change_info(root, splits={"train": "0:1"})  # an episode of another split is none of these
+    assert sorted(episodes(LeRobotDirectory.open(root))) == [0, 2]
+
+
+def rewrite(file: Path, column: str, values: list, kind) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    number = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(number, column, pa.array(values, kind)), file)
+
+
+def test_values_that_would_be_those_of_other_steps_fail_their_episode(tmp_path):
+    """Flat, as many as there should be, but not two in each step."""
+    import pyarrow as pa
+
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    action = [[1.0, 2.0, 3.0], [4.0], *([[5.0, 6.0]] * 12)]
+    file = root / "data/chunk-000/file-000.parquet"
+    rewrite(file, "action", action, pa.list_(pa.float32()))
+    raws = episodes(LeRobotDirectory.open(root))
+    with pytest.raises(CorruptRecord, match="action has 0 values in 5 steps"):
+        raws[0].values("action")
+    np.testing.assert_array_equal(raws[1].values("action"), np.tile([5.0, 6.0], (9, 1)))
+
+
+def test_a_time_that_is_no_number_means_no_frame(tmp_path):
+    import pyarrow as pa
+
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    file = root / "data/chunk-000/file-000.parquet"
+    times = [float("nan"), *np.arange(1, 5) / RATE, *np.arange(9) / RATE]
+    rewrite(file, "timestamp", times, pa.float32())
+    raws = episodes(LeRobotDirectory.open(root))
+    assert "step 0 has the time nan s" in raws[0].problem
+    assert len(raws[1]) == 9
+
+
+@pytest.mark.parametrize("write", [write_v2, write_v3])
+def test_two_texts_of_one_task_are_refused(write, tmp_path):
+    from tests.lerobot_sets import write_table
+
+    root = write(tmp_path / "set", [3])
+    if write is write_v3:
+        write_table(root / "meta/tasks.parquet", {"task_index": [0, 0], "task": ["a", "b"]})
+    else:
+        rows = [{"task_index": 0, "task": text} for text in ("a", "b")]
+        (root / "meta/tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SourceError, match="task 0 is both 'a' and 'b'"):
+        LeRobotDirectory.open(root)
+
+
+@pytest.mark.parametrize("name", ["data/chunk-000/file-000.parquet", "meta/tasks.parquet", "video"])
+def test_a_clone_without_git_lfs_is_known(name, tmp_path):
+    root = write_v3(tmp_path / "set", [3])
+    file = next(root.rglob("*.mp4")) if name == "video" else root / name
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    try:
+        problem = episodes(LeRobotDirectory.open(root))[0].problem
+    except SourceError as error:
+        problem = error.problem
+    assert problem.endswith("is a Git LFS pointer, not the file itself")

@@ -64,12 +64,34 @@ class LeRobotDirectory:
         """The revision, where it comes from the Hub."""
         return revision_of(self.path)
 
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """As `FileDataset.notes`."""
+        info, listed = self.info, len(self.listing.index)
+        frames, notes = int(self.listing.length.sum()), []
+        if info.total_episodes not in (None, listed):
+            notes.append(
+                f"meta/info.json says {info.total_episodes:,} episodes, the metadata list "
+                f"{listed:,}: the others are not known"
+            )
+        elif info.total_frames not in (None, frames):
+            notes.append(
+                f"meta/info.json says {info.total_frames:,} frames, the metadata list {frames:,}"
+            )
+        ranges = info.splits.values()
+        inside = sum(map(len, (rows for split in info.splits for rows in self._rows(split))))
+        if inside < listed:
+            notes.append(f"{listed - inside:,} of {listed:,} episodes are in no split: left out")
+        if sum(max(0, stop - start) for start, stop in ranges) > info.episodes:
+            notes.append("splits overlap: episodes in several are taken several times")
+        return tuple(notes)
+
     @property
     def splits(self) -> Mapping[str, int]:
         return {split: len(self._rows(split)) for split in self.info.splits}
 
     def frames_by(self, key: str) -> FrameKind:
-        """As `FileDataset.frames_by`."""
+        """As `FileDataset.frames_by`. Raises `SourceError` for a key without frames."""
         if key in self.info.images:
             return FrameKind(parquet.NAME, parquet.VERSION, parquet.NEEDS, {"column": key})
         if key not in self.info.videos:
@@ -116,7 +138,9 @@ class LeRobotDirectory:
         }
         files = group.paths(self.path)
         images = sorted(self.info.images.intersection(keys))
-        return GroupReader(files, self.features, images, self.tasks, expected, videos).episodes()
+        listed = self.listing.is_listed
+        reader = GroupReader(files, self.features, images, self.tasks, expected, videos, listed)
+        return reader.episodes()
 
     @cached_property
     def _split_rows(self) -> dict[str, list[np.ndarray]]:

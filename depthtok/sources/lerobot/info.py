@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Info:
     chunks_size: int
     data_path: str
     video_path: str
+    total_episodes: int | None = None
+    total_frames: int | None = None
 
     @property
     def is_v3(self) -> bool:
@@ -135,18 +138,23 @@ def _parsed(info: dict, version: str) -> Info:
     for name, text in (info.get("splits") or {"train": f"0:{info['total_episodes']}"}).items():
         start, _, stop = str(text).partition(":")
         splits[str(name)] = int(start), int(stop)
-    rate = info.get("fps")
+        if not 0 <= int(start) <= int(stop):
+            raise ValueError(f"the split {name!r} has episodes {text}")
+    rate, chunk = float(info.get("fps") or 0), int(info["chunks_size"])
+    if not 0 <= rate < math.inf or chunk < 1:
+        raise ValueError(f"fps = {rate}, chunks_size = {chunk}")
     return Info(
         version,
-        float(rate) if rate else None,
+        rate or None,
         features,
         about,
         frozenset(videos),
         frozenset(images),
         splits,
-        int(info["chunks_size"]),
+        chunk,
         str(info["data_path"]),
         str(info.get("video_path") or ""),
+        *(int(info[name]) if name in info else None for name in ("total_episodes", "total_frames")),
     )
 
 

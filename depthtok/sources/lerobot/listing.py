@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from depthtok.disk.bytes_of import local_file
+from depthtok.disk.lfs import require_fetched
 from depthtok.disk.regular import listed, require_file, require_given
 from depthtok.errors import SourceError
 from depthtok.frames.parquet import parquet
@@ -42,6 +43,11 @@ class Listing:
     chunk: Int64[np.ndarray, " E"]
     file: Int64[np.ndarray, " E"]
     videos: Mapping[str, Videos]
+
+    def is_listed(self, index: int) -> bool:
+        """Whether there is an episode of this index."""
+        row = int(np.searchsorted(self.index, index))
+        return row < len(self.index) and int(self.index[row]) == index
 
 
 def read_listing(root: Path, info: Info) -> Listing:
@@ -125,15 +131,35 @@ def _v2_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
 
 
 def read_tasks(root: Path, info: Info) -> dict[int, str]:
-    """The texts of the tasks, by index."""
-    if not info.is_v3:
-        rows = json_lines(root / "meta" / "tasks.jsonl")
-        return {int(row["task_index"]): str(row["task"]) for row in rows}
+    """The texts of the tasks, by index. Raises `SourceError` where their file is no list of them,
+    or has two texts for one."""
+    rows = _v3_tasks(root) if info.is_v3 else _v2_tasks(root)
+    tasks: dict[int, str] = {}
+    for index, text in rows:
+        if tasks.setdefault(index, text) != text:
+            raise SourceError(
+                f"{root}/meta: task {index} is both {tasks[index]!r} and {text!r}", remedy=AGAIN
+            )
+    return tasks
+
+
+def _v2_tasks(root: Path) -> Iterator[tuple[int, str]]:
+    path = root / "meta" / "tasks.jsonl"
+    try:
+        for row in json_lines(path):
+            yield int(row["task_index"]), str(row["task"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"{path} is not as LeRobot writes it ({error!r})", remedy=AGAIN
+        ) from error
+
+
+def _v3_tasks(root: Path) -> Iterator[tuple[int, str]]:
     table = read_table(root / "meta" / "tasks.parquet")
     text = next((n for n in ("task", "__index_level_0__") if n in table.column_names), None)
     if text is None or "task_index" not in table.column_names:
         raise SourceError(f"{root}/meta/tasks.parquet has no column of tasks", remedy=AGAIN)
-    return dict(zip(table["task_index"].to_pylist(), table[text].to_pylist(), strict=True))
+    yield from zip(table["task_index"].to_pylist(), table[text].to_pylist(), strict=True)
 
 
 def read_table(path: Path, columns: list[str] | None = None):
@@ -146,6 +172,7 @@ def read_table(path: Path, columns: list[str] | None = None):
             return parquet().ParquetFile(file).read(columns=columns)
         except (OSError, pyarrow.ArrowException) as error:
             require_given(path, error)
+            require_fetched(path)
             raise SourceError(f"{path} cannot be read: {error}", remedy=AGAIN) from error
 
 

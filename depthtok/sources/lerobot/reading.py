@@ -6,7 +6,7 @@ stamps of one file a camera.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -75,7 +75,9 @@ class LeRobotEpisode:
 
 class GroupReader:
     """Reads one data file. `expected` has the length of each of its episodes by index, `videos` for
-    each of them where it lies in the video of each camera."""
+    each of them where it lies in the video of each camera; `is_listed` knows all episodes of the
+    data set, those of other splits too.
+    """
 
     def __init__(
         self,
@@ -85,9 +87,10 @@ class GroupReader:
         tasks: Mapping[int, str],
         expected: Mapping[int, int],
         videos: Mapping[int, Mapping[str, VideoPlace]],
+        is_listed: Callable[[int], bool],
     ) -> None:
         self.files, self.features, self.images, self.tasks = files, features, images, tasks
-        self.expected, self.videos = expected, videos
+        self.expected, self.videos, self.is_listed = expected, videos, is_listed
         self._packets: dict[str, tuple[int, Packets]] = {}  # of each camera, the last file
 
     def episodes(self) -> Iterator[tuple[int, FileEpisode | SourceError]]:
@@ -96,6 +99,8 @@ class GroupReader:
         try:
             for index, columns in self._columns():
                 if index not in remaining:
+                    if not self.is_listed(index):
+                        yield index, self._not_listed(index)
                     continue
                 for missing in remaining[: remaining.index(index)]:
                     yield missing, self._not_there(missing)
@@ -115,6 +120,12 @@ class GroupReader:
         return CorruptRecord(
             f"{self.files[0]} has no rows of episode {index} in its place, which the metadata list",
             remedy="download it again",
+        )
+
+    def _not_listed(self, index: int) -> CorruptRecord:
+        return CorruptRecord(
+            f"{self.files[0]} has rows of episode {index}, which the metadata do not list",
+            remedy="download both again",
         )
 
     def _columns(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -197,7 +208,7 @@ class _Held:
             elif name in self._reader.features and self._reader.features[name].kind == "text":
                 values = np.array(column.to_pylist(), object)
             else:
-                values = _numbers(column)
+                values = _numbers(column, self._reader.features[name].shape)
             self._pieces.setdefault(name, []).append(values)
         self._row += len(batch)
         self.steps += len(batch)
@@ -217,9 +228,18 @@ class _Held:
         return np.array(rows, np.int64).reshape(-1, 3)
 
 
-def _numbers(column) -> np.ndarray:
-    """A column of numbers, or of lists of them, flat; a null is NaN."""
+def _numbers(column, shape: Sequence[int | None]) -> np.ndarray:
+    """A column of numbers, or of lists of them, flat; a null is NaN. Empty where a step has more or
+    fewer than others: flat, they would be those of other steps."""
+    import pyarrow.compute
+
+    sides = list(shape)
     while hasattr(column, "flatten") and column.type.num_fields:
+        lengths = pyarrow.compute.list_value_length(column)
+        side = sides.pop(0) if sides else None
+        expected = {side} if side is not None else {lengths[0].as_py()}
+        if set(pyarrow.compute.unique(lengths).to_pylist()) != expected:
+            return np.empty(0)
         column = column.flatten()
     return column.to_numpy(zero_copy_only=False)
 

@@ -40,7 +40,8 @@ FULL_SIZE = 504 * 504  # pixels of an input for which that is meant
 
 
 class DA3Network:
-    """A network on a device, as `FrameNetwork` asks for it; moved there with the first frames."""
+    """A network on a device, as `FrameNetwork` asks for it; moved there with the first frames.
+    Raises `ConfigError` for half precision."""
 
     def __init__(
         self,

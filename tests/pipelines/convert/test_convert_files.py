@@ -13,6 +13,7 @@ import pytest
 
 from depthtok.config import RunOptions
 from depthtok.errors import CorruptRecord, SchemaError, StoreError
+from depthtok.format import human_bytes
 from depthtok.sources.opening import open_files
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.verify import verify_store
@@ -193,8 +194,10 @@ def test_the_plan_says_what_frames_cost_as_they_lie_and_packed(tmp_path):
     packed = plan(stage(root, tmp_path / "b", copy_images=True), RunOptions())
     assert packed.bytes > 3 * lying.bytes
     for planned in (lying, packed):
-        (note,) = planned.notes
+        note, of_cache = planned.notes
+        assert " ms in order and " in note
         assert "--copy-images, which writes" in note
+        assert f"takes {human_bytes(3 * 224 * 224)} a step at 224 px" in of_cache
         assert f"  {note}" in planned.lines()
     store = convert(root, tmp_path / "b", copy_images=True)
     assert packed.bytes == pytest.approx(store.bytes, rel=0.35)
@@ -276,6 +279,30 @@ def test_hdf5_demonstrations(tmp_path, compressed):
     np.testing.assert_array_equal(
         *(frames(EpisodeStore(tmp_path / n), "front")[1] for n in ("ep", "packed"))
     )
+
+
+def test_demonstrations_that_are_not_as_the_first_or_lie_elsewhere_fail_alone(tmp_path):
+    file = write_demos(tmp_path / "set" / "demos.hdf5", [6, 5, 4, 3, 2])
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(48 * 64 * 3 * 5))
+    with h5py.File(file, "a") as opened:
+        frames = np.zeros((6, 20, 20, 3), np.uint8)
+        del opened["data/demo_1/obs/agentview_rgb"], opened["data/demo_2/obs/agentview_rgb"]
+        opened["data/demo_1/obs/agentview_rgb"] = frames[:5]
+        external = [(str(secret), 0, 48 * 64 * 3 * 4)]
+        opened["data/demo_2/obs"].create_dataset(
+            "agentview_rgb", (4, 48, 64, 3), np.uint8, external=external
+        )
+        write_demos(tmp_path / "other.hdf5", [3])
+        del opened["data/demo_3"]
+        opened["data/demo_3"] = h5py.ExternalLink("../other.hdf5", "data/demo_0")
+    (file.parent / "schema.toml").write_text(DEMOS.format(instruction='instruction = "task"'))
+    outcome = convert(file.parent, tmp_path / "ep")
+    assert [f.key.index for f in outcome.failures] == [1, 2, 3]
+    sizes, *elsewhere = [failure.reason for failure in outcome.failures]
+    assert "has frames uint8 (20, 20, 3), not uint8 (48, 64, 3)" in sizes
+    assert all("lies in another file" in reason for reason in elsewhere)
+    assert [len(episode) for episode in EpisodeStore(tmp_path / "ep")] == [6, 2]
 
 
 def test_demonstrations_without_an_instruction_get_one_by_schema(tmp_path):

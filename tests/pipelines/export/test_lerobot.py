@@ -218,7 +218,9 @@ def test_stopped_it_is_no_data_set_and_goes_on(step, stores, tmp_path, monkeypat
             exported(stores, out)
     assert not (out / "meta/info.json").exists()
     schema = ("--schema", WRITTEN / "schema.toml")
-    assert "is not an RLDS data set" in refused("convert", out, *schema, "--out", tmp_path / "no")
+    said = refused("convert", out, *schema, "--out", tmp_path / "no")
+    assert "is not an RLDS data set" in said
+    assert "it is an export that was stopped" in said
     times = {path: path.stat().st_mtime_ns for path in (out / ".export").rglob("*.mp4")}
     assert len(times) == 4
     exported(stores, out)

@@ -11,7 +11,7 @@ from depthtok.errors import ConfigError, SourceError
 from tests.browser import faults, needed
 from tests.commands.trainings import call
 from tests.vla import fakes
-from vla.evaluation.ablation import tabulate
+from vla.evaluation.ablation import RunFigures, table
 from vla.evaluation.compare import Difference, TrainingComparison, ValidatedRun, sign_flip
 from vla.evaluation.report import WITHIN, run_report
 from vla.evaluation.words import WORDS
@@ -165,6 +165,11 @@ def test_codes_of_other_codebooks_are_not_compared(runs):
     comparison = TrainingComparison.of(a, b)
     assert comparison.figures() == ["action_mse", "action_within_0.1", "action_mse_shuffled"]
     assert "codes of different codebooks" in comparison.told()[-1]
+
+
+def tabulate(runs):
+    """The table of trained runs, by variant."""
+    return table({name: [RunFigures.of(run) for run in paths] for name, paths in runs.items()})
 
 
 def test_depth_losses_of_other_targets_are_not_tabulated(runs, tmp_path):

@@ -1,0 +1,1 @@
+"""Codes that a data set brings: those of an export of depthtok's, back in a CodeStore."""
