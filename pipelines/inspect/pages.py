@@ -75,7 +75,7 @@ def demo_report(out: Path, sample: Path) -> Path:
     folders = [sample / "episodes", sample / "depth", sample / "codes"]
     folders += [out / "codebook", out / "policy"]
     for folder in folders:
-        make_report(folder).write(folder)
+        maker(folder)(folder).write(folder)
     page = Report("depthtok: what the demo made", "From robot episodes to depth codes to a policy")
     page.related([*folders, sample / "audit"])
     page.numbers(
