@@ -9,16 +9,17 @@ demo: .venv/core
 	$(BIN)/depthtok demo
 
 test: .venv/dev
-	$(BIN)/python -m pytest --ignore tests/tensorflow
+	DEPTHTOK_COVERAGE=$(COVERAGE) $(BIN)/python -m pytest --ignore tests/tensorflow
 	$(BIN)/python -m pytest tests/tensorflow
 
 check: .venv/dev
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
-	$(MAKE) test
+	$(MAKE) test COVERAGE=1
 
-# The share of lines that the tests run, in the processes that they start, too: TESTS="tests/vla" for some.
+# The share of lines that the tests run, in the processes that they start, too, at half as much CPU time
+# again: `make check` prints that of the tests' own process. TESTS="tests/vla" for some.
 coverage: .venv/dev
 	rm -rf .coverage && mkdir .coverage
 	$(BIN)/coverage run -m pytest --ignore tests/tensorflow $(TESTS)

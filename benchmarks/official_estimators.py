@@ -24,6 +24,10 @@ ESTIMATORS = (
 )
 
 
+SAMPLE = Path(str(files("depthtok") / "sample" / "libero_sample"))
+DEMO = Path(__file__).parent.parent / "vqvae" / "demo"  # for the codes that depth leads to
+
+
 def depthtok(*words: str | Path) -> int:
     """Runs a command, and says it; its exit code."""
     print("\n$ depthtok", *words, flush=True)
@@ -31,12 +35,16 @@ def depthtok(*words: str | Path) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def compare(estimators: Sequence[str], out: Path, options_of_annotate: Sequence[str] = ()) -> int:
+def compare(
+    estimators: Sequence[str],
+    out: Path,
+    options_of_annotate: Sequence[str] = (),
+    data: Path = SAMPLE,
+) -> int:
     """Annotates and compares; the exit code: 0 if every estimator is in the table and sound.
     `options_of_annotate` are further words for each."""
     episodes, truth = out / "episodes", out / "true-depth"
-    sample = Path(str(files("depthtok") / "sample" / "libero_sample"))
-    if depthtok("convert", sample, "--out", episodes) or depthtok(
+    if depthtok("convert", data, "--out", episodes) or depthtok(
         "annotate", episodes, "--out", truth, "--estimator", "dataset"
     ):
         return 1
@@ -53,7 +61,8 @@ def compare(estimators: Sequence[str], out: Path, options_of_annotate: Sequence[
     if not annotated:
         return 1
     stores = [word for name in annotated for word in ("--estimated", out / name)]
-    code = depthtok("audit-depth", *stores, "--truth", truth, "--out", out / "audit")
+    book = () if "--size" in options_of_annotate else ("--codebook", DEMO)  # it is for 256 px
+    code = depthtok("audit-depth", *stores, "--truth", truth, *book, "--out", out / "audit")
     return code or int(bool(missing))
 
 
@@ -61,8 +70,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("official"))
     parser.add_argument("--estimators", nargs="+", default=ESTIMATORS)
+    parser.add_argument("--data", type=Path, default=SAMPLE, help="another data set with depth")
     options, options_of_annotate = parser.parse_known_args()
-    return compare(options.estimators, options.out, options_of_annotate)
+    return compare(options.estimators, options.out, options_of_annotate, options.data)
 
 
 if __name__ == "__main__":

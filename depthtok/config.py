@@ -18,6 +18,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from depthtok.errors import ConfigError, did_you_mean
+from depthtok.required import require
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -67,12 +68,6 @@ class RunOptions:
         return list(items[job - 1 :: jobs])
 
 
-def require(good: object, field: str, value: object, remedy: str) -> None:
-    """Raise `ConfigError` naming field and value unless `good`: for `__post_init__`."""
-    if not good:
-        raise ConfigError(f"`{field}` cannot be {value!r}", remedy=remedy)
-
-
 def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str) -> C:
     """An instance from TOML or JSON values; `where` names their place in errors.
 
@@ -86,7 +81,7 @@ def from_mapping(cls: type[C], mapping: Mapping[str, Any], where: str) -> C:
 
 
 def checked(cls: type, mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The arguments for `cls` that `mapping` holds, converted to the types of its fields."""
+    """Arguments for `cls`, in its fields' types. Raises `ConfigError` for names it has not."""
     types = field_types(cls)
     for key in mapping:
         if key not in types:
@@ -216,7 +211,7 @@ def canonical_json(data: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of settings or of plain values."""
+    """SHA-256 in hex of canonical JSON. Raises `ConfigError` for NaN, infinity, endless nesting."""
     try:
         text = canonical_json(to_json(value))
     except ValueError as error:
@@ -249,7 +244,7 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
-    """`NAME=VALUE` texts of `--set`; values are TOML, and plain words are strings."""
+    """NAME=VALUE texts: values are TOML or plain words. Raises `ConfigError` where one has none."""
     import tomllib
 
     settings = {}
@@ -268,22 +263,12 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def setting_text(value: Any) -> str:
+def setting_text(value: object) -> str:
     """A value as `--set NAME=` takes it: text as it is where that is read as text, else TOML."""
     value = to_json(value)
     if isinstance(value, str) and parse_settings([f"x={value}"]) == {"x": value}:
         return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def load_preset(folder: Path, name: str) -> dict[str, Any]:
-    """The preset `name` of a package's folder of TOML files, or any file `name` ending in .toml."""
-    if name.endswith(".toml"):
-        return load_toml(Path(name))
-    presets = sorted(path.stem for path in folder.glob("*.toml"))
-    if name not in presets:
-        raise ConfigError(f"there is no preset {name!r}", remedy=did_you_mean(name, presets))
-    return load_toml(folder / f"{name}.toml")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
@@ -298,7 +283,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
 
 
 def nested(dotted: Mapping[str, Any]) -> dict:
-    """Nested tables from dotted names: `{"train.lr": 1}` becomes `{"train": {"lr": 1}}`."""
+    """`{"a.lr": 1}` becomes `{"a": {"lr": 1}}`. Raises `ConfigError` where a parent is a value."""
     tree: dict = {}
     for name, value in dotted.items():
         *parents, leaf = name.split(".")

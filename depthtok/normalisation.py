@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from depthtok.data import QUANTILES, DepthKind
-from depthtok.errors import ConfigError, DepthKindError, SourceError, did_you_mean
+from depthtok.errors import ConfigError, DepthKindError, SourceError
+from depthtok.required import fulfilled, one_of
 
 NORMALISATIONS = ("clip_quantile", "per_frame", "dataset", "metric")
 LOW, HIGH = -0.5, 1.5
@@ -36,7 +37,8 @@ Mask = Bool[np.ndarray, "T H W"]
 @dataclass(frozen=True)
 class Normalisation:
     """A rule and its constants. `lo` and `hi` belong to the rules with a fixed range, as does
-    `kind`, that of the depth which they were taken from."""
+    `kind`, that of the depth which they were taken from. Raises `ConfigError` for an unknown rule
+    or quantile, and for a fixed range that is not given."""
 
     name: str = "clip_quantile"
     low_quantile: float = 0.005
@@ -46,20 +48,18 @@ class Normalisation:
     kind: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in NORMALISATIONS:
-            raise ConfigError(
-                f"no normalisation {self.name!r}", remedy=did_you_mean(self.name, NORMALISATIONS)
-            )
+        one_of("normalisation", self.name, NORMALISATIONS)
         for quantile in (self.low_quantile, self.high_quantile):
-            if quantile not in QUANTILES:
-                raise ConfigError(
-                    f"quantile {quantile} is not kept of a clip",
-                    remedy=f"choose among {', '.join(map(str, QUANTILES))}",
-                )
-        if self.fixed and (self.lo is None or self.hi is None):
-            raise ConfigError(
-                f"normalisation {self.name!r} needs its range", remedy="give both lo and hi"
+            fulfilled(
+                quantile in QUANTILES,
+                f"quantile {quantile} is not kept of a clip",
+                f"choose among {', '.join(map(str, QUANTILES))}",
             )
+        fulfilled(
+            not self.fixed or None not in (self.lo, self.hi),
+            f"normalisation {self.name!r} needs its range",
+            "give both lo and hi",
+        )
 
     @property
     def fixed(self) -> bool:

@@ -1,5 +1,5 @@
 """What settings check of themselves in `__post_init__`, in words that name the setting. Standard
-library only. See also `depthtok.config.require`."""
+library only."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def fulfilled(condition: object, problem: str, remedy: str = "") -> None:
         raise ConfigError(problem, remedy=remedy)
 
 
+def require(good: object, field: str, value: object, remedy: str) -> None:
+    """Raises `ConfigError`, naming field and value, unless the value is good."""
+    fulfilled(good, f"`{field}` cannot be {value!r}", remedy)
+
+
 def at_least(least: int, settings: object, names: str, prefix: str = "") -> None:
     """Raises `ConfigError` for one of the settings (`names`, with spaces between) that is less, or
     not a number."""
@@ -25,6 +30,5 @@ def at_least(least: int, settings: object, names: str, prefix: str = "") -> None
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises `ConfigError` for a value that is not among the choices."""
-    fulfilled(
-        value in choices, f"{name} = {value!r} is not known", did_you_mean(value, list(choices))
-    )
+    if value not in choices:  # to look for the nearest takes time
+        fulfilled(False, f"{name} = {value!r} is not known", did_you_mean(value, list(choices)))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from depthtok.config import require
 from depthtok.disk.bounds import too_large
+from depthtok.required import require
 from pipelines.depth.da3.config import CONFIGS as DA3_CONFIGS
 from pipelines.depth.gem.config import GEM_CONFIGS, poses
 from pipelines.depth.single_frames.config import KINDS, STEADY, FrameConfig

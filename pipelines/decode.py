@@ -19,10 +19,10 @@ from depthtok.stores.depth import ClipQuantiles, DepthEncoding
 from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import PartEpisode
 from depthtok.stores.spec import StoreSpec
-from pipelines.annotate.stage import inherit
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
 from pipelines.stage import Advance, Probe, Worker, WorkPart, recording_failures
+from pipelines.upstream import inherit
 from vqvae.codec import Codec
 
 VERSION = 2  # 1 decoded codes of cameras that an episode does not have
@@ -43,6 +43,7 @@ class DecodeStage:
 
     @cached_property
     def spec(self) -> StoreSpec:
+        """As `Stage.spec`. Raises `ConfigError` for codes whose ranges are not stored."""
         self.codes.require_codebook(self.codebook.fingerprint)
         if self.codebook.normalisation.name == "per_frame":
             raise ConfigError(

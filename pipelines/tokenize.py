@@ -25,11 +25,11 @@ from depthtok.stores.part_writer import PartWriter
 from depthtok.stores.parts import Part
 from depthtok.stores.spec import StoreSpec
 from pipelines.annotate.ahead import CodesAhead, disparity_blocks
-from pipelines.annotate.stage import inherit, require_somewhere
 from pipelines.config import TokenizeConfig
 from pipelines.device import one_thread
 from pipelines.probe import timed
 from pipelines.stage import BAD_EPISODE, Advance, Probe, Stage, Worker, WorkPart, recording_failures
+from pipelines.upstream import inherit, require_somewhere
 from vqvae.codec import Codec
 
 VERSION = 2  # 1 gave codes to cameras that an episode does not have

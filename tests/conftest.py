@@ -2,6 +2,7 @@
 
 DEPTHTOK_CHECK_CALLS=0 turns it off. How it works is in tests/checked/. A test that is marked
 `unchecked`, as torch.compile cannot trace checked functions, runs in a process of its own.
+DEPTHTOK_COVERAGE=1 prints at the end which share of the packages' lines was run.
 """
 
 import os
@@ -22,6 +23,20 @@ if os.environ.setdefault("DEPTHTOK_CHECK_CALLS", "1") == "1":
     import checked_calls
 
     checked_calls.install()
+
+lines = None
+if os.environ.pop("DEPTHTOK_COVERAGE", "0") == "1":  # and not in the processes that tests start
+    sys.path.append(CHECKED)
+
+    import line_coverage
+
+    lines = line_coverage.start()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if lines is not None:
+        terminalreporter.section("coverage")
+        terminalreporter.write_line(line_coverage.summary(lines))
 
 
 def pytest_configure(config):

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthtok.config import from_mapping, load_toml, require
+from depthtok.config import from_mapping, load_toml
 from depthtok.errors import ConfigError, did_you_mean
-from depthtok.required import one_of
+from depthtok.presets import file_of, names
+from depthtok.required import require
 
 MIXTURES = Path(__file__).parent / "presets" / "mixtures"
 
@@ -42,10 +43,7 @@ class Mixture:
     @classmethod
     def load(cls, name_or_path: str) -> Mixture:
         """A shipped mixture by name, or a TOML file. Raises `ConfigError`."""
-        path = Path(name_or_path)
-        if path.suffix != ".toml":
-            one_of("mixture", name_or_path, mixtures())
-            path = MIXTURES / f"{name_or_path}.toml"
+        path = file_of(MIXTURES, name_or_path, "mixture")
         return from_mapping(cls, {"name": path.stem, **load_toml(path)}, str(path))
 
     def share(self, dataset: str) -> Share:
@@ -69,4 +67,4 @@ class Mixture:
 
 def mixtures() -> list[str]:
     """Names of the shipped mixtures."""
-    return sorted(path.stem for path in MIXTURES.glob("*.toml"))
+    return names(MIXTURES)

@@ -15,20 +15,21 @@ from typing import Any
 from depthtok.config import load_toml, merged, nested
 from depthtok.disk.regular import require_file
 from depthtok.errors import ConfigError
-from depthtok.required import one_of
+from depthtok.presets import file_of, names
 from vla.config import Config
 
 PRESETS = Path(__file__).parent / "presets"
+ABLATIONS = PRESETS / "ablations"
 
 
 def presets() -> list[str]:
     """Names of the shipped presets."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+    return names(PRESETS)
 
 
 def ablations() -> list[str]:
     """Names of the shipped ablations; each can be applied to any preset: `tiny+causal`."""
-    return sorted(path.stem for path in (PRESETS / "ablations").glob("*.toml"))
+    return names(ABLATIONS)
 
 
 def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -37,8 +38,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
     base, *changes = str(name_or_path).split("+")
     data = _read(base)
     for change in changes:
-        one_of("ablation", change, tuple(ablations()))
-        data = merged(data, load_toml(PRESETS / "ablations" / f"{change}.toml"))
+        data = merged(data, load_toml(file_of(ABLATIONS, change, "ablation")))
     if changes:
         data["name"] = str(name_or_path)
     return Config.from_json(merged(data, nested(overrides or {})))
@@ -46,10 +46,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
 
 def _read(name_or_path: str) -> dict:
     """The raw settings; `base` names the preset that a TOML file extends."""
-    path = Path(name_or_path)
-    if not path.suffix:
-        one_of("preset", name_or_path, tuple(presets()))
-        path = PRESETS / f"{name_or_path}.toml"
+    path = file_of(PRESETS, name_or_path)
     require_file(path)
     if not path.is_file():
         raise ConfigError(

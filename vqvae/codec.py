@@ -128,7 +128,8 @@ class Codec:
     @torch.inference_mode()
     def begin(self, images: Float32[Tensor, "group 1 H W"], *, sticky: bool = False) -> FrameGroup:
         """Starts to encode a staged group. On a GPU this returns before it is done: copies in and
-        out run beside the group before, which is best fetched (`FrameGroup.codes`) after it."""
+        out run beside the group before, which is best fetched (`FrameGroup.codes`) after it. Raises
+        `ConfigError` where the quantiser never got codes."""
         if not self.has_codes:
             raise ConfigError(
                 "this codebook has no codes: its quantiser was never initialised",
@@ -159,7 +160,8 @@ class Codec:
 
     @torch.inference_mode()
     def decode(self, codes: UInt8[np.ndarray, "T h w"]) -> Float32[np.ndarray, "T H W"]:
-        """Normalised disparity of a code grid of any size; each code becomes a cell of pixels."""
+        """Normalised disparity of a code grid of any size; each code becomes a cell of pixels.
+        Raises `SourceError` for a code that is not in the codebook."""
         book = self.model.quantizer.vectors()
         if codes.size and int(codes.max()) >= len(book):
             raise SourceError(
@@ -192,7 +194,8 @@ class Codec:
         return decoded
 
     def prepare(self, clip: DepthClip, bounds: Range) -> Float32[np.ndarray, "T H W"]:
-        """The encoder's input: normalised disparity with invalid pixels filled."""
+        """The encoder's input: normalised disparity with invalid pixels filled. Raises
+        `SourceError` for frames of another size, and for valid pixels that are not finite."""
         clip = clip.require(DepthKind.DISPARITY)
         if clip.values.shape[1:] != self.codebook.size:
             raise SourceError(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from depthtok.config import from_mapping, load_preset, merged, nested, to_json
-from depthtok.errors import ConfigError, did_you_mean
-from depthtok.required import fulfilled
+from depthtok.config import from_mapping, load_toml, merged, nested, to_json
+from depthtok.presets import file_of, names
+from depthtok.required import fulfilled, one_of
 
 PRESETS = Path(__file__).parent / "presets"
 QUANTIZERS = ("ema", "gradient", "simvq", "fsq", "none")
@@ -59,7 +59,8 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """How latents are quantised to one of `codes` vectors, and how these vectors are learned."""
+    """How latents are quantised to one of `codes` vectors, and how these vectors are learned.
+    Raises `ConfigError` for what cannot be."""
 
     kind: Annotated[str, "ema, gradient (the paper's), simvq, fsq, or none (continuous)"] = "ema"
     codes: Annotated[int, "vectors in the codebook; at most 256, so that a code is one byte"] = 256
@@ -77,18 +78,11 @@ class QuantizerConfig:
     levels: Annotated[tuple[int, ...], "fsq: levels of each dimension"] = (8, 6, 5)
 
     def __post_init__(self) -> None:
-        if self.kind not in QUANTIZERS:
-            raise ConfigError(
-                f"there is no quantizer {self.kind!r}", remedy=did_you_mean(self.kind, QUANTIZERS)
-            )
+        one_of("quantizer.kind", self.kind, QUANTIZERS)
         fulfilled(
             1 < self.codes <= 256, f"codes {self.codes} is not in 2..256", "a code is one byte"
         )
-        fulfilled(
-            self.estimator in ("straight", "rotation"),
-            f"there is no estimator {self.estimator!r}",
-            "pick straight or rotation",
-        )
+        one_of("quantizer.estimator", self.estimator, ("straight", "rotation"))
         fulfilled(0 < self.decay < 1, f"decay {self.decay} is not in (0, 1)", "0.99 is the default")
         for name in ("warmup", "kmeans", "reseed", "beta"):
             value = getattr(self, name)
@@ -196,7 +190,8 @@ class TokeniserConfig:
     @classmethod
     def preset(cls, name: str, changes: Mapping[str, Any] | None = None) -> TokeniserConfig:
         """A preset by name, or a TOML file by path, with changes by dotted names."""
-        return from_mapping(cls, merged(load_preset(PRESETS, name), nested(changes or {})), name)
+        preset = load_toml(file_of(PRESETS, name))
+        return from_mapping(cls, merged(preset, nested(changes or {})), name)
 
     def continuous(self) -> TokeniserConfig:
         """The same without a quantiser: the upper bound for the others."""
@@ -209,7 +204,7 @@ class TokeniserConfig:
 
 def presets() -> list[str]:
     """The names of the shipped presets."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+    return names(PRESETS)
 
 
 @dataclass(frozen=True)

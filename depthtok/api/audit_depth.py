@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from depthtok.api.depth_stores import opened
 from depthtok.api.flags import Partial, SourceRoot
-from depthtok.api.parameters import Flag, Positional
+from depthtok.api.parameters import BySet, Flag, Positional
 from depthtok.errors import ConfigError, SourceError
 from depthtok.log import warn
 from depthtok.signals import stoppable
+from pipelines.audit.settings import AuditConfig
 
 if TYPE_CHECKING:
     from depthtok.stores.depth import DepthStore
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pipelines.audit.comparison import EstimatorComparison
     from pipelines.audit.consistency_table import ConsistencyAudit
     from pipelines.audit.findings import CameraAudit
+
+
+PLAIN = AuditConfig()  # no setting is chosen
+ITS_OWN = Path("-")  # in place of weights: an estimator finds its own
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,13 @@ def audit_depth(
         list[str] | None, "without --truth: estimators to hold against themselves"
     ] = None,
     weights: Annotated[
-        list[Path] | None, "with --estimator: its weights, in the same order"
+        list[Path] | None,
+        "with --estimator: its weights, in the same order; - where it finds its own",
     ] = None,
     clips: Annotated[int, Flag("with --estimator: how many clips", least=1)] = 12,
     frames: Annotated[int, Flag("with --estimator: frames of each clip", least=2)] = 16,
     device: Annotated[str, "with --estimator: auto, cpu, cuda or cuda:N"] = "auto",
+    settings: Annotated[AuditConfig, BySet(*(field.name for field in fields(AuditConfig)))] = PLAIN,
     partial: Partial = False,
     source_root: SourceRoot = None,
 ) -> DepthAudit | EstimatorComparison | ConsistencyAudit:
@@ -84,6 +91,7 @@ def audit_depth(
 
     Several: one table and page, and which estimator to take. EPISODES with --estimator: how far
     estimators agree with themselves on mirrored, cropped and smaller frames, without any truth.
+    A mix of the two is refused.
 
     Example: depthtok audit-depth --estimated runs/depth --truth runs/true-depth --out runs/audit
     """
@@ -99,7 +107,20 @@ def audit_depth(
             )
         require_writable(out)
         return _against_themselves(
-            episodes, names, files, limits, camera, device, source_root, out, partial=partial
+            episodes,
+            list(_with_weights(names, files)),
+            limits,
+            camera,
+            device,
+            settings,
+            source_root,
+            out,
+            partial=partial,
+        )
+    if settings != PLAIN:
+        raise ConfigError(
+            "settings of an estimator go with EPISODES and --estimator; stores are as they are",
+            remedy="leave --set out, or annotate again with it",
         )
     if not estimated or not truth:
         raise ConfigError(
@@ -184,35 +205,43 @@ def _several(
 
 def _against_themselves(
     source: Path,
-    names: Sequence[str],
-    weights: Sequence[Path],
+    estimators: Sequence[tuple[str, Path | None]],
     limits: tuple[int, int],
     cameras: list[str] | None,
     device: str,
+    settings: AuditConfig,
     source_root: Path | None,
     out: Path,
     *,
     partial: bool,
 ) -> ConsistencyAudit:
-    """Estimators on altered frames. `limits` are how many clips, and how many frames of each."""
+    """Estimators, by name and weights, on altered frames. `limits` are how many clips, and how many
+    frames of each."""
     from depthtok.stores.episodes import EpisodeStore
     from pipelines.audit.consistency_run import run_estimators
     from pipelines.audit.consistency_table import consistency_audit, consistency_report
 
-    if weights and len(weights) != len(names):
-        raise ConfigError(
-            f"{len(weights)} weights for {len(names)} estimators",
-            remedy="give one --weights for each --estimator, in the same order, or none",
-        )
     episodes = EpisodeStore(source, source_root=source_root)
     episodes.require_complete(partial=partial)
-    files: Sequence[Path | None] = weights or [None] * len(names)
-    estimators = list(zip(names, files, strict=True))
     with stoppable():
-        ran = run_estimators(episodes, estimators, cameras, limits, device)
+        ran = run_estimators(episodes, estimators, cameras, limits, device, settings)
     result = consistency_audit(ran, out / "report.html")
     consistency_report(result, source).write(out)
     return result
+
+
+def _with_weights(
+    names: Sequence[str], weights: Sequence[Path]
+) -> Iterator[tuple[str, Path | None]]:
+    """Each estimator with its weights. Raises `ConfigError` where the numbers differ."""
+    if weights and len(weights) != len(names):
+        raise ConfigError(
+            f"{len(weights)} weights for {len(names)} estimators",
+            remedy="give one --weights for each --estimator, in the same order (`--weights -` for "
+            "one that finds its own), or none",
+        )
+    files = (None if path == ITS_OWN else path for path in weights)
+    yield from zip(names, files if weights else [None] * len(names), strict=True)
 
 
 def _heights(texts: list[str]) -> dict[str, float]:

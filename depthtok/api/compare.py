@@ -35,7 +35,8 @@ def compare(
     """Compare two evaluations, trainings or CodeStores.
 
     Evaluations are paired trial by trial, trainings by held-out episode, at equal steps; codes of
-    one codebook (of ground-truth and of estimated depth) frame by frame.
+    one codebook (of ground-truth and of estimated depth) frame by frame. Two of different kinds are
+    refused.
 
     Example: depthtok compare runs/eval-with-depth runs/eval-without
     """

@@ -34,7 +34,8 @@ def eval_depth(
 ) -> DepthEvaluation:
     """Evaluate a policy's depth expert on another data set.
 
-    Its figures stand beside those of a constant answer that ignores the image.
+    Its figures stand beside those of a constant answer that ignores the image. Codes of another
+    codebook than the run's are refused.
 
     Example: depthtok eval-depth runs/policy --episodes runs/other/episodes --codes runs/other/codes
     """

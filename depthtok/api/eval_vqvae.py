@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from depthtok.api.depth_stores import by_task, depth_sources
 from depthtok.api.flags import Cameras, Device, EpisodesMoved, Partial, SourceRoot
 from depthtok.api.parameters import Positional
-from depthtok.config import require
 from depthtok.errors import as_written
+from depthtok.required import require
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from depthtok.api.flags import SourceRoot
 from depthtok.api.parameters import Positional
-from depthtok.config import require
+from depthtok.required import require
 
 
 @dataclass(frozen=True)

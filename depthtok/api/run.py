@@ -11,11 +11,12 @@ from depthtok.api.annotate import annotate
 from depthtok.api.convert import convert as convert_rlds
 from depthtok.api.interface import read
 from depthtok.api.parameters import Positional
+from depthtok.api.tables import read_tables
 from depthtok.api.tokenize import tokenize
 from depthtok.api.train_vla import train_vla
 from depthtok.api.train_vqvae import train_vqvae
 from depthtok.config import RunOptions, convert, field_types, from_mapping, load_toml
-from depthtok.errors import ConfigError, did_you_mean
+from depthtok.errors import ConfigError
 from depthtok.log import announce
 
 ALONE = ("plan", "limit", "shard", "json", "overwrite")
@@ -38,6 +39,7 @@ COMMANDS: Mapping[str, Callable[..., Any]] = {
 }
 TRAININGS = ("train-vqvae", "train-vla")
 TABLES = (*COMMANDS, "how")
+_KINDS = {"out": Path, "data": dict[str, Path], **dict.fromkeys(TABLES, dict[str, Any])}
 _EXAMPLE = 'write out = "runs/first" and, below [data], libero = "path/to/the/rlds/directory"'
 
 
@@ -84,26 +86,16 @@ class Description:
     @classmethod
     def read(cls, content: Mapping[str, Any], where: str) -> Description:
         """From TOML values. Raises `ConfigError` for keys that are not known."""
-        keys = ["out", "data", *TABLES]
-        for key in content:
-            if key not in keys:
-                raise ConfigError(f"{where}: there is no {key!r}", remedy=did_you_mean(key, keys))
-        for key in ("out", "data"):
-            if not content.get(key):
-                raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
-        data = convert(content["data"], dict[str, Path], f"{where}: [data]")
-        for name in data:
+        values = read_tables(content, _KINDS, ("out", "data"), where, _EXAMPLE)
+        for name in values["data"]:
             if Path(name).name != name or "\0" in name:
                 problem = f"{where}: [data] {name!r} cannot be the name of a folder"
                 raise ConfigError(problem, remedy="give the data set a plain name")
-        tables = {
-            name: convert(content.get(name, {}), dict[str, Any], f"{where}: [{name}]")
-            for name in TABLES
-        }
+        tables = {name: values.get(name, {}) for name in TABLES}
         for name, table in tables.items():
             for key in table.keys() & OF_RUNS.keys():
                 table[key] = convert(table[key], OF_RUNS[key], f"{where}: [{name}] `{key}`")
-        return cls(convert(content["out"], Path, f"{where}: `out`"), data, tables)
+        return cls(values["out"], values["data"], tables)
 
     def path(self, name: str, kind: str) -> Path:
         """Where a data set's store of a kind lies."""
@@ -127,12 +119,17 @@ def run(
 def carry_out(description: Description) -> WholeRun:
     """The stages in order. A stage with failed episodes lets the next ones go on."""
     from depthtok.disk.locks import writing
+    from depthtok.progress import progress
 
     steps = prepared(description)
     done = []
-    with writing(description.out):
+    with (
+        writing(description.out),
+        progress(len(steps), "stages", f"run {description.out}", plain=False) as bar,
+    ):
         for step in steps:
             done.append(taken(step, COMMANDS[step.command]))
+            bar.advance()
     result = WholeRun(description.out, tuple(done))
     if result.exit_code:
         return WholeRun(description.out, tuple(done), tuple(not_whole(description)))

@@ -79,7 +79,8 @@ def serve(
     Where DEPTHTOK_API_KEY is set, clients must send it. Every connection has noise of its own,
     which begins with --seed. With --batch N, up to N requests that wait share a pass, which pays
     with many clients; an answer does not depend on the others. openpi's LIBERO client takes 5
-    actions of a chunk: run it with --args.replan-steps 4 for a policy of chunk 4.
+    actions of a chunk: run it with --args.replan-steps 4 for a policy of chunk 4. A host and port
+    that cannot be served on are refused.
 
     Example: depthtok serve runs/policy --port 8000
     """

@@ -29,7 +29,7 @@ def settings(
 ) -> list[Setting]:
     """List every setting of a command, with its default.
 
-    First those that are flags, then those that --set takes.
+    First those that are flags, then those that --set takes. An unknown command is refused.
 
     Example: depthtok settings train-vla
     """

@@ -61,7 +61,8 @@ def open_episodes(
 ) -> EpisodeStore | Plan:
     """The EpisodeStore at `source`, or the one beside `out` that a data set (by `schema`, or the
     shipped one), or a folder of videos or images, is converted to; its outcome is announced. Where
-    the conversion itself is only planned: its plan."""
+    the conversion itself is only planned: its plan. Raises `ConfigError` for a schema where
+    `source` is no data set."""
     from depthtok.stores.episodes import EpisodeStore
     from depthtok.stores.spec import is_store
     from pipelines.run import run

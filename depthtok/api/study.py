@@ -10,6 +10,7 @@ from typing import Any
 
 from depthtok.api.eval import evaluate
 from depthtok.api.interface import Interface, read, settings_of
+from depthtok.api.tables import read_tables
 from depthtok.api.train_vla import train_vla
 from depthtok.config import convert, flat, to_json
 from depthtok.errors import ConfigError, did_you_mean
@@ -37,7 +38,7 @@ _KINDS = {
     "eval": dict[str, Any],
     "compare": list[list[str]],
 }
-_OPTIONAL = ("results", "eval", "compare")
+_NEEDED = ("out", "seeds", "variants", "train-vla")
 _RESERVED = "results"  # of `out`: where logs lie, and the files of the seeds if not elsewhere
 
 
@@ -65,18 +66,8 @@ class Study:
     @classmethod
     def read(cls, content: Mapping[str, Any], where: str) -> Study:
         """From TOML values. Raises `ConfigError` for what is unknown, missing or mistyped."""
-        for key in content:
-            if key not in _KINDS:
-                raise ConfigError(
-                    f"{where}: there is no {key!r}", remedy=did_you_mean(key, [*_KINDS])
-                )
-        values = {
-            key: convert(value, _KINDS[key], f"{where}: `{key}`")
-            for key, value in {"seeds": (0, 1, 2), **content}.items()
-        }
-        for key in _KINDS:
-            if not values.get(key) and key not in _OPTIONAL:
-                raise ConfigError(f"{where}: `{key}` is not given", remedy=_EXAMPLE)
+        content = {"seeds": (0, 1, 2), **content}
+        values = read_tables(content, _KINDS, _NEEDED, where, _EXAMPLE)
         variants = dict(_variants(values["variants"], where))
         flags = _flags(values["train-vla"], f"{where}: [train-vla]", read(train_vla), _DECIDED)
         if not flags.get("episodes") and not all(

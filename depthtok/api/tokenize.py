@@ -35,7 +35,7 @@ def tokenize(
     """Encode depth as grids of codes: DepthStore -> CodeStore.
 
     Of the episodes of a data set that `depthtok export --codes` wrote, the codes in it are taken as
-    they are; --codebook is the one that made them.
+    they are; --codebook is the one that made them, and any other is refused.
 
     Example: depthtok tokenize runs/depth --codebook runs/codebook --out runs/codes
     """

@@ -86,7 +86,7 @@ def train_vla(
     """Train a QDepth-VLA: EpisodeStores + CodeStores -> policy.
 
     On several GPUs: torchrun --nproc-per-node 8 -m depthtok.cli train-vla ..., with the same flags.
-    On a Ray cluster: --ranks 16 --ray-address HOST:PORT.
+    On a Ray cluster: --ranks 16 --ray-address HOST:PORT; an address without ranks is refused.
 
     Example: depthtok train-vla --episodes runs/episodes --codes runs/codes --preset tiny --out
     runs/policy

@@ -53,7 +53,8 @@ def view(
     """Show stores in rerun: images, depth, codes, decoded depth, actions and instructions.
 
     The stores that a given one was made from are shown with it, where they are at hand. Every
-    episode is a recording; its timelines are the number of the frame, and seconds.
+    episode is a recording; its timelines are the number of the frame, and seconds. A file of
+    another name than .rrd is refused, and a window where the extra is not installed.
 
     Example: depthtok view runs/codes --out codes.rrd
     """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthtok.api.audit_depth import DepthAudit, audit_depth
 from depthtok.cli.options import Command
-from depthtok.log import result, say
+from depthtok.format import human_bytes
+from depthtok.log import result, say, suggest
+from depthtok.log import typed as command
 
 if TYPE_CHECKING:
     from pipelines.audit.comparison import EstimatorComparison
@@ -27,7 +30,11 @@ SHOWN = {
 }
 
 
-def tell(audit: DepthAudit | EstimatorComparison | ConsistencyAudit, json: bool) -> int:
+def tell(
+    audit: DepthAudit | EstimatorComparison | ConsistencyAudit,
+    estimated: list[Path] | None,
+    json: bool,
+) -> int:
     """Prints figures and findings. Exit code 1 if depth of a camera is wrong or weak; of several
     estimators, if depth of one is wrong, or none is better than an answer without the image."""
     from pipelines.audit.comparison import EstimatorComparison
@@ -41,6 +48,8 @@ def tell(audit: DepthAudit | EstimatorComparison | ConsistencyAudit, json: bool)
         if json:
             cameras, clips = list(map(plain, audit.cameras)), list(map(plain, audit.clips))
             result({"cameras": cameras, "clips": clips})
+        if estimated and not audit.wrong and not audit.weak:
+            suggest(command("train-vqvae", estimated[0], "--out", "CODEBOOK"), json=json)
         return 1 if audit.wrong or audit.weak else 0
     if isinstance(audit, EstimatorComparison):
         say(*_side_by_side(audit), last, json=json)
@@ -64,7 +73,8 @@ def _side_by_side(audit: EstimatorComparison) -> list[str]:
         ]
         speed = f"{row.frames_per_s:.3g} frames/s" if row.frames_per_s else f"speed {NOT_RECORDED}"
         licence = row.licence or "no licence stated"
-        lines.append(f"{row.name}: {', '.join(figures)}, {speed}, {licence}")
+        memory = human_bytes(row.peak_bytes) if row.peak_bytes else f"memory {NOT_RECORDED}"
+        lines.append(f"{row.name}: {', '.join(figures)}, {speed}, {memory}, {licence}")
         lines.append(f"  {verdict(row)}")
         lines += [f"  WRONG: {text}" for text in row.wrong]
         lines += [f"  WEAK: {text}" for text in row.weak]
@@ -78,7 +88,7 @@ def _against_themselves(audit: ConsistencyAudit) -> list[str]:
     lines = []
     for row in audit.estimators:
         figures = ", ".join(f"{name} {value or 'none'}" for name, value in row.figures.items())
-        lines.append(f"{row.name}: {figures}, {row.frames_per_s:.3g} frames/s, {row.licence}")
+        lines.append(f"{row.called}: {figures}, {row.frames_per_s:.3g} frames/s, {row.licence}")
         lines += [f"  WEAK: {text}" for text in row.weak]
         lines += [f"  {row.doubt}"] if row.doubt else []
     return [*lines, audit.choice.words(), audit.caveat]

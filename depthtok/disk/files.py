@@ -213,7 +213,8 @@ def exchange(new: Path, final: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Makes a directory and its parents, so that they last over a power cut."""
+    """Makes a directory and its parents, so that they last over a power cut. Raises `OutputError`
+    for one that is elsewhere, or that cannot be made."""
     if is_remote(path):
         raise OutputError(
             f"nothing is written to {located(path)} as it is made",

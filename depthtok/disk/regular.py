@@ -53,7 +53,7 @@ def require_no_special(path: Path | str) -> None:
 
 
 def require_file_mode(mode: int, path: Path | str) -> None:
-    """The same for the mode of what was opened, or looked at, already."""
+    """The same for the mode of what was opened, or looked at, already. Raises `NotAFile`."""
     for is_kind, name in _KINDS:
         if is_kind(mode):
             raise NotAFile(

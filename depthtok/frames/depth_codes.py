@@ -20,7 +20,8 @@ PIXELS = "gray12le"
 @dataclass(frozen=True)
 class DepthCodes:
     """From `depth_min` to `depth_max`, m. The first and the last code stand for what is not between
-    them as well, such as pixels without a measurement, so that they are no depth."""
+    them as well, such as pixels without a measurement, so that they are no depth. Raises
+    `SourceError` for limits that cannot be decoded."""
 
     depth_min: float
     depth_max: float
@@ -28,8 +29,8 @@ class DepthCodes:
     use_log: bool
 
     def __post_init__(self) -> None:
-        low = self.depth_min + (self.shift if self.use_log else 0)
-        if not (0 <= self.depth_min < self.depth_max < np.inf and low > 0 and self.shift < np.inf):
+        has_logarithm = not self.use_log or 0 < self.depth_min + self.shift < np.inf
+        if not (0 <= self.depth_min < self.depth_max < np.inf and has_logarithm):
             raise SourceError(
                 f"depth from {self.depth_min} to {self.depth_max} m with shift {self.shift} cannot "
                 "be decoded",

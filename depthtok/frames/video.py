@@ -45,7 +45,7 @@ class VideoSource:
 
     def frames(self, files: Sequence[Path], rows: Rows) -> Iterator[np.ndarray]:
         """As `FrameSource.frames`. Frames between those that are asked for are decoded, but not
-        converted."""
+        converted. Raises `CorruptRecord` for a frame of another shape than the declared one."""
         numbers = file_numbers(rows).tolist()
         stamps, checks = positions(rows), [(size, crc) for _, _, size, crc in rows.tolist()]
         with self.decoders.in_turn() as decoder_of:

@@ -95,6 +95,7 @@ class HubObjects:
         return sorted(folders), sorted(files, key=lambda described: described.name)
 
     def write(self, name: str, data: bytes | Path) -> None:
+        """As `Objects` has it. Raises `ConfigError` at a commit, which does not change."""
         if self.repository.is_pinned:
             raise ConfigError(
                 f"{self.url} is a commit, which does not change",

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from depthtok.config import from_mapping
 from depthtok.errors import ConfigError
+from depthtok.required import fulfilled
 
 PREFIX = "DEPTHTOK_REMOTE_"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`DEPTHTOK_REMOTE_<FIELD>` sets a field; sizes are in MiB, times in seconds."""
+    """`DEPTHTOK_REMOTE_<FIELD>` sets a field; sizes are in MiB, times in seconds. Raises
+    `ConfigError` for what is not above 0."""
 
     attempts: int = 6  # of one request, before it is an error
     first_wait_s: float = 0.25  # before the second attempt; doubled for each one after it
@@ -32,10 +34,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "cache" and not value > 0:
-                raise ConfigError(
-                    f"{PREFIX}{field.name.upper()} is {value}", remedy="give a number above 0"
-                )
+            good = field.name == "cache" or value > 0
+            fulfilled(good, f"{PREFIX}{field.name.upper()} is {value}", "give a number above 0")
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str] = os.environ) -> Limits:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depthtok.errors import ConfigError
+from depthtok.required import fulfilled
 
 MODEL, DATASET = "model", "dataset"
 FOLDERS = {"models": MODEL, "datasets": DATASET}  # what a URL may say before the owner
@@ -21,7 +22,7 @@ _CACHED = re.compile(r"(models|datasets)--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{
 @dataclass(frozen=True)
 class Repository:
     """A repository: its name (OWNER/NAME), what it is for (`model` or `dataset`), and a branch, tag
-    or commit; "" is its main branch."""
+    or commit; "" is its main branch. Raises `ConfigError` for what cannot be one."""
 
     name: str
     kind: str = MODEL
@@ -29,14 +30,16 @@ class Repository:
 
     def __post_init__(self) -> None:
         owner = self.name.partition("/")[0]
-        if not _REPOSITORY.fullmatch(self.name) or owner in (*FOLDERS, "spaces"):
-            raise ConfigError(
-                f"{self.name!r} names no repository on the Hub", remedy="give OWNER/NAME"
-            )
-        if self.kind not in FOLDERS.values():
-            raise ConfigError(
-                f"a repository is no {self.kind!r}", remedy=f"known: {', '.join(FOLDERS.values())}"
-            )
+        fulfilled(
+            _REPOSITORY.fullmatch(self.name) and owner not in (*FOLDERS, "spaces"),
+            f"{self.name!r} names no repository on the Hub",
+            "give OWNER/NAME",
+        )
+        fulfilled(
+            self.kind in FOLDERS.values(),
+            f"a repository is no {self.kind!r}",
+            f"known: {', '.join(FOLDERS.values())}",
+        )
 
     @classmethod
     def parse(cls, path: str | Path, kind: str = MODEL) -> Repository | None:

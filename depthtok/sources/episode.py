@@ -92,7 +92,7 @@ class RawEpisode:
         """[T, *shape] for a per-step feature, [*shape] for another, in its dtype.
 
         bfloat16 becomes float32. Images are decoded. An unknown dimension is inferred from the
-        data, and must be the same at every step.
+        data, and must be the same at every step. Raises `SourceError` for a text.
         """
         feature = self._feature(path)
         if feature.kind in ("text", "other"):
@@ -106,7 +106,7 @@ class RawEpisode:
 
     def text(self, path: str) -> list[str] | str:
         """T strings for a per-step feature, one string for another. Bytes that are not UTF-8
-        become U+FFFD."""
+        become U+FFFD. Raises `SourceError` for numbers and lists."""
         feature = self._feature(path)
         if feature.kind != "text" or feature.shape:
             raise SourceError(
@@ -120,7 +120,7 @@ class RawEpisode:
 
     def texts(self, path: str) -> list[tuple[str, ...]]:
         """All texts of a text, or of a list of texts: T entries for a per-step feature, one entry
-        for another. Bytes that are not UTF-8 become U+FFFD."""
+        for another. Bytes that are not UTF-8 become U+FFFD. Raises `SourceError` for numbers."""
         feature = self._feature(path)
         if not feature.shape:
             text = self.text(path)

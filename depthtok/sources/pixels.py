@@ -42,7 +42,8 @@ class PixelFormat:
     """How to decode the bytes of one frame. Saved in stores as JSON.
 
     `shape` is (H, W, C); H or W may be None if frames differ in size. "jpeg" and "png" also decode
-    each other, because tensorflow-datasets goes by the bytes rather than the declaration.
+    each other, because tensorflow-datasets goes by the bytes rather than the declaration. Raises
+    `SourceError` for another encoding, or a shape of other than three sizes.
     """
 
     encoding: str  # one of ENCODINGS

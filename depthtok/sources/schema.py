@@ -226,10 +226,6 @@ class Schema:
         """The texts to use, per episode or per step: one, or the alternatives to draw from."""
         return self.instruction.texts(raw)
 
-    def instruction_of(self, raw: ReadableEpisode) -> list[str]:
-        """One text per episode or per step; of alternatives the first that is not empty."""
-        return [texts[0] for texts in self.instruction.texts(raw)]
-
     def intrinsics(self, raw: ReadableEpisode, camera: str) -> tuple[float, ...] | None:
         """Nine numbers, row by row, px, for the upright true view; None if the schema has none.
 

@@ -28,7 +28,8 @@ class SchemaTable:
     @overload
     def take(self, name: str, kind: type[T], default: D) -> T | D: ...
     def take(self, name: str, kind: type, default: object = _REQUIRED) -> object:
-        """The field's value, of exactly this type (an int is accepted as a float)."""
+        """The field's value, of exactly this type (an int is accepted as a float). Raises
+        `SchemaError` for another, and where a field without a default is missing."""
         self.asked.append(name)
         if name not in self.data:
             if default is _REQUIRED:
@@ -47,7 +48,8 @@ class SchemaTable:
         return value
 
     def choice(self, name: str, choices: tuple[str, ...], default: str | None = None) -> str:
-        """A text from a fixed list, or the default; None if the field is required."""
+        """A text from a fixed list, or the default; None if the field is required. Raises
+        `SchemaError` for another text."""
         value = self.take(name, str) if default is None else self.take(name, str, default)
         if name in self.data and value not in choices:
             raise SchemaError(
@@ -56,7 +58,8 @@ class SchemaTable:
         return value
 
     def texts(self, name: str, default: list[str] | None = None) -> tuple[str, ...]:
-        """A list of texts, or the default; None if it is required. One text is a list of one."""
+        """A list of texts, or the default; None if it is required. One text is a list of one.
+        Raises `SchemaError` for a list of other things."""
         if isinstance(self.data.get(name), str):
             return (self.take(name, str),)
         values = self.take(name, list) if default is None else self.take(name, list, default)
@@ -67,7 +70,8 @@ class SchemaTable:
         return tuple(values)
 
     def tables(self, name: str) -> list[SchemaTable]:
-        """The tables of `[[name]]`, possibly none."""
+        """The tables of `[[name]]`, possibly none. Raises `SchemaError` for a list of other
+        things."""
         rows = self.take(name, list, [])
         if not all(isinstance(row, dict) for row in rows):
             raise SchemaError(

@@ -164,7 +164,8 @@ def _create(directory: Path, name: str, spec: ArraySpec, rows: int) -> Rows:
 
 
 def read_rows(directory: Path, name: str, start: int, stop: int | None) -> np.ndarray:
-    """Rows of an array, decoded, CRC32C checked. The caller has checked the files."""
+    """Rows of an array, decoded, CRC32C checked. The caller has checked the files. Raises
+    `CorruptPart` where they cannot be decoded."""
     import zarr
 
     try:

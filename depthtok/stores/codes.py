@@ -106,7 +106,8 @@ class CodeStore(Store):
         return grid
 
     def find_grid(self, key: EpisodeKey, camera: str) -> CodeGrid | None:
-        """Like `grid_of`, but None where the episode does not have this camera."""
+        """Like `grid_of`, but None where the episode does not have this camera. Raises
+        `ConfigError` for a camera, `SourceError` for an episode that the store does not have."""
         if camera not in self.cameras:
             raise ConfigError(
                 f"{self.path} has no codes of camera {camera!r}",

@@ -35,7 +35,8 @@ from depthtok.stores.spec import (
 
 
 def create(path: Path, spec: StoreSpec) -> None:
-    """Makes the store's directory, or checks that the one there was made with the same settings."""
+    """Makes the store's directory, or checks that the one there was made with the same settings.
+    Raises `OutputError` for a directory of other things."""
     path, text = Path(path), group_json(spec.attributes())
     with output_errors(path):
         is_empty = _names(path) <= {"parts"} and not _names(path / "parts")  # new, or just begun

@@ -40,7 +40,7 @@ def upstream_of(spec: StoreSpec) -> str | None:
 
 def open_store(path: Path, source_root: Path | None = None) -> Store:
     """The store at `path`, as its own type. `source_root`: where the data set of an EpisodeStore
-    lies now, if it moved."""
+    lies now, if it moved. Raises `StoreError` for a type that this version does not know."""
     kind = TYPES.get(read_spec(path).type)
     if kind is None:
         raise StoreError(

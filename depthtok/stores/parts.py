@@ -129,7 +129,8 @@ def _require_types(manifest: Mapping[str, Any]) -> None:
 
 
 class Part:
-    """A committed part, read-only. Its manifest is checked when it is opened."""
+    """A committed part, read-only. Its manifest is checked when it is opened: raises
+    `CorruptPart`."""
 
     def __init__(self, path: Path, digests: DigestMemory) -> None:
         self.path = path
@@ -210,7 +211,8 @@ class Part:
         self._require(lambda name: name.startswith(prefix))
 
     def map(self, array: str) -> np.ndarray:
-        """A table, as a read-only memory map over bytes that were digested once."""
+        """A table, as a read-only memory map over bytes that were digested once. Raises
+        `CorruptPart` where the part has no such table, or one of another length."""
         self.require(f"{array}/")
         if f"{array}/zarr.json" not in self.manifest["files"]:
             raise CorruptPart(f"{self.path} has no table {array!r}", remedy=REPAIR)

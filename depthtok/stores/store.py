@@ -32,7 +32,8 @@ MAPPED_TABLES = 16_384  # of all stores: well under the 65,530 maps of a process
 
 
 class Store:
-    """A store, opened for reading. Subclasses say their `TYPE` and give typed access."""
+    """A store, opened for reading. Subclasses say their `TYPE` and give typed access. Raises
+    `StoreError` for a store of another type."""
 
     TYPE = ""
 
@@ -78,7 +79,9 @@ class Store:
         return digest([part.digest for part in self.parts()])
 
     def part(self, name: str) -> Part:
-        """One part; its manifest is checked, its arrays when they are first touched."""
+        """One part; its manifest is checked, its arrays when they are first touched. Raises
+        `StaleStore` where another store has replaced this one, `CorruptPart` for a part of
+        another."""
         if name not in self._parts:
             part = Part(self.path / "parts" / name, self._digests)
             if part.fingerprint != self.fingerprint:

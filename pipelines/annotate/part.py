@@ -30,6 +30,12 @@ class DepthLayout:
     size: tuple[int, int]
     encoding: DepthEncoding
 
+    @property
+    def estimated(self) -> bool:
+        """Whether it is an estimator's depth: a data set's own is stored in its own precision, and
+        may have no pixel of a clip, where a sensor measured nothing."""
+        return self.encoding is DepthEncoding.FLOAT16
+
     def resized(self, clip: DepthClip) -> DepthClip:
         """Estimated depth at the stored size; a pixel is valid where all it comes from is."""
         transform = ImageTransform(size=self.size)
@@ -87,7 +93,7 @@ class EpisodeSink:
         self._end_episodes()
 
     def take(self, block: DepthBlock) -> None:
-        """Writes a block, or records why its episode failed."""
+        """Writes a block, or records why its episode failed: that is not raised."""
         started = time.monotonic()
         row, camera = self.places[block.clip]
         if row == self.failed:
@@ -121,10 +127,15 @@ class EpisodeSink:
         self.advance(frames, storing)
 
     def _end_clip(self, camera: str, *, blank: bool) -> None:
+        quantiles = self.counts.values()
         if blank:  # seen only now that all of its frames were: its depth means nothing
             self.writer.take_back(depth.array_name(camera))
+        elif self.layout.estimated and np.isnan(quantiles).all():
+            self._fail(f"{camera}: its estimator gave depth of no pixel")
+            self._end_episodes()
+            return
         else:
-            self.quantiles[camera] = self.counts.values()
+            self.quantiles[camera] = quantiles
         self.clip_frames, self.counts = 0, ClipQuantiles(self.layout.encoding)
         self.clips_to_come[self.row] -= 1
         self._end_episodes()

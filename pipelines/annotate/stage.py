@@ -17,7 +17,7 @@ from depthtok.data import SHIFT, DepthEstimator, EstimatorSpec, ImageTransform
 from depthtok.errors import ConfigError, SourceError
 from depthtok.stores import depth, filling
 from depthtok.stores.arrays import STREAM_SHARD, ArraySpec
-from depthtok.stores.depth import DepthEncoding, DepthStore
+from depthtok.stores.depth import DepthEncoding
 from depthtok.stores.episodes import EpisodeStore, View
 from depthtok.stores.frame_files import SizedFile
 from depthtok.stores.origin import FRAMES, frames_of
@@ -38,6 +38,7 @@ from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.device import one_thread
 from pipelines.probe import packed_bytes, timed
 from pipelines.stage import Advance, Probe, Stage, Worker, WorkPart
+from pipelines.upstream import inherit, require_somewhere
 
 VERSION = 2  # 1 gave depth of cameras that an episode does not have
 LARGEST_SHARDS = 4 << 30  # bytes, over all cameras
@@ -48,10 +49,8 @@ PART_FRAMES = 2048  # steps: a trade-off between work lost to a kill and the num
 
 @dataclass(frozen=True)
 class AnnotateStage:
-    """Depth for the chosen cameras of every episode.
-
-    `weights` is the file of the estimator's weights; None searches the usual places.
-    """
+    """Depth for the chosen cameras of every episode. `weights` is the file of the estimator's
+    weights; None searches the usual places."""
 
     episodes: EpisodeStore
     out: Path
@@ -63,7 +62,8 @@ class AnnotateStage:
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
-        """The chosen cameras, or all; with `dataset` all that have depth."""
+        """The chosen cameras, or all; with `dataset` all that have depth. Raises `ConfigError`
+        where none has."""
         episodes, names = self.episodes, self.config.camera
         if names:
             chosen = tuple(episodes.camera(name).name for name in names)
@@ -92,9 +92,9 @@ class AnnotateStage:
     @cached_property
     def _described(self) -> tuple[EstimatorSpec, WeightsOrigin | None]:
         _ = self.cameras  # a wrong name is said before weights are looked for
-        estimator = self.load_estimator(self._made_with())
-        if getattr(estimator, "needs_focal", False):
+        if find(self.config.estimator).needs_focal and not self.config.focal_px:
             require_focal(self.episodes, self.cameras)
+        estimator = self.load_estimator(self._made_with())
         return estimator.spec, getattr(estimator, "origin", None)
 
     def _made_with(self) -> Mapping[str, str] | None:
@@ -220,6 +220,7 @@ class AnnotateStage:
         return depth.array_specs(self.cameras, self.size, self.encoding)
 
     def build(self, device: str) -> Worker:
+        """As `Stage.build`. Raises `ConfigError` where this estimator is not the store's."""
         one_thread()
         estimator = self.load_estimator(dict(self.estimator.settings))
         if estimator.spec != self.estimator:
@@ -280,19 +281,6 @@ class AnnotateStage:
         """Does nothing: the store is complete once all parts exist."""
 
 
-def require_somewhere(store: EpisodeStore | DepthStore, chosen: Sequence[str]) -> None:
-    """Raises `ConfigError` for a chosen camera that no episode has, and names those there are."""
-    absent = store.absent_counts()
-    episodes = sum(len(part.frames) for part in store.parts())
-    nowhere = [name for name in store.cameras if absent.get(name, 0) >= episodes > 0]
-    if refused := [name for name in chosen if name in nowhere]:
-        others = ", ".join(name for name in store.cameras if name not in nowhere)
-        raise ConfigError(
-            f"no episode of {store.path} has camera {', '.join(map(repr, refused))}",
-            remedy=f"cameras that there are: {others}" if others else "there is no other",
-        )
-
-
 _: type[Stage] = AnnotateStage
 
 
@@ -301,12 +289,6 @@ def _in_millimetres(view: View) -> bool:
     scale_mm = (view.scale_m or 0) * 1000
     whole_number = scale_mm >= 1 and abs(scale_mm - round(scale_mm)) < 1e-9
     return whole_number and np.dtype(view.format.dtype).kind in "iu"
-
-
-def inherit(part: Part, writer: PartWriter, *, first_piece: bool = True) -> None:
-    """Carries over the failures of earlier stages: counted once, by the first piece."""
-    for failure in part.failures if first_piece else ():
-        writer.fail(failure.key.index, failure.reason, failure.stage)
 
 
 def cut(frames: list[int], limit: int) -> list[tuple[int, int]]:

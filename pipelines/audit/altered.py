@@ -19,15 +19,18 @@ from depthtok.errors import SourceError
 
 CROP, SMALLER = 0.75, 0.7
 Size = tuple[int, int]
+Intrinsics = Float32[np.ndarray, "3 3"]
 
 
 @dataclass(frozen=True)
 class Alteration:
-    """What is done to frames, and to depth of the unaltered frames so that both show the same."""
+    """What is done to frames, and to depth of the unaltered frames so that both show the same; and
+    to the intrinsics in pixels of frames of a size, px."""
 
     name: str
     frames: Callable[[UInt8[np.ndarray, "n H W 3"]], UInt8[np.ndarray, "n h w 3"]]
     depth: Callable[[DepthClip], DepthClip]
+    intrinsics: Callable[[Intrinsics, Size], Intrinsics]
 
 
 def _same(clip: DepthClip) -> DepthClip:
@@ -56,16 +59,49 @@ def _cropped_frames(frames: UInt8[np.ndarray, "n H W 3"]) -> UInt8[np.ndarray, "
     return np.ascontiguousarray(frames[:, rows, columns])
 
 
+def _smaller_size(size: Size) -> Size:
+    height, width = (max(1, round(side * SMALLER)) for side in size)
+    return height, width
+
+
 def _smaller_frames(frames: UInt8[np.ndarray, "n H W 3"]) -> UInt8[np.ndarray, "n h w 3"]:
-    height, width = (max(1, round(side * SMALLER)) for side in frames.shape[1:3])
-    return ImageTransform(size=(height, width)).rgb(frames)
+    return ImageTransform(size=_smaller_size(frames.shape[1:3])).rgb(frames)
 
 
-AS_IS = Alteration("as is", lambda frames: frames, _same)
+def _mirrored_camera(matrix: Intrinsics, size: Size) -> Intrinsics:
+    """The focal length stays, the centre is as far from the other side."""
+    turned = matrix.copy()
+    turned[0, 2] = size[1] - 1 - matrix[0, 2]
+    return turned
+
+
+def _cropped_camera(matrix: Intrinsics, size: Size) -> Intrinsics:
+    rows, columns = _middle(size)
+    moved = matrix.copy()
+    moved[:2, 2] -= columns.start, rows.start
+    return moved
+
+
+def _smaller_camera(matrix: Intrinsics, size: Size) -> Intrinsics:
+    """Pixels are larger, so that a focal length has fewer of them; corners stay corners."""
+    (height, width), (rows, columns) = size, _smaller_size(size)
+    smaller = matrix.copy()
+    for axis, factor in enumerate((columns / width, rows / height)):
+        smaller[axis] *= factor
+        smaller[axis, 2] += (factor - 1) / 2
+    return smaller
+
+
+AS_IS = Alteration("as is", lambda frames: frames, _same, lambda matrix, _: matrix)
 ALTERATIONS = (
-    Alteration("mirror", lambda frames: np.ascontiguousarray(frames[:, :, ::-1]), _mirrored),
-    Alteration("crop", _cropped_frames, _cropped),
-    Alteration("scale", _smaller_frames, _same),
+    Alteration(
+        "mirror",
+        lambda frames: np.ascontiguousarray(frames[:, :, ::-1]),
+        _mirrored,
+        _mirrored_camera,
+    ),
+    Alteration("crop", _cropped_frames, _cropped, _cropped_camera),
+    Alteration("scale", _smaller_frames, _same, _smaller_camera),
 )
 
 
@@ -91,6 +127,15 @@ class AlteredClip:
     def fps(self) -> float | None:
         return self.clip.fps
 
+    @property
+    def intrinsics(self) -> Intrinsics | None:
+        """Of the camera, in pixels of the altered frames; None where they are not known."""
+        matrix = getattr(self.clip, "intrinsics", None)
+        if matrix is None:
+            return None
+        height, width = self.clip.read(self.start, self.start + 1).shape[1:3]
+        return self.alteration.intrinsics(matrix, (height, width))
+
     def __len__(self) -> int:
         return self.length
 
@@ -98,6 +143,7 @@ class AlteredClip:
         return self.alteration.frames(self.clip.read(self.start + start, self.start + stop))
 
     def true_depth(self, start: int, stop: int) -> Float32[np.ndarray, "n h w"]:
+        """Raises `SourceError`: they have none."""
         raise SourceError(
             "altered frames have no depth of their own",
             remedy="choose an estimator that needs RGB only",

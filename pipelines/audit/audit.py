@@ -140,7 +140,8 @@ def read_both(
 
 
 def fit_clip(pair: Pair) -> Fit:
-    """The least-squares scale and shift, in float64."""
+    """The least-squares scale and shift, in float64. Raises `SourceError` where no pixel is valid
+    in both."""
     low, high, total, plane = np.inf, -np.inf, np.zeros(6), PlaneFit()
     rows: list[np.ndarray] = []
     in_depth = pair.estimated(0, 1).kind is DepthKind.RELATIVE_DEPTH

@@ -95,7 +95,8 @@ def doubt_of(store: DepthStore) -> str:
     nothing says what they are, which random ones are among; "" where there is no doubt."""
     estimator = store.estimator
     digest, name = str(estimator.get("weights", "")), str(estimator["name"])
-    return doubt_about(name, digest, str(store.spec.place.get("weights", "")))
+    origin, fetched = (str(store.spec.place.get(k, "")) for k in ("weights", "weights_from"))
+    return doubt_about(name, digest, fetched or origin)
 
 
 def doubt_about(name: str, digest: str, origin: str) -> str:
@@ -107,7 +108,9 @@ def doubt_about(name: str, digest: str, origin: str) -> str:
     if name.startswith("hf:") and "/" in name:
         return ""  # of the Hub: the repository is its name, the revision one of its settings
     if not origin:
-        return "weights of which the store does not record what they are"
+        return "weights of which nothing records what they are"
+    if origin.endswith("shapes of its tensors"):
+        return "weights of which only the shapes are known, perhaps random"
     return "weights of unknown origin, perhaps random" if origin.startswith("unknown") else ""
 
 

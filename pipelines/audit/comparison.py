@@ -115,7 +115,8 @@ def measure(
     advance: Callable[[int], None],
 ) -> Measured:
     """The figures of every clip that all candidates of a data set have. `say` hears of clips that
-    could not be compared; these are left out for all. `advance` hears how many are done."""
+    could not be compared; these are left out for all. `advance` hears how many are done. Raises
+    `SourceError` where no clip is left."""
     pairs = {
         (meeting.candidate, pair.key, pair.camera): (meeting, pair)
         for meeting in table

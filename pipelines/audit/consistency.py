@@ -80,7 +80,8 @@ class SelfConsistency:
 
 
 def chosen_clips(episodes: EpisodeStore, cameras: Sequence[str], count: int) -> list[FrameClip]:
-    """At most `count` clips, evenly spread over the episodes and taking cameras in turn."""
+    """At most `count` clips, evenly spread over the episodes and taking cameras in turn. Raises
+    `SourceError` where there are no frames."""
     every = [
         (number, camera)
         for camera in cameras

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from depthtok.pages.report import Report
@@ -35,12 +35,13 @@ EXPLAINED = (
 @dataclass(frozen=True)
 class Ran:
     """An estimator that was run: its name, the licence of its weights, why it could not be taken
-    ("" where it could), and its clips."""
+    ("" where it could), its clips, and the settings that it was asked for."""
 
     name: str
     licence: str
     doubt: str
     result: SelfConsistency
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class ConsistencyFigures:
     weak: Sequence[str]
     frames_per_s: float
     clips: Sequence[ClipConsistency]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def called(self) -> str:
+        """The name, with what it was asked for."""
+        asked = ", ".join(f"{key}={value}" for key, value in self.settings.items())
+        return f"{self.name} ({asked})" if asked else self.name
 
     @property
     def wrong(self) -> Sequence[str]:
@@ -108,6 +116,7 @@ def _row(one: Ran) -> ConsistencyFigures:
         weak if plane > FLAT else [],
         one.result.frames_per_s,
         one.result.clips,
+        one.settings,
     )
 
 
@@ -125,7 +134,7 @@ def consistency_report(audit: ConsistencyAudit, source: Path) -> Report:
         ["estimator", *FIGURES, "frames/s", "licence of the weights", "verdict"],
         [
             [
-                row.name,
+                row.called,
                 *(figure.narrow if (figure := row.figures[name]) else "none" for name in FIGURES),
                 row.frames_per_s,
                 row.licence or "none stated",
@@ -134,7 +143,7 @@ def consistency_report(audit: ConsistencyAudit, source: Path) -> Report:
             for row in audit.estimators
         ],
     )
-    page.text(*EXPLAINED)
+    page.text(*EXPLAINED, title="What the columns are", folded=True)
     return page.table(
         "By clip",
         ["episode", "camera", "frames", "estimator", *FIGURES],

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
-from depthtok.config import require
 from depthtok.data import EpisodeKey
 from depthtok.errors import ConfigError, DepthKindError, SourceError
+from depthtok.required import require
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.stored_episode import StoredEpisode, StoredFrames
 from pipelines.audit.audit import Pair

@@ -33,7 +33,8 @@ class Poses:
         self._offsets = cache(_record_offsets)
 
     def of(self, key: EpisodeKey, camera: str, frames: int) -> Float[np.ndarray, "T 4 4"] | None:
-        """Camera to world at every step; None where the data set does not say."""
+        """Camera to world at every step; None where the data set does not say. Raises
+        `CorruptRecord` for another number of poses than steps, or ones that are not finite."""
         if self._directory is None or camera not in self._keys:
             return None
         shards = self._directory.splits[key.split].shards

@@ -56,7 +56,8 @@ class FilesStage:
 
     @cached_property
     def keyed_views(self) -> list[tuple[str, View]]:
-        """The views of all cameras as the data set has them, and the feature of each."""
+        """The views of all cameras as the data set has them, and the feature of each. Raises
+        `SchemaError` for another unit than the metres of a depth video."""
         views = []
         for camera in self.schema.cameras:
             keys = {"rgb": camera.key, "depth": camera.depth_key}
@@ -130,6 +131,7 @@ class FilesStage:
         return {str(PartName(shard_name(g.split, g.index, g.of))): g for g in groups}
 
     def work(self) -> list[WorkPart]:
+        """As `Stage.work`. Raises `SourceError` where none of the data files is there."""
         config, dataset = self.config, self.dataset
         command = overwriting(
             dataset.path, self.out, config.split, config.schema, config.copy_images

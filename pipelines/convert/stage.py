@@ -159,6 +159,7 @@ class ConvertStage:
             )
 
     def work(self) -> list[WorkPart]:
+        """As `Stage.work`. Raises `SourceError` where none of the shards is there."""
         versions = [self.current, *self._before_meaning]
         require_same_store(self.out, self.spec, versions, self._overwriting)
         rlds = self.rlds

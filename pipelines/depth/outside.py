@@ -28,7 +28,16 @@ from jaxtyping import UInt8
 
 from depthtok.data import SHIFT, DepthClip, DepthEstimator, DepthKind, EstimatorSpec, FrameClip
 from depthtok.disk.digests import file_sha256
-from depthtok.errors import ConfigError, SourceError, WeightsError
+from depthtok.disk.regular import lacks_memory
+from depthtok.errors import ConfigError, DepthtokError, SourceError, WeightsError
+from pipelines.depth.promises import (
+    MEND,
+    HeldEstimator,
+    failure_of,
+    numbers_of,
+    origin_said,
+    sound,
+)
 from pipelines.depth.single_frames.config import KINDS
 from pipelines.depth.single_frames.estimator import FrameEstimator, Inputs
 from pipelines.depth.vida.config import RunConfig
@@ -110,15 +119,15 @@ def build(
             f"the estimator {point.name!r} sets its input size and precision itself",
             remedy="leave input_size and precision out",
         )
-    network = _class_of(point)(weights, str(device))
+    network = _made(point, weights, device)
     if isinstance(network, DepthEstimator):
         if list(run.frame.chosen()):
             raise ConfigError(
                 f"the estimator {point.name!r} sees whole clips: it takes no settings",
                 remedy="leave out kind, shift and steady",
             )
-        return network
-    if not isinstance(network, Frames):
+        return _held(point, network, weights)
+    if not isinstance(network, Frames) or not callable(network.depth):
         raise ConfigError(
             f"the estimator {point.name!r} of {package_of(point)} has neither `depth` nor "
             "`estimate`",
@@ -144,11 +153,41 @@ def _class_of(point: EntryPoint) -> type:
     return loaded
 
 
+def _made(point: EntryPoint, weights: Path | None, device: torch.device) -> object:
+    """An object of its class. Raises `ConfigError` where that raises."""
+    offered = _class_of(point)
+    try:
+        return offered(weights, str(device))
+    except (DepthtokError, OSError):
+        raise
+    except Exception as error:  # whatever another package raises
+        if lacks_memory(error):
+            raise
+        raise ConfigError(
+            f"the estimator {point.name!r} of {package_of(point)} cannot be made with "
+            f"(weights, device): {type(error).__name__}: {error}",
+            remedy="give it the --weights that it wants, or mend that package",
+        ) from error
+
+
+def _held(point: EntryPoint, estimator: DepthEstimator, weights: Path | None) -> DepthEstimator:
+    """One that sees whole clips, held to what it says. Raises `ConfigError`."""
+    offer, spec = offer_of(point), estimator.spec
+    if not isinstance(spec, EstimatorSpec) or (offer.kind and spec.kind is not offer.kind):
+        raise ConfigError(
+            f"the class of the estimator {point.name!r} says {offer.kind}, its spec is {spec!r}",
+            remedy=MEND,
+        )
+    settings = (("package", point.dist.name if point.dist else ""), ("class", point.value))
+    return HeldEstimator(point.name, estimator, settings, offer.licence, weights)
+
+
 class OutsideNetwork:
     """The frames of another package, as `FrameNetwork` asks for them. They come in groups that
-    depend on the clip alone."""
+    depend on the clip alone. Raises `ConfigError` where nothing, or two things, say which kind the
+    depth is of, and for a shift of depth that is not relative."""
 
-    group, readers, degraded, needs_focal = FRAMES, 0, False, False
+    group, readers, degraded = FRAMES, 0, False
 
     def __init__(
         self,
@@ -159,7 +198,7 @@ class OutsideNetwork:
         device: torch.device,
     ) -> None:
         self._made, self._device, self._name = made, device, point.name
-        self._shift = run.frame.shift
+        self._shift, self.origin = run.frame.shift, origin_said(point.name, made)
         offer = offer_of(point)
         kind = offer.kind or (DepthKind(run.frame.kind) if run.frame.kind else None)
         if kind is None or (run.frame.kind and run.frame.kind != kind):
@@ -199,7 +238,11 @@ class OutsideNetwork:
     def depth(self, inputs: Inputs, size: tuple[int, int], clip: FrameClip) -> DepthClip:
         """Its depth, at the frames' size. Raises `SourceError` for another number of frames."""
         assert isinstance(inputs, np.ndarray)
-        values = np.asarray(self._made.depth(inputs), np.float32)
+        try:
+            answer = self._made.depth(inputs)
+        except Exception as error:
+            raise failure_of(self._name, error) from error
+        values = numbers_of(self._name, answer)
         if values.ndim != 3 or len(values) != len(inputs) or not values.size:
             raise SourceError(
                 f"the estimator {self._name!r} gave depth of shape {list(values.shape)} for "
@@ -207,9 +250,7 @@ class OutsideNetwork:
             )
         if values.shape[1:] != size:
             values = resize(torch.from_numpy(values)[:, None], size)[:, 0].numpy()
-        if self.spec.kind is DepthKind.DISPARITY:
-            values = np.where(values >= 0, values, np.float32(np.nan))
-        return DepthClip.of(values, self.spec.kind, shift=self._shift)
+        return sound(DepthClip.of(values, self.spec.kind, shift=self._shift))
 
 
 def entry(name: str) -> tuple[Offer, partial[DepthEstimator]] | None:

@@ -51,6 +51,7 @@ class EstimatorEntry:
     input_size: int  # default in px; 0 if there is no network
     build: Callable[[Path | None, RunConfig, torch.device], DepthEstimator]
     takes: tuple[str, ...] = WITH_WINDOWS  # of the settings that not every estimator takes
+    needs_focal: bool = False  # metres of it take the focal length
 
     def require_taken(self, run: RunConfig) -> None:
         """Raises `ConfigError` for a setting that the estimator does not take."""
@@ -128,6 +129,7 @@ def _da3(config: DA3Config) -> EstimatorEntry:
         input_size=config.input_size,
         build=partial(load_da3, config),
         takes=(*parameter, "steady") if config.views else (*parameter, "sky", "steady"),
+        needs_focal=config.metric,
     )
 
 

@@ -16,6 +16,7 @@ from depthtok.errors import ConfigError
 from depthtok.log import warn
 from depthtok.meaning import Meaning
 from depthtok.remote.repository import recorded
+from depthtok.required import fulfilled
 from pipelines.evaluate.server import Server, plain
 from pipelines.sim.rollout import Player, Rollout
 from vla.config import Config
@@ -27,7 +28,8 @@ _MEANT = ("meaning", "gripper")  # in a server's greeting; a card has entries of
 
 @dataclass(frozen=True)
 class PolicySource:
-    """Where a policy comes from. Travels to the worker processes, which open it."""
+    """Where a policy comes from. Travels to the worker processes, which open it. Raises
+    `ConfigError` for depth codes to compare of a policy that the workers share."""
 
     address: str  # a run, a checkpoint, or ws://HOST:PORT
     dataset: str | None = None  # in whose units it acts
@@ -41,11 +43,11 @@ class PolicySource:
     batch: int | None = None  # observations a pass, of one policy that all ask; None: one each
 
     def __post_init__(self) -> None:
-        if self.batch and self.codebook is not None:
-            raise ConfigError(
-                "depth codes are compared where each worker has a policy of its own",
-                remedy="leave --codebook out, or --set batch",
-            )
+        fulfilled(
+            not self.batch or self.codebook is None,
+            "depth codes are compared where each worker has a policy of its own",
+            "leave --codebook out, or --set batch",
+        )
 
     @property
     def is_server(self) -> bool:

@@ -28,7 +28,8 @@ def plain(value: Any) -> Any:
 
 
 class Server:
-    """A policy behind a websocket. Its noise is its own: seeds do not reach it."""
+    """A policy behind a websocket. Its noise is its own: seeds do not reach it. Raises
+    `ConfigError` where no server answers, `MissingPackage` without `websockets`."""
 
     def __init__(self, where: str) -> None:
         try:
@@ -66,7 +67,8 @@ class Server:
         """Nothing: the protocol has no word for it."""
 
     def act(self, observation: Mapping[str, Any]) -> Float32[np.ndarray, "C A"]:
-        """Sends images, state and prompt; returns the chunk of actions."""
+        """Sends images, state and prompt; returns the chunk of actions. Raises `ConfigError` where
+        the server refuses them, `DepthtokError` where it went away."""
         from websockets.exceptions import WebSocketException
 
         from vla.serving.wire import pack, unpack

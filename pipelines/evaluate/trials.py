@@ -109,7 +109,7 @@ class Evaluation:
         return cls(path, card)
 
     def begin(self) -> None:
-        """Creates the directory, or checks that an existing one is of the same evaluation."""
+        """Creates the directory. Raises `StaleStore` where one of another evaluation exists."""
         card = self.path / CARD
         if card.exists():
             existing = self.open(self.path).card

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from depthtok.config import require
+from depthtok.required import require
 from pipelines.config import require_distinct
 
 FORMATS = ("lerobot", "rlds")

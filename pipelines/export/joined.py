@@ -67,7 +67,8 @@ class Joined:
         return [texts[number] for number in numbers.tolist()]
 
     def clip(self, episode: StoredEpisode, camera: str) -> StoredDepth:
-        """The depth of one camera; of one that the episode does not have, no pixel is valid."""
+        """The depth of one camera; of one that the episode does not have, no pixel is valid. Raises
+        `SourceError` where the store does not have the episode."""
         assert self.depth is not None
         clip = self.depth.find_clip(episode.key, camera)
         if clip is None:

@@ -86,7 +86,8 @@ def index(path: Path) -> PacketIndex:
 
 
 def cut_out(path: Path, index: PacketIndex, span: range, target: Path, rate: Fraction) -> None:
-    """Copies a range of packets, in the order of decoding, into a file of their own."""
+    """Copies a range of packets, in the order of decoding, into a file of their own. Raises
+    `CorruptRecord` where the file does not have them."""
     import av
 
     with open_video(path) as video, av.open(str(target), "w", format="mp4") as out:

@@ -89,7 +89,8 @@ def attended(ray: ModuleType, address: str | None) -> Iterator[Health]:
 
 @contextmanager
 def starting(mark: str) -> Iterator[None]:
-    """Watches the marked processes of a local Ray as it starts, see `guarded`."""
+    """Watches the marked processes of a local Ray as it starts, see `guarded`. Raises `WorkerDied`
+    where it does not."""
     started: set[int] = set()
 
     def all_live() -> bool:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from depthtok.config import require
 from depthtok.errors import ConfigError
-from depthtok.required import at_least
+from depthtok.required import at_least, require
 
 Tasks = Annotated[str, "task numbers, such as 0,3-5; all by default"]
 LARGEST_SEED = 2**31

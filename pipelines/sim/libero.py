@@ -255,7 +255,8 @@ class LiberoSimulator:
 
     def place(self, state: Float64[np.ndarray, " S"]) -> None:
         """Starts an episode at a state, right after a reset. A state has the robot's joints too:
-        those of a varied start replace them, or nothing would be left of it."""
+        those of a varied start replace them, or nothing would be left of it. Raises `ConfigError`
+        for a state of another scene."""
         expected = 1 + self.env.sim.model.nq + self.env.sim.model.nv
         if len(state) != expected:
             raise ConfigError(

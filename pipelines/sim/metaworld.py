@@ -83,7 +83,8 @@ class MetaworldSimulator:
         self.task = task
 
     def reset(self, seed: int, init_state: int | None = None) -> None:
-        """Draws positions as the benchmark does, from `seed`, or takes its start `init_state`."""
+        """Draws positions as the benchmark does, from `seed`, or takes its start `init_state`.
+        Raises `ConfigError` where it has no such start."""
         from metaworld.types import Task as Start
 
         starts = official_starts(self.task.name)

@@ -95,7 +95,7 @@ class MetaworldBenchmark:
 
     def tasks(self, suite: str) -> list[Task]:
         """A suite's tasks, in alphabetical order. There is no published instruction: it is made
-        of the task's name."""
+        of the task's name. Raises `ConfigError` for an unknown suite."""
         if suite not in SUITES:
             raise ConfigError(
                 f"there is no suite {suite!r}", remedy=did_you_mean(suite, list(SUITES))

@@ -114,7 +114,8 @@ def task(suite: str, number: int) -> Task:
 
 
 def task_named(name: str) -> Task:
-    """The task with this name (as in the official demonstrations' file names)."""
+    """The task with this name (as in the official demonstrations' file names). Raises `ConfigError`
+    where there is none."""
     matches = [task for suite in STANDARD for task in tasks(suite) if task.name == name]
     if not matches:
         raise ConfigError(

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from depthtok.config import require
 from depthtok.errors import ConfigError, GateError
 from depthtok.log import warn
+from depthtok.required import require
 from depthtok.stores.codebook import Codebook
 from depthtok.stores.episodes import EpisodeStore
 from pipelines.train_vla import checks
@@ -52,7 +52,8 @@ def pass_gate(book: Codebook | None, *, force: bool) -> dict[str, Any]:
 
 
 def fit(config: Config, opened: OpenStores, cameras: Sequence[str] | None) -> Config:
-    """The settings with everything that the data decide: dimensions, cameras, the code grid."""
+    """The settings with everything that the data decide: dimensions, cameras, the code grid. Raises
+    `ConfigError` where a stated grid is not that of the codes."""
     from vla.config import DepthConfig
 
     first = opened.episodes[0]
@@ -99,6 +100,7 @@ def datasets(
     """What is learnt from and what validates, split by episode. `cache` is where frames are kept
     decoded, a directory a data set; `reader` is the tokenizer, if not the one the settings name. A
     run that goes on from `begun` keeps its norms, and the rule by which its episodes are held out.
+    Raises `ConfigError` for random crops of a frame cache, which holds no source's frames.
     """
     from vla.data import dataset as data
     from vla.data import tokenizer

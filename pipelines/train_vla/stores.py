@@ -29,7 +29,8 @@ class OpenStores:
     mixture: Mixture | None = None
 
     def weights(self, stated: Sequence[float]) -> list[float]:
-        """How often each data set is drawn from: as stated, as the mixture says, or evenly."""
+        """How often each data set is drawn from: as stated, as the mixture says, or evenly. Raises
+        `ConfigError` where both say it, or not one number a data set is stated."""
         if stated and self.mixture:
             raise ConfigError(
                 "sampling_weight and mixture both say how often each data set is drawn from",

@@ -426,6 +426,27 @@ def test_the_clips_of_real_depth_that_are_in_another_unit_are_named(
         assert cause is None or (key in camera["wrong"][0]) == (abs(factor - 1) > 0.001)
 
 
+def test_estimators_side_by_side_on_measured_depth_of_a_unit_that_differs(rgbd, tmp_path):
+    """Every clip is fitted on its own, over the pixels that the sensor gave: the depth that it was
+    made of has no error, whatever its unit, and nothing is said of scale."""
+    make, right = rgbd
+    native = make("native", "depth_native", "mm")  # 0.1 mm in two of three episodes
+    stores = ["--estimated", right / "true", "--estimated", tmp_path / "tiny"]
+    words = ["--estimator", "tiny", "--set", "input_size=56", "--size", 128]
+    call("annotate", right / "episodes", *words, "--out", tmp_path / "tiny")
+    held = ["audit-depth", *stores, "--truth", native / "true", "--out", tmp_path / "audit"]
+    told = json.loads(call(*held, "--any-unit", "--json", code=1))  # a demo's network, so small
+    measured, tiny = told["estimators"]
+    assert (measured["name"], tiny["name"], told["clips"]) == ("dataset", "tiny", 3)
+    assert measured["figures"]["abs_rel"]["mean"] < 5e-4  # of whole millimetres
+    assert tiny["figures"]["abs_rel"]["mean"] > 0.05
+    assert measured["wrong"] == measured["weak"] == measured["notes"] == []
+    assert not any("times" in text for row in told["estimators"] for text in row["wrong"])
+    scaled = json.loads(call(*held, "--json", code=1))
+    wrong = {row["name"]: row["wrong"] for row in scaled["estimators"]}
+    assert any("0.1 mm read as mm" in text for text in wrong["dataset"])
+
+
 def test_a_weak_network_on_real_images_fails_and_says_that_scale_is_not_testable(rgbd, tmp_path):
     _, right = rgbd
     call(

@@ -26,7 +26,7 @@ from depthtok.sources.rlds import RldsDirectory
 from depthtok.testing import make_rlds
 from pipelines.config import ConvertConfig
 from pipelines.convert.stage import ConvertStage
-from pipelines.inspect.pages import make_report
+from pipelines.inspect.pages import maker
 from pipelines.inspect.summary import inspect
 from pipelines.run import run
 from pipelines.videos import VideoStage
@@ -133,7 +133,7 @@ def test_what_comes_next_works_on_what_was_made(tmp_path):
 def test_a_report_of_an_rlds_data_set_says_what_to_type(tmp_path):
     path = make_rlds(tmp_path / "some data" / "1.0.0")
     with pytest.raises(SourceError, match="is an RLDS data set") as caught:
-        make_report(path)
+        maker(path)
     assert f"`depthtok inspect '{path}'`" in caught.value.remedy
     assert f"`depthtok convert '{path}' --out EPISODES`" in caught.value.remedy
     assert "depthtok report EPISODES" in caught.value.remedy

@@ -13,11 +13,11 @@ from depthtok.cli.main import app
 from depthtok.errors import ConfigError
 from depthtok.testing import make_rlds, make_tokenizer
 from tests.commands.trainings import MICRO, call, lines
+from tests.vla.paligemma_files import to_paligemma
 from vla.model.model import build
 from vla.named_configs import load
 from vla.serving.policy import Policy
 from vla.training import checkpoint
-from vla.weights.paligemma import to_paligemma
 
 pytest.importorskip("tokenizers")
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from depthtok.data import DepthKind
-from depthtok.errors import ConfigError
 from pipelines.depth.da3.config import VITS, tiny
 from pipelines.depth.da3.estimator import DA3Network, spec_of
 from pipelines.depth.da3.network import DA3
@@ -122,6 +121,27 @@ def test_the_metric_network_needs_a_focal_length():
     np.testing.assert_array_equal(depths(estimator(network), with_focal)[0], metres)
 
 
+@pytest.mark.parametrize(
+    ("focal", "reason"),
+    [
+        (np.nan, "is not known"),
+        (np.inf, "is not known"),
+        (-60.0, "is not known"),
+        (1.25, "a focal length of 1.25 and 1.25 px is that of no camera with frames of 48 x 32 px"),
+        (60e3, "is that of no camera"),
+    ],
+)
+def test_a_focal_length_that_is_none_in_pixels_is_refused(focal, reason):
+    """In shares of the width, in micrometres: the metres would be off by that factor."""
+    network, frames = small(metric=True), clip(2)
+    frames.intrinsics = np.float32([[focal, 0, 24], [0, focal, 16], [0, 0, 1]])
+    assert reason in depths(estimator(network), frames)[0]
+    if focal > 0 and np.isfinite(focal):
+        (stated,) = depths(estimator(network, focal_px=focal), clip(2))
+        assert stated.startswith("focal_px: ")
+        assert reason in stated
+
+
 def test_sky_is_invalid_where_that_is_asked_and_nothing_else_changes():
     network, frames = small(), clip(3)
     with torch.no_grad():  # some of it is sky
@@ -159,11 +179,6 @@ def test_the_spec_records_what_changes_bytes():
     assert dict(metric.settings)["focal_px"] == "60.0"
     (block,) = estimator(network, shift=0.5).estimate([clip(1)])
     assert block.depth.shift == 0.5
-
-
-def test_half_precision_is_refused():
-    with pytest.raises(ConfigError, match="float32"):
-        DA3Network(small(), RunConfig(precision="float16"), CPU)
 
 
 def test_out_of_memory_makes_groups_smaller_and_says_so():

@@ -1,10 +1,12 @@
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from depthtok.errors import MissingPackage, WeightsError
+from pipelines.audit.candidates import doubt_about
 from pipelines.depth.da3.config import CONFIGS, tiny
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.published import PUBLISHED
@@ -77,6 +79,19 @@ def test_a_config_beside_the_file_tells_the_network(tmp_path):
     (tmp_path / "config.json").write_text('{"model_name": "da3mono-large"}')
     with pytest.raises(WeightsError, match=r"da3-mono-large, by the config.json beside it"):
         load_network(tiny(), path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "doubted"), [("mine", True), ("DA3-BASE", True), ("DA3-SMALL", False)]
+)
+def test_shapes_say_which_network_it_is_and_not_where_it_is_from(tmp_path, folder, doubted):
+    config, path = replace(tiny(views=True), name="da3-small"), tmp_path / folder / "a.safetensors"
+    saved(config, path)
+    network, origin = load_network(config, path)
+    assert origin.networks == ("da3-small",)
+    doubt = doubt_about("da3-small", weights_hash(network), str(origin))
+    assert ("only the shapes are known, perhaps random" in doubt) == doubted
+    assert bool(doubt) == doubted
 
 
 def test_every_published_file_is_permissive_and_says_where_it_is(monkeypatch, tmp_path):

@@ -12,14 +12,13 @@ from depthtok.config import (
     built,
     digest,
     from_mapping,
-    load_preset,
     load_toml,
     parse_settings,
-    require,
     setting_text,
     to_json,
 )
 from depthtok.errors import ConfigError
+from depthtok.required import require
 
 
 class Shape(StrEnum):
@@ -188,14 +187,6 @@ def test_toml_errors_name_file_and_line(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_toml(path)
-
-
-def test_presets_are_found_by_name_or_file(tmp_path):
-    (tmp_path / "paper.toml").write_text("steps = 7\n")
-    assert load_preset(tmp_path, "paper") == {"steps": 7}
-    assert load_preset(Path("nowhere"), str(tmp_path / "paper.toml")) == {"steps": 7}
-    with pytest.raises(ConfigError, match="Did you mean 'paper'"):
-        load_preset(tmp_path, "papr")
 
 
 @pytest.mark.parametrize(

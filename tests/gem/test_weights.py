@@ -1,5 +1,6 @@
 """GemDepth's checkpoints: loaded strictly, but for what has no effect; and what a store says."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from safetensors.torch import save_file
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, WeightsError
+from pipelines.audit.candidates import doubt_about
 from pipelines.depth.families import fresh, trainable
 from pipelines.depth.fitting import fitting
 from pipelines.depth.gem.config import GEM_CONFIGS
@@ -18,7 +20,7 @@ from pipelines.depth.gem.weights import load_network
 from pipelines.depth.registry import ESTIMATORS
 from pipelines.depth.vida.config import CONFIGS, RunConfig
 from pipelines.depth.vida.finetune import fresh_network
-from pipelines.depth.vida.weights import find_weights, weights_hash
+from pipelines.depth.vida.weights import find_weights, save_network, weights_hash
 from pipelines.depth.vida.weights import load_network as load_vida
 
 CPU = torch.device("cpu")
@@ -53,6 +55,35 @@ def test_what_has_no_effect_is_dropped_and_may_be_missing(tmp_path, tensors, off
     assert weights_hash(one) == weights_hash(other)
     assert one.state_dict().keys() == tensors.keys()
     assert str(one.origin) == "gemdepth-tiny, by the names and shapes of its tensors"
+
+
+def test_shapes_say_which_network_it_is_and_not_where_it_is_from(tmp_path, tensors):
+    """Random weights have them as well: nothing is recommended on them."""
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "c0ffee" / "gemdepth.pth"
+    snapshot.parent.mkdir(parents=True)
+    torch.save(tensors, snapshot)
+    save_file(tensors, tmp_path / "random.safetensors")
+    save_network(load_network(TINY, snapshot), tmp_path / "trained.safetensors")
+    save_file(tensors, tmp_path / "carded.safetensors")
+    card = {"name": TINY.name, "weights_sha256": weights_hash(load_network(TINY, snapshot))}
+    (tmp_path / "carded.json").write_text(json.dumps(card))
+    doubts = {}
+    for path in (snapshot, *sorted(tmp_path.glob("*.safetensors"))):
+        network = load_network(TINY, path)
+        origin = str(network.origin)
+        doubts[path.stem] = doubt_about(TINY.name, weights_hash(network), origin), origin
+    assert doubts == {
+        "gemdepth": (
+            "",
+            "gemdepth-tiny, by the names and shapes of its tensors, of revision c0ffee",
+        ),
+        "trained": ("", "gemdepth-tiny, by its metadata"),
+        "carded": ("", "gemdepth-tiny, by the card beside it"),
+        "random": (
+            "weights of which only the shapes are known, perhaps random",
+            "gemdepth-tiny, by the names and shapes of its tensors",
+        ),
+    }
 
 
 def test_without_poses_nothing_that_predicts_them_is_loaded(tmp_path, official, tensors):

@@ -33,8 +33,8 @@ def test_the_data_set_has_the_schema_of_libero_with_depth(demos):
     assert [camera.name for camera in schema.cameras] == ["image", "wrist_image"]
     assert schema.action(raw).shape == (len(raw), 7)
     assert schema.proprio(raw).shape == (len(raw), 8)
-    assert set(schema.instruction_of(raw)) == {
-        "pick up the alphabet soup and place it in the basket"
+    assert set(schema.instructions_of(raw)) == {
+        ("pick up the alphabet soup and place it in the basket",)
     }
     assert raw.values("episode_metadata/init_state_index") == -1
     assert "drawn placements" in data.description

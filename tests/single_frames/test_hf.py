@@ -1,11 +1,14 @@
 """`hf:` models: tiny random ones, saved to disk as published ones are."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 from depthtok.data import DepthKind
 from depthtok.errors import ConfigError, MissingPackage, WeightsError
+from pipelines.audit.candidates import doubt_about
 from pipelines.depth.hf import estimator as module
 from pipelines.depth.hf.estimator import load_estimator
 from pipelines.depth.hf.families import kind_of, require_packages
@@ -226,3 +229,41 @@ def test_processors_that_want_torchvision_say_so(monkeypatch):
     with pytest.raises(MissingPackage, match="torchvision"):
         require_packages("zoedepth")
     require_packages("glpn")
+
+
+def test_a_directory_that_was_downloaded_says_of_which_commit_it_is(saved):
+    """As `hf download --local-dir` leaves it; a file that changed since is of unknown origin."""
+    path, _ = saved("glpn")
+    assert loaded(path).origin is None
+    weights = path / "model.safetensors"
+    records = path / ".cache" / "huggingface" / "download"
+    records.mkdir(parents=True)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (records / "model.safetensors.metadata").write_text(f"{'c' * 40}\n{digest}\n1790000000.5\n")
+    origin = loaded(path).origin
+    assert str(origin) == f"hf:glpn, by the Hub's record beside it, commit {'c' * 40}"
+    assert doubt_about("hf:glpn", "d1", str(origin)) == ""
+    (records / "model.safetensors.metadata").write_text(f"{'c' * 40}\n{'0' * 64}\n1790000000.5\n")
+    assert loaded(path).origin is None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (40, 3), (2, 70)])
+def test_frames_of_odd_sizes_are_frames(saved, size):
+    """Three rows of pixels are no channels."""
+    path, _ = saved("depth_anything")
+    network = loaded(path)
+    red = np.zeros((2, *size, 3), np.uint8)
+    red[..., 0] = 255
+    inputs = network.network.prepare(red)
+    assert inputs[:, 0].min() > 0 > inputs[:, 1:].max()
+    (block,) = network.estimate([MemoryClip(red)])
+    assert block.depth.values.shape == (2, *size)
+
+
+def test_frames_that_a_processor_cannot_take_are_the_clips_failure(saved):
+    """GLPN's makes sides multiples of 32 px, so that 20 become none."""
+    path, _ = saved("glpn")
+    clips = [MemoryClip(recipe.clip(2, *size, seed=1)) for size in ((20, 40), (32, 40))]
+    first, second = loaded(path).estimate(clips)
+    assert "the processor of hf:glpn takes no frames of [20, 40] px" in first.error
+    assert second.depth.values.shape == (2, 32, 40)

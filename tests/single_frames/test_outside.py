@@ -200,7 +200,7 @@ def test_relative_depth_has_its_shift_and_small_depth_gets_the_frames_size(offer
 
 def test_one_that_sees_whole_clips_is_used_as_it_is(offered):
     offered(point("Video"))
-    assert build("Video").spec.name == "video"
+    assert build("Video").spec.name == "Video"
     with pytest.raises(ConfigError, match="whole clips"):
         build("Video", steady="clip")
 

@@ -197,5 +197,5 @@ def test_out_of_memory_with_one_window_does_not_change_the_groups_midway(pooled,
     runner._run = full
     with pytest.raises(ConfigError, match="too little memory") as caught:
         depth_of(runner, [MemoryClip(recipe.clip(60, 16, 20, seed=1))])
-    assert "--input-size" in caught.value.remedy
+    assert "--set input_size" in caught.value.remedy
     assert sizes == [(3, 16), (1, 16)]  # a smaller batch changes no byte, a smaller group may

@@ -149,7 +149,7 @@ def test_half_precision_is_tried_where_it_will_run(vits, monkeypatch):
 
 def test_a_device_that_lacks_an_operator_is_told(monkeypatch):
     network = tiny_network()  # a CPU has no `mm(out_dtype=)`
-    with pytest.raises(ConfigError, match=r"float16 fails on cpu: (.|\n)*--precision float32"):
+    with pytest.raises(ConfigError, match=r"float16 fails on cpu: (.|\n)*--set precision=float32"):
         require_close(network, halved(network, HALF), HALF)
 
 

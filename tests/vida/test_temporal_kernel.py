@@ -39,7 +39,7 @@ def test_it_is_refused_elsewhere(precision, device, problem):
 
 
 def test_a_name_that_is_not_known_is_refused():
-    with pytest.raises(ConfigError, match="attention 'kernle' is not known") as error:
+    with pytest.raises(ConfigError, match="attention = 'kernle' is not known") as error:
         RunConfig(attention="kernle")
     assert "kernel" in error.value.remedy
 

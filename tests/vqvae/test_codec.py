@@ -12,6 +12,7 @@ from depthtok.errors import ConfigError, DepthKindError, SourceError, WeightsErr
 from depthtok.normalisation import Normalisation
 from depthtok.stores import codebook
 from tests.vqvae.synthetic import SIZE, array_clip, scene, tiny
+from tools.compact_codebook import compact
 from vqvae.codec import Codec, fill_invalid
 from vqvae.model.model import Tokeniser
 from vqvae.training import export
@@ -163,7 +164,7 @@ def test_a_continuous_codebook_loads_and_has_no_codes(tmp_path):
 
 
 def test_a_compact_copy_is_half_as_large_and_a_codebook_of_its_own(tmp_path, codec):
-    path = export.compact(codec.codebook.path, tmp_path / "small")
+    path = compact(codec.codebook.path, tmp_path / "small")
     small = Codec.load(path)
     sizes = [
         (book.path / codebook.WEIGHTS).stat().st_size for book in (small.codebook, codec.codebook)

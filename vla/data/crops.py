@@ -35,7 +35,8 @@ class ClipEncoder(Protocol):
 
 
 class DepthCrops(DepthTargets):
-    """A DepthStore as a source of codes: `encoder` is the codec of the codebook `book`."""
+    """A DepthStore as a source of codes: `encoder` is the codec of the codebook `book`. Raises
+    `ConfigError` for depth of another size than the codebook's."""
 
     def __init__(self, store: Depth, book: Any, encoder: ClipEncoder) -> None:
         if store.size != book.size:

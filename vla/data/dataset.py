@@ -15,10 +15,10 @@ from functools import lru_cache, partial
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from depthtok.config import require
 from depthtok.data import Episode
 from depthtok.errors import ConfigError
 from depthtok.meaning import Meaning
+from depthtok.required import require
 from depthtok.shuffle import Permutation
 from vla.config import Config
 from vla.data.augment import WHOLE, Box, photometric
@@ -36,7 +36,9 @@ class Dataset:
     """All samples of a mixture: number -> sample, written into the rows of given arrays.
 
     With `augment`, pictures are changed as the settings say: for training, not for validation.
-    `held_out` says that the episodes are the held-out ones, for messages.
+    `held_out` says that the episodes are the held-out ones, for messages. Raises `ConfigError`
+    where cameras, tokenizer, weights or depth do not fit the settings, and where a sample is
+    missing.
     """
 
     def __init__(
@@ -251,7 +253,8 @@ class Dataset:
 
     def code_counts(self, samples: int = COUNTED) -> Int64[np.ndarray, "M P K"]:
         """How often each position of each camera has each code, over `samples` of the samples, at
-        even distances; targets after an episode's end are not counted."""
+        even distances; targets after an episode's end are not counted. Raises `ConfigError` where
+        no codes are stored."""
         depth = self.config.model.depth
         if not depth.supervised or self._crops is not None:
             raise ConfigError(

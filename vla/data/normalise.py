@@ -30,7 +30,8 @@ class Scale:
     @classmethod
     def of(cls, columns: ColumnRanges, mode: str, keep: Sequence[int] = ()) -> Scale:
         """A scale by `bounds` (minimum and maximum) or `q99` (1 % and 99 % quantiles; the bounds
-        of a column where those are equal)."""
+        of a column where those are equal). Raises `ConfigError` for a column in `keep` that is
+        not there."""
         width = len(columns.min)
         if any(not -width <= index < width for index in keep):
             raise ConfigError(

@@ -77,7 +77,8 @@ class DepthTargets:
 
 
 class PixelGrids(DepthTargets):
-    """A DepthStore as targets, normalised as by the codebook with the fingerprint `codebook`."""
+    """A DepthStore as targets, normalised as by the codebook with the fingerprint `codebook`.
+    Raises `ConfigError` for images that the grid does not divide."""
 
     def __init__(
         self, store: Depth, codebook: str, normalisation: Normalisation, grid: tuple[int, int]

@@ -56,7 +56,7 @@ class FileTokenizer:
 
     Special tokens written in a text are plain characters. So `<image>`, whose place the picture's
     tokens take, needs no row of the embedding. Padding and truncation that the file asks for are
-    not done: `prompt` does both.
+    not done: `prompt` does both. Raises `ConfigError` where there is no such file.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -159,13 +159,8 @@ class RunFigures:
         return cls(values, *(str(content[name]) for name in ("target", "unit", "held_out")))
 
 
-def tabulate(runs: Mapping[str, Sequence[Path]]) -> AblationTable:
-    """The table of trained runs by variant; every variant lists its seeds in the same order."""
-    return table({name: [RunFigures.of(run) for run in paths] for name, paths in runs.items()})
-
-
 def table(runs: Mapping[str, Sequence[RunFigures]]) -> AblationTable:
-    """The table of what is known of runs."""
+    """The table of runs by variant; every variant lists its seeds in the same order."""
     every = [run for several in runs.values() for run in several]
     return AblationTable(
         {name: [run.values for run in several] for name, several in runs.items()},

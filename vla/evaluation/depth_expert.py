@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from depthtok.config import require
 from depthtok.errors import ConfigError
+from depthtok.required import require
 from vla.config import DepthConfig
 from vla.data.dataset import Dataset
 from vla.data.loader import Loader

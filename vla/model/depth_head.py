@@ -74,7 +74,8 @@ class DepthHead(nn.Module):
 
     @torch.no_grad()
     def set_codebook(self, vectors_KD: Float[Tensor, "K D"]) -> None:
-        """Sets the codebook and initialises the scale from its spread."""
+        """Sets the codebook and initialises the scale from its spread. Raises `WeightsError` for
+        one of another size."""
         if vectors_KD.shape != self.codebook_KD.shape:
             raise WeightsError(
                 f"the codebook is {tuple(vectors_KD.shape)} (codes, width), the model expects"

@@ -79,7 +79,7 @@ class SeesTable:
     @classmethod
     def named(cls, name: str, action_sees_depth: bool = True) -> SeesTable:
         """A table of `SEES`; optionally with depth hidden from actions, and from proprio, which
-        would pass it on to them."""
+        would pass it on to them. Raises `ConfigError` for an unknown name."""
         if name not in SEES:
             raise ConfigError(f"no mask {name!r}", remedy=did_you_mean(name, list(SEES)))
         table = cls.parse(SEES[name])
@@ -89,7 +89,8 @@ class SeesTable:
 
     @classmethod
     def parse(cls, picture: str) -> SeesTable:
-        """A table from its text drawing, in the format of `SEES`."""
+        """A table from its text drawing, in the format of `SEES`. Raises `ConfigError` for another
+        one, and where a block does not see itself."""
         head, *rows = (line.split() for line in picture.strip().splitlines())
         cells = {name: dict(zip(head, marks, strict=True)) for name, *marks in rows}
         if set(head) != set(BLOCKS) or set(cells) != set(BLOCKS):

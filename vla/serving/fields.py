@@ -54,7 +54,7 @@ def image(observation: Mapping[str, Any], camera: str) -> UInt8[np.ndarray, "H W
 
 
 def text(observation: Mapping[str, Any]) -> str:
-    """The instruction."""
+    """The instruction. Raises `ConfigError` for what is no text."""
     text = _field(observation, "instruction")
     if not isinstance(text, str):
         raise ConfigError(f"instruction has type {type(text).__name__}", remedy="give text")
@@ -66,7 +66,7 @@ def text(observation: Mapping[str, Any]) -> str:
 
 
 def proprio(observation: Mapping[str, Any], width: int) -> Float32[np.ndarray, " P"]:
-    """The robot's state: `width` finite numbers."""
+    """The robot's state: `width` finite numbers. Raises `ConfigError` for others."""
     values = _array(_field(observation, "proprio"), "proprio", np.float32)
     if values.shape != (width,) or not np.isfinite(values).all():
         raise ConfigError(
@@ -79,7 +79,8 @@ def proprio(observation: Mapping[str, Any], width: int) -> Float32[np.ndarray, "
 def codes(
     observation: Mapping[str, Any], camera: str, grid: int, count: int
 ) -> UInt8[np.ndarray, "h w"]:
-    """The depth codes of a camera, for policies that take them."""
+    """The depth codes of a camera, for policies that take them. Raises `ConfigError` where they are
+    missing, of another grid, or not below `count`."""
     by_camera, name = _field(observation, "codes"), f"codes/{camera}"
     if not isinstance(by_camera, Mapping) or camera not in by_camera:
         raise ConfigError(f"{name} is missing", remedy="give a map: codes by camera name")

@@ -19,7 +19,8 @@ WARM_UP = 3  # calls before capture, in which libraries allocate their memory
 
 class CapturedGraph:
     """`function`, captured once for the shapes of `example`; a call copies its tensors in, replays
-    the graph and copies the result out."""
+    the graph and copies the result out. Raises `ConfigError` without a GPU, and for what cannot be
+    recorded."""
 
     def __init__(self, function: Callable[..., Tensor], example: tuple[Tensor, ...]) -> None:
         if any(tensor.device.type != DEVICE for tensor in example):

@@ -201,7 +201,8 @@ def _require_types(state: TrainingState) -> None:
 
 def described(checkpoint: Path) -> dict[str, Any]:
     """state.json, verified. Its `files` is empty in checkpoints of older versions that had no
-    digests, its `beside` in those that did not note what else was there."""
+    digests, its `beside` in those that did not note what else was there. Raises `WeightsError`
+    where it is missing or of a newer format, `CorruptPart` where it was changed."""
     path = checkpoint / STATE
     if not path.is_file():
         raise WeightsError(f"{path} is missing", remedy=_DAMAGED)
@@ -240,7 +241,8 @@ def _is_of_old(checkpoint: Path, content: Mapping[str, Any]) -> bool:
 
 
 def sound(checkpoint: Path, name: str) -> Path:
-    """The path of a checkpoint's file, after verifying its digest."""
+    """The path of a checkpoint's file, after verifying its digest. Raises `WeightsError` where it
+    is missing, `CorruptPart` where it was changed."""
     path, files = checkpoint / name, described(checkpoint)["files"]
     if files and not path.is_file():
         raise WeightsError(f"{path} is missing", remedy=_DAMAGED)
@@ -255,7 +257,8 @@ _DAMAGED = "the checkpoint is damaged: use an older one of the same run"
 
 
 def read_tensors(checkpoint: Path, name: str, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of one file: `model`, `optimizer` or `average`."""
+    """The tensors of one file: `model`, `optimizer` or `average`. Raises `WeightsError` for what
+    cannot be read."""
     path = sound(checkpoint, f"{name}.safetensors")
     try:
         return load_file(path, device=device)

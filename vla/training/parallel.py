@@ -82,7 +82,8 @@ class Ranks:
         return cls(dist.get_rank(), dist.get_world_size())
 
     def rows(self, batch: int) -> slice:
-        """The slice of a global batch that belongs to this rank."""
+        """The slice of a global batch that belongs to this rank. Raises `ConfigError` where it does
+        not divide."""
         if batch % self.count:
             raise ConfigError(
                 f"a batch of {batch} does not divide over {self.count} ranks",

@@ -16,7 +16,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Loads weights into a model (the meta device is fine); all names and shapes must match."""
+    """Loads weights into a model (the meta device is fine). Raises `WeightsError` unless all names
+    and shapes match."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != shapes:

@@ -98,7 +98,8 @@ class Entries:
 
     @classmethod
     def read(cls, path: Path) -> Entries:
-        """Those of a log; none of either if there is no such file."""
+        """Those of a log; none of either if there is no such file. Raises `CorruptPart` for one
+        that cannot be read."""
         try:
             lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
             beside = sums_of(path)
@@ -122,7 +123,7 @@ class Entries:
 
     def require_whole(self, mark: Mark | None) -> None:
         """The same, and for lines that are lost, given what the newest checkpoint noted, if it
-        did."""
+        did. Raises `CorruptPart`."""
         self.require_unchanged()
         sums, lines = sums_of(self.path), len(self.lines)
         if self.sums is None and mark:

@@ -107,7 +107,7 @@ def train(
 
 
 class PolicyTrainer:
-    """The state of a run: model, optimiser, average, step."""
+    """A run: model, optimiser, average, step. Raises `ConfigError` for codes without a codebook."""
 
     def __init__(
         self,

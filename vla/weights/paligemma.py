@@ -110,7 +110,8 @@ def gathered(
     parts: Sequence[str],
     tokens: int | None = None,
 ) -> dict[str, Tensor]:
-    """The tensors of some parts of this model, from others by canonical name."""
+    """The tensors of some parts of this model, from others by canonical name. Raises `WeightsError`
+    where one is missing or of another shape."""
     with torch.device("meta"):
         expected = QDepthVLA(config).state_dict()
     converted = {}
@@ -150,7 +151,8 @@ def gathered(
 def load_paligemma(
     folder: str | Path, config: ModelConfig, tokens: int | None = None
 ) -> dict[str, Tensor]:
-    """`from_paligemma` for a folder: one file, or several listed in an index."""
+    """`from_paligemma` for a folder: one file, or several listed in an index. Raises `WeightsError`
+    where there is no embedding."""
     tensors = dict(_read(Path(folder)))
     if not _tied(Path(folder)) and EMBED not in map(canonical, tensors):
         raise WeightsError(
@@ -197,27 +199,3 @@ def _read(folder: Path) -> Iterator[tuple[str, Tensor]]:
             raise WeightsError(
                 f"{folder / name} cannot be read: {error}", remedy="download it again"
             ) from error
-
-
-def to_paligemma(model: QDepthVLA) -> dict[str, Tensor]:
-    """The inverse: PaliGemma's tensors by the Hub's original names, which every reader supports."""
-    config = model.config
-    converted: dict[str, Tensor] = {}
-    for target, tensor in model.state_dict().items():
-        if target.split(".")[0] not in PARTS:
-            continue
-        names = sources(target)
-        if target == "vision.patches.weight":
-            patch = config.vision.patch
-            tensor = tensor.unflatten(1, (3, patch, patch))
-        rows = [len(tensor) // len(names)] * len(names)
-        if target.startswith("vlm.") and ".qkv." in target:
-            head = config.vlm.head_dim
-            rows = [config.vlm.heads * head, *[config.vlm.kv_heads * head] * 2]
-        converted |= dict(zip(map(_hub_name, names), tensor.split(rows), strict=True))
-    return {name: tensor.contiguous() for name, tensor in converted.items()}
-
-
-def _hub_name(name: str) -> str:
-    name = re.sub(r"^language_model\.", "language_model.model.", name)
-    return re.sub(r"^vision_tower\.", "vision_tower.vision_model.", name)

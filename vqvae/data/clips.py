@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from depthtok.data import DepthClip
-from depthtok.errors import ConfigError
 from depthtok.json_values import JsonObject
+from depthtok.required import fulfilled
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.parts import Part
 
@@ -39,7 +39,8 @@ class DepthSequence(Protocol):
 
 @dataclass(frozen=True)
 class ClipSource:
-    """The clips of one data set. A frame of weight 2 is drawn twice as often as one of weight 1."""
+    """The clips of one data set. A frame of weight 2 is drawn twice as often as one of weight 1.
+    Raises `ConfigError` for a weight that is negative or not finite."""
 
     name: str
     fingerprint: str
@@ -49,11 +50,11 @@ class ClipSource:
     estimator: JsonObject | None = None  # what estimated the depth; None: not known
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ConfigError(
-                f"the weight {self.weight} of {self.name} is not a positive number",
-                remedy="2 draws a frame of this data set twice as often as one of weight 1",
-            )
+        fulfilled(
+            0 <= self.weight < math.inf,
+            f"the weight {self.weight} of {self.name} is not a positive number",
+            "2 draws a frame of this data set twice as often as one of weight 1",
+        )
 
 
 class _ByNumber(Sequence[Clip]):

@@ -169,7 +169,8 @@ class SimVQ(Quantizer):
 
 
 class FSQ(Quantizer):
-    """Finite scalar quantisation: a few dimensions, each rounded to a few levels; no codebook."""
+    """Finite scalar quantisation: a few dimensions, each rounded to a few levels; no codebook.
+    Raises `ConfigError` for levels of more codes than a byte holds."""
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__(config, dim)
@@ -222,6 +223,7 @@ class Continuous(Quantizer):
         return torch.zeros(0, self.dim)
 
     def codes(self, latents: Float[Tensor, "*n D"]) -> Int64[Tensor, "*n"]:
+        """Raises `ConfigError`: there are none."""
         raise ConfigError(
             "a continuous codebook has no codes",
             remedy="train with another `quantizer.kind` than none",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from depthtok.config import load_toml
 from depthtok.data import DepthKind
 
 FLIPS = "flips"
@@ -15,7 +15,7 @@ Limits = dict[str, dict[str, int | float]]  # by kind of depth, and figure
 
 def default_limits() -> Limits:
     """The shipped limits (vqvae/quality/limits.toml), by kind of depth."""
-    return tomllib.loads((files("vqvae.quality") / "limits.toml").read_text())
+    return load_toml(Path(__file__).parent / "limits.toml")
 
 
 def failed_limits(quality: Mapping[str, Any], limits: Limits | None = None) -> list[str]:

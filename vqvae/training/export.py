@@ -130,21 +130,6 @@ def write_quality(path: Path, quality: dict) -> None:
     codebook.write_meta(path, {**Codebook.load(path).meta, "quality": quality})
 
 
-def compact(path: Path, out: Path) -> Path:
-    """A copy of a codebook with weights rounded to float16, for half the size.
-
-    This is a different codebook: rounding changes some codes, so it has its own fingerprint, and
-    no quality report until it is evaluated.
-    """
-    codec = Codec.load(path)
-    rounded = weights_of(codec.model.half().float())
-    small = {
-        name: value.astype(np.float16) if name != "vectors" and value.dtype == np.float32 else value
-        for name, value in rounded.items()
-    }
-    return codebook.write(out, small, {**codec.codebook.meta, "quality": {}})
-
-
 def weights_of(model: Tokeniser) -> dict[str, np.ndarray]:
     """All weights and buffers, and the code vectors as `vectors`."""
     state = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}

@@ -41,7 +41,8 @@ Report = Callable[[int, dict[str, float]], None]
 
 
 class TokeniserTrainer:
-    """Model and optimiser at some step, with a cache of frames."""
+    """Model and optimiser at some step, with a cache of frames. Raises `ConfigError` for a batch
+    that does not divide over the ranks."""
 
     def __init__(self, config: TokeniserConfig, cache: DepthCache, device: str) -> None:
         self.config, self.cache = config, cache

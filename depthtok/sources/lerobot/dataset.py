@@ -91,7 +91,7 @@ class LeRobotDirectory:
         return {split: len(self._rows(split)) for split in self.info.splits}
 
     def frames_by(self, key: str) -> FrameKind:
-        """As `FileDataset.frames_by`."""
+        """As `FileDataset.frames_by`. Raises `SourceError` for a key without frames."""
         if key in self.info.images:
             return FrameKind(parquet.NAME, parquet.VERSION, parquet.NEEDS, {"column": key})
         if key not in self.info.videos:

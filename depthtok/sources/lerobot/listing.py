@@ -131,7 +131,8 @@ def _v2_columns(root: Path, info: Info) -> dict[str, np.ndarray]:
 
 
 def read_tasks(root: Path, info: Info) -> dict[int, str]:
-    """The texts of the tasks, by index."""
+    """The texts of the tasks, by index. Raises `SourceError` where their file is no list of them,
+    or has two texts for one."""
     rows = _v3_tasks(root) if info.is_v3 else _v2_tasks(root)
     tasks: dict[int, str] = {}
     for index, text in rows:

@@ -1,6 +1,8 @@
 """Depth Anything 3 as an estimator of single frames.
 
-In float32: half precision is not offered, as none of it was tried on a GPU.
+In float32, also on a GPU, unless another precision is asked for: then the encoder's products are
+half, its residual stream, its positions and the whole head float32, as the authors run it. That
+never ran on a card yet: so the first frames there are preceded by a trial against float32.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthtok.data import SHIFT, DepthClip, DepthKind, EstimatorSpec, FrameClip
 from depthtok.errors import ConfigError, SourceError
@@ -23,6 +25,7 @@ from pipelines.depth.da3.weights import find_weights, load_network
 from pipelines.depth.single_frames.estimator import READERS, FrameEstimator, Inputs, finite
 from pipelines.depth.vida.config import RunConfig
 from pipelines.depth.vida.estimator import device_name
+from pipelines.depth.vida.halved import halved, require_close
 from pipelines.depth.vida.head import resize
 from pipelines.depth.vida.origin import WeightsOrigin
 from pipelines.depth.vida.packed import packed
@@ -35,12 +38,14 @@ log = logging.getLogger(__name__)
 ALGORITHM = "1"  # increased when the same weights and settings would give different depth
 FOCAL = 300.0  # px: metres are the metric network's output at this focal length of its input
 SKY = 0.3  # from here on a pixel is sky
+SHORTEST, LONGEST = 0.1, 50.0  # sides of the frame, of a focal length: views of 157 to 1 degrees
 ON_CPU, ON_GPU = 2, 16  # frames of a call
 FULL_SIZE = 504 * 504  # pixels of an input for which that is meant
 
 
 class DA3Network:
-    """A network on a device, as `FrameNetwork` asks for it; moved there with the first frames."""
+    """A network on a device, as `FrameNetwork` asks for it; moved there with the first frames.
+    Raises `ConfigError` for half precision."""
 
     def __init__(
         self,
@@ -50,15 +55,11 @@ class DA3Network:
         origin: WeightsOrigin | None = None,
     ) -> None:
         config = network.config
-        if run.precision not in (None, "float32"):
-            raise ConfigError(
-                f"{config.name} runs in float32, not in {run.precision}",
-                remedy="leave precision at auto",
-            )
+        precision = precision_of(config, run, device)
+        self._dtype: torch.dtype = getattr(torch, precision)
         self.config, self.frame, self.origin = config, run.frame, origin
         self.input_size = run.input_size or config.input_size
         self.spec = spec_of(network, run, device)
-        self.needs_focal = config.metric and not run.frame.focal_px
         self.readers = 0 if device.type == "cpu" else READERS
         self.halvings = 0
         self._device, self._network, self._placed = device, network, False
@@ -126,6 +127,9 @@ class DA3Network:
         if not self._placed:
             network = self._network.to(self._device).eval()
             self._network = packed(network) if self._device.type == "cpu" else network
+            if self._dtype is not torch.float32:
+                self._network = halved(network, self._dtype)
+                require_close(network, self._network, self._dtype, depth_of_images)
             self._placed = True
 
     def _metres_factor(
@@ -135,16 +139,46 @@ class DA3Network:
         the focal length of a clip is not known."""
         if not self.config.metric:
             return None
-        if self.frame.focal_px:
-            return input_focal((self.frame.focal_px, self.frame.focal_px), size, net) / FOCAL
+        stated = self.frame.focal_px
+        if stated:
+            require_plausible((stated, stated), size, "focal_px")
+            return input_focal((stated, stated), size, net) / FOCAL
         matrix = getattr(clip, "intrinsics", None)
-        if matrix is None or not (matrix[0, 0] > 0 and matrix[1, 1] > 0):
+        if matrix is None or not all(0 < matrix[axis, axis] < np.inf for axis in (0, 1)):
             raise SourceError(
                 f"the focal length of camera {clip.camera.name!r} is not known",
-                remedy="give --focal-px, or name intrinsics_key in the data set's schema",
+                remedy="give --set focal_px=..., or name intrinsics_key in the data set's schema",
             )
         focal = float(matrix[0, 0]), float(matrix[1, 1])
+        require_plausible(focal, size, f"the intrinsics of camera {clip.camera.name!r}")
         return input_focal(focal, size, net) / FOCAL
+
+
+def require_plausible(focal: tuple[float, float], size: tuple[int, int], whose: str) -> None:
+    """Raises `SourceError` for a focal length that no camera has in pixels of frames of this size:
+    one in shares of a side, or in another unit, would make metres of another scale."""
+    longer = max(size)
+    if not all(SHORTEST * longer <= length <= LONGEST * longer for length in focal):
+        raise SourceError(
+            f"{whose}: a focal length of {focal[0]:g} and {focal[1]:g} px is that of no camera "
+            f"with frames of {size[1]} x {size[0]} px: it is in another unit, or of another size",
+            remedy="give --set focal_px=..., in pixels of the frame",
+        )
+
+
+def depth_of_images(network: nn.Module, window: Float[Tensor, "1 T 3 H W"]) -> Tensor:
+    """The depth of the frames of a window, each on its own."""
+    return network(window[0])[0]
+
+
+def precision_of(config: DA3Config, run: RunConfig, device: torch.device) -> str:
+    """The precision of a run. Raises `ConfigError` for half precision on a CPU."""
+    if run.precision not in (None, "float32") and device.type == "cpu":
+        raise ConfigError(
+            f"{run.precision} is for GPUs: {config.name} runs in float32 on a CPU",
+            remedy="leave precision at auto",
+        )
+    return run.precision or "float32"
 
 
 def load_estimator(
@@ -181,6 +215,7 @@ def spec_of(network: DA3, run: RunConfig, device: torch.device) -> EstimatorSpec
         name=config.name,
         kind=kind_of(config),
         weights=weights_hash(network),
+        precision=precision_of(config, run, device),
         input_size=run.input_size or config.input_size,
         licence=licence_of(config.name),
         settings=(

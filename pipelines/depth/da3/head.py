@@ -42,6 +42,8 @@ class DA3Scratch(Scratch):
 class DA3Head(nn.Module):
     """The encoder's four taps to depth, and for the mono family a map of the sky."""
 
+    whole = True  # float32 in any precision, as the authors run it: exp amplifies what is rounded
+
     def __init__(self, config: DA3Config) -> None:
         super().__init__()
         c1, c2, _, c4 = config.channels

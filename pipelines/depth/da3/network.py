@@ -25,5 +25,5 @@ class DA3(nn.Module):
         self, x_N3HW: Float[Tensor, "N 3 H W"]
     ) -> tuple[Float[Tensor, "N H W"], Float[Tensor, "N H W"]]:
         """Normalised images to depth, and the sky map or the confidence (see `DA3Head`)."""
-        taps = self.backbone["pretrained"](x_N3HW)
+        taps = [tap.float() for tap in self.backbone["pretrained"](x_N3HW)]
         return self.head(taps, x_N3HW.shape[-2] // PATCH)

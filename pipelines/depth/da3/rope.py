@@ -36,8 +36,10 @@ def turn_of(positions: Float32[Tensor, "S 2"], width: int) -> Turn:
 
 
 def turned(x_NASd: Float[Tensor, "N A S d"], turn: Turn) -> Float[Tensor, "N A S d"]:
-    """Queries or keys, turned; the channels i and i + n/2 of each half of n are a pair."""
+    """Queries or keys, turned; the channels i and i + n/2 of each half of n are a pair. Float32
+    inside, in any precision."""
     cosine, sine = turn
-    x1, x2, y1, y2 = x_NASd.chunk(4, dim=-1)
+    x = x_NASd.float()
+    x1, x2, y1, y2 = x.chunk(4, dim=-1)
     across = torch.cat((-x2, x1, -y2, y1), dim=-1)
-    return x_NASd * cosine.to(x_NASd.dtype) + across * sine.to(x_NASd.dtype)
+    return (x * cosine + across * sine).to(x_NASd.dtype)

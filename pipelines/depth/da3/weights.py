@@ -7,6 +7,7 @@ loaded that depth of one image takes; what is left out is named here, and anythi
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,13 +18,14 @@ from depthtok.errors import WeightsError
 from pipelines.depth.da3.config import CONFIGS, DA3Config
 from pipelines.depth.da3.network import DA3
 from pipelines.depth.da3.published import PUBLISHED
-from pipelines.depth.vida.origin import WeightsOrigin
+from pipelines.depth.vida.origin import SHAPES, WeightsOrigin
 from pipelines.depth.vida.weights import by_hand, from_hub, read_weights
 
 PREFIX = "model."
 LEFT_OUT = re.compile(r"cam_enc\..*|cam_dec\..*|head\.scratch\.\w+_aux\..*")
 """Poses and rays of the networks for many views."""
 NAMES = {"da3mono": "da3-mono-large", "da3metric": "da3-metric-large"}
+VIEWS = {"da3small": "da3-small", "da3base": "da3-base"}
 CONFIG_BYTES = 1 << 20  # of a config.json at most
 
 
@@ -84,22 +86,24 @@ def _check(state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path, name
 
 
 def origin_of(config: DA3Config, path: Path) -> WeightsOrigin:
-    """Which network a file is of. Small and base have shapes of their own; mono and metric share
-    theirs, and are told apart by the name of the file or a folder, or the config.json beside it."""
+    """Which network a file is of, by the name of the file or a folder, or a config.json beside it.
+    Mono and metric share their shapes, and nothing else tells them apart; small and base have
+    shapes of their own, which say nothing of where the weights are from."""
+    names = NAMES
     if config.views:
-        return WeightsOrigin((config.name,), "the shapes of its tensors")
+        names = {word: name for word, name in VIEWS.items() if name == config.name}
     for part in (path.stem, *(folder.name for folder in path.absolute().parents)):
-        if names := _named(part):
-            return WeightsOrigin(names, f"the name {part}")
+        if named := _named(part, names):
+            return WeightsOrigin(named, f"the name {part}")
     beside = path.with_name("config.json")
     readable = beside.is_file() and beside.stat().st_size <= CONFIG_BYTES
-    if readable and (names := _named(beside.read_text(errors="replace"))):
-        return WeightsOrigin(names, "the config.json beside it")
-    return WeightsOrigin()
+    if readable and (named := _named(beside.read_text(errors="replace"), names)):
+        return WeightsOrigin(named, "the config.json beside it")
+    return WeightsOrigin((config.name,), SHAPES) if config.views else WeightsOrigin()
 
 
-def _named(text: str) -> tuple[str, ...]:
+def _named(text: str, names: Mapping[str, str]) -> tuple[str, ...]:
     """The network that a name speaks of, if it speaks of just one."""
     plain = re.sub(r"[^a-z0-9]", "", text.lower())
-    names = tuple(network for word, network in NAMES.items() if word in plain)
-    return names if len(names) == 1 else ()
+    said = tuple(network for word, network in names.items() if word in plain)
+    return said if len(said) == 1 else ()

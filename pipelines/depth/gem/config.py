@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from depthtok.config import require
 from depthtok.errors import ConfigError, did_you_mean
+from depthtok.required import require
 from pipelines.depth.vida.config import CONFIGS, ViDAConfig
 
 REGISTERS = 4  # register tokens of a frame, beside its camera token

@@ -9,9 +9,10 @@ import torch
 from depthtok.errors import WeightsError
 from pipelines.depth.gem.config import WITHOUT_POSES, GemConfig
 from pipelines.depth.gem.network import GemDepth
+from pipelines.depth.gem.published import PUBLISHED
 from pipelines.depth.gem.tensors import POSE, used
-from pipelines.depth.vida.origin import WeightsOrigin
-from pipelines.depth.vida.weights import read_weights, require_tensors
+from pipelines.depth.vida.origin import SHAPES, WeightsOrigin, by_card, by_metadata
+from pipelines.depth.vida.weights import read_weights, require_tensors, weights_hash
 
 
 def load_network(config: GemConfig, path: Path) -> GemDepth:
@@ -33,14 +34,21 @@ def load_network(config: GemConfig, path: Path) -> GemDepth:
         )
     require_tensors(state, expected, path, config.name, whole=read)
     network.load_state_dict({k: v.float() for k, v in state.items()}, assign=True)
-    network.origin = _origin(config, path)
+    network.origin = _origin(config, path, network)
     return network.eval()
 
 
-def _origin(config: GemConfig, path: Path) -> WeightsOrigin:
-    """No other network has tensors of these names; a file in the Hub's cache has a revision."""
-    folders = path.absolute().parts
-    known_by = "the names and shapes of its tensors"
+def _origin(config: GemConfig, path: Path, network: GemDepth) -> WeightsOrigin:
+    """No other network has tensors of these names. Where the file is from, its place in the Hub's
+    cache says, what `finetune-depth` wrote, or the name that it was published by."""
+    folders, networks = path.absolute().parts, (config.name,)
     if "snapshots" in folders[:-2]:
-        known_by += f", of revision {folders[folders.index('snapshots') + 1]}"
-    return WeightsOrigin((config.name,), known_by)
+        revision = folders[folders.index("snapshots") + 1]
+        return WeightsOrigin(networks, f"{SHAPES}, of revision {revision}")
+    if said := by_metadata(path, networks):
+        return said
+    card = by_card(path, lambda: weights_hash(network), networks)
+    published = PUBLISHED.get(config.name)
+    if not card.networks and published and path.name.lower() == published.file:
+        return WeightsOrigin(networks, f"its name {path.name}")
+    return card if card.networks else WeightsOrigin(networks, SHAPES)

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from depthtok.config import digest
 from depthtok.data import SHIFT, DepthClip, DepthKind, EstimatorSpec, FrameClip
-from depthtok.errors import ConfigError, MissingPackage, WeightsError
+from depthtok.errors import ConfigError, MissingPackage, SourceError, WeightsError
 from pipelines.depth.hf.families import kind_of, require_packages
+from pipelines.depth.hf.origin import origin_of
 from pipelines.depth.hf.reference import Reference
 from pipelines.depth.single_frames.config import FrameConfig
 from pipelines.depth.single_frames.estimator import READERS, FrameEstimator, Inputs, finite
@@ -51,7 +52,9 @@ class HfConfig(Protocol):
 class Processor(Protocol):
     """What makes a model's input of images, and depth of their size of its output."""
 
-    def __call__(self, images: list[np.ndarray], return_tensors: str) -> Mapping[str, Tensor]: ...
+    def __call__(
+        self, images: list[np.ndarray], return_tensors: str, input_data_format: str
+    ) -> Mapping[str, Tensor]: ...
 
     def to_dict(self) -> dict[str, object]: ...
 
@@ -74,13 +77,12 @@ class Loaded:
 class HfNetwork:
     """A model on a device, as `FrameNetwork` asks for it."""
 
-    needs_focal = False
-
     def __init__(self, loaded: Loaded, run: RunConfig, device: torch.device) -> None:
         precision = _precision(loaded.name, run, device)
         self.frame, self._device, self._processor = run.frame, device, loaded.processor
         self._family = loaded.config.model_type
         self.spec = _spec(loaded, run.frame, device, precision)
+        self.origin = origin_of(self.spec.name, Reference.of(loaded.name))
         self._dtype: torch.dtype = getattr(torch, precision)
         self._model = loaded.model.to(device=device, dtype=self._dtype).eval()
         self.readers = 0 if device.type == "cpu" else READERS
@@ -92,8 +94,18 @@ class HfNetwork:
         return device_name(self._device)
 
     def prepare(self, frames: UInt8[np.ndarray, "n H W 3"]) -> Inputs:
-        """What the model's processor makes of the frames."""
-        return self._processor(images=list(frames), return_tensors="pt")["pixel_values"]
+        """What the model's processor makes of the frames. Raises `SourceError` for frames of a size
+        that it cannot take. (One or three rows it would take for channels.)"""
+        try:
+            return self._processor(
+                images=list(frames), return_tensors="pt", input_data_format="channels_last"
+            )["pixel_values"]
+        except (ValueError, TypeError, ArithmeticError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise SourceError(
+                f"the processor of {self.spec.name} takes no frames of {list(frames.shape[1:3])} "
+                f"px: {reason}"
+            ) from error
 
     @torch.inference_mode()
     def depth(self, inputs: Inputs, size: tuple[int, int], clip: FrameClip) -> DepthClip:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from depthtok.config import require
-from depthtok.errors import ConfigError, did_you_mean
+from depthtok.required import one_of, require
 
 STEADY = ("off", "causal", "clip")
 KINDS = ("disparity", "metres", "relative_depth")
@@ -20,7 +19,8 @@ class FrameConfig:
     `kind` is that of the depth, where the estimator does not say it. `shift` is of relative depth:
     its disparity is 1 / (z + shift). `focal_px` is the focal length in pixels of the frame, 0 for
     the data's own intrinsics. `sky` marks the sky as invalid. `steady` aligns the scale and shift
-    of frames: `causal` with those before, `clip` with the whole clip.
+    of frames: `causal` with those before, `clip` with the whole clip. Raises `ConfigError` for a
+    value that a field cannot have.
     """
 
     kind: str = ""
@@ -30,11 +30,9 @@ class FrameConfig:
     steady: str = "off"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("kind", self.kind, KINDS), ("steady", self.steady, STEADY)):
-            if value not in choices and (name, value) != ("kind", ""):
-                raise ConfigError(
-                    f"`{name}` cannot be {value!r}", remedy=did_you_mean(value, list(choices))
-                )
+        if self.kind:
+            one_of("kind", self.kind, KINDS)
+        one_of("steady", self.steady, STEADY)
         for name in ("shift", "focal_px"):
             value = getattr(self, name)
             require(math.isfinite(value) and value >= 0, name, value, "give 0 or more")

@@ -57,7 +57,6 @@ class FrameEstimator:
     def __init__(self, network: FrameNetwork, steady: str = "off") -> None:
         self.network, self.spec = network, network.spec
         self.origin = getattr(network, "origin", None)
-        self.needs_focal = getattr(network, "needs_focal", False)
         self.waited = 0.0  # seconds spent waiting for frames
         self.steadiness = Steadiness(steady)  # what the alignment did so far
 

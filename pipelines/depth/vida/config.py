@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from depthtok.config import require
 from depthtok.disk.bounds import too_large
 from depthtok.errors import ConfigError, did_you_mean
+from depthtok.required import fulfilled, one_of, require
 from pipelines.depth.single_frames.config import FrameConfig
 
 PATCH = 14  # px, side of an encoder patch
@@ -96,7 +96,8 @@ class RunConfig:
     By default `input_size` is the network's own, and `precision` float16 on a GPU (as upstream) and
     float32 on a CPU. `memory_gb` limits the memory of a batch of windows on a GPU; `readers` is the
     number of threads that decode ahead, so that a GPU does not wait (0: frames are read on demand,
-    as on a CPU, where reading ahead gains nothing).
+    as on a CPU, where reading ahead gains nothing). Raises `ConfigError` for what no network can
+    run with.
     """
 
     input_size: int | None = None  # px
@@ -112,28 +113,21 @@ class RunConfig:
     frame: FrameConfig = field(default_factory=FrameConfig)  # for estimators of single frames
 
     def __post_init__(self) -> None:
-        if self.precision is not None and self.precision not in PRECISIONS:
-            raise ConfigError(
-                f"precision {self.precision!r} is not known",
-                remedy=did_you_mean(self.precision, list(PRECISIONS)),
-            )
-        if self.attention not in ATTENTIONS:
-            raise ConfigError(
-                f"attention {self.attention!r} is not known",
-                remedy=did_you_mean(self.attention, list(ATTENTIONS)),
-            )
-        if self.input_size is not None and self.input_size < PATCH:
-            raise ConfigError(
-                f"input_size {self.input_size} px is smaller than one patch of {PATCH} px",
-                remedy="use 518 px for the official weights, 140 px for the tiny network",
-            )
+        if self.precision is not None:
+            one_of("precision", self.precision, PRECISIONS)
+        one_of("attention", self.attention, ATTENTIONS)
+        fulfilled(
+            self.input_size is None or self.input_size >= PATCH,
+            f"input_size {self.input_size} px is smaller than one patch of {PATCH} px",
+            "use 518 px for the official weights, 140 px for the tiny network",
+        )
         size = self.input_size or 0
         require(too_large(size, size) is None, "input_size", size, "give 518 px, or some more")
-        if self.windows is not None and self.windows < 1:
-            raise ConfigError(
-                f"windows={self.windows}: a batch needs at least one",
-                remedy="leave it out to fill `memory_gb`",
-            )
+        fulfilled(
+            self.windows is None or self.windows >= 1,
+            f"windows={self.windows}: a batch needs at least one",
+            "leave it out to fill `memory_gb`",
+        )
 
     def like(self, made_with: Mapping[str, str]) -> RunConfig:
         """The same with the choices that a store was made with: its estimator's settings."""
@@ -142,7 +136,8 @@ class RunConfig:
         return replace(self, settled=True, compile=compile, graphs=graphs, attention=attention)
 
     def resolved(self, config: ViDAConfig, device: str) -> ResolvedConfig:
-        """With all defaults filled in, for a network on a type of device ("cpu", "cuda")."""
+        """With all defaults filled in, for a network on a type of device ("cpu", "cuda"). Raises
+        `ConfigError` for what that device does not do."""
         precision = self.precision or ("float32" if device == "cpu" else "float16")
         if device == "cpu" and precision != "float32":
             raise ConfigError(
@@ -156,7 +151,7 @@ class RunConfig:
         if self.attention != "fused" and precision == "float32":
             raise ConfigError(
                 f"attention {self.attention!r} is for half precision, this is float32",
-                remedy="leave it out, or use --precision float16 on a GPU",
+                remedy="leave it out, or use --set precision=float16 on a GPU",
             )
         if self.attention == "kernel" and device != "cuda":
             raise ConfigError(

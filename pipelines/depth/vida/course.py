@@ -12,7 +12,7 @@ import torch
 
 from depthtok.config import digest
 from depthtok.disk.files import make_directory, output_errors, remove, write_atomic
-from depthtok.errors import ConfigError
+from depthtok.required import fulfilled
 from pipelines.audit.findings import summarise
 from pipelines.depth.families import estimator_of, fresh, load, weights_of
 from pipelines.depth.vida.config import RunConfig, ViDAConfig
@@ -26,7 +26,9 @@ from pipelines.depth.vida.weights import save_network, weights_hash
 
 @dataclass(frozen=True)
 class Course:
-    """The setup of a fine-tuning run. `data` is a digest of the training clips."""
+    """The setup of a fine-tuning run. `data` is a digest of the training clips. Raises
+    `ConfigError` for an output that is no .safetensors file, and for weights to start from scratch
+    with."""
 
     network: ViDAConfig
     config: FinetuneConfig
@@ -39,14 +41,16 @@ class Course:
     half: bool = False
 
     def __post_init__(self) -> None:
-        if self.out.suffix != ".safetensors":
-            raise ConfigError(
-                f"--out {self.out} is not a .safetensors file", remedy="name it x.safetensors"
-            )
-        if self.from_scratch and self.weights is not None:
-            raise ConfigError(
-                "--from-scratch takes no --weights", remedy="leave out one of the two"
-            )
+        fulfilled(
+            self.out.suffix == ".safetensors",
+            f"--out {self.out} is not a .safetensors file",
+            "name it x.safetensors",
+        )
+        fulfilled(
+            not self.from_scratch or self.weights is None,
+            "--from-scratch takes no --weights",
+            "leave out one of the two",
+        )
 
     @property
     def checkpoint(self) -> Path:

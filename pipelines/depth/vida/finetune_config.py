@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from depthtok.config import require
 from depthtok.disk.bounds import too_large
-from depthtok.required import at_least, fulfilled
+from depthtok.required import at_least, fulfilled, require
 from pipelines.depth.vida.config import PATCH, WINDOW
 
 

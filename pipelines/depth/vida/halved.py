@@ -9,6 +9,7 @@ it on the very device, before the first frame.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -19,7 +20,6 @@ from depthtok.errors import ConfigError
 from pipelines.depth.vida.config import PATCH
 from pipelines.depth.vida.encoder import ImageEncoder, LayerScale, StreamNorm
 from pipelines.depth.vida.head import DepthOutput
-from pipelines.depth.vida.network import VideoDepth
 from pipelines.depth.vida.temporal import TemporalAttention
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -40,8 +40,19 @@ def halved(network: Network, dtype: torch.dtype, *, attention: str = "fused") ->
     return twin
 
 
-def require_close(network: VideoDepth, half: VideoDepth, dtype: torch.dtype) -> None:
-    """Tries a network in half precision, where it is, on one small window of a floor and a wall.
+def depth_of_window(network: nn.Module, window: Float[Tensor, "1 T 3 H W"]) -> Tensor:
+    """What a network that sees windows makes of one."""
+    return network(window)
+
+
+def require_close(
+    network: nn.Module,
+    half: nn.Module,
+    dtype: torch.dtype,
+    depth_of: Callable[[nn.Module, Tensor], Tensor] = depth_of_window,
+) -> None:
+    """Tries a network in half precision, where it is, on one small window of a floor and a wall, of
+    which `depth_of` makes its depth.
 
     Raises `ConfigError` where that fails, or where depth is not what it is in float32.
     """
@@ -49,10 +60,10 @@ def require_close(network: VideoDepth, half: VideoDepth, dtype: torch.dtype) -> 
     if device.type == "meta":  # there is nothing to compare
         return
     window = _scene().to(device)
-    name, remedy = str(dtype).removeprefix("torch."), "give --precision float32"
+    name, remedy = str(dtype).removeprefix("torch."), "give --set precision=float32"
     try:
         with torch.inference_mode():
-            expected, depth = network(window), half(window)
+            expected, depth = depth_of(network, window), depth_of(half, window)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

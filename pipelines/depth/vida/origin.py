@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,9 @@ _WORDS = r"video[-_. ]*depth[-_. ]*anything"
 _SIZE = r"[-_. ]*(?:vit[-_. ]?)?(s|b|l|small|base|large)(?![a-z])"
 _METRIC = r"(?<![a-z])(metric)(?![a-z])"
 UNKNOWN = "unknown: nothing in the file says which network it is of"
+SHAPES = "the names and shapes of its tensors"
+"""How a file's network is known where no other has such tensors: that says nothing of where the
+weights are from, and random ones have them too."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,18 @@ def _harm(network: str, networks: tuple[str, ...]) -> str:
 
 def origin_of(path: Path) -> WeightsOrigin:
     """What a file says, without reading its tensors."""
-    return _by_hash(path) or _by_metadata(path) or _by_name(path) or WeightsOrigin()
+    return _by_hash(path) or by_metadata(path) or _by_name(path) or WeightsOrigin()
 
 
-def by_card(path: Path, tensors_hash: Callable[[], str]) -> WeightsOrigin:
-    """What the card beside a file says, if it is of exactly these tensors."""
+def by_card(
+    path: Path, tensors_hash: Callable[[], str], known: Collection[str] = tuple(CONFIGS)
+) -> WeightsOrigin:
+    """What the card beside a file says, if it is of exactly these tensors and names a `known`
+    network."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         card = json.loads(path.with_suffix(".json").read_bytes())
         name, digest = str(card["name"]), card["weights_sha256"]
-        if name in CONFIGS and digest == tensors_hash():
+        if name in known and digest == tensors_hash():
             return WeightsOrigin((name,), "the card beside it")
     return WeightsOrigin()
 
@@ -89,12 +95,13 @@ def _by_hash(path: Path) -> WeightsOrigin | None:
     return None
 
 
-def _by_metadata(path: Path) -> WeightsOrigin | None:
+def by_metadata(path: Path, known: Collection[str] = tuple(CONFIGS)) -> WeightsOrigin | None:
+    """What the metadata of a file say, if they name a `known` network."""
     if path.suffix != ".safetensors":
         return None
     with suppress(SafetensorError, OSError), safe_open(path, "pt") as file:
-        name = (file.metadata() or {}).get("network")
-        if name in CONFIGS:
+        name = str((file.metadata() or {}).get("network"))
+        if name in known:
             return WeightsOrigin((name,), "its metadata")
     return None
 

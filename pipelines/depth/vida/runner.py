@@ -262,7 +262,7 @@ def _no_smaller() -> ConfigError:
     return ConfigError(
         "the device has too little memory for one window; compiled code and graphs have one group "
         "size, and another would change low bits midway",
-        remedy="use a GPU with more memory, a smaller --input-size, or leave --compile and "
+        remedy="use a GPU with more memory, a smaller --set input_size, or leave --compile and "
         "--graphs out, with another --out",
     )
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from depthtok.config import require
 from depthtok.data import Camera, DepthKind, EpisodeKey
 from depthtok.errors import ConfigError, DepthKindError, StaleStore
+from depthtok.required import require
 from depthtok.stores.depth import DepthStore, StoredDepth
 from depthtok.stores.episodes import EpisodeStore
 from depthtok.stores.stored_episode import StoredFrames

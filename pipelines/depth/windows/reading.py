@@ -73,7 +73,7 @@ def read_jobs(
 
     With `readers` > 0, that many threads call the clips' `read`. Frames of more than
     `largest_whole` pixels are prepared as they are read. `waited` is called with the seconds in
-    which no window was available.
+    which no window was available. A `SourceError` of reading is not raised, but given as a failure.
     """
     failed = -1
     shape: Shape = ()  # of the clip's frames

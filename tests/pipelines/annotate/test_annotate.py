@@ -217,6 +217,35 @@ def test_an_estimator_that_fails_costs_the_episode(tmp_path, over, monkeypatch, 
     assert tree_digest(tmp_path / "again") == tree_digest(store.path)
 
 
+def test_an_estimate_of_no_pixel_costs_the_episode(tmp_path, over, monkeypatch):
+    """NaN all over would be a store without depth, and exit code 0. What a sensor did not measure
+    is another matter: there the data set itself has none."""
+
+    class Nothing(Faulty):
+        def estimate(self, clips):
+            for number, clip in enumerate(clips):
+                depth = values(clip, 0, len(clip))
+                nowhere = np.full(depth.values.shape, np.nan if number == 3 else 1.0)
+                yield DepthBlock(number, DepthClip.of(depth.values * nowhere, depth.kind))
+
+    monkeypatch.setitem(ESTIMATORS, "faulty", entry_of(Nothing))
+
+    def emptied(number, made):
+        if number == 2:
+            made["steps/observation/depth"] = np.zeros_like(made["steps/observation/depth"])
+
+    path = over(make_rlds(tmp_path / "rlds", shards=1, edit=emptied))
+    path.run("convert")
+    outcome = run(path.stage("annotate", estimator="faulty"), RunOptions())
+    (failure,) = outcome.failures
+    assert failure.reason == "wrist_image: its estimator gave depth of no pixel"
+    assert [clip.key.index for clip in DepthStore(path.root / "annotate").clips("image")] == [
+        index for index in range(6) if index != failure.key.index
+    ]
+    own = run(path.stage("annotate", out=tmp_path / "own"), RunOptions())
+    assert (own.failures, own.episodes) == ([], 6)
+
+
 def test_an_estimator_that_stops_early_is_our_mistake(tmp_path, over, monkeypatch):
     class Lazy(Faulty):
         def estimate(self, clips):

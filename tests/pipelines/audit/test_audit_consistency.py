@@ -7,7 +7,7 @@ import pytest
 
 from depthtok.data import Camera, DepthBlock, DepthClip, DepthKind, EpisodeKey, EstimatorSpec
 from depthtok.errors import SourceError
-from pipelines.audit.altered import ALTERATIONS, CROP, AlteredClip
+from pipelines.audit.altered import ALTERATIONS, AS_IS, CROP, AlteredClip
 from pipelines.audit.consistency import SelfConsistency, self_consistency
 from pipelines.audit.consistency_table import FLAT, Ran, consistency_audit
 
@@ -171,6 +171,22 @@ def test_alterations_show_the_same_part_of_frames_and_depth():
     assert AlteredClip(clip, ALTERATIONS[2], 0, 1).read(0, 1).shape == (1, 28, 28, 3)
     with pytest.raises(SourceError):
         AlteredClip(clip, ALTERATIONS[0], 0, 1).true_depth(0, 1)
+
+
+def test_intrinsics_follow_the_altered_frames():
+    """A point in front of the camera is at the pixel that the altered frame has of it. Smaller
+    frames have fewer pixels of a focal length, cropped ones as many."""
+    clip = film()
+    clip.intrinsics = np.float32([[30, 0, 19], [0, 32, 21], [0, 0, 1]])
+    by_name = {how.name: AlteredClip(clip, how, 1, 2).intrinsics for how in (AS_IS, *ALTERATIONS)}
+    np.testing.assert_array_equal(by_name["as is"], clip.intrinsics)
+    mirrored, cropped, smaller = (by_name[name] for name in ("mirror", "crop", "scale"))
+    np.testing.assert_allclose(mirrored, [[30, 0, 20], [0, 32, 21], [0, 0, 1]])
+    np.testing.assert_allclose(cropped, [[30, 0, 14], [0, 32, 16], [0, 0, 1]])
+    # The centre of pixel 19 is 19.5 / 40 of the width from the left, as is that of 13.15 of 28.
+    np.testing.assert_allclose(smaller, [[21, 0, 13.15], [0, 22.4, 14.55], [0, 0, 1]], rtol=1e-6)
+    del clip.intrinsics
+    assert AlteredClip(clip, AS_IS, 1, 2).intrinsics is None
 
 
 def test_speed_is_of_all_frames_that_it_saw():

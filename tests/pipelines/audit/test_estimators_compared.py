@@ -137,8 +137,8 @@ def test_the_better_one_is_recommended_with_its_figures(sets, book, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Recommended: good." in page
     assert "no poses" in page
-    assert page.count("data:image/png") == 2 * 2 * 2 * 3  # sets, cameras, clips, columns
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("data:image/webp") == 2 * 2 * 2 * 3  # sets, cameras, clips, columns
+    assert "://" not in page.replace("http://www.w3.org", "")
 
 
 def test_figures_are_those_of_each_store_alone(sets, tmp_path):
@@ -210,9 +210,11 @@ def test_nothing_is_recommended_on_demo_or_unknown_weights(sets, tmp_path):
             "unknown: nothing in the file says which network it is of",
             "perhaps random",
         ),
-        ("vits", "d1", "", "does not record"),
+        ("vits", "d1", "", "nothing records"),
+        ("da3-small", "d1", "da3-small, by the names and shapes of its tensors", "only the shapes"),
+        ("da3-small", "d1", "https://host/a/b@c0ffee model.safetensors sha256=ab", ""),
         ("hf:owner/model", "d1", "", ""),
-        ("hf:folder", "d1", "", "does not record"),
+        ("hf:folder", "d1", "", "nothing records"),
     ],
 )
 def test_weights_are_doubted_unless_something_says_what_they_are(name, digest, origin, doubt):

@@ -91,6 +91,16 @@ def test_images_are_the_files_of_the_data_set(root, written):
             np.testing.assert_array_equal(images, episode.frames(camera).read(0, len(episode)))
 
 
+def test_images_depth_and_codes_are_at_their_time(root, written):
+    store = EpisodeStore(root / "episodes")
+    for episode in store:
+        for entity in ("/image/rgb", "/image/true_depth", "/image/codes"):
+            columns = written[str(episode.key)][entity, False]
+            assert columns["frame"] == list(range(len(episode)))
+            seconds = [time.total_seconds() for time in columns["time"]]
+            np.testing.assert_allclose(seconds, np.arange(len(episode)) / store.fps, atol=1e-6)
+
+
 def test_depth_is_that_of_the_store_with_its_unit(root, written):
     for clip in DepthStore(root / "depth").clips("image"):
         columns = written[str(clip.key)]["/image/true_depth", False]

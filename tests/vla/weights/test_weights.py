@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from depthtok.errors import WeightsError
+from tests.vla.paligemma_files import to_paligemma
 from vla.model import mixture
 from vla.model.batch import Observation
 from vla.model.model import build
-from vla.weights.paligemma import canonical, from_paligemma, load_paligemma, to_paligemma, with_rows
+from vla.weights.paligemma import canonical, from_paligemma, load_paligemma, with_rows
 
 transformers = pytest.importorskip("transformers")
 

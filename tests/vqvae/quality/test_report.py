@@ -7,6 +7,7 @@ import pytest
 
 from depthtok.errors import SourceError
 from tests.vqvae.synthetic import scenes, tiny
+from tools.compact_codebook import compact
 from vqvae.codec import Codec
 from vqvae.config import TrainOptions
 from vqvae.data.clips import ClipSource
@@ -49,7 +50,7 @@ def test_the_page_of_a_codebook_needs_its_directory_alone(trained, tmp_path):
     assert bits[0] >= bits[1]
     assert bits[2] == bits[3] == 64 * 16 * 32
     html = page.write(tmp_path).read_text()
-    assert html.count("data:image/png") > 8
+    assert html.count("data:image/webp") > 8
     json.loads((tmp_path / "report.json").read_text())
 
 
@@ -67,7 +68,7 @@ def test_without_kept_frames_the_page_says_how_to_get_them(trained):
 
 def test_a_codebook_that_was_never_judged_has_no_page(trained, tmp_path):
     with pytest.raises(SourceError, match="never evaluated"):
-        of_codebook(Codec.load(export.compact(trained[0], tmp_path / "small")))
+        of_codebook(Codec.load(compact(trained[0], tmp_path / "small")))
 
 
 def test_examples_survive_their_file(trained, tmp_path):
