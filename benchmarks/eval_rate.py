@@ -92,7 +92,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--policy", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--here", nargs="*", default=[], help="more words for `eval`, here only")
+    parser.add_argument(
+        "--here",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="last: more words for `eval`, here only",
+    )
     options = parser.parse_args()
     if options.policy:
         policy(options.policy, options.cameras)
