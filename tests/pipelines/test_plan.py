@@ -187,7 +187,7 @@ def test_a_plan_without_a_gpu_says_what_one_would_take(whole, tmp_path):
 )
 def test_a_rate_is_of_the_same_network_at_the_same_size(settings, figure, origin):
     config = AnnotateConfig(**settings)
-    stage = SimpleNamespace(spec=SimpleNamespace(stage="annotate"), config=config)
+    stage = SimpleNamespace(spec=SimpleNamespace(stage="annotate", what={}), config=config)
     fused = SimpleNamespace(spec=stage.spec, config=TokenizeConfig(), annotate=stage)
     for rate in (rate_of(stage), rate_of(fused)):
         assert (rate and rate.figure, rate and rate.origin) == (figure, origin)

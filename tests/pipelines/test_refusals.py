@@ -105,7 +105,7 @@ def test_what_the_command_line_refuses(whole, tmp_path):
         (["annotate", store, "--out", out, *depth, "--source-root", tmp_path], "not in"),
         (["annotate", whole.root / "annotate", "--out", out, *depth], "store of depth, not"),
         (["annotate", store, "--out", whole.root / "annotate", *depth], "size: 32 there, 256 now"),
-        (["tokenize", store, "--codebook", whole.book, "--out", out], "store of episodes, not"),
+        (["tokenize", store, "--codebook", whole.book, "--out", out], "brings no codes"),
         (
             ["tokenize", whole.root / "annotate", "--codebook", store, "--out", out],
             "not a codebook",

@@ -7,13 +7,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-pytest.importorskip("mujoco")
-import mujoco
-
+from pipelines.sim import setup
 from pipelines.sim.culling import HIDDEN, Culling, _pyramid, _within
 from pipelines.sim.perturb import Ranges
 from pipelines.sim.suites import task
 from pipelines.sim.variation import Variation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed():
+    """Chooses the renderer before MuJoCo is imported, for all tests of this process."""
+    if problem := setup.missing():
+        pytest.skip(f"the simulator cannot run: {problem}")
+    setup.prepare()
+
 
 SCENE = """
 <mujoco>
@@ -33,6 +40,8 @@ SCENE = """
 
 def drawn(mirror="", shadow="false"):
     """Names of what is drawn."""
+    import mujoco
+
     model = mujoco.MjModel.from_xml_string(SCENE.format(mirror=mirror, shadow=shadow))
     data, options = mujoco.MjData(model), mujoco.MjvOption()
     options.geomgroup[HIDDEN] = 0

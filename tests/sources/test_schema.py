@@ -17,6 +17,7 @@ class Feature:
     dtype: str
     shape: tuple[int | None, ...]
     per_step: bool = True
+    encoding: str = "none"
 
 
 class Raw:
