@@ -72,6 +72,13 @@ def in_roof(path: str) -> bool:
     return path.startswith(ROOF)
 
 
+def test_tests_lie_where_their_modules_do():
+    folders = {Path(path).parent.relative_to("tests") for path in CODE if path.startswith("tests/")}
+    assert [
+        f for f in folders if f.parts[:1] and f.parts[0] in MAY_IMPORT and not (ROOT / f).is_dir()
+    ] == []
+
+
 @pytest.mark.parametrize("path", FILES)
 def test_imports_go_downwards(path):
     package = path.split("/")[0]

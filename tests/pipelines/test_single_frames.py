@@ -26,7 +26,7 @@ from pipelines.depth.da3.config import tiny
 from pipelines.inspect.summary import inspect
 from pipelines.run import run
 from pipelines.tokenize import TokenizeStage
-from tests.da3.test_weights import saved
+from tests.pipelines.depth.da3.test_weights import saved
 from vqvae.data.clips import ClipSource
 from vqvae.data.ranges import require_one_kind
 from vqvae.quality.gate import failed_limits

@@ -11,7 +11,7 @@ from pipelines.run import run
 from pipelines.train_vla import samples
 from pipelines.train_vla.inputs import Stores
 from pipelines.train_vla.stores import OpenStores
-from tests.sources.oxe import STEPS, TRUE, written
+from tests.depthtok.sources.oxe import STEPS, TRUE, written
 from tests.vla.fakes import micro
 
 NAMES = ("roboturk", "viola")

@@ -17,7 +17,7 @@ from pipelines.depth.da3.config import tiny
 from pipelines.depth.registry import ESTIMATORS, EstimatorEntry
 from pipelines.depth.vida.origin import WeightsOrigin
 from tests.commands.trainings import call
-from tests.da3.test_weights import saved
+from tests.pipelines.depth.da3.test_weights import saved
 
 MONO, METRIC = tiny(), replace(tiny(metric=True), name="da3-tiny-metric")
 

@@ -16,7 +16,7 @@ from pipelines.annotate.stage import AnnotateStage
 from pipelines.config import AnnotateConfig, ConvertConfig
 from pipelines.convert.stage import ConvertStage
 from pipelines.run import run
-from tests.sources.oxe import DOCUMENTED, OB, STEPS, TRUE, episode, with_encoding, written
+from tests.depthtok.sources.oxe import DOCUMENTED, OB, STEPS, TRUE, episode, with_encoding, written
 
 A = "steps/action"
 X = "_converted_externally_to_rlds"

@@ -21,7 +21,7 @@ from pipelines.depth.families import fresh
 from pipelines.depth.gem.config import gem_config
 from pipelines.depth.vida.weights import save_network
 from tests.commands.trainings import call
-from tests.vida import recipe
+from tests.pipelines.depth.vida import recipe
 
 pytestmark = [
     pytest.mark.ray,
@@ -76,7 +76,7 @@ def da3_small(path):
 
 
 def hf_model(folder):
-    from tests.single_frames.test_hf import MADE, module, processor
+    from tests.pipelines.depth.single_frames.test_hf import MADE, module, processor
 
     torch.manual_seed(0)
     with module.quiet():

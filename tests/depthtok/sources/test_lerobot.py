@@ -1,0 +1,257 @@
+"""LeRobot data sets: what their metadata say, episode by episode, and what is refused."""
+
+import hashlib
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthtok.errors import CorruptRecord, SchemaError, SourceError
+from depthtok.sources.draft import draft
+from depthtok.sources.files import FileDataset, FileEpisode
+from depthtok.sources.lerobot.dataset import LeRobotDirectory
+from depthtok.sources.sample import sample_files
+from depthtok.sources.schema import Schema
+from tests.lerobot_sets import RATE, picture, write_v2, write_v3
+
+REAL = Path(__file__).parents[2] / "data/lerobot_v3"
+TOP = "observation.images.top"
+
+
+def change_info(root: Path, **values: object) -> None:
+    file = root / "meta/info.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def episodes(dataset: LeRobotDirectory, keys=(TOP,)) -> dict[int, object]:
+    groups = [g for split in dataset.splits for g in dataset.groups(split, keys)]
+    return {index: raw for group in groups for index, raw in dataset.episodes(group, keys)}
+
+
+@pytest.mark.parametrize(
+    ("write", "options"), [(write_v2, {}), (write_v3, {}), (write_v3, {"kind": "image"})]
+)
+def test_episodes_have_their_rows_tasks_and_frames(tmp_path, write, options):
+    dataset = LeRobotDirectory.open(write(tmp_path / "set", [5, 9, 4], **options))
+    assert isinstance(dataset, FileDataset)
+    assert (dataset.name, dataset.fps, dataset.splits["train"]) == (
+        "set",
+        RATE,
+        3 - (write is write_v3),
+    )
+    dataset = pickle.loads(pickle.dumps(dataset))
+    raws = episodes(dataset)
+    assert list(raws) == [0, 1, 2]
+    for index, raw in raws.items():
+        assert isinstance(raw, FileEpisode)
+        steps = [5, 9, 4][index]
+        assert len(raw) == steps
+        motion = np.stack([np.arange(steps) * 0.1 + index, np.arange(steps) * 0.2], axis=1)
+        np.testing.assert_allclose(raw.values("action"), motion, atol=1e-6)
+        assert raw.values("frame_index").shape == (steps, 1)
+        assert raw.texts("task") == [(f"do {index % 2}",)] * steps
+        assert raw.rows(TOP).shape == (steps, 4)
+        with pytest.raises(SourceError, match="no feature 'actoin'"):
+            raw.values("actoin")
+
+
+def test_v3_data_files_are_groups_and_share_a_video(tmp_path):
+    dataset = LeRobotDirectory.open(write_v3(tmp_path / "set", [5, 9, 4]))
+    first, second = dataset.groups("train", [TOP])
+    video = f"videos/{TOP}/chunk-000/file-000.mp4"
+    assert first.files == ("data/chunk-000/file-000.parquet", video)
+    assert second.files == ("data/chunk-000/file-001.parquet", video)
+    assert (first.episodes, second.episodes) == ((0, 1), (2,))
+    assert dataset.groups("train", [])[0].files == ("data/chunk-000/file-000.parquet",)
+    stamps = {index: raw.rows(TOP)[:, 0] for index, raw in episodes(dataset).items()}
+    assert stamps[1][0] > stamps[0][-1]  # time goes on from episode to episode
+    assert stamps[2][0] > stamps[1][-1]
+
+
+def test_splits_are_ranges_of_episodes(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    change_info(root, splits={"train": "0:1", "test": "1:3"})
+    dataset = LeRobotDirectory.open(root)
+    assert dataset.splits == {"train": 1, "test": 2}
+    groups = [*dataset.groups("train", []), *dataset.groups("test", [])]
+    assert [group.episodes for group in groups] == [(0,), (1,), (2,)]
+    assert [index for g in groups for index, _ in dataset.episodes(g, [])] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem", "remedy"),
+    [
+        (
+            {"codebase_version": "v1.6"},
+            "of version v1.6; v2.1 and v3.0 are read",
+            "convert_dataset",
+        ),
+        ({"codebase_version": "v4.0"}, "of version v4.0", "update depthtok"),
+        ({"storage_format": "lance"}, "keeps its data as 'lance'", "write it as parquet"),
+        ({"features": ["action"]}, "is not as LeRobot writes it", "download"),
+        ({"data_path": "../{chunk_index}"}, "does not name a file", "inside"),
+        ({"data_path": "{chunky}"}, "is no path template", "correct"),
+        ({"fps": -5}, "is not as LeRobot writes it", "download"),
+        ({"chunks_size": 0}, "is not as LeRobot writes it", "download"),
+        ({"splits": {"train": "-1:2"}}, "the split 'train' has episodes -1:2", "download"),
+    ],
+)
+def test_what_is_not_read_is_refused_in_words(tmp_path, values, problem, remedy):
+    root = write_v3(tmp_path / "set", [3])
+    change_info(root, **values)
+    with pytest.raises(SourceError, match=problem) as caught:
+        LeRobotDirectory.open(root).groups("train", [])
+    assert remedy in caught.value.remedy
+
+
+def test_an_episode_that_does_not_fit_its_metadata_fails_alone(tmp_path):
+    import pyarrow.parquet as pq
+
+    root = write_v3(tmp_path / "set", [5, 9, 4], a_file=3)
+    file = root / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.take([k for k in range(18) if k != 7]), file)  # a row of episode 1
+    raws = episodes(LeRobotDirectory.open(root))
+    assert [len(raws[0]), len(raws[2])] == [5, 4]
+    assert isinstance(raws[1], CorruptRecord)
+    assert "episode 1 has 8 rows, the metadata say 9" in raws[1].problem
+    pq.write_table(table.take([*range(5), *range(14, 18)]), file)
+    assert "has no rows of episode 1" in episodes(LeRobotDirectory.open(root))[1].problem
+    file.write_bytes(file.read_bytes()[:-9])
+    raws = episodes(LeRobotDirectory.open(root))
+    assert all("cannot be read" in error.problem for error in raws.values())
+
+
+def test_a_snapshot_of_the_hub_is_known_by_its_repository(tmp_path):
+    root = tmp_path / "datasets--lab--pick" / "snapshots" / "0a1b2c"
+    dataset = LeRobotDirectory.open(write_v2(root, [3]))
+    assert (dataset.name, dict(dataset.place)) == ("lab--pick", {"revision": "0a1b2c"})
+
+
+def test_a_draft_uses_names_and_rate_of_the_data_set(tmp_path):
+    dataset = LeRobotDirectory.open(write_v3(tmp_path / "set", [5]))
+    text = draft(dataset.features, dataset.name, sample_files(dataset), dataset.fps)
+    (tmp_path / "set.toml").write_text(text)
+    schema = Schema.load(tmp_path / "set.toml").fitted(dataset.features)
+    assert (schema.fps, schema.instruction.paths) == (RATE, ("task",))
+    assert schema.action_dims == schema.proprio_dims == ("shoulder", "elbow")
+    assert [(c.name, c.key) for c in schema.cameras] == [("top", TOP)]
+    assert schema.unknown  # what actions mean is nowhere in the format
+
+
+def test_depth_videos_are_depth_in_metres():
+    dataset = LeRobotDirectory.open(REAL)
+    text = draft(dataset.features, "lerobot_v3", None, dataset.fps)
+    assert 'depth_key = "observation.depth.image"\ndepth_unit = "m"' in text
+    assert text.count("[[camera]]") == 1
+    assert dataset.metric == {"observation.depth.image"}
+    kind = dataset.frames_by("observation.depth.image")
+    codes = {"depth_min": 0.01, "depth_max": 10.0, "shift": 3.5, "use_log": True}
+    assert kind.settings == {"depth": codes}
+    with pytest.raises(SourceError, match="neither a video nor pictures"):
+        dataset.frames_by("action")
+    schema = Schema.load(REAL / "schema.toml")
+    with pytest.raises(SchemaError, match=r"no feature 'observation\.images\.image'"):
+        schema.fitted({k: f for k, f in dataset.features.items() if "images" not in k})
+
+
+def test_every_column_is_that_of_lerobots_own_reader():
+    reader = json.loads((REAL / "reader.json").read_text())
+    raws = episodes(LeRobotDirectory.open(REAL), ["observation.images.image"])
+    for name, column in (("action", "action"), ("state", "observation.state")):
+        values = np.concatenate([raw.values(column) for raw in raws.values()])
+        np.testing.assert_array_equal(values, np.array(reader[name], np.float32))
+    texts = [text for raw in raws.values() for (text,) in raw.texts("task")]
+    assert texts == reader["task"]
+    assert [i for i, raw in raws.items() for _ in range(len(raw))] == reader["episode"]
+    assert hashlib.sha256(picture(0, 0).tobytes()).hexdigest() not in reader["rgb"]
+
+
+def test_what_the_metadata_do_not_agree_on_is_said(tmp_path):
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    assert LeRobotDirectory.open(root).notes == ()
+    change_info(root, total_episodes=100, total_frames=700, splits={"train": "0:100"})
+    (note,) = LeRobotDirectory.open(root).notes
+    assert note.startswith("meta/info.json says 100 episodes, the metadata list 3")
+    change_info(root, total_episodes=3, total_frames=19, splits={"train": "0:2"})
+    frames, split = LeRobotDirectory.open(root).notes
+    assert frames == "meta/info.json says 19 frames, the metadata list 18"
+    assert split == "1 of 3 episodes are in no split: left out"
+    change_info(root, total_frames=18, splits={"train": "0:3", "test": "1:3"})
+    assert "splits overlap" in LeRobotDirectory.open(root).notes[0]
+
+
+def test_rows_of_an_episode_that_nothing_lists_are_not_dropped_in_silence(tmp_path):
+    import pyarrow.parquet as pq
+
+    root = write_v3(tmp_path / "set", [5, 9, 4], a_file=3)
+    listing = root / "meta/episodes/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(listing).slice(0, 2), listing)
+    raws = episodes(LeRobotDirectory.open(root))
+    assert [len(raws[0]), len(raws[1])] == [5, 9]
+    assert "has rows of episode 2, which the metadata do not list" in raws[2].problem
+    change_info(root, splits={"train": "0:1"})  # an episode of another split is none of these
+    assert sorted(episodes(LeRobotDirectory.open(root))) == [0, 2]
+
+
+def rewrite(file: Path, column: str, values: list, kind) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    number = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(number, column, pa.array(values, kind)), file)
+
+
+def test_values_that_would_be_those_of_other_steps_fail_their_episode(tmp_path):
+    """Flat, as many as there should be, but not two in each step."""
+    import pyarrow as pa
+
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    action = [[1.0, 2.0, 3.0], [4.0], *([[5.0, 6.0]] * 12)]
+    file = root / "data/chunk-000/file-000.parquet"
+    rewrite(file, "action", action, pa.list_(pa.float32()))
+    raws = episodes(LeRobotDirectory.open(root))
+    with pytest.raises(CorruptRecord, match="action has 0 values in 5 steps"):
+        raws[0].values("action")
+    np.testing.assert_array_equal(raws[1].values("action"), np.tile([5.0, 6.0], (9, 1)))
+
+
+def test_a_time_that_is_no_number_means_no_frame(tmp_path):
+    import pyarrow as pa
+
+    root = write_v3(tmp_path / "set", [5, 9, 4])
+    file = root / "data/chunk-000/file-000.parquet"
+    times = [float("nan"), *np.arange(1, 5) / RATE, *np.arange(9) / RATE]
+    rewrite(file, "timestamp", times, pa.float32())
+    raws = episodes(LeRobotDirectory.open(root))
+    assert "step 0 has the time nan s" in raws[0].problem
+    assert len(raws[1]) == 9
+
+
+@pytest.mark.parametrize("write", [write_v2, write_v3])
+def test_two_texts_of_one_task_are_refused(write, tmp_path):
+    from tests.lerobot_sets import write_table
+
+    root = write(tmp_path / "set", [3])
+    if write is write_v3:
+        write_table(root / "meta/tasks.parquet", {"task_index": [0, 0], "task": ["a", "b"]})
+    else:
+        rows = [{"task_index": 0, "task": text} for text in ("a", "b")]
+        (root / "meta/tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SourceError, match="task 0 is both 'a' and 'b'"):
+        LeRobotDirectory.open(root)
+
+
+@pytest.mark.parametrize("name", ["data/chunk-000/file-000.parquet", "meta/tasks.parquet", "video"])
+def test_a_clone_without_git_lfs_is_known(name, tmp_path):
+    root = write_v3(tmp_path / "set", [3])
+    file = next(root.rglob("*.mp4")) if name == "video" else root / name
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    try:
+        problem = episodes(LeRobotDirectory.open(root))[0].problem
+    except SourceError as error:
+        problem = error.problem
+    assert problem.endswith("is a Git LFS pointer, not the file itself")

@@ -1,0 +1,270 @@
+"""The policies that eval plays: their depth codes judged, and what is said of those that fail."""
+
+import threading
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from depthtok.errors import ConfigError, DepthtokError, StaleStore, WeightsError
+from depthtok.sources.schema import Schema
+from depthtok.stores.codebook import Codebook
+from pipelines.evaluate import play, server
+from pipelines.evaluate.trials import Evaluation
+from pipelines.evaluate.true_depth import TrueDepth
+from pipelines.sim.libero import MEANING as LIBERO
+from pipelines.sim.rollout import Rollout, Trial
+from pipelines.sim.rollout import play as roll
+from tests.pipelines.sim.fake_world import MEANING, FakeWorld, Walker
+from vla.serving.policy import Policy
+from vla.serving.running import Running
+
+BOOK = Path(str(files("vqvae") / "demo"))
+
+
+class Knowing:
+    """A policy whose depth head always says code 3."""
+
+    meaning = MEANING
+
+    def __init__(self, grid):
+        self.model = SimpleNamespace(predict_depth=lambda seen: self.logits)
+        self.logits = torch.nn.functional.one_hot(torch.full((1, 1, grid[0] * grid[1]), 3), 256)
+        self.seeds = []
+
+    def reset(self, seed):
+        self.seeds.append(seed)
+
+    def observe(self, observations):
+        return observations
+
+    def act(self, observation):
+        return np.tile(np.array([[0.2, 0]], np.float32), (3, 1))
+
+
+def test_predicted_codes_are_judged_by_the_true_depth():
+    book = Codebook.load(BOOK)
+    seeing = play.Seeing(Knowing(book.grid), BOOK, "cpu")
+    rollout = roll(FakeWorld(), seeing, Trial(0, 4, max_steps=9, replan_steps=3))
+    figures = play.measure(seeing, rollout)
+    assert 0 <= figures["code_agreement"] < 0.5
+    assert 0 < figures["disparity_error"] < 1
+    assert [len(panel) for panel in rollout.panels] == [rollout.plans] * 2
+    true, said = rollout.panels
+    assert np.ptp(np.stack(true)) > 0
+    assert np.array_equal(said[0], said[-1])
+
+
+def test_a_plain_policy_is_not_judged():
+    assert play.measure(Knowing((2, 2)), object.__new__(Rollout)) == {}
+
+
+def test_there_is_no_run(tmp_path):
+    with pytest.raises(WeightsError, match="no checkpoint"):
+        play.PolicySource(str(tmp_path)).card(MEANING)
+
+
+def test_a_server_does_not_tell_codes():
+    with pytest.raises(ConfigError, match="depth codes"):
+        play.PolicySource("ws://127.0.0.1:9", codebook=BOOK).card(MEANING)
+
+
+def test_no_server_answers():
+    pytest.importorskip("websockets", reason="needs the extra `serve`")
+    with pytest.raises(ConfigError, match="no policy server answers at ws://127"):
+        play.PolicySource("ws://127.0.0.1:9").open(MEANING)
+
+
+BEFORE = Path(__file__).parents[2] / "data" / "before" / "run"
+ROBOT = replace(LIBERO, gripper="open1_closed0")
+
+
+def test_a_run_from_before_meaning_was_kept_is_asked_for_its_gripper():
+    with pytest.raises(ConfigError, match="does not say what its gripper"):
+        play.PolicySource(str(BEFORE)).card(LIBERO)
+    stated = play.PolicySource(str(BEFORE), gripper="open1_closed0")
+    assert stated.card(LIBERO)["meaning"] == ROBOT.to_json()
+    assert stated.open(LIBERO).meaning == ROBOT
+    with pytest.raises(ConfigError, match="--accept = 'rate' is not known"):
+        play.PolicySource(str(BEFORE), accepted=("rate",)).card(LIBERO)
+
+
+def test_a_run_from_before_on_data_with_a_shipped_schema_is_taken_as_that_says(monkeypatch, capsys):
+    schema = Schema.load("libero")
+    monkeypatch.setattr(Schema, "find", lambda name: {"before_set": schema}.get(name), raising=True)
+    source = play.PolicySource(str(BEFORE))
+    card = source.card(LIBERO)
+    assert card["meaning"]["gripper"] == "open-1_closed1"
+    assert card["accepted"] == []
+    assert "shipped schema of before_set, gripper open-1_closed1" in capsys.readouterr().err
+    assert source.open(LIBERO).meaning == schema.meaning
+
+
+def test_how_the_policy_runs_is_on_the_card(monkeypatch):
+    source = play.PolicySource(str(BEFORE), gripper="open1_closed0")
+    card = source.card(LIBERO)
+    assert (card["precision"], card["sampler"]) == ("float32", "plain")
+    half = replace(source, precision="bfloat16")
+    card = half.card(LIBERO)
+    assert (card["precision"], card["sampler"]) == ("bfloat16", "folded")
+    assert half.open(LIBERO).running.told() == {k: card[k] for k in RUNNING}
+    with pytest.raises(ConfigError, match="tf32 is for NVIDIA GPUs"):
+        replace(source, precision="tf32").card(LIBERO)
+
+
+@pytest.mark.parametrize("name", ["precision", "sampler"])
+def test_how_a_server_runs_is_its_own_affair(name):
+    source = play.PolicySource("ws://127.0.0.1:9", **{name: "plain"})
+    with pytest.raises(ConfigError, match=f"--{name} is decided where the policy runs"):
+        source.card(MEANING)
+
+
+RUNNING = ("precision", "sampler", "batch")
+
+
+def test_evaluations_from_before_precision_was_told_go_on_in_float32(tmp_path):
+    card = {
+        "policy": "p",
+        "trials": 2,
+        "suite": "s",
+        "weights": "w",
+        "tasks": {"0": "go"},
+        "versions": {},
+        "seed": 7,
+        "max_steps": 9,
+        "replan_steps": 3,
+        "size": 8,
+    }
+    Evaluation(tmp_path, card).begin()
+    recorded = {**card, "precision": "float32", "sampler": "plain", "batch": 1}
+    Evaluation(tmp_path, recorded).begin()
+    with pytest.raises(StaleStore, match="--precision, --sampler"):
+        Evaluation(tmp_path, recorded | {"precision": "bfloat16", "sampler": "folded"}).begin()
+    Evaluation(tmp_path / "s", {**card, "says": {"name": "n"}}).begin()
+    says = {"name": "n", "precision": "float32", "sampler": "plain", "batch": 1}
+    Evaluation(tmp_path / "s", {**card, "says": says}).begin()
+    with pytest.raises(StaleStore, match="the policy served"):
+        Evaluation(tmp_path / "s", {**card, "says": {**says, "batch": 8}}).begin()
+
+
+def test_older_evaluations_go_on(tmp_path):
+    card = {
+        "policy": "p",
+        "trials": 2,
+        "suite": "s",
+        "tasks": {"0": "go"},
+        "versions": {},
+        "seed": 7,
+        "max_steps": 9,
+        "replan_steps": 3,
+        "size": 8,
+    }
+    Evaluation(tmp_path, card).begin()
+    Evaluation(tmp_path, {**card, "meaning": None, "accepted": []}).begin()
+    new = {**card, "meaning": {"gripper": "open1_closed0"}, "accepted": []}
+    Evaluation(tmp_path / "new", new).begin()
+    with pytest.raises(StaleStore, match=r"what the policy's actions mean \(--gripper\)"):
+        Evaluation(tmp_path / "new", {**new, "meaning": {"gripper": "open0_closed1"}}).begin()
+
+
+def test_a_server_says_what_its_actions_mean(served, monkeypatch):
+    monkeypatch.setenv(server.API_KEY, "abc")
+    with pytest.raises(ConfigError, match="does not say what its gripper"):
+        play.PolicySource(served).card(MEANING)
+    said["meaning"] = replace(MEANING, gripper="open1_closed0")
+    source = play.PolicySource(served)
+    card = source.card(MEANING)
+    assert card["meaning"]["gripper"] == "open1_closed0"
+    assert "meaning" not in card["says"]  # that of older servers goes on
+    assert source.open(MEANING).meaning == said["meaning"]
+    with pytest.raises(ConfigError, match=r"action\.names: x, gripper; x, y"):
+        source.card(LIBERO)
+
+
+said: dict = {}
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """A server of no policy in particular that asks for the key `abc` and leaves when asked. What
+    `said` has as `meaning` is its actions'."""
+    pytest.importorskip("websockets", reason="needs the extra `serve`")
+    from websockets.sync.server import serve
+
+    from vla.serving.server import describe
+    from vla.serving.wire import pack
+
+    data = SimpleNamespace(cameras=["image"])
+    model = SimpleNamespace(chunk=3, action_dim=2, proprio_dim=0)
+    config = SimpleNamespace(name="tiny", data=data, model=model)
+    said.clear()
+
+    def admit(connection, request):
+        if request.headers.get("Authorization") == "Api-Key abc":
+            return None
+        return connection.respond(HTTPStatus.UNAUTHORIZED, "wrong or missing API key\n")
+
+    def talk(connection):
+        spoken, running = said.get("meaning"), Running()
+        policy = object.__new__(Policy)
+        vars(policy).update(config=config, place=None, meaning=spoken, running=running)
+        connection.send(pack(describe(policy)))
+        connection.recv()
+        connection.close()
+
+    server = serve(talk, "127.0.0.1", 0, process_request=admit)
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+
+
+SERVED = partial(play.PolicySource, gripper="open-1_closed1")
+
+
+def test_a_server_that_asks_for_a_key_and_goes_away(served, monkeypatch):
+    monkeypatch.delenv(server.API_KEY, raising=False)
+    with pytest.raises(ConfigError, match=rf"401(.|\n)*{server.API_KEY}"):
+        SERVED(served).card(MEANING)
+    monkeypatch.setenv(server.API_KEY, "abc")
+    assert SERVED(served).card(MEANING)["says"]["name"] == "tiny"
+    player = SERVED(served).open(MEANING)
+    with pytest.raises(DepthtokError, match=r"went away(.|\n)*finished trials are kept"):
+        player.act({"images": {}, "proprio": np.zeros(1), "instruction": "go"})
+
+
+class Guided:
+    """A policy that notes the codes that it is given, of the camera that it looks at."""
+
+    meaning, cameras = MEANING, ("image",)
+
+    def __init__(self):
+        self.codes = []
+
+    def reset(self, seed):
+        self.codes = []
+
+    def act(self, observation):
+        self.codes.append(observation["codes"]["image"])
+        return np.tile(np.array([[0.2, 0]], np.float32), (3, 1))
+
+
+def test_true_depth_is_given_as_codes_where_a_policy_takes_it():
+    """In a still world the codes are those of the whole clip, at every plan; and no other policy is
+    handed depth."""
+    policy = Guided()
+    player = TrueDepth(policy, ("image",), BOOK, "cpu")
+    rollout = roll(FakeWorld(), player, Trial(0, 4, max_steps=9, replan_steps=3))
+    seeing = play.Seeing(Knowing(Codebook.load(BOOK).grid), BOOK, "cpu")
+    expected = seeing._true_codes(rollout)
+    assert len(policy.codes) == rollout.plans == len(expected)
+    assert all(map(np.array_equal, policy.codes, expected))
+    walker = Walker()
+    roll(FakeWorld(), walker, Trial(0, 4, max_steps=3, replan_steps=3))
+    assert "depth_m" not in walker.seen[0]
